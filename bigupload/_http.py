@@ -1,0 +1,124 @@
+"""What the adapters share about HTTP: the connection pool, and foreign exceptions and answers made into `Fault`s.
+
+aiohttp's own texts can hold the URL, and a presigned URL is a bearer secret: nothing of theirs is passed on but the
+kind of error and the operating system's reason.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import html
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+
+from bigupload import errors
+from bigupload.retry import Fault, FaultKind, classify
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds."""
+MOST_ERROR_BYTES = 64 * 1024
+_LONGEST_TEXT = 200
+
+
+def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
+    """Verifying, by the system's certificates or the given file's. Raises UsageError for one that can't be read."""
+    try:
+        return ssl.create_default_context(cafile=ca_bundle)
+    except OSError as e:
+        raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
+
+
+def new_session(ca_bundle: Path | None) -> aiohttp.ClientSession:
+    """A pool without a limit of its own (the engine bounds it), without a total timeout (a part may take hours)."""
+    connector = aiohttp.TCPConnector(limit=0, ssl=ssl_context(ca_bundle), keepalive_timeout=15)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=True,
+        skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type", "Accept"),
+    )
+
+
+def fault_of_exception(e: Exception, where: str) -> Fault:
+    """What a failed exchange with `where` (a host, for people) means. Its text holds no URL."""
+    if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
+        reason = getattr(e, "certificate_error", None) or getattr(e, "os_error", None) or type(e).__name__
+        return Fault(
+            FaultKind.FINAL, f"no trusted TLS connection to {where} ({short_text(str(reason))}): see --ca-bundle"
+        )
+    if isinstance(e, aiohttp.ClientConnectorDNSError):
+        return Fault(FaultKind.UNREACHABLE, f"no such host: {where}")
+    if isinstance(e, aiohttp.ClientConnectorError):
+        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {_os_reason(e)}")
+    if isinstance(e, aiohttp.ConnectionTimeoutError):
+        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: no answer in {CONNECT_TIMEOUT:.0f} s")
+    if isinstance(e, TimeoutError):
+        return Fault(FaultKind.STALLED, f"no answer from {where}")
+    return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({_os_reason(e)})")
+
+
+def _os_reason(e: Exception) -> str:
+    """The operating system's words, which hold no URL."""
+    inner = getattr(e, "os_error", e)
+    reason = getattr(inner, "strerror", None)
+    if not isinstance(inner, aiohttp.ClientOSError) and reason:
+        return str(reason)
+    return type(e).__name__
+
+
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,100})\s*</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]{0,1000})</Message>")
+
+
+def fault_of_answer(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:
+    """What a refusal of `what` means. S3's errors are three flat elements: no XML parser is let near them."""
+    code = _group(_CODE, body)
+    kind = classify(status, code)
+    message = f"the store refused {what}: {status} {code or ''}".rstrip()
+    if kind is FaultKind.SKEWED:
+        message = skew_message(headers.get("Date"))
+    elif text := _group(_MESSAGE, body):
+        message += f" ({short_text(html.unescape(text))})"
+    return Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
+
+
+def _group(pattern: re.Pattern[bytes], body: bytes) -> str | None:
+    match = pattern.search(body)
+    return match[1].decode(errors="replace") if match else None
+
+
+def short_text(text: str) -> str:
+    """A foreign text, in one line, without control characters (a terminal would obey them)."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return clean if len(clean) <= _LONGEST_TEXT else clean[: _LONGEST_TEXT - 1] + "…"
+
+
+def skew_message(date: str | None) -> str:
+    """By how much this machine's clock is off, from the Date of the store's answer."""
+    try:
+        off = time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return "this machine's clock is off: set it, then run again"
+    way = "fast" if off > 0 else "slow"
+    return f"this machine's clock is {abs(off):.0f} s {way}: set it, then run again"
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds, from either of the header's two forms. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(int(value)))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

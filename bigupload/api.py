@@ -1,0 +1,290 @@
+"""The library's surface: wires the adapters to the engine.
+
+`Uploader` is for many uploads that share one connection pool and one concurrency budget; `upload`, `resume`, `adopt`
+and `abort` are one each. All of them may be cancelled at any time: the manifest stays resumable, and a call that is
+already in a boto3 thread is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bigupload import errors, events
+from bigupload.checksums import parse_algorithm
+from bigupload.job import Job, Patience, Settings, Shared, Tally
+from bigupload.journal import SUFFIX, FileJournal
+from bigupload.manifest import Aborted
+from bigupload.proof import Verified
+from bigupload.ratelimit import RateLimiter
+from bigupload.retry import RetryPolicy
+from bigupload.run import Run, UploadResult, result_of
+from bigupload.source import FileSource
+from bigupload.stores.s3 import S3Options, S3Store
+from bigupload.targets import LOCAL_BUCKET, connect, guess_content_type, manifest_id, parse_s3_url, reconnect, state_dir
+from bigupload.transport import HttpTransport
+from bigupload.units import parse_rate, parse_size
+
+OnEvent = Callable[[events.Event], None]
+
+
+class Uploader:
+    """Uploads that share a connection pool, a concurrency budget and a rate limit. An async context manager.
+
+    `concurrency`: parts in flight, over all uploads; None adapts it to what the path carries.
+    `limit_rate`: bytes a second ("20MB/s" or a number), over all uploads.
+    `retry`: how patient to be. `manifests`: the directory for manifests; None is the user's state directory.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int | None = None,
+        limit_rate: float | str | None = None,
+        retry: RetryPolicy | None = None,
+        manifests: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if concurrency is not None and not 1 <= concurrency <= 256:
+            raise errors.UsageError("concurrency is a number from 1 to 256")
+        rate = parse_rate(limit_rate) if isinstance(limit_rate, str) else limit_rate
+        if rate is not None and rate <= 0:
+            raise errors.UsageError("a rate is more than 0 bytes a second")
+        self._retry = retry or RetryPolicy()
+        self._manifests = Path(manifests) if manifests is not None else None
+        self._shared = Shared(concurrency)
+        self._limiter = RateLimiter(rate) if rate is not None else None
+        self._transports: dict[Path | None, HttpTransport] = {}
+        self._exits = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Uploader:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._exits.aclose()
+        self._transports.clear()
+
+    async def upload(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        to: str | None = None,
+        s3: S3Options | None = None,
+        part_size: int | str | None = None,
+        checksum: str = "auto",
+        manifest: str | os.PathLike[str] | None = None,
+        resume: bool = True,
+        require_proof: str | Verified = Verified.SIZE,
+        verify_source: bool = False,
+        on_event: OnEvent | None = None,
+    ) -> UploadResult:
+        """Upload a file, or go on with its upload where it stopped, until the object is proved to be the file.
+
+        `to`: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the file's name; may be left out with
+        `s3.local`. `part_size`: bytes or "16MiB"; None grows with the file. `checksum`: auto, crc64nvme, crc32c,
+        sha256, md5 or none. `manifest`: this upload's record, instead of one named by file and target.
+        `resume=False` sets an earlier record aside and starts anew. `require_proof`: less than this level raises
+        ProofTooWeak. `verify_source` hashes the file once more before the end.
+
+        Raises BigUploadError and its kinds; `error.manifest` names the record where the upload can be resumed.
+        """
+        options = s3 or S3Options()
+        if to is None and not options.local:
+            raise errors.UsageError("an upload needs a target: to='s3://bucket/key'")
+        settings = _settings(checksum, part_size, require_proof, verify_source=verify_source)
+        with FileSource(path) as source:
+            name = Path(source.path).name
+            bucket, key = parse_s3_url(to or f"s3://{LOCAL_BUCKET}/", name)
+            if options.content_type is None:
+                options = dataclasses.replace(options, content_type=guess_content_type(name))
+            store = await connect(bucket, key, options)
+            with self._journal(manifest, source, store) as journal:
+                run = Run(await self._job(source, store, journal, settings, on_event))
+                run.make_way(resume=resume)
+                return await run.to_the_end(follow_changes=True)
+
+    async def resume(
+        self,
+        manifest: str | os.PathLike[str],
+        *,
+        source: str | os.PathLike[str] | None = None,
+        require_proof: str | Verified = Verified.SIZE,
+        verify_source: bool = False,
+        on_event: OnEvent | None = None,
+    ) -> UploadResult:
+        """Go on with the upload of a manifest; `source` is where the file is now, if it was moved.
+
+        Of an upload that is complete, gives the result as it was recorded.
+        """
+        with _existing(manifest) as journal:
+            known = journal.manifest
+            if known.completed is not None:
+                return result_of(journal, Tally(resumed_parts=known.plan.count), seconds=0.0)
+            if known.aborted:
+                raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
+            settings = _settings("auto", None, require_proof, verify_source=verify_source)
+            store = await reconnect(known.header.target, known.header.options)
+            with FileSource(source if source is not None else known.source.path) as opened:
+                run = Run(await self._job(opened, store, journal, settings, on_event))
+                return await run.to_the_end(follow_changes=False)
+
+    async def adopt(
+        self,
+        to: str,
+        *,
+        source: str | os.PathLike[str],
+        s3: S3Options | None = None,
+        upload_id: str | None = None,
+        manifest: str | os.PathLike[str] | None = None,
+        require_proof: str | Verified = Verified.SIZE,
+        on_event: OnEvent | None = None,
+    ) -> UploadResult:
+        """Take over an open upload to the key `to` that no manifest here knows, from ListParts and the file alone.
+
+        Only what the file, hashed again, has is kept. Never done unasked: the upload may be alive elsewhere. With
+        several open uploads, `upload_id` chooses. Raises UploadGone where there is none, UsageError for several.
+        """
+        settings = _settings("auto", None, require_proof, verify_source=False)
+        with FileSource(source) as opened:
+            bucket, key = parse_s3_url(to, Path(opened.path).name)
+            store = await connect(bucket, key, s3 or S3Options())
+            with self._journal(manifest, opened, store) as journal:
+                if journal.exists and journal.manifest.status in ("uploading", "completing"):
+                    raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
+                run = Run(await self._job(opened, store, journal, settings, on_event))
+                run.make_way(resume=True)
+                await run.begin_adopted(upload_id)
+                return await run.to_the_end(follow_changes=False)
+
+    async def abort(self, manifest: str | os.PathLike[str]) -> None:
+        """Give an upload up: free its parts in the store, and record that. The object of a completed one stays."""
+        with _existing(manifest) as journal:
+            known = journal.manifest
+            if known.completed is not None:
+                raise errors.UsageError(f"this upload is complete: delete {known.header.target} if it is not wanted")
+            store = await reconnect(known.header.target, known.header.options)
+            try:
+                await Patience(policy=self._retry, emit=_ignore).request(lambda: store.abort(known.upload_id))
+            except errors.BigUploadError as e:
+                e.manifest = journal.path
+                raise
+            await journal.append(Aborted())
+
+    def _journal(
+        self, manifest: str | os.PathLike[str] | None, source: FileSource, store: S3Store
+    ) -> contextlib.AbstractContextManager[FileJournal]:
+        if manifest is not None:
+            return FileJournal(Path(manifest))
+        directory = self._manifests if self._manifests is not None else state_dir()
+        return FileJournal(directory / f"{manifest_id(source.path, store.target)}{SUFFIX}")
+
+    async def _job(
+        self, source: FileSource, store: S3Store, journal: FileJournal, settings: Settings, on_event: OnEvent | None
+    ) -> Job:
+        ca_bundle = store.ca_bundle
+        if ca_bundle not in self._transports:
+            transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter)
+            self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
+        return Job(
+            policy=self._retry,
+            emit=on_event or _ignore,
+            source=source,
+            store=store,
+            transport=self._transports[ca_bundle],
+            journal=journal,
+            settings=settings,
+            shared=self._shared,
+        )
+
+
+def _ignore(_: events.Event) -> None:
+    """Nobody listens."""
+
+
+@contextlib.contextmanager
+def _existing(manifest: str | os.PathLike[str]) -> Iterator[FileJournal]:
+    """The journal of a manifest that must be there."""
+    path = Path(manifest)
+    if not path.exists():
+        raise errors.ManifestNotFound(f"no such manifest: {manifest}")
+    with FileJournal(path) as journal:
+        if not journal.exists:
+            raise errors.ManifestCorrupt(f"{manifest} is empty: upload the file again")
+        yield journal
+
+
+def _settings(
+    checksum: str, part_size: int | str | None, require_proof: str | Verified, *, verify_source: bool
+) -> Settings:
+    try:
+        required = Verified(require_proof)
+    except ValueError:
+        raise errors.UsageError(f"unknown proof {require_proof!r}: choose one of {', '.join(Verified)}") from None
+    return Settings(
+        algorithm=parse_algorithm(checksum),
+        part_size=parse_size(part_size) if isinstance(part_size, str) else part_size,
+        require_proof=required,
+        verify_source=verify_source,
+    )
+
+
+async def upload(
+    path: str | os.PathLike[str],
+    *,
+    to: str | None = None,
+    s3: S3Options | None = None,
+    concurrency: int | None = None,
+    limit_rate: float | str | None = None,
+    retry: RetryPolicy | None = None,
+    part_size: int | str | None = None,
+    checksum: str = "auto",
+    manifest: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    require_proof: str | Verified = Verified.SIZE,
+    verify_source: bool = False,
+    on_event: OnEvent | None = None,
+) -> UploadResult:
+    """Upload one file: `Uploader(concurrency, limit_rate, retry).upload(path, …)`, where each argument is described."""
+    async with Uploader(concurrency=concurrency, limit_rate=limit_rate, retry=retry) as uploader:
+        return await uploader.upload(
+            path,
+            to=to,
+            s3=s3,
+            part_size=part_size,
+            checksum=checksum,
+            manifest=manifest,
+            resume=resume,
+            require_proof=require_proof,
+            verify_source=verify_source,
+            on_event=on_event,
+        )
+
+
+def upload_sync(path: str | os.PathLike[str], **arguments: Any) -> UploadResult:
+    """`upload` for code without an event loop; the same arguments. Raises UsageError inside a running loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(upload(path, **arguments))
+    raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
+
+
+async def resume(
+    manifest: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None = None,
+    on_event: OnEvent | None = None,
+) -> UploadResult:
+    """Go on with one upload: `Uploader().resume(manifest, …)`."""
+    async with Uploader() as uploader:
+        return await uploader.resume(manifest, source=source, on_event=on_event)
+
+
+async def abort(manifest: str | os.PathLike[str]) -> None:
+    """Give one upload up: `Uploader().abort(manifest)`."""
+    async with Uploader() as uploader:
+        await uploader.abort(manifest)

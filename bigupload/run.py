@@ -1,0 +1,166 @@
+"""One upload from the outside: what an earlier manifest means for it, and what it ends in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigupload import errors, events
+from bigupload.checksums import Algorithm
+from bigupload.engine import Engine, new_header
+from bigupload.job import Job, Tally
+from bigupload.journal import FileJournal
+from bigupload.manifest import ChecksumRecord
+from bigupload.planning import Plan, plan_parts
+from bigupload.ports import OpenUpload, StoredPart
+from bigupload.proof import Verified
+from bigupload.targets import belongs_to, manifest_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadResult:
+    """A file that is in the store, and how that was proved. Sizes are bytes."""
+
+    path: Path
+    bucket: str
+    key: str
+    url: str
+    """Without a signature: whether it can be fetched is the bucket's policy."""
+    size: int
+    etag: str
+    checksum: str | None
+    """The object's, "<algorithm>:<as S3 writes it>"; None where the store holds none."""
+    verified: Verified
+    parts: int
+    resumed_parts: int
+    """Of them, how many were there already when this run began."""
+    bytes_sent: int
+    """In this run, those of failed attempts included."""
+    retries: int
+    seconds: float
+    manifest: Path
+
+
+class Run:
+    """One job, under its manifest's lock."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._id = job.manifest.header.id if job.journal.exists else manifest_id(job.source.path, job.store.target)
+        self._began = job.effects.clock()
+        if job.journal.warning:
+            job.warn(job.journal.warning)
+
+    def make_way(self, *, resume: bool) -> None:
+        """Decide about an earlier manifest at this place: go on with it, or set it aside. Raises ManifestMismatch."""
+        job = self._job
+        if not job.journal.exists:
+            return
+        manifest = job.manifest
+        if not belongs_to(manifest.header, job.source.path, job.store.target):
+            raise errors.ManifestMismatch(
+                f"{job.journal.path} is the manifest of {manifest.source.path} to {manifest.header.target}: "
+                "name another --manifest, or resume that upload"
+            )
+        if manifest.status in ("completed", "aborted"):
+            self._set_aside(f"an earlier upload of this file was {manifest.status}")
+        elif not resume:
+            self._set_aside("starting anew as asked, although an upload was under way (its parts stay: see abort)")
+        else:
+            self._keep_to_plan()
+
+    def _set_aside(self, reason: str) -> None:
+        aside = self._job.journal.set_aside()
+        self._job.warn(f"{reason}: its manifest is now {aside}")
+
+    def _keep_to_plan(self) -> None:
+        """An upload goes on as it began."""
+        manifest, settings = self._job.manifest, self._job.settings
+        if settings.part_size not in (None, manifest.plan.part_size):
+            self._job.warn(f"going on with parts of {manifest.plan.part_size:,} bytes, as this upload began")
+        algorithm = manifest.header.checksum.algorithm
+        if settings.algorithm not in (Algorithm.CRC64NVME, algorithm):
+            self._job.warn(f"going on with {algorithm} checksums, as this upload began")
+
+    async def begin_adopted(self, upload_id: str | None) -> None:
+        """Make a manifest for an open upload of this key. Raises UploadGone, UsageError."""
+        job = self._job
+        found = await job.request(job.store.find_open)
+        chosen = _choose(found, upload_id, str(job.store.target))
+        # Which checksum was declared is not told everywhere; a CRC64NVME that is listed is the sign that it was.
+        algorithm = Algorithm.CRC64NVME
+        rows = await job.request(lambda: job.store.list_parts(chosen, algorithm))
+        plan = _plan_of(job.source.fingerprint.size, rows, job)
+        listed = any(row.checksum is not None for row in rows)
+        declared = algorithm.type if listed or not rows else None
+        job.journal.begin(new_header(job, self._id, plan, ChecksumRecord(algorithm, declared), chosen, None))
+
+    async def to_the_end(self, *, follow_changes: bool) -> UploadResult:
+        """Run the engine until the object is proved.
+
+        With `follow_changes`, an object that an earlier run turns out to have completed, of a file that has changed
+        since, is followed by an upload of the file as it is now.
+        """
+        job = self._job
+        while True:
+            await Engine(job, manifest_id=self._id).run()
+            if job.manifest.source.fingerprint == job.source.fingerprint:
+                break
+            if not follow_changes:
+                job.warn("the object is the file as it was then: the file has changed since")
+                break
+            self._set_aside("an earlier upload completed, and the file has changed since")
+        result = result_of(job.journal, job.tally, seconds=job.effects.clock() - self._began)
+        if not result.verified.satisfies(job.settings.require_proof):
+            raise errors.ProofTooWeak(
+                f"{result.url} is there, but proved by {result.verified} only, "
+                f"and {job.settings.require_proof} was required"
+            )
+        job.emit(events.UploadCompleted(url=result.url, etag=result.etag, verified=result.verified))
+        return result
+
+
+def result_of(journal: FileJournal, tally: Tally, *, seconds: float) -> UploadResult:
+    """The result of an upload that its manifest calls completed."""
+    manifest = journal.manifest
+    completed, target = manifest.completed, manifest.header.target
+    assert completed is not None
+    checksum = completed.checksum and f"{manifest.header.checksum.algorithm}:{completed.checksum}"
+    return UploadResult(
+        path=Path(manifest.source.path),
+        bucket=target.bucket or "",
+        key=target.key,
+        url=completed.url or str(target),
+        size=manifest.plan.size,
+        etag=completed.etag,
+        checksum=checksum,
+        verified=completed.verified,
+        parts=manifest.plan.count,
+        resumed_parts=tally.resumed_parts,
+        bytes_sent=tally.bytes_sent,
+        retries=tally.retries,
+        seconds=seconds,
+        manifest=journal.path,
+    )
+
+
+def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> str:
+    """The upload to adopt: never guessed."""
+    if upload_id is not None:
+        found = [upload for upload in found if upload.upload_id == upload_id]
+    if not found:
+        raise errors.UploadGone(f"there is no open upload to {target}: upload the file instead")
+    if len(found) > 1:
+        listed = "; ".join(f"{upload.upload_id} (begun {upload.initiated})" for upload in found)
+        raise errors.UsageError(f"{len(found)} uploads to {target} are open, choose one with --upload-id: {listed}")
+    return found[0].upload_id
+
+
+def _plan_of(size: int, rows: list[StoredPart], job: Job) -> Plan:
+    """The plan that the parts were cut by: the size of the largest, if all of them fit it; else the automatic one."""
+    if rows:
+        plan = Plan(size, max(1, max(row.size for row in rows)))
+        fits = all(row.number <= plan.count and row.size == plan.part(row.number).size for row in rows)
+        if fits and plan.count <= job.store.limits.max_parts:
+            return plan
+    return plan_parts(size, job.settings.part_size, limits=job.store.limits)

@@ -1,0 +1,305 @@
+"""Sends the parts that are missing: hash, sign, PUT, prove, journal, each part a task, all of them bounded.
+
+A part holds one of the shared slots only while its body is on its way, so that hashing, signing and waiting for a
+retry cost no bandwidth. A few parts more than there are slots are hashed and signed ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from bigupload import checksums, errors, events
+from bigupload._batch import Batcher
+from bigupload.checksums import Algorithm
+from bigupload.hashing import Hashed, PartHasher
+from bigupload.job import Job, the_one
+from bigupload.manifest import Fingerprint, PartRecord
+from bigupload.planning import Part
+from bigupload.ports import Gauge, PartToSign, PutAnswer, SignedRequest
+from bigupload.proof import EchoDiffers, PartProof, prove_part
+from bigupload.retry import Fault, FaultKind, RetryPolicy
+from bigupload.state import PartState, UploadState
+
+TICK = 0.25
+"""Seconds between two looks at what is in flight."""
+_LOOKAHEAD = 4
+_FRESH_FOR = 60.0
+"""Seconds that a URL must still be valid for when its PUT begins."""
+_SIGN_BATCH = 100
+
+
+class UploadVanished(Exception):
+    """The store does not know the upload id any more."""
+
+
+class _SendAgain(Exception):
+    """The part arrived but is not proved; with Content-MD5 it will be."""
+
+
+class _Flight:
+    """One PUT under way."""
+
+    def __init__(self, part: Part, now: float) -> None:
+        self.part = part
+        self.scope = anyio.CancelScope()
+        self.gauge: Gauge | None = None
+        self._seen = 0
+        self._moved_at = now
+
+    def started(self, gauge: Gauge) -> None:
+        self.gauge = gauge
+
+    def sent(self) -> int:
+        return self.gauge.sent() if self.gauge is not None else 0
+
+    def moves(self, now: float, policy: RetryPolicy) -> bool:
+        """Look again: False once it stands still for too long. `part.size` bytes out, it is the store's turn."""
+        sent = self.sent()
+        if sent != self._seen or (self.gauge is not None and self.gauge.paused()):
+            self._seen, self._moved_at = sent, now
+        patience = policy.answer_within if sent >= self.part.size else policy.stall_after
+        return now - self._moved_at <= patience
+
+
+class PartSender:
+    """One run over the missing parts of one upload id."""
+
+    def __init__(self, job: Job, state: UploadState, hasher: PartHasher) -> None:
+        self._job = job
+        self._state = state
+        self._hasher = hasher
+        self._upload_id = job.manifest.upload_id
+        self._checksum = job.manifest.header.checksum
+        self._flights: set[_Flight] = set()
+        self._signer: Batcher[PartToSign, tuple[SignedRequest, float]] = Batcher(self._sign_batch, most=_SIGN_BATCH)
+        self._alive = 0
+        self._freed = anyio.Event()
+        # Content-MD5 is the way where no checksum was declared; else the store's first answer tells.
+        self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
+        self._md5_enforced: bool | None = None
+        self._probing = anyio.Lock()
+
+    async def run(self) -> None:
+        """Returns when no part is missing. Raises UploadVanished, or the public error that stops the upload."""
+        try:
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(self._watch)
+                async with anyio.create_task_group() as parts:
+                    for part in self._state.pending():
+                        parts.start_soon(self._part, part)
+                        await self._admit()
+                watching.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise the_one(group) from None
+        self._report()
+
+    async def _admit(self) -> None:
+        """Wait until another part may be prepared."""
+        self._alive += 1
+        while self._alive >= self._job.shared.concurrency.limit + _LOOKAHEAD:
+            self._freed = anyio.Event()
+            await self._freed.wait()
+
+    # -- one part
+
+    async def _part(self, part: Part) -> None:
+        try:
+            hashed = await self._hasher.hash(part, md5=self._with_md5)
+            record, attempt = await self._until_proved(part, hashed)
+            self._job.source.check()
+            await self._job.journal.append(record)
+            self._state.record(part.number)
+            self._job.emit(events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof))
+        except BaseException:
+            if self._state.part(part.number) is PartState.IN_FLIGHT:
+                self._state.release(part.number)
+            raise
+        finally:
+            self._alive -= 1
+            self._freed.set()
+
+    async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
+        attempts = self._job.attempts()
+        request: tuple[SignedRequest, float] | None = None
+        while True:
+            since = self._job.effects.clock()
+            try:
+                request = await self._fresh(part, hashed, request)
+                with_md5 = "content-md5" in request[0].headers
+                answer = await self._put(part, request[0])
+                proof = await self._prove(part, hashed, answer, with_md5=with_md5)
+            except _SendAgain:
+                hashed, request = await self._hasher.hash(part, md5=True), None
+            except Fault as fault:
+                if fault.kind is FaultKind.GONE:
+                    raise UploadVanished from fault
+                if fault.kind is FaultKind.BUSY:
+                    self._job.shared.concurrency.slow_down(self._job.effects.clock())
+                    self._job.shared.adapt()
+                request = None if fault.kind is FaultKind.REFUSED else request
+                if await self._job.pause(attempts, fault, since, part.number):
+                    hashed = await self._hash_again(part, hashed)
+            else:
+                self._job.contact()
+                record = PartRecord(
+                    number=part.number, size=part.size, etag=answer.etag, checksum=hashed.checksum, proof=proof
+                )
+                return record, attempts.made
+
+    async def _hash_again(self, part: Part, before: Hashed) -> Hashed:
+        """The store says that other bytes arrived. Were they other bytes here already?"""
+        self._job.source.check()
+        now = await self._hasher.hash(part, md5=before.md5 is not None)
+        if now != before:
+            raise errors.SourceChanged(
+                f"{self._job.source.path} changed in part {part.number} while it was uploaded, "
+                "although its times did not: resume when it holds still",
+                same_size=True,
+            )
+        return now
+
+    async def _put(self, part: Part, request: SignedRequest) -> PutAnswer:
+        job = self._job
+        async with job.shared.slots:
+            flight = _Flight(part, job.effects.clock())
+            self._flights.add(flight)
+            try:
+                with flight.scope:
+                    return await job.transport.put(request, job.source, part, on_start=flight.started)
+                raise Fault(FaultKind.STALLED, f"part {part.number} stood still")
+            finally:
+                self._flights.discard(flight)
+                job.tally.bytes_sent += flight.sent()
+                job.shared.bytes_sent += flight.sent()
+
+    # -- signing
+
+    async def _fresh(
+        self, part: Part, hashed: Hashed, request: tuple[SignedRequest, float] | None
+    ) -> tuple[SignedRequest, float]:
+        """The request that there is, or a new one where that expires soon."""
+        if request is None or request[1] - self._job.effects.clock() < _FRESH_FOR:
+            return await self._signer.submit(PartToSign(part.number, part.size, self._headers(hashed)))
+        return request
+
+    def _headers(self, hashed: Hashed) -> dict[str, str]:
+        headers = {}
+        if self._checksum.type is not None:
+            headers[self._checksum.algorithm.header] = hashed.checksum
+        if self._with_md5 and hashed.md5 is not None:
+            headers[Algorithm.MD5.header] = checksums.encode(hashed.md5)
+        return headers
+
+    async def _sign_batch(self, parts: Sequence[PartToSign]) -> list[tuple[SignedRequest, float]]:
+        now = self._job.effects.clock()
+        requests = await self._job.request(lambda: self._job.store.sign(self._upload_id, parts))
+        return [(request, now + request.expires_in) for request in requests]
+
+    # -- proving
+
+    async def _prove(self, part: Part, hashed: Hashed, answer: PutAnswer, *, with_md5: bool) -> PartProof:
+        """How the answer proves the part. Raises Fault(CORRUPTED), _SendAgain, PartUnproved."""
+        algorithm = self._checksum.algorithm
+
+        def prove(md5: bytes | None) -> PartProof | None:
+            try:
+                return prove_part(
+                    algorithm=algorithm,
+                    sent=hashed.checksum,
+                    echoed=answer.checksums.get(algorithm.header),
+                    etag=answer.etag,
+                    md5=md5,
+                    md5_enforced=with_md5 and bool(self._md5_enforced),
+                )
+            except EchoDiffers as e:
+                raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
+
+        if (proof := prove(hashed.md5)) is not None:
+            return proof
+        if hashed.md5 is None:  # the store is silent about the checksum: is its ETag the MD5?
+            self._go_on_with_md5()
+            md5 = (await self._hasher.hash(part, md5=True)).md5
+            if (proof := prove(md5)) is not None:
+                return proof
+        if await self._is_md5_enforced(part):
+            raise _SendAgain
+        raise errors.PartUnproved(
+            f"nothing proves part {part.number}: the store confirms no checksum, its ETags are no MD5s, and it takes "
+            "a wrong Content-MD5. Use another store, or --checksum none to upload without proof"
+        )
+
+    def _go_on_with_md5(self) -> None:
+        if not self._with_md5:
+            self._with_md5 = True
+            self._job.warn("the store does not confirm checksums: the parts are proved by MD5 instead")
+
+    async def _is_md5_enforced(self, part: Part) -> bool:
+        """Whether the store refuses a Content-MD5 that is wrong: one byte is sent with another byte's.
+
+        The part is sent again after in any case, so what the probe may leave under its number does not stay.
+        """
+        async with self._probing:
+            if self._md5_enforced is None:
+                wrong = {Algorithm.MD5.header: checksums.encode(checksums.digest_of(Algorithm.MD5, b"?"))}
+                probe = Part(part.number, 0, 1)
+                (request, _), *_ = await self._sign_batch([PartToSign(part.number, 1, wrong)])
+                try:
+                    await self._job.transport.put(request, _OneByte(), probe, on_start=lambda _: None)
+                    self._md5_enforced = False
+                except Fault as fault:
+                    if fault.status is None or fault.status // 100 != 4:
+                        raise
+                    self._md5_enforced = True
+            return self._md5_enforced
+
+    # -- watching
+
+    async def _watch(self) -> None:
+        while True:
+            await self._job.effects.sleep(TICK)
+            now = self._job.effects.clock()
+            for flight in self._flights:
+                if not flight.moves(now, self._job.policy):
+                    flight.scope.cancel()
+            self._report()
+            shared = self._job.shared
+            in_flight = sum(flight.sent() for flight in self._flights)
+            saturated = shared.slots.borrowed_tokens >= shared.slots.total_tokens
+            shared.concurrency.sample(now, shared.bytes_sent + in_flight, saturated=saturated)
+            shared.adapt()
+
+    def _report(self) -> None:
+        manifest = self._job.manifest
+        self._job.emit(
+            events.Progress(
+                bytes_uploaded=manifest.bytes_uploaded,
+                bytes_in_flight=sum(flight.sent() for flight in self._flights),
+                size=manifest.plan.size,
+                parts_uploaded=len(manifest.parts),
+                parts=manifest.plan.count,
+                concurrency=self._job.shared.concurrency.limit,
+                retries=self._job.tally.retries,
+            )
+        )
+
+
+class _OneByte:
+    """The body of the probe, as a source."""
+
+    path = "the probe"
+    fingerprint = Fingerprint(1, 0, 0, 0)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        buffer[:] = b"!"
+        return 1
+
+    def fileno(self) -> None:
+        return None
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

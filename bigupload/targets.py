@@ -1,0 +1,94 @@
+"""From what a caller names to a store: `s3://BUCKET/KEY`, the local store, or what a manifest recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import mimetypes
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import anyio.to_thread
+import platformdirs
+
+from bigupload import errors
+from bigupload.manifest import Header, Target
+from bigupload.stores.s3 import S3Options, S3Store
+
+LOCAL_BUCKET = "bigupload"
+LOCAL = "local"
+"""What a manifest has for the local store's endpoint: its port and its keys are the machine's, not the upload's."""
+
+
+def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
+    """(bucket, key) of `s3://BUCKET/KEY`. Where KEY is empty or ends in "/", `file_name` is put behind it.
+
+    Raises UsageError.
+    """
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() != "s3" or not bucket:
+        raise errors.UsageError(f"not a target: {url!r} (write it like s3://bucket/key or s3://bucket/folder/)")
+    if not key or key.endswith("/"):
+        if file_name is None:
+            raise errors.UsageError(f"{url!r} names no object: write it like s3://bucket/key")
+        key += file_name
+    if len(key.encode()) > 1024:  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+        raise errors.UsageError("an S3 key has at most 1,024 bytes")
+    return bucket, key
+
+
+async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
+    """The store for a key. For the local store, starts that where it does not run, and makes its bucket."""
+    if not options.local:
+        return S3Store(bucket, key, options)
+    from bigupload import local_store
+
+    running = await anyio.to_thread.run_sync(local_store.start)
+    reached = dataclasses.replace(
+        options,
+        endpoint_url=running.endpoint_url,
+        region=running.region,
+        access_key=running.access_key,
+        secret_key=running.secret_key,
+    )
+    store = S3Store(bucket, key, reached, recorded=options, target=Target(bucket=bucket, key=key, endpoint=LOCAL))
+    await store.ensure_bucket()
+    return store
+
+
+async def reconnect(target: Target, recorded: Mapping[str, Any]) -> S3Store:
+    """The store that a manifest names, with credentials from this process's surroundings."""
+    if target.bucket is None:
+        raise errors.ManifestMismatch("this manifest's target is no S3 bucket, and this version knows no other")
+    return await connect(target.bucket, target.key, S3Options.from_json(recorded))
+
+
+def manifest_id(path: str, target: Target) -> str:
+    """The same file to the same target has the same manifest, so that the same command goes on."""
+    where = "\0".join([path, target.bucket or "", target.key, target.endpoint or "", target.service or ""])
+    return hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def belongs_to(header: Header, path: str, target: Target) -> bool:
+    """Whether a manifest is the one of this file and target; the region is no part of the identity."""
+    theirs = header.target
+    return header.source.path == path and (theirs.bucket, theirs.key, theirs.endpoint, theirs.service) == (
+        target.bucket,
+        target.key,
+        target.endpoint,
+        target.service,
+    )
+
+
+def guess_content_type(path: str | PurePath) -> str:
+    """From the name; what nobody knows is bytes."""
+    return mimetypes.guess_type(str(path), strict=False)[0] or "application/octet-stream"
+
+
+def state_dir() -> Path:
+    """Where manifests are kept: BIGUPLOAD_STATE_DIR, else the user's state directory."""
+    override = os.environ.get("BIGUPLOAD_STATE_DIR")
+    return Path(override) if override else platformdirs.user_state_path("bigupload")

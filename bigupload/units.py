@@ -1,0 +1,62 @@
+"""Sizes, rates and durations as people write and read them. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from bigupload.errors import UsageError
+
+_FACTORS = {
+    "": 1, "b": 1,
+    "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
+    "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
+}  # fmt: skip
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "16MiB", "20 MB", "5g", "1048576". MiB is 2^20, MB and M are 10^6. Raises UsageError."""
+    match = _NUMBER.fullmatch(text)
+    factor = match and _FACTORS.get(match[2].lower())
+    if match is None or factor is None:
+        raise UsageError(f"not a size: {text!r} (write it like 16MiB or 20MB)")
+    return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
+
+
+def parse_rate(text: str) -> int:
+    """Bytes per second of "20MB/s" ("/s" may be left out), at least 1. Raises UsageError."""
+    try:
+        rate = parse_size(re.sub(r"\s*/\s*s(ec)?\s*$", "", text, flags=re.IGNORECASE))
+    except UsageError:
+        raise UsageError(f"not a rate: {text!r} (write it like 20MB/s)") from None
+    if rate < 1:
+        raise UsageError("a rate is at least 1 byte a second")
+    return rate
+
+
+def format_size(count: float) -> str:
+    """A number of bytes, binary, exact where that is short: "16 MiB", "5.3 GiB", "17 B"."""
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while count >= 1024 and len(units) > 1:
+        count /= 1024
+        units.pop(0)
+    return f"{count:.0f} {units[0]}" if count == int(count) else f"{count:.1f} {units[0]}"
+
+
+def format_rate(bytes_per_second: float) -> str:
+    """A rate, decimal as links are sold: "12.3 MB/s"."""
+    for unit in ("B/s", "kB/s", "MB/s"):
+        if bytes_per_second < 1000:
+            return f"{bytes_per_second:.1f} {unit}"
+        bytes_per_second /= 1000
+    return f"{bytes_per_second:.2f} GB/s"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration: "42 s", "3:07 min", "2:05 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

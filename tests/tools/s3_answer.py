@@ -1,0 +1,50 @@
+"""A success at StrictS3, and how it is sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from aiohttp import web
+
+from .s3_exchange import Exchange
+from .s3_wire import Content, document
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A success. `stream` instead of `body` where the object's bytes are sent."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: Callable[[], Iterator[bytes]] | None = None
+
+    def with_etag(self, etag: str) -> Answer:
+        headers, body = dict(self.headers), self.body
+        if "ETag" in headers:
+            headers["ETag"] = etag
+        start, end = body.find(b"<ETag>"), body.find(b"</ETag>")
+        if start >= 0:
+            body = body[: start + 6] + etag.replace('"', "&quot;").encode() + body[end:]
+        return replace(self, headers=headers, body=body)
+
+    async def send(self, exchange: Exchange) -> web.StreamResponse:
+        if self.stream is None:
+            return web.Response(status=self.status, headers=self.headers, body=self.body or None)
+        response = web.StreamResponse(status=self.status, headers=self.headers)
+        await response.prepare(exchange.request)
+        if exchange.request.method != "HEAD":
+            for chunk in self.stream():
+                await response.write(chunk)
+        await response.write_eof()
+        return response
+
+
+def timestamp(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def xml(name: str, content: Content, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(200, {"Content-Type": "application/xml", **(headers or {})}, document(name, content))

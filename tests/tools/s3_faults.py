@@ -1,0 +1,98 @@
+"""What StrictS3 can be told to do wrong, one request at a time: the answers that `StrictS3.script` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Fault:
+    """One request's fate."""
+
+
+@dataclass(frozen=True)
+class Ok(Fault):
+    """Nothing goes wrong: leaves a gap in a script."""
+
+
+@dataclass(frozen=True)
+class Status(Fault):
+    """Answer with this error and do nothing.
+
+    `read_body=False` answers before a byte of the body is read and closes the connection at once: a client that is
+    still sending meets EPIPE or ECONNRESET, with the answer in its receive buffer. `code=""` sends no body, as some
+    stores and most balancers do.
+    """
+
+    status: int
+    code: str = ""
+    message: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    read_body: bool = True
+
+
+@dataclass(frozen=True)
+class Reset(Fault):
+    """Read `after_bytes` of the body, then reset the connection (RST). Nothing is done, nothing is answered."""
+
+    after_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Stall(Fault):
+    """Read `after_bytes` of the body, then stop reading until `release()`; then go on as if nothing had been.
+
+    The kernel's socket buffers still take some: megabytes on loopback.
+    """
+
+    after_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class LostAnswer(Fault):
+    """Do what was asked, then reset the connection without an answer."""
+
+
+@dataclass(frozen=True)
+class ErrorIn200(Fault):
+    """Answer 200, white space, then an `<Error>`. With `act=True` the request was carried out all the same."""
+
+    code: str = "InternalError"
+    message: str | None = None
+    whitespace: int = 16
+    act: bool = False
+
+
+@dataclass(frozen=True)
+class Whitespace(Fault):
+    """Answer 200 and white space first, as complete does on big objects, then the true answer."""
+
+    count: int = 64
+
+
+@dataclass(frozen=True)
+class WrongEtag(Fault):
+    """Do what was asked, and answer with an ETag that isn't the stored one."""
+
+    etag: str = '"00000000000000000000000000000bad"'
+
+
+@dataclass(frozen=True)
+class FlipBit(Fault):
+    """One bit of the body changes: on the wire (before the store verifies it) or on the store's disk (after)."""
+
+    at: int = 0
+    stored: bool = False
+
+
+@dataclass(frozen=True)
+class Conflict(Fault):
+    """409 ConditionalRequestConflict, from now on for every complete of this upload: its parts are of no use."""
+
+
+@dataclass(frozen=True)
+class Call(Fault):
+    """Call this (in the server's thread, with the StrictS3) before going on as usual."""
+
+    function: Callable[[Any], object]

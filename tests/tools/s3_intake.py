@@ -1,0 +1,157 @@
+"""What PutObject and the multipart operations share: how an object's headers and bytes are taken in."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import s3_model as model
+from .s3_exchange import Exchange, Received
+from .s3_faults import Conflict
+from .s3_model import Part, Upload, b64
+from .s3_wire import S3Error
+
+if TYPE_CHECKING:
+    from .strict_s3 import StrictS3
+
+_KEPT_HEADERS = {
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+    "x-amz-acl",
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-customer-key-md5",
+    "x-amz-storage-class",
+    "x-amz-tagging",
+}
+_STORAGE_CLASSES = {
+    "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE",
+    "OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE",
+}  # fmt: skip
+SSE, _SSE_C, _SSE_C_MD5 = (
+    "x-amz-server-side-encryption",
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-customer-key-md5",
+)
+
+
+def number_in_query(exchange: Exchange, name: str, default: int, limit: int) -> int:
+    value = exchange.query.get(name)
+    if value is None:
+        return min(default, limit)
+    if not value.isdecimal() or int(value) > 2**31 - 1:
+        raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range")
+    return min(int(value), limit)
+
+
+def object_headers(s3: StrictS3, exchange: Exchange) -> dict[str, str]:
+    given = exchange.headers
+    kept = {name: value for name, value in given.items() if name in _KEPT_HEADERS or name.startswith("x-amz-meta-")}
+    encodings = [each.strip() for each in kept.pop("content-encoding", "").split(",")]
+    encodings = [each for each in encodings if each not in ("", "aws-chunked")]
+    if encodings:
+        kept["content-encoding"] = ",".join(encodings)
+    if kept.get("x-amz-storage-class", "STANDARD") not in _STORAGE_CLASSES:
+        raise S3Error("InvalidStorageClass", "The storage class you specified is not valid", status=400)
+    if _SSE_C in kept and exchange.request.transport is not None and not exchange.request.secure:
+        raise S3Error(
+            "InvalidRequest",
+            "Requests specifying Server Side Encryption with Customer provided keys must be made over a secure "
+            "connection.",
+        )
+    return kept
+
+
+def opaque_etags(s3: StrictS3, headers: Mapping[str, str]) -> bool:
+    """ETags are MD5s only without SSE-KMS and SSE-C."""
+    return s3.knobs.etags == "opaque" or headers.get(SSE, "").startswith("aws:kms") or _SSE_C in headers
+
+
+def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    if _SSE_C in headers:
+        return {name: headers[name] for name in (_SSE_C, _SSE_C_MD5) if name in headers}
+    return {SSE: headers.get(SSE, "AES256")}
+
+
+def check_customer_key(exchange: Exchange, headers: Mapping[str, str]) -> None:
+    if _SSE_C in headers and exchange.headers.get(_SSE_C_MD5) != headers.get(_SSE_C_MD5):
+        raise S3Error(
+            "InvalidRequest",
+            "The object was stored using a form of Server Side Encryption. The correct parameters must be provided.",
+        )
+
+
+def declared_algorithm(exchange: Exchange) -> str | None:
+    """The algorithm of the checksum that comes with this body, in a header or in a trailer."""
+    given = model.given_checksum(exchange.headers)
+    trailer = exchange.headers.get("x-amz-trailer")
+    if given is not None:
+        return given[0]
+    if trailer is not None:
+        names = {model.header_name(algorithm): algorithm for algorithm in model.DIGEST_BYTES}
+        if not exchange.streaming or trailer.lower() not in names:
+            raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
+        return names[trailer.lower()]
+    if "x-amz-sdk-checksum-algorithm" in exchange.headers:
+        raise S3Error(
+            "InvalidRequest",
+            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers "
+            "were found.",
+        )
+    return None
+
+
+async def receive(
+    s3: StrictS3, exchange: Exchange, algorithm: str | None, also: frozenset[str] = frozenset()
+) -> Received:
+    """The body, verified against Content-MD5 and the checksum header or trailer; `also`: more digests to compute."""
+    md5 = exchange.headers.get("content-md5")
+    wanted_md5 = model.decode_md5(md5) if md5 is not None and s3.knobs.verify_md5 else None
+    given = model.given_checksum(exchange.headers) if algorithm is not None else None
+    if given is not None:
+        model.decode_checksum(*given)
+    if exchange.declared_length() > s3.knobs.max_part_size:
+        raise S3Error("EntityTooLarge", fields={"MaxSizeAllowed": s3.knobs.max_part_size})
+    algorithms = {"CRC64NVME"} | ({algorithm} if algorithm is not None else set()) | also
+    keep: bool | Path = s3.keep_in if s3.keep_in is not None else bool(s3.knobs.keep_bodies)
+    received = await exchange.receive(algorithms, keep, md5=True)
+    if wanted_md5 is not None and wanted_md5 != received.md5:
+        raise S3Error(
+            "BadDigest",
+            "The Content-MD5 you specified did not match what we received.",
+            fields={"ExpectedDigest": b64(wanted_md5), "CalculatedDigest": b64(received.md5)},
+        )
+    if algorithm is not None:
+        value = given[1] if given is not None else received.trailers.get(model.header_name(algorithm), "")
+        if model.decode_checksum(algorithm, value) != received.digests[algorithm]:
+            raise S3Error("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+    return received
+
+
+def new_part(s3: StrictS3, number: int, received: Received, *, opaque: bool) -> Part:
+    etag = uuid.uuid4().hex if opaque else received.md5.hex()
+    return Part(number, received.size, f'"{etag}"', received.md5, received.digests, received.body, s3.clock())
+
+
+def check_if_none_match(s3: StrictS3, exchange: Exchange, upload: Upload | None) -> None:
+    condition = exchange.headers.get("if-none-match")
+    if upload is not None:
+        if condition is not None and s3.knobs.conditional_conflicts > 0 and not upload.conflicted:
+            s3.knobs.conditional_conflicts -= 1
+            upload.conflicted = True
+        upload.conflicted |= isinstance(exchange.fault, Conflict)
+        if upload.conflicted:
+            raise S3Error("ConditionalRequestConflict", fields={"Condition": "If-None-Match", "Key": upload.key})
+    if condition is None:
+        return
+    if condition != "*":
+        raise S3Error("NotImplemented", fields={"Header": "If-None-Match"})
+    if exchange.key in s3.objects[exchange.bucket]:
+        raise S3Error("PreconditionFailed", fields={"Condition": "If-None-Match"})

@@ -1,0 +1,258 @@
+"""StrictS3's multipart operations."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from . import s3_model as model
+from .s3_answer import Answer, timestamp, xml
+from .s3_exchange import Exchange
+from .s3_intake import (
+    check_customer_key,
+    check_if_none_match,
+    declared_algorithm,
+    encryption_headers,
+    new_part,
+    number_in_query,
+    object_headers,
+    opaque_etags,
+    receive,
+)
+from .s3_model import Checksum, Part, StoredObject, Upload, b64
+from .s3_wire import Content, S3Error
+
+if TYPE_CHECKING:
+    from .strict_s3 import StrictS3
+
+
+async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
+    await exchange.read()
+    given, refuse = exchange.headers.get("x-amz-checksum-algorithm"), s3.knobs.refuse_checksum_algorithm
+    if given is not None and refuse:
+        if refuse == 501:
+            raise S3Error("NotImplemented")
+        raise S3Error("InvalidRequest", "Checksum algorithm is not supported")
+    algorithm, kind = None, None
+    if s3.knobs.echo_checksums:
+        algorithm, kind = model.checksum_plan(given, exchange.headers.get("x-amz-checksum-type"))
+    headers = object_headers(s3, exchange)
+    upload = Upload(
+        id=f"{uuid.uuid4().hex}.{uuid.uuid4().hex}",
+        bucket=exchange.bucket,
+        key=exchange.key,
+        initiated=s3.clock(),
+        algorithm=algorithm,
+        checksum_type=kind,
+        headers=headers,
+        opaque_etags=opaque_etags(s3, headers),
+    )
+    s3.uploads[upload.id] = upload
+    exchange.record.upload_id = upload.id
+    content: list[tuple[str, Content]] = [
+        ("Bucket", upload.bucket),
+        ("Key", upload.key),
+        ("UploadId", upload.id),
+    ]
+    more = dict(encryption_headers(headers))
+    if algorithm is not None and kind is not None:
+        more |= {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": kind}
+    return xml("InitiateMultipartUploadResult", content, more)
+
+
+def _find_upload(s3: StrictS3, exchange: Exchange) -> Upload:
+    upload = s3.uploads.get(exchange.query["uploadId"])
+    if upload is None or (upload.bucket, upload.key) != (exchange.bucket, exchange.key):
+        raise S3Error("NoSuchUpload", fields={"UploadId": exchange.query["uploadId"]})
+    return upload
+
+
+async def upload_part(s3: StrictS3, exchange: Exchange) -> Answer:
+    number = exchange.part_number
+    if number is None or not 1 <= number <= s3.knobs.max_parts:
+        raise S3Error(
+            "InvalidArgument",
+            f"Part number must be an integer between 1 and {s3.knobs.max_parts}, inclusive",
+            fields={"ArgumentName": "partNumber", "ArgumentValue": exchange.query.get("partNumber", "")},
+        )
+    upload = _find_upload(s3, exchange)
+    if upload.aborted:
+        raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
+    check_customer_key(exchange, upload.headers)
+    algorithm = _part_algorithm(s3, exchange, upload) if s3.knobs.echo_checksums else None
+    upload.in_flight += 1
+    try:
+        received = await receive(s3, exchange, algorithm, frozenset({upload.algorithm} if upload.algorithm else ()))
+    finally:
+        upload.in_flight -= 1
+    if upload.id not in s3.uploads:
+        raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
+    part = new_part(s3, number, received, opaque=upload.opaque_etags)
+    upload.parts[number] = part
+    headers = {"ETag": part.etag, **encryption_headers(upload.headers)}
+    if algorithm is not None:
+        value = b64(part.digests[algorithm])
+        headers[model.header_name(algorithm)] = model.wrong(value) if s3.knobs.lie_checksum else value
+    return Answer(200, headers)
+
+
+def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | None:
+    """The algorithm to verify and echo, if it may come with a part of this upload."""
+    actual, expected = declared_algorithm(exchange), upload.algorithm
+    if actual == expected or (expected is None and s3.knobs.undeclared_checksums == "accept"):
+        return actual
+    if actual is None and upload.checksum_type == model.FULL_OBJECT and not s3.knobs.require_part_checksums:
+        return None
+    raise S3Error(
+        "InvalidRequest",
+        f"Checksum Type mismatch occurred, expected checksum Type: {(expected or 'null').lower()}, actual checksum "
+        f"Type: {(actual or 'null').lower()}",
+    )
+
+
+async def list_parts(s3: StrictS3, exchange: Exchange) -> Answer:
+    upload = _find_upload(s3, exchange)
+    limit = number_in_query(exchange, "max-parts", s3.knobs.page_size, s3.knobs.page_size)
+    marker = number_in_query(exchange, "part-number-marker", 0, 2**31 - 1)
+    later = [part for part in upload.listed() if part.number > marker]
+    page = later[:limit]
+    rows: list[tuple[str, Content]] = [
+        (
+            "Part",
+            [
+                ("PartNumber", part.number),
+                ("LastModified", timestamp(part.last_modified)),
+                ("ETag", part.etag),
+                ("Size", part.size),
+                *([(f"Checksum{upload.algorithm}", b64(part.digests[upload.algorithm]))] if upload.algorithm else []),
+            ],
+        )
+        for part in page
+    ]
+    head: list[tuple[str, Content]] = [
+        ("Bucket", upload.bucket),
+        ("Key", upload.key),
+        ("UploadId", upload.id),
+        ("StorageClass", upload.headers.get("x-amz-storage-class", "STANDARD")),
+        ("PartNumberMarker", marker),
+        ("NextPartNumberMarker", page[-1].number if page else 0),
+        ("MaxParts", limit),
+        ("IsTruncated", str(len(later) > len(page)).lower()),
+        ("ChecksumAlgorithm", upload.algorithm),
+        ("ChecksumType", upload.checksum_type),
+    ]
+    return xml("ListPartsResult", head + rows)
+
+
+async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> Answer:
+    prefix = exchange.query.get("prefix", "")
+    key_marker, id_marker = exchange.query.get("key-marker", ""), exchange.query.get("upload-id-marker", "")
+    limit = number_in_query(exchange, "max-uploads", s3.knobs.page_size, s3.knobs.page_size)
+    found = [
+        each for each in list(s3.uploads.values()) if each.bucket == exchange.bucket and each.key.startswith(prefix)
+    ]
+    found.sort(key=lambda each: (each.key.encode(), each.initiated, each.id))
+    # Without an id, the marker's key is behind us; with one, the rest of its uploads still comes.
+    marked = next((at for at, each in enumerate(found) if (each.key, each.id) == (key_marker, id_marker)), None)
+    if marked is not None:
+        found = found[marked + 1 :]
+    elif key_marker:
+        found = [each for each in found if each.key.encode() > key_marker.encode()]
+    page = found[:limit]
+    truncated = len(found) > len(page)
+    rows: list[tuple[str, Content]] = [
+        (
+            "Upload",
+            [
+                ("Key", each.key),
+                ("UploadId", each.id),
+                ("StorageClass", each.headers.get("x-amz-storage-class", "STANDARD")),
+                ("Initiated", timestamp(each.initiated)),
+                ("ChecksumAlgorithm", each.algorithm),
+                ("ChecksumType", each.checksum_type),
+            ],
+        )
+        for each in page
+    ]
+    head: list[tuple[str, Content]] = [
+        ("Bucket", exchange.bucket),
+        ("KeyMarker", key_marker),
+        ("UploadIdMarker", id_marker),
+        ("NextKeyMarker", page[-1].key if truncated and page else None),
+        ("NextUploadIdMarker", page[-1].id if truncated and page else None),
+        ("Prefix", prefix),
+        ("MaxUploads", limit),
+        ("IsTruncated", str(truncated).lower()),
+    ]
+    return xml("ListMultipartUploadsResult", head + rows)
+
+
+async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
+    body = await exchange.read()
+    before = s3.completed.get(exchange.query["uploadId"])
+    if before is not None and s3.knobs.complete_repeatable:
+        return before
+    upload = _find_upload(s3, exchange)
+    if upload.aborted:
+        raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
+    rows = model.parse_complete(body)
+    checksums = s3.knobs.echo_checksums
+    parts = model.choose_parts(
+        upload,
+        rows,
+        min_part_size=s3.knobs.min_part_size,
+        checksums=checksums,
+        lenient=not s3.knobs.require_part_checksums,
+    )
+    checksum = _object_checksum(s3, upload, parts)
+    if checksums:
+        model.check_object_checksum(upload, checksum, exchange.headers)
+    _check_object_size(exchange, sum(part.size for part in parts))
+    check_if_none_match(s3, exchange, upload)
+    if checksum is not None and s3.knobs.lie_complete:
+        checksum = replace(checksum, value=model.wrong(checksum.value))
+    etag = f'"{uuid.uuid4().hex}-{len(parts)}"' if upload.opaque_etags else model.multipart_etag(parts)
+    s3.objects[upload.bucket][upload.key] = StoredObject(
+        upload.key, etag, parts, upload.headers, checksum, s3.clock(), upload_id=upload.id
+    )
+    del s3.uploads[upload.id]
+    content: list[tuple[str, Content]] = [
+        ("Location", f"{s3.url}/{upload.bucket}/{upload.key}"),
+        ("Bucket", upload.bucket),
+        ("Key", upload.key),
+        ("ETag", etag),
+        *(checksum.elements() if checksum is not None else []),
+    ]
+    answer = xml("CompleteMultipartUploadResult", content, encryption_headers(upload.headers))
+    s3.completed[upload.id] = answer
+    return answer
+
+
+def _object_checksum(s3: StrictS3, upload: Upload, parts: list[Part]) -> Checksum | None:
+    if not s3.knobs.echo_checksums:
+        return None
+    if upload.algorithm is not None and upload.checksum_type is not None:
+        return model.object_checksum(upload.algorithm, upload.checksum_type, parts)
+    if s3.knobs.default_crc64nvme:
+        return model.object_checksum("CRC64NVME", model.FULL_OBJECT, parts)
+    return None
+
+
+def _check_object_size(exchange: Exchange, actual: int) -> None:
+    declared = exchange.headers.get("x-amz-mp-object-size")
+    if declared is not None and declared != str(actual):
+        raise S3Error(
+            "InvalidRequest",
+            f"The provided 'x-amz-mp-object-size' header value {declared} does not match what was computed: {actual}",
+        )
+
+
+async def abort_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
+    upload = _find_upload(s3, exchange)
+    if upload.in_flight and s3.knobs.abort_leaves_in_flight:
+        upload.aborted = True
+        upload.parts.clear()
+    else:
+        del s3.uploads[upload.id]
+    return Answer(204)

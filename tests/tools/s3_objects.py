@@ -1,0 +1,148 @@
+"""StrictS3's operations on whole objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from . import s3_model as model
+from .s3_answer import Answer, timestamp, xml
+from .s3_exchange import Exchange
+from .s3_intake import (
+    SSE,
+    check_customer_key,
+    check_if_none_match,
+    declared_algorithm,
+    encryption_headers,
+    new_part,
+    number_in_query,
+    object_headers,
+    opaque_etags,
+    receive,
+)
+from .s3_model import Checksum, StoredObject, b64
+from .s3_wire import Content, S3Error
+
+if TYPE_CHECKING:
+    from .strict_s3 import StrictS3
+
+
+async def put_object(s3: StrictS3, exchange: Exchange) -> Answer:
+    headers = object_headers(s3, exchange)
+    algorithm = declared_algorithm(exchange) if s3.knobs.echo_checksums else None
+    received = await receive(s3, exchange, algorithm)
+    check_if_none_match(s3, exchange, None)
+    part = new_part(s3, 1, received, opaque=opaque_etags(s3, headers))
+    checksum = None
+    if s3.knobs.echo_checksums and (algorithm or s3.knobs.default_crc64nvme):
+        used = algorithm or "CRC64NVME"
+        checksum = Checksum(used, model.FULL_OBJECT, b64(part.digests[used]))
+    s3.objects[exchange.bucket][exchange.key] = StoredObject(
+        exchange.key, part.etag, [part], headers, checksum, s3.clock(), multipart=False
+    )
+    return Answer(200, {"ETag": part.etag, **encryption_headers(headers), **(checksum.headers() if checksum else {})})
+
+
+async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
+    """GetObject, and HeadObject: the same but for the body."""
+    found = s3.objects[exchange.bucket].get(exchange.key)
+    if found is None:
+        raise S3Error("NoSuchKey", fields={"Key": exchange.key})
+    check_customer_key(exchange, found.headers)
+    match = exchange.headers.get("if-match")
+    if match is not None and match.strip('"') not in ("*", found.etag.strip('"')):
+        raise S3Error("PreconditionFailed", fields={"Condition": "If-Match"})
+    headers = {name: value for name, value in found.headers.items() if name not in ("x-amz-tagging", "x-amz-acl", SSE)}
+    if found.storage_class == "STANDARD":
+        headers.pop("x-amz-storage-class", None)
+    headers.setdefault("content-type", "binary/octet-stream")
+    headers |= {
+        "ETag": found.etag,
+        "Last-Modified": formatdate(found.last_modified, usegmt=True),
+        "Accept-Ranges": "bytes",
+        **encryption_headers(found.headers),
+    }
+    if found.tagging:
+        headers["x-amz-tagging-count"] = str(found.tagging.count("&") + 1)
+    start, end = _selected(exchange, found, headers)
+    status = 200
+    if "partNumber" in exchange.query or "range" in exchange.headers:
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
+    if exchange.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and end - start == found.size:
+        headers |= found.checksum.headers() if found.checksum is not None else {}
+    headers["Content-Length"] = str(end - start)
+    return Answer(status, headers, stream=lambda: _slice(found, start, end))
+
+
+def _selected(exchange: Exchange, found: StoredObject, headers: dict[str, str]) -> tuple[int, int]:
+    """The range of bytes asked for, end exclusive."""
+    number = exchange.part_number
+    if number is not None:
+        if not 1 <= number <= len(found.parts):
+            raise S3Error("InvalidPartNumber", "The requested partnumber is not satisfiable", status=416)
+        if found.multipart:
+            headers["x-amz-mp-parts-count"] = str(len(found.parts))
+        start = sum(part.size for part in found.parts[: number - 1])
+        return start, start + found.parts[number - 1].size
+    unit, _, spec = exchange.headers.get("range", "").partition("=")
+    if unit != "bytes" or "," in spec:
+        exchange.headers.pop("range", None)  # S3 ignores what it can't read, and several ranges
+        return 0, found.size
+    first, _, last = spec.partition("-")
+    if first:
+        start, end = int(first), min(int(last) + 1, found.size) if last else found.size
+    else:
+        start, end = max(0, found.size - int(last)), found.size
+    if start >= end:
+        raise S3Error("InvalidRange", fields={"RangeRequested": spec, "ActualObjectSize": found.size})
+    return start, end
+
+
+def _slice(found: StoredObject, start: int, end: int) -> Iterator[bytes]:
+    at = 0
+    for chunk in found.chunks():
+        piece = chunk[max(0, start - at) : max(0, end - at)]
+        at += len(chunk)
+        for offset in range(0, len(piece), 1 << 20):
+            yield piece[offset : offset + (1 << 20)]
+        if at >= end:
+            return
+
+
+async def delete_object(s3: StrictS3, exchange: Exchange) -> Answer:
+    s3.objects[exchange.bucket].pop(exchange.key, None)
+    return Answer(204)
+
+
+async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> Answer:
+    prefix = exchange.query.get("prefix", "")
+    after = exchange.query.get("continuation-token") or exchange.query.get("start-after", "")
+    limit = number_in_query(exchange, "max-keys", s3.knobs.page_size, s3.knobs.page_size)
+    objects = s3.objects[exchange.bucket]
+    keys = sorted((key for key in objects if key.startswith(prefix) and key > after), key=str.encode)
+    page = keys[:limit]
+    rows: list[tuple[str, Content]] = [
+        (
+            "Contents",
+            [
+                ("Key", key),
+                ("LastModified", timestamp(objects[key].last_modified)),
+                ("ETag", objects[key].etag),
+                ("Size", objects[key].size),
+                ("StorageClass", objects[key].storage_class),
+            ],
+        )
+        for key in page
+    ]
+    truncated = len(keys) > len(page)
+    head: list[tuple[str, Content]] = [
+        ("Name", exchange.bucket),
+        ("Prefix", prefix),
+        ("KeyCount", len(page)),
+        ("MaxKeys", limit),
+        ("IsTruncated", str(truncated).lower()),
+        ("NextContinuationToken", page[-1] if truncated and page else None),
+    ]
+    return xml("ListBucketResult", head + rows)

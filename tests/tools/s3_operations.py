@@ -1,0 +1,95 @@
+"""StrictS3's operations: each takes an exchange and gives an `Answer`, or raises the `S3Error` that S3 would give."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from . import s3_multipart, s3_objects
+from .s3_answer import Answer, xml
+from .s3_exchange import Exchange
+from .s3_wire import Content, S3Error
+
+if TYPE_CHECKING:
+    from .strict_s3 import StrictS3
+
+Operation = Callable[["StrictS3", Exchange], Awaitable[Answer]]
+
+
+async def perform(s3: StrictS3, exchange: Exchange) -> Answer:
+    operation = _OPERATIONS.get(exchange.op)
+    if operation is None:
+        raise S3Error("NotImplemented")
+    verified = exchange.verified
+    if verified is None and not (s3.knobs.public_read and exchange.op in ("GetObject", "HeadObject")):
+        raise S3Error("AccessDenied")
+    if exchange.bucket and exchange.op != "CreateBucket":
+        region = s3.buckets.get(exchange.bucket)
+        if region is None:
+            raise S3Error("NoSuchBucket", fields={"BucketName": exchange.bucket})
+        if verified is not None and verified.region != region:
+            raise _wrong_region(s3, exchange, verified.region, region)
+    answer = await operation(s3, exchange)
+    return replace(answer, headers={**common_headers(s3, exchange), **answer.headers})
+
+
+def common_headers(s3: StrictS3, exchange: Exchange) -> dict[str, str]:
+    headers = {"x-amz-request-id": exchange.request_id, "x-amz-id-2": "strict-s3", "Server": "AmazonS3"}
+    if exchange.op == "HeadBucket" and exchange.bucket in s3.buckets:
+        headers["x-amz-bucket-region"] = s3.buckets[exchange.bucket]
+    return headers
+
+
+def _wrong_region(s3: StrictS3, exchange: Exchange, signed: str, region: str) -> S3Error:
+    headers = {"x-amz-bucket-region": region}
+    if s3.knobs.wrong_region == "redirect":
+        endpoint = f"s3.{region}.amazonaws.com"
+        return S3Error("PermanentRedirect", fields={"Endpoint": endpoint, "Bucket": exchange.bucket}, headers=headers)
+    return S3Error(
+        "AuthorizationHeaderMalformed",
+        f"The authorization header is malformed; the region '{signed}' is wrong; expecting '{region}'",
+        fields={"Region": region},
+        headers=headers,
+    )
+
+
+async def list_buckets(s3: StrictS3, exchange: Exchange) -> Answer:
+    rows: list[tuple[str, Content]] = [("Bucket", [("Name", name)]) for name in sorted(s3.buckets)]
+    return xml("ListAllMyBucketsResult", [("Owner", [("ID", "strict")]), ("Buckets", rows)])
+
+
+async def create_bucket(s3: StrictS3, exchange: Exchange) -> Answer:
+    await exchange.read()
+    if exchange.bucket in s3.buckets:
+        raise S3Error("BucketAlreadyOwnedByYou", fields={"BucketName": exchange.bucket})
+    s3.create_bucket(exchange.bucket, region=exchange.verified.region if exchange.verified else None)
+    return Answer(200, {"Location": f"/{exchange.bucket}"})
+
+
+async def head_bucket(s3: StrictS3, exchange: Exchange) -> Answer:
+    return Answer(200, {"Content-Type": "application/xml"})
+
+
+async def get_bucket_location(s3: StrictS3, exchange: Exchange) -> Answer:
+    region = s3.buckets[exchange.bucket]
+    return xml("LocationConstraint", "" if region == "us-east-1" else region)
+
+
+_OPERATIONS: dict[str, Operation] = {
+    "ListBuckets": list_buckets,
+    "CreateBucket": create_bucket,
+    "HeadBucket": head_bucket,
+    "GetBucketLocation": get_bucket_location,
+    "ListObjectsV2": s3_objects.list_objects_v2,
+    "CreateMultipartUpload": s3_multipart.create_multipart_upload,
+    "UploadPart": s3_multipart.upload_part,
+    "ListParts": s3_multipart.list_parts,
+    "ListMultipartUploads": s3_multipart.list_multipart_uploads,
+    "CompleteMultipartUpload": s3_multipart.complete_multipart_upload,
+    "AbortMultipartUpload": s3_multipart.abort_multipart_upload,
+    "PutObject": s3_objects.put_object,
+    "GetObject": s3_objects.get_object,
+    "HeadObject": s3_objects.get_object,
+    "DeleteObject": s3_objects.delete_object,
+}

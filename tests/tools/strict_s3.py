@@ -1,0 +1,455 @@
+"""A strict fake of AWS S3's multipart API, for tests.
+
+::
+
+    with StrictS3() as s3:
+        s3.create_bucket("bucket")
+        s3.script("UploadPart", Status(503, "SlowDown", read_body=False), Ok(), LostAnswer())
+        ...  # talk to s3.url with s3.access_key and s3.secret_key in s3.region
+        assert s3.objects["bucket"]["key"].body == body
+
+It runs in a thread of its own, so blocking and async clients in the test's thread can both talk to it. It verifies what
+AWS verifies: signatures, clocks, lengths, checksums, part lists. The knobs make it laxer or stricter, as other stores
+are. The operations are in s3_operations.py, the rules in s3_model.py, the faults in s3_faults.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from aiohttp import web
+
+from . import s3_operations
+from .certs import make_certificates
+from .s3_answer import Answer
+from .s3_exchange import GONE, OPERATIONS, Dropped, Exchange, Record
+from .s3_faults import (
+    Call,
+    Conflict,
+    ErrorIn200,
+    Fault,
+    FlipBit,
+    LostAnswer,
+    Ok,
+    Reset,
+    Stall,
+    Status,
+    Whitespace,
+    WrongEtag,
+)
+from .s3_model import StoredObject, Upload
+from .s3_wire import DECLARATION, S3Error
+from .sigv4 import Credentials, verify
+
+__all__ = [
+    "Call",
+    "Conflict",
+    "Credentials",
+    "ErrorIn200",
+    "FlipBit",
+    "Knobs",
+    "LostAnswer",
+    "Ok",
+    "Record",
+    "Reset",
+    "S3Error",
+    "Stall",
+    "Status",
+    "StrictS3",
+    "Whitespace",
+    "WrongEtag",
+]
+
+MIB = 1 << 20
+
+
+@dataclass
+class Knobs:
+    """How this store behaves; may be changed while it runs (`s3.knobs.echo_checksums = False`)."""
+
+    region: str = "us-east-1"
+    min_part_size: int = 5 * MIB
+    max_part_size: int = 5 << 30
+    max_parts: int = 10_000
+    page_size: int = 1000
+    # What a signature for another region gets: 301 PermanentRedirect, or 400 AuthorizationHeaderMalformed.
+    wrong_region: Literal["redirect", "malformed"] = "redirect"
+    # True: in memory. "disk": in files of a temporary directory. False: digests only.
+    keep_bodies: bool | Literal["disk"] = True
+    # False: x-amz-checksum-* might as well not exist (as for Ceph RGW 18): no verification, no echo, none in listings.
+    echo_checksums: bool = True
+    # True or 400: CreateMultipartUpload with x-amz-checksum-algorithm is InvalidRequest; 501: NotImplemented.
+    refuse_checksum_algorithm: bool | int = False
+    # A part's checksum where create declared no algorithm: InvalidRequest, or verified and echoed. AWS refused it until
+    # the end of 2024; today boto3 itself sends CRC32 so by default, and AWS is said to take it.
+    undeclared_checksums: Literal["refuse", "accept"] = "refuse"
+    # False: a full-object upload may leave out the parts' checksums, as AWS itself allows (but not for composite).
+    require_part_checksums: bool = True
+    # AWS gives every object a full-object CRC64NVME where the client declared nothing (since December 2024).
+    default_crc64nvme: bool = True
+    verify_md5: bool = True
+    etags: Literal["md5", "opaque"] = "md5"
+    lie_checksum: bool = False  # UploadPart echoes another checksum than the part's
+    lie_complete: bool = False  # complete (and HEAD after it) tells another checksum than the object's
+    complete_repeatable: bool = False  # the same complete again answers the same; else NoSuchUpload
+    conditional_conflicts: int = 0  # so many uploads' conditional completes end in 409, each for good
+    abort_leaves_in_flight: bool = True  # parts in flight survive an abort, and the upload with them, until the next
+    abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
+    public_read: bool = False  # anonymous GetObject and HeadObject
+
+
+class StrictS3:
+    """The server. Everything public may be used from any thread while it runs.
+
+    `clock` gives seconds since the epoch, for signatures, tokens and timestamps. `requests` holds a `Record` for each
+    request in order of arrival, `uploads` the open uploads by id, `objects[bucket][key]` the objects.
+    """
+
+    access_key = "AKIASTRICTS3TESTS000"
+    secret_key = "strict/s3+secret+key/of/the/tests0000000"
+
+    def __init__(self, *, tls: bool = False, host: str = "127.0.0.1", **knobs: Any) -> None:
+        self.knobs = Knobs(**knobs)
+        self.clock: Callable[[], float] = time.time
+        self.credentials: dict[str, Credentials] = {
+            self.access_key: Credentials(self.access_key, self.secret_key),
+        }
+        self.buckets: dict[str, str] = {}
+        self.objects: dict[str, dict[str, StoredObject]] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.completed: dict[str, Answer] = {}
+        self.requests: list[Record] = []
+        self.bytes_received = 0
+        self.url = ""
+        self.port = 0
+        self.ca_bundle: Path | None = None
+        self.keep_in: Path | None = None
+        self._host, self._tls = host, tls
+        self._changed = threading.Condition()
+        self._arrived: Counter[str] = Counter()
+        self._answered: Counter[str] = Counter()
+        self._scripts: dict[str, deque[_Scripted]] = {}
+        self._held: set[tuple[str, str]] = set()
+        self._stalls = 0  # counts releases of stalled requests, so that each release frees the stalls before it
+        self._wake: asyncio.Event
+
+    @property
+    def region(self) -> str:
+        return self.knobs.region
+
+    # --- what tests do with it
+
+    def create_bucket(self, name: str, *, region: str | None = None) -> None:
+        self.buckets[name] = region or self.knobs.region
+        self.objects.setdefault(name, {})
+
+    def issue_session(self, *, seconds: float | None = None) -> Credentials:
+        """Temporary credentials with a session token, good for `seconds` of `clock`."""
+        name = uuid.uuid4().hex
+        issued = Credentials(
+            access_key=f"ASIA{name[:16].upper()}",
+            secret_key=name,
+            session_token=f"token/{name}==",
+            expires_at=None if seconds is None else self.clock() + seconds,
+        )
+        self.credentials[issued.access_key] = issued
+        return issued
+
+    def client(self, credentials: Credentials | None = None, /, **options: Any) -> Any:
+        """A boto3 client for this store: path addressing, SigV4, no retries (unless `config` says otherwise)."""
+        from botocore.config import Config
+
+        config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
+        if "config" in options:
+            config = config.merge(options.pop("config"))
+        use = credentials or self.credentials[self.access_key]
+        defaults: dict[str, Any] = {
+            "endpoint_url": self.url,
+            "region_name": self.region,
+            "aws_access_key_id": use.access_key,
+            "aws_secret_access_key": use.secret_key,
+            "aws_session_token": use.session_token,
+            "verify": str(self.ca_bundle) if self.ca_bundle else None,
+        }
+        with _session_lock:
+            return _session().client("s3", config=config, **{**defaults, **options})
+
+    def script(
+        self, op: str, *answers: Fault, part_number: int | None = None, key: str | None = None, repeat: bool = False
+    ) -> None:
+        """The next requests of `op` meet these answers, one each; with `repeat`, the last for ever.
+
+        With `part_number` or `key` only the requests that match consume an answer.
+        """
+        self._known(op)
+        with self._changed:
+            queue = self._scripts.setdefault(op, deque())
+            for index, answer in enumerate(answers):
+                queue.append(_Scripted(answer, part_number, key, repeat and index == len(answers) - 1))
+
+    def clear(self, op: str | None = None) -> None:
+        """Forget what was scripted."""
+        with self._changed:
+            if op is None:
+                self._scripts.clear()
+            else:
+                self._scripts.pop(op, None)
+
+    def hold(self, op: str, *, acted: bool = False) -> None:
+        """Make requests of `op` wait for `release`: before they do anything, or with `acted` before they answer."""
+        self._known(op)
+        with self._changed:
+            self._held.add((op, "end" if acted else "start"))
+
+    def release(self, op: str | None = None) -> None:
+        """Let the held requests of `op` (of all) go on, and every stalled one. What comes later isn't held."""
+        with self._changed:
+            self._held = {held for held in self._held if op is not None and held[0] != op}
+            self._stalls += 1
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    def wait_for(self, op: str, count: int = 1, *, answered: bool = False, timeout: float = 10) -> None:
+        """Block until `count` requests of `op` in total have arrived (`answered`: were answered or dropped)."""
+        self._known(op)
+        counter = self._answered if answered else self._arrived
+        with self._changed:
+            if not self._changed.wait_for(lambda: counter[op] >= count, timeout):
+                raise TimeoutError(f"{counter[op]} of {count} {op} in {timeout} s; seen: {dict(self._arrived)}")
+
+    async def wait_for_async(self, op: str, count: int = 1, *, answered: bool = False, timeout: float = 10) -> None:
+        """`wait_for` that leaves the event loop running."""
+        await asyncio.to_thread(self.wait_for, op, count, answered=answered, timeout=timeout)
+
+    def count(self, op: str, *, status: int | None = None) -> int:
+        """How many requests of `op` have arrived (and, if given, ended with `status`)."""
+        return sum(each.op == op and status in (None, each.status) for each in list(self.requests))
+
+    @staticmethod
+    def _known(op: str) -> None:
+        if op not in OPERATIONS:
+            raise ValueError(f"{op} is none of {sorted(OPERATIONS)}")
+
+    # --- life cycle
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.TemporaryDirectory(prefix="strict-s3-")
+        try:
+            context = self._ssl_context() if self._tls else None
+            if self.knobs.keep_bodies == "disk":
+                self.keep_in = Path(self._directory.name)
+            ready: Future[int] = Future()
+            self._thread = threading.Thread(
+                target=lambda: asyncio.run(self._serve(ready, context)), name="strict-s3", daemon=True
+            )
+            self._thread.start()
+            self.port = ready.result(timeout=30)
+        except BaseException:
+            self._directory.cleanup()
+            raise
+        self.url = f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Close every connection and the port. Harmless when repeated; the records stay."""
+        if not self._thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(timeout=30)
+        self._directory.cleanup()
+        if self._thread.is_alive():
+            raise RuntimeError("StrictS3 did not stop")
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        paths = make_certificates(Path(self._directory.name))
+        self.ca_bundle = paths.ca
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(paths.cert, paths.key)
+        return context
+
+    async def _serve(self, ready: Future[int], context: ssl.SSLContext | None) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
+            self._wake = asyncio.Event()
+            # auto_decompress: a part's Content-Encoding is the object's business, not the transport's.
+            server = web.Server(self._handle, access_log=None, auto_decompress=False, read_bufsize=1 << 19)
+            listener = await self._loop.create_server(server, self._host, 0, ssl=context, backlog=512)
+            ready.set_result(listener.sockets[0].getsockname()[1])
+        except BaseException as error:
+            ready.set_exception(error)
+            raise
+        await self._stop.wait()
+        listener.close()
+        self.release()
+        await server.shutdown(timeout=0.01)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    # --- one request
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        exchange = Exchange(request, self._until_released, self._count)
+        exchange.request_id = uuid.uuid4().hex[:16].upper()
+        self._arrive(exchange)
+        record = exchange.record
+        try:
+            await self._gate(record.op, "start")
+            return await self._answer(exchange)
+        except Dropped as dropped:
+            if not isinstance(dropped, _Answered):
+                record.status = 0
+            return web.Response()  # to a connection that is no more
+        except GONE:
+            record.status = 0
+            raise
+        finally:
+            with self._changed:
+                self._answered[record.op] += 1
+                if record.status is None:
+                    record.status = 0
+                self._changed.notify_all()
+
+    def _count(self, size: int) -> None:
+        self.bytes_received += size
+
+    def _arrive(self, exchange: Exchange) -> None:
+        with self._changed:
+            queue = self._scripts.get(exchange.op, deque())
+            for scripted in queue:
+                if scripted.fits(exchange):
+                    exchange.fault = scripted.answer
+                    if not scripted.repeat:
+                        queue.remove(scripted)
+                    break
+            self.requests.append(exchange.record)
+            self._arrived[exchange.op] += 1
+            self._changed.notify_all()
+
+    async def _gate(self, op: str, when: str) -> None:
+        while (op, when) in self._held:
+            await self._woken()
+
+    async def _until_released(self) -> None:
+        before = self._stalls
+        while self._stalls == before:
+            await self._woken()
+
+    async def _woken(self) -> None:
+        # Cleared by whoever waits next: `release` changes the state first and sets the event after, in this loop.
+        self._wake.clear()
+        await self._wake.wait()
+
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+        fault, record = exchange.fault, exchange.record
+        try:
+            if isinstance(fault, Status):
+                return await self._status(exchange, fault)
+            if isinstance(fault, Reset):
+                async for _ in exchange.raw_chunks():
+                    pass
+            if isinstance(fault, Call):
+                await asyncio.to_thread(fault.function, self)
+            if isinstance(fault, ErrorIn200) and not fault.act:
+                await exchange.read()
+                answer = Answer(200)
+            else:
+                exchange.verified = verify(exchange.signed, credentials=self.credentials.get, now=self.clock())
+                answer = await s3_operations.perform(self, exchange)
+        except S3Error as error:
+            return self._refuse(exchange, error)
+        await self._gate(record.op, "end")
+        if isinstance(fault, LostAnswer):
+            exchange.reset()
+            raise Dropped
+        record.status = answer.status
+        if isinstance(fault, WrongEtag):
+            answer = answer.with_etag(fault.etag)
+        if isinstance(fault, ErrorIn200 | Whitespace):
+            return await self._spaced(exchange, fault, answer)
+        return await answer.send(exchange)
+
+    async def _status(self, exchange: Exchange, fault: Status) -> web.StreamResponse:
+        error = S3Error(fault.code, fault.message, status=fault.status, headers=fault.headers)
+        if fault.read_body:
+            async for _ in exchange.raw_chunks():
+                pass
+        return self._refuse(exchange, error, abrupt=not fault.read_body)
+
+    def _refuse(self, exchange: Exchange, error: S3Error, *, abrupt: bool = False) -> web.StreamResponse:
+        record = exchange.record
+        record.status, record.error = error.status, error.code
+        body = (
+            b""
+            if exchange.request.method == "HEAD" or not error.code
+            else DECLARATION + error.element(exchange.request_id)
+        )
+        headers = {
+            **s3_operations.common_headers(self, exchange),
+            "Content-Type": "application/xml",
+            **error.headers,
+        }
+        if abrupt or (exchange.body_waits and self.knobs.abrupt_errors):
+            exchange.answer_and_close(error.status, headers, body)
+            raise _Answered
+        return web.Response(status=error.status, headers=headers, body=body)
+
+    async def _spaced(self, exchange: Exchange, fault: ErrorIn200 | Whitespace, answer: Answer) -> web.StreamResponse:
+        response = web.StreamResponse(status=200, headers={**answer.headers, "Content-Type": "application/xml"})
+        response.enable_chunked_encoding()
+        await response.prepare(exchange.request)
+        await response.write(DECLARATION)
+        count = fault.count if isinstance(fault, Whitespace) else fault.whitespace
+        await response.write(b" " * count)
+        if isinstance(fault, ErrorIn200):
+            exchange.record.error = fault.code
+            await response.write(S3Error(fault.code, fault.message).element(exchange.request_id))
+        else:
+            await response.write(answer.body.removeprefix(DECLARATION))
+        await response.write_eof()
+        return response
+
+
+@functools.cache
+def _session() -> Any:
+    """One for all: a session of its own costs each client a quarter of a second. Not thread-safe, hence the lock."""
+    import boto3
+
+    return boto3.session.Session()
+
+
+_session_lock = threading.Lock()
+
+
+class _Answered(Dropped):
+    """The answer is out and the connection closing."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Scripted:
+    answer: Fault
+    part_number: int | None
+    key: str | None
+    repeat: bool
+
+    def fits(self, exchange: Exchange) -> bool:
+        return self.part_number in (None, exchange.part_number) and self.key in (None, exchange.key)
