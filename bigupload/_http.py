@@ -18,11 +18,11 @@ import aiohttp
 
 from bigupload import errors
 from bigupload.retry import Fault, FaultKind, classify
+from bigupload.units import one_line
 
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 MOST_ERROR_BYTES = 64 * 1024
-_LONGEST_TEXT = 200
 
 
 def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
@@ -51,7 +51,7 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
     if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
         reason = getattr(e, "certificate_error", None) or getattr(e, "os_error", None) or type(e).__name__
         return Fault(
-            FaultKind.FINAL, f"no trusted TLS connection to {where} ({short_text(str(reason))}): see --ca-bundle"
+            FaultKind.FINAL, f"no trusted TLS connection to {where} ({one_line(str(reason))}): see --ca-bundle"
         )
     if isinstance(e, aiohttp.ClientConnectorDNSError):
         return Fault(FaultKind.UNREACHABLE, f"no such host: {where}")
@@ -85,19 +85,13 @@ def fault_of_answer(status: int, headers: Mapping[str, str], body: bytes, what: 
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("Date"))
     elif text := _group(_MESSAGE, body):
-        message += f" ({short_text(html.unescape(text))})"
+        message += f" ({one_line(html.unescape(text))})"
     return Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
 
 
 def _group(pattern: re.Pattern[bytes], body: bytes) -> str | None:
     match = pattern.search(body)
     return match[1].decode(errors="replace") if match else None
-
-
-def short_text(text: str) -> str:
-    """A foreign text, in one line, without control characters (a terminal would obey them)."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return clean if len(clean) <= _LONGEST_TEXT else clean[: _LONGEST_TEXT - 1] + "…"
 
 
 def skew_message(date: str | None) -> str:

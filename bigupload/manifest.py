@@ -183,8 +183,12 @@ _TYPES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(Record)
 
 def encode(record: Record) -> bytes:
     """A record as one line, newline included."""
-    fields = {"type": record.type} | {k: v for k, v in dataclasses.asdict(record).items() if v is not None}
+    fields = {"type": record.type} | dataclasses.asdict(record, dict_factory=_without_none)
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _without_none(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if value is not None}
 
 
 def decode(line: bytes) -> Record | None:
@@ -217,6 +221,8 @@ def _is_optional(hint: Any) -> bool:
 
 def _convert(hint: Any, value: Any, name: str) -> Any:
     if _is_optional(hint):
+        if value is None:
+            return None
         hint = next(t for t in typing.get_args(hint) if t is not types.NoneType)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _build(typing.cast("type[Any]", hint), value)

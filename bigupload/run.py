@@ -63,7 +63,7 @@ class Run:
                 "name another --manifest, or resume that upload"
             )
         if manifest.status in ("completed", "aborted"):
-            self._set_aside(f"an earlier upload of this file was {manifest.status}")
+            job.journal.set_aside()
         elif not resume:
             self._set_aside("starting anew as asked, although an upload was under way (its parts stay: see abort)")
         else:

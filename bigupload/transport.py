@@ -13,8 +13,8 @@ What was found by trying, and why this looks as it does:
   So the socket is asked before each write whether an answer is there.
 - From Python 3.12 the plain transport keeps a view of what it has not sent: a reused buffer may be filled again only
   when the transport is empty, hence the high-water mark of 0. TLS copies.
-- aiohttp sends a PUT again by itself when a reused connection turns out dead: the payload can be written any number of
-  times, and counts each pass from 0.
+- aiohttp sends a PUT again by itself when the connection breaks, unless its payload is `consumed`: ours always is, for
+  an attempt that nobody counts would evade the retry policy and the byte count.
 """
 
 from __future__ import annotations
@@ -117,6 +117,7 @@ class _PartPayload(Payload):
 
     def __init__(self, source: Source, part: Part, limiter: RateLimiter | None, buffers: list[bytearray]) -> None:
         super().__init__(None)
+        self._consumed = True
         self._size = self._length = part.size
         self._source = source
         self._offset = part.offset
@@ -198,7 +199,7 @@ class _PartPayload(Payload):
         if self._socket is None or self._source.fileno() is None:
             return False
         loop_can_watch = not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
-        return hasattr(os, "sendfile") and loop_can_watch
+        return loop_can_watch and getattr(os, "sendfile", None) is not None
 
     async def _await_last_words(self) -> None:
         """The write failed: give the reading side time to find an answer. It takes the connection's end as well."""
@@ -207,7 +208,7 @@ class _PartPayload(Payload):
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._ended, _LAST_WORDS)
-        if not self._stopped and self._transport is not None:
+        if not self._ended.done() and self._transport is not None:
             self._transport.abort()
 
     async def _send_file(self) -> None:

@@ -60,3 +60,12 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+
+
+_LONGEST = 200
+
+
+def one_line(text: str) -> str:
+    """A foreign text for a terminal: one line, not endless, and no control characters (a terminal would obey them)."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…"

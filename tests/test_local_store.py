@@ -374,6 +374,18 @@ def test_one_that_was_ready_and_does_not_answer_is_left_to_the_user(tmp_path: Pa
         busy.wait()
 
 
+def test_ready_means_that_a_volume_server_has_room_not_only_that_s3_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([None, [], [{"Max": 0}], [{"Max": 8}]])
+    monkeypatch.setattr(local_store, "_is_ours", lambda run: True)
+    monkeypatch.setattr(local_store, "_s3_answers", lambda run: True)
+    monkeypatch.setattr(local_store, "_volume_servers", lambda run: next(answers))
+    run = local_store._Run(pid=1, token="run-x", ports={}, ready=False)
+    local_store._wait_ready(tmp_path, run, 10)
+    assert list(answers) == []
+
+
 def test_a_start_under_way_elsewhere_is_waited_for_no_longer_than_asked(tmp_path: Path) -> None:
     local_store._make_private_directory(tmp_path)
     refused = pytest.raises(LocalStoreError, match="another process is still starting")

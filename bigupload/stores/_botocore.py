@@ -6,8 +6,9 @@ import ssl
 from typing import Any
 
 from bigupload import errors
-from bigupload._http import retry_after, short_text, skew_message
+from bigupload._http import retry_after, skew_message
 from bigupload.retry import Fault, FaultKind, classify
+from bigupload.units import one_line
 
 
 def refuse_region_redirect(request: Any, **_: Any) -> None:
@@ -34,7 +35,7 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
     if isinstance(e, b.ClientError):
         return _refusal(e, what, bucket)
     if isinstance(e, b.ProfileNotFound | b.ParamValidationError | b.InvalidRegionError | b.ConfigParseError):
-        return errors.UsageError(short_text(str(e)))
+        return errors.UsageError(one_line(str(e)))
     if isinstance(e, ValueError) and "endpoint" in str(e).lower():
         return errors.UsageError("not an endpoint: write it like https://s3.example.com:9000")
     if isinstance(e, b.NoCredentialsError | b.PartialCredentialsError):
@@ -49,7 +50,7 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         | b.MetadataRetrievalError
         | b.InvalidConfigError,
     ):
-        return errors.CredentialsError(f"the AWS credentials can't be used: {short_text(str(e))}")
+        return errors.CredentialsError(f"the AWS credentials can't be used: {one_line(str(e))}")
     if isinstance(e, b.SSLError):
         return errors.StoreRefused("no trusted TLS connection to the store: see --ca-bundle")
     if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError | b.ProxyConnectionError):
@@ -57,7 +58,7 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
     if isinstance(e, b.HTTPClientError):  # closed, reset, timed out: the store may have acted
         return Fault(FaultKind.BROKEN, f"the store's answer was lost ({type(e).__name__})")
     if isinstance(e, b.BotoCoreError):
-        return errors.StoreRefused(f"the call {what} failed: {short_text(str(e))}")
+        return errors.StoreRefused(f"the call {what} failed: {one_line(str(e))}")
     if isinstance(e, OSError | ssl.SSLError):
         return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}")
     return e
@@ -80,7 +81,7 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
         return wrong_region(region)
     kind = classify(status, code)
     message = f"the store refused {what}: {status} {code}".rstrip()
-    if text := short_text(str(error.get("Message", ""))):
+    if text := one_line(str(error.get("Message", ""))):
         message += f" ({text})"
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("date"))

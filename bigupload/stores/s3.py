@@ -11,8 +11,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import quote
 
 import anyio.to_thread
 
@@ -48,7 +48,7 @@ class S3Options:
     profile: str | None = None
     local: bool = False
     """The store on this machine: endpoint and keys are found out (and it is started) when it is connected to."""
-    addressing: str = "auto"
+    addressing: Literal["auto", "path", "virtual"] = "auto"
     """`path`, `virtual`, or `auto`: path style for an endpoint of your own, else virtual."""
     ca_bundle: Path | None = None
     access_key: str | None = field(default=None, repr=False)
@@ -109,6 +109,7 @@ class S3Store:
         self._made: S3Client | None = None
         self._making = anyio.Lock()
         self._region = options.region
+        self._url = f"s3://{bucket}/{key}"
         self.target = target or Target(bucket=bucket, key=key, endpoint=options.endpoint_url, region=options.region)
 
     @property
@@ -120,18 +121,7 @@ class S3Store:
         return self._recorded.to_json()
 
     def url(self) -> str:
-        if self._made is None:
-            return str(self.target)
-        endpoint = urlsplit(self._made.meta.endpoint_url)
-        path = quote(self._key, safe="/~")
-        if self._path_style():
-            return f"{endpoint.scheme}://{endpoint.netloc}/{self._bucket}/{path}"
-        return f"{endpoint.scheme}://{self._bucket}.{endpoint.netloc}/{path}"
-
-    def _path_style(self) -> bool:
-        assert self._made is not None
-        own_endpoint = "amazonaws.com" not in self._made.meta.endpoint_url
-        return self._options.addressing == "path" or (self._options.addressing == "auto" and own_endpoint)
+        return self._url
 
     # -- the client
 
@@ -153,13 +143,9 @@ class S3Store:
             aws_secret_access_key=options.secret_key,
         )
         region = session.region_name or "us-east-1"
-        style = options.addressing
-        endpoint = options.endpoint_url or session.client("s3", region_name=region).meta.endpoint_url
-        if style == "auto":
-            style = "virtual" if "amazonaws.com" in endpoint else "path"
         config = Config(
             signature_version="s3v4",  # the default presign can be SigV2
-            s3={"addressing_style": "virtual" if style == "virtual" else "path"},
+            s3={"addressing_style": options.addressing},
             retries={"total_max_attempts": 1},
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=_ANSWER_TIMEOUT,
@@ -177,6 +163,8 @@ class S3Store:
         )
         # A redirected create would succeed, and every URL signed for the wrong region then fail.
         client.meta.events.register("request-created.s3", refuse_region_redirect)
+        signed = client.generate_presigned_url("get_object", Params={"Bucket": self._bucket, "Key": self._key})
+        self._url = signed.partition("?")[0]
         return client
 
     async def _call(self, what: str, method: str, **arguments: Any) -> Any:

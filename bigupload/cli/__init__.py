@@ -1,0 +1,63 @@
+"""The commands. Each is imported when it is called: starting is part of the speed, and `--help` needs click alone."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from bigupload import __version__, errors
+from bigupload.units import one_line
+
+_COMMANDS = {
+    "upload": ("upload", "Upload files, or go on where their upload stopped."),
+    "resume": ("resume", "Go on with uploads by their manifests, or adopt one that no manifest knows."),
+    "status": ("status", "Show the uploads that this machine knows."),
+    "abort": ("status", "Give uploads up and free their parts in the store."),
+    "verify": ("verify", "Prove that an object is a file, without downloading it."),
+    "store": ("store", "Start, stop and show the local store."),
+}
+
+
+class _Lazy(click.Group):
+    """Knows its commands' names and one line of each; their modules are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bigupload")
+def _cli() -> None:
+    """Upload files that are too big to lose: in parallel, resumable after any crash, and proved at the end.
+
+    Exit status: 0 done and proved, 1 failed for good, 2 usage, 75 stopped but resumable, 130 Ctrl-C (resumable).
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its status. No traceback reaches a user for an error that was foreseen."""
+    try:
+        _cli.main(arguments, prog_name="bigupload")
+    except errors.BigUploadError as e:
+        complain(e)
+        raise SystemExit(e.exit_code) from None
+
+
+def complain(error: errors.BigUploadError, what: str = "") -> None:
+    """The one line on standard error."""
+    about = f"{one_line(what)}: " if what else ""
+    # Longer than other foreign texts: it says what to do, and that must not be cut.
+    message = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    click.echo(f"bigupload: {about}{message}", err=True)

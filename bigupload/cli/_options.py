@@ -1,0 +1,108 @@
+"""Options that several commands share, and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bigupload import errors
+from bigupload.units import parse_rate, parse_size
+
+if TYPE_CHECKING:
+    from bigupload.stores.s3 import S3Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PROOFS = ("full-object", "composite-checksum", "composite-etag", "size")
+CHECKSUMS = ("auto", "crc64nvme", "crc32c", "sha256", "md5", "none")
+
+
+class _Parsed(click.ParamType[Any]):
+    """A type that one of our parsers reads."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except errors.UsageError as e:
+            self.fail(str(e), param, ctx)
+
+
+def _parse_pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise errors.UsageError(f"not KEY=VALUE: {text!r}")
+    return key, value
+
+
+def _parse_concurrency(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 256:
+        raise errors.UsageError(f"{text!r} is neither auto nor a number from 1 to 256")
+    return int(text)
+
+
+SIZE = _Parsed("size", parse_size)
+RATE = _Parsed("rate", parse_rate)
+PAIR = _Parsed("key=value", _parse_pair)
+CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
+PATH = click.Path(path_type=Path)
+
+
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+connection_options = _all(
+    click.option("--endpoint-url", metavar="URL", help="Any S3 store; without it AWS, or what the AWS settings name."),
+    click.option("--region", metavar="R", help="The bucket's region."),
+    click.option("--profile", metavar="P", help="A profile of the AWS configuration."),
+    click.option(
+        "--addressing",
+        type=click.Choice(["auto", "path", "virtual"]),
+        default="auto",
+        help="Bucket in the path or in the host name.",
+    ),
+    click.option("--ca-bundle", type=PATH, metavar="FILE", help="Trust these certificates instead of the system's."),
+)
+"""How to reach a store."""
+
+pace_options = _all(
+    click.option("--concurrency", type=CONCURRENCY, default="auto", metavar="N|auto", help="Parts sent at once."),
+    click.option("--limit-rate", type=RATE, metavar="RATE", help="For all files together, like 20MB/s."),
+)
+"""How fast."""
+
+outcome_options = _all(
+    click.option("--json", "as_json", is_flag=True, help="The result as one JSON object a file."),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+        default="auto",
+        help="auto: a bar on a terminal, else a line now and then; json: one event a line.",
+    ),
+    click.option("--require-proof", type=click.Choice(PROOFS), default="size", help="Fail with less than this proof."),
+)
+"""What to tell, and when to be content."""
+
+
+def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
+    """Takes the connection options out of a command's arguments."""
+    from bigupload.stores.s3 import S3Options
+
+    names = ("endpoint_url", "region", "profile", "addressing", "ca_bundle")
+    return S3Options(**{name: arguments.pop(name) for name in names}, **more)

@@ -1,0 +1,174 @@
+"""What a person or a program sees while uploads run: a bar, plain lines, JSON, or nothing. All on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from bigupload import errors, events
+from bigupload.units import format_rate, format_seconds, format_size, one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from bigupload.run import UploadResult
+
+_PLAIN_EVERY = 5.0
+"""Seconds between two plain lines."""
+
+
+class Reporter(Protocol):
+    """Gets every event of every file."""
+
+    def on_event(self, path: Path, event: events.Event) -> None: ...
+
+
+def _message(event: events.Event) -> str | None:
+    """The events that a person should read, as text."""
+    match event:
+        case events.UploadStarted(resumed_parts=resumed, parts=parts) if resumed:
+            return f"going on: {resumed} of {parts} parts are there already"
+        case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
+            what = "" if part is None else f"part {part}: "
+            return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
+        case events.Hashing(parts=parts, reason=reason):
+            return f"hashing {parts} parts again: {reason}"
+        case events.Restarted(reason=reason):
+            return f"starting again: {reason}"
+        case events.Warned(message=message):
+            return f"warning: {message}"
+        case _:
+            return None
+
+
+class _Silent:
+    def on_event(self, path: Path, event: events.Event) -> None:
+        pass
+
+
+class _Json:
+    """One event a line, for programs."""
+
+    def on_event(self, path: Path, event: events.Event) -> None:
+        fields = {"event": type(event).__name__, "path": str(path), **dataclasses.asdict(event)}
+        click.echo(json.dumps(fields, default=str), err=True)
+
+
+class _Plain:
+    """A line every few seconds, for logs."""
+
+    def __init__(self) -> None:
+        self._next: dict[Path, float] = {}
+        self._rates: dict[Path, _Rate] = {}
+
+    def on_event(self, path: Path, event: events.Event) -> None:
+        name = one_line(path.name)
+        if (text := _message(event)) is not None:
+            click.echo(f"{name}: {one_line(text)}", err=True)
+        if not isinstance(event, events.Progress):
+            return
+        now = time.monotonic()
+        done = event.bytes_uploaded + event.bytes_in_flight
+        rate = self._rates.setdefault(path, _Rate(now, done))
+        if now >= self._next.setdefault(path, now + _PLAIN_EVERY):
+            self._next[path] = now + _PLAIN_EVERY
+            speed = rate.since_start(now, done)
+            left = f", {format_seconds((event.size - done) / speed)} left" if speed else ""
+            percent = 100 * done // max(1, event.size)
+            click.echo(
+                f"{name}: {percent} % of {format_size(event.size)}, {format_rate(speed)}{left}, "
+                f"part {event.parts_uploaded}/{event.parts}, {event.retries} retries",
+                err=True,
+            )
+
+
+@dataclasses.dataclass(slots=True)
+class _Rate:
+    """Bytes a second since the first look."""
+
+    began: float
+    at_start: int
+
+    def since_start(self, now: float, done: int) -> float:
+        return max(0.0, (done - self.at_start) / max(1e-9, now - self.began))
+
+
+class _Bars:
+    """A bar a file."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[Path, TaskID] = {}
+
+    def on_event(self, path: Path, event: events.Event) -> None:
+        from rich.markup import escape
+
+        if (text := _message(event)) is not None:
+            self._progress.console.print(escape(f"{one_line(path.name)}: {one_line(text)}"), highlight=False)
+        match event:
+            case events.UploadStarted(size=size, resumed_bytes=resumed):
+                if path not in self._tasks:
+                    self._tasks[path] = self._progress.add_task(escape(one_line(path.name)), total=None, parts="")
+                self._progress.reset(self._tasks[path], total=size, completed=resumed, parts="")
+            case events.Progress():
+                retries = f" ⟲{event.retries}" if event.retries else ""
+                self._progress.update(
+                    self._tasks[path],
+                    completed=event.bytes_uploaded + event.bytes_in_flight,
+                    parts=f"{event.parts_uploaded}/{event.parts} parts{retries}",
+                )
+            case events.Completing():
+                self._progress.update(self._tasks[path], parts="completing")
+            case events.UploadCompleted(verified=verified) if path in self._tasks:
+                self._progress.update(self._tasks[path], parts=f"proved: {verified}")
+            case _:
+                pass
+
+
+_REPORTERS: dict[str, Callable[[], Reporter]] = {"plain": _Plain, "json": _Json, "none": _Silent}
+
+
+@contextlib.contextmanager
+def reporting(mode: str) -> Iterator[Reporter]:
+    """The reporter for `--progress`."""
+    if mode == "auto":
+        mode = "bar" if sys.stderr.isatty() else "plain"
+    if mode != "bar":
+        yield _REPORTERS[mode]()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )  # fmt: skip
+
+    columns: Any = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[parts]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+        yield _Bars(progress)
+
+
+def print_result(result: UploadResult, *, as_json: bool) -> None:
+    """On standard output: the object's URL, or everything."""
+    fields = {"path": str(result.path), **dataclasses.asdict(result)}
+    click.echo(json.dumps(fields, default=str) if as_json else result.url)
+
+
+def worst(codes: list[int]) -> int:
+    """The exit status of several files: 1, then 75, then 0."""
+    order = (errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_RESUMABLE)
+    return next((code for code in order if code in codes), errors.EXIT_OK)

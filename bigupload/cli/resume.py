@@ -1,0 +1,80 @@
+"""`bigupload resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import errors
+from bigupload.cli import complain
+from bigupload.cli._options import PATH, connection_options, outcome_options, pace_options, s3_options
+
+if TYPE_CHECKING:
+    from bigupload.events import Event
+    from bigupload.run import UploadResult
+
+
+@click.command()
+@click.argument("manifests", nargs=-1, type=PATH)
+@click.option("--source", type=PATH, metavar="PATH", help="Where the file is now, if it was moved; needed to adopt.")
+@click.option("--adopt", metavar="s3://BUCKET/KEY", help="Take over an open upload of this key without a manifest.")
+@click.option("--upload-id", metavar="ID", help="Which one to adopt, where several are open.")
+@click.option("--local", is_flag=True, help="Adopt in the local store.")
+@click.option("--verify-source", is_flag=True, help="Hash the file once more before the end.")
+@pace_options
+@connection_options
+@outcome_options
+def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
+    """Go on with the uploads of MANIFESTS; without any, with all that this machine knows and that are not complete."""
+    from bigupload.cli._running import run
+
+    adopt, source = arguments["adopt"], arguments["source"]
+    if adopt is not None and (manifests or source is None):
+        raise click.UsageError("--adopt s3://BUCKET/KEY goes with --source PATH, and without a manifest")
+    if adopt is None and source is not None and len(manifests) != 1:
+        raise click.UsageError("--source goes with the one manifest whose file was moved")
+    if adopt is None and any(
+        arguments[n] is not None for n in ("endpoint_url", "region", "profile", "ca_bundle", "upload_id")
+    ):
+        raise click.UsageError("a manifest knows its store: the connection options are for --adopt")
+    raise SystemExit(run(lambda: _resume_all(list(manifests), arguments)))
+
+
+async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
+    from bigupload.api import Uploader
+    from bigupload.cli._reporting import print_result, reporting, worst
+    from bigupload.cli.status import unfinished
+
+    adopt, source = arguments["adopt"], arguments["source"]
+    async with Uploader(concurrency=arguments["concurrency"], limit_rate=arguments["limit_rate"]) as uploader:
+        with reporting(arguments["progress"]) as reporter:
+
+            def one(name: Path) -> Awaitable[UploadResult]:
+                def on_event(event: Event) -> None:
+                    reporter.on_event(name, event)
+
+                proof = arguments["require_proof"]
+                if adopt is not None:
+                    options = s3_options(arguments, local=arguments["local"])
+                    chosen = arguments["upload_id"]
+                    return uploader.adopt(
+                        adopt, source=source, s3=options, upload_id=chosen, require_proof=proof, on_event=on_event
+                    )
+                verify = arguments["verify_source"]
+                return uploader.resume(
+                    name, source=source, require_proof=proof, verify_source=verify, on_event=on_event
+                )
+
+            codes: list[int] = []
+            for name in [source] if adopt is not None else manifests or unfinished():
+                try:
+                    result = await one(name)
+                except errors.BigUploadError as e:
+                    complain(e, str(name))
+                    codes.append(e.exit_code)
+                else:
+                    print_result(result, as_json=arguments["as_json"])
+    return worst(codes)

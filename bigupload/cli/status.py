@@ -1,0 +1,92 @@
+"""`bigupload status` and `bigupload abort`: what is recorded on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bigupload import errors
+from bigupload.cli import complain
+from bigupload.cli._options import PATH
+from bigupload.units import format_size, one_line
+
+
+def manifests() -> list[Path]:
+    """All of them, the oldest first."""
+    from bigupload.journal import SUFFIX
+    from bigupload.targets import state_dir
+
+    return sorted(state_dir().glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+
+
+def unfinished() -> list[Path]:
+    """Those whose upload can go on."""
+    return [path for path, row in _rows(manifests()) if row.get("status") in ("uploading", "completing")]
+
+
+def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What each manifest says; one that can't be read says why."""
+    from bigupload.journal import read_manifest
+
+    for path in paths:
+        try:
+            manifest = read_manifest(path).manifest
+        except errors.ManifestError as e:
+            yield path, {"manifest": str(path), "status": "unreadable", "error": f"{path}: {e}"}
+            continue
+        yield (
+            path,
+            {
+                "manifest": str(path),
+                "status": manifest.status,
+                "path": manifest.source.path,
+                "target": str(manifest.header.target),
+                "size": manifest.plan.size,
+                "bytes_uploaded": manifest.bytes_uploaded,
+                "parts": manifest.plan.count,
+                "parts_uploaded": len(manifest.parts),
+                "created_at": manifest.header.created_at,
+                "verified": manifest.completed and manifest.completed.verified,
+            },
+        )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object an upload.")
+def status(as_json: bool) -> None:
+    """Show the uploads that this machine knows: their state, how far they are, and where their manifests lie."""
+    for _, row in _rows(manifests()):
+        if as_json:
+            click.echo(json.dumps(row))
+        elif row["status"] == "unreadable":
+            click.echo(f"unreadable  {one_line(row['error'])}")
+        else:
+            share = 100 * row["bytes_uploaded"] // max(1, row["size"])
+            done = f"proved: {row['verified']}" if row["verified"] else f"{share} % of {format_size(row['size'])}"
+            click.echo(f"{row['status']:<10}  {done}  {one_line(row['path'])} → {one_line(row['target'])}")
+            click.echo(f"            {row['manifest']}")
+
+
+@click.command()
+@click.argument("paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True)
+def abort(paths: tuple[Path, ...]) -> None:
+    """Give uploads up: their parts are deleted from the store. An object that is complete stays."""
+    from bigupload.api import abort as abort_upload
+    from bigupload.cli._reporting import worst
+    from bigupload.cli._running import run
+
+    async def abort_all() -> int:
+        codes = []
+        for path in paths:
+            try:
+                await abort_upload(path)
+            except errors.BigUploadError as e:
+                complain(e, str(path))
+                codes.append(e.exit_code)
+        return worst(codes)
+
+    raise SystemExit(run(abort_all))

@@ -1,0 +1,140 @@
+"""`bigupload upload`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import errors
+from bigupload.cli import complain
+from bigupload.cli._options import (
+    CHECKSUMS,
+    PAIR,
+    PATH,
+    SIZE,
+    connection_options,
+    outcome_options,
+    pace_options,
+    s3_options,
+)  # fmt: skip
+from bigupload.units import format_size
+
+if TYPE_CHECKING:
+    from bigupload.api import Uploader
+    from bigupload.cli._reporting import Reporter
+
+_FILES_AT_ONCE = 4
+_SAMPLE_SIZE = 512 * 1024 * 1024
+
+
+@click.command(epilog="The same command, given again after any stop, goes on where it stopped.")
+@click.argument("paths", nargs=-1, type=PATH)
+@click.option("--to", metavar="s3://BUCKET/KEY", help="The object; s3://BUCKET/FOLDER/ keeps the files' names.")
+@click.option("--local", is_flag=True, help="Into the local store, started if need be. Without PATHS: a sample file.")
+@click.option("--part-size", type=SIZE, metavar="SIZE", help="Like 16MiB; grows with the file by itself.")
+@click.option("--checksum", type=click.Choice(CHECKSUMS), default="auto", help="What proves the parts.")
+@click.option("--content-type", metavar="TYPE", help="Instead of the one that the name suggests.")
+@click.option("--metadata", type=PAIR, multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option("--tag", "tags", type=PAIR, multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option("--storage-class", metavar="CLASS")
+@click.option("--sse", type=click.Choice(["AES256", "aws:kms"]), help="Encryption by the store.")
+@click.option("--sse-kms-key-id", metavar="ID", help="The key for --sse aws:kms.")
+@click.option("--if-none-match", is_flag=True, help="Never replace an object.")
+@click.option("--manifest", type=PATH, metavar="PATH", help="Keep the record of the upload there.")
+@click.option("--no-resume", is_flag=True, help="Set an earlier record aside and start anew.")
+@click.option("--verify-source", is_flag=True, help="Hash the file once more before the end.")
+@pace_options
+@connection_options
+@outcome_options
+def upload(paths: tuple[Path, ...], **arguments: Any) -> None:
+    """Upload PATHS to an S3 bucket, in parts and in parallel, until the objects are proved to be the files."""
+    from bigupload.cli._running import run
+
+    files = list(dict.fromkeys(paths))
+    _check(files, arguments)
+    raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments)))
+
+
+def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
+    """What is wrong with the call as such."""
+    to, local = arguments["to"], arguments["local"]
+    if (to is None) == (not local):
+        raise click.UsageError("name one target: --to s3://BUCKET/KEY, or --local")
+    if not files and not local:
+        raise click.UsageError("name at least one file")
+    if Path("-") in files:
+        raise click.UsageError("uploading standard input is not built yet: write it to a file and upload that")
+    if local and arguments["endpoint_url"] is not None:
+        raise click.UsageError("--local has its own endpoint: leave --endpoint-url out")
+    if len(files) > 1:
+        if to is not None and not to.endswith("/") and to.count("/") > 2:
+            raise click.UsageError(f"{len(files)} files need a folder: --to {to}/")
+        if arguments["manifest"] is not None:
+            raise click.UsageError("--manifest is one file's: upload one at a time")
+        twice = [name for name, count in Counter(path.name for path in files).items() if count > 1]
+        if twice:
+            raise click.UsageError(f"several files are called {twice[0]} and would become one object")
+
+
+def _sample() -> Path:
+    """A file to try with, made once."""
+    import platformdirs
+
+    path = platformdirs.user_data_path("bigupload", ensure_exists=True) / "sample.bin"
+    if not path.exists():
+        click.echo(f"making a sample of {format_size(_SAMPLE_SIZE)}: {path}", err=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            for _ in range(_SAMPLE_SIZE // (1024 * 1024)):
+                file.write(os.urandom(1024 * 1024))
+        partial.replace(path)
+    return path
+
+
+async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
+    import anyio
+
+    from bigupload.api import Uploader
+    from bigupload.cli._reporting import reporting, worst
+
+    options = s3_options(
+        arguments,
+        local=arguments.pop("local"),
+        metadata=dict(arguments.pop("metadata")),
+        tags=dict(arguments.pop("tags")),
+        **{n: arguments.pop(n) for n in ("content_type", "storage_class", "sse", "sse_kms_key_id", "if_none_match")},
+    )
+    arguments["resume"] = not arguments.pop("no_resume")
+    as_json, mode = arguments.pop("as_json"), arguments.pop("progress")
+    codes: list[int] = []
+    at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)
+    async with Uploader(concurrency=arguments.pop("concurrency"), limit_rate=arguments.pop("limit_rate")) as uploader:
+        with reporting(mode) as reporter:
+
+            async def one(path: Path) -> None:
+                async with at_once:
+                    codes.append(await _upload_one(uploader, path, reporter, as_json, {**arguments, "s3": options}))
+
+            async with anyio.create_task_group() as tasks:
+                for path in files:
+                    tasks.start_soon(one, path)
+    return worst(codes)
+
+
+async def _upload_one(
+    uploader: Uploader, path: Path, reporter: Reporter, as_json: bool, arguments: dict[str, Any]
+) -> int:
+    from bigupload.cli._reporting import print_result
+
+    try:
+        result = await uploader.upload(path, on_event=lambda event: reporter.on_event(path, event), **arguments)
+    except errors.BigUploadError as e:
+        complain(e, str(path))
+        return e.exit_code
+    print_result(result, as_json=as_json)
+    return errors.EXIT_OK
