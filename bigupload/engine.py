@@ -86,8 +86,10 @@ class Engine:
 
     async def run(self) -> Completed:
         """Until the object is proved. Raises public errors, with `manifest` set where there is one to resume from."""
-        for number in self._job.manifest.parts if self._job.journal.exists else ():
-            self._state.record(number)
+        if self._job.journal.exists:
+            for number in self._job.manifest.parts:
+                self._state.record(number)
+            self._job.tally.resumed_parts = len(self._job.manifest.parts)
         try:
             while self._state.stage is not Stage.COMPLETED:
                 self._state.receive(await self._steps[self._state.stage]())
@@ -149,7 +151,8 @@ class Engine:
         if not await self._reconciler.run():
             self._restart_reason = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
             return Happened.VANISHED
-        self._job.tally.resumed_parts = len(self._job.manifest.parts)
+        if not self._announced:  # else this run has sent some of them
+            self._job.tally.resumed_parts = len(self._job.manifest.parts)
         return Happened.LISTED
 
     async def _send(self) -> Happened:
@@ -251,6 +254,9 @@ class Engine:
                 "upload it anew with --no-resume"
             ) from fault
         if fault.kind is FaultKind.EXISTS:
+            facts = await job.request(lambda: job.store.stat(self._algorithm))
+            if facts is not None and self._is_ours(facts):  # an earlier complete of ours made it, its answer was lost
+                return Happened.ANSWER_LOST
             raise errors.TargetExists(
                 f"{job.store.target} came to exist meanwhile, and replacing it was ruled out"
             ) from fault

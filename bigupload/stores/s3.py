@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,8 +115,9 @@ class S3Store:
 
     @property
     def ca_bundle(self) -> Path | None:
-        """The certificates by which this store is known, instead of the system's."""
-        return self._options.ca_bundle
+        """The certificates by which this store is known, instead of the system's: for the parts, what boto3 takes too."""
+        named = os.environ.get("AWS_CA_BUNDLE")
+        return self._options.ca_bundle or (Path(named) if named else None)
 
     def options(self) -> dict[str, Any]:
         return self._recorded.to_json()
