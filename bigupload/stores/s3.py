@@ -115,7 +115,7 @@ class S3Store:
 
     @property
     def ca_bundle(self) -> Path | None:
-        """The certificates by which this store is known, instead of the system's: for the parts, what boto3 takes too."""
+        """The certificates by which this store is known, instead of the system's; boto3 looks there as well."""
         named = os.environ.get("AWS_CA_BUNDLE")
         return self._options.ca_bundle or (Path(named) if named else None)
 
