@@ -179,9 +179,10 @@ def md5_of_etag(etag: str) -> bytes | None:
     """The MD5 that an ETag could be, or None if it has not the shape of one. The shape proves nothing by itself."""
     bare = etag.strip('"')
     try:
-        return bytes.fromhex(bare) if len(bare) == 32 else None
+        md5 = bytes.fromhex(bare) if len(bare) == 32 else b""
     except ValueError:
         return None
+    return md5 if len(md5) == 16 else None  # fromhex lets spaces through
 
 
 def _hash_of_digests(algorithm: Algorithm, digests: Iterable[bytes]) -> bytes:

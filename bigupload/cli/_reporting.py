@@ -26,9 +26,18 @@ _PLAIN_EVERY = 5.0
 
 
 class Reporter(Protocol):
-    """Gets every event of every file."""
+    """Gets every event of every file, and the line that is its result."""
 
     def on_event(self, path: Path, event: events.Event) -> None: ...
+
+    def on_result(self, line: str) -> None: ...
+
+
+class _Printing:
+    """Results go to standard output as they come."""
+
+    def on_result(self, line: str) -> None:
+        click.echo(line)
 
 
 def _message(event: events.Event) -> str | None:
@@ -49,12 +58,12 @@ def _message(event: events.Event) -> str | None:
             return None
 
 
-class _Silent:
+class _Silent(_Printing):
     def on_event(self, path: Path, event: events.Event) -> None:
         pass
 
 
-class _Json:
+class _Json(_Printing):
     """One event a line, for programs."""
 
     def on_event(self, path: Path, event: events.Event) -> None:
@@ -62,7 +71,7 @@ class _Json:
         click.echo(json.dumps(fields, default=str), err=True)
 
 
-class _Plain:
+class _Plain(_Printing):
     """A line every few seconds, for logs."""
 
     def __init__(self) -> None:
@@ -105,6 +114,7 @@ class _Bars:
     """A bar a file."""
 
     def __init__(self, progress: Progress) -> None:
+        self.results: list[str] = []
         self._progress = progress
         self._tasks: dict[Path, TaskID] = {}
 
@@ -132,6 +142,9 @@ class _Bars:
             case _:
                 pass
 
+    def on_result(self, line: str) -> None:
+        self.results.append(line)  # printed below the bars when they stand still
+
 
 _REPORTERS: dict[str, Callable[[], Reporter]] = {"plain": _Plain, "json": _Json, "none": _Silent}
 
@@ -158,14 +171,19 @@ def reporting(mode: str) -> Iterator[Reporter]:
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[parts]}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
-        yield _Bars(progress)
+    progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=4, redirect_stdout=False)
+    bars = _Bars(progress)
+    try:
+        with progress:
+            yield bars
+    finally:
+        for line in bars.results:
+            click.echo(line)
 
 
-def print_result(result: UploadResult, *, as_json: bool) -> None:
-    """On standard output: the object's URL, or everything."""
-    fields = {"path": str(result.path), **dataclasses.asdict(result)}
-    click.echo(json.dumps(fields, default=str) if as_json else result.url)
+def result_line(result: UploadResult, *, as_json: bool) -> str:
+    """The object's URL, or everything."""
+    return json.dumps(dataclasses.asdict(result), default=str) if as_json else result.url
 
 
 def worst(codes: list[int]) -> int:

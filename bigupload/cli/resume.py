@@ -45,7 +45,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
 
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
     from bigupload.api import Uploader
-    from bigupload.cli._reporting import print_result, reporting, worst
+    from bigupload.cli._reporting import reporting, result_line, worst
     from bigupload.cli.status import unfinished
 
     adopt, source = arguments["adopt"], arguments["source"]
@@ -76,5 +76,5 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                     complain(e, str(name))
                     codes.append(e.exit_code)
                 else:
-                    print_result(result, as_json=arguments["as_json"])
+                    reporter.on_result(result_line(result, as_json=arguments["as_json"]))
     return worst(codes)

@@ -129,12 +129,12 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
 async def _upload_one(
     uploader: Uploader, path: Path, reporter: Reporter, as_json: bool, arguments: dict[str, Any]
 ) -> int:
-    from bigupload.cli._reporting import print_result
+    from bigupload.cli._reporting import result_line
 
     try:
         result = await uploader.upload(path, on_event=lambda event: reporter.on_event(path, event), **arguments)
     except errors.BigUploadError as e:
         complain(e, str(path))
         return e.exit_code
-    print_result(result, as_json=as_json)
+    reporter.on_result(result_line(result, as_json=as_json))
     return errors.EXIT_OK
