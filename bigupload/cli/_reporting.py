@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PLAIN_EVERY = 5.0
 """Seconds between two plain lines."""
+_RETRIES_EVERY = 2.0
 
 
 class Reporter(Protocol):
@@ -58,6 +59,21 @@ def _message(event: events.Event) -> str | None:
             return None
 
 
+class _Voice:
+    """The same, but of many retries (every part in flight has its own) one in a while."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def text(self, event: events.Event) -> str | None:
+        if isinstance(event, events.Retrying):
+            now = time.monotonic()
+            if now < self._quiet_until:
+                return None
+            self._quiet_until = now + _RETRIES_EVERY
+        return _message(event)
+
+
 class _Silent(_Printing):
     def on_event(self, path: Path, event: events.Event) -> None:
         pass
@@ -75,12 +91,13 @@ class _Plain(_Printing):
     """A line every few seconds, for logs."""
 
     def __init__(self) -> None:
+        self._voice = _Voice()
         self._next: dict[Path, float] = {}
         self._rates: dict[Path, _Rate] = {}
 
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
-        if (text := _message(event)) is not None:
+        if (text := self._voice.text(event)) is not None:
             click.echo(f"{name}: {one_line(text)}", err=True)
         if not isinstance(event, events.Progress):
             return
@@ -115,13 +132,14 @@ class _Bars:
 
     def __init__(self, progress: Progress) -> None:
         self.results: list[str] = []
+        self._voice = _Voice()
         self._progress = progress
         self._tasks: dict[Path, TaskID] = {}
 
     def on_event(self, path: Path, event: events.Event) -> None:
         from rich.markup import escape
 
-        if (text := _message(event)) is not None:
+        if (text := self._voice.text(event)) is not None:
             self._progress.console.print(escape(f"{one_line(path.name)}: {one_line(text)}"), highlight=False)
         match event:
             case events.UploadStarted(size=size, resumed_bytes=resumed):
