@@ -102,7 +102,7 @@ class Uploader:
             if options.content_type is None:
                 options = dataclasses.replace(options, content_type=guess_content_type(name))
             store = await connect(bucket, key, options)
-            with self._journal(manifest, source, store) as journal:
+            with contextlib.closing(store), self._journal(manifest, source, store) as journal:
                 run = Run(await self._job(source, store, journal, settings, on_event))
                 run.make_way(resume=resume)
                 return await run.to_the_end(follow_changes=True)
@@ -128,7 +128,8 @@ class Uploader:
                 raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
             settings = _settings("auto", None, require_proof, verify_source=verify_source)
             store = await reconnect(known.header.target, known.header.options)
-            with FileSource(source if source is not None else known.source.path) as opened:
+            moved = source if source is not None else known.source.path
+            with contextlib.closing(store), FileSource(moved) as opened:
                 run = Run(await self._job(opened, store, journal, settings, on_event))
                 return await run.to_the_end(follow_changes=False)
 
@@ -152,7 +153,7 @@ class Uploader:
         with FileSource(source) as opened:
             bucket, key = parse_s3_url(to, Path(opened.path).name)
             store = await connect(bucket, key, s3 or S3Options())
-            with self._journal(manifest, opened, store) as journal:
+            with contextlib.closing(store), self._journal(manifest, opened, store) as journal:
                 if journal.exists and journal.manifest.status in ("uploading", "completing"):
                     raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
                 run = Run(await self._job(opened, store, journal, settings, on_event))
@@ -167,11 +168,12 @@ class Uploader:
             if known.completed is not None:
                 raise errors.UsageError(f"this upload is complete: delete {known.header.target} if it is not wanted")
             store = await reconnect(known.header.target, known.header.options)
-            try:
-                await Patience(policy=self._retry, emit=_ignore).request(lambda: store.abort(known.upload_id))
-            except errors.BigUploadError as e:
-                e.manifest = journal.path
-                raise
+            with contextlib.closing(store):
+                try:
+                    await Patience(policy=self._retry, emit=_ignore).request(lambda: store.abort(known.upload_id))
+                except errors.BigUploadError as e:
+                    e.manifest = journal.path
+                    raise
             await journal.append(Aborted())
 
     def _journal(

@@ -33,6 +33,8 @@ _LOOK_FOR = 300.0
 _LOOK_EVERY = 5.0
 _MOST_ROUNDS = 4
 """Completes refused for their parts, or conflicts, in one run: more of the same leads nowhere."""
+_MOST_RESTARTS = 4
+_GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
 
 
 def new_header(
@@ -113,7 +115,10 @@ class Engine:
             await job.request(job.store.precheck)
         else:
             job.emit(events.Restarted(reason=self._restart_reason))
+            job.tally.resumed_parts = 0
             job.tally.restarts += 1
+            if job.tally.restarts > _MOST_RESTARTS:
+                raise errors.UploadGone(f"the store forgot {_MOST_RESTARTS} uploads in a row: it can't be relied on")
             job.source.check()
         try:
             await self._create_once(declare=True)
@@ -149,7 +154,7 @@ class Engine:
 
     async def _reconcile(self) -> Happened:
         if not await self._reconciler.run():
-            self._restart_reason = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
+            self._restart_reason = _GONE
             return Happened.VANISHED
         if not self._announced:  # else this run has sent some of them
             self._job.tally.resumed_parts = len(self._job.manifest.parts)
@@ -163,7 +168,7 @@ class Engine:
         try:
             await PartSender(job, self._state, self._hasher).run()
         except UploadVanished:
-            self._restart_reason = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
+            self._restart_reason = _GONE
             return Happened.VANISHED
         return Happened.PARTS_DONE
 

@@ -6,7 +6,7 @@
     ├── UsageError                 the call itself makes no sense                            exit 2
     ├── SourceError                the file
     │   ├── SourceNotFound
-    │   ├── SourceUnreadable       no permission, an I/O error
+    │   ├── SourceUnreadable       no permission, an I/O error                               resumable
     │   ├── SourceUnsupported      a directory, a device, a pipe
     │   └── SourceChanged          it did not hold still                      resumable while its size is the same
     ├── ManifestError              the record of the upload

@@ -96,7 +96,7 @@ class FileJournal:
             except errors.ManifestCorrupt as e:
                 raise errors.ManifestCorrupt(f"{self.path}: {e}") from None
             self._manifest, self._good_bytes = found.manifest, found.good_bytes
-            self._open_file(os.O_APPEND)
+            self._open_file(self.path, os.O_APPEND)
             if found.damage is not None:
                 self._cut_tail(data[found.good_bytes :], found.damage)
         except BaseException:
@@ -120,9 +120,9 @@ class FileJournal:
             self._lock.release()
             raise self._unwritable(e) from e
 
-    def _open_file(self, flags: int) -> None:
+    def _open_file(self, path: Path, flags: int) -> None:
         self._fd = os.open(
-            self.path, os.O_WRONLY | flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600
+            path, os.O_WRONLY | flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600
         )
 
     def _cut_tail(self, tail: bytes, damage: str) -> None:
@@ -136,13 +136,23 @@ class FileJournal:
         self.warning = f"{damage}: the rest was cut (a copy is in {saved}), and what it knew is asked of the store"
 
     def begin(self, header: Header) -> None:
-        """Write the first record of a new manifest. Blocking. Raises ManifestUnwritable, then nothing is there."""
+        """Write the first record of a new manifest. Blocking. Raises ManifestUnwritable, then nothing is there.
+
+        It is written beside and then renamed: a manifest with half a first line could not be gone on from.
+        """
         line = encode(header)
+        fresh = self.path.with_name(f"{self.path.name}.new")
         try:
-            self._open_file(os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+            self._open_file(fresh, os.O_CREAT | os.O_TRUNC | os.O_APPEND)
             self._write(line)
+            self._close_file()  # Windows renames nothing that is open
+            fresh.replace(self.path)
             _sync_directory(self.path.parent)
+            self._open_file(self.path, os.O_APPEND)
         except OSError as e:
+            self._close_file()
+            with contextlib.suppress(OSError):
+                fresh.unlink(missing_ok=True)
             raise self._unwritable(e) from e
         self._manifest = Manifest(header)
 

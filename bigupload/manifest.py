@@ -184,7 +184,9 @@ _TYPES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(Record)
 def encode(record: Record) -> bytes:
     """A record as one line, newline included."""
     fields = {"type": record.type} | dataclasses.asdict(record, dict_factory=_without_none)
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    # A file name that is no UTF-8 is a str with lone surrogates; what backslashreplace makes of them is JSON's escape.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _without_none(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

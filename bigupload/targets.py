@@ -35,7 +35,11 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
         if file_name is None:
             raise errors.UsageError(f"{url!r} names no object: write it like s3://bucket/key")
         key += file_name
-    if len(key.encode()) > 1024:  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise errors.UsageError(f"an S3 key is UTF-8, {key!r} is not: name the object, as s3://bucket/key") from None
+    if length > 1024:  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
         raise errors.UsageError("an S3 key has at most 1,024 bytes")
     return bucket, key
 
@@ -55,7 +59,11 @@ async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
         secret_key=running.secret_key,
     )
     store = S3Store(bucket, key, reached, recorded=options, target=Target(bucket=bucket, key=key, endpoint=LOCAL))
-    await store.ensure_bucket()
+    try:
+        await store.ensure_bucket()
+    except BaseException:
+        store.close()
+        raise
     return store
 
 

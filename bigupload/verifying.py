@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import anyio
@@ -26,16 +27,21 @@ async def verify(path: str | os.PathLike[str], url: str, *, s3: S3Options | None
     with FileSource(path) as source:
         bucket, key = parse_s3_url(url)
         store = await connect(bucket, key, s3 or S3Options())
-        patience = Patience(policy=RetryPolicy(), emit=lambda _: None)
-        facts = await patience.request(store.stat_any)
-        if facts is None:
-            raise errors.ObjectMismatch(f"there is no object at {url}")
-        if facts.size is not None and facts.size != source.fingerprint.size:
-            raise errors.ObjectMismatch(f"{url} has {facts.size:,} bytes, the file {source.fingerprint.size:,}")
-        expected = await _expected(source, store, patience, facts)
-        verified = prove_object(facts, expected) or Verified.SIZE
-        source.check()
-        return verified
+        with contextlib.closing(store):
+            return await _verify(source, store, url)
+
+
+async def _verify(source: FileSource, store: S3Store, url: str) -> Verified:
+    patience = Patience(policy=RetryPolicy(), emit=lambda _: None)
+    facts = await patience.request(store.stat_any)
+    if facts is None:
+        raise errors.ObjectMismatch(f"there is no object at {url}")
+    if facts.size is not None and facts.size != source.fingerprint.size:
+        raise errors.ObjectMismatch(f"{url} has {facts.size:,} bytes, the file {source.fingerprint.size:,}")
+    expected = await _expected(source, store, patience, facts)
+    verified = prove_object(facts, expected) or Verified.SIZE
+    source.check()
+    return verified
 
 
 async def _expected(source: FileSource, store: S3Store, patience: Patience, facts: ObjectFacts) -> Expected:

@@ -49,10 +49,23 @@ def _cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its status. No traceback reaches a user for an error that was foreseen."""
     try:
-        _cli.main(arguments, prog_name="bigupload")
+        # Not standalone: click would say what is wrong with a call in four lines, two of them how to get help.
+        raise SystemExit(_cli.main(arguments, prog_name="bigupload", standalone_mode=False))
     except errors.BigUploadError as e:
         complain(e)
         raise SystemExit(e.exit_code) from None
+    except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:  # from click 8.2 on
+        e.show()
+        raise SystemExit(errors.EXIT_USAGE) from None
+    except click.UsageError as e:
+        command = e.ctx.command_path if e.ctx is not None else "bigupload"
+        complain(errors.UsageError(f"{e.format_message().rstrip('.')} (see {command} --help)"))
+        raise SystemExit(errors.EXIT_USAGE) from None
+    except click.ClickException as e:
+        complain(errors.BigUploadError(e.format_message()))
+        raise SystemExit(errors.EXIT_FAILED) from None
+    except (click.Abort, KeyboardInterrupt):  # before anything was begun: later, _running sees to it
+        raise SystemExit(errors.EXIT_INTERRUPTED) from None
 
 
 def complain(error: errors.BigUploadError, what: str = "") -> None:

@@ -31,6 +31,8 @@ async def _supervise(command: Callable[[], Awaitable[int]]) -> int:
         task.cancel()
 
     for number in _SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:  # nohup, or a shell's background job: the caller's wish
+            continue
         try:
             loop.add_signal_handler(number, stop, number)
         except NotImplementedError:  # Windows

@@ -125,6 +125,15 @@ class S3Store:
     def url(self) -> str:
         return self._url
 
+    def close(self) -> None:
+        """Close the connections that boto3 keeps: they would last until the garbage collector comes to its cycles.
+
+        Idempotent; a call after it opens new ones.
+        """
+        made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
     # -- the client
 
     async def _client(self) -> S3Client:
@@ -177,7 +186,8 @@ class S3Store:
             if self._region is not None or not e.region:
                 raise
             # No region was asked for: the bucket's own is the right one.
-            self._region, self._made = e.region, None
+            self.close()
+            self._region = e.region
             return await self._call(what, method, **arguments)
 
     async def _in_thread(self, function: Callable[[], R], what: str) -> R:

@@ -1,0 +1,1 @@
+"""Tests of single modules: no network, no sleeping. Every decision of the pure modules is tried here."""

@@ -1,0 +1,99 @@
+"""The error tree: as its docstring draws it, so it is; and what each error makes a command exit with."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import bigupload
+from bigupload import errors
+
+CLASSES = {
+    name: cls
+    for name, cls in vars(errors).items()
+    if inspect.isclass(cls) and issubclass(cls, Exception) and cls.__module__ == errors.__name__
+}
+_LINE = re.compile(r"^    (?P<branch>[│├└─ ]*)(?P<name>\w+)(?P<rest>.*)$")
+
+
+def drawn() -> dict[str, tuple[str, str]]:
+    """Name: (its parent, the rest of its line), from the drawing in the docstring."""
+    found: dict[str, tuple[str, str]] = {}
+    path: list[str] = []
+    drawing = (errors.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
+    for line in drawing.splitlines():
+        match = _LINE.match(line)
+        assert match, line
+        depth = len(match["branch"]) // 4
+        path[depth:] = [match["name"]]
+        found[match["name"]] = (path[-2] if depth else "Exception", match["rest"])
+    return found
+
+
+def make(cls: type[errors.BigUploadError], **arguments: object) -> errors.BigUploadError:
+    if cls is errors.SourceChanged:
+        arguments.setdefault("same_size", True)
+    return cls("what happened", **arguments)  # type: ignore[arg-type]
+
+
+def test_the_drawing_is_the_tree() -> None:
+    assert {name: parent for name, (parent, _) in drawn().items()} == {
+        name: cls.__base__.__name__ for name, cls in CLASSES.items()
+    }
+
+
+def test_the_drawing_says_what_is_resumable() -> None:
+    assert {name for name, (_, rest) in drawn().items() if "resumable" in rest} == {
+        name for name, cls in CLASSES.items() if make(cls).resumable
+    }
+
+
+def test_every_error_says_what_it_means() -> None:
+    for name, cls in CLASSES.items():
+        assert cls.__doc__, name
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+def test_exit_codes(cls: type[errors.BigUploadError]) -> None:
+    bare, with_manifest = make(cls), make(cls, manifest=Path("m"))
+    if cls is errors.UsageError:
+        assert bare.exit_code == with_manifest.exit_code == 2
+    elif not bare.resumable:
+        assert bare.exit_code == with_manifest.exit_code == 1
+    else:
+        assert with_manifest.exit_code == 75
+        assert bare.exit_code == (75 if cls.transient else 1)  # nothing to resume, so a lasting obstacle is final
+
+
+def test_what_passes_by_itself() -> None:
+    """Exit 75 even before there is a manifest."""
+    assert {name for name, cls in CLASSES.items() if cls.transient} == {
+        "ManifestLocked", "ManifestUnwritable", "StoreUnreachable", "StoreUnavailable", "PartCorrupted",
+    }  # fmt: skip
+    assert all(make(cls).resumable for cls in CLASSES.values() if cls.transient)
+
+
+def test_a_changed_source_is_resumable_by_its_size() -> None:
+    assert errors.SourceChanged("x", same_size=True, manifest=Path("m")).exit_code == 75
+    assert errors.SourceChanged("x", same_size=False, manifest=Path("m")).exit_code == 1
+    assert not errors.SourceChanged.resumable
+
+
+def test_codes_as_shells_know_them() -> None:
+    assert (errors.EXIT_OK, errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_RESUMABLE, errors.EXIT_INTERRUPTED) == (
+        0, 1, 2, 75, 130,
+    )  # fmt: skip
+
+
+def test_an_error_keeps_its_text_and_its_manifest() -> None:
+    error = make(errors.AccessDenied, manifest=Path("m"))
+    assert str(error) == "what happened"
+    assert error.manifest == Path("m")
+    assert make(errors.AccessDenied).manifest is None
+
+
+def test_all_errors_are_public() -> None:
+    assert set(CLASSES) <= set(bigupload.__all__)

@@ -1,0 +1,111 @@
+"""Sizes, rates and durations, as people write and read them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigupload.errors import UsageError
+from bigupload.units import format_rate, format_seconds, format_size, one_line, parse_rate, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0), ("1048576", 1048576), ("17b", 17), ("16MiB", 16 * 2**20), ("16 mib", 16 * 2**20), ("16Mi", 16 * 2**20),
+        ("20MB", 20 * 10**6), ("20 M", 20 * 10**6), ("5g", 5 * 10**9), ("5GiB", 5 * 2**30), ("3k", 3000), ("3KiB", 3072),
+        ("1.5KiB", 1536), ("0.1kB", 100), ("2T", 2 * 10**12), ("2TiB", 2**41), ("  7 kb  ", 7000), ("0.0000001", 0),
+        ("9007199254740993", 9007199254740993),  # more than a float can hold
+    ],
+)  # fmt: skip
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "MiB", "-1", "+1", "1.MiB", ".5", "1e3", "1,000", "0x10", "1 Mi B", "1PB", "16 MiB/s", "inf", "nan", "١", "1_000",
+     "9" * 5000, "9" * 400 + ".5"],
+)  # fmt: skip
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match="not a size"):
+        parse_size(text)
+
+
+@settings(deadline=None, max_examples=150)
+@given(text=st.text(st.sampled_from("0123456789.kKmMgGtTiIbB/sS \n-"), max_size=12) | st.text(max_size=8))
+def test_only_usage_errors(text: str) -> None:
+    for parse in (parse_size, parse_rate):
+        try:
+            value = parse(text)
+        except UsageError:
+            continue
+        assert isinstance(value, int)
+        assert value >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("20MB/s", 20_000_000), ("20 MB / s", 20_000_000), ("1MiB/sec", 2**20), ("1MiB/S", 2**20), ("500k", 500_000), ("1", 1)],
+)
+def test_rates(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "not a rate"), ("/s", "not a rate"), ("20MB/h", "not a rate"), ("1/s/s", "not a rate"), ("0", "at least 1 byte"),
+     ("0.4B/s", "at least 1 byte")],
+)  # fmt: skip
+def test_what_is_no_rate(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (17, "17 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (16 * 2**20, "16 MiB"),
+     (5 * 2**30, "5 GiB"), (5.3 * 2**30, "5.3 GiB"), (2**40, "1 TiB"), (5000 * 2**40, "5000 TiB")],
+)  # fmt: skip
+def test_sizes_to_read(count: float, text: str) -> None:
+    assert format_size(count) == text
+
+
+@settings(deadline=None, max_examples=60)
+@given(count=st.integers(1, 1023), unit=st.sampled_from(["B", "KiB", "MiB", "GiB", "TiB"]))
+def test_whole_sizes_are_read_back_exactly(count: int, unit: str) -> None:
+    size = parse_size(f"{count}{unit}")
+    assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(0, "0.0 B/s"), (999, "999.0 B/s"), (1000, "1.0 kB/s"), (12_300_000, "12.3 MB/s"), (2.5e9, "2.50 GB/s"),
+     (5e12, "5000.00 GB/s")],
+)  # fmt: skip
+def test_rates_to_read(rate: float, text: str) -> None:
+    assert format_rate(rate) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (42.4, "42 s"), (59.4, "59 s"), (59.6, "1:00 min"), (187, "3:07 min"), (3599, "59:59 min"),
+     (3599.9, "1:00 h"), (7500, "2:05 h"), (100 * 3600, "100:00 h")],
+)  # fmt: skip
+def test_durations_to_read(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+@settings(deadline=None, max_examples=100)
+@given(text=st.text(max_size=400))
+def test_foreign_texts_can_not_drive_a_terminal(text: str) -> None:
+    shown = one_line(text)
+    assert shown.isprintable()
+    assert len(shown) <= 200
+
+
+def test_foreign_texts_stay_readable() -> None:
+    assert one_line(" two\nlines,\tand \x1b[31mred\x1b[0m ") == "two lines, and [31mred [0m"
+    assert one_line("x" * 200) == "x" * 200
+    assert one_line("x" * 201) == "x" * 199 + "…"
