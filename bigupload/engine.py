@@ -112,7 +112,7 @@ class Engine:
     async def _create(self) -> Happened:
         job = self._job
         if self._restart_reason is None:
-            await job.request(job.store.precheck)
+            await job.request(job.store.precheck, always_asks=False)
         else:
             job.emit(events.Restarted(reason=self._restart_reason))
             job.tally.resumed_parts = 0
@@ -120,11 +120,13 @@ class Engine:
             if job.tally.restarts > _MOST_RESTARTS:
                 raise errors.UploadGone(f"the store forgot {_MOST_RESTARTS} uploads in a row: it can't be relied on")
             job.source.check()
+        # What the first record says of the checksum holds for a restart too.
+        recorded = job.journal.exists
         try:
-            await self._create_once(declare=True)
+            await self._create_once(declare=not recorded or job.manifest.header.checksum.type is not None)
         except Fault as fault:
             refused = fault.kind is FaultKind.UNSUPPORTED or (fault.kind is FaultKind.FINAL and fault.status == 400)
-            if not (refused and self._algorithm.is_s3_checksum):
+            if recorded or not (refused and self._algorithm.is_s3_checksum):
                 raise fault.public() from fault
             await self._create_once(declare=False)
             job.warn(f"the store refused {self._algorithm} checksums ({fault}): the parts are proved by MD5 instead")
@@ -230,7 +232,11 @@ class Engine:
         except errors.AccessDenied:
             job.warn("these credentials may not look at the object: it is proved by complete's answer alone")
             return facts, verified or Verified.SIZE
-        if seen is None or (seen.token is not None and seen.token != job.manifest.token):
+        known = seen is not None and None not in (
+            seen.token,
+            job.manifest.token,
+        )  # of an adopted upload, nobody knows it
+        if seen is None or (known and seen.token != job.manifest.token):
             raise errors.TargetReplaced(
                 f"{job.store.target} was replaced or deleted by someone else right after this upload completed"
             )

@@ -113,8 +113,18 @@ class Patience:
         await self.effects.sleep(again.delay)
         return again.rehash
 
-    async def request(self, call: Callable[[], Awaitable[R]], *, letting: frozenset[FaultKind] = frozenset()) -> R:
-        """Ask the store until it answers; faults of the kinds in `letting` are the caller's."""
+    async def request(
+        self,
+        call: Callable[[], Awaitable[R]],
+        *,
+        letting: frozenset[FaultKind] = frozenset(),
+        always_asks: bool = True,
+    ) -> R:
+        """Ask the store until it answers; faults of the kinds in `letting` are the caller's.
+
+        `always_asks=False` is for calls that may succeed without a word from the store, as signing does: those are no
+        sign of life, and must not turn a mistyped endpoint into an outage to be waited out.
+        """
         attempts = self.attempts()
         while True:
             since = self.effects.clock()
@@ -126,7 +136,8 @@ class Patience:
                     raise
                 await self.pause(attempts, fault, since)
             else:
-                self.contact()
+                if always_asks:
+                    self.contact()
                 return result
 
 

@@ -25,7 +25,14 @@ _MOST_RECORDS_A_SYNC = 1000
 
 def read_manifest(path: Path) -> Replay:
     """What a manifest says, without its lock. Raises ManifestNotFound, ManifestCorrupt, ManifestMismatch."""
-    return replay(_read(path))
+    return _replay(path, _read(path))
+
+
+def _replay(path: Path, data: bytes) -> Replay:
+    try:
+        return replay(data)
+    except errors.ManifestCorrupt as e:
+        raise errors.ManifestCorrupt(f"{path}: {e}") from None
 
 
 def _read(path: Path) -> bytes:
@@ -36,13 +43,15 @@ def _read(path: Path) -> bytes:
         raise errors.ManifestNotFound(f"no such manifest: {path}") from None
     except OSError as e:
         raise errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}") from e
-    with os.fdopen(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise errors.ManifestMismatch(f"{path} is not a regular file: name another --manifest")
-        try:
+        with os.fdopen(fd, "rb", closefd=False) as file:
             return file.read()
-        except errors.ManifestCorrupt as e:
-            raise errors.ManifestCorrupt(f"{path}: {e}") from None
+    except OSError as e:
+        raise errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}") from e
+    finally:
+        os.close(fd)
 
 
 class FileJournal:
@@ -91,12 +100,12 @@ class FileJournal:
                 return
             if not data:  # killed between creating the file and its first line
                 return
-            try:
-                found = replay(data)
-            except errors.ManifestCorrupt as e:
-                raise errors.ManifestCorrupt(f"{self.path}: {e}") from None
+            found = _replay(self.path, data)
             self._manifest, self._good_bytes = found.manifest, found.good_bytes
-            self._open_file(self.path, os.O_APPEND)
+            try:
+                self._open_file(self.path, os.O_APPEND)
+            except OSError as e:
+                raise self._unwritable(e) from e
             if found.damage is not None:
                 self._cut_tail(data[found.good_bytes :], found.damage)
         except BaseException:
@@ -128,7 +137,9 @@ class FileJournal:
     def _cut_tail(self, tail: bytes, damage: str) -> None:
         saved = self.path.with_name(f"{self.path.name}.damaged")
         try:
-            saved.write_bytes(tail)
+            nofollow = getattr(os, "O_NOFOLLOW", 0)
+            with os.fdopen(os.open(saved, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | nofollow, 0o600), "wb") as copy:
+                copy.write(tail)
             os.truncate(self.path, self._good_bytes)
             os.fsync(self._fd)
         except OSError as e:
@@ -151,6 +162,7 @@ class FileJournal:
             self._open_file(self.path, os.O_APPEND)
         except OSError as e:
             self._close_file()
+            self._good_bytes = 0
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
             raise self._unwritable(e) from e

@@ -194,7 +194,7 @@ class PartSender:
 
     async def _sign_batch(self, parts: Sequence[PartToSign]) -> list[tuple[SignedRequest, float]]:
         now = self._job.effects.clock()
-        requests = await self._job.request(lambda: self._job.store.sign(self._upload_id, parts))
+        requests = await self._job.request(lambda: self._job.store.sign(self._upload_id, parts), always_asks=False)
         return [(request, now + request.expires_in) for request in requests]
 
     # -- proving

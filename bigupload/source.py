@@ -26,8 +26,10 @@ class FileSource:
             self._require_regular(Path(self.path).stat())
             # O_NONBLOCK: should a pipe take the file's place right now, open must not wait for its writer.
             self._fd = os.open(self.path, os.O_RDONLY | _flag("O_BINARY") | _flag("O_CLOEXEC") | _flag("O_NONBLOCK"))
-        except (FileNotFoundError, ValueError):  # ValueError: a NUL in the name
-            raise errors.SourceNotFound(f"no such file: {str(path)!r}" if "\0" in str(path) else f"no such file: {path}") from None
+        except FileNotFoundError:
+            raise errors.SourceNotFound(f"no such file: {path}") from None
+        except ValueError:  # a NUL in it
+            raise errors.SourceNotFound(f"no file can have this name: {str(path)!r}") from None
         except OSError as e:
             raise errors.SourceUnreadable(f"can't read {path}: {e.strerror}") from e
         try:

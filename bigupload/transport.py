@@ -3,7 +3,7 @@ https.
 
 What was found by trying, and why this looks as it does:
 
-- The kernel sends the file (`os.sendfile`) on a duplicate of the socket's descriptor, driven by the loop's writable
+- The kernel sends the file (`os.sendfile`, or from a buffer where that can't be) on a duplicate of the socket's descriptor, driven by the loop's writable
   callback. `loop.sendfile` would stop the transport's reading meanwhile, and so miss the answer of a store that
   refuses a part before it has read it; with the duplicate, reading goes on and an early answer ends the sending at
   once. It also works where `loop.sendfile` does not exist (uvloop).
@@ -24,7 +24,7 @@ import contextlib
 import os
 import select
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -75,7 +75,10 @@ class HttpTransport:
             self._session = new_session(self._ca_bundle)
         payload = _PartPayload(source, part, self._limiter, self._buffers)
         on_start(payload)
-        url = yarl.URL(request.url, encoded=True)  # as it was signed, byte for byte
+        try:
+            url = yarl.URL(request.url, encoded=True)  # as it was signed, byte for byte
+        except ValueError as e:
+            raise _unusable(e) from None
         where = url.authority
         try:
             async with self._session.put(url, data=payload, headers=request.headers, allow_redirects=False) as response:
@@ -90,9 +93,13 @@ class HttpTransport:
             fault = fault_of_exception(e, where)
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
         except ValueError as e:
-            raise errors.StoreRefused(f"the store gave a URL that can't be used ({type(e).__name__})") from None
+            raise _unusable(e) from None
         finally:
             payload.stop()
+
+
+def _unusable(e: Exception) -> errors.StoreRefused:
+    return errors.StoreRefused(f"the store gave a URL that can't be used ({type(e).__name__})")
 
 
 def _judge(response: aiohttp.ClientResponse, body: bytes, payload: _PartPayload, what: str) -> PutAnswer:
@@ -182,7 +189,7 @@ class _PartPayload(Payload):
             if transport.get_extra_info("sslcontext") is None:
                 transport.set_write_buffer_limits(high=0)
                 await writer.drain()
-                await (self._send_file() if self._can_sendfile() else self._copy(writer, PLAIN_BUFFER))
+                await (self._send_past() if self._can_send_past() else self._copy(writer, PLAIN_BUFFER))
             else:
                 await self._copy(writer, TLS_BUFFER)
         except OSError:
@@ -195,11 +202,10 @@ class _PartPayload(Payload):
             self.failure = e
             self.stop()
 
-    def _can_sendfile(self) -> bool:
-        if self._socket is None or self._source.fileno() is None:
-            return False
+    def _can_send_past(self) -> bool:
+        """Whether the socket can be written without asyncio: its loop watches it, and it is a descriptor as any."""
         loop_can_watch = not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
-        return loop_can_watch and getattr(os, "sendfile", None) is not None
+        return self._socket is not None and loop_can_watch and getattr(os, "writev", None) is not None
 
     async def _await_last_words(self) -> None:
         """The write failed: give the reading side time to find an answer. It takes the connection's end as well."""
@@ -211,25 +217,50 @@ class _PartPayload(Payload):
         if not self._ended.done() and self._transport is not None:
             self._transport.abort()
 
-    async def _send_file(self) -> None:
-        """os.sendfile on a duplicate descriptor, each time that the socket can take more."""
+    async def _send_past(self) -> None:
+        """Past the transport, on a duplicate of its descriptor, each time that the socket can take more."""
         loop = asyncio.get_running_loop()
         fd = os.dup(self._socket.fileno())
         try:
-            while self._handed < self._length and not self._stopped:
-                step = await self._allowance(self._length - self._handed)
-                await self._send_range(loop, fd, self._handed + step)
+            if self._source.fileno() is not None and getattr(os, "sendfile", None) is not None:
+                await self._send_file(loop, fd)
+            else:
+                await self._send_copies(loop, fd)
         finally:
             os.close(fd)
 
-    async def _send_range(self, loop: asyncio.AbstractEventLoop, fd: int, until: int) -> None:
-        ended = self._ended = loop.create_future()
+    async def _send_file(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
         source = self._source.fileno()
         assert source is not None
+        while self._handed < self._length and not self._stopped:
+            until = self._handed + await self._allowance(self._length - self._handed)
+
+            def send(until: int = until) -> int:
+                left = until - self._handed
+                return os.sendfile(fd, source, self._offset + self._handed, min(_SENDFILE_SLICE, left))
+
+            await self._send_range(loop, fd, until, send)
+
+    async def _send_copies(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+        """Where there is no sendfile, or no descriptor of the source: through a buffer that the kernel copies."""
+        with self._borrowed(PLAIN_BUFFER) as view:
+            while self._handed < self._length and not self._stopped:
+                step = await self._allowance(min(len(view), self._length - self._handed))
+                chunk, until = view[:step], self._handed + step
+                self._fill(chunk)
+
+                def send(chunk: memoryview = chunk, until: int = until) -> int:
+                    return os.writev(fd, [chunk[self._handed - until :]])  # counted from the chunk's end
+
+                await self._send_range(loop, fd, until, send)
+
+    async def _send_range(self, loop: asyncio.AbstractEventLoop, fd: int, until: int, send: Callable[[], int]) -> None:
+        """Call `send` whenever the socket can take more, until `until` bytes of the part are handed over."""
+        ended = self._ended = loop.create_future()
 
         def on_writable() -> None:
             try:
-                count = os.sendfile(fd, source, self._offset + self._handed, min(_SENDFILE_SLICE, until - self._handed))
+                count = send()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as e:
@@ -237,9 +268,7 @@ class _PartPayload(Payload):
                 return
             self._handed += count
             if count == 0:  # the file ends early: it was truncated
-                self.failure = errors.SourceChanged(
-                    f"{self._source.path} became shorter while it was uploaded", same_size=False
-                )
+                self.failure = self._shorter()
                 _settle(ended, self.failure)
             elif self._handed == until:
                 _settle(ended, None)
@@ -250,24 +279,38 @@ class _PartPayload(Payload):
         finally:
             loop.remove_writer(fd)
 
-    async def _copy(self, writer: AbstractStreamWriter, size: int) -> None:
-        """Read into one buffer and write that; for TLS, and where there is no sendfile."""
+    def _shorter(self) -> errors.SourceChanged:
+        return errors.SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
+
+    def _fill(self, chunk: memoryview) -> None:
+        if self._source.read_into(chunk, self._offset + self._handed) < len(chunk):
+            raise self._shorter()
+
+    @contextlib.contextmanager
+    def _borrowed(self, size: int) -> Iterator[memoryview]:
+        """The first `size` bytes of a buffer that is used again after."""
         buffer = self._buffers.pop() if self._buffers else bytearray(max(TLS_BUFFER, size))
         view = memoryview(buffer)[:size]
         try:
-            while self._handed < self._length and not await self._answered():
-                step = await self._allowance(min(len(view), self._length - self._handed))
-                chunk = view[:step]
-                if self._source.read_into(chunk, self._offset + self._handed) < step:
-                    raise errors.SourceChanged(
-                        f"{self._source.path} became shorter while it was uploaded", same_size=False
-                    )
-                await writer.write(chunk)
-                self._handed += step
-                await writer.drain()
+            yield view
         finally:
             view.release()
             self._buffers.append(buffer)
+
+    async def _copy(self, writer: AbstractStreamWriter, size: int) -> None:
+        """Read into one buffer and have asyncio write that: for TLS, and where asyncio alone can write."""
+        with self._borrowed(size) as view:
+            while self._handed < self._length and not await self._answered():
+                step = await self._allowance(min(len(view), self._length - self._handed))
+                chunk = view[:step]
+                self._fill(chunk)
+                self._handed += step  # before it is written: the gauge takes off what is not sent yet
+                try:
+                    await writer.write(chunk)
+                    await writer.drain()
+                except BaseException:
+                    self._handed -= step  # nobody knows how much of it went out
+                    raise
 
     async def _answered(self) -> bool:
         """Whether the store has said something: then let the loop read it before anything else is written."""

@@ -36,7 +36,7 @@ def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
         try:
             manifest = read_manifest(path).manifest
         except errors.ManifestError as e:
-            yield path, {"manifest": str(path), "status": "unreadable", "error": f"{path}: {e}"}
+            yield path, {"manifest": str(path), "status": "unreadable", "error": str(e)}
             continue
         yield (
             path,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,11 +193,19 @@ class S3Store:
 
     async def _in_thread(self, function: Callable[[], R], what: str) -> R:
         """Never abandoned: a call that is in its thread has an outcome, and someone waits for it."""
-        try:
-            return await anyio.to_thread.run_sync(function)
-        except Exception as e:
-            fault = fault_of_botocore(e, what, self._bucket)
-            raise fault from None  # botocore's own texts can hold URLs
+
+        def attempt() -> tuple[R, None] | tuple[None, Exception]:
+            # Translated here, and not as a context of what is raised: botocore's own texts can hold URLs, and its
+            # traceback keeps the connection open.
+            try:
+                return function(), None
+            except Exception as e:
+                return None, fault_of_botocore(e, what, self._bucket)
+
+        result, error = await anyio.to_thread.run_sync(attempt)
+        if error is not None:
+            raise error
+        return typing.cast("R", result)
 
     async def ensure_bucket(self) -> None:
         """Make the bucket where it is missing."""

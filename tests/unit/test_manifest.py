@@ -109,7 +109,9 @@ def test_wrong_fields(change: dict[str, Any], says: str) -> None:
         decode(json.dumps(json.loads(encode(part(1))) | change).encode())
 
 
-@pytest.mark.parametrize("line", [b"", b"\n", b"{", b"[]\n", b"1\n", b"null\n", b"{}\n", b"\0\0\0\n", b"\xff\n", b"\xfe\xff\n"])
+@pytest.mark.parametrize(
+    "line", [b"", b"\n", b"{", b"[]\n", b"1\n", b"null\n", b"{}\n", b"\0\0\0\n", b"\xff\n", b"\xfe\xff\n"]
+)
 def test_lines_that_are_no_record(line: bytes) -> None:
     with pytest.raises(ValueError):
         decode(line)
@@ -137,9 +139,10 @@ def test_decode_of_a_record_with_one_field_garbled(cls: type[Any], data: st.Data
     name = data.draw(st.sampled_from(sorted(fields)))
     fields[name] = data.draw(JSON)
     try:
-        decode(json.dumps(fields).encode())
+        record = decode(json.dumps(fields).encode())
     except ValueError:
-        pass
+        return
+    assert record is None or isinstance(record, TYPES)
 
 
 # -- the fold
@@ -162,7 +165,9 @@ def test_the_last_record_of_a_part_wins() -> None:
 
 
 def test_a_dropped_part_does_not_count() -> None:
-    manifest = replay(lines(header(), part(1), part(2), Completing("x"), PartDropped(1, "why"), PartDropped(3, ""))).manifest
+    manifest = replay(
+        lines(header(), part(1), part(2), Completing("x"), PartDropped(1, "why"), PartDropped(3, ""))
+    ).manifest
     assert set(manifest.parts) == {2}
     assert manifest.status == "uploading"
 
@@ -232,6 +237,19 @@ def test_a_newer_version_is_refused_by_name() -> None:
         replay(lines(dataclasses.replace(header(), version=VERSION + 1), part(1)))
 
 
+def test_how_targets_are_shown() -> None:
+    assert str(Target(bucket="b", key="k/l", endpoint="https://e")) == "s3://b/k/l"
+    assert str(Target(key="k", service="https://media.example")) == "https://media.example#k"
+
+
+@QUICK
+@given(fingerprint=st.builds(Fingerprint, st.integers(), st.integers(), st.integers(), st.integers()))
+def test_an_identity_is_a_path_and_a_fingerprint(fingerprint: Fingerprint) -> None:
+    identity = SourceIdentity.of("/p", fingerprint)
+    assert identity.path == "/p"
+    assert identity.fingerprint == fingerprint
+
+
 # -- damage
 
 SAMPLE = [
@@ -274,9 +292,12 @@ def test_any_cut_of_any_journal(records: list[Record], data: st.DataObject) -> N
 
 @pytest.mark.parametrize(
     "tail",
-    [b"\0" * 512, b"\0", b"garbage\n", b"{}\n", b"\n", b'{"type":"part","number":2}\n', b"[" * 100_000 + b"\n", b"\xff\xfe\n",
-     b'{"type":"part","number":' + b"9" * 5000 + b"}\n", encode(part(2)).rstrip(b"\n"), encode(part(2)).replace(b"\n", b"\r")],
-    ids=["nuls", "nul", "garbage", "no type", "empty", "lacking", "deep", "no utf-8", "huge number", "torn", "carriage return"],
+    [b"\0" * 512, b"\0", b"garbage\n", b"{}\n", b"\n", b'{"type":"part","number":2}\n', b"[" * 100_000 + b"\n",
+     b"\xff\xfe\n",
+     b'{"type":"part","number":' + b"9" * 5000 + b"}\n", encode(part(2)).rstrip(b"\n"),
+     encode(part(2)).replace(b"\n", b"\r")],
+    ids=["nuls", "nul", "garbage", "no type", "empty", "lacking", "deep", "no utf-8", "huge number", "torn",
+         "carriage return"],
 )  # fmt: skip
 def test_a_bad_tail_is_cut(tail: bytes) -> None:
     good = lines(header(), part(1))
@@ -294,9 +315,18 @@ def test_a_record_of_the_future_does_not_stop_the_replay() -> None:
     assert set(found.manifest.parts) == {1}
 
 
+def test_white_space_between_the_tokens_harms_nothing() -> None:
+    """As an editor may leave it: a line ends at a line feed alone, and offsets count every byte."""
+    data = lines(header()) + b'  {"type":"part_dropped",\r "number":1, "reason":""} \r\n' + lines(part(1)) + b"torn"
+    found = replay(data)
+    assert set(found.manifest.parts) == {1}
+    assert found.good_bytes == len(data) - len(b"torn")
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\n", b"\0" * 100, encode(header())[:-1], encode(part(1)), b'{"type":"from_the_future"}\n', b"[" * 100_000 + b"\n",
+    [b"", b"\n", b"\0" * 100, encode(header())[:-1], encode(part(1)), b'{"type":"from_the_future"}\n',
+     b"[" * 100_000 + b"\n",
      b"not json\n" + encode(header())],
     ids=["empty", "blank", "nuls", "no line end", "a part", "unknown type", "deep", "header second"],
 )  # fmt: skip
@@ -307,7 +337,10 @@ def test_a_first_line_that_can_not_be_read(data: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=150)
-@given(data=st.binary(max_size=80) | st.lists(JSON, max_size=3).map(lambda v: b"".join(json.dumps(x).encode() + b"\n" for x in v)))
+@given(
+    data=st.binary(max_size=80)
+    | st.lists(JSON, max_size=3).map(lambda v: b"".join(json.dumps(x).encode() + b"\n" for x in v))
+)
 def test_replay_of_anything(data: bytes) -> None:
     with pytest.raises(ManifestCorrupt):
         replay(data)
@@ -340,12 +373,16 @@ def test_secrets_in_a_manifest_are_not_believed() -> None:
 
 def test_no_record_has_a_place_for_a_secret() -> None:
     names = {f.name for cls in (*TYPES, Target, SourceIdentity) for f in dataclasses.fields(cls)}
-    assert not [name for name in names if any(word in name for word in ("secret", "access", "password", "api_key", "signed"))]
+    assert not [
+        name for name in names if any(word in name for word in ("secret", "access", "password", "api_key", "signed"))
+    ]
 
 
 # -- the schema
 
-SCHEMA: dict[str, Any] = json.loads((importlib.resources.files("bigupload") / "schema/manifest.schema.json").read_bytes())
+SCHEMA: dict[str, Any] = json.loads(
+    (importlib.resources.files("bigupload") / "schema/manifest.schema.json").read_bytes()
+)
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 BY_TYPE: dict[str, dict[str, Any]] = {
     SCHEMA["$defs"][ref["$ref"].rpartition("/")[2]]["properties"]["type"]["const"]: SCHEMA["$defs"][
@@ -410,6 +447,7 @@ def test_schema_and_dataclasses_have_the_same_fields() -> None:
 
 def test_schema_and_enums_have_the_same_values() -> None:
     header_fields, part_fields = BY_TYPE["manifest"]["properties"], BY_TYPE["part"]["properties"]
+    assert header_fields["version"]["const"] == VERSION
     checksum = resolved(header_fields["checksum"])["properties"]
     assert checksum["algorithm"]["enum"] == list(Algorithm)
     assert set(BY_TYPE["completed"]["properties"]["verified"]["enum"]) == set(Verified)
@@ -418,7 +456,8 @@ def test_schema_and_enums_have_the_same_values() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"number": 0}, {"number": "1"}, {"number": 10_001}, {"size": -1}, {"size": 1.5}, {"proof": "trust me"}, {"etag": None},
+    [{"number": 0}, {"number": "1"}, {"number": 10_001}, {"size": -1}, {"size": 1.5}, {"proof": "trust me"},
+     {"etag": None},
      {"type": "parts"}],
 )  # fmt: skip
 def test_the_schema_refuses_wrong_values(change: dict[str, Any]) -> None:

@@ -97,7 +97,9 @@ def test_delays_double_up_to_the_cap(kind: FaultKind) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(retry=st.integers(1, 10**6), chance=st.floats(0, 1, exclude_max=True), base=st.floats(0, 100), cap=st.floats(0, 100))
+@given(
+    retry=st.integers(1, 10**6), chance=st.floats(0, 1, exclude_max=True), base=st.floats(0, 100), cap=st.floats(0, 100)
+)
 def test_jitter_stays_within_its_bounds(retry: int, chance: float, base: float, cap: float) -> None:
     policy = RetryPolicy(base_delay=base, max_delay=cap)
     delay = policy.delay(retry, lambda: chance)
@@ -223,14 +225,16 @@ def test_retry_after_is_obeyed_within_reason(retry_after: float | None, delay: f
         (400, "RequestTimeout", FaultKind.SERVER), (400, "BadDigest", FaultKind.CORRUPTED),
         (400, "XAmzContentChecksumMismatch", FaultKind.CORRUPTED), (400, "ExpiredToken", FaultKind.REFUSED),
         (400, "TokenRefreshRequired", FaultKind.REFUSED), (403, "RequestTimeTooSkewed", FaultKind.SKEWED),
-        (404, "NoSuchUpload", FaultKind.GONE), (404, "NoSuchKey", FaultKind.GONE), (501, "NotImplemented", FaultKind.UNSUPPORTED),
+        (404, "NoSuchUpload", FaultKind.GONE), (404, "NoSuchKey", FaultKind.GONE),
+        (501, "NotImplemented", FaultKind.UNSUPPORTED),
         (400, "InvalidPart", FaultKind.INVALID_PART), (400, "InvalidPartOrder", FaultKind.INVALID_PART),
         (503, "SlowDown", FaultKind.BUSY), (200, "SlowDown", FaultKind.BUSY), (200, "InternalError", FaultKind.SERVER),
         (409, "OperationAborted", FaultKind.CONFLICT), (409, "ConditionalRequestConflict", FaultKind.CONFLICT),
         (412, "PreconditionFailed", FaultKind.EXISTS), (403, "AccessDenied", FaultKind.REFUSED),
         (403, "SignatureDoesNotMatch", FaultKind.REFUSED), (403, None, FaultKind.REFUSED), (403, "", FaultKind.REFUSED),
         (401, None, FaultKind.REFUSED), (404, None, FaultKind.FINAL), (404, "NoSuchBucket", FaultKind.FINAL),
-        (408, None, FaultKind.SERVER), (429, None, FaultKind.BUSY), (500, None, FaultKind.SERVER), (502, None, FaultKind.SERVER),
+        (408, None, FaultKind.SERVER), (429, None, FaultKind.BUSY), (500, None, FaultKind.SERVER),
+        (502, None, FaultKind.SERVER),
         (503, None, FaultKind.BUSY), (504, None, FaultKind.SERVER), (400, None, FaultKind.FINAL),
         (400, "EntityTooSmall", FaultKind.FINAL), (301, None, FaultKind.FINAL), (418, "Teapot", FaultKind.FINAL),
         (505, None, FaultKind.FINAL),

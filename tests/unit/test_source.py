@@ -292,6 +292,6 @@ def test_a_path_that_leads_nowhere_any_more(path: Path, tmp_path: Path) -> None:
     moved = path.rename(directory / "file")
     with FileSource(moved) as source:
         directory.rename(tmp_path / "elsewhere")
-        with pytest.raises(errors.SourceChanged, match="no longer there .*resume with --source") as caught:
+        with pytest.raises(errors.SourceChanged, match=r"no longer there .*resume with --source") as caught:
             source.check()
     assert caught.value.resumable

@@ -48,8 +48,10 @@ def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("url", "name", "says"),
     [
-        ("", "file", "not a target"), ("bucket/key", "file", "not a target"), ("s3:/bucket/key", "file", "not a target"),
-        ("s3://", "file", "not a target"), ("s3:///key", "file", "not a target"), ("https://bucket/key", "file", "not a target"),
+        ("", "file", "not a target"), ("bucket/key", "file", "not a target"),
+        ("s3:/bucket/key", "file", "not a target"),
+        ("s3://", "file", "not a target"), ("s3:///key", "file", "not a target"),
+        ("https://bucket/key", "file", "not a target"),
         ("s3://bucket", None, "names no object"), ("s3://bucket/", None, "names no object"),
         ("s3://bucket/folder/", None, "names no object"), ("s3://b/" + "k" * 1025, None, "1,024 bytes"),
         ("s3://b/" + "é" * 513, None, "1,024 bytes"), ("s3://b/" + "k" * 1020 + "/", "file", "1,024 bytes"),
@@ -124,7 +126,9 @@ async def test_reconnect_from_what_a_manifest_recorded() -> None:
     first = await connect("bucket", "key", S3Options(storage_class="STANDARD_IA", metadata={"a": "b"}, profile="p"))
     second = await reconnect(first.target, first.options())
     assert second.target == first.target
-    assert second.options() == first.options() == {"storage_class": "STANDARD_IA", "metadata": {"a": "b"}, "profile": "p"}
+    assert (
+        second.options() == first.options() == {"storage_class": "STANDARD_IA", "metadata": {"a": "b"}, "profile": "p"}
+    )
 
 
 async def test_a_manifest_of_a_service_is_not_mistaken_for_a_bucket() -> None:
@@ -134,7 +138,9 @@ async def test_a_manifest_of_a_service_is_not_mistaken_for_a_bucket() -> None:
 
 async def test_the_local_store_is_started_and_its_secrets_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     running = type(
-        "Running", (), {"endpoint_url": "http://127.0.0.1:1", "region": "us-east-1", "access_key": "AK", "secret_key": "SK"}
+        "Running",
+        (),
+        {"endpoint_url": "http://127.0.0.1:1", "region": "us-east-1", "access_key": "AK", "secret_key": "SK"},
     )()
     made: list[S3Store] = []
 
@@ -147,6 +153,21 @@ async def test_the_local_store_is_started_and_its_secrets_are_not_recorded(monke
     assert made == [store]
     assert store.target == Target(bucket="bucket", key="key", endpoint=targets.LOCAL)
     assert store.options() == {"local": True, "content_type": "text/plain"}
+
+
+async def test_a_local_store_without_its_bucket_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = type("Running", (), dict.fromkeys(("endpoint_url", "region", "access_key", "secret_key"), "x"))()
+    closed: list[S3Store] = []
+
+    async def ensure_bucket(self: S3Store) -> None:
+        raise errors.LocalStoreError("no")
+
+    monkeypatch.setattr(local_store, "start", lambda: running)
+    monkeypatch.setattr(S3Store, "ensure_bucket", ensure_bucket)
+    monkeypatch.setattr(S3Store, "close", lambda self: closed.append(self))
+    with pytest.raises(errors.LocalStoreError):
+        await connect("bucket", "key", S3Options(local=True))
+    assert len(closed) == 1
 
 
 # -- small things
