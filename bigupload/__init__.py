@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from bigupload.api import upload_sync as upload_sync
     from bigupload.checksums import Algorithm as Algorithm
     from bigupload.errors import BigUploadError as BigUploadError
+    from bigupload.options import S3Options as S3Options
     from bigupload.proof import PartProof as PartProof
     from bigupload.proof import Verified as Verified
     from bigupload.retry import RetryPolicy as RetryPolicy
     from bigupload.run import UploadResult as UploadResult
-    from bigupload.stores.s3 import S3Options as S3Options
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ _HOMES = {
     "Algorithm": "checksums",
     "PartProof": "proof",
     "RetryPolicy": "retry",
-    "S3Options": "stores.s3",
+    "S3Options": "options",
     "UploadResult": "run",
     "Verified": "proof",
 }

@@ -11,10 +11,12 @@ import html
 import re
 import ssl
 import time
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
+import yarl
 
 from bigupload import errors
 from bigupload.retry import Fault, FaultKind, classify
@@ -41,9 +43,21 @@ def new_session(ca_bundle: Path | None) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        trust_env=True,
         skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type", "Accept"),
     )
+
+
+def proxy_of(url: yarl.URL) -> tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple[None, None]:
+    """The proxy that the environment names for a URL, as aiohttp takes it.
+
+    Not by `trust_env`, which would send a password of ~/.netrc along with the presigned URL.
+    """
+    found = urllib.request.getproxies().get(url.scheme)
+    if not found or url.host is None or urllib.request.proxy_bypass(url.host):
+        return None, None
+    proxy = yarl.URL(found if "://" in found else f"http://{found}")
+    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
+    return proxy.with_user(None), auth
 
 
 def fault_of_exception(e: Exception, where: str) -> Fault:
@@ -98,7 +112,7 @@ def skew_message(date: str | None) -> str:
     """By how much this machine's clock is off, from the Date of the store's answer."""
     try:
         off = time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return "this machine's clock is off: set it, then run again"
     way = "fast" if off > 0 else "slow"
     return f"this machine's clock is {abs(off):.0f} s {way}: set it, then run again"
@@ -108,11 +122,9 @@ def retry_after(value: str | None) -> float | None:
     """Seconds, from either of the header's two forms. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
     if value is None:
         return None
-    try:
-        return max(0.0, float(int(value)))
-    except ValueError:
-        pass
+    if value.isascii() and value.isdigit():
+        return float(value[:12])  # thirty thousand years are enough
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -19,14 +19,15 @@ from bigupload import errors, events
 from bigupload.checksums import parse_algorithm
 from bigupload.job import Job, Patience, Settings, Shared, Tally
 from bigupload.journal import SUFFIX, FileJournal
-from bigupload.manifest import Aborted
+from bigupload.manifest import Aborted, manifest_id
+from bigupload.options import S3Options
 from bigupload.proof import Verified
 from bigupload.ratelimit import RateLimiter
 from bigupload.retry import RetryPolicy
 from bigupload.run import Run, UploadResult, result_of
 from bigupload.source import FileSource
-from bigupload.stores.s3 import S3Options, S3Store
-from bigupload.targets import LOCAL_BUCKET, connect, guess_content_type, manifest_id, parse_s3_url, reconnect, state_dir
+from bigupload.stores.s3 import S3Store
+from bigupload.targets import LOCAL_BUCKET, connect, guess_content_type, parse_s3_url, reconnect, state_dir
 from bigupload.transport import HttpTransport
 from bigupload.units import parse_rate, parse_size
 
@@ -112,26 +113,33 @@ class Uploader:
         manifest: str | os.PathLike[str],
         *,
         source: str | os.PathLike[str] | None = None,
+        s3: S3Options | None = None,
         require_proof: str | Verified = Verified.SIZE,
         verify_source: bool = False,
         on_event: OnEvent | None = None,
     ) -> UploadResult:
         """Go on with the upload of a manifest; `source` is where the file is now, if it was moved.
 
-        Of an upload that is complete, gives the result as it was recorded.
+        Of `s3` only the credentials are used: the manifest knows the store. Of an upload that is complete, gives the
+        result as it was recorded.
         """
+        settings = _settings("auto", None, require_proof, verify_source=verify_source)
         with _existing(manifest) as journal:
             known = journal.manifest
             if known.completed is not None:
-                return result_of(journal, Tally(resumed_parts=known.plan.count), seconds=0.0)
+                tally = Tally(resumed_parts=known.plan.count)
+                return result_of(journal, tally, seconds=0.0, required=settings.require_proof)
             if known.aborted:
                 raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
-            settings = _settings("auto", None, require_proof, verify_source=verify_source)
-            store = await reconnect(known.header.target, known.header.options)
-            moved = source if source is not None else known.source.path
-            with contextlib.closing(store), FileSource(moved) as opened:
-                run = Run(await self._job(opened, store, journal, settings, on_event))
-                return await run.to_the_end(follow_changes=False)
+            try:
+                opened = FileSource(source if source is not None else known.source.path)
+            except errors.SourceNotFound as e:
+                raise errors.SourceNotFound(f"{e}: name it with --source if it was moved", manifest=journal.path) from e
+            with opened:
+                store = await reconnect(known.header.target, known.header.options, s3)
+                with contextlib.closing(store):
+                    run = Run(await self._job(opened, store, journal, settings, on_event))
+                    return await run.to_the_end(follow_changes=False)
 
     async def adopt(
         self,
@@ -161,16 +169,24 @@ class Uploader:
                 await run.begin_adopted(upload_id)
                 return await run.to_the_end(follow_changes=False)
 
-    async def abort(self, manifest: str | os.PathLike[str]) -> None:
-        """Give an upload up: free its parts in the store, and record that. The object of a completed one stays."""
+    async def abort(self, manifest: str | os.PathLike[str], *, s3: S3Options | None = None) -> None:
+        """Give an upload up: free its parts in the store, and record that. Of `s3` only the credentials are used.
+
+        Raises UsageError for an upload that is complete, also where no record says so yet.
+        """
         with _existing(manifest) as journal:
             known = journal.manifest
             if known.completed is not None:
                 raise errors.UsageError(f"this upload is complete: delete {known.header.target} if it is not wanted")
-            store = await reconnect(known.header.target, known.header.options)
+            store = await reconnect(known.header.target, known.header.options, s3)
+            patience = Patience(policy=self._retry, emit=_ignore)
             with contextlib.closing(store):
                 try:
-                    await Patience(policy=self._retry, emit=_ignore).request(lambda: store.abort(known.upload_id))
+                    if known.completing is not None:
+                        facts = await patience.request(lambda: store.stat(known.header.checksum.algorithm))
+                        if facts is not None and known.token is not None and facts.token == known.token:
+                            raise errors.UsageError(f"{known.header.target} is complete: resume the upload to prove it")
+                    await patience.request(lambda: store.abort(known.upload_id))
                 except errors.BigUploadError as e:
                     e.manifest = journal.path
                     raise

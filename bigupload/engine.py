@@ -6,6 +6,7 @@ aborts an upload, but for one that a conflict has superseded.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import secrets
 from collections.abc import Awaitable, Callable
@@ -25,7 +26,7 @@ from bigupload.sending import PartSender, UploadVanished
 from bigupload.state import Happened, Stage, UploadState
 
 _UNKNOWN_OUTCOME = frozenset(
-    {FaultKind.GONE, FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER, FaultKind.BUSY, FaultKind.UNREACHABLE}
+    {FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER, FaultKind.BUSY, FaultKind.UNREACHABLE}
 )
 """After these, complete may have made the object."""
 _LOOK_FOR = 300.0
@@ -61,6 +62,7 @@ class Engine:
         self._job = job
         self._id = manifest_id
         self._restart_reason: str | None = None
+        self._superseded: str | None = None
         self._rounds = 0
         self._announced = False
         self._completes: Attempts = job.attempts()
@@ -112,7 +114,7 @@ class Engine:
     async def _create(self) -> Happened:
         job = self._job
         if self._restart_reason is None:
-            await job.request(job.store.precheck, always_asks=False)
+            await self._precheck()
         else:
             job.emit(events.Restarted(reason=self._restart_reason))
             job.tally.resumed_parts = 0
@@ -133,6 +135,12 @@ class Engine:
         self._announced = False
         return Happened.CREATED
 
+    async def _precheck(self) -> None:
+        try:
+            await self._job.request(self._job.store.precheck, always_asks=False)
+        except errors.AccessDenied:
+            self._job.warn("these credentials may not look at the object: whether it exists is seen at the end only")
+
     async def _create_once(self, *, declare: bool) -> None:
         letting = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
         await self._job.request(lambda: see_through(self._create_and_record(declare=declare)), letting=letting)
@@ -141,21 +149,30 @@ class Engine:
         job = self._job
         token = secrets.token_hex(16)
         created = await job.store.create(self._plan, self._algorithm, declare=declare, token=token)
-        if job.journal.exists:
-            await job.journal.append(Restart(created.upload_id, token, self._restart_reason or ""))
-            return
-        checksum = ChecksumRecord(self._algorithm, created.checksum_type)
-        header = new_header(job, self._id, self._plan, checksum, created.upload_id, token)
         try:
-            job.journal.begin(header)
+            if job.journal.exists:
+                await job.journal.append(Restart(created.upload_id, token, self._restart_reason or ""))
+            else:
+                checksum = ChecksumRecord(self._algorithm, created.checksum_type)
+                job.journal.begin(new_header(job, self._id, self._plan, checksum, created.upload_id, token))
         except errors.ManifestUnwritable:
-            await job.store.abort(created.upload_id)  # nothing else knows of it, and nothing is in it
+            await self._abort_quietly(created.upload_id)  # nothing else knows of it, and nothing is in it
             raise
+        if self._superseded is not None:
+            await self._abort_quietly(self._superseded)
+            self._superseded = None
+
+    async def _abort_quietly(self, upload_id: str) -> None:
+        """One try: what stays open costs space until a lifecycle rule or the user ends it, and nothing else."""
+        with contextlib.suppress(Fault, errors.BigUploadError):
+            await self._job.store.abort(upload_id)
 
     # -- RECONCILING, UPLOADING
 
     async def _reconcile(self) -> Happened:
         if not await self._reconciler.run():
+            if self._job.manifest.completing is not None:
+                return Happened.ANSWER_LOST
             self._restart_reason = _GONE
             return Happened.VANISHED
         if not self._announced:  # else this run has sent some of them
@@ -200,13 +217,16 @@ class Engine:
         job.emit(events.Completing(parts=self._plan.count))
         since = job.effects.clock()
         try:
-            await see_through(self._complete_and_record())
+            facts, verified = await see_through(self._complete_and_record())
         except Fault as fault:
             return await self._complete_failed(fault, since)
+        if job.manifest.completed is None:
+            facts, verified = await self._ask_object(facts, verified, self._expected())
+            await see_through(self._record(facts, verified or Verified.SIZE))
         return Happened.PROVED
 
-    async def _complete_and_record(self) -> None:
-        """The answer is the proof; what it does not say is asked for."""
+    async def _complete_and_record(self) -> tuple[ObjectFacts, Verified | None]:
+        """The answer is the proof; what it does not say must be asked for, which may take its time."""
         job = self._job
         expected = self._expected()
         facts = await job.store.complete(
@@ -218,31 +238,30 @@ class Engine:
         )
         job.contact()
         verified = prove_object(facts, expected)
-        if verified not in (Verified.FULL_OBJECT, Verified.COMPOSITE_CHECKSUM):
-            facts, verified = await self._ask_object(facts, verified, expected)
-        await self._record(facts, verified)
+        if verified in (Verified.FULL_OBJECT, Verified.COMPOSITE_CHECKSUM):
+            await self._record(facts, verified)
+        return facts, verified
 
     async def _ask_object(
         self, facts: ObjectFacts, verified: Verified | None, expected: Expected
-    ) -> tuple[ObjectFacts, Verified]:
+    ) -> tuple[ObjectFacts, Verified | None]:
         """HEAD, for a better proof than complete's answer gave."""
         job = self._job
         try:
             seen = await job.request(lambda: job.store.stat(self._algorithm))
         except errors.AccessDenied:
             job.warn("these credentials may not look at the object: it is proved by complete's answer alone")
-            return facts, verified or Verified.SIZE
-        known = seen is not None and None not in (
-            seen.token,
-            job.manifest.token,
-        )  # of an adopted upload, nobody knows it
-        if seen is None or (known and seen.token != job.manifest.token):
+            return facts, verified
+        # By the ETag of complete's answer where no token is known, be it of an adopted upload or of a store that
+        # forgets metadata.
+        told = seen is not None and None not in (seen.token, job.manifest.token)
+        if seen is None or (seen.token != job.manifest.token if told else seen.etag != facts.etag):
             raise errors.TargetReplaced(
                 f"{job.store.target} was replaced or deleted by someone else right after this upload completed"
             )
         better = prove_object(seen, expected)
         levels = [level for level in Verified if level in (verified, better)]
-        return seen, levels[0] if levels else Verified.SIZE
+        return seen, levels[0] if levels else None
 
     async def _record(self, facts: ObjectFacts, verified: Verified) -> None:
         job = self._job
@@ -250,13 +269,21 @@ class Engine:
         await job.journal.append(completed)
         if verified is Verified.SIZE:
             job.warn("the store offers no proof of the whole object: only its size is known to be the file's")
+        if verified.satisfies(job.settings.require_proof):
+            job.emit(events.UploadCompleted(url=job.store.url(), etag=facts.etag, verified=verified))
 
     async def _complete_failed(self, fault: Fault, since: float) -> Happened:
         """What may follow a complete that was not answered with the object."""
         job = self._job
+        if fault.kind is FaultKind.GONE:
+            self._rounds += 1
+            if self._rounds >= _MOST_ROUNDS:
+                raise errors.StoreUnavailable(
+                    "the store contradicts itself: it lists the upload, and does not know it at complete"
+                ) from fault
+            return Happened.ANSWER_LOST
         if fault.kind in _UNKNOWN_OUTCOME:
-            if fault.kind is not FaultKind.GONE:
-                await job.pause(self._completes, fault, since)
+            await job.pause(self._completes, fault, since)
             return Happened.ANSWER_LOST
         if fault.kind is FaultKind.CORRUPTED:
             await self._reconciler.verify_source("the store says that the whole is not what the parts' checksums make")
@@ -277,8 +304,7 @@ class Engine:
         if fault.kind is FaultKind.INVALID_PART:
             return Happened.PARTS_INVALID
         if fault.kind is FaultKind.CONFLICT:
-            superseded = job.manifest.upload_id
-            await job.request(lambda: job.store.abort(superseded))
+            self._superseded = job.manifest.upload_id  # until its successor is recorded, it is what can be resumed
             self._restart_reason = "another write to the key won (409), and the store wants every part again"
             return Happened.CONFLICT
         await job.pause(self._completes, fault, since)
@@ -292,19 +318,28 @@ class Engine:
         until = job.effects.clock() + _LOOK_FOR
         told = False
         while True:
-            facts = await job.request(lambda: job.store.stat(self._algorithm))
+            facts, denied = await self._stat()
             if facts is not None and self._is_ours(facts):
                 verified = prove_object(facts, self._expected())
                 await see_through(self._record(facts, verified or Verified.SIZE))
                 return Happened.PROVED
             if await self._reconciler.is_open():
                 return Happened.STILL_OPEN
+            if denied is not None:
+                raise denied
             if job.effects.clock() >= until:
                 raise self._lost(facts)
             if not told:
                 told = True
                 job.warn("the upload is no longer open and its object is not there yet: looking for up to 5 minutes")
             await job.effects.sleep(_LOOK_EVERY)
+
+    async def _stat(self) -> tuple[ObjectFacts | None, errors.AccessDenied | None]:
+        """The object; where these credentials may not look, the upload may still be open, and that they may know."""
+        try:
+            return await self._job.request(lambda: self._job.store.stat(self._algorithm)), None
+        except errors.AccessDenied as e:
+            return None, e
 
     def _is_ours(self, facts: ObjectFacts) -> bool:
         """By the token; where the upload was adopted there is none, and a proof of the content must do."""

@@ -5,7 +5,7 @@
     BigUploadError
     ├── UsageError                 the call itself makes no sense                            exit 2
     ├── SourceError                the file
-    │   ├── SourceNotFound
+    │   ├── SourceNotFound         also: moved                                               resumable
     │   ├── SourceUnreadable       no permission, an I/O error                               resumable
     │   ├── SourceUnsupported      a directory, a device, a pipe
     │   └── SourceChanged          it did not hold still                      resumable while its size is the same
@@ -85,7 +85,9 @@ class SourceError(BigUploadError):
 
 
 class SourceNotFound(SourceError):
-    """There is no such file."""
+    """There is no such file; one that was moved while its upload was under way can be named by --source."""
+
+    resumable = True
 
 
 class SourceUnreadable(SourceError):

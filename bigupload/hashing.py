@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+import anyio.from_thread
 import anyio.to_thread
 
 from bigupload import checksums
@@ -53,6 +54,7 @@ class PartHasher:
             if also is not None:
                 also.update(chunk)
             done += len(chunk)
+            anyio.from_thread.check_cancelled()  # a part can have gigabytes, and Ctrl-C should not wait for them
         digest = own.digest()
         return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
 

@@ -14,13 +14,15 @@ import anyio
 from bigupload import errors, events
 from bigupload.checksums import Algorithm
 from bigupload.concurrency import Concurrency
-from bigupload.journal import FileJournal
 from bigupload.manifest import Manifest
-from bigupload.ports import MultipartStore, Source, Transport
+from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
 from bigupload.proof import Verified
-from bigupload.retry import Attempts, Fault, FaultKind, RetryPolicy
+from bigupload.retry import Again, Attempts, Fault, FaultKind, RetryPolicy
 
 R = TypeVar("R")
+
+_INSTANT = 1e-6
+"""Seconds: silence that has only begun is silence, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +53,24 @@ class Shared:
         self.concurrency = Concurrency(concurrency)
         self.slots = anyio.CapacityLimiter(self.concurrency.limit)
         self.hashing = anyio.CapacityLimiter(min(4, os.cpu_count() or 1))
+        self.gauges: set[Gauge] = set()
+        """Of the PUTs in flight, of all uploads."""
         self.bytes_sent = 0
-        """By all PUTs that ended; those in flight come on top."""
+        """By all PUTs that ended."""
 
-    def adapt(self) -> None:
-        """Give the slots the size that the controller has come to."""
+    def adapt(self, now: float) -> None:
+        """Tell the controller what all uploads together have sent, and give the slots the size that it comes to."""
+        saturated = self.slots.borrowed_tokens >= self.slots.total_tokens
+        sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
+        self.concurrency.sample(now, sent, saturated=saturated)
+        self._resize()
+
+    def slow_down(self, now: float) -> None:
+        """The store asked for less."""
+        self.concurrency.slow_down(now)
+        self._resize()
+
+    def _resize(self) -> None:
         if self.slots.total_tokens != self.concurrency.limit:
             self.slots.total_tokens = self.concurrency.limit
 
@@ -80,6 +95,7 @@ class Patience:
     effects: Effects = field(default_factory=Effects)
     tally: Tally = field(default_factory=Tally)
     _last_contact: float | None = None
+    _silent_since: float | None = None
 
     def warn(self, message: str) -> None:
         """Tell a person something; go on."""
@@ -97,10 +113,15 @@ class Patience:
         """What `Attempts.after` wants to know of an attempt that began at `since`."""
         if self._last_contact is None:
             return None
-        return 0.0 if self._last_contact >= since else self.effects.clock() - self._last_contact
+        if self._last_contact >= since:
+            return 0.0
+        # From the first attempt that met silence, not from the last answer: a part may take hours between the two.
+        if self._silent_since is None or self._silent_since < self._last_contact:
+            self._silent_since = since
+        return max(self.effects.clock() - self._silent_since, _INSTANT)
 
-    async def pause(self, attempts: Attempts, fault: Fault, since: float, part: int | None = None) -> bool:
-        """After a failed attempt: wait as long as the policy says. True where the part should be hashed again.
+    async def pause(self, attempts: Attempts, fault: Fault, since: float, part: int | None = None) -> Again:
+        """After a failed attempt: wait as long as the policy says. Says what is to be made anew before the next.
 
         Raises the public error where there is nothing more to try.
         """
@@ -111,7 +132,7 @@ class Patience:
         self.tally.retries += 1
         self.emit(events.Retrying(part=part, attempt=attempt, delay=again.delay, reason=str(fault)))
         await self.effects.sleep(again.delay)
-        return again.rehash
+        return again
 
     async def request(
         self,
@@ -148,7 +169,7 @@ class Job(Patience):
     source: Source
     store: MultipartStore
     transport: Transport
-    journal: FileJournal
+    journal: Journal
     settings: Settings
     shared: Shared
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 import io
 import json
 import types
@@ -342,3 +343,20 @@ def _first(lines: Iterable[bytes]) -> Manifest:
     except (ValueError, RecursionError) as e:
         reason = f"its first line can't be read: {e}" if "version" in str(e) else "its first line can't be read"
     raise ManifestCorrupt(f"{reason}; nothing was changed. Name another --manifest, or move this file away")
+
+
+def manifest_id(path: str, target: Target) -> str:
+    """The same file to the same target has the same manifest, so that the same command goes on."""
+    where = "\0".join([path, target.bucket or "", target.key, target.endpoint or "", target.service or ""])
+    return hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def belongs_to(header: Header, path: str, target: Target) -> bool:
+    """Whether a manifest is the one of this file and target; the region is no part of the identity."""
+    theirs = header.target
+    return header.source.path == path and (theirs.bucket, theirs.key, theirs.endpoint, theirs.service) == (
+        target.bucket,
+        target.key,
+        target.endpoint,
+        target.service,
+    )

@@ -7,12 +7,13 @@ retry by themselves) or, where no retry can help, a public error of `errors`. Fo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Protocol
 
 from bigupload.checksums import Algorithm, ChecksumType
-from bigupload.manifest import Fingerprint, Manifest, PartRecord, Record, Target
+from bigupload.manifest import Fingerprint, Header, Manifest, PartRecord, Record, Target
 from bigupload.planning import Limits, Part, Plan
 from bigupload.proof import ObjectFacts
 
@@ -90,9 +91,11 @@ class OpenUpload:
     """An upload that was created and neither completed nor aborted."""
 
     upload_id: str
-    key: str
     initiated: str
     """ISO 8601."""
+    algorithm: str | None = None
+    """The checksum that was declared for it, in S3's spelling, where the store tells."""
+    checksum_type: str | None = None
 
 
 class MultipartStore(Protocol):
@@ -109,6 +112,10 @@ class MultipartStore(Protocol):
         """What another process needs to make this store again, as JSON, without secrets."""
         ...
 
+    def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
+        """Take the options over that an upload began with; the names of those that were to be different now."""
+        ...
+
     def url(self) -> str:
         """The object's URL, for people: without a signature."""
         ...
@@ -122,7 +129,7 @@ class MultipartStore(Protocol):
         ...
 
     async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
-        """One request for each of `parts`, in order; at most `sign_batch` of them."""
+        """One request for each of `parts` (a hundred at most), in order."""
         ...
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
@@ -146,10 +153,6 @@ class MultipartStore(Protocol):
     async def abort(self, upload_id: str) -> None:
         """Give an upload up and free its parts, those included that were still arriving. Unknown uploads are fine."""
         ...
-
-
-Throttle: TypeAlias = Callable[[int], Awaitable[None]]
-"""Waits until that many bytes may be sent."""
 
 
 class Gauge(Protocol):
@@ -190,6 +193,30 @@ class Transport(Protocol):
 class Journal(Protocol):
     """The manifest's file, held under a lock by this process alone."""
 
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        ...
+
+    @property
+    def warning(self) -> str | None:
+        """What was cut from a damaged tail, if anything was."""
+        ...
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a record to go on from."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest:
+        """The fold of what is on disk. Raises LookupError before the first record."""
+        ...
+
+    def begin(self, header: Header) -> None:
+        """The first record of a new manifest. Blocking. Raises ManifestUnwritable."""
+        ...
+
     async def append(self, *records: Record) -> Manifest:
         """Fold the records in once they are on disk (fsync); several calls may share one fsync.
 
@@ -198,7 +225,6 @@ class Journal(Protocol):
         """
         ...
 
-    @property
-    def manifest(self) -> Manifest:
-        """The fold of what is on disk. Raises LookupError before the first record."""
+    def set_aside(self) -> Path:
+        """Rename what is there, so that a new manifest can begin. Gives the new name. Raises ManifestUnwritable."""
         ...

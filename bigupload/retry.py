@@ -175,6 +175,7 @@ class Attempts:
 _BY_CODE = {
     "RequestTimeout": FaultKind.SERVER,
     "BadDigest": FaultKind.CORRUPTED,
+    "InvalidDigest": FaultKind.CORRUPTED,
     "XAmzContentChecksumMismatch": FaultKind.CORRUPTED,
     "ExpiredToken": FaultKind.REFUSED,
     "TokenRefreshRequired": FaultKind.REFUSED,

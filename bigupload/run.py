@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigupload import errors, events
+from bigupload import errors
 from bigupload.checksums import Algorithm
 from bigupload.engine import Engine, new_header
 from bigupload.job import Job, Tally
-from bigupload.journal import FileJournal
-from bigupload.manifest import ChecksumRecord
+from bigupload.manifest import ChecksumRecord, belongs_to, manifest_id
 from bigupload.planning import Plan, plan_parts
-from bigupload.ports import OpenUpload, StoredPart
+from bigupload.ports import Journal, OpenUpload, StoredPart
 from bigupload.proof import Verified
-from bigupload.targets import belongs_to, manifest_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,19 +79,22 @@ class Run:
         algorithm = manifest.header.checksum.algorithm
         if settings.algorithm not in (Algorithm.CRC64NVME, algorithm):
             self._job.warn(f"going on with {algorithm} checksums, as this upload began")
+        if others := self._job.store.go_on_with(manifest.header.options):
+            self._job.warn(f"this upload began with another {', '.join(others)}, which holds: --no-resume starts anew")
 
     async def begin_adopted(self, upload_id: str | None) -> None:
         """Make a manifest for an open upload of this key. Raises UploadGone, UsageError."""
         job = self._job
         found = await job.request(job.store.find_open)
         chosen = _choose(found, upload_id, str(job.store.target))
-        # Which checksum was declared is not told everywhere; a CRC64NVME that is listed is the sign that it was.
-        algorithm = Algorithm.CRC64NVME
-        rows = await job.request(lambda: job.store.list_parts(chosen, algorithm))
+        algorithm = _declared(chosen)
+        rows = await job.request(lambda: job.store.list_parts(chosen.upload_id, algorithm))
         plan = _plan_of(job.source.fingerprint.size, rows, job)
+        # Not every store tells what was declared; a checksum that is listed is the sign that one was.
         listed = any(row.checksum is not None for row in rows)
-        declared = algorithm.type if listed or not rows else None
-        job.journal.begin(new_header(job, self._id, plan, ChecksumRecord(algorithm, declared), chosen, None))
+        declared = algorithm.type if chosen.algorithm or listed or not rows else None
+        checksum = ChecksumRecord(algorithm, declared)
+        job.journal.begin(new_header(job, self._id, plan, checksum, chosen.upload_id, None))
 
     async def to_the_end(self, *, follow_changes: bool) -> UploadResult:
         """Run the engine until the object is proved.
@@ -110,21 +111,20 @@ class Run:
                 job.warn("the object is the file as it was then: the file has changed since")
                 break
             self._set_aside("an earlier upload completed, and the file has changed since")
-        result = result_of(job.journal, job.tally, seconds=job.effects.clock() - self._began)
-        if not result.verified.satisfies(job.settings.require_proof):
-            raise errors.ProofTooWeak(
-                f"{result.url} is there, but proved by {result.verified} only, "
-                f"and {job.settings.require_proof} was required"
-            )
-        job.emit(events.UploadCompleted(url=result.url, etag=result.etag, verified=result.verified))
-        return result
+        seconds = job.effects.clock() - self._began
+        return result_of(job.journal, job.tally, seconds=seconds, required=job.settings.require_proof)
 
 
-def result_of(journal: FileJournal, tally: Tally, *, seconds: float) -> UploadResult:
-    """The result of an upload that its manifest calls completed."""
+def result_of(journal: Journal, tally: Tally, *, seconds: float, required: Verified) -> UploadResult:
+    """The result of an upload that its manifest calls completed. Raises ProofTooWeak."""
     manifest = journal.manifest
     completed, target = manifest.completed, manifest.header.target
     assert completed is not None
+    if not completed.verified.satisfies(required):
+        raise errors.ProofTooWeak(
+            f"{target} is there, but proved by {completed.verified} only, and {required} was required",
+            manifest=journal.path,
+        )
     checksum = completed.checksum and f"{manifest.header.checksum.algorithm}:{completed.checksum}"
     return UploadResult(
         path=Path(manifest.source.path),
@@ -144,7 +144,19 @@ def result_of(journal: FileJournal, tally: Tally, *, seconds: float) -> UploadRe
     )
 
 
-def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> str:
+def _declared(upload: OpenUpload) -> Algorithm:
+    """The algorithm that an open upload's parts need. Raises UsageError for one that is not known here."""
+    if upload.algorithm is None:
+        return Algorithm.CRC64NVME
+    known = {a.s3_name: a for a in Algorithm if a.is_s3_checksum}
+    algorithm = known.get(upload.algorithm)
+    if algorithm is None or upload.checksum_type not in (None, algorithm.type.value):
+        kind = f"{upload.checksum_type or ''} {upload.algorithm}".strip()
+        raise errors.UsageError(f"the open upload wants {kind} checksums, which can't be gone on with: upload anew")
+    return algorithm
+
+
+def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> OpenUpload:
     """The upload to adopt: never guessed."""
     if upload_id is not None:
         found = [upload for upload in found if upload.upload_id == upload_id]
@@ -153,7 +165,7 @@ def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> str:
     if len(found) > 1:
         listed = "; ".join(f"{upload.upload_id} (begun {upload.initiated})" for upload in found)
         raise errors.UsageError(f"{len(found)} uploads to {target} are open, choose one with --upload-id: {listed}")
-    return found[0].upload_id
+    return found[0]
 
 
 def _plan_of(size: int, rows: list[StoredPart], job: Job) -> Plan:

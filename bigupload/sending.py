@@ -15,9 +15,10 @@ from bigupload._batch import Batcher
 from bigupload.checksums import Algorithm
 from bigupload.hashing import Hashed, PartHasher
 from bigupload.job import Job, the_one
-from bigupload.manifest import Fingerprint, PartRecord
+from bigupload.manifest import PartRecord
 from bigupload.planning import Part
-from bigupload.ports import Gauge, PartToSign, PutAnswer, SignedRequest
+from bigupload.ports import Gauge, PartToSign, PutAnswer, SignedRequest, Source
+from bigupload.probe import Md5Probe
 from bigupload.proof import EchoDiffers, PartProof, prove_part
 from bigupload.retry import Fault, FaultKind, RetryPolicy
 from bigupload.state import PartState, UploadState
@@ -54,10 +55,13 @@ class _Flight:
     def sent(self) -> int:
         return self.gauge.sent() if self.gauge is not None else 0
 
+    def paused(self) -> bool:
+        return self.gauge is not None and self.gauge.paused()
+
     def moves(self, now: float, policy: RetryPolicy) -> bool:
         """Look again: False once it stands still for too long. `part.size` bytes out, it is the store's turn."""
         sent = self.sent()
-        if sent != self._seen or (self.gauge is not None and self.gauge.paused()):
+        if sent != self._seen or self.paused():
             self._seen, self._moved_at = sent, now
         patience = policy.answer_within if sent >= self.part.size else policy.stall_after
         return now - self._moved_at <= patience
@@ -78,8 +82,7 @@ class PartSender:
         self._freed = anyio.Event()
         # Content-MD5 is the way where no checksum was declared; else the store's first answer tells.
         self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
-        self._md5_enforced: bool | None = None
-        self._probing = anyio.Lock()
+        self._probe = Md5Probe(self._sign_one, self._put)
 
     async def run(self) -> None:
         """Returns when no part is missing. Raises UploadVanished, or the public error that stops the upload."""
@@ -128,7 +131,7 @@ class PartSender:
             try:
                 request = await self._fresh(part, hashed, request)
                 with_md5 = "content-md5" in request[0].headers
-                answer = await self._put(part, request[0])
+                answer = await self._put(self._job.source, part, request[0])
                 proof = await self._prove(part, hashed, answer, with_md5=with_md5)
             except _SendAgain:
                 hashed, request = await self._hasher.hash(part, md5=True), None
@@ -136,11 +139,10 @@ class PartSender:
                 if fault.kind is FaultKind.GONE:
                     raise UploadVanished from fault
                 if fault.kind is FaultKind.BUSY:
-                    self._job.shared.concurrency.slow_down(self._job.effects.clock())
-                    self._job.shared.adapt()
-                request = None if fault.kind is FaultKind.REFUSED else request
-                if await self._job.pause(attempts, fault, since, part.number):
-                    hashed = await self._hash_again(part, hashed)
+                    self._job.shared.slow_down(self._job.effects.clock())
+                again = await self._job.pause(attempts, fault, since, part.number)
+                request = None if again.resign else request
+                hashed = await self._hash_again(part, hashed) if again.rehash else hashed
             else:
                 self._job.contact()
                 record = PartRecord(
@@ -160,17 +162,19 @@ class PartSender:
             )
         return now
 
-    async def _put(self, part: Part, request: SignedRequest) -> PutAnswer:
+    async def _put(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
         job = self._job
         async with job.shared.slots:
             flight = _Flight(part, job.effects.clock())
             self._flights.add(flight)
+            job.shared.gauges.add(flight)
             try:
                 with flight.scope:
-                    return await job.transport.put(request, job.source, part, on_start=flight.started)
+                    return await job.transport.put(request, source, part, on_start=flight.started)
                 raise Fault(FaultKind.STALLED, f"part {part.number} stood still")
             finally:
                 self._flights.discard(flight)
+                job.shared.gauges.discard(flight)
                 job.tally.bytes_sent += flight.sent()
                 job.shared.bytes_sent += flight.sent()
 
@@ -197,6 +201,9 @@ class PartSender:
         requests = await self._job.request(lambda: self._job.store.sign(self._upload_id, parts), always_asks=False)
         return [(request, now + request.expires_in) for request in requests]
 
+    async def _sign_one(self, part: PartToSign) -> SignedRequest:
+        return (await self._signer.submit(part))[0]
+
     # -- proving
 
     async def _prove(self, part: Part, hashed: Hashed, answer: PutAnswer, *, with_md5: bool) -> PartProof:
@@ -211,7 +218,7 @@ class PartSender:
                     echoed=answer.checksums.get(algorithm.header),
                     etag=answer.etag,
                     md5=md5,
-                    md5_enforced=with_md5 and bool(self._md5_enforced),
+                    md5_enforced=with_md5 and self._probe.enforced,
                 )
             except EchoDiffers as e:
                 raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
@@ -223,7 +230,7 @@ class PartSender:
             md5 = (await self._hasher.hash(part, md5=True)).md5
             if (proof := prove(md5)) is not None:
                 return proof
-        if await self._is_md5_enforced(part):
+        if await self._probe.md5_is_enforced(part):
             raise _SendAgain
         raise errors.PartUnproved(
             f"nothing proves part {part.number}: the store confirms no checksum, its ETags are no MD5s, and it takes "
@@ -235,25 +242,6 @@ class PartSender:
             self._with_md5 = True
             self._job.warn("the store does not confirm checksums: the parts are proved by MD5 instead")
 
-    async def _is_md5_enforced(self, part: Part) -> bool:
-        """Whether the store refuses a Content-MD5 that is wrong: one byte is sent with another byte's.
-
-        The part is sent again after in any case, so what the probe may leave under its number does not stay.
-        """
-        async with self._probing:
-            if self._md5_enforced is None:
-                wrong = {Algorithm.MD5.header: checksums.encode(checksums.digest_of(Algorithm.MD5, b"?"))}
-                probe = Part(part.number, 0, 1)
-                (request, _), *_ = await self._sign_batch([PartToSign(part.number, 1, wrong)])
-                try:
-                    await self._job.transport.put(request, _OneByte(), probe, on_start=lambda _: None)
-                    self._md5_enforced = False
-                except Fault as fault:
-                    if fault.status is None or fault.status // 100 != 4:
-                        raise
-                    self._md5_enforced = True
-            return self._md5_enforced
-
     # -- watching
 
     async def _watch(self) -> None:
@@ -264,11 +252,7 @@ class PartSender:
                 if not flight.moves(now, self._job.policy):
                     flight.scope.cancel()
             self._report()
-            shared = self._job.shared
-            in_flight = sum(flight.sent() for flight in self._flights)
-            saturated = shared.slots.borrowed_tokens >= shared.slots.total_tokens
-            shared.concurrency.sample(now, shared.bytes_sent + in_flight, saturated=saturated)
-            shared.adapt()
+            self._job.shared.adapt(now)
 
     def _report(self) -> None:
         manifest = self._job.manifest
@@ -283,23 +267,3 @@ class PartSender:
                 retries=self._job.tally.retries,
             )
         )
-
-
-class _OneByte:
-    """The body of the probe, as a source."""
-
-    path = "the probe"
-    fingerprint = Fingerprint(1, 0, 0, 0)
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        buffer[:] = b"!"
-        return 1
-
-    def fileno(self) -> None:
-        return None
-
-    def check(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

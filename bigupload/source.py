@@ -21,7 +21,7 @@ class FileSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises SourceNotFound, SourceUnreadable or SourceUnsupported."""
-        self.path = str(Path(path).absolute())
+        self.path = os.path.abspath(path)  # noqa: PTH100 - `..` is taken out: one file has one manifest
         try:
             self._require_regular(Path(self.path).stat())
             # O_NONBLOCK: should a pipe take the file's place right now, open must not wait for its writer.

@@ -8,7 +8,7 @@
      │                  │                            ▼  │  │ (through RECONCILING)
      │                listed                      DOUBTFUL ── proved ──▶ COMPLETED
      │                  │                               │
-     │◀── vanished ── RECONCILING ◀── parts_invalid ────┘
+     │◀── vanished ── RECONCILING ◀── parts_invalid ────┘     (RECONCILING ── answer_lost ──▶ DOUBTFUL)
      └◀── conflict ── COMPLETING
 
 A missing cell is the error: the engine asked for something that can't follow. "Failed" is no state, because what is
@@ -55,7 +55,11 @@ class Happened(enum.Enum):
 
 TRANSITIONS: dict[Stage, dict[Happened, Stage]] = {
     Stage.NEW: {Happened.CREATED: Stage.UPLOADING},
-    Stage.RECONCILING: {Happened.LISTED: Stage.UPLOADING, Happened.VANISHED: Stage.NEW},
+    Stage.RECONCILING: {
+        Happened.LISTED: Stage.UPLOADING,
+        Happened.VANISHED: Stage.NEW,
+        Happened.ANSWER_LOST: Stage.DOUBTFUL,  # vanished after a complete: that may be why
+    },
     Stage.UPLOADING: {Happened.PARTS_DONE: Stage.COMPLETING, Happened.VANISHED: Stage.NEW},
     Stage.COMPLETING: {
         Happened.PROVED: Stage.COMPLETED,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import mimetypes
 import os
 from collections.abc import Mapping
@@ -14,8 +13,9 @@ import anyio.to_thread
 import platformdirs
 
 from bigupload import errors
-from bigupload.manifest import Header, Target
-from bigupload.stores.s3 import S3Options, S3Store
+from bigupload.manifest import Target
+from bigupload.options import S3Options
+from bigupload.stores.s3 import S3Store
 
 LOCAL_BUCKET = "bigupload"
 LOCAL = "local"
@@ -47,7 +47,7 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
 async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
     """The store for a key. For the local store, starts that where it does not run, and makes its bucket."""
     if not options.local:
-        return S3Store(bucket, key, options)
+        return S3Store(bucket, key, options.completed_by(os.environ))
     from bigupload import local_store
 
     running = await anyio.to_thread.run_sync(local_store.start)
@@ -67,28 +67,11 @@ async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
     return store
 
 
-async def reconnect(target: Target, recorded: Mapping[str, Any]) -> S3Store:
-    """The store that a manifest names, with credentials from this process's surroundings."""
+async def reconnect(target: Target, recorded: Mapping[str, Any], secrets: S3Options | None = None) -> S3Store:
+    """The store that a manifest names, with the credentials of `secrets` or of this process's surroundings."""
     if target.bucket is None:
         raise errors.ManifestMismatch("this manifest's target is no S3 bucket, and this version knows no other")
-    return await connect(target.bucket, target.key, S3Options.from_json(recorded))
-
-
-def manifest_id(path: str, target: Target) -> str:
-    """The same file to the same target has the same manifest, so that the same command goes on."""
-    where = "\0".join([path, target.bucket or "", target.key, target.endpoint or "", target.service or ""])
-    return hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def belongs_to(header: Header, path: str, target: Target) -> bool:
-    """Whether a manifest is the one of this file and target; the region is no part of the identity."""
-    theirs = header.target
-    return header.source.path == path and (theirs.bucket, theirs.key, theirs.endpoint, theirs.service) == (
-        target.bucket,
-        target.key,
-        target.endpoint,
-        target.service,
-    )
+    return await connect(target.bucket, target.key, S3Options.from_json(recorded, secrets))
 
 
 def guess_content_type(path: str | PurePath) -> str:
@@ -99,4 +82,9 @@ def guess_content_type(path: str | PurePath) -> str:
 def state_dir() -> Path:
     """Where manifests are kept: BIGUPLOAD_STATE_DIR, else the user's state directory."""
     override = os.environ.get("BIGUPLOAD_STATE_DIR")
-    return Path(override) if override else platformdirs.user_state_path("bigupload")
+    if override:
+        return Path(override)
+    try:
+        return platformdirs.user_state_path("bigupload")
+    except RuntimeError:  # neither HOME nor a known user
+        raise errors.UsageError("there is no home directory: set HOME, or BIGUPLOAD_STATE_DIR") from None

@@ -3,14 +3,15 @@ https.
 
 What was found by trying, and why this looks as it does:
 
-- The kernel sends the file (`os.sendfile`, or from a buffer where that can't be) on a duplicate of the socket's descriptor, driven by the loop's writable
+- The kernel sends the file (`os.sendfile`) on a duplicate of the socket's descriptor, driven by the loop's writable
   callback. `loop.sendfile` would stop the transport's reading meanwhile, and so miss the answer of a store that
   refuses a part before it has read it; with the duplicate, reading goes on and an early answer ends the sending at
   once. It also works where `loop.sendfile` does not exist (uvloop).
 - A write error is not an outcome: a store that answers 503 and closes makes the write fail while its answer lies in
   the receive buffer. The payload therefore ends quietly, and what the reading side finds is the outcome.
-- Over https the write is asyncio's, and a write to a dead connection throws away what could still be read from it.
-  So the socket is asked before each write whether an answer is there.
+- Where the write is asyncio's (https; no sendfile), one that fails throws away what could still be read from the
+  connection. So the socket is asked before each write whether an answer is there, and as that may come between the
+  question and the write, asyncio is made to read once more before it gives up (`_hear_out`).
 - From Python 3.12 the plain transport keeps a view of what it has not sent: a reused buffer may be filled again only
   when the transport is empty, hence the high-water mark of 0. TLS copies.
 - aiohttp sends a PUT again by itself when the connection breaks, unless its payload is `consumed`: ours always is, for
@@ -24,7 +25,7 @@ import contextlib
 import os
 import select
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,7 +36,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 
 from bigupload import errors
-from bigupload._http import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception, new_session
+from bigupload._http import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception, new_session, proxy_of
 from bigupload.planning import MIB, Part
 from bigupload.ports import Gauge, PutAnswer, SignedRequest, Source
 from bigupload.ratelimit import RateLimiter
@@ -77,13 +78,21 @@ class HttpTransport:
         on_start(payload)
         try:
             url = yarl.URL(request.url, encoded=True)  # as it was signed, byte for byte
+            where = f"{url.host}:{url.port}"
+            proxy, proxy_auth = proxy_of(url)
         except ValueError as e:
             raise _unusable(e) from None
-        where = url.authority
         try:
-            async with self._session.put(url, data=payload, headers=request.headers, allow_redirects=False) as response:
+            async with self._session.put(
+                url,
+                data=payload,
+                headers=request.headers,
+                allow_redirects=False,
+                proxy=proxy,
+                proxy_auth=proxy_auth,
+            ) as response:
                 payload.stop()
-                body = b"" if response.status // 100 == 2 else await response.content.read(MOST_ERROR_BYTES)
+                body = b"" if response.status // 100 == 2 else await _error_body(response)
                 if not payload.complete:
                     response.close()  # half a body was sent: nothing more can follow on this connection
                 return _judge(response, body, payload, f"part {part.number}")
@@ -100,6 +109,16 @@ class HttpTransport:
 
 def _unusable(e: Exception) -> errors.StoreRefused:
     return errors.StoreRefused(f"the store gave a URL that can't be used ({type(e).__name__})")
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """What there is of it, soon: the status alone is an outcome too."""
+    body = b""
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        async with asyncio.timeout(_LAST_WORDS):
+            while len(body) < MOST_ERROR_BYTES and (piece := await response.content.read(MOST_ERROR_BYTES)):
+                body += piece
+    return body
 
 
 def _judge(response: aiohttp.ClientResponse, body: bytes, payload: _PartPayload, what: str) -> PutAnswer:
@@ -186,10 +205,11 @@ class _PartPayload(Payload):
         try:
             # Headers leave at once, so that a store which refuses them can say so while the body goes out.
             writer.send_headers()
+            _hear_out(transport)
             if transport.get_extra_info("sslcontext") is None:
                 transport.set_write_buffer_limits(high=0)
                 await writer.drain()
-                await (self._send_past() if self._can_send_past() else self._copy(writer, PLAIN_BUFFER))
+                await (self._send_file() if self._can_sendfile() else self._copy(writer, PLAIN_BUFFER))
             else:
                 await self._copy(writer, TLS_BUFFER)
         except OSError:
@@ -202,10 +222,11 @@ class _PartPayload(Payload):
             self.failure = e
             self.stop()
 
-    def _can_send_past(self) -> bool:
-        """Whether the socket can be written without asyncio: its loop watches it, and it is a descriptor as any."""
+    def _can_sendfile(self) -> bool:
+        if self._socket is None or self._source.fileno() is None:
+            return False
         loop_can_watch = not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
-        return self._socket is not None and loop_can_watch and getattr(os, "writev", None) is not None
+        return loop_can_watch and getattr(os, "sendfile", None) is not None
 
     async def _await_last_words(self) -> None:
         """The write failed: give the reading side time to find an answer. It takes the connection's end as well."""
@@ -217,50 +238,25 @@ class _PartPayload(Payload):
         if not self._ended.done() and self._transport is not None:
             self._transport.abort()
 
-    async def _send_past(self) -> None:
-        """Past the transport, on a duplicate of its descriptor, each time that the socket can take more."""
+    async def _send_file(self) -> None:
+        """os.sendfile on a duplicate descriptor, each time that the socket can take more."""
         loop = asyncio.get_running_loop()
         fd = os.dup(self._socket.fileno())
         try:
-            if self._source.fileno() is not None and getattr(os, "sendfile", None) is not None:
-                await self._send_file(loop, fd)
-            else:
-                await self._send_copies(loop, fd)
+            while self._handed < self._length and not self._stopped:
+                step = await self._allowance(self._length - self._handed)
+                await self._send_range(loop, fd, self._handed + step)
         finally:
             os.close(fd)
 
-    async def _send_file(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    async def _send_range(self, loop: asyncio.AbstractEventLoop, fd: int, until: int) -> None:
+        ended = self._ended = loop.create_future()
         source = self._source.fileno()
         assert source is not None
-        while self._handed < self._length and not self._stopped:
-            until = self._handed + await self._allowance(self._length - self._handed)
-
-            def send(until: int = until) -> int:
-                left = until - self._handed
-                return os.sendfile(fd, source, self._offset + self._handed, min(_SENDFILE_SLICE, left))
-
-            await self._send_range(loop, fd, until, send)
-
-    async def _send_copies(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
-        """Where there is no sendfile, or no descriptor of the source: through a buffer that the kernel copies."""
-        with self._borrowed(PLAIN_BUFFER) as view:
-            while self._handed < self._length and not self._stopped:
-                step = await self._allowance(min(len(view), self._length - self._handed))
-                chunk, until = view[:step], self._handed + step
-                self._fill(chunk)
-
-                def send(chunk: memoryview = chunk, until: int = until) -> int:
-                    return os.writev(fd, [chunk[self._handed - until :]])  # counted from the chunk's end
-
-                await self._send_range(loop, fd, until, send)
-
-    async def _send_range(self, loop: asyncio.AbstractEventLoop, fd: int, until: int, send: Callable[[], int]) -> None:
-        """Call `send` whenever the socket can take more, until `until` bytes of the part are handed over."""
-        ended = self._ended = loop.create_future()
 
         def on_writable() -> None:
             try:
-                count = send()
+                count = os.sendfile(fd, source, self._offset + self._handed, min(_SENDFILE_SLICE, until - self._handed))
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as e:
@@ -268,7 +264,9 @@ class _PartPayload(Payload):
                 return
             self._handed += count
             if count == 0:  # the file ends early: it was truncated
-                self.failure = self._shorter()
+                self.failure = errors.SourceChanged(
+                    f"{self._source.path} became shorter while it was uploaded", same_size=False
+                )
                 _settle(ended, self.failure)
             elif self._handed == until:
                 _settle(ended, None)
@@ -279,31 +277,18 @@ class _PartPayload(Payload):
         finally:
             loop.remove_writer(fd)
 
-    def _shorter(self) -> errors.SourceChanged:
-        return errors.SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
-
-    def _fill(self, chunk: memoryview) -> None:
-        if self._source.read_into(chunk, self._offset + self._handed) < len(chunk):
-            raise self._shorter()
-
-    @contextlib.contextmanager
-    def _borrowed(self, size: int) -> Iterator[memoryview]:
-        """The first `size` bytes of a buffer that is used again after."""
+    async def _copy(self, writer: AbstractStreamWriter, size: int) -> None:
+        """Read into one buffer and write that; for TLS, and where there is no sendfile."""
         buffer = self._buffers.pop() if self._buffers else bytearray(max(TLS_BUFFER, size))
         view = memoryview(buffer)[:size]
         try:
-            yield view
-        finally:
-            view.release()
-            self._buffers.append(buffer)
-
-    async def _copy(self, writer: AbstractStreamWriter, size: int) -> None:
-        """Read into one buffer and have asyncio write that: for TLS, and where asyncio alone can write."""
-        with self._borrowed(size) as view:
             while self._handed < self._length and not await self._answered():
                 step = await self._allowance(min(len(view), self._length - self._handed))
                 chunk = view[:step]
-                self._fill(chunk)
+                if self._source.read_into(chunk, self._offset + self._handed) < step:
+                    raise errors.SourceChanged(
+                        f"{self._source.path} became shorter while it was uploaded", same_size=False
+                    )
                 self._handed += step  # before it is written: the gauge takes off what is not sent yet
                 try:
                     await writer.write(chunk)
@@ -311,6 +296,9 @@ class _PartPayload(Payload):
                 except BaseException:
                     self._handed -= step  # nobody knows how much of it went out
                     raise
+        finally:
+            view.release()
+            self._buffers.append(buffer)
 
     async def _answered(self) -> bool:
         """Whether the store has said something: then let the loop read it before anything else is written."""
@@ -339,6 +327,27 @@ def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
             future.set_result(None)
         else:
             future.set_exception(error)
+
+
+def _hear_out(transport: Any) -> None:
+    """When a write fails, have the transport read once more before it gives the connection up.
+
+    asyncio has no word for it: this hooks into its selector transports (the one below TLS, where there is TLS), and
+    does nothing to loops that are built otherwise.
+    """
+    raw = getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport)
+    give_up, read = getattr(raw, "_fatal_error", None), getattr(raw, "_read_ready", None)
+    if give_up is None or read is None or getattr(give_up, "hears_out", False):
+        return
+
+    def hear_out(exc: BaseException, *message: str) -> None:
+        raw._fatal_error = give_up  # whatever fails now is the end
+        if isinstance(exc, OSError):
+            read()
+        give_up(exc, *message)
+
+    hear_out.hears_out = True  # type: ignore[attr-defined]
+    raw._fatal_error = hear_out
 
 
 def _readable(sock: Any) -> bool:

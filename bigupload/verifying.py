@@ -10,12 +10,13 @@ import anyio
 from bigupload import checksums, errors
 from bigupload.checksums import Algorithm, ChecksumType
 from bigupload.hashing import PartHasher
-from bigupload.job import Patience, Shared
+from bigupload.job import Patience, Shared, the_one
+from bigupload.options import S3Options
 from bigupload.planning import Plan
 from bigupload.proof import Expected, ObjectFacts, Verified, prove_object
 from bigupload.retry import RetryPolicy
 from bigupload.source import FileSource
-from bigupload.stores.s3 import S3Options, S3Store
+from bigupload.stores.s3 import S3Store
 from bigupload.targets import connect, parse_s3_url
 
 _WHOLE = 64 * 1024 * 1024
@@ -60,9 +61,12 @@ async def _expected(source: FileSource, store: S3Store, patience: Patience, fact
         for part in queue:
             hashes[part.number - 1] = (await hasher.hash(part)).checksum
 
-    async with anyio.create_task_group() as tasks:
-        for _ in range(os.cpu_count() or 1):
-            tasks.start_soon(worker)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(os.cpu_count() or 1):
+                tasks.start_soon(worker)
+    except BaseExceptionGroup as group:
+        raise the_one(group) from None
     digests = [checksums.decode(algorithm, checksum) for checksum in hashes]
     checksum = None
     if algorithm.is_s3_checksum:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 
 import click
@@ -73,4 +74,5 @@ def complain(error: errors.BigUploadError, what: str = "") -> None:
     about = f"{one_line(what)}: " if what else ""
     # Longer than other foreign texts: it says what to do, and that must not be cut.
     message = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
-    click.echo(f"bigupload: {about}{message}", err=True)
+    with contextlib.suppress(OSError):  # nobody reads it
+        click.echo(f"bigupload: {about}{message}", err=True)

@@ -12,7 +12,7 @@ from bigupload import errors
 from bigupload.units import parse_rate, parse_size
 
 if TYPE_CHECKING:
-    from bigupload.stores.s3 import S3Options
+    from bigupload.options import S3Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,7 +102,7 @@ outcome_options = _all(
 
 def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     """Takes the connection options out of a command's arguments."""
-    from bigupload.stores.s3 import S3Options
+    from bigupload.options import S3Options
 
     names = ("endpoint_url", "region", "profile", "addressing", "ca_bundle")
     return S3Options(**{name: arguments.pop(name) for name in names}, **more)

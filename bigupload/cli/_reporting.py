@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,12 +34,35 @@ class Reporter(Protocol):
 
     def on_result(self, line: str) -> None: ...
 
+    def close(self) -> None: ...
+
+
+def _say(text: str) -> None:
+    """On standard error; an upload does not end because nobody reads that any more."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
 
 class _Printing:
     """Results go to standard output as they come."""
 
+    def __init__(self) -> None:
+        self._broken: OSError | None = None
+
     def on_result(self, line: str) -> None:
-        click.echo(line)
+        try:
+            click.echo(line)
+        except OSError as e:  # the other files go on
+            self._broken = e
+
+    def close(self) -> None:
+        """Raises BigUploadError if a result could not be written."""
+        if self._broken is not None:
+            # What is still buffered would fail once more when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise errors.BigUploadError(
+                f"the results can't be written ({self._broken.strerror}): the uploads are done, see bigupload status"
+            )
 
 
 def _message(event: events.Event) -> str | None:
@@ -84,13 +108,14 @@ class _Json(_Printing):
 
     def on_event(self, path: Path, event: events.Event) -> None:
         fields = {"event": type(event).__name__, "path": str(path), **dataclasses.asdict(event)}
-        click.echo(json.dumps(fields, default=str), err=True)
+        _say(json.dumps(fields, default=str))
 
 
 class _Plain(_Printing):
     """A line every few seconds, for logs."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._voice = _Voice()
         self._next: dict[Path, float] = {}
         self._rates: dict[Path, _Rate] = {}
@@ -98,7 +123,7 @@ class _Plain(_Printing):
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
         if (text := self._voice.text(event)) is not None:
-            click.echo(f"{name}: {one_line(text)}", err=True)
+            _say(f"{name}: {one_line(text)}")
         if not isinstance(event, events.Progress):
             return
         now = time.monotonic()
@@ -109,10 +134,9 @@ class _Plain(_Printing):
             speed = rate.since_start(now, done)
             left = f", {format_seconds((event.size - done) / speed)} left" if speed else ""
             percent = 100 * done // max(1, event.size)
-            click.echo(
+            _say(
                 f"{name}: {percent} % of {format_size(event.size)}, {format_rate(speed)}{left}, "
-                f"part {event.parts_uploaded}/{event.parts}, {event.retries} retries",
-                err=True,
+                f"part {event.parts_uploaded}/{event.parts}, {event.retries} retries"
             )
 
 
@@ -127,11 +151,12 @@ class _Rate:
         return max(0.0, (done - self.at_start) / max(1e-9, now - self.began))
 
 
-class _Bars:
+class _Bars(_Printing):
     """A bar a file."""
 
     def __init__(self, progress: Progress) -> None:
-        self.results: list[str] = []
+        super().__init__()
+        self._results: list[str] = []
         self._voice = _Voice()
         self._progress = progress
         self._tasks: dict[Path, TaskID] = {}
@@ -161,7 +186,13 @@ class _Bars:
                 pass
 
     def on_result(self, line: str) -> None:
-        self.results.append(line)  # printed below the bars when they stand still
+        self._results.append(line)
+
+    def close(self) -> None:
+        """The results, below the bars that stand still now."""
+        for line in self._results:
+            super().on_result(line)
+        super().close()
 
 
 _REPORTERS: dict[str, Callable[[], Reporter]] = {"plain": _Plain, "json": _Json, "none": _Silent}
@@ -173,7 +204,9 @@ def reporting(mode: str) -> Iterator[Reporter]:
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "plain"
     if mode != "bar":
-        yield _REPORTERS[mode]()
+        reporter = _REPORTERS[mode]()
+        yield reporter
+        reporter.close()
         return
     from rich.console import Console
     from rich.progress import (
@@ -195,8 +228,7 @@ def reporting(mode: str) -> Iterator[Reporter]:
         with progress:
             yield bars
     finally:
-        for line in bars.results:
-            click.echo(line)
+        bars.close()
 
 
 def result_line(result: UploadResult, *, as_json: bool) -> str:

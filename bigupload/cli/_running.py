@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 
 import click
 
 from bigupload import errors
 
+_PATIENCE = 1.0
+"""Seconds after which a person wonders whether Ctrl-C was heard."""
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -26,9 +30,10 @@ async def _supervise(command: Callable[[], Awaitable[int]]) -> int:
 
     def stop(number: int) -> None:
         if received:
-            os._exit(_status(number))
+            _leave(_status(number))
         received.append(number)
         task.cancel()
+        loop.call_later(_PATIENCE, _say, "bigupload: stopping; once more leaves at once")
 
     for number in _SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:  # nohup, or a shell's background job: the caller's wish
@@ -42,8 +47,21 @@ async def _supervise(command: Callable[[], Awaitable[int]]) -> int:
     except asyncio.CancelledError:
         if not received:
             raise
-        click.echo("bigupload: stopped; the same command goes on where this one stopped", err=True)
+        _say("bigupload: stopped; the same command goes on where this one stopped")
         return _status(received[0])
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _leave(status: int) -> None:
+    """Without a word to anyone, but with the cursor that a progress bar may have hidden."""
+    with contextlib.suppress(OSError):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
+    os._exit(status)
 
 
 def _status(number: int) -> int:

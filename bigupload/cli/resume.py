@@ -69,7 +69,10 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                 )
 
             codes: list[int] = []
-            for name in [source] if adopt is not None else manifests or unfinished():
+            names = [source] if adopt is not None else manifests or unfinished()
+            if not names:
+                click.echo("there is nothing to resume: every upload that this machine knows is complete", err=True)
+            for name in names:
                 try:
                     result = await one(name)
                 except errors.BigUploadError as e:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bigupload import errors
+from bigupload import errors, events
 from bigupload.cli import complain
 from bigupload.cli._options import (
     CHECKSUMS,
@@ -85,14 +86,17 @@ def _sample() -> Path:
     """A file to try with, made once."""
     import platformdirs
 
-    path = platformdirs.user_data_path("bigupload", ensure_exists=True) / "sample.bin"
-    if not path.exists():
-        click.echo(f"making a sample of {format_size(_SAMPLE_SIZE)}: {path}", err=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            for _ in range(_SAMPLE_SIZE // (1024 * 1024)):
-                file.write(os.urandom(1024 * 1024))
-        partial.replace(path)
+    try:
+        path = platformdirs.user_data_path("bigupload", ensure_exists=True) / "sample.bin"
+        if not path.exists():
+            click.echo(f"making a sample of {format_size(_SAMPLE_SIZE)}: {path}", err=True)
+            partial = path.with_suffix(".partial")
+            with partial.open("wb") as file:
+                for _ in range(_SAMPLE_SIZE // (1024 * 1024)):
+                    file.write(os.urandom(1024 * 1024))
+            partial.replace(path)
+    except OSError as e:
+        raise errors.SourceUnreadable(f"can't make a sample file ({e.strerror}): name a file of your own") from e
     return path
 
 
@@ -131,8 +135,19 @@ async def _upload_one(
 ) -> int:
     from bigupload.cli._reporting import result_line
 
+    completed: list[events.Event] = []
+
+    def on_event(event: events.Event) -> None:
+        if isinstance(event, events.UploadCompleted):
+            completed.append(event)
+        reporter.on_event(path, event)
+
     try:
-        result = await uploader.upload(path, on_event=lambda event: reporter.on_event(path, event), **arguments)
+        result = await uploader.upload(path, on_event=on_event, **arguments)
+    except asyncio.CancelledError:
+        if completed:  # stopped too late: what was asked for is done
+            complain(errors.BigUploadError("is complete and proved"), str(path))
+        raise
     except errors.BigUploadError as e:
         complain(e, str(path))
         return e.exit_code

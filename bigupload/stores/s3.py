@@ -6,14 +6,12 @@ the engine decides, and a repeated complete must not be a surprise. What botocor
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -22,6 +20,7 @@ from bigupload import errors
 from bigupload._http import CONNECT_TIMEOUT
 from bigupload.checksums import Algorithm, ChecksumType
 from bigupload.manifest import PartRecord, Target
+from bigupload.options import S3Options
 from bigupload.planning import S3_LIMITS, Limits, Plan
 from bigupload.ports import Created, OpenUpload, PartToSign, SignedRequest, StoredPart
 from bigupload.proof import ObjectFacts
@@ -36,57 +35,9 @@ R = TypeVar("R")
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 URL_LIFETIME = 3600
 """Seconds that a presigned URL is valid."""
-_ANSWER_TIMEOUT = 300.0
-"""Seconds: complete may work for minutes before it answers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Options:
-    """How to reach a bucket, and what the object is to be. Everything else comes from the AWS credential chain."""
-
-    endpoint_url: str | None = None
-    """Any S3: "https://minio.example:9000". None: AWS, or what the AWS configuration names."""
-    region: str | None = None
-    profile: str | None = None
-    local: bool = False
-    """The store on this machine: endpoint and keys are found out (and it is started) when it is connected to."""
-    addressing: Literal["auto", "path", "virtual"] = "auto"
-    """`path`, `virtual`, or `auto`: path style for an endpoint of your own, else virtual."""
-    ca_bundle: Path | None = None
-    access_key: str | None = field(default=None, repr=False)
-    """Instead of the chain, with `secret_key`. Never written to a manifest."""
-    secret_key: str | None = field(default=None, repr=False)
-    content_type: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    storage_class: str | None = None
-    sse: str | None = None
-    """`AES256` (SSE-S3) or `aws:kms`."""
-    sse_kms_key_id: str | None = None
-    if_none_match: bool = False
-    """Refuse to replace an object: checked before the upload, and again by the store at complete."""
-
-    _SECRET = ("access_key", "secret_key")
-
-    def to_json(self) -> dict[str, Any]:
-        """What differs from the defaults, without secrets."""
-        found = {}
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if value and value != f.default and f.name not in self._SECRET:
-                found[f.name] = (
-                    str(value) if isinstance(value, Path) else dict(value) if isinstance(value, Mapping) else value
-                )
-        return found
-
-    @classmethod
-    def from_json(cls, options: Mapping[str, Any]) -> S3Options:
-        """The inverse; unknown names are ignored. Raises ManifestMismatch for values of another type."""
-        known = {f.name for f in dataclasses.fields(cls)} - set(cls._SECRET)
-        given = {name: value for name, value in options.items() if name in known}
-        if "ca_bundle" in given:
-            given["ca_bundle"] = Path(given["ca_bundle"])
-        return cls(**given)
+_ANSWER_WITHIN = 60.0
+_COMPLETE_WITHIN = 300.0
+"""Seconds: complete may work for minutes before it answers, everything else answers soon or not at all."""
 
 
 class S3Store:
@@ -108,7 +59,7 @@ class S3Store:
         self._key = key
         self._options = options
         self._recorded = recorded or options
-        self._made: S3Client | None = None
+        self._clients: dict[float, S3Client] = {}
         self._making = anyio.Lock()
         self._region = options.region
         self._url = f"s3://{bucket}/{key}"
@@ -123,6 +74,10 @@ class S3Store:
     def options(self) -> dict[str, Any]:
         return self._recorded.to_json()
 
+    def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
+        self._options, differing = self._options.with_object_of(recorded)
+        return differing
+
     def url(self) -> str:
         return self._url
 
@@ -131,19 +86,20 @@ class S3Store:
 
         Idempotent; a call after it opens new ones.
         """
-        made, self._made = self._made, None
-        if made is not None:
-            made.close()
+        while self._clients:
+            self._clients.popitem()[1].close()
 
     # -- the client
 
-    async def _client(self) -> S3Client:
+    async def _client(self, within: float = _ANSWER_WITHIN) -> S3Client:
+        """One a timeout, because boto3 knows timeouts of clients only."""
         async with self._making:
-            if self._made is None:
-                self._made = await self._in_thread(self._make_client, "the AWS configuration")
-            return self._made
+            if within not in self._clients:
+                make = functools.partial(self._make_client, within)
+                self._clients[within] = await self._in_thread(make, "to read the AWS configuration")
+            return self._clients[within]
 
-    def _make_client(self) -> S3Client:
+    def _make_client(self, within: float) -> S3Client:
         import boto3
         from botocore.config import Config
 
@@ -153,6 +109,7 @@ class S3Store:
             region_name=self._region,
             aws_access_key_id=options.access_key,
             aws_secret_access_key=options.secret_key,
+            aws_session_token=options.session_token,
         )
         region = session.region_name or "us-east-1"
         config = Config(
@@ -160,7 +117,7 @@ class S3Store:
             s3={"addressing_style": options.addressing},
             retries={"total_max_attempts": 1},
             connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=_ANSWER_TIMEOUT,
+            read_timeout=within,
             # The engine computes its own; botocore's would be bound into part URLs.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -173,14 +130,17 @@ class S3Store:
             config=config,
             verify=str(options.ca_bundle) if options.ca_bundle else None,
         )
+        if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
+            # Only this keeps botocore from presigning for the global host, which redirects to a new bucket for hours.
+            typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
         # A redirected create would succeed, and every URL signed for the wrong region then fail.
         client.meta.events.register("request-created.s3", refuse_region_redirect)
         signed = client.generate_presigned_url("get_object", Params={"Bucket": self._bucket, "Key": self._key})
         self._url = signed.partition("?")[0]
         return client
 
-    async def _call(self, what: str, method: str, **arguments: Any) -> Any:
-        client = await self._client()
+    async def _call(self, what: str, method: str, *, within: float = _ANSWER_WITHIN, **arguments: Any) -> Any:
+        client = await self._client(within)
         try:
             return await self._in_thread(functools.partial(getattr(client, method), **arguments), what)
         except errors.WrongRegion as e:
@@ -189,7 +149,7 @@ class S3Store:
             # No region was asked for: the bucket's own is the right one.
             self.close()
             self._region = e.region
-            return await self._call(what, method, **arguments)
+            return await self._call(what, method, within=within, **arguments)
 
     async def _in_thread(self, function: Callable[[], R], what: str) -> R:
         """Never abandoned: a call that is in its thread has an outcome, and someone waits for it."""
@@ -232,7 +192,7 @@ class S3Store:
         optional = {
             "ContentType": options.content_type,
             "StorageClass": options.storage_class,
-            "ServerSideEncryption": options.sse,
+            "ServerSideEncryption": options.sse or ("aws:kms" if options.sse_kms_key_id else None),
             "SSEKMSKeyId": options.sse_kms_key_id,
             "Tagging": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in options.tags.items()),
         }
@@ -279,14 +239,21 @@ class S3Store:
 
     async def find_open(self) -> list[OpenUpload]:
         found: list[OpenUpload] = []
-        markers: dict[str, str] = {}
+        markers: dict[str, Any] = {}
         while True:
             page = await self._call(
                 "to list the open uploads", "list_multipart_uploads", Bucket=self._bucket, Prefix=self._key, **markers
             )
             for row in page.get("Uploads", ()):
                 if row["Key"] == self._key:
-                    found.append(OpenUpload(row["UploadId"], row["Key"], row["Initiated"].isoformat()))
+                    found.append(
+                        OpenUpload(
+                            row["UploadId"],
+                            row["Initiated"].isoformat(),
+                            row.get("ChecksumAlgorithm"),
+                            row.get("ChecksumType"),
+                        )
+                    )
             following = {
                 "KeyMarker": page.get("NextKeyMarker") or "",
                 "UploadIdMarker": page.get("NextUploadIdMarker") or "",
@@ -341,11 +308,20 @@ class S3Store:
                 arguments[name] = checksum
         if self._options.if_none_match:
             arguments["IfNoneMatch"] = "*"
-        answer = await self._call(
+        complete = functools.partial(
+            self._call,
             "to complete the upload",
             "complete_multipart_upload",
-            Bucket=self._bucket, Key=self._key, UploadId=upload_id, MultipartUpload={"Parts": rows}, **arguments,
+            within=_COMPLETE_WITHIN,
+            Bucket=self._bucket, Key=self._key, UploadId=upload_id, MultipartUpload={"Parts": rows},
         )  # fmt: skip
+        try:
+            answer = await complete(**arguments)
+        except Fault as fault:
+            if fault.kind is not FaultKind.UNSUPPORTED or "IfNoneMatch" not in arguments:
+                raise
+            del arguments["IfNoneMatch"]  # this store knows no conditions: the look before the upload must do
+            answer = await complete(**arguments)
         return _facts(answer, algorithm)
 
     async def abort(self, upload_id: str) -> None:
@@ -356,7 +332,8 @@ class S3Store:
                 await self._call(
                     "to abort", "abort_multipart_upload", Bucket=self._bucket, Key=self._key, UploadId=upload_id
                 )
-                await self.list_parts(upload_id, Algorithm.NONE)
+                if not await self.list_parts(upload_id, Algorithm.NONE):
+                    return
             except Fault as fault:
                 if fault.kind is FaultKind.GONE:
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -18,14 +19,22 @@ RATE = 1_000_000
 
 
 def simulate(
-    controller: Concurrency, link: Callable[[int], float], *, slow_above: int = MOST, seconds: int = 240
+    controller: Concurrency,
+    link: Callable[[int], float],
+    *,
+    slow_above: int = MOST,
+    seconds: int = 400,
+    noise: float = 0.0,
+    seed: int = 1,
 ) -> list[int]:
-    """The limit at each tick. `link` is the goodput, in connections' worth, of so many connections."""
+    """The limit at each tick. `link` is the goodput, in connections' worth, of so many connections; `noise` is the
+    share by which each tick's may be off."""
+    chance = random.Random(seed)
     limits = []
     sent = 0.0
     for tick in range(1, int(seconds / TICK) + 1):
         now = tick * TICK
-        sent += link(controller.limit) * RATE * TICK
+        sent += link(controller.limit) * RATE * TICK * (1 + chance.uniform(-noise, noise))
         if controller.limit > slow_above:
             controller.slow_down(now)
         controller.sample(now, int(sent), saturated=True)
@@ -34,32 +43,22 @@ def simulate(
 
 
 def tail(limits: list[int]) -> list[int]:
-    return limits[-int(60 / TICK) :]
+    return limits[-int(120 / TICK) :]
 
 
-@pytest.mark.parametrize("enough", range(START, MOST + 1))
-def test_a_link_that_saturates(enough: int) -> None:
-    """It comes to rest with enough connections (all but a tenth), and with no more than twice as many."""
-    limits = simulate(Concurrency(), lambda limit: min(limit, enough))
-    assert 0.9 * enough <= min(tail(limits))
-    assert max(tail(limits)) <= min(MOST, 2 * enough)
-    assert max(tail(limits)) - min(tail(limits)) <= max(1, max(tail(limits)) // 8)
-
-
-@pytest.mark.parametrize("enough", range(1, START))
-def test_a_link_that_needs_few(enough: int) -> None:
-    """Goodput alone never takes it below where it starts; it stays there."""
-    assert set(tail(simulate(Concurrency(), lambda limit: min(limit, enough)))) <= {START, START + 1}
-
-
-def test_a_link_whose_goodput_is_constant() -> None:
-    limits = simulate(Concurrency(), lambda _: 10.0)
-    assert max(limits) <= 2 * START
-    assert set(tail(limits)) <= {START, START + 1}
+@pytest.mark.parametrize("noise", [0.0, 0.06, 0.12])
+@pytest.mark.parametrize("enough", [1, 2, 4, 8, 10, 20, 32, 40, 64])
+def test_a_link_that_saturates(enough: int, noise: float) -> None:
+    """It comes to rest at what is needed, from above and from below, also where goodput wavers."""
+    limits = tail(simulate(Concurrency(), lambda limit: min(limit, enough), noise=noise))
+    assert 0.85 * enough <= sum(limits) / len(limits) <= 1.15 * enough + 0.5
+    assert max(limits) <= min(MOST, 1.4 * enough + 2)
 
 
 def test_a_link_that_always_wants_more() -> None:
-    assert set(tail(simulate(Concurrency(), lambda limit: limit))) == {MOST}
+    limits = tail(simulate(Concurrency(), lambda limit: limit))
+    assert max(limits) == MOST
+    assert sum(limits) / len(limits) >= 0.9 * MOST
 
 
 def test_slow_start_doubles() -> None:
@@ -67,12 +66,17 @@ def test_slow_start_doubles() -> None:
     assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:3] == [16, 32, 64]
 
 
+def test_a_doubling_that_brings_nothing_is_undone() -> None:
+    limits = simulate(Concurrency(), lambda _: 10.0, seconds=10)
+    assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:2] == [16, 8]
+
+
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 8, 12, 20, 32, 40, 50, 63])
 def test_a_store_that_says_slow_down(most: int) -> None:
-    limits = tail(simulate(Concurrency(), lambda limit: limit, slow_above=most, seconds=400))
-    assert max(limits) <= most + 1  # what was too much once is probed by one
-    assert min(limits) >= int(0.7 * most)
-    assert sum(limit > most for limit in limits) <= len(limits) / 4  # what is too much is left at once
+    limits = tail(simulate(Concurrency(), lambda limit: limit, slow_above=most, noise=0.03))
+    assert max(limits) <= 1.25 * most + 1  # what was too much once is tried again by one
+    assert sum(limits) / len(limits) >= 0.8 * most
+    assert sum(limit > most for limit in limits) <= len(limits) / 8  # what is too much is left at once
 
 
 @pytest.mark.parametrize("fixed", [1, 3, 64, 256])
@@ -94,14 +98,13 @@ def test_it_backs_off_once_a_window() -> None:
     assert controller.limit == 1
 
 
-def test_after_slow_down_there_is_no_doubling_any_more() -> None:
+def test_after_slow_down_new_ground_is_gained_one_by_one() -> None:
     controller = Concurrency()
     controller.slow_down(0.0)
     limits = [controller.limit, *simulate(controller, lambda limit: limit, seconds=60)]
     assert limits[0] == 6
-    for tick, (before, after) in enumerate(itertools.pairwise(limits)):
-        assert after <= before + max(1, before // 8)
-        assert after <= 6 + 1 + tick * TICK / WINDOW  # new ground is gained one by one
+    for before, after in itertools.pairwise(limits):
+        assert after <= before + 1
 
 
 def test_windows_that_were_not_saturated_teach_nothing() -> None:

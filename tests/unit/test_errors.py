@@ -82,6 +82,12 @@ def test_a_changed_source_is_resumable_by_its_size() -> None:
     assert not errors.SourceChanged.resumable
 
 
+def test_a_file_that_is_not_there_is_resumable_where_an_upload_of_it_exists() -> None:
+    """It was moved: --source names its new place."""
+    assert errors.SourceNotFound("x", manifest=Path("m")).exit_code == 75
+    assert errors.SourceNotFound("x").exit_code == 1
+
+
 def test_codes_as_shells_know_them() -> None:
     assert (errors.EXIT_OK, errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_RESUMABLE, errors.EXIT_INTERRUPTED) == (
         0, 1, 2, 75, 130,

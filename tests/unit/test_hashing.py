@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import pytest
 
 from bigupload import checksums
 from bigupload.checksums import Algorithm
 from bigupload.errors import SourceChanged
 from bigupload.hashing import Hashed, PartHasher
+from bigupload.manifest import Fingerprint
 from bigupload.planning import MIB, Part, Plan
 from bigupload.source import FileSource
 
@@ -75,3 +77,69 @@ async def test_parts_hashed_at_once_do_not_share_a_buffer(source: FileSource) ->
         part.number: checksums.encode(hashlib.sha256(DATA[part.offset : part.offset + part.size]).digest())
         for part in plan
     }
+
+
+# -- interrupting
+
+
+class Zeros:
+    """A source of any size; `at_read` is called in the hashing thread, with the number of the read (from 1)."""
+
+    path = "/zeros"
+    fingerprint = Fingerprint(0, 0, 0, 0)
+
+    def __init__(self, at_read: Callable[[int], None]) -> None:
+        self.reads = 0
+        self._at_read = at_read
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        self.reads += 1
+        self._at_read(self.reads)
+        return len(buffer)
+
+    def fileno(self) -> None:
+        return None
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("read", [1, 3])
+async def test_a_cancelled_scope_ends_the_hash_of_a_big_part(read: int) -> None:
+    """At the next chunk, and not with the part."""
+    scope = anyio.CancelScope()
+    threads = anyio.CapacityLimiter(1)
+
+    def cancel(number: int) -> None:
+        if number == read:
+            anyio.from_thread.run_sync(scope.cancel)
+
+    source = Zeros(cancel)
+    with scope:
+        await PartHasher(source, Algorithm.CRC64NVME, threads).hash(Part(1, 0, 1000 * MIB))
+    assert scope.cancelled_caught
+    assert source.reads == read
+    assert threads.borrowed_tokens == 0
+
+
+async def test_after_an_interrupted_hash_the_next_is_right(source: FileSource) -> None:
+    """The thread, its slot and its buffer are used again."""
+    threads = anyio.CapacityLimiter(1)
+    scope = anyio.CancelScope()
+    interrupted = Zeros(lambda number: anyio.from_thread.run_sync(scope.cancel))
+    with scope:
+        await PartHasher(interrupted, Algorithm.MD5, threads).hash(Part(1, 0, 2 * MIB))
+    assert scope.cancelled_caught
+    found = await PartHasher(source, Algorithm.MD5, threads).hash(Part(1, 0, SIZE))
+    assert found.md5 == hashlib.md5(DATA).digest()
+
+
+async def test_a_shielded_hash_goes_to_its_end() -> None:
+    scope = anyio.CancelScope()
+    source = Zeros(lambda number: anyio.from_thread.run_sync(scope.cancel))
+    with scope, anyio.CancelScope(shield=True):
+        await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 4 * MIB))
+    assert source.reads == 4

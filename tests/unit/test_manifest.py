@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.resources
 import json
 import typing
@@ -30,14 +31,16 @@ from bigupload.manifest import (
     SourceIdentity,
     SourceRecord,
     Target,
+    belongs_to,
     decode,
     encode,
+    manifest_id,
     replay,
 )
+from bigupload.options import S3Options
 from bigupload.proof import Verified
-from bigupload.stores.s3 import S3Options
 from tests.unit import samples
-from tests.unit.samples import JSON, RECORDS, header, journals, lines, part
+from tests.unit.samples import JSON, PATHS, RECORDS, header, journals, lines, part
 
 QUICK = settings(deadline=None, max_examples=60)
 TYPES: tuple[type[Any], ...] = typing.get_args(Record)
@@ -350,20 +353,71 @@ def test_replay_of_anything(data: bytes) -> None:
     assert found.manifest.parts[1] == part(1)
 
 
+# -- the identity of an upload
+
+TARGETS = st.builds(
+    Target,
+    key=st.text(max_size=6),
+    bucket=st.none() | st.text(max_size=6),
+    endpoint=st.none() | st.text(max_size=6),
+    region=st.none() | st.text(max_size=6),
+    service=st.none() | st.text(max_size=6),
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(path=PATHS, target=TARGETS)
+def test_the_id_is_a_file_name(path: str, target: Target) -> None:
+    found = manifest_id(path, target)
+    assert len(found) == 32
+    assert set(found) <= set("0123456789abcdef")
+    assert manifest_id(path, target) == found
+    assert manifest_id(path, dataclasses.replace(target, region="another")) == found
+
+
+def test_the_id_does_not_change_between_versions() -> None:
+    """Else an upload that is under way would begin again after an update."""
+    target = Target(bucket="b", key="k", endpoint="https://e")
+    assert manifest_id("/p", target) == hashlib.sha256(b"/p\0b\0k\0https://e\0").hexdigest()[:32]
+
+
+OTHER: list[dict[str, Any]] = [{"bucket": "b2"}, {"key": "k2"}, {"endpoint": "https://e2"}, {"service": "https://s"}]
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_another_target_is_another_upload(change: dict[str, Any]) -> None:
+    target = Target(bucket="b", key="k", endpoint="https://e")
+    other = dataclasses.replace(target, **change)
+    assert manifest_id("/p", target) != manifest_id("/p", other)
+    known = dataclasses.replace(header(), source=SourceIdentity("/p", 25, 1, 1, 1), target=target)
+    assert belongs_to(known, "/p", target)
+    assert belongs_to(known, "/p", dataclasses.replace(target, region="elsewhere"))
+    assert not belongs_to(known, "/p", other)
+
+
+def test_another_file_is_another_upload() -> None:
+    target = header().target
+    assert manifest_id("/p", target) != manifest_id("/q", target)
+    assert belongs_to(header(), header().source.path, target)
+    assert not belongs_to(header(), "/other", target)
+
+
 # -- secrets
 
 
 def test_no_secret_reaches_a_manifest() -> None:
     options = S3Options(
         endpoint_url="https://minio.example:9000", access_key="AKIASECRET", secret_key="hunter2", region="r",
-        ca_bundle=Path("/ca.pem"), metadata={"a": "b"}, if_none_match=True,
+        session_token="FwoGZX", ca_bundle=Path("/ca.pem"), metadata={"a": "b"}, if_none_match=True,
     )  # fmt: skip
     line = encode(dataclasses.replace(header(), options=options.to_json()))
-    for secret in (b"AKIASECRET", b"hunter2", b"access_key", b"secret"):
+    for secret in (b"AKIASECRET", b"hunter2", b"FwoGZX", b"access_key", b"secret", b"session_token"):
         assert secret not in line
     read = decode(line)
     assert isinstance(read, Header)
-    assert S3Options.from_json(read.options) == dataclasses.replace(options, access_key=None, secret_key=None)
+    without = dataclasses.replace(options, access_key=None, secret_key=None, session_token=None)
+    assert S3Options.from_json(read.options) == without
+    assert S3Options.from_json(read.options, options) == options
 
 
 def test_secrets_in_a_manifest_are_not_believed() -> None:

@@ -223,6 +223,7 @@ def test_retry_after_is_obeyed_within_reason(retry_after: float | None, delay: f
     ("status", "code", "kind"),
     [
         (400, "RequestTimeout", FaultKind.SERVER), (400, "BadDigest", FaultKind.CORRUPTED),
+        (400, "InvalidDigest", FaultKind.CORRUPTED),
         (400, "XAmzContentChecksumMismatch", FaultKind.CORRUPTED), (400, "ExpiredToken", FaultKind.REFUSED),
         (400, "TokenRefreshRequired", FaultKind.REFUSED), (403, "RequestTimeTooSkewed", FaultKind.SKEWED),
         (404, "NoSuchUpload", FaultKind.GONE), (404, "NoSuchKey", FaultKind.GONE),

@@ -17,6 +17,7 @@ EXPECTED = {
     (Stage.NEW, Happened.CREATED): Stage.UPLOADING,
     (Stage.RECONCILING, Happened.LISTED): Stage.UPLOADING,
     (Stage.RECONCILING, Happened.VANISHED): Stage.NEW,
+    (Stage.RECONCILING, Happened.ANSWER_LOST): Stage.DOUBTFUL,
     (Stage.UPLOADING, Happened.PARTS_DONE): Stage.COMPLETING,
     (Stage.UPLOADING, Happened.VANISHED): Stage.NEW,
     (Stage.COMPLETING, Happened.PROVED): Stage.COMPLETED,
@@ -62,6 +63,17 @@ def test_every_stage_can_still_end_in_completed() -> None:
     for _ in Stage:
         ends |= {before for (before, _), after in EXPECTED.items() if after in ends}
     assert ends == set(Stage)
+
+
+def test_what_vanished_after_a_complete_is_looked_for_and_keeps_its_parts() -> None:
+    """The upload may be gone because complete worked; if the object is not there, it is reconciled once more."""
+    state = finished(Stage.COMPLETING)
+    assert state.receive(Happened.PARTS_INVALID) is Stage.RECONCILING
+    assert state.receive(Happened.ANSWER_LOST) is Stage.DOUBTFUL
+    assert state.missing == 0
+    assert state.receive(Happened.STILL_OPEN) is Stage.RECONCILING
+    assert state.receive(Happened.ANSWER_LOST) is Stage.DOUBTFUL
+    assert state.receive(Happened.PROVED) is Stage.COMPLETED
 
 
 def test_parts_done_is_refused_while_one_is_missing() -> None:

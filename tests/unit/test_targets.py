@@ -1,29 +1,18 @@
-"""Targets: URLs, manifest identities, content types and where manifests are kept."""
+"""Targets: URLs, stores, content types and where manifests are kept."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bigupload import errors, local_store, targets
-from bigupload.manifest import SourceIdentity, Target
-from bigupload.stores.s3 import S3Options, S3Store
-from bigupload.targets import (
-    belongs_to,
-    connect,
-    guess_content_type,
-    manifest_id,
-    parse_s3_url,
-    reconnect,
-    state_dir,
-)
-from tests.unit.samples import PATHS, header
+from bigupload.manifest import Target
+from bigupload.options import S3Options
+from bigupload.stores.s3 import S3Store
+from bigupload.targets import connect, guess_content_type, parse_s3_url, reconnect, state_dir
 
 
 @pytest.mark.parametrize(
@@ -64,56 +53,13 @@ def test_what_is_no_target(url: str, name: str | None, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-# -- the identity of an upload
-
-TARGETS = st.builds(
-    Target,
-    key=st.text(max_size=6),
-    bucket=st.none() | st.text(max_size=6),
-    endpoint=st.none() | st.text(max_size=6),
-    region=st.none() | st.text(max_size=6),
-    service=st.none() | st.text(max_size=6),
-)
-
-
-@settings(deadline=None, max_examples=80)
-@given(path=PATHS, target=TARGETS)
-def test_the_id_is_a_file_name(path: str, target: Target) -> None:
-    found = manifest_id(path, target)
-    assert len(found) == 32
-    assert set(found) <= set("0123456789abcdef")
-    assert manifest_id(path, target) == found
-    assert manifest_id(path, dataclasses.replace(target, region="another")) == found
-
-
-def test_the_id_does_not_change_between_versions() -> None:
-    """Else an upload that is under way would begin again after an update."""
-    target = Target(bucket="b", key="k", endpoint="https://e")
-    assert manifest_id("/p", target) == hashlib.sha256(b"/p\0b\0k\0https://e\0").hexdigest()[:32]
-
-
-OTHER: list[dict[str, Any]] = [{"bucket": "b2"}, {"key": "k2"}, {"endpoint": "https://e2"}, {"service": "https://s"}]
-
-
-@pytest.mark.parametrize("change", OTHER)
-def test_another_target_is_another_upload(change: dict[str, Any]) -> None:
-    target = Target(bucket="b", key="k", endpoint="https://e")
-    other = dataclasses.replace(target, **change)
-    assert manifest_id("/p", target) != manifest_id("/p", other)
-    known = dataclasses.replace(header(), source=SourceIdentity("/p", 25, 1, 1, 1), target=target)
-    assert belongs_to(known, "/p", target)
-    assert belongs_to(known, "/p", dataclasses.replace(target, region="elsewhere"))
-    assert not belongs_to(known, "/p", other)
-
-
-def test_another_file_is_another_upload() -> None:
-    target = header().target
-    assert manifest_id("/p", target) != manifest_id("/q", target)
-    assert belongs_to(header(), header().source.path, target)
-    assert not belongs_to(header(), "/other", target)
-
-
 # -- stores
+
+
+@pytest.fixture(autouse=True)
+def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 async def test_connect_reaches_no_network() -> None:
@@ -129,6 +75,53 @@ async def test_reconnect_from_what_a_manifest_recorded() -> None:
     assert (
         second.options() == first.options() == {"storage_class": "STANDARD_IA", "metadata": {"a": "b"}, "profile": "p"}
     )
+
+
+SECRETS = {"access_key": "AK-secret", "secret_key": "SK-secret", "session_token": "ST-secret"}
+
+
+async def test_reconnect_with_secrets_that_are_recorded_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They reach the client, and nothing else of theirs holds: the upload goes on as it began."""
+    made: list[dict[str, Any]] = []
+
+    class Session:
+        def __init__(self, **arguments: Any) -> None:
+            made.append(arguments)
+            raise RuntimeError("far enough")
+
+    monkeypatch.setattr("boto3.session.Session", Session)
+    recorded = {"endpoint_url": "https://minio.example", "storage_class": "GLACIER"}
+    target = Target(bucket="bucket", key="key", endpoint="https://minio.example")
+    given = S3Options(**SECRETS, endpoint_url="https://elsewhere.example", storage_class="STANDARD")
+    store = await reconnect(target, recorded, given)
+    assert store.target == target
+    assert store.options() == recorded
+    with pytest.raises(RuntimeError, match="far enough"):
+        store._make_client(1.0)
+    assert {name: made[0][f"aws_{old}"] for name, old in [
+        ("access_key", "access_key_id"), ("secret_key", "secret_access_key"), ("session_token", "session_token"),
+    ]} == SECRETS  # fmt: skip
+
+
+async def test_a_store_gives_no_secret_away() -> None:
+    store = await connect("bucket", "key", S3Options(**SECRETS, region="r"))
+    assert store.options() == {"region": "r"}
+    assert "secret" not in json.dumps(store.options())
+
+
+async def test_a_store_goes_on_with_the_object_that_an_upload_began_with() -> None:
+    store = await connect("bucket", "key", S3Options(**SECRETS, storage_class="STANDARD", sse="AES256"))
+    assert store.go_on_with({"storage_class": "GLACIER", "sse": "AES256"}) == ["storage-class"]
+    assert store.go_on_with({"storage_class": "GLACIER", "sse": "AES256"}) == []
+
+
+async def test_what_the_environment_names_is_part_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the same command in another shell would go on in another store."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://minio.example")
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    store = await connect("bucket", "key", S3Options())
+    assert store.target.endpoint == "https://minio.example"
+    assert store.options() == {"endpoint_url": "https://minio.example", "profile": "work"}
 
 
 async def test_a_manifest_of_a_service_is_not_mistaken_for_a_bucket() -> None:
@@ -156,7 +149,9 @@ async def test_the_local_store_is_started_and_its_secrets_are_not_recorded(monke
 
 
 async def test_a_local_store_without_its_bucket_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    running = type("Running", (), dict.fromkeys(("endpoint_url", "region", "access_key", "secret_key"), "x"))()
+    running = type(
+        "Running", (), {"endpoint_url": "http://127.0.0.1:1", "region": "r", "access_key": "AK", "secret_key": "SK"}
+    )()
     closed: list[S3Store] = []
 
     async def ensure_bucket(self: S3Store) -> None:
@@ -189,3 +184,13 @@ def test_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     assert state_dir().name == "bigupload"
     assert state_dir().is_absolute()
+
+
+def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(name: str) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
+    monkeypatch.setattr(targets.platformdirs, "user_state_path", no_home)
+    with pytest.raises(errors.UsageError, match="BIGUPLOAD_STATE_DIR"):
+        state_dir()

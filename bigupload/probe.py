@@ -1,0 +1,72 @@
+"""Finds out whether a store checks Content-MD5 at all: one that does not would accept anything as proved."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from bigupload import checksums
+from bigupload.checksums import Algorithm
+from bigupload.manifest import Fingerprint
+from bigupload.planning import Part
+from bigupload.ports import PartToSign, PutAnswer, SignedRequest, Source
+from bigupload.retry import Fault, FaultKind
+
+
+class Md5Probe:
+    """Asked once for an upload, by whichever part needs to know first."""
+
+    def __init__(
+        self,
+        sign: Callable[[PartToSign], Awaitable[SignedRequest]],
+        put: Callable[[Source, Part, SignedRequest], Awaitable[PutAnswer]],
+    ) -> None:
+        self._sign = sign
+        self._put = put
+        self._known: bool | None = None
+        self._probing = anyio.Lock()
+
+    @property
+    def enforced(self) -> bool:
+        """Whether the store was seen to refuse a wrong Content-MD5."""
+        return bool(self._known)
+
+    async def md5_is_enforced(self, part: Part) -> bool:
+        """Sends one byte with another byte's MD5 as `part`, which is sent again after in any case.
+
+        Only the refusal of just that digest counts: another refusal (busy, expired, malformed) says nothing of it, and
+        is raised as the Fault that it is.
+        """
+        async with self._probing:
+            if self._known is None:
+                wrong = {Algorithm.MD5.header: checksums.encode(checksums.digest_of(Algorithm.MD5, b"?"))}
+                request = await self._sign(PartToSign(part.number, 1, wrong))
+                try:
+                    await self._put(_OneByte(), Part(part.number, 0, 1), request)
+                    self._known = False
+                except Fault as fault:
+                    if fault.kind is not FaultKind.CORRUPTED:
+                        raise
+                    self._known = True
+            return self._known
+
+
+class _OneByte:
+    """The probe's body, as a source."""
+
+    path = "the probe"
+    fingerprint = Fingerprint(1, 0, 0, 0)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        buffer[:] = b"!"
+        return 1
+
+    def fileno(self) -> None:
+        return None
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

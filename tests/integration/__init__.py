@@ -1,0 +1,1 @@
+"""Tests of whole paths: the store adapter, the transport, uploads and resumes, against real sockets."""

@@ -1,0 +1,86 @@
+"""The stores that integration tests talk to, and surroundings without the developer's own AWS configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from bigupload import engine, local_store, sending
+from bigupload.local_store import LocalStore
+from bigupload.stores.s3 import S3Store
+from tests.tools.strict_s3 import StrictS3
+
+from .support import BUCKET, KIB, LIMITS, World
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials but StrictS3's, nothing of this user's; and the pace of a machine without people."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", StrictS3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", StrictS3.secret_key)
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(engine, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(sending, "TICK", 0.02)
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(S3Store, "limits", LIMITS)
+
+
+@pytest.fixture
+def s3() -> Iterator[StrictS3]:
+    with StrictS3(min_part_size=KIB) as server:
+        server.create_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture
+def s3_tls() -> Iterator[StrictS3]:
+    with StrictS3(min_part_size=KIB, tls=True) as server:
+        server.create_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture
+def world(s3: StrictS3, tmp_path: Path, small_limits: None) -> World:
+    return World(s3, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
+    """A real SeaweedFS, with the bucket that tests use."""
+    home = tmp_path_factory.mktemp("weed")
+    if local_store._find_weed() is None:
+        pytest.skip("SeaweedFS is not installed")
+    store = local_store.start(home)
+    try:
+        client = weed_client(store)
+        client.create_bucket(Bucket=BUCKET)
+        client.close()
+        yield store
+    finally:
+        local_store.stop(home)
+
+
+def weed_client(store: LocalStore) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        aws_access_key_id=store.access_key,
+        aws_secret_access_key=store.secret_key,
+        region_name=store.region,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
+    )
