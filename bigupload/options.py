@@ -89,7 +89,7 @@ class S3Options:
                 value = options[f.name]
                 if not _fits(value, hints[f.name]):
                     raise ManifestMismatch(f"the manifest's option {f.name} is of another type than it should be")
-                given[f.name] = Path(value) if f.name == "ca_bundle" else value
+                given[f.name] = Path(value) if f.name == "ca_bundle" and value is not None else value
         return cls(**given)
 
     def with_object_of(self, recorded: Mapping[str, Any]) -> tuple[S3Options, list[str]]:

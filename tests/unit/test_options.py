@@ -119,6 +119,11 @@ def test_secrets_in_a_manifest_are_not_believed() -> None:
     assert S3Options.from_json(SECRETS, own) == own
 
 
+@pytest.mark.parametrize("name", ["endpoint_url", "region", "profile", "ca_bundle", "content_type", "sse"])
+def test_what_is_null_was_left_out(name: str) -> None:
+    assert S3Options.from_json({name: None}) == S3Options()
+
+
 def test_unknown_names_are_ignored() -> None:
     assert S3Options.from_json({"from_the_future": [1], "region": "r"}) == S3Options(region="r")
 
