@@ -46,6 +46,7 @@ class Run:
         self._job = job
         self._id = job.manifest.header.id if job.journal.exists else manifest_id(job.source.path, job.store.target)
         self._began = job.effects.clock()
+        self._asked = job.store.options()
         if job.journal.warning:
             job.warn(job.journal.warning)
 
@@ -111,6 +112,7 @@ class Run:
                 job.warn("the object is the file as it was then: the file has changed since")
                 break
             self._set_aside("an earlier upload completed, and the file has changed since")
+            job.store.go_on_with(self._asked)
         seconds = job.effects.clock() - self._began
         return result_of(job.journal, job.tally, seconds=seconds, required=job.settings.require_proof)
 
