@@ -25,6 +25,18 @@ SIZE = PARTS * PART
 SMALL = driver(["--least-part", str(PART)])
 
 
+@pytest.fixture(autouse=True)
+def signals_are_heard() -> Iterator[None]:
+    """A test run in the background has them ignored, and what it starts would inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    ignored = [number for number, handler in before.items() if handler is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.fixture
 def s3() -> Iterator[StrictS3]:
     with StrictS3(min_part_size=PART) as running:
