@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -156,11 +157,16 @@ class S3Store:
 
         def attempt() -> tuple[R, None] | tuple[None, Exception]:
             # Translated here, and not as a context of what is raised: botocore's own texts can hold URLs, and its
-            # traceback keeps the connection open.
+            # traceback keeps the connection open (in cycles, hence the clearing).
             try:
                 return function(), None
             except Exception as e:
-                return None, fault_of_botocore(e, what, self._bucket)
+                error = fault_of_botocore(e, what, self._bucket)
+                context: BaseException | None = e
+                while context is not None:
+                    traceback.clear_frames(context.__traceback__)
+                    context = context.__context__
+                return None, error
 
         result, error = await anyio.to_thread.run_sync(attempt)
         if error is not None:

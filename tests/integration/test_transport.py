@@ -163,7 +163,7 @@ async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) ->
                 asyncio.create_task(any_path.put(transport, source, Part(n + 1, n * size, size))) for n in range(count)
             ]
             await any_path.s3.wait_for_async("UploadPart", count)
-            for _ in range(20):
+            while not all(task.done() for task in tasks):
                 any_path.s3.release()
                 await asyncio.sleep(0.005)
             await asyncio.gather(*tasks)

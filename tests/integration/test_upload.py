@@ -614,7 +614,7 @@ async def test_bad_digest_at_complete_of_a_changed_file_names_the_part(world: Wo
 
 
 async def test_an_upload_that_is_gone_without_an_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_LOOK_FOR", 0.05)
+    monkeypatch.setattr(engine, "_LOOK_FOR", 0.5)
     world.s3.script("CompleteMultipartUpload", Call(lambda s3: s3.uploads.clear()))
     with pytest.raises(errors.UploadGone, match="--no-resume") as caught:
         await world.upload(world.file(PART))
