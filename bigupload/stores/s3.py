@@ -29,6 +29,7 @@ from bigupload.retry import Fault, FaultKind
 from bigupload.stores._botocore import fault_of_botocore, refuse_region_redirect
 
 if TYPE_CHECKING:
+    import boto3.session
     from mypy_boto3_s3.client import S3Client
 
 R = TypeVar("R")
@@ -60,6 +61,7 @@ class S3Store:
         self._key = key
         self._options = options
         self._recorded = recorded or options
+        self._session: boto3.session.Session | None = None
         self._clients: dict[float, S3Client] = {}
         self._making = anyio.Lock()
         self._region = options.region
@@ -105,14 +107,16 @@ class S3Store:
         from botocore.config import Config
 
         options = self._options
-        session = boto3.session.Session(
-            profile_name=options.profile,
-            region_name=self._region,
-            aws_access_key_id=options.access_key,
-            aws_secret_access_key=options.secret_key,
-            aws_session_token=options.session_token,
-        )
-        region = session.region_name or "us-east-1"
+        if self._session is None:  # one for both clients: what it has read of AWS takes time and memory
+            self._session = boto3.session.Session(
+                profile_name=options.profile,
+                region_name=options.region,
+                aws_access_key_id=options.access_key,
+                aws_secret_access_key=options.secret_key,
+                aws_session_token=options.session_token,
+            )
+        session = self._session
+        region = self._region or session.region_name or "us-east-1"
         config = Config(
             signature_version="s3v4",  # the default presign can be SigV2
             s3={"addressing_style": options.addressing},
