@@ -347,7 +347,7 @@ def test_nothing_is_left_half_started(ending: str, tmp_path: Path, monkeypatch: 
 @pytest.mark.skipif(not PROC, reason="without /proc a process that does not answer can't be proved ours")
 def test_what_a_killed_starter_left_behind_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its record is there (pid, token) but it never became ready, so nobody uses it."""
-    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "-rack=run-left"])
+    left = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-left"])
     try:
         write_run(tmp_path / "home", pid=left.pid, token="run-left", ready=False)
         fake_weed(tmp_path / "weed", "exit 1", monkeypatch)
@@ -362,7 +362,7 @@ def test_what_a_killed_starter_left_behind_is_ended(tmp_path: Path, monkeypatch:
 @posix
 @pytest.mark.skipif(not PROC, reason="without /proc a process that does not answer can't be proved ours")
 def test_one_that_was_ready_and_does_not_answer_is_left_to_the_user(tmp_path: Path) -> None:
-    busy = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "-rack=run-busy"])
+    busy = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-busy"])
     try:
         write_run(tmp_path, pid=busy.pid, token="run-busy")
         with pytest.raises(LocalStoreError, match="does not answer; to end it"):

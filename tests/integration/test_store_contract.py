@@ -36,6 +36,7 @@ from bigupload.source import FileSource
 from bigupload.stores.s3 import S3Store
 from bigupload.transport import HttpTransport
 from tests.tools.strict_s3 import LostAnswer, Stall, Status, StrictS3
+from tests.tools.waiting import until
 
 from .support import BUCKET, assert_secretless, content
 
@@ -353,7 +354,7 @@ KEYS = [
 
 @pytest.mark.parametrize("key", KEYS)
 async def test_keys_of_every_kind(fake: Backend, key: str) -> None:
-    await there_and_back(fake, key)
+    await check_there_and_back(fake, key)
     assert fake.s3 is not None
     assert list(fake.s3.objects[BUCKET]) == [key]
     found = urllib.parse.urlsplit(fake.store(key).url())
@@ -366,10 +367,10 @@ async def test_keys_of_every_kind_in_seaweedfs(weed: LocalStore, tmp_path: Path,
     options = S3Options(
         endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
     )
-    await there_and_back(Backend("seaweedfs", options, tmp_path), key)
+    await check_there_and_back(Backend("seaweedfs", options, tmp_path), key)
 
 
-async def there_and_back(backend: Backend, key: str) -> None:
+async def check_there_and_back(backend: Backend, key: str) -> None:
     with contextlib.closing(backend.store(key)) as store:
         upload = await create(store, 4)
         assert [found.upload_id for found in await store.find_open()] == [upload]
@@ -731,8 +732,7 @@ async def test_an_abort_while_a_part_arrives_is_repeated_until_nothing_is_left(f
         fake.s3.script("UploadPart", Stall(after_bytes=1))
         arriving = asyncio.create_task(put(fake, store, upload, 1, content(8 * MIB)))
         await fake.s3.wait_for_async("UploadPart")
-        while not fake.s3.requests[-1].bytes_received:
-            await asyncio.sleep(0.001)
+        await until(lambda: fake.s3.stalled == 1)
         aborting = asyncio.create_task(store.abort(upload))
         await fake.s3.wait_for_async("ListParts")
         fake.s3.release()
@@ -745,8 +745,11 @@ async def test_an_abort_while_a_part_arrives_is_repeated_until_nothing_is_left(f
 
 async def test_make_the_bucket_where_it_is_missing(real_store: Backend) -> None:
     with contextlib.closing(real_store.store(bucket="made-here")) as store:
+        client = await store._client()
+        assert "made-here" not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
         await store.ensure_bucket()
         await store.ensure_bucket()
+        assert "made-here" in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
         await store.abort(await create(store))
 
 

@@ -25,6 +25,7 @@ from bigupload.retry import Fault, FaultKind
 from bigupload.source import FileSource
 from bigupload.transport import PLAIN_BUFFER, TLS_BUFFER, HttpTransport
 from tests.tools.strict_s3 import FlipBit, LostAnswer, Reset, Stall, Status, StrictS3
+from tests.tools.waiting import until
 
 from .support import BUCKET, assert_secretless, content, no_leaks, write
 
@@ -131,7 +132,7 @@ async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -
     with FileSource(write(any_path.directory / "file", size)) as source:
         async with transport_to(any_path) as transport:
             sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
-            await stands_still(any_path)
+            await stalls(any_path)
             sent = any_path.gauges[0].sent()
             assert 0 < sent < size
             any_path.s3.release()
@@ -140,32 +141,24 @@ async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -
     assert any_path.gauges[0].sent() == size
 
 
-async def stands_still(made: Bench, gauges: int = 1) -> None:
-    """Until the gauges have not moved for many turns of the loop, and are past 0."""
-    while len(made.gauges) < gauges:
-        await asyncio.sleep(0.001)
-    before, still = [0], 0
-    while still < 30:
-        now = [gauge.sent() for gauge in made.gauges]
-        still = still + 1 if now == before and all(now) else 0
-        before = now
-        await asyncio.sleep(0.005)
+async def stalls(made: Bench, count: int = 1) -> None:
+    """Until the store has stopped reading, and something of every body is out: it fills the buffers between."""
+    await until(lambda: made.s3.stalled == count and len(made.gauges) >= count and all(g.sent() for g in made.gauges))
 
 
 async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) -> None:
     """Many parts of distinct content at once through the buffers that all of them share, while the store reads now
     and then: a buffer that is filled again before the socket has taken it would send another part's bytes."""
     count, size = 12, 4 * MIB + 111
-    any_path.s3.script("UploadPart", *[Stall(after_bytes=n * 256 * 1024) for n in range(count)])
+    for n in range(count):
+        any_path.s3.script("UploadPart", Stall(after_bytes=(n + 1) * 128 * 1024), part_number=n + 1)
     with FileSource(write(any_path.directory / "file", count * size)) as source:
         async with transport_to(any_path) as transport:
             tasks = [
                 asyncio.create_task(any_path.put(transport, source, Part(n + 1, n * size, size))) for n in range(count)
             ]
-            await any_path.s3.wait_for_async("UploadPart", count)
-            while not all(task.done() for task in tasks):
-                any_path.s3.release()
-                await asyncio.sleep(0.005)
+            await stalls(any_path, count)
+            any_path.s3.release()
             await asyncio.gather(*tasks)
             assert len(transport._buffers) <= count
     whole = content(count * size)
@@ -193,10 +186,10 @@ async def test_the_gauge_is_monotone_and_never_ahead_of_the_kernel(any_path: Ben
     with FileSource(write(any_path.directory / "file", size)) as source:
         async with transport_to(any_path) as transport:
             sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
-            await stands_still(any_path)
+            await stalls(any_path)
             (gauge,) = any_path.gauges
-            seen.append(gauge.sent())
             received = any_path.s3.bytes_received
+            seen.append(gauge.sent())
             any_path.s3.release()
             while not sending.done():
                 seen.append(gauge.sent())
@@ -417,7 +410,7 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
     with FileSource(write(any_path.directory / "file", size)) as source:
         async with no_leaks(), transport_to(any_path) as transport:
             sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
-            await stands_still(any_path)
+            await stalls(any_path)
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await sending
@@ -466,7 +459,7 @@ async def test_a_file_that_is_truncated_while_it_is_sent(any_path: Bench) -> Non
     with FileSource(path) as source:
         async with no_leaks(), transport_to(any_path) as transport:
             sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
-            await stands_still(any_path)
+            await stalls(any_path)
             os.truncate(path, MIB)
             any_path.s3.release()
             with pytest.raises(errors.SourceChanged):

@@ -133,6 +133,8 @@ class StrictS3:
         self.completed: dict[str, Answer] = {}
         self.requests: list[Record] = []
         self.bytes_received = 0
+        self.stalled = 0
+        """Requests that are not read now, until `release`."""
         self.url = ""
         self.port = 0
         self.ca_bundle: Path | None = None
@@ -351,8 +353,12 @@ class StrictS3:
 
     async def _until_released(self) -> None:
         before = self._stalls
-        while self._stalls == before:
-            await self._woken()
+        self.stalled += 1
+        try:
+            while self._stalls == before:
+                await self._woken()
+        finally:
+            self.stalled -= 1
 
     async def _woken(self) -> None:
         # Cleared by whoever waits next: `release` changes the state first and sets the event after, in this loop.

@@ -132,6 +132,7 @@ async def test_a_contact_ends_the_outage(world: World) -> None:
         await patience.pause(patience.attempts(), fault(), began)
         world.now = began + 899
         await patience.pause(patience.attempts(), fault(), world.now)
+    assert patience.tally.retries == 6, "899 s of silence, three times, ended nothing"
 
 
 async def test_an_answer_is_a_contact_whatever_it_says(world: World) -> None:

@@ -207,6 +207,8 @@ def test_close_is_idempotent(path: Path) -> None:
     journal.open()
     journal.close()
     journal.close()
+    with FileJournal(path) as other:
+        assert not other.exists, "the lock is free"
 
 
 @pytest.mark.parametrize("place", ["a file", "a link that leads nowhere"])
