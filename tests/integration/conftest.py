@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import botocore.session
 import pytest
-from botocore.config import Config
 
-from bigupload import engine, local_store, sending
+from bigupload import engine, sending
 from bigupload.local_store import LocalStore
 from bigupload.stores.s3 import S3Store
 from tests.tools.strict_s3 import StrictS3
+from tests.tools.weed import weed_client
 
 from .support import BUCKET, KIB, LIMITS, World
 
@@ -70,27 +68,9 @@ def world(s3: StrictS3, tmp_path: Path, small_limits: None) -> World:
 
 
 @pytest.fixture(scope="session")
-def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
-    """A real SeaweedFS, with the bucket that tests use."""
-    home = tmp_path_factory.mktemp("weed")
-    if local_store._find_weed() is None:
-        pytest.skip("SeaweedFS is not installed")
-    store = local_store.start(home)
-    try:
-        client = weed_client(store)
-        client.create_bucket(Bucket=BUCKET)
-        client.close()
-        yield store
-    finally:
-        local_store.stop(home)
-
-
-def weed_client(store: LocalStore) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=store.endpoint_url,
-        aws_access_key_id=store.access_key,
-        aws_secret_access_key=store.secret_key,
-        region_name=store.region,
-        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}),
-    )
+def weed(weed: LocalStore) -> LocalStore:
+    """The session's SeaweedFS, with the bucket that these tests use."""
+    client = weed_client(weed)
+    client.create_bucket(Bucket=BUCKET)
+    client.close()
+    return weed

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import bigupload
-from bigupload import S3Options, events
+from bigupload import S3Options, Verified, events
 from bigupload.journal import read_manifest
 from bigupload.manifest import Manifest
 from bigupload.planning import MIB, Limits
@@ -28,6 +28,14 @@ PART = 64 * KIB
 LIMITS = Limits(min_part_size=KIB, max_part_size=MIB, max_parts=10_000, default_part_size=PART, granule=KIB)
 BUCKET = "bucket"
 FAST = RetryPolicy(base_delay=0, max_delay=0)
+LEVELS = {  # what a store that knows everything proves by each --checksum
+    "auto": Verified.FULL_OBJECT,
+    "crc64nvme": Verified.FULL_OBJECT,
+    "crc32c": Verified.FULL_OBJECT,
+    "sha256": Verified.COMPOSITE_CHECKSUM,
+    "md5": Verified.COMPOSITE_ETAG,
+    "none": Verified.SIZE,
+}
 
 
 def content(size: int, seed: int = 0) -> bytes:

@@ -18,6 +18,7 @@ from bigupload.ports import StoredPart
 from bigupload.stores.s3 import S3Store
 from tests.tools.proxy import CountingProxy
 from tests.tools.strict_s3 import LostAnswer, Status, StrictS3
+from tests.tools.weed import fetch
 
 from .support import BUCKET, FAST, PART, World, content, no_leaks, write
 
@@ -576,8 +577,6 @@ def at_weed(weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("how", ["resume", "adopt"])
 async def test_seaweedfs_goes_on(weed: LocalStore, at_weed: S3Options, tmp_path: Path, how: str) -> None:
-    from .test_upload import fetch
-
     path, key = write(tmp_path / "file", 4 * 5 * MIB + 7), f"goes-on/{how}"
     manifest = tmp_path / "m"
     helper = World(None, tmp_path)
@@ -591,7 +590,7 @@ async def test_seaweedfs_goes_on(weed: LocalStore, at_weed: S3Options, tmp_path:
             result = await uploader.adopt(f"s3://{BUCKET}/{key}", source=path, s3=at_weed, manifest=manifest)
     assert result.resumed_parts >= recorded >= 2
     assert result.parts == 5
-    assert fetch(weed, key) == path.read_bytes()
+    assert fetch(weed, BUCKET, key) == path.read_bytes()
     proofs = {part.proof for part in read_manifest(manifest).manifest.parts.values()}
     assert PartProof.NONE not in proofs
     assert how == "adopt" or result.verified is Verified.FULL_OBJECT

@@ -1,0 +1,203 @@
+"""Cancelled at any moment, or a file that does not hold still: resumable, and no object that is not the file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import bigupload
+from bigupload import Verified, errors, events
+from tests.tools.waiting import until
+
+from .support import BUCKET, FAST, PART, World, no_leaks, write
+
+# --- cancellation
+
+
+async def by_task(
+    run: Callable[[], Awaitable[Any]], when: Callable[[], Awaitable[None]], after: Callable[[], None]
+) -> None:
+    task = asyncio.ensure_future(run())
+    await when()
+    task.cancel()
+    await asyncio.sleep(0)
+    after()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def by_timeout(
+    run: Callable[[], Awaitable[Any]], when: Callable[[], Awaitable[None]], after: Callable[[], None]
+) -> None:
+    async def expire(timeout: asyncio.Timeout) -> None:
+        await when()
+        timeout.reschedule(asyncio.get_running_loop().time())
+        await until(timeout.expired)
+        after()
+
+    with pytest.raises(TimeoutError):  # noqa: PT012
+        async with asyncio.timeout(None) as timeout:
+            expiring = asyncio.create_task(expire(timeout))
+            await run()
+    await expiring
+
+
+async def by_scope(
+    run: Callable[[], Awaitable[Any]], when: Callable[[], Awaitable[None]], after: Callable[[], None]
+) -> None:
+    with anyio.CancelScope() as scope:
+
+        async def cancel() -> None:
+            await when()
+            scope.cancel()
+            for _ in range(10):  # anyio knocks once a turn of the loop
+                await asyncio.sleep(0)
+            after()
+
+        cancelling = asyncio.create_task(cancel())
+        await run()
+    await cancelling
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("acted", [False, True], ids=["before it acted", "after it acted"])
+@pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+@pytest.mark.parametrize("way", [by_task, by_timeout, by_scope], ids=["task", "timeout", "scope"])
+async def test_a_cancelled_upload_can_be_resumed(world: World, way: Any, op: str, acted: bool) -> None:
+    path = world.file(3 * PART)
+    world.s3.hold(op, acted=acted)
+    async with no_leaks():
+        await way(lambda: world.upload(path, concurrency=2), lambda: world.s3.wait_for_async(op), world.s3.release)
+    manifest = world.manifest
+    # A call that is in its thread is waited for, and what came of it is recorded.
+    assert manifest.status == ("completed" if op == "CompleteMultipartUpload" else "uploading")
+    assert world.s3.count("CreateMultipartUpload") == 1
+    result = await world.resume()
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert world.s3.count("CreateMultipartUpload") == 1
+    assert world.s3.count("CompleteMultipartUpload") == 1
+
+
+async def test_cancelled_while_it_lists(world: World) -> None:
+    path = world.file(3 * PART)
+    await world.interrupted(path, after=1)
+    world.s3.hold("ListParts")
+    async with no_leaks():
+        await by_task(world.resume, lambda: world.s3.wait_for_async("ListParts"), world.s3.release)
+    result = await world.resume()
+    assert world.holds(path)
+    assert result.resumed_parts >= 1
+
+
+async def test_cancelled_before_it_began(world: World) -> None:
+    task = asyncio.create_task(world.upload(world.file(PART)))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not world.s3.requests
+
+
+async def test_cancelled_again_and_again_while_complete_is_seen_through(world: World) -> None:
+    path = world.file(PART)
+    world.s3.hold("CompleteMultipartUpload")
+    task = asyncio.create_task(world.upload(path))
+    await world.s3.wait_for_async("CompleteMultipartUpload")
+    for _ in range(5):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    world.s3.release()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.manifest.status == "completed"
+
+
+# --- the source must hold still
+
+
+def change_in_place(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(2 * PART + 3)
+        file.write(b"changed")
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 10)
+
+
+def rename_over(path: Path) -> None:
+    other = path.with_name("other")
+    write(other, path.stat().st_size, seed=5)
+    other.rename(path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("checksum", ["auto", "md5", "none"])
+@pytest.mark.parametrize("change", [change_in_place, append, truncate, rename_over, remove])
+async def test_a_file_that_changes_meanwhile_makes_no_object(
+    world: World, change: Callable[[Path], None], checksum: str
+) -> None:
+    path = world.file(4 * PART)
+    world.s3.hold("UploadPart")
+    task = asyncio.create_task(world.upload(path, concurrency=1, checksum=checksum))
+    await world.s3.wait_for_async("UploadPart")
+    change(path)
+    world.s3.release()
+    with pytest.raises(errors.SourceChanged) as caught:
+        await task
+    assert caught.value.resumable == (change not in (append, truncate))
+    assert not world.object()
+    assert world.s3.count("CompleteMultipartUpload") == 0
+    assert world.manifest.status == "uploading"
+
+
+async def test_a_file_that_changes_before_complete_makes_no_object(world: World) -> None:
+    path = world.file(2 * PART)
+    world.s3.hold("UploadPart", acted=True)
+    task = asyncio.create_task(world.upload(path))
+    await world.s3.wait_for_async("UploadPart", 2)
+    change_in_place(path)
+    world.s3.release()
+    with pytest.raises(errors.SourceChanged):
+        await task
+    assert world.s3.count("CompleteMultipartUpload") == 0
+
+
+async def test_verify_source_finds_what_the_times_hide(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a write through a mapping that was dirty already: the bytes change, neither mtime nor ctime do."""
+    path = world.file(3 * PART)
+    monkeypatch.setattr("bigupload.source.FileSource.check", lambda self: None)
+
+    def on_event(event: events.Event) -> None:
+        if isinstance(event, events.PartUploaded) and event.number == 3:
+            with path.open("r+b") as file:
+                file.write(b"changed")
+
+    with pytest.raises(errors.SourceChanged, match="part 1 "):
+        await bigupload.upload(
+            path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST,
+            concurrency=1, verify_source=True, on_event=on_event,
+        )  # fmt: skip
+    assert not world.object()
+
+
+async def test_verify_source_of_a_file_that_held_still(world: World) -> None:
+    path = world.file(3 * PART)
+    result = await world.upload(path, verify_source=True)
+    assert result.verified is Verified.FULL_OBJECT
+    assert [event.parts for event in world.told(events.Hashing)] == [3]

@@ -1,0 +1,151 @@
+"""Stores that know less than AWS, or say what is not so: proved by what remains, refused where they contradict."""
+
+from __future__ import annotations
+
+import pytest
+
+from bigupload import PartProof, Verified, errors, events
+from tests.tools.strict_s3 import (
+    WrongEtag,
+)
+
+from .support import PART, World, assert_secretless
+
+
+async def test_a_store_that_does_not_echo_is_proved_by_etags(world: World) -> None:
+    world.s3.knobs.echo_checksums = False
+    path = world.file(5 * PART)
+    result = await world.upload(path)
+    assert world.holds(path)
+    assert result.verified is Verified.COMPOSITE_ETAG
+    assert result.checksum is None
+    assert world.warnings().count("proved by MD5 instead") == 1
+    assert {event.proof for event in world.told(events.PartUploaded)} == {PartProof.ETAG}
+    # The first parts went out before the store's silence was noticed; nothing is sent twice for it.
+    assert sorted(world.sent()) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("checksum", ["auto", "md5"])
+async def test_opaque_etags_are_proved_by_content_md5(world: World, checksum: str) -> None:
+    world.s3.knobs.echo_checksums = False
+    world.s3.knobs.etags = "opaque"
+    path = world.file(4 * PART)
+    result = await world.upload(path, checksum=checksum, concurrency=2)
+    assert world.holds(path)
+    assert result.verified is Verified.SIZE
+    assert "only its size" in world.warnings()
+    assert {event.proof for event in world.told(events.PartUploaded)} == {PartProof.MD5}
+    refused = [r for r in world.s3.requests if r.op == "UploadPart" and r.error == "BadDigest"]
+    assert len(refused) == 1, "the store is probed once"
+
+
+async def test_where_nothing_proves_a_part_the_upload_ends(world: World) -> None:
+    world.s3.knobs.echo_checksums = False
+    world.s3.knobs.etags = "opaque"
+    world.s3.knobs.verify_md5 = False
+    path = world.file(3 * PART)
+    with pytest.raises(errors.PartUnproved, match="--checksum none") as caught:
+        await world.upload(path)
+    assert caught.value.exit_code == 1
+    assert not world.object()
+    assert not world.told(events.PartUploaded)
+
+
+async def test_no_proof_is_fine_where_none_was_asked_for(world: World) -> None:
+    world.s3.knobs.echo_checksums = False
+    world.s3.knobs.etags = "opaque"
+    world.s3.knobs.verify_md5 = False
+    path = world.file(3 * PART)
+    result = await world.upload(path, checksum="none")
+    assert world.holds(path)
+    assert result.verified is Verified.SIZE
+
+
+@pytest.mark.parametrize("status", [400, 501])
+async def test_a_refused_algorithm_is_left_out_once_with_a_warning(world: World, status: int) -> None:
+    world.s3.knobs.refuse_checksum_algorithm = status
+    path = world.file(3 * PART)
+    result = await world.upload(path)
+    assert world.holds(path)
+    assert world.s3.count("CreateMultipartUpload") == 2
+    assert world.warnings().count("the store refused crc64nvme checksums") == 1
+    # AWS gives an object a CRC64NVME of its own accord, and that one counts.
+    assert result.verified is Verified.FULL_OBJECT
+    assert {event.proof for event in world.told(events.PartUploaded)} == {PartProof.ETAG}
+
+
+async def test_a_refused_algorithm_at_a_store_without_checksums(world: World) -> None:
+    world.s3.knobs.refuse_checksum_algorithm = 400
+    world.s3.knobs.default_crc64nvme = False
+    result = await world.upload(world.file(3 * PART))
+    assert result.verified is Verified.COMPOSITE_ETAG
+
+
+async def test_another_400_at_create_is_not_taken_for_a_refused_algorithm(world: World) -> None:
+    with pytest.raises(errors.StoreRefused, match="InvalidStorageClass") as caught:
+        await world.upload(world.file(1), options=world.options(storage_class="NO_SUCH"))
+    assert caught.value.exit_code == 1
+    assert not world.manifest_path.exists()
+    assert_secretless(caught.value)
+
+
+async def test_an_echo_that_differs_is_a_failed_part_and_never_a_lower_level(world: World) -> None:
+    world.s3.knobs.lie_checksum = True
+    with pytest.raises(errors.PartCorrupted, match="echoed") as caught:
+        await world.upload(world.file(PART))
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+    assert caught.value.manifest == world.manifest_path
+    assert world.sent() == [1, 1]
+    assert not world.told(events.PartUploaded)
+    assert not world.object()
+
+
+async def test_a_lie_about_the_whole_is_a_mismatch(world: World) -> None:
+    world.s3.knobs.lie_complete = True
+    with pytest.raises(errors.ObjectMismatch) as caught:
+        await world.upload(world.file(3 * PART))
+    assert caught.value.exit_code == 1
+    assert world.manifest.status == "completing"
+    assert not world.told(events.UploadCompleted)
+
+
+async def test_a_wrong_etag_is_mended_from_the_list(world: World) -> None:
+    world.s3.script("UploadPart", WrongEtag(), part_number=2)
+    path = world.file(3 * PART)
+    result = await world.upload(path)
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert world.s3.count("CompleteMultipartUpload", status=400) == 1
+    assert sorted(world.sent()) == [1, 2, 3]
+
+
+async def test_a_wrong_etag_without_checksums_is_sent_again_or_proved(world: World) -> None:
+    world.s3.knobs.echo_checksums = False
+    world.s3.script("UploadPart", WrongEtag(), part_number=2)
+    path = world.file(3 * PART)
+    result = await world.upload(path, concurrency=1)
+    assert world.holds(path)
+    assert result.verified in (Verified.COMPOSITE_ETAG, Verified.SIZE)
+
+
+@pytest.mark.parametrize(
+    ("required", "enough"),
+    [("full-object", False), ("composite-checksum", False), ("composite-etag", True), ("size", True)],
+)
+async def test_require_proof(world: World, required: str, enough: bool) -> None:
+    world.s3.knobs.echo_checksums = False
+    path = world.file(2 * PART)
+    if enough:
+        result = await world.upload(path, require_proof=required)
+        assert result.verified is Verified.COMPOSITE_ETAG
+        return
+    with pytest.raises(errors.ProofTooWeak, match="composite-etag only") as caught:
+        await world.upload(path, require_proof=required)
+    assert caught.value.exit_code == 1
+    assert world.holds(path)
+    assert not world.told(events.UploadCompleted)
+
+
+async def test_an_unknown_proof_is_a_usage_error(world: World) -> None:
+    with pytest.raises(errors.UsageError, match="full-object, composite-checksum"):
+        await world.upload(world.file(1), require_proof="certainly")
