@@ -13,16 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from bigupload.checksums import Algorithm
+from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
+from bigupload.service.media import MAX_FILE_SIZE as MAX_FILE_SIZE
 
-MAX_FILE_SIZE = 5_000_000_000
-"""Bytes: 5 GB."""
 URL_LIFETIME = 3600
 """Seconds: 1 hour."""
 STORED_FOR = 7 * 24 * 3600
 """Seconds: 7 days. A handle lives as long: so long may an upload be under way."""
 MOST_PARTS_A_CALL = 100
-HEAD_BYTES = 4096
-"""Of a file's beginning: what tells its type."""
 
 
 class _Model(BaseModel):

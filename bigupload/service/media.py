@@ -1,0 +1,174 @@
+"""Which media the service takes: by file name, by content type, by first bytes. Pure, beside the library of types.
+
+Knows neither uploads nor HTTP. Needs no pydantic, so that `bigupload check-url` runs without the service's extra.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from bigupload.service import _structure
+from bigupload.service.problems import Problem, Refused
+
+MAX_FILE_SIZE = 5_000_000_000
+"""Bytes: 5 GB."""
+HEAD_BYTES = 4096
+"""Of a file's beginning: what tells its type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaType:
+    """One type that is on the list."""
+
+    name: str
+    """For people: "JPEG"."""
+    content_type: str
+    """The canonical one."""
+    extension: str
+    """The canonical one, without its dot: what keys end in."""
+    kind: Literal["image", "video"]
+    other_extensions: tuple[str, ...] = ()
+    other_content_types: tuple[str, ...] = ()
+    """Unregistered, but what clients really send. The canonical one is what an object is to be given.
+
+    A presigned PUT must be signed with the spelling that its client declared, as the client will send that again.
+    """
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """All that are accepted, in lower case, the canonical one first."""
+        return (self.extension, *self.other_extensions)
+
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """All that are accepted, in lower case, the canonical one first."""
+        return (self.content_type, *self.other_content_types)
+
+
+JPEG = MediaType(
+    name="JPEG",
+    content_type="image/jpeg",
+    extension="jpg",
+    kind="image",
+    other_extensions=("jpeg", "jpe", "jfif"),  # Windows saves pictures from the web as .jfif
+    other_content_types=("image/jpg",),  # the commonest mistake in clients written by hand
+)
+PNG = MediaType(name="PNG", content_type="image/png", extension="png", kind="image")
+GIF = MediaType(name="GIF", content_type="image/gif", extension="gif", kind="image")
+WEBP = MediaType(name="WebP", content_type="image/webp", extension="webp", kind="image")
+MP4 = MediaType(
+    name="MP4",
+    content_type="video/mp4",
+    extension="mp4",
+    kind="video",
+    other_extensions=("m4v",),
+    other_content_types=("video/x-m4v",),  # what browsers call a .m4v
+)
+MOV = MediaType(name="MOV", content_type="video/quicktime", extension="mov", kind="video", other_extensions=("qt",))
+WEBM = MediaType(name="WebM", content_type="video/webm", extension="webm", kind="video")
+
+MEDIA_TYPES: tuple[MediaType, ...] = (JPEG, PNG, GIF, WEBP, MP4, MOV, WEBM)
+NAMES = ", ".join(media.name for media in MEDIA_TYPES)
+"""For messages."""
+
+_BY_EXTENSION = {extension: media for media in MEDIA_TYPES for extension in media.extensions}
+_BY_CONTENT_TYPE = {content_type: media for media in MEDIA_TYPES for content_type in media.content_types}
+_CONTENT_TYPE = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*(?:;[\t -~]*)?")
+"""RFC 9110, 8.3.1, parameters unread. Nothing that could end a header's line gets through."""
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]")
+"""In file names: control characters, line separators, overrides of the writing direction, halves of characters."""
+
+
+def by_extension(filename: str) -> MediaType | None:
+    """What a file's name says. Of a hostile name nothing but the extension is used, so a path does no harm."""
+    base = re.split(r"[/\\]", filename)[-1]
+    stem, _, extension = base.rpartition(".")
+    return _BY_EXTENSION.get(extension.lower()) if stem and extension.isascii() else None
+
+
+def by_content_type(content_type: str) -> MediaType | None:
+    """What a Content-Type says; case and parameters (`; charset=binary`) don't matter."""
+    match = _CONTENT_TYPE.fullmatch(content_type)
+    return _BY_CONTENT_TYPE.get(match[1].lower()) if match else None
+
+
+def declared(filename: str, content_type: str) -> MediaType:
+    """What a request says the file is. Raises `Refused`: not on the list, or the two disagree."""
+    if _UNSAFE.search(filename):
+        raise Refused(
+            Problem.UNSUPPORTED_MEDIA,
+            "the file name holds control characters, or some that hide how it ends: rename the file",
+            field="filename",
+        )
+    named = by_extension(filename)
+    if named is None:
+        allowed = ", ".join(f".{extension}" for extension in _BY_EXTENSION)
+        raise Refused(Problem.UNSUPPORTED_MEDIA, f"the file name has to end in one of {allowed}", field="filename")
+    typed = by_content_type(content_type)
+    if typed is None:
+        allowed = ", ".join(media.content_type for media in MEDIA_TYPES)
+        raise Refused(Problem.UNSUPPORTED_MEDIA, f"the content type has to be one of {allowed}", field="contentType")
+    if named is not typed:
+        raise Refused(
+            Problem.UNSUPPORTED_MEDIA,
+            f"the file name says {named.name} and the content type says {typed.name}: "
+            f"{named.name} goes with {named.content_type}, {typed.name} with .{typed.extension}",
+            field="contentType",
+        )
+    return named
+
+
+_STRUCTURES: tuple[tuple[MediaType, Callable[[bytes], bool]], ...] = (
+    (JPEG, _structure.is_jpeg),
+    (PNG, _structure.is_png),
+    (GIF, _structure.is_gif),
+    (WEBP, _structure.is_webp),
+    (MP4, _structure.is_mp4),
+    (MOV, _structure.is_mov),
+    (WEBM, _structure.is_webm),
+)
+_FILMS = frozenset({MP4, MOV})
+"""One family: the library takes some brands of one for the other's and does not know all; the structure decides."""
+
+
+def identify(head: bytes) -> MediaType | None:
+    """What a file is by its first bytes (up to HEAD_BYTES of them are looked at). Never raises.
+
+    Both the library of magic numbers and the structure that follows them must say so. None for anything that is not
+    on the list, or could be two things at once.
+    """
+    head = bytes(head[:HEAD_BYTES])
+    built = [media for media, is_built in _STRUCTURES if is_built(head)]
+    if len(built) != 1:
+        return None
+    [media] = built
+    named = _by_magic(head)
+    if media in _FILMS:
+        return media if named <= _FILMS else None
+    return media if named == {media} else None
+
+
+def _by_magic(head: bytes) -> set[MediaType]:
+    """What the library says of it, of what is on the list. Its confidences say little: of a GIF it is sure by 0.6."""
+    import puremagic  # reads its tables: not on the way to --help
+
+    try:
+        matches = puremagic.magic_string(head)
+    except (puremagic.PureError, ValueError):  # nothing like it is known, or it is empty
+        return set()
+    return {media for match in matches if (media := _BY_CONTENT_TYPE.get(match.mime_type)) is not None}
+
+
+def check_head(head: bytes, declared: MediaType) -> None:
+    """Raise `Refused` where the first bytes are not those of the declared type."""
+    found = identify(head)
+    if found is None:
+        raise Refused(
+            Problem.NOT_MEDIA,
+            f"the file is not {declared.name}: its first bytes are those of none of {NAMES}",
+        )
+    if found is not declared:
+        raise Refused(Problem.NOT_MEDIA, f"the file is not {declared.name}: its first bytes are those of {found.name}")

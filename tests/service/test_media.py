@@ -1,0 +1,306 @@
+"""Which media the service takes, tried with real files, with hostile names, and with files that are two things."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigupload.service import media
+from bigupload.service.media import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP, MediaType
+from bigupload.service.problems import Problem, Refused
+from tests.tools.media import sample
+
+REAL = {
+    "jpg": JPEG,
+    "png": PNG,
+    "apng": PNG,
+    "gif": GIF,
+    "animated.gif": GIF,
+    "webp": WEBP,
+    "lossless.webp": WEBP,
+    "animated.webp": WEBP,
+    "mp4": MP4,
+    "faststart.mp4": MP4,
+    "fragmented.mp4": MP4,
+    "dash.mp4": MP4,
+    "m4v": MP4,
+    "mov": MOV,
+    "mjpeg.mov": MOV,
+    "webm": WEBM,
+    "vp9.webm": WEBM,
+}
+ELSE = ["mkv", "avif", "3gp", "3g2", "avi", "flv", "bmp", "tiff", "ogv"]
+BRANDS = ["isom", "iso2", "iso4", "iso5", "iso6", "mp41", "mp42", "M4V ", "avc1", "MSNV", "dash", "cmfc", "XAVC"]
+NOT_MP4 = ["heic", "heix", "mif1", "msf1", "avif", "avis", "3gp4", "3g2a", "M4A ", "jp2 ", "crx ", "f4v "]
+BOX = b"\0\0\1\0moov" + bytes(256)
+
+
+def ftyp(major: bytes, *compatible: bytes, then: bytes = BOX) -> bytes:
+    return struct.pack(">I", 16 + 4 * len(compatible)) + b"ftyp" + major + bytes(4) + b"".join(compatible) + then
+
+
+def png(
+    header: bytes = b"\0\0\0\1\0\0\0\1\x08\2\0\0\0", crc: int | None = None, then: bytes = b"\0\0\0\0IEND"
+) -> bytes:
+    chunk = b"IHDR" + header
+    return b"\x89PNG\r\n\x1a\n\0\0\0\r" + chunk + struct.pack(">I", zlib.crc32(chunk) if crc is None else crc) + then
+
+
+# -- first bytes
+
+
+@pytest.mark.parametrize(("recipe", "expected"), REAL.items())
+def test_real_files(recipe: str, expected: MediaType) -> None:
+    assert media.identify(sample(recipe)) is expected
+    media.check_head(sample(recipe)[:HEAD_BYTES], expected)
+
+
+@pytest.mark.parametrize("recipe", ELSE)
+def test_real_files_that_are_not_on_the_list(recipe: str) -> None:
+    assert media.identify(sample(recipe)) is None
+
+
+@pytest.mark.parametrize("brand", ["iso5", "iso6", "mp41", "mp42", "M4V ", "avc1", "MSNV", "dash"])
+def test_mp4_of_every_brand(brand: str) -> None:
+    assert media.identify(sample("mp4", brand)) is MP4
+
+
+@pytest.mark.parametrize("brand", BRANDS)
+def test_a_brand_alone_is_enough(brand: str) -> None:
+    assert media.identify(ftyp(brand.encode(), b"abcd", b"efgh", b"ijkl", b"mnop")) is MP4
+
+
+@pytest.mark.parametrize("brand", NOT_MP4)
+def test_relatives_of_mp4_that_name_it_beside_themselves(brand: str) -> None:
+    assert media.identify(ftyp(brand.encode(), b"isom", b"mp41", b"mp42")) is None
+
+
+def test_a_brand_that_nobody_knows() -> None:
+    assert media.identify(ftyp(b"zzzz", b"isom")) is MP4
+    assert media.identify(ftyp(b"zzzz", b"yyyy")) is None
+
+
+def test_the_major_brand_decides_between_mp4_and_mov() -> None:
+    assert media.identify(ftyp(b"qt  ", b"isom", b"mp42")) is MOV
+    assert media.identify(ftyp(b"mp42", b"isom", b"qt  ")) is MP4
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\0\0\1\0moov\0\0\0\x6cmvhd",
+        b"\0\0\1\0mdat" + bytes(64),
+        b"\0\0\0\1mdat\0\0\0\1\0\0\0\0" + bytes(64),
+        b"\0\0\0\x08wide\0\0\1\0mdat" + bytes(64),
+        b"\0\0\0\x0cfree\0\0\0\0\0\0\1\0moov" + bytes(64),
+        b"\0\0\x20\0skip" + bytes(HEAD_BYTES),
+        b"\0\0\0\x14pnot" + bytes(12) + b"\0\0\0\x20PICT" + bytes(64),
+    ],
+)
+def test_quicktime_from_before_file_types(head: bytes) -> None:
+    assert media.identify(head) is MOV
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\0\0\1\0moov\0\0\0\x6chtml",
+        b"\0\0\0\0mdat" + bytes(64),
+        b"\0\0\0\2mdat" + bytes(64),
+        b"\0\0\0\x08wide<html><body>",
+        b"\0\0\0\x08free" + bytes(64),
+        b"\0\0\x20\0free" + bytes(64),  # the file ends before the atom does
+    ],
+)
+def test_not_quite_quicktime(head: bytes) -> None:
+    assert media.identify(head) is None
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("a.txt", "a")
+    return buffer.getvalue()
+
+
+POLYGLOTS = {
+    "gif and script": b"GIF89a/*<script>alert(1)</script>*/=1;" + bytes(100),
+    "gif and html": b"GIF89a<html><body onload=alert(1)>" + b" " * 100,
+    "gif without a picture": b"GIF89a\1\0\1\0\0\0\0;<script>",
+    "gif and an extension of the wrong size": b"GIF89a\1\0\1\0\0\0\0!\xf9\x09" + bytes(100),
+    "gif and a code size that none has": b"GIF89a\1\0\1\0\0\0\0," + bytes(9) + b"\x3c" + bytes(100),
+    "jpeg and mp4": b"\xff\xd8\xff\xe0ftypisom" + bytes(100),
+    "jpeg of another application and mp4": b"\xff\xd8\xff\xe1ftypisom" + bytes(100),
+    "jpeg and html": b"\xff\xd8\xff<html><body>" + b" " * 100,
+    "jpeg whose second marker is none": b"\xff\xd8\xff\xfe\0\x04ab<script>/" + bytes(100),
+    "jpeg of a length that can't be": b"\xff\xd8\xff\xfe\0\1ab" + bytes(100),
+    "png and html": b"\x89PNG\r\n\x1a\n<html>" + b" " * 100,
+    "png of a wrong crc": png(crc=1),
+    "png of no width": png(b"\0\0\0\0\0\0\0\1\x08\2\0\0\0"),
+    "png and no chunk": png(then=b"<html><body>"),
+    "webp and html": b"RIFF\xff\xff\0\0WEBP<html><body>" + b" " * 100,
+    "webp whose chunk is longer than itself": b"RIFF\x10\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(100),
+    "webp without a start code": b"RIFF\xff\0\0\0WEBPVP8 \x20\0\0\0" + bytes(100),
+    "webm and html": b"\x1a\x45\xdf\xa3<html>webm" + b" " * 100,
+    "webm without a segment": b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm<html>" + bytes(100),
+    "ftyp of a size that can't be": b"<!--ftypisom" + bytes(100),
+    "ftyp of an odd size": b"\0\0\0\x13ftypisom" + bytes(100),
+    "ftyp and html": ftyp(b"isom", b"mp41", then=b"<html><body><script>"),
+    "ftyp and nothing": ftyp(b"isom", b"mp41", then=b""),
+    "exe": b"MZ\x90\0\3\0\0\0\4\0\0\0\xff\xff\0\0" + bytes(100),
+    "elf": b"\x7fELF\2\1\1" + bytes(100),
+    "zip": archive(),
+    "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(100),
+    "html": b"<!DOCTYPE html><html><head>",
+    "svg": b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>',
+    "text": b"hello\n",
+}
+
+
+@pytest.mark.parametrize("head", POLYGLOTS.values(), ids=POLYGLOTS)
+def test_what_only_begins_like_media(head: bytes) -> None:
+    assert media.identify(head) is None
+
+
+@pytest.mark.parametrize("recipe", REAL)
+def test_every_shorter_head_is_the_same_type_or_none(recipe: str) -> None:
+    whole = sample(recipe)[:200]
+    assert {media.identify(whole[:length]) for length in range(len(whole))} <= {None, REAL[recipe]}
+    assert all(media.identify(whole[:length]) is None for length in range(12))
+
+
+def test_built_right_is_not_enough_where_the_library_says_it_is_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert media.identify(png()) is PNG
+    for named in (set(), {JPEG}, {PNG, JPEG}):
+        monkeypatch.setattr(media, "_by_magic", lambda head, named=named: named)
+        assert media.identify(png()) is None
+        assert (media.identify(ftyp(b"isom", b"mp41")) is MP4) == (named == set())
+
+
+PREFIXES = [b"", *(sample(recipe)[:60] for recipe in ("jpg", "png", "gif", "webp", "mp4", "mov", "webm"))]
+
+
+@given(st.sampled_from(PREFIXES), st.integers(0, 60), st.binary(max_size=300))
+def test_identify_never_raises(prefix: bytes, length: int, rest: bytes) -> None:
+    found = media.identify(prefix[:length] + rest)
+    assert found is None or found in MEDIA_TYPES
+
+
+def test_only_the_head_is_looked_at() -> None:
+    head = sample("animated.gif")[:HEAD_BYTES]
+    assert len(head) == HEAD_BYTES
+    assert media.identify(head + b"<html>" * 1000) is GIF
+
+
+def test_check_head_says_what_it_is_instead() -> None:
+    with pytest.raises(Refused, match="not MP4: its first bytes are those of PNG") as refused:
+        media.check_head(sample("png"), MP4)
+    assert refused.value.problem is Problem.NOT_MEDIA
+    with pytest.raises(Refused, match="not GIF: its first bytes are those of none of JPEG, PNG") as refused:
+        media.check_head(b"MZ", GIF)
+    assert refused.value.problem is Problem.NOT_MEDIA
+    with pytest.raises(Refused):
+        media.check_head(sample("mp4"), MOV)
+
+
+# -- names and content types
+
+
+def test_the_published_list() -> None:
+    assert [m.name for m in MEDIA_TYPES] == ["JPEG", "PNG", "GIF", "WebP", "MP4", "MOV", "WebM"]
+    extensions = [extension for m in MEDIA_TYPES for extension in m.extensions]
+    content_types = [content_type for m in MEDIA_TYPES for content_type in m.content_types]
+    for values in (extensions, content_types):
+        assert len(set(values)) == len(values)
+        assert values == [value.lower() for value in values]
+    assert all(m.content_type.startswith(f"{m.kind}/") for m in MEDIA_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("filename", "content_type", "expected"),
+    [
+        ("photo.jpg", "image/jpeg", JPEG),
+        ("photo.JPEG", "IMAGE/JPEG", JPEG),
+        ("photo.jfif", "image/jpg", JPEG),
+        ("a.png", "image/png; charset=binary", PNG),
+        ("a.gif", " image/gif ;x=y", GIF),
+        ("a.webp", "image/webp", WEBP),
+        ("a.mp4", "video/mp4", MP4),
+        ("a.m4v", "video/x-m4v", MP4),
+        ("a.m4v", "video/mp4", MP4),
+        ("a.mov", "video/quicktime", MOV),
+        ("a.qt", "video/quicktime", MOV),
+        ("a.webm", 'video/webm; codecs="vp8, vorbis"', WEBM),
+        # Only the extension is used.
+        ("../../x.jpg", "image/jpeg", JPEG),
+        ("C:\\dir.png\\x.jpg", "image/jpeg", JPEG),
+        ("a.exe.jpg", "image/jpeg", JPEG),
+        ("Bildschirmfoto 3.04.05\u202fPM.png", "image/png", PNG),
+        ("\u200eWhatsApp 図.jpg", "image/jpeg", JPEG),
+        ("' OR 1=1; --.jpg", "image/jpeg", JPEG),
+    ],
+)
+def test_declared(filename: str, content_type: str, expected: MediaType) -> None:
+    assert media.declared(filename, content_type) is expected
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        "", "jpg", ".jpg", "dir/.jpg", "x.jpg/", "x", "x.", "x.jpg.", "x.jpg ", "x.jpg. .", "a.jpg.exe", "a.heic",
+        "x.jpg::$DATA", "x.jpg?", "x.jpg;y", "x.jpg%00.exe", "photo\u202egpj.exe", "x.mp\uff14", "a.jpg\u200b",
+    ],
+)  # fmt: skip
+def test_names_that_say_nothing_on_the_list(filename: str) -> None:
+    with pytest.raises(Refused) as refused:
+        media.declared(filename, "image/jpeg")
+    assert (refused.value.problem, refused.value.field) == (Problem.UNSUPPORTED_MEDIA, "filename")
+
+
+@pytest.mark.parametrize(
+    "bad", ["\0", "\r\nX-Evil: 1\r\n", "\n", "\t", "\x1b[2J", "\x7f", "\x85", "\u202e", "\u2028", "\ud800"]
+)
+@pytest.mark.parametrize("place", ["{}a.jpg", "a{}.jpg", "dir{}/a.jpg", "a.jpg{}"])
+def test_names_with_characters_that_do_harm(bad: str, place: str) -> None:
+    with pytest.raises(Refused, match="control characters") as refused:
+        media.declared(place.format(bad), "image/jpeg")
+    assert refused.value.field == "filename"
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "", "image", "image/", "jpg", "text/html", "application/octet-stream", "image/heic", "video/x-matroska",
+        "image/jpeg\r\nX-Evil: 1", "image/jpeg;\r\nX: 1", "image/jpeg\0", "image/jpeg\n", "image/jpeg, text/html",
+        "image/jpeg; é", "image / jpeg",
+    ],
+)  # fmt: skip
+def test_content_types_that_are_not_on_the_list(content_type: str) -> None:
+    with pytest.raises(Refused, match="image/jpeg, image/png") as refused:
+        media.declared("a.jpg", content_type)
+    assert (refused.value.problem, refused.value.field) == (Problem.UNSUPPORTED_MEDIA, "contentType")
+
+
+def test_a_name_and_a_content_type_that_disagree() -> None:
+    with pytest.raises(Refused, match=r"says JPEG and .* says MP4: JPEG goes with image/jpeg") as refused:
+        media.declared("a.jpg", "video/mp4")
+    assert (refused.value.problem, refused.value.field) == (Problem.UNSUPPORTED_MEDIA, "contentType")
+    with pytest.raises(Refused):
+        media.declared("a.mov", "video/mp4")
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_declared_refuses_or_answers(filename: str, content_type: str) -> None:
+    try:
+        found, problem = media.declared(filename, content_type), ""
+    except Refused as e:
+        found, problem = JPEG, str(e)
+    assert found in MEDIA_TYPES
+    assert problem.isprintable()
