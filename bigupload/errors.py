@@ -32,7 +32,8 @@
     │   ├── PartCorrupted          a part arrives with other bytes, again and again          resumable
     │   ├── ObjectMismatch         the object is there and is not the file
     │   └── ProofTooWeak           proved, but less than was required
-    └── LocalStoreError            the local store did not start or stop
+    ├── LocalStoreError            the local store did not start or stop
+    └── ServiceError               the media service can't start, or its files are broken
 
 Exit codes are for the commands (0 done and proved, 1 resuming can't help, 2 usage, 75 stopped but resumable).
 An error is *resumable* where the same command, given again, goes on. Where no upload exists yet there is nothing to
@@ -225,3 +226,7 @@ class ProofTooWeak(ProofError):
 
 class LocalStoreError(BigUploadError):
     """The local store did not start, stop or answer."""
+
+
+class ServiceError(BigUploadError):
+    """The media service can't start or can't work: its key file, its secret, its address."""

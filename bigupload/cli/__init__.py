@@ -16,6 +16,7 @@ _COMMANDS = {
     "status": ("status", "Show the uploads that this machine knows."),
     "abort": ("status", "Give uploads up and free their parts in the store."),
     "verify": ("verify", "Prove that an object is a file, without downloading it."),
+    "keys": ("keys", "Make, list and revoke the media service's API keys."),
     "store": ("store", "Start, stop and show the local store."),
 }
 

@@ -1,0 +1,94 @@
+"""`bigupload keys`: who may use the media service."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bigupload import errors
+from bigupload.cli._options import PATH
+from bigupload.units import one_line
+
+if TYPE_CHECKING:
+    from bigupload.service.keys import KeyFile
+
+_FILE = click.option("--keys", "path", type=PATH, help="The key file. [default: $BIGUPLOAD_KEYS, else the user's own]")
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a key.")
+
+
+@click.group()
+def keys() -> None:
+    """API keys of the media service. A service that runs learns of every change by itself."""
+
+
+@keys.command()
+@click.option("--owner", required=True, metavar="NAME", help="Whose uploads: a-z, 0-9, - and _.")
+@_FILE
+@_JSON
+def create(owner: str, path: Path | None, as_json: bool) -> None:
+    """Make a key and print it, this once.
+
+    KEY=$(bigupload keys create --owner NAME)
+    """
+    file = _open(path)
+    key, plain = file.create(owner)
+    fields = {name: value for name, value in dataclasses.asdict(key).items() if name != "revoked_at"}
+    try:
+        click.echo(json.dumps({**fields, "key": plain}) if as_json else plain)
+    except OSError as e:
+        file.revoke(key.id)  # nobody has it
+        # What is still buffered would fail once more when the interpreter ends.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise errors.BigUploadError(f"the key can't be printed ({e.strerror}), and was revoked: create another") from e
+    with contextlib.suppress(OSError):
+        click.echo(f"bigupload: key {key.id} of {key.owner}: shown once, keep it now", err=True)
+
+
+@keys.command("list")
+@_FILE
+@_JSON
+def list_keys(path: Path | None, as_json: bool) -> None:
+    """Show the keys: their ids, owners and dates. The keys themselves are nowhere."""
+    file = _open(path)
+    found = file.list()
+    if as_json:
+        for key in found:
+            click.echo(json.dumps(dataclasses.asdict(key)))
+    elif found:
+        rows = [(key.id, key.owner, one_line(key.created_at), one_line(key.revoked_at or "-")) for key in found]
+        _table([("id", "owner", "created", "revoked"), *rows])
+    else:
+        click.echo(f"bigupload: no keys in {file.path}: bigupload keys create --owner NAME", err=True)
+
+
+@keys.command()
+@click.argument("id_or_key", metavar="ID")
+@_FILE
+def revoke(id_or_key: str, path: Path | None) -> None:
+    """End a key: the next request with it is refused. A key itself will do for its ID."""
+    file = _open(path)
+    before = {key.id for key in file.list() if key.revoked_at is not None}
+    key = file.revoke(id_or_key)
+    already = "was already revoked" if key.id in before else "revoked"
+    click.echo(f"bigupload: key {key.id} of {key.owner}: {already} at {key.revoked_at}", err=True)
+
+
+def _open(path: Path | None) -> KeyFile:
+    from bigupload.service.keys import KeyFile, default_key_file
+
+    return KeyFile(default_key_file() if path is None else path)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,287 @@
+"""API keys and signing secrets: the two files that the service's replicas share.
+
+The keys' file holds of each key its SHA-256, its owner and its dates, never the key::
+
+    {"version": 1, "keys": [{"id": "9f86d081", "owner": "me", "sha256": "…", "created_at": "…", "revoked_at": "…"}]}
+
+Knows nothing of HTTP and of uploads, and needs neither the extra `service` nor a running loop.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from bigupload.errors import ServiceError, UsageError
+from bigupload.service._files import locked, read_regular, write_private
+
+KEY_PREFIX = "sk_"
+SHORTEST_SECRET = 32
+"""Characters."""
+
+_VERSION = 1
+_RANDOM_BYTES = 32
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """What is known of a key, which is not the key. Dates are ISO 8601, UTC."""
+
+    id: str
+    owner: str
+    """A path element of the keys of all objects that are uploaded with it."""
+    created_at: str
+    revoked_at: str | None = None
+
+
+_ApiKeys = list[ApiKey]  # inside of KeyFile, `list` is its method
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    key: ApiKey
+    digest: bytes = field(repr=False)
+
+
+class KeyFile:
+    """The keys' file. Any number of processes may read and change it at once; `clock` gives Unix time, seconds.
+
+    The service calls `load` when it starts and `find` for each request. All else is for the commands.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._good: tuple[_Entry, ...] | None = None
+        self._seen: tuple[int, ...] | None = None
+        self._warned = False
+
+    def create(self, owner: str) -> tuple[ApiKey, str]:
+        """A new key, and the key itself, which is nowhere else. The file is made where there is none.
+
+        Raises `UsageError` for the owner's name, `ServiceError` for the file; then it is as it was.
+        """
+        check_owner(owner)
+        plain = KEY_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        with locked(self.path):
+            rows = self._rows()
+            taken = {row["id"] for row in rows}
+            while (key_id := secrets.token_hex(4)) in taken:
+                pass
+            row = {"id": key_id, "owner": owner, "sha256": _digest(plain).hex(), "created_at": self._now()}
+            self._write([*rows, row])
+        return _key(row), plain
+
+    def revoke(self, id_or_key: str) -> ApiKey:
+        """End a key, named by its id or by itself. One that was revoked stays as it is, with its first date.
+
+        Raises `UsageError` where there is no such key, `ServiceError` for the file.
+        """
+        wanted = id_or_key.strip()
+        digest = _digest(wanted).hex()
+        if self.path.exists():  # else a wrong path would get a directory and a lock
+            with locked(self.path):
+                rows = self._rows()
+                for row in rows:
+                    if row["id"] == wanted or hmac.compare_digest(row["sha256"], digest):
+                        if row.get("revoked_at") is None:
+                            row["revoked_at"] = self._now()
+                            self._write(rows)
+                        return _key(row)
+        # Without the words that were given: they may be a key of another file.
+        raise UsageError(f"{self.path} has no such key: bigupload keys list shows the ids")
+
+    def load(self) -> None:
+        """Read the file, for `find`. Raises `ServiceError` where it is missing or broken."""
+        try:
+            data, status = read_regular(self.path)
+            self._seen, self._good = _stamp(status), _entries(_parse(data))
+        except FileNotFoundError:
+            raise ServiceError(
+                f"there is no key file {self.path}: bigupload keys create --owner NAME makes one"
+            ) from None
+        except (OSError, ValueError) as e:
+            raise ServiceError(_unreadable(self.path, e)) from e
+
+    def find(self, presented: str) -> ApiKey | None:
+        """The key that a client presents, or None where it is unknown or revoked.
+
+        A file that changed is read again. While it can't be read, is broken or gone, what it last said holds, and one
+        warning is logged: a half-edited file must lock nobody out. Raises `ServiceError` where it was never good.
+        """
+        # A plain SHA-256, without salt or stretching, is enough here: those make guessing dear, and nobody guesses 256
+        # random bits; nor can one table serve against many keys, since no two are alike.
+        digest = _digest(presented)
+        found: ApiKey | None = None
+        for entry in self._current():  # to the end: the time must not tell how far down a key is
+            if hmac.compare_digest(entry.digest, digest):
+                found = entry.key
+        return found if found is not None and found.revoked_at is None else None
+
+    def _current(self) -> tuple[_Entry, ...]:
+        if self._good is None:
+            self.load()
+        assert self._good is not None
+        try:
+            if _stamp(os.stat(self.path)) == self._seen:  # noqa: PTH116 - at each request, and without Path's detour
+                return self._good
+            data, status = read_regular(self.path)
+            self._seen = _stamp(status)  # also of a broken one: it is not parsed again before it changes
+            self._good = _entries(_parse(data))
+            self._warned = False
+        except (OSError, ValueError) as e:
+            if isinstance(e, OSError):  # it may pass without a trace in the file's dates: no descriptors left, say
+                self._seen = None
+            if not self._warned:
+                _log.warning("%s; the keys that it last held go on to be valid", _unreadable(self.path, e))
+                self._warned = True
+        return self._good
+
+    def _rows(self) -> list[_Row]:
+        try:
+            return _parse(read_regular(self.path)[0])
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as e:
+            raise ServiceError(_unreadable(self.path, e)) from e
+
+    def _write(self, rows: list[_Row]) -> None:
+        write_private(self.path, json.dumps({"version": _VERSION, "keys": rows}, indent=1).encode() + b"\n")
+
+    def _now(self) -> str:
+        return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC).isoformat(timespec="seconds")
+
+    def list(self) -> _ApiKeys:
+        """All keys, the oldest first, the revoked too; none where there is no file. Raises `ServiceError`."""
+        return [_key(row) for row in self._rows()]
+
+
+def check_owner(name: str) -> None:
+    """Raise `UsageError` unless it can be an owner: it becomes a path element of objects' keys, and part of URLs."""
+    if not _OWNER.fullmatch(name):
+        raise UsageError(
+            f"{name!r} can't be an owner: use 1 to 63 of a-z, 0-9, '-' and '_', and begin with a letter or a digit"
+        )
+
+
+def default_key_file() -> Path:
+    """`$BIGUPLOAD_KEYS`, or a file among the user's data."""
+    return _default("BIGUPLOAD_KEYS", "keys.json")
+
+
+def default_secret_file() -> Path:
+    """`$BIGUPLOAD_SECRET_FILE`, or a file among the user's data."""
+    return _default("BIGUPLOAD_SECRET_FILE", "secret")
+
+
+def load_secret(path: Path, *, create: bool) -> list[str]:
+    """The secrets that sign upload handles, one a line: all are good for verifying, the last one signs.
+
+    To change it without ending the uploads under way, append a new one, and take the old out 7 days later. `create`
+    makes the file where there is none. Raises `ServiceError`: missing, empty, a secret under 32 characters, or a file
+    that others can read.
+    """
+    if create and not path.exists():
+        with locked(path):
+            if not path.exists():
+                write_private(path, secrets.token_urlsafe(_RANDOM_BYTES).encode() + b"\n")
+    try:
+        data, status = read_regular(path)
+        lines = [line.strip() for line in data.decode().splitlines()]
+    except FileNotFoundError:
+        raise ServiceError(
+            f"there is no secret file {path}: write {SHORTEST_SECRET} or more random characters"
+        ) from None
+    except OSError as e:
+        raise ServiceError(_unreadable(path, e)) from e
+    except UnicodeDecodeError:
+        raise ServiceError(f"the secret file {path} is not text: one secret a line") from None
+    if status.st_mode & 0o077 and hasattr(os, "fchmod"):
+        raise ServiceError(f"others can read the secret file {path}: chmod 600 {path}")
+    for number, line in enumerate(lines, 1):
+        if line and len(line) < SHORTEST_SECRET:
+            raise ServiceError(f"line {number} of the secret file {path} is under {SHORTEST_SECRET} characters")
+    if not any(lines):
+        raise ServiceError(f"the secret file {path} is empty: one secret a line")
+    return [line for line in lines if line]
+
+
+def _default(variable: str, name: str) -> Path:
+    override = os.environ.get(variable)
+    return Path(override).expanduser() if override else platformdirs.user_data_path("bigupload") / "service" / name
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # headers come with whatever was sent
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """What differs once a file was changed. ctime: a chmod that makes it readable changes nothing else."""
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
+
+
+def _unreadable(path: Path, e: OSError | ValueError) -> str:
+    return f"can't read the file {path}: {e.strerror if isinstance(e, OSError) else e}"
+
+
+def _key(row: _Row) -> ApiKey:
+    return ApiKey(id=row["id"], owner=row["owner"], created_at=row["created_at"], revoked_at=row.get("revoked_at"))
+
+
+def _entries(rows: list[_Row]) -> tuple[_Entry, ...]:
+    return tuple(_Entry(key=_key(row), digest=bytes.fromhex(row["sha256"])) for row in rows)
+
+
+def _parse(data: bytes) -> list[_Row]:
+    """The rows, with fields that are not ours kept. Raises ValueError, which says where and never what."""
+    try:
+        document = json.loads(data)
+    except json.JSONDecodeError as e:
+        raise ValueError(f"it is not JSON (line {e.lineno})") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(document, dict) or not isinstance(rows := document.get("keys"), list):
+        raise ValueError("it is no key file")
+    if document.get("version") != _VERSION:
+        raise ValueError(f"its version is not {_VERSION}: a newer bigupload wrote it")
+    for number, row in enumerate(rows, 1):
+        if not _is_row(row):
+            raise ValueError(f"its key number {number} is not whole")
+    for name in ("id", "sha256"):  # of two with one digest, one may be revoked
+        if len({row[name] for row in rows}) < len(rows):
+            raise ValueError(f"two keys have the same {name}")
+    return rows
+
+
+def _is_row(row: object) -> bool:
+    match row:
+        case {"id": str(key_id), "owner": str(owner), "sha256": str(digest), "created_at": str(created)}:
+            matched = _ID.fullmatch(key_id) and _OWNER.fullmatch(owner) and _SHA256.fullmatch(digest)
+            revoked = row.get("revoked_at")
+            return bool(matched) and _is_date(created) and (revoked is None or _is_date(revoked))
+    return False
+
+
+def _is_date(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.datetime.fromisoformat(value))
+    except ValueError:
+        return False
