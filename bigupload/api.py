@@ -103,10 +103,11 @@ class Uploader:
             if options.content_type is None:
                 options = dataclasses.replace(options, content_type=guess_content_type(name))
             store = await connect(bucket, key, options)
-            with contextlib.closing(store), self._journal(manifest, source, store) as journal:
-                run = Run(await self._job(source, store, journal, settings, on_event))
-                run.make_way(resume=resume)
-                return await run.to_the_end(follow_changes=True)
+            async with contextlib.aclosing(store):
+                with self._journal(manifest, source, store) as journal:
+                    run = Run(await self._job(source, store, journal, settings, on_event))
+                    run.make_way(resume=resume)
+                    return await run.to_the_end(follow_changes=True)
 
     async def resume(
         self,
@@ -136,8 +137,8 @@ class Uploader:
             except errors.SourceNotFound as e:
                 raise errors.SourceNotFound(f"{e}: name it with --source if it was moved", manifest=journal.path) from e
             with opened:
-                store = await reconnect(known.header.target, known.header.options, s3)
-                with contextlib.closing(store):
+                store = await reconnect(known.target, known.header.options, s3)
+                async with contextlib.aclosing(store):
                     run = Run(await self._job(opened, store, journal, settings, on_event))
                     return await run.to_the_end(follow_changes=False)
 
@@ -161,13 +162,14 @@ class Uploader:
         with FileSource(source) as opened:
             bucket, key = parse_s3_url(to, Path(opened.path).name)
             store = await connect(bucket, key, s3 or S3Options())
-            with contextlib.closing(store), self._journal(manifest, opened, store) as journal:
-                if journal.exists and journal.manifest.status in ("uploading", "completing"):
-                    raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
-                run = Run(await self._job(opened, store, journal, settings, on_event))
-                run.make_way(resume=True)
-                await run.begin_adopted(upload_id)
-                return await run.to_the_end(follow_changes=False)
+            async with contextlib.aclosing(store):
+                with self._journal(manifest, opened, store) as journal:
+                    if journal.exists and journal.manifest.status in ("uploading", "completing"):
+                        raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
+                    run = Run(await self._job(opened, store, journal, settings, on_event))
+                    run.make_way(resume=True)
+                    await run.begin_adopted(upload_id)
+                    return await run.to_the_end(follow_changes=False)
 
     async def abort(self, manifest: str | os.PathLike[str], *, s3: S3Options | None = None) -> None:
         """Give an upload up: free its parts in the store, and record that. Of `s3` only the credentials are used.
@@ -177,15 +179,17 @@ class Uploader:
         with _existing(manifest) as journal:
             known = journal.manifest
             if known.completed is not None:
-                raise errors.UsageError(f"this upload is complete: delete {known.header.target} if it is not wanted")
-            store = await reconnect(known.header.target, known.header.options, s3)
+                raise errors.UsageError(f"this upload is complete: delete {known.target} if it is not wanted")
+            store = await reconnect(known.target, known.header.options, s3)
             patience = Patience(policy=self._retry, emit=_ignore)
-            with contextlib.closing(store):
+            async with contextlib.aclosing(store):
                 try:
                     if known.completing is not None:
-                        facts = await patience.request(lambda: store.stat(known.header.checksum.algorithm))
+                        facts = await patience.request(
+                            lambda: store.stat(known.upload_id, known.header.checksum.algorithm)
+                        )
                         if facts is not None and known.token is not None and facts.token == known.token:
-                            raise errors.UsageError(f"{known.header.target} is complete: resume the upload to prove it")
+                            raise errors.UsageError(f"{known.target} is complete: resume the upload to prove it")
                     await patience.request(lambda: store.abort(known.upload_id))
                 except errors.BigUploadError as e:
                     e.manifest = journal.path

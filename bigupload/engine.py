@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from bigupload import checksums, errors, events
@@ -19,6 +19,7 @@ from bigupload.hashing import PartHasher
 from bigupload.job import Job
 from bigupload.manifest import ChecksumRecord, Completed, Completing, Header, PlanRecord, Restart, SourceIdentity
 from bigupload.planning import Plan, plan_parts
+from bigupload.ports import PartToSign
 from bigupload.proof import Expected, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.reconcile import Reconciler
 from bigupload.retry import Attempts, Fault, FaultKind
@@ -143,15 +144,27 @@ class Engine:
 
     async def _create_once(self, *, declare: bool) -> None:
         letting = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
-        await self._job.request(lambda: see_through(self._create_and_record(declare=declare)), letting=letting)
+        first = await self._first_parts() if declare and self._algorithm.is_s3_checksum else []
+        await self._job.request(lambda: see_through(self._create_and_record(first, declare=declare)), letting=letting)
 
-    async def _create_and_record(self, *, declare: bool) -> None:
+    async def _first_parts(self) -> list[PartToSign]:
+        """Hashed before there is an upload, where that saves the round trip to have them signed."""
+        signed: list[PartToSign] = []
+        for number in range(1, min(self._job.store.signs_ahead, self._plan.count) + 1):
+            part = self._plan.part(number)
+            hashed = await self._hasher.hash_ahead(part)
+            signed.append(PartToSign(number, part.size, {self._algorithm.header: hashed.checksum}))
+        return signed
+
+    async def _create_and_record(self, first: Sequence[PartToSign], *, declare: bool) -> None:
         job = self._job
         token = secrets.token_hex(16)
-        created = await job.store.create(self._plan, self._algorithm, declare=declare, token=token)
+        created = await job.store.create(self._plan, self._algorithm, declare=declare, token=token, first=first)
         try:
             if job.journal.exists:
-                await job.journal.append(Restart(created.upload_id, token, self._restart_reason or ""))
+                key = job.store.target.key
+                moved = None if key == job.manifest.target.key else key
+                await job.journal.append(Restart(created.upload_id, token, self._restart_reason or "", moved))
             else:
                 checksum = ChecksumRecord(self._algorithm, created.checksum_type)
                 job.journal.begin(new_header(job, self._id, self._plan, checksum, created.upload_id, token))
@@ -195,7 +208,7 @@ class Engine:
         manifest = self._job.manifest
         return events.UploadStarted(
             path=Path(self._job.source.path),
-            target=str(manifest.header.target),
+            target=str(manifest.target),
             size=self._plan.size,
             part_size=self._plan.part_size,
             parts=self._plan.count,
@@ -248,7 +261,7 @@ class Engine:
         """HEAD, for a better proof than complete's answer gave."""
         job = self._job
         try:
-            seen = await job.request(lambda: job.store.stat(self._algorithm))
+            seen = await job.request(lambda: job.store.stat(job.manifest.upload_id, self._algorithm))
         except errors.AccessDenied:
             job.warn("these credentials may not look at the object: it is proved by complete's answer alone")
             return facts, verified
@@ -292,7 +305,7 @@ class Engine:
                 "upload it anew with --no-resume"
             ) from fault
         if fault.kind is FaultKind.EXISTS:
-            facts = await job.request(lambda: job.store.stat(self._algorithm))
+            facts = await job.request(lambda: job.store.stat(job.manifest.upload_id, self._algorithm))
             if facts is not None and self._is_ours(facts):  # an earlier complete of ours made it, its answer was lost
                 return Happened.ANSWER_LOST
             raise errors.TargetExists(
@@ -336,8 +349,9 @@ class Engine:
 
     async def _stat(self) -> tuple[ObjectFacts | None, errors.AccessDenied | None]:
         """The object; where these credentials may not look, the upload may still be open, and that they may know."""
+        job = self._job
         try:
-            return await self._job.request(lambda: self._job.store.stat(self._algorithm)), None
+            return await job.request(lambda: job.store.stat(job.manifest.upload_id, self._algorithm)), None
         except errors.AccessDenied as e:
             return None, e
 

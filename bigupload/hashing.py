@@ -33,12 +33,22 @@ class PartHasher:
         self._source = source
         self._algorithm = algorithm
         self._threads = threads
+        self._ahead: dict[int, Hashed] = {}
 
     async def hash(self, part: Part, *, md5: bool = False) -> Hashed:
         """Raises SourceUnreadable, and SourceChanged where the file ends within the part."""
         if self._algorithm is Algorithm.NONE and not md5:
             return Hashed("", None)
+        ahead = self._ahead.pop(part.number, None)  # good for one use: who asks again wants to know how it is now
+        if ahead is not None and not md5:
+            return ahead
         return await anyio.to_thread.run_sync(self._hash, part, md5, limiter=self._threads)
+
+    async def hash_ahead(self, part: Part) -> Hashed:
+        """As `hash`, and the next `hash` of the part gives the same without reading it again."""
+        if part.number not in self._ahead:
+            self._ahead[part.number] = await self.hash(part)
+        return self._ahead[part.number]
 
     def _hash(self, part: Part, md5: bool) -> Hashed:
         own = checksums.new_hasher(self._algorithm)

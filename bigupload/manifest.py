@@ -150,6 +150,8 @@ class Restart:
     upload_id: str
     token: str
     reason: str
+    key: str | None = None
+    """The object's from now on: a media service chooses one anew. None: as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +256,7 @@ class Manifest:
         if header.plan.parts != self.plan.count:
             raise ValueError("the plan does not fit the file's size")
         self.source = header.source
+        self.target = header.target
         self.upload_id = header.upload_id
         self.token = header.token
         self.parts: dict[int, PartRecord] = {}
@@ -288,8 +291,10 @@ class Manifest:
                 if source.size != self.plan.size:
                     raise ValueError("another size is another file")
                 self.source = source
-            case Restart(upload_id=upload_id, token=token):
+            case Restart(upload_id=upload_id, token=token, key=key):
                 self.upload_id, self.token = upload_id, token
+                if key is not None:
+                    self.target = dataclasses.replace(self.target, key=key)
                 self.parts.clear()
                 self.completing = None
             case Completing():

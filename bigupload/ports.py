@@ -106,7 +106,10 @@ class MultipartStore(Protocol):
     """
 
     target: Target
+    """Whose key a media service chooses at create."""
     limits: Limits
+    signs_ahead: int
+    """How many parts `create` takes along, so that their URLs need no round trip; 0 where signing asks nobody."""
 
     def options(self) -> dict[str, Any]:
         """What another process needs to make this store again, as JSON, without secrets."""
@@ -124,8 +127,13 @@ class MultipartStore(Protocol):
         """Refuse at once what would only fail at the end. Raises TargetExists."""
         ...
 
-    async def create(self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str) -> Created:
-        """Open an upload. With `declare` the store is told the algorithm: Fault(UNSUPPORTED) where it refuses."""
+    async def create(
+        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[PartToSign] = ()
+    ) -> Created:
+        """Open an upload. With `declare` the store is told the algorithm: Fault(UNSUPPORTED) where it refuses.
+
+        `first`: the first `signs_ahead` parts, as `sign` will be asked for them.
+        """
         ...
 
     async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
@@ -140,8 +148,8 @@ class MultipartStore(Protocol):
         """The open uploads of exactly this key."""
         ...
 
-    async def stat(self, algorithm: Algorithm) -> ObjectFacts | None:
-        """The object under the key; None where there is none."""
+    async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
+        """The object under the key that `upload_id` is (or was) for; None where there is none."""
         ...
 
     async def complete(

@@ -58,7 +58,7 @@ class Run:
         manifest = job.manifest
         if not belongs_to(manifest.header, job.source.path, job.store.target):
             raise errors.ManifestMismatch(
-                f"{job.journal.path} is the manifest of {manifest.source.path} to {manifest.header.target}: "
+                f"{job.journal.path} is the manifest of {manifest.source.path} to {manifest.target}: "
                 "name another --manifest, or resume that upload"
             )
         if manifest.status in ("completed", "aborted"):
@@ -120,7 +120,7 @@ class Run:
 def result_of(journal: Journal, tally: Tally, *, seconds: float, required: Verified) -> UploadResult:
     """The result of an upload that its manifest calls completed. Raises ProofTooWeak."""
     manifest = journal.manifest
-    completed, target = manifest.completed, manifest.header.target
+    completed, target = manifest.completed, manifest.target
     assert completed is not None
     if not completed.verified.satisfies(required):
         raise errors.ProofTooWeak(

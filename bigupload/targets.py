@@ -62,7 +62,7 @@ async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
     try:
         await store.ensure_bucket()
     except BaseException:
-        store.close()
+        await store.aclose()
         raise
     return store
 

@@ -28,7 +28,7 @@ async def verify(path: str | os.PathLike[str], url: str, *, s3: S3Options | None
     with FileSource(path) as source:
         bucket, key = parse_s3_url(url)
         store = await connect(bucket, key, s3 or S3Options())
-        with contextlib.closing(store):
+        async with contextlib.aclosing(store):
             return await _verify(source, store, url)
 
 

@@ -44,7 +44,7 @@ def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
                 "manifest": str(path),
                 "status": manifest.status,
                 "path": manifest.source.path,
-                "target": str(manifest.header.target),
+                "target": str(manifest.target),
                 "size": manifest.plan.size,
                 "bytes_uploaded": manifest.bytes_uploaded,
                 "parts": manifest.plan.count,

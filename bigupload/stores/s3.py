@@ -1,24 +1,14 @@
-"""Direct signing: an S3 key reached with credentials, through boto3.
-
-boto3 is blocking and slow to import, so it is imported in the thread that first needs it. Its own retries are off:
-the engine decides, and a repeated complete must not be a surprise. What botocore raises is translated in `_call`.
-"""
+"""Direct signing: an S3 key reached with credentials, through boto3 (`_bucket.S3Bucket`)."""
 
 from __future__ import annotations
 
 import functools
-import os
-import traceback
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
-import anyio.to_thread
-
 from bigupload import errors
-from bigupload._http import CONNECT_TIMEOUT
 from bigupload.checksums import Algorithm, ChecksumType
 from bigupload.manifest import PartRecord, Target
 from bigupload.options import S3Options
@@ -26,26 +16,18 @@ from bigupload.planning import S3_LIMITS, Limits, Plan
 from bigupload.ports import Created, OpenUpload, PartToSign, SignedRequest, StoredPart
 from bigupload.proof import ObjectFacts
 from bigupload.retry import Fault, FaultKind
-from bigupload.stores._botocore import fault_of_botocore, refuse_region_redirect
-
-if TYPE_CHECKING:
-    import boto3.session
-    from mypy_boto3_s3.client import S3Client
-
-R = TypeVar("R")
+from bigupload.stores._bucket import URL_LIFETIME, S3Bucket
 
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
-URL_LIFETIME = 3600
-"""Seconds that a presigned URL is valid."""
-_ANSWER_WITHIN = 60.0
 _COMPLETE_WITHIN = 300.0
-"""Seconds: complete may work for minutes before it answers, everything else answers soon or not at all."""
+"""Seconds: complete may work for minutes before it answers."""
 
 
 class S3Store:
     """One bucket and key. Implements `ports.MultipartStore`."""
 
     limits: Limits = S3_LIMITS
+    signs_ahead = 0
 
     def __init__(
         self,
@@ -55,24 +37,23 @@ class S3Store:
         *,
         recorded: S3Options | None = None,
         target: Target | None = None,
+        through: S3Bucket | None = None,
     ) -> None:
-        """`recorded` and `target` are what the manifest is to have where that is not how the store is reached."""
-        self._bucket = bucket
+        """`recorded` and `target` are what the manifest is to have where that is not how the store is reached.
+
+        `through`: the connection to the bucket where many keys share it; it is not this store's to close.
+        """
         self._key = key
         self._options = options
         self._recorded = recorded or options
-        self._session: boto3.session.Session | None = None
-        self._clients: dict[float, S3Client] = {}
-        self._making = anyio.Lock()
-        self._region = options.region
-        self._url = f"s3://{bucket}/{key}"
+        self._bucket = through or S3Bucket(bucket, options)
+        self._shared = through is not None
         self.target = target or Target(bucket=bucket, key=key, endpoint=options.endpoint_url, region=options.region)
 
     @property
     def ca_bundle(self) -> Path | None:
-        """The certificates by which this store is known, instead of the system's; boto3 looks there as well."""
-        named = os.environ.get("AWS_CA_BUNDLE")
-        return self._options.ca_bundle or (Path(named) if named else None)
+        """The certificates by which this store is known, instead of the system's."""
+        return self._bucket.ca_bundle
 
     def options(self) -> dict[str, Any]:
         return self._recorded.to_json()
@@ -82,123 +63,31 @@ class S3Store:
         return differing
 
     def url(self) -> str:
-        return self._url
+        return self._bucket.url(self._key)
 
-    def close(self) -> None:
-        """Close the connections that boto3 keeps: they would last until the garbage collector comes to its cycles.
-
-        Idempotent; a call after it opens new ones.
-        """
-        while self._clients:
-            self._clients.popitem()[1].close()
-
-    # -- the client
-
-    async def _client(self, within: float = _ANSWER_WITHIN) -> S3Client:
-        """One a timeout, because boto3 knows timeouts of clients only."""
-        async with self._making:
-            if within not in self._clients:
-                make = functools.partial(self._make_client, within)
-                self._clients[within] = await self._in_thread(make, "to read the AWS configuration")
-            return self._clients[within]
-
-    def _make_client(self, within: float) -> S3Client:
-        import boto3
-        from botocore.config import Config
-
-        options = self._options
-        if self._session is None:  # one for both clients: what it has read of AWS takes time and memory
-            self._session = boto3.session.Session(
-                profile_name=options.profile,
-                region_name=options.region,
-                aws_access_key_id=options.access_key,
-                aws_secret_access_key=options.secret_key,
-                aws_session_token=options.session_token,
-            )
-        session = self._session
-        region = self._region or session.region_name or "us-east-1"
-        config = Config(
-            signature_version="s3v4",  # the default presign can be SigV2
-            s3={"addressing_style": options.addressing},
-            retries={"total_max_attempts": 1},
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=within,
-            # The engine computes its own; botocore's would be bound into part URLs.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra="bigupload",
-        )
-        client: S3Client = session.client(
-            "s3",
-            endpoint_url=options.endpoint_url,
-            region_name=region,
-            config=config,
-            verify=str(options.ca_bundle) if options.ca_bundle else None,
-        )
-        if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
-            # Only this keeps botocore from presigning for the global host, which redirects to a new bucket for hours.
-            typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
-        # A redirected create would succeed, and every URL signed for the wrong region then fail.
-        client.meta.events.register("request-created.s3", refuse_region_redirect)
-        signed = client.generate_presigned_url("get_object", Params={"Bucket": self._bucket, "Key": self._key})
-        self._url = signed.partition("?")[0]
-        return client
-
-    async def _call(self, what: str, method: str, *, within: float = _ANSWER_WITHIN, **arguments: Any) -> Any:
-        client = await self._client(within)
-        try:
-            return await self._in_thread(functools.partial(getattr(client, method), **arguments), what)
-        except errors.WrongRegion as e:
-            if self._region is not None or not e.region:
-                raise
-            # No region was asked for: the bucket's own is the right one.
-            self.close()
-            self._region = e.region
-            return await self._call(what, method, within=within, **arguments)
-
-    async def _in_thread(self, function: Callable[[], R], what: str) -> R:
-        """Never abandoned: a call that is in its thread has an outcome, and someone waits for it."""
-
-        def attempt() -> tuple[R, None] | tuple[None, Exception]:
-            # Translated here, and not as a context of what is raised: botocore's own texts can hold URLs, and its
-            # traceback keeps the connection open (in cycles, hence the clearing).
-            try:
-                return function(), None
-            except Exception as e:
-                error = fault_of_botocore(e, what, self._bucket)
-                context: BaseException | None = e
-                while context is not None:
-                    traceback.clear_frames(context.__traceback__)
-                    context = context.__context__
-                return None, error
-
-        result, error = await anyio.to_thread.run_sync(attempt)
-        if error is not None:
-            raise error
-        return typing.cast("R", result)
+    async def aclose(self) -> None:
+        """Close its connections. Idempotent; a call after it opens new ones."""
+        if not self._shared:
+            await self._bucket.aclose()
 
     async def ensure_bucket(self) -> None:
         """Make the bucket where it is missing."""
-        try:
-            await self._call("to look at the bucket", "head_bucket", Bucket=self._bucket)
-        except Fault as fault:
-            if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
-                raise fault.public() from fault
-            await self._call("to make the bucket", "create_bucket", Bucket=self._bucket)
+        await self._bucket.ensure()
+
+    async def _call(self, what: str, method: str, **arguments: Any) -> Any:
+        return await self._bucket.call(what, method, Key=self._key, **arguments)
 
     # -- the port
 
     async def precheck(self) -> None:
-        if self._options.if_none_match and await self.stat(Algorithm.NONE) is not None:
+        if self._options.if_none_match and await self._head() is not None:
             raise errors.TargetExists(f"{self.target} exists, and replacing it was ruled out (--if-none-match)")
 
-    async def create(self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str) -> Created:
+    async def create(
+        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[PartToSign] = ()
+    ) -> Created:
         options = self._options
-        arguments: dict[str, Any] = {
-            "Bucket": self._bucket,
-            "Key": self._key,
-            "Metadata": {**options.metadata, TOKEN: token},
-        }
+        arguments: dict[str, Any] = {"Metadata": {**options.metadata, TOKEN: token}}
         optional = {
             "ContentType": options.content_type,
             "StorageClass": options.storage_class,
@@ -214,21 +103,18 @@ class S3Store:
         return Created(answer["UploadId"], declared)
 
     async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
-        client = await self._client()
-        return await self._in_thread(lambda: [self._sign(client, upload_id, part) for part in parts], "to sign parts")
+        urls = await self._bucket.presign("upload_part", [self._parameters(upload_id, part) for part in parts])
+        return [SignedRequest(url, part.headers, URL_LIFETIME) for url, part in zip(urls, parts, strict=True)]
 
-    def _sign(self, client: S3Client, upload_id: str, part: PartToSign) -> SignedRequest:
-        arguments: dict[str, Any] = {
-            "Bucket": self._bucket,
+    def _parameters(self, upload_id: str, part: PartToSign) -> dict[str, Any]:
+        """What a part's URL is bound to."""
+        bound = {_PARAMETERS[header]: value for header, value in part.headers.items()}
+        return bound | {
             "Key": self._key,
             "UploadId": upload_id,
             "PartNumber": part.number,
             "ContentLength": part.size,
         }
-        for header, value in part.headers.items():
-            arguments[_PARAMETERS[header]] = value
-        url = client.generate_presigned_url("upload_part", Params=arguments, ExpiresIn=URL_LIFETIME)
-        return SignedRequest(url, part.headers, URL_LIFETIME)
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
         rows: list[StoredPart] = []
@@ -237,8 +123,9 @@ class S3Store:
             page = await self._call(
                 "to list the parts",
                 "list_parts",
-                Bucket=self._bucket, Key=self._key, UploadId=upload_id, PartNumberMarker=marker,
-            )  # fmt: skip
+                UploadId=upload_id,
+                PartNumberMarker=marker,
+            )
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
                 rows.append(StoredPart(row["PartNumber"], row["Size"], row["ETag"], checksum))
@@ -251,8 +138,8 @@ class S3Store:
         found: list[OpenUpload] = []
         markers: dict[str, Any] = {}
         while True:
-            page = await self._call(
-                "to list the open uploads", "list_multipart_uploads", Bucket=self._bucket, Prefix=self._key, **markers
+            page = await self._bucket.call(
+                "to list the open uploads", "list_multipart_uploads", Prefix=self._key, **markers
             )
             for row in page.get("Uploads", ()):
                 if row["Key"] == self._key:
@@ -272,7 +159,7 @@ class S3Store:
                 return found
             markers = following
 
-    async def stat(self, algorithm: Algorithm) -> ObjectFacts | None:
+    async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
         answer = await self._head()
         return None if answer is None else _facts(answer, algorithm)
 
@@ -292,10 +179,8 @@ class S3Store:
     async def _head(self, **arguments: Any) -> Mapping[str, Any] | None:
         try:
             answer: Mapping[str, Any] = await self._call(
-                "to look at the object",
-                "head_object",
-                Bucket=self._bucket, Key=self._key, ChecksumMode="ENABLED", **arguments,
-            )  # fmt: skip
+                "to look at the object", "head_object", ChecksumMode="ENABLED", **arguments
+            )
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
@@ -323,8 +208,9 @@ class S3Store:
             "to complete the upload",
             "complete_multipart_upload",
             within=_COMPLETE_WITHIN,
-            Bucket=self._bucket, Key=self._key, UploadId=upload_id, MultipartUpload={"Parts": rows},
-        )  # fmt: skip
+            UploadId=upload_id,
+            MultipartUpload={"Parts": rows},
+        )
         try:
             answer = await complete(**arguments)
         except Fault as fault:
@@ -339,9 +225,7 @@ class S3Store:
         survive an abort, so list until there is nothing and abort again."""
         for _ in range(_MOST_ABORTS):
             try:
-                await self._call(
-                    "to abort", "abort_multipart_upload", Bucket=self._bucket, Key=self._key, UploadId=upload_id
-                )
+                await self._call("to abort", "abort_multipart_upload", UploadId=upload_id)
                 if not await self.list_parts(upload_id, Algorithm.NONE):
                     return
             except Fault as fault:

@@ -42,6 +42,7 @@ from .support import BUCKET, assert_secretless, content
 
 PART = 5 * MIB  # of the least size that real stores take
 TOKEN = "0123456789abcdef0123456789abcdef"
+ANY_UPLOAD = "any"
 
 
 @dataclass
@@ -161,8 +162,8 @@ async def put(backend: Backend, store: S3Store, upload: str, number: int, data: 
 async def test_a_round_trip(any_store: Backend) -> None:
     store = any_store.store("round/trip.bin", content_type="video/mp4", metadata={"owner": "me"})
     first, last = content(PART, 1), content(17, 2)
-    with contextlib.closing(store):
-        assert await store.stat(Algorithm.CRC64NVME) is None
+    async with contextlib.aclosing(store):
+        assert await store.stat(ANY_UPLOAD, Algorithm.CRC64NVME) is None
         created = await store.create(Plan(PART + 17, PART), Algorithm.CRC64NVME, declare=True, token=TOKEN)
         assert created.checksum_type is ChecksumType.FULL_OBJECT
         assert created.upload_id in [found.upload_id for found in await store.find_open()]
@@ -179,7 +180,7 @@ async def test_a_round_trip(any_store: Backend) -> None:
         made = await store.complete(
             created.upload_id, records, size=PART + 17, algorithm=Algorithm.CRC64NVME, checksum=whole
         )
-        seen = await store.stat(Algorithm.CRC64NVME)
+        seen = await store.stat(ANY_UPLOAD, Algorithm.CRC64NVME)
         assert seen is not None
         assert seen.etag == made.etag
         assert (seen.size, seen.token) == (PART + 17, TOKEN)
@@ -192,22 +193,22 @@ async def test_a_round_trip(any_store: Backend) -> None:
             await store.list_parts(created.upload_id, Algorithm.CRC64NVME)
         assert any_store.name == "moto" or caught.value.kind is FaultKind.GONE
         await store.abort(created.upload_id)  # of what is completed: fine, and the object stays
-        assert await store.stat(Algorithm.NONE) is not None
+        assert await store.stat(ANY_UPLOAD, Algorithm.NONE) is not None
 
 
 async def test_abort_frees_the_parts_and_may_be_repeated(real_store: Backend) -> None:
-    with contextlib.closing(real_store.store("aborted")) as store:
+    async with contextlib.aclosing(real_store.store("aborted")) as store:
         upload = await create(store)
         await put(real_store, store, upload, 1, b"data")
         await store.abort(upload)
         await store.abort(upload)
         assert await store.find_open() == []
-        assert await store.stat(Algorithm.NONE) is None
+        assert await store.stat(ANY_UPLOAD, Algorithm.NONE) is None
 
 
 async def test_an_unknown_upload_is_gone(real_store: Backend) -> None:
     """Not moto: it answers 500."""
-    with contextlib.closing(real_store.store("unknown")) as store:
+    async with contextlib.aclosing(real_store.store("unknown")) as store:
         upload = await create(store)
         await store.abort(upload)
         with pytest.raises(Fault) as listing:
@@ -225,9 +226,9 @@ async def test_an_unknown_upload_is_gone(real_store: Backend) -> None:
 
 async def test_open_uploads_are_of_exactly_this_key(any_store: Backend) -> None:
     stores = [any_store.store(key) for key in ("exact", "exact/deeper", "exactly", "exac")]
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         for store in stores:
-            stack.enter_context(contextlib.closing(store))
+            await stack.enter_async_context(contextlib.aclosing(store))
         uploads = [await create(store) for store in stores]
         second = await create(stores[0])
         assert {found.upload_id for found in await stores[0].find_open()} == {uploads[0], second}
@@ -243,7 +244,7 @@ async def test_open_uploads_are_of_exactly_this_key(any_store: Backend) -> None:
 async def test_open_uploads_over_several_pages(fake: Backend) -> None:
     assert fake.s3 is not None
     fake.s3.knobs.page_size = 2
-    with contextlib.closing(fake.store("key")) as store, contextlib.closing(fake.store("key-2")) as other:
+    async with contextlib.aclosing(fake.store("key")) as store, contextlib.aclosing(fake.store("key-2")) as other:
         uploads = [await create(store) for _ in range(5)]
         assert await create(other)
         assert {found.upload_id for found in await store.find_open()} == set(uploads)
@@ -253,7 +254,7 @@ async def test_open_uploads_over_several_pages(fake: Backend) -> None:
 async def test_lists_of_parts_over_several_pages(fake: Backend, count: int) -> None:
     assert fake.s3 is not None
     fake.s3.knobs.page_size = 2
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         upload = await create(store)
         for number in range(1, count + 1):
             await put(fake, store, upload, number, bytes([number]))
@@ -265,7 +266,7 @@ async def test_lists_of_parts_over_several_pages(fake: Backend, count: int) -> N
 
 async def test_ten_thousand_rows(fake: Backend) -> None:
     assert fake.s3 is not None
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         upload = await create(store)
         await put(fake, store, upload, 1, b"x")
         parts = fake.s3.uploads[upload].parts
@@ -279,7 +280,7 @@ async def test_ten_thousand_rows(fake: Backend) -> None:
 
 
 async def test_the_url_is_bound_to_number_length_and_checksum(real_store: Backend) -> None:
-    with contextlib.closing(real_store.store("bound")) as store:
+    async with contextlib.aclosing(real_store.store("bound")) as store:
         upload = await create(store)
         data, other = b"the part", b"THE PART"
         (request,) = await store.sign(upload, [PartToSign(1, len(data), headers_of(data))])
@@ -313,7 +314,7 @@ async def test_the_url_is_bound_to_number_length_and_checksum(real_store: Backen
 
 async def test_a_url_expires(fake: Backend) -> None:
     assert fake.s3 is not None
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         upload = await create(store)
         (request,) = await store.sign(upload, [PartToSign(1, 4, headers_of(b"data"))])
         assert request.expires_in == 3600
@@ -324,7 +325,7 @@ async def test_a_url_expires(fake: Backend) -> None:
 
 
 async def test_content_md5_is_bound_too(real_store: Backend) -> None:
-    with contextlib.closing(real_store.store("md5")) as store:
+    async with contextlib.aclosing(real_store.store("md5")) as store:
         upload = (await store.create(Plan(4, PART), Algorithm.MD5, declare=True, token=TOKEN)).upload_id
         digest = base64.b64encode(hashlib.md5(b"data").digest()).decode()
         (request,) = await store.sign(upload, [PartToSign(1, 4, {"content-md5": digest})])
@@ -336,7 +337,7 @@ async def test_content_md5_is_bound_too(real_store: Backend) -> None:
 
 
 async def test_many_are_signed_at_once_in_order(fake: Backend) -> None:
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         parts = [PartToSign(n, n, headers_of(bytes(n))) for n in range(1, 101)]
         requests = await store.sign("an-upload", parts)
     assert [f"partNumber={n}&" in r.url + "&" for n, r in enumerate(requests, 1)] == [True] * 100
@@ -371,12 +372,12 @@ async def test_keys_of_every_kind_in_seaweedfs(weed: LocalStore, tmp_path: Path,
 
 
 async def check_there_and_back(backend: Backend, key: str) -> None:
-    with contextlib.closing(backend.store(key)) as store:
+    async with contextlib.aclosing(backend.store(key)) as store:
         upload = await create(store, 4)
         assert [found.upload_id for found in await store.find_open()] == [upload]
         record = await put(backend, store, upload, 1, b"data")
         await store.complete(upload, [record], size=4, algorithm=Algorithm.CRC64NVME, checksum=crc(b"data"))
-        seen = await store.stat(Algorithm.CRC64NVME)
+        seen = await store.stat(ANY_UPLOAD, Algorithm.CRC64NVME)
         assert seen is not None
         assert (seen.size, seen.token) == (4, TOKEN)
         path = urllib.parse.urlsplit(store.url()).path
@@ -395,7 +396,7 @@ async def check_there_and_back(backend: Backend, key: str) -> None:
 )
 async def test_the_objects_url(options: dict[str, Any], url: str) -> None:
     store = S3Store(BUCKET, "a b/c", S3Options(access_key="a", secret_key="s", **options))
-    with contextlib.closing(store):
+    async with contextlib.aclosing(store):
         (request,) = await store.sign("upload", [PartToSign(1, 4, {})])
         assert store.url() == url
         assert request.url.startswith(f"{url}?")
@@ -415,7 +416,7 @@ async def raised(awaitable: Any, secrets: list[str]) -> BaseException:
 
 async def test_no_such_bucket(fake: Backend) -> None:
     """SeaweedFS can't be asked: it makes the bucket for one who may."""
-    with contextlib.closing(fake.store(bucket="no-such-bucket")) as store:
+    async with contextlib.aclosing(fake.store(bucket="no-such-bucket")) as store:
         for call in (lambda: create(store), store.find_open):
             e = await raised(call(), [fake.secret])
             assert isinstance(e, errors.BucketNotFound)
@@ -424,7 +425,7 @@ async def test_no_such_bucket(fake: Backend) -> None:
 
 @pytest.mark.parametrize("bucket", ["Not A Bucket", "x"])
 async def test_a_bucket_name_that_is_none(fake: Backend, bucket: str) -> None:
-    with contextlib.closing(fake.store(bucket=bucket)) as store:
+    async with contextlib.aclosing(fake.store(bucket=bucket)) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, errors.UsageError | errors.BucketNotFound)
 
@@ -432,7 +433,7 @@ async def test_a_bucket_name_that_is_none(fake: Backend, bucket: str) -> None:
 async def test_no_credentials(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with contextlib.closing(fake.store(access_key=None, secret_key=None)) as store:
+    async with contextlib.aclosing(fake.store(access_key=None, secret_key=None)) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, errors.CredentialsError)
     assert "AWS_ACCESS_KEY_ID" in str(e)
@@ -441,26 +442,26 @@ async def test_no_credentials(fake: Backend, monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_half_of_the_credentials(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with contextlib.closing(fake.store(access_key=None, secret_key=None)) as store:
+    async with contextlib.aclosing(fake.store(access_key=None, secret_key=None)) as store:
         assert isinstance(await raised(create(store), [fake.secret]), errors.CredentialsError)
 
 
 async def test_an_unknown_access_key(real_store: Backend) -> None:
-    with contextlib.closing(real_store.store(access_key="AKIANOBODY", secret_key="nobody's-secret")) as store:
+    async with contextlib.aclosing(real_store.store(access_key="AKIANOBODY", secret_key="nobody's-secret")) as store:
         e = await raised(create(store), ["nobody's-secret"])
     assert isinstance(e, Fault)
     assert isinstance(e.public(), errors.CredentialsError | errors.AccessDenied)
 
 
 async def test_a_wrong_secret_key(real_store: Backend) -> None:
-    with contextlib.closing(real_store.store(secret_key="another-secret")) as store:
+    async with contextlib.aclosing(real_store.store(secret_key="another-secret")) as store:
         e = await raised(create(store), ["another-secret", real_store.secret])
     assert isinstance(e, Fault)
     assert e.kind is FaultKind.REFUSED
 
 
 async def test_an_unknown_profile(fake: Backend) -> None:
-    with contextlib.closing(fake.store(profile="nobody", access_key=None, secret_key=None)) as store:
+    async with contextlib.aclosing(fake.store(profile="nobody", access_key=None, secret_key=None)) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, errors.UsageError)
     assert "nobody" in str(e)
@@ -477,7 +478,7 @@ async def test_a_profile(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None
         f"region = {fake.s3.region}\nendpoint_url = {fake.s3.url}\n"
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    with contextlib.closing(S3Store(BUCKET, "key", S3Options(profile="mine", addressing="path"))) as store:
+    async with contextlib.aclosing(S3Store(BUCKET, "key", S3Options(profile="mine", addressing="path"))) as store:
         assert await create(store) in fake.s3.uploads
 
 
@@ -488,7 +489,7 @@ async def test_a_wrong_region_is_named(fake: Backend, way: str) -> None:
     fake.s3.create_bucket("far-away", region="eu-north-1")
     calls: list[Callable[[S3Store], Any]] = [create, S3Store.find_open]
     for call in calls:
-        with contextlib.closing(fake.store(bucket="far-away", region="us-east-1")) as store:
+        async with contextlib.aclosing(fake.store(bucket="far-away", region="us-east-1")) as store:
             e = await raised(call(store), [fake.secret])
         assert isinstance(e, errors.WrongRegion)
         assert e.region == "eu-north-1"
@@ -501,7 +502,7 @@ async def test_the_buckets_region_is_found_where_none_was_asked_for(fake: Backen
     assert fake.s3 is not None
     fake.s3.knobs.wrong_region = way  # type: ignore[assignment]
     fake.s3.create_bucket("far-away", region="eu-north-1")
-    with contextlib.closing(fake.store(bucket="far-away", region=None)) as store:
+    async with contextlib.aclosing(fake.store(bucket="far-away", region=None)) as store:
         upload = await create(store)
         assert upload in fake.s3.uploads
         record = await put(fake, store, upload, 1, b"data")  # the URL is signed for the region that was found
@@ -512,7 +513,7 @@ async def test_the_buckets_region_is_found_where_none_was_asked_for(fake: Backen
 async def test_nothing_listens(fake: Backend) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    with contextlib.closing(fake.store(endpoint_url=url)) as store:
+    async with contextlib.aclosing(fake.store(endpoint_url=url)) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, Fault)
     assert e.kind is FaultKind.UNREACHABLE
@@ -522,7 +523,7 @@ async def test_nothing_listens(fake: Backend) -> None:
 @pytest.mark.parametrize("endpoint", ["nonsense", "ftp://host", "http://", "http://host:port", "127.0.0.1:9000"])
 async def test_an_endpoint_that_is_none(fake: Backend, endpoint: str) -> None:
     async def attempt() -> None:
-        with contextlib.closing(fake.store(endpoint_url=endpoint)) as store:
+        async with contextlib.aclosing(fake.store(endpoint_url=endpoint)) as store:
             await create(store)
 
     e = await raised(attempt(), [fake.secret])
@@ -531,14 +532,14 @@ async def test_an_endpoint_that_is_none(fake: Backend, endpoint: str) -> None:
 
 
 async def test_a_certificate_that_nobody_vouches_for(s3_tls: StrictS3, tmp_path: Path) -> None:
-    with contextlib.closing(strict(s3_tls, tmp_path).store(ca_bundle=None)) as store:
+    async with contextlib.aclosing(strict(s3_tls, tmp_path).store(ca_bundle=None)) as store:
         e = await raised(create(store), [s3_tls.secret_key])
     assert isinstance(e, errors.StoreRefused)
     assert "--ca-bundle" in str(e)
 
 
 async def test_a_ca_bundle_that_is_missing(s3_tls: StrictS3, tmp_path: Path) -> None:
-    with contextlib.closing(strict(s3_tls, tmp_path).store(ca_bundle=tmp_path / "missing.pem")) as store:
+    async with contextlib.aclosing(strict(s3_tls, tmp_path).store(ca_bundle=tmp_path / "missing.pem")) as store:
         e = await raised(create(store), [s3_tls.secret_key])
     assert "--ca-bundle" in str(e)
 
@@ -549,7 +550,7 @@ async def test_a_skewed_clock(fake: Backend, offset: int, way: str) -> None:
     assert fake.s3 is not None
     date = datetime.datetime.fromtimestamp(time.time() + offset, datetime.UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     fake.s3.script("CreateMultipartUpload", Status(403, "RequestTimeTooSkewed", headers={"Date": date}))
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, Fault)
     assert isinstance(e.public(), errors.ClockSkewed)
@@ -560,7 +561,7 @@ async def test_a_skewed_clock(fake: Backend, offset: int, way: str) -> None:
 async def test_a_clock_that_really_is_off(fake: Backend) -> None:
     assert fake.s3 is not None
     fake.s3.clock = lambda: time.time() + 3600
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, Fault)
     assert e.kind is FaultKind.SKEWED
@@ -574,7 +575,7 @@ async def test_session_credentials_that_expire(fake: Backend, monkeypatch: pytes
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session.secret_key)
     monkeypatch.setenv("AWS_SESSION_TOKEN", session.session_token)
     secrets = [session.secret_key, session.session_token]
-    with contextlib.closing(fake.store(access_key=None, secret_key=None)) as store:
+    async with contextlib.aclosing(fake.store(access_key=None, secret_key=None)) as store:
         upload = await create(store)
         (request,) = await store.sign(upload, [PartToSign(1, 4, headers_of(b"data"))])
         await send(fake, request, b"data")
@@ -604,12 +605,12 @@ async def test_refusals_in_general(fake: Backend, fault: Status, kind: FaultKind
     assert fake.s3 is not None
     for op in ("CreateMultipartUpload", "ListParts", "ListMultipartUploads", "HeadObject", "AbortMultipartUpload"):
         fake.s3.script(op, fault)
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         for call in (
             lambda: create(store),
             lambda: store.list_parts("u", Algorithm.NONE),
             store.find_open,
-            lambda: store.stat(Algorithm.NONE),
+            lambda: store.stat(ANY_UPLOAD, Algorithm.NONE),
             lambda: store.abort("u"),
         ):
             e = await raised(call(), [fake.secret])
@@ -622,7 +623,7 @@ async def test_refusals_in_general(fake: Backend, fault: Status, kind: FaultKind
 async def test_a_lost_answer_is_broken(fake: Backend) -> None:
     assert fake.s3 is not None
     fake.s3.script("CreateMultipartUpload", LostAnswer())
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, Fault)
     assert e.kind is FaultKind.BROKEN
@@ -638,7 +639,7 @@ async def test_what_create_declares_arrives(fake: Backend) -> None:
         "content_type": "video/mp4", "metadata": {"a": "b"}, "tags": {"k&1": "v=2 3"}, "storage_class": "STANDARD_IA",
         "sse": "aws:kms", "sse_kms_key_id": "key-id",
     }  # fmt: skip
-    with contextlib.closing(fake.store(**wanted)) as store:
+    async with contextlib.aclosing(fake.store(**wanted)) as store:
         upload = fake.s3.uploads[await create(store)]
     assert upload.headers == {
         "content-type": "video/mp4",
@@ -653,7 +654,7 @@ async def test_what_create_declares_arrives(fake: Backend) -> None:
 
 async def test_what_is_not_asked_for_is_not_declared(fake: Backend) -> None:
     assert fake.s3 is not None
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         upload = fake.s3.uploads[await create(store, declare=False)]
     assert set(upload.headers) <= {"x-amz-meta-bigupload-token", "content-type"}
     assert upload.algorithm is None
@@ -673,7 +674,7 @@ async def test_the_checksum_that_is_declared(
     fake: Backend, algorithm: Algorithm, declared: str | None, kind: str | None
 ) -> None:
     assert fake.s3 is not None
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         created = await store.create(Plan(4, PART), algorithm, declare=True, token=TOKEN)
     upload = fake.s3.uploads[created.upload_id]
     assert (upload.algorithm, upload.checksum_type) == (declared, kind)
@@ -682,7 +683,7 @@ async def test_the_checksum_that_is_declared(
 
 async def test_if_none_match(real_store: Backend) -> None:
     """SeaweedFS need not know the condition at complete; the precheck works everywhere."""
-    with contextlib.closing(real_store.store("taken", if_none_match=True)) as store:
+    async with contextlib.aclosing(real_store.store("taken", if_none_match=True)) as store:
         await store.precheck()
         upload, late = await create(store, 4), await create(store, 4)
         record = await put(real_store, store, upload, 1, b"data")
@@ -700,14 +701,14 @@ async def test_if_none_match(real_store: Backend) -> None:
 
 async def test_without_if_none_match_nothing_is_asked(fake: Backend) -> None:
     assert fake.s3 is not None
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         await store.precheck()
     assert not fake.s3.requests
 
 
 async def test_complete_is_held_to_size_and_checksum(fake: Backend) -> None:
     assert fake.s3 is not None
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         upload = await create(store, 4)
         record = await put(fake, store, upload, 1, b"data")
         arguments: dict[str, Any] = {"size": 4, "algorithm": Algorithm.CRC64NVME, "checksum": crc(b"data")}
@@ -727,7 +728,7 @@ async def test_complete_is_held_to_size_and_checksum(fake: Backend) -> None:
 async def test_an_abort_while_a_part_arrives_is_repeated_until_nothing_is_left(fake: Backend) -> None:
     """S3 keeps parts that were in flight: list until there is nothing, and abort again."""
     assert fake.s3 is not None
-    with contextlib.closing(fake.store()) as store:
+    async with contextlib.aclosing(fake.store()) as store:
         upload = await create(store)
         fake.s3.script("UploadPart", Stall(after_bytes=1))
         arriving = asyncio.create_task(put(fake, store, upload, 1, content(8 * MIB)))
@@ -744,8 +745,8 @@ async def test_an_abort_while_a_part_arrives_is_repeated_until_nothing_is_left(f
 
 
 async def test_make_the_bucket_where_it_is_missing(real_store: Backend) -> None:
-    with contextlib.closing(real_store.store(bucket="made-here")) as store:
-        client = await store._client()
+    async with contextlib.aclosing(real_store.store(bucket="made-here")) as store:
+        client = await store._bucket._client(60.0)
         assert "made-here" not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
         await store.ensure_bucket()
         await store.ensure_bucket()
@@ -757,10 +758,10 @@ async def test_a_closed_store_may_be_used_again(fake: Backend) -> None:
     assert fake.s3 is not None
     store = fake.store()
     upload = await create(store)
-    store.close()
-    store.close()
+    await store.aclose()
+    await store.aclose()
     assert await store.list_parts(upload, Algorithm.NONE) == []
-    store.close()
+    await store.aclose()
 
 
 def test_nothing_secret_is_in_the_options(fake: Backend) -> None:

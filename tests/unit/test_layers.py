@@ -20,7 +20,7 @@ PURE = {
 }  # fmt: skip
 TOOLS = {"_batch", "ratelimit"}
 ADAPTERS = {"source", "journal", "transport", "stores.*"}
-ADAPTER_HELPERS = {"_http", "stores._botocore"}
+ADAPTER_HELPERS = {"_http", "stores._botocore", "stores._bucket"}
 ENGINE = {"job", "hashing", "probe", "sending", "reconcile", "engine", "run"}
 WIRING = {"targets", "verifying", "api"}
 TOP = {"cli", "cli.*", "service", "service.*", "__main__"}

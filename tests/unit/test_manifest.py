@@ -257,6 +257,7 @@ def test_an_identity_is_a_path_and_a_fingerprint(fingerprint: Fingerprint) -> No
 
 SAMPLE = [
     header(), part(1), part(2), PartDropped(2, "other"), SourceRecord(header().source), Restart("second", "t2", "why"),
+    Restart("third", "t3", "why", "media/owner/other.mp4"),
     part(1), part(2), part(3, 5), Completing("AAAAAAAAAAA="), Completed(etag='"e-3"', verified=Verified.FULL_OBJECT),
 ]  # fmt: skip
 

@@ -97,7 +97,7 @@ async def test_reconnect_with_secrets_that_are_recorded_nowhere(monkeypatch: pyt
     assert store.target == target
     assert store.options() == recorded
     with pytest.raises(RuntimeError, match="far enough"):
-        store._make_client(1.0)
+        store._bucket._make_client(1.0)
     assert {name: made[0][f"aws_{old}"] for name, old in [
         ("access_key", "access_key_id"), ("secret_key", "secret_access_key"), ("session_token", "session_token"),
     ]} == SECRETS  # fmt: skip
@@ -157,9 +157,12 @@ async def test_a_local_store_without_its_bucket_is_closed(monkeypatch: pytest.Mo
     async def ensure_bucket(self: S3Store) -> None:
         raise errors.LocalStoreError("no")
 
+    async def aclose(self: S3Store) -> None:
+        closed.append(self)
+
     monkeypatch.setattr(local_store, "start", lambda: running)
     monkeypatch.setattr(S3Store, "ensure_bucket", ensure_bucket)
-    monkeypatch.setattr(S3Store, "close", lambda self: closed.append(self))
+    monkeypatch.setattr(S3Store, "aclose", aclose)
     with pytest.raises(errors.LocalStoreError):
         await connect("bucket", "key", S3Options(local=True))
     assert len(closed) == 1

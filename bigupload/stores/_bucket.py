@@ -1,0 +1,208 @@
+"""One bucket, reached with credentials through boto3: clients, calls in threads, presigned URLs. Knows no uploads.
+
+boto3 is blocking and slow to import, so it is imported in the thread that first needs it. Its own retries are off:
+whoever calls decides, and a repeated complete must not be a surprise. What botocore raises is translated in `call`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import traceback
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import anyio
+import anyio.to_thread
+
+from bigupload import errors
+from bigupload._http import CONNECT_TIMEOUT
+from bigupload.options import S3Options
+from bigupload.retry import Fault, FaultKind
+from bigupload.stores._botocore import fault_of_botocore, refuse_region_redirect
+
+if TYPE_CHECKING:
+    import boto3.session
+    from mypy_boto3_s3.client import S3Client
+
+R = TypeVar("R")
+
+URL_LIFETIME = 3600
+"""Seconds that a presigned URL is valid."""
+ANSWER_WITHIN = 60.0
+"""Seconds in which everything but complete answers, or not at all."""
+_SIGNING = 0.0
+"""In place of a timeout, names the client that signs for another endpoint: it calls nobody."""
+_ANY = "key"
+_CONNECTIONS = 64
+"""That a client keeps: as many threads may be in a call at once as anyio has, and some."""
+
+
+class S3Bucket:
+    """Shared by all keys of one bucket."""
+
+    def __init__(self, name: str, options: S3Options, *, signing_endpoint: str | None = None) -> None:
+        """`signing_endpoint`: the endpoint that presigned URLs are for, where clients reach the store by another."""
+        self.name = name
+        self.options = options
+        self._signing_endpoint = signing_endpoint
+        self._session: boto3.session.Session | None = None
+        self._clients: dict[float, S3Client] = {}
+        self._making = anyio.Lock()
+        self._region = options.region
+        self._url = f"s3://{name}/"
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """The certificates by which this store is known, instead of the system's; boto3 looks there as well."""
+        named = os.environ.get("AWS_CA_BUNDLE")
+        return self.options.ca_bundle or (Path(named) if named else None)
+
+    async def aclose(self) -> None:
+        """Close the connections that boto3 keeps: they would last until the garbage collector comes to its cycles.
+
+        Idempotent; a call after it opens new ones.
+        """
+        while self._clients:
+            self._clients.popitem()[1].close()
+
+    async def call(self, what: str, method: str, *, within: float = ANSWER_WITHIN, **arguments: Any) -> Any:
+        """The answer of the client's `method` for this bucket. `what` is for people: "to list the parts".
+
+        Raises Fault and public errors; never abandoned, also when the caller is cancelled.
+        """
+        client = await self._client(within)
+        call = functools.partial(getattr(client, method), Bucket=self.name, **arguments)
+        try:
+            return await self._in_thread(call, what)
+        except errors.WrongRegion as e:
+            if self._region is not None or not e.region:
+                raise
+            # No region was asked for: the bucket's own is the right one.
+            await self.aclose()
+            self._region = e.region
+            return await self.call(what, method, within=within, **arguments)
+
+    async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]], *, holds: float = 0.0) -> list[str]:
+        """A URL for each of `parameters` of the client's `method`, valid for URL_LIFETIME.
+
+        `holds`: seconds that the credentials must last; temporary ones that end sooner are refreshed first, and
+        Fault(REFUSED) is raised where that does not help.
+        """
+        client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
+
+        def sign() -> list[str]:
+            if holds:
+                self._make_credentials_last(holds)
+            return [
+                client.generate_presigned_url(method, Params={"Bucket": self.name, **each}, ExpiresIn=URL_LIFETIME)
+                for each in parameters
+            ]
+
+        return await self._in_thread(sign, "to sign")
+
+    def url(self, key: str) -> str:
+        """Where an object is for those who may read it: without a signature. Before the first call, "s3://…"."""
+        return self._url + quote(key, safe="/~")
+
+    async def ensure(self) -> None:
+        """Make the bucket where it is missing."""
+        try:
+            await self.call("to look at the bucket", "head_bucket")
+        except Fault as fault:
+            if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
+                raise fault.public() from fault
+            await self.call("to make the bucket", "create_bucket")
+
+    def _make_credentials_last(self, seconds: float) -> None:
+        """Blocking. What botocore refreshes by itself 15 minutes before the end is too late for a URL of an hour."""
+        assert self._session is not None
+        credentials: Any = self._session.get_credentials()
+        if credentials is None or not hasattr(credentials, "refresh_needed"):
+            return  # none, which signing reports; or none that end
+        if credentials.refresh_needed(refresh_in=seconds):
+            # botocore has no public way to refresh early: a credential that claims to be at its end is its own idiom.
+            window = credentials._advisory_refresh_timeout
+            credentials._advisory_refresh_timeout = seconds
+            try:
+                credentials.get_frozen_credentials()
+            finally:
+                credentials._advisory_refresh_timeout = window
+            if credentials.refresh_needed(refresh_in=seconds):
+                raise Fault(FaultKind.REFUSED, "the credentials end before the URLs would", code="CredentialsExpiring")
+
+    # -- the clients
+
+    async def _client(self, within: float) -> S3Client:
+        """One a timeout, because boto3 knows timeouts of clients only."""
+        async with self._making:
+            if within not in self._clients:
+                make = functools.partial(self._make_client, within)
+                self._clients[within] = await self._in_thread(make, "to read the AWS configuration")
+            return self._clients[within]
+
+    def _make_client(self, within: float) -> S3Client:
+        import boto3
+        from botocore.config import Config
+
+        options = self.options
+        if self._session is None:  # one for all clients: what it has read of AWS takes time and memory
+            self._session = boto3.session.Session(
+                profile_name=options.profile,
+                region_name=options.region,
+                aws_access_key_id=options.access_key,
+                aws_secret_access_key=options.secret_key,
+                aws_session_token=options.session_token,
+            )
+        session = self._session
+        config = Config(
+            signature_version="s3v4",  # the default presign can be SigV2
+            s3={"addressing_style": options.addressing},
+            retries={"total_max_attempts": 1},
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=within or ANSWER_WITHIN,
+            max_pool_connections=_CONNECTIONS,
+            # The engine computes its own; botocore's would be bound into part URLs.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            user_agent_extra="bigupload",
+        )
+        client: S3Client = session.client(
+            "s3",
+            endpoint_url=self._signing_endpoint if within == _SIGNING else options.endpoint_url,
+            region_name=self._region or session.region_name or "us-east-1",
+            config=config,
+            verify=str(options.ca_bundle) if options.ca_bundle else None,
+        )
+        if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
+            # Only this keeps botocore from presigning for the global host, which redirects to a new bucket for hours.
+            typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
+        # A redirected create would succeed, and every URL signed for the wrong region then fail.
+        client.meta.events.register("request-created.s3", refuse_region_redirect)
+        signed = client.generate_presigned_url("get_object", Params={"Bucket": self.name, "Key": _ANY})
+        self._url = signed.partition("?")[0].removesuffix(_ANY)
+        return client
+
+    async def _in_thread(self, function: Callable[[], R], what: str) -> R:
+        """Never abandoned: a call that is in its thread has an outcome, and someone waits for it."""
+
+        def attempt() -> tuple[R, None] | tuple[None, Exception]:
+            # Translated here, and not as a context of what is raised: botocore's own texts can hold URLs, and its
+            # traceback keeps the connection open (in cycles, hence the clearing).
+            try:
+                return function(), None
+            except Exception as e:
+                error = fault_of_botocore(e, what, self.name)
+                context: BaseException | None = e
+                while context is not None:
+                    traceback.clear_frames(context.__traceback__)
+                    context = context.__context__
+                return None, error
+
+        result, error = await anyio.to_thread.run_sync(attempt)
+        if error is not None:
+            raise error
+        return typing.cast("R", result)
