@@ -58,10 +58,10 @@ def write_private(path: Path, data: bytes) -> None:
     Raises `ServiceError`: then the file is as it was. A symbolic link is refused: it would be replaced by a file, and
     whoever reads the one that it points to would go on reading the old.
     """
-    if path.is_symlink():
-        raise ServiceError(f"{path} is a symbolic link: name the file itself")
     fresh = path.with_name(f"{path.name}.new")
     try:
+        if path.is_symlink():
+            raise ServiceError(f"{path} is a symbolic link: name the file itself")
         try:
             fresh.unlink(missing_ok=True)  # of a writer that was killed: we have the lock
             _write_new(fresh, data, owner=path)

@@ -97,7 +97,7 @@ class KeyFile:
         """
         wanted = id_or_key.strip()
         digest = _digest(wanted).hex()
-        if self.path.exists():  # else a wrong path would get a directory and a lock
+        if self._rows():  # else a wrong path would get a directory and a lock
             with locked(self.path):
                 rows = self._rows()
                 for row in rows:
@@ -199,17 +199,15 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
     makes the file where there is none. Raises `ServiceError`: missing, empty, a secret under 32 characters, or a file
     that others can read.
     """
-    if create and not path.exists():
+    if create and not os.path.lexists(path):
         with locked(path):
-            if not path.exists():
+            if not os.path.lexists(path):  # several that start at once must sign with the same
                 write_private(path, secrets.token_urlsafe(_RANDOM_BYTES).encode() + b"\n")
     try:
         data, status = read_regular(path)
         lines = [line.strip() for line in data.decode().splitlines()]
     except FileNotFoundError:
-        raise ServiceError(
-            f"there is no secret file {path}: write {SHORTEST_SECRET} or more random characters"
-        ) from None
+        raise ServiceError(f"there is no secret file {path}: put {SHORTEST_SECRET} random characters in it") from None
     except OSError as e:
         raise ServiceError(_unreadable(path, e)) from e
     except UnicodeDecodeError:
@@ -273,9 +271,9 @@ def _parse(data: bytes) -> list[_Row]:
 
 def _is_row(row: object) -> bool:
     match row:
-        case {"id": str(key_id), "owner": str(owner), "sha256": str(digest), "created_at": str(created)}:
+        case {"id": str(key_id), "owner": str(owner), "sha256": str(digest), "created_at": str(created), **rest}:
             matched = _ID.fullmatch(key_id) and _OWNER.fullmatch(owner) and _SHA256.fullmatch(digest)
-            revoked = row.get("revoked_at")
+            revoked = rest.get("revoked_at")
             return bool(matched) and _is_date(created) and (revoked is None or _is_date(revoked))
     return False
 
