@@ -15,8 +15,11 @@ _COMMANDS = {
     "resume": ("resume", "Go on with uploads by their manifests, or adopt one that no manifest knows."),
     "status": ("status", "Show the uploads that this machine knows."),
     "abort": ("status", "Give uploads up and free their parts in the store."),
+    "check-url": ("check_url", "Tell whether a URL can be used as a media item."),
     "verify": ("verify", "Prove that an object is a file, without downloading it."),
+    "serve": ("serve", "Serve media uploads: clients need an API key only."),
     "keys": ("keys", "Make, list and revoke the media service's API keys."),
+    "bucket": ("bucket", "Make a bucket fit for the media service, and delete what may not stay in it."),
     "store": ("store", "Start, stop and show the local store."),
 }
 
@@ -31,7 +34,7 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
