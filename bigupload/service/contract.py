@@ -7,12 +7,11 @@ bytes, times seconds. Unknown fields are ignored, so that a newer client can spe
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from bigupload.checksums import Algorithm
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
 from bigupload.service.media import MAX_FILE_SIZE as MAX_FILE_SIZE
 
@@ -21,6 +20,8 @@ URL_LIFETIME = 3600
 STORED_FOR = 7 * 24 * 3600
 """Seconds: 7 days. A handle lives as long: so long may an upload be under way."""
 MOST_PARTS_A_CALL = 100
+MOST_HANDLE = 4096
+"""Characters."""
 
 
 class _Model(BaseModel):
@@ -32,7 +33,7 @@ class _Model(BaseModel):
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]
 FileSize = Annotated[int, Field(ge=1, examples=[1_073_741_824])]
-Handle = Annotated[str, Field(min_length=1, max_length=4096, examples=["eyJ2IjoxLCJvIjoib3duZXIxMjMi…"])]
+Handle = Annotated[str, Field(min_length=1, max_length=MOST_HANDLE, examples=["WzEsIm93bmVyMTIzIi…"])]
 PartNumber = Annotated[int, Field(ge=1, le=10_000, examples=[1])]
 Base64 = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9+/]+={0,2}$", examples=["mDmyBmPrBjU="])]
 UploadChecksum = Literal["crc64nvme", "crc32c", "sha256", "md5", "none"]
@@ -157,7 +158,7 @@ class CompleteRequest(_Model):
     upload: Handle
     parts: Annotated[list[CompletedPart], Field(min_length=1, max_length=10_000)]
     checksum: Annotated[str, Field(max_length=80)] | None = None
-    """The whole object's, by the upload's algorithm, base64 (a composite with its "-N"). Left out: the parts' make it."""
+    """The whole object's, base64 (a composite with its "-N"). Left out: the parts' make it."""
 
 
 class CompleteAnswer(_Model):
@@ -240,7 +241,3 @@ class PostRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="allow", populate_by_name=True, alias_generator=to_camel)
 
     media_items: Annotated[list[MediaItem], Field(max_length=100)] = []
-
-
-JsonObject = dict[str, Any]
-ALGORITHMS: dict[str, Algorithm] = {a.value: a for a in Algorithm}

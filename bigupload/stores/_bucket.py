@@ -36,6 +36,8 @@ ANSWER_WITHIN = 60.0
 """Seconds in which everything but complete answers, or not at all."""
 _SIGNING = 0.0
 """In place of a timeout, names the client that signs for another endpoint: it calls nobody."""
+CREDENTIALS_EXPIRING = "CredentialsExpiring"
+"""The code of the Fault that presigning raises where no credentials last long enough."""
 _ANY = "key"
 _CONNECTIONS = 64
 """That a client keeps: as many threads may be in a call at once as anyio has, and some."""
@@ -44,11 +46,18 @@ _CONNECTIONS = 64
 class S3Bucket:
     """Shared by all keys of one bucket."""
 
-    def __init__(self, name: str, options: S3Options, *, signing_endpoint: str | None = None) -> None:
-        """`signing_endpoint`: the endpoint that presigned URLs are for, where clients reach the store by another."""
+    def __init__(
+        self, name: str, options: S3Options, *, signing_endpoint: str | None = None, urls_hold: bool = False
+    ) -> None:
+        """`signing_endpoint`: the endpoint that presigned URLs are for, where clients reach the store by another.
+
+        `urls_hold`: whether URLs must be valid for all of URL_LIFETIME, and not only as long as the credentials that
+        signed them.
+        """
         self.name = name
         self.options = options
         self._signing_endpoint = signing_endpoint
+        self._urls_hold = urls_hold
         self._session: boto3.session.Session | None = None
         self._clients: dict[float, S3Client] = {}
         self._making = anyio.Lock()
@@ -69,13 +78,23 @@ class S3Bucket:
         while self._clients:
             self._clients.popitem()[1].close()
 
-    async def call(self, what: str, method: str, *, within: float = ANSWER_WITHIN, **arguments: Any) -> Any:
+    async def call(
+        self, what: str, method: str, *, within: float = ANSWER_WITHIN, reads: str | None = None, **arguments: Any
+    ) -> Any:
         """The answer of the client's `method` for this bucket. `what` is for people: "to list the parts".
 
-        Raises Fault and public errors; never abandoned, also when the caller is cancelled.
+        `reads`: the field of the answer that is a stream, to be given as bytes. Raises Fault and public errors; never
+        abandoned, also when the caller is cancelled.
         """
         client = await self._client(within)
-        call = functools.partial(getattr(client, method), Bucket=self.name, **arguments)
+
+        def call() -> Any:
+            answer = getattr(client, method)(Bucket=self.name, **arguments)
+            if reads is not None:
+                with answer[reads] as stream:
+                    answer[reads] = stream.read()
+            return answer
+
         try:
             return await self._in_thread(call, what)
         except errors.WrongRegion as e:
@@ -84,19 +103,19 @@ class S3Bucket:
             # No region was asked for: the bucket's own is the right one.
             await self.aclose()
             self._region = e.region
-            return await self.call(what, method, within=within, **arguments)
+            return await self.call(what, method, within=within, reads=reads, **arguments)
 
-    async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]], *, holds: float = 0.0) -> list[str]:
+    async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
         """A URL for each of `parameters` of the client's `method`, valid for URL_LIFETIME.
 
-        `holds`: seconds that the credentials must last; temporary ones that end sooner are refreshed first, and
-        Fault(REFUSED) is raised where that does not help.
+        With `urls_hold`, temporary credentials that end sooner are refreshed first, and Fault(REFUSED) is raised where
+        that does not help.
         """
         client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
 
         def sign() -> list[str]:
-            if holds:
-                self._make_credentials_last(holds)
+            if self._urls_hold:
+                self._make_credentials_last(URL_LIFETIME)
             return [
                 client.generate_presigned_url(method, Params={"Bucket": self.name, **each}, ExpiresIn=URL_LIFETIME)
                 for each in parameters
@@ -132,7 +151,7 @@ class S3Bucket:
             finally:
                 credentials._advisory_refresh_timeout = window
             if credentials.refresh_needed(refresh_in=seconds):
-                raise Fault(FaultKind.REFUSED, "the credentials end before the URLs would", code="CredentialsExpiring")
+                raise Fault(FaultKind.REFUSED, "the credentials end before the URLs would", code=CREDENTIALS_EXPIRING)
 
     # -- the clients
 

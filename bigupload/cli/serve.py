@@ -1,0 +1,156 @@
+"""`bigupload serve`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import errors
+from bigupload.cli._options import PATH, connection_options, s3_options
+
+if TYPE_CHECKING:
+    from bigupload.options import S3Options
+    from bigupload.service.keys import KeyFile
+    from bigupload.service.posts import PostsApi
+
+LOCAL_BUCKET = "bigupload-media"
+_NEEDED = ("pydantic", "itsdangerous", "prometheus_client")
+
+
+@click.command(epilog="Stop it with Ctrl-C: requests under way are answered first.")
+@click.option("--bucket", metavar="s3://BUCKET", help="Where the media go: see bigupload bucket setup.")
+@click.option("--local", is_flag=True, help="Into the local store, with bucket, rules and a first API key made.")
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0: any that is free.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes that share the port.")
+@click.option("--public-url", metavar="URL", help="Where the bucket's objects are for everyone (a CDN, say).")
+@click.option("--client-endpoint-url", metavar="URL", help="The store's endpoint for clients, where that is another.")
+@click.option("--keys", "key_file", type=PATH, metavar="FILE", help="The API keys' file (BIGUPLOAD_KEYS).")
+@click.option("--secret", "secret_file", type=PATH, metavar="FILE", help="The file of the secret that replicas share.")
+@click.option("--requests", type=click.FloatRange(0.1, 100_000), default=100, metavar="N", help="A second and key.")
+@click.option("--open-uploads", type=click.IntRange(1, 1000), default=100, metavar="N", help="At once, of an owner.")
+@click.option("--posts-url", metavar="URL", help="The posts API: POST /v1/posts is handed on to it.")
+@click.option("--posts-authorization", type=PATH, metavar="FILE", help="Holds the Authorization header for that.")
+@click.option("--allow-private-media-hosts", is_flag=True, help="Direct URLs may be of private nets.")
+@click.option("--sweep-every", type=click.FloatRange(0), default=600, metavar="SECONDS", help="0: never.")
+@connection_options
+def serve(**arguments: Any) -> None:
+    """Serve media uploads: clients need an API key only, the credentials stay here."""
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise errors.ServiceError(f"{missing[0]} is not installed: pip install 'bigupload[service]'")
+    if (arguments["bucket"] is None) == (not arguments["local"]):
+        raise click.UsageError("name one place for the media: --bucket s3://BUCKET, or --local")
+    _serve(arguments)
+
+
+def _serve(arguments: dict[str, Any]) -> None:
+    from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
+    from bigupload.service.serving import Settings
+    from bigupload.service.serving import serve as run
+
+    local = arguments.pop("local")
+    bucket = _bucket_name(arguments.pop("bucket"))
+    s3 = s3_options(arguments).completed_by(os.environ)
+    for option in ("public_url", "client_endpoint_url", "posts_url"):
+        _check_url(option, arguments[option])
+    keys = KeyFile(arguments["key_file"] or default_key_file())
+    secret = load_secret(arguments["secret_file"] or default_secret_file(), create=True)
+    first_key = None
+    if local:
+        bucket, s3 = LOCAL_BUCKET, _local(s3)
+        first_key = _first_key(keys)
+    settings = Settings(
+        host=arguments["host"],
+        port=arguments["port"],
+        workers=arguments["workers"],
+        bucket=bucket,
+        s3=s3,
+        signing_endpoint=arguments["client_endpoint_url"],
+        public_url=arguments["public_url"],
+        keys=keys.path,
+        secrets=tuple(secret),
+        requests_a_second=arguments["requests"],
+        max_open_uploads=arguments["open_uploads"],
+        posts_api=_posts_api(arguments["posts_url"], arguments["posts_authorization"]),
+        allow_private_media_hosts=arguments["allow_private_media_hosts"],
+        sweep_every=arguments["sweep_every"],
+    )
+
+    def on_ready(url: str) -> None:
+        click.echo(f"serving  {url}/")
+        if first_key is not None:
+            click.echo(f"API key  {first_key}   (shown this once; more by bigupload keys create)")
+
+    run(settings, on_ready=on_ready)
+
+
+def _bucket_name(url: str | None) -> str:
+    name = (url or "").removeprefix("s3://").rstrip("/")
+    if url is not None and (not name or "/" in name):
+        raise click.UsageError(f"{url!r} is no bucket: write it like s3://my-media")
+    return name
+
+
+def _check_url(option: str, url: str | None) -> None:
+    from urllib.parse import urlsplit
+
+    if url is not None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise click.UsageError(f"--{option.replace('_', '-')} is not a URL: write it like https://host.example")
+
+
+def _local(s3: S3Options) -> S3Options:
+    """The local store, with a bucket that is set up."""
+    import asyncio
+
+    from bigupload import local_store
+    from bigupload.service.bucket import set_up
+    from bigupload.stores._bucket import S3Bucket
+
+    if s3.endpoint_url is not None:
+        raise click.UsageError("--local has its own endpoint: leave --endpoint-url out")
+    store = local_store.start()
+    reached = dataclasses.replace(
+        s3,
+        endpoint_url=store.endpoint_url,
+        region=store.region,
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+        profile=None,
+    )
+
+    async def prepare() -> None:
+        bucket = S3Bucket(LOCAL_BUCKET, reached)
+        try:
+            for warning in await set_up(bucket):
+                click.echo(f"bigupload: {warning}", err=True)
+        finally:
+            await bucket.aclose()
+
+    asyncio.run(prepare())
+    return reached
+
+
+def _first_key(keys: KeyFile) -> str | None:
+    """Made where there is no key yet that is good for anything."""
+    if keys.path.exists() and any(key.revoked_at is None for key in keys.list()):
+        return None
+    return keys.create("local")[1]
+
+
+def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
+    from bigupload.service.posts import PostsApi
+
+    if url is None:
+        return None
+    try:
+        value = authorization.read_text().strip() if authorization is not None else None
+    except (OSError, UnicodeDecodeError) as e:
+        raise errors.ServiceError(f"can't read {authorization}: {getattr(e, 'strerror', 'not UTF-8')}") from e
+    return PostsApi(url=url, authorization=value)

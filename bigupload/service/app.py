@@ -1,0 +1,302 @@
+"""The service over HTTP: who asks, what for, and the answer as JSON. The work is done by `uploads` and `posts`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import json
+import math
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pydantic
+from aiohttp import web
+
+from bigupload.service import contract as c
+from bigupload.service.access_log import AccessLog, Visit
+from bigupload.service.direct_url import DirectUrls
+from bigupload.service.endpoints import ENDPOINTS, Endpoint
+from bigupload.service.keys import ApiKey, KeyFile
+from bigupload.service.limits import RateLimit
+from bigupload.service.metrics import Metrics
+from bigupload.service.openapi import document
+from bigupload.service.posts import PostAnswer, Posts, PostsApi
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads import MediaUploads
+
+_BODY_WITHIN = 60.0
+"""Seconds that a request's body may take: it is small, whoever sends it slowly holds a connection for nothing."""
+_VISIT: web.RequestKey[Visit] = web.RequestKey("visit", Visit)
+_SAFE = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a service is made of."""
+
+    uploads: MediaUploads
+    keys: KeyFile
+    rate: RateLimit
+    log: AccessLog
+    metrics: Metrics
+    posts_api: PostsApi | None = None
+    allow_private_media_hosts: bool = False
+    store_origin: str = ""
+    """Scheme, host and port of the signed URLs: where the page may send to."""
+
+
+def new_app(parts: Parts) -> web.Application:
+    """The application, to be run by aiohttp's runner with `auto_decompress=False`."""
+    app = web.Application(middlewares=[_Observer(parts).middleware], handler_args={"auto_decompress": False})
+    service = _Service(parts)
+    app.cleanup_ctx.append(service.connections)
+    for endpoint in ENDPOINTS:
+        app.router.add_route(endpoint.method, endpoint.path, service.handler(endpoint))
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/metrics", parts.metrics.handler)
+    app.router.add_get("/openapi.json", _openapi)
+    page = _Page(parts.store_origin)
+    app.router.add_get("/", page.handler)
+    app.router.add_get("/page/{name}", page.handler)
+    return app
+
+
+class _Observer:
+    """Round every request: an id, a line in the log, a count, and problems as JSON."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._log = parts.log
+        self._metrics = parts.metrics
+
+    @web.middleware
+    async def middleware(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        visit = self._log.begin(request)
+        request[_VISIT] = visit
+        try:
+            response = await self._answered(request, handler, visit)
+        except asyncio.CancelledError:
+            self._log.end(visit, status=499)
+            raise
+        response.headers["X-Request-Id"] = visit.id
+        for name, value in _SAFE.items():
+            response.headers.setdefault(name, value)
+        self._log.end(visit, status=response.status)
+        self._metrics.observe(visit, response.status)
+        return response
+
+    async def _answered(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], visit: Visit
+    ) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            visit.refused(refused)
+            return _problem(refused)
+        except web.HTTPNotFound:
+            return _problem(Refused(Problem.NOT_FOUND))
+        except web.HTTPMethodNotAllowed as e:
+            response = _problem(Refused(Problem.METHOD_NOT_ALLOWED))
+            response.headers["Allow"] = e.headers["Allow"]
+            return response
+        except Exception as e:  # a bug: the client learns no more, the operator does
+            visit.failed(e)
+            return _problem(Refused(Problem.INTERNAL, f"a bug in the service; its log has it under {visit.id}"))
+
+
+class _Service:
+    """The endpoints that need a key."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._posts: Posts | None = None
+        self._urls: DirectUrls | None = None
+
+    async def connections(self, _: web.Application) -> AsyncIterator[None]:
+        """For the application's life: a pool for the posts API, another for users' URLs."""
+        parts = self._parts
+        async with (
+            DirectUrls(allow_private=parts.allow_private_media_hosts) as self._urls,
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http,
+        ):
+            self._posts = Posts(parts.uploads, self._urls, http, parts.posts_api)
+            yield
+
+    def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """The endpoint's handler: key, limit, body, work, answer."""
+        work: Callable[[str, Any, bytes], Awaitable[Any]] = getattr(self, f"_{endpoint.name}")
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            key = self._authenticate(request)
+            visit = request[_VISIT]
+            visit.key_id, visit.owner = key.id, key.owner
+            wait = self._parts.rate.take(key.id)
+            if wait > 0:
+                raise Refused(Problem.RATE_LIMITED, retry_after=wait)
+            if endpoint.takes is None:
+                body, taken = b"", _query(request)
+            else:
+                body = await _body(request, endpoint.most_bytes)
+                taken = _parse(endpoint.takes, body)
+            return _answer(await work(key.owner, taken, body))
+
+        return handle
+
+    def _authenticate(self, request: web.Request) -> ApiKey:
+        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not presented.strip():
+            raise Refused(Problem.MISSING_KEY)
+        key = self._parts.keys.find(presented.strip())
+        if key is None:
+            raise Refused(Problem.INVALID_KEY)
+        return key
+
+    async def _presign(self, owner: str, request: c.PresignRequest, _: bytes) -> c.PresignAnswer:
+        return await self._parts.uploads.presign(owner, request)
+
+    async def _create(self, owner: str, request: c.CreateRequest, _: bytes) -> c.CreateAnswer:
+        return await self._parts.uploads.create(owner, request)
+
+    async def _sign(self, owner: str, request: c.SignRequest, _: bytes) -> c.SignAnswer:
+        return await self._parts.uploads.sign(owner, request)
+
+    async def _list(self, owner: str, upload: str, _: bytes) -> c.PartsAnswer:
+        return await self._parts.uploads.parts(owner, upload)
+
+    async def _status(self, owner: str, upload: str, _: bytes) -> c.StatusAnswer:
+        return await self._parts.uploads.status(owner, upload)
+
+    async def _complete(self, owner: str, request: c.CompleteRequest, _: bytes) -> c.CompleteAnswer:
+        return await self._parts.uploads.complete(owner, request)
+
+    async def _abort(self, owner: str, upload: str, _: bytes) -> None:
+        await self._parts.uploads.abort(owner, upload)
+
+    async def _check(self, _: str, request: c.CheckRequest, __: bytes) -> c.CheckAnswer:
+        assert self._urls is not None
+        return c.CheckAnswer.model_validate((await self._urls.check(request.url)).to_json())
+
+    async def _post(self, owner: str, request: c.PostRequest, body: bytes) -> PostAnswer:
+        assert self._posts is not None
+        return await self._posts.post(owner, request, body)
+
+
+# -- requests
+
+
+async def _body(request: web.Request, most: int) -> bytes:
+    if request.content_type not in ("application/json", "application/octet-stream"):  # the second: none was named
+        raise Refused(Problem.UNSUPPORTED_CONTENT_TYPE)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused(Problem.UNSUPPORTED_CONTENT_TYPE, "the request's body must not be compressed")
+    too_large = Refused(Problem.BODY_TOO_LARGE, f"the request's body has more than {most:,} bytes")
+    if (request.content_length or 0) > most:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_WITHIN):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError:
+        raise Refused(Problem.INVALID_JSON, "the request's body did not arrive in time") from None
+    return bytes(body)
+
+
+def _parse(model: type[pydantic.BaseModel], body: bytes) -> Any:
+    try:
+        return model.model_validate_json(body)
+    except pydantic.ValidationError as e:
+        first = e.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid" or not first["loc"]:
+            raise Refused(Problem.INVALID_JSON) from None
+        raise Refused(Problem.INVALID_FIELD, first["msg"], field=_path(first["loc"])) from None
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    """`parts[0].size`"""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
+
+
+def _query(request: web.Request) -> str:
+    given = request.query.getall("upload", [])
+    if len(given) != 1 or not 1 <= len(given[0]) <= c.MOST_HANDLE:
+        raise Refused(Problem.INVALID_FIELD, "the query must name one upload: ?upload=HANDLE", field="upload")
+    return given[0]
+
+
+# -- answers
+
+
+def _answer(result: Any) -> web.Response:
+    if result is None:
+        return web.Response(status=204)
+    if isinstance(result, PostAnswer):
+        return web.Response(status=result.status, body=result.body, headers={"Content-Type": result.content_type})
+    assert isinstance(result, pydantic.BaseModel)
+    return web.Response(body=result.model_dump_json(by_alias=True).encode(), content_type="application/json")
+
+
+def _problem(refused: Refused) -> web.Response:
+    headers = {}
+    if refused.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(refused.retry_after))
+    if refused.problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refused.problem is Problem.BODY_TOO_LARGE:
+        headers["Connection"] = "close"  # what is still coming is not read
+    return web.json_response(refused.to_json(), status=refused.problem.status, headers=headers)
+
+
+async def _healthz(_: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    return web.json_response(document(server=str(request.url.origin())), dumps=json.dumps)
+
+
+class _Page:
+    """The upload page's files, read once."""
+
+    def __init__(self, store_origin: str) -> None:
+        folder = importlib.resources.files("bigupload.service").joinpath("page")
+        self._files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+        self._policy = "; ".join(
+            (
+                "default-src 'none'",
+                "script-src 'self'",
+                "style-src 'self'",
+                "img-src 'self'",
+                f"connect-src 'self' {store_origin}".strip(),
+                "base-uri 'none'",
+                "form-action 'none'",
+                "frame-ancestors 'none'",
+            )
+        )
+
+    async def handler(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("name", "index.html")
+        content = self._files.get(name)
+        if content is None:
+            raise Refused(Problem.NOT_FOUND)
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        charset = "utf-8" if kind.startswith("text/") else None
+        headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
+        return web.Response(body=content, content_type=kind, charset=charset, headers=headers)
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

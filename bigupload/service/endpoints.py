@@ -1,0 +1,176 @@
+"""Every endpoint, declared once: what it takes, answers and refuses. Requests are validated by this, and the OpenAPI
+document is written from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from bigupload.service import contract as c
+from bigupload.service.problems import Problem
+
+_KIB = 1024
+_EXAMPLE_HANDLE = "WzEsIm93bmVyMTIzIi…"
+_EXAMPLE_POST = {
+    "content": "Check out this photo!",
+    "mediaItems": [{"type": "image", "url": "https://media.example.com/media/owner123/abc123.jpg"}],
+    "platforms": [{"platform": "instagram", "accountId": "ig_123"}],
+    "publishNow": True,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method of one path that needs an API key."""
+
+    name: str
+    """Of the handler, and of the operation in the document."""
+    method: str
+    path: str
+    summary: str
+    takes: type[BaseModel] | None = None
+    """The body; None: the query names the upload."""
+    most_bytes: int = 64 * _KIB
+    """Of the body."""
+    answers: type[BaseModel] | None = None
+    """None: 204, or (posts) whatever the posts API says."""
+    problems: tuple[Problem, ...] = ()
+    """Beside those that every endpoint knows."""
+    example: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def common_problems(self) -> tuple[Problem, ...]:
+        """What can go wrong with any request of this shape."""
+        always = (Problem.MISSING_KEY, Problem.INVALID_KEY, Problem.RATE_LIMITED, Problem.INTERNAL)
+        with_body = (Problem.INVALID_JSON, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_CONTENT_TYPE)
+        return (*always, Problem.INVALID_FIELD, *(with_body if self.takes is not None else ()))
+
+
+_STORE = (Problem.STORE_REFUSED, Problem.STORE_UNAVAILABLE, Problem.CREDENTIALS_EXPIRING)
+_HANDLE = (Problem.INVALID_UPLOAD, Problem.NOT_YOUR_UPLOAD, Problem.UPLOAD_EXPIRED)
+_CONTENT = (Problem.UNSUPPORTED_MEDIA, Problem.NOT_MEDIA, Problem.FILE_TOO_LARGE, Problem.SIZE_MISMATCH)
+
+ENDPOINTS = (
+    Endpoint(
+        name="presign",
+        method="POST",
+        path="/v1/media/presign",
+        summary="Sign one PUT of a whole file",
+        takes=c.PresignRequest,
+        answers=c.PresignAnswer,
+        problems=(Problem.UNSUPPORTED_MEDIA, Problem.FILE_TOO_LARGE, *_STORE),
+        example={"filename": "photo.jpg", "contentType": "image/jpeg"},
+    ),
+    Endpoint(
+        name="create",
+        method="POST",
+        path="/v1/media/multipart",
+        summary="Begin an upload in parts",
+        takes=c.CreateRequest,
+        answers=c.CreateAnswer,
+        problems=(
+            Problem.UNSUPPORTED_MEDIA,
+            Problem.NOT_MEDIA,
+            Problem.FILE_TOO_LARGE,
+            Problem.UNSUPPORTED_PART_SIZE,
+            Problem.UNSUPPORTED_CHECKSUM,
+            Problem.WRONG_PART,
+            Problem.MISSING_CHECKSUM,
+            Problem.TOO_MANY_UPLOADS,
+            *_STORE,
+        ),
+        example={
+            "filename": "movie.mp4",
+            "contentType": "video/mp4",
+            "size": 20_000_000,
+            "firstParts": [{"partNumber": 1, "size": 16_777_216, "checksum": "mDmyBmPrBjU="}],
+        },
+    ),
+    Endpoint(
+        name="sign",
+        method="POST",
+        path="/v1/media/multipart/parts",
+        summary="Sign parts",
+        takes=c.SignRequest,
+        answers=c.SignAnswer,
+        problems=(Problem.WRONG_PART, Problem.MISSING_CHECKSUM, *_HANDLE, *_STORE),
+        example={
+            "upload": _EXAMPLE_HANDLE,
+            "parts": [{"partNumber": 2, "size": 3_222_784, "checksum": "mDmyBmPrBjU="}],
+        },
+    ),
+    Endpoint(
+        name="list",
+        method="GET",
+        path="/v1/media/multipart/parts",
+        summary="List the parts that the store has",
+        answers=c.PartsAnswer,
+        problems=(Problem.UPLOAD_GONE, *_HANDLE, *_STORE),
+    ),
+    Endpoint(
+        name="status",
+        method="GET",
+        path="/v1/media/multipart",
+        summary="Ask whether an upload is open, completed or gone",
+        answers=c.StatusAnswer,
+        problems=(*_HANDLE, *_STORE),
+    ),
+    Endpoint(
+        name="complete",
+        method="POST",
+        path="/v1/media/multipart/complete",
+        summary="Make the object of its parts",
+        takes=c.CompleteRequest,
+        most_bytes=4096 * _KIB,  # ten thousand parts
+        answers=c.CompleteAnswer,
+        problems=(
+            Problem.WRONG_PART,
+            Problem.MISSING_CHECKSUM,
+            Problem.PART_NOT_STORED,
+            Problem.CHECKSUM_MISMATCH,
+            Problem.UPLOAD_GONE,
+            *_CONTENT,
+            *_HANDLE,
+            *_STORE,
+        ),
+        example={
+            "upload": _EXAMPLE_HANDLE,
+            "parts": [{"partNumber": 1, "etag": '"9e107d9d372bb6826bd81d3542a419d6"', "checksum": "mDmyBmPrBjU="}],
+        },
+    ),
+    Endpoint(
+        name="abort",
+        method="DELETE",
+        path="/v1/media/multipart",
+        summary="Give an upload up",
+        problems=(*_HANDLE, *_STORE),
+    ),
+    Endpoint(
+        name="check",
+        method="POST",
+        path="/v1/media/check",
+        summary="Ask whether a URL can be used directly",
+        takes=c.CheckRequest,
+        answers=c.CheckAnswer,
+        example={"url": "https://cdn.example.com/movie.mp4"},
+    ),
+    Endpoint(
+        name="post",
+        method="POST",
+        path="/v1/posts",
+        summary="Check a post's media and hand it to the posts API, whose answer is the answer",
+        takes=c.PostRequest,
+        most_bytes=1024 * _KIB,
+        problems=(
+            Problem.MEDIA_NOT_FOUND,
+            Problem.MEDIA_UNUSABLE,
+            Problem.POSTS_NOT_CONFIGURED,
+            Problem.POSTS_UNREACHABLE,
+            *_CONTENT,
+            *_STORE,
+        ),
+        example=_EXAMPLE_POST,
+    ),
+)

@@ -1,0 +1,80 @@
+"""The upload handle: everything that the service has to know of an upload, signed, in the client's keeping.
+
+So the service keeps no state, and any replica with the same secret can go on. A client can read a handle and can't
+change it; and it is worth nothing without an API key of the owner that it names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from bigupload.checksums import Algorithm
+from bigupload.planning import Plan
+from bigupload.service.contract import STORED_FOR
+from bigupload.service.problems import Problem, Refused
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handle:
+    """One multipart upload."""
+
+    owner: str
+    key: str
+    upload_id: str
+    size: int
+    """Bytes of the whole file."""
+    part_size: int
+    content_type: str
+    algorithm: Algorithm
+    token: str
+    """Also in the object's metadata: by it the object is known to come of this upload."""
+    expires: int
+    """Seconds since 1970."""
+
+    @property
+    def plan(self) -> Plan:
+        """How the file is cut."""
+        return Plan(self.size, self.part_size)
+
+
+_TYPES = typing.get_type_hints(Handle)
+
+
+class Handles:
+    """Signs handles with the last of `secrets`, and believes those that any of them signed."""
+
+    def __init__(self, secrets: Sequence[str], *, clock: Callable[[], float]) -> None:
+        self._serializer = URLSafeSerializer(list(secrets), salt="bigupload.upload")
+        self._clock = clock
+
+    def expiry(self) -> int:
+        """Of a handle that is made now."""
+        return int(self._clock()) + STORED_FOR
+
+    def encode(self, handle: Handle) -> str:
+        """As the client gets it: characters that need no quoting in a URL."""
+        return self._serializer.dumps([_VERSION, *dataclasses.astuple(handle)])
+
+    def decode(self, text: str, *, owner: str) -> Handle:
+        """Raises Refused: INVALID_UPLOAD, NOT_YOUR_UPLOAD, UPLOAD_EXPIRED."""
+        try:
+            loaded: Any = self._serializer.loads(text)
+        except BadData:
+            raise Refused(Problem.INVALID_UPLOAD, field="upload") from None
+        if not isinstance(loaded, list) or loaded[:1] != [_VERSION] or len(loaded) != len(_TYPES) + 1:
+            raise Refused(Problem.INVALID_UPLOAD, "the upload was begun with another version", field="upload")
+        values = dict(zip(_TYPES, loaded[1:], strict=True))
+        handle = Handle(**values | {"algorithm": Algorithm(values["algorithm"])})
+        if handle.owner != owner:
+            raise Refused(Problem.NOT_YOUR_UPLOAD, field="upload")
+        if handle.expires <= self._clock():
+            raise Refused(Problem.UPLOAD_EXPIRED, field="upload")
+        return handle

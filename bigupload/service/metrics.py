@@ -1,0 +1,44 @@
+"""Counts and times for Prometheus. With several workers, each writes to files that any of them can sum up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import prometheus_client
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess
+
+from bigupload.service.access_log import Visit
+
+MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client reads this when it is imported: it must be set before a worker starts."""
+
+
+class Metrics:
+    """Of one process."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "bigupload_requests", "Requests answered.", ["method", "route", "status"], registry=self._registry
+        )
+        self._seconds = Histogram("bigupload_request_seconds", "Time to answer.", ["route"], registry=self._registry)
+
+    def observe(self, visit: Visit, status: int) -> None:
+        """A request was answered."""
+        self._requests.labels(visit.method, visit.route, str(status)).inc()
+        self._seconds.labels(visit.route).observe(self._clock() - visit.began)
+
+    async def handler(self, _: web.Request) -> web.Response:
+        """Prometheus's own text format."""
+        registry = self._registry
+        if os.environ.get(MULTIPROCESS_DIR):
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return web.Response(
+            body=prometheus_client.generate_latest(registry),
+            headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
+        )

@@ -1,0 +1,102 @@
+"""A post's media are checked here; the post itself is the posts API's, and is handed on as it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from bigupload._http import CONNECT_TIMEOUT
+from bigupload.service import contract as c
+from bigupload.service.direct_url import DirectUrls
+from bigupload.service.media import MediaType
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads import MediaUploads
+
+_ANSWER_WITHIN = 60.0
+"""Seconds."""
+_MOST_ANSWER_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostsApi:
+    """Where posts go. A caller's own key is never handed on: `authorization` is the service's."""
+
+    url: str
+    authorization: str | None = field(default=None, repr=False)
+    """The value of the Authorization header, whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostAnswer:
+    """What the posts API said."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class Posts:
+    """Checks and hands on. `http` is for the posts API alone."""
+
+    def __init__(
+        self, uploads: MediaUploads, urls: DirectUrls, http: aiohttp.ClientSession, api: PostsApi | None
+    ) -> None:
+        self._uploads = uploads
+        self._urls = urls
+        self._http = http
+        self._api = api
+
+    async def post(self, owner: str, request: c.PostRequest, body: bytes) -> PostAnswer:
+        """Raises Refused for the first media item that can't be used."""
+        if self._api is None:
+            raise Refused(Problem.POSTS_NOT_CONFIGURED)
+        for number, item in enumerate(request.media_items):
+            try:
+                await self._check(owner, item)
+            except Refused as refused:
+                refused.field = f"mediaItems[{number}].url" if refused.field != "type" else f"mediaItems[{number}].type"
+                raise
+        return await self._hand_on(self._api, owner, body)
+
+    async def _check(self, owner: str, item: c.MediaItem) -> None:
+        key = self._uploads.owner_s_key(item.url)
+        if key is not None:
+            kind = await self._uploads.check_own(owner, key)
+        else:
+            found = await self._urls.check(item.url)
+            if found.media is None:
+                raise Refused(Problem.MEDIA_UNUSABLE, found.message)
+            kind = found.media
+        if not _fits(item.type, kind):
+            raise Refused(Problem.MEDIA_UNUSABLE, f"this is {kind.name}, not of type {item.type}", field="type")
+
+    async def _hand_on(self, api: PostsApi, owner: str, body: bytes) -> PostAnswer:
+        headers = {"Content-Type": "application/json", "X-Bigupload-Owner": owner}
+        if api.authorization is not None:
+            headers["Authorization"] = api.authorization
+        try:
+            async with self._http.post(
+                api.url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN, sock_connect=CONNECT_TIMEOUT),
+            ) as answer:
+                content = await answer.content.read(_MOST_ANSWER_BYTES + 1)
+                while len(content) <= _MOST_ANSWER_BYTES and (more := await answer.content.read(_MOST_ANSWER_BYTES)):
+                    content += more
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise Refused(Problem.POSTS_UNREACHABLE) from e
+        if len(content) > _MOST_ANSWER_BYTES:
+            raise Refused(Problem.POSTS_UNREACHABLE, "the posts API's answer is too long")
+        return PostAnswer(
+            status=answer.status,
+            content_type=answer.headers.get("Content-Type", "application/octet-stream"),
+            body=content,
+        )
+
+
+def _fits(wanted: str, kind: MediaType) -> bool:
+    """A GIF is an image, and may be called a gif."""
+    return kind.name == "GIF" if wanted == "gif" else kind.kind == wanted

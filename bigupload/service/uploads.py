@@ -1,0 +1,421 @@
+"""What the service does for an owner's uploads: presign, open, sign, list, complete, judge, abort.
+
+Knows nothing of HTTP: requests and answers are the contract's models, a refusal is `Refused`. It keeps no state of its
+own; what it must remember of an upload is in the handle, or in the store.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import quote, unquote, urlsplit
+
+from bigupload import checksums, errors
+from bigupload.checksums import Algorithm
+from bigupload.manifest import PartRecord
+from bigupload.options import S3Options
+from bigupload.planning import S3_LIMITS, Plan, plan_parts
+from bigupload.ports import PartToSign
+from bigupload.proof import ObjectFacts, PartProof
+from bigupload.retry import Fault, FaultKind
+from bigupload.service import contract as c
+from bigupload.service import media
+from bigupload.service.bucket import MEDIA_PREFIX, REFUSED_PREFIX
+from bigupload.service.handles import Handle, Handles
+from bigupload.service.problems import Problem, Refused
+from bigupload.stores._bucket import CREDENTIALS_EXPIRING, URL_LIFETIME, S3Bucket
+from bigupload.stores.media import Look, MediaBucket
+from bigupload.stores.s3 import S3Store
+from bigupload.units import format_size
+
+_RETRY_SOON = 5.0
+_RETRY_OPEN = 60.0
+"""Seconds, for Retry-After."""
+_LIKELY_MADE = frozenset(
+    {FaultKind.GONE, FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER, FaultKind.BUSY, FaultKind.UNREACHABLE}
+)
+"""After these, an earlier or this very complete may have made the object."""
+
+
+class MediaUploads:
+    """All owners' uploads into one bucket."""
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        handles: Handles,
+        *,
+        public_url: str | None = None,
+        max_file_size: int = c.MAX_FILE_SIZE,
+        max_open_uploads: int = 100,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`public_url`: where the bucket's objects are for everyone; None: the bucket's own URL.
+
+        `max_file_size` in bytes; `max_open_uploads` of one owner.
+        """
+        self._bucket = bucket
+        self._objects = MediaBucket(bucket)
+        self._handles = handles
+        self._public_url = public_url.rstrip("/") + "/" if public_url else None
+        self._max_file_size = max_file_size
+        self._max_open_uploads = max_open_uploads
+        self._clock = clock
+
+    def public_url(self, key: str) -> str:
+        """Where everyone finds the object."""
+        return self._bucket.url(key) if self._public_url is None else self._public_url + quote(key)
+
+    # -- one PUT
+
+    async def presign(self, owner: str, request: c.PresignRequest) -> c.PresignAnswer:
+        """Sign one PUT of a whole file."""
+        kind = media.declared(request.filename, request.content_type)
+        self._check_size(request.size)
+        key = _new_key(owner, kind)
+        with _store_faults():
+            url = await self._objects.sign_put(key, request.content_type, request.size)
+        return c.PresignAnswer(upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME)
+
+    # -- many parts
+
+    async def create(self, owner: str, request: c.CreateRequest) -> c.CreateAnswer:
+        """Open a multipart upload."""
+        kind = media.declared(request.filename, request.content_type)
+        self._check_size(request.size)
+        if request.head is not None:
+            media.check_head(_from_base64(request.head, "head"), kind)
+        plan = _plan(request)
+        algorithm = Algorithm(request.checksum_algorithm)
+        first = [_part(plan, algorithm, part, f"firstParts[{i}]") for i, part in enumerate(request.first_parts)]
+        with _store_faults():
+            await self._check_open_uploads(owner)
+            key, token = _new_key(owner, kind), request.token or secrets.token_hex(16)
+            store = self._store(key, kind.content_type)
+            upload_id = await _create(store, plan, algorithm, token)
+            try:
+                signed = await self._sign(store, upload_id, first)
+            except BaseException:
+                with contextlib.suppress(Fault, errors.BigUploadError):
+                    await store.abort(upload_id)  # nobody will ever name it
+                raise
+        handle = Handle(
+            owner=owner,
+            key=key,
+            upload_id=upload_id,
+            size=plan.size,
+            part_size=plan.part_size,
+            content_type=kind.content_type,
+            algorithm=algorithm,
+            token=token,
+            expires=self._handles.expiry(),
+        )
+        return c.CreateAnswer(
+            upload=self._handles.encode(handle),
+            key=key,
+            public_url=self.public_url(key),
+            part_size=plan.part_size,
+            parts=plan.count,
+            checksum_algorithm=request.checksum_algorithm,
+            signed=signed,
+            expires_in=URL_LIFETIME,
+        )
+
+    async def sign(self, owner: str, request: c.SignRequest) -> c.SignAnswer:
+        """Sign parts of an upload."""
+        handle = self._handles.decode(request.upload, owner=owner)
+        parts = [_part(handle.plan, handle.algorithm, part, f"parts[{i}]") for i, part in enumerate(request.parts)]
+        with _store_faults():
+            signed = await self._sign(self._store_of(handle), handle.upload_id, parts)
+        return c.SignAnswer(signed=signed, expires_in=URL_LIFETIME)
+
+    async def parts(self, owner: str, upload: str) -> c.PartsAnswer:
+        """What the store has of an upload."""
+        handle = self._handles.decode(upload, owner=owner)
+        with _store_faults():
+            rows = await self._store_of(handle).list_parts(handle.upload_id, handle.algorithm)
+        return c.PartsAnswer(
+            parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
+        )
+
+    async def status(self, owner: str, upload: str) -> c.StatusAnswer:
+        """Whether an upload is open, completed or gone. An object that nobody has judged yet is judged."""
+        handle = self._handles.decode(upload, owner=owner)
+        try:
+            completed = await self._completed(handle)
+            if completed is not None:
+                return c.StatusAnswer(status=c.UploadStatus.COMPLETED, completed=completed)
+            if await self._is_open(handle):
+                return c.StatusAnswer(status=c.UploadStatus.OPEN)
+            await self._raise_refusal(handle)
+        except Refused as refused:
+            if refused.problem not in _FINAL:
+                raise
+            error = c.ErrorDetail.model_validate(refused.to_json()["error"])
+            return c.StatusAnswer(status=c.UploadStatus.GONE, error=error)
+        return c.StatusAnswer(status=c.UploadStatus.GONE)
+
+    async def complete(self, owner: str, request: c.CompleteRequest) -> c.CompleteAnswer:
+        """Make the object, and judge it. May be repeated, and answers the same."""
+        handle = self._handles.decode(request.upload, owner=owner)
+        parts = _in_order(handle, request.parts)
+        checksum = _combined(handle, parts)
+        if None not in (checksum, request.checksum) and checksum != request.checksum:
+            raise Refused(Problem.CHECKSUM_MISMATCH, field="checksum")
+        store = self._store_of(handle)
+        try:
+            facts = await store.complete(
+                handle.upload_id, parts, size=handle.size, algorithm=handle.algorithm, checksum=checksum
+            )
+        except (Fault, errors.BigUploadError) as e:
+            if isinstance(e, Fault) and e.kind in _LIKELY_MADE:
+                completed = await self._completed(handle)
+                if completed is not None:
+                    return completed
+                if e.kind is FaultKind.GONE:
+                    await self._raise_refusal(handle)
+            raise _refusal_of(e) from e
+        return await self._judged(handle, facts)
+
+    async def abort(self, owner: str, upload: str) -> None:
+        """Give an upload up. One that is gone is fine; one that is complete stays."""
+        handle = self._handles.decode(upload, owner=owner)
+        with _store_faults():
+            await self._store_of(handle).abort(handle.upload_id)
+
+    # -- what a post names
+
+    def owner_s_key(self, url: str) -> str | None:
+        """The key that a URL below the public URL names; None for any other URL."""
+        base = urlsplit(self.public_url(""))
+        parts = urlsplit(url)
+        if (parts.scheme, parts.netloc) != (base.scheme, base.netloc) or not parts.path.startswith(base.path):
+            return None
+        return unquote(parts.path[len(base.path) :])
+
+    async def check_own(self, owner: str, key: str) -> media.MediaType:
+        """The type of an object that its owner may post. What is not as it should be is deleted, and refused."""
+        if not re.fullmatch(rf"{MEDIA_PREFIX}{re.escape(owner)}/[A-Za-z0-9_.-]+", key):
+            raise Refused(Problem.MEDIA_NOT_FOUND)
+        with _store_faults():
+            look = await self._objects.look(key, first=c.HEAD_BYTES)
+            if look is None or self._clock() - look.modified.timestamp() >= c.STORED_FOR:
+                raise Refused(Problem.MEDIA_NOT_FOUND)
+            try:
+                return self._check_object(key, look)
+            except Refused:
+                await self._objects.delete(key)
+                raise
+
+    # -- inside
+
+    def _check_size(self, size: int | None) -> None:
+        if size is not None and size > self._max_file_size:
+            raise Refused(
+                Problem.FILE_TOO_LARGE,
+                f"the file has {format_size(size)}, and the limit is {format_size(self._max_file_size)}",
+                field="size",
+            )
+
+    async def _check_open_uploads(self, owner: str) -> None:
+        """By the store's own list: a replica knows nothing of another's uploads."""
+        found = await self._objects.open_uploads(f"{MEDIA_PREFIX}{owner}/", most=self._max_open_uploads)
+        if found >= self._max_open_uploads:
+            raise Refused(Problem.TOO_MANY_UPLOADS, retry_after=_RETRY_OPEN)
+
+    def _store(self, key: str, content_type: str) -> S3Store:
+        return S3Store(self._bucket.name, key, S3Options(content_type=content_type), through=self._bucket)
+
+    def _store_of(self, handle: Handle) -> S3Store:
+        return self._store(handle.key, handle.content_type)
+
+    async def _sign(self, store: S3Store, upload_id: str, parts: Sequence[PartToSign]) -> list[c.SignedPart]:
+        signed = await store.sign(upload_id, parts) if parts else []
+        return [
+            c.SignedPart(part_number=part.number, url=request.url, headers=dict(request.headers))
+            for part, request in zip(parts, signed, strict=True)
+        ]
+
+    async def _is_open(self, handle: Handle) -> bool:
+        with _store_faults():
+            try:
+                await self._bucket.call(
+                    "to look at the upload", "list_parts", Key=handle.key, UploadId=handle.upload_id, MaxParts=1
+                )
+            except Fault as fault:
+                if fault.kind is not FaultKind.GONE:
+                    raise
+                return False
+            return True
+
+    async def _completed(self, handle: Handle) -> c.CompleteAnswer | None:
+        """The answer for an object that an earlier complete made; None where there is none."""
+        with _store_faults():
+            facts = await self._store_of(handle).stat(handle.upload_id, handle.algorithm)
+        return None if facts is None or facts.token != handle.token else await self._judged(handle, facts)
+
+    async def _judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteAnswer:
+        """Look at what was made. An object that is not what it claimed is deleted, and that is noted."""
+        with _store_faults():
+            look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
+            if look is None:
+                raise Refused(Problem.UPLOAD_GONE)
+            try:
+                if look.size != handle.size:
+                    raise Refused(Problem.SIZE_MISMATCH, f"the object has {look.size:,} bytes, not {handle.size:,}")
+                self._check_object(handle.key, look)
+            except Refused as refused:
+                # Kept so that a repeated complete is answered the same.
+                await self._objects.put_note(REFUSED_PREFIX + handle.key, {"code": refused.problem.code})
+                await self._objects.delete(handle.key)
+                raise
+        return c.CompleteAnswer(
+            public_url=self.public_url(handle.key),
+            key=handle.key,
+            size=look.size,
+            checksum=facts.checksum,
+            checksum_algorithm=None if facts.checksum is None else handle.algorithm.value,
+            checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
+            etag=facts.etag,
+            token=handle.token,
+        )
+
+    def _check_object(self, key: str, look: Look) -> media.MediaType:
+        self._check_size(look.size)
+        kind = media.declared(key, look.content_type)
+        media.check_head(look.head, kind)
+        return kind
+
+    async def _raise_refusal(self, handle: Handle) -> None:
+        """Raise what an earlier complete was refused for, if it was."""
+        with _store_faults():
+            note = await self._objects.note(REFUSED_PREFIX + handle.key)
+        problem = next((p for p in _FINAL if note is not None and p.code == note.get("code")), None)
+        if problem is not None:
+            raise Refused(problem)
+
+
+_FINAL = (Problem.NOT_MEDIA, Problem.FILE_TOO_LARGE, Problem.SIZE_MISMATCH, Problem.UNSUPPORTED_MEDIA)
+"""For what an object is deleted at complete."""
+
+
+def _new_key(owner: str, kind: media.MediaType) -> str:
+    return f"{MEDIA_PREFIX}{owner}/{secrets.token_hex(16)}.{kind.extension}"
+
+
+def _plan(request: c.CreateRequest) -> Plan:
+    try:
+        return plan_parts(request.size, request.part_size, limits=S3_LIMITS)
+    except errors.UsageError as e:
+        raise Refused(Problem.UNSUPPORTED_PART_SIZE, str(e), field="partSize") from e
+
+
+async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) -> str:
+    try:
+        return (await store.create(plan, algorithm, declare=True, token=token)).upload_id
+    except Fault as fault:
+        unsupported = fault.kind is FaultKind.UNSUPPORTED or (fault.kind is FaultKind.FINAL and fault.status == 400)
+        if unsupported and algorithm.is_s3_checksum:
+            raise Refused(Problem.UNSUPPORTED_CHECKSUM, field="checksumAlgorithm") from fault
+        raise
+
+
+def _part(plan: Plan, algorithm: Algorithm, part: c.PartToSign, field: str) -> PartToSign:
+    """As the store's port takes it, if it is one of the plan's."""
+    if part.part_number > plan.count or plan.part(part.part_number).size != part.size:
+        raise Refused(
+            Problem.WRONG_PART,
+            f"part {part.part_number} of {part.size:,} bytes is none of the plan's: {plan.count} of {plan.part_size:,}",
+            field=field,
+        )
+    headers: dict[str, str] = {}
+    if part.checksum is not None and algorithm is not Algorithm.NONE:
+        headers[algorithm.header] = _sound(algorithm, part.checksum, f"{field}.checksum")
+    elif algorithm is not Algorithm.NONE:
+        raise Refused(Problem.MISSING_CHECKSUM, field=f"{field}.checksum")
+    if part.md5 is not None:
+        headers[Algorithm.MD5.header] = _sound(Algorithm.MD5, part.md5, f"{field}.md5")
+    return PartToSign(part.part_number, part.size, headers)
+
+
+def _sound(algorithm: Algorithm, checksum: str, field: str) -> str:
+    try:
+        checksums.decode(algorithm, checksum)
+    except ValueError as e:
+        raise Refused(Problem.INVALID_FIELD, str(e), field=field) from e
+    return checksum
+
+
+def _from_base64(text: str, field: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as e:
+        raise Refused(Problem.INVALID_FIELD, "not base64", field=field) from e
+
+
+def _in_order(handle: Handle, parts: Sequence[c.CompletedPart]) -> list[PartRecord]:
+    """Every part of the plan, once."""
+    plan = handle.plan
+    if sorted(part.part_number for part in parts) != list(range(1, plan.count + 1)):
+        raise Refused(Problem.WRONG_PART, f"complete names each of the {plan.count} parts once", field="parts")
+    records = []
+    for i, part in enumerate(sorted(parts, key=lambda part: part.part_number)):
+        if part.checksum is None and handle.algorithm.is_s3_checksum:
+            raise Refused(Problem.MISSING_CHECKSUM, field=f"parts[{i}].checksum")
+        checksum = "" if part.checksum is None else part.checksum
+        if handle.algorithm.is_s3_checksum:
+            _sound(handle.algorithm, checksum, f"parts[{i}].checksum")
+        size = plan.part(part.part_number).size
+        records.append(
+            PartRecord(number=part.part_number, size=size, etag=part.etag, checksum=checksum, proof=PartProof.NONE)
+        )
+    return records
+
+
+def _combined(handle: Handle, parts: Sequence[PartRecord]) -> str | None:
+    """The object's checksum, of the parts'; None where none was declared."""
+    algorithm = handle.algorithm
+    if not algorithm.is_s3_checksum:
+        return None
+    return checksums.combine(algorithm, [(checksums.decode(algorithm, part.checksum), part.size) for part in parts])
+
+
+@contextlib.contextmanager
+def _store_faults() -> Iterator[None]:
+    """What the store says, as the service's own refusal."""
+    try:
+        yield
+    except (Fault, errors.BigUploadError) as e:
+        raise _refusal_of(e) from e
+
+
+def _refusal_of(e: Fault | errors.BigUploadError) -> Refused:
+    """The client learns what to do; the store's own words are for the operator's log (they are the cause)."""
+    if not isinstance(e, Fault):
+        return Refused(Problem.STORE_REFUSED)
+    if e.code == CREDENTIALS_EXPIRING:
+        return Refused(Problem.CREDENTIALS_EXPIRING, retry_after=_RETRY_SOON)
+    problem = _PROBLEMS.get(e.kind, Problem.STORE_REFUSED)
+    wait = max(e.retry_after or 0.0, _RETRY_SOON) if problem is Problem.STORE_UNAVAILABLE else None
+    return Refused(problem, retry_after=wait)
+
+
+_PROBLEMS = {
+    FaultKind.GONE: Problem.UPLOAD_GONE,
+    FaultKind.CORRUPTED: Problem.CHECKSUM_MISMATCH,
+    FaultKind.INVALID_PART: Problem.PART_NOT_STORED,
+} | dict.fromkeys(
+    (
+        FaultKind.UNREACHABLE,
+        FaultKind.BROKEN,
+        FaultKind.STALLED,
+        FaultKind.BUSY,
+        FaultKind.SERVER,
+        FaultKind.CONFLICT,
+    ),
+    Problem.STORE_UNAVAILABLE,
+)

@@ -1,0 +1,92 @@
+"""The objects of a media bucket, by key: look at the beginning of one, delete it, leave a note. Through boto3.
+
+Knows neither owners nor what is allowed. Every call raises Fault or a public error, as `ports` says.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bigupload.retry import Fault, FaultKind
+from bigupload.stores._bucket import S3Bucket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What an object is, and how it begins."""
+
+    size: int
+    """Bytes."""
+    etag: str
+    content_type: str
+    head: bytes
+    """Its first bytes, as many as were asked for."""
+    modified: datetime.datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class MediaBucket:
+    """Objects of one bucket."""
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        self.bucket = bucket
+
+    async def look(self, key: str, *, first: int) -> Look | None:
+        """The object and its first `first` bytes; None where there is none."""
+        try:
+            return await self._look(key, Range=f"bytes=0-{first - 1}")
+        except Fault as fault:
+            if fault.status == 416:  # empty: no range of it can be had
+                return await self._look(key)
+            if fault.kind is FaultKind.GONE or fault.status == 404:
+                return None
+            raise
+
+    async def _look(self, key: str, **arguments: Any) -> Look:
+        answer = await self.bucket.call("to look at the object", "get_object", Key=key, reads="Body", **arguments)
+        total = answer.get("ContentRange", "").rpartition("/")[2]
+        return Look(
+            size=int(total) if total.isdigit() else answer["ContentLength"],
+            etag=answer.get("ETag", ""),
+            content_type=answer.get("ContentType", ""),
+            head=answer["Body"],
+            modified=answer["LastModified"],
+            metadata=answer.get("Metadata", {}),
+        )
+
+    async def delete(self, key: str) -> None:
+        """Delete the object; one that is not there is fine."""
+        await self.bucket.call("to delete the object", "delete_object", Key=key)
+
+    async def put_note(self, key: str, metadata: Mapping[str, str]) -> None:
+        """An empty object that carries `metadata` (ASCII)."""
+        await self.bucket.call("to leave a note", "put_object", Key=key, Body=b"", Metadata=dict(metadata))
+
+    async def note(self, key: str) -> Mapping[str, str] | None:
+        """The metadata of an object; None where there is none."""
+        try:
+            answer = await self.bucket.call("to look for a note", "head_object", Key=key)
+        except Fault as fault:
+            if fault.kind is FaultKind.GONE or fault.status == 404:
+                return None
+            raise
+        metadata: Mapping[str, str] = answer.get("Metadata", {})
+        return metadata
+
+    async def open_uploads(self, prefix: str, *, most: int) -> int:
+        """How many multipart uploads under `prefix` are open, counted up to `most`."""
+        page = await self.bucket.call(
+            "to count the open uploads", "list_multipart_uploads", Prefix=prefix, MaxUploads=most
+        )
+        return len(page.get("Uploads", ()))
+
+    async def sign_put(self, key: str, content_type: str, size: int | None) -> str:
+        """A URL to PUT the object to, bound to the content type and, where given, to the size in bytes."""
+        bound: dict[str, Any] = {"Key": key, "ContentType": content_type}
+        if size is not None:
+            bound["ContentLength"] = size
+        (url,) = await self.bucket.presign("put_object", [bound])
+        return url

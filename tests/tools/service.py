@@ -1,0 +1,92 @@
+"""The media service as a process, as a person starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bigupload.local_store import LocalStore
+
+
+@dataclass
+class Service:
+    """One that runs. `key` is its first API key, of the owner `local`."""
+
+    url: str
+    key: str
+    home: Path
+    """Of its keys, its secret and its log."""
+    process: subprocess.Popen[str]
+    environment: dict[str, str] = field(repr=False)
+
+    def call(self, method: str, path: str, *, key: str | None = None, **arguments: Any) -> httpx.Response:
+        """One request with an API key."""
+        headers = {"Authorization": f"Bearer {key or self.key}"} | arguments.pop("headers", {})
+        return httpx.request(method, self.url + path, headers=headers, timeout=60, trust_env=False, **arguments)
+
+    def new_key(self, owner: str) -> str:
+        """Another API key, made by the command."""
+        command = [sys.executable, "-m", "bigupload", "keys", "create", "--owner", owner]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def revoke(self, key: str) -> None:
+        """End an API key, by the command."""
+        command = [sys.executable, "-m", "bigupload", "keys", "revoke", key]
+        subprocess.run(command, env=self.environment, capture_output=True, check=True)
+
+    def log(self) -> str:
+        """What it wrote to standard error so far."""
+        return (self.home / "log").read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to stop; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def serving(store: LocalStore, home: Path, *arguments: str, local: bool = True) -> Iterator[Service]:
+    """`bigupload serve --local` over a store that runs, on a free port, its files under `home`."""
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))} | {
+        "BIGUPLOAD_LOCAL_STORE_DIR": str(store.data_dir),
+        "BIGUPLOAD_KEYS": str(home / "keys.json"),
+        "BIGUPLOAD_SECRET_FILE": str(home / "secret"),
+        "BIGUPLOAD_STATE_DIR": str(home / "state"),
+    }
+    command = [sys.executable, "-m", "bigupload", "serve", "--port", "0", *(["--local"] if local else []), *arguments]
+    if not local:
+        environment |= {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key}
+        environment |= {"AWS_REGION": store.region, "AWS_ENDPOINT_URL": store.endpoint_url}
+    with (home / "log").open("a") as log:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().partition("serving")[2].strip().rstrip("/")
+        assert url, (home / "log").read_text()
+        key = process.stdout.readline().split()[2] if local and not (home / "key").exists() else ""
+        if key:
+            (home / "key").write_text(key)
+        else:
+            key = (home / "key").read_text() if (home / "key").exists() else ""
+        yield Service(url, key, home, process, environment)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stdout.close()
