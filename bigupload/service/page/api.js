@@ -1,0 +1,96 @@
+// The service's calls. Knows URLs and JSON, nothing of files, parts under way or the page; asks once, and never again.
+
+import { Problem, isPassingStatus, retryAfter } from "./problem.js";
+
+const PATH = "/v1/media/multipart";
+const ANSWER_WITHIN = 60_000; // milliseconds
+const COMPLETE_WITHIN = 300_000; // putting thousands of parts together takes a store its time
+
+const KINDS = {
+  upload_gone: "gone",
+  upload_expired: "gone",
+  invalid_upload: "gone",
+  part_not_stored: "part",
+  checksum_mismatch: "part",
+  too_many_uploads: "final", // waiting does not help, and the message says what does
+};
+const MESSAGES = {
+  invalid_key: "This API key is not known, or was revoked. Enter another one to go on.",
+  missing_key: "Enter your API key, and it begins.",
+  upload_gone: "The service has nothing of this upload any more: it was cancelled elsewhere, or too old.",
+  upload_expired: "This upload was begun more than 7 days ago, and what was sent is deleted.",
+  invalid_upload: "The service does not know this upload: it was begun with another service.",
+  not_your_upload: "This upload was begun with another owner's API key. Enter that one to go on.",
+};
+
+function toProblem(status, headers, body) {
+  const { code = null, message = `The service answered with status ${status}.` } = body?.error ?? {};
+  let kind = KINDS[code];
+  if (kind === undefined) {
+    if (status === 401) kind = "key";
+    else if (isPassingStatus(status)) kind = "busy";
+    else if (status === 422) kind = "refused";
+    else kind = "final";
+  }
+  return new Problem(kind, MESSAGES[code] ?? message, { code, retryAfter: retryAfter(headers.get("Retry-After")) });
+}
+
+export class Api {
+  key = "";
+
+  create(body, signal) {
+    return this.#call("POST", PATH, { body, signal });
+  }
+
+  sign(upload, parts, signal) {
+    return this.#call("POST", `${PATH}/parts`, { body: { upload, parts }, signal });
+  }
+
+  async stored(upload, signal) {
+    return (await this.#call("GET", `${PATH}/parts`, { upload, signal })).parts;
+  }
+
+  status(upload, signal) {
+    return this.#call("GET", PATH, { upload, signal });
+  }
+
+  complete(upload, parts, signal) {
+    return this.#call("POST", `${PATH}/complete`, { body: { upload, parts }, signal, within: COMPLETE_WITHIN });
+  }
+
+  abort(upload, signal) {
+    return this.#call("DELETE", PATH, { upload, signal });
+  }
+
+  async #call(method, path, { upload, body, signal, within = ANSWER_WITHIN }) {
+    if (!this.key) throw new Problem("key", MESSAGES.missing_key, { code: "missing_key" });
+    // Anything else can't be put into a header, and no key has it.
+    if (!/^[\x21-\x7e]+$/.test(this.key)) throw new Problem("key", MESSAGES.invalid_key, { code: "invalid_key" });
+    const headers = { Authorization: `Bearer ${this.key}` };
+    if (body) headers["Content-Type"] = "application/json";
+    const timeout = AbortSignal.timeout(within);
+    let response;
+    let answer = null;
+    try {
+      response = await fetch(upload ? `${path}?upload=${encodeURIComponent(upload)}` : path, {
+        method,
+        headers,
+        body: body && JSON.stringify(body),
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        cache: "no-store",
+        credentials: "omit",
+        redirect: "error",
+      });
+      const text = await response.text();
+      if (text) answer = JSON.parse(text);
+    } catch (error) {
+      signal?.throwIfAborted();
+      // A body that is no JSON comes from something in between, if the status says that all is well.
+      if (!(error instanceof SyntaxError) || response.ok) {
+        throw new Problem("network", "The service can't be reached.", { cause: error });
+      }
+    }
+    if (!response.ok) throw toProblem(response.status, response.headers, answer);
+    return answer;
+  }
+}

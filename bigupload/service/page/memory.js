@@ -1,0 +1,109 @@
+// What outlives the tab: which uploads are open, of which file, and what was sent of it. IndexedDB; no keys, no URLs.
+//
+// It is a hint. What the store has is asked of the service; this says by which checksums to know it again.
+
+const NAME = "bigupload";
+const VERSION = 1;
+const KEPT = 7 * 24 * 3600 * 1000; // milliseconds: so long does an upload stay open
+
+const done = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+const committed = (transaction) =>
+  new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error);
+  });
+
+/** The parts of one upload: keys are [id, number]. */
+const partsOf = (id) => IDBKeyRange.bound([id], [id, []]);
+
+/**
+ * An upload's record: {id, handle, key, publicUrl, name, size, lastModified, contentType, partSize, parts, startedAt,
+ * fileHandle}. A part's: {id, number, checksum, etag}; `etag` is null from before its PUT until the store's answer.
+ */
+export class Memory {
+  #database;
+
+  constructor(database) {
+    this.#database = database;
+    // Another tab wants to bring a newer layout: it must not wait for this one.
+    if (database) database.onversionchange = () => database.close();
+  }
+
+  /** A browser that forbids it gets a memory that forgets: uploading works, only not across a restart. */
+  static async open() {
+    try {
+      const request = indexedDB.open(NAME, VERSION);
+      request.onupgradeneeded = () => {
+        request.result.createObjectStore("uploads", { keyPath: "id" });
+        request.result.createObjectStore("parts", { keyPath: ["id", "number"] });
+      };
+      return new Memory(await done(request));
+    } catch {
+      return new Memory(null);
+    }
+  }
+
+  get works() {
+    return this.#database !== null;
+  }
+
+  /** Every open upload as {record, parts: Map by number}; those that are too old are forgotten. */
+  async all(now = Date.now()) {
+    if (!this.works) return [];
+    const found = [];
+    for (const record of await done(this.#store("uploads", "readonly").getAll())) {
+      if (now - record.startedAt > KEPT) await this.forget(record.id);
+      else found.push({ record, parts: await this.parts(record.id) });
+    }
+    return found.sort((a, b) => a.record.startedAt - b.record.startedAt);
+  }
+
+  async parts(id) {
+    if (!this.works) return new Map();
+    const rows = await done(this.#store("parts", "readonly").getAll(partsOf(id)));
+    return new Map(rows.map((row) => [row.number, row]));
+  }
+
+  async save(record) {
+    // Some browsers have file handles that can't be kept.
+    if (!(await this.#put("uploads", record))) await this.#put("uploads", { ...record, fileHandle: null });
+  }
+
+  savePart(id, number, { checksum, etag }) {
+    return this.#put("parts", { id, number, checksum, etag });
+  }
+
+  async forget(id) {
+    if (!this.works) return;
+    try {
+      const transaction = this.#database.transaction(["uploads", "parts"], "readwrite");
+      transaction.objectStore("uploads").delete(id);
+      transaction.objectStore("parts").delete(partsOf(id));
+      await committed(transaction);
+    } catch {
+      // Then it is offered again, and the service says that it is gone.
+    }
+  }
+
+  #store(name, mode) {
+    return this.#database.transaction(name, mode).objectStore(name);
+  }
+
+  /** Whether it is kept. A full disk must not end an upload: what is not remembered is hashed again later. */
+  async #put(name, row) {
+    if (!this.works) return false;
+    try {
+      const store = this.#store(name, "readwrite");
+      store.put(row);
+      await committed(store.transaction);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}

@@ -1,0 +1,398 @@
+// One upload, from a file to its public URL: begin or find again, send what is missing, complete. Knows no DOM.
+//
+//   waiting ─▶ starting ─▶ (comparing) ─▶ hashing ─▶ uploading ─▶ finishing ─▶ done
+//      ▲            any of these ─▶ paused | key | failed ─▶ waiting             (continue asks the service first)
+//   remembered ─────────────────────────────▶ cancelled
+//
+// "failed" loses nothing that the store has, unless the problem's kind is "gone" or "refused".
+
+import { contentType } from "./media.js";
+import { Gate, Plan, Preparer, checksum, head, readable, recognise, settle } from "./parts.js";
+import { Problem } from "./problem.js";
+import { put } from "./put.js";
+import { Patience, pause } from "./retry.js";
+
+const AT_ONCE = 6; // HTTP/1.1 connections that a browser opens to one host
+const AHEAD = 6; // parts hashed and signed before their turn
+const HEAD_BYTES = 4096; // tell the service what the file is, before it is sent
+const ROUNDS = 3; // of completing, where the store turns out to lack a part
+const HEARD = 1 << 20; // bytes that a socket does not swallow by itself: somebody takes them
+
+const RUNNING = new Set(["starting", "comparing", "hashing", "uploading", "finishing"]);
+
+export class Upload {
+  phase = "waiting";
+  problem = null;
+  note = null; // what it is waiting for: "offline", "service", "store"
+  result = null; // the complete answer
+  found = 0; // parts that were there when it was taken up again
+  #control = null;
+  #ended = Promise.resolve();
+  #takenUp = false;
+  #stored = new Map(); // number → {checksum, etag}
+  #storedBytes = 0;
+  #inFlight = new Map(); // number → bytes
+  #service = new Patience();
+  #store = new Patience();
+  #distrust = false; // hash everything again: the checksums did not fit together
+
+  /** Either a file to begin with, or what memory has of one. `onChange` is called with this upload, often. */
+  constructor({ api, memory, file = null, fileHandle = null, record = null, parts = new Map(), onChange }) {
+    this.api = api;
+    this.memory = memory;
+    this.file = file;
+    this.fileHandle = fileHandle ?? record?.fileHandle ?? null;
+    this.record = record;
+    this.onChange = onChange;
+    this.name = file?.name ?? record.name;
+    this.size = file?.size ?? record.size;
+    this.lastModified = file?.lastModified ?? record.lastModified;
+    this.#service.heard(); // the page came from it
+    if (record) {
+      this.phase = "remembered";
+      this.#takenUp = true;
+      this.#keep(new Map([...parts].filter(([, part]) => part.etag)));
+    }
+  }
+
+  get running() {
+    return RUNNING.has(this.phase);
+  }
+
+  get plan() {
+    return this.record && new Plan(this.size, this.record.partSize);
+  }
+
+  get partsStored() {
+    return this.#stored.size;
+  }
+
+  /** Bytes that the store has, or that are on their way. */
+  get sent() {
+    let sum = this.#storedBytes;
+    for (const bytes of this.#inFlight.values()) sum += bytes;
+    return Math.min(sum, this.size);
+  }
+
+  /** Is it this file? Name, size and date: its bytes are compared where it counts. */
+  isOf(file) {
+    return file.name === this.name && file.size === this.size && file.lastModified === this.lastModified;
+  }
+
+  /** Go on with this file, when its turn comes. */
+  give(file, fileHandle = null) {
+    this.file = file;
+    if (fileHandle) {
+      this.fileHandle = fileHandle;
+      if (this.record) this.memory.save((this.record = { ...this.record, fileHandle }));
+    }
+    this.queue();
+  }
+
+  queue() {
+    this.problem = null;
+    this.#enter("waiting");
+  }
+
+  pause() {
+    this.#stop("paused");
+  }
+
+  /** Throw away what was sent. Resolves to whether the service knows of it. */
+  async cancel() {
+    this.#stop("cancelled");
+    const { record } = this;
+    this.#forget();
+    if (!record) return true;
+    const { signal } = new AbortController();
+    try {
+      await this.#ask(() => this.api.abort(record.handle, signal), signal);
+      return true;
+    } catch (problem) {
+      return problem.kind === "gone";
+    }
+  }
+
+  /** Do all that is left. Never rejects: `phase`, `problem` and `result` say how it ended. */
+  run() {
+    // One that was paused a moment ago may still be letting go of its requests.
+    this.#ended = this.#ended.then(() => this.#run());
+    return this.#ended;
+  }
+
+  async #run() {
+    if (this.phase !== "waiting") return;
+    const control = (this.#control = new AbortController());
+    this.#service.begin();
+    this.#store.begin();
+    this.#enter("starting");
+    try {
+      await this.#alone(() => this.#go(control.signal));
+      this.#enter("done");
+      this.#forget();
+    } catch (error) {
+      if (this.running) this.#fail(error); // else it was paused or cancelled, and that is what broke
+    } finally {
+      control.abort(); // what was prepared ahead
+      this.#inFlight.clear();
+      this.onChange(this);
+    }
+  }
+
+  #stop(phase) {
+    this.#control?.abort();
+    this.note = null;
+    this.#enter(phase);
+  }
+
+  #enter(phase) {
+    this.phase = phase;
+    this.onChange(this);
+  }
+
+  #fail(error) {
+    const unexpected = !(error instanceof Problem);
+    if (unexpected) console.error(error);
+    this.problem = unexpected ? new Problem("final", `Something unexpected happened: ${error.message}`) : error;
+    this.note = null;
+    if (this.problem.kind === "gone" || (this.problem.kind === "refused" && this.phase === "finishing")) this.#forget();
+    this.#enter(this.problem.kind === "key" ? "key" : "failed");
+  }
+
+  #forget() {
+    if (this.record) this.memory.forget(this.record.id);
+    if (this.phase !== "done") {
+      this.record = null;
+      this.#keep(new Map());
+    }
+  }
+
+  #keep(stored) {
+    this.#stored = stored;
+    this.#storedBytes = [...stored.keys()].reduce((sum, number) => sum + this.plan.sizeOf(number), 0);
+  }
+
+  /** Two tabs that send the same upload would only be in each other's way. */
+  async #alone(action) {
+    if (!this.record) return action();
+    return navigator.locks.request(`bigupload ${this.record.id}`, { ifAvailable: true }, (lock) => {
+      if (!lock) throw new Problem("final", "Another tab of this browser is sending this file.");
+      return action();
+    });
+  }
+
+  async #go(signal) {
+    if (!this.record) {
+      await this.#create(signal);
+      // From here on it is remembered, and another tab could find it.
+      return this.#alone(() => this.#sendAndComplete(signal));
+    }
+    const { status, completed, error } = await this.#ask(() => this.api.status(this.record.handle, signal), signal);
+    if (status === "completed") return this.#finish(completed);
+    if (status === "gone") throw gone(error);
+    await this.#reconcile(signal);
+    if (this.#takenUp) this.found = this.#stored.size;
+    this.#takenUp = false;
+    return this.#sendAndComplete(signal);
+  }
+
+  async #create(signal) {
+    const type = contentType(this.name);
+    const body = {
+      filename: this.name,
+      contentType: type,
+      size: this.size,
+      checksumAlgorithm: "sha256",
+      head: await head(this.file, HEAD_BYTES),
+    };
+    const answer = await this.#ask(() => this.api.create(body, signal), signal);
+    this.record = {
+      id: crypto.randomUUID(),
+      handle: answer.upload,
+      key: answer.key,
+      publicUrl: answer.publicUrl,
+      name: this.name,
+      size: this.size,
+      lastModified: this.lastModified,
+      contentType: type,
+      partSize: answer.partSize,
+      parts: answer.parts,
+      startedAt: Date.now(),
+      fileHandle: this.fileHandle,
+    };
+    await this.memory.save(this.record);
+  }
+
+  /** What the store has is asked for, and compared with what was sent; else with the file itself. */
+  async #reconcile(signal) {
+    this.#enter("comparing");
+    const [rows, memory] = await Promise.all([
+      this.#ask(() => this.api.stored(this.record.handle, signal), signal),
+      this.memory.parts(this.record.id),
+    ]);
+    const { plan } = this;
+    // Also without a memory, this tab knows what it sent.
+    const remembered = this.#distrust ? new Map() : new Map([...memory, ...this.#stored]);
+    const { there, doubtful } = settle(plan, rows, remembered);
+    const gate = new Gate(2);
+    await Promise.all([...doubtful].map(([number, candidates]) => gate.run(async () => {
+      signal.throwIfAborted();
+      const sum = await checksum(plan.slice(this.file, number));
+      const row = recognise(candidates, sum, memory.get(number));
+      if (row) there.set(number, { checksum: sum, etag: row.etag });
+    })));
+    signal.throwIfAborted();
+    this.#keep(there);
+    for (const [number, part] of there) {
+      if (memory.get(number)?.etag !== part.etag) this.memory.savePart(this.record.id, number, part);
+    }
+    this.onChange(this);
+  }
+
+  async #sendAndComplete(signal) {
+    for (let round = 1; ; round += 1) {
+      await this.#send(signal);
+      try {
+        return this.#finish(await this.#complete(signal));
+      } catch (problem) {
+        if (problem.kind !== "part" || round >= ROUNDS) throw problem;
+        this.#distrust = problem.code === "checksum_mismatch";
+        await this.#reconcile(signal);
+      }
+    }
+  }
+
+  async #send(signal) {
+    const missing = this.plan.numbers.filter((number) => !this.#stored.has(number));
+    if (!missing.length) return;
+    this.#enter("hashing");
+    const preparer = new Preparer({
+      file: this.file,
+      plan: this.plan,
+      sign: (parts) => this.#ask(() => this.api.sign(this.record.handle, parts, signal), signal),
+      signal,
+    });
+    let failure = null;
+    const worker = async () => {
+      while (missing.length && !failure) {
+        const number = missing.shift();
+        preparer.begin(number);
+        for (const next of missing.slice(0, AHEAD)) preparer.begin(next);
+        try {
+          await this.#sendPart(number, preparer, signal);
+        } catch (error) {
+          failure ??= error;
+          // Without a key nothing can be signed, but what is signed may still arrive.
+          if (error.kind !== "key") this.#control.abort();
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, worker)); // they have all ended: nobody counts or records behind
+    if (failure) throw failure;
+  }
+
+  async #sendPart(number, preparer, signal) {
+    const seen = new Set(); // kinds that are put right once, and not a second time
+    for (let made = 1; ; ) {
+      const { url, headers, checksum: sum } = await preparer.get(number);
+      signal.throwIfAborted();
+      await this.memory.savePart(this.record.id, number, { checksum: sum, etag: null });
+      if (this.phase === "hashing") this.#enter("uploading");
+      try {
+        const etag = await put({
+          url,
+          headers,
+          body: this.plan.slice(this.file, number),
+          signal,
+          onProgress: (bytes) => {
+            this.#inFlight.set(number, bytes);
+            if (bytes > HEARD) this.#heard(this.#store, "store");
+            this.onChange(this);
+          },
+        });
+        this.#heard(this.#store, "store");
+        preparer.drop(number);
+        this.#inFlight.delete(number);
+        this.#stored.set(number, { checksum: sum, etag });
+        this.#storedBytes += this.plan.sizeOf(number);
+        await this.memory.savePart(this.record.id, number, { checksum: sum, etag });
+        this.onChange(this);
+        return;
+      } catch (problem) {
+        this.#inFlight.delete(number);
+        signal.throwIfAborted();
+        if ((problem.kind === "expired" || problem.kind === "damaged") && !seen.has(problem.kind)) {
+          seen.add(problem.kind);
+          if (problem.kind === "expired") preparer.renew(number);
+          else preparer.drop(number);
+          continue;
+        }
+        if (problem.kind === "network") await readable(this.file); // a file that changed looks the same from outside
+        made += await this.#wait(this.#store, "store", problem, made, signal);
+      }
+    }
+  }
+
+  /** A lost answer proves nothing: the service is asked what became of it, and nothing is ever sent twice for it. */
+  async #complete(signal) {
+    this.#enter("finishing");
+    const { handle } = this.record;
+    const parts = this.plan.numbers.map((number) => ({ partNumber: number, ...this.#stored.get(number) }));
+    for (let made = 1; ; ) {
+      try {
+        const answer = await this.api.complete(handle, parts, signal);
+        this.#heard(this.#service, "service");
+        return answer;
+      } catch (problem) {
+        signal.throwIfAborted();
+        if (!problem.passing) throw problem;
+        made += await this.#wait(this.#service, "service", problem, made, signal);
+      }
+      const { status, completed, error } = await this.#ask(() => this.api.status(handle, signal), signal);
+      if (status === "completed") return completed;
+      if (status === "gone") throw gone(error);
+    }
+  }
+
+  #finish(answer) {
+    this.result = answer;
+    this.#storedBytes = this.size;
+  }
+
+  /** A call of the service, until it is answered. */
+  async #ask(call, signal) {
+    for (let made = 1; ; ) {
+      try {
+        const answer = await call();
+        this.#heard(this.#service, "service");
+        return answer;
+      } catch (problem) {
+        signal.throwIfAborted();
+        if (!(problem instanceof Problem)) throw problem;
+        made += await this.#wait(this.#service, "service", problem, made, signal);
+      }
+    }
+  }
+
+  #heard(patience, whom) {
+    patience.heard();
+    if (this.note === whom || this.note === "offline") this.note = null;
+  }
+
+  /** Wait for the next try; resolves to how many tries this one counts as. Rejects where it was the last. */
+  async #wait(patience, whom, problem, made, signal) {
+    const online = navigator.onLine;
+    const milliseconds = patience.after(problem, made, online);
+    this.note = online ? whom : "offline";
+    this.onChange(this);
+    await pause(milliseconds, signal);
+    if (online) return 1;
+    patience.begin();
+    return 0;
+  }
+}
+
+function gone(error) {
+  const why = error?.message ?? "The service has nothing of this upload any more: it was cancelled, or too old.";
+  return new Problem("gone", why, { code: error?.code ?? "upload_gone" });
+}
