@@ -148,7 +148,7 @@ class KeyFile:
             self._good = _entries(_parse(data))
             self._warned = False
         except (OSError, ValueError) as e:
-            if isinstance(e, OSError):  # it may pass without a trace in the file's dates: no descriptors left, say
+            if isinstance(e, OSError):  # when it passes, the file may be what it was: look, and the next is warned of
                 self._seen = None
             if not self._warned:
                 _log.warning("%s; the keys that it last held go on to be valid", _unreadable(self.path, e))

@@ -172,10 +172,11 @@ def test_several_at_once(place: Place, path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
 def test_a_key_that_could_not_be_shown_is_revoked(place: Place, path: Path) -> None:
+    environment = place.environment(PYTHONUNBUFFERED="")  # what is still buffered must not fail again at the end
     with open("/dev/full", "w") as full:
         process = subprocess.run(
             [*COMMAND, "keys", "create", "--owner", "me", "--keys", str(path)],
-            cwd=REPOSITORY, env=place.environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            cwd=REPOSITORY, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     ended = Ended(process.returncode, "", process.stderr)
     assert_refused(ended, 1, "can't be printed (No space left on device), and was revoked: create another")

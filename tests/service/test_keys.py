@@ -402,6 +402,19 @@ def test_a_file_that_could_not_be_read_is_tried_again(
     assert file.find(plain) is None
 
 
+def test_a_file_that_comes_back_as_it_was(file: KeyFile, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that is mounted again, say. The next time it is gone is another time."""
+    _, plain = file.create("me")
+    file.load()
+    away = path.parent.with_name("away")
+    for _ in range(2):
+        path.parent.rename(away)
+        assert file.find(plain)
+        assert len(warnings_of(caplog)) == 1
+        away.rename(path.parent)
+        assert file.find(plain)
+
+
 def test_a_chmod_that_makes_it_readable_is_noticed(file: KeyFile, path: Path) -> None:
     file.create("me")
     before = module._stamp(path.stat())
@@ -474,6 +487,27 @@ def test_killed_in_the_middle_of_a_write(file: KeyFile, path: Path, moment: str)
     assert file.find(plain)
     assert [key.owner for key in file.list()] == ["me", "me"]
     assert not leftover.exists()
+
+
+def test_the_bytes_reach_the_disk_before_the_name_and_the_name_too(
+    file: KeyFile, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.create("me")
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_sync(fd: int) -> None:
+        fsync(fd)
+        done.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
+
+    def note_replace(source: Path, target: Path) -> None:
+        replace(source, target)
+        done.append("replace")
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    file.create("me")
+    assert done == ["file", "replace", "directory"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "open"])

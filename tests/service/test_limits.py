@@ -136,6 +136,24 @@ def test_full_buckets_are_forgotten() -> None:
     assert len(limit) == 1
 
 
+def test_they_are_forgotten_also_behind_a_busy_one() -> None:
+    limit, clock = make(10, 5)
+    for number in range(100):
+        limit.take("busy")
+        limit.take(f"key{number}")
+        clock.now += 0.125
+    assert len(limit) <= 6
+
+
+def test_a_full_bucket_that_is_still_kept_runs_over() -> None:
+    limit, clock = make(1, 10)
+    assert [limit.take("empty") for _ in range(11)] == [0.0] * 10 + [1.0]
+    limit.take("other")
+    clock.now += 5
+    assert len(limit) == 2
+    assert [limit.take("other") for _ in range(11)] == [0.0] * 10 + [1.0]
+
+
 def test_a_bucket_that_is_not_full_is_kept() -> None:
     limit, clock = make(1, 2)
     limit.take("a")

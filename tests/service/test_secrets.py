@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bigupload.errors import ServiceError
+from bigupload.service import keys
 from bigupload.service.keys import load_secret
 
 LONG = "0123456789abcdef" * 2
@@ -48,6 +51,19 @@ def test_all_who_start_at_once_have_the_same(path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
     assert {process.communicate(timeout=60)[0].strip() for process in processes} == set(load_secret(path, create=False))
+
+
+def test_another_was_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = keys.locked
+
+    @contextlib.contextmanager
+    def late(locked: Path) -> Iterator[None]:
+        with real(locked):
+            write(path, LONG)  # by whoever had the lock before
+            yield
+
+    monkeypatch.setattr(keys, "locked", late)
+    assert load_secret(path, create=True) == [LONG]
 
 
 def test_one_a_line_in_order(path: Path) -> None:
