@@ -1,0 +1,168 @@
+"""`bigupload bucket`: a bucket made fit for the media service, and swept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from bigupload import errors
+from bigupload.cli import complain
+from bigupload.cli._options import connection_options, s3_options
+from bigupload.units import format_size, one_line
+
+if TYPE_CHECKING:
+    from bigupload.options import S3Options
+    from bigupload.service.sweep import Removal
+    from bigupload.stores._bucket import S3Bucket
+
+_BUCKET = click.argument("url", metavar="s3://BUCKET")
+_LOCAL = click.option("--local", is_flag=True, help="In the local store, which is started where it does not run.")
+
+
+@click.group()
+def bucket() -> None:
+    """The media service's bucket: its rules, and what may not stay in it."""
+
+
+@bucket.command()
+@_BUCKET
+@_LOCAL
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="A page's origin from which browsers may upload, like https://app.example.com; may be repeated. [default: *]",
+)
+@click.option("--no-public-read", is_flag=True, help="Let nobody read the media without a signature.")
+@connection_options
+def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> None:
+    """Make the bucket where it is missing, and its rules: files end after 7 days, browsers may PUT, anyone may GET
+    media/*. Rules of your own stay. May be repeated."""
+    from bigupload.cli._running import run
+
+    name = _bucket_name(url)
+    for origin in origins:
+        _check_origin(origin)
+    options = s3_options(arguments, local=arguments.pop("local"))
+
+    async def set_up_all() -> int:
+        from bigupload.service.bucket import set_up
+
+        connection = await _reach(name, options)
+        try:
+            warnings = await set_up(
+                connection, origins=origins or ("*",), public_read=not no_public_read, on_done=click.echo
+            )
+        finally:
+            await connection.aclose()
+        for warning in warnings:
+            complain(errors.BigUploadError(warning), "warning")
+        return errors.EXIT_OK
+
+    _need_service()
+    raise SystemExit(run(set_up_all))
+
+
+@bucket.command()
+@_BUCKET
+@_LOCAL
+@click.option("--dry-run", is_flag=True, help="Delete nothing, and say what would be.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a removal, and one with the totals at the end.")
+@connection_options
+def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
+    """Delete what is 7 days old, over 5 GB, or not the media that it claims to be, and abort uploads that were left
+    open for 7 days. `bigupload serve` does so by itself.
+
+    Exit status 75 where something could not be looked at or deleted: the next sweep tries again.
+    """
+    from bigupload.cli._running import run
+
+    name = _bucket_name(url)
+    options = s3_options(arguments, local=arguments.pop("local"))
+
+    def tell(removal: Removal) -> None:
+        if as_json:
+            click.echo(json.dumps({**dataclasses.asdict(removal), "dry_run": dry_run}))
+        else:
+            click.echo(f"{removal.reason:<14}  {format_size(removal.size):>9}  {one_line(removal.key)}")
+
+    async def sweep_all() -> int:
+        from bigupload.service.sweep import Sweep
+
+        connection = await _reach(name, options)
+        try:
+            sweeping = Sweep(connection, now=lambda: datetime.now(UTC), on_removal=tell)
+            report = await sweeping.run(dry_run=dry_run)
+        finally:
+            await connection.aclose()
+        if as_json:
+            click.echo(json.dumps({**dataclasses.asdict(report), "dry_run": dry_run}))
+        else:
+            gone = report.expired + report.too_large + report.not_media
+            would = "would delete" if dry_run else "deleted"
+            click.echo(
+                f"{would} {gone} of {report.looked_at} objects ({format_size(report.bytes_freed)}) and "
+                f"{report.aborted_uploads} open uploads; {report.failed} failed",
+                err=True,
+            )
+        return errors.EXIT_RESUMABLE if report.failed else errors.EXIT_OK
+
+    _need_service()
+    raise SystemExit(run(sweep_all))
+
+
+def _bucket_name(url: str) -> str:
+    from bigupload.targets import parse_s3_url
+
+    name, key = parse_s3_url(url, "")
+    if key:
+        raise errors.UsageError(f"{url!r} names more than a bucket: write it like s3://bucket")
+    return name
+
+
+def _check_origin(origin: str) -> None:
+    """What browsers send as Origin has neither a path nor a slash at its end: such a rule would never fit."""
+    try:
+        parts = urlsplit(origin)
+        sound = origin == "*" or (parts.scheme in ("http", "https") and origin == f"{parts.scheme}://{parts.netloc}")
+    except ValueError:
+        sound = False
+    if not sound or (origin != "*" and not parts.netloc):
+        raise errors.UsageError(f"not an origin: {origin!r} (write it like https://app.example.com)")
+
+
+async def _reach(name: str, options: S3Options) -> S3Bucket:
+    """The connection to a bucket; the local store is started where it does not run."""
+    import os
+
+    import anyio.to_thread
+
+    from bigupload.stores._bucket import S3Bucket
+
+    if not options.local:
+        return S3Bucket(name, options.completed_by(os.environ))
+    from bigupload import local_store
+
+    store = await anyio.to_thread.run_sync(local_store.start)
+    reached = dataclasses.replace(
+        options,
+        endpoint_url=store.endpoint_url,
+        region=store.region,
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+    )
+    return S3Bucket(name, reached)
+
+
+def _need_service() -> None:
+    """The limits are the service's, and so are the packages that they come with."""
+    try:
+        import bigupload.service.contract  # noqa: F401
+    except ModuleNotFoundError as e:
+        raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'") from e

@@ -1,0 +1,365 @@
+"""Deletes what may not stay in the bucket: what is 7 days old, over the size limit, or not the media that it claims.
+
+A presigned PUT can't bind a range of sizes nor look at bytes, and some stores accept lifecycle rules and never act on
+them: here both promises are kept. Stateless but for a memory of what was looked at. Any number of replicas may sweep
+one bucket at once: they delete the same things.
+
+The clock is passed in, and is compared with the store's, which stamps the objects. Stores refuse signatures of clocks
+that are 15 minutes off, so an object may end early by that much and no more.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from bigupload import errors
+from bigupload.retry import Fault, FaultKind
+from bigupload.service import media
+from bigupload.service.bucket import MEDIA_PREFIX, REFUSED_PREFIX
+from bigupload.service.contract import STORED_FOR
+
+if TYPE_CHECKING:
+    from bigupload.stores._bucket import S3Bucket
+
+_PAGE = 1000
+"""Objects: what S3 lists at once, and deletes at once."""
+_LOOKS_AT_ONCE = 8
+_MOST_REMEMBERED = 200_000
+"""Objects that were found to be media; what is beyond is looked at in each sweep."""
+_STORED_FOR = timedelta(seconds=STORED_FOR)
+
+_AGAIN_SOON = frozenset({FaultKind.BUSY, FaultKind.SERVER, FaultKind.BROKEN, FaultKind.STALLED})
+"""After these, a batch is not tried again as a thousand calls: the next sweep will."""
+
+
+class Reason(enum.StrEnum):
+    """Why something is deleted. Upper bounds of what stays: younger than 7 days, at most the limit, media."""
+
+    EXPIRED = "expired"
+    TOO_LARGE = "too large"
+    NOT_MEDIA = "not media"
+    ABORTED = "aborted upload"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """One thing that was deleted (in a dry run: would have been). `size` is in bytes, 0 for an open upload."""
+
+    key: str
+    reason: Reason
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepReport:
+    """What one sweep did (in a dry run: would have done)."""
+
+    looked_at: int = 0
+    """Objects in the bucket, under the service's prefixes."""
+    expired: int = 0
+    too_large: int = 0
+    not_media: int = 0
+    aborted_uploads: int = 0
+    failed: int = 0
+    """Objects and uploads that could not be looked at or deleted: the next sweep tries again."""
+    bytes_freed: int = 0
+    """Of objects. What open uploads held, no store tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """An object as the list shows it."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+
+    @property
+    def mark(self) -> int:
+        """Names this very version, in the fewest bytes: two of 200,000 share one with a chance of 1 in 10⁹."""
+        return hash((self.key, self.etag, self.last_modified))
+
+
+class _Tally:
+    """What a run has done so far."""
+
+    def __init__(self, on_removal: Callable[[Removal], None] | None) -> None:
+        self._on_removal = on_removal
+        self._removed = dict.fromkeys(Reason, 0)
+        self._freed = 0
+        self.looked_at = 0
+        self.failed = 0
+
+    def removed(self, key: str, reason: Reason, size: int = 0) -> None:
+        self._removed[reason] += 1
+        self._freed += size
+        if self._on_removal is not None:
+            self._on_removal(Removal(key=key, reason=reason, size=size))
+
+    def report(self) -> SweepReport:
+        return SweepReport(
+            looked_at=self.looked_at,
+            expired=self._removed[Reason.EXPIRED],
+            too_large=self._removed[Reason.TOO_LARGE],
+            not_media=self._removed[Reason.NOT_MEDIA],
+            aborted_uploads=self._removed[Reason.ABORTED],
+            failed=self.failed,
+            bytes_freed=self._freed,
+        )
+
+
+class Sweep:
+    """Sweeps one bucket, again and again. One run at a time."""
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        *,
+        now: Callable[[], datetime],
+        max_file_size: int = media.MAX_FILE_SIZE,
+        page_size: int = _PAGE,
+        on_removal: Callable[[Removal], None] | None = None,
+    ) -> None:
+        """`now` gives the time with its zone; `max_file_size` is bytes; `page_size` is at most 1,000."""
+        self._bucket = bucket
+        self._now = now
+        self._max_file_size = max_file_size
+        self._page_size = page_size
+        self._on_removal = on_removal
+        self._looked: set[int] = set()
+        self._batches = True
+
+    async def run(self, *, dry_run: bool = False) -> SweepReport:
+        """Look at everything once. One object that fails is counted and stops nothing; may be cancelled anywhere.
+
+        Raises public errors where the bucket can't be listed, or nothing connects any more.
+        """
+        tally = _Tally(self._on_removal)
+        met: set[int] = set()
+        try:
+            async for page in self._pages(MEDIA_PREFIX):
+                await self._sweep_page(page, tally, met, dry_run=dry_run)
+            async for page in self._pages(REFUSED_PREFIX):
+                tally.looked_at += len(page)
+                expired = [item for item in page if self._is_over(item.last_modified)]
+                await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
+            await self._abort_uploads(tally, dry_run=dry_run)
+        except Fault as fault:
+            raise fault.public() from fault
+        self._looked = met  # those that are gone need no memory
+        return tally.report()
+
+    def _is_over(self, since: datetime) -> bool:
+        return self._now() - since >= _STORED_FOR
+
+    async def _pages(self, prefix: str) -> AsyncIterator[list[_Listed]]:
+        after: dict[str, Any] = {}
+        while True:
+            page = await self._bucket.call(
+                "to list the objects", "list_objects_v2", Prefix=prefix, MaxKeys=self._page_size, **after
+            )
+            yield [
+                _Listed(row["Key"], row["Size"], row.get("ETag", ""), row["LastModified"])
+                for row in page.get("Contents", ())
+            ]
+            token = page.get("NextContinuationToken")
+            if not page.get("IsTruncated") or not token or after == {"ContinuationToken": token}:
+                return
+            after = {"ContinuationToken": token}
+
+    async def _sweep_page(self, page: list[_Listed], tally: _Tally, met: set[int], *, dry_run: bool) -> None:
+        tally.looked_at += len(page)
+        expired: list[_Listed] = []
+        too_large: list[_Listed] = []
+        rest: list[_Listed] = []
+        for item in page:
+            if self._is_over(item.last_modified):
+                expired.append(item)
+            elif item.size > self._max_file_size:
+                too_large.append(item)
+            elif item.mark in self._looked:
+                _remember(item, met)
+            else:
+                rest.append(item)
+        await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
+        await self._delete(too_large, Reason.TOO_LARGE, tally, dry_run=dry_run)
+        await self._look_at_all(rest, tally, met, dry_run=dry_run)
+
+    # -- what is not media
+
+    async def _look_at_all(self, items: Sequence[_Listed], tally: _Tally, met: set[int], *, dry_run: bool) -> None:
+        waiting: Iterator[_Listed] = iter(items)
+        lost: list[Exception] = []
+
+        async def worker() -> None:
+            for item in waiting:
+                if lost:
+                    return
+                try:
+                    if await self._is_media(item):
+                        _remember(item, met)
+                        _remember(item, self._looked)
+                    elif dry_run or await self._delete_unchanged(item):
+                        tally.removed(item.key, Reason.NOT_MEDIA, item.size)
+                except (Fault, errors.BigUploadError) as e:
+                    if _is_end(e):
+                        lost.append(e)  # raised below: out of the group it would come as an ExceptionGroup
+                    elif not _is_away(e):
+                        tally.failed += 1
+
+        async with anyio.create_task_group() as group:
+            for _ in range(min(_LOOKS_AT_ONCE, len(items))):
+                group.start_soon(worker)
+        if lost:
+            raise lost[0]
+
+    async def _is_media(self, item: _Listed) -> bool:
+        """Whether extension, Content-Type and first bytes name one type of the list."""
+        if item.size == 0:
+            return False  # and has no range: S3 answers 416
+        answer = await self._bucket.call(
+            "to look at the object",
+            "get_object",
+            reads="Body",
+            Key=item.key,
+            Range=f"bytes=0-{media.HEAD_BYTES - 1}",
+            **_condition(item),
+        )
+        found = media.identify(answer["Body"])
+        return (
+            found is not None
+            and found is media.by_extension(item.key)
+            and found is media.by_content_type(answer.get("ContentType", ""))
+        )
+
+    async def _delete_unchanged(self, item: _Listed) -> bool:
+        """Delete an object unless it is another by now: its key may have been sent again, since a URL lives an hour.
+
+        The condition covers other bytes, and the look right before the same bytes under another Content-Type. What
+        remains: on a store that knows no If-Match, an object that is replaced between the two calls is lost. Its
+        client's next use of the publicUrl says so.
+        """
+        answer = await self._bucket.call("to look at the object", "head_object", Key=item.key)
+        # A list may have fractions of a second; the header never has.
+        if answer.get("ETag", "") != item.etag or answer["LastModified"] != item.last_modified.replace(microsecond=0):
+            return False
+        await self._delete_one(item)
+        return True
+
+    # -- deleting
+
+    async def _delete(self, items: Sequence[_Listed], reason: Reason, tally: _Tally, *, dry_run: bool) -> None:
+        """A page's objects, each on the condition that it is still the one that was listed."""
+        outcomes = dict.fromkeys(items, True) if dry_run else await self._delete_batch(items)
+        for item in items:
+            if item not in outcomes:  # neither deleted nor there, or another by now
+                continue
+            if outcomes[item]:
+                tally.removed(item.key, reason, item.size)
+            else:
+                tally.failed += 1
+
+    async def _delete_batch(self, items: Sequence[_Listed]) -> dict[_Listed, bool]:
+        """Whether each was deleted; those that had gone by themselves are left out."""
+        if not items:
+            return {}
+        if not self._batches or len(items) == 1:
+            return await self._delete_singly(items)
+        rows = [{"Key": item.key} | ({"ETag": item.etag} if item.etag else {}) for item in items]
+        try:
+            answer: Mapping[str, Any] = await self._bucket.call(
+                "to delete objects", "delete_objects", Delete={"Objects": rows, "Quiet": True}
+            )
+        except Fault as fault:
+            if fault.kind is FaultKind.UNREACHABLE:
+                raise
+            if fault.kind in _AGAIN_SOON:
+                return dict.fromkeys(items, False)
+            self._batches = fault.kind is not FaultKind.UNSUPPORTED
+            return await self._delete_singly(items)  # one key that XML can't carry refuses them all
+        codes = {row.get("Key"): row.get("Code", "") for row in answer.get("Errors", ())}
+        singly = [item for item in items if codes.get(item.key) == "NotImplemented"]  # a condition in a batch
+        outcomes = {item: item.key not in codes for item in items if codes.get(item.key) not in _AWAY_CODES}
+        return outcomes | await self._delete_singly(singly)
+
+    async def _delete_singly(self, items: Sequence[_Listed]) -> dict[_Listed, bool]:
+        outcomes: dict[_Listed, bool] = {}
+        for item in items:
+            try:
+                await self._delete_one(item)
+                outcomes[item] = True
+            except (Fault, errors.StoreRefused) as e:
+                if _is_end(e):
+                    raise
+                if not _is_away(e):
+                    outcomes[item] = False
+        return outcomes
+
+    async def _delete_one(self, item: _Listed) -> None:
+        condition = _condition(item)
+        try:
+            await self._bucket.call("to delete the object", "delete_object", Key=item.key, **condition)
+        except Fault as fault:
+            if fault.kind is not FaultKind.UNSUPPORTED or not condition:
+                raise
+            await self._bucket.call("to delete the object", "delete_object", Key=item.key)
+
+    # -- open uploads
+
+    async def _abort_uploads(self, tally: _Tally, *, dry_run: bool) -> None:
+        """Parts that arrive during an abort can survive it; so does the upload then, for the next sweep."""
+        markers: dict[str, Any] = {}
+        while True:
+            page = await self._bucket.call(
+                "to list the open uploads", "list_multipart_uploads", Prefix=MEDIA_PREFIX, **markers
+            )
+            for row in page.get("Uploads", ()):
+                if not self._is_over(row["Initiated"]):
+                    continue
+                try:
+                    if not dry_run:
+                        upload = {"Key": row["Key"], "UploadId": row["UploadId"]}
+                        await self._bucket.call("to abort", "abort_multipart_upload", **upload)
+                    tally.removed(row["Key"], Reason.ABORTED)
+                except Fault as fault:
+                    if _is_end(fault):
+                        raise
+                    tally.failed += not _is_away(fault)
+            # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
+            names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+            following = {name: page[given] for name, given in names.items() if page.get(given)}
+            if not page.get("IsTruncated") or not following or following == markers:
+                return
+            markers = following
+
+
+_AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})
+
+
+def _condition(item: _Listed) -> dict[str, Any]:
+    """Of a call that is meant for the version that was listed."""
+    return {"IfMatch": item.etag} if item.etag else {}
+
+
+def _remember(item: _Listed, memory: set[int]) -> None:
+    if len(memory) < _MOST_REMEMBERED:
+        memory.add(item.mark)
+
+
+def _is_away(e: Exception) -> bool:
+    """Deleted or replaced since it was listed: nothing to do, and no failure."""
+    return isinstance(e, Fault) and (e.kind in (FaultKind.GONE, FaultKind.EXISTS) or e.status == 404)
+
+
+def _is_end(e: Exception) -> bool:
+    """The next object would fail like this one."""
+    return (isinstance(e, Fault) and e.kind is FaultKind.UNREACHABLE) or (
+        isinstance(e, errors.BigUploadError) and not isinstance(e, errors.StoreRefused)
+    )
