@@ -307,9 +307,9 @@ def _parse(text: str, base: yarl.URL | None = None) -> yarl.URL:
 
 
 def _without_secrets(url: str) -> str:
-    """A URL, or what was meant to be one, as it may be shown: one line, no user name, query or fragment."""
-    plain = re.split(r"[?#]", url, maxsplit=1)[0]
-    return one_line(re.sub(r"^([^/]*:)?//[^/]*@", r"\1//", plain))
+    """A URL, or what was meant to be one, as it may be shown: one line, whole, no user name, query or fragment."""
+    plain = re.sub(r"^([^/]*:)?//[^/]*@", r"\1//", re.split(r"[?#]", url, maxsplit=1)[0])
+    return "".join(c if c.isprintable() else " " for c in plain)
 
 
 def _judge(answer: _Answer, visit: _Visit) -> tuple[MediaType, int | None]:

@@ -545,6 +545,18 @@ async def test_redirects_to_private_hosts(guarded: Site, host: str) -> None:
     assert [request.path for request in guarded.requests] == ["/a"]
 
 
+@pytest.mark.parametrize(
+    "host", ["metadata", "a.localhost", "printer.local", "vault.internal", "nas.home.arpa", "127.1"]
+)
+async def test_names_that_are_private_whatever_they_resolve_to(guarded: Site, host: str) -> None:
+    """Not even looked up: whether an internal name exists is nobody's business."""
+
+    async def resolve(name: str, port: int) -> list[str]:
+        raise AssertionError(f"{name} was looked up")
+
+    assert (await guarded_check(guarded.url("/a", host), resolve)).rule is Rule.NOT_PUBLIC
+
+
 @pytest.mark.parametrize("address", [a for a in PRIVATE if a.count(".") == 3 or ":" in a])
 @pytest.mark.parametrize("first", [True, False])
 async def test_names_with_a_private_address_among_public_ones(guarded: Site, address: str, first: bool) -> None:
@@ -612,7 +624,8 @@ async def test_the_systems_resolver() -> None:
         ("http://u@x@h.example/", "http://h.example/"),
         ("//u:p@h.example/a", "//h.example/a"),
         ("u:p@h.example", "u:p@h.example"),
-        ("http://h\r\n\x1b[2J/a", "http://h [2J/a"),
+        ("http://h\n\x1b[2J/a", "http://h  [2J/a"),
+        (f"https://h.example/{'a' * 2000}", f"https://h.example/{'a' * 2000}"),
     ],
 )
 def test_without_secrets(url: str, shown: str) -> None:

@@ -129,6 +129,35 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
+JFIF = sample("jpg")[2:20]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\xff\xd8\xff\xdb\0\x43" + bytes(65) + b"\xff\xc0\0\x0b" + bytes(9),  # as sensors write it: tables at once
+        b"\xff\xd8\xff\xe1\x7f\xf0Exif\0\0MM\0*" + bytes(HEAD_BYTES),  # a preview that is longer than the head
+        b"\xff\xd8\xff\xe1\0\x0aExif\0\0MM" + b"\xff\xff\xff\xdb\0\x43" + bytes(65),  # filled up
+        b"\xff\xd8" + JFIF + b"\xff\xfe\0\x05abc" + b"\0stray" + bytes(64),
+    ],
+)
+def test_jpegs_as_cameras_write_them(head: bytes) -> None:
+    assert media.identify(head) is JPEG
+
+
+@pytest.mark.parametrize(
+    "blocks", [b"", b"!\xfe\x03abc\x02de\0", b"!\xff\x0bNETSCAPE2.0\x03\1\0\0\0!\xf9\x04\0\0\0\0\0"]
+)
+@pytest.mark.parametrize("table", [0, 1, 7])
+def test_gifs_with_and_without_tables_and_extensions(blocks: bytes, table: int) -> None:
+    picture = b"," + bytes(8)
+    local = bytes([0x80 | table]) + bytes(3 << (table + 1))
+    own = b"GIF89a\1\0\1\0\0\0\0" + blocks + picture + local + b"\x08\1\0\0;"
+    common = b"GIF87a\1\0\1\0" + local[:1] + b"\0\0" + local[1:] + blocks + picture + b"\0\2\1\0\0;"
+    assert media.identify(own) is GIF
+    assert media.identify(common) is GIF
+
+
 POLYGLOTS = {
     "gif and script": b"GIF89a/*<script>alert(1)</script>*/=1;" + bytes(100),
     "gif and html": b"GIF89a<html><body onload=alert(1)>" + b" " * 100,
@@ -150,7 +179,7 @@ POLYGLOTS = {
     "webm and html": b"\x1a\x45\xdf\xa3<html>webm" + b" " * 100,
     "webm without a segment": b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm<html>" + bytes(100),
     "ftyp of a size that can't be": b"<!--ftypisom" + bytes(100),
-    "ftyp of an odd size": b"\0\0\0\x13ftypisom" + bytes(100),
+    "ftyp of an odd size": b"\0\0\0\x13ftypisom" + bytes(7) + BOX,
     "ftyp and html": ftyp(b"isom", b"mp41", then=b"<html><body><script>"),
     "ftyp and nothing": ftyp(b"isom", b"mp41", then=b""),
     "exe": b"MZ\x90\0\3\0\0\0\4\0\0\0\xff\xff\0\0" + bytes(100),
