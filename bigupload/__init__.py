@@ -32,9 +32,10 @@ __version__ = "0.1.0"
 _ERRORS = (
     "AccessDenied", "BigUploadError", "BucketNotFound", "ClockSkewed", "CredentialsError", "LocalStoreError",
     "ManifestCorrupt", "ManifestError", "ManifestLocked", "ManifestMismatch", "ManifestNotFound", "ManifestUnwritable",
-    "ObjectMismatch", "PartCorrupted", "PartUnproved", "ProofError", "ProofTooWeak", "ServiceError", "SourceChanged",
-    "SourceError", "SourceNotFound", "SourceUnreadable", "SourceUnsupported", "StoreError", "StoreRefused",
-    "StoreUnavailable", "StoreUnreachable", "TargetExists", "TargetReplaced", "UploadGone", "UsageError", "WrongRegion",
+    "MediaRefused", "ObjectMismatch", "PartCorrupted", "PartUnproved", "ProofError", "ProofTooWeak", "ServiceError",
+    "SourceChanged", "SourceError", "SourceNotFound", "SourceUnreadable", "SourceUnsupported", "StoreError",
+    "StoreRefused", "StoreUnavailable", "StoreUnreachable", "TargetExists", "TargetReplaced", "UploadExpired",
+    "UploadGone", "UsageError", "WrongRegion",
 )  # fmt: skip
 _EVENTS = (
     "Completing", "Event", "Hashing", "PartUploaded", "Progress", "Restarted", "Retrying", "UploadCompleted",

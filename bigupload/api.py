@@ -19,15 +19,23 @@ from bigupload import errors, events
 from bigupload.checksums import parse_algorithm
 from bigupload.job import Job, Patience, Settings, Shared, Tally
 from bigupload.journal import SUFFIX, FileJournal
-from bigupload.manifest import Aborted, manifest_id
+from bigupload.manifest import Aborted, Manifest, manifest_id
 from bigupload.options import S3Options
 from bigupload.proof import Verified
 from bigupload.ratelimit import RateLimiter
 from bigupload.retry import RetryPolicy
 from bigupload.run import Run, UploadResult, result_of
 from bigupload.source import FileSource
-from bigupload.stores.s3 import S3Store
-from bigupload.targets import LOCAL_BUCKET, connect, guess_content_type, parse_s3_url, reconnect, state_dir
+from bigupload.targets import (
+    LOCAL_BUCKET,
+    Store,
+    connect,
+    connect_service,
+    guess_content_type,
+    parse_s3_url,
+    reconnect,
+    state_dir,
+)
 from bigupload.transport import HttpTransport
 from bigupload.units import parse_rate, parse_size
 
@@ -74,6 +82,8 @@ class Uploader:
         path: str | os.PathLike[str],
         *,
         to: str | None = None,
+        service: str | None = None,
+        api_key: str | None = None,
         s3: S3Options | None = None,
         part_size: int | str | None = None,
         checksum: str = "auto",
@@ -86,23 +96,27 @@ class Uploader:
         """Upload a file, or go on with its upload where it stopped, until the object is proved to be the file.
 
         `to`: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the file's name; may be left out with
-        `s3.local`. `part_size`: bytes or "16MiB"; None grows with the file. `checksum`: auto, crc64nvme, crc32c,
-        sha256, md5 or none. `manifest`: this upload's record, instead of one named by file and target.
-        `resume=False` sets an earlier record aside and starts anew. `require_proof`: less than this level raises
-        ProofTooWeak. `verify_source` hashes the file once more before the end.
+        `s3.local`. Or `service`: a media service's URL, with `api_key` (None: BIGUPLOAD_API_KEY); of `s3`,
+        `content_type` and `ca_bundle` hold for it too. `part_size`: bytes or "16MiB"; None grows with the file.
+        `checksum`: auto, crc64nvme, crc32c, sha256, md5 or none. `manifest`: this upload's record, instead of one
+        named by file and target. `resume=False` sets an earlier record aside and starts anew. `require_proof`: less
+        than this level raises ProofTooWeak. `verify_source` hashes the file once more before the end.
 
         Raises BigUploadError and its kinds; `error.manifest` names the record where the upload can be resumed.
         """
         options = s3 or S3Options()
-        if to is None and not options.local:
-            raise errors.UsageError("an upload needs a target: to='s3://bucket/key'")
+        _one_target(to, service, options)
         settings = _settings(checksum, part_size, require_proof, verify_source=verify_source)
         with FileSource(path) as source:
-            name = Path(source.path).name
-            bucket, key = parse_s3_url(to or f"s3://{LOCAL_BUCKET}/", name)
-            if options.content_type is None:
-                options = dataclasses.replace(options, content_type=guess_content_type(name))
-            store = await connect(bucket, key, options)
+            store: Store
+            if service is not None:
+                store = connect_service(service, options, api_key=api_key, source=source)
+            else:
+                name = Path(source.path).name
+                bucket, key = parse_s3_url(to or f"s3://{LOCAL_BUCKET}/", name)
+                if options.content_type is None:
+                    options = dataclasses.replace(options, content_type=guess_content_type(name))
+                store = await connect(bucket, key, options)
             async with contextlib.aclosing(store):
                 with self._journal(manifest, source, store) as journal:
                     run = Run(await self._job(source, store, journal, settings, on_event))
@@ -115,14 +129,15 @@ class Uploader:
         *,
         source: str | os.PathLike[str] | None = None,
         s3: S3Options | None = None,
+        api_key: str | None = None,
         require_proof: str | Verified = Verified.SIZE,
         verify_source: bool = False,
         on_event: OnEvent | None = None,
     ) -> UploadResult:
         """Go on with the upload of a manifest; `source` is where the file is now, if it was moved.
 
-        Of `s3` only the credentials are used: the manifest knows the store. Of an upload that is complete, gives the
-        result as it was recorded.
+        Of `s3` only the credentials are used, and `api_key` for a media service: the manifest knows the store. Of an
+        upload that is complete, gives the result as it was recorded.
         """
         settings = _settings("auto", None, require_proof, verify_source=verify_source)
         with _existing(manifest) as journal:
@@ -137,7 +152,7 @@ class Uploader:
             except errors.SourceNotFound as e:
                 raise errors.SourceNotFound(f"{e}: name it with --source if it was moved", manifest=journal.path) from e
             with opened:
-                store = await reconnect(known.target, known.header.options, s3)
+                store = await reconnect(known.target, known.header.options, s3, api_key=api_key, source=opened)
                 async with contextlib.aclosing(store):
                     run = Run(await self._job(opened, store, journal, settings, on_event))
                     return await run.to_the_end(follow_changes=False)
@@ -171,7 +186,9 @@ class Uploader:
                     await run.begin_adopted(upload_id)
                     return await run.to_the_end(follow_changes=False)
 
-    async def abort(self, manifest: str | os.PathLike[str], *, s3: S3Options | None = None) -> None:
+    async def abort(
+        self, manifest: str | os.PathLike[str], *, s3: S3Options | None = None, api_key: str | None = None
+    ) -> None:
         """Give an upload up: free its parts in the store, and record that. Of `s3` only the credentials are used.
 
         Raises UsageError for an upload that is complete, also where no record says so yet.
@@ -180,16 +197,12 @@ class Uploader:
             known = journal.manifest
             if known.completed is not None:
                 raise errors.UsageError(f"this upload is complete: delete {known.target} if it is not wanted")
-            store = await reconnect(known.target, known.header.options, s3)
+            store = await reconnect(known.target, known.header.options, s3, api_key=api_key)
             patience = Patience(policy=self._retry, emit=_ignore)
             async with contextlib.aclosing(store):
                 try:
-                    if known.completing is not None:
-                        facts = await patience.request(
-                            lambda: store.stat(known.upload_id, known.header.checksum.algorithm)
-                        )
-                        if facts is not None and known.token is not None and facts.token == known.token:
-                            raise errors.UsageError(f"{known.target} is complete: resume the upload to prove it")
+                    if known.completing is not None and await _completed(store, known, patience):
+                        raise errors.UsageError(f"{known.target} is complete: resume the upload to prove it")
                     await patience.request(lambda: store.abort(known.upload_id))
                 except errors.BigUploadError as e:
                     e.manifest = journal.path
@@ -197,7 +210,7 @@ class Uploader:
             await journal.append(Aborted())
 
     def _journal(
-        self, manifest: str | os.PathLike[str] | None, source: FileSource, store: S3Store
+        self, manifest: str | os.PathLike[str] | None, source: FileSource, store: Store
     ) -> contextlib.AbstractContextManager[FileJournal]:
         if manifest is not None:
             return FileJournal(Path(manifest))
@@ -205,7 +218,7 @@ class Uploader:
         return FileJournal(directory / f"{manifest_id(source.path, store.target)}{SUFFIX}")
 
     async def _job(
-        self, source: FileSource, store: S3Store, journal: FileJournal, settings: Settings, on_event: OnEvent | None
+        self, source: FileSource, store: Store, journal: FileJournal, settings: Settings, on_event: OnEvent | None
     ) -> Job:
         ca_bundle = store.ca_bundle
         if ca_bundle not in self._transports:
@@ -221,6 +234,22 @@ class Uploader:
             settings=settings,
             shared=self._shared,
         )
+
+
+async def _completed(store: Store, known: Manifest, patience: Patience) -> bool:
+    """Whether the upload made its object, although no record says so."""
+    try:
+        facts = await patience.request(lambda: store.stat(known.upload_id, known.header.checksum.algorithm))
+    except (errors.UploadGone, errors.MediaRefused):  # a media service says so: there is nothing left of it
+        return False
+    return facts is not None and known.token is not None and facts.token == known.token
+
+
+def _one_target(to: str | None, service: str | None, options: S3Options) -> None:
+    if service is not None and (to is not None or options.local):
+        raise errors.UsageError("an upload has one target: `to`, `service` or the local store")
+    if service is None and to is None and not options.local:
+        raise errors.UsageError("an upload needs a target: to='s3://bucket/key', or service='https://…'")
 
 
 def _ignore(_: events.Event) -> None:
@@ -258,6 +287,8 @@ async def upload(
     path: str | os.PathLike[str],
     *,
     to: str | None = None,
+    service: str | None = None,
+    api_key: str | None = None,
     s3: S3Options | None = None,
     concurrency: int | None = None,
     limit_rate: float | str | None = None,
@@ -275,6 +306,8 @@ async def upload(
         return await uploader.upload(
             path,
             to=to,
+            service=service,
+            api_key=api_key,
             s3=s3,
             part_size=part_size,
             checksum=checksum,
@@ -299,14 +332,15 @@ async def resume(
     manifest: str | os.PathLike[str],
     *,
     source: str | os.PathLike[str] | None = None,
+    api_key: str | None = None,
     on_event: OnEvent | None = None,
 ) -> UploadResult:
     """Go on with one upload: `Uploader().resume(manifest, …)`."""
     async with Uploader() as uploader:
-        return await uploader.resume(manifest, source=source, on_event=on_event)
+        return await uploader.resume(manifest, source=source, api_key=api_key, on_event=on_event)
 
 
-async def abort(manifest: str | os.PathLike[str]) -> None:
+async def abort(manifest: str | os.PathLike[str], *, api_key: str | None = None) -> None:
     """Give one upload up: `Uploader().abort(manifest)`."""
     async with Uploader() as uploader:
-        await uploader.abort(manifest)
+        await uploader.abort(manifest, api_key=api_key)

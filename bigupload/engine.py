@@ -270,7 +270,7 @@ class Engine:
         told = seen is not None and None not in (seen.token, job.manifest.token)
         if seen is None or (seen.token != job.manifest.token if told else seen.etag != facts.etag):
             raise errors.TargetReplaced(
-                f"{job.store.target} was replaced or deleted by someone else right after this upload completed"
+                f"{job.manifest.target} was replaced or deleted by someone else right after this upload completed"
             )
         better = prove_object(seen, expected)
         levels = [level for level in Verified if level in (verified, better)]
@@ -309,7 +309,7 @@ class Engine:
             if facts is not None and self._is_ours(facts):  # an earlier complete of ours made it, its answer was lost
                 return Happened.ANSWER_LOST
             raise errors.TargetExists(
-                f"{job.store.target} came to exist meanwhile, and replacing it was ruled out"
+                f"{job.manifest.target} came to exist meanwhile, and replacing it was ruled out"
             ) from fault
         self._rounds += 1
         if self._rounds >= _MOST_ROUNDS:
@@ -365,7 +365,7 @@ class Engine:
             return False
 
     def _lost(self, facts: ObjectFacts | None) -> errors.BigUploadError:
-        target = self._job.store.target
+        target = self._job.manifest.target
         if facts is not None:
             return errors.TargetReplaced(
                 f"another object lies under {target}, and this upload is gone: nothing was overwritten. "

@@ -26,6 +26,8 @@
     │   ├── TargetExists           the key is taken and if_none_match was asked for
     │   ├── TargetReplaced         another's object lies under the key
     │   ├── UploadGone             the store no longer knows the upload
+    │   ├── UploadExpired          a media service's handle ran out                         resumable
+    │   ├── MediaRefused           a media service does not take this file
     │   └── StoreRefused           any other final refusal
     ├── ProofError                 what can't be proved, or is disproved
     │   ├── PartUnproved           nothing the store offers can prove a part
@@ -195,6 +197,16 @@ class TargetReplaced(StoreError):
 
 class UploadGone(StoreError):
     """The store no longer knows the upload id, and the object is not there either."""
+
+
+class UploadExpired(StoreError):
+    """A media service's handle ran out while the upload was under way: the same command starts anew."""
+
+    resumable = True
+
+
+class MediaRefused(StoreError):
+    """A media service does not take this file: not media, or too large; the message is the service's."""
 
 
 class StoreRefused(StoreError):

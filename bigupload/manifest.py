@@ -87,7 +87,14 @@ class Target:
     service: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.service}#{self.key}" if self.bucket is None else f"s3://{self.bucket}/{self.key}"
+        if self.bucket is None:
+            return f"{self.service}#{self.key}" if self.key else str(self.service)
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def chosen_key(self) -> str:
+        """The key as far as the caller chose it: a media service chooses another for every upload."""
+        return "" if self.service else self.key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,16 +359,16 @@ def _first(lines: Iterable[bytes]) -> Manifest:
 
 def manifest_id(path: str, target: Target) -> str:
     """The same file to the same target has the same manifest, so that the same command goes on."""
-    where = "\0".join([path, target.bucket or "", target.key, target.endpoint or "", target.service or ""])
+    where = "\0".join([path, target.bucket or "", target.chosen_key, target.endpoint or "", target.service or ""])
     return hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def belongs_to(header: Header, path: str, target: Target) -> bool:
     """Whether a manifest is the one of this file and target; the region is no part of the identity."""
     theirs = header.target
-    return header.source.path == path and (theirs.bucket, theirs.key, theirs.endpoint, theirs.service) == (
+    return header.source.path == path and (theirs.bucket, theirs.chosen_key, theirs.endpoint, theirs.service) == (
         target.bucket,
-        target.key,
+        target.chosen_key,
         target.endpoint,
         target.service,
     )

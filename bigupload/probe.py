@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from bigupload import checksums
+from bigupload import checksums, errors
 from bigupload.checksums import Algorithm
 from bigupload.manifest import Fingerprint
 from bigupload.planning import Part
@@ -41,7 +41,10 @@ class Md5Probe:
         async with self._probing:
             if self._known is None:
                 wrong = {Algorithm.MD5.header: checksums.encode(checksums.digest_of(Algorithm.MD5, b"?"))}
-                request = await self._sign(PartToSign(part.number, 1, wrong))
+                try:
+                    request = await self._sign(PartToSign(part.number, 1, wrong))
+                except errors.MediaRefused:  # a media service signs parts of the plan alone: it stays unknown
+                    return False
                 try:
                     await self._put(_OneByte(), Part(part.number, 0, 1), request)
                     self._known = False

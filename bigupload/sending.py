@@ -29,6 +29,7 @@ _LOOKAHEAD = 4
 _FRESH_FOR = 60.0
 """Seconds that a URL must still be valid for when its PUT begins."""
 _SIGN_BATCH = 100
+_GONE = frozenset({FaultKind.GONE})
 
 
 class UploadVanished(Exception):
@@ -198,7 +199,9 @@ class PartSender:
 
     async def _sign_batch(self, parts: Sequence[PartToSign]) -> list[tuple[SignedRequest, float]]:
         now = self._job.effects.clock()
-        requests = await self._job.request(lambda: self._job.store.sign(self._upload_id, parts), always_asks=False)
+        requests = await self._job.request(
+            lambda: self._job.store.sign(self._upload_id, parts), letting=_GONE, always_asks=False
+        )
         return [(request, now + request.expires_in) for request in requests]
 
     async def _sign_one(self, part: PartToSign) -> SignedRequest:

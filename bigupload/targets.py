@@ -1,4 +1,4 @@
-"""From what a caller names to a store: `s3://BUCKET/KEY`, the local store, or what a manifest recorded."""
+"""From what a caller names to a store: `s3://BUCKET/KEY`, the local store, a media service, or what a manifest has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import mimetypes
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio.to_thread
 import platformdirs
@@ -15,7 +15,11 @@ import platformdirs
 from bigupload import errors
 from bigupload.manifest import Target
 from bigupload.options import S3Options
+from bigupload.ports import Source
 from bigupload.stores.s3 import S3Store
+from bigupload.stores.service import HEAD_BYTES, ServiceStore
+
+Store: TypeAlias = S3Store | ServiceStore
 
 LOCAL_BUCKET = "bigupload"
 LOCAL = "local"
@@ -67,11 +71,76 @@ async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
     return store
 
 
-async def reconnect(target: Target, recorded: Mapping[str, Any], secrets: S3Options | None = None) -> S3Store:
-    """The store that a manifest names, with the credentials of `secrets` or of this process's surroundings."""
+def connect_service(url: str, options: S3Options, *, api_key: str | None, source: Source) -> ServiceStore:
+    """The media service at `url`, for a file. Of `options`, content type and CA bundle are meant; raises UsageError
+    for others: what a bucket is to do with an object, the service decides."""
+    theirs = S3Options(content_type=options.content_type, ca_bundle=options.ca_bundle)
+    foreign = [
+        field.name.replace("_", "-")
+        for field in dataclasses.fields(S3Options)
+        if getattr(options, field.name) != getattr(theirs, field.name)
+    ]
+    if foreign:
+        raise errors.UsageError(f"a media service decides that by itself: leave out {', '.join(foreign)}")
+    name = Path(source.path).name
+    return ServiceStore(
+        url=url,
+        api_key=_api_key(api_key),
+        filename=name,
+        content_type=options.content_type or guess_content_type(name),
+        head=_head(source),
+        ca_bundle=options.ca_bundle,
+    )
+
+
+async def reconnect(
+    target: Target,
+    recorded: Mapping[str, Any],
+    secrets: S3Options | None = None,
+    *,
+    api_key: str | None = None,
+    source: Source | None = None,
+) -> Store:
+    """The store that a manifest names, with the credentials that are given or those of this process's surroundings.
+
+    `source`: the file, of which a media service wants to see the beginning where its upload begins anew.
+    Raises ManifestMismatch.
+    """
+    if target.service is not None:
+        return _reconnect_service(target, target.service, recorded, api_key, source)
     if target.bucket is None:
-        raise errors.ManifestMismatch("this manifest's target is no S3 bucket, and this version knows no other")
+        raise errors.ManifestMismatch("this manifest's target is neither a bucket nor a media service")
     return await connect(target.bucket, target.key, S3Options.from_json(recorded, secrets))
+
+
+def _reconnect_service(
+    target: Target, url: str, recorded: Mapping[str, Any], api_key: str | None, source: Source | None
+) -> ServiceStore:
+    names = ("filename", "content_type", "ca_bundle")
+    filename, content_type, ca_bundle = (recorded.get(name) for name in names)
+    if not isinstance(filename, str) or not isinstance(content_type, str) or not isinstance(ca_bundle, str | None):
+        raise errors.ManifestMismatch(
+            f"the manifest's options lack {', '.join(names[:2])}, or have them of another type"
+        )
+    return ServiceStore(
+        url=url,
+        api_key=_api_key(api_key),
+        filename=filename,
+        content_type=content_type,
+        head=_head(source) if source is not None else b"",
+        key=target.key,
+        ca_bundle=Path(ca_bundle) if ca_bundle is not None else None,
+    )
+
+
+def _api_key(given: str | None) -> str | None:
+    """Never taken from the command line, which others on the machine can read."""
+    return given or os.environ.get("BIGUPLOAD_API_KEY") or None
+
+
+def _head(source: Source) -> bytes:
+    head = bytearray(HEAD_BYTES)
+    return bytes(head[: source.read_into(memoryview(head), 0)])
 
 
 def guess_content_type(path: str | PurePath) -> str:

@@ -36,6 +36,7 @@ _SAMPLE_SIZE = 512 * 1024 * 1024
 @click.command(epilog="The same command, given again after any stop, goes on where it stopped.")
 @click.argument("paths", nargs=-1, type=PATH)
 @click.option("--to", metavar="s3://BUCKET/KEY", help="The object; s3://BUCKET/FOLDER/ keeps the files' names.")
+@click.option("--service", metavar="URL", help="A media service, with the API key of BIGUPLOAD_API_KEY.")
 @click.option("--local", is_flag=True, help="Into the local store, started if need be. Without PATHS: a sample file.")
 @click.option("--part-size", type=SIZE, metavar="SIZE", help="Like 16MiB; grows with the file by itself.")
 @click.option("--checksum", type=click.Choice(CHECKSUMS), default="auto", help="What proves the parts.")
@@ -53,19 +54,23 @@ _SAMPLE_SIZE = 512 * 1024 * 1024
 @connection_options
 @outcome_options
 def upload(paths: tuple[Path, ...], **arguments: Any) -> None:
-    """Upload PATHS to an S3 bucket, in parts and in parallel, until the objects are proved to be the files."""
+    """Upload PATHS to an S3 bucket or a media service, in parts and in parallel, until the objects are proved."""
     from bigupload.cli._running import run
 
     files = list(dict.fromkeys(paths))
+    if arguments["to"] is None and arguments["service"] is None and not arguments["local"]:
+        arguments["service"] = os.environ.get("BIGUPLOAD_SERVICE") or None
     _check(files, arguments)
     raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments)))
 
 
 def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
     """What is wrong with the call as such."""
-    to, local = arguments["to"], arguments["local"]
-    if (to is None) == (not local):
-        raise click.UsageError("name one target: --to s3://BUCKET/KEY, or --local")
+    to, service, local = arguments["to"], arguments["service"], arguments["local"]
+    if (to is not None) + (service is not None) + local != 1:
+        raise click.UsageError("name one target: --to s3://BUCKET/KEY, --service URL, or --local")
+    if service is not None:
+        _check_service(arguments)
     if not files and not local:
         raise click.UsageError("name at least one file")
     if Path("-") in files:
@@ -78,8 +83,25 @@ def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
         if arguments["manifest"] is not None:
             raise click.UsageError("--manifest is one file's: upload one at a time")
         twice = [name for name, count in Counter(path.name for path in files).items() if count > 1]
-        if twice:
+        if twice and service is None:
             raise click.UsageError(f"several files are called {twice[0]} and would become one object")
+
+
+def _check_service(arguments: dict[str, Any]) -> None:
+    """What a bucket is to do with an object, the service decides."""
+    foreign = [
+        name
+        for name in (
+            "endpoint_url", "region", "profile", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id",
+            "if_none_match",
+        )
+        if arguments[name]
+    ]  # fmt: skip
+    if arguments["addressing"] != "auto":
+        foreign.append("addressing")
+    if foreign:
+        named = ", ".join("--" + ("tag" if name == "tags" else name.replace("_", "-")) for name in foreign)
+        raise click.UsageError(f"a media service decides that by itself: leave out {named}")
 
 
 def _sample() -> Path:

@@ -261,8 +261,14 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "name one target: --to s3://BUCKET/KEY, or --local"),
+        ([], "name one target: --to s3://BUCKET/KEY, --service URL, or --local"),
         (["--to", "s3://b/k", "--local"], "name one target"),
+        (["--to", "s3://b/k", "--service", "https://media.example"], "name one target"),
+        (["--service", "https://media.example", "--local"], "name one target"),
+        (["--service", "media.example"], "write its URL like https://media.example.com"),
+        (["--service", "https://u:p@media.example"], "holds no credentials"),
+        (["--service", "https://h", "--sse", "AES256", "--tag", "a=b"], "leave out --tag, --sse"),
+        (["--service", "https://h", "--if-none-match", "--addressing", "path"], "out --if-none-match, --addressing"),
         (["--to", "http://b/k"], "write it like s3://bucket/key"),
         (["--to", "s3://"], "write it like s3://bucket/key"),
         (["--to", "s3://b/k", "--part-size", "16 parsecs"], "write it like 16MiB or 20MB"),

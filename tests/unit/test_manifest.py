@@ -396,6 +396,18 @@ def test_another_target_is_another_upload(change: dict[str, Any]) -> None:
     assert not belongs_to(known, "/p", other)
 
 
+def test_the_key_that_a_service_chooses_makes_no_other_upload() -> None:
+    """It is not known before create, and another one after a restart."""
+    before = Target(service="https://media.example", key="")
+    after = Target(service="https://media.example", key="media/o/k.mp4")
+    assert manifest_id("/p", before) == manifest_id("/p", after)
+    assert manifest_id("/p", before) != manifest_id("/p", Target(service="https://other.example", key=""))
+    known = dataclasses.replace(header(), source=SourceIdentity("/p", 25, 1, 1, 1), target=after)
+    assert belongs_to(known, "/p", before)
+    assert not belongs_to(known, "/p", Target(service="https://other.example", key=after.key))
+    assert str(before) == "https://media.example"
+
+
 def test_another_file_is_another_upload() -> None:
     target = header().target
     assert manifest_id("/p", target) != manifest_id("/q", target)

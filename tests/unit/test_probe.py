@@ -9,6 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from bigupload import errors
 from bigupload.planning import Part
 from bigupload.ports import PartToSign, PutAnswer, SignedRequest, Source
 from bigupload.probe import Md5Probe
@@ -147,3 +148,16 @@ async def test_a_cancelled_question_is_asked_again() -> None:
         await probe.md5_is_enforced(PART)
     assert scope.cancelled_caught
     assert await probe.md5_is_enforced(PART) is True
+
+
+async def test_a_service_that_signs_parts_of_the_plan_alone() -> None:
+    """Then it stays unknown, and nothing counts as proved."""
+    store = Store(refusal(FaultKind.CORRUPTED))
+
+    async def refuse(part: PartToSign) -> SignedRequest:
+        raise errors.MediaRefused("part 7 of 1 bytes is none of the plan's")
+
+    probe = Md5Probe(refuse, store.put)
+    assert not await probe.md5_is_enforced(PART)
+    assert not probe.enforced
+    assert store.sent == []

@@ -11,8 +11,10 @@ import pytest
 from bigupload import errors, local_store, targets
 from bigupload.manifest import Target
 from bigupload.options import S3Options
+from bigupload.source import FileSource
 from bigupload.stores.s3 import S3Store
-from bigupload.targets import connect, guess_content_type, parse_s3_url, reconnect, state_dir
+from bigupload.stores.service import ServiceStore
+from bigupload.targets import connect, connect_service, guess_content_type, parse_s3_url, reconnect, state_dir
 
 
 @pytest.mark.parametrize(
@@ -124,9 +126,50 @@ async def test_what_the_environment_names_is_part_of_the_target(monkeypatch: pyt
     assert store.options() == {"endpoint_url": "https://minio.example", "profile": "work"}
 
 
-async def test_a_manifest_of_a_service_is_not_mistaken_for_a_bucket() -> None:
+async def test_a_manifest_of_a_service_leads_back_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIGUPLOAD_API_KEY", "sk_of-the-environment")
+    movie = tmp_path / "movie.mov"
+    movie.write_bytes(b"x" * 5000)
+    with FileSource(movie) as source:
+        first = connect_service(
+            "https://Media.example/", S3Options(ca_bundle=Path("/ca.pem")), api_key=None, source=source
+        )
+        target = Target(service="https://media.example", key="media/o/k.mov")
+        second = await reconnect(target, first.options(), api_key="sk_given", source=source)
+    assert isinstance(second, ServiceStore)
+    assert second.target == target
+    recorded = {"filename": "movie.mov", "content_type": "video/quicktime", "ca_bundle": "/ca.pem"}
+    assert second.options() == first.options() == recorded
+    assert first.target == Target(service="https://media.example", key="")
+    assert (first._http.key(), second._http.key()) == ("sk_of-the-environment", "sk_given")
+    assert first._head == second._head == b"x" * 4096
+
+
+@pytest.mark.parametrize("recorded", [{}, {"filename": 1, "content_type": "a/b"}, {"filename": "a"},
+                                      {"filename": "a", "content_type": "a/b", "ca_bundle": 1}])  # fmt: skip
+async def test_a_manifest_of_a_service_that_lacks_something(recorded: dict[str, Any]) -> None:
     with pytest.raises(errors.ManifestMismatch):
-        await reconnect(Target(key="k", service="https://media.example"), {})
+        await reconnect(Target(key="k", service="https://media.example"), recorded)
+
+
+async def test_a_manifest_of_nothing() -> None:
+    with pytest.raises(errors.ManifestMismatch):
+        await reconnect(Target(key="k"), {})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (S3Options(storage_class="GLACIER", tags={"a": "b"}), "tags, storage-class"),
+        (S3Options(endpoint_url="https://s3.example", region="r"), "endpoint-url, region"),
+        (S3Options(access_key="AK", secret_key="SK"), "access-key, secret-key"),
+        (S3Options(if_none_match=True, addressing="path"), "addressing, if-none-match"),
+    ],
+)
+def test_what_a_service_decides_by_itself(options: S3Options, named: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with FileSource(tmp_path / "a.png") as source, pytest.raises(errors.UsageError, match=f"leave out {named}$"):
+        connect_service("https://media.example", options, api_key="sk_", source=source)
 
 
 async def test_the_local_store_is_started_and_its_secrets_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
