@@ -147,6 +147,8 @@ async def _reach(name: str, options: S3Options) -> S3Bucket:
 
     if not options.local:
         return S3Bucket(name, options.completed_by(os.environ))
+    if options.endpoint_url is not None:
+        raise errors.UsageError("--local has its own endpoint: leave --endpoint-url out")
     from bigupload import local_store
 
     store = await anyio.to_thread.run_sync(local_store.start)
@@ -156,6 +158,7 @@ async def _reach(name: str, options: S3Options) -> S3Bucket:
         region=store.region,
         access_key=store.access_key,
         secret_key=store.secret_key,
+        profile=None,
     )
     return S3Bucket(name, reached)
 

@@ -5,7 +5,8 @@ them: here both promises are kept. Stateless but for a memory of what was looked
 one bucket at once: they delete the same things.
 
 The clock is passed in, and is compared with the store's, which stamps the objects. Stores refuse signatures of clocks
-that are 15 minutes off, so an object may end early by that much and no more.
+that are 15 minutes off, so an object may end early by that much and no more. AWS dates an object that was uploaded in
+parts by the upload's beginning: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 """
 
 from __future__ import annotations

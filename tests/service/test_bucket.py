@@ -310,6 +310,16 @@ async def test_a_bucket_that_cannot_be_used(s3: StrictS3, fault: Any, error: typ
         await bucket.aclose()
 
 
+async def test_a_bucket_that_may_not_be_made(s3: StrictS3) -> None:
+    s3.script("CreateBucket", Status(403, "AccessDenied"))
+    bucket = Meddled("bucket", options_for(s3))
+    try:
+        with pytest.raises(errors.AccessDenied):
+            await set_up(bucket)
+    finally:
+        await bucket.aclose()
+
+
 async def test_a_store_that_goes_away_meanwhile(bucket: Meddled) -> None:
     async def lost(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         raise Fault(FaultKind.BROKEN, "the store's answer was lost")
@@ -369,6 +379,7 @@ def test_setup_warns_on_standard_error(s3: StrictS3, credentials: None, capsys: 
         (["setup", "bucket"], "not a target"),
         (["setup", "s3://bucket/media"], "names more than a bucket"),
         (["sweep", "s3://bucket/media/"], "names more than a bucket"),
+        (["setup", "s3://b", "--local", "--endpoint-url", "http://127.0.0.1:1"], "has its own endpoint"),
         (["setup", "s3://b", "--origin", "https://page.example/"], "not an origin"),
         (["setup", "s3://b", "--origin", "page.example"], "not an origin"),
         (["setup", "s3://b", "--origin", "https://"], "not an origin"),

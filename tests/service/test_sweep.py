@@ -366,6 +366,14 @@ async def test_one_of_a_batch_that_is_refused(bucket: Meddled, clock: Clock, cod
     assert (report.expired, report.failed, report.bytes_freed) == (1, 1, len(sample("jpg")))
 
 
+async def test_one_that_is_refused_where_there_are_no_batches(strict: Meddled, s3: StrictS3, clock: Clock) -> None:
+    await two_old(strict, clock)
+    s3.script("DeleteObject", Status(403, "AccessDenied"), key=JPG)
+    report = await Sweep(strict, now=clock).run()
+    assert (report.expired, report.failed) == (1, 1)
+    assert set(s3.objects["bucket"]) == {JPG}
+
+
 async def test_conditions_that_a_batch_does_not_know(bucket: Meddled, clock: Clock) -> None:
     async def refused(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         return {"Errors": [{"Key": row["Key"], "Code": "NotImplemented"} for row in arguments["Delete"]["Objects"]]}
