@@ -30,7 +30,10 @@ from bigupload.service.uploads import MediaUploads
 
 _BODY_WITHIN = 60.0
 """Seconds that a request's body may take: it is small, whoever sends it slowly holds a connection for nothing."""
+_LINGER = 2.0
+"""Seconds that what is left of a refused request's body is read for, so that the answer arrives before the close."""
 _VISIT: web.RequestKey[Visit] = web.RequestKey("visit", Visit)
+_HANDLER = {"auto_decompress": False, "lingering_time": _LINGER}
 _SAFE = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -54,8 +57,8 @@ class Parts:
 
 
 def new_app(parts: Parts) -> web.Application:
-    """The application, to be run by aiohttp's runner with `auto_decompress=False`."""
-    app = web.Application(middlewares=[_Observer(parts).middleware], handler_args={"auto_decompress": False})
+    """The application, to be run by aiohttp's runner."""
+    app = web.Application(middlewares=[_Observer(parts).middleware], handler_args=_HANDLER)
     service = _Service(parts)
     app.cleanup_ctx.append(service.connections)
     for endpoint in ENDPOINTS:
@@ -210,12 +213,15 @@ async def _body(request: web.Request, most: int) -> bytes:
                     raise too_large
     except TimeoutError:
         raise Refused(Problem.INVALID_JSON, "the request's body did not arrive in time") from None
+    except (ConnectionError, aiohttp.ClientPayloadError, web.RequestPayloadError):  # nobody may be there to read this
+        raise Refused(Problem.INVALID_JSON, "the request's body did not arrive whole") from None
     return bytes(body)
 
 
 def _parse(model: type[pydantic.BaseModel], body: bytes) -> Any:
     try:
-        return model.model_validate_json(body)
+        # By the published names alone: `media_items` beside `mediaItems` would be checked, and another one posted.
+        return model.model_validate_json(body, by_alias=True, by_name=False)
     except pydantic.ValidationError as e:
         first = e.errors(include_url=False, include_context=False, include_input=False)[0]
         if first["type"] == "json_invalid" or not first["loc"]:
@@ -242,7 +248,7 @@ def _answer(result: Any) -> web.Response:
     if result is None:
         return web.Response(status=204)
     if isinstance(result, PostAnswer):
-        return web.Response(status=result.status, body=result.body, headers={"Content-Type": result.content_type})
+        return web.Response(status=result.status, body=result.body, headers=result.headers)
     assert isinstance(result, pydantic.BaseModel)
     return web.Response(body=result.model_dump_json(by_alias=True).encode(), content_type="application/json")
 

@@ -22,6 +22,8 @@ STORED_FOR = 7 * 24 * 3600
 MOST_PARTS_A_CALL = 100
 MOST_HANDLE = 4096
 """Characters."""
+_MOST = 2**63 - 1
+"""What no size passes, and what every program can hold."""
 
 
 class _Model(BaseModel):
@@ -32,7 +34,7 @@ class _Model(BaseModel):
 
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]
-FileSize = Annotated[int, Field(ge=1, examples=[1_073_741_824])]
+FileSize = Annotated[int, Field(ge=1, le=_MOST, examples=[1_073_741_824])]
 Handle = Annotated[str, Field(min_length=1, max_length=MOST_HANDLE, examples=["WzEsIm93bmVyMTIzIi…"])]
 PartNumber = Annotated[int, Field(ge=1, le=10_000, examples=[1])]
 Base64 = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9+/]+={0,2}$", examples=["mDmyBmPrBjU="])]
@@ -64,7 +66,7 @@ class PartToSign(_Model):
     """One part, as it will be sent."""
 
     part_number: PartNumber
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0, le=_MOST)]
     """Bytes; must be the plan's."""
     checksum: Base64 | None = None
     """Of the upload's `checksumAlgorithm`, base64. Bound into the URL."""
@@ -89,7 +91,7 @@ class CreateRequest(_Model):
     """Bytes of the whole file."""
     checksum_algorithm: UploadChecksum = "crc64nvme"
     """`crc64nvme` and `crc32c` prove the whole object, `sha256` the parts' hashes; `md5` and `none` declare nothing."""
-    part_size: Annotated[int, Field(ge=1)] | None = None
+    part_size: Annotated[int, Field(ge=1, le=_MOST)] | None = None
     """Bytes of every part but the last. Left out: the service's choice."""
     first_parts: Annotated[list[PartToSign], Field(max_length=MOST_PARTS_A_CALL)] = []
     """Parts to be signed at once, so that a small upload needs no further call before its bytes."""
@@ -148,7 +150,7 @@ class CompletedPart(_Model):
     """A part that was sent, and the ETag that its PUT was answered with."""
 
     part_number: PartNumber
-    etag: Annotated[str, Field(min_length=1, max_length=256)]
+    etag: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[ -~]+$")]
     checksum: Base64 | None = None
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
@@ -16,6 +19,7 @@ from bigupload.service.uploads import MediaUploads
 _ANSWER_WITHIN = 60.0
 """Seconds."""
 _MOST_ANSWER_BYTES = 4 * 1024 * 1024
+_HANDED_BACK = ("Content-Type", "Content-Encoding", "Retry-After")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +36,9 @@ class PostAnswer:
     """What the posts API said."""
 
     status: int
-    content_type: str
     body: bytes
+    headers: Mapping[str, str]
+    """Those that belong to the body, or that a client must know to go on."""
 
 
 class Posts:
@@ -51,6 +56,7 @@ class Posts:
         """Raises Refused for the first media item that can't be used."""
         if self._api is None:
             raise Refused(Problem.POSTS_NOT_CONFIGURED)
+        _check_unambiguous(body)
         for number, item in enumerate(request.media_items):
             try:
                 await self._check(owner, item)
@@ -72,7 +78,8 @@ class Posts:
             raise Refused(Problem.MEDIA_UNUSABLE, f"this is {kind.name}, not of type {item.type}", field="type")
 
     async def _hand_on(self, api: PostsApi, owner: str, body: bytes) -> PostAnswer:
-        headers = {"Content-Type": "application/json", "X-Bigupload-Owner": owner}
+        """A redirect is handed back, not followed: the post is for the host that the operator named, and no other."""
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "X-Bigupload-Owner": owner}
         if api.authorization is not None:
             headers["Authorization"] = api.authorization
         try:
@@ -90,11 +97,40 @@ class Posts:
             raise Refused(Problem.POSTS_UNREACHABLE) from e
         if len(content) > _MOST_ANSWER_BYTES:
             raise Refused(Problem.POSTS_UNREACHABLE, "the posts API's answer is too long")
-        return PostAnswer(
-            status=answer.status,
-            content_type=answer.headers.get("Content-Type", "application/octet-stream"),
-            body=content,
+        kept = {name: answer.headers[name] for name in _HANDED_BACK if name in answer.headers}
+        return PostAnswer(status=answer.status, body=content, headers=kept)
+
+
+def _check_unambiguous(body: bytes) -> None:
+    """Raise Refused for a post that the posts API could read otherwise than it is read here: what is checked is posted.
+
+    JSON leaves open which of two fields of one name counts, and parsers differ; some don't tell capitals (Go's).
+    """
+    try:
+        post = json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # NaN, say, which the first parser lets pass
+        raise Refused(Problem.INVALID_JSON) from None
+    for number, item in enumerate(_only("mediaItems", post, "") or ()):
+        for name in ("type", "url"):
+            _only(name, item, f"mediaItems[{number}].")
+
+
+def _only(name: str, of: _Pairs, where: str) -> Any:
+    """The value of a field that nobody can take for another one; None where it is missing."""
+    found = [(other, value) for other, value in of if other.casefold() == name.casefold()]
+    if len(found) > 1 or (found and found[0][0] != name):
+        raise Refused(
+            Problem.INVALID_FIELD, f"{where}{name} is there more than once, or misspelled", field=f"{where}{name}"
         )
+    return found[0][1] if found else None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with all its fields."""
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _fits(wanted: str, kind: MediaType) -> bool:

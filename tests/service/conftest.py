@@ -1,4 +1,4 @@
-"""The service that most tests share."""
+"""The services that most tests share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,39 @@ from collections.abc import Iterator
 import pytest
 
 from bigupload.local_store import LocalStore
+from tests.tools.declared import undeclared
+from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
+
+_GENEROUS = ("--requests", "10000", "--open-uploads", "1000", "--sweep-every", "0")
 
 
 @pytest.fixture(scope="session")
 def service(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """`bigupload serve --local`, generous with requests, and never sweeping what a test is about to look at."""
-    home = tmp_path_factory.mktemp("service")
-    with serving(weed, home, "--requests", "10000", "--open-uploads", "1000", "--sweep-every", "0") as running:
+    with serving(weed, tmp_path_factory.mktemp("service"), *_GENEROUS) as running:
         yield running
+        assert undeclared(running.log()) == []
+
+
+@pytest.fixture(scope="session")
+def session_stub() -> Iterator[HttpStub]:
+    """The stub behind `posts_api`, which tests use."""
+    with http_stub() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def posting(weed: LocalStore, session_stub: HttpStub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Like `service`, with a posts API (at /v1/posts of the stub), and with direct URLs of this machine allowed."""
+    posts = ("--posts-url", f"{session_stub.url}/v1/posts", "--allow-private-media-hosts")
+    with serving(weed, tmp_path_factory.mktemp("posting"), *_GENEROUS, *posts) as running:
+        yield running
+        assert undeclared(running.log()) == []
+
+
+@pytest.fixture
+def posts_api(session_stub: HttpStub) -> HttpStub:
+    """The posts API of `posting`, and any host that a test needs beside it; with a clean memory."""
+    session_stub.forget()
+    return session_stub

@@ -1,0 +1,381 @@
+"""POST /v1/posts: the media are checked, and the rest is the posts API's, byte for byte."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bigupload.service.posts import _check_unambiguous
+from bigupload.service.problems import Refused
+from tests.tools.http_stub import Answer, HttpStub
+from tests.tools.media import sample
+from tests.tools.service import Service
+
+CREATED = Answer(status=201, headers={"Content-Type": "application/json"}, body=b'{"id": 1}')
+
+
+def sent(service: Service, content: bytes, name: str = "photo.jpg", kind: str = "image/jpeg", **more: Any) -> str:
+    """The public URL of an upload."""
+    made = service.call("POST", "/v1/media/presign", json={"filename": name, "contentType": kind}, **more).json()
+    answer = httpx.put(made["uploadUrl"], headers={"Content-Type": kind}, content=content, trust_env=False)
+    assert answer.status_code == 200
+    return str(made["publicUrl"])
+
+
+def post(service: Service, *items: tuple[str, str], **more: Any) -> httpx.Response:
+    """A post of (type, URL)s."""
+    listed = [{"type": kind, "url": url} for kind, url in items]
+    return service.call("POST", "/v1/posts", json={"content": "x", "mediaItems": listed}, **more)
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str, str | None]:
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error.get("field")
+
+
+def exists(url: str) -> bool:
+    return httpx.get(url, trust_env=False).status_code == 200
+
+
+def not_found(index: int = 0) -> tuple[int, str, str]:
+    return 422, "media_not_found", f"mediaItems[{index}].url"
+
+
+# -- own uploads
+
+
+def test_without_a_posts_api(service: Service) -> None:
+    assert refusal(post(service)) == (501, "posts_not_configured", None)
+
+
+def test_a_key_is_needed(posting: Service, posts_api: HttpStub) -> None:
+    answer = httpx.post(f"{posting.url}/v1/posts", json={}, trust_env=False)
+    assert refusal(answer) == (401, "missing_key", None)
+    assert posts_api.received == []
+
+
+def test_what_was_never_sent(posting: Service, posts_api: HttpStub) -> None:
+    body = {"filename": "photo.jpg", "contentType": "image/jpeg"}
+    made = posting.call("POST", "/v1/media/presign", json=body).json()
+    assert refusal(post(posting, ("image", made["publicUrl"]))) == not_found()
+    assert posts_api.received == []
+
+
+@pytest.mark.parametrize("content", [sample("jpg"), b"MZ" + bytes(100)], ids=["a picture", "no media"])
+def test_another_owner_s_upload_is_neither_posted_nor_deleted(
+    posting: Service, posts_api: HttpStub, content: bytes
+) -> None:
+    url = sent(posting, content, key=posting.new_key("eve"))
+    assert "/media/eve/" in url
+    assert refusal(post(posting, ("image", url))) == not_found()
+    assert exists(url)
+    assert posts_api.received == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda url: url.replace("media/local/", "media/local/../eve/"),
+        lambda url: url.replace("media/local/", "media/local%2F..%2Feve%2F"),
+        lambda url: url.replace("media/local/", "media/eve/"),
+        lambda url: url.replace("media/local/", "media//"),
+        lambda url: url.replace("media/local/", "media/local//"),
+        lambda url: url.replace("media/local/", "refused/media/local/"),
+        lambda url: url.replace("media/local/", "MEDIA/LOCAL/"),
+        lambda url: url + "%00",
+        lambda url: url + "%0a",
+        lambda url: url + "/",
+        lambda url: url.rpartition("/")[0] + "/",
+        lambda url: url.rpartition("/")[0] + "/..",
+        lambda url: url.rpartition("/")[0] + "/%2e%2e",
+        lambda url: url.rpartition("/")[0] + "/.",
+        lambda url: url.partition("media/local/")[0],
+    ],
+)
+def test_a_key_that_is_spelled_to_deceive(posting: Service, posts_api: HttpStub, change: Any) -> None:
+    url = sent(posting, sample("jpg"))
+    assert refusal(post(posting, ("image", change(url)))) == not_found()
+    assert exists(url)
+    assert posts_api.received == []
+
+
+def test_one_s_own_upload_in_any_spelling_is_looked_at_as_that(posting: Service, posts_api: HttpStub) -> None:
+    """So that another owner's is found out, however its host is written."""
+    posts_api.answers["/v1/posts"] = CREATED
+    url, other = sent(posting, sample("jpg")), sent(posting, sample("jpg"), key=posting.new_key("eve"))
+    for change in (
+        ("http:", "HTTP:"),
+        ("//", "//user:word@"),
+        (".jpg", ".jpg?a=b"),
+        (".jpg", ".jpg#a"),
+        ("big", "b%69g"),
+        ("/media/", "/%6dedia/"),
+        ("/media/", "/./x/../media/"),
+    ):
+        assert post(posting, ("image", url.replace(*change, 1))).status_code == 201, change
+        assert refusal(post(posting, ("image", other.replace(*change, 1)))) == not_found()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"MZ\x90\x00" + bytes(1000), "none of"), (sample("png"), "PNG"), (b"", "none of"), (b"<html></html>", "none of")],
+)
+def test_an_own_upload_that_is_not_what_it_claims_is_deleted(
+    posting: Service, posts_api: HttpStub, content: bytes, said: str
+) -> None:
+    url = sent(posting, content)
+    answer = post(posting, ("image", url))
+    assert refusal(answer) == (422, "not_media", "mediaItems[0].url")
+    assert said in answer.json()["error"]["message"]
+    assert not exists(url)
+    assert refusal(post(posting, ("image", url))) == not_found()
+    assert posts_api.received == []
+
+
+@pytest.mark.parametrize(("kind", "name"), [("video", "jpg"), ("gif", "jpg"), ("image", "mp4"), ("video", "gif")])
+def test_a_type_that_is_not_the_upload_s(posting: Service, posts_api: HttpStub, kind: str, name: str) -> None:
+    content_type = {"jpg": "image/jpeg", "mp4": "video/mp4", "gif": "image/gif"}[name]
+    url = sent(posting, sample(name), f"x.{name}", content_type)
+    assert refusal(post(posting, (kind, url))) == (422, "media_unusable", "mediaItems[0].type")
+    assert exists(url)
+    assert posts_api.received == []
+
+
+# -- direct URLs
+
+
+def test_direct_urls(posting: Service, posts_api: HttpStub) -> None:
+    posts_api.answers |= {
+        "/v1/posts": CREATED,
+        "/a.jpg": Answer(headers={"Content-Type": "image/jpeg"}, body=sample("jpg")),
+        "/a.mp4?x=1": Answer(headers={"Content-Type": "video/mp4"}, body=sample("mp4")),
+    }
+    items = ("image", f"{posts_api.url}/a.jpg"), ("video", f"{posts_api.url}/a.mp4?x=1")
+    assert post(posting, *items).status_code == 201
+    assert [received.path for received in posts_api.received] == ["/a.jpg", "/a.mp4?x=1", "/v1/posts"]
+    assert not any(received.has("sk_") for received in posts_api.received)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(headers={"Content-Type": "text/html"}, body=b"<html>"),
+        Answer(headers={"Content-Type": "image/jpeg"}, body=b"<html>"),
+        Answer(headers={"Content-Type": "image/png"}, body=sample("jpg")),
+        Answer(status=401, headers={"Content-Type": "image/jpeg"}, body=sample("jpg")),
+        Answer(status=302, headers={"Location": "/b.html"}),
+        None,
+    ],
+)
+def test_a_direct_url_that_is_no_good(posting: Service, posts_api: HttpStub, answer: Answer | None) -> None:
+    posts_api.answers["/a.jpg"] = answer
+    posts_api.answers["/b.html"] = Answer(headers={"Content-Type": "text/html"}, body=b"<html>")
+    assert refusal(post(posting, ("image", f"{posts_api.url}/a.jpg"))) == (422, "media_unusable", "mediaItems[0].url")
+    assert "/v1/posts" not in [received.path for received in posts_api.received]
+
+
+@pytest.mark.parametrize(
+    "url", ["x", "http://[", "http://a:b/", "http://:80/", "ftp://a/b.jpg", "file:///etc/passwd", "//a/b", "http://\0/"]
+)
+def test_what_is_no_url(posting: Service, posts_api: HttpStub, url: str) -> None:
+    assert refusal(post(posting, ("image", url))) == (422, "media_unusable", "mediaItems[0].url")
+    assert posts_api.received == []
+
+
+def test_private_addresses_are_not_allowed_by_default(service: Service, posting: Service, posts_api: HttpStub) -> None:
+    """Only `posting` was started with --allow-private-media-hosts."""
+    posts_api.answers["/a.jpg"] = Answer(headers={"Content-Type": "image/jpeg"}, body=sample("jpg"))
+    url = f"{posts_api.url}/a.jpg"
+    assert posting.call("POST", "/v1/media/check", json={"url": url}).json()["usable"]
+    assert not service.call("POST", "/v1/media/check", json={"url": url}).json()["usable"]
+
+
+def test_the_index_is_the_bad_item_s(posting: Service, posts_api: HttpStub) -> None:
+    good = sent(posting, sample("jpg"))
+    assert refusal(post(posting, ("image", good), ("image", good), ("image", "x")))[2] == "mediaItems[2].url"
+    assert refusal(post(posting, ("image", good), ("video", good)))[2] == "mediaItems[1].type"
+    assert refusal(post(posting, ("image", good), ("film", good)))[1:] == ("invalid_field", "mediaItems[1].type")
+    assert posts_api.received == []
+
+
+# -- handing on
+
+_MEDIA = b'"mediaItems": [{"url": "%s", "alt": "\\u00e4", "type": "image"}]'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b' \r\n\t{"content" : "x"}\n\n ',
+        b'{"mediaItems": []}',
+        b'{"a": 1, "a": 2, "a": {"b": [], "b": {}}}',
+        b'{"a": 123456789012345678901234567890, "b": 1e400, "c": -0.0, "d": 1E+2, "e": 0.10000000000000000000000001}',
+        '{"content": "\N{GRINNING FACE}ä\u2028\ufeff", "\\u0061\\/": "\\ud83d\\ude00"}'.encode(),
+        b'{"a": ' + b"[" * 150 + b"]" * 150 + b"}",
+        b'{"type": 1, "type": 2, "url": 1, "url": 2, "MediaItem": 1}',
+        b'{"__proto__": {"x": 1}, "": null, "content": "\\u0000"}',
+        b'{"content": "' + b"x" * 1_000_000 + b'"}',
+        b"{%s}" % _MEDIA,
+        b'{"z": 1, %s, "a": 2}' % _MEDIA,
+    ],
+    ids=lambda body: body[:30].decode(errors="replace"),
+)
+def test_the_body_is_unchanged(posting: Service, posts_api: HttpStub, body: bytes) -> None:
+    posts_api.answers["/v1/posts"] = CREATED
+    if b"%s" in body:
+        body = body % sent(posting, sample("jpg")).encode()
+    answer = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.content) == (201, CREATED.body), answer.text
+    (received,) = posts_api.received
+    assert received.body == body
+    assert (received.headers["content-type"], received.headers["x-bigupload-owner"]) == ("application/json", "local")
+    assert "authorization" not in received.headers
+    assert not received.has(posting.key)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(status=200, headers={"Content-Type": "text/plain; charset=latin-1"}, body=b"\xe4"),
+        Answer(status=204),
+        Answer(status=400, headers={"Content-Type": "application/problem+json"}, body=b"{}"),
+        Answer(status=401, headers={"Content-Type": "application/json"}, body=b'{"error": "x"}'),
+        Answer(status=429, headers={"Content-Type": "application/json", "Retry-After": "7"}, body=b"{}"),
+        Answer(status=500, headers={"Content-Type": "text/html"}, body=b"<h1>oops</h1>"),
+        Answer(status=503, body=b"\x00\xff"),
+    ],
+    ids=lambda answer: str(answer.status),
+)
+def test_the_answer_is_handed_back(posting: Service, posts_api: HttpStub, answer: Answer) -> None:
+    posts_api.answers["/v1/posts"] = answer
+    got = post(posting)
+    assert (got.status_code, got.content) == (answer.status, answer.body)
+    for name, value in answer.headers.items():
+        assert got.headers[name] == value
+    assert got.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_handed_back_and_not_followed(posting: Service, posts_api: HttpStub, status: int) -> None:
+    """The post is for the host that the operator named. Nor is the client led on: it would take its key along."""
+    posts_api.answers["/v1/posts"] = Answer(status=status, headers={"Location": f"{posts_api.url}/else"}, body=b"there")
+    got = post(posting)
+    assert (got.status_code, got.content) == (status, b"there")
+    assert "Location" not in got.headers
+    assert [received.path for received in posts_api.received] == ["/v1/posts"]
+
+
+def test_a_compressed_answer_is_still_readable(posting: Service, posts_api: HttpStub) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    posts_api.answers["/v1/posts"] = Answer(headers=headers, body=gzip.compress(b'{"id": 1}'))
+    assert post(posting).json() == {"id": 1}
+    assert posts_api.received[0].headers["accept-encoding"] == "identity"
+
+
+def test_a_posts_api_that_is_down(posting: Service, posts_api: HttpStub) -> None:
+    posts_api.answers["/v1/posts"] = None
+    assert refusal(post(posting)) == (502, "posts_unreachable", None)
+
+
+def test_an_answer_that_is_cut_off(posting: Service, posts_api: HttpStub) -> None:
+    posts_api.answers["/v1/posts"] = Answer(headers={"Content-Length": "10"}, body=b"short")
+    assert refusal(post(posting)) == (502, "posts_unreachable", None)
+
+
+def test_an_answer_that_is_too_long(posting: Service, posts_api: HttpStub) -> None:
+    posts_api.answers["/v1/posts"] = Answer(body=bytes(4 * 1024 * 1024))
+    assert len(post(posting).content) == 4 * 1024 * 1024
+    posts_api.answers["/v1/posts"] = Answer(body=bytes(4 * 1024 * 1024 + 1))
+    assert refusal(post(posting)) == (502, "posts_unreachable", None)
+
+
+def test_a_body_that_is_too_long(posting: Service, posts_api: HttpStub) -> None:
+    answer = posting.call("POST", "/v1/posts", json={"content": "x" * 1024 * 1024})
+    assert refusal(answer) == (413, "body_too_large", None)
+    assert posts_api.received == []
+
+
+# -- a post means one thing
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"mediaItems": [{"type": "image", "url": "x"}], "mediaItems": []}', (422, "invalid_field", "mediaItems")),
+        (b'{"mediaItems": [], "mediaItems": []}', (422, "invalid_field", "mediaItems")),
+        (b'{"mediaItems": [], "media\\u0049tems": []}', (422, "invalid_field", "mediaItems")),
+        (b'{"mediaItems": [], "mediaitems": [1]}', (422, "invalid_field", "mediaItems")),
+        (b'{"MEDIAITEMS": [1]}', (422, "invalid_field", "mediaItems")),
+        ('{"mediaItem\u017f": [1]}'.encode(), (422, "invalid_field", "mediaItems")),
+        (
+            b'{"mediaItems": [{"type": "image", "url": "x", "url": "y"}]}',
+            (422, "invalid_field", "mediaItems[0].url"),
+        ),
+        (
+            b'{"mediaItems": [{"type": "image", "url": "x", "TYPE": "gif"}]}',
+            (422, "invalid_field", "mediaItems[0].type"),
+        ),
+        (b'{"content": NaN}', (400, "invalid_json", None)),
+        (b'{"content": [-Infinity]}', (400, "invalid_json", None)),
+        (b'{"content": "\\ud800"}', (400, "invalid_json", None)),
+        (b'{"content": "\xff"}', (400, "invalid_json", None)),
+        (b"\xef\xbb\xbf{}", (400, "invalid_json", None)),
+        ('{"content": 1}'.encode("utf-16"), (400, "invalid_json", None)),
+        (b'{"content": 1} {}', (400, "invalid_json", None)),
+        (b'{"content": ' + b"[" * 100_000, (400, "invalid_json", None)),
+        (b"[]", (400, "invalid_json", None)),
+        (b"", (400, "invalid_json", None)),
+        (b'{"mediaItems": null}', (422, "invalid_field", "mediaItems")),
+        (b'{"mediaItems": {}}', (422, "invalid_field", "mediaItems")),
+        (b'{"mediaItems": [[]]}', (422, "invalid_field", "mediaItems[0]")),
+        (b'{"mediaItems": [{"type": "image"}]}', (422, "invalid_field", "mediaItems[0].url")),
+    ],
+    ids=lambda given: given[:40].decode(errors="replace") if isinstance(given, bytes) else "",
+)
+def test_what_two_parsers_could_read_differently_is_refused(
+    posting: Service, posts_api: HttpStub, body: bytes, expected: tuple[int, str, str | None]
+) -> None:
+    answer = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
+    assert refusal(answer) == expected
+    assert posts_api.received == []
+
+
+def test_media_items_under_python_s_name_are_none(posting: Service, posts_api: HttpStub) -> None:
+    """It is a field like any other, and the posts API's business."""
+    posts_api.answers["/v1/posts"] = CREATED
+    assert posting.call("POST", "/v1/posts", json={"media_items": [1]}).status_code == 201
+    assert posting.call("POST", "/v1/posts", json={"media_items": [], "mediaItems": [1]}).status_code == 422
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.text(), _JSON))
+def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -> None:
+    post.pop("mediaItems", None)
+    named = any(name.casefold() == "mediaitems" for name in post)
+    try:
+        _check_unambiguous(json.dumps(post).encode())
+    except Refused:
+        assert named or "\\ud" in json.dumps(post)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(), _JSON), st.booleans())
+def test_any_body_is_unchanged(posting: Service, posts_api: HttpStub, body: dict[str, Any], ascii_only: bool) -> None:
+    posts_api.forget()
+    posts_api.answers["/v1/posts"] = CREATED
+    text = json.dumps(body | {"mediaItems": []}, ensure_ascii=ascii_only).encode()
+    answer = posting.call("POST", "/v1/posts", content=text, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, posts_api.received[0].body) == (201, text)

@@ -1,0 +1,85 @@
+"""An HTTP server that answers what a test says and remembers what it was asked: a posts API, somebody's CDN."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What it says."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """What it was asked. Names of headers are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def has(self, text: str) -> bool:
+        """Whether `text` is anywhere in it."""
+        whole = [self.path, *(f"{name}: {value}" for name, value in self.headers.items())]
+        return text in "\n".join(whole) or text.encode() in self.body
+
+
+class HttpStub:
+    """`answers` by path; a path that has none is 404, and None closes the connection without a word."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer | None] = {}
+        self.received: list[Received] = []
+        self.url = ""
+
+    def forget(self) -> None:
+        """As it was at the beginning."""
+        self.answers.clear()
+        self.received.clear()
+
+
+@contextlib.contextmanager
+def http_stub() -> Iterator[HttpStub]:
+    """One that runs, on a free port of 127.0.0.1."""
+    stub = HttpStub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            stub.received.append(Received(method=self.command, path=self.path, headers=headers, body=body))
+            answer = stub.answers.get(self.path, Answer(status=404))
+            self.close_connection = True
+            if answer is None:
+                return
+            self.send_response_only(answer.status)
+            for name, value in ({"Content-Length": str(len(answer.body))} | dict(answer.headers)).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        do_GET = do_POST = _answer  # noqa: N815 - the base class's names
+
+        def log_message(self, *_: object) -> None:
+            """Nowhere."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        stub.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield stub
+        finally:
+            server.shutdown()
+            thread.join()
