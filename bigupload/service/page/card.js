@@ -69,7 +69,8 @@ export class Card {
       button.setAttribute("aria-label", `${button.textContent}: ${upload.name}`);
       button.addEventListener("click", () => on[name](this));
     }
-    find("button.copy").addEventListener("click", (event) => this.#copy(event.currentTarget));
+    this.#parts.copy = find("button.copy");
+    this.#parts.copy.addEventListener("click", () => this.#copy());
   }
 
   render(now = performance.now()) {
@@ -90,7 +91,7 @@ export class Card {
   }
 
   #offer(offered) {
-    const focused = Object.values(this.buttons).includes(document.activeElement);
+    const focused = Object.values(this.buttons).find((button) => button === document.activeElement);
     const again = this.upload.problem?.kind === "gone";
     const label = again ? "Start anew" : "Continue";
     if (this.buttons.continue.textContent !== label) {
@@ -99,7 +100,8 @@ export class Card {
     }
     for (const [name, button] of Object.entries(this.buttons)) button.hidden = !offered.includes(name);
     // Whoever pressed Pause with the keyboard finds Continue under it, not the top of the page.
-    if (focused && document.activeElement?.hidden !== false) (this.buttons[offered[0]] ?? this.#parts.name).focus();
+    if (!focused?.hidden) return;
+    (this.upload.phase === "done" ? this.#parts.copy : this.buttons[offered[0]] ?? this.#parts.name).focus();
   }
 
   #remark() {
@@ -153,7 +155,8 @@ export class Card {
     this.#said = text;
   }
 
-  async #copy(button) {
+  async #copy() {
+    const button = this.#parts.copy;
     try {
       await navigator.clipboard.writeText(this.upload.result.publicUrl);
     } catch {

@@ -1,0 +1,131 @@
+"""A Chromium with a profile that outlives it, and the upload page in it as a person uses it.
+
+Playwright's sync API turns an event loop of its own in this thread: tests that use it are plain functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Locator, Page, Playwright, Request, expect
+
+CHROMIUM = os.environ.get("PLAYWRIGHT_CHROMIUM_EXECUTABLE_PATH") or shutil.which("chromium")
+_QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SOON = 30_000.0
+"""Milliseconds that the page may take for what needs no transfer, on a busy machine."""
+SENT = 180_000.0
+"""Milliseconds for some hundred megabytes."""
+
+
+@dataclass
+class UploadPage:
+    """The page, and what it did."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    """Errors and warnings on the console, errors that nobody caught; violations of the Content-Security-Policy are
+    among them."""
+    requests: list[Request] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._on_console)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        # Playwright wants a place to note a wrapper at, which a bound built-in has not.
+        self.page.on("request", lambda request: self.requests.append(request))
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def open(self, url: str, key: str | None = None) -> None:
+        """Go there, wait until it is wired, and type the key in."""
+        self.page.goto(url)
+        expect(self.page.locator("html[data-ready]")).to_be_attached(timeout=SOON)
+        if key is not None:
+            self.page.get_by_label("API key").fill(key)
+
+    def choose(self, *files: Path) -> None:
+        self.page.set_input_files("#files", list(files))
+
+    @property
+    def card(self) -> Locator:
+        """The upload that was begun last."""
+        return self.page.locator(".card").first
+
+    def button(self, name: str) -> Locator:
+        """Of the last upload, by what it begins with."""
+        return self.card.get_by_role("button", name=re.compile(f"^{name}"))
+
+    def expect_phase(self, phase: str, *, within: float = SOON) -> None:
+        expect(self.card).to_have_attribute("data-phase", phase, timeout=within)
+
+    def expect_done(self) -> str:
+        """Its public URL."""
+        self.expect_phase("done", within=SENT)
+        url = self.card.get_by_role("link").get_attribute("href")
+        assert url
+        return url
+
+    def hosts(self) -> set[str]:
+        """All that were asked for anything over the network."""
+        found = (urlsplit(request.url) for request in self.requests)
+        return {f"{url.scheme}://{url.netloc}" for url in found if url.scheme not in ("data", "blob")}
+
+    def calls(self, method: str, ends: str) -> list[Request]:
+        """Requests by method and the end of the path."""
+        return [r for r in self.requests if r.method == method and urlsplit(r.url).path.endswith(ends)]
+
+
+@dataclass
+class Profile:
+    """A directory of one person's browser. One browser at a time may run in it."""
+
+    playwright: Playwright
+    directory: Path
+
+    @contextlib.contextmanager
+    def browser(self) -> Iterator[BrowserContext]:
+        context = self.playwright.chromium.launch_persistent_context(
+            self.directory, executable_path=CHROMIUM, args=_QUIET, viewport={"width": 1100, "height": 900}
+        )
+        try:
+            yield context
+        finally:
+            with contextlib.suppress(Error):  # it may have been killed
+                context.close()
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[UploadPage]:
+        """A browser's first tab."""
+        with self.browser() as context:
+            yield UploadPage(context.pages[0])
+
+    def kill(self) -> None:
+        """SIGKILL to the browser's main process: the one with this profile that no other browser process started."""
+        wanted = f"--user-data-dir={self.directory}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                arguments = (process / "cmdline").read_bytes().split(b"\0")
+                if wanted in arguments and not any(each.startswith(b"--type=") for each in arguments):
+                    found.append(int(process.name))
+        assert found, "no browser runs with this profile"
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
