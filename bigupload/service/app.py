@@ -19,6 +19,7 @@ from aiohttp import web
 from bigupload.service import contract as c
 from bigupload.service.access_log import AccessLog, Visit
 from bigupload.service.direct_url import DirectUrls
+from bigupload.service.draining import UNDER_WAY, UnderWay
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
 from bigupload.service.keys import ApiKey, KeyFile
 from bigupload.service.limits import RateLimit
@@ -58,7 +59,9 @@ class Parts:
 
 def new_app(parts: Parts) -> web.Application:
     """The application, to be run by aiohttp's runner."""
-    app = web.Application(middlewares=[_Observer(parts).middleware], handler_args=_HANDLER)
+    under_way = UnderWay()
+    app = web.Application(middlewares=[_Observer(parts, under_way).middleware], handler_args=_HANDLER)
+    app[UNDER_WAY] = under_way
     service = _Service(parts)
     app.cleanup_ctx.append(service.connections)
     for endpoint in ENDPOINTS:
@@ -75,9 +78,10 @@ def new_app(parts: Parts) -> web.Application:
 class _Observer:
     """Round every request: an id, a line in the log, a count, and problems as JSON."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, under_way: UnderWay) -> None:
         self._log = parts.log
         self._metrics = parts.metrics
+        self._under_way = under_way
 
     @web.middleware
     async def middleware(
@@ -86,10 +90,13 @@ class _Observer:
         visit = self._log.begin(request)
         request[_VISIT] = visit
         try:
-            response = await self._answered(request, handler, visit)
+            with self._under_way:
+                response = await self._answered(request, handler, visit)
         except asyncio.CancelledError:
             self._log.end(visit, status=499)
             raise
+        if self._under_way.stopping:
+            response.force_close()
         response.headers["X-Request-Id"] = visit.id
         for name, value in _SAFE.items():
             response.headers.setdefault(name, value)

@@ -28,6 +28,7 @@ from bigupload.options import S3Options
 from bigupload.retry import Fault
 from bigupload.service.access_log import AccessLog
 from bigupload.service.app import Parts, new_app, origin_of
+from bigupload.service.draining import UNDER_WAY
 from bigupload.service.handles import Handles
 from bigupload.service.keys import KeyFile
 from bigupload.service.limits import RateLimit
@@ -39,6 +40,8 @@ from bigupload.stores._bucket import S3Bucket
 
 GRACE = 30.0
 """Seconds that requests under way have at a stop."""
+_LAST_WORDS = 1.0
+"""Seconds for the last answers to leave."""
 _BACKLOG = 1024
 _RESTART_AFTER = 1.0
 """Seconds before a worker that died is started again: one that can't live must not keep a core busy."""
@@ -80,11 +83,13 @@ async def running(settings: Settings, *, sweeps: bool) -> AsyncIterator[str]:
     bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
     async with contextlib.aclosing(bucket), contextlib.AsyncExitStack() as stack:
         app = new_app(await _parts(settings, bucket, log))
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE, handle_signals=False)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_LAST_WORDS, handle_signals=False)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         listener = _listen(settings.host, settings.port)
-        await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        site = web.SockSite(runner, listener, backlog=_BACKLOG)
+        await site.start()
+        stack.push_async_callback(app[UNDER_WAY].drain, site, within=GRACE)
         if sweeps and settings.sweep_every > 0:
             sweeping = asyncio.create_task(_sweep(Sweep(bucket, now=_utc_now), settings.sweep_every, log))
             stack.callback(sweeping.cancel)

@@ -1,0 +1,280 @@
+"""The service as processes: replicas that share a secret and a key file alone, workers, stops, starts that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bigupload.checksums import Algorithm
+from bigupload.local_store import LocalStore
+from tests.service.test_multipart import PART, create, cut, described, film, send
+from tests.tools.service import Service, serving
+from tests.tools.waiting import until
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "bigupload", "serve", *arguments],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_two_replicas_serve_one_upload_in_turns(weed: LocalStore, tmp_path: Path) -> None:
+    data = film(3 * PART + 1)
+    pieces = cut(data)
+    parts = described(pieces, Algorithm.CRC64NVME)
+    with serving(weed, tmp_path) as one, serving(weed, tmp_path) as two:
+        assert one.url != two.url
+        made = create(one, len(data), firstParts=parts[:1]).json()
+        etags = send(made["signed"], pieces[:1])
+        for number, replica in zip((2, 3, 4), (two, one, two), strict=True):
+            body = {"upload": made["upload"], "parts": [parts[number - 1]]}
+            signed = replica.call("POST", "/v1/media/multipart/parts", json=body).json()["signed"]
+            etags += send(signed, pieces[number - 1 : number])
+        listed = two.call("GET", "/v1/media/multipart/parts", params={"upload": made["upload"]}).json()["parts"]
+        assert [part["etag"] for part in listed] == etags
+        rows = [{"partNumber": n, "etag": e, "checksum": p["checksum"]} for n, (e, p) in
+                enumerate(zip(etags, parts, strict=True), 1)]  # fmt: skip
+        done = one.call("POST", "/v1/media/multipart/complete", json={"upload": made["upload"], "parts": rows})
+        assert done.status_code == 200, done.text
+        status = two.call("GET", "/v1/media/multipart", params={"upload": made["upload"]}).json()
+        assert status["completed"] == done.json()
+    assert httpx.get(done.json()["publicUrl"], trust_env=False).content == data
+
+
+def test_a_handle_of_another_secret_is_none(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path / "one") as one, serving(weed, tmp_path / "two") as two:
+        made = create(one, PART).json()
+        answer = two.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_upload")
+
+
+def test_a_secret_may_be_replaced_without_ending_uploads(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path) as service:
+        made = create(service, PART).json()
+    secret = tmp_path / "secret"
+    secret.write_text(secret.read_text().rstrip("\n") + "\n" + "a new secret of at least 32 characters\n")
+    with serving(weed, tmp_path) as service:
+        status = service.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
+        assert status.json()["status"] == "open"
+
+
+def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: LocalStore, tmp_path: Path) -> None:
+    """The service talks to 127.0.0.1, clients to localhost, the public to a CDN."""
+    with serving(weed, tmp_path):
+        pass  # makes bucket, rules and key
+    clients = weed.endpoint_url.replace("127.0.0.1", "localhost")
+    more = (
+        "--bucket",
+        "s3://bigupload-media",
+        "--client-endpoint-url",
+        clients,
+        "--public-url",
+        "https://cdn.example/m",
+    )
+    with serving(weed, tmp_path, *more, local=False) as service:
+        body = {"filename": "a.jpg", "contentType": "image/jpeg"}
+        answer = service.call("POST", "/v1/media/presign", json=body).json()
+        assert answer["uploadUrl"].startswith(f"{clients}/bigupload-media/media/local/")
+        assert answer["publicUrl"] == f"https://cdn.example/m/{answer['key']}"
+        put = httpx.put(
+            answer["uploadUrl"], headers={"Content-Type": "image/jpeg"}, content=b"\xff\xd8\xff", trust_env=False
+        )
+        assert put.status_code == 200, put.text
+        page = httpx.get(service.url, trust_env=False)
+        assert f"connect-src 'self' {clients}" in page.headers["Content-Security-Policy"]
+
+
+def workers_of(service: Service) -> list[int]:
+    """Its worker processes: its children that run Python's spawn."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == service.process.pid and b"spawn_main" in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def healthy(service: Service) -> bool:
+    try:
+        return httpx.get(service.url + "/healthz", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+async def test_workers_share_a_port_and_are_replaced(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path, "--workers", "2") as service:
+        before = workers_of(service)
+        assert len(before) == 2
+        made = create(service, PART).json()
+        for _ in range(20):  # each a connection of its own, so that both workers get some
+            answer = service.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
+            assert answer.json()["status"] == "open"
+        assert 'method="GET",route="/v1/media/multipart",status="200"} 20.0' in httpx.get(service.url + "/metrics").text
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: len(workers_of(service)) == 2 and before[0] not in workers_of(service))
+        await until(lambda: healthy(service))
+        assert service.stop() == 0
+        await until(lambda: not any(map(is_alive, before)))
+
+
+async def test_workers_end_with_a_parent_that_is_killed(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path, "--workers", "2") as service:
+        workers = workers_of(service)
+        assert len(workers) == 2
+        service.stop(signal.SIGKILL)
+        await until(lambda: not any(map(is_alive, workers)))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_answers_what_is_under_way(
+    weed: LocalStore, tmp_path: Path, workers: str, number: signal.Signals
+) -> None:
+    """The request's last byte is sent only after the signal: its answer comes all the same."""
+    with serving(weed, tmp_path, "--workers", workers) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        body = b'{"filename": "a.jpg", "contentType": "image/jpeg"}'
+        head = (
+            f"POST /v1/media/presign HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {service.key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+        )
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + body[:-1])
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # it is in the handler
+            service.process.send_signal(number)
+            refused(service)  # no new connection is taken: the stop has begun
+            connection.sendall(body[-1:])
+            answer = b""
+            while more := connection.recv(65536):
+                answer += more
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+        assert service.process.wait(60) == 0
+
+
+def refused(service: Service) -> None:
+    """Wait until nothing listens any more."""
+    host, port = service.url.removeprefix("http://").split(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port))).close()
+        except ConnectionRefusedError:
+            return
+        except ConnectionResetError:  # it was in the backlog
+            continue
+
+
+ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
+    ([], {}, 2, "name one place"),
+    (["--local", "--bucket", "s3://b"], {}, 2, "name one place"),
+    (["--bucket", "b/c"], {}, 2, "no bucket"),
+    (["--bucket", "s3://b", "--public-url", "cdn.example"], {}, 2, "--public-url is not a URL"),
+    (["--bucket", "s3://b", "--posts-url", "ftp://x"], {}, 2, "--posts-url is not a URL"),
+    (["--local", "--endpoint-url", "http://127.0.0.1:1"], {}, 2, "leave --endpoint-url out"),
+    (["--bucket", "s3://b", "--workers", "0"], {}, 2, "--workers"),
+    (["--bucket", "s3://b"], {"BIGUPLOAD_KEYS": "/nonexistent/keys.json"}, 1, "no key file"),
+    (["--bucket", "s3://b", "--posts-url", "http://x", "--posts-authorization", "/nonexistent"], {}, 1, "can't read"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "environment", "status", "says"), ONE_LINE)
+def test_a_start_that_fails_says_why_in_one_line(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], status: int, says: str
+) -> None:
+    places = {"BIGUPLOAD_KEYS": str(tmp_path / "keys"), "BIGUPLOAD_SECRET_FILE": str(tmp_path / "secret")}
+    done = command(*arguments, **places | {"HOME": str(tmp_path)} | environment)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken(weed: LocalStore, tmp_path: Path, workers: str) -> None:
+    with serving(weed, tmp_path, "--workers", workers) as service:
+        places = {name: value for name, value in service.environment.items() if name.startswith("BIGUPLOAD_")}
+        done = command("--local", "--port", service.url.rpartition(":")[2], "--workers", workers, **places)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "name another --port" in done.stderr
+        assert healthy(service)
+
+
+def test_without_credentials_a_start_says_so(weed: LocalStore, tmp_path: Path, make_key: Callable[..., Any]) -> None:
+    places = make_key(tmp_path)
+    for workers in ("1", "2"):
+        done = command("--bucket", "s3://b", "--workers", workers, "--port", "0", **places | {"HOME": str(tmp_path),
+                       "AWS_EC2_METADATA_DISABLED": "true"})  # fmt: skip
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert "no AWS credentials" in done.stderr
+
+
+@pytest.fixture
+def make_key() -> Callable[[Path], dict[str, str]]:
+    """A key file, and the environment that names it."""
+
+    def make(home: Path) -> dict[str, str]:
+        places = {"BIGUPLOAD_KEYS": str(home / "keys"), "BIGUPLOAD_SECRET_FILE": str(home / "secret")}
+        subprocess.run(
+            [sys.executable, "-m", "bigupload", "keys", "create", "--owner", "me"],
+            env=os.environ | places,
+            capture_output=True,
+            check=True,
+        )
+        return places
+
+    return make
+
+
+def test_the_first_key_is_shown_once(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path) as service:
+        assert service.call("POST", "/v1/media/check", json={"url": "x"}).status_code == 200
+        assert service.key not in (tmp_path / "keys.json").read_text()
+        service.stop()
+        places = {name: value for name, value in service.environment.items() if name.startswith("BIGUPLOAD_")}
+    with serving(weed, tmp_path) as again:
+        assert again.key == service.key  # of the first start: the second showed none
+        assert again.call("POST", "/v1/media/check", json={"url": "x"}).status_code == 200
+    assert places
+
+
+def test_the_log_is_json_and_holds_nothing_secret(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path) as service:
+        made = create(service, PART, firstParts=described(cut(film(PART)), Algorithm.CRC64NVME)).json()
+        service.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
+        service.call("GET", "/v1/media/multipart", params={"upload": "forged"})
+        service.stop()
+        text = service.log()
+    lines = [json.loads(line) for line in text.splitlines()]
+    asked = [line for line in lines if line["event"] == "request"]
+    assert [(line["route"], line["status"]) for line in asked] == [
+        ("/v1/media/multipart", 200), ("/v1/media/multipart", 200), ("/v1/media/multipart", 400),
+    ]  # fmt: skip
+    assert {(line["owner"], len(line["key"])) for line in asked} == {("local", 8)}
+    assert asked[2]["code"] == "invalid_upload"
+    secret = (tmp_path / "secret").read_text().strip()
+    for hidden in (service.key, made["upload"], made["signed"][0]["url"], "X-Amz-Signature", secret, weed.secret_key):
+        assert hidden not in text
