@@ -6,7 +6,6 @@ own; what it must remember of an upload is in the handle, or in the store.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import re
 import secrets
@@ -16,18 +15,18 @@ from urllib.parse import quote
 
 import yarl
 
-from bigupload import checksums, errors
+from bigupload import errors
 from bigupload.checksums import Algorithm
-from bigupload.manifest import PartRecord
 from bigupload.options import S3Options
-from bigupload.planning import S3_LIMITS, Plan, plan_parts
+from bigupload.planning import Plan
 from bigupload.ports import PartToSign
-from bigupload.proof import ObjectFacts, PartProof
+from bigupload.proof import ObjectFacts
 from bigupload.retry import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service import media
 from bigupload.service.bucket import MEDIA_PREFIX, REFUSED_PREFIX
 from bigupload.service.handles import Handle, Handles
+from bigupload.service.parts import combined, from_base64, in_order, parts_to_sign, plan_of
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores._bucket import CREDENTIALS_EXPIRING, URL_LIFETIME, S3Bucket
 from bigupload.stores.media import Look, MediaBucket
@@ -91,10 +90,10 @@ class MediaUploads:
         kind = media.declared(request.filename, request.content_type)
         self._check_size(request.size)
         if request.head is not None:
-            media.check_head(_from_base64(request.head, "head"), kind)
-        plan = _plan(request)
+            media.check_head(from_base64(request.head, "head"), kind)
+        plan = plan_of(request)
         algorithm = Algorithm(request.checksum_algorithm)
-        first = [_part(plan, algorithm, part, f"firstParts[{i}]") for i, part in enumerate(request.first_parts)]
+        first = parts_to_sign(plan, algorithm, request.first_parts, "firstParts")
         with _store_faults():
             await self._check_open_uploads(owner)
             key, token = _new_key(owner, kind), request.token or secrets.token_hex(16)
@@ -131,7 +130,7 @@ class MediaUploads:
     async def sign(self, owner: str, request: c.SignRequest) -> c.SignAnswer:
         """Sign parts of an upload."""
         handle = self._handles.decode(request.upload, owner=owner)
-        parts = [_part(handle.plan, handle.algorithm, part, f"parts[{i}]") for i, part in enumerate(request.parts)]
+        parts = parts_to_sign(handle.plan, handle.algorithm, request.parts, "parts")
         with _store_faults():
             signed = await self._sign(self._store_of(handle), handle.upload_id, parts)
         return c.SignAnswer(signed=signed, expires_in=URL_LIFETIME)
@@ -165,8 +164,8 @@ class MediaUploads:
     async def complete(self, owner: str, request: c.CompleteRequest) -> c.CompleteAnswer:
         """Make the object, and judge it. May be repeated, and answers the same."""
         handle = self._handles.decode(request.upload, owner=owner)
-        parts = _in_order(handle, request.parts)
-        checksum = _combined(handle, parts)
+        parts = in_order(handle, request.parts)
+        checksum = combined(handle, parts)
         if None not in (checksum, request.checksum) and checksum != request.checksum:
             raise Refused(Problem.CHECKSUM_MISMATCH, field="checksum")
         store = self._store_of(handle)
@@ -314,13 +313,6 @@ def _new_key(owner: str, kind: media.MediaType) -> str:
     return f"{MEDIA_PREFIX}{owner}/{secrets.token_hex(16)}.{kind.extension}"
 
 
-def _plan(request: c.CreateRequest) -> Plan:
-    try:
-        return plan_parts(request.size, request.part_size, limits=S3_LIMITS)
-    except errors.UsageError as e:
-        raise Refused(Problem.UNSUPPORTED_PART_SIZE, str(e), field="partSize") from e
-
-
 async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) -> str:
     try:
         return (await store.create(plan, algorithm, declare=True, token=token)).upload_id
@@ -329,66 +321,6 @@ async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) 
         if unsupported and algorithm.is_s3_checksum:
             raise Refused(Problem.UNSUPPORTED_CHECKSUM, field="checksumAlgorithm") from fault
         raise
-
-
-def _part(plan: Plan, algorithm: Algorithm, part: c.PartToSign, field: str) -> PartToSign:
-    """As the store's port takes it, if it is one of the plan's."""
-    if part.part_number > plan.count or plan.part(part.part_number).size != part.size:
-        raise Refused(
-            Problem.WRONG_PART,
-            f"part {part.part_number} of {part.size:,} bytes is none of the plan's: {plan.count} of {plan.part_size:,}",
-            field=field,
-        )
-    headers: dict[str, str] = {}
-    if part.checksum is not None and algorithm is not Algorithm.NONE:
-        headers[algorithm.header] = _sound(algorithm, part.checksum, f"{field}.checksum")
-    elif algorithm is not Algorithm.NONE:
-        raise Refused(Problem.MISSING_CHECKSUM, field=f"{field}.checksum")
-    if part.md5 is not None:
-        headers[Algorithm.MD5.header] = _sound(Algorithm.MD5, part.md5, f"{field}.md5")
-    return PartToSign(part.part_number, part.size, headers)
-
-
-def _sound(algorithm: Algorithm, checksum: str, field: str) -> str:
-    try:
-        checksums.decode(algorithm, checksum)
-    except ValueError as e:
-        raise Refused(Problem.INVALID_FIELD, str(e), field=field) from e
-    return checksum
-
-
-def _from_base64(text: str, field: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as e:
-        raise Refused(Problem.INVALID_FIELD, "not base64", field=field) from e
-
-
-def _in_order(handle: Handle, parts: Sequence[c.CompletedPart]) -> list[PartRecord]:
-    """Every part of the plan, once."""
-    plan = handle.plan
-    if sorted(part.part_number for part in parts) != list(range(1, plan.count + 1)):
-        raise Refused(Problem.WRONG_PART, f"complete names each of the {plan.count} parts once", field="parts")
-    records = []
-    for i, part in sorted(enumerate(parts), key=lambda row: row[1].part_number):
-        if part.checksum is None and handle.algorithm.is_s3_checksum:
-            raise Refused(Problem.MISSING_CHECKSUM, field=f"parts[{i}].checksum")
-        checksum = "" if part.checksum is None else part.checksum
-        if handle.algorithm.is_s3_checksum:
-            _sound(handle.algorithm, checksum, f"parts[{i}].checksum")
-        size = plan.part(part.part_number).size
-        records.append(
-            PartRecord(number=part.part_number, size=size, etag=part.etag, checksum=checksum, proof=PartProof.NONE)
-        )
-    return records
-
-
-def _combined(handle: Handle, parts: Sequence[PartRecord]) -> str | None:
-    """The object's checksum, of the parts'; None where none was declared."""
-    algorithm = handle.algorithm
-    if not algorithm.is_s3_checksum:
-        return None
-    return checksums.combine(algorithm, [(checksums.decode(algorithm, part.checksum), part.size) for part in parts])
 
 
 @contextlib.contextmanager
