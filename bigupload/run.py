@@ -21,6 +21,7 @@ class UploadResult:
 
     path: Path
     bucket: str
+    """Empty where a media service has it."""
     key: str
     url: str
     """Without a signature: whether it can be fetched is the bucket's policy."""

@@ -70,7 +70,7 @@ def service_url(url: str) -> str:
     """A service's base URL in one spelling, by which uploads to it are known. Raises UsageError."""
     try:
         split = urlsplit(url)
-        sound = split.scheme in ("http", "https") and bool(split.hostname) and split.port != 0
+        sound = split.scheme in ("http", "https") and bool(yarl.URL(url).host) and split.port != 0
     except ValueError:
         sound = False
     if not sound or any(c.isspace() or not c.isprintable() for c in url):

@@ -280,11 +280,15 @@ def test_an_upload_that_the_store_forgot(half: Client, proxy: ApiProxy, service:
 
 def test_a_key_that_is_revoked_half_way(client: Client, proxy: ApiProxy, service: Service, movie: Path) -> None:
     client.key = service.new_key("press")
-    proxy.before["sign"] = lambda: service.revoke(client.key)
+
+    def revoke() -> None:
+        del proxy.before["sign"]
+        service.revoke(client.key)
+
+    proxy.before["sign"] = revoke
     stopped(
         client.upload(movie), 75, "does not accept this API key", "set BIGUPLOAD_API_KEY", "run the same command again"
     )
-    del proxy.before["sign"]
     done = client.recorded()
     ended = client.upload(movie, "--json", key=service.new_key("press"))
     assert ended.code == 0, ended.err
@@ -377,6 +381,51 @@ def test_killed_while_it_completes(client: Client, proxy: ApiProxy, movie: Path)
     assert ended.code == 0, ended.err
     assert ended.result["resumed_parts"] == PARTS
     assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert proxy.calls.count("create") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "code"),
+    [
+        ("create", 429, "rate_limited"), ("create", 503, "credentials_expiring"), ("create", 502, "<html>"),
+        ("sign", 429, "rate_limited"), ("sign", 500, "internal"), ("complete", 503, "store_unavailable"),
+        ("complete", 409, "part_not_stored"), ("complete", 504, "<html>"),
+    ],
+)  # fmt: skip
+def test_what_passes(client: Client, proxy: ApiProxy, movie: Path, call: str, status: int, code: str) -> None:
+    proxy.instead.append((call, status, code))
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert proxy.calls.count("create") == 1 + (call == "create")
+    assert proxy.instead == []
+
+
+def test_an_upload_that_vanishes_while_parts_are_signed(client: Client, proxy: ApiProxy, movie: Path) -> None:
+    proxy.instead.append(("sign", 404, "upload_gone"))
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert "starting again" in ended.err
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert proxy.calls.count("create") == 2
+
+
+def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProxy, movie: Path) -> None:
+    proxy.instead.append(("create", 422, "unsupported_checksum"))
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert "proved by MD5 instead" in ended.err
+    assert ended.result["verified"] == "composite-etag"
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+
+
+def test_the_operator_has_to_look(client: Client, proxy: ApiProxy, movie: Path) -> None:
+    """And once he has, the same command goes on."""
+    proxy.instead.append(("complete", 502, "store_refused"))
+    stopped(client.upload(movie), 1, "refused to complete the upload: store_refused")
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.result["resumed_parts"] == PARTS
     assert proxy.calls.count("create") == 1
 
 

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import dataclasses
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from bigupload.service.problems import Problem
 from bigupload.stores import _service_http
 from bigupload.stores.service import COMPLETE_WITHIN, ServiceStore
 from tests.integration.support import whole_text
+from tests.tools.certs import make_certificates
 
 KEY = "sk_the-key-that-nobody-may-see"
 HANDLE = "WzEsIm93bmVyIl0.signed"
@@ -77,10 +79,12 @@ class Fake:
 
 
 @asynccontextmanager
-async def listening(fake: Fake) -> AsyncIterator[str]:
+async def listening(fake: Fake, **arguments: Any) -> AsyncIterator[str]:
     app = web.Application(client_max_size=1 << 24)
     app.router.add_route("*", "/{path:.*}", fake.handle)
-    async with TestServer(app) as server:
+    server = TestServer(app, scheme="https" if arguments else "http")
+    await server.start_server(**arguments)
+    async with server:
         yield str(server.make_url("")).rstrip("/")
 
 
@@ -691,6 +695,27 @@ async def test_a_late_answer(
     assert fault.kind is FaultKind.STALLED
 
 
+async def test_a_service_with_a_certificate_of_ones_own(fake: Fake, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.cert, certificates.key)
+    fake.says(made())
+    async with listening(fake, ssl=context) as url:
+        for ca_bundle in (certificates.ca, None):
+            store = ServiceStore(url=url, api_key=KEY, filename="a", content_type="a/b", ca_bundle=ca_bundle)
+            try:
+                if ca_bundle is not None:
+                    await complete(store)
+                    continue
+                fault = await refusal_of(complete(store))
+                assert isinstance(fault, Fault)
+                assert fault.kind is FaultKind.FINAL
+                assert "--ca-bundle" in str(fault)
+            finally:
+                await store.aclose()
+    assert len(fake.asked) == 1
+
+
 # -- keys, URLs, options
 
 
@@ -710,7 +735,7 @@ async def test_without_a_key_nothing_is_asked(fake: Fake, key: str | None) -> No
     "url",
     ["", "media.example", "ftp://media.example", "https://", "https://u@media.example", "https://u:p@media.example",
      "https://media.example?a", "https://media.example/#a", "https://media.example/?", "https://media.example:x",
-     "https://media.example:0", "https://media .example", "https://media.example/\n", "s3://bucket/key"],
+     "https://media.example:0", "https://media .example", "https://xn--/", "https://media.example/\n", "s3://bucket/key"],
 )  # fmt: skip
 def test_what_is_no_service(url: str) -> None:
     with pytest.raises(errors.UsageError) as caught:

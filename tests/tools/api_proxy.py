@@ -40,6 +40,10 @@ class ApiProxy:
     lose: list[str] = field(default_factory=list)
     """Whose next answer is lost; each entry once."""
 
+    instead: list[tuple[str, int, str]] = field(default_factory=list)
+    """Calls that are not handed on: the name, and the status and code of the refusal; a code that begins with "<" is
+    the whole body, as of a balancer that fails. Each entry once."""
+
     def hold(self, name: str) -> threading.Event:
         """Keep calls waiting until the event is set."""
         event = threading.Event()
@@ -61,6 +65,11 @@ def api_proxy(upstream: str) -> Iterator[ApiProxy]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             proxy.calls.append(name)
             proxy.before.get(name, lambda: None)()
+            for entry in [e for e in proxy.instead if e[0] == name][:1]:
+                proxy.instead.remove(entry)
+                refusal = json.dumps({"error": {"code": entry[2], "message": "No."}})
+                self.answer(entry[1], {"Retry-After": "0"}, entry[2] if entry[2].startswith("<") else refusal)
+                return
             if name in proxy.change:
                 asked = json.loads(body)
                 proxy.change[name](asked)
@@ -71,14 +80,21 @@ def api_proxy(upstream: str) -> Iterator[ApiProxy]:
                 proxy.lose.remove(name)
                 self.close_connection = True
                 return
+            self.answer(
+                answer.status_code,
+                {n: v for n, v in answer.headers.items() if n.lower() not in _NOT_FORWARDED},
+                answer.text,
+            )
+
+        def answer(self, status: int, headers: dict[str, str], text: str) -> None:
+            body = text.encode()
             with contextlib.suppress(OSError):  # the client was killed
-                self.send_response(answer.status_code)
-                for n, v in answer.headers.items():
-                    if n.lower() not in _NOT_FORWARDED:
-                        self.send_header(n, v)
-                self.send_header("Content-Length", str(len(answer.content)))
+                self.send_response(status)
+                for n, v in headers.items():
+                    self.send_header(n, v)
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(answer.content)
+                self.wfile.write(body)
 
         do_GET = do_POST = do_DELETE = handle_any
 
