@@ -124,7 +124,7 @@ class S3Bucket:
         return await self._in_thread(sign, "to sign")
 
     def url(self, key: str) -> str:
-        """Where an object is for those who may read it: without a signature. Before the first call, "s3://…"."""
+        """Where an object is for those who may read it: without a signature. Before anything was signed, "s3://…"."""
         return self._url + quote(key, safe="/~")
 
     async def ensure(self) -> None:
@@ -201,8 +201,9 @@ class S3Bucket:
             typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
         # A redirected create would succeed, and every URL signed for the wrong region then fail.
         client.meta.events.register("request-created.s3", refuse_region_redirect)
-        signed = client.generate_presigned_url("get_object", Params={"Bucket": self.name, "Key": _ANY})
-        self._url = signed.partition("?")[0].removesuffix(_ANY)
+        if within == _SIGNING or self._signing_endpoint is None:
+            signed = client.generate_presigned_url("get_object", Params={"Bucket": self.name, "Key": _ANY})
+            self._url = signed.partition("?")[0].removesuffix(_ANY)
         return client
 
     async def _in_thread(self, function: Callable[[], R], what: str) -> R:
