@@ -209,6 +209,35 @@ async def test_each_object_is_looked_at_once(bucket: Meddled, clock: Clock) -> N
     assert (await sweep.run()).not_media == 1
 
 
+async def test_what_was_looked_at_is_remembered_over_a_sweep_that_broke_off(
+    strict: Meddled, s3: StrictS3, clock: Clock
+) -> None:
+    await put(strict, JPG)
+    s3.script("ListMultipartUploads", Status(503, "SlowDown"))
+    sweep = Sweep(strict, now=clock)
+    with pytest.raises(errors.StoreUnavailable):
+        await sweep.run()
+    await sweep.run()
+    assert strict.calls.count("get_object") == 1
+
+
+async def test_the_memory_is_bounded_and_forgets_what_is_gone(
+    bucket: Meddled, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bigupload.service.sweep._MOST_REMEMBERED", 1)
+    await put(bucket, "media/owner/a.jpg")
+    await put(bucket, "media/owner/b.jpg")
+    sweep = Sweep(bucket, now=clock, page_size=1)
+    looks = []
+    for run in range(4):
+        if run == 2:
+            await bucket.call("", "delete_object", Key="media/owner/a.jpg")
+        before = bucket.calls.count("get_object")
+        await sweep.run()
+        looks.append(bucket.calls.count("get_object") - before)
+    assert looks == [2, 1, 1, 0]
+
+
 # -- what changes meanwhile
 
 
