@@ -53,6 +53,7 @@ RATE = 200.0
 PART = 5 * MIB
 PARTS = 900
 SEED = 3
+NOTHING = "(nothing)"
 WARM_UP = 2.0
 """Seconds of each kind of request that are not counted: clients are made, code is loaded, connections are opened."""
 
@@ -67,6 +68,13 @@ class Client:
     def __init__(self, service: Service, http: aiohttp.ClientSession) -> None:
         self._service = service
         self._http = http
+
+    async def nothing(self) -> None:
+        """What does no work is answered as well."""
+        async with self._http.get(self._service.url + "/healthz") as answer:
+            await answer.read()
+        if answer.status != 200:
+            raise WrongAnswerError(f"/healthz was answered {answer.status}")
 
     async def ask(self, path: str, body: bytes) -> bytes:
         """The body of a 200."""
@@ -177,7 +185,7 @@ async def at_their_times(ask: Callable[[], Awaitable[object]], seconds: float) -
 
 
 async def measure(service: Service, workers: int, seconds: float) -> tuple[Throughput, list[Latency], bool]:
-    """All three, and whether the store took a part by a URL from one of the batches."""
+    """All of it, and whether the store took a part by a URL from one of the batches."""
     random_ = random.Random(SEED)
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as http:
@@ -193,13 +201,12 @@ async def measure(service: Service, workers: int, seconds: float) -> tuple[Throu
 
         presign = _json({"filename": "photo.jpg", "contentType": "image/jpeg", "size": 4_000_000})
         part = sign_request(upload, [PARTS // 2], checksum)
-        latencies = []
-        for what, path, body in (
-            ("presign", "/v1/media/presign", presign),
-            ("one part", "/v1/media/multipart/parts", part),
-        ):
-            ask = lambda path=path, body=body: client.ask(path, body)  # noqa: E731
-            latencies.append(await _latency(service, workers, what, ask, seconds))
+        kinds: dict[str, Callable[[], Awaitable[object]]] = {
+            NOTHING: client.nothing,
+            "presign": lambda: client.ask("/v1/media/presign", presign),
+            "one part": lambda: client.ask("/v1/media/multipart/parts", part),
+        }
+        latencies = [await _latency(service, workers, what, ask, seconds) for what, ask in kinds.items()]
         holds = await _store_takes(client, upload)
         await client.abort(upload)
     return throughput, latencies, holds
@@ -296,7 +303,7 @@ def measure_all(seconds: float) -> tuple[list[Throughput], list[Latency], bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="Of each of the six measurements.")
+    parser.add_argument("--seconds", type=float, default=20.0, help="Of each of the eight measurements.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures there as well.")
     arguments = parser.parse_args()
     before = os.getloadavg()[0]
@@ -307,7 +314,9 @@ def main() -> int:
     print(f"load of the last minute {before:.1f} at the start, {after:.1f} at the end; {os.cpu_count()} cores")
     checks = {
         f"{LEAST_URLS_A_CORE:,} part URLs a second a core": all(t.a_core >= LEAST_URLS_A_CORE for t in throughputs),
-        f"p99 under {MOST_LATENCY * 1e3:.0f} ms": all(latency.p99 < MOST_LATENCY for latency in latencies),
+        f"p99 under {MOST_LATENCY * 1e3:.0f} ms": all(
+            latency.p99 < MOST_LATENCY for latency in latencies if latency.what != NOTHING
+        ),
         "the store took a part as it was signed, and refused another": taken,
     }
     for what, holds in checks.items():
