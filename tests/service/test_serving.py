@@ -17,7 +17,7 @@ import pytest
 
 from bigupload.checksums import Algorithm
 from bigupload.local_store import LocalStore
-from tests.service.test_multipart import PART, create, cut, described, film, send
+from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.tools.service import Service, serving
 from tests.tools.waiting import until
 
@@ -78,15 +78,13 @@ def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: Loca
     with serving(weed, tmp_path):
         pass  # makes bucket, rules and key
     clients = weed.endpoint_url.replace("127.0.0.1", "localhost")
-    more = (
-        "--bucket",
-        "s3://bigupload-media",
-        "--client-endpoint-url",
-        clients,
-        "--public-url",
-        "https://cdn.example/m",
-    )
+    more = ("--bucket", "s3://bigupload-media", "--client-endpoint-url", clients)
     with serving(weed, tmp_path, *more, local=False) as service:
+        _, body = upload(service, film(PART))  # by now the service has spoken to the store itself
+        done = service.call("POST", "/v1/media/multipart/complete", json=body).json()
+        assert done["publicUrl"].startswith(f"{clients}/bigupload-media/media/local/")
+        assert httpx.get(done["publicUrl"], trust_env=False).status_code == 200
+    with serving(weed, tmp_path, *more, "--public-url", "https://cdn.example/m", local=False) as service:
         body = {"filename": "a.jpg", "contentType": "image/jpeg"}
         answer = service.call("POST", "/v1/media/presign", json=body).json()
         assert answer["uploadUrl"].startswith(f"{clients}/bigupload-media/media/local/")
