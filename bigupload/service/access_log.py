@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import secrets
 import sys
 import time
@@ -85,8 +86,26 @@ class AccessLog:
         """How long the request has taken so far."""
         return self._clock() - visit.began
 
+    def of_the_server(self) -> logging.Logger:
+        """For aiohttp's own messages: of a request that is no HTTP, it would show the lines, and so the key."""
+        logger = logging.Logger("bigupload.service")  # not getLogger: a parent would write it all down
+        logger.addHandler(_Discreet(self))
+        return logger
+
     def tell(self, event: str, **fields: Any) -> None:
         """Any other line: a start, a sweep."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         known = {name: value for name, value in fields.items() if value is not None}
         self._write(json.dumps({"time": now, "event": event, **known}))
+
+
+class _Discreet(logging.Handler):
+    """Of a record, the message without what was put into it, and the kind of its exception."""
+
+    def __init__(self, log: AccessLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0] if record.exc_info else None
+        self._log.tell("server", message=str(record.msg), cause=None if kind is None else kind.__name__)

@@ -34,7 +34,6 @@ _BODY_WITHIN = 60.0
 _LINGER = 2.0
 """Seconds that what is left of a refused request's body is read for, so that the answer arrives before the close."""
 _VISIT: web.RequestKey[Visit] = web.RequestKey("visit", Visit)
-_HANDLER = {"auto_decompress": False, "lingering_time": _LINGER}
 _SAFE = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -60,7 +59,8 @@ class Parts:
 def new_app(parts: Parts) -> web.Application:
     """The application, to be run by aiohttp's runner."""
     under_way = UnderWay()
-    app = web.Application(middlewares=[_Observer(parts, under_way).middleware], handler_args=_HANDLER)
+    server = {"auto_decompress": False, "lingering_time": _LINGER, "logger": parts.log.of_the_server()}
+    app = web.Application(middlewares=[_Observer(parts, under_way).middleware], handler_args=server)
     app[UNDER_WAY] = under_way
     service = _Service(parts)
     app.cleanup_ctx.append(service.connections)

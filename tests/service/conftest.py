@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bigupload.local_store import LocalStore
-from tests.tools.declared import undeclared
+from tests.tools.declared import what_is_wrong
 from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
 
@@ -19,7 +19,7 @@ def service(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """`bigupload serve --local`, generous with requests, and never sweeping what a test is about to look at."""
     with serving(weed, tmp_path_factory.mktemp("service"), *_GENEROUS) as running:
         yield running
-        assert undeclared(running.log()) == []
+        assert what_is_wrong(running.log()) == []
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def posting(weed: LocalStore, session_stub: HttpStub, tmp_path_factory: pytest.T
     posts = ("--posts-url", f"{session_stub.url}/v1/posts", "--allow-private-media-hosts")
     with serving(weed, tmp_path_factory.mktemp("posting"), *_GENEROUS, *posts) as running:
         yield running
-        assert undeclared(running.log()) == []
+        assert what_is_wrong(running.log()) == []
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""What a service answered, by its log, against what `endpoints` declares."""
+"""What a service wrote into its log, against what `endpoints` declares and against what must never be there."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ _DECLARED = {
     (endpoint.method, endpoint.path): {p.code for p in (*endpoint.common_problems, *endpoint.problems)}
     for endpoint in ENDPOINTS
 }
+_SECRET = re.compile(r"sk_|X-Amz-|Signature|Bearer|WzEs\w{20}|\.eJ[\w-]{20}")
+"""Keys, signed URLs, handles (plain and compressed)."""
 
 
 def log_lines(log: str) -> Iterator[dict[str, Any]]:
@@ -21,14 +24,13 @@ def log_lines(log: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def undeclared(log: str) -> list[str]:
-    """Each line of a request whose code its endpoint does not declare, or that met a bug."""
-    return [
-        json.dumps(line)
-        for line in log_lines(log)
-        if line["event"] == "request"
-        and (
-            "error" in line  # a bug
-            or line.get("code") not in {None, *_DECLARED.get((line["method"], line["route"]), {line.get("code")})}
-        )
-    ]
+def what_is_wrong(log: str) -> list[str]:
+    """Each line with a code that its endpoint does not declare, that met a bug, that is no JSON, or holds a secret."""
+    wrong = []
+    for line in log.splitlines():
+        told = json.loads(line) if line.startswith("{") else {"error": "not the service's own"}
+        declared = _DECLARED.get((told.get("method"), told.get("route")))
+        undeclared = declared is not None and told.get("code") not in {None, "method_not_allowed", *declared}
+        if "error" in told or undeclared or _SECRET.search(line):
+            wrong.append(line)
+    return wrong

@@ -69,7 +69,7 @@ def http_stub() -> Iterator[HttpStub]:
             self.end_headers()
             self.wfile.write(answer.body)
 
-        do_GET = do_POST = _answer  # noqa: N815 - the base class's names
+        do_GET = do_POST = _answer
 
         def log_message(self, *_: object) -> None:
             """Nowhere."""
