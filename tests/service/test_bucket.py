@@ -185,6 +185,25 @@ async def test_foreign_rules_stay_and_ours_are_replaced(bucket: Meddled) -> None
     assert [s["Sid"] for s in await statements(bucket)] == ["Theirs", "BiguploadPublicRead"]
 
 
+async def test_what_else_a_policy_says_stays(bucket: Meddled) -> None:
+    """SeaweedFS keeps no Id, so it is given back for it."""
+    written: list[dict[str, Any]] = []
+
+    async def with_id(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        statement = {**THEIR_STATEMENT, "Resource": f"arn:aws:s3:::{bucket.name}/public/*"}
+        return {"Policy": json.dumps({"Version": "2012-10-17", "Id": "their-policy", "Statement": statement})}
+
+    async def noted(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        written.append(json.loads(arguments["Policy"]))
+        return await proceed()
+
+    bucket.meddle |= {"get_bucket_policy": with_id, "put_bucket_policy": noted}
+    await set_up(bucket)
+    (policy,) = written
+    assert policy["Id"] == "their-policy"
+    assert [s["Sid"] for s in policy["Statement"]] == ["Theirs", "BiguploadPublicRead"]
+
+
 async def test_reading_is_withdrawn_and_theirs_stays(bucket: Meddled) -> None:
     await theirs(bucket)
     await set_up(bucket)
