@@ -33,6 +33,8 @@ _BODY_WITHIN = 60.0
 """Seconds that a request's body may take: it is small, whoever sends it slowly holds a connection for nothing."""
 _LINGER = 2.0
 """Seconds that what is left of a refused request's body is read for, so that the answer arrives before the close."""
+_LONGEST_LINE = 64 * 1024
+"""Bytes of a request's first line, so that no handle is so long, or quoted so, that the answer is not the service's."""
 _VISIT: web.RequestKey[Visit] = web.RequestKey("visit", Visit)
 _SAFE = {
     "Cache-Control": "no-store",
@@ -59,7 +61,12 @@ class Parts:
 def new_app(parts: Parts) -> web.Application:
     """The application, to be run by aiohttp's runner."""
     under_way = UnderWay()
-    server = {"auto_decompress": False, "lingering_time": _LINGER, "logger": parts.log.of_the_server()}
+    server = {
+        "auto_decompress": False,
+        "lingering_time": _LINGER,
+        "max_line_size": _LONGEST_LINE,
+        "logger": parts.log.of_the_server(),
+    }
     app = web.Application(middlewares=[_Observer(parts, under_way).middleware], handler_args=server)
     app[UNDER_WAY] = under_way
     service = _Service(parts)

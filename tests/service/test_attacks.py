@@ -29,6 +29,7 @@ from tests.tools.declared import log_lines, what_is_wrong
 from tests.tools.http_stub import Answer, HttpStub
 from tests.tools.media import sample
 from tests.tools.service import Service, serving
+from tests.tools.waiting import until
 
 PHOTO = {"filename": "photo.jpg", "contentType": "image/jpeg"}
 SECRETS = ["0123456789abcdef" * 2]
@@ -86,7 +87,9 @@ def test_an_expired_handle(service: Service) -> None:
     assert [refusal(answer) for answer in with_handle(service, expired)] == [(410, "upload_expired")] * 5
 
 
-@pytest.mark.parametrize("query", ["upload=a&upload=b", "upload=", "", "Upload=a", "upload=" + "x" * 4097])
+@pytest.mark.parametrize(
+    "query", ["upload=a&upload=b", "upload=", "", "Upload=a", "upload=" + "x" * 4097, "upload=" + "ก" * 4096 + "x"]
+)
 def test_a_query_that_names_no_upload_or_several(service: Service, query: str) -> None:
     for method, path in (("GET", "/multipart"), ("GET", "/multipart/parts"), ("DELETE", "/multipart")):
         assert refusal(service.call(method, f"/v1/media{path}?{query}")) == (422, "invalid_field")
@@ -550,7 +553,7 @@ def test_what_is_too_long_is_not_waited_for(service: Service) -> None:
         assert _rest(connection).startswith(f"HTTP/1.1 {status} ".encode())
 
 
-def test_a_body_that_breaks_off(service: Service) -> None:
+async def test_a_body_that_breaks_off(service: Service) -> None:
     """Nobody is left to be answered; the log calls it the client's fault, and no bug."""
 
     def cut_off() -> int:
@@ -560,7 +563,7 @@ def test_a_body_that_breaks_off(service: Service) -> None:
     connection = _connect(service, _head(service, "POST /v1/media/presign") + b"Content-Length: 100\r\n\r\n{")
     connection.shutdown(socket.SHUT_WR)
     _rest(connection)
-    wait_until(lambda: cut_off() == before + 1)
+    await until(lambda: cut_off() == before + 1)
 
 
 @pytest.mark.parametrize(
