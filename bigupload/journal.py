@@ -17,6 +17,7 @@ import filelock
 
 from bigupload import errors
 from bigupload._batch import Batcher, see_through
+from bigupload._durable import sync_directory
 from bigupload.manifest import Header, Manifest, Record, Replay, encode, replay
 
 SUFFIX = ".manifest.jsonl"
@@ -158,7 +159,7 @@ class FileJournal:
             self._write(line)
             self._close_file()  # Windows renames nothing that is open
             fresh.replace(self.path)
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
             self._open_file(self.path, os.O_APPEND)
         except OSError as e:
             self._close_file()
@@ -209,7 +210,7 @@ class FileJournal:
         try:
             self._close_file()
             self.path.rename(aside)
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
         except OSError as e:
             raise self._unwritable(e) from e
         self._manifest = None
@@ -231,16 +232,6 @@ class FileJournal:
             f"can't write the manifest {self.path}: {e.strerror}. Make room or name another --manifest, then run again",
             manifest=self.path if self._manifest is not None else None,
         )
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name survive a power loss, where directories can be opened (not on Windows)."""
-    with contextlib.suppress(OSError):
-        fd = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 _in_thread = aiofiles.os.wrap

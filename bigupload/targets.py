@@ -48,20 +48,33 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
     return bucket, key
 
 
-async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
-    """The store for a key. For the local store, starts that where it does not run, and makes its bucket."""
+async def reach(options: S3Options) -> S3Options:
+    """With what the environment adds; for the local store, with its endpoint and keys, started where it does not run.
+
+    Raises UsageError where an endpoint is given beside that.
+    """
     if not options.local:
-        return S3Store(bucket, key, options.completed_by(os.environ))
+        return options.completed_by(os.environ)
+    if options.endpoint_url is not None:
+        raise errors.UsageError("--local has its own endpoint: leave --endpoint-url out")
     from bigupload import local_store
 
     running = await anyio.to_thread.run_sync(local_store.start)
-    reached = dataclasses.replace(
+    return dataclasses.replace(
         options,
         endpoint_url=running.endpoint_url,
         region=running.region,
+        profile=None,
         access_key=running.access_key,
         secret_key=running.secret_key,
     )
+
+
+async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
+    """The store for a key. For the local store, makes its bucket."""
+    reached = await reach(options)
+    if not options.local:
+        return S3Store(bucket, key, reached)
     store = S3Store(bucket, key, reached, recorded=options, target=Target(bucket=bucket, key=key, endpoint=LOCAL))
     try:
         await store.ensure_bucket()

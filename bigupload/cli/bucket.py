@@ -138,29 +138,11 @@ def _check_origin(origin: str) -> None:
 
 
 async def _reach(name: str, options: S3Options) -> S3Bucket:
-    """The connection to a bucket; the local store is started where it does not run."""
-    import os
-
-    import anyio.to_thread
-
+    """The connection to a bucket."""
     from bigupload.stores._bucket import S3Bucket
+    from bigupload.targets import reach
 
-    if not options.local:
-        return S3Bucket(name, options.completed_by(os.environ))
-    if options.endpoint_url is not None:
-        raise errors.UsageError("--local has its own endpoint: leave --endpoint-url out")
-    from bigupload import local_store
-
-    store = await anyio.to_thread.run_sync(local_store.start)
-    reached = dataclasses.replace(
-        options,
-        endpoint_url=store.endpoint_url,
-        region=store.region,
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-        profile=None,
-    )
-    return S3Bucket(name, reached)
+    return S3Bucket(name, await reach(options))
 
 
 def _need_service() -> None:

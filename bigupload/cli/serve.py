@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import importlib.util
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bigupload import errors
+from bigupload.cli import complain
 from bigupload.cli._options import PATH, connection_options, s3_options
 
 if TYPE_CHECKING:
@@ -49,20 +49,24 @@ def serve(**arguments: Any) -> None:
 
 
 def _serve(arguments: dict[str, Any]) -> None:
+    import asyncio
+
     from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
     from bigupload.service.serving import Settings
     from bigupload.service.serving import serve as run
+    from bigupload.targets import reach
 
     local = arguments.pop("local")
     bucket = _bucket_name(arguments.pop("bucket"))
-    s3 = s3_options(arguments).completed_by(os.environ)
+    s3 = asyncio.run(reach(s3_options(arguments, local=local)))
     for option in ("public_url", "client_endpoint_url", "posts_url"):
         _check_url(option, arguments[option])
     keys = KeyFile(arguments["key_file"] or default_key_file())
     secret = load_secret(arguments["secret_file"] or default_secret_file(), create=True)
     first_key = None
     if local:
-        bucket, s3 = LOCAL_BUCKET, _local(s3)
+        bucket = LOCAL_BUCKET
+        asyncio.run(_set_up(s3))
         first_key = _first_key(keys)
     settings = Settings(
         host=arguments["host"],
@@ -105,36 +109,15 @@ def _check_url(option: str, url: str | None) -> None:
             raise click.UsageError(f"--{option.replace('_', '-')} is not a URL: write it like https://host.example")
 
 
-def _local(s3: S3Options) -> S3Options:
-    """The local store, with a bucket that is set up."""
-    import asyncio
-
-    from bigupload import local_store
+async def _set_up(s3: S3Options) -> None:
+    """Make the bucket and its rules, and tell what the store did not take."""
     from bigupload.service.bucket import set_up
     from bigupload.stores._bucket import S3Bucket
 
-    if s3.endpoint_url is not None:
-        raise click.UsageError("--local has its own endpoint: leave --endpoint-url out")
-    store = local_store.start()
-    reached = dataclasses.replace(
-        s3,
-        endpoint_url=store.endpoint_url,
-        region=store.region,
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-        profile=None,
-    )
-
-    async def prepare() -> None:
-        bucket = S3Bucket(LOCAL_BUCKET, reached)
-        try:
-            for warning in await set_up(bucket):
-                click.echo(f"bigupload: {warning}", err=True)
-        finally:
-            await bucket.aclose()
-
-    asyncio.run(prepare())
-    return reached
+    bucket = S3Bucket(LOCAL_BUCKET, s3)
+    async with contextlib.aclosing(bucket):
+        for warning in await set_up(bucket):
+            complain(errors.BigUploadError(warning), "warning")
 
 
 def _first_key(keys: KeyFile) -> str | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import filelock
 
+from bigupload._durable import sync_directory
 from bigupload.errors import ServiceError
 
 _LOCK_SECONDS = 30.0
@@ -72,7 +73,7 @@ def write_private(path: Path, data: bytes) -> None:
             raise
     except OSError as e:
         raise ServiceError(f"can't write {path}: {e.strerror}; it is as it was") from e
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _write_new(path: Path, data: bytes, *, owner: Path) -> None:
@@ -91,13 +92,3 @@ def _keep_owner(fd: int, path: Path) -> None:
     if os.geteuid() == 0 and path.exists():
         before = path.stat()
         os.fchown(fd, before.st_uid, before.st_gid)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the new name survive a power loss, where directories can be opened (not on Windows)."""
-    with contextlib.suppress(OSError):
-        fd = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
