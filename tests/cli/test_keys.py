@@ -82,8 +82,8 @@ def test_the_table(place: Place, path: Path) -> None:
         [first.id, "somebody-with-a-name", first.created_at, "-"],
         [second.id, "me", second.created_at, second.revoked_at],
     ]
-    for column in (first.created_at, second.created_at):
-        assert any(row.index(column) == head.index("created") for row in rows)
+    for row, key in zip(rows, (first, second), strict=True):
+        assert row.index(key.created_at) == head.index("created")
     assert plain not in ended.out
     assert hashlib.sha256(plain.encode()).hexdigest() not in ended.out
 
