@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -287,5 +288,7 @@ async def _work_until_told(settings: Settings, parent: Connection, *, sweeps: bo
             asyncio.get_running_loop().add_reader(parent.fileno(), stop.set)
             await stop.wait()
             asyncio.get_running_loop().remove_reader(parent.fileno())
+        # The parent's to do, who may have been killed.
+        shutil.rmtree(os.environ[MULTIPROCESS_DIR], ignore_errors=True)
     except errors.BigUploadError as e:
         parent.send(str(e))

@@ -141,12 +141,19 @@ async def test_workers_share_a_port_and_are_replaced(weed: LocalStore, tmp_path:
         await until(lambda: not any(map(is_alive, before)))
 
 
-async def test_workers_end_with_a_parent_that_is_killed(weed: LocalStore, tmp_path: Path) -> None:
+async def test_workers_end_with_a_parent_that_is_killed(
+    weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     with serving(weed, tmp_path, "--workers", "2") as service:
         workers = workers_of(service)
         assert len(workers) == 2
+        assert list(temporary.iterdir())
         service.stop(signal.SIGKILL)
         await until(lambda: not any(map(is_alive, workers)))
+        assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
