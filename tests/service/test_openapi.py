@@ -6,6 +6,7 @@ import inspect
 import re
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.openapi import document
 from bigupload.service.problems import Problem
 from tests.service.test_multipart import PART
+from tests.tools.errors_page import page
 from tests.tools.http_stub import Answer, HttpStub
 from tests.tools.media import sample
 from tests.tools.service import Service
@@ -94,6 +96,14 @@ def test_no_response_lists_a_code_twice_or_under_another_status() -> None:
                 assert Problem[code.upper()].status == int(status)
 
 
+def test_the_docs_have_every_code() -> None:
+    """If not: python -m tests.tools.errors_page > docs/errors.md"""
+    committed = Path(__file__).parents[2].joinpath("docs", "errors.md").read_text()
+    assert committed == page()
+    assert all(f"| `{problem.code}` | {problem.status} | " in committed for problem in Problem)
+    assert all("|" not in problem.meaning for problem in Problem)
+
+
 # -- requests at random
 
 CHECKS = [
@@ -102,6 +112,7 @@ CHECKS = [
     checks.content_type_conformance,
     checks.response_headers_conformance,
     checks.response_schema_conformance,
+    checks.unsupported_method,
 ]
 _schema = schemathesis.openapi.from_dict(DOCUMENT)
 
@@ -127,7 +138,7 @@ def test_requests_at_random(case: schemathesis.Case, posting: Service, welcoming
         case.body = _with_known(case.body, known, posting)
     case.body = _at_home(case.body, f"{welcoming.url}/a.jpg")
     answer = case.call(base_url=posting.url, headers={"Authorization": f"Bearer {posting.key}"}, timeout=60)
-    case.validate_response(answer, checks=CHECKS)
+    case.validate_response(answer, checks=CHECKS if known else [*CHECKS, checks.negative_data_rejection])
     if answer.status_code >= 400:
         error = ErrorAnswer.model_validate_json(answer.content).error
         assert Problem[error.code.upper()].status == answer.status_code
