@@ -19,15 +19,15 @@ _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "i
 _REQUEST_ID = {"X-Request-Id": {"description": "For the operator.", "schema": {"type": "string"}}}
 
 
-def document(*, server: str | None = None) -> dict[str, Any]:
-    """The whole document. `server`: the service's base URL, where it is known."""
+def document() -> dict[str, Any]:
+    """The whole document. It names no server: that is where it was got from, whatever stands before the service."""
     models = {e.takes for e in ENDPOINTS} | {e.answers for e in ENDPOINTS} | {c.ErrorAnswer}
     ordered = sorted((m for m in models if m is not None), key=lambda m: m.__name__)
     _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF)
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
-    found: dict[str, Any] = {
+    return {
         "openapi": "3.1.0",
         "info": {
             "title": "bigupload media service",
@@ -41,9 +41,6 @@ def document(*, server: str | None = None) -> dict[str, Any]:
         },
         "security": [{"apiKey": []}],
     }
-    if server is not None:
-        found["servers"] = [{"url": server}]
-    return found
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:

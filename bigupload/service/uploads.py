@@ -269,6 +269,7 @@ class MediaUploads:
         with _store_faults():
             look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
             if look is None:
+                await self._raise_refusal(handle)  # another complete may just have judged it
                 raise Refused(Problem.UPLOAD_GONE)
             try:
                 if look.size != handle.size:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,11 +21,15 @@ from hypothesis import strategies as st
 
 from bigupload.checksums import Algorithm
 from bigupload.local_store import LocalStore
+from bigupload.options import S3Options
+from bigupload.proof import ObjectFacts
 from bigupload.service.contract import STORED_FOR
 from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.handles import Handle, Handles
 from bigupload.service.keys import KeyFile
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads import MediaUploads
+from bigupload.stores._bucket import S3Bucket
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.tools.declared import log_lines, what_is_wrong
 from tests.tools.http_stub import Answer, HttpStub
@@ -339,6 +345,55 @@ def test_a_part_s_url_is_bound_to_its_length_checksum_and_number(service: Servic
     listed = service.call("GET", "/v1/media/multipart/parts", params={"upload": made["upload"]})
     assert listed.json()["parts"] == []
     send(made["signed"], pieces)
+
+
+def test_the_bucket_is_open_for_reading_what_is_known_and_for_nothing_else(service: Service) -> None:
+    made = service.call("POST", "/v1/media/presign", json=PHOTO).json()
+    assert put(made["uploadUrl"], b"x", Content_Type="image/jpeg") == 200
+    url = made["publicUrl"]
+    bucket = url.removesuffix(made["key"])
+    assert httpx.get(url, trust_env=False).content == b"x"
+    tried = [
+        ("GET", bucket + query) for query in ("", "?list-type=2", "?uploads", "?policy", "?versions", "?lifecycle")
+    ]
+    tried += [("PUT", url), ("DELETE", url), ("POST", f"{url}?uploads"), ("POST", f"{bucket}?delete"), ("PUT", bucket)]
+    for method, target in tried:
+        assert httpx.request(method, target, content=b"y", trust_env=False).status_code == 403, (method, target)
+    assert httpx.get(url, trust_env=False).content == b"x"
+
+
+def test_what_is_complete_can_t_be_aborted(service: Service) -> None:
+    handle, body = upload(service, film(PART))
+    url = service.call("POST", "/v1/media/multipart/complete", json=body).json()["publicUrl"]
+    assert service.call("DELETE", "/v1/media/multipart", params={"upload": handle}).status_code == 204
+    assert httpx.get(url, trust_env=False).content == film(PART)
+    assert service.call("GET", "/v1/media/multipart", params={"upload": handle}).json()["status"] == "completed"
+
+
+@pytest.mark.parametrize(("data", "status", "code"), [(film(PART), 200, None), (bytes(PART), 422, "not_media")])
+def test_several_completes_at_once_are_answered_the_same(
+    service: Service, data: bytes, status: int, code: str | None
+) -> None:
+    _, body = upload(service, data)
+    with ThreadPoolExecutor(6) as threads:
+        calls = [threads.submit(service.call, "POST", "/v1/media/multipart/complete", json=body) for _ in range(6)]
+    answers = [call.result() for call in calls]
+    assert {(answer.status_code, answer.json().get("error", {}).get("code")) for answer in answers} == {(status, code)}
+
+
+async def test_a_complete_that_comes_second_tells_what_the_first_one_found(service: Service, weed: LocalStore) -> None:
+    """When it looks, the object is deleted already."""
+    handle, body = upload(service, bytes(PART))
+    assert service.call("POST", "/v1/media/multipart/complete", json=body).status_code == 422
+    handles = Handles((service.home / "secret").read_text().split(), clock=lambda: 0)
+    reached = S3Options(
+        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
+    )
+    async with contextlib.aclosing(S3Bucket("bigupload-media", reached)) as bucket:
+        facts = ObjectFacts(size=PART, etag='"x"')
+        with pytest.raises(Refused) as caught:
+            await MediaUploads(bucket, handles)._judged(handles.decode(handle, owner="local"), facts)
+    assert caught.value.problem is Problem.NOT_MEDIA
 
 
 # -- names and types
@@ -810,6 +865,15 @@ def test_no_such_path(service: Service, path: str) -> None:
     head, _, body = received.partition(b"\r\n\r\n")
     assert (head.split()[1], json.loads(body)["error"]["code"]) == (b"404", "not_found")
     assert b"\r\nX-Content-Type-Options: nosniff" in head
+
+
+@pytest.mark.parametrize("host", [b"", b"a b", b"[", b"x:99999", b"\xff", b"</script>", b"x" * 5000, b"x, y"])
+@pytest.mark.parametrize("path", [b"/", b"/openapi.json", b"/healthz", b"/metrics", b"http://evil/openapi.json"])
+def test_whatever_host_is_asked_for(service: Service, host: bytes, path: bytes) -> None:
+    request = b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
+    answer = _rest(_connect(service, request))
+    assert answer.split()[1] == b"200"
+    assert b"evil" not in answer
 
 
 def test_nothing_secret_is_logged(service: Service) -> None:
