@@ -31,6 +31,7 @@ SOON = 30_000.0
 """Milliseconds that the page may take for what needs no transfer, on a busy machine."""
 SENT = 180_000.0
 """Milliseconds for some hundred megabytes."""
+expect.set_options(timeout=SOON)
 
 
 @dataclass

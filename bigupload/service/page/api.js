@@ -7,6 +7,10 @@ const ANSWER_WITHIN = 60_000; // milliseconds
 const COMPLETE_WITHIN = 300_000; // putting thousands of parts together takes a store its time
 
 const KINDS = {
+  unsupported_media: "refused",
+  not_media: "refused",
+  file_too_large: "refused",
+  size_mismatch: "refused",
   upload_gone: "gone",
   upload_expired: "gone",
   invalid_upload: "gone",
@@ -23,16 +27,18 @@ const MESSAGES = {
   not_your_upload: "This upload was begun with another owner's API key. Enter that one to go on.",
 };
 
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+
 function toProblem(status, headers, body) {
   const { code = null, message = `The service answered with status ${status}.` } = body?.error ?? {};
   let kind = KINDS[code];
   if (kind === undefined) {
     if (status === 401) kind = "key";
     else if (isPassingStatus(status)) kind = "busy";
-    else if (status === 422) kind = "refused";
     else kind = "final";
   }
-  return new Problem(kind, MESSAGES[code] ?? message, { code, retryAfter: retryAfter(headers.get("Retry-After")) });
+  const known = { code, retryAfter: retryAfter(headers.get("Retry-After")) };
+  return new Problem(kind, MESSAGES[code] ?? sentence(message), known);
 }
 
 export class Api {

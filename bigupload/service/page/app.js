@@ -146,13 +146,15 @@ function confirmed(name) {
 
 // --- files in
 
-/** Go on with `card`, if this is its file. */
+/** Go on with `card`, if this is its file, or could be. */
 function takeUp(card, file, fileHandle) {
-  if (!card.upload.isOf(file)) {
-    card.aside = `That is another file (other name, size or date): this upload needs ${card.upload.name} as it was.`;
+  if (!card.upload.couldBe(file)) {
+    card.aside = `That is another file (other name or size): this upload needs ${card.upload.name} as it was.`;
     return false;
   }
-  card.aside = null;
+  card.aside = card.upload.isOf(file)
+    ? null
+    : "The file's date has changed: what was sent is compared with it, and only what is the same is kept.";
   card.upload.give(file, fileHandle);
   return true;
 }
@@ -173,7 +175,9 @@ function addOne({ file, fileHandle }) {
   }
   const namesake = cards.find((card) => card.upload.name === file.name && idle(card));
   const card = add({ file, fileHandle });
-  if (namesake) card.aside = "Not the file of the unfinished upload of that name (other size or date): this is a new one.";
+  if (namesake) {
+    card.aside = "Not the file of the unfinished upload of that name (other size or date): this is a new one.";
+  }
   return null;
 }
 
@@ -315,13 +319,18 @@ async function start() {
   $("ask-no").addEventListener("click", () => $("ask").close("no"));
   wireKey();
   if (!globalThis.crypto?.subtle) {
-    unfit("This page must be opened over https (or on localhost): only there does the browser let it compute the checksums that keep your files whole.");
+    unfit(
+      "This page must be opened over https (or on localhost): only there does the browser let it compute the " +
+        "checksums that keep your files whole.",
+    );
     $("drop").inert = true;
     return;
   }
   memory = await Memory.open();
-  if (!memory.works) unfit("This browser does not let the page remember anything: uploads work, but can't go on after it is closed.");
   for (const { record, parts } of await memory.all()) add({ record, parts });
+  if (!memory.works) {
+    unfit("This browser does not let the page remember anything: uploads work, but can't go on after it is closed.");
+  }
   wireFiles();
   addEventListener("online", render);
   addEventListener("offline", render);
@@ -329,7 +338,8 @@ async function start() {
     if (cards.some(({ upload }) => upload.running)) event.preventDefault();
   });
   document.addEventListener("visibilitychange", renderSoon);
-  setInterval(() => cards.some(({ upload }) => upload.running) && renderSoon(), 1000); // a rate falls without events too
+  // A rate falls without events, too.
+  setInterval(() => cards.some(({ upload }) => upload.running) && renderSoon(), 1000);
   render();
   document.documentElement.dataset.ready = "";
 }

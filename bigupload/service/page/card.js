@@ -25,6 +25,11 @@ const COPIED_FOR = 2_500; // milliseconds
 
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
+function word({ phase, problem, note }) {
+  if (note) return "Waiting";
+  return phase === "failed" && problem.kind === "refused" ? "Not accepted" : PHASES[phase];
+}
+
 /** What may be done with an upload now, by the names of the buttons. */
 export function actions(upload) {
   const { phase, problem, file, fileHandle } = upload;
@@ -78,7 +83,7 @@ export class Card {
     const { phase, problem } = upload;
     this.#announce();
     this.element.dataset.phase = phase;
-    this.#parts.phase.textContent = PHASES[phase];
+    this.#parts.phase.textContent = word(upload);
     this.#figures(now);
     this.#show("note", NOTES[upload.note] ?? this.aside ?? this.#remark());
     this.#show("error", phase === "failed" ? problem.message : null);
@@ -111,7 +116,9 @@ export class Card {
         ? "Press Continue, and it goes on where it stopped."
         : "Choose or drop the same file again, and it goes on where it stopped.";
     }
-    if (upload.found && upload.phase !== "failed") return `Taken up again: ${plural(upload.found, "part")} already there.`;
+    if (upload.found && upload.phase !== "failed") {
+      return `Taken up again: ${plural(upload.found, "part")} already there.`;
+    }
     return null;
   }
 
@@ -121,10 +128,10 @@ export class Card {
     const fraction = phase === "done" ? 1 : sent / upload.size;
     const bar = this.#parts.progress;
     this.#parts.figures.hidden = phase === "cancelled";
-    bar.hidden = phase === "cancelled" || phase === "done";
+    bar.hidden = phase === "cancelled" || phase === "done" || (phase === "failed" && !plan);
     bar.value = fraction;
     this.#meterTick(now);
-    const pace = phase === "uploading" ? this.#meter.rate : null;
+    const pace = phase === "uploading" && !upload.note ? this.#meter.rate : null;
     const left = pace ? (upload.size - sent) / pace : null;
     this.#parts.amount.textContent =
       plan && phase !== "done" ? `${percent(fraction)} · ${sizeOf(sent, upload.size)}` : size(upload.size);
@@ -151,7 +158,8 @@ export class Card {
   #announce() {
     const { phase, name, note } = this.upload;
     const text = note ? NOTES[note] : PHASES[phase];
-    if (this.#said !== null && text !== this.#said && phase !== "failed" && phase !== "key") this.say(`${name}: ${text}`);
+    const changed = this.#said !== null && text !== this.#said;
+    if (changed && phase !== "failed" && phase !== "key") this.say(`${name}: ${text}`);
     this.#said = text;
   }
 

@@ -22,7 +22,8 @@ export function size(bytes) {
 export function sizeOf(part, whole) {
   const [a, unitA] = scaled(part);
   const [b, unitB] = scaled(whole);
-  return unitA === unitB || part === 0 ? `${part === 0 ? 0 : a} of ${b} ${SIZES[unitB]}` : `${size(part)} of ${size(whole)}`;
+  if (part === 0) return `0 of ${size(whole)}`;
+  return unitA === unitB ? `${a} of ${b} ${SIZES[unitB]}` : `${size(part)} of ${size(whole)}`;
 }
 
 export const rate = (bytesPerSecond) => `${size(bytesPerSecond)}/s`;

@@ -7,15 +7,19 @@ export const MAX_SIZE = 5_000_000_000; // bytes
 const TYPES = {
   jpg: "image/jpeg",
   jpeg: "image/jpeg",
+  jpe: "image/jpeg",
+  jfif: "image/jpeg",
   png: "image/png",
   gif: "image/gif",
   webp: "image/webp",
   mp4: "video/mp4",
+  m4v: "video/mp4",
   mov: "video/quicktime",
+  qt: "video/quicktime",
   webm: "video/webm",
 };
 
-const extension = (name) => /\.([a-z0-9]+)$/i.exec(name)?.[1].toLowerCase() ?? "";
+const extension = (name) => /.\.([a-z0-9]+)$/i.exec(name)?.[1].toLowerCase() ?? "";
 
 /** By the name alone: what browsers say of a .mov differs with the system. */
 export const contentType = (name) => TYPES[extension(name)] ?? null;

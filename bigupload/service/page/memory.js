@@ -56,17 +56,26 @@ export class Memory {
   async all(now = Date.now()) {
     if (!this.works) return [];
     const found = [];
-    for (const record of await done(this.#store("uploads", "readonly").getAll())) {
-      if (now - record.startedAt > KEPT) await this.forget(record.id);
-      else found.push({ record, parts: await this.parts(record.id) });
+    try {
+      for (const record of await done(this.#store("uploads", "readonly").getAll())) {
+        if (now - record.startedAt > KEPT) await this.forget(record.id);
+        else found.push({ record, parts: await this.parts(record.id) });
+      }
+    } catch {
+      this.#database = null; // damaged, or taken away
+      return [];
     }
     return found.sort((a, b) => a.record.startedAt - b.record.startedAt);
   }
 
   async parts(id) {
     if (!this.works) return new Map();
-    const rows = await done(this.#store("parts", "readonly").getAll(partsOf(id)));
-    return new Map(rows.map((row) => [row.number, row]));
+    try {
+      const rows = await done(this.#store("parts", "readonly").getAll(partsOf(id)));
+      return new Map(rows.map((row) => [row.number, row]));
+    } catch {
+      return new Map();
+    }
   }
 
   async save(record) {

@@ -28,6 +28,13 @@ export class Problem extends Error {
   }
 }
 
+const NOTHING_LEFT = "The service has nothing of this upload any more: it was cancelled, or too old.";
+
+/** What a status of "gone" means; `error` says more where the service knows why. */
+export function gone(error) {
+  return new Problem("gone", error?.message ?? NOTHING_LEFT, { code: error?.code ?? "upload_gone" });
+}
+
 /** Milliseconds of a Retry-After header: seconds or a date; null where there is none. */
 export function retryAfter(value, now = Date.now()) {
   if (!value) return null;

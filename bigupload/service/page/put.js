@@ -6,6 +6,7 @@ const STALL = 30_000; // milliseconds in which nothing moves
 const ANSWER = 300_000; // that the store may take once it has the whole body
 const LOOK = 1_000;
 
+const NO_ETAG = "The store does not show the page its ETag header: its CORS rules are not set up.";
 const DAMAGED = ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"];
 const EXPIRED = ["ExpiredToken", "TokenRefreshRequired", "AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId"];
 
@@ -69,7 +70,7 @@ export function put({ url, headers, body, signal, onProgress }) {
       const answered = readHeaders(request);
       if (request.status !== 200) finish(judge(request.status, request.responseText, answered));
       else if (answered.get("etag")) finish(null, answered.get("etag"));
-      else finish(new Problem("final", "The store does not show the page its ETag header: its CORS rules are not set up."));
+      else finish(new Problem("final", NO_ETAG));
     };
     request.onerror = () => finish(new Problem("network", "The store can't be reached."));
     request.onabort = () => finish(signal.reason ?? new Problem("network", "The request was broken off."));

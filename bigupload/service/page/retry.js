@@ -2,33 +2,37 @@
 
 const ATTEMPTS = 8; // of a request that is answered
 const FIRST_CONTACT = 5; // of one to a store that never answered: soon enough to say what is wrong
+const UNHEARD = 100; // of one that gets no answer while others do
 const SILENCE = 15 * 60_000; // milliseconds without any answer at all, before it is left to the person
+const MOST = 60_000; // milliseconds that one try may count as: in a computer that slept, nobody tried
 const BASE = 500;
 const CAP = 20_000;
 const LONGEST = 5 * 60_000; // of a Retry-After: more would look like a hang
 
 /** Shared by all requests of an upload to one host: while one of them gets through, the others need not despair. */
 export class Patience {
-  #heard = null;
-  #since;
+  #heard = false; // ever
+  #silent = 0; // milliseconds spent trying since it answered
+  #mark; // until when that is counted
   #now;
   #random;
 
   constructor({ now = () => performance.now(), random = Math.random } = {}) {
     this.#now = now;
     this.#random = random;
-    this.#since = now();
+    this.#mark = now();
   }
 
   /** A new try by a person: silence counts from here. */
   begin() {
-    this.#since = this.#now();
-    if (this.#heard !== null) this.#heard = this.#since;
+    this.#silent = 0;
+    this.#mark = this.#now();
   }
 
   /** An answer came, or bytes were taken. */
   heard() {
-    this.#heard = this.#now();
+    this.#heard = true;
+    this.begin();
   }
 
   /** Milliseconds to wait before the next try, after `made` tries; throws the problem where that was the last. */
@@ -38,9 +42,11 @@ export class Patience {
       this.heard();
       if (made >= ATTEMPTS) throw problem;
     } else if (online) {
-      const silent = this.#now() - (this.#heard ?? this.#since);
-      if (this.#heard === null && made >= FIRST_CONTACT) throw problem;
-      if (silent >= SILENCE || made >= 4 * ATTEMPTS) throw problem;
+      const now = this.#now();
+      this.#silent += Math.min(now - this.#mark, MOST);
+      this.#mark = now;
+      if (!this.#heard && made >= FIRST_CONTACT) throw problem;
+      if (this.#silent >= SILENCE || made >= UNHEARD) throw problem;
     }
     // Full jitter: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
     const jitter = this.#random() * Math.min(CAP, BASE * 2 ** Math.min(made - 1, 30));

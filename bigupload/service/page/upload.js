@@ -1,14 +1,15 @@
 // One upload, from a file to its public URL: begin or find again, send what is missing, complete. Knows no DOM.
 //
 //   waiting ─▶ starting ─▶ (comparing) ─▶ hashing ─▶ uploading ─▶ finishing ─▶ done
-//      ▲            any of these ─▶ paused | key | failed ─▶ waiting             (continue asks the service first)
+//      ▲            any of these ─▶ paused | key | failed ─▶ waiting         (to continue asks the service first)
 //   remembered ─────────────────────────────▶ cancelled
 //
 // "failed" loses nothing that the store has, unless the problem's kind is "gone" or "refused".
 
+import { alone } from "./lock.js";
 import { contentType } from "./media.js";
 import { Gate, Plan, Preparer, checksum, head, readable, recognise, settle } from "./parts.js";
-import { Problem } from "./problem.js";
+import { Problem, gone } from "./problem.js";
 import { put } from "./put.js";
 import { Patience, pause } from "./retry.js";
 
@@ -79,12 +80,20 @@ export class Upload {
     return file.name === this.name && file.size === this.size && file.lastModified === this.lastModified;
   }
 
+  /** Of this name and size, but of another date: its bytes decide. Some phones make a new copy at each choice. */
+  couldBe(file) {
+    return file.name === this.name && file.size === this.size;
+  }
+
   /** Go on with this file, when its turn comes. */
   give(file, fileHandle = null) {
+    if (!this.isOf(file)) this.#distrust = true;
     this.file = file;
-    if (fileHandle) {
-      this.fileHandle = fileHandle;
-      if (this.record) this.memory.save((this.record = { ...this.record, fileHandle }));
+    this.lastModified = file.lastModified;
+    this.fileHandle = fileHandle ?? this.fileHandle;
+    if (this.record) {
+      this.record = { ...this.record, fileHandle: this.fileHandle, lastModified: this.lastModified };
+      this.memory.save(this.record);
     }
     this.queue();
   }
@@ -104,6 +113,7 @@ export class Upload {
     const { record } = this;
     this.#forget();
     if (!record) return true;
+    await this.#ended; // no part arrives after it
     const { signal } = new AbortController();
     try {
       await this.#ask(() => this.api.abort(record.handle, signal), signal);
@@ -127,7 +137,7 @@ export class Upload {
     this.#store.begin();
     this.#enter("starting");
     try {
-      await this.#alone(() => this.#go(control.signal));
+      await this.#go(control.signal);
       this.#enter("done");
       this.#forget();
     } catch (error) {
@@ -172,21 +182,13 @@ export class Upload {
     this.#storedBytes = [...stored.keys()].reduce((sum, number) => sum + this.plan.sizeOf(number), 0);
   }
 
-  /** Two tabs that send the same upload would only be in each other's way. */
-  async #alone(action) {
-    if (!this.record) return action();
-    return navigator.locks.request(`bigupload ${this.record.id}`, { ifAvailable: true }, (lock) => {
-      if (!lock) throw new Problem("final", "Another tab of this browser is sending this file.");
-      return action();
-    });
+  async #go(signal) {
+    if (this.record) return alone(this.record.id, () => this.#goOn(signal));
+    await this.#create(signal);
+    return alone(this.record.id, () => this.#sendAndComplete(signal)); // it is remembered: another tab could find it
   }
 
-  async #go(signal) {
-    if (!this.record) {
-      await this.#create(signal);
-      // From here on it is remembered, and another tab could find it.
-      return this.#alone(() => this.#sendAndComplete(signal));
-    }
+  async #goOn(signal) {
     const { status, completed, error } = await this.#ask(() => this.api.status(this.record.handle, signal), signal);
     if (status === "completed") return this.#finish(completed);
     if (status === "gone") throw gone(error);
@@ -221,6 +223,7 @@ export class Upload {
       fileHandle: this.fileHandle,
     };
     await this.memory.save(this.record);
+    signal.throwIfAborted();
   }
 
   /** What the store has is asked for, and compared with what was sent; else with the file itself. */
@@ -242,6 +245,7 @@ export class Upload {
       if (row) there.set(number, { checksum: sum, etag: row.etag });
     })));
     signal.throwIfAborted();
+    this.#distrust = false;
     this.#keep(there);
     for (const [number, part] of there) {
       if (memory.get(number)?.etag !== part.etag) this.memory.savePart(this.record.id, number, part);
@@ -390,9 +394,4 @@ export class Upload {
     patience.begin();
     return 0;
   }
-}
-
-function gone(error) {
-  const why = error?.message ?? "The service has nothing of this upload any more: it was cancelled, or too old.";
-  return new Problem("gone", why, { code: error?.code ?? "upload_gone" });
 }

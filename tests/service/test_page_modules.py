@@ -1,0 +1,210 @@
+"""What the page decides, module by module in a real browser: no clock, no network, no file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bigupload.service import contract, media
+from tests.tools.service import Service
+
+pytest.importorskip("playwright")
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.tools.browser import CHROMIUM
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install one that is called `chromium`")
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def page(service: Service) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.goto(service.url)
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def run(page: Page) -> Call:
+    """The value of a function's body, which finds the module in `m` and what it is about in `x`."""
+
+    def run(module: str, body: str, x: object = None) -> Any:
+        return page.evaluate(f"async (x) => {{ const m = await import('/page/{module}.js'); {body} }}", x)
+
+    return run
+
+
+# --- which parts are there
+
+
+def settled(run: Call, size: int, part_size: int, rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> Any:
+    return run(
+        "parts",
+        """const found = m.settle(new m.Plan(x.size, x.partSize), x.rows, new Map(x.known.map((k) => [k.number, k])));
+        return [[...found.there].map(([n, p]) => [n, p.etag]), [...found.doubtful].map(([n, r]) => [n, r.length])];""",
+        {"size": size, "partSize": part_size, "rows": rows, "known": known},
+    )
+
+
+def row(number: int, size: int, etag: str = "e", checksum: str | None = "c") -> dict[str, Any]:
+    return {"partNumber": number, "size": size, "etag": etag, "checksum": checksum}
+
+
+KNOWN = {"number": 1, "checksum": "c", "etag": "e"}
+
+
+def test_every_file_is_cut_into_parts_that_make_it_up(run: Call) -> None:
+    sizes = run(
+        "parts",
+        """return x.map(([size, partSize]) => {
+          const plan = new m.Plan(size, partSize);
+          return plan.numbers.map((number) => plan.sizeOf(number));
+        });""",
+        [list(pair) for pair in itertools.product(range(1, 30), range(1, 12))],
+    )
+    for (size, part_size), parts in zip(itertools.product(range(1, 30), range(1, 12)), sizes, strict=True):
+        assert sum(parts) == size
+        assert all(each == part_size for each in parts[:-1])
+        assert 0 < parts[-1] <= part_size
+
+
+@pytest.mark.parametrize(
+    ("there", "known", "verdict"),
+    [
+        pytest.param([row(1, 10)], [KNOWN], "there", id="as it was remembered"),
+        pytest.param([row(1, 10, checksum=None)], [KNOWN], "there", id="the store lists no checksums"),
+        pytest.param([row(1, 10)], [], "doubtful", id="not remembered"),
+        pytest.param([row(1, 10)], [KNOWN | {"etag": None}], "doubtful", id="sent, and no answer came"),
+        pytest.param([row(1, 10, etag="other")], [KNOWN], "doubtful", id="another ETag"),
+        pytest.param([row(1, 10, checksum="other")], [KNOWN], "doubtful", id="another checksum"),
+        pytest.param([row(1, 10, etag="other"), row(1, 10)], [KNOWN], "there", id="listed twice, once as remembered"),
+        pytest.param([row(1, 9)], [KNOWN], "missing", id="another size"),
+        pytest.param([row(9, 10)], [KNOWN], "missing", id="no part of the plan"),
+        pytest.param([row(0, 10)], [KNOWN], "missing", id="no part at all"),
+        pytest.param([], [KNOWN], "missing", id="remembered, and not in the store"),
+    ],
+)
+def test_a_part_is_there_only_if_store_and_memory_agree(
+    run: Call, there: list[dict[str, Any]], known: list[dict[str, Any]], verdict: str
+) -> None:
+    sure, doubtful = settled(run, 25, 10, there, known)
+    assert ([number for number, _ in sure] == [1]) == (verdict == "there")
+    assert ([number for number, _ in doubtful] == [1]) == (verdict == "doubtful")
+
+
+@pytest.mark.parametrize(
+    ("listed", "remembered", "computed", "is_it"),
+    [("c", None, "c", True), ("c", "c", "x", False), (None, "c", "c", True), (None, "c", "x", False),
+     (None, None, "c", False)],
+)  # fmt: skip
+def test_what_is_doubtful_is_told_by_its_hash(
+    run: Call, listed: str | None, remembered: str | None, computed: str, is_it: bool
+) -> None:
+    found = run(
+        "parts",
+        "return m.recognise(x.rows, x.sum, x.known)?.etag ?? null;",
+        {"rows": [row(1, 10, checksum=listed)], "sum": computed, "known": {"checksum": remembered}},
+    )
+    assert (found == "e") == is_it
+
+
+# --- trying again
+
+
+PATIENCE = """
+  let now = 0;
+  const { Problem } = await import("/page/problem.js");
+  const patience = new m.Patience({ now: () => now, random: () => x.random ?? 1 });
+  if (x.heard) patience.heard();
+  const delays = [];
+  try {
+    for (let made = 1; made < 200; made += 1) {
+      now += x.silence ?? 0;
+      const problem = new Problem(x.kind, "", { retryAfter: x.retryAfter ?? null });
+      delays.push(patience.after(problem, made, x.online ?? true));
+    }
+  } catch { /* that was the last */ }
+  return delays;
+"""
+
+
+def test_it_waits_twice_as_long_each_time_up_to_a_limit(run: Call) -> None:
+    delays = run("retry", PATIENCE, {"kind": "busy", "heard": True})
+    assert delays == [500, 1000, 2000, 4000, 8000, 16000, 20000]  # 8 attempts
+    assert run("retry", PATIENCE, {"kind": "busy", "heard": True, "random": 0}) == [0] * 7
+
+
+def test_retry_after_is_obeyed_within_reason(run: Call) -> None:
+    assert run("retry", PATIENCE, {"kind": "busy", "random": 0, "retryAfter": 7000})[0] == 7000
+    assert run("retry", PATIENCE, {"kind": "busy", "random": 0, "retryAfter": 10**9})[0] == 300_000
+
+
+def test_a_store_that_never_answered_is_given_up_soon_and_one_that_did_is_not(run: Call) -> None:
+    assert len(run("retry", PATIENCE, {"kind": "network"})) == 4
+    minute = {"kind": "network", "heard": True, "silence": 60_000}
+    assert len(run("retry", PATIENCE, minute)) == 14  # a quarter of an hour
+    assert len(run("retry", PATIENCE, minute | {"online": False})) == 199
+    asleep = minute | {"silence": 3_600_000}  # a computer that wakes up each hour, and finds no network
+    assert len(run("retry", PATIENCE, asleep)) == 14
+
+
+@pytest.mark.parametrize("kind", ["key", "expired", "damaged", "part", "gone", "refused", "file", "final"])
+def test_what_would_fail_again_is_not_tried(run: Call, kind: str) -> None:
+    assert run("retry", PATIENCE, {"kind": kind, "heard": True}) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "milliseconds"),
+    [("7", 7000), ("Thu, 01 Jan 1970 00:00:09 GMT", 9000), ("soon", None), ("", None), (None, None)],
+)
+def test_retry_after_in_seconds_or_as_a_date(run: Call, header: str | None, milliseconds: int | None) -> None:
+    assert run("problem", "return m.retryAfter(x, 0);", header) == milliseconds
+
+
+# --- what people read
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (320_000_000, "320 MB"),
+     (999_700_000, "1.00 GB"), (5_000_000_000, "5.00 GB"), (12_340_000_000, "12.3 GB")],
+)  # fmt: skip
+def test_sizes(run: Call, count: int, text: str) -> None:
+    assert run("format", "return m.size(x);", count) == text
+
+
+def test_an_upload_is_at_100_percent_only_when_it_is(run: Call) -> None:
+    assert run("format", "return [0, 0.129, 0.9999, 1].map(m.percent);") == ["0 %", "12 %", "99 %", "100 %"]
+
+
+def test_times_are_no_finer_than_they_can_be_foretold(run: Call) -> None:
+    texts = run("format", "return [3, 11, 54, 56, 119, 3599, 3600, 3900].map(m.duration);")
+    assert texts == ["a few seconds", "15 s", "55 s", "1 min", "2 min", "1 h", "1 h", "1 h 5 min"]
+
+
+def test_the_rate_is_of_the_last_seconds(run: Call) -> None:
+    measure = "const meter = new m.Meter(); for (const [now, bytes] of x) meter.add(now, bytes); return meter.rate;"
+    assert run("format", measure, [[0, 0], [1000, 500]]) is None  # too soon to tell
+    assert run("format", measure, [[0, 0], [2000, 5000]]) == 2500
+    assert run("format", measure, [[second * 1000, second * 100] for second in range(60)]) == 100
+    assert run("format", measure, [[0, 9000], [4000, 0]]) == 0  # a part that has to be sent again
+
+
+# --- the service's list of media
+
+
+def test_the_page_takes_what_the_service_takes(run: Call) -> None:
+    names = [f"a.{end}" for kind in media.MEDIA_TYPES for end in kind.extensions]
+    names += ["A.MP4", ".mp4", "a", "a.", "a.exe", "a.mp4.exe", "a.tiff", "a.mp4 "]
+    for name, content_type in zip(names, run("media", "return x.map(m.contentType);", names), strict=True):
+        kind = media.by_extension(name)
+        assert content_type == (kind and kind.content_type), name
+    assert run("media", "return m.MAX_SIZE;") == contract.MAX_FILE_SIZE
