@@ -83,11 +83,7 @@ async def set_up(
     Returns a line, for people, for each thing that the store did not take. Raises public errors where the bucket can't
     be used at all.
     """
-    try:
-        await bucket.ensure()
-    except Fault as fault:
-        if fault.code != "BucketAlreadyOwnedByYou":  # another process made it at the same time
-            raise fault.public() from fault
+    await bucket.ensure()
     done = on_done or (lambda _: None)
     done("the bucket is there")
     access = "anyone may read" if public_read else "nobody may read without a signature"

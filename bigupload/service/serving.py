@@ -128,6 +128,8 @@ async def _sweep(sweep: Sweep, every: float, log: AccessLog) -> None:
             report = await sweep.run()
         except (Fault, errors.BigUploadError) as e:
             log.tell("sweep", error=str(e))
+        except Exception as e:  # a bug in one sweep must not be the end of all
+            log.tell("sweep", error=type(e).__name__)
         else:
             log.tell("sweep", **dataclasses.asdict(report))
         await asyncio.sleep(every)

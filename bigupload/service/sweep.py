@@ -228,7 +228,7 @@ class Sweep:
         answer = await self._bucket.call(
             "to look at the object",
             "get_object",
-            reads="Body",
+            first=media.HEAD_BYTES,
             Key=item.key,
             Range=f"bytes=0-{media.HEAD_BYTES - 1}",
             **_condition(item),
@@ -316,29 +316,18 @@ class Sweep:
 
     async def _abort_uploads(self, tally: _Tally, *, dry_run: bool) -> None:
         """Parts that arrive during an abort can survive it; so does the upload then, for the next sweep."""
-        markers: dict[str, Any] = {}
-        while True:
-            page = await self._bucket.call(
-                "to list the open uploads", "list_multipart_uploads", Prefix=MEDIA_PREFIX, **markers
-            )
-            for row in page.get("Uploads", ()):
-                if not self._is_over(row["Initiated"]):
-                    continue
-                try:
-                    if not dry_run:
-                        upload = {"Key": row["Key"], "UploadId": row["UploadId"]}
-                        await self._bucket.call("to abort", "abort_multipart_upload", **upload)
-                    tally.removed(row["Key"], Reason.ABORTED)
-                except Fault as fault:
-                    if _is_end(fault):
-                        raise
-                    tally.failed += not _is_away(fault)
-            # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
-            names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
-            following = {name: page[given] for name, given in names.items() if page.get(given)}
-            if not page.get("IsTruncated") or not following or following == markers:
-                return
-            markers = following
+        async for row in self._bucket.open_uploads(MEDIA_PREFIX):
+            if not self._is_over(row["Initiated"]):
+                continue
+            try:
+                if not dry_run:
+                    upload = {"Key": row["Key"], "UploadId": row["UploadId"]}
+                    await self._bucket.call("to abort", "abort_multipart_upload", **upload)
+                tally.removed(row["Key"], Reason.ABORTED)
+            except Fault as fault:
+                if _is_end(fault):
+                    raise
+                tally.failed += not _is_away(fault)
 
 
 _AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})

@@ -10,7 +10,7 @@ import functools
 import os
 import traceback
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -79,20 +79,20 @@ class S3Bucket:
             self._clients.popitem()[1].close()
 
     async def call(
-        self, what: str, method: str, *, within: float = ANSWER_WITHIN, reads: str | None = None, **arguments: Any
+        self, what: str, method: str, *, within: float = ANSWER_WITHIN, first: int | None = None, **arguments: Any
     ) -> Any:
         """The answer of the client's `method` for this bucket. `what` is for people: "to list the parts".
 
-        `reads`: the field of the answer that is a stream, to be given as bytes. Raises Fault and public errors; never
-        abandoned, also when the caller is cancelled.
+        `first`: read so many bytes of the answer's Body, and give them in its place. Raises Fault and public errors;
+        never abandoned, also when the caller is cancelled.
         """
         client = await self._client(within)
 
         def call() -> Any:
             answer = getattr(client, method)(Bucket=self.name, **arguments)
-            if reads is not None:
-                with answer[reads] as stream:
-                    answer[reads] = stream.read()
+            if first is not None:
+                with answer["Body"] as stream:  # a store that ignores Range would send everything
+                    answer["Body"] = stream.read(first)
             return answer
 
         try:
@@ -103,7 +103,21 @@ class S3Bucket:
             # No region was asked for: the bucket's own is the right one.
             await self.aclose()
             self._region = e.region
-            return await self.call(what, method, within=within, reads=reads, **arguments)
+            return await self.call(what, method, within=within, first=first, **arguments)
+
+    async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
+        """The rows of ListMultipartUploads for keys that begin with `prefix`, all pages."""
+        markers: dict[str, Any] = {}
+        while True:
+            page = await self.call("to list the open uploads", "list_multipart_uploads", Prefix=prefix, **markers)
+            for row in page.get("Uploads", ()):
+                yield row
+            # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
+            names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+            following = {name: page[given] for name, given in names.items() if page.get(given)}
+            if not page.get("IsTruncated") or not following or following == markers:
+                return
+            markers = following
 
     async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
         """A URL for each of `parameters` of the client's `method`, valid for URL_LIFETIME.
@@ -134,7 +148,16 @@ class S3Bucket:
         except Fault as fault:
             if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
                 raise fault.public() from fault
-            await self.call("to make the bucket", "create_bucket")
+            await self._make()
+
+    async def _make(self) -> None:
+        region = (await self._client(ANSWER_WITHIN)).meta.region_name
+        where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        try:
+            await self.call("to make the bucket", "create_bucket", **({} if region == "us-east-1" else where))
+        except Fault as fault:
+            if fault.code != "BucketAlreadyOwnedByYou":  # another process made it at the same time
+                raise fault.public() from fault
 
     def _make_credentials_last(self, seconds: float) -> None:
         """Blocking. What botocore refreshes by itself 15 minutes before the end is too late for a URL of an hour."""

@@ -37,16 +37,16 @@ class MediaBucket:
     async def look(self, key: str, *, first: int) -> Look | None:
         """The object and its first `first` bytes; None where there is none."""
         try:
-            return await self._look(key, Range=f"bytes=0-{first - 1}")
+            return await self._look(key, first, Range=f"bytes=0-{first - 1}")
         except Fault as fault:
             if fault.status == 416:  # empty: no range of it can be had
-                return await self._look(key)
+                return await self._look(key, first)
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
             raise
 
-    async def _look(self, key: str, **arguments: Any) -> Look:
-        answer = await self.bucket.call("to look at the object", "get_object", Key=key, reads="Body", **arguments)
+    async def _look(self, key: str, first: int, **arguments: Any) -> Look:
+        answer = await self.bucket.call("to look at the object", "get_object", Key=key, first=first, **arguments)
         total = answer.get("ContentRange", "").rpartition("/")[2]
         return Look(
             size=int(total) if total.isdigit() else answer["ContentLength"],

@@ -135,29 +135,16 @@ class S3Store:
             marker = following
 
     async def find_open(self) -> list[OpenUpload]:
-        found: list[OpenUpload] = []
-        markers: dict[str, Any] = {}
-        while True:
-            page = await self._bucket.call(
-                "to list the open uploads", "list_multipart_uploads", Prefix=self._key, **markers
+        return [
+            OpenUpload(
+                row["UploadId"],
+                row["Initiated"].isoformat(),
+                row.get("ChecksumAlgorithm"),
+                row.get("ChecksumType"),
             )
-            for row in page.get("Uploads", ()):
-                if row["Key"] == self._key:
-                    found.append(
-                        OpenUpload(
-                            row["UploadId"],
-                            row["Initiated"].isoformat(),
-                            row.get("ChecksumAlgorithm"),
-                            row.get("ChecksumType"),
-                        )
-                    )
-            following = {
-                "KeyMarker": page.get("NextKeyMarker") or "",
-                "UploadIdMarker": page.get("NextUploadIdMarker") or "",
-            }
-            if not page.get("IsTruncated") or following == markers or not following["KeyMarker"]:
-                return found
-            markers = following
+            async for row in self._bucket.open_uploads(self._key)
+            if row["Key"] == self._key
+        ]
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
         answer = await self._head()
