@@ -126,7 +126,7 @@ def welcoming(posts_api: HttpStub) -> HttpStub:
 
 
 @_schema.parametrize()
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_requests_at_random(case: schemathesis.Case, posting: Service, welcoming: HttpStub) -> None:
     """Valid and invalid ones. Into some is put what no generator could guess."""
     welcoming.received.clear()

@@ -361,6 +361,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), _JSON))
 def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -> None:
     post.pop("mediaItems", None)
