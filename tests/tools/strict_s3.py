@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 import uuid
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -292,7 +293,7 @@ class StrictS3:
             self._stop = asyncio.Event()
             self._wake = asyncio.Event()
             # auto_decompress: a part's Content-Encoding is the object's business, not the transport's.
-            server = web.Server(self._handle, access_log=None, auto_decompress=False, read_bufsize=1 << 19)
+            server = _Server(self._handle, access_log=None, auto_decompress=False, read_bufsize=1 << 19)
             listener = await self._loop.create_server(server, self._host, 0, ssl=context, backlog=512)
             ready.set_result(listener.sockets[0].getsockname()[1])
         except BaseException as error:
@@ -306,6 +307,11 @@ class StrictS3:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        # A connection that was accepted meanwhile, or whose client reads nothing, is not closed by that.
+        for transport in server.transports:
+            transport.abort()
+        for _ in range(2):  # an aborted transport closes its socket at the loop's next turn
+            await asyncio.sleep(0)
 
     # --- one request
 
@@ -444,6 +450,18 @@ def _session() -> Any:
 
 
 _session_lock = threading.Lock()
+
+
+class _Server(web.Server):
+    """Keeps its connections' transports in mind, to end with it also those that aiohttp does not close in time."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
+        self.transports.add(transport)
+        super().connection_made(handler, transport)
 
 
 class _Answered(Dropped):
