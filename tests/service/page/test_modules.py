@@ -7,37 +7,30 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, Playwright
 
 from bigupload.service import contract, media
-from tests.tools.service import Service
-
-pytest.importorskip("playwright")
-
-from playwright.sync_api import Page, sync_playwright
-
 from tests.tools.browser import CHROMIUM
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install one that is called `chromium`")
+from tests.tools.page import Stage
 
 Call = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def page(service: Service) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.goto(service.url)
-        yield page
-        browser.close()
+def opened(playwright: Playwright, stage: Stage) -> Iterator[Page]:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    page = browser.new_page()
+    page.goto(stage.service.url)
+    yield page
+    browser.close()
 
 
 @pytest.fixture(scope="module")
-def run(page: Page) -> Call:
+def run(opened: Page) -> Call:
     """The value of a function's body, which finds the module in `m` and what it is about in `x`."""
 
     def run(module: str, body: str, x: object = None) -> Any:
-        return page.evaluate(f"async (x) => {{ const m = await import('/page/{module}.js'); {body} }}", x)
+        return opened.evaluate(f"async (x) => {{ const m = await import('/page/{module}.js'); {body} }}", x)
 
     return run
 

@@ -1,0 +1,167 @@
+"""The browser is closed, killed, opened again: the upload goes on where it was, or says why not."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.page import MP4, PART, Held, Stage, clip, quiet
+
+
+@pytest.mark.parametrize("how", ["closed", "killed"])
+def test_a_video_goes_on_after_the_browser_was(how: str, profile: Profile, stage: Stage, video: Path) -> None:
+    parts = -(-video.stat().st_size // PART)
+    half = stage.proxy.bytes_acknowledged + parts // 2 * PART
+    with profile.page() as page:
+        page.open(stage.service.url, stage.service.key)
+        if how == "killed":
+            stage.proxy.on_acknowledged(half, profile.kill)
+            with page.page.context.expect_event("close", timeout=SENT):
+                page.choose(video)
+        else:
+            stage.proxy.on_acknowledged(half, lambda: stage.proxy.cut(refuse=True))
+            page.choose(video)
+            expect(page.card.get_by_text("The store does not answer right now")).to_be_visible(timeout=SENT)
+    stage.proxy.restore()
+    before = stage.newest()
+    recorded = {number for number, traffic in before.items() if traffic.acknowledged}
+    assert parts // 2 <= len(recorded) < parts
+
+    with profile.page() as page:
+        page.open(stage.service.url)
+        page.expect_phase("remembered")
+        expect(page.card).to_contain_text("Choose or drop the same file again")
+        assert page.page.get_by_label("API key").input_value() == ""  # the tab's, and gone with it
+        page.page.get_by_label("API key").fill(stage.service.key)
+        page.choose(video)
+        url = page.expect_done()
+        told = re.search(r"(\d+) parts already there", page.card.inner_text())
+        quiet(page)
+    after = stage.attempts(url)
+    assert set(after) == set(range(1, parts + 1))
+    again = {number for number in after if number not in before or after[number] > before[number].attempts}
+    assert not again & recorded, "a part that the store had acknowledged was sent again"
+    # The store may have had more: parts whose answers were lost with the connection. Their bytes were compared.
+    assert told is not None
+    assert int(told[1]) == parts - len(again) >= len(recorded)
+    assert stage.has(url, video)
+
+
+FROM_PRIVATE_FILES = """
+  window.showOpenFilePicker = async () => {
+    const folder = await navigator.storage.getDirectory();
+    const handle = await folder.getFileHandle("clip.mp4", { create: true });
+    const out = await handle.createWritable();
+    await out.write(new Uint8Array(BYTES));
+    await out.truncate(SIZE);
+    await out.close();
+    return [handle];
+  };
+"""
+
+
+def test_with_a_file_handle_one_click_goes_on(profile: Profile, stage: Stage) -> None:
+    """The picker's dialogue is out of reach: the origin's private files have handles of the same kind."""
+    picker = FROM_PRIVATE_FILES.replace("BYTES", str(list(MP4))).replace("SIZE", str(3 * PART))
+    with profile.page() as page:
+        page.page.add_init_script(picker)
+        page.open(stage.service.url, stage.service.key)
+        Held(page, stage, after=1)
+        page.page.get_by_text("Choose files").click()
+        expect(page.card).to_contain_text("1 of 3 parts")
+    before = {number: traffic.attempts for number, traffic in stage.newest().items() if traffic.acknowledged}
+    assert len(before) == 1
+    with profile.page() as page:
+        page.open(stage.service.url, stage.service.key)
+        page.expect_phase("remembered")
+        page.button("Continue").click()
+        url = page.expect_done()
+        expect(page.card).to_contain_text("1 part already there")
+        quiet(page)
+    assert {number: stage.attempts(url)[number] for number in before} == before
+
+
+def test_another_file_of_that_name_is_told_apart(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+    with profile.page() as page:
+        page.open(stage.service.url, stage.service.key)
+        Held(page, stage, after=1)
+        page.choose(clip(tmp_path))
+        expect(page.card).to_contain_text("1 of 3 parts")
+    other = clip(tmp_path, PART + 17)
+    with profile.page() as page:
+        page.page.add_init_script("delete window.showOpenFilePicker")
+        page.open(stage.service.url, stage.service.key)
+        with page.page.expect_file_chooser() as chooser:
+            page.button("Choose the file again").click()
+        chooser.value.set_files(other)
+        expect(page.card).to_contain_text("That is another file")
+        page.expect_phase("remembered")
+        page.choose(other)
+        url = page.expect_done()
+        expect(page.card).to_contain_text("this is a new one")
+        expect(page.page.locator('.card[data-phase="remembered"]')).to_have_count(1)
+    assert stage.has(url, other)
+
+
+def test_a_file_of_another_date_is_compared_byte_by_byte(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+    """Some phones make a new copy of a video at each choice. Here the first part has also changed."""
+    with profile.page() as page:
+        page.open(stage.service.url, stage.service.key)
+        Held(page, stage, after=2)
+        page.choose(clip(tmp_path))
+        expect(page.card).to_contain_text("2 of 3 parts")
+    before = {number: traffic.attempts for number, traffic in stage.newest().items() if traffic.acknowledged}
+    changed, same = sorted(before)
+    file = clip(tmp_path)
+    with file.open("r+b") as out:
+        out.seek((changed - 1) * PART + 100)
+        out.write(b"changed")
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    with profile.page() as page:
+        page.page.add_init_script("delete window.showOpenFilePicker")
+        page.open(stage.service.url, stage.service.key)
+        with page.page.expect_file_chooser() as chooser:
+            page.button("Choose the file again").click()
+        chooser.value.set_files(file)
+        url = page.expect_done()
+        expect(page.card).to_contain_text("date has changed")
+    after = stage.attempts(url)
+    assert (after[changed], after[same]) == (before[changed] + 1, before[same])
+    assert stage.has(url, file)
+
+
+def test_an_upload_that_is_gone_is_said_to_be_and_begun_anew(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    file = clip(tmp_path)
+    held = Held(page, stage, after=1)
+    with page.page.expect_response("**/v1/media/multipart") as created:
+        page.choose(file)
+    expect(page.card).to_contain_text("1 of 3 parts")
+    page.button("Pause").click()
+    page.expect_phase("paused")
+    held.drop()
+    handle = created.value.json()["upload"]
+    assert stage.service.call("DELETE", "/v1/media/multipart", params={"upload": handle}).status_code == 204
+    page.button("Continue").click()
+    page.expect_phase("failed")
+    expect(page.card.get_by_role("alert")).to_contain_text("nothing of this upload")
+    page.button("Start anew").click()
+    assert stage.has(page.expect_done(), file)
+
+
+def test_a_second_tab_leaves_the_first_alone(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    file = clip(tmp_path)
+    held = Held(page, stage, after=1)
+    page.choose(file)
+    expect(page.card).to_contain_text("1 of 3 parts")
+    second = UploadPage(page.page.context.new_page())
+    second.open(stage.service.url, stage.service.key)
+    second.choose(file)
+    second.expect_phase("failed")
+    expect(second.card.get_by_role("alert")).to_contain_text("Another tab")
+    held.let_go()
+    assert stage.has(page.expect_done(), file)

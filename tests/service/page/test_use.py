@@ -1,0 +1,246 @@
+"""The page as people use it: mouse, keyboard, screen reader, phone; and what it asks and tells."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import pytest
+from playwright.sync_api import Dialog, expect
+
+from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.page import MIB, PART, Held, Stage, clip, quiet
+
+
+def test_an_upload_keeps_to_itself(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    """The page asks nobody but service and store, and the policy has nothing to forbid."""
+    file = clip(tmp_path)
+    page.choose(file)
+    url = page.expect_done()
+    assert stage.has(url, file)
+    assert page.hosts() == {stage.service.url, stage.proxy.url}
+    policy = httpx.get(stage.service.url, trust_env=False).headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    quiet(page)
+
+
+def test_several_files_one_after_another(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    files = [clip(tmp_path, PART + 1, f"{number}.mp4") for number in range(3)]
+    page.choose(*files)
+    expect(page.page.locator('.card[data-phase="done"]')).to_have_count(3, timeout=SENT)
+    links = page.page.locator(".card").get_by_role("link").all()
+    for link, file in zip(links, reversed(files), strict=True):
+        assert stage.has(link.get_attribute("href") or "", file)
+    quiet(page)
+
+
+# --- before anything is sent
+
+
+def test_what_the_service_would_not_take_is_told_before(page: UploadPage, tmp_path: Path) -> None:
+    (notes := tmp_path / "notes.txt").write_text("x")
+    (empty := tmp_path / "empty.mp4").touch()
+    huge = clip(tmp_path, MIB, "huge.mp4")
+    with huge.open("r+b") as out:
+        out.truncate(5_100_000_000)
+    page.choose(notes, empty, huge)
+    told = page.page.locator("#refused p")
+    expect(told).to_have_count(3)
+    assert "none of JPEG, PNG" in told.nth(0).inner_text()
+    assert "empty" in told.nth(1).inner_text()
+    assert "5.10 GB; at most 5.00 GB" in told.nth(2).inner_text()
+    expect(page.page.locator(".card")).to_have_count(0)
+    assert page.calls("POST", "/multipart") == []
+    quiet(page)
+
+
+def test_what_only_looks_like_a_video_is_refused_by_its_first_bytes(page: UploadPage, tmp_path: Path) -> None:
+    (disguised := tmp_path / "program.mp4").write_bytes(b"MZ" + bytes(3 * MIB))
+    page.choose(disguised)
+    page.expect_phase("failed")
+    expect(page.card.get_by_role("alert")).not_to_be_empty()
+    expect(page.button("Remove")).to_be_visible()
+    assert page.calls("PUT", "") == []
+    quiet(page, lost=True)
+
+
+def test_without_a_key_it_asks_for_one(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+    with profile.page() as page:
+        page.open(stage.service.url)
+        page.choose(clip(tmp_path, MIB))
+        page.expect_phase("key")
+        field = page.page.get_by_label("API key")
+        expect(field).to_be_focused()
+        field.fill("sk_of_nobody")
+        field.press("Enter")
+        expect(page.page.locator("#key-error")).to_contain_text("not known")
+        field.fill(stage.service.key)
+        field.press("Enter")
+        page.expect_done()
+
+
+# --- by the person's word
+
+
+def test_pause_and_continue(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    file = clip(tmp_path, 5 * PART)
+    held = Held(page, stage, after=2)
+    page.choose(file)
+    expect(page.card).to_contain_text("2 of 5 parts")
+    page.button("Pause").click()
+    page.expect_phase("paused")
+    expect(page.button("Continue")).to_be_focused()
+    held.drop()
+    page.button("Continue").click()
+    url = page.expect_done()
+    assert stage.attempts(url) == dict.fromkeys(range(1, 6), 1)
+    assert stage.has(url, file)
+
+
+def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    Held(page, stage, after=1)
+    with page.page.expect_response("**/v1/media/multipart") as created:
+        page.choose(clip(tmp_path))
+    handle = created.value.json()["upload"]
+    expect(page.card).to_contain_text("1 of 3 parts")
+    page.button("Cancel").click()
+    page.page.get_by_role("button", name="Keep it").click()
+    page.expect_phase("uploading")
+    page.button("Cancel").click()
+    with page.page.expect_response(lambda answer: answer.request.method == "DELETE") as aborted:
+        page.page.get_by_role("button", name="Cancel the upload").click()
+    assert aborted.value.status == 204
+    page.expect_phase("cancelled")
+    status = stage.service.call("GET", "/v1/media/multipart", params={"upload": handle})
+    assert status.json()["status"] == "gone"
+    page.page.reload()
+    expect(page.page.locator("html[data-ready]")).to_be_attached()
+    expect(page.page.locator(".card")).to_have_count(0)
+
+
+def test_leaving_while_it_sends_is_warned_of(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    Held(page, stage)
+    page.page.get_by_role("button", name="Show").click()  # no warning for whoever never touched the page
+    page.choose(clip(tmp_path))
+    page.expect_phase("uploading")
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.page.on("dialog", stay)
+    with page.page.expect_event("dialog"):
+        page.page.close(run_before_unload=True)
+    assert asked == ["beforeunload"]
+
+
+def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+    file = clip(tmp_path)
+    with profile.page() as page:
+        # Its dialogue is the system's, out of reach; without it the page falls back on the input's own.
+        page.page.add_init_script("delete window.showOpenFilePicker")
+        page.open(stage.service.url)
+        press = page.page.keyboard.press
+        press("Tab")
+        expect(page.page.get_by_label("API key")).to_be_focused()
+        page.page.keyboard.type(stage.service.key)
+        press("Tab")
+        expect(page.page.get_by_role("button", name="Show")).to_be_focused()
+        press("Enter")
+        assert page.page.get_by_label("API key").get_attribute("type") == "text"
+        press("Tab")
+        expect(page.page.get_by_label("Choose files")).to_be_focused()
+        held = Held(page, stage)
+        with page.page.expect_file_chooser() as chooser:
+            press("Space")
+        chooser.value.set_files(file)
+        page.expect_phase("uploading")
+        press("Tab")
+        expect(page.button("Pause")).to_be_focused()
+        press("Enter")
+        expect(page.button("Continue")).to_be_focused()
+        held.drop()
+        press("Enter")
+        page.expect_done()
+        copy = page.button("Copy link")
+        for _ in range(2):  # Pause, which had the focus, is gone: it is on the button already, or on the file's name
+            if not copy.evaluate("element => element === document.activeElement"):
+                press("Tab")
+        expect(copy).to_be_focused()
+        press("Enter")
+        expect(page.page.get_by_role("status")).to_have_text(re.compile("Link copied|The link is selected"))
+
+
+# --- for everyone
+
+
+LABELS = """() => [...document.querySelectorAll("input, button, progress, a[href], dialog")]
+  .filter((each) => each.tagName === "DIALOG" || each.offsetParent !== null)
+  .filter((each) => !(each.labels?.length || each.getAttribute("aria-label") || each.textContent.trim()
+    || each.getAttribute("aria-labelledby")))
+  .map((each) => each.outerHTML)"""
+SMALL = """() => [...document.querySelectorAll("button, .button, #key")]
+  .filter((each) => each.offsetParent !== null)
+  .filter((each) => each.getBoundingClientRect().height < 44)
+  .map((each) => each.outerHTML)"""
+
+
+# Each text's colour against the nearest background that is not transparent: WCAG 2.2, 1.4.3.
+FAINT = """() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => numbers(colour).slice(0, 3)
+    .map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return numbers(colour)[3] === 0 && element.parentElement ? ground(element.parentElement) : colour;
+  };
+  const texts = [...document.querySelectorAll("body *")].filter((each) => each.checkVisibility()
+    && [...each.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim()));
+  return texts.map((each) => {
+    const [a, b] = [light(getComputedStyle(each).color), light(ground(each))].sort((x, y) => y - x);
+    return [(a + 0.05) / (b + 0.05), each.outerHTML];
+  }).filter(([contrast]) => contrast < 4.5);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(page: UploadPage, tmp_path: Path, scheme: Literal["light", "dark"]) -> None:
+    page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    (notes := tmp_path / "notes.txt").write_text("x")
+    (disguised := tmp_path / "program.mp4").write_bytes(b"MZ" + bytes(MIB))
+    page.choose(clip(tmp_path, MIB))
+    page.expect_done()
+    page.choose(disguised)
+    page.expect_phase("failed")
+    page.choose(notes)
+    expect(page.page.locator("#refused p")).to_be_visible()
+    assert page.page.evaluate(FAINT) == []
+
+
+@pytest.mark.parametrize("width", [320, 375, 1440])
+def test_everything_is_labelled_large_enough_and_fits(
+    page: UploadPage, stage: Stage, tmp_path: Path, width: int
+) -> None:
+    Held(page, stage, after=1)
+    page.page.set_viewport_size({"width": width, "height": 800})
+    page.choose(clip(tmp_path, 3 * PART, "a_very_long_name_that_has_no_spaces_in_it_at_all_and_goes_on.mp4"))
+    expect(page.card).to_contain_text("1 of 3 parts")
+    assert page.page.evaluate(LABELS) == []
+    assert page.page.evaluate(SMALL) == []
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(page.page.get_by_role("progressbar", name=re.compile("a_very_long_name"))).to_be_visible()
+    expect(page.page.get_by_role("status")).to_have_text(re.compile("Uploading"))
+
+
+def test_over_plain_http_it_says_why_it_can_not(profile: Profile, stage: Stage) -> None:
+    """What a browser offers there is like this: no `crypto.subtle`."""
+    with profile.page() as page:
+        page.page.add_init_script("delete Crypto.prototype.subtle")
+        page.page.goto(stage.service.url)
+        expect(page.page.locator("#unfit")).to_contain_text("https")
+        quiet(page)

@@ -1,0 +1,102 @@
+"""The upload page on a stage: a real service, a real store, and between browser and store a proxy that counts what
+passes, so that "not sent again" is what the network says and not what the page claims."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx
+from playwright.sync_api import Route
+
+from tests.tools.browser import UploadPage
+from tests.tools.proxy import CountingProxy, PartTraffic
+from tests.tools.service import Service
+
+MIB = 1024 * 1024
+PART = 16 * MIB
+"""Bytes: what the service chooses."""
+MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
+NETWORK = re.compile("Failed to load resource|ERR_")
+"""What the browser itself writes to the console of a request that failed."""
+
+
+@dataclass
+class Stage:
+    """A service whose URLs lead through a proxy, and the proxy."""
+
+    service: Service
+    proxy: CountingProxy
+
+    def attempts(self, url: str) -> dict[int, int]:
+        """By part number: how often its PUT began to pass, for the object that is at `url`."""
+        path = unquote(urlsplit(url).path)
+        return {number: traffic.attempts for (at, _, number), traffic in self.proxy.parts.items() if at == path}
+
+    def newest(self) -> dict[int, PartTraffic]:
+        """By part number: what passed of the upload that was begun last."""
+        parts = self.proxy.parts
+        path, upload_id, _ = list(parts)[-1]
+        return {number: traffic for (*of, number), traffic in parts.items() if of == [path, upload_id]}
+
+    def has(self, url: str, file: Path) -> bool:
+        """Does the store hold, for everyone, the file's bytes?"""
+        there = hashlib.sha256()
+        with httpx.stream("GET", url, timeout=60, trust_env=False) as answer:
+            assert answer.status_code == 200
+            for chunk in answer.iter_bytes(MIB):
+                there.update(chunk)
+        with file.open("rb") as source:
+            return hashlib.file_digest(source, "sha256").digest() == there.digest()
+
+
+def clip(folder: Path, size: int = 3 * PART, name: str = "clip.mp4") -> Path:
+    """Begins as an MP4 does; the rest is a hole, with a mark in each MiB so that no two parts are the same."""
+    file = folder / name
+    with file.open("wb") as out:
+        out.write(MP4)
+        out.truncate(size)
+        for at in range(MIB, size, MIB):
+            out.seek(at)
+            out.write(at.to_bytes(8, "big"))
+    return file
+
+
+class Held:
+    """PUTs that wait in the browser until they are let go."""
+
+    def __init__(self, page: UploadPage, stage: Stage, *, after: int = 0) -> None:
+        """`after`: so many pass before."""
+        self._page, self._url, self._after = page, stage.proxy.url + "/**", after
+        self._waiting: list[Route] = []
+        page.page.route(self._url, self._on_request)
+
+    def _on_request(self, route: Route) -> None:
+        if route.request.method == "PUT" and self._after > 0:
+            self._after -= 1
+            route.continue_()
+        else:
+            self._waiting.append(route)
+
+    def let_go(self) -> None:
+        self._after = 1 << 30
+        for route in self._waiting:
+            route.continue_()
+        self._waiting.clear()
+
+    def drop(self) -> None:
+        """They were aborted by the page meanwhile."""
+        self._page.page.unroute(self._url)
+
+
+def quiet(page: UploadPage, *, lost: bool = False) -> None:
+    """Nothing on the console; `lost`: but for the requests that the test made fail."""
+    assert [text for text in page.complaints if not (lost and NETWORK.search(text))] == []
+
+
+def numbers(body: object) -> list[int]:
+    assert isinstance(body, dict)
+    return [part["partNumber"] for part in body["parts"]]
