@@ -53,7 +53,7 @@ class S3Options:
         if self.endpoint_url is not None:
             try:
                 url = urlsplit(self.endpoint_url)
-                sound = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+                sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
             except ValueError:
                 sound = False
             if not sound:
