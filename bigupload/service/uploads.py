@@ -79,8 +79,7 @@ class MediaUploads:
         self._check_size(request.size)
         key = _new_key(owner, kind)
         with _store_faults():
-            # As the client spells it, who will send just that; HTTP takes the white space round it away.
-            url = await self._objects.sign_put(key, request.content_type.strip(), request.size)
+            url = await self._objects.sign_put(key, request.content_type, request.size)
         return c.PresignAnswer(upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME)
 
     # -- many parts
