@@ -99,7 +99,8 @@ const BUTTONS = {
     }
     try {
       const file = await openAgain(upload.fileHandle);
-      if (file && takeUp(card, file, null)) pump();
+      if (!file) card.aside = "The browser was not allowed to read the file. Continue asks again.";
+      else if (takeUp(card, file, null)) pump();
     } catch {
       upload.fileHandle = null;
       card.aside = "The file is not where it was. Choose it again, and the upload goes on.";

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Dialog, expect
 
 from tests.tools.browser import SENT, Profile, UploadPage
-from tests.tools.page import MIB, PART, Held, Stage, clip, quiet
+from tests.tools.page import MIB, MP4, PART, Held, Stage, clip, quiet
 
 
 def test_an_upload_keeps_to_itself(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
@@ -34,6 +34,25 @@ def test_several_files_one_after_another(page: UploadPage, stage: Stage, tmp_pat
     links = page.page.locator(".card").get_by_role("link").all()
     for link, file in zip(links, reversed(files), strict=True):
         assert stage.has(link.get_attribute("href") or "", file)
+    quiet(page)
+
+
+DROP = """async ([name, head, size]) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([new Uint8Array(head), new Uint8Array(size - head.length)], name));
+  for (const type of ["dragenter", "dragover", "drop"]) {
+    document.querySelector("h1").dispatchEvent(
+      new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }),
+    );
+  }
+}"""
+
+
+def test_a_file_may_be_dropped_anywhere(page: UploadPage, tmp_path: Path) -> None:
+    page.page.evaluate(DROP, ["dropped.mp4", list(MP4), MIB])
+    size = httpx.head(page.expect_done(), trust_env=False).headers["Content-Length"]
+    assert int(size) == MIB
+    expect(page.page.locator("body.dragging")).to_have_count(0)
     quiet(page)
 
 
