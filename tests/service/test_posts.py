@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from typing import Any
@@ -11,7 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bigupload.service.posts import _check_unambiguous
+from bigupload.service import contract as c
+from bigupload.service.direct_url import UrlCheck
+from bigupload.service.media import JPEG
+from bigupload.service.posts import Posts, PostsApi, _check_unambiguous
 from bigupload.service.problems import Refused
 from tests.tools.http_stub import Answer, HttpStub
 from tests.tools.media import sample
@@ -45,6 +49,33 @@ def exists(url: str) -> bool:
 
 def not_found(index: int = 0) -> tuple[int, str, str]:
     return 422, "media_not_found", f"mediaItems[{index}].url"
+
+
+class Meeting:
+    """Direct URLs whose checks end once eight of them are under way."""
+
+    def __init__(self) -> None:
+        self.eight = asyncio.Barrier(8)
+        self.under_way = self.most = 0
+
+    async def check(self, url: str) -> UrlCheck:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        async with asyncio.timeout(20):
+            await self.eight.wait()
+        self.under_way -= 1
+        bad = url.endswith(("/3", "/9"))
+        return UrlCheck(url=url, media=None if bad else JPEG, message=url)
+
+
+async def test_eight_media_are_checked_at_a_time_and_the_first_bad_one_is_told() -> None:
+    urls: Any = Meeting()
+    uploads: Any = type("Uploads", (), {"owner_s_key": lambda self, url: None})()
+    posts = Posts(uploads, urls, http=Any, api=PostsApi(url="http://127.0.0.1:1"))  # type: ignore[arg-type]
+    items = [c.MediaItem(type="image", url=f"https://cdn.example/{n}") for n in range(16)]
+    with pytest.raises(Refused, match="/3$") as refused:
+        await posts.post("me", c.PostRequest(media_items=items), b"{}")
+    assert (refused.value.field, urls.most) == ("mediaItems[3].url", 8)
 
 
 # -- own uploads
