@@ -73,7 +73,7 @@ async def test_eight_media_are_checked_at_a_time_and_the_first_bad_one_is_told()
     uploads: Any = type("Uploads", (), {"owner_s_key": lambda self, url: None})()
     posts = Posts(uploads, urls, http=Any, api=PostsApi(url="http://127.0.0.1:1"))  # type: ignore[arg-type]
     items = [c.MediaItem(type="image", url=f"https://cdn.example/{n}") for n in range(16)]
-    with pytest.raises(Refused, match="/3$") as refused:
+    with pytest.raises(Refused, match=r"/3$") as refused:
         await posts.post("me", c.PostRequest(media_items=items), b"{}")
     assert (refused.value.field, urls.most) == ("mediaItems[3].url", 8)
 
@@ -189,7 +189,8 @@ def test_direct_urls(posting: Service, posts_api: HttpStub) -> None:
     }
     items = ("image", f"{posts_api.url}/a.jpg"), ("video", f"{posts_api.url}/a.mp4?x=1")
     assert post(posting, *items).status_code == 201
-    assert [received.path for received in posts_api.received] == ["/a.jpg", "/a.mp4?x=1", "/v1/posts"]
+    *fetched, handed_on = [received.path for received in posts_api.received]
+    assert (set(fetched), handed_on) == ({"/a.jpg", "/a.mp4?x=1"}, "/v1/posts")
     assert not any(received.has("sk_") for received in posts_api.received)
 
 
