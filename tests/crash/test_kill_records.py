@@ -72,6 +72,7 @@ class Case:
 
     def look(self) -> None:
         """After a process: nothing was sent that the store had; and what is there now."""
+        self.s3.settle()
         new = self.s3.requests[self.seen :]
         self.seen += len(new)
         puts = [(each.upload_id or "", each.part_number or 0, each.status) for each in new if each.op == "UploadPart"]
@@ -154,6 +155,7 @@ def test_part_dropped(case: Case, moment: str) -> None:
     # The record that says so is about to be, or was, written: nothing may be sent before.
     dying = driver(["--least-part", str(PART), *at("part_dropped", moment)])
     assert case.place.run(*_target(case), command=dying).code == -signal.SIGKILL
+    case.s3.settle()
     assert case.s3.count("UploadPart") == sent
     ended = case.upload()
     case.assert_proved(ended)

@@ -121,13 +121,7 @@ class World:
 
     async def settled(self) -> None:
         """Until the store has ended with every request, those included whose client has gone before it was read."""
-        for _ in range(2):  # what is asked now is read after all that came before
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.s3.port)
-            writer.write(b"GET / HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n")
-            await reader.read()
-            writer.close()
-            await writer.wait_closed()
-        await until(lambda: all(r.status is not None for r in list(self.s3.requests)))
+        await asyncio.to_thread(self.s3.settle)
 
     def missing(self) -> list[int]:
         """The parts that the one open upload has not, whatever the manifest says."""

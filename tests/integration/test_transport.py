@@ -233,7 +233,7 @@ async def test_many_early_answers_at_once(any_path: Bench) -> None:
     part = Part(1, 0, size)
     request = any_path.sign(part, data)
     with FileSource(any_path.directory / "file") as source:
-        async with transport_to(any_path) as transport:
+        async with no_leaks(), transport_to(any_path) as transport:
             outcomes = await asyncio.gather(
                 *(transport.put(request, source, part, on_start=any_path.gauges.append) for _ in range(16)),
                 return_exceptions=True,

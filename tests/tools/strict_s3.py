@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import ssl
 import tempfile
 import threading
@@ -235,6 +236,17 @@ class StrictS3:
     async def wait_for_async(self, op: str, count: int = 1, *, answered: bool = False, timeout: float = 10) -> None:
         """`wait_for` that leaves the event loop running."""
         await asyncio.to_thread(self.wait_for, op, count, answered=answered, timeout=timeout)
+
+    def settle(self, *, timeout: float = 20) -> None:
+        """Block until every request has ended, those included whose client has gone before it was read. Over http."""
+        for _ in range(2):  # what is asked now is read after all that came before
+            with socket.create_connection((self._host, self.port), timeout) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n")
+                while connection.recv(65536):
+                    pass
+        with self._changed:
+            if not self._changed.wait_for(lambda: all(r.status is not None for r in list(self.requests)), timeout):
+                raise TimeoutError("a request does not end")
 
     def count(self, op: str, *, status: int | None = None) -> int:
         """How many requests of `op` have arrived (and, if given, ended with `status`)."""

@@ -33,7 +33,8 @@ def test_endpoints(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "s3.example", "s3.example:9000", "//s3.example", "ftp://s3.example", "s3://bucket", "https://", "https:///x",
-     "https://:9000", "https://s3.example:port", "https://s3.example:70000", "https://s3.example:-1", "https://s3.example:0", "https://[::1"],
+     "https://:9000", "https://s3.example:port", "https://s3.example:70000", "https://s3.example:-1", "https://s3.example:0",
+     "https://[::1"],
 )  # fmt: skip
 def test_what_is_no_endpoint(url: str) -> None:
     with pytest.raises(UsageError, match="not an endpoint"):
