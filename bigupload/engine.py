@@ -17,8 +17,17 @@ from bigupload._batch import see_through
 from bigupload.checksums import Algorithm
 from bigupload.hashing import PartHasher
 from bigupload.job import Job
-from bigupload.manifest import ChecksumRecord, Completed, Completing, Header, PlanRecord, Restart, SourceIdentity
-from bigupload.planning import Plan, plan_parts
+from bigupload.manifest import (
+    ChecksumRecord,
+    Completed,
+    Completing,
+    Header,
+    PlanRecord,
+    Restart,
+    SourceIdentity,
+    SourceRecord,
+)
+from bigupload.planning import MIB, Plan, plan_parts
 from bigupload.ports import PartToSign
 from bigupload.proof import Expected, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.reconcile import Reconciler
@@ -36,6 +45,8 @@ _LOOK_EVERY = 5.0
 _MOST_ROUNDS = 4
 """Completes refused for their parts, or conflicts, in one run: more of the same leads nowhere."""
 _MOST_RESTARTS = 4
+_HASH_AHEAD = 128 * MIB
+"""Bytes of the file that are hashed before there is an upload: a fraction of a second, and in memory when sent."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
 
 
@@ -150,8 +161,12 @@ class Engine:
     async def _first_parts(self) -> list[PartToSign]:
         """Hashed before there is an upload, where that saves the round trip to have them signed."""
         signed: list[PartToSign] = []
+        left = _HASH_AHEAD
         for number in range(1, min(self._job.store.signs_ahead, self._plan.count) + 1):
             part = self._plan.part(number)
+            left -= part.size
+            if left < 0:
+                break
             hashed = await self._hasher.hash_ahead(part)
             signed.append(PartToSign(number, part.size, {self._algorithm.header: hashed.checksum}))
         return signed
@@ -164,7 +179,11 @@ class Engine:
             if job.journal.exists:
                 key = job.store.target.key
                 moved = None if key == job.manifest.target.key else key
-                await job.journal.append(Restart(created.upload_id, token, self._restart_reason or "", moved))
+                now = SourceIdentity.of(job.source.path, job.source.fingerprint)
+                # No part is there that would have to be compared: the file counts as it is now.
+                seen = [] if now == job.manifest.source else [SourceRecord(now)]
+                restart = Restart(created.upload_id, token, self._restart_reason or "", moved)
+                await job.journal.append(restart, *seen)
             else:
                 checksum = ChecksumRecord(self._algorithm, created.checksum_type)
                 job.journal.begin(new_header(job, self._id, self._plan, checksum, created.upload_id, token))

@@ -96,6 +96,12 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, source
     if foreign:
         raise errors.UsageError(f"a media service decides that by itself: leave out {', '.join(foreign)}")
     name = Path(source.path).name
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise errors.UsageError(
+            f"a media service wants file names in UTF-8, {name!r} is not: rename the file"
+        ) from None
     return ServiceStore(
         url=url,
         api_key=_api_key(api_key),

@@ -28,6 +28,7 @@ MOST_BYTES = 16 * 1024 * 1024
 EXPIRED = "upload_expired"
 API = "/v1/media/multipart"
 _KEY = re.compile(r"[!-~]{1,512}")
+_CODE = re.compile(r"[a-z_]{1,64}")
 _BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and run the same command again"
 
 _FAULTS = {
@@ -56,11 +57,12 @@ _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
     "not_your_upload": (
         errors.AccessDenied,
         "this upload was begun with another owner's API key: set BIGUPLOAD_API_KEY to one of that owner's and run the "
-        "same command again, or start anew with --no-resume",
+        "same command again, or upload the file anew with --no-resume",
     ),
     "invalid_upload": (
         errors.StoreRefused,
-        "the service does not know this upload's handle (was its secret changed?): start anew with --no-resume",
+        "the service does not know this upload's handle (was its secret changed?): "
+        "upload the file anew with --no-resume",
     ),
 }
 """By the service's code: what a person has to do about it."""
@@ -90,6 +92,8 @@ class ServiceHttp:
         self._api_key = api_key
         self._ca_bundle = ca_bundle
         self._session: aiohttp.ClientSession | None = None
+        self._known = False
+        """Whether it has answered as a media service does: what else is said from then on is somebody's in between."""
 
     async def aclose(self) -> None:
         """Idempotent; a call after it opens new connections."""
@@ -153,29 +157,42 @@ class ServiceHttp:
     def _judge(self, what: str, response: aiohttp.ClientResponse, text: bytes | None) -> dict[str, Any]:
         status = response.status
         if status // 100 == 3:
-            raise self._moved(response.headers.get("Location", ""))
+            raise self._moved(response.headers.get("Location", ""), status)
         if status == 204:
             return {}
         answer = _object(text)
         if status // 100 == 2:
             if answer is None:
-                raise self.stranger(f"it answered {status} without what was asked for")
+                raise self._stray(f"it answered {status} without what was asked for", status)
+            self._known = True
             return answer
         wait = retry_after(response.headers.get("Retry-After"))
         told = answer.get("error") if answer is not None else None
         if isinstance(told, dict) and isinstance(told.get("code"), str) and isinstance(told.get("message"), str):
-            raise self.refusal(told["code"], told["message"], what, status=status, wait=wait)
+            self._known = True
+            field = told.get("field")
+            message = told["message"]
+            if told["code"] == "invalid_field" and isinstance(field, str):
+                message = f"{field}: {message}"
+            raise self.refusal(told["code"], message, what, status=status, wait=wait)
         kind = classify(status, None)
         if status in (408, 429) or status // 100 == 5:  # what stands before the service can't tell more
             kind = kind if kind in (FaultKind.BUSY, FaultKind.SERVER) else FaultKind.SERVER
             raise Fault(kind, f"the media service failed {what}: {status}", status=status, retry_after=wait)
-        raise self.stranger(f"it answered {status}")
+        raise self._stray(f"it answered {status}", status)
+
+    def _stray(self, did: str, status: int) -> Exception:
+        """An answer that is none of the API's: a mistyped URL at first, later a portal or balancer that passes."""
+        if self._known:
+            return Fault(FaultKind.SERVER, f"something before {self.url} answers in its place: {did}", status=status)
+        return self.stranger(did)
 
     def refusal(
         self, code: str, message: str, what: str, *, status: int | None = None, wait: float | None = None
     ) -> Exception:
         """What a problem of the service's means here: a Fault, or the public error where no retry can help."""
         said = one_line(message.replace(self._api_key or "\0", "sk_…"))
+        name = code if _CODE.fullmatch(code) else "an unknown code"
         if code in _PUBLIC:
             error, text = _PUBLIC[code]
             return error(text)
@@ -184,20 +201,23 @@ class ServiceHttp:
         kind = _FAULTS.get(code)
         if kind is None and status is not None and status // 100 == 5 and code != "store_refused":
             kind = FaultKind.SERVER  # of a later version than this client
-        name = one_line(code)
         if kind is None:
-            return errors.StoreRefused(f"the media service refused {what}: {name} ({said})")
+            # What its operator can mend is no reason to give up what was sent.
+            error = errors.StoreUnavailable if code == "store_refused" else errors.StoreRefused
+            return error(f"the media service refused {what}: {name} ({said})")
         return Fault(
             kind, f"the media service refused {what}: {name} ({said})", status=status, code=code, retry_after=wait
         )
 
-    def _moved(self, location: str) -> errors.StoreRefused:
+    def _moved(self, location: str, status: int) -> Exception:
         """Says where to, without what a query could hold."""
         try:
             to = yarl.URL(self.url).join(yarl.URL(location)).with_user(None).with_query(None).with_fragment(None)
             place = str(to).partition(API)[0]
         except ValueError:
             place = "elsewhere"
+        if self._known:
+            return self._stray(f"it redirects to {one_line(place)}", status)
         return errors.StoreRefused(
             f"{self.url} redirects to {one_line(place)}: name the service by that URL if you trust it, "
             "the API key was not sent there"

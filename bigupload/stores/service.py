@@ -33,8 +33,8 @@ HEAD_BYTES = 4096
 COMPLETE_WITHIN = 300.0
 """Seconds: complete may work for minutes before it answers."""
 _HANDLE_LAPSED = (
-    "the upload's handle has expired, and with it what was sent: "
-    "run the same command again with --no-resume to start anew"
+    "the upload's handle has expired, so that nobody can ask any more whether the object was made: "
+    "upload the file anew with --no-resume"
 )
 
 
@@ -137,6 +137,8 @@ class ServiceStore:
     async def create(
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[PartToSign] = ()
     ) -> Created:
+        if plan.size == 0:
+            raise errors.MediaRefused("the file is empty, and no media is")
         declared = algorithm.type if declare and algorithm.is_s3_checksum else None
         sent_as = Algorithm.MD5 if declared is None and algorithm is not Algorithm.NONE else algorithm
         body: dict[str, Any] = {
@@ -305,7 +307,7 @@ def _link(value: Any) -> str:
     """A URL to send to or to show. Raises ValueError."""
     text = _text(value)
     url = yarl.URL(text, encoded=True)  # goes out as it stands: a space would end the request's line
-    if " " in text or url.scheme not in ("http", "https") or not url.host or url.user is not None:
+    if " " in text or url.scheme not in ("http", "https") or not url.host or url.raw_user or url.raw_password:
         raise ValueError("not a URL")
     return text
 

@@ -168,6 +168,16 @@ async def test_aborted_elsewhere_starts_again_and_says_so(stopped: World) -> Non
     assert stopped.manifest.token == stopped.object().metadata["bigupload-token"]
 
 
+async def test_a_restart_of_a_file_that_was_touched_uploads_it_once(stopped: World) -> None:
+    stopped.s3.uploads.clear()
+    os.utime(the_file(stopped))
+    result = await stopped.upload(the_file(stopped))
+    assert stopped.holds(the_file(stopped))
+    assert result.bytes_sent == the_file(stopped).stat().st_size
+    assert stopped.s3.count("CompleteMultipartUpload") == 1
+    assert stopped.manifest.source.mtime_ns == the_file(stopped).stat().st_mtime_ns
+
+
 async def test_a_restart_declares_what_the_manifest_says(stopped: World) -> None:
     """A store that refuses now what it took before: parts without the checksum that is recorded would be no proof."""
     stopped.s3.uploads.clear()

@@ -422,7 +422,7 @@ def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProx
 def test_the_operator_has_to_look(client: Client, proxy: ApiProxy, movie: Path) -> None:
     """And once he has, the same command goes on."""
     proxy.instead.append(("complete", 502, "store_refused"))
-    stopped(client.upload(movie), 1, "refused to complete the upload: store_refused")
+    stopped(client.upload(movie), 75, "refused to complete the upload: store_refused")
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err
     assert ended.result["resumed_parts"] == PARTS

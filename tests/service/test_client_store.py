@@ -384,6 +384,7 @@ ERRORS: dict[Problem, type[errors.BigUploadError]] = {
     Problem.UNSUPPORTED_MEDIA: errors.MediaRefused, Problem.FILE_TOO_LARGE: errors.MediaRefused,
     Problem.SIZE_MISMATCH: errors.MediaRefused, Problem.UNSUPPORTED_PART_SIZE: errors.MediaRefused,
     Problem.WRONG_PART: errors.MediaRefused, Problem.INVALID_FIELD: errors.MediaRefused,
+    Problem.STORE_REFUSED: errors.StoreUnavailable,
 }  # fmt: skip
 ELSEWHERE = {Problem.POSTS_NOT_CONFIGURED, Problem.POSTS_UNREACHABLE, Problem.MEDIA_NOT_FOUND, Problem.MEDIA_UNUSABLE}
 """Of endpoints that no upload asks."""
@@ -400,6 +401,43 @@ async def test_every_problem(fake: Fake, store: ServiceStore, problem: Problem) 
     else:
         assert type(refused) is ERRORS.get(problem, errors.StoreRefused)
     assert len(fake.asked) == 1  # whoever called decides about another try
+
+
+STRAY: list[tuple[Any, int, dict[str, str]]] = [
+    ("<html>log in</html>", 200, {}), ("<html>not here</html>", 404, {}), ("blocked", 403, {}),
+    ("", 302, {"Location": "https://portal.example/login"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "status", "headers"), STRAY)
+async def test_what_answers_in_a_known_service_s_place_passes(
+    fake: Fake, store: ServiceStore, body: str, status: int, headers: dict[str, str]
+) -> None:
+    """A portal, a balancer: a stranger at first sight, and no end of an upload that is under way."""
+    fake.says(body, status, **headers)
+    assert isinstance(await refusal_of(store.list_parts(HANDLE, Algorithm.NONE)), errors.StoreRefused)
+    fake.answers.clear()
+    fake.says({"parts": []})
+    assert await store.list_parts(HANDLE, Algorithm.NONE) == []
+    fake.answers.clear()
+    fake.says(body, status, **headers)
+    passing = await refusal_of(store.list_parts(HANDLE, Algorithm.NONE))
+    assert isinstance(passing, Fault)
+    assert passing.kind is FaultKind.SERVER
+
+
+async def test_a_field_that_is_meant_is_named_and_a_key_in_a_code_is_not_shown(fake: Fake, store: ServiceStore) -> None:
+    fake.says({"error": {"code": "invalid_field", "message": "is too long", "field": "filename"}}, 422)
+    assert "filename: is too long" in str(await refusal_of(store.list_parts(HANDLE, Algorithm.NONE)))
+    fake.answers.clear()
+    fake.refuses(f"X{KEY}", 422)
+    assert KEY not in str(await refusal_of(store.list_parts(HANDLE, Algorithm.NONE)))
+
+
+async def test_an_empty_file_is_refused_in_words(fake: Fake, store: ServiceStore) -> None:
+    with pytest.raises(errors.MediaRefused, match="empty"):
+        await store.create(Plan(0, PLAN.part_size), Algorithm.CRC64NVME, declare=True, token="0" * 32)
+    assert fake.asked == []
 
 
 @pytest.mark.parametrize("name", [n for n in CALLS if n != "abort"])

@@ -48,6 +48,17 @@ async def test_an_empty_part(source: FileSource) -> None:
     assert await hasher.hash(Part(1, 0, 0)) == Hashed("1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.md5(b"").digest())
 
 
+async def test_what_was_hashed_ahead_is_good_for_one_use(source: FileSource) -> None:
+    """Who asks again wants to know how the file is now."""
+    hasher = PartHasher(source, Algorithm.CRC32C, anyio.CapacityLimiter(1))
+    part = Part(1, 0, 1000)
+    ahead = await hasher.hash_ahead(part)
+    Path(source.path).write_bytes(bytes(SIZE))
+    assert await hasher.hash_ahead(part) == await hasher.hash(part) == ahead
+    now = Hashed(checksums.encode(checksums.digest_of(Algorithm.CRC32C, bytes(1000))), None)
+    assert await hasher.hash(part) == now != ahead
+
+
 async def test_nothing_to_hash_reads_nothing(source: FileSource) -> None:
     source.close()
     hasher = PartHasher(source, Algorithm.NONE, anyio.CapacityLimiter(1))

@@ -240,3 +240,10 @@ def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(targets.platformdirs, "user_state_path", no_home)
     with pytest.raises(errors.UsageError, match="BIGUPLOAD_STATE_DIR"):
         state_dir()
+
+
+def test_a_media_service_gets_names_in_utf_8_only(tmp_path: Path) -> None:
+    path = tmp_path / "b\udcff.mp4"
+    path.write_bytes(b"x")
+    with FileSource(path) as source, pytest.raises(errors.UsageError, match="rename the file"):
+        connect_service("https://media.example", S3Options(), api_key="sk_x", source=source)
