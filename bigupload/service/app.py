@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import json
 import math
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,7 +75,12 @@ def new_app(parts: Parts) -> web.Application:
         app.router.add_route(endpoint.method, endpoint.path, service.handler(endpoint))
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/metrics", parts.metrics.handler)
-    app.router.add_get("/openapi.json", _openapi)
+    openapi = json.dumps(document()).encode()
+
+    async def described(_: web.Request) -> web.Response:
+        return web.Response(body=openapi, content_type="application/json", charset="utf-8")
+
+    app.router.add_get("/openapi.json", described)
     page = _Page(parts.store_origin)
     app.router.add_get("/", page.handler)
     app.router.add_get("/page/{name}", page.handler)
@@ -279,10 +285,6 @@ def _problem(refused: Refused) -> web.Response:
 
 async def _healthz(_: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
-
-
-async def _openapi(_: web.Request) -> web.Response:
-    return web.json_response(document())
 
 
 class _Page:

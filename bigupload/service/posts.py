@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -72,8 +71,13 @@ class Posts:
                     return refused
             return None
 
-        for refused in await asyncio.gather(*itertools.starmap(refusal, enumerate(request.media_items))):
-            if refused is not None:
+        try:
+            async with asyncio.TaskGroup() as group:  # after a bug in one check, none is left running
+                checks = [group.create_task(refusal(*numbered)) for numbered in enumerate(request.media_items)]
+        except ExceptionGroup as e:
+            raise e.exceptions[0] from None
+        for check in checks:
+            if (refused := check.result()) is not None:
                 raise refused
         return await self._hand_on(self._api, owner, body)
 

@@ -2,7 +2,7 @@
 
 A presigned PUT can't bind a range of sizes nor look at bytes, and some stores accept lifecycle rules and never act on
 them: here both promises are kept. Stateless but for a memory of what was looked at. Any number of replicas may sweep
-one bucket at once: they delete the same things.
+one bucket at once: they delete the same things. Keys that the service does not make are not touched.
 
 The clock is passed in, and is compared with the store's, which stamps the objects. Stores refuse signatures of clocks
 that are 15 minutes off, so an object may end early by that much and no more. AWS dates an object that was uploaded in
@@ -24,6 +24,9 @@ from bigupload.retry import Fault, FaultKind
 from bigupload.service import media
 from bigupload.service.bucket import MEDIA_PREFIX, REFUSED_PREFIX
 from bigupload.service.contract import STORED_FOR
+from bigupload.service.object_keys import is_made_here, note_key
+from bigupload.service.problems import Problem
+from bigupload.stores.media import MediaBucket
 
 if TYPE_CHECKING:
     from bigupload.stores._bucket import S3Bucket
@@ -62,7 +65,7 @@ class SweepReport:
     """What one sweep did (in a dry run: would have done)."""
 
     looked_at: int = 0
-    """Objects in the bucket, under the service's prefixes."""
+    """Objects in the bucket, under keys that the service makes."""
     expired: int = 0
     too_large: int = 0
     not_media: int = 0
@@ -130,6 +133,7 @@ class Sweep:
     ) -> None:
         """`now` gives the time with its zone; `max_file_size` is bytes; `page_size` is at most 1,000."""
         self._bucket = bucket
+        self._objects = MediaBucket(bucket)
         self._now = now
         self._max_file_size = max_file_size
         self._page_size = page_size
@@ -145,12 +149,12 @@ class Sweep:
         tally = _Tally(self._on_removal)
         met: set[int] = set()
         try:
-            async for page in self._pages(MEDIA_PREFIX):
-                await self._sweep_page(page, tally, met, dry_run=dry_run)
-            async for page in self._pages(REFUSED_PREFIX):
+            async for page in self._pages(REFUSED_PREFIX):  # first: below, more are made
                 tally.looked_at += len(page)
                 expired = [item for item in page if self._is_over(item.last_modified)]
                 await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
+            async for page in self._pages(MEDIA_PREFIX):
+                await self._sweep_page(page, tally, met, dry_run=dry_run)
             await self._abort_uploads(tally, dry_run=dry_run)
         except Fault as fault:
             raise fault.public() from fault
@@ -169,6 +173,7 @@ class Sweep:
             yield [
                 _Listed(row["Key"], row["Size"], row.get("ETag", ""), row["LastModified"])
                 for row in page.get("Contents", ())
+                if is_made_here(row["Key"])  # an operator's own files may lie here as well
             ]
             token = page.get("NextContinuationToken")
             if not page.get("IsTruncated") or not token or after == {"ContinuationToken": token}:
@@ -190,8 +195,21 @@ class Sweep:
             else:
                 rest.append(item)
         await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
-        await self._delete(too_large, Reason.TOO_LARGE, tally, dry_run=dry_run)
+        await self._delete_too_large(too_large, tally, dry_run=dry_run)
         await self._look_at_all(rest, tally, met, dry_run=dry_run)
+
+    async def _delete_too_large(self, items: Sequence[_Listed], tally: _Tally, *, dry_run: bool) -> None:
+        noted: list[_Listed] = []
+        for item in items:
+            try:
+                if not dry_run:
+                    await self._note(item, Problem.FILE_TOO_LARGE)
+                noted.append(item)
+            except (Fault, errors.StoreRefused) as e:
+                if _is_end(e):
+                    raise
+                tally.failed += 1
+        await self._delete(noted, Reason.TOO_LARGE, tally, dry_run=dry_run)
 
     # -- what is not media
 
@@ -207,7 +225,7 @@ class Sweep:
                     if await self._is_media(item):
                         _remember(item, met)
                         _remember(item, self._looked)
-                    elif dry_run or await self._delete_unchanged(item):
+                    elif dry_run or await self._delete_unchanged(item, Problem.NOT_MEDIA):
                         tally.removed(item.key, Reason.NOT_MEDIA, item.size)
                 except (Fault, errors.BigUploadError) as e:
                     if _is_end(e):
@@ -240,19 +258,13 @@ class Sweep:
             and found is media.by_content_type(answer.get("ContentType", ""))
         )
 
-    async def _delete_unchanged(self, item: _Listed) -> bool:
-        """Delete an object unless it is another by now: its key may have been sent again, since a URL lives an hour.
+    async def _delete_unchanged(self, item: _Listed, problem: Problem) -> bool:
+        await self._note(item, problem)
+        return await self._objects.delete_unchanged(item.key, etag=item.etag, modified=item.last_modified)
 
-        The condition covers other bytes, and the look right before the same bytes under another Content-Type. What
-        remains: on a store that knows no If-Match, an object that is replaced between the two calls is lost. Its
-        client's next use of the publicUrl says so.
-        """
-        answer = await self._bucket.call("to look at the object", "head_object", Key=item.key)
-        # A list may have fractions of a second; the header never has.
-        if answer.get("ETag", "") != item.etag or answer["LastModified"] != item.last_modified.replace(microsecond=0):
-            return False
-        await self._delete_one(item)
-        return True
+    async def _note(self, item: _Listed, problem: Problem) -> None:
+        """So that a client whose complete was not judged yet hears the reason, as if it had been."""
+        await self._objects.put_note(note_key(item.key), {"code": problem.code})
 
     # -- deleting
 
@@ -294,7 +306,7 @@ class Sweep:
         outcomes: dict[_Listed, bool] = {}
         for item in items:
             try:
-                await self._delete_one(item)
+                await self._objects.delete(item.key, etag=item.etag)
                 outcomes[item] = True
             except (Fault, errors.StoreRefused) as e:
                 if _is_end(e):
@@ -303,21 +315,12 @@ class Sweep:
                     outcomes[item] = False
         return outcomes
 
-    async def _delete_one(self, item: _Listed) -> None:
-        condition = _condition(item)
-        try:
-            await self._bucket.call("to delete the object", "delete_object", Key=item.key, **condition)
-        except Fault as fault:
-            if fault.kind is not FaultKind.UNSUPPORTED or not condition:
-                raise
-            await self._bucket.call("to delete the object", "delete_object", Key=item.key)
-
     # -- open uploads
 
     async def _abort_uploads(self, tally: _Tally, *, dry_run: bool) -> None:
         """Parts that arrive during an abort can survive it; so does the upload then, for the next sweep."""
         async for row in self._bucket.open_uploads(MEDIA_PREFIX):
-            if not self._is_over(row["Initiated"]):
+            if not is_made_here(row["Key"]) or not self._is_over(row["Initiated"]):
                 continue
             try:
                 if not dry_run:

@@ -24,8 +24,9 @@ from bigupload.proof import ObjectFacts
 from bigupload.retry import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service import media
-from bigupload.service.bucket import MEDIA_PREFIX, REFUSED_PREFIX
+from bigupload.service.bucket import MEDIA_PREFIX
 from bigupload.service.handles import Handle, Handles
+from bigupload.service.object_keys import new_key, note_key, owner_of
 from bigupload.service.parts import combined, from_base64, in_order, parts_to_sign, plan_of
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores._bucket import CREDENTIALS_EXPIRING, URL_LIFETIME, S3Bucket
@@ -77,7 +78,7 @@ class MediaUploads:
         """Sign one PUT of a whole file."""
         kind = media.declared(request.filename, request.content_type)
         self._check_size(request.size)
-        key = _new_key(owner, kind)
+        key = new_key(owner, kind)
         with _store_faults():
             url = await self._objects.sign_put(key, request.content_type, request.size)
         return c.PresignAnswer(upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME)
@@ -95,7 +96,7 @@ class MediaUploads:
         first = parts_to_sign(plan, algorithm, request.first_parts, "firstParts")
         with _store_faults():
             await self._check_open_uploads(owner)
-            key, token = _new_key(owner, kind), request.token or secrets.token_hex(16)
+            key, token = new_key(owner, kind), request.token or secrets.token_hex(16)
             store = self._store(key, kind.content_type)
             upload_id = await _create(store, plan, algorithm, token)
             try:
@@ -152,7 +153,9 @@ class MediaUploads:
                 return c.StatusAnswer(status=c.UploadStatus.COMPLETED, completed=completed)
             if await self._is_open(handle):
                 return c.StatusAnswer(status=c.UploadStatus.OPEN)
-            await self._raise_refusal(handle)
+            completed = await self._ended(handle)
+            if completed is not None:
+                return c.StatusAnswer(status=c.UploadStatus.COMPLETED, completed=completed)
         except Refused as refused:
             if refused.problem not in _FINAL:
                 raise
@@ -175,12 +178,12 @@ class MediaUploads:
         except (Fault, errors.BigUploadError) as e:
             if isinstance(e, Fault) and e.kind in _LIKELY_MADE:
                 completed = await self._completed(handle)
-                if completed is not None:
-                    return completed
-                if e.kind is FaultKind.GONE:
-                    await self._raise_refusal(handle)
+                if completed is None and e.kind is FaultKind.GONE:
                     if await self._is_open(handle):  # some stores call the upload unknown where a part of it is missing
                         raise Refused(Problem.PART_NOT_STORED) from e
+                    completed = await self._ended(handle)
+                if completed is not None:
+                    return completed
             raise _refusal_of(e) from e
         return await self._judged(handle, facts)
 
@@ -193,18 +196,27 @@ class MediaUploads:
     # -- what a post names
 
     def owner_s_key(self, url: str) -> str | None:
-        """The key that a URL below the public URL names; None for any other URL."""
-        base = yarl.URL(self.public_url(""))
+        """The key, where a URL is the very text that `public_url` makes of one; None for a URL of elsewhere.
+
+        The text goes on to the posts API, which may read another spelling as another host: what is not written as it
+        was given out is no upload. Raises Refused where it still leads to the uploads: checked as a direct URL,
+        another owner's would pass.
+        """
+        base = self.public_url("")
+        key = url.removeprefix(base)
+        if key != url and owner_of(key) is not None:
+            return key
         try:
-            named = yarl.URL(url)  # of all spellings of a URL it makes one
-            is_ours = named.origin() == base.origin() and named.path.startswith(base.path)
+            leads_here = _place(url).startswith(_place(base))
         except ValueError:
-            return None
-        return named.path.removeprefix(base.path) if is_ours else None
+            return None  # the check of direct URLs refuses it
+        if leads_here:
+            raise Refused(Problem.MEDIA_NOT_FOUND, "this is not the publicUrl of an upload, character for character")
+        return None
 
     async def check_own(self, owner: str, key: str) -> media.MediaType:
         """The type of an object that its owner may post. What is not as it should be is deleted, and refused."""
-        if not re.fullmatch(rf"{MEDIA_PREFIX}{re.escape(owner)}/[0-9a-f]+\.[a-z0-9]+", key):  # as `_new_key` makes them
+        if owner_of(key) != owner:
             raise Refused(Problem.MEDIA_NOT_FOUND)
         with _store_faults():
             look = await self._objects.look(key, first=c.HEAD_BYTES)
@@ -213,7 +225,7 @@ class MediaUploads:
             try:
                 return self._check_object(key, look)
             except Refused:
-                await self._objects.delete(key)
+                await self._objects.delete_unchanged(key, etag=look.etag, modified=look.modified)
                 raise
 
     # -- inside
@@ -263,6 +275,16 @@ class MediaUploads:
             facts = await self._store_of(handle).stat(handle.upload_id, handle.algorithm)
         return None if facts is None or facts.token != handle.token else await self._judged(handle, facts)
 
+    async def _ended(self, handle: Handle) -> c.CompleteAnswer | None:
+        """What became of an upload that is not open: looked at after that, as a complete may have come in between.
+
+        None where it left nothing; raises Refused for what was judged.
+        """
+        completed = await self._completed(handle)
+        if completed is None:
+            await self._raise_refusal(handle)
+        return completed
+
     async def _judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteAnswer:
         """Look at what was made. An object that is not what it claimed is deleted, and that is noted."""
         with _store_faults():
@@ -276,8 +298,8 @@ class MediaUploads:
                 self._check_object(handle.key, look)
             except Refused as refused:
                 # Kept so that a repeated complete is answered the same.
-                await self._objects.put_note(REFUSED_PREFIX + handle.key, {"code": refused.problem.code})
-                await self._objects.delete(handle.key)
+                await self._objects.put_note(note_key(handle.key), {"code": refused.problem.code})
+                await self._objects.delete_unchanged(handle.key, etag=look.etag, modified=look.modified)
                 raise
         return c.CompleteAnswer(
             public_url=self.public_url(handle.key),
@@ -299,7 +321,7 @@ class MediaUploads:
     async def _raise_refusal(self, handle: Handle) -> None:
         """Raise what an earlier complete was refused for, if it was."""
         with _store_faults():
-            note = await self._objects.note(REFUSED_PREFIX + handle.key)
+            note = await self._objects.note(note_key(handle.key))
         problem = next((p for p in _FINAL if note is not None and p.code == note.get("code")), None)
         if problem is not None:
             raise Refused(problem)
@@ -309,8 +331,11 @@ _FINAL = (Problem.NOT_MEDIA, Problem.FILE_TOO_LARGE, Problem.SIZE_MISMATCH, Prob
 """For what an object is deleted at complete."""
 
 
-def _new_key(owner: str, kind: media.MediaType) -> str:
-    return f"{MEDIA_PREFIX}{owner}/{secrets.token_hex(16)}.{kind.extension}"
+def _place(url: str) -> str:
+    """Host, port and path, the same for all spellings. Raises ValueError."""
+    read = yarl.URL(url)
+    port = "" if read.is_default_port() else read.port  # http leads to https
+    return f"{(read.host or '').rstrip('.')}:{port}{re.sub('/+', '/', read.path)}"
 
 
 async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) -> str:
@@ -334,6 +359,8 @@ def _store_faults() -> Iterator[None]:
 
 def _refusal_of(e: Fault | errors.BigUploadError) -> Refused:
     """The client learns what to do; the store's own words are for the operator's log (they are the cause)."""
+    if isinstance(e, errors.StoreUnavailable | errors.StoreUnreachable):
+        return Refused(Problem.STORE_UNAVAILABLE, retry_after=_RETRY_SOON)
     if not isinstance(e, Fault):
         return Refused(Problem.STORE_REFUSED)
     if e.code == CREDENTIALS_EXPIRING:

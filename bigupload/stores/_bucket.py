@@ -41,6 +41,7 @@ CREDENTIALS_EXPIRING = "CredentialsExpiring"
 _ANY = "key"
 _CONNECTIONS = 64
 """That a client keeps: as many threads may be in a call at once as anyio has, and some."""
+_SIGNERS = 4
 
 
 class S3Bucket:
@@ -61,6 +62,7 @@ class S3Bucket:
         self._session: boto3.session.Session | None = None
         self._clients: dict[float, S3Client] = {}
         self._making = anyio.Lock()
+        self._signing_threads: anyio.CapacityLimiter | None = None
         self._region = options.region
         self._url = f"s3://{name}/"
 
@@ -135,7 +137,13 @@ class S3Bucket:
                 for each in parameters
             ]
 
-        return await self._in_thread(sign, "to sign")
+        return await self._in_thread(sign, "to sign", self._signers())
+
+    def _signers(self) -> anyio.CapacityLimiter:
+        """Threads that call nobody: they must not wait for those that wait for the store."""
+        if self._signing_threads is None:
+            self._signing_threads = anyio.CapacityLimiter(_SIGNERS)
+        return self._signing_threads
 
     def url(self, key: str) -> str:
         """Where an object is for those who may read it: without a signature. Before anything was signed, "s3://…"."""
@@ -183,7 +191,7 @@ class S3Bucket:
         async with self._making:
             if within not in self._clients:
                 make = functools.partial(self._make_client, within)
-                self._clients[within] = await self._in_thread(make, "to read the AWS configuration")
+                self._clients[within] = await self._in_thread(make, "to read the AWS configuration", self._signers())
             return self._clients[within]
 
     def _make_client(self, within: float) -> S3Client:
@@ -229,7 +237,7 @@ class S3Bucket:
             self._url = signed.partition("?")[0].removesuffix(_ANY)
         return client
 
-    async def _in_thread(self, function: Callable[[], R], what: str) -> R:
+    async def _in_thread(self, function: Callable[[], R], what: str, threads: anyio.CapacityLimiter | None = None) -> R:
         """Never abandoned: a call that is in its thread has an outcome, and someone waits for it."""
 
         def attempt() -> tuple[R, None] | tuple[None, Exception]:
@@ -245,7 +253,7 @@ class S3Bucket:
                     context = context.__context__
                 return None, error
 
-        result, error = await anyio.to_thread.run_sync(attempt)
+        result, error = await anyio.to_thread.run_sync(attempt, limiter=threads)
         if error is not None:
             raise error
         return typing.cast("R", result)

@@ -57,9 +57,34 @@ class MediaBucket:
             metadata=answer.get("Metadata", {}),
         )
 
-    async def delete(self, key: str) -> None:
-        """Delete the object; one that is not there is fine."""
-        await self.bucket.call("to delete the object", "delete_object", Key=key)
+    async def delete(self, key: str, *, etag: str) -> None:
+        """Delete the object. Raises Fault(EXISTS) where it has another ETag by now and the store knows If-Match."""
+        condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
+        try:
+            await self.bucket.call("to delete the object", "delete_object", Key=key, **condition)
+        except Fault as fault:
+            if fault.kind is not FaultKind.UNSUPPORTED or not condition:
+                raise
+            await self.bucket.call("to delete the object", "delete_object", Key=key)
+
+    async def delete_unchanged(self, key: str, *, etag: str, modified: datetime.datetime) -> bool:
+        """Delete an object unless it is another by now: its key may have been sent again, since a URL lives an hour.
+
+        The condition covers other bytes, and the look right before the same bytes under another Content-Type. What
+        remains: on a store that knows no If-Match, an object that is replaced between the two calls is lost. Its
+        client's next use of the publicUrl says so.
+        """
+        try:
+            answer = await self.bucket.call("to look at the object", "head_object", Key=key)
+            # A list may have fractions of a second; the header never has.
+            if answer.get("ETag", "") != etag or answer["LastModified"] != modified.replace(microsecond=0):
+                return False
+            await self.delete(key, etag=etag)
+        except Fault as fault:
+            if fault.kind in (FaultKind.GONE, FaultKind.EXISTS) or fault.status == 404:
+                return False
+            raise
+        return True
 
     async def put_note(self, key: str, metadata: Mapping[str, str]) -> None:
         """An empty object that carries `metadata` (ASCII)."""

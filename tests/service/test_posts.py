@@ -78,6 +78,29 @@ async def test_eight_media_are_checked_at_a_time_and_the_first_bad_one_is_told()
     assert (refused.value.field, urls.most) == ("mediaItems[3].url", 8)
 
 
+async def test_after_a_bug_in_one_check_none_is_left_running() -> None:
+    """And it is told as itself."""
+    ended: list[str] = []
+
+    class Urls:
+        async def check(self, url: str) -> UrlCheck:
+            if url.endswith("/1"):
+                raise ZeroDivisionError
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(url)
+            raise AssertionError
+
+    uploads: Any = type("Uploads", (), {"owner_s_key": lambda self, url: None})()
+    urls: Any = Urls()
+    posts = Posts(uploads, urls, http=Any, api=PostsApi(url="http://127.0.0.1:1"))  # type: ignore[arg-type]
+    items = [c.MediaItem(type="image", url=f"https://cdn.example/{n}") for n in range(2)]
+    with pytest.raises(ZeroDivisionError):
+        await posts.post("me", c.PostRequest(media_items=items), b"{}")
+    assert ended == ["https://cdn.example/0"]
+
+
 # -- own uploads
 
 
@@ -136,21 +159,57 @@ def test_a_key_that_is_spelled_to_deceive(posting: Service, posts_api: HttpStub,
     assert posts_api.received == []
 
 
-def test_one_s_own_upload_in_any_spelling_is_looked_at_as_that(posting: Service, posts_api: HttpStub) -> None:
-    """So that another owner's is found out, however its host is written."""
-    posts_api.answers["/v1/posts"] = CREATED
+def test_an_upload_in_another_spelling_is_refused(posting: Service, posts_api: HttpStub) -> None:
+    """One's own, as the posts API may read it otherwise; another's, as it would else pass for a direct URL."""
     url, other = sent(posting, sample("jpg")), sent(posting, sample("jpg"), key=posting.new_key("eve"))
     for change in (
         ("http:", "HTTP:"),
-        ("//", "//user:word@"),
         (".jpg", ".jpg?a=b"),
         (".jpg", ".jpg#a"),
         ("big", "b%69g"),
         ("/media/", "/%6dedia/"),
+        ("/media/", "%2fmedia%2f"),
+        ("/media/", "//media/"),
         ("/media/", "/./x/../media/"),
+        ("/media/", "/x/%2e%2e/media/"),
     ):
-        assert post(posting, ("image", url.replace(*change, 1))).status_code == 201, change
-        assert refusal(post(posting, ("image", other.replace(*change, 1)))) == not_found()
+        for upload in (url, other):
+            assert refusal(post(posting, ("image", upload.replace(*change, 1)))) == not_found(), change
+    assert posts_api.received == []
+    assert exists(url)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("//", "//user:word@"),
+        ("//", "//169.254.169.254\\@"),
+        ("//", "//169.254.169.254\x00@"),
+        ("//", "//169.254.169.254#@"),
+        ("//", "//169.254.169.254%2f@"),
+        ("//127.0.0.1", "//127\uff0e0\uff0e0\uff0e1"),
+        ("//127.0.0.1", "//127.1"),
+        ("//", "/\\"),
+        ("http:", " http:"),
+        ("http:", "\thttp:"),
+        ("http:", "ht\ntp:"),
+        (".jpg", ".jpg "),
+        (".jpg", ".jpg\n"),
+        ("/media/", "\\media/"),
+        ("/media/", "/me\tdia/"),
+    ],
+)
+def test_an_upload_s_url_that_two_parsers_read_in_two_ways(
+    posting: Service, posts_api: HttpStub, change: tuple[str, str]
+) -> None:
+    """It would be handed on as it came: to a posts API that may fetch from another host."""
+    posts_api.answers["/v1/posts"] = CREATED
+    url = sent(posting, sample("jpg"))
+    answer = post(posting, ("image", url.replace(*change, 1)))
+    assert refusal(answer) in (not_found(), (422, "media_unusable", "mediaItems[0].url"))
+    assert posts_api.received == []
+    assert exists(url)
+    assert post(posting, ("image", url)).status_code == 201
 
 
 @pytest.mark.parametrize(

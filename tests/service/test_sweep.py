@@ -14,14 +14,24 @@ from bigupload import errors
 from bigupload.cli import main
 from bigupload.local_store import LocalStore
 from bigupload.retry import Fault, FaultKind
+from bigupload.service.object_keys import note_key
 from bigupload.service.sweep import Reason, Removal, Sweep, SweepReport
+from bigupload.stores.media import MediaBucket
 from tests.tools.buckets import Meddled, Next, fresh_name, options_for
 from tests.tools.media import sample
 from tests.tools.strict_s3 import Status, StrictS3
 
 WEEK = timedelta(days=7)
 SECOND = timedelta(seconds=1)
-JPG = "media/owner/a.jpg"
+
+
+def made(name: str) -> str:
+    """A key as the service makes them: one for each name."""
+    stem, _, extension = name.rpartition(".")
+    return f"media/owner/{stem.encode().hex():0>32}.{extension}"
+
+
+JPG = made("a.jpg")
 EXE = b"MZ\x90\x00" + bytes(4096)
 
 
@@ -73,8 +83,15 @@ async def put(bucket: Meddled, key: str, body: bytes | None = None, content_type
     return written
 
 
-async def keys(bucket: Meddled) -> set[str]:
-    return {row["Key"] for row in (await bucket.call("to list", "list_objects_v2")).get("Contents", ())}
+async def keys(bucket: Meddled, but: str = "refused/") -> set[str]:
+    """Of all objects but notes."""
+    rows = (await bucket.call("to list", "list_objects_v2")).get("Contents", ())
+    return {row["Key"] for row in rows if not (but and row["Key"].startswith(but))}
+
+
+def stored(s3: StrictS3) -> set[str]:
+    """The same, by the store's own word."""
+    return {key for key in s3.objects["bucket"] if not key.startswith("refused/")}
 
 
 async def open_upload(bucket: Meddled, key: str) -> datetime:
@@ -92,13 +109,13 @@ async def open_keys(bucket: Meddled) -> set[str]:
 # -- seven days
 
 
-@pytest.mark.parametrize("prefix", ["media/owner/", "refused/"])
-async def test_an_object_ends_at_seven_days_and_not_before(bucket: Meddled, clock: Clock, prefix: str) -> None:
-    written = await put(bucket, f"{prefix}a.jpg")
+@pytest.mark.parametrize("key", [JPG, note_key(JPG)])
+async def test_an_object_ends_at_seven_days_and_not_before(bucket: Meddled, clock: Clock, key: str) -> None:
+    written = await put(bucket, key)
     sweep = Sweep(bucket, now=clock)
     clock.at = written + WEEK - SECOND
     assert await sweep.run() == SweepReport(looked_at=1)
-    assert await keys(bucket) == {f"{prefix}a.jpg"}
+    assert await keys(bucket, "") == {key}
     clock.at = written + WEEK
     size = len(sample("jpg"))
     assert await sweep.run() == SweepReport(looked_at=1, expired=1, bytes_freed=size)
@@ -106,27 +123,64 @@ async def test_an_object_ends_at_seven_days_and_not_before(bucket: Meddled, cloc
 
 
 async def test_an_upload_ends_at_seven_days_and_not_before(bucket: Meddled, clock: Clock) -> None:
-    initiated = await open_upload(bucket, "media/owner/open.mp4")
+    initiated = await open_upload(bucket, made("open.mp4"))
     await open_upload(bucket, "other/open.mp4")
     sweep = Sweep(bucket, now=clock)
     clock.at = initiated + WEEK - SECOND
     assert await sweep.run() == SweepReport()
-    assert await open_keys(bucket) == {"media/owner/open.mp4", "other/open.mp4"}
+    assert await open_keys(bucket) == {made("open.mp4"), "other/open.mp4"}
     clock.at = initiated + WEEK
     assert await sweep.run() == SweepReport(aborted_uploads=1)
     assert await open_keys(bucket) == {"other/open.mp4"}
 
 
 async def test_nothing_else_in_the_bucket_is_touched(bucket: Meddled, clock: Clock) -> None:
-    for key in ("other/old.exe", "old.exe", "mediaeval/old.exe"):
+    """Nor an operator's own files, though they lie where the uploads do."""
+    others = [
+        *("other/old.exe", "old.exe", "mediaeval/old.exe", "media/logo.svg", "media/owner/logo.jpg", "refused/why.txt"),
+        *(JPG.replace("owner", "Owner"), JPG.replace("owner/", "owner/x/"), "x/" + JPG, JPG.removesuffix(".jpg")),
+    ]
+    for key in others:
         await put(bucket, key, EXE)
+        await open_upload(bucket, key)
+    assert await Sweep(bucket, now=clock, max_file_size=1).run() == SweepReport()
     clock.at += 10 * WEEK
     assert await Sweep(bucket, now=clock).run() == SweepReport()
-    assert len(await keys(bucket)) == 3
+    assert await keys(bucket, "") == await open_keys(bucket) == set(others)
+
+
+@pytest.mark.parametrize(("most", "code"), [(len(EXE), "not_media"), (len(EXE) - 1, "file_too_large")])
+async def test_why_something_went_is_left_for_its_client(bucket: Meddled, clock: Clock, most: int, code: str) -> None:
+    """Before it goes: whoever does not find it finds that."""
+    noted: list[Mapping[str, str] | None] = []
+
+    async def look(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        noted.append(await MediaBucket(bucket).note(note_key(JPG)))
+        return await proceed()
+
+    await put(bucket, JPG, EXE)
+    bucket.meddle["delete_object"] = look
+    sweep = Sweep(bucket, now=clock, max_file_size=most)
+    await sweep.run(dry_run=True)
+    assert await keys(bucket, "") == {JPG}
+    await sweep.run()
+    assert noted == [{"code": code}]
+    assert await keys(bucket, "") == {note_key(JPG)}
+
+
+async def test_what_can_t_be_noted_stays(strict: Meddled, s3: StrictS3, clock: Clock) -> None:
+    for name in ("big.jpg", "exe.mp4"):
+        await put(strict, made(name), EXE + bytes(name == "big.jpg"))
+        s3.script("PutObject", Status(403, "AccessDenied"), key=note_key(made(name)))
+    sweep = Sweep(strict, now=clock, max_file_size=len(EXE))
+    assert await sweep.run() == SweepReport(looked_at=2, failed=2)
+    assert stored(s3) == {made("big.jpg"), made("exe.mp4")}
+    report = await sweep.run()
+    assert (report.too_large, report.not_media, stored(s3)) == (1, 1, set())
 
 
 async def test_what_a_multipart_upload_made_ends_too(bucket: Meddled, clock: Clock) -> None:
-    key = "media/owner/big.jpg"
+    key = made("big.jpg")
     upload = (await bucket.call("", "create_multipart_upload", Key=key, ContentType="image/jpeg"))["UploadId"]
     part = await bucket.call("", "upload_part", Key=key, UploadId=upload, PartNumber=1, Body=sample("jpg"))
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
@@ -165,7 +219,7 @@ GOOD = [
 
 async def test_media_stay(bucket: Meddled, clock: Clock) -> None:
     for name, content_type, recipe in GOOD:
-        await put(bucket, f"media/owner/{name}", sample(recipe), content_type)
+        await put(bucket, made(name), sample(recipe), content_type)
     assert await Sweep(bucket, now=clock).run() == SweepReport(looked_at=len(GOOD))
     assert len(await keys(bucket)) == len(GOOD)
 
@@ -178,7 +232,6 @@ BAD: dict[str, tuple[str, str, bytes | str]] = {
     "a picture served as a page": ("a.jpg", "text/html", "jpg"),
     "another medium than its name": ("a.jpg", "image/png", "png"),
     "another medium than its type": ("a.png", "image/jpeg", "png"),
-    "no extension": ("a", "image/jpeg", "jpg"),
     "not on the list": ("a.avi", "video/x-msvideo", "avi"),
 }
 
@@ -187,15 +240,15 @@ BAD: dict[str, tuple[str, str, bytes | str]] = {
 async def test_what_is_not_media_goes(bucket: Meddled, clock: Clock, which: str) -> None:
     name, content_type, recipe = BAD[which]
     body = sample(recipe) if isinstance(recipe, str) else recipe
-    await put(bucket, f"media/owner/{name}", body, content_type)
+    await put(bucket, made(name), body, content_type)
     await put(bucket, JPG.replace("owner", "other"))
     report = await Sweep(bucket, now=clock).run()
     assert report == SweepReport(looked_at=2, not_media=1, bytes_freed=len(body))
-    assert await keys(bucket) == {"media/other/a.jpg"}
+    assert await keys(bucket) == {JPG.replace("owner", "other")}
 
 
 async def test_notes_of_refusals_are_not_looked_at(bucket: Meddled, clock: Clock) -> None:
-    await put(bucket, "refused/owner/a.jpg", b"")
+    await put(bucket, note_key(JPG), b"")
     assert await Sweep(bucket, now=clock).run() == SweepReport(looked_at=1)
 
 
@@ -225,13 +278,13 @@ async def test_the_memory_is_bounded_and_forgets_what_is_gone(
     bucket: Meddled, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bigupload.service.sweep._MOST_REMEMBERED", 1)
-    await put(bucket, "media/owner/a.jpg")
-    await put(bucket, "media/owner/b.jpg")
+    await put(bucket, made("a.jpg"))
+    await put(bucket, made("b.jpg"))
     sweep = Sweep(bucket, now=clock, page_size=1)
     looks = []
     for run in range(4):
         if run == 2:
-            await bucket.call("", "delete_object", Key="media/owner/a.jpg")
+            await bucket.call("", "delete_object", Key=made("a.jpg"))
         before = bucket.calls.count("get_object")
         await sweep.run()
         looks.append(bucket.calls.count("get_object") - before)
@@ -269,7 +322,7 @@ async def test_an_object_that_is_replaced_at_the_last_moment_stays(
         return await proceed()
 
     for other in others:
-        await put(bucket, f"media/owner/{other}.jpg")
+        await put(bucket, made(f"{other}.jpg"))
     clock.at = await put(bucket, JPG, body) + age
     clock.at += SECOND  # for the others
     bucket.meddle[method] = replaced
@@ -297,7 +350,7 @@ async def test_an_object_that_another_sweep_deletes_is_no_failure(
 
 
 async def test_pages_are_followed(bucket: Meddled, clock: Clock) -> None:
-    names = {f"media/owner/{number}.jpg" for number in range(5)}
+    names = {made(f"{number}.jpg") for number in range(5)}
     for name in names:
         await put(bucket, name)
     sweep = Sweep(bucket, now=clock, page_size=2)
@@ -309,7 +362,7 @@ async def test_pages_are_followed(bucket: Meddled, clock: Clock) -> None:
 
 async def test_uploads_are_followed_over_pages(strict: Meddled, clock: Clock) -> None:
     for number in range(5):
-        await open_upload(strict, f"media/owner/{number}.mp4")
+        await open_upload(strict, made(f"{number}.mp4"))
     clock.at += WEEK + 60 * SECOND
     assert (await Sweep(strict, now=clock).run()).aborted_uploads == 5
     assert await open_keys(strict) == set()
@@ -323,7 +376,7 @@ async def test_uploads_are_followed_over_pages_of_seaweedfs(bucket: Meddled, clo
 
     plain = Meddled(bucket.name, bucket.options)
     for number in range(5):
-        await open_upload(bucket, f"media/owner/{number}.mp4")
+        await open_upload(bucket, made(f"{number}.mp4"))
     bucket.meddle["list_multipart_uploads"] = short
     try:
         assert await Sweep(bucket, now=clock).run() == SweepReport()
@@ -337,7 +390,7 @@ async def test_uploads_are_followed_over_pages_of_seaweedfs(bucket: Meddled, clo
 
 async def test_a_page_goes_in_one_call(bucket: Meddled, clock: Clock) -> None:
     for number in range(3):
-        await put(bucket, f"media/owner/{number}.jpg")
+        await put(bucket, made(f"{number}.jpg"))
     clock.at += WEEK + 60 * SECOND
     await Sweep(bucket, now=clock).run()
     assert bucket.calls.count("delete_objects") == 1
@@ -346,15 +399,19 @@ async def test_a_page_goes_in_one_call(bucket: Meddled, clock: Clock) -> None:
 
 async def test_a_store_without_batches_is_asked_once(strict: Meddled, s3: StrictS3, clock: Clock) -> None:
     for number in range(5):
-        await put(strict, f"media/owner/{number}.jpg")
+        await put(strict, made(f"{number}.jpg"))
     clock.at += WEEK + 60 * SECOND
     assert (await Sweep(strict, now=clock).run()).expired == 5
     assert strict.calls.count("delete_objects") == 1
-    assert not s3.objects["bucket"]
+    assert not stored(s3)
 
 
-async def test_a_key_that_a_batch_cannot_carry(bucket: Meddled, clock: Clock) -> None:
-    await put(bucket, "media/owner/\x01.jpg")
+async def test_a_batch_that_is_refused_as_a_whole(bucket: Meddled, clock: Clock) -> None:
+    async def refused(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        raise Fault(FaultKind.FINAL, "400 MalformedXML", status=400)
+
+    bucket.meddle["delete_objects"] = refused
+    await put(bucket, made("b.jpg"))
     await put(bucket, JPG)
     clock.at += WEEK + 60 * SECOND
     sweep = Sweep(bucket, now=clock)
@@ -372,7 +429,7 @@ async def test_a_store_without_conditions(strict: Meddled, s3: StrictS3, clock: 
     strict.meddle["delete_object"] = conditional
     clock.at += WEEK + 60 * SECOND
     assert (await Sweep(strict, now=clock).run()).expired == 1
-    assert not s3.objects["bucket"]
+    assert not stored(s3)
 
 
 # -- failures
@@ -380,7 +437,7 @@ async def test_a_store_without_conditions(strict: Meddled, s3: StrictS3, clock: 
 
 async def two_old(bucket: Meddled, clock: Clock) -> None:
     await put(bucket, JPG)
-    await put(bucket, "media/owner/b.jpg")
+    await put(bucket, made("b.jpg"))
     clock.at += WEEK + 60 * SECOND
 
 
@@ -400,7 +457,7 @@ async def test_one_that_is_refused_where_there_are_no_batches(strict: Meddled, s
     s3.script("DeleteObject", Status(403, "AccessDenied"), key=JPG)
     report = await Sweep(strict, now=clock).run()
     assert (report.expired, report.failed) == (1, 1)
-    assert set(s3.objects["bucket"]) == {JPG}
+    assert stored(s3) == {JPG}
 
 
 async def test_conditions_that_a_batch_does_not_know(bucket: Meddled, clock: Clock) -> None:
@@ -437,21 +494,21 @@ async def test_one_object_that_fails_stops_nothing(
 ) -> None:
     """And the next sweep tries again."""
     for name in ("a", "b", "c"):
-        await put(strict, f"media/owner/{name}.jpg", EXE)
-    s3.script(op, fault, key="media/owner/b.jpg")
+        await put(strict, made(f"{name}.jpg"), EXE)
+    s3.script(op, fault, key=made("b.jpg"))
     sweep = Sweep(strict, now=clock)
     report = await sweep.run()
     assert (report.not_media, report.failed) == (2, 1)
-    assert set(s3.objects["bucket"]) == {"media/owner/b.jpg"}
+    assert stored(s3) == {made("b.jpg")}
     assert (await sweep.run()).not_media == 1
 
 
 async def test_an_upload_that_fails_stops_nothing(strict: Meddled, s3: StrictS3, clock: Clock) -> None:
     for name in ("a", "b", "c"):
-        await open_upload(strict, f"media/owner/{name}.mp4")
+        await open_upload(strict, made(f"{name}.mp4"))
     clock.at += WEEK + 60 * SECOND
-    s3.script("AbortMultipartUpload", Status(404, "NoSuchUpload"), key="media/owner/a.mp4")
-    s3.script("AbortMultipartUpload", Status(403, "AccessDenied"), key="media/owner/b.mp4")
+    s3.script("AbortMultipartUpload", Status(404, "NoSuchUpload"), key=made("a.mp4"))
+    s3.script("AbortMultipartUpload", Status(403, "AccessDenied"), key=made("b.mp4"))
     assert await Sweep(strict, now=clock).run() == SweepReport(aborted_uploads=1, failed=1)
 
 
@@ -470,8 +527,8 @@ async def test_a_store_that_is_gone_ends_the_sweep(strict: Meddled, clock: Clock
         raise Fault(FaultKind.UNREACHABLE, "the store does not answer")
 
     for number in range(2):
-        await put(strict, f"media/owner/{number}.jpg")
-        await open_upload(strict, f"media/owner/{number}.mp4")
+        await put(strict, made(f"{number}.jpg"))
+        await open_upload(strict, made(f"{number}.mp4"))
     clock.at += timedelta() if method == "get_object" else WEEK + 60 * SECOND
     strict.meddle[method] = gone
     with pytest.raises(errors.StoreUnreachable):
@@ -488,7 +545,7 @@ async def test_a_sweep_may_be_cancelled(strict: Meddled, s3: StrictS3, clock: Cl
     s3.release()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert set(s3.objects["bucket"]) == {JPG}
+    assert stored(s3) == {JPG}
     assert (await sweep.run()).not_media == 1
 
 
@@ -496,18 +553,18 @@ async def test_a_sweep_may_be_cancelled(strict: Meddled, s3: StrictS3, clock: Cl
 
 
 async def test_a_dry_run_says_all_and_deletes_nothing(bucket: Meddled, clock: Clock) -> None:
-    await put(bucket, "media/owner/big.jpg", sample("jpg") + bytes(10_000))
-    await put(bucket, "media/owner/exe.mp4", EXE, "video/mp4")
+    await put(bucket, made("big.jpg"), sample("jpg") + bytes(10_000))
+    await put(bucket, made("exe.mp4"), EXE, "video/mp4")
     limit = len(sample("jpg")) + 9_999
     removals: list[Removal] = []
     sweep = Sweep(bucket, now=clock, max_file_size=limit, on_removal=removals.append)
     report = await sweep.run(dry_run=True)
     assert (report.too_large, report.not_media) == (1, 1)
     assert {(removal.key, removal.reason) for removal in removals} == {
-        ("media/owner/big.jpg", Reason.TOO_LARGE),
-        ("media/owner/exe.mp4", Reason.NOT_MEDIA),
+        (made("big.jpg"), Reason.TOO_LARGE),
+        (made("exe.mp4"), Reason.NOT_MEDIA),
     }
-    await open_upload(bucket, "media/owner/open.mp4")
+    await open_upload(bucket, made("open.mp4"))
     clock.at += WEEK + 60 * SECOND
     old = await sweep.run(dry_run=True)
     assert (old.expired, old.aborted_uploads) == (2, 1)
@@ -532,7 +589,7 @@ def filled(s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> StrictS3:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
     client = s3.client()
-    client.put_object(Bucket="bucket", Key="media/owner/exe.mp4", Body=EXE, ContentType="video/mp4")
+    client.put_object(Bucket="bucket", Key=made("exe.mp4"), Body=EXE, ContentType="video/mp4")
     client.close()
     return s3
 
@@ -540,14 +597,14 @@ def filled(s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> StrictS3:
 def test_the_command_tells_each_removal(filled: StrictS3, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("s3://bucket", "--endpoint-url", filled.url, "--dry-run") == 0
     told = capsys.readouterr()
-    assert told.out.split() == ["not", "media", "4.0", "KiB", "media/owner/exe.mp4"]
+    assert told.out.split() == ["not", "media", "4.0", "KiB", made("exe.mp4")]
     assert told.err == "would delete 1 of 1 objects (4.0 KiB) and 0 open uploads; 0 failed\n"
     assert filled.objects["bucket"]
     assert command("s3://bucket", "--endpoint-url", filled.url, "--json") == 0
     removal, totals = map(json.loads, capsys.readouterr().out.splitlines())
-    assert removal == {"key": "media/owner/exe.mp4", "reason": "not media", "size": len(EXE), "dry_run": False}
+    assert removal == {"key": made("exe.mp4"), "reason": "not media", "size": len(EXE), "dry_run": False}
     assert (totals["not_media"], totals["looked_at"], totals["bytes_freed"]) == (1, 1, len(EXE))
-    assert not filled.objects["bucket"]
+    assert not stored(filled)
 
 
 def test_the_command_fails_for_now_where_something_failed(filled: StrictS3, capsys: pytest.CaptureFixture[str]) -> None:
