@@ -343,8 +343,8 @@ def test_a_name_that_is_no_media(client: Client, proxy: ApiProxy, tmp_path: Path
     stopped(client.upload(path), 1, "the file name has to end in one of")
     path = tmp_path / "empty.mp4"
     path.write_bytes(b"")
-    stopped(client.upload(path), 1)
-    assert proxy.calls == ["create", "create"]
+    stopped(client.upload(path), 1, "the file is empty")
+    assert proxy.calls == ["create"]
 
 
 def test_what_is_no_service(client: Client, service: Service, weed: Any, tmp_path: Path) -> None:
