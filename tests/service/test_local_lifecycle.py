@@ -20,7 +20,7 @@ from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.media import sample
 from tests.tools.weed_shell import backdate, entry, run_lifecycle, shell
 
-OLD, YOUNG = "media/owner/old.jpg", "media/owner/young.jpg"
+OLD, YOUNG = f"media/owner/{0:032x}.jpg", f"media/owner/{1:032x}.jpg"
 
 
 @pytest.fixture
