@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -98,6 +99,13 @@ outcome_options = _all(
     click.option("--require-proof", type=click.Choice(PROOFS), default="size", help="Fail with less than this proof."),
 )
 """What to tell, and when to be content."""
+
+
+def need_service() -> None:
+    """Raises UsageError where the packages of the extra are missing."""
+    needed = ("pydantic", "itsdangerous", "prometheus_client")
+    if any(importlib.util.find_spec(name) is None for name in needed):
+        raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'")
 
 
 def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:

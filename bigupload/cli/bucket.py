@@ -12,7 +12,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import connection_options, s3_options
+from bigupload.cli._options import connection_options, need_service, s3_options
 from bigupload.units import format_size, one_line
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments:
             complain(errors.BigUploadError(warning), "warning")
         return errors.EXIT_OK
 
-    _need_service()
+    need_service()
     raise SystemExit(run(set_up_all))
 
 
@@ -113,7 +113,7 @@ def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
             )
         return errors.EXIT_RESUMABLE if report.failed else errors.EXIT_OK
 
-    _need_service()
+    need_service()
     raise SystemExit(run(sweep_all))
 
 
@@ -143,11 +143,3 @@ async def _reach(name: str, options: S3Options) -> S3Bucket:
     from bigupload.targets import reach
 
     return S3Bucket(name, await reach(options))
-
-
-def _need_service() -> None:
-    """The limits are the service's, and so are the packages that they come with."""
-    try:
-        import bigupload.service.contract  # noqa: F401
-    except ModuleNotFoundError as e:
-        raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'") from e

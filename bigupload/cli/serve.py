@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import math
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import PATH, connection_options, s3_options
+from bigupload.cli._options import PATH, connection_options, need_service, s3_options
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from bigupload.service.posts import PostsApi
 
 LOCAL_BUCKET = "bigupload-media"
-_NEEDED = ("pydantic", "itsdangerous", "prometheus_client")
+_LOOPBACK = ("127.", "localhost", "::1")
 
 
 @click.command(epilog="Stop it with Ctrl-C: requests under way are answered first.")
@@ -33,7 +35,7 @@ _NEEDED = ("pydantic", "itsdangerous", "prometheus_client")
 @click.option("--keys", "key_file", type=PATH, metavar="FILE", help="The API keys' file (BIGUPLOAD_KEYS).")
 @click.option("--secret", "secret_file", type=PATH, metavar="FILE", help="The file of the secret that replicas share.")
 @click.option("--requests", type=click.FloatRange(0.1, 100_000), default=100, metavar="N", help="A second and key.")
-@click.option("--open-uploads", type=click.IntRange(1, 1000), default=100, metavar="N", help="At once, of an owner.")
+@click.option("--open-uploads", type=click.IntRange(1, 1000), default=1000, metavar="N", help="At once, of an owner.")
 @click.option("--posts-url", metavar="URL", help="The posts API: POST /v1/posts is handed on to it.")
 @click.option("--posts-authorization", type=PATH, metavar="FILE", help="Holds the Authorization header for that.")
 @click.option("--allow-private-media-hosts", is_flag=True, help="Direct URLs may be of private nets.")
@@ -41,10 +43,13 @@ _NEEDED = ("pydantic", "itsdangerous", "prometheus_client")
 @connection_options
 def serve(**arguments: Any) -> None:
     """Serve media uploads: clients need an API key only, the credentials stay here."""
-    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise errors.ServiceError(f"{missing[0]} is not installed: pip install 'bigupload[service]'")
+    need_service()
     if (arguments["bucket"] is None) == (not arguments["local"]):
         raise click.UsageError("name one place for the media: --bucket s3://BUCKET, or --local")
+    if arguments["posts_authorization"] is not None and arguments["posts_url"] is None:
+        raise click.UsageError("--posts-authorization needs --posts-url")
+    if not math.isfinite(arguments["sweep_every"]):
+        raise click.UsageError("--sweep-every is not a number of seconds")
     _serve(arguments)
 
 
@@ -58,16 +63,18 @@ def _serve(arguments: dict[str, Any]) -> None:
 
     local = arguments.pop("local")
     bucket = _bucket_name(arguments.pop("bucket"))
-    s3 = asyncio.run(reach(s3_options(arguments, local=local)))
     for option in ("public_url", "client_endpoint_url", "posts_url"):
         _check_url(option, arguments[option])
+    posts_api = _posts_api(arguments["posts_url"], arguments["posts_authorization"])
+    s3 = asyncio.run(reach(s3_options(arguments, local=local)))
     keys = KeyFile(arguments["key_file"] or default_key_file())
     secret = load_secret(arguments["secret_file"] or default_secret_file(), create=True)
-    first_key = None
     if local:
         bucket = LOCAL_BUCKET
         asyncio.run(_set_up(s3))
-        first_key = _first_key(keys)
+        _make_key_file(keys.path)
+        if not arguments["host"].startswith(_LOOPBACK):
+            complain(errors.BigUploadError("the local store's URLs work on this machine only"), "warning")
     settings = Settings(
         host=arguments["host"],
         port=arguments["port"],
@@ -80,15 +87,13 @@ def _serve(arguments: dict[str, Any]) -> None:
         secrets=tuple(secret),
         requests_a_second=arguments["requests"],
         max_open_uploads=arguments["open_uploads"],
-        posts_api=_posts_api(arguments["posts_url"], arguments["posts_authorization"]),
+        posts_api=posts_api,
         allow_private_media_hosts=arguments["allow_private_media_hosts"],
         sweep_every=arguments["sweep_every"],
     )
 
     def on_ready(url: str) -> None:
-        click.echo(f"serving  {url}/")
-        if first_key is not None:
-            click.echo(f"API key  {first_key}   (shown this once; more by bigupload keys create)")
+        _announce(f"serving  {url}/", keys if local else None)
 
     run(settings, on_ready=on_ready)
 
@@ -104,9 +109,16 @@ def _check_url(option: str, url: str | None) -> None:
     from urllib.parse import urlsplit
 
     if url is not None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise click.UsageError(f"--{option.replace('_', '-')} is not a URL: write it like https://host.example")
+        name = f"--{option.replace('_', '-')}"
+        try:
+            parts = urlsplit(url)
+            sound = parts.scheme in ("http", "https") and parts.hostname and not parts.username and parts.port != 0
+        except ValueError:  # brackets, a port over 65535
+            sound = False
+        if not sound:
+            raise click.UsageError(f"{name} is not a URL: write it like https://host.example")
+        if parts.query or parts.fragment:
+            raise click.UsageError(f"{name} must not have a query: write it like https://host.example")
 
 
 async def _set_up(s3: S3Options) -> None:
@@ -120,11 +132,41 @@ async def _set_up(s3: S3Options) -> None:
             complain(errors.BigUploadError(warning), "warning")
 
 
-def _first_key(keys: KeyFile) -> str | None:
-    """Made where there is no key yet that is good for anything."""
-    if keys.path.exists() and any(key.revoked_at is None for key in keys.list()):
-        return None
-    return keys.create("local")[1]
+def _announce(serving: str, keys: KeyFile | None) -> None:
+    """Say that it serves, with a first key where `keys` has none yet that is good for anything.
+
+    Only now: a key made by a start that fails would never be shown.
+    """
+    if keys is None or any(key.revoked_at is None for key in keys.list()):
+        with contextlib.suppress(OSError):  # nobody reads it: no reason not to serve
+            _print(serving)
+        return
+    made, plain = keys.create("local")
+    try:
+        _print(f"{serving}\nAPI key  {plain}   (shown this once; more by bigupload keys create)")
+    except OSError as e:
+        keys.revoke(made.id)  # nobody has it
+        raise errors.BigUploadError(f"the first key can't be printed ({e.strerror}), and was revoked") from e
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError:
+        # What is still buffered would fail once more when the interpreter ends.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _make_key_file(path: Path) -> None:
+    """Without a key, where there is none: a start needs the file, and the first key is made after it."""
+    from bigupload.service._files import locked, write_private
+
+    if not os.path.lexists(path):
+        with locked(path):
+            if not os.path.lexists(path):
+                write_private(path, b'{"version": 1, "keys": []}\n')
 
 
 def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
@@ -132,8 +174,12 @@ def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
 
     if url is None:
         return None
+    if authorization is None:
+        return PostsApi(url=url)
     try:
-        value = authorization.read_text().strip() if authorization is not None else None
+        value = authorization.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as e:
         raise errors.ServiceError(f"can't read {authorization}: {getattr(e, 'strerror', 'not UTF-8')}") from e
+    if not value or not value.isprintable():
+        raise errors.ServiceError(f"{authorization} must hold one line: the Authorization header's value")
     return PostsApi(url=url, authorization=value)

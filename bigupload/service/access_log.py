@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
@@ -46,7 +47,8 @@ class Visit:
 
 
 def _write(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the log
+    with contextlib.suppress(OSError):  # a full disk, or a reader that is gone, must break no request
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the log
 
 
 class AccessLog:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
 from collections.abc import Callable
 
 import prometheus_client
@@ -19,8 +19,9 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 class Metrics:
     """Of one process."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, seconds: Callable[[Visit], float]) -> None:
+        """`seconds`: how long a visit has taken so far."""
+        self._taken = seconds
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "bigupload_requests", "Requests answered.", ["method", "route", "status"], registry=self._registry
@@ -29,8 +30,9 @@ class Metrics:
 
     def observe(self, visit: Visit, status: int) -> None:
         """A request was answered."""
-        self._requests.labels(visit.method, visit.route, str(status)).inc()
-        self._seconds.labels(visit.route).observe(self._clock() - visit.began)
+        with contextlib.suppress(OSError):  # a full disk, or a directory that is gone, must break no request
+            self._requests.labels(visit.method, visit.route, str(status)).inc()
+            self._seconds.labels(visit.route).observe(self._taken(visit))
 
     async def handler(self, _: web.Request) -> web.Response:
         """Prometheus's own text format."""

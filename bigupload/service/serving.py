@@ -15,9 +15,11 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -39,13 +41,15 @@ from bigupload.service.sweep import Sweep
 from bigupload.service.uploads import MediaUploads
 from bigupload.stores._bucket import S3Bucket
 
-GRACE = 30.0
-"""Seconds that requests under way have at a stop."""
+GRACE = 20.0
+"""Seconds that requests under way have at a stop: Kubernetes, for one, kills after 30."""
 _LAST_WORDS = 1.0
 """Seconds for the last answers to leave."""
 _BACKLOG = 1024
 _RESTART_AFTER = 1.0
 """Seconds before a worker that died is started again: one that can't live must not keep a core busy."""
+_LONGEST_PAUSE = 30.0
+"""Seconds between two tries to start a worker again; each pause is twice the one before."""
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -101,6 +105,7 @@ async def _parts(settings: Settings, bucket: S3Bucket, log: AccessLog) -> Parts:
     keys = KeyFile(settings.keys)
     keys.load()
     try:
+        await _look_at(bucket)
         (signed,) = await bucket.presign("put_object", [{"Key": "media/any"}])
     except Fault as fault:
         raise fault.public() from fault
@@ -114,11 +119,22 @@ async def _parts(settings: Settings, bucket: S3Bucket, log: AccessLog) -> Parts:
         keys=keys,
         rate=RateLimit(settings.requests_a_second, max(1.0, 2 * settings.requests_a_second)),
         log=log,
-        metrics=Metrics(),
+        metrics=Metrics(log.seconds),
         posts_api=settings.posts_api,
         allow_private_media_hosts=settings.allow_private_media_hosts,
         store_origin=origin_of(signed),
     )
+
+
+async def _look_at(bucket: S3Bucket) -> None:
+    """A wrong name, region or key is told by the start, and not by the first request. Raises Fault, BigUploadError."""
+    try:
+        await bucket.call("to look at the bucket", "head_bucket")
+    except Fault as fault:
+        if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
+            raise
+        made_by = f"bigupload bucket setup s3://{bucket.name} makes it"
+        raise errors.BucketNotFound(f"there is no bucket {bucket.name!r} at this store: {made_by}") from fault
 
 
 async def _sweep(sweep: Sweep, every: float, log: AccessLog) -> None:
@@ -139,21 +155,22 @@ def _utc_now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Raises UsageError where that can't be listened on."""
+def _listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
+    """Bound, to be listened on; `shared` with others that share. Raises UsageError where that can't be."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if hasattr(socket, "SO_REUSEPORT"):
+            if shared and hasattr(socket, "SO_REUSEPORT"):
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind((host, port))
         except BaseException:
             listener.close()
             raise
-    except OSError as e:
-        raise errors.UsageError(f"can't listen on {host} port {port}: {e.strerror}: name another --port") from e
+    except (OSError, UnicodeError) as e:  # the second: a host that is no name at all
+        why = (e.strerror if isinstance(e, OSError) else None) or "it is no host"
+        raise errors.UsageError(f"can't listen on {host} port {port}: {why}: name another --port or --host") from e
     return listener
 
 
@@ -176,31 +193,42 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
 
 def _refuse_taken_port(settings: Settings) -> None:
     """With SO_REUSEPORT a second service would bind silently, and get half of the first one's requests."""
-    if settings.port == 0:
-        return
-    probe = socket.socket(socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0])
-    with contextlib.closing(probe):
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as e:
-            raise errors.UsageError(
-                f"can't listen on {settings.host} port {settings.port}: {e.strerror}: name another --port"
-            ) from e
+    _listen(settings.host, settings.port, shared=False).close()
 
 
 async def _serve_alone(settings: Settings, on_ready: Callable[[str], None]) -> None:
     stop = _on_signals()
     async with running(settings, sweeps=True) as url:
-        on_ready(url)
+        if not stop.is_set():
+            on_ready(url)
         await stop.wait()
+        _end_in_time()
+
+
+def _heeded() -> list[signal.Signals]:
+    """Without those that the caller wants ignored: nohup, or a shell's background job."""
+    return [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _on_signals() -> asyncio.Event:
+    """The first one asks to stop, the second leaves at once."""
     stop = asyncio.Event()
-    for number in _SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    def heard(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in _heeded():
+        asyncio.get_running_loop().add_signal_handler(number, heard, number)
     return stop
+
+
+def _end_in_time() -> None:
+    """A call to a store that stalls is in a thread that nothing can end, and that Python would wait for."""
+    timer = threading.Timer(GRACE + 2 * _LAST_WORDS, os._exit, [errors.EXIT_OK])
+    timer.daemon = True
+    timer.start()
 
 
 class _Workers:
@@ -211,20 +239,22 @@ class _Workers:
         self._held = _listen(settings.host, settings.port)  # bound, never listened on: gets no connections
         self._settings = dataclasses.replace(settings, port=self._held.getsockname()[1])
         self._workers: dict[int, tuple[BaseProcess, Connection]] = {}
-        self._stopped = False
+        self._log = AccessLog()
+        self._heard = False
 
     def run(self, on_ready: Callable[[str], None]) -> None:
         read, write = os.pipe()
         os.set_blocking(write, False)
         previous = signal.set_wakeup_fd(write)
-        handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        handlers = {number: signal.signal(number, self._hear) for number in _heeded()}
         metrics = tempfile.TemporaryDirectory(prefix="bigupload-metrics-")
         os.environ[MULTIPROCESS_DIR] = metrics.name
         try:
             for number in range(self._settings.workers):
-                self._start(number)
-            on_ready(_url(self._settings.host, self._settings.port))
-            self._watch(read)
+                self._start(number, read)
+            if not self._heard:
+                on_ready(_url(self._settings.host, self._settings.port))
+                self._watch(read)
         finally:
             self._stop()
             del os.environ[MULTIPROCESS_DIR]
@@ -236,50 +266,93 @@ class _Workers:
             os.close(write)
             self._held.close()
 
-    def _start(self, number: int) -> None:
-        """Raises the error that kept the worker from starting."""
+    def _hear(self, number: int, _: object) -> None:
+        """What asks to stop wakes `wait` by the pipe; asked once more, leave at once."""
+        if self._heard:
+            for process, _pipe in self._workers.values():
+                process.kill()
+            os._exit(128 + number)
+        self._heard = True
+
+    def _start(self, number: int, signals: int) -> None:
+        """Returns when the worker is ready, or a signal came. Raises what kept it from starting."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(self._settings, theirs, number == 0))
-        process.start()
-        theirs.close()
+        resource_tracker.ensure_running()  # it would unblock the signals
+        # A Ctrl-C reaches the whole group: the child begins deaf, and nothing that comes to us meanwhile is lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
         self._workers[number] = process, ours
+        if signals in wait([ours, signals]):
+            return
         try:
             refused = ours.recv()
-        except EOFError:
-            raise errors.ServiceError("a worker ended before it was ready") from None
+        except (EOFError, OSError):
+            refused = "a worker ended before it was ready"
         if refused is not None:
+            self._forget(number)
             raise errors.ServiceError(refused)
 
     def _watch(self, signals: int) -> None:
-        """Until a signal comes. A worker that ends before that is replaced."""
+        """Until a signal comes. A worker that ends before that is replaced, as soon as that can be done."""
+        due: dict[int, float] = {}
+        pauses: dict[int, float] = {}
         while True:
             sentinels = {process.sentinel: number for number, (process, _) in self._workers.items()}
-            ready = wait([signals, *sentinels])
-            if signals in ready:
+            timeout = max(0.0, min(due.values()) - time.monotonic()) if due else None
+            ready = wait([signals, *sentinels], timeout)
+            if self._heard or signals in ready:
                 return
             for sentinel in ready:
                 number = sentinels[sentinel]  # type: ignore[index]
-                self._workers.pop(number)[1].close()
-                if wait([signals], timeout=_RESTART_AFTER):
-                    return
-                self._start(number)
+                self._forget(number)
+                due[number] = time.monotonic() + _RESTART_AFTER
+            for number in [number for number, when in due.items() if when <= time.monotonic()]:
+                del due[number]
+                try:
+                    self._start(number, signals)
+                except (errors.BigUploadError, OSError) as e:  # a broken key file, no more processes: it may pass
+                    pauses[number] = min(_LONGEST_PAUSE, 2 * pauses.get(number, _RESTART_AFTER / 2))
+                    due[number] = time.monotonic() + pauses[number]
+                    self._log.tell("worker", error=str(e), again_in=pauses[number])
+                else:
+                    pauses.pop(number, None)
+
+    def _forget(self, number: int) -> None:
+        """One that has ended, or is about to."""
+        process, pipe = self._workers.pop(number)
+        pipe.close()
+        _see_end(process, _LAST_WORDS)
 
     def _stop(self) -> None:
         for _, pipe in self._workers.values():
             pipe.close()  # which they take for the word to stop
-        deadline = time.monotonic() + GRACE + 5.0
+        deadline = time.monotonic() + GRACE + 4 * _LAST_WORDS
         for process, _ in self._workers.values():
-            process.join(max(0.0, deadline - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+            _see_end(process, deadline - time.monotonic())
+
+
+def _see_end(process: BaseProcess, within: float) -> None:
+    process.join(max(0.0, within))
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 def _work(settings: Settings, parent: Connection, sweeps: bool) -> None:
     """A worker's main. Signals are the parent's: a Ctrl-C reaches the whole group."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    asyncio.run(_work_until_told(settings, parent, sweeps=sweeps))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    with contextlib.suppress(BrokenPipeError):  # the parent stopped, or was killed, before this was ready
+        asyncio.run(_work_until_told(settings, parent, sweeps=sweeps))
 
 
 async def _work_until_told(settings: Settings, parent: Connection, *, sweeps: bool) -> None:
@@ -290,7 +363,10 @@ async def _work_until_told(settings: Settings, parent: Connection, *, sweeps: bo
             asyncio.get_running_loop().add_reader(parent.fileno(), stop.set)
             await stop.wait()
             asyncio.get_running_loop().remove_reader(parent.fileno())
-        # The parent's to do, who may have been killed.
-        shutil.rmtree(os.environ[MULTIPROCESS_DIR], ignore_errors=True)
+            _end_in_time()
     except errors.BigUploadError as e:
         parent.send(str(e))
+        return
+    above = multiprocessing.parent_process()
+    if above is None or not above.is_alive():  # killed; else this is its to do, once all the others have ended
+        shutil.rmtree(os.environ[MULTIPROCESS_DIR], ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +19,8 @@ import pytest
 
 from bigupload.checksums import Algorithm
 from bigupload.local_store import LocalStore
+from bigupload.service.access_log import AccessLog, Visit
+from bigupload.service.metrics import Metrics
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.tools.service import Service, serving
 from tests.tools.waiting import until
@@ -204,6 +208,13 @@ ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
     (["--bucket", "s3://b", "--workers", "0"], {}, 2, "--workers"),
     (["--bucket", "s3://b"], {"BIGUPLOAD_KEYS": "/nonexistent/keys.json"}, 1, "no key file"),
     (["--bucket", "s3://b", "--posts-url", "http://x", "--posts-authorization", "/nonexistent"], {}, 1, "can't read"),
+    (["--bucket", "s3://b", "--posts-url", "http://x", "--posts-authorization", "/dev/null"], {}, 1, "one line"),
+    (["--bucket", "s3://b", "--posts-authorization", "/dev/null"], {}, 2, "needs --posts-url"),
+    (["--bucket", "s3://b", "--sweep-every", "nan"], {}, 2, "--sweep-every"),
+    (["--bucket", "s3://b", "--public-url", "http://[x"], {}, 2, "--public-url is not a URL"),
+    (["--bucket", "s3://b", "--client-endpoint-url", "http://x:99999"], {}, 2, "is not a URL"),
+    (["--bucket", "s3://b", "--posts-url", "http://x?a=b"], {}, 2, "must not have a query"),
+    (["--bucket", "s3://b", "--host", "no.such.invalid"], {}, 2, "can't listen on no.such.invalid"),
 ]
 
 
@@ -222,10 +233,22 @@ def test_a_start_that_fails_says_why_in_one_line(
 def test_a_port_that_is_taken(weed: LocalStore, tmp_path: Path, workers: str) -> None:
     with serving(weed, tmp_path, "--workers", workers) as service:
         places = {name: value for name, value in service.environment.items() if name.startswith("BIGUPLOAD_")}
+        places["BIGUPLOAD_KEYS"] = str(tmp_path / "others")
         done = command("--local", "--port", service.url.rpartition(":")[2], "--workers", workers, **places)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "name another --port" in done.stderr
         assert healthy(service)
+    assert json.loads((tmp_path / "others").read_text())["keys"] == []  # none is made that nobody is shown
+
+
+def test_a_bucket_that_is_not_there_is_told_by_the_start(
+    weed: LocalStore, tmp_path: Path, make_key: Callable[..., Any]
+) -> None:
+    store = {"AWS_ACCESS_KEY_ID": weed.access_key, "AWS_SECRET_ACCESS_KEY": weed.secret_key}
+    store |= {"AWS_REGION": weed.region, "AWS_ENDPOINT_URL": weed.endpoint_url}
+    done = command("--bucket", "s3://no-such", "--port", "0", **make_key(tmp_path) | store)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert "bigupload bucket setup s3://no-such" in done.stderr
 
 
 def test_without_credentials_a_start_says_so(weed: LocalStore, tmp_path: Path, make_key: Callable[..., Any]) -> None:
@@ -259,11 +282,76 @@ def test_the_first_key_is_shown_once(weed: LocalStore, tmp_path: Path) -> None:
         assert service.call("POST", "/v1/media/check", json={"url": "x"}).status_code == 200
         assert service.key not in (tmp_path / "keys.json").read_text()
         service.stop()
-        places = {name: value for name, value in service.environment.items() if name.startswith("BIGUPLOAD_")}
+        assert service.process.stdout is not None
+        assert service.process.stdout.read() == ""  # of two lines both were read
     with serving(weed, tmp_path) as again:
-        assert again.key == service.key  # of the first start: the second showed none
+        again.stop()
+        assert again.process.stdout is not None
+        assert again.process.stdout.read() == ""  # the helper read one line, and there is no second
+    with serving(weed, tmp_path) as again:
+        assert again.key == service.key
         assert again.call("POST", "/v1/media/check", json={"url": "x"}).status_code == 200
-    assert places
+
+
+def test_a_first_key_that_cant_be_printed_is_revoked(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path) as service:
+        environment = service.environment | {"BIGUPLOAD_KEYS": str(tmp_path / "others")}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bigupload", "serve", "--local", "--port", "0"],
+            env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    (key,) = json.loads((tmp_path / "others").read_text())["keys"]
+    assert key["revoked_at"]
+
+
+def test_no_log_and_no_metrics_break_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        AccessLog().tell("request")
+        with contextlib.suppress(OSError):
+            full.close()  # what is buffered fails once more
+    metrics = Metrics(lambda visit: visit.began)
+    visit = Visit(id="1", method="GET", route="/", remote=None, began=0.25)
+    metrics.observe(visit, 200)
+    assert metrics._registry.get_sample_value("bigupload_request_seconds_sum", {"route": "/"}) == 0.25
+
+    def gone(*_: str) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(metrics._requests, "labels", gone)
+    metrics.observe(visit, 200)
+
+
+def test_a_worker_that_cant_be_started_again_is_tried_again(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path, "--workers", "2") as service:
+        keys = tmp_path / "keys.json"
+        good = keys.read_text()
+        keys.write_text("{")
+        first, other = workers_of(service)
+        os.kill(first, signal.SIGKILL)
+        asyncio.run(until(lambda: '"event": "worker"' in service.log(), within=60))
+        assert is_alive(other)
+        keys.write_text(good)
+        asyncio.run(until(lambda: len(workers_of(service)) == 2, within=60))
+        assert service.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_leaves_at_once(weed: LocalStore, tmp_path: Path, workers: str) -> None:
+    with serving(weed, tmp_path, "--workers", workers) as service:
+        host, port = service.url.removeprefix("http://").split(":")
+        head = (
+            f"POST /v1/media/presign HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {service.key}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        )
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100")
+            service.process.send_signal(signal.SIGTERM)
+            refused(service)
+            assert service.stop(signal.SIGINT) == 130  # and not 0, after the grace
 
 
 def test_the_log_is_json_and_holds_nothing_secret(weed: LocalStore, tmp_path: Path) -> None:
