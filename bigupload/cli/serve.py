@@ -72,7 +72,7 @@ def _serve(arguments: dict[str, Any]) -> None:
     if local:
         bucket = LOCAL_BUCKET
         asyncio.run(_set_up(s3))
-        _make_key_file(keys.path)
+        keys.ensure()
         if not arguments["host"].startswith(_LOOPBACK):
             complain(errors.BigUploadError("the local store's URLs work on this machine only"), "warning")
     settings = Settings(
@@ -157,16 +157,6 @@ def _print(text: str) -> None:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
-
-
-def _make_key_file(path: Path) -> None:
-    """Without a key, where there is none: a start needs the file, and the first key is made after it."""
-    from bigupload.service._files import locked, write_private
-
-    if not os.path.lexists(path):
-        with locked(path):
-            if not os.path.lexists(path):
-                write_private(path, b'{"version": 1, "keys": []}\n')
 
 
 def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:

@@ -109,6 +109,13 @@ class KeyFile:
         # Without the words that were given: they may be a key of another file.
         raise UsageError(f"{self.path} has no such key: bigupload keys list shows the ids")
 
+    def ensure(self) -> None:
+        """Make an empty file where there is none. Raises `ServiceError`."""
+        if not os.path.lexists(self.path):  # else nothing is written beside it, which may be a read-only place
+            with locked(self.path):
+                if not os.path.lexists(self.path):
+                    self._write([])
+
     def load(self) -> None:
         """Read the file, for `find`. Raises `ServiceError` where it is missing or broken."""
         try:

@@ -555,3 +555,13 @@ def test_the_extra_is_not_needed() -> None:
     loaded = {name.partition(".")[0] for name in process.communicate(timeout=60)[0].split()}
     assert "filelock" in loaded
     assert not loaded & {"pydantic", "itsdangerous", "prometheus_client", "puremagic", "aiohttp", "boto3", "botocore"}
+
+
+def test_an_empty_file_is_made_once(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "deep" / "keys.json")
+    keys.ensure()
+    keys.load()
+    assert keys.list() == []
+    made, _ = keys.create("me")
+    keys.ensure()
+    assert keys.list() == [made]

@@ -17,8 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
+from bigupload import errors
 from bigupload.checksums import Algorithm
 from bigupload.local_store import LocalStore
+from bigupload.service import serving as serving_module
 from bigupload.service.access_log import AccessLog, Visit
 from bigupload.service.metrics import Metrics
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
@@ -214,7 +216,6 @@ ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
     (["--bucket", "s3://b", "--public-url", "http://[x"], {}, 2, "--public-url is not a URL"),
     (["--bucket", "s3://b", "--client-endpoint-url", "http://x:99999"], {}, 2, "is not a URL"),
     (["--bucket", "s3://b", "--posts-url", "http://x?a=b"], {}, 2, "must not have a query"),
-    (["--bucket", "s3://b", "--host", "no.such.invalid"], {}, 2, "can't listen on no.such.invalid"),
 ]
 
 
@@ -371,3 +372,30 @@ def test_the_log_is_json_and_holds_nothing_secret(weed: LocalStore, tmp_path: Pa
     secret = (tmp_path / "secret").read_text().strip()
     for hidden in (service.key, made["upload"], made["signed"][0]["url"], "X-Amz-Signature", secret, weed.secret_key):
         assert hidden not in text
+
+
+def test_a_host_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(errors.UsageError, match=r"can't listen on no\.such\.host port 80: Name or service not known"):
+        serving_module._listen("no.such.host", 80)
+
+
+def test_another_machine_s_address_is_warned_of(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path, "--host", "0.0.0.0") as service:
+        assert service.process.poll() is None
+    assert "this machine only" in (tmp_path / "log").read_text()
+
+
+def test_what_a_caller_has_ignored_stays_ignored(weed: LocalStore, tmp_path: Path) -> None:
+    """`nohup`: a terminal that closes is no stop."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a child inherits that
+    try:
+        with serving(weed, tmp_path) as service:
+            service.process.send_signal(signal.SIGHUP)
+            assert healthy(service)
+            assert service.stop() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
