@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.signals import heard
 from tests.tools.strict_s3 import StrictS3
 
 from .running import LONG, Ended, Place, driver, end_of, random_file, until
@@ -28,13 +29,8 @@ SMALL = driver(["--least-part", str(PART)])
 @pytest.fixture(autouse=True)
 def signals_are_heard() -> Iterator[None]:
     """A test run in the background has them ignored, and what it starts would inherit that."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    ignored = [number for number, handler in before.items() if handler is signal.SIG_IGN]
-    for number in ignored:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
+    with heard():
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,15 +190,17 @@ def test_a_stop_answers_what_is_under_way(
 
 
 def refused(service: Service) -> None:
-    """Wait until nothing listens any more."""
+    """Wait until nothing listens any more. A minute is more than any stop takes."""
     host, port = service.url.removeprefix("http://").split(":")
-    while True:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         try:
             socket.create_connection((host, int(port))).close()
         except ConnectionRefusedError:
             return
         except ConnectionResetError:  # it was in the backlog
             continue
+    raise AssertionError("it goes on listening")
 
 
 ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
@@ -391,11 +394,7 @@ def test_another_machine_s_address_is_warned_of(weed: LocalStore, tmp_path: Path
 
 def test_what_a_caller_has_ignored_stays_ignored(weed: LocalStore, tmp_path: Path) -> None:
     """`nohup`: a terminal that closes is no stop."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a child inherits that
-    try:
-        with serving(weed, tmp_path) as service:
-            service.process.send_signal(signal.SIGHUP)
-            assert healthy(service)
-            assert service.stop() == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with serving(weed, tmp_path, ignored=(signal.SIGHUP,)) as service:
+        service.process.send_signal(signal.SIGHUP)
+        assert healthy(service)
+        assert service.stop() == 0

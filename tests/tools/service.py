@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from bigupload.local_store import LocalStore
+from tests.tools.signals import heard
 
 
 @dataclass
@@ -56,7 +57,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(store: LocalStore, home: Path, *arguments: str, local: bool = True) -> Iterator[Service]:
+def serving(
+    store: LocalStore, home: Path, *arguments: str, local: bool = True, ignored: tuple[signal.Signals, ...] = ()
+) -> Iterator[Service]:
     """`bigupload serve --local` over a store that runs, on a free port, its files under `home`."""
     home.mkdir(parents=True, exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))} | {
@@ -69,7 +72,7 @@ def serving(store: LocalStore, home: Path, *arguments: str, local: bool = True) 
     if not local:
         environment |= {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key}
         environment |= {"AWS_REGION": store.region, "AWS_ENDPOINT_URL": store.endpoint_url}
-    with (home / "log").open("a") as log:
+    with (home / "log").open("a") as log, heard(*ignored):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     try:
