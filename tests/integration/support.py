@@ -115,6 +115,7 @@ class World:
             await asyncio.wait_for(task, 60)
         except asyncio.CancelledError:
             if self.s3 is not None:
+                await self.settled()  # else the part that is put off may be read only now, and taken
                 self.s3.clear("UploadPart")
             return
         raise AssertionError("the upload ended before it could be interrupted")
