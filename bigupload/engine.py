@@ -7,7 +7,6 @@ aborts an upload, but for one that a conflict has superseded.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -16,18 +15,16 @@ from bigupload import checksums, errors, events
 from bigupload._batch import see_through
 from bigupload.checksums import Algorithm
 from bigupload.hashing import PartHasher
-from bigupload.job import Job
+from bigupload.job import Job, new_header
 from bigupload.manifest import (
     ChecksumRecord,
     Completed,
     Completing,
-    Header,
-    PlanRecord,
     Restart,
     SourceIdentity,
     SourceRecord,
 )
-from bigupload.planning import MIB, Plan, plan_parts
+from bigupload.planning import MIB, plan_parts
 from bigupload.ports import PartToSign
 from bigupload.proof import Expected, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.reconcile import Reconciler
@@ -48,23 +45,6 @@ _MOST_RESTARTS = 4
 _HASH_AHEAD = 128 * MIB
 """Bytes of the file that are hashed before there is an upload: a fraction of a second, and in memory when sent."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
-
-
-def new_header(
-    job: Job, manifest_id: str, plan: Plan, checksum: ChecksumRecord, upload_id: str, token: str | None
-) -> Header:
-    """The first record of an upload that exists in the store."""
-    return Header(
-        id=manifest_id,
-        source=SourceIdentity.of(job.source.path, job.source.fingerprint),
-        target=job.store.target,
-        plan=PlanRecord(plan.part_size, plan.count),
-        checksum=checksum,
-        upload_id=upload_id,
-        token=token,
-        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        options=job.store.options(),
-    )
 
 
 class Engine:

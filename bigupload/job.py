@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import time
@@ -14,7 +15,8 @@ import anyio
 from bigupload import errors, events
 from bigupload.checksums import Algorithm
 from bigupload.concurrency import Concurrency
-from bigupload.manifest import Manifest
+from bigupload.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity
+from bigupload.planning import Plan
 from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
 from bigupload.proof import Verified
 from bigupload.retry import Again, Attempts, Fault, FaultKind, RetryPolicy
@@ -177,6 +179,23 @@ class Job(Patience):
     def manifest(self) -> Manifest:
         """What is recorded so far."""
         return self.journal.manifest
+
+
+def new_header(
+    job: Job, manifest_id: str, plan: Plan, checksum: ChecksumRecord, upload_id: str, token: str | None
+) -> Header:
+    """The first record of an upload that exists in the store."""
+    return Header(
+        id=manifest_id,
+        source=SourceIdentity.of(job.source.path, job.source.fingerprint),
+        target=job.store.target,
+        plan=PlanRecord(plan.part_size, plan.count),
+        checksum=checksum,
+        upload_id=upload_id,
+        token=token,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        options=job.store.options(),
+    )
 
 
 def the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:

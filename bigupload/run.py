@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.checksums import Algorithm
-from bigupload.engine import Engine, new_header
-from bigupload.job import Job, Tally
+from bigupload.engine import Engine
+from bigupload.job import Job, Tally, new_header
 from bigupload.manifest import ChecksumRecord, belongs_to, manifest_id
 from bigupload.planning import Plan, plan_parts
 from bigupload.ports import Journal, OpenUpload, StoredPart

@@ -350,6 +350,7 @@ async def test_abort(fake: Fake, store: ServiceStore, status: int) -> None:
 async def test_abort_of_what_is_gone(fake: Fake, store: ServiceStore, code: str) -> None:
     fake.refuses(code, 410)
     await store.abort(HANDLE)
+    assert [asked.method for asked in fake.asked] == ["DELETE"]  # and not again
 
 
 async def test_another_object_than_the_uploads(fake: Fake, store: ServiceStore) -> None:
