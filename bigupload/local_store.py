@@ -396,4 +396,4 @@ def _end(run: _Run) -> None:
     for flag, port in run.ports.items():  # weed leaves its own sockets behind, in a place that can't be configured
         name = flag.replace(".port.grpc", "-grpc").replace(".port", "")
         with contextlib.suppress(OSError):
-            Path(f"/tmp/seaweedfs-{name}-{port}.sock").unlink()  # noqa: S108
+            Path(f"/tmp/seaweedfs-{name}-{port}.sock").unlink()  # noqa: S108 - where weed puts it

@@ -346,7 +346,7 @@ def _hear_out(transport: Any) -> None:
             read()
         give_up(exc, *message)
 
-    hear_out.hears_out = True  # type: ignore[attr-defined]
+    hear_out.hears_out = True  # type: ignore[attr-defined]  # a mark on a function
     raw._fatal_error = hear_out
 
 

@@ -311,7 +311,7 @@ class _Workers:
             if self._heard or signals in ready:
                 return
             for sentinel in ready:
-                number = sentinels[sentinel]  # type: ignore[index]
+                number = sentinels[sentinel]  # type: ignore[index]  # `wait` says "any object"
                 self._forget(number)
                 due[number] = time.monotonic() + _RESTART_AFTER
             for number in [number for number, when in due.items() if when <= time.monotonic()]:
