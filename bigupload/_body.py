@@ -106,6 +106,7 @@ class PartBody(Payload):
         self._waiting = False
         self._stopped = False
         self._settled = 0
+        self._sent = 0
         self._socket: Any = None
         self._transport: asyncio.WriteTransport | None = None
         self._ended: asyncio.Future[None] | None = None
@@ -118,10 +119,12 @@ class PartBody(Payload):
     def sent(self) -> int:
         if self._stopped:
             return self._settled
-        unsent = _sockets.unsent(self._socket) + len(self._encrypted)
+        handed = self._handed  # read first: a thread that encrypts hands on more meanwhile
+        unsent = len(self._encrypted) + _sockets.unsent(self._socket)
         if self._transport is not None and not self._transport.is_closing():
             unsent += self._transport.get_write_buffer_size()
-        return max(0, self._handed - unsent)
+        self._sent = max(self._sent, handed - unsent)  # the same bytes may just be counted in two places
+        return self._sent
 
     def paused(self) -> bool:
         return self._waiting
@@ -158,7 +161,7 @@ class PartBody(Payload):
         transport = writer.transport
         if transport is None:
             raise ConnectionResetError("the connection is gone")
-        self._handed = 0
+        self._handed = self._sent = 0
         self._transport = transport
         self._socket = transport.get_extra_info("socket")
         if self._length == 0:
