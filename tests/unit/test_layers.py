@@ -21,7 +21,8 @@ PURE = {
 TOOLS = {"_batch", "_durable", "ratelimit"}
 ADAPTERS = {"source", "journal", "transport", "stores.*"}
 ADAPTER_HELPERS = {
-    "_http", "_sockets", "_tls", "_body", "stores._botocore", "stores._bucket", "stores._service_http",
+    "_http", "_sockets", "_tls", "_body", "stores._botocore", "stores._bucket", "stores._presign",
+    "stores._service_http",
 }  # fmt: skip
 ENGINE = {"job", "hashing", "probe", "sending", "reconcile", "engine", "run"}
 WIRING = {"targets", "verifying", "api"}
