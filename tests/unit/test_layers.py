@@ -16,7 +16,7 @@ PACKAGE = Path(bigupload.__file__).parent
 
 PURE = {
     "errors", "units", "checksums", "planning", "proof", "manifest", "options", "state", "retry", "events",
-    "concurrency",
+    "concurrency", "stragglers",
 }  # fmt: skip
 TOOLS = {"_batch", "_durable", "ratelimit"}
 ADAPTERS = {"source", "journal", "transport", "stores.*"}
@@ -24,7 +24,7 @@ ADAPTER_HELPERS = {
     "_http", "_sockets", "_tls", "_body", "stores._botocore", "stores._bucket", "stores._presign",
     "stores._service_http",
 }  # fmt: skip
-ENGINE = {"job", "hashing", "probe", "sending", "reconcile", "engine", "run"}
+ENGINE = {"job", "hashing", "probe", "flights", "sending", "reconcile", "engine", "run"}
 WIRING = {"targets", "verifying", "api"}
 TOP = {"cli", "cli.*", "service", "service.*", "__main__"}
 LAYERS = {
@@ -77,6 +77,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 CARRYING = {
     "pure": {
         "base64", "binascii", "collections", "dataclasses", "enum", "hashlib", "json", "re", "types", "typing",
+        "statistics",
         "io",  # BytesIO cuts lines on \n alone
         "pathlib",  # a path as a type
         "awscrt",  # computes CRCs
