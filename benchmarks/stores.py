@@ -1,0 +1,122 @@
+"""The stores that contestants upload to, each fresh for every run, and what they have to say afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+BUCKET = "bucket"
+REGION = "us-east-1"
+
+
+@dataclass(kw_only=True)
+class Store:
+    """One that listens. `counts` is empty until it was closed, and stays so for a store that does not count."""
+
+    url: str
+    size_of: Callable[[str], int | None]
+    """Of an object by its key; None where there is none."""
+    ca: Path | None = None
+    bucket: str = BUCKET
+    access_key: str = "benchmark"
+    secret_key: str = field(default="benchmark", repr=False)
+    region: str = REGION
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+Opened = Callable[[Path, int], AbstractContextManager[Store]]
+"""Opens a store whose files go into a directory, for the round of that number."""
+
+
+def null_store(knobs: Sequence[str] = (), *, tls: bool = False, prefix: Sequence[str] = ()) -> Opened:
+    """`benchmarks.null_store` with those options. Each round has its own seed, the same for all contestants.
+
+    `prefix` goes before the command, for a store in another network namespace.
+    """
+
+    @contextlib.contextmanager
+    def opened(directory: Path, number: int) -> Iterator[Store]:
+        command = [*prefix, sys.executable, "-m", "benchmarks.null_store", "--seed", str(1 + number), *knobs]
+        if tls:
+            command += ["--tls", str(directory)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                line = process.stdout.readline()
+                if not line:
+                    raise SystemExit(f"the null store did not start: {' '.join(command)}")
+                url = json.loads(line)["url"]
+                ca = directory / "ca.pem" if tls else None
+                store = Store(url=url, ca=ca, size_of=lambda key: _head(url, f"/{BUCKET}/{key}", ca))
+                yield store
+                process.stdin.close()
+                store.counts.update(json.loads(process.stdout.readline()))
+            finally:
+                process.kill()
+
+    return opened
+
+
+def _head(url: str, path: str, ca: Path | None) -> int | None:
+    host = urlsplit(url).netloc
+    if ca is None:
+        connection = http.client.HTTPConnection(host, timeout=30)
+    else:
+        connection = http.client.HTTPSConnection(host, timeout=30, context=ssl.create_default_context(cafile=str(ca)))
+    with contextlib.closing(connection):
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        return int(answer.headers["Content-Length"] or 0) if answer.status == 200 else None
+
+
+@contextlib.contextmanager
+def seaweedfs(directory: Path, number: int) -> Iterator[Store]:
+    """The real local store, on this disk, without any objects yet."""
+    from bigupload import local_store
+
+    home = directory / "seaweedfs"
+    try:
+        found = local_store.start(home)
+        reach = {"url": found.endpoint_url, "access_key": found.access_key, "secret_key": found.secret_key}
+        yield Store(
+            **reach,
+            region=found.region,
+            bucket=found.bucket,
+            size_of=lambda key: _size_by_boto3({**reach, "region": found.region}, found.bucket, key),
+        )
+    finally:
+        local_store.stop(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+_ASK = """
+import boto3, sys, json, botocore.exceptions
+url, access, secret, region, bucket, key = sys.argv[1:]
+client = boto3.client(
+    "s3", endpoint_url=url, aws_access_key_id=access, aws_secret_access_key=secret, region_name=region
+)
+try:
+    print(client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+except botocore.exceptions.ClientError:
+    print(-1)
+"""
+
+
+def _size_by_boto3(reach: Mapping[str, str], bucket: str, key: str) -> int | None:
+    """In a process of its own: what this one has in memory is counted as its children's."""
+    arguments = [reach["url"], reach["access_key"], reach["secret_key"], reach["region"], bucket, key]
+    found = subprocess.run([sys.executable, "-c", _ASK, *arguments], stdout=subprocess.PIPE, check=True)
+    size = int(found.stdout)
+    return size if size >= 0 else None
