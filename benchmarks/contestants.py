@@ -171,7 +171,8 @@ def everyone(peers: Peers) -> dict[str, Contestant]:
         ourselves(),
         *library("boto3", main, "with_boto3.py", crc, crc, preferred_transfer_client="classic"),
         *library("boto3:tuned", main, "with_boto3.py", crc, crc, preferred_transfer_client="classic", **boto3_tuned),
-        *library("boto3-crt", main, "with_boto3.py", crc, crc, preferred_transfer_client="crt"),
+        *library("boto3-crt", main, "with_boto3_crt.py", crc, crc),
+        *library("boto3-crt:tuned", main, "with_boto3_crt.py", crc, crc, part_size=16 * MIB),
         *library("crt", crt, "with_crt.py", _NONE, _NONE),
         *library("crt:tuned", crt, "with_crt.py", _NONE, _NONE, part_size=16 * MIB, throughput_target_gbps=25),
         *library(

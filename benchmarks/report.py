@@ -1,4 +1,4 @@
-"""From runs to figures: medians, ratios and their spread, tables, JSON, and what was to be shown. Pure but for printing.
+"""From runs to figures: medians, ratios and their spread, tables, JSON, and what was to be shown.
 
 rich is imported where it is needed: what this process has in memory would be counted as its children's.
 """
@@ -34,7 +34,7 @@ class Spread:
         return cls(least=ordered[0], median=statistics.median(ordered), most=ordered[-1])
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f}–{self.most:.2f})"  # noqa: RUF001 - an en dash is meant
+        return f"{self.median:.2f} ({self.least:.2f}–{self.most:.2f})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """How fast, and at what cost, into a store that costs nothing?  `python -m benchmarks throughput [--tls] [--inside]`
 
-The whole process of each contestant, from its start to its end, with a null store on the same machine over http or, with
---tls, over https. `--inside` measures within a running process instead, as a library is used: connected, warmed up,
-without start and imports. `--seaweedfs` takes a real store, a fresh one for each run, on the disk of --dir's machine.
+The whole process of each contestant, from its start to its end, with a null store on the same machine over http or,
+with --tls, over https. `--inside` measures within a running process instead, as a library is used: connected, warmed
+up, without start and imports. `--seaweedfs` takes a real store, a fresh one for each run, on the disk of --dir's machine.
 
 Exit 1 where a target is missed: http, wall ≤ 0.7 × the fastest peer, CPU ≤ 0.5 × the thriftiest peer that checks
 integrity at all, resident ≤ 100 MB; https, wall ≤ 0.9 × and CPU ≤ 0.75 × the best; SeaweedFS, wall ≤ 1.0 ×, proved.

@@ -3,8 +3,9 @@
 import asyncio
 from pathlib import Path
 
-import bigupload
 from _peer import main
+
+import bigupload
 
 
 def connect(job):

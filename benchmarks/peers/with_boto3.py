@@ -1,14 +1,12 @@
 """boto3's upload_file. CA, credentials and region come from the environment, as for every AWS tool."""
 
 import boto3
-import botocore.config
 from _peer import main
 from boto3.s3.transfer import TransferConfig
 
 
 def connect(job):
-    path_style = botocore.config.Config(s3={"addressing_style": "path"})
-    client = boto3.client("s3", endpoint_url=job.url, config=path_style)
+    client = boto3.client("s3", endpoint_url=job.url)
     config = TransferConfig(**job.options)
     return lambda file, key: client.upload_file(file, job.bucket, key, Config=config)
 
