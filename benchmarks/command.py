@@ -64,8 +64,11 @@ def chosen(arguments: argparse.Namespace, *, only: str | None = None) -> list[Co
 
 
 @contextlib.contextmanager
-def files(arguments: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
-    """The file to send and a small one to warm up with, in the page cache both. Compiles our bytecode: theirs is."""
+def files(arguments: argparse.Namespace, *, sparse: bool = False) -> Iterator[tuple[Path, Path]]:
+    """The file to send and a small one to warm up with, in the page cache both. Compiles our bytecode: theirs is.
+
+    `sparse` is for files that are larger than memory, where a disk would be what is measured.
+    """
     compileall.compile_dir(Path(bigupload.__file__).parent, quiet=2)
     compileall.compile_dir(Path(__file__).parent, quiet=2)
     with tempfile.TemporaryDirectory(prefix="bigupload-bench-", dir=arguments.dir) as name:
@@ -74,7 +77,7 @@ def files(arguments: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
         file = arguments.file
         if file is None:
             file = Path(name) / "file.bin"
-            write_random(file, arguments.size)
+            write_sparse(file, arguments.size) if sparse else write_random(file, arguments.size)
         else:
             with file.open("rb") as opened:
                 while opened.read(BLOCK):
@@ -86,6 +89,12 @@ def write_random(path: Path, size: int) -> None:
     with path.open("wb") as file:
         for offset in range(0, size, BLOCK):
             file.write(os.urandom(min(BLOCK, size - offset)))
+
+
+def write_sparse(path: Path, size: int) -> None:
+    """Nothing but a hole: reads as zeros, without a disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,7 @@ class Contest:
 
     def once(self, contestant: Contestant, number: int, file: Path) -> Run:
         """One upload into a fresh store."""
-        with _turn(self.lock), tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
+        with turn(self.lock), tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
             directory = Path(name)
             scratch = directory / "home"
             scratch.mkdir()
@@ -117,7 +117,10 @@ class Contest:
                 environment = contestant.environment(job)
                 ended = run([*self.prefix, *argv], environment, patience=self.patience, where=scratch)
                 stored = store.size_of(job.key) if ended.status == 0 else None
-        return judge(contestant, number, file.stat().st_size, ended, stored, store.counts, inside=self.inside)
+                counts = store.counts()
+        if self.inside and self.warm and "bytes_received" in counts:
+            counts["bytes_received"] -= self.warm.stat().st_size
+        return judge(contestant, number, file.stat().st_size, ended, stored, counts, inside=self.inside)
 
     def _job(self, store: Store, file: Path, scratch: Path) -> Job:
         return Job(
@@ -185,7 +188,8 @@ def describe(once: Run) -> str:
 
 
 @contextlib.contextmanager
-def _turn(lock: Path | None) -> Iterator[None]:
+def turn(lock: Path | None) -> Iterator[None]:
+    """While nobody else has it."""
     if lock is None:
         yield
         return

@@ -20,7 +20,9 @@ from .peering import Peers
 MIB = 1 << 20
 OURS = "bigupload"
 _SCRIPTS = Path(__file__).parent / "peers"
-_NONE = ""
+NONE, CRC32, CRC64, MD5, SHA256 = "", "CRC32", "CRC64NVME", "MD5", "SHA-256"
+"""What a part is sent with, by which a store can verify it: seen in the requests, not taken from documentation. SHA-256
+is that of the payload in SigV4's signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,65 +156,54 @@ def ourselves(name: str = OURS, *options: str) -> Contestant:
     # The package may be this checkout's rather than what is installed.
     settings = {"BIGUPLOAD_STATE_DIR": "{job.scratch}/state", "PYTHONPATH": str(Path(__file__).parent.parent)}
     inside = _script(sys.executable, "with_bigupload.py", {})
-    proof = "CRC64NVME"
-    return Contestant(name=name, argv=argv, inside=inside, http=proof, https=proof, settings=settings)
+    return Contestant(name=name, argv=argv, inside=inside, http=CRC64, https=CRC64, settings=settings)
 
 
 def everyone(peers: Peers) -> dict[str, Contestant]:
     """By name, those that are installed, bigupload first."""
-    main = peers.python("main", "boto3")
-    crt = peers.python("main", "awscrt")
-    obstore = peers.python("main", "obstore")
-    minio = peers.python("main", "minio")
-    aioboto3 = peers.python("aioboto3", "aioboto3")
-    boto3_tuned = {"multipart_chunksize": 16 * MIB, "multipart_threshold": 16 * MIB, "max_concurrency": 16}
-    sha, md5, crc = "SHA-256", "MD5", "CRC32"
-    found = [
-        ourselves(),
-        *library("boto3", main, "with_boto3.py", crc, crc, preferred_transfer_client="classic"),
-        *library("boto3:tuned", main, "with_boto3.py", crc, crc, preferred_transfer_client="classic", **boto3_tuned),
-        *library("boto3-crt", main, "with_boto3_crt.py", crc, crc),
-        *library("boto3-crt:tuned", main, "with_boto3_crt.py", crc, crc, part_size=16 * MIB),
-        *library("crt", crt, "with_crt.py", _NONE, _NONE),
-        *library("crt:tuned", crt, "with_crt.py", _NONE, _NONE, part_size=16 * MIB, throughput_target_gbps=25),
-        *library(
-            "crt:crc",
-            crt,
-            "with_crt.py",
-            "CRC64NVME",
-            "CRC64NVME",
-            part_size=16 * MIB,
-            throughput_target_gbps=25,
-            checksum="CRC64NVME",
-        ),
-        *library("obstore", obstore, "with_obstore.py", sha, sha),
-        *library(
-            "obstore:tuned",
-            obstore,
-            "with_obstore.py",
-            _NONE,
-            _NONE,
-            chunk_size=16 * MIB,
-            max_concurrency=16,
-            unsigned_payload=True,
-        ),
-        *library("minio", minio, "with_minio.py", sha, md5),
-        *library("minio:tuned", minio, "with_minio.py", sha, md5, part_size=16 * MIB, num_parallel_uploads=10),
-        *library("aioboto3", aioboto3, "with_aioboto3.py", crc, crc),
-        *library("aioboto3:tuned", aioboto3, "with_aioboto3.py", crc, crc, **boto3_tuned),
-        *_commands(peers),
-    ]
+    found = [ourselves(), *_of_boto3(peers), *_of_other_libraries(peers), *_of_commands(peers)]
     return {each.name: each for each in found}
 
 
-def _commands(peers: Peers) -> list[Contestant]:
-    s5cmd, mc, rclone = peers.command("s5cmd"), peers.command("mc", "minio-client"), peers.command("rclone")
-    aws = peers.command("aws")
+def _of_boto3(peers: Peers) -> list[Contestant]:
+    """boto3 and what is made of it. Eight threads is where its GIL is: 16 were slower."""
+    python, aio = peers.python("main", "boto3"), peers.python("aioboto3", "aioboto3")
+    larger = {"multipart_chunksize": 16 * MIB, "multipart_threshold": 16 * MIB}
+    classic = {"preferred_transfer_client": "classic"}
+    return [
+        *library("boto3", python, "with_boto3.py", CRC32, CRC32, **classic),
+        *library("boto3:tuned", python, "with_boto3.py", CRC32, CRC32, **classic, **larger, max_concurrency=8),
+        *library("boto3-crt", python, "with_boto3_crt.py", CRC32, CRC32),
+        *library("boto3-crt:tuned", python, "with_boto3_crt.py", CRC32, CRC32, part_size=16 * MIB),
+        *library("aioboto3", aio, "with_aioboto3.py", CRC32, CRC32),
+        *library("aioboto3:tuned", aio, "with_aioboto3.py", CRC32, CRC32, **larger, max_concurrency=8),
+    ]
+
+
+def _of_other_libraries(peers: Peers) -> list[Contestant]:
+    crt, obstore, minio = (peers.python("main", module) for module in ("awscrt", "obstore", "minio"))
+    fast = {"part_size": 16 * MIB, "throughput_target_gbps": 25}
+    unsigned = {"chunk_size": 16 * MIB, "max_concurrency": 16, "unsigned_payload": True}
+    return [
+        *library("crt", crt, "with_crt.py", NONE, NONE),
+        *library("crt:tuned", crt, "with_crt.py", NONE, NONE, **fast),
+        *library("crt:crc", crt, "with_crt.py", CRC64, CRC64, **fast, checksum="CRC64NVME"),
+        *library("obstore", obstore, "with_obstore.py", SHA256, SHA256),
+        *library("obstore:tuned", obstore, "with_obstore.py", NONE, NONE, **unsigned),
+        *library("minio", minio, "with_minio.py", SHA256, MD5),
+        *library("minio:tuned", minio, "with_minio.py", SHA256, MD5, part_size=16 * MIB, num_parallel_uploads=8),
+    ]
+
+
+def _of_commands(peers: Peers) -> list[Contestant]:
+    s5cmd, aws, rclone = (peers.command(name) for name in ("s5cmd", "aws", "rclone"))
+    mc = peers.command("mc", "minio-client")
     target = "s3://{job.bucket}/{job.key}"
     s5 = ["--endpoint-url", "{job.url}", "cp"]
     s5_tuned = ["--concurrency", "16", "--part-size", "16"]
     mc_host = {"MC_HOST_null": "{scheme}://{job.access_key}:{job.secret_key}@{host}"}
-    mc_to = "null/{job.bucket}/{job.key}"
+    mc_to = ["{job.file}", "null/{job.bucket}/{job.key}"]
+    mc_put = ["--quiet", "put", "--parallel", "8", "--part-size", "16MiB"]
     remote = {
         "RCLONE_CONFIG_NULL_TYPE": "s3",
         "RCLONE_CONFIG_NULL_PROVIDER": "Other",
@@ -223,14 +214,15 @@ def _commands(peers: Peers) -> list[Contestant]:
     rc_tuned = ["--s3-upload-concurrency", "16", "--s3-chunk-size", "16Mi", "--s3-no-check-bucket", "--s3-no-head"]
     cli = ["--endpoint-url", "{job.url}", "s3", "cp", "--no-progress", "{job.file}", target]
     cli_tuned = {"AWS_CONFIG_FILE": str(_SCRIPTS / "aws-tuned.ini")}
-    sha, md5, crc = "SHA-256", "MD5", "CRC32"
+    both = f"{SHA256}, {MD5}"
     return [
-        *command("s5cmd", s5cmd, [*s5, "{job.file}", target], sha, md5),
-        *command("s5cmd:tuned", s5cmd, [*s5, *s5_tuned, "{job.file}", target], sha, md5),
-        *command("mc", mc, ["--quiet", "cp", "{job.file}", mc_to], sha, md5, mc_host),
-        *command("mc:tuned", mc, ["--quiet", "put", "-P", "8", "-s", "16MiB", "{job.file}", mc_to], sha, md5, mc_host),
-        *command("rclone", rclone, rc, md5, md5, remote),
-        *command("rclone:tuned", rclone, [*rc, *rc_tuned], md5, md5, remote),
-        *command("aws-cli", aws, cli, crc, crc),
-        *command("aws-cli:tuned", aws, cli, crc, crc, cli_tuned),
+        *command("s5cmd", s5cmd, [*s5, "{job.file}", target], both, both),
+        *command("s5cmd:tuned", s5cmd, [*s5, *s5_tuned, "{job.file}", target], both, both),
+        *command("mc", mc, ["--quiet", "cp", *mc_to], SHA256, NONE, mc_host),
+        *command("mc:tuned", mc, [*mc_put, *mc_to], SHA256, NONE, mc_host),
+        *command("mc:crc", mc, [*mc_put, "--checksum", "CRC64NVME", *mc_to], CRC64, CRC64, mc_host),
+        *command("rclone", rclone, rc, both, MD5, remote),
+        *command("rclone:tuned", rclone, [*rc, *rc_tuned], both, MD5, remote),
+        *command("aws-cli", aws, cli, CRC32, CRC32),
+        *command("aws-cli:tuned", aws, cli, CRC32, CRC32, cli_tuned),
     ]

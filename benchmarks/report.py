@@ -127,7 +127,7 @@ class Target:
         return f"{'yes' if self.holds else 'NO':<4}{self.what}: {self.found}"
 
 
-def wall_target(found: Sequence[Row], most: float, rival: Row | None, whom: str) -> list[Target]:
+def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
     """Our wall time against one rival's."""
     if rival is None or rival.ratio is None:
         return []

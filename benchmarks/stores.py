@@ -1,4 +1,4 @@
-"""The stores that contestants upload to, each fresh for every run, and what they have to say afterwards."""
+"""The stores that contestants upload to, each fresh for every run, and what they have to say of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +22,20 @@ REGION = "us-east-1"
 
 @dataclass(kw_only=True)
 class Store:
-    """One that listens. `counts` is empty until it was closed, and stays so for a store that does not count."""
+    """One that listens."""
 
     url: str
     size_of: Callable[[str], int | None]
     """Of an object by its key; None where there is none."""
+    counts: Callable[[], dict[str, Any]] = dict
+    """Since it was opened or reset. Nothing, for a store that does not count."""
+    reset: Callable[[], object] = lambda: None
+    """Count from nothing; what is stored stays."""
     ca: Path | None = None
     bucket: str = BUCKET
     access_key: str = "benchmark"
     secret_key: str = field(default="benchmark", repr=False)
     region: str = REGION
-    counts: dict[str, Any] = field(default_factory=dict)
 
 
 Opened = Callable[[Path, int], AbstractContextManager[Store]]
@@ -59,10 +62,13 @@ def null_store(knobs: Sequence[str] = (), *, tls: bool = False, prefix: Sequence
                     raise SystemExit(f"the null store did not start: {' '.join(command)}")
                 url = json.loads(line)["url"]
                 ca = directory / "ca.pem" if tls else None
-                store = Store(url=url, ca=ca, size_of=lambda key: _head(url, f"/{BUCKET}/{key}", ca))
-                yield store
-                process.stdin.close()
-                store.counts.update(json.loads(process.stdout.readline()))
+                yield Store(
+                    url=url,
+                    ca=ca,
+                    size_of=lambda key: _head(url, f"/{BUCKET}/{key}", ca),
+                    counts=lambda: json.loads(_ask(url, "GET", "/__counts", ca)[1]),
+                    reset=lambda: _ask(url, "GET", "/__counts?reset", ca),
+                )
             finally:
                 process.kill()
 
@@ -70,15 +76,20 @@ def null_store(knobs: Sequence[str] = (), *, tls: bool = False, prefix: Sequence
 
 
 def _head(url: str, path: str, ca: Path | None) -> int | None:
+    answer, _ = _ask(url, "HEAD", path, ca)
+    return int(answer.headers["Content-Length"] or 0) if answer.status == 200 else None
+
+
+def _ask(url: str, method: str, path: str, ca: Path | None) -> tuple[http.client.HTTPResponse, bytes]:
     host = urlsplit(url).netloc
     if ca is None:
         connection = http.client.HTTPConnection(host, timeout=30)
     else:
         connection = http.client.HTTPSConnection(host, timeout=30, context=ssl.create_default_context(cafile=str(ca)))
     with contextlib.closing(connection):
-        connection.request("HEAD", path)
+        connection.request(method, path)
         answer = connection.getresponse()
-        return int(answer.headers["Content-Length"] or 0) if answer.status == 200 else None
+        return answer, answer.read()
 
 
 @contextlib.contextmanager
@@ -89,19 +100,21 @@ def seaweedfs(directory: Path, number: int) -> Iterator[Store]:
     home = directory / "seaweedfs"
     try:
         found = local_store.start(home)
-        reach = {"url": found.endpoint_url, "access_key": found.access_key, "secret_key": found.secret_key}
+        reach = [found.endpoint_url, found.access_key, found.secret_key, found.region, found.bucket]
         yield Store(
-            **reach,
+            url=found.endpoint_url,
+            access_key=found.access_key,
+            secret_key=found.secret_key,
             region=found.region,
             bucket=found.bucket,
-            size_of=lambda key: _size_by_boto3({**reach, "region": found.region}, found.bucket, key),
+            size_of=lambda key: _size_by_boto3([*reach, key]),
         )
     finally:
         local_store.stop(home)
         shutil.rmtree(home, ignore_errors=True)
 
 
-_ASK = """
+_HEAD_BY_BOTO3 = """
 import boto3, sys, json, botocore.exceptions
 url, access, secret, region, bucket, key = sys.argv[1:]
 client = boto3.client(
@@ -114,9 +127,8 @@ except botocore.exceptions.ClientError:
 """
 
 
-def _size_by_boto3(reach: Mapping[str, str], bucket: str, key: str) -> int | None:
+def _size_by_boto3(arguments: Sequence[str]) -> int | None:
     """In a process of its own: what this one has in memory is counted as its children's."""
-    arguments = [reach["url"], reach["access_key"], reach["secret_key"], reach["region"], bucket, key]
-    found = subprocess.run([sys.executable, "-c", _ASK, *arguments], stdout=subprocess.PIPE, check=True)
+    found = subprocess.run([sys.executable, "-c", _HEAD_BY_BOTO3, *arguments], stdout=subprocess.PIPE, check=True)
     size = int(found.stdout)
     return size if size >= 0 else None
