@@ -7,6 +7,7 @@
   scale        from 0.1 to 20 GB, and 10,000 parts
   service      how fast the media service signs
   memory       into SeaweedFS and back, whatever the parts' size
+  ten_thousand parts into a strict store that verifies all of them
   peers        install who is compared with
 
 `python -m benchmarks BENCHMARK --help` has the options and what is to be shown.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("throughput", "latency", "faults", "resume", "scale", "service", "memory", "peers")
+NAMES = ("throughput", "latency", "faults", "resume", "scale", "service", "memory", "ten_thousand", "peers")
 
 
 def main() -> int:

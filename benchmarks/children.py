@@ -86,7 +86,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, patience: float,
 
 
 def own_peak() -> int:
-    """The least that `run` can report as a peak, so far."""
+    """The least that `run` can report as a peak so far: callers stay small until all is measured."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 

@@ -2,9 +2,10 @@
 
 By itself: a store 30 ms away, 40 MB/s a connection, where 2 % of the parts crawl at 1 MB/s, 3 % are answered 503 and
 2 % of the connections are reset. A part's fate hangs on the round's seed, its number and its attempt, so that everyone
-meets the same in each round. Contestants with larger parts have fewer that can go wrong. `--slow-down`: a store that answers
-503 to whatever is above 12 parts in flight, 40 MB/s a connection, and bigupload that has to find that out against
-bigupload that is told.
+meets the same in each round. Contestants with larger parts have fewer that can go wrong.
+
+`--slow-down`: a store that answers 503 to whatever is above 12 parts in flight, 40 MB/s a connection, and bigupload
+that has to find that out against bigupload that is told.
 
 A contestant that takes longer than --patience is given up; its row says `> N`, and its ratio is an upper bound.
 

@@ -12,6 +12,7 @@ link with BBR, and ≤ 0.6 × the best peer's time with Reno.
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -76,7 +77,7 @@ address."""
 def _path() -> Between:
     """`benchmarks.path`, where it is there."""
     try:
-        from .path import between
+        between: Between = importlib.import_module(".path", __package__).between
     except ImportError:
         raise SystemExit("benchmarks.path is missing: no path of packets") from None
     return between

@@ -19,7 +19,7 @@ from .report import Row, Spread
 HIGHLIGHT, PLAIN, PALE, INK = "#0b7285", "#adb5bd", "#dee2e6", "#343a40"
 LOG_ABOVE = 8.0
 """Where the largest is more than so many times the least, a linear axis would show nothing of the least."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -2,8 +2,8 @@
 
 bigupload alone, into a null store: 0.1, 1, 5 and 20 GB; then as many bytes as 10,000 parts of 5 MiB hold, in those
 parts and in a hundredth of them. The files are holes, a fresh one for each run, so that reading costs the kernel the
-same for each byte, and no disk is what is measured. What a process costs before its first byte is that of a 1 KiB upload, and
-is taken off: a start is not a byte's fault. The table shows both.
+same for each byte, and no disk is what is measured. What a process costs before its first byte is that of a 1 KiB
+upload, and is taken off: a start is not a byte's fault. The table shows both.
 
 Exit 1 where a target is missed: CPU a GiB beyond the start and resident memory within 10 % of their median over the
 sizes; 10,000 parts ≤ 1 ms CPU each beyond what the bytes cost.

@@ -25,7 +25,7 @@ from .report import Spread, Target
 from .stores import null_store
 
 SIZE = 1024
-JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00"
 """What the service takes for media: it looks at the first bytes."""
 MOST_DIRECT = 1.3
 MOST_SERVICE = 0.35
@@ -62,8 +62,8 @@ def through_service(file: Path, arguments: argparse.Namespace) -> list[Ended]:
 
 def main(arguments: argparse.Namespace, contestants: list[Contestant]) -> int:
     with tempfile.TemporaryDirectory(prefix="bigupload-bench-", dir=arguments.dir) as name:
-        file = Path(name) / "tiny.jpg"
-        file.write_bytes(JPEG.ljust(SIZE, b"\0"))
+        file = Path(name) / "tiny.png"
+        file.write_bytes(PNG.ljust(SIZE, b"\0"))
         served = through_service(file, arguments)
         held = hold(
             "1 KiB, null store, http, whole process", contestants, arguments, null_store(), file=file, warm=file
