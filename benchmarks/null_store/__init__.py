@@ -15,6 +15,7 @@ as it was sent: a null store proves nothing about bytes, it only counts them.
 | `knobs` | what can be set, and what becomes of a part: by the seed, its number and its attempt, nothing else |
 | `counts` | what is counted |
 | `wire` | a connection: heads, lines, bytes to drop |
+| `tls` | TLS that decrypts heads only |
 | `bodies` | what a body is framed in: length, chunks, aws-chunked |
 | `s3` | uploads and objects, and the answers about them |
 | `server` | connections, paces and faults |

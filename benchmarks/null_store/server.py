@@ -15,7 +15,8 @@ from .bodies import drop_body, read_body
 from .counts import Counts
 from .knobs import Fate, Knobs, fate
 from .s3 import S3, Answer, Request, error
-from .wire import Wire
+from .tls import TlsChannel, TlsServer
+from .wire import Channel, PlainChannel, Wire
 
 _PACED_BUFFER = 128 * 1024
 _CATCH_UP = 0.02
@@ -29,7 +30,7 @@ class NullStore:
         self.knobs = knobs
         self.counts = Counts()
         self.s3 = S3(self.counts)
-        self.tls = tls
+        self.tls = TlsServer(tls) if tls else None
         self._lock = threading.Lock()
         self._in_flight = 0
         self._free_at = 0.0
@@ -52,6 +53,8 @@ class NullStore:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # close alone does not wake accept
         self._listener.close()
+        if self.tls:
+            self.tls.close()
 
     def round_trip(self) -> None:
         if self.knobs.rtt:
@@ -110,11 +113,11 @@ def _serve(store: NullStore, connection: socket.socket) -> None:
         with contextlib.closing(connection):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             store.round_trip()
+            channel: Channel = PlainChannel(connection)
             if store.tls is not None:
                 store.round_trip()
-                connection = store.tls.wrap_socket(connection, server_side=True)
-            with contextlib.closing(connection):
-                _Exchange(store, connection).serve()
+                channel = TlsChannel(store.tls, connection)
+            _Exchange(store, connection, Wire(channel, paced=store.knobs.paced)).serve()
     except (OSError, ValueError):
         pass  # ssl.SSLError is an OSError; a ValueError is what no contestant sends
 
@@ -122,10 +125,10 @@ def _serve(store: NullStore, connection: socket.socket) -> None:
 class _Exchange:
     """Requests on one connection, one after another."""
 
-    def __init__(self, store: NullStore, connection: socket.socket) -> None:
+    def __init__(self, store: NullStore, connection: socket.socket, wire: Wire) -> None:
         self._store = store
         self._connection = connection
-        self._wire = Wire(connection, paced=store.knobs.paced)
+        self._wire = wire
 
     def serve(self) -> None:
         while (head := self._wire.head()) is not None:
@@ -196,8 +199,7 @@ class _Exchange:
             self._store.counts.add(errors=1)
         self._store.round_trip()
         self._send(error(status, code, {"Connection": "close"}), "PUT")
-        if self._store.tls is None:
-            self._connection.shutdown(socket.SHUT_WR)
+        self._wire.finish()
         pace = _Pace(self._store, self._store.knobs.rate)
         try:
             self._wire.drop_all(pace)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import sys
 from collections.abc import Callable
+from typing import Protocol
 
 _READ = 256 * 1024
 _DROP = 4 << 20
@@ -22,19 +22,43 @@ class Closed(ConnectionError):
     """The other side ended in the middle of something."""
 
 
+class Channel(Protocol):
+    """Bytes, however they travel."""
+
+    def sendall(self, data: bytes) -> None: ...
+
+    def recv(self, most: int) -> bytes: ...
+
+    def drop(self, most: int) -> int:
+        """Receive at most `most` bytes, which must be still to come, and forget them. 0 at the end."""
+
+    def finish(self) -> None:
+        """Nothing more will be sent."""
+
+
+class PlainChannel:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.sendall = connection.sendall
+        self.recv = connection.recv
+
+    def drop(self, most: int) -> int:
+        return self._connection.recv_into(_SINK, most, _FLAGS)
+
+    def finish(self) -> None:
+        self._connection.shutdown(socket.SHUT_WR)
+
+
 class Wire:
     """One connection, used by one thread."""
 
-    def __init__(self, connection: socket.socket, *, paced: bool) -> None:
-        self._connection = connection
+    def __init__(self, channel: Channel, *, paced: bool) -> None:
+        self._channel = channel
         self._ahead = b""
         self._at = 0
-        plain = not isinstance(connection, ssl.SSLSocket)
-        self._flags = _FLAGS if plain and not paced else 0
         self._block = _DROP_PACED if paced else _DROP
-
-    def send(self, data: bytes) -> None:
-        self._connection.sendall(data)
+        self.send = channel.sendall
+        self.finish = channel.finish
 
     def head(self) -> bytes | None:
         """A request's head without the empty line that ends it; None where the other side has ended."""
@@ -77,28 +101,21 @@ class Wire:
             count -= waiting
             account(waiting)
         while count:
-            got = self._drop_some(min(count, self._block))
+            got = self._channel.drop(min(count, self._block))
+            if not got:
+                raise Closed
             count -= got
             account(got)
 
     def drop_all(self, account: Account) -> None:
         """Until the other side ends."""
         self.drop(len(self._ahead) - self._at, account)
-        try:
-            while True:
-                account(self._drop_some(self._block))
-        except Closed:
-            pass
-
-    def _drop_some(self, most: int) -> int:
-        got = self._connection.recv_into(_SINK, most, self._flags)
-        if not got:
-            raise Closed
-        return got
+        while got := len(self._channel.recv(_READ)):
+            account(got)
 
     def _more(self) -> bool:
         """Keep what is not used up, and read on."""
-        more = self._connection.recv(_READ)
+        more = self._channel.recv(_READ)
         self._ahead = self._ahead[self._at :] + more
         self._at = 0
         return bool(more)
