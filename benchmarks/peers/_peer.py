@@ -3,10 +3,17 @@
 Imports as little as can be: whatever is loaded here is on the bill of whichever peer runs.
 """
 
+from __future__ import annotations
+
 import json
 import resource
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
+
+Send = Callable[[str, str], Any]
+"""Of a file to a key; returns once the object is in the store."""
 
 
 class Job:
@@ -16,28 +23,28 @@ class Job:
     process: it is sent first, and what that takes is not counted.
     """
 
-    def __init__(self, fields):
-        self.url = fields["url"]
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.url: str = fields["url"]
         self.host = self.url.partition("://")[2]
         self.secure = self.url.startswith("https:")
-        self.ca = fields["ca"]
-        self.bucket = fields["bucket"]
-        self.key = fields["key"]
-        self.file = fields["file"]
-        self.access_key = fields["access_key"]
-        self.secret_key = fields["secret_key"]
-        self.region = fields["region"]
-        self.options = fields["options"]
-        self.warm = fields["warm"]
+        self.ca: str | None = fields["ca"]
+        self.bucket: str = fields["bucket"]
+        self.key: str = fields["key"]
+        self.file: str = fields["file"]
+        self.access_key: str = fields["access_key"]
+        self.secret_key: str = fields["secret_key"]
+        self.region: str = fields["region"]
+        self.options: dict[str, Any] = fields["options"]
+        self.warm: str | None = fields["warm"]
 
 
-def _cpu():
+def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
-def main(connect):
-    """`connect(job)` gives `send(file, key)`, which returns once the object is in the store."""
+def main(connect: Callable[[Job], Send]) -> None:
+    """Connect, and send: once, or once more with the clock running."""
     job = Job(json.loads(sys.argv[1]))
     send = connect(job)
     if not job.warm:

@@ -3,16 +3,16 @@
 import asyncio
 
 import aioboto3
-from _peer import main
+from _peer import Job, Send, main
 from boto3.s3.transfer import TransferConfig
 
 
-def connect(job):
+def connect(job: Job) -> Send:
     runner = asyncio.Runner()
     client = runner.run(aioboto3.Session().client("s3", endpoint_url=job.url).__aenter__())
     config = TransferConfig(**job.options)
 
-    def send(file, key):
+    def send(file: str, key: str) -> None:
         runner.run(client.upload_file(file, job.bucket, key, Config=config))
 
     return send

@@ -3,17 +3,17 @@
 import asyncio
 from pathlib import Path
 
-from _peer import main
+from _peer import Job, Send, main
 
 import bigupload
 
 
-def connect(job):
+def connect(job: Job) -> Send:
     runner = asyncio.Runner()
     reach = bigupload.S3Options(endpoint_url=job.url, region=job.region, ca_bundle=Path(job.ca) if job.ca else None)
     uploader = runner.run(bigupload.Uploader(**job.options).__aenter__())
 
-    def send(file, key):
+    def send(file: str, key: str) -> None:
         runner.run(uploader.upload(file, to=f"s3://{job.bucket}/{key}", s3=reach))
 
     return send

@@ -6,7 +6,7 @@ reaches no other store. This is the same machinery of s3transfer, called as boto
 
 import os
 
-from _peer import main
+from _peer import Job, Send, main
 from botocore.session import Session
 from s3transfer.crt import (
     BotocoreCRTCredentialsWrapper,
@@ -16,7 +16,7 @@ from s3transfer.crt import (
 )
 
 
-def connect(job):
+def connect(job: Job) -> Send:
     session = Session()
     credentials = BotocoreCRTCredentialsWrapper(session.get_credentials())
     client = create_s3_crt_client(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from _peer import main
+from _peer import Job, Send, main
 from awscrt.auth import AwsCredentialsProvider
 from awscrt.http import HttpHeaders, HttpRequest
 from awscrt.io import (
@@ -23,7 +23,7 @@ from awscrt.s3 import (
 )
 
 
-def connect(job):
+def connect(job: Job) -> Send:
     options = dict(job.options)
     checksum = options.pop("checksum", None)
     group = EventLoopGroup()
@@ -43,7 +43,7 @@ def connect(job):
     if checksum:
         config = S3ChecksumConfig(algorithm=S3ChecksumAlgorithm[checksum], location=S3ChecksumLocation.TRAILER)
 
-    def send(file, key):
+    def send(file: str, key: str) -> None:
         headers = HttpHeaders([("Host", job.host), ("Content-Length", str(Path(file).stat().st_size))])
         request = HttpRequest("PUT", f"/{job.bucket}/{key}", headers)
         made = client.make_request(

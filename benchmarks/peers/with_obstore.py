@@ -1,16 +1,17 @@
 """obstore's put of a path."""
 
 from pathlib import Path
+from typing import Any
 
 import obstore
-from _peer import main
+from _peer import Job, Send, main
 from obstore.store import S3Store
 
 
-def connect(job):
+def connect(job: Job) -> Send:
     options = dict(job.options)
     put = {name: options.pop(name) for name in ("chunk_size", "max_concurrency") if name in options}
-    client = {"allow_http": True}
+    client: dict[str, Any] = {"allow_http": True}
     if job.ca:
         client["root_certificate"] = Path(job.ca).read_bytes()
     store = S3Store(
