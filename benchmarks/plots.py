@@ -71,16 +71,20 @@ def _bars(axis: Any, label: str, spreads: Sequence[Spread | None], rows: Sequenc
         style = {"ecolor": INK, "elinewidth": 1, "capsize": 2}
         axis.barh(place, spread.median, color=colour, height=0.72, xerr=error, error_kw=style)
         mark = "" if row.finished else "> "
-        digits = f"{spread.median:.2f}" if spread.median < 100 else f"{spread.median:.0f}"
+        digits = f"{spread.median:.2f}" if spread.median < 10 else f"{spread.median:.1f}".removesuffix(".0")
+        if spread.median >= 100:
+            digits = f"{spread.median:,.0f}"
         axis.annotate(
             f"{mark}{digits}", (spread.most, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8
         )
     least = min(there, default=1.0)
     if logarithmic:
         axis.set_xlim(least / 2, max(there) * 2.2)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     elif there:
         axis.set_xlim(0, max(there) * 1.18)
     axis.set_xlabel(label + (" (log)" if logarithmic else ""))
+    axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x", color=PALE, linewidth=0.6)
     axis.set_axisbelow(True)
