@@ -105,6 +105,11 @@ class Held:
     runs: list[Run]
     rows: list[Row]
 
+    @property
+    def cpu(self) -> str:
+        """What the rows' CPU time is in."""
+        return "CPU s/GiB" if self.runs[0].size >= 1 << 20 else "CPU s"
+
 
 def hold(
     title: str,
@@ -118,7 +123,7 @@ def hold(
     inside: bool = False,
     prefix: Sequence[str] = (),
 ) -> Held:
-    """All rounds, and the table."""
+    """All rounds. Raises SystemExit where bigupload did not finish: there is nothing to compare."""
     print(f"{title}: {', '.join(each.name for each in contestants)}", flush=True)
     contest = Contest(
         file=file,
@@ -130,7 +135,9 @@ def hold(
         prefix=prefix,
     )
     runs = contest.rounds(contestants, arguments.rounds)
-    return Held(title=title, runs=runs, rows=report.rows(runs, {c.name: c.proof(tls=tls) for c in contestants}))
+    rows = report.rows(runs, {each.name: each.proof(tls=tls) for each in contestants})
+    report.own(rows)
+    return Held(title=title, runs=runs, rows=rows)
 
 
 def finish(
@@ -138,7 +145,7 @@ def finish(
 ) -> int:
     """Tables, targets, JSON and plots; the exit status."""
     for each in held:
-        report.show(each.title, each.rows)
+        report.show(each.title, each.rows, each.cpu)
     figures: Mapping[str, Any] = {
         "arguments": vars(arguments),
         "peers": Peers(arguments.peers).versions(),
@@ -151,5 +158,5 @@ def finish(
         from . import plots
 
         for number, each in enumerate(held, 1):
-            plots.contest(each.title, each.rows, arguments.plots / f"{benchmark}-{number}.png")
+            plots.contest(each.title, each.rows, each.cpu, arguments.plots / f"{benchmark}-{number}.png")
     return report.conclude(targets)

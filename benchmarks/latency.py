@@ -12,15 +12,13 @@ link with BBR, and ≤ 0.6 × the best peer's time with Reno.
 from __future__ import annotations
 
 import argparse
-import importlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 from bigupload.units import parse_rate
 
 from . import report
 from .command import Held, chosen, files, finish, hold, parser
-from .contestants import OURS, Contestant
+from .contestants import OURS, Contestant, ourselves
 from .report import Row, Target
 from .stores import null_store
 
@@ -28,6 +26,8 @@ RTT = 0.03
 RATE = "40MB/s"
 LINK = 125e6
 """1 Gbit/s in bytes, headers of packets included."""
+AS_IT_IS = ("--congestion-control", "system")
+"""What bigupload asks the kernel for by itself would be BBR again."""
 CRT = ("crt", "boto3-crt")
 
 
@@ -69,38 +69,38 @@ def _over_null_store(arguments: argparse.Namespace) -> int:
 
 # -- a path of packets
 
-Between = Callable[[str], AbstractContextManager[tuple[Sequence[str], Sequence[str], str]]]
-"""By a congestion control's name: what goes before the store's command, before the contestants', and the store's
-address."""
-
-
-def _path() -> Between:
-    """`benchmarks.path`, where it is there."""
-    try:
-        between: Between = importlib.import_module(".path", __package__).between
-    except ImportError:
-        raise SystemExit("benchmarks.path is missing: no path of packets") from None
-    return between
-
 
 def _over_path(arguments: argparse.Namespace) -> int:
-    between = _path()
+    from . import path  # only here: elsewhere than on Linux there is none
+
+    held: list[Held] = []
+    dropped: dict[str, object] = {}
     contestants = chosen(arguments)
     if not arguments.contestants:
         contestants = _defaults(contestants)
-    held: list[Held] = []
-    found: list[Target] = []
     with files(arguments) as (file, warm):
         for control in ("bbr", "reno"):
-            with between(control) as (store_prefix, prefix, host):
-                store = null_store(["--host", host], prefix=store_prefix)
-                title = f"{file.stat().st_size / 1e9:g} GB, 50 ms, 1 Gbit/s, 0.1 % loss, {control}"
-                held.append(hold(title, contestants, arguments, store, file=file, warm=warm, prefix=prefix))
-    shares = [run.rate / LINK for run in held[0].runs if run.contestant == OURS and run.outcome == "done"]
-    share = report.Spread.of(shares).median
-    found.append(Target(what="≥ 88 % of the link with BBR", found=f"{share:.1%}", holds=share >= 0.88))
-    found += report.wall_target(0.6, report.fastest(held[1].rows), "the best peer with Reno")
-    return finish("latency-path", arguments, held, found)
+            ours = ourselves(OURS, *AS_IT_IS) if control == "reno" else ourselves()
+            those = [ours if each.name == OURS else each for each in contestants]
+            try:
+                with path.path(rtt=0.05, rate=LINK, loss=0.001, congestion_control=control) as there:
+                    store = null_store(["--host", there.server_address], prefix=there.server_prefix)
+                    title = f"{file.stat().st_size / 1e9:g} GB, 50 ms, 1 Gbit/s, 0.1 % loss, {control}"
+                    prefix = there.client_prefix
+                    held.append(hold(title, those, arguments, store, file=file, warm=warm, prefix=prefix))
+            except path.PathUnavailable as error:
+                raise SystemExit(f"no path of packets: {error}") from None
+            dropped[control] = there.report
+    return finish("latency-path", arguments, held, path_targets(*held), packets=dropped)
+
+
+def path_targets(bbr: Held, reno: Held) -> list[Target]:
+    """Of the link as packets; 1,448 of 1,500 bytes are payload."""
+    shares = report.Spread.of(run.rate / LINK for run in bbr.runs if run.contestant == OURS and run.outcome == "done")
+    return [
+        Target(what="≥ 88 % of the link with BBR", found=f"{shares.median:.1%}", holds=shares.median >= 0.88),
+        *report.wall_target(0.6, report.fastest(reno.rows), "the best peer with Reno"),
+    ]
 
 
 def main() -> int:

@@ -32,13 +32,13 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def contest(title: str, rows: Sequence[Row], path: Path) -> None:
+def contest(title: str, rows: Sequence[Row], cpu: str, path: Path) -> None:
     """Bars of time, CPU and memory; whoever did not finish has a pale bar of the time that it was given."""
     shown = [row for row in rows if row.outcome != "failed"][::-1]
     names = [row.name for row in shown]
     panels: list[tuple[str, list[Spread | None]]] = [
         ("seconds", [row.seconds for row in shown]),
-        ("CPU seconds a GiB", [row.cpu for row in shown]),
+        (cpu, [row.cpu for row in shown]),
         ("resident MB", [_megabytes(row.peak) for row in shown]),
     ]
     with plt.rc_context(STYLE):

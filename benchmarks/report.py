@@ -49,7 +49,7 @@ class Row:
     ratio: Spread | None
     """Our seconds over its, round by round. For one that was late, an upper bound."""
     cpu: Spread | None = None
-    """CPU seconds a GiB."""
+    """CPU seconds a GiB; of a file below 1 MiB, CPU seconds."""
     peak: float | None = None
     sent: float | None = None
 
@@ -86,7 +86,7 @@ def _row(name: str, runs: Sequence[Run], proofs: Mapping[str, str], ours: Mappin
     sent = [run.sent_ratio for run in runs if run.sent_ratio is not None]
     return Row(
         **same,
-        cpu=Spread.of(run.cpu_per_gib for run in runs),
+        cpu=Spread.of(run.cpu_per_gib if run.size >= 1 << 20 else run.cpu for run in runs),
         peak=statistics.median(run.peak for run in runs),
         sent=statistics.median(sent) if sent else None,
     )
@@ -159,14 +159,14 @@ def peak_target(found: Sequence[Row], most: float) -> list[Target]:
 # -- output
 
 
-def show(title: str, found: Sequence[Row]) -> None:
-    """A table."""
+def show(title: str, found: Sequence[Row], cpu: str) -> None:
+    """A table. `cpu` is what the rows' is in."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    for column in ("seconds", "CPU s/GiB", "resident MB", "sent ×", f"{OURS} ÷ it"):
+    for column in ("seconds", cpu, "resident MB", "sent ×", f"{OURS} ÷ it"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("a part's proof")
     for row in found:

@@ -61,13 +61,13 @@ def null_store(knobs: Sequence[str] = (), *, tls: bool = False, prefix: Sequence
                 if not line:
                     raise SystemExit(f"the null store did not start: {' '.join(command)}")
                 url = json.loads(line)["url"]
-                ca = directory / "ca.pem" if tls else None
+                ask = _Asked(url, directory / "ca.pem" if tls else None, prefix)
                 yield Store(
                     url=url,
-                    ca=ca,
-                    size_of=lambda key: _head(url, f"/{BUCKET}/{key}", ca),
-                    counts=lambda: json.loads(_ask(url, "GET", "/__counts", ca)[1]),
-                    reset=lambda: _ask(url, "GET", "/__counts?reset", ca),
+                    ca=ask.ca,
+                    size_of=lambda key: ask.size(f"/{BUCKET}/{key}"),
+                    counts=lambda: json.loads(ask("GET", "/__counts")[2]),
+                    reset=lambda: ask("GET", "/__counts?reset"),
                 )
             finally:
                 process.kill()
@@ -75,21 +75,35 @@ def null_store(knobs: Sequence[str] = (), *, tls: bool = False, prefix: Sequence
     return opened
 
 
-def _head(url: str, path: str, ca: Path | None) -> int | None:
-    answer, _ = _ask(url, "HEAD", path, ca)
-    return int(answer.headers["Content-Length"] or 0) if answer.status == 200 else None
+@dataclass(frozen=True)
+class _Asked:
+    """The null store, about itself; with a prefix, from a process where it can be reached."""
 
+    url: str
+    ca: Path | None
+    prefix: Sequence[str]
 
-def _ask(url: str, method: str, path: str, ca: Path | None) -> tuple[http.client.HTTPResponse, bytes]:
-    host = urlsplit(url).netloc
-    if ca is None:
-        connection = http.client.HTTPConnection(host, timeout=30)
-    else:
-        connection = http.client.HTTPSConnection(host, timeout=30, context=ssl.create_default_context(cafile=str(ca)))
-    with contextlib.closing(connection):
-        connection.request(method, path)
-        answer = connection.getresponse()
-        return answer, answer.read()
+    def __call__(self, method: str, path: str) -> tuple[int, int, bytes]:
+        """Status, Content-Length and body."""
+        if self.prefix:
+            command = [*self.prefix, sys.executable, "-m", "benchmarks.stores", self.url, method, path]
+            status, length, body = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split(b" ", 2)
+            return int(status), int(length), body
+        host = urlsplit(self.url).netloc
+        if self.ca is None:
+            connection = http.client.HTTPConnection(host, timeout=30)
+        else:
+            trusted = ssl.create_default_context(cafile=str(self.ca))
+            connection = http.client.HTTPSConnection(host, timeout=30, context=trusted)
+        with contextlib.closing(connection):
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, int(answer.headers["Content-Length"] or 0), answer.read()
+
+    def size(self, path: str) -> int | None:
+        """Of an object."""
+        status, length, _ = self("HEAD", path)
+        return length if status == 200 else None
 
 
 @contextlib.contextmanager
@@ -132,3 +146,8 @@ def _size_by_boto3(arguments: Sequence[str]) -> int | None:
     found = subprocess.run([sys.executable, "-c", _HEAD_BY_BOTO3, *arguments], stdout=subprocess.PIPE, check=True)
     size = int(found.stdout)
     return size if size >= 0 else None
+
+
+if __name__ == "__main__":
+    status, length, body = _Asked(sys.argv[1], None, ())(sys.argv[2], sys.argv[3])
+    sys.stdout.buffer.write(b"%d %d %b" % (status, length, body))
