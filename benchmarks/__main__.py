@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 NAMES = ("throughput", "latency", "faults", "resume", "scale", "service", "memory", "ten_thousand", "peers")
@@ -26,6 +27,7 @@ def main() -> int:
     if name not in NAMES:
         print(__doc__)
         return 0 if name in ("-h", "--help") else 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: no child and no file stays
     sys.argv[0:2] = [f"benchmarks {name}"]
     module = importlib.import_module(f".{'peering' if name == 'peers' else name}", __package__)
     return int(module.main())
