@@ -166,7 +166,7 @@ def everyone(peers: Peers) -> dict[str, Contestant]:
 
 
 def _of_boto3(peers: Peers) -> list[Contestant]:
-    """boto3 and what is made of it. Eight threads is where its GIL is: 16 were slower."""
+    """boto3 and what is made of it. Over http, 16 threads on two cores were slower than its default of ten."""
     python, aio = peers.python("main", "boto3"), peers.python("aioboto3", "aioboto3")
     larger = {"multipart_chunksize": 16 * MIB, "multipart_threshold": 16 * MIB}
     classic = {"preferred_transfer_client": "classic"}
