@@ -86,7 +86,7 @@ def _ip_header(data: bytes | bytearray, at: int = 0) -> int:
 
 
 def _checksum(header: bytes | bytearray) -> int:
-    total = sum(struct.unpack(f"!{len(header) // 2}H", header))
+    total: int = sum(struct.unpack(f"!{len(header) // 2}H", header))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

@@ -129,6 +129,31 @@ def test_only_the_object_s_bytes_count_however_they_are_framed(client: Client, f
     assert counts["connections"] == 1
 
 
+@pytest.mark.parametrize("size", [0, 1, 46, 47, 48, 16383, 16384, 16385, 16384 * 3, (256 << 10) - 1, 3 << 20])
+def test_every_size_is_counted_to_the_byte(client: Client, size: int) -> None:
+    """Over TLS too, where only some records are decrypted: what comes next must still be understood."""
+    upload = client.create()
+    for number in (1, 2, 3):
+        assert client.part(upload, number, bytes(size)) == 200
+    assert client.complete(upload, 1, 2, 3)[0] == 200
+    counts = client.counts()
+    assert counts["objects"][0]["size"] == counts["bytes_received"] == 3 * size
+    assert counts["connections"] == 1
+
+
+def test_a_body_that_breaks_off_is_no_part(client: Client) -> None:
+    upload = client.create()
+    connection = client._connection
+    connection.putrequest("PUT", f"{OBJECT}?partNumber=1&uploadId={upload}")
+    connection.putheader("Content-Length", "100000")
+    connection.endheaders(bytes(99_999))
+    client.close()
+    while client.counts()["bytes_received"] < 65536:  # it is counted when it has broken off
+        pass
+    assert client.counts()["parts"] == 0
+    assert client.complete(upload, 1)[0] == 400
+
+
 def test_an_object_is_what_was_listed_and_a_part_sent_twice_is_paid_twice(client: Client) -> None:
     upload = client.create()
     for number, size in ((1, 1000), (2, 700), (1, 900), (3, 50)):
