@@ -73,8 +73,9 @@ def _send(connections: int, seconds: float) -> None:
     totals: list[int] = []
 
     def send() -> None:
-        began = time.monotonic()
-        with socket.create_connection((SERVER_ADDRESS, _PORT)) as connection:
+        with socket.socket() as connection:
+            began = time.monotonic()
+            connection.connect((SERVER_ADDRESS, _PORT))
             connects.append(time.monotonic() - began)
             while time.monotonic() < until:
                 connection.send(block)

@@ -8,12 +8,24 @@
 Two TUN devices and `_forwarding` between them, since netem is often not built into a kernel. Loss hits packets of 1,500
 bytes, in both directions; the queue before each end of the link drops what comes when it holds a product of rate and
 round trip (`queue` says otherwise); the rate is of IP packets, 1,448 of each 1,500 bytes being TCP's payload.
+A path's losses follow its seed, packet by packet; which packet is whose is the run's.
+
 A namespace takes its settings from the kernel's defaults, except for the congestion control, which is set, and for
 what one connection tells the next about the path (`tcp_no_metrics_save`), since contestants must not profit from or
 suffer by those before. tcp_rmem and tcp_wmem stay as they are: with the usual most of 4 MiB for sending, a single
 connection over 50 ms can't fill 1 Gbit/s by any congestion control; several can. `tcp_wmem` sets another.
 
-What `python -m benchmarks.path --check` found: FIGURES
+What `python -m benchmarks.path --check` (50 ms, 1 Gbit/s) found with two cores, in Mbit/s of payload over ten seconds,
+slow start included; connecting took 50.4 to 51 ms, the forwarder at most 0.6 of a core, and delivered nothing more than
+6 ms late:
+
+| loss | reno × 1 | reno × 8 | cubic × 1 | cubic × 8 | bbr × 1 | bbr × 8 |
+|---|---|---|---|---|---|---|
+| none | 432 | 921 | 430 | 922 | 424 | 929 |
+| 0.1 % | 11 | 74 | 13 | 91 | 277 | 918 |
+
+One connection without loss, and bbr's one with it, are bound by tcp_wmem: with 32 MiB one of cubic gets 912 without
+loss, one of bbr 908, and 897 with 0.1 %.
 """
 
 from __future__ import annotations

@@ -19,4 +19,8 @@ as it was sent: a null store proves nothing about bytes, it only counts them.
 | `bodies` | what a body is framed in: length, chunks, aws-chunked |
 | `s3` | uploads and objects, and the answers about them |
 | `server` | connections, paces and faults |
+
+Seen to upload 100 MB in parts and 1 KiB in one PUT, over http and https, each counted to the byte: boto3 (its checksums
+by default and `when_required`), s3transfer's CRT manager, awscrt's S3Client, obstore, minio-py, aioboto3, s5cmd, mc,
+rclone (its ETag check on), the AWS CLI, bigupload. boto3's own switch to `crt` reaches no store but AWS.
 """
