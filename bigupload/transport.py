@@ -11,9 +11,11 @@ from types import TracebackType
 import aiohttp
 import yarl
 
-from bigupload import _sockets, errors
+from bigupload import errors
 from bigupload._body import LAST_WORDS, BodyMeans, PartBody
 from bigupload._http import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception, new_session, proxy_of
+from bigupload._sockets import AUTO
+from bigupload._sockets import check_congestion_control as check_congestion_control
 from bigupload.planning import Part
 from bigupload.ports import Gauge, PutAnswer, SignedRequest, Source
 from bigupload.ratelimit import RateLimiter
@@ -31,7 +33,7 @@ class HttpTransport:
         *,
         ca_bundle: Path | None = None,
         limiter: RateLimiter | None = None,
-        congestion: str = _sockets.AUTO,
+        congestion: str = AUTO,
     ) -> None:
         self._ca_bundle = ca_bundle
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
