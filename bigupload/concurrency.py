@@ -32,6 +32,10 @@ _UP = 0.5
 """Of what a step up could bring, this share must come."""
 _DOWN = 0.25
 """Of what a step down could cost, no more than this share may go."""
+_PLAINLY = 0.75
+"""One window that costs so much of what a step down could is enough."""
+_MOST_REST = 48
+"""Windows between two trials, where trials keep failing."""
 _BACK_OFF = 0.8
 _REFUSED_SHARE = 0.1
 """Of the requests since the limit last changed, the older ones counting less."""
@@ -67,6 +71,8 @@ class Concurrency:
         self._base: tuple[int, float] | None = None
         """The limit before the trial that is under way, and its goodput."""
         self._upwards = True
+        self._rest = _WINDOWS
+        """Windows to measure before the next trial."""
         self._doubled_from = 0.0
         self._changed_at: float | None = None
         # What the store refuses
@@ -146,22 +152,35 @@ class Concurrency:
     def _try(self, goodput: float, now: float) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
         self._measured.append(goodput)
+        if self._base is None:
+            if len(self._measured) >= self._rest:
+                recent = self._measured[-_WINDOWS:]
+                self._begin(sum(recent) / len(recent), now)
+            return
+        limit, before = self._base
+        change = (self._limit - limit) / limit
+        if change < 0 and goodput < before * (1 + _PLAINLY * change):
+            self._undo(limit, change, now)  # no need to lose more
+            return
         if len(self._measured) < _WINDOWS:
             return
         goodput = sum(self._measured) / len(self._measured)
-        if self._base is None:
-            self._begin(goodput, now)
-            return
-        (limit, before), self._base = self._base, None
         if self._held_back:
             self._ceiling = max(self._ceiling, self._limit)  # a probe that the store let pass
-        change = (self._limit - limit) / limit
-        share = _UP if change > 0 else _DOWN
-        if goodput >= before * (1 + share * change):
+        if goodput >= before * (1 + (_UP if change > 0 else _DOWN) * change):
+            self._rest = _WINDOWS
+            self._base = None
             self._begin(goodput, now)  # it helped, or did no harm: on in the same direction
         else:
-            self._upwards = change < 0
-            self._move(limit, now)
+            self._undo(limit, change, now)
+
+    def _undo(self, limit: int, change: float, now: float) -> None:
+        """A trial failed. Where both ways have failed, the next rests longer."""
+        if change < 0:
+            self._rest = min(self._rest * 2, _MOST_REST)
+        self._upwards = change < 0
+        self._base = None
+        self._move(limit, now)
 
     def _begin(self, goodput: float, now: float) -> None:
         step = max(1, self._limit // _STEP)

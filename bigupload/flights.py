@@ -161,7 +161,8 @@ class Flights:
         try:
             await self._fly(second, fresh=True)
         except Fault:
-            return  # the first is still on its way, and judged by itself
+            if not first.ended.is_set():
+                first.second = None  # as before: it may be sent again once more
         finally:
             loser = second if second.answer is None else first
             self._budget.give_back(max(0, second.part.size - loser.sent()))

@@ -57,11 +57,13 @@ class Pace:
         """The indices of those to send again, the furthest behind first.
 
         Usual is what parts took lately, or what most of those in flight will take, whichever is more: where all of
-        them have become slow, none lags.
+        them have become slow, none lags. At the end, though, those that lag are all that is left to compare with.
         """
         if len(self._took) < _KNOWN:
             return []
-        usual = max(statistics.median(self._took), self._most_will_take(flights))
+        usual = statistics.median(self._took)
+        if not at_the_end:
+            usual = max(usual, self._most_will_take(flights))
         far = (_FAR_AT_THE_END if at_the_end else _FAR) * usual
         late = [
             index

@@ -38,7 +38,12 @@ def test_one_that_stands_still_and_one_that_waits_for_its_answer() -> None:
 def test_all_of_them_slow_is_no_reason() -> None:
     """The path has become slow, or more parts share it: sending one again would make it slower."""
     flights = [at(1e6, 3 + n / 10) for n in range(8)]
-    assert pace(*USUAL).lagging(flights, at_the_end=True) == []
+    assert pace(*USUAL).lagging(flights, at_the_end=False) == []
+
+
+def test_at_the_end_those_that_lag_are_all_that_is_left() -> None:
+    flights = [at(1e6, 3 - n / 10) for n in range(5)]
+    assert pace(*USUAL).lagging(flights, at_the_end=True) == [4, 3, 2, 1, 0]
 
 
 @pytest.mark.parametrize("rate", [20e6, 13e6])
