@@ -73,7 +73,8 @@ def status(as_json: bool) -> None:
 
 @click.command()
 @click.argument("paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True)
-def abort(paths: tuple[Path, ...]) -> None:
+@click.option("--trust", is_flag=True, help="Also uploads that were not begun by you on this machine.")
+def abort(paths: tuple[Path, ...], trust: bool) -> None:
     """Give uploads up: their parts are deleted from the store. An object that is complete stays."""
     from bigupload.api import abort as abort_upload
     from bigupload.cli._reporting import worst
@@ -83,7 +84,7 @@ def abort(paths: tuple[Path, ...]) -> None:
         codes = []
         for path in paths:
             try:
-                await abort_upload(path)
+                await abort_upload(path, trust=trust)
             except errors.BigUploadError as e:
                 complain(e, str(path))
                 codes.append(e.exit_code)

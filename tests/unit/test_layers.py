@@ -18,7 +18,7 @@ PURE = {
     "errors", "units", "checksums", "planning", "proof", "manifest", "options", "state", "retry", "events",
     "concurrency",
 }  # fmt: skip
-TOOLS = {"_batch", "_durable", "ratelimit"}
+TOOLS = {"_batch", "_durable", "_private", "ratelimit"}
 ADAPTERS = {"source", "journal", "transport", "stores.*"}
 ADAPTER_HELPERS = {"_http", "stores._botocore", "stores._bucket", "stores._service_http"}
 ENGINE = {"job", "hashing", "probe", "sending", "reconcile", "engine", "run"}
