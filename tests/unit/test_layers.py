@@ -20,7 +20,7 @@ PURE = {
 }  # fmt: skip
 TOOLS = {"_batch", "_durable", "_private", "ratelimit"}
 ADAPTERS = {"source", "journal", "transport", "stores.*"}
-ADAPTER_HELPERS = {"_http", "stores._botocore", "stores._bucket", "stores._service_http"}
+ADAPTER_HELPERS = {"_http", "stores._answers", "stores._botocore", "stores._bucket", "stores._service_http"}
 ENGINE = {"job", "hashing", "probe", "sending", "reconcile", "engine", "run"}
 WIRING = {"targets", "verifying", "api"}
 TOP = {"cli", "cli.*", "service", "service.*", "__main__"}
