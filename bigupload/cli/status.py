@@ -12,7 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli._options import PATH
-from bigupload.units import format_size, one_line
+from bigupload.units import format_size, one_line, printable
 
 
 def manifests() -> list[Path]:
@@ -68,7 +68,7 @@ def status(as_json: bool) -> None:
             share = 100 * row["bytes_uploaded"] // max(1, row["size"])
             done = f"proved: {row['verified']}" if row["verified"] else f"{share} % of {format_size(row['size'])}"
             click.echo(f"{row['status']:<10}  {done}  {one_line(row['path'])} → {one_line(row['target'])}")
-            click.echo(f"            {row['manifest']}")
+            click.echo(f"            {printable(row['manifest'])}")
 
 
 @click.command()

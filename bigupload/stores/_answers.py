@@ -18,7 +18,7 @@ from bigupload.retry import Fault, FaultKind
 
 MOST_BYTES = 8 * 1024 * 1024
 """Of an answer: a thousand uploads under keys of a kilobyte each, URL-encoded, are half of it."""
-MOST_TAGS = 400_000
+MOST_TAGS = 200_000
 MOST_SECONDS = 900.0
 """In which an answer comes to its end. Complete may keep the connection with white space for minutes."""
 _PIECE = 64 * 1024
