@@ -39,10 +39,13 @@ def test_a_name(bigupload: Command, s3: StrictS3, file: Path) -> None:
 
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 def test_the_store_s_words(bigupload: Command, s3: StrictS3, file: Path, op: str) -> None:
-    s3.script(op, Status(418, "Weird", "".join(f"&#{ord(c)};" for c in EVIL if c != "\0")), repeat=True)
+    # Of what XML can hold, all; a part's refusal is not parsed as XML, and may hold more.
+    said = EVIL.replace("\0", "") if op == "UploadPart" else "a\x9b2J\x85\u202egpj.exe\u2066\u200b\u2028b"
+    s3.script(op, Status(418, "Weird", said), repeat=True)
     ended = bigupload("upload", file, *to(s3), "--progress", "plain")
     s3.clear(op)
     assert ended.code != 0
+    assert "gpj.exe" in ended.err  # it is told
     assert_plain(ended.out + ended.err)
 
 
@@ -60,7 +63,10 @@ def test_a_manifest_s_words(
 
     stopped.write_bytes(changed(stopped, evil))
     named = stopped.rename(stopped.with_name(f"{EVIL[:-2]}.manifest.jsonl"))
-    for arguments in (["status"], ["status", "--json"], ["resume", named], ["resume"], ["resume", named, "--json"]):
+    told: list[list[Any]] = [["status"], ["status", "--json"]]
+    if field != "target":  # the fake store can't have such a key, and would be asked for long
+        told += [["resume", named], ["resume"], ["resume", named, "--json"]]
+    for arguments in told:
         ended = bigupload(*arguments)
         assert_plain(ended.out.replace("\x7f", "") + ended.err)
         for line in ended.out.splitlines() if "--json" in arguments else ():
