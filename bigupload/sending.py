@@ -127,12 +127,18 @@ class PartSender:
     async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
         attempts = self._job.attempts()
         request: tuple[SignedRequest, float] | None = None
+        ahead = True
         while True:
             since = self._job.effects.clock()
             try:
-                request = await self._fresh(part, hashed, request)
+                if ahead:
+                    request = await self._fresh(part, hashed, request)
+                async with self._job.shared.slots:
+                    # Hours may have passed in the queue: big parts on a slow link outlive a URL. What was refused is
+                    # signed only here: a second refusal is final, and nobody sees credentials end or a laptop sleep.
+                    request = await self._fresh(part, hashed, request)
+                    answer = await self._fly(self._job.source, part, request[0])
                 with_md5 = "content-md5" in request[0].headers
-                answer = await self._put(self._job.source, part, request[0])
                 proof = await self._prove(part, hashed, answer, with_md5=with_md5)
             except _SendAgain:
                 hashed, request = await self._hasher.hash(part, md5=True), None
@@ -142,7 +148,8 @@ class PartSender:
                 if fault.kind is FaultKind.BUSY:
                     self._job.shared.slow_down(self._job.effects.clock())
                 again = await self._job.pause(attempts, fault, since, part.number)
-                request = None if again.resign else request
+                ahead = not again.resign
+                request = request if ahead else None
                 hashed = await self._hash_again(part, hashed) if again.rehash else hashed
             else:
                 self._job.contact()
@@ -164,20 +171,24 @@ class PartSender:
         return now
 
     async def _put(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
+        async with self._job.shared.slots:
+            return await self._fly(source, part, request)
+
+    async def _fly(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
+        """In a slot."""
         job = self._job
-        async with job.shared.slots:
-            flight = _Flight(part, job.effects.clock())
-            self._flights.add(flight)
-            job.shared.gauges.add(flight)
-            try:
-                with flight.scope:
-                    return await job.transport.put(request, source, part, on_start=flight.started)
-                raise Fault(FaultKind.STALLED, f"part {part.number} stood still")
-            finally:
-                self._flights.discard(flight)
-                job.shared.gauges.discard(flight)
-                job.tally.bytes_sent += flight.sent()
-                job.shared.bytes_sent += flight.sent()
+        flight = _Flight(part, job.effects.clock())
+        self._flights.add(flight)
+        job.shared.gauges.add(flight)
+        try:
+            with flight.scope:
+                return await job.transport.put(request, source, part, on_start=flight.started)
+            raise Fault(FaultKind.STALLED, f"part {part.number} stood still")
+        finally:
+            self._flights.discard(flight)
+            job.shared.gauges.discard(flight)
+            job.tally.bytes_sent += flight.sent()
+            job.shared.bytes_sent += flight.sent()
 
     # -- signing
 
