@@ -134,9 +134,10 @@ class FarTransport:
             life.refused += 1
             raise Fault(FaultKind.REFUSED, "the store refused it: 403 AccessDenied", status=403, code="AccessDenied")
         life.puts += 1
+        nth = life.puts
         await anyio.sleep(0)
         if life.put is not None:
-            await life.put(life, life.puts)
+            await life.put(life, nth)
         etag = f'"{part.number}"'
         checksum = request.headers[Algorithm.CRC64NVME.header]
         life.parts[part.number] = StoredPart(part.number, part.size, etag, checksum)
