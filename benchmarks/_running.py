@@ -1,20 +1,20 @@
-"""What the benchmarks share: a file, the real command as a child, and what the kernel says that it used."""
+"""What the benchmarks of bigupload alone share: a file, and the real command as a child."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .children import run
+
 MIB = 1 << 20
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB on Linux, bytes on macOS
+PATIENCE = 7200.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +44,9 @@ def make_file(path: Path, size: int) -> str:
 
 
 def run_command(arguments: Sequence[str], environment: Mapping[str, str]) -> Finished:
-    """`bigupload upload … --json`. Ends the child, whatever ends the caller. Raises SystemExit where it fails.
-
-    A child's peak is at least what its parent had when it forked: callers stay small until all commands have run.
-    """
+    """`bigupload upload … --json`. Raises SystemExit where it fails. Its peak: see `children.run`."""
     command = [sys.executable, "-m", "bigupload", "upload", *arguments, "--json", "--progress", "none"]
-    began = time.monotonic()
-    with subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.PIPE) as child:
-        try:
-            assert child.stdout is not None
-            output = child.stdout.read()
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-        finally:
-            if child.returncode is None:
-                child.kill()
-    if child.returncode != 0:
-        raise SystemExit(f"the upload ended with {child.returncode}: {' '.join(command)}")
-    return Finished(
-        result=json.loads(output),
-        peak=usage.ru_maxrss * RSS_UNIT,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        seconds=time.monotonic() - began,
-    )
+    ended = run(command, {**os.environ, **environment}, patience=PATIENCE)
+    if ended.status != 0:
+        raise SystemExit(f"the upload ended with {ended.status}: {' '.join(command)}: {ended.complaint}")
+    return Finished(result=json.loads(ended.output), peak=ended.peak, cpu_seconds=ended.cpu, seconds=ended.seconds)

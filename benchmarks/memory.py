@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from pathlib import Path
 
 from bigupload import local_store
 
-from ._running import RSS_UNIT, Finished, make_file, run_command
+from ._running import Finished, make_file, run_command
+from .children import own_peak
 
 MOST = 150e6
 MOST_DIFFERENCE = 10e6
@@ -70,8 +70,7 @@ def measure(size: int, directory: Path) -> tuple[dict[str, Finished], dict[str, 
         print(f"uploading: {way}", flush=True)
         file = file.rename(directory / f"file-{number}.bin")  # each an object of its own
         runs[way] = run_command([str(file), "--local", *arguments], environment)
-    mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
-    if mine >= min(run.peak for run in runs.values()):
+    if own_peak() >= min(run.peak for run in runs.values()):
         raise SystemExit("this process is larger than the command, and hides its memory: nothing was measured")
     print("reading back", flush=True)
     same = {way: sha256_of(store, store.bucket, run.result["key"]) == sha256 for way, run in runs.items()}

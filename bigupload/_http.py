@@ -14,11 +14,13 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yarl
 
 from bigupload import errors
+from bigupload._sockets import new_socket
 from bigupload.retry import Fault, FaultKind, classify
 from bigupload.units import one_line
 
@@ -37,9 +39,14 @@ def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
         raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
 
 
-def new_session(ca_bundle: Path | None) -> aiohttp.ClientSession:
-    """A pool without a limit of its own (the engine bounds it), without a total timeout (a part may take hours)."""
-    connector = aiohttp.TCPConnector(limit=0, ssl=ssl_context(ca_bundle), keepalive_timeout=15)
+def new_session(ca_bundle: Path | None, *, reuse: bool = True) -> aiohttp.ClientSession:
+    """A pool without a limit of its own (the engine bounds it), without a total timeout (a part may take hours).
+
+    New connections go round all addresses that the store's name has: aiohttp's DNS cache hands them out in turn.
+    `reuse=False`: each request gets a connection of its own.
+    """
+    keep: dict[str, Any] = {"keepalive_timeout": 15} if reuse else {"force_close": True}
+    connector = aiohttp.TCPConnector(limit=0, ssl=ssl_context(ca_bundle), socket_factory=new_socket, **keep)
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),

@@ -36,7 +36,7 @@ from bigupload.targets import (
     reconnect,
     state_dir,
 )
-from bigupload.transport import HttpTransport
+from bigupload.transport import HttpTransport, check_congestion_control
 from bigupload.units import parse_rate, parse_size
 
 OnEvent = Callable[[events.Event], None]
@@ -47,6 +47,8 @@ class Uploader:
 
     `concurrency`: parts in flight, over all uploads; None adapts it to what the path carries.
     `limit_rate`: bytes a second ("20MB/s" or a number), over all uploads.
+    `congestion_control`: TCP's: "auto" goes by the path (BBR on long ones, where losses cost), "system" leaves the
+    machine's own, else the name of one that its kernel offers; UsageError where it does not.
     `retry`: how patient to be. `manifests`: the directory for manifests; None is the user's state directory.
     """
 
@@ -55,6 +57,7 @@ class Uploader:
         *,
         concurrency: int | None = None,
         limit_rate: float | str | None = None,
+        congestion_control: str = "auto",
         retry: RetryPolicy | None = None,
         manifests: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -63,6 +66,8 @@ class Uploader:
         rate = parse_rate(limit_rate) if isinstance(limit_rate, str) else limit_rate
         if rate is not None and rate <= 0:
             raise errors.UsageError("a rate is more than 0 bytes a second")
+        check_congestion_control(congestion_control)
+        self._congestion_control = congestion_control
         self._retry = retry or RetryPolicy()
         self._manifests = Path(manifests) if manifests is not None else None
         self._shared = Shared(concurrency)
@@ -250,7 +255,7 @@ class Uploader:
     ) -> Job:
         ca_bundle = store.ca_bundle
         if ca_bundle not in self._transports:
-            transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter)
+            transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
             self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
         return Job(
             policy=self._retry,
@@ -322,6 +327,7 @@ async def upload(
     s3: S3Options | None = None,
     concurrency: int | None = None,
     limit_rate: float | str | None = None,
+    congestion_control: str = "auto",
     retry: RetryPolicy | None = None,
     part_size: int | str | None = None,
     checksum: str = "auto",
@@ -331,8 +337,10 @@ async def upload(
     verify_source: bool = False,
     on_event: OnEvent | None = None,
 ) -> UploadResult:
-    """Upload one file: `Uploader(concurrency, limit_rate, retry).upload(path, …)`, where each argument is described."""
-    async with Uploader(concurrency=concurrency, limit_rate=limit_rate, retry=retry) as uploader:
+    """Upload one file: `Uploader(concurrency, limit_rate, …).upload(path, …)`, where each argument is described."""
+    async with Uploader(
+        concurrency=concurrency, limit_rate=limit_rate, congestion_control=congestion_control, retry=retry
+    ) as uploader:
         return await uploader.upload(
             path,
             to=to,

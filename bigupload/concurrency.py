@@ -1,10 +1,13 @@
-"""How many parts to send at once, from goodput alone. Pure: time is passed in.
+"""How many parts to send at once, from goodput and refusals alone. Pure: time is passed in.
 
-Slow start doubles the limit while that brings more, as TCP's does. Then trials: a little more or a little less, each
-held for some windows and compared with what was before it, because one window's goodput wavers by more than a step
-brings. A step up must bring a good share of what it could; a step down is kept where it costs next to nothing, so that
-the limit comes down again to what the path needs. When the store says SlowDown, the limit falls to four fifths, and
-trials go no further than one above where that was. https://www.rfc-editor.org/rfc/rfc5681
+Slow start doubles the limit as soon as goodput has grown, as TCP's does. Then trials: a little more or a little less,
+each held for some windows and compared with what was before it, because one window's goodput wavers by more than a
+step brings. A step up must bring a good share of what it could; a step down is kept where it costs next to nothing, so
+that the limit comes down again to what the path needs. https://www.rfc-editor.org/rfc/rfc5681
+
+A store that is asked for too much refuses a share of the requests (SlowDown); one that has a hiccup refuses a few,
+however many there are. So it is the share that counts. Too large a one, and the limit falls to four fifths and climbs
+back by ones to below where that was, its ceiling. The ceiling itself is tried again by one, ever more rarely.
 """
 
 from __future__ import annotations
@@ -14,7 +17,11 @@ from dataclasses import dataclass
 START = 8
 MOST = 64
 WINDOW = 1.0
-"""Seconds of one measurement; what a step brings shows no sooner."""
+"""Seconds of one measurement; what a small step brings shows no sooner."""
+START_WINDOW = 0.2
+"""In slow start: what a doubling brings is seen at once, where the round trip allows that."""
+START_PATIENCE = 1.2
+"""Seconds in which a doubling must have brought something, also over a long path."""
 _GROWTH = 1.2
 """A doubling must bring a fifth more, else it was one too many."""
 _WINDOWS = 3
@@ -26,6 +33,20 @@ _UP = 0.5
 _DOWN = 0.25
 """Of what a step down could cost, no more than this share may go."""
 _BACK_OFF = 0.8
+_REFUSED_SHARE = 0.1
+"""Of the requests since the limit last changed, the older ones counting less."""
+_OLDER = 0.7
+"""What a request counts for when it is a window older."""
+_REFUSALS = 3
+"""No fewer: a few are chance."""
+_FIRST_TIME = 1.5
+"""So much more clearly must a store speak that has never asked for less before."""
+DEAF = 0.5
+"""Seconds after backing off in which refusals are still the old limit's news."""
+PROBE_AFTER = 10.0
+"""Seconds until a ceiling is tried again, the first time; twice as long each time that it holds."""
+_CLIMB = 0.5
+"""Seconds for each one more on the way back to the ceiling."""
 
 
 @dataclass(slots=True)
@@ -40,7 +61,6 @@ class Concurrency:
     def __init__(self, fixed: int | None = None) -> None:
         self._fixed = fixed
         self._limit = fixed or START
-        self._ceiling = MOST
         self._slow_start = True
         self._window: _Window | None = None
         self._measured: list[float] = []
@@ -48,80 +68,118 @@ class Concurrency:
         """The limit before the trial that is under way, and its goodput."""
         self._upwards = True
         self._doubled_from = 0.0
+        self._changed_at: float | None = None
+        # What the store refuses
+        self._started = 0.0
+        self._refused = 0.0
+        self._ceiling = MOST
+        self._held_back = False
+        """The store has said SlowDown: the ceiling is its, not ours."""
         self._backed_off_at = float("-inf")
+        self._probe_at = 0.0
+        self._probe_after = PROBE_AFTER
 
     @property
     def limit(self) -> int:
         """Parts that may be in flight."""
         return self._limit
 
+    def started(self) -> None:
+        """One more request went out."""
+        self._started += 1
+
+    def refused(self, now: float) -> None:
+        """A request was answered with SlowDown at time `now` (seconds)."""
+        if self._fixed is not None or now - self._backed_off_at < DEAF:
+            return
+        self._refused += 1
+        clearly = 1.0 if self._held_back else _FIRST_TIME
+        if self._refused < clearly * max(_REFUSALS, _REFUSED_SHARE * self._started):
+            return
+        if self._held_back and self._limit > self._ceiling:  # the probe failed: below it all was well
+            self._probe_after *= 2
+            self._back_off(self._ceiling, now)
+        else:
+            self._ceiling = max(1, self._limit - 1)
+            self._back_off(min(self._ceiling, int(self._limit * _BACK_OFF)), now)
+
     def sample(self, now: float, bytes_done: int, *, saturated: bool) -> None:
-        """`bytes_done`: sent in all by time `now` (seconds). `saturated`: the limit was what held sending back."""
+        """`bytes_done`: sent in all by time `now`. `saturated`: the limit was what held sending back."""
         window = self._window
         if window is None or not saturated or self._fixed is not None:
             self._window = _Window(now, bytes_done)
             return
-        if now - window.since < WINDOW:
+        lasts = START_WINDOW if self._slow_start else _CLIMB if self._climbing else WINDOW
+        if now - window.since < lasts:
             return
         goodput = (bytes_done - window.bytes_done) / (now - window.since)
         self._window = _Window(now, bytes_done)
+        self._started *= _OLDER
+        self._refused *= _OLDER
         if self._slow_start:
-            self._start(goodput)
+            self._start(goodput, now)
+        elif self._climbing:
+            self._move(self._limit + 1, now)
         else:
-            self._try(goodput)
+            self._try(goodput, now)
 
-    def slow_down(self, now: float) -> None:
-        """The store asked for less. Acts once a window, since every part in flight brings the same news."""
-        if self._fixed is not None or now - self._backed_off_at < WINDOW:
-            return
+    @property
+    def _climbing(self) -> bool:
+        return self._held_back and self._limit < self._ceiling and self._base is None and not self._upwards
+
+    def _back_off(self, limit: int, now: float) -> None:
         self._backed_off_at = now
-        self._slow_start = False
-        self._ceiling = self._limit
-        self._move(int(self._limit * _BACK_OFF))
+        self._probe_at = now + self._probe_after
+        self._slow_start = self._upwards = False
+        self._held_back = True
         self._base = None
-        self._upwards = False
+        self._move(limit, now)
 
-    def _start(self, goodput: float) -> None:
-        if self._limit == MOST or goodput < self._doubled_from * _GROWTH:
-            self._slow_start = False
-            self._move(self._limit if goodput >= self._doubled_from * _GROWTH else self._limit // 2)
-        else:
+    def _start(self, goodput: float, now: float) -> None:
+        if self._limit < MOST and goodput >= self._doubled_from * _GROWTH:
             self._doubled_from = goodput
-            self._move(self._limit * 2)
+            self._move(self._limit * 2, now)
+        elif self._changed_at is not None and now - self._changed_at >= START_PATIENCE:
+            self._slow_start = False
+            self._move(self._limit if goodput >= self._doubled_from * _GROWTH else self._limit // 2, now)
 
-    def _try(self, goodput: float) -> None:
+    def _try(self, goodput: float, now: float) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
         self._measured.append(goodput)
         if len(self._measured) < _WINDOWS:
             return
         goodput = sum(self._measured) / len(self._measured)
         if self._base is None:
-            self._begin(goodput)
+            self._begin(goodput, now)
             return
         (limit, before), self._base = self._base, None
+        if self._held_back:
+            self._ceiling = max(self._ceiling, self._limit)  # a probe that the store let pass
         change = (self._limit - limit) / limit
         share = _UP if change > 0 else _DOWN
         if goodput >= before * (1 + share * change):
-            self._begin(goodput)  # it helped, or did no harm: on in the same direction
+            self._begin(goodput, now)  # it helped, or did no harm: on in the same direction
         else:
             self._upwards = change < 0
-            self._move(limit)
+            self._move(limit, now)
 
-    def _begin(self, goodput: float) -> None:
+    def _begin(self, goodput: float, now: float) -> None:
         step = max(1, self._limit // _STEP)
         wanted = self._limit + (step if self._upwards else -step)
-        if self._ceiling < MOST and wanted > self._ceiling:
-            wanted = self._ceiling = min(self._ceiling + 1, MOST)  # what was too much once is tried again, by one
+        if self._held_back and wanted > self._ceiling:
+            wanted = self._ceiling if now < self._probe_at else self._ceiling + 1
         wanted = max(1, min(wanted, MOST))
         if wanted == self._limit:
             self._upwards = not self._upwards
             self._measured.clear()
             return
         self._base = (self._limit, goodput)
-        self._move(wanted)
+        self._move(wanted, now)
 
-    def _move(self, limit: int) -> None:
+    def _move(self, limit: int, now: float) -> None:
         """What was measured was another limit's."""
         self._limit = max(1, min(limit, MOST))
+        self._changed_at = now
+        self._started = self._refused = 0.0
         self._measured.clear()
         self._window = None

@@ -67,9 +67,9 @@ class Shared:
         self.concurrency.sample(now, sent, saturated=saturated)
         self._resize()
 
-    def slow_down(self, now: float) -> None:
+    def refused(self, now: float) -> None:
         """The store asked for less."""
-        self.concurrency.slow_down(now)
+        self.concurrency.refused(now)
         self._resize()
 
     def _resize(self) -> None:

@@ -188,9 +188,16 @@ class Transport(Protocol):
     """Sends parts' bodies."""
 
     async def put(
-        self, request: SignedRequest, source: Source, part: Part, *, on_start: Callable[[Gauge], None]
+        self,
+        request: SignedRequest,
+        source: Source,
+        part: Part,
+        *,
+        on_start: Callable[[Gauge], None],
+        fresh: bool = False,
     ) -> PutAnswer:
-        """Send the range `part` of `source`. `on_start` gets a gauge before the first byte goes out.
+        """Send the range `part` of `source`. `on_start` gets a gauge before the first byte goes out. `fresh`: over a
+        connection that nothing was sent on before.
 
         Any answer but 2xx is a Fault, also one that comes before the body was sent; a write error is none while an
         answer can still be read. Bytes that were handed over never change after. Redirects are not followed.

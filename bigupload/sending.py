@@ -13,18 +13,17 @@ import anyio
 from bigupload import checksums, errors, events
 from bigupload._batch import Batcher
 from bigupload.checksums import Algorithm
+from bigupload.flights import Flights
 from bigupload.hashing import Hashed, PartHasher
 from bigupload.job import Job, the_one
 from bigupload.manifest import PartRecord
 from bigupload.planning import Part
-from bigupload.ports import Gauge, PartToSign, PutAnswer, SignedRequest, Source
+from bigupload.ports import PartToSign, PutAnswer, SignedRequest
 from bigupload.probe import Md5Probe
 from bigupload.proof import EchoDiffers, PartProof, prove_part
-from bigupload.retry import Fault, FaultKind, RetryPolicy
+from bigupload.retry import Fault, FaultKind
 from bigupload.state import PartState, UploadState
 
-TICK = 0.25
-"""Seconds between two looks at what is in flight."""
 _LOOKAHEAD = 4
 _FRESH_FOR = 60.0
 """Seconds that a URL must still be valid for when its PUT begins."""
@@ -40,34 +39,6 @@ class _SendAgain(Exception):
     """The part arrived but is not proved; with Content-MD5 it will be."""
 
 
-class _Flight:
-    """One PUT under way."""
-
-    def __init__(self, part: Part, now: float) -> None:
-        self.part = part
-        self.scope = anyio.CancelScope()
-        self.gauge: Gauge | None = None
-        self._seen = 0
-        self._moved_at = now
-
-    def started(self, gauge: Gauge) -> None:
-        self.gauge = gauge
-
-    def sent(self) -> int:
-        return self.gauge.sent() if self.gauge is not None else 0
-
-    def paused(self) -> bool:
-        return self.gauge is not None and self.gauge.paused()
-
-    def moves(self, now: float, policy: RetryPolicy) -> bool:
-        """Look again: False once it stands still for too long. `part.size` bytes out, it is the store's turn."""
-        sent = self.sent()
-        if sent != self._seen or self.paused():
-            self._seen, self._moved_at = sent, now
-        patience = policy.answer_within if sent >= self.part.size else policy.stall_after
-        return now - self._moved_at <= patience
-
-
 class PartSender:
     """One run over the missing parts of one upload id."""
 
@@ -77,23 +48,24 @@ class PartSender:
         self._hasher = hasher
         self._upload_id = job.manifest.upload_id
         self._checksum = job.manifest.header.checksum
-        self._flights: set[_Flight] = set()
+        self._flights = Flights(job)
         self._signer: Batcher[PartToSign, tuple[SignedRequest, float]] = Batcher(self._sign_batch, most=_SIGN_BATCH)
         self._alive = 0
         self._freed = anyio.Event()
         # Content-MD5 is the way where no checksum was declared; else the store's first answer tells.
         self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
-        self._probe = Md5Probe(self._sign_one, self._put)
+        self._probe = Md5Probe(self._sign_one, self._flights.put)
 
     async def run(self) -> None:
         """Returns when no part is missing. Raises UploadVanished, or the public error that stops the upload."""
         try:
             async with anyio.create_task_group() as watching:
-                watching.start_soon(self._watch)
+                watching.start_soon(self._flights.watch, self._report)
                 async with anyio.create_task_group() as parts:
                     for part in self._state.pending():
                         parts.start_soon(self._part, part)
                         await self._admit()
+                    self._flights.all_begun = True
                 watching.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise the_one(group) from None
@@ -115,6 +87,7 @@ class PartSender:
             self._job.source.check()
             await self._job.journal.append(record)
             self._state.record(part.number)
+            self._flights.proved(record.proof)
             self._job.emit(events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof))
         except BaseException:
             if self._state.part(part.number) is PartState.IN_FLIGHT:
@@ -137,7 +110,7 @@ class PartSender:
                     # Hours may have passed in the queue: big parts on a slow link outlive a URL. What was refused is
                     # signed only here: a second refusal is final, and nobody sees credentials end or a laptop sleep.
                     request = await self._fresh(part, hashed, request)
-                    answer = await self._fly(self._job.source, part, request[0])
+                    answer = await self._flights.put_in_slot(self._job.source, part, request[0])
                 with_md5 = "content-md5" in request[0].headers
                 proof = await self._prove(part, hashed, answer, with_md5=with_md5)
             except _SendAgain:
@@ -146,7 +119,7 @@ class PartSender:
                 if fault.kind is FaultKind.GONE:
                     raise UploadVanished from fault
                 if fault.kind is FaultKind.BUSY:
-                    self._job.shared.slow_down(self._job.effects.clock())
+                    self._job.shared.refused(self._job.effects.clock())
                 again = await self._job.pause(attempts, fault, since, part.number)
                 ahead = not again.resign
                 request = request if ahead else None
@@ -169,26 +142,6 @@ class PartSender:
                 same_size=True,
             )
         return now
-
-    async def _put(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
-        async with self._job.shared.slots:
-            return await self._fly(source, part, request)
-
-    async def _fly(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
-        """In a slot."""
-        job = self._job
-        flight = _Flight(part, job.effects.clock())
-        self._flights.add(flight)
-        job.shared.gauges.add(flight)
-        try:
-            with flight.scope:
-                return await job.transport.put(request, source, part, on_start=flight.started)
-            raise Fault(FaultKind.STALLED, f"part {part.number} stood still")
-        finally:
-            self._flights.discard(flight)
-            job.shared.gauges.discard(flight)
-            job.tally.bytes_sent += flight.sent()
-            job.shared.bytes_sent += flight.sent()
 
     # -- signing
 
@@ -256,24 +209,14 @@ class PartSender:
             self._with_md5 = True
             self._job.warn("the store does not confirm checksums: the parts are proved by MD5 instead")
 
-    # -- watching
-
-    async def _watch(self) -> None:
-        while True:
-            await self._job.effects.sleep(TICK)
-            now = self._job.effects.clock()
-            for flight in self._flights:
-                if not flight.moves(now, self._job.policy):
-                    flight.scope.cancel()
-            self._report()
-            self._job.shared.adapt(now)
+    # -- telling
 
     def _report(self) -> None:
         manifest = self._job.manifest
         self._job.emit(
             events.Progress(
                 bytes_uploaded=manifest.bytes_uploaded,
-                bytes_in_flight=sum(flight.sent() for flight in self._flights),
+                bytes_in_flight=self._flights.sent(),
                 size=manifest.plan.size,
                 parts_uploaded=len(manifest.parts),
                 parts=manifest.plan.count,

@@ -85,6 +85,12 @@ connection_options = _all(
 pace_options = _all(
     click.option("--concurrency", type=CONCURRENCY, default="auto", metavar="N|auto", help="Parts sent at once."),
     click.option("--limit-rate", type=RATE, metavar="RATE", help="For all files together, like 20MB/s."),
+    click.option(
+        "--congestion-control",
+        default="auto",
+        metavar="auto|system|NAME",
+        help="TCP's: by the path (BBR on long ones), the machine's own, or one that its kernel offers.",
+    ),
 )
 """How fast."""
 
@@ -106,6 +112,11 @@ def need_service() -> None:
     needed = ("pydantic", "itsdangerous", "prometheus_client")
     if any(importlib.util.find_spec(name) is None for name in needed):
         raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'")
+
+
+def pace(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Takes the pace options out of a command's arguments, for `Uploader`."""
+    return {name: arguments.pop(name) for name in ("concurrency", "limit_rate", "congestion_control")}
 
 
 def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:

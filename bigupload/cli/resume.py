@@ -10,7 +10,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import PATH, connection_options, outcome_options, pace_options, s3_options
+from bigupload.cli._options import PATH, connection_options, outcome_options, pace, pace_options, s3_options
 
 if TYPE_CHECKING:
     from bigupload.events import Event
@@ -50,7 +50,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
     from bigupload.cli.status import unfinished
 
     adopt, source = arguments["adopt"], arguments["source"]
-    async with Uploader(concurrency=arguments["concurrency"], limit_rate=arguments["limit_rate"]) as uploader:
+    async with Uploader(**pace(arguments)) as uploader:
         with reporting(arguments["progress"]) as reporter:
 
             def one(name: Path) -> Awaitable[UploadResult]:

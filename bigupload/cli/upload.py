@@ -20,6 +20,7 @@ from bigupload.cli._options import (
     SIZE,
     connection_options,
     outcome_options,
+    pace,
     pace_options,
     s3_options,
 )  # fmt: skip
@@ -139,7 +140,7 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
     as_json, mode = arguments.pop("as_json"), arguments.pop("progress")
     codes: list[int] = []
     at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)
-    async with Uploader(concurrency=arguments.pop("concurrency"), limit_rate=arguments.pop("limit_rate")) as uploader:
+    async with Uploader(**pace(arguments)) as uploader:
         with reporting(mode) as reporter:
 
             async def one(path: Path) -> None:

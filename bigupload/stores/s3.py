@@ -104,7 +104,7 @@ class S3Store:
         return Created(_told(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
-        urls = await self._bucket.presign("upload_part", [self._parameters(upload_id, part) for part in parts])
+        urls = await self._bucket.presign_parts([self._parameters(upload_id, part) for part in parts])
         return [SignedRequest(url, part.headers, URL_LIFETIME) for url, part in zip(urls, parts, strict=True)]
 
     def _parameters(self, upload_id: str, part: PartToSign) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 
-from bigupload import engine, sending
+from bigupload import engine, flights
 from bigupload.local_store import LocalStore
 from bigupload.stores.s3 import S3Store
 from tests.tools.strict_s3 import StrictS3
@@ -32,7 +32,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", StrictS3.secret_key)
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(engine, "_LOOK_EVERY", 0.01)
-    monkeypatch.setattr(sending, "TICK", 0.02)
+    monkeypatch.setattr(flights, "TICK", 0.02)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from bigupload import errors, events, sending
+from bigupload import errors, events, flights
 from bigupload.checksums import Algorithm
 from bigupload.engine import Engine
 from bigupload.job import Effects, Job, Settings, Shared
@@ -53,7 +53,7 @@ class Life:
         return self.now + self.asleep
 
     async def sleep(self, seconds: float) -> None:
-        if seconds != sending.TICK:  # looking does not take time: hashing threads live in another
+        if seconds != flights.TICK:  # looking does not take time: hashing threads live in another
             self.now += seconds
         await anyio.sleep(0)
 
@@ -127,7 +127,13 @@ class FarTransport:
         self.life = life
 
     async def put(
-        self, request: SignedRequest, source: Source, part: Part, *, on_start: Callable[[Gauge], None]
+        self,
+        request: SignedRequest,
+        source: Source,
+        part: Part,
+        *,
+        on_start: Callable[[Gauge], None],
+        fresh: bool = False,
     ) -> PutAnswer:
         life = self.life
         if life.real >= float(request.url):  # S3 looks when a PUT begins, and not when it ends

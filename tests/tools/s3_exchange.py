@@ -62,6 +62,7 @@ class Record:
     bytes_received: int = 0
     status: int | None = None
     error: str | None = None
+    peer: object = None  # whose end of the connection: a port of its own for each
 
 
 @dataclass
@@ -104,6 +105,8 @@ class Exchange:
         self.record = Record(
             self.op, self.bucket, self.key, self.part_number, self.query.get("uploadId"), self.headers, self.query
         )
+        transport = self.request.transport
+        self.record.peer = transport and transport.get_extra_info("peername")
 
     def _operation(self) -> str:
         method, query = self.request.method, self.query

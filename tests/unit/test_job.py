@@ -238,7 +238,7 @@ class Controller:
         self.samples.append((now, bytes_done, saturated))
         self.limit = self.next
 
-    def slow_down(self, now: float) -> None:
+    def refused(self, now: float) -> None:
         self.slowed.append(now)
         self.limit = self.next
 
@@ -305,7 +305,7 @@ async def test_a_smaller_budget_takes_no_slot_away() -> None:
     for task in ("a", "b", "c"):
         await shared.slots.acquire_on_behalf_of(task)
     controller.next = 1
-    shared.slow_down(7.0)
+    shared.refused(7.0)
     assert controller.slowed == [7.0]
     assert shared.slots.total_tokens == 1
     assert shared.slots.borrowed_tokens == 3

@@ -1,0 +1,88 @@
+"""One direction of a link: a drop-tail queue, a rate, a delay, and losses that hit single packets.
+
+Decides only: which segments of what was offered arrive, and when. Sizes are bytes of IP packets, times seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass
+class LinkCounts:
+    """In packets of at most the MTU, also where they travelled together."""
+
+    offered: int = 0
+    lost: int = 0
+    queue_full: int = 0
+
+
+class Link:
+    """`offer` in the order of time."""
+
+    def __init__(self, *, rate: float, delay: float, loss: float, queue: float, seed: str) -> None:
+        """`rate` in bytes a second, `queue` in bytes, `loss` a share."""
+        self._rate = rate
+        self._delay = delay
+        self._loss = loss
+        self._queue = queue
+        self._random = random.Random(seed)
+        self._free_at = 0.0
+        self._until_loss = self._draw()
+        self.counts = LinkCounts()
+
+    def _draw(self) -> float:
+        """How many packets pass until one is lost: as a draw for each packet would, at less cost."""
+        if not self._loss:
+            return math.inf
+        return math.floor(math.log(1 - self._random.random()) / math.log(1 - self._loss))
+
+    def offer(self, now: float, sizes: Sequence[int]) -> tuple[float, list[bool]]:
+        """Packets that come together: when the last of them arrives, and which do.
+
+        What is lost has used the link; what found the queue full has not.
+        """
+        begins = max(now, self._free_at)
+        room = self._queue - (begins - now) * self._rate
+        total = sum(sizes)
+        if total <= room and len(sizes) <= self._until_loss:  # nearly always
+            self._until_loss -= len(sizes)
+            arrives = [True] * len(sizes)
+        else:
+            arrives, total = self._one_by_one(sizes, room)
+        self.counts.offered += len(sizes)
+        self._free_at = begins + total / self._rate
+        return self._free_at + self._delay, arrives
+
+    def _one_by_one(self, sizes: Sequence[int], room: float) -> tuple[list[bool], int]:
+        arrives, used = [], 0
+        for size in sizes:
+            if used + size > room:
+                self.counts.queue_full += 1
+                arrives.append(False)
+                continue
+            used += size
+            if self._until_loss:
+                self._until_loss -= 1
+                arrives.append(True)
+            else:
+                self._until_loss = self._draw()
+                self.counts.lost += 1
+                arrives.append(False)
+        return arrives, used
+
+
+def runs(arrives: Sequence[bool]) -> Iterator[tuple[int, int]]:
+    """The stretches that are True: from, and up to but without."""
+    begin = None
+    for at, there in enumerate(arrives):
+        if there and begin is None:
+            begin = at
+        elif not there and begin is not None:
+            yield begin, at
+            begin = None
+    if begin is not None:
+        yield begin, len(arrives)

@@ -1,0 +1,95 @@
+"""One child process at a time: how long it took, and what the kernel says that it and its own children used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB on Linux, bytes on macOS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """`seconds` go from before it was started until it was gone. `cpu` is user and system time, `peak` in bytes."""
+
+    status: int
+    seconds: float
+    cpu: float
+    peak: int
+    late: bool
+    """It was killed because it took longer than anyone waits."""
+    output: str
+    errors: str
+
+    @property
+    def complaint(self) -> str:
+        """The last thing that it said, in one line."""
+        lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+
+
+def run(argv: Sequence[str], environment: Mapping[str, str], *, patience: float, where: Path | None = None) -> Ended:
+    """Run it to its end, or for `patience` seconds. Whatever ends the caller ends it too, with all that it started.
+
+    Linux counts what the caller had in memory when it forked towards the child's peak: see `own_peak`.
+    """
+    late = threading.Event()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        began = time.monotonic()
+        child = subprocess.Popen(
+            argv,
+            env=dict(environment),
+            cwd=where,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+
+        def give_up() -> None:
+            late.set()
+            _kill(child.pid)
+
+        timer = threading.Timer(patience, give_up)
+        timer.start()
+        try:
+            _, status, used = os.wait4(child.pid, 0)
+            seconds = time.monotonic() - began
+            child.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            timer.cancel()
+            if child.returncode is None:
+                _kill(child.pid)
+        texts = []
+        for file in (output, errors):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    return Ended(
+        status=child.returncode,
+        seconds=seconds,
+        cpu=used.ru_utime + used.ru_stime,
+        peak=used.ru_maxrss * RSS_UNIT,
+        late=late.is_set(),
+        output=texts[0],
+        errors=texts[1],
+    )
+
+
+def own_peak() -> int:
+    """The least that `run` can report as a peak so far: callers stay small until all is measured."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

@@ -1,0 +1,162 @@
+"""What the benchmarks' commands share: options, the files to send, who competes, and what is done with the figures."""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bigupload
+from bigupload.units import parse_size
+
+from . import report
+from .contest import Contest, Run
+from .contestants import OURS, Contestant, everyone
+from .peering import Peers, default_directory
+from .report import Row, Target
+from .stores import Opened
+
+BLOCK = 1 << 20
+WARM = 64 << 20
+
+
+def parser(doc: str | None, *, size: str, rounds: int) -> argparse.ArgumentParser:
+    """With the options that all comparisons have."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--size", type=parse_size, default=parse_size(size), help=f"Of the file, like 256MB. [{size}]")
+    made.add_argument("--file", type=Path, help="Upload this file instead of a new one of random bytes.")
+    made.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"After the warm-up. [{rounds}]")
+    made.add_argument("--contestants", metavar="A,B,…", help="Only these; a name without ':' is all of its variants.")
+    made.add_argument("--list", action="store_true", help="Name the contestants that are installed, and stop.")
+    made.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="Give a contestant up after it.")
+    made.add_argument("--dir", type=Path, metavar="DIR", help="Where the file goes for the time being.")
+    made.add_argument("--peers", type=Path, default=default_directory(), metavar="DIR", help="See `peers`.")
+    made.add_argument("--lock", type=Path, metavar="FILE", help="Take turns with others that lock it, run by run.")
+    made.add_argument("--json", type=Path, metavar="FILE", help="Write all figures there.")
+    made.add_argument("--plots", type=Path, metavar="DIR", help="Write plots there, as PNG.")
+    return made
+
+
+def chosen(arguments: argparse.Namespace, *, only: str | None = None) -> list[Contestant]:
+    """Those who compete: `--contestants`, else `only`, else all that are installed. Says who is missing."""
+    peers = Peers(arguments.peers)
+    found = everyone(peers)
+    if arguments.list:
+        for each in found.values():
+            print(f"{each.name:<16} http: {each.http or 'no proof'}; https: {each.https or 'no proof'}")
+        raise SystemExit(0)
+    named = arguments.contestants or only
+    if named is None:
+        missing = {"boto3", "crt", "obstore", "minio", "aioboto3", "s5cmd", "mc", "rclone", "aws-cli"} - set(found)
+        if missing:
+            print(f"not installed, left out: {', '.join(sorted(missing))} (see `python -m benchmarks peers`)")
+        return list(found.values())
+    picked = [each for each in found.values() if {each.name, each.family} & set(named.split(","))]
+    if unknown := set(named.split(",")) - {name for each in picked for name in (each.name, each.family)}:
+        print(f"not known or not installed: {', '.join(sorted(unknown))}")
+    return picked if any(each.name == OURS for each in picked) else [found[OURS], *picked]
+
+
+@contextlib.contextmanager
+def files(arguments: argparse.Namespace, *, sparse: bool = False) -> Iterator[tuple[Path, Path]]:
+    """The file to send and a small one to warm up with, in the page cache both. Compiles our bytecode: theirs is.
+
+    `sparse` is for files that are larger than memory, where a disk would be what is measured.
+    """
+    compileall.compile_dir(Path(bigupload.__file__).parent, quiet=2)
+    compileall.compile_dir(Path(__file__).parent, quiet=2)
+    with tempfile.TemporaryDirectory(prefix="bigupload-bench-", dir=arguments.dir) as name:
+        warm = Path(name) / "warm.bin"
+        write_random(warm, min(WARM, arguments.size))
+        file = arguments.file
+        if file is None:
+            file = Path(name) / "file.bin"
+            write_sparse(file, arguments.size) if sparse else write_random(file, arguments.size)
+        else:
+            with file.open("rb") as opened:
+                while opened.read(BLOCK):
+                    pass
+        yield file.resolve(), warm
+
+
+def write_random(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        for offset in range(0, size, BLOCK):
+            file.write(os.urandom(min(BLOCK, size - offset)))
+
+
+def write_sparse(path: Path, size: int) -> None:
+    """Nothing but a hole: reads as zeros, without a disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A contest that was held."""
+
+    title: str
+    runs: list[Run]
+    rows: list[Row]
+
+    @property
+    def cpu(self) -> str:
+        """What the rows' CPU time is in."""
+        return "CPU s/GiB" if self.runs[0].size >= 1 << 20 else "CPU s"
+
+
+def hold(
+    title: str,
+    contestants: Sequence[Contestant],
+    arguments: argparse.Namespace,
+    store: Opened,
+    *,
+    file: Path,
+    warm: Path | None,
+    tls: bool = False,
+    inside: bool = False,
+    prefix: Sequence[str] = (),
+) -> Held:
+    """All rounds. Raises SystemExit where bigupload did not finish: there is nothing to compare."""
+    print(f"{title}: {', '.join(each.name for each in contestants)}", flush=True)
+    contest = Contest(
+        file=file,
+        store=store,
+        patience=arguments.patience,
+        lock=arguments.lock,
+        inside=inside,
+        warm=warm,
+        prefix=prefix,
+    )
+    runs = contest.rounds(contestants, arguments.rounds)
+    rows = report.rows(runs, {each.name: each.proof(tls=tls) for each in contestants})
+    report.own(rows)
+    return Held(title=title, runs=runs, rows=rows)
+
+
+def finish(
+    benchmark: str, arguments: argparse.Namespace, held: Sequence[Held], targets: Sequence[Target], **more: Any
+) -> int:
+    """Tables, targets, JSON and plots; the exit status."""
+    for each in held:
+        report.show(each.title, each.rows, each.cpu)
+    figures: Mapping[str, Any] = {
+        "arguments": vars(arguments),
+        "peers": Peers(arguments.peers).versions(),
+        "contests": held,
+        **more,
+    }
+    if arguments.json is not None:
+        report.write(arguments.json, benchmark, figures, targets)
+    if arguments.plots is not None:
+        from . import plots
+
+        for number, each in enumerate(held, 1):
+            plots.contest(each.title, each.rows, each.cpu, arguments.plots / f"{benchmark}-{number}.png")
+    return report.conclude(targets)

@@ -1,0 +1,115 @@
+"""How fast where the path is what limits?  `python -m benchmarks latency [--total-rate RATE] [--path]`
+
+By itself: a store 30 ms away that takes 40 MB/s from each connection, everyone on defaults. `--total-rate 200MB/s` also
+holds all connections together to that; only bigupload runs then, unless others are named. `--path` takes a real path of
+packets instead, 50 ms, 1 Gbit/s and 0.1 % loss between two network namespaces, with the congestion control named: once
+with BBR allowed and once with Reno alone. That needs root, on Linux.
+
+Exit 1 where a target is missed: wall ≤ 0.9 × CRT and ≤ 0.5 × every other; ≥ 97 % of the cap; on the path ≥ 88 % of the
+link with BBR, and ≤ 0.6 × the best peer's time with Reno.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from bigupload.units import parse_rate
+
+from . import report
+from .command import Held, chosen, files, finish, hold, parser
+from .contestants import OURS, Contestant, ourselves
+from .report import Row, Target
+from .stores import null_store
+
+RTT = 0.03
+RATE = "40MB/s"
+LINK = 125e6
+"""1 Gbit/s in bytes, headers of packets included."""
+AS_IT_IS = ("--congestion-control", "system")
+"""What bigupload asks the kernel for by itself would be BBR again."""
+CRT = ("crt", "boto3-crt")
+
+
+def targets(found: Sequence[Row]) -> list[Target]:
+    """CRT is what opens more connections by itself, in whichever dress."""
+    crt = [row for row in found if row.name.partition(":")[0] in CRT]
+    others = [row for row in found if row.name.partition(":")[0] not in CRT]
+    return [
+        *report.wall_target(0.9, report.fastest(crt), "CRT"),
+        *report.wall_target(0.5, report.fastest(others), "every other"),
+    ]
+
+
+def cap_target(held: Held, cap: float) -> Target:
+    """Of the whole process, start and end included."""
+    rates = report.Spread.of(run.rate / cap for run in held.runs if run.contestant == OURS and run.outcome == "done")
+    return Target(what="≥ 97 % of the cap", found=f"{rates.median:.1%} of it", holds=rates.median >= 0.97)
+
+
+def _defaults(contestants: Sequence[Contestant]) -> list[Contestant]:
+    return [each for each in contestants if not each.tuned]
+
+
+def _over_null_store(arguments: argparse.Namespace) -> int:
+    knobs = ["--rtt", str(RTT), "--rate", RATE]
+    title = f"{RTT * 1e3:.0f} ms, {RATE} a connection"
+    cap = arguments.total_rate
+    if cap:
+        knobs += ["--total-rate", f"{cap:.0f}B/s"]
+        title += f", {cap / 1e6:g} MB/s in all"
+    contestants = chosen(arguments, only=OURS if cap else None)
+    if not arguments.contestants:
+        contestants = _defaults(contestants)
+    with files(arguments) as (file, warm):
+        size = file.stat().st_size
+        held = hold(f"{size / 1e9:g} GB, {title}", contestants, arguments, null_store(knobs), file=file, warm=warm)
+    return finish("latency", arguments, [held], [cap_target(held, cap)] if cap else targets(held.rows))
+
+
+# -- a path of packets
+
+
+def _over_path(arguments: argparse.Namespace) -> int:
+    from . import path  # only here: elsewhere than on Linux there is none
+
+    held: list[Held] = []
+    dropped: dict[str, object] = {}
+    contestants = chosen(arguments)
+    if not arguments.contestants:
+        contestants = _defaults(contestants)
+    with files(arguments) as (file, warm):
+        for control in ("bbr", "reno"):
+            ours = ourselves(OURS, *AS_IT_IS) if control == "reno" else ourselves()
+            those = [ours if each.name == OURS else each for each in contestants]
+            try:
+                with path.path(rtt=0.05, rate=LINK, loss=0.001, congestion_control=control) as there:
+                    store = null_store(["--host", there.server_address], prefix=there.server_prefix)
+                    title = f"{file.stat().st_size / 1e9:g} GB, 50 ms, 1 Gbit/s, 0.1 % loss, {control}"
+                    prefix = there.client_prefix
+                    held.append(hold(title, those, arguments, store, file=file, warm=warm, prefix=prefix))
+            except path.PathUnavailable as error:
+                raise SystemExit(f"no path of packets: {error}") from None
+            dropped[control] = there.report
+    return finish("latency-path", arguments, held, path_targets(*held), packets=dropped)
+
+
+def path_targets(bbr: Held, reno: Held) -> list[Target]:
+    """Of the link as packets; 1,448 of 1,500 bytes are payload."""
+    shares = report.Spread.of(run.rate / LINK for run in bbr.runs if run.contestant == OURS and run.outcome == "done")
+    return [
+        Target(what="≥ 88 % of the link with BBR", found=f"{shares.median:.1%}", holds=shares.median >= 0.88),
+        *report.wall_target(0.6, report.fastest(reno.rows), "the best peer with Reno"),
+    ]
+
+
+def main() -> int:
+    made = parser(__doc__, size="5GB", rounds=3)
+    made.add_argument("--total-rate", type=parse_rate, default=0.0, metavar="RATE", help="Of all connections together.")
+    made.add_argument("--path", action="store_true", help="Two network namespaces; --size is 1 GiB then, unless given.")
+    arguments = made.parse_args()
+    if not arguments.path:
+        return _over_null_store(arguments)
+    if arguments.size == made.get_default("size"):
+        arguments.size = 1 << 30
+    return _over_path(arguments)

@@ -1,0 +1,220 @@
+"""From runs to figures: medians, ratios and their spread, tables, JSON, and what was to be shown.
+
+rich is imported where it is needed: what this process has in memory would be counted as its children's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .contest import Run
+from .contestants import OURS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Of one figure over the rounds."""
+
+    least: float
+    median: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        ordered = sorted(values)
+        return cls(least=ordered[0], median=statistics.median(ordered), most=ordered[-1])
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.least:.2f}–{self.most:.2f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One contestant over all rounds. `seconds` is a lower bound, and the rest absent, where it did not finish."""
+
+    name: str
+    proof: str
+    outcome: str
+    why: str
+    seconds: Spread
+    ratio: Spread | None
+    """Our seconds over its, round by round. For one that was late, an upper bound."""
+    cpu: Spread | None = None
+    """CPU seconds a GiB; of a file below 1 MiB, CPU seconds."""
+    peak: float | None = None
+    sent: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.outcome == "done"
+
+
+def rows(runs: Sequence[Run], proofs: Mapping[str, str]) -> list[Row]:
+    """Fastest first, those that did not finish last."""
+    ours = {run.round: run.seconds for run in runs if run.contestant == OURS and run.outcome == "done"}
+    found = [_row(name, [run for run in runs if run.contestant == name], proofs, ours) for name in _names(runs)]
+    return sorted(found, key=lambda row: (not row.finished, row.seconds.median))
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.contestant for run in runs))
+
+
+def _row(name: str, runs: Sequence[Run], proofs: Mapping[str, str], ours: Mapping[int, float]) -> Row:
+    bad = next((run for run in runs if run.outcome != "done"), None)
+    counted = [run for run in runs if run.outcome != "failed"]
+    ratios = [ours[run.round] / run.seconds for run in counted if run.round in ours]
+    same: dict[str, Any] = {
+        "name": name,
+        "proof": proofs.get(name, ""),
+        "outcome": bad.outcome if bad else "done",
+        "why": bad.why if bad else "",
+        "seconds": Spread.of([run.seconds for run in counted] or [float("inf")]),
+        "ratio": Spread.of(ratios) if ratios else None,
+    }
+    if bad:
+        return Row(**same)
+    sent = [run.sent_ratio for run in runs if run.sent_ratio is not None]
+    return Row(
+        **same,
+        cpu=Spread.of(run.cpu_per_gib if run.size >= 1 << 20 else run.cpu for run in runs),
+        peak=statistics.median(run.peak for run in runs),
+        sent=statistics.median(sent) if sent else None,
+    )
+
+
+def own(found: Sequence[Row]) -> Row:
+    """Ours. Raises SystemExit where it did not finish: there is nothing to compare."""
+    row = next((row for row in found if row.name == OURS), None)
+    if row is None or not row.finished:
+        raise SystemExit(f"{OURS} did not finish: {row.why if row else 'it was left out'}")
+    return row
+
+
+def fastest(found: Sequence[Row], *, but: Sequence[str] = ()) -> Row | None:
+    """The peer with the least seconds; of those that were late, what they took at least counts."""
+    peers = [row for row in found if not row.name.startswith(OURS) and row.outcome != "failed" and row.name not in but]
+    return min(peers, key=lambda row: row.seconds.median, default=None)
+
+
+def thriftiest(found: Sequence[Row], *, proving: bool = False) -> Row | None:
+    """The peer with the least CPU time; with `proving`, of those that send anything to verify a part by."""
+    peers = [row for row in found if not row.name.startswith(OURS) and row.cpu and (row.proof or not proving)]
+    return min(peers, key=lambda row: row.cpu.median if row.cpu else 0.0, default=None)
+
+
+# -- what was to be shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One line of what is to be shown: what, how it came out, and whether it holds."""
+
+    what: str
+    found: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'yes' if self.holds else 'NO':<4}{self.what}: {self.found}"
+
+
+def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
+    """Our wall time against one rival's."""
+    if rival is None or rival.ratio is None:
+        return []
+    bound = "" if rival.finished else "at most "
+    return [
+        Target(
+            what=f"wall ≤ {most} × {whom}",
+            found=f"{bound}{rival.ratio} × {rival.name}'s",
+            holds=rival.ratio.median <= most,
+        )
+    ]
+
+
+def cpu_target(found: Sequence[Row], most: float, rival: Row | None, whom: str) -> list[Target]:
+    """Our CPU time a GiB against one rival's: of the medians."""
+    mine = own(found).cpu
+    if rival is None or rival.cpu is None or mine is None:
+        return []
+    ratio = mine.median / rival.cpu.median
+    text = f"{ratio:.2f} × {rival.name}'s ({mine.median:.2f} of {rival.cpu.median:.2f} s/GiB)"
+    return [Target(what=f"CPU ≤ {most} × {whom}", found=text, holds=ratio <= most)]
+
+
+def peak_target(found: Sequence[Row], most: float) -> list[Target]:
+    peak = own(found).peak or 0.0
+    return [Target(what=f"resident ≤ {most / 1e6:.0f} MB", found=f"{peak / 1e6:.0f} MB", holds=peak <= most)]
+
+
+# -- output
+
+
+def show(title: str, found: Sequence[Row], cpu: str) -> None:
+    """A table. `cpu` is what the rows' is in."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in ("seconds", cpu, "resident MB", "sent ×", f"{OURS} ÷ it"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("a part's proof")
+    for row in found:
+        style = "bold" if row.name == OURS else None if row.finished else "dim"
+        if row.outcome == "failed":
+            table.add_row(row.name, "failed", "", "", "", "", row.why[:60], style=style)
+            continue
+        table.add_row(
+            row.name,
+            str(row.seconds) if row.finished else f"> {row.seconds.median:.0f}",
+            str(row.cpu) if row.cpu else "",
+            f"{row.peak / 1e6:.0f}" if row.peak else "",
+            f"{row.sent:.3f}" if row.sent else "",
+            str(row.ratio) if row.ratio else "",
+            row.proof or "none",
+            style=style,
+        )
+    Console(width=max(120, Console().width)).print(table)
+
+
+def conclude(targets: Sequence[Target]) -> int:
+    """Print them; the exit status."""
+    for target in targets:
+        print(target)
+    return 0 if all(target.holds for target in targets) else 1
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    control = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+    return {
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+        "congestion_control": control.read_text().strip() if control.exists() else None,
+        "load": os.getloadavg()[0],
+    }
+
+
+def write(path: Path, benchmark: str, figures: Mapping[str, Any], targets: Sequence[Target]) -> None:
+    """All figures as JSON."""
+    content = {"benchmark": benchmark, "machine": machine(), **figures, "targets": targets}
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"no JSON for {type(value)}")

@@ -1,0 +1,173 @@
+"""The PUTs under way: each in one of the shared slots, watched, cancelled when it stands still, and sent a second time
+when it lags far behind the others. The first answer wins, the other PUT is cancelled and awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from bigupload.job import Job
+from bigupload.planning import Part
+from bigupload.ports import Gauge, PutAnswer, SignedRequest, Source
+from bigupload.proof import PartProof
+from bigupload.retry import Fault, FaultKind, RetryPolicy
+from bigupload.stragglers import Budget, Pace, Progress
+
+TICK = 0.1
+"""Seconds between two looks at what is in flight."""
+_REPORT_EVERY = 3
+"""Ticks."""
+_UNAMBIGUOUS = (PartProof.CHECKSUM, PartProof.ETAG)
+
+
+class _Flight:
+    """One PUT under way."""
+
+    def __init__(self, source: Source, part: Part, request: SignedRequest, now: float) -> None:
+        self.source = source
+        self.part = part
+        self.request = request
+        self.scope = anyio.CancelScope()
+        self.gauge: Gauge | None = None
+        self.began = now
+        self.second: _Flight | None = None
+        """The same part, sent again because this one lags."""
+        self.answer: PutAnswer | None = None
+        self.ended = anyio.Event()
+        self._seen = 0
+        self._moved_at = now
+
+    def started(self, gauge: Gauge) -> None:
+        self.gauge = gauge
+
+    def sent(self) -> int:
+        return self.gauge.sent() if self.gauge is not None else 0
+
+    def paused(self) -> bool:
+        return self.gauge is not None and self.gauge.paused()
+
+    def progress(self, now: float) -> Progress:
+        return Progress(self.part.size, self.sent(), now - self.began)
+
+    def moves(self, now: float, policy: RetryPolicy) -> bool:
+        """Look again: False once it stands still for too long. `part.size` bytes out, it is the store's turn."""
+        sent = self.sent()
+        if sent != self._seen or self.paused():
+            self._seen, self._moved_at = sent, now
+        patience = policy.answer_within if sent >= self.part.size else policy.stall_after
+        return now - self._moved_at <= patience
+
+
+class Flights:
+    """Of one run over the missing parts of one upload."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._flying: set[_Flight] = set()
+        self._pace = Pace()
+        plan = job.manifest.plan
+        self._budget = Budget(plan.size, plan.part_size)
+        self._ambiguous = any(part.proof not in _UNAMBIGUOUS for part in job.manifest.parts.values())
+        self.all_begun = False
+        """Whether no part waits for its first PUT any more."""
+
+    def sent(self) -> int:
+        """Bytes of parts that are in flight now; of one that is sent twice, those of the PUT that is further."""
+        return sum(max(f.sent(), f.second.sent() if f.second else 0) for f in self._flying)
+
+    def proved(self, proof: PartProof) -> None:
+        """How a part was proved: where that does not tell two bodies apart, no part is sent twice from now on."""
+        self._ambiguous = self._ambiguous or proof not in _UNAMBIGUOUS
+
+    async def put(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
+        """As `Transport.put`, also by a second PUT of the same. Raises Fault(STALLED) where it stands still."""
+        async with self._job.shared.slots:
+            return await self.put_in_slot(source, part, request)
+
+    async def put_in_slot(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
+        """As `put`, of a caller that has one of the slots."""
+        job = self._job
+        flight = _Flight(source, part, request, job.effects.clock())
+        self._flying.add(flight)
+        try:
+            answer = await self._first_answer(flight)
+        finally:
+            self._flying.discard(flight)
+        self._pace.arrived(job.effects.clock() - flight.began)
+        return answer
+
+    async def _first_answer(self, flight: _Flight) -> PutAnswer:
+        fault = Fault(FaultKind.STALLED, f"part {flight.part.number} stood still")
+        try:
+            try:
+                await self._fly(flight, fresh=False)
+            except Fault as e:
+                fault = e
+            if flight.answer is None and flight.second is not None:
+                await flight.second.ended.wait()  # it may still arrive
+        finally:
+            if flight.second is not None and not flight.second.ended.is_set():
+                flight.second.scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await flight.second.ended.wait()
+        for each in (flight, flight.second):
+            if each is not None and each.answer is not None:
+                return each.answer
+        raise fault
+
+    async def _fly(self, flight: _Flight, *, fresh: bool) -> None:
+        """One PUT, until it is answered, fails, or its scope is cancelled."""
+        job = self._job
+        job.shared.gauges.add(flight)
+        job.shared.concurrency.started()
+        try:
+            with flight.scope:
+                flight.answer = await job.transport.put(
+                    flight.request, flight.source, flight.part, on_start=flight.started, fresh=fresh
+                )
+        finally:
+            job.shared.gauges.discard(flight)
+            job.tally.bytes_sent += flight.sent()
+            job.shared.bytes_sent += flight.sent()
+            flight.ended.set()
+
+    async def watch(self, report: Callable[[], None]) -> None:
+        """Until it is cancelled; calls `report` a few times a second."""
+        async with anyio.create_task_group() as seconds:
+            ticks = 0
+            while True:
+                await self._job.effects.sleep(TICK)
+                now = self._job.effects.clock()
+                for flight in self._flying:
+                    for each in (flight, flight.second):
+                        if each is not None and not each.moves(now, self._job.policy):
+                            each.scope.cancel()
+                self._send_laggards_again(seconds, now)
+                self._job.shared.adapt(now)
+                ticks += 1
+                if ticks % _REPORT_EVERY == 0:
+                    report()
+
+    def _send_laggards_again(self, tasks: TaskGroup, now: float) -> None:
+        if self._ambiguous:
+            return
+        flying = [f for f in self._flying if f.second is None and f.source is self._job.source and not f.paused()]
+        for index in self._pace.lagging([f.progress(now) for f in flying], at_the_end=self.all_begun):
+            flight = flying[index]
+            if self._budget.take(flight.part.size):
+                flight.second = _Flight(flight.source, flight.part, flight.request, now)
+                tasks.start_soon(self._fly_again, flight, flight.second)
+
+    async def _fly_again(self, first: _Flight, second: _Flight) -> None:
+        try:
+            await self._fly(second, fresh=True)
+        except Fault:
+            return  # the first is still on its way, and judged by itself
+        finally:
+            loser = second if second.answer is None else first
+            self._budget.give_back(max(0, second.part.size - loser.sent()))
+        if second.answer is not None:
+            first.scope.cancel()

@@ -1,0 +1,230 @@
+"""The benchmarks' pure parts: statistics, targets, who cheats, how contestants are called."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import children, contest, contestants, faults, latency, report, resume, scale, throughput
+from benchmarks.children import Ended
+from benchmarks.contest import Run
+from benchmarks.contestants import OURS, Job
+from benchmarks.peering import ENVIRONMENTS, Peers
+from benchmarks.report import Spread
+
+GIB = 1 << 30
+
+
+def run_of(name: str, number: int, seconds: float, *, cpu: float = 1.0, outcome: contest.Outcome = "done") -> Run:
+    counts = {"bytes_received": GIB}
+    return Run(
+        contestant=name,
+        round=number,
+        outcome=outcome,
+        size=GIB,
+        seconds=seconds,
+        cpu=cpu,
+        peak=90_000_000,
+        counts=counts,
+    )
+
+
+def job(tmp_path: Path, *, secure: bool = False) -> Job:
+    return Job(
+        url="https://127.0.0.1:9000" if secure else "http://127.0.0.1:9000",
+        ca=tmp_path / "ca.pem" if secure else None,
+        bucket="bucket",
+        key="file.bin",
+        file=tmp_path / "file.bin",
+        scratch=tmp_path / "home",
+        access_key="access",
+        secret_key="secret",
+        region="eu-west-1",
+    )
+
+
+@pytest.fixture
+def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Peers:
+    """All of them, as far as files tell."""
+    monkeypatch.setenv("PATH", "")
+    modules = {"main": ("boto3", "awscrt", "obstore", "minio"), "aioboto3": ("aioboto3",), "awscli": ()}
+    commands = {"main": ("s5cmd", "rclone", "mc"), "aioboto3": (), "awscli": ("aws",)}
+    for environment in ENVIRONMENTS:
+        home = tmp_path / "peers" / environment
+        for name in ("python", *commands[environment]):
+            path = home / "bin" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o755)
+        for module in modules[environment]:
+            (home / "lib" / "python3.11" / "site-packages" / module).mkdir(parents=True)
+    return Peers(tmp_path / "peers")
+
+
+class TestStatistics:
+    def test_a_ratio_is_taken_round_by_round(self):
+        ours, theirs = (2.0, 1.0, 4.0), (4.0, 4.0, 4.0)
+        runs = [run_of(OURS, n, each) for n, each in enumerate(ours, 1)]
+        runs += [run_of("peer", n, each) for n, each in enumerate(theirs, 1)]
+        mine, peer = report.rows(runs, {"peer": "MD5"})
+        assert (mine.name, peer.name, peer.proof) == (OURS, "peer", "MD5")
+        assert peer.ratio == Spread(least=0.25, median=0.5, most=1.0)
+
+    def test_the_late_come_last_and_bound_the_ratio(self):
+        runs = [run_of(OURS, 1, 10.0), run_of("slow", 1, 100.0, outcome="late"), run_of("quick", 1, 200.0)]
+        found = report.rows(runs, {})
+        assert [row.name for row in found] == [OURS, "quick", "slow"]
+        assert found[-1].cpu is None
+        (target,) = report.wall_target(0.25, report.fastest(found), "the best")
+        assert target.holds
+        assert "at most 0.10" in target.found
+
+    def test_who_failed_is_no_rival(self):
+        runs = [run_of(OURS, 1, 10.0), run_of("broken", 1, 0.1, outcome="failed"), run_of("peer", 1, 20.0)]
+        rival = report.fastest(report.rows(runs, {}))
+        assert rival is not None
+        assert rival.name == "peer"
+
+    def test_nothing_is_compared_with_an_upload_of_ours_that_failed(self):
+        with pytest.raises(SystemExit, match="did not finish"):
+            report.own(report.rows([run_of(OURS, 1, 1.0, outcome="failed")], {}))
+
+    def test_the_thriftiest_may_have_to_prove(self):
+        runs = [run_of(OURS, 1, 1.0), run_of("bare", 1, 1.0, cpu=1.0), run_of("proving", 1, 1.0, cpu=3.0)]
+        found = report.rows(runs, {"proving": "MD5"})
+        assert getattr(report.thriftiest(found), "name", "") == "bare"
+        assert getattr(report.thriftiest(found, proving=True), "name", "") == "proving"
+
+
+class TestTargets:
+    @pytest.mark.parametrize(("seconds", "holds"), [(6.9, True), (7.1, False)])
+    def test_throughput(self, seconds: float, holds: bool):
+        found = report.rows([run_of(OURS, 1, seconds, cpu=0.4), run_of("peer", 1, 10.0)], {"peer": "MD5"})
+        wall, cpu, peak = throughput.targets(found, tls=False, inside=False)
+        assert wall.holds == holds
+        assert cpu.holds
+        assert peak.holds
+
+    def test_latency_tells_crt_from_the_others(self):
+        runs = [run_of(OURS, 1, 8.0), run_of("crt", 1, 10.0), run_of("boto3-crt", 1, 11.0), run_of("obstore", 1, 15.0)]
+        crt, others = latency.targets(report.rows(runs, {}))
+        assert crt.holds
+        assert not others.holds
+        assert "obstore" in others.found
+
+    def test_faults_look_at_what_was_sent(self):
+        runs = [run_of(OURS, 1, 1.0), run_of("peer", 1, 10.0)]
+        assert all(target.holds for target in faults.targets(report.rows(runs, {})))
+
+    def test_scale(self):
+        by_size = {GIB: [run_of(OURS, 1, 1.0, cpu=1.5)]}
+        assert scale.beyond(by_size[GIB], 0.5) == pytest.approx(1.0)
+        assert scale.flatness([1.0, 1.05, 0.8]) == pytest.approx(0.2)
+        many, few = [run_of(OURS, 1, 1.0, cpu=11.0)], [run_of(OURS, 1, 1.0, cpu=1.1)]
+        assert scale.part_target(many, few, 10_000).holds
+        assert not scale.part_target(many, few, 1_000).holds
+
+    def test_resume(self):
+        size = 10_000_000_000
+        same = {"round": 1, "seconds": 3.0, "cpu": 1.0, "kept": size // 2, "sent": size // 2, "verified": "full-object"}
+        found = [
+            resume.Resumed(touched=False, first_put=0.5, **same),
+            resume.Resumed(touched=True, first_put=2.5, **same),
+        ]
+        first, rate, kept, proved = resume.targets(found, size)
+        assert (first.holds, rate.holds, kept.holds, proved.holds) == (True, True, True, True)
+        assert rate.found == "2.5 GB/s"
+
+
+class TestCheating:
+    @pytest.mark.parametrize(
+        ("stored", "received", "why"),
+        [
+            (None, 0, "no object"),
+            (99, 100, "has 99 bytes of 100"),
+            (200, 200, "has 200 bytes of 100"),
+            (100, 50, "received 50 bytes of 100"),
+            (100, 100, ""),
+            (100, 130, ""),  # tried again
+        ],
+    )
+    def test_what_is_not_exactly_the_file(self, stored: int | None, received: int, why: str):
+        found = contest.cheating(100, stored, {"bytes_received": received})
+        assert why in found
+        assert bool(found) == bool(why)
+
+    def test_a_store_that_does_not_count_is_asked_for_the_size_alone(self):
+        assert contest.cheating(100, 100, {}) == ""
+
+    @pytest.mark.parametrize(
+        ("status", "late", "stored", "outcome"),
+        [(0, False, 100, "done"), (0, False, 10, "cheated"), (1, False, None, "failed"), (-9, True, None, "late")],
+    )
+    def test_judged(self, status: int, late: bool, stored: int | None, outcome: str):
+        ended = Ended(status=status, seconds=1.0, cpu=1.0, peak=1, late=late, output="", errors="that\nis why\n")
+        found = contest.judge(contestants.ourselves(), 1, 100, ended, stored, {})
+        assert found.outcome == outcome
+        assert (found.why == "is why") == (outcome == "failed")
+
+    def test_within_a_running_process_its_own_clock_counts(self):
+        said = json.dumps({"seconds": 0.25, "cpu": 0.5})
+        ended = Ended(status=0, seconds=9.0, cpu=9.0, peak=1, late=False, output=said, errors="")
+        found = contest.judge(contestants.ourselves(), 1, 100, ended, 100, {}, inside=True)
+        assert (found.seconds, found.cpu) == (0.25, 0.5)
+
+
+class TestContestants:
+    def test_all_that_are_installed(self, peers: Peers):
+        found = contestants.everyone(peers)
+        assert next(iter(found)) == OURS
+        families = {"boto3", "boto3-crt", "crt", "obstore", "minio", "aioboto3", "s5cmd", "mc", "rclone", "aws-cli"}
+        assert {each.family for each in found.values()} == families | {OURS}
+        for family in families:
+            assert family in found, "with its defaults"
+            assert f"{family}:tuned" in found
+
+    def test_none_is_made_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("PATH", "")
+        assert list(contestants.everyone(Peers(tmp_path))) == [OURS]
+
+    @pytest.mark.parametrize("secure", [False, True])
+    def test_each_gets_the_same_file_and_store(self, peers: Peers, tmp_path: Path, secure: bool):
+        made = job(tmp_path, secure=secure)
+        for each in contestants.everyone(peers).values():
+            argv, environment = each.argv(made), each.environment(made)
+            everything = " ".join([*argv, *environment.values()])
+            assert str(made.file) in everything, each.name
+            assert "127.0.0.1:9000" in everything, each.name
+            assert "{" not in " ".join(environment.values()), each.name
+            assert ("SSL_CERT_FILE" in environment) == secure, each.name
+
+    def test_none_sees_the_callers_settings(self, peers: Peers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("AWS_PROFILE", "someone")
+        monkeypatch.setenv("BIGUPLOAD_SERVICE", "https://service.example")
+        for each in contestants.everyone(peers).values():
+            environment = each.environment(job(tmp_path))
+            assert not {"AWS_PROFILE", "BIGUPLOAD_SERVICE"} & set(environment)
+            assert environment["HOME"] == str(tmp_path / "home")
+
+    def test_the_peers_scripts_import_nothing_of_ours(self):
+        scripts = Path(contestants.__file__).parent / "peers"
+        for script in scripts.glob("*.py"):
+            assert script.stem == "with_bigupload" or "import bigupload" not in script.read_text()
+
+
+class TestChildren:
+    def test_what_a_child_used(self):
+        ended = children.run([sys.executable, "-c", "print('x' * 3); sum(range(10**6))"], {}, patience=30)
+        assert (ended.status, ended.output, ended.late) == (0, "xxx\n", False)
+        assert ended.cpu > 0
+        assert ended.peak > 1_000_000
+
+    def test_who_is_late_is_killed_with_its_children(self):
+        script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+        began = time.monotonic()
+        ended = children.run([sys.executable, "-c", script], {}, patience=0.3)
+        assert ended.late
+        assert time.monotonic() - began < 10

@@ -1,0 +1,176 @@
+"""A part that flies twice, PUT by PUT: who wins, who is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bigupload import flights
+from bigupload.flights import Flights
+from bigupload.job import Effects, Shared
+from bigupload.planning import Part, Plan
+from bigupload.ports import PutAnswer, SignedRequest
+from bigupload.proof import PartProof
+from bigupload.retry import Fault, FaultKind, RetryPolicy
+
+PART = Part(1, 0, 1000)
+REQUEST = SignedRequest("https://store/part", {}, 3600)
+Fate = PutAnswer | Fault
+
+
+class Put:
+    """One PUT that ends as the test says; `sent` moves, or it would count as standing still."""
+
+    def __init__(self, fresh: bool) -> None:
+        self.fresh = fresh
+        self.cancelled = False
+        self.bytes = 1
+        self._fate: Fate | None = None
+        self._ends = anyio.Event()
+
+    def end(self, fate: Fate) -> None:
+        self._fate = fate
+        self._ends.set()
+
+    async def run(self) -> PutAnswer:
+        try:
+            await self._ends.wait()
+        except BaseException:
+            self.cancelled = True
+            raise
+        if isinstance(self._fate, Fault):
+            raise self._fate
+        assert self._fate is not None
+        return self._fate
+
+    def sent(self) -> int:
+        return self.bytes
+
+    def paused(self) -> bool:
+        return False
+
+
+class Sky:
+    """A transport under the test's hand, and the time."""
+
+    def __init__(self) -> None:
+        self.puts: list[Put] = []
+        self.now = 0.0
+        self.source = object()
+        self.job: Any = SimpleNamespace(
+            source=self.source,
+            transport=self,
+            shared=Shared(4),
+            policy=RetryPolicy(),
+            effects=Effects(clock=lambda: self.now, sleep=self.sleep),
+            tally=SimpleNamespace(bytes_sent=0),
+            manifest=SimpleNamespace(plan=Plan(100_000, 1000), parts={}),
+        )
+        self.flights = Flights(self.job)
+        for _ in range(4):
+            self.flights._pace.arrived(0.1)
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.now += seconds
+
+    async def put(self, request: Any, source: Any, part: Any, *, on_start: Callable[[Any], None], fresh: bool) -> Any:
+        put = Put(fresh)
+        self.puts.append(put)
+        on_start(put)
+        return await put.run()
+
+    async def twice(self) -> tuple[Put, Put]:
+        """Wait for a first and a second PUT of the part."""
+        while len(self.puts) < 2:
+            await anyio.lowlevel.checkpoint()
+        first, second = self.puts
+        assert (first.fresh, second.fresh) == (False, True)
+        return first, second
+
+    async def fly(self, test: Callable[[Put, Put], None]) -> PutAnswer:
+        """The answer to a part that is sent twice, of whose PUTs `test` makes what it likes."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.flights.watch, lambda: None)
+
+            async def play() -> None:
+                test(*await self.twice())
+
+            tasks.start_soon(play)
+            try:
+                return await self.flights.put(self.source, PART, REQUEST)  # type: ignore[arg-type]
+            finally:
+                tasks.cancel_scope.cancel()
+
+
+FIRST, SECOND = PutAnswer('"first"', {}), PutAnswer('"second"', {})
+
+
+@pytest.fixture
+def sky() -> Sky:
+    return Sky()
+
+
+async def test_the_first_answer_wins_whichever_it_is(sky: Sky) -> None:
+    assert await sky.fly(lambda first, second: first.end(FIRST)) == FIRST
+    assert sky.puts[1].cancelled
+    other = Sky()
+    assert await other.fly(lambda first, second: second.end(SECOND)) == SECOND
+    assert other.puts[0].cancelled
+
+
+async def test_a_first_that_breaks_waits_for_the_second(sky: Sky) -> None:
+    def test(first: Put, second: Put) -> None:
+        first.end(Fault(FaultKind.BROKEN, "reset"))
+        second.end(SECOND)
+
+    assert await sky.fly(test) == SECOND
+    assert not sky.puts[1].cancelled
+
+
+async def test_where_both_break_the_first_s_fault_counts(sky: Sky) -> None:
+    def test(first: Put, second: Put) -> None:
+        second.end(Fault(FaultKind.BUSY, "of the second"))
+        first.end(Fault(FaultKind.BROKEN, "of the first"))
+
+    with pytest.raises(ExceptionGroup) as found:
+        await sky.fly(test)
+    assert found.group_contains(Fault, match="of the first")
+
+
+async def test_what_was_sent_counts_for_both(sky: Sky) -> None:
+    def test(first: Put, second: Put) -> None:
+        first.bytes, second.bytes = 30, 1000
+        second.end(SECOND)
+
+    await sky.fly(test)
+    assert sky.job.tally.bytes_sent == 1030
+    assert sky.job.shared.gauges == set()
+    assert sky.flights.sent() == 0
+
+
+@pytest.mark.parametrize("proof", list(PartProof))
+async def test_only_where_an_answer_tells_whose_body_it_is_of(sky: Sky, proof: PartProof) -> None:
+    sky.flights.proved(proof)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sky.flights.watch, lambda: None)
+        tasks.start_soon(sky.flights.put, sky.source, PART, REQUEST)
+        while sky.now < 10 and len(sky.puts) < 2:
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert len(sky.puts) == (2 if proof in (PartProof.CHECKSUM, PartProof.ETAG) else 1)
+
+
+async def test_reports_come_a_few_times_a_second(sky: Sky) -> None:
+    reports: list[float] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sky.flights.watch, lambda: reports.append(sky.now))
+        while sky.now < 30:
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert 2 <= len(reports) / 30 <= 1 / flights.TICK
