@@ -27,6 +27,8 @@ from bigupload.units import one_line
 CONNECT_TIMEOUT = 10.0
 """Seconds."""
 MOST_ERROR_BYTES = 64 * 1024
+_CLOCK_MAY_BE_OFF = 600.0
+"""Seconds. A presigned URL of a wrong clock is refused as expired or not yet valid, and nobody says why."""
 
 
 def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
@@ -107,6 +109,12 @@ def fault_of_answer(status: int, headers: Mapping[str, str], body: bytes, what: 
         message = skew_message(headers.get("Date"))
     elif text := _group(_MESSAGE, body):
         message += f" ({one_line(html.unescape(text))})"
+    if (
+        kind is FaultKind.REFUSED
+        and (off := _clock_off(headers.get("Date"))) is not None
+        and abs(off) > _CLOCK_MAY_BE_OFF
+    ):
+        message += f": {skew_message(headers.get('Date'))}"
     return Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
 
 
@@ -117,12 +125,19 @@ def _group(pattern: re.Pattern[bytes], body: bytes) -> str | None:
 
 def skew_message(date: str | None) -> str:
     """By how much this machine's clock is off, from the Date of the store's answer."""
-    try:
-        off = time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
-    except (ValueError, OverflowError):
+    off = _clock_off(date)
+    if off is None:
         return "this machine's clock is off: set it, then run again"
     way = "fast" if off > 0 else "slow"
     return f"this machine's clock is {abs(off):.0f} s {way}: set it, then run again"
+
+
+def _clock_off(date: str | None) -> float | None:
+    """Seconds that this machine's clock is ahead of the store's."""
+    try:
+        return time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def retry_after(value: str | None) -> float | None:

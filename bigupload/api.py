@@ -137,21 +137,24 @@ class Uploader:
         api_key: str | None = None,
         require_proof: str | Verified = Verified.SIZE,
         verify_source: bool = False,
+        trust: bool = False,
         on_event: OnEvent | None = None,
     ) -> UploadResult:
         """Go on with the upload of a manifest; `source` is where the file is now, if it was moved.
 
         Of `s3` only the credentials are used, and `api_key` for a media service: the manifest knows the store. Of an
-        upload that is complete, gives the result as it was recorded.
+        upload that is complete, gives the result as it was recorded. A manifest says which file goes where: one that
+        this user did not begin on this machine raises UsageError, unless `trust` says that it is meant.
         """
         settings = _settings("auto", None, require_proof, verify_source=verify_source)
-        with _existing(manifest) as journal:
+        with self._existing(manifest) as journal:
             known = journal.manifest
             if known.completed is not None:
                 tally = Tally(resumed_parts=known.plan.count)
                 return result_of(journal, tally, seconds=0.0, required=settings.require_proof)
             if known.aborted:
                 raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
+            _require_trust(journal, trust=trust, source=source)
             try:
                 opened = FileSource(source if source is not None else known.source.path)
             except errors.SourceNotFound as e:
@@ -192,16 +195,23 @@ class Uploader:
                     return await run.to_the_end(follow_changes=False)
 
     async def abort(
-        self, manifest: str | os.PathLike[str], *, s3: S3Options | None = None, api_key: str | None = None
+        self,
+        manifest: str | os.PathLike[str],
+        *,
+        s3: S3Options | None = None,
+        api_key: str | None = None,
+        trust: bool = False,
     ) -> None:
         """Give an upload up: free its parts in the store, and record that. Of `s3` only the credentials are used.
 
-        Raises UsageError for an upload that is complete, also where no record says so yet.
+        Raises UsageError for an upload that is complete, also where no record says so yet; and, without `trust`, for a
+        manifest that this user did not begin on this machine.
         """
-        with _existing(manifest) as journal:
+        with self._existing(manifest) as journal:
             known = journal.manifest
             if known.completed is not None:
                 raise errors.UsageError(f"this upload is complete: delete {known.target} if it is not wanted")
+            _require_trust(journal, trust=trust, source=None)
             store = await reconnect(known.target, known.header.options, s3, api_key=api_key)
             patience = Patience(policy=self._retry, emit=_ignore)
             async with contextlib.aclosing(store):
@@ -218,9 +228,27 @@ class Uploader:
         self, manifest: str | os.PathLike[str] | None, source: FileSource, store: Store
     ) -> contextlib.AbstractContextManager[FileJournal]:
         if manifest is not None:
-            return FileJournal(Path(manifest))
+            return FileJournal(Path(manifest), notes=self._notes())
         directory = self._manifests if self._manifests is not None else state_dir()
-        return FileJournal(directory / f"{manifest_id(source.path, store.target)}{SUFFIX}")
+        return FileJournal(directory / f"{manifest_id(source.path, store.target)}{SUFFIX}", notes=self._notes())
+
+    def _notes(self) -> Path | None:
+        """Where it is noted which manifests are this user's: beside those of the state directory, if there is one."""
+        try:
+            return (self._manifests or state_dir()) / "begun-here"
+        except errors.UsageError:
+            return None
+
+    @contextlib.contextmanager
+    def _existing(self, manifest: str | os.PathLike[str]) -> Iterator[FileJournal]:
+        """The journal of a manifest that must be there."""
+        path = Path(manifest)
+        if not path.exists():
+            raise errors.ManifestNotFound(f"no such manifest: {manifest}")
+        with FileJournal(path, notes=self._notes()) as journal:
+            if not journal.exists:
+                raise errors.ManifestCorrupt(f"{manifest} is empty: upload the file again")
+            yield journal
 
     async def _job(
         self, source: FileSource, store: Store, journal: FileJournal, settings: Settings, on_event: OnEvent | None
@@ -261,16 +289,18 @@ def _ignore(_: events.Event) -> None:
     """Nobody listens."""
 
 
-@contextlib.contextmanager
-def _existing(manifest: str | os.PathLike[str]) -> Iterator[FileJournal]:
-    """The journal of a manifest that must be there."""
-    path = Path(manifest)
-    if not path.exists():
-        raise errors.ManifestNotFound(f"no such manifest: {manifest}")
-    with FileJournal(path) as journal:
-        if not journal.exists:
-            raise errors.ManifestCorrupt(f"{manifest} is empty: upload the file again")
-        yield journal
+def _require_trust(journal: FileJournal, *, trust: bool, source: str | os.PathLike[str] | None) -> None:
+    """Before the first credential or byte leaves. Raises UsageError, which says where to they would go."""
+    if trust or journal.written_here:
+        return
+    known = journal.manifest
+    endpoint = known.header.options.get("endpoint_url")
+    at = f" at {endpoint}" if endpoint and known.target.service is None else ""
+    file = source if source is not None else known.source.path
+    raise errors.UsageError(
+        f"{journal.path} was not begun by you on this machine. It would send {file} to {known.target}{at}, signed "
+        "with your credentials: --trust (trust=True) goes on if that is what you mean"
+    )
 
 
 def _settings(
@@ -341,14 +371,15 @@ async def resume(
     *,
     source: str | os.PathLike[str] | None = None,
     api_key: str | None = None,
+    trust: bool = False,
     on_event: OnEvent | None = None,
 ) -> UploadResult:
     """Go on with one upload: `Uploader().resume(manifest, …)`."""
     async with Uploader() as uploader:
-        return await uploader.resume(manifest, source=source, api_key=api_key, on_event=on_event)
+        return await uploader.resume(manifest, source=source, api_key=api_key, trust=trust, on_event=on_event)
 
 
-async def abort(manifest: str | os.PathLike[str], *, api_key: str | None = None) -> None:
+async def abort(manifest: str | os.PathLike[str], *, api_key: str | None = None, trust: bool = False) -> None:
     """Give one upload up: `Uploader().abort(manifest)`."""
     async with Uploader() as uploader:
-        await uploader.abort(manifest, api_key=api_key)
+        await uploader.abort(manifest, api_key=api_key, trust=trust)

@@ -84,16 +84,20 @@ class Flights:
 
     async def put(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
         """As `Transport.put`, also by a second PUT of the same. Raises Fault(STALLED) where it stands still."""
+        async with self._job.shared.slots:
+            return await self.put_in_slot(source, part, request)
+
+    async def put_in_slot(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
+        """As `put`, of a caller that has one of the slots."""
         job = self._job
-        async with job.shared.slots:
-            flight = _Flight(source, part, request, job.effects.clock())
-            self._flying.add(flight)
-            try:
-                answer = await self._first_answer(flight)
-            finally:
-                self._flying.discard(flight)
-            self._pace.arrived(job.effects.clock() - flight.began)
-            return answer
+        flight = _Flight(source, part, request, job.effects.clock())
+        self._flying.add(flight)
+        try:
+            answer = await self._first_answer(flight)
+        finally:
+            self._flying.discard(flight)
+        self._pace.arrived(job.effects.clock() - flight.began)
+        return answer
 
     async def _first_answer(self, flight: _Flight) -> PutAnswer:
         fault = Fault(FaultKind.STALLED, f"part {flight.part.number} stood still")

@@ -6,6 +6,8 @@ Knows bytes and records, nothing of stores. Public for `status` and `resume`: `r
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import stat
 from collections.abc import Sequence
@@ -18,15 +20,18 @@ import filelock
 from bigupload import errors
 from bigupload._batch import Batcher, see_through
 from bigupload._durable import sync_directory
+from bigupload._private import create_private, is_ours, ours_alone
 from bigupload.manifest import Header, Manifest, Record, Replay, encode, replay
 
 SUFFIX = ".manifest.jsonl"
+LONGEST = 64 * 1024 * 1024
+"""Bytes of a manifest: ten thousand parts, each sent a dozen times, are a third of it."""
 _MOST_RECORDS_A_SYNC = 1000
 
 
 def read_manifest(path: Path) -> Replay:
     """What a manifest says, without its lock. Raises ManifestNotFound, ManifestCorrupt, ManifestMismatch."""
-    return _replay(path, _read(path))
+    return _replay(path, _read(path)[0])
 
 
 def _replay(path: Path, data: bytes) -> Replay:
@@ -36,7 +41,7 @@ def _replay(path: Path, data: bytes) -> Replay:
         raise errors.ManifestCorrupt(f"{path}: {e}") from None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
         # A link in the place of a manifest is somebody else's idea.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -45,25 +50,34 @@ def _read(path: Path) -> bytes:
     except OSError as e:
         raise errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}") from e
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             raise errors.ManifestMismatch(f"{path} is not a regular file: name another --manifest")
+        if not is_ours(status):
+            raise errors.ManifestMismatch(f"{path} is another user's: name another --manifest")
+        if status.st_size > LONGEST:
+            raise errors.ManifestCorrupt(f"{path} is longer than any manifest: name another --manifest")
         with os.fdopen(fd, "rb", closefd=False) as file:
-            return file.read()
+            data = file.read()
     except OSError as e:
         raise errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}") from e
     finally:
         os.close(fd)
+    return data, status
 
 
 class FileJournal:
     """One manifest, locked from `open` to `close`. Implements `ports.Journal`.
 
-    `warning` says what was cut from a damaged tail, if anything was.
+    `warning` says what was cut from a damaged tail, if anything was. `notes`: a directory in which is noted which
+    manifests were begun on this machine, so that `written_here` can tell them from those that came from elsewhere.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, notes: Path | None = None) -> None:
         self.path = path
         self.warning: str | None = None
+        self._notes = notes
+        self._first_line = b""
         self._lock = filelock.FileLock(f"{path}.lock", thread_local=False, mode=0o600)
         self._manifest: Manifest | None = None
         self._fd = -1
@@ -82,6 +96,32 @@ class FileJournal:
         """Whether there is a record to go on from."""
         return self._manifest is not None
 
+    @property
+    def written_here(self) -> bool:
+        """Whether this user began the manifest on this machine.
+
+        It says which file goes where with whose credentials: one that was downloaded, or copied here, may be a trap.
+        """
+        if self._notes is None or not ours_alone(self._notes.parent):
+            return False
+        if self.path.parent.resolve() == self._notes.parent.resolve():  # nobody else can have put it there
+            return True
+        try:
+            return ours_alone(self._notes) and is_ours(self._note(self._notes).lstat())
+        except OSError:
+            return False
+
+    def _note(self, notes: Path) -> Path:
+        """Named by the first line, which holds a random token: who has not seen the manifest can't make up another."""
+        return notes / hashlib.sha256(self._first_line).hexdigest()
+
+    def _take_note(self) -> None:
+        """Best effort: where it fails, resuming asks whether the manifest is trusted."""
+        if self._notes is not None and self.path.parent.resolve() != self._notes.parent.resolve():
+            with contextlib.suppress(OSError):
+                self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.close(create_private(self._note(self._notes)))
+
     def __enter__(self) -> FileJournal:
         self.open()
         return self
@@ -96,17 +136,20 @@ class FileJournal:
         self._acquire()
         try:
             try:
-                data = _read(self.path)
+                data, status = _read(self.path)
             except errors.ManifestNotFound:
                 return
             if not data:  # killed between creating the file and its first line
                 return
             found = _replay(self.path, data)
             self._manifest, self._good_bytes = found.manifest, found.good_bytes
+            self._first_line = data[: data.index(b"\n") + 1]
             try:
-                self._open_file(self.path, os.O_APPEND)
+                self._open_file()
             except OSError as e:
                 raise self._unwritable(e) from e
+            if not os.path.samestat(os.fstat(self._fd), status):
+                raise errors.ManifestMismatch(f"{self.path} was replaced while it was opened: run again")
             if found.damage is not None:
                 self._cut_tail(data[found.good_bytes :], found.damage)
         except BaseException:
@@ -117,12 +160,14 @@ class FileJournal:
         holder = Path(f"{self.path}.lock")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.path.lexists(holder) and not is_ours(holder.lstat()):
+                raise PermissionError(errno.EPERM, f"{holder} is another user's, or not a regular file")
             self._lock.acquire(blocking=False)
-            holder.write_text(f"{os.getpid()}\n")
+            _write_pid(holder)
         except filelock.Timeout:
             pid = ""
             with contextlib.suppress(OSError, ValueError):
-                pid = f" (process {int(holder.read_text())})"
+                pid = f" (process {_read_pid(holder)})"
             raise errors.ManifestLocked(
                 f"another upload of this file to this key is running{pid}: wait for it, or stop it first"
             ) from None
@@ -130,18 +175,17 @@ class FileJournal:
             self._lock.release()
             raise self._unwritable(e) from e
 
-    def _open_file(self, path: Path, flags: int) -> None:
+    def _open_file(self) -> None:
         self._fd = os.open(
-            path, os.O_WRONLY | flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0), 0o600
+            self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
         )
 
     def _cut_tail(self, tail: bytes, damage: str) -> None:
         saved = self.path.with_name(f"{self.path.name}.damaged")
         try:
-            nofollow = getattr(os, "O_NOFOLLOW", 0)
-            with os.fdopen(os.open(saved, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | nofollow, 0o600), "wb") as copy:
+            with os.fdopen(create_private(saved), "wb") as copy:
                 copy.write(tail)
-            os.truncate(self.path, self._good_bytes)
+            os.ftruncate(self._fd, self._good_bytes)
             os.fsync(self._fd)
         except OSError as e:
             raise self._unwritable(e) from e
@@ -155,12 +199,14 @@ class FileJournal:
         line = encode(header)
         fresh = self.path.with_name(f"{self.path.name}.new")
         try:
-            self._open_file(fresh, os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+            self._fd = create_private(fresh)
             self._write(line)
             self._close_file()  # Windows renames nothing that is open
+            self._first_line = line
+            self._take_note()
             fresh.replace(self.path)
             sync_directory(self.path.parent)
-            self._open_file(self.path, os.O_APPEND)
+            self._open_file()
         except OSError as e:
             self._close_file()
             self._good_bytes = 0
@@ -214,6 +260,7 @@ class FileJournal:
         except OSError as e:
             raise self._unwritable(e) from e
         self._manifest = None
+        self._first_line = b""
         self._good_bytes = 0
         return aside
 
@@ -235,3 +282,23 @@ class FileJournal:
 
 
 _in_thread = aiofiles.os.wrap
+
+
+def _write_pid(holder: Path) -> None:
+    """For those who find the lock taken. Nothing is truncated that also has another name: it may be anything."""
+    flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    fd = os.open(holder, flags)
+    try:
+        if is_ours(status := os.fstat(fd)) and status.st_nlink == 1:
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def _read_pid(holder: Path) -> int:
+    fd = os.open(holder, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)

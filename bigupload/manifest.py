@@ -21,9 +21,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
+from bigupload import checksums
 from bigupload.checksums import Algorithm, ChecksumType
 from bigupload.errors import ManifestCorrupt
-from bigupload.planning import Plan
+from bigupload.planning import S3_LIMITS, Plan
 from bigupload.proof import PartProof, Verified
 
 VERSION = 1
@@ -242,7 +243,9 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return hint(value)
     expected = dict if typing.get_origin(hint) is not None else hint
     if not isinstance(value, expected) or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}, not a {expected.__name__}")
+        raise ValueError(f"{name} is not a {expected.__name__}")
+    if isinstance(value, str) and name != "path":  # goes out as UTF-8; a path may be bytes that are none
+        value.encode()
     return value
 
 
@@ -258,6 +261,10 @@ class Manifest:
             raise ValueError(f"version {header.version} is newer than this program understands ({VERSION})")
         if header.plan.part_size < 1 or header.source.size < 0:
             raise ValueError("sizes are not negative")
+        if header.plan.parts > S3_LIMITS.max_parts:  # each is looked at: a few digits here would fill the memory
+            raise ValueError("more parts than any upload has")
+        if not header.upload_id:  # in a URL, DELETE without one would be the object's
+            raise ValueError("an upload has an id")
         self.header = header
         self.plan = Plan(header.source.size, header.plan.part_size)
         if header.plan.parts != self.plan.count:
@@ -290,6 +297,8 @@ class Manifest:
             case PartRecord(number=number, size=size):
                 if size != self.plan.part(number).size:
                     raise ValueError(f"part {number} has {size} bytes, which the plan has not")
+                if record.checksum and self.header.checksum.algorithm.is_s3_checksum:
+                    checksums.decode(self.header.checksum.algorithm, record.checksum)
                 self.parts[number] = record
             case PartDropped(number=number):
                 self.parts.pop(number, None)
@@ -299,12 +308,16 @@ class Manifest:
                     raise ValueError("another size is another file")
                 self.source = source
             case Restart(upload_id=upload_id, token=token, key=key):
+                if not upload_id:
+                    raise ValueError("an upload has an id")
                 self.upload_id, self.token = upload_id, token
                 if key is not None:
                     self.target = dataclasses.replace(self.target, key=key)
                 self.parts.clear()
                 self.completing = None
             case Completing():
+                if len(self.parts) < self.plan.count:
+                    raise ValueError("parts are missing")
                 self.completing = record
             case Completed():
                 self.completed = record

@@ -168,6 +168,8 @@ class Attempts:
             raise type(error)(f"{fault} ({self.made} attempts): run again to go on") from fault
         delay = self._policy.delay(self.made, self._random)
         self.made += 1
+        # Another attempt may come hours later (a long part, a laptop that slept): its signature may be too old again.
+        self._resigned = False
         # Retry-After is the store's word, but one that asks for hours would look like a hang.
         return Again(max(delay, min(fault.retry_after or 0.0, self._policy.give_up_after)))
 

@@ -100,12 +100,18 @@ class PartSender:
     async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
         attempts = self._job.attempts()
         request: tuple[SignedRequest, float] | None = None
+        ahead = True
         while True:
             since = self._job.effects.clock()
             try:
-                request = await self._fresh(part, hashed, request)
+                if ahead:
+                    request = await self._fresh(part, hashed, request)
+                async with self._job.shared.slots:
+                    # Hours may have passed in the queue: big parts on a slow link outlive a URL. What was refused is
+                    # signed only here: a second refusal is final, and nobody sees credentials end or a laptop sleep.
+                    request = await self._fresh(part, hashed, request)
+                    answer = await self._flights.put_in_slot(self._job.source, part, request[0])
                 with_md5 = "content-md5" in request[0].headers
-                answer = await self._flights.put(self._job.source, part, request[0])
                 proof = await self._prove(part, hashed, answer, with_md5=with_md5)
             except _SendAgain:
                 hashed, request = await self._hasher.hash(part, md5=True), None
@@ -115,7 +121,8 @@ class PartSender:
                 if fault.kind is FaultKind.BUSY:
                     self._job.shared.refused(self._job.effects.clock())
                 again = await self._job.pause(attempts, fault, since, part.number)
-                request = None if again.resign else request
+                ahead = not again.resign
+                request = request if ahead else None
                 hashed = await self._hash_again(part, hashed) if again.rehash else hashed
             else:
                 self._job.contact()

@@ -129,7 +129,10 @@ async def reconnect(
         return _reconnect_service(target, target.service, recorded, api_key, source)
     if target.bucket is None:
         raise errors.ManifestMismatch("this manifest's target is neither a bucket nor a media service")
-    return await connect(target.bucket, target.key, S3Options.from_json(recorded, secrets))
+    options = S3Options.from_json(recorded, secrets)
+    if target.endpoint != (LOCAL if options.local else options.endpoint_url):  # else it would show one and use another
+        raise errors.ManifestMismatch("this manifest's target and its options name different endpoints")
+    return await connect(target.bucket, target.key, options)
 
 
 def _reconnect_service(

@@ -65,7 +65,13 @@ def format_seconds(seconds: float) -> str:
 _LONGEST = 200
 
 
+def printable(text: str) -> str:
+    """A text for a terminal: one line, without what a terminal would obey (control characters, C0 and C1) or what would
+    show other text than there is (bidirectional overrides, invisible characters)."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def one_line(text: str) -> str:
-    """A foreign text for a terminal: one line, not endless, and no control characters (a terminal would obey them)."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """A foreign text for a terminal: `printable`, and not endless."""
+    clean = printable(text)
     return clean if len(clean) <= _LONGEST else clean[: _LONGEST - 1] + "…"

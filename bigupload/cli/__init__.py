@@ -9,7 +9,7 @@ import importlib
 import click
 
 from bigupload import __version__, errors
-from bigupload.units import one_line
+from bigupload.units import one_line, printable
 
 _SELDOM = (50_000, 20, 20)
 
@@ -83,6 +83,6 @@ def complain(error: errors.BigUploadError, what: str = "") -> None:
     """The one line on standard error."""
     about = f"{one_line(what)}: " if what else ""
     # Longer than other foreign texts: it says what to do, and that must not be cut.
-    message = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    message = printable(str(error))
     with contextlib.suppress(OSError):  # nobody reads it
         click.echo(f"bigupload: {about}{message}", err=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from bigupload import errors, events
-from bigupload.units import format_rate, format_seconds, format_size, one_line
+from bigupload.units import format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -233,7 +233,7 @@ def reporting(mode: str) -> Iterator[Reporter]:
 
 def result_line(result: UploadResult, *, as_json: bool) -> str:
     """The object's URL, or everything."""
-    return json.dumps(dataclasses.asdict(result), default=str) if as_json else result.url
+    return json.dumps(dataclasses.asdict(result), default=str) if as_json else printable(result.url)
 
 
 def worst(codes: list[int]) -> int:

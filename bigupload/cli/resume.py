@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--upload-id", metavar="ID", help="Which one to adopt, where several are open.")
 @click.option("--local", is_flag=True, help="Adopt in the local store.")
 @click.option("--verify-source", is_flag=True, help="Hash the file once more before the end.")
+@click.option("--trust", is_flag=True, help="Go on with manifests that were not begun by you on this machine.")
 @pace_options
 @connection_options
 @outcome_options
@@ -64,8 +65,9 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                         adopt, source=source, s3=options, upload_id=chosen, require_proof=proof, on_event=on_event
                     )
                 verify = arguments["verify_source"]
+                trust = arguments["trust"]
                 return uploader.resume(
-                    name, source=source, require_proof=proof, verify_source=verify, on_event=on_event
+                    name, source=source, require_proof=proof, verify_source=verify, trust=trust, on_event=on_event
                 )
 
             codes: list[int] = []

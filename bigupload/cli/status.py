@@ -12,7 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli._options import PATH
-from bigupload.units import format_size, one_line
+from bigupload.units import format_size, one_line, printable
 
 
 def manifests() -> list[Path]:
@@ -68,12 +68,13 @@ def status(as_json: bool) -> None:
             share = 100 * row["bytes_uploaded"] // max(1, row["size"])
             done = f"proved: {row['verified']}" if row["verified"] else f"{share} % of {format_size(row['size'])}"
             click.echo(f"{row['status']:<10}  {done}  {one_line(row['path'])} → {one_line(row['target'])}")
-            click.echo(f"            {row['manifest']}")
+            click.echo(f"            {printable(row['manifest'])}")
 
 
 @click.command()
 @click.argument("paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True)
-def abort(paths: tuple[Path, ...]) -> None:
+@click.option("--trust", is_flag=True, help="Also uploads that were not begun by you on this machine.")
+def abort(paths: tuple[Path, ...], trust: bool) -> None:
     """Give uploads up: their parts are deleted from the store. An object that is complete stays."""
     from bigupload.api import abort as abort_upload
     from bigupload.cli._reporting import worst
@@ -83,7 +84,7 @@ def abort(paths: tuple[Path, ...]) -> None:
         codes = []
         for path in paths:
             try:
-                await abort_upload(path)
+                await abort_upload(path, trust=trust)
             except errors.BigUploadError as e:
                 complain(e, str(path))
                 codes.append(e.exit_code)

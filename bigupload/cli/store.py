@@ -8,6 +8,7 @@ import json
 import click
 
 from bigupload import errors, local_store
+from bigupload.units import printable
 
 
 @click.group()
@@ -45,4 +46,4 @@ def _show(running: local_store.LocalStore, *, as_json: bool) -> None:
         click.echo(json.dumps(fields, default=str))
     else:
         for name, value in fields.items():
-            click.echo(f"{name:<12}  {value}")
+            click.echo(f"{name:<12}  {printable(str(value))}")

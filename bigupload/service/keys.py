@@ -10,6 +10,7 @@ Knows nothing of HTTP and of uploads, and needs neither the extra `service` nor 
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
 import hmac
 import json
@@ -119,7 +120,7 @@ class KeyFile:
     def load(self) -> None:
         """Read the file, for `find`. Raises `ServiceError` where it is missing or broken."""
         try:
-            data, status = read_regular(self.path)
+            data, status = _read(self.path)
             self._seen, self._good = _stamp(status), _entries(_parse(data))
         except FileNotFoundError:
             raise ServiceError(
@@ -150,7 +151,7 @@ class KeyFile:
         try:
             if _stamp(os.stat(self.path)) == self._seen:  # noqa: PTH116 - at each request, and without Path's detour
                 return self._good
-            data, status = read_regular(self.path)
+            data, status = _read(self.path)
             self._seen = _stamp(status)  # also of a broken one: it is not parsed again before it changes
             self._good = _entries(_parse(data))
             self._warned = False
@@ -241,6 +242,14 @@ def _digest(key: str) -> bytes:
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
     """What differs once a file was changed. ctime: a chmod that makes it readable changes nothing else."""
     return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    """For the service. Raises OSError, which also says that others can write the file: they could make keys."""
+    data, status = read_regular(path)
+    if status.st_mode & 0o022 and hasattr(os, "fchmod"):
+        raise PermissionError(errno.EPERM, f"others can write it, and so make keys: chmod go-w {path}")
+    return data, status
 
 
 def _unreadable(path: Path, e: OSError | ValueError) -> str:

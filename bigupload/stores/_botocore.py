@@ -29,6 +29,7 @@ def wrong_region(region: str | None) -> errors.WrongRegion:
 def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
     """What a failed call means: a Fault, or a public error. Nothing of botocore's text but an S3 code and message."""
     import botocore.exceptions as b
+    from botocore.parsers import ResponseParserError
 
     if isinstance(e, errors.BigUploadError | Fault):
         return e
@@ -61,6 +62,9 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         return errors.StoreRefused(f"the call {what} failed: {one_line(str(e))}")
     if isinstance(e, OSError | ssl.SSLError):
         return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}")
+    if isinstance(e, ResponseParserError | ValueError | LookupError | TypeError | AttributeError | RecursionError):
+        # What botocore's parsers raise is whatever they stumble over. The store may have acted.
+        return Fault(FaultKind.SERVER, f"the store's answer {what} can't be read ({type(e).__name__})")
     return e
 
 

@@ -22,6 +22,7 @@ from bigupload import errors
 from bigupload._http import CONNECT_TIMEOUT
 from bigupload.options import S3Options
 from bigupload.retry import Fault, FaultKind
+from bigupload.stores._answers import guard
 from bigupload.stores._botocore import fault_of_botocore, refuse_region_redirect
 from bigupload.stores._presign import PartSigner
 
@@ -255,6 +256,7 @@ class S3Bucket:
             typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
         # A redirected create would succeed, and every URL signed for the wrong region then fail.
         client.meta.events.register("request-created.s3", refuse_region_redirect)
+        guard(client)
         if within == _SIGNING or self._signing_endpoint is None:
             signed = client.generate_presigned_url("get_object", Params={"Bucket": self.name, "Key": _ANY})
             self._url = signed.partition("?")[0].removesuffix(_ANY)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from bigupload import errors
@@ -100,7 +101,7 @@ class S3Store:
         if declared is not None:
             arguments |= {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value}
         answer = await self._call("to start the upload", "create_multipart_upload", **arguments)
-        return Created(answer["UploadId"], declared)
+        return Created(_told(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
         urls = await self._bucket.presign_parts([self._parameters(upload_id, part) for part in parts])
@@ -128,22 +129,26 @@ class S3Store:
             )
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
-                rows.append(StoredPart(row["PartNumber"], row["Size"], row["ETag"], checksum))
+                number, size = _told(row, "PartNumber", int), _told(row, "Size", int)
+                rows.append(StoredPart(number, size, _told(row, "ETag", str), checksum))
+            if len(rows) > _MOST_ROWS:
+                raise Fault(FaultKind.FINAL, "the store lists more parts than an upload can have")
             following = page.get("NextPartNumberMarker", 0)
-            if not page.get("IsTruncated") or following <= marker:  # a page that leads nowhere would loop for ever
+            # Pages that lead nowhere, or ever further, would loop for ever.
+            if not page.get("IsTruncated") or not marker < following <= self.limits.max_parts:
                 return rows
             marker = following
 
     async def find_open(self) -> list[OpenUpload]:
         return [
             OpenUpload(
-                row["UploadId"],
-                row["Initiated"].isoformat(),
+                _told(row, "UploadId", str),
+                _told(row, "Initiated", datetime.datetime).isoformat(),
                 row.get("ChecksumAlgorithm"),
                 row.get("ChecksumType"),
             )
             async for row in self._bucket.open_uploads(self._key)
-            if row["Key"] == self._key
+            if row.get("Key") == self._key
         ]
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
@@ -222,11 +227,23 @@ class S3Store:
         raise errors.StoreUnavailable("parts of the aborted upload are still there: run abort again later")
 
 
+T = TypeVar("T")
+
 _MOST_ABORTS = 10
+_MOST_ROWS = 100_000
+"""Of parts: ten thousand, some of them several times."""
 _PARAMETERS = {
     "content-md5": "ContentMD5",
     **{a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum},
 }
+
+
+def _told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """What S3 always tells. Raises Fault where this store does not."""
+    value = answer.get(name)
+    if not isinstance(value, kind) or value == "":
+        raise Fault(FaultKind.SERVER, f"the store's answer has no {name}")
+    return value
 
 
 def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:

@@ -98,6 +98,7 @@ class ServiceStore:
         self._clock = clock
         self._public_url: str | None = None
         self._kept: dict[int, _Kept] = {}
+        self._parts_at: tuple[str, str] | None = None
         self.ca_bundle = ca_bundle
         self.target = Target(service=self._http.url, key=key)
 
@@ -156,6 +157,8 @@ class ServiceStore:
         begun = await self._ask(lambda answer: _begun(answer, first), "to start the upload", "POST", API, body=body)
         if begun.plan != (plan.part_size, plan.count, sent_as.value):
             raise self._http.stranger("it cut the file in another way than it was asked to")
+        self._parts_at = None  # another upload may be another store's
+        self._check_places(begun.signed)
         self.target = Target(service=self._http.url, key=begun.key)
         self._public_url = begun.public_url
         self._kept = {
@@ -182,7 +185,7 @@ class ServiceStore:
     async def _sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
         body = {"upload": upload_id, "parts": [_to_sign(part) for part in parts]}
         try:
-            return await self._ask(
+            signed = await self._ask(
                 lambda answer: _signed(answer, parts), "to sign parts", "POST", f"{API}/parts", body=body
             )
         except Fault as fault:
@@ -191,6 +194,27 @@ class ServiceStore:
             raise errors.UploadExpired(
                 "the upload's handle has expired: run the same command again to start anew"
             ) from fault
+        self._check_places(signed)
+        return signed
+
+    def _check_places(self, requests: Sequence[SignedRequest]) -> None:
+        """Where the parts would go. Raises StoreRefused: never out of TLS, and never to two places.
+
+        The store may be anywhere, and only the service knows where. But whoever reaches it by https was promised that
+        nobody on the way reads along; and with https, what the URLs lead to must have a trusted certificate of its
+        own, so that no inner service that speaks plain HTTP can be made to hear a PUT.
+        """
+        for request in requests:
+            url = yarl.URL(request.url, encoded=True)
+            place = (url.scheme, url.raw_authority)
+            if url.scheme != "https" and self._http.url.startswith("https:"):
+                raise errors.StoreRefused(
+                    f"{self._http.url} would have the file sent to {url.host} in the clear (http): nothing was sent. "
+                    "Its operator must give the store an https endpoint"
+                )
+            if self._parts_at not in (None, place):
+                raise self._http.stranger(f"it sends parts of one upload to {url.host} and elsewhere")
+            self._parts_at = place
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
         return await self._ask(_rows, "to list the parts", "GET", f"{API}/parts", upload=upload_id)

@@ -303,6 +303,25 @@ async def test_a_redirect_is_refused_and_not_followed(any_path: Bench, status: i
     assert len([r for r in any_path.s3.requests if r.op in ("UploadPart", "PutObject")]) == 1
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_takes_no_byte_to_another_host(any_path: Bench, status: int) -> None:
+    """307 and 308 mean that the body is to go there too."""
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(1))
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as elsewhere:
+        where = f"http://127.0.0.1:{elsewhere.sockets[0].getsockname()[1]}/key"
+        any_path.s3.script("UploadPart", Status(status, "TemporaryRedirect", headers={"Location": where}))
+        with FileSource(write(any_path.directory / "file", MIB)) as source:
+            async with transport_to(any_path) as transport:
+                with pytest.raises(Fault, match="redirects part 1 to 127"):
+                    await any_path.put(transport, source, Part(1, 0, MIB))
+    assert heard == []
+
+
 async def test_nothing_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

@@ -634,6 +634,52 @@ async def test_other_parts_than_were_asked_for(fake: Fake, store: ServiceStore, 
     assert stranger(await refusal_of(store.sign(HANDLE, [part(1)])))
 
 
+@asynccontextmanager
+async def over_tls(fake: Fake, tmp_path: Path) -> AsyncIterator[ServiceStore]:
+    certificates = make_certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.cert, certificates.key)
+    async with listening(fake, ssl=context) as url:
+        store = ServiceStore(url=url, api_key=KEY, filename="a", content_type="a/b", ca_bundle=certificates.ca)
+        yield store
+        await store.aclose()
+
+
+@pytest.mark.parametrize("call", ["create", "sign"])
+@pytest.mark.parametrize("url", ["http://store.example/1", "HTTP://store.example/1"])
+async def test_a_service_with_tls_that_would_have_parts_sent_without(
+    fake: Fake, tmp_path: Path, call: str, url: str
+) -> None:
+    """Nothing of the file has left by then."""
+    signed = [row(part(1), url=url)]
+    fake.says(begun([part(1)], signed=signed) if call == "create" else {"signed": signed, "expiresIn": 60})
+    async with over_tls(fake, tmp_path) as store:
+        refused = await refusal_of(create(store, [part(1)]) if call == "create" else store.sign(HANDLE, [part(1)]))
+    assert isinstance(refused, errors.StoreRefused)
+    assert "to store.example in the clear" in str(refused)
+
+
+async def test_a_service_with_tls_and_a_store_with_tls(fake: Fake, tmp_path: Path) -> None:
+    fake.says({"signed": [row(part(1), url="https://store.example/1")], "expiresIn": 60})
+    async with over_tls(fake, tmp_path) as store:
+        (request,) = await store.sign(HANDLE, [part(1)])
+    assert request.url == "https://store.example/1"
+
+
+@pytest.mark.parametrize("other", ["http://evil.example/2", "http://store.example:81/2", "https://store.example/2"])
+async def test_one_upload_goes_to_one_place(fake: Fake, store: ServiceStore, other: str) -> None:
+    fake.says({"signed": [row(part(1), url="http://store.example/1")], "expiresIn": 60})
+    fake.says({"signed": [row(part(2), url=other)], "expiresIn": 60})
+    await store.sign(HANDLE, [part(1)])
+    refused = await refusal_of(store.sign(HANDLE, [part(2)]))
+    assert stranger(refused)
+    fake.answers.clear()
+    fake.says(begun())
+    fake.says({"signed": [row(part(2), url=other)], "expiresIn": 60})
+    await create(store)  # another upload may be another store's
+    await store.sign(HANDLE, [part(2)])
+
+
 # -- redirects, lost and late answers
 
 

@@ -192,6 +192,21 @@ def test_a_loose_mode_is_mended(file: KeyFile, path: Path) -> None:
     assert mode(path) == 0o600
 
 
+@pytest.mark.parametrize("loose", [0o620, 0o602, 0o666])
+def test_a_file_that_others_can_write_makes_nobody_an_owner(file: KeyFile, path: Path, loose: int) -> None:
+    _, plain = file.create("me")
+    file.load()
+    path.chmod(loose)
+    with pytest.raises(ServiceError, match=f"others can write it.*chmod go-w {path}"):
+        KeyFile(path).load()
+    document = json.loads(path.read_text())
+    row = document["keys"][0]
+    theirs = row | {"id": "evil", "owner": "eve", "sha256": hashlib.sha256(b"sk_eve").hexdigest()}
+    path.write_text(json.dumps(document | {"keys": [row, theirs]}))
+    assert file.find("sk_eve") is None
+    assert file.find(plain) is not None  # what it last said holds
+
+
 def test_a_directory_that_was_there_keeps_its_mode(file: KeyFile, path: Path) -> None:
     path.parent.mkdir()
     path.parent.chmod(0o755)

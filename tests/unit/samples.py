@@ -7,12 +7,14 @@ import dataclasses
 from hypothesis import strategies as st
 
 from bigupload.checksums import Algorithm, ChecksumType
+from bigupload.checksums import encode as encode_digest
 from bigupload.manifest import (
     Aborted,
     ChecksumRecord,
     Completed,
     Completing,
     Header,
+    Manifest,
     PartDropped,
     PartRecord,
     PlanRecord,
@@ -54,7 +56,7 @@ def headers(draw: st.DrawFn) -> Header:
         target=draw(st.builds(Target, key=TEXT, bucket=MAYBE, endpoint=MAYBE, region=MAYBE, service=MAYBE)),
         plan=PlanRecord(plan.part_size, plan.count),
         checksum=ChecksumRecord(draw(st.sampled_from(Algorithm)), draw(st.none() | st.sampled_from(ChecksumType))),
-        upload_id=draw(TEXT),
+        upload_id=draw(TEXT.filter(bool)),
         token=draw(MAYBE),
         created_at=draw(TEXT),
         options=draw(st.dictionaries(TEXT, TEXT | st.booleans() | st.dictionaries(TEXT, TEXT, max_size=2), max_size=3)),
@@ -73,7 +75,7 @@ LATER_RECORDS: dict[type, st.SearchStrategy[Record]] = {
     PartRecord: PARTS,
     PartDropped: st.builds(PartDropped, st.integers(1, 10_000), TEXT),
     SourceRecord: st.builds(SourceRecord, identities(COUNTS)),
-    Restart: st.builds(Restart, TEXT, TEXT, TEXT),
+    Restart: st.builds(Restart, TEXT.filter(bool), TEXT, TEXT),
     Completing: st.builds(Completing, MAYBE),
     Completed: st.builds(Completed, etag=TEXT, verified=st.sampled_from(Verified), checksum=MAYBE, url=MAYBE),
     Aborted: st.just(Aborted()),
@@ -86,10 +88,12 @@ def later(draw: st.DrawFn, header: Header) -> Record:
     """A record that may follow `header`."""
     plan = Plan(header.source.size, header.plan.part_size)
     record = draw(st.one_of(*LATER_RECORDS.values()))
+    algorithm = header.checksum.algorithm
     match record:
         case PartRecord(number=number):
             part = plan.part(1 + number % plan.count)
-            return dataclasses.replace(record, number=part.number, size=part.size)
+            checksum = encode_digest(draw(st.binary(min_size=algorithm.digest_size, max_size=algorithm.digest_size)))
+            return dataclasses.replace(record, number=part.number, size=part.size, checksum=checksum)
         case SourceRecord(source=source):
             return SourceRecord(dataclasses.replace(source, size=plan.size))
     return record
@@ -98,7 +102,19 @@ def later(draw: st.DrawFn, header: Header) -> Record:
 @st.composite
 def journals(draw: st.DrawFn) -> list[Record]:
     header = draw(headers())
-    return [header, *draw(st.lists(later(header), max_size=8))]
+    found: list[Record] = [header]
+    manifest = Manifest(header)
+    for record in draw(st.lists(later(header), max_size=8)):
+        missing = manifest.plan if isinstance(record, Completing) else ()  # which follows when every part is there
+        before = [
+            PartRecord(number=part.number, size=part.size, etag="e", checksum="", proof=PartProof.ETAG)
+            for part in missing
+            if part.number not in manifest.parts
+        ]
+        for each in (*before, record):
+            manifest.apply(each)
+            found.append(each)
+    return found
 
 
 def header(size: int = 25, part_size: int = 10, *, token: str | None = "token") -> Header:
@@ -118,6 +134,10 @@ def header(size: int = 25, part_size: int = 10, *, token: str | None = "token") 
 
 def part(number: int, size: int = 10, etag: str = '"e"') -> PartRecord:
     return PartRecord(number=number, size=size, etag=etag, checksum="AAAAAAAAAAA=", proof=PartProof.CHECKSUM)
+
+
+ALL_PARTS = (part(1), part(2), part(3, 5))
+"""Of `header`."""
 
 
 def lines(*records: Record) -> bytes:

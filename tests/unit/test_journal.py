@@ -18,7 +18,7 @@ import pytest
 from bigupload import errors
 from bigupload.journal import FileJournal, read_manifest
 from bigupload.manifest import Completing, PartDropped, encode
-from tests.unit.samples import header, lines, part
+from tests.unit.samples import ALL_PARTS, header, lines, part
 
 
 @pytest.fixture
@@ -456,7 +456,7 @@ async def test_set_aside_numbers(path: Path) -> None:
     with FileJournal(path) as journal:
         for number in range(1, 4):
             journal.begin(dataclasses.replace(header(), upload_id=f"upload {number}"))
-            await journal.append(Completing(None))
+            await journal.append(*ALL_PARTS, Completing(None))
             assert journal.set_aside() == path.with_name(f"{path.name}.{number}")
             assert not journal.exists
         assert not path.exists()

@@ -18,10 +18,10 @@ PURE = {
     "errors", "units", "checksums", "planning", "proof", "manifest", "options", "state", "retry", "events",
     "concurrency", "stragglers",
 }  # fmt: skip
-TOOLS = {"_batch", "_durable", "ratelimit"}
+TOOLS = {"_batch", "_durable", "_private", "ratelimit"}
 ADAPTERS = {"source", "journal", "transport", "stores.*"}
 ADAPTER_HELPERS = {
-    "_http", "_sockets", "_tls", "_body", "stores._botocore", "stores._bucket", "stores._presign",
+    "_http", "_sockets", "_tls", "_body", "stores._answers", "stores._botocore", "stores._bucket", "stores._presign",
     "stores._service_http",
 }  # fmt: skip
 ENGINE = {"job", "hashing", "probe", "flights", "sending", "reconcile", "engine", "run"}

@@ -40,7 +40,7 @@ from bigupload.manifest import (
 from bigupload.options import S3Options
 from bigupload.proof import Verified
 from tests.unit import samples
-from tests.unit.samples import JSON, PATHS, RECORDS, header, journals, lines, part
+from tests.unit.samples import ALL_PARTS, JSON, PATHS, RECORDS, header, journals, lines, part
 
 QUICK = settings(deadline=None, max_examples=60)
 TYPES: tuple[type[Any], ...] = typing.get_args(Record)
@@ -168,15 +168,13 @@ def test_the_last_record_of_a_part_wins() -> None:
 
 
 def test_a_dropped_part_does_not_count() -> None:
-    manifest = replay(
-        lines(header(), part(1), part(2), Completing("x"), PartDropped(1, "why"), PartDropped(3, ""))
-    ).manifest
+    manifest = replay(lines(header(), *ALL_PARTS, Completing("x"), PartDropped(1, "why"), PartDropped(3, ""))).manifest
     assert set(manifest.parts) == {2}
     assert manifest.status == "uploading"
 
 
 def test_a_restart_voids_the_parts_before() -> None:
-    manifest = replay(lines(header(), part(1), Completing(None), Restart("second", "t2", "gone"), part(2))).manifest
+    manifest = replay(lines(header(), *ALL_PARTS, Completing(None), Restart("second", "t2", "gone"), part(2))).manifest
     assert set(manifest.parts) == {2}
     assert (manifest.upload_id, manifest.token, manifest.status) == ("second", "t2", "uploading")
     assert manifest.header.upload_id == "first"
@@ -201,7 +199,46 @@ def test_a_new_fingerprint() -> None:
     ],
 )
 def test_status(records: list[Record], status: str) -> None:
-    assert replay(lines(header(), *records)).manifest.status == status
+    assert replay(lines(header(), *ALL_PARTS, *records)).manifest.status == status
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "more parts than memory": {"source": {"size": 10**15}, "plan": {"part_size": 1, "parts": 10**15}},
+    "more parts than S3 has": {"source": {"size": 10_001}, "plan": {"part_size": 1, "parts": 10_001}},
+    "a size of thousands of digits": {"source": {"size": 10**4000}, "plan": {"part_size": 10**4000, "parts": 2}},
+    "a negative part size": {"plan": {"part_size": -1, "parts": -25}},
+    "no upload id, so that an abort would delete the object": {"upload_id": ""},
+    "an upload id that is no UTF-8": {"upload_id": "\ud800"},
+    "a key that is no UTF-8": {"target": {"key": "\udcff"}},
+    "a number for a name": {"upload_id": 7},
+    "true for a number": {"version": True},
+    "a fraction of a size": {"source": {"size": 25.0}},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_first_lines(name: str) -> None:
+    fields = json.loads(encode(header()))
+    for field, value in HOSTILE[name].items():
+        fields[field] = fields[field] | value if isinstance(value, dict) else value
+    with pytest.raises(ManifestCorrupt):
+        replay(json.dumps(fields).encode() + b"\n")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Completing("c"),  # without the parts, which the engine would look for
+        dataclasses.replace(part(1), checksum="not base64"),
+        dataclasses.replace(part(1), checksum="AAAA"),
+        Restart("", "token", "why"),
+    ],
+)
+def test_hostile_later_records(record: Record) -> None:
+    found = replay(lines(header(), part(2), record, part(3, 5)))
+    assert found.damage is not None
+    assert set(found.manifest.parts) == {2}
+    assert found.manifest.status == "uploading"
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,8 @@ def test_a_new_signature_and_a_new_hash_come_once_and_do_not_count() -> None:
     assert attempts.after(fault(FaultKind.BUSY), silence=0.0) == Again(0.5)
     with pytest.raises(errors.PartCorrupted):
         attempts.after(fault(FaultKind.CORRUPTED), silence=0.0)
+    # The next attempt may be hours later, when the new signature is too old as well; but once for each attempt only.
+    assert attempts.after(fault(FaultKind.REFUSED), silence=0.0) == Again(0.0, resign=True)
     with pytest.raises(errors.AccessDenied):
         attempts.after(fault(FaultKind.REFUSED), silence=0.0)
 

@@ -1,0 +1,76 @@
+"""A manifest from somebody else is a command: this file, to that place, with the credentials of whoever resumes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_cli import Command, assert_refused, bigupload, file, place, s3, server, stopped, to
+from tests.crash.running import Place
+from tests.tools.strict_s3 import Status, StrictS3
+
+__all__ = ["bigupload", "file", "place", "s3", "server", "stopped"]
+
+
+@pytest.fixture
+def received(tmp_path: Path, stopped: Path) -> Path:
+    """The manifest of an upload as somebody else's program made it, in a file of ours."""
+    path = tmp_path / "received.jsonl"
+    path.write_bytes(changed(stopped, lambda header: header | {"token": "0" * 32}))
+    return path
+
+
+def changed(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
+    first, _, rest = path.read_bytes().partition(b"\n")
+    return json.dumps(change(json.loads(first))).encode() + b"\n" + rest
+
+
+def test_nothing_goes_anywhere_before_it_is_trusted(
+    bigupload: Command, s3: StrictS3, received: Path, file: Path
+) -> None:
+    asked = len(s3.requests)
+    for command in ("resume", "abort"):
+        ended = bigupload(command, received)
+        assert_refused(ended, 2, "not begun by you", str(file), "s3://bucket/key", s3.url, "--trust")
+    assert len(s3.requests) == asked
+    assert bigupload("resume", received, "--trust").code == 0
+    assert "key" in s3.objects["bucket"]
+
+
+def test_an_abort_that_is_meant(bigupload: Command, s3: StrictS3, received: Path) -> None:
+    assert bigupload("abort", received, "--trust").code == 0
+    assert not s3.uploads
+
+
+def test_one_that_was_begun_here_is_known_by_itself(
+    bigupload: Command, s3: StrictS3, file: Path, place: Place, tmp_path: Path
+) -> None:
+    """Wherever it was put, and wherever it has gone since."""
+    named = tmp_path / "elsewhere" / "m.jsonl"
+    s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
+    assert bigupload("upload", file, *to(s3), "--manifest", named).code == 75
+    s3.clear("CompleteMultipartUpload")
+    assert bigupload("resume", named.rename(tmp_path / "moved.jsonl")).code == 0
+
+
+def test_an_endpoint_in_the_options_that_is_not_the_target_s(
+    bigupload: Command, s3: StrictS3, received: Path, stopped: Path
+) -> None:
+    """It would be shown as one store's and go to another."""
+    received.write_bytes(changed(stopped, lambda h: h | {"target": {"bucket": "bucket", "key": "key"}}))
+    assert_refused(bigupload("resume", received, "--trust"), 1, "different endpoints")
+
+
+def test_an_api_key_is_not_taken_to_the_service_that_a_manifest_names(
+    bigupload: Command, s3: StrictS3, received: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGUPLOAD_API_KEY", "sk_of-another-service")
+    asked = len(s3.requests)
+    options = {"filename": "a.mp4", "content_type": "video/mp4"}
+    received.write_bytes(changed(stopped, lambda h: h | {"target": {"service": s3.url, "key": ""}, "options": options}))
+    assert_refused(bigupload("resume", received), 2, "not begun by you", s3.url)
+    assert len(s3.requests) == asked

@@ -1,0 +1,7 @@
+"""Fuzzers of everything that parses what others wrote: manifests, stores' answers, a media service's answers.
+
+    python -m tests.fuzz manifest --minutes 10
+
+With atheris (`pip install atheris`) they are guided by coverage, else by mutation of good samples alone; the suite runs
+each for a fixed seed.
+"""

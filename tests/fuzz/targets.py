@@ -1,0 +1,266 @@
+"""What is fuzzed: functions of bytes that return, whatever they are. An exception that is none of ours is a find."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import io
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bigupload import checksums, errors
+from bigupload._http import fault_of_answer
+from bigupload.checksums import Algorithm
+from bigupload.manifest import PartRecord, encode, replay
+from bigupload.options import S3Options
+from bigupload.planning import Plan
+from bigupload.ports import PartToSign
+from bigupload.proof import Expected, ObjectFacts, PartProof, prove_object
+from bigupload.retry import Fault
+from bigupload.stores import _answers
+from bigupload.stores._service_http import MOST_BYTES
+from bigupload.stores.s3 import S3Store
+from bigupload.stores.service import ServiceStore
+
+DECLARED = (Fault, errors.BigUploadError)
+PLAN = Plan(25, 10)
+CRC = "AAAAAAAAAAA="
+RECORDS = [
+    PartRecord(number=part.number, size=part.size, etag='"e"', checksum=CRC, proof=PartProof.CHECKSUM) for part in PLAN
+]
+EXPECTED = Expected(size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC, part_etags=None)
+
+
+# -- the manifest
+
+
+def manifest(data: bytes) -> None:
+    """Replay, and everything that is read of a manifest before anything is done."""
+    try:
+        found = replay(data)
+    except errors.ManifestCorrupt:
+        return
+    known = found.manifest
+    assert 0 < found.good_bytes <= len(data)
+    assert (found.damage is None) == (found.good_bytes == len(data))
+    again = replay(data[: found.good_bytes])
+    assert again.damage is None
+    assert encode(again.manifest.header) == encode(known.header)
+    assert (again.manifest.parts, again.manifest.status) == (known.parts, known.status)
+    assert len(known.parts) <= known.plan.count <= 10_000
+    assert known.bytes_uploaded <= known.plan.size
+    assert known.upload_id.encode()
+    str(known.target).encode()
+    if known.status == "completing":  # the engine looks for every part then
+        parts = [known.parts[part.number] for part in known.plan]
+        algorithm = known.header.checksum.algorithm
+        if algorithm.is_s3_checksum and all(part.checksum for part in parts):
+            checksums.combine(algorithm, [(checksums.decode(algorithm, p.checksum), p.size) for p in parts])
+    with contextlib.suppress(errors.ManifestMismatch, errors.UsageError):
+        S3Options.from_json(known.header.options)
+
+
+# -- a store's answers
+
+
+class Raw(io.BytesIO):
+    """Of a urllib3 response, what is used."""
+
+    def stream(self, amount: int = 1 << 16, **_: Any) -> Any:
+        while piece := self.read(amount):
+            yield piece
+
+
+S3_CALLS: list[Callable[[S3Store], Awaitable[Any]]] = [
+    lambda s: s.create(PLAN, Algorithm.CRC64NVME, declare=True, token="t"),
+    lambda s: s.list_parts("id", Algorithm.CRC64NVME),
+    lambda s: s.find_open(),
+    lambda s: s.complete("id", RECORDS, size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC),
+    lambda s: s.stat("id", Algorithm.CRC64NVME),
+    lambda s: s.stat_any(),
+    lambda s: s.abort("id"),
+]
+STATUSES = [200, 200, 200, 200, 204, 206, 301, 307, 400, 403, 404, 409, 412, 500, 503]
+HEADERS = ["etag", "content-length", "x-amz-checksum-crc64nvme", "x-amz-checksum-type", "x-amz-meta-bigupload-token",
+           "date", "retry-after", "x-amz-bucket-region", "content-type", "location"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The first two bytes choose call and status; a line of `name: value`s, then the body."""
+
+    call: int
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> Answer:
+        first, _, body = data[2:].partition(b"\n")
+        headers = {}
+        for field in first.split(b"\t")[:8]:
+            name, _, value = field.partition(b":")
+            text = value.decode("utf-8", "surrogateescape").translate({10: " ", 13: " ", 0: " "})
+            headers[HEADERS[sum(name) % len(HEADERS)]] = text
+        call, status = (*data[:2], 0, 0)[:2]
+        return cls(call, STATUSES[status % len(STATUSES)], headers, body)
+
+
+@functools.cache
+def _s3() -> tuple[asyncio.AbstractEventLoop, S3Store, Any]:
+    """A store whose client asks nobody. Kept: to make a client takes longer than a thousand answers."""
+    options = S3Options(endpoint_url="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="s")
+    store = S3Store("bucket", "key", options)
+    client: Any = store._bucket._make_client(60.0)
+    store._bucket._clients = {60.0: client, 300.0: client}
+
+    async def here(function: Callable[[], Any], what: str, threads: Any = None) -> Any:
+        from bigupload.stores._botocore import fault_of_botocore
+
+        try:
+            return function()
+        except Exception as e:
+            raise fault_of_botocore(e, what, "bucket") from None
+
+    store._bucket._in_thread = here  # type: ignore[assignment] # without the hop
+    return asyncio.new_event_loop(), store, client
+
+
+def s3(data: bytes) -> None:
+    """boto3's parsers, and what is made of what they give."""
+    from botocore.awsrequest import AWSResponse, HeadersDict
+
+    loop, store, client = _s3()
+    answer = Answer.of(data)
+    asked = 0
+
+    def send(request: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        assert asked < 200, "it asks without end"
+        return AWSResponse(request.url, answer.status, HeadersDict(answer.headers), Raw(answer.body))
+
+    client._endpoint.http_session.send = functools.partial(_answers._send, send)
+    store._bucket._region = "us-east-1"  # else the region that the store names is followed, with a new client
+    with contextlib.suppress(*DECLARED):
+        found = loop.run_until_complete(S3_CALLS[answer.call % len(S3_CALLS)](store))
+        if isinstance(found, ObjectFacts):
+            prove_object(found, EXPECTED)
+    fault = fault_of_answer(answer.status, answer.headers, answer.body, "part 1")
+    assert "\n" not in str(fault)
+
+
+# -- a media service's answers
+
+TO_SIGN = [PartToSign(n, PLAN.part(n).size, {Algorithm.CRC64NVME.header: CRC}) for n in (1, 2)]
+SERVICE_CALLS: list[Callable[[ServiceStore], Awaitable[Any]]] = [
+    lambda s: s.create(PLAN, Algorithm.CRC64NVME, declare=True, token="t", first=TO_SIGN),
+    lambda s: s.sign("handle", TO_SIGN),
+    lambda s: s.list_parts("handle", Algorithm.CRC64NVME),
+    lambda s: s.stat("handle", Algorithm.CRC64NVME),
+    lambda s: s.complete("handle", RECORDS, size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC),
+    lambda s: s.abort("handle"),
+]
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+def service(data: bytes) -> None:
+    """The API's answers, from bytes to what the engine gets."""
+    answer = Answer.of(data)
+    store = ServiceStore(
+        url="https://media.example", api_key="sk_hidden-from-all", filename="a.mp4", content_type="video/mp4"
+    )
+
+    class Response:
+        status, headers = answer.status, answer.headers
+
+    async def call(what: str, *_: Any, **__: Any) -> Any:
+        response: Any = Response()
+        return store._http._judge(what, response, answer.body if len(answer.body) <= MOST_BYTES else None)
+
+    store._http.call = call  # type: ignore[method-assign]
+    found: Any = None
+    refused = ""
+    try:
+        found = _loop().run_until_complete(SERVICE_CALLS[answer.call % len(SERVICE_CALLS)](store))
+    except DECLARED as e:
+        refused = str(e)
+    assert "sk_hidden" not in refused
+    assert "\n" not in refused
+    if isinstance(found, ObjectFacts):
+        with contextlib.suppress(errors.ObjectMismatch):
+            prove_object(found, EXPECTED)
+    for request in found if isinstance(found, list) else ():
+        if hasattr(request, "url"):
+            assert request.url.lower().startswith("https://")
+            assert not any(c in request.url for c in "\r\n ")
+
+
+# -- good samples, to begin from
+
+
+def _samples() -> dict[str, list[bytes]]:
+    from tests.unit import samples
+
+    journal = samples.lines(samples.header(), *samples.ALL_PARTS)
+    manifests = [
+        journal,
+        journal
+        + b'{"type":"completing","checksum":"AAAAAAAAAAA="}\n{"type":"completed","etag":"e","verified":"size"}\n',
+        journal + b'{"type":"restart","upload_id":"u","token":"t","reason":"r"}\n{"type":"aborted"}\n',
+        samples.lines(samples.header(), samples.part(1))
+        + b'{"type":"part_dropped","number":1,"reason":"x"}\n{"type":"later","x":[[1]]}\n',
+    ]
+    bodies = [
+        b"<R><UploadId>u</UploadId></R>",
+        b"<R><IsTruncated>true</IsTruncated><NextPartNumberMarker>1</NextPartNumberMarker><Part><PartNumber>1</PartNumber>"
+        b"<Size>10</Size><ETag>e</ETag><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME></Part></R>",
+        b"<R><IsTruncated>false</IsTruncated><Upload><Key>key</Key><UploadId>u</UploadId>"
+        b"<Initiated>2026-01-01T00:00:00Z</Initiated><ChecksumAlgorithm>CRC32</ChecksumAlgorithm></Upload></R>",
+        b"<R><ETag>e-3</ETag><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>"
+        b"<ChecksumType>FULL_OBJECT</ChecksumType></R>",
+        b"<Error><Code>SlowDown</Code><Message>m &amp; m</Message><Region>r</Region></Error>",
+        b'<!DOCTYPE l [<!ENTITY a "aa">]><l>&a;</l>',
+    ]
+    head = b"te:e\tta:25\n"
+    signed = [
+        {"partNumber": n, "url": f"https://s.example/{n}", "headers": {Algorithm.CRC64NVME.header: CRC}} for n in (1, 2)
+    ]
+    made = {"publicUrl": "https://c.example/k", "key": "k", "size": 25, "checksum": CRC, "etag": "e", "token": "t",
+            "checksumAlgorithm": "crc64nvme", "checksumType": "FULL_OBJECT"}  # fmt: skip
+    answers: list[Any] = [
+        {"upload": "h", "key": "k", "publicUrl": "https://c.example/k", "partSize": 10, "parts": 3, "signed": signed,
+         "checksumAlgorithm": "crc64nvme", "expiresIn": 60},
+        {"signed": signed, "expiresIn": 60},
+        {"parts": [{"partNumber": 1, "size": 10, "etag": "e", "checksum": CRC}]},
+        {"status": "completed", "completed": made},
+        made,
+        {"status": "gone", "error": {"code": "not_media", "message": "no"}},
+        {"error": {"code": "upload_gone", "message": "m", "field": "f"}},
+    ]  # fmt: skip
+    return {
+        "manifest": manifests,
+        "s3": [bytes([n, 8 if b"<Error" in body else 0]) + head + body for body in bodies for n in range(7)],
+        "service": [
+            bytes([n, 8 if "error" in body else 0]) + head + json.dumps(body).encode()
+            for body in answers
+            for n in range(6)
+        ],
+    }
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"manifest": manifest, "s3": s3, "service": service}
+SAMPLES = _samples()
+TOKENS = [
+    b"null", b"true", b"-1", b"0", b"1e999", b"NaN", b"9" * 5000, b"1" + b"0" * 400, b'""', b"[]", b"{}", b'"\\ud800"',
+    b"\\u0000", b"\xff\xfe", b"\0", b"\n", b"\r", b"[" * 20_000, b'{"a":' * 5000, b"<a>" * 5000, b"</Part>", b"<Part>",
+    b"&#27;", b"&x;", b"<!DOCTYPE", b"<![CDATA[", b"</", b"\xc2\x9b", b"\xe2\x80\xae", b"10001", b"1000000000000000",
+    b"2026-13-45T99:99:99Z", b"http://h", b"file:///x", b"https://u:p@h", b"https://[::1", b"crc32c", b"COMPOSITE",
+]  # fmt: skip

@@ -1,0 +1,22 @@
+"""Each fuzzer for a moment, with a fixed seed: what it found once, it would find again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.__main__ import run
+from tests.fuzz.targets import SAMPLES, TARGETS
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_good_samples_pass(name: str) -> None:
+    for sample in SAMPLES[name]:
+        TARGETS[name](sample)
+
+
+@pytest.mark.parametrize(("name", "times"), [("manifest", 2500), ("s3", 2000), ("service", 4000)])
+def test_a_moment(name: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(name, seed=7, seconds=60, times=times) == times

@@ -1,0 +1,285 @@
+"""Uploads that take days, laptops that sleep, URLs and credentials that end half way: in virtual time.
+
+A store and a transport that know when a URL ends, the engine as it is. `now` is what clocks show; `asleep` is the time
+in which this machine slept: it passes for the store, and not for a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from bigupload import errors, events, flights
+from bigupload.checksums import Algorithm
+from bigupload.engine import Engine
+from bigupload.job import Effects, Job, Settings, Shared
+from bigupload.journal import FileJournal
+from bigupload.manifest import PartRecord, Target
+from bigupload.planning import Limits, Part, Plan
+from bigupload.ports import Created, Gauge, OpenUpload, PartToSign, PutAnswer, SignedRequest, Source, StoredPart
+from bigupload.proof import ObjectFacts, Verified
+from bigupload.retry import Fault, FaultKind, RetryPolicy
+from bigupload.source import FileSource
+
+from .support import LIMITS, PART, write
+
+HOUR = 3600.0
+
+
+@dataclass
+class Life:
+    """A machine, a store far away, and the way between."""
+
+    now: float = 0.0
+    asleep: float = 0.0
+    url_lifetime: float = HOUR
+    credentials_end: float | None = None
+    """Real time at which what signs ends, where nothing refreshes it; URLs end with it."""
+    put: Callable[[Life, int], Awaitable[None]] | None = None
+    """What happens to the nth PUT, once its URL was accepted."""
+    signed: int = 0
+    puts: int = 0
+    refused: int = 0
+    parts: dict[int, StoredPart] = field(default_factory=dict)
+    told: list[events.Event] = field(default_factory=list)
+
+    @property
+    def real(self) -> float:
+        return self.now + self.asleep
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds != flights.TICK:  # looking does not take time: hashing threads live in another
+            self.now += seconds
+        await anyio.sleep(0)
+
+    def effects(self) -> Effects:
+        return Effects(clock=lambda: self.now, sleep=self.sleep, random=lambda: 0.5)
+
+
+class FarStore:
+    """Implements `ports.MultipartStore`."""
+
+    limits: Limits = LIMITS
+    signs_ahead = 0
+    ca_bundle = None
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.target = Target(bucket="b", key="k")
+        self.checksum: str | None = None
+        self.token = ""
+
+    def options(self) -> dict[str, Any]:
+        return {}
+
+    def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
+        return []
+
+    def url(self) -> str:
+        return "s3://b/k"
+
+    async def precheck(self) -> None:
+        pass
+
+    async def create(
+        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[PartToSign] = ()
+    ) -> Created:
+        self.token = token
+        return Created("id", algorithm.type)
+
+    async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
+        life = self.life
+        life.signed += len(parts)
+        ends = life.real + life.url_lifetime
+        if life.credentials_end is not None:
+            ends = min(ends, life.credentials_end)
+        return [SignedRequest(str(ends), part.headers, life.url_lifetime) for part in parts]
+
+    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
+        return list(self.life.parts.values())
+
+    async def find_open(self) -> list[OpenUpload]:
+        return []
+
+    async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
+        return None
+
+    async def complete(
+        self, upload_id: str, parts: Sequence[PartRecord], *, size: int, algorithm: Algorithm, checksum: str | None
+    ) -> ObjectFacts:
+        return ObjectFacts(
+            etag="e", size=size, algorithm=algorithm, checksum=checksum, checksum_type=algorithm.type, token=self.token
+        )
+
+    async def abort(self, upload_id: str) -> None:
+        pass
+
+
+class FarTransport:
+    """Implements `ports.Transport`."""
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+
+    async def put(
+        self,
+        request: SignedRequest,
+        source: Source,
+        part: Part,
+        *,
+        on_start: Callable[[Gauge], None],
+        fresh: bool = False,
+    ) -> PutAnswer:
+        life = self.life
+        if life.real >= float(request.url):  # S3 looks when a PUT begins, and not when it ends
+            life.refused += 1
+            raise Fault(FaultKind.REFUSED, "the store refused it: 403 AccessDenied", status=403, code="AccessDenied")
+        life.puts += 1
+        nth = life.puts
+        await anyio.sleep(0)
+        if life.put is not None:
+            await life.put(life, nth)
+        etag = f'"{part.number}"'
+        checksum = request.headers[Algorithm.CRC64NVME.header]
+        life.parts[part.number] = StoredPart(part.number, part.size, etag, checksum)
+        return PutAnswer(etag, {Algorithm.CRC64NVME.header: checksum})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Awaitable[Verified]]:
+    path = write(tmp_path / "file", 6 * PART)
+
+    async def run(life: Life, *, concurrency: int = 1, policy: RetryPolicy | None = None) -> Verified:
+        with FileSource(path) as source, FileJournal(tmp_path / "m") as journal:
+            job = Job(
+                policy=policy or RetryPolicy(), emit=life.told.append, effects=life.effects(), source=source,
+                store=FarStore(life), transport=FarTransport(life), journal=journal, shared=Shared(concurrency),
+                settings=Settings(algorithm=Algorithm.CRC64NVME, part_size=PART),
+            )  # fmt: skip
+            return (await Engine(job, manifest_id="x").run()).verified
+
+    return run
+
+
+Run = Callable[..., Awaitable[Verified]]
+
+
+def taking(seconds: float) -> Callable[[Life, int], Awaitable[None]]:
+    async def put(life: Life, _: int) -> None:
+        life.now += seconds
+
+    return put
+
+
+@pytest.mark.parametrize("hours", [0.5, 0.99, 1.5, 30])
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_an_upload_that_takes_days(run: Run, hours: float, concurrency: int) -> None:
+    """Parts wait in the queue longer than their URLs live: they are signed anew there."""
+    life = Life(put=taking(hours * HOUR))
+    assert await run(life, concurrency=concurrency) is Verified.FULL_OBJECT
+    assert life.puts == 6
+    assert life.refused == 0 or concurrency > 1  # where time leaps between another's signature and its PUT
+
+
+@pytest.mark.parametrize("hours", [2, 12, 24 * 365])
+async def test_a_laptop_that_sleeps_during_every_part(run: Run, hours: float) -> None:
+    """Its clock does not show the sleep, so that URLs look fresh; the connection breaks, and what the store then
+    refuses is signed anew, as often as it comes."""
+
+    async def put(life: Life, nth: int) -> None:
+        if nth % 3:
+            life.asleep += hours * HOUR
+            raise Fault(FaultKind.BROKEN, "the connection broke")
+
+    life = Life(put=put)
+    assert await run(life) is Verified.FULL_OBJECT
+    assert life.refused >= 6
+    assert life.now < HOUR  # patience was not worn out by the sleep
+
+
+async def test_a_laptop_that_wakes_before_its_network_does(run: Run) -> None:
+    async def put(life: Life, nth: int) -> None:
+        if nth == 2:
+            life.asleep += 8 * HOUR
+        if 2 <= nth <= 12:
+            raise Fault(FaultKind.UNREACHABLE, "no such host")
+
+    life = Life(put=put, url_lifetime=24 * HOUR)
+    assert await run(life) is Verified.FULL_OBJECT
+
+
+async def test_session_credentials_that_the_chain_refreshes(run: Run) -> None:
+    """URLs end with the credentials that signed them, sooner than they say."""
+
+    async def put(life: Life, nth: int) -> None:
+        life.now += 0.2 * HOUR
+        life.credentials_end = life.real + 0.25 * HOUR  # refreshed by now
+        if nth in (2, 3, 4):
+            raise Fault(FaultKind.BROKEN, "the connection broke")
+
+    life = Life(put=put, credentials_end=0.25 * HOUR)
+    assert await run(life) is Verified.FULL_OBJECT
+
+
+async def test_session_credentials_that_end_for_good(run: Run, tmp_path: Path) -> None:
+    """It stops, resumable, at the second refusal, and goes on with others."""
+    life = Life(put=taking(0.4 * HOUR), credentials_end=HOUR)
+    with pytest.raises(errors.AccessDenied) as caught:
+        await run(life)
+    assert caught.value.exit_code == 75
+    assert caught.value.manifest is not None
+    done = len(life.parts)
+    assert 0 < done < 6
+    life.credentials_end = None
+    assert await run(life) is Verified.FULL_OBJECT
+    assert life.puts == 6  # nothing is sent twice
+
+
+async def test_a_store_that_refuses_every_url_is_not_asked_for_ever(run: Run) -> None:
+    life = Life(url_lifetime=-1.0)
+    with pytest.raises(errors.AccessDenied):
+        await run(life)
+    assert life.refused <= 8
+
+
+async def test_refused_between_failures_ends_too(run: Run) -> None:
+    """Each counted failure allows one new signature more, and those are counted."""
+
+    async def put(life: Life, nth: int) -> None:
+        life.asleep += 2 * HOUR
+        raise Fault(FaultKind.BROKEN, "the connection broke")
+
+    life = Life(put=put)
+    with pytest.raises(errors.StoreUnreachable) as caught:
+        await run(life)
+    assert caught.value.exit_code == 75
+    assert life.puts <= 8 * 6
+
+
+async def test_a_clock_that_jumps(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wall time is asked for nothing that an upload waits for."""
+    import time
+
+    wall = iter(range(10**9, 0, -86_400))
+    monkeypatch.setattr(time, "time", lambda: float(next(wall)))
+    life = Life(put=taking(60))
+    assert await run(life) is Verified.FULL_OBJECT
+    assert life.refused == 0
+
+
+async def test_connections_after_the_path_has_changed(run: Run) -> None:
+    """What is sent on connections of the old path goes nowhere: it stalls, and is sent again on others."""
+    old = {1, 2, 3}
+
+    async def put(life: Life, nth: int) -> None:
+        if nth in old:
+            raise Fault(FaultKind.STALLED, "part stood still")
+
+    life = Life(put=put)
+    assert await run(life, concurrency=3) is Verified.FULL_OBJECT
+    assert life.puts == 6 + len(old)
