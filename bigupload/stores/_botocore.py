@@ -29,6 +29,7 @@ def wrong_region(region: str | None) -> errors.WrongRegion:
 def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
     """What a failed call means: a Fault, or a public error. Nothing of botocore's text but an S3 code and message."""
     import botocore.exceptions as b
+    from botocore.parsers import ResponseParserError
 
     if isinstance(e, errors.BigUploadError | Fault):
         return e
@@ -55,6 +56,8 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         return errors.StoreRefused("no trusted TLS connection to the store: see --ca-bundle")
     if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError | b.ProxyConnectionError):
         return Fault(FaultKind.UNREACHABLE, "the store does not answer: check the endpoint and the network")
+    if isinstance(e, ResponseParserError):  # no BotoCoreError: a page that is none of the store's, or half of one
+        return Fault(FaultKind.BROKEN, f"what answered {what} was not the store")
     if isinstance(e, b.HTTPClientError):  # closed, reset, timed out: the store may have acted
         return Fault(FaultKind.BROKEN, f"the store's answer was lost ({type(e).__name__})")
     if isinstance(e, b.BotoCoreError):

@@ -100,7 +100,7 @@ class S3Store:
         if declared is not None:
             arguments |= {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value}
         answer = await self._call("to start the upload", "create_multipart_upload", **arguments)
-        return Created(answer["UploadId"], declared)
+        return Created(_told(answer, "UploadId", "to start the upload"), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
         urls = await self._bucket.presign("upload_part", [self._parameters(upload_id, part) for part in parts])
@@ -126,6 +126,7 @@ class S3Store:
                 UploadId=upload_id,
                 PartNumberMarker=marker,
             )
+            _told(page, "UploadId", "to list the parts")
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
                 rows.append(StoredPart(row["PartNumber"], row["Size"], row["ETag"], checksum))
@@ -168,6 +169,7 @@ class S3Store:
             answer: Mapping[str, Any] = await self._call(
                 "to look at the object", "head_object", ChecksumMode="ENABLED", **arguments
             )
+            _told(answer, "ETag", "to look at the object")
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
@@ -205,6 +207,7 @@ class S3Store:
                 raise
             del arguments["IfNoneMatch"]  # this store knows no conditions: the look before the upload must do
             answer = await complete(**arguments)
+        _told(answer, "ETag", "to complete the upload")
         return _facts(answer, algorithm)
 
     async def abort(self, upload_id: str) -> None:
@@ -227,6 +230,15 @@ _PARAMETERS = {
     "content-md5": "ContentMD5",
     **{a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum},
 }
+
+
+def _told(answer: Mapping[str, Any], name: str, what: str) -> str:
+    """What every store says in this answer. Raises Fault(BROKEN): a 200 without it is somebody else's page (a captive
+    portal's, a proxy's), and says nothing of what the store did."""
+    told = answer.get(name)
+    if not told:
+        raise Fault(FaultKind.BROKEN, f"what answered {what} was not the store")
+    return str(told)
 
 
 def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
