@@ -14,6 +14,7 @@ Host that it receives agrees. An asyncio loop in a thread of its own; `wire_faul
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import ssl
@@ -130,7 +131,8 @@ class FaultProxy:
             self._listener = _bound(self.port)
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             self._listener.listen(256)
-            self._accepting = self._spawn(self._accept(self._listener))
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
     async def _shut(self) -> None:
         self._refuse()
@@ -140,27 +142,23 @@ class FaultProxy:
 
     def _refuse(self) -> None:
         if self._listener is not None:
-            self._accepting.cancel()
             self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
         for writer in list(self._writers):
             reset(writer)
 
-    def _spawn(self, what: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, what: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     # --- connections
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while self._listener is listener:
-            try:
-                client, _ = await _accept_on(self._loop, listener)
-            except OSError:
-                return
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            client, _ = listener.accept()
+            client.setblocking(False)
             self.connections += 1
             self._spawn(self._serve(client))
 
@@ -197,7 +195,6 @@ class FaultProxy:
         return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
 
     async def _break(self, client: socket.socket, fault: BreakTls) -> None:
-        client.setblocking(False)
         got = 0
         while got < fault.after_bytes:
             piece = await self._loop.sock_recv(client, fault.after_bytes - got)
@@ -246,8 +243,3 @@ def _bound(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))
     return sock
-
-
-async def _accept_on(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> tuple[socket.socket, Any]:
-    listener.setblocking(False)
-    return await loop.sock_accept(listener)
