@@ -17,7 +17,7 @@ import filelock
 
 from bigupload import errors
 from bigupload._batch import Batcher, see_through
-from bigupload._durable import sync_directory
+from bigupload._durable import make_directory, sync_directory
 from bigupload.manifest import Header, Manifest, Record, Replay, encode, replay
 
 SUFFIX = ".manifest.jsonl"
@@ -116,7 +116,7 @@ class FileJournal:
     def _acquire(self) -> None:
         holder = Path(f"{self.path}.lock")
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.path.parent, mode=0o700)
             self._lock.acquire(blocking=False)
             holder.write_text(f"{os.getpid()}\n")
         except filelock.Timeout:
