@@ -65,6 +65,8 @@ def tls_broke_off(e: BaseException | None) -> bool:
     while e is not None:
         if isinstance(e, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
             return True
+        if isinstance(e, ssl.SSLError) and getattr(e, "library", None) == "SYS":  # a reset, as OpenSSL 3 has it
+            return True
         inner = getattr(e, "os_error", None) or next((a for a in e.args if isinstance(a, BaseException)), None)
         e = inner or e.__cause__ or e.__context__
     return False
