@@ -15,3 +15,11 @@ def sync_directory(directory: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def make_directory(directory: Path, *, mode: int) -> None:
+    """Make it where it is missing, and what is missing above it; the new names last. Raises OSError."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(mode=mode, parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)

@@ -69,8 +69,22 @@ def proxy_of(url: yarl.URL) -> tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple
     return proxy.with_user(None), auth
 
 
+def tls_broke_off(e: BaseException | None) -> bool:
+    """Whether a TLS connection just ended, in the handshake or later: no word about whom to trust."""
+    while e is not None:
+        if isinstance(e, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+            return True
+        if isinstance(e, ssl.SSLError) and getattr(e, "library", None) == "SYS":  # a reset, as OpenSSL 3 has it
+            return True
+        inner = getattr(e, "os_error", None) or next((a for a in e.args if isinstance(a, BaseException)), None)
+        e = inner or e.__cause__ or e.__context__
+    return False
+
+
 def fault_of_exception(e: Exception, where: str) -> Fault:
     """What a failed exchange with `where` (a host, for people) means. Its text holds no URL."""
+    if tls_broke_off(e):
+        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} broke off")
     if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
         reason = getattr(e, "certificate_error", None) or getattr(e, "os_error", None) or type(e).__name__
         return Fault(

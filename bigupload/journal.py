@@ -19,7 +19,7 @@ import filelock
 
 from bigupload import errors
 from bigupload._batch import Batcher, see_through
-from bigupload._durable import sync_directory
+from bigupload._durable import make_directory, sync_directory
 from bigupload._private import create_private, is_ours, ours_alone
 from bigupload.manifest import Header, Manifest, Record, Replay, encode, replay
 
@@ -159,7 +159,7 @@ class FileJournal:
     def _acquire(self) -> None:
         holder = Path(f"{self.path}.lock")
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.path.parent, mode=0o700)
             if os.path.lexists(holder) and not is_ours(holder.lstat()):
                 raise PermissionError(errno.EPERM, f"{holder} is another user's, or not a regular file")
             self._lock.acquire(blocking=False)

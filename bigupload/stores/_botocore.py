@@ -6,7 +6,7 @@ import ssl
 from typing import Any
 
 from bigupload import errors
-from bigupload._http import retry_after, skew_message
+from bigupload._http import retry_after, skew_message, tls_broke_off
 from bigupload.retry import Fault, FaultKind, classify
 from bigupload.units import one_line
 
@@ -52,10 +52,14 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         | b.InvalidConfigError,
     ):
         return errors.CredentialsError(f"the AWS credentials can't be used: {one_line(str(e))}")
+    if isinstance(e, b.SSLError) and tls_broke_off(e):  # the store may have acted
+        return Fault(FaultKind.BROKEN, f"the store's answer was lost ({type(e).__name__})")
     if isinstance(e, b.SSLError):
         return errors.StoreRefused("no trusted TLS connection to the store: see --ca-bundle")
     if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError | b.ProxyConnectionError):
         return Fault(FaultKind.UNREACHABLE, "the store does not answer: check the endpoint and the network")
+    if isinstance(e, ResponseParserError):  # no BotoCoreError: a page that is none of the store's, or half of one
+        return Fault(FaultKind.BROKEN, f"what answered {what} was not the store")
     if isinstance(e, b.HTTPClientError):  # closed, reset, timed out: the store may have acted
         return Fault(FaultKind.BROKEN, f"the store's answer was lost ({type(e).__name__})")
     if isinstance(e, b.BotoCoreError):

@@ -225,6 +225,7 @@ class S3Bucket:
         options = self.options
         if self._session is None:  # one for all clients: what it has read of AWS takes time and memory
             self._session = boto3.session.Session(
+                botocore_session=_botocore_session(),
                 profile_name=options.profile,
                 region_name=options.region,
                 aws_access_key_id=options.access_key,
@@ -282,3 +283,21 @@ class S3Bucket:
         if error is not None:
             raise error
         return typing.cast("R", result)
+
+
+@functools.cache
+def _loader() -> Any:
+    """botocore's descriptions of AWS, read once for all buckets of the process: each copy takes megabytes."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _botocore_session() -> Any:
+    import botocore.session
+
+    session = botocore.session.get_session()
+    loader = _loader()
+    loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # every boto3 session adds its own directory
+    session.register_component("data_loader", loader)
+    return session

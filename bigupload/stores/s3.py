@@ -127,6 +127,7 @@ class S3Store:
                 UploadId=upload_id,
                 PartNumberMarker=marker,
             )
+            _told(page, "UploadId", str)
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
                 number, size = _told(row, "PartNumber", int), _told(row, "Size", int)
@@ -173,6 +174,7 @@ class S3Store:
             answer: Mapping[str, Any] = await self._call(
                 "to look at the object", "head_object", ChecksumMode="ENABLED", **arguments
             )
+            _told(answer, "ETag", str)
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
@@ -210,6 +212,7 @@ class S3Store:
                 raise
             del arguments["IfNoneMatch"]  # this store knows no conditions: the look before the upload must do
             answer = await complete(**arguments)
+        _told(answer, "ETag", str)
         return _facts(answer, algorithm)
 
     async def abort(self, upload_id: str) -> None:
@@ -239,11 +242,12 @@ _PARAMETERS = {
 
 
 def _told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """What S3 always tells. Raises Fault where this store does not."""
-    value = answer.get(name)
-    if not isinstance(value, kind) or value == "":
-        raise Fault(FaultKind.SERVER, f"the store's answer has no {name}")
-    return value
+    """What every store says in this answer. Raises Fault(BROKEN): a 200 without it is somebody else's page (a captive
+    portal's, a proxy's), and says nothing of what the store did."""
+    told = answer.get(name)
+    if not isinstance(told, kind) or told == "":
+        raise Fault(FaultKind.BROKEN, f"the store's answer has no {name}: something else may have answered")
+    return told
 
 
 def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
-import os
 import random
 import traceback
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,13 @@ from bigupload.journal import read_manifest
 from bigupload.manifest import Manifest
 from bigupload.planning import MIB, Limits
 from bigupload.retry import RetryPolicy
+from tests.tools.leaks import no_leaks, open_descriptors
 from tests.tools.strict_s3 import Status, StrictS3
-from tests.tools.waiting import until
+
+__all__ = [
+    "BUCKET", "FAST", "KIB", "LEVELS", "LIMITS", "PART", "World", "assert_secretless", "content", "no_leaks",
+    "open_descriptors", "sha256", "whole_text", "write",
+]  # fmt: skip
 
 KIB = 1024
 PART = 64 * KIB
@@ -156,18 +158,3 @@ def assert_secretless(e: BaseException, secrets: Iterable[str] = (StrictS3.secre
     text = whole_text(e)
     for secret in ("X-Amz-Signature", "X-Amz-Credential", *secrets):
         assert secret not in text, f"{secret} is in {text}"
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-@asynccontextmanager
-async def no_leaks() -> AsyncIterator[None]:
-    """The body leaves neither a task nor a descriptor. The server lives in this process too: its ends of closed
-    connections need a turn of its loop to go."""
-    gc.collect()
-    tasks, descriptors = asyncio.all_tasks(), open_descriptors()
-    yield
-    assert asyncio.all_tasks() <= tasks
-    await until(lambda: open_descriptors() <= descriptors)

@@ -1,0 +1,401 @@
+"""What goes wrong between an uploader and a real SeaweedFS, one thing at a time, by the fault proxy's scripts.
+
+Every case ends proved, with the file's bytes in the store, or with the error that it must have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import bigupload
+from bigupload import PartProof, S3Options, Verified, errors, events
+from bigupload.journal import read_manifest
+from bigupload.local_store import LocalStore
+from bigupload.planning import MIB
+from bigupload.retry import RetryPolicy
+from tests.tools.certs import Certificates, make_certificates
+from tests.tools.fault_proxy import FaultProxy
+from tests.tools.weed import weed_client
+from tests.tools.wire_faults import (
+    BreakTls,
+    ErrorIn200,
+    Fault,
+    FlipBit,
+    HalfAnswer,
+    HangUp,
+    Junk,
+    LostAnswer,
+    Outage,
+    Reset,
+    Stall,
+    Standing,
+    Status,
+    Trickle,
+    TruncatedList,
+    Whitespace,
+    WrongEtag,
+)
+
+from .support import BUCKET, no_leaks, write
+
+PART = 5 * MIB
+PARTS = 2
+SIZE = PART + 1000
+QUICK = RetryPolicy(base_delay=0, max_delay=0, stall_after=0.5, answer_within=5, give_up_after=0.2)
+"""`give_up_after` also bounds Retry-After."""
+NOTHING_CONNECTS = ("can't connect", "the store does not answer")
+
+
+@dataclass
+class Wire:
+    """One file, the proxy, and SeaweedFS behind it."""
+
+    weed: LocalStore
+    proxy: FaultProxy
+    directory: Path
+    path: Path
+    sha256: str
+    key: str
+    ca: Path | None = None
+    events: list[events.Event] = field(default_factory=list)
+    outages: int = 0
+
+    @property
+    def manifest(self) -> Path:
+        return self.directory / "the.manifest.jsonl"
+
+    def options(self, **more: Any) -> S3Options:
+        more.setdefault("endpoint_url", self.proxy.url)
+        return S3Options(
+            region=self.weed.region,
+            access_key=self.weed.access_key,
+            secret_key=self.weed.secret_key,
+            ca_bundle=self.ca,
+            **more,
+        )
+
+    async def upload(self, *, options: S3Options | None = None, **more: Any) -> bigupload.UploadResult:
+        more = {"retry": QUICK, "part_size": PART, "manifest": self.manifest, "on_event": self.hear} | more
+        async with no_leaks():
+            try:
+                return await bigupload.upload(
+                    self.path, to=f"s3://{BUCKET}/{self.key}", s3=options or self.options(), **more
+                )
+            finally:
+                self.proxy.run_ended()
+
+    def hear(self, event: events.Event) -> None:
+        self.events.append(event)
+        if isinstance(event, events.Retrying) and event.reason.startswith(NOTHING_CONNECTS):
+            self.outages += 1
+            if self.outages == 5:
+                threading.Thread(target=self.proxy.restore).start()  # never the loop that waits for the proxy
+
+    def grow(self) -> None:
+        """Another file, with one part more."""
+        write(self.path, SIZE + PART, seed=4)
+        self.sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def retries(self) -> list[str]:
+        return [event.reason for event in self.events if isinstance(event, events.Retrying)]
+
+    def warnings(self) -> str:
+        return "\n".join(event.message for event in self.events if isinstance(event, events.Warned))
+
+    def holds(self) -> bool:
+        client = weed_client(self.weed)
+        try:
+            body = client.get_object(Bucket=BUCKET, Key=self.key)["Body"].read()
+            client.delete_object(Bucket=BUCKET, Key=self.key)
+        finally:
+            client.close()
+        return hashlib.sha256(body).hexdigest() == self.sha256
+
+    def unexplained(self) -> int:
+        """Bytes of parts that came here beyond the file's, those of exchanges that were broken left out."""
+        sound = [each for each in self.proxy.exchanges if each.op == "UploadPart" and not each.broken]
+        return max(0, sum(each.received for each in sound) - self.path.stat().st_size)
+
+
+@pytest.fixture
+def wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    yield from _wire(weed, tmp_path, request, None)
+
+
+@pytest.fixture
+def tls_wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    """https to the proxy; the signature does not bind the scheme."""
+    yield from _wire(weed, tmp_path, request, make_certificates(tmp_path))
+
+
+def _wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest, tls: Certificates | None) -> Iterator[Wire]:
+    path = write(tmp_path / "file.bin", SIZE, seed=3)
+    port = urlsplit(weed.endpoint_url).port or 0
+    with FaultProxy("127.0.0.1", port, tls=tls, keys=(weed.access_key, weed.secret_key)) as proxy:
+        key = hashlib.sha256(request.node.nodeid.encode()).hexdigest()
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        yield Wire(weed, proxy, tmp_path, path, sha256, key, tls.ca if tls else None)
+
+
+# --- parts
+
+PASSING: dict[str, Fault] = {
+    "reset in the head": Reset(0),
+    "reset at byte 100,000": Reset(100_000),
+    "stall": Stall(100_000),
+    "500": Status(500, "InternalError"),
+    "502 of a balancer": Status(502),
+    "503 before the body": Status(503, "SlowDown", read_body=False),
+    "503 with Retry-After": Status(503, "SlowDown", headers={"Retry-After": "3600"}),
+    "429": Status(429, "TooManyRequests"),
+    "504": Status(504),
+    "RequestTimeout": Status(400, "RequestTimeout"),
+    "lost answer": LostAnswer(),
+    "half an answer": HalfAnswer(),
+    "a page of somebody else's": Junk(),
+    "corrupted": FlipBit(at=4_000_000),
+    "403": Status(403, "AccessDenied"),
+    "outage": Outage(),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+async def test_a_part_is_sent_again(wire: Wire, fault: Fault) -> None:
+    wire.proxy.script("UploadPart", fault, part_number=1)
+    result = await wire.upload()
+    assert result.verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.retries()
+    assert wire.unexplained() == 0
+
+
+@pytest.mark.parametrize("fault", [Trickle(), HangUp(), HangUp(reset=True)], ids=["trickle", "hang up", "reset after"])
+async def test_what_is_slow_or_dies_on_idle_costs_no_part(wire: Wire, fault: Fault) -> None:
+    for number in range(1, PARTS + 1):
+        wire.proxy.script("UploadPart", fault, part_number=number)
+    result = await wire.upload(concurrency=1)
+    assert result.verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.proxy.count("UploadPart", 200) == PARTS
+
+
+async def test_tls_that_breaks_off(tls_wire: Wire) -> None:
+    """In a body and in an answer: there is no close_notify anywhere."""
+    tls_wire.proxy.script("UploadPart", Reset(3_000_000), HalfAnswer(), LostAnswer(), part_number=1)
+    tls_wire.proxy.script("CompleteMultipartUpload", HalfAnswer())
+    result = await tls_wire.upload()
+    assert result.verified is Verified.FULL_OBJECT
+    assert tls_wire.holds()
+    assert tls_wire.unexplained() == 0
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "end of file"])
+@pytest.mark.parametrize("whose", ["boto3's", "the transport's"])
+async def test_tls_that_breaks_off_in_the_handshake(tls_wire: Wire, whose: str, reset: bool) -> None:
+    """It says nothing about whom to trust: only a certificate does."""
+    fault = BreakTls(reset=reset)
+
+    def hear(event: events.Event) -> None:
+        tls_wire.hear(event)
+        if isinstance(event, events.UploadStarted) and whose != "boto3's":
+            tls_wire.proxy.on_connect(fault)
+
+    if whose == "boto3's":
+        tls_wire.proxy.on_connect(fault)
+    assert (await tls_wire.upload(on_event=hear)).verified is Verified.FULL_OBJECT
+    assert tls_wire.retries()
+    assert tls_wire.holds()
+
+
+# --- everything else that is asked
+
+ANSWERS: dict[str, Fault] = {
+    "reset": Reset(0),
+    "500": Status(500, "InternalError"),
+    "503": Status(503, "SlowDown", headers={"Retry-After": "1"}),
+    "lost answer": LostAnswer(),
+    "half an answer": HalfAnswer(),
+    "half a head": HalfAnswer(5),
+    "a page": Junk(),
+    "a page after it acted": Junk(act=True),
+    "no XML": Junk(body=b"Welcome & <enjoy>"),
+    "outage": Outage(),
+}
+
+
+@pytest.mark.parametrize("op", ["CreateMultipartUpload", "CompleteMultipartUpload"])
+@pytest.mark.parametrize("fault", ANSWERS.values(), ids=ANSWERS)
+async def test_create_and_complete(wire: Wire, op: str, fault: Fault) -> None:
+    if isinstance(fault, Outage) and op == "CreateMultipartUpload":
+        wire.proxy.script("HeadBucket", fault)  # never asked: before a first word, patience is short
+        fault = Status(503)
+    wire.proxy.script(op, fault)
+    result = await wire.upload()
+    assert result.verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.unexplained() == 0
+    assert wire.proxy.count("UploadPart", 200) == PARTS
+
+
+COMPLETES: dict[str, Fault] = {
+    "error in 200": ErrorIn200(),
+    "error in 200 although it acted": ErrorIn200(act=True),
+    "white space for long": Whitespace(2000),
+}
+
+
+@pytest.mark.parametrize("fault", COMPLETES.values(), ids=COMPLETES)
+async def test_complete_s_own_ways(wire: Wire, fault: Fault) -> None:
+    wire.proxy.script("CompleteMultipartUpload", fault)
+    assert (await wire.upload()).verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.unexplained() == 0
+
+
+@pytest.mark.parametrize("fault", [*ANSWERS.values(), TruncatedList(honest=True)], ids=[*ANSWERS, "a short page"])
+async def test_listing_when_it_goes_on(wire: Wire, fault: Fault) -> None:
+    """A page that is not the store's must not be taken for "the store has nothing"."""
+    await stopped(wire)
+    if isinstance(fault, Outage):
+        wire.proxy.script("ListParts", Status(500))
+    wire.proxy.script("ListParts", fault)
+    result = await wire.upload()
+    assert result.resumed_parts == 2
+    assert wire.holds()
+    assert wire.unexplained() == 0
+
+
+async def test_a_list_that_leaves_out_parts_costs_these_parts(wire: Wire) -> None:
+    await stopped(wire)
+    wire.proxy.script("ListParts", TruncatedList(rows=1))
+    result = await wire.upload()
+    assert result.resumed_parts == 1
+    assert result.verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.unexplained() == 0
+
+
+async def stopped(wire: Wire) -> None:
+    """An upload that has two parts of three: the last was refused twice."""
+    wire.grow()
+    wire.proxy.script("UploadPart", Status(403), Status(403), part_number=3)
+    with pytest.raises(errors.AccessDenied) as caught:
+        await wire.upload(concurrency=1)
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+    assert len(read_manifest(wire.manifest).manifest.parts) == 2
+
+
+@pytest.mark.parametrize(
+    "fault", [LostAnswer(), HalfAnswer(), Status(500), Junk()], ids=["lost", "half", "500", "page"]
+)
+async def test_abort_is_asked_again(wire: Wire, fault: Fault) -> None:
+    await stopped(wire)
+    wire.proxy.script("AbortMultipartUpload", fault)
+    async with bigupload.Uploader(retry=QUICK) as uploader:
+        await uploader.abort(wire.manifest, s3=wire.options())
+    assert read_manifest(wire.manifest).manifest.status == "aborted"
+    client = weed_client(wire.weed)
+    assert client.list_multipart_uploads(Bucket=BUCKET, Prefix=wire.key).get("Uploads", []) == []
+    client.close()
+
+
+@pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+async def test_a_skewed_clock_is_named_and_the_upload_stays(wire: Wire, op: str) -> None:
+    wire.proxy.script(op, Status(403, "RequestTimeTooSkewed", headers={"Date": "Mon, 01 Jan 2001 00:00:00 GMT"}))
+    with pytest.raises(errors.ClockSkewed, match=r"clock is \d+ s fast"):
+        await wire.upload()
+    assert (await wire.upload()).verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.unexplained() == 0
+
+
+# --- names
+
+
+async def test_a_name_that_is_resolved_slowly_or_not_at_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answers never come in time, then there is no such host for a while, then it is found."""
+    real = socket.getaddrinfo
+    asked, enough = [0], threading.Event()
+
+    def resolve(host: Any, *arguments: Any, **more: Any) -> Any:
+        if host not in ("store.test", b"store.test"):
+            return real(host, *arguments, **more)
+        if wire.proxy.count("CreateMultipartUpload", 200):
+            asked[0] += 1
+            if asked[0] == 1:
+                assert enough.wait(10)
+            if asked[0] <= 6:
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return real("127.0.0.1", *arguments, **more)
+
+    def hear(event: events.Event) -> None:
+        wire.hear(event)
+        if isinstance(event, events.Retrying):
+            enough.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    options = wire.options(endpoint_url=f"http://store.test:{wire.proxy.port}")
+    result = await wire.upload(options=options, on_event=hear, retry=replace(QUICK, give_up_after=60))
+    assert result.verified is Verified.FULL_OBJECT
+    assert any("stood still" in reason for reason in wire.retries())
+    assert any("no such host" in reason for reason in wire.retries())
+    assert wire.holds()
+
+
+# --- stores that know less, and one that lies
+
+SILENT, OPAQUE, REFUSES = Standing.SILENT, Standing.OPAQUE_ETAGS, Standing.REFUSES_CHECKSUMS
+
+
+@pytest.mark.parametrize(
+    ("conditions", "verified", "proofs"),
+    [
+        ({SILENT}, Verified.COMPOSITE_ETAG, {PartProof.ETAG}),
+        ({REFUSES}, Verified.COMPOSITE_ETAG, {PartProof.ETAG}),
+        ({OPAQUE}, Verified.FULL_OBJECT, {PartProof.CHECKSUM}),
+        ({SILENT, OPAQUE}, Verified.SIZE, {PartProof.MD5}),
+        ({REFUSES, OPAQUE}, Verified.SIZE, {PartProof.MD5}),
+    ],
+    ids=lambda value: "+".join(sorted(each.name for each in value)) if isinstance(value, set) else str(value),
+)
+async def test_a_store_that_knows_less_is_proved_by_what_remains(
+    wire: Wire, conditions: set[Standing], verified: Verified, proofs: set[PartProof]
+) -> None:
+    wire.proxy.standing |= conditions
+    result = await wire.upload()
+    assert result.verified is verified
+    assert {event.proof for event in wire.events if isinstance(event, events.PartUploaded)} == proofs
+    assert ("only its size" in wire.warnings()) == (verified is Verified.SIZE)
+    assert wire.holds()
+
+
+async def test_a_wrong_etag_of_a_part_is_mended(wire: Wire) -> None:
+    wire.proxy.script("UploadPart", WrongEtag(), part_number=2)
+    result = await wire.upload()
+    assert result.verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.proxy.count("UploadPart") == PARTS
+
+
+async def test_another_checksum_of_a_part_is_refused(wire: Wire) -> None:
+    wire.proxy.standing.add(Standing.LIES_ABOUT_PARTS)
+    with pytest.raises(errors.PartCorrupted, match="echoed"):
+        await wire.upload()
+    assert wire.proxy.count("CompleteMultipartUpload") == 0
+
+
+async def test_another_checksum_of_the_whole_is_refused(wire: Wire) -> None:
+    wire.proxy.standing.add(Standing.LIES_ABOUT_WHOLE)
+    with pytest.raises(errors.ObjectMismatch) as caught:
+        await wire.upload()
+    assert caught.value.exit_code == errors.EXIT_FAILED
+    assert read_manifest(wire.manifest).manifest.status == "completing"

@@ -1,0 +1,364 @@
+"""One request and its answer on their way through `FaultProxy`, and what becomes of them there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from . import s3_rewriting
+from .http_framing import Head, parse_head
+from .wire_faults import (
+    ErrorIn200,
+    Fault,
+    FlipBit,
+    HalfAnswer,
+    HangUp,
+    Junk,
+    LostAnswer,
+    Ok,
+    Outage,
+    Reset,
+    Stall,
+    Standing,
+    Status,
+    Trickle,
+    TruncatedList,
+    Whitespace,
+    WrongEtag,
+)
+
+PIECE = 256 * 1024
+_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
+_UPLOAD_OPS = {
+    "PUT": "UploadPart",
+    "GET": "ListParts",
+    "POST": "CompleteMultipartUpload",
+    "DELETE": "AbortMultipartUpload",
+}
+_OBJECT_OPS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
+UNHARMFUL = (Ok, HangUp, Trickle, Whitespace)
+"""Faults after which the request was answered as it should be."""
+
+
+@dataclass(eq=False)
+class Exchange:
+    """What passed. `broken`: the proxy saw to it that this one can't count as it stands."""
+
+    op: str
+    part: int | None
+    size: int
+    received: int = 0
+    status: int | None = None
+    """Of the answer that was sent to the client, whole or not."""
+    acted: bool = False
+    """Whether the store answered it with success."""
+    broken: bool = False
+    abandoned: bool = False
+    """The run that it was part of is over."""
+
+
+class Proxy(Protocol):
+    """What an exchange needs of the proxy."""
+
+    upstream: tuple[str, int]
+    keys: tuple[str, str]
+    standing: set[Standing]
+
+    def began(self, exchange: Exchange) -> Fault | None: ...
+
+    def followed(self, exchange: Exchange) -> bool: ...
+
+    def hide(self, parts: set[int]) -> None: ...
+
+
+class Ended(OSError):
+    """The fault was to end the connection."""
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close by RST, throwing away what was not sent."""
+    sock = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def _what(head: Head) -> tuple[str, int | None]:
+    method, target, _ = head.start
+    address = urlsplit(target)
+    query = parse_qs(address.query, keep_blank_values=True)
+    if "uploadId" in query:
+        part = query.get("partNumber", [""])[-1]
+        return _UPLOAD_OPS.get(method, "Unknown"), int(part) if part.isdecimal() and method == "PUT" else None
+    if "uploads" in query:
+        return ("CreateMultipartUpload" if method == "POST" else "ListMultipartUploads"), None
+    if "/" not in address.path.strip("/"):
+        return "Bucket", None
+    return _OBJECT_OPS.get(method, "Unknown"), None
+
+
+class Passing:
+    """The exchanges of one client connection, with a connection of their own to the store."""
+
+    def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._proxy = proxy
+        self._reader, self._writer = reader, writer
+        self._up: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    def close(self) -> None:
+        if self._up is not None:
+            self._up[1].transport.abort()
+            self._up = None
+
+    async def exchange(self) -> bool:
+        """Pass one on; False where the connection ends with it."""
+        raw = await self._reader.readuntil(b"\r\n\r\n")
+        head = parse_head(raw[:-4])
+        op, part = _what(head)
+        exchange = Exchange(op, part, head.content_length or 0)
+        fault = self._proxy.began(exchange) or Ok()
+        exchange.broken |= not isinstance(fault, UNHARMFUL)
+        try:
+            return await self._pass(exchange, head, fault)
+        except Ended:
+            reset(self._writer)
+            return False
+
+    async def _pass(self, exchange: Exchange, head: Head, fault: Fault) -> bool:
+        if isinstance(fault, Outage):
+            raise Ended
+        if isinstance(fault, Status):
+            return await self._refuse(exchange, fault)
+        if (
+            exchange.op == "CreateMultipartUpload"
+            and Standing.REFUSES_CHECKSUMS in self._proxy.standing
+            and "x-amz-checksum-algorithm" in head.headers
+        ):
+            return await self._refuse(exchange, Status(400, "InvalidRequest"))
+        if isinstance(fault, ErrorIn200) and not fault.act:
+            async for _ in self._body(exchange):
+                pass
+            return await self._answer(exchange, head, Answer(200, {}, b"<?xml version='1.0'?>", closing=False), fault)
+        if isinstance(fault, Junk) and not fault.act:
+            async for _ in self._body(exchange):
+                pass
+            answer = Answer(200, {}, b"", closing=False)
+            self._change(exchange, answer, fault)
+            return await self._answer(exchange, head, answer, fault)
+        if head.headers.get("expect"):
+            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        answer = await self._ask(exchange, head, fault)
+        exchange.acted = answer.status // 100 == 2
+        self._change(exchange, answer, fault)
+        return await self._answer(exchange, head, answer, fault)
+
+    # --- the request
+
+    async def _refuse(self, exchange: Exchange, fault: Status) -> bool:
+        """An answer that the store knows nothing of."""
+        if fault.read_body:
+            async for _ in self._body(exchange):
+                pass
+        exchange.status = fault.status
+        body = s3_rewriting.error(fault.code, fault.message) if fault.code else b""
+        fields = {"Content-Type": "application/xml", "Content-Length": str(len(body)), **fault.headers}
+        if not fault.read_body:
+            fields["Connection"] = "close"
+        self._writer.write(_head(fault.status, fields) + (b"" if exchange.op == "HeadObject" else body))
+        await self._writer.drain()
+        return fault.read_body
+
+    async def _body(self, exchange: Exchange) -> AsyncIterator[bytes]:
+        while exchange.received < exchange.size:
+            piece = await self._reader.read(min(PIECE, exchange.size - exchange.received))
+            if not piece:
+                raise Ended
+            exchange.received += len(piece)
+            yield piece
+
+    async def _ask(self, exchange: Exchange, head: Head, fault: Fault) -> Answer:
+        """Send the request on and read the answer, which may come before the store has the whole body."""
+        if exchange.op == "CompleteMultipartUpload" and Standing.OPAQUE_ETAGS in self._proxy.standing:
+            body = b"".join([piece async for piece in self._body(exchange)])
+            return await self._talk(*s3_rewriting.with_true_etags(head, body, self._proxy.keys))
+        if isinstance(fault, Reset | Stall) and exchange.size == 0:
+            raise Ended  # its head is all of it: the store must not have that
+        reader, writer = await self._store()
+        writer.write(_request(head))
+        answering = asyncio.ensure_future(_read_answer(reader, head.start[0]))
+        try:
+            with contextlib.suppress(ConnectionError):
+                async for piece in self._meddled(exchange, fault):
+                    writer.write(piece)
+                    await writer.drain()
+                    if answering.done():
+                        break
+            answer = await answering
+        except BaseException:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+            self.close()
+            raise
+        if answer.closing or exchange.received < exchange.size:
+            self.close()
+        return answer
+
+    async def _talk(self, raw_head: bytes, body: bytes) -> Answer:
+        reader, writer = await self._store()
+        writer.write(raw_head + body)
+        return await _read_answer(reader, "POST")
+
+    async def _store(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._up is not None and (self._up[0].at_eof() or self._up[1].is_closing()):
+            self.close()
+        if self._up is None:
+            self._up = await asyncio.open_connection(*self._proxy.upstream, limit=1 << 17)
+        return self._up
+
+    async def _meddled(self, exchange: Exchange, fault: Fault) -> AsyncIterator[bytes]:
+        if isinstance(fault, Reset | Stall):
+            async for piece in self._up_to(exchange, min(fault.after_bytes, exchange.size)):
+                yield piece
+            if isinstance(fault, Stall):
+                await self._until_abandoned(exchange)
+            raise Ended
+        if isinstance(fault, Trickle):
+            for _ in range(fault.pieces):
+                async for piece in self._up_to(exchange, min(exchange.received + fault.size, exchange.size)):
+                    yield piece
+                await asyncio.sleep(0.001)
+        at = 0
+        async for piece in self._body(exchange):
+            if isinstance(fault, FlipBit) and at <= fault.at < at + len(piece):
+                flipped = bytearray(piece)
+                flipped[fault.at - at] ^= 1
+                yield bytes(flipped)
+            else:
+                yield piece
+            at += len(piece)
+
+    async def _up_to(self, exchange: Exchange, count: int) -> AsyncIterator[bytes]:
+        while exchange.received < count:
+            piece = await self._reader.read(count - exchange.received)
+            if not piece:
+                raise Ended
+            exchange.received += len(piece)
+            yield piece
+
+    async def _until_abandoned(self, exchange: Exchange) -> None:
+        """The client's leaving does not show: its end would come behind bytes that are not read."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
+        while not (exchange.abandoned or self._proxy.followed(exchange)):
+            await asyncio.sleep(0.005)
+
+    # --- the answer
+
+    def _change(self, exchange: Exchange, answer: Answer, fault: Fault) -> None:
+        if isinstance(fault, WrongEtag) and "etag" in answer.headers:
+            answer.headers["etag"] = fault.etag
+        elif isinstance(fault, Junk):
+            answer.status, answer.headers, answer.body = 200, {"content-type": "text/html"}, fault.body
+        elif isinstance(fault, TruncatedList) and answer.status == 200:
+            answer.body, hidden = s3_rewriting.truncated(answer.body, fault.rows, honest=fault.honest)
+            self._proxy.hide(hidden)
+        if s3_rewriting.stand(exchange.op, answer.headers, answer, self._proxy.standing):
+            exchange.broken = True
+
+    async def _answer(self, exchange: Exchange, head: Head, answer: Answer, fault: Fault) -> bool:
+        exchange.status = answer.status
+        if isinstance(fault, LostAnswer):
+            raise Ended
+        early = exchange.received < exchange.size
+        if isinstance(fault, Whitespace | ErrorIn200) and answer.status == 200:
+            await self._drawn_out(answer, fault)
+            return not early
+        fields = answer.headers | ({} if head.start[0] == "HEAD" else {"content-length": str(len(answer.body))})
+        if early:
+            fields["connection"] = "close"
+        raw = _head(answer.status, fields) + (b"" if head.start[0] == "HEAD" else answer.body)
+        if isinstance(fault, HalfAnswer):
+            self._writer.write(raw[: fault.size])
+            await self._writer.drain()
+            raise Ended
+        self._writer.write(raw)
+        await self._writer.drain()
+        if isinstance(fault, HangUp) and fault.reset:
+            raise Ended
+        return not (early or isinstance(fault, HangUp))
+
+    async def _drawn_out(self, answer: Answer, fault: Whitespace | ErrorIn200) -> None:
+        """200 and white space first, a byte at a time, as complete does on what takes long."""
+        fields = {name: value for name, value in answer.headers.items() if name != "content-length"}
+        self._writer.write(_head(200, fields | {"transfer-encoding": "chunked"}))
+        declaration, _, rest = answer.body.partition(b"?>")
+        for piece in [
+            declaration + b"?>",
+            *[b" "] * (fault.count if isinstance(fault, Whitespace) else fault.whitespace),
+        ]:
+            self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await self._writer.drain()
+            await asyncio.sleep(0)
+        if isinstance(fault, ErrorIn200):
+            rest = s3_rewriting.error(fault.code, fault.message)
+        self._writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest))
+        await self._writer.drain()
+
+
+@dataclass
+class Answer:
+    """A store's, whole. `headers` by names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    closing: bool
+
+
+async def _read_answer(reader: asyncio.StreamReader, method: str) -> Answer:
+    while True:
+        head = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
+        status = int(head.start[1])
+        if status >= 200:
+            break
+    headers = {name: value for name, value in head.headers.items() if name not in _HOP}
+    closing = head.headers.get("connection", "").lower() == "close"
+    if method == "HEAD" or status in (204, 304):
+        body = b""
+    elif head.chunked:
+        body = await _chunks(reader)
+    elif head.content_length is not None:
+        body = await reader.readexactly(head.content_length)
+    else:
+        body, closing = await reader.read(), True
+    return Answer(status, headers, body, closing)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readuntil(b"\r\n")
+    return body
+
+
+def _request(head: Head) -> bytes:
+    lines = [" ".join(head.start)]
+    lines += [f"{name}: {value}" for name, value in head.headers.items() if name not in ("expect", "connection")]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _head(status: int, fields: dict[str, str]) -> bytes:
+    lines = [
+        f"HTTP/1.1 {status} {_REASONS.get(status, 'Said')}",
+        *(f"{name}: {value}" for name, value in fields.items()),
+    ]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+_REASONS = {200: "OK", 204: "No Content", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 503: "Slow Down"}

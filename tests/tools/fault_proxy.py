@@ -1,0 +1,245 @@
+"""Stands between an uploader and a store, and breaks what it is told to: one exchange at a time, or all of them.
+
+::
+
+    with FaultProxy("127.0.0.1", port) as proxy:
+        proxy.script("UploadPart", Reset(after_bytes=1000), Status(503, "SlowDown"), part_number=3)
+        proxy.standing.add(Standing.SILENT)
+        ...  # talk to proxy.url as the endpoint
+
+The Host header passes unchanged: the client signs the proxy's host and port, and a store that verifies against the
+Host that it receives agrees. An asyncio loop in a thread of its own; `wire_faults` has what can go wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import ssl
+import struct
+import threading
+from collections import defaultdict, deque
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+from .certs import Certificates
+from .fault_exchange import Exchange, Passing, reset
+from .wire_faults import BreakTls, Fault, Outage, Standing
+
+GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+_RECEIVE_BUFFER = 64 * 1024
+"""Small, so that a client whose body is not read sees it stand still."""
+
+
+class FaultProxy:
+    """Everything public may be used from any thread while it runs. `exchanges` has all that passed, in order."""
+
+    def __init__(self, host: str, port: int, *, tls: Certificates | None = None, keys: tuple[str, str] = ("", "")):
+        """`keys` of the store sign what had to be changed in a request (the ETags of a complete)."""
+        self.upstream = (host, port)
+        self.keys = keys
+        self.standing: set[Standing] = set()
+        self.exchanges: deque[Exchange] = deque(maxlen=50_000)
+        self.connections = 0
+        self.errors: list[BaseException] = []
+        """Bugs of the proxy's own; raised when it closes."""
+        self._tls = tls
+        self._scripts: dict[tuple[str, int | None], deque[Fault]] = defaultdict(deque)
+        self._at_connect: deque[BreakTls] = deque()
+        self._random: Any = None
+        self._lock = threading.Lock()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+
+    # --- what tests do with it
+
+    def script(self, op: str, *faults: Fault, part_number: int | None = None) -> None:
+        """The next exchanges of `op` (for that part) meet these faults, one each."""
+        with self._lock:
+            self._scripts[op, part_number].extend(faults)
+
+    def on_connect(self, *faults: BreakTls) -> None:
+        """The next connections meet these."""
+        self._at_connect.extend(faults)
+
+    def at_random(self, choose: Any) -> None:
+        """`choose(op)` gives a Fault or None for every exchange that no script is for."""
+        self._random = choose
+
+    def clear(self) -> None:
+        """Nothing more goes wrong."""
+        with self._lock:
+            self._scripts.clear()
+            self._at_connect.clear()
+            self.standing.clear()
+            self._random = None
+        self.restore()
+
+    def restore(self) -> None:
+        """Connections are taken again."""
+        self._on_loop(self._listen())
+
+    def run_ended(self) -> None:
+        """Whatever has no answer now lost its client to the end of a run: it was broken by what ended that."""
+        for exchange in list(self.exchanges):
+            if exchange.status is None:
+                exchange.broken = exchange.abandoned = True
+
+    def count(self, op: str, status: int | None = None) -> int:
+        """How many exchanges of `op` passed (that were answered so)."""
+        return sum(each.op == op and status in (None, each.status) for each in list(self.exchanges))
+
+    # --- life cycle
+
+    def __enter__(self) -> Self:
+        # A second socket keeps the port while nobody listens, so that connections are refused and not somebody else's.
+        self._reserved = _bound(0)
+        self.port: int = self._reserved.getsockname()[1]
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        self._context: ssl.SSLContext | None = None
+        if self._tls is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(self._tls.cert, self._tls.key)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._thread.start()
+        self._on_loop(self._listen())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._on_loop(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+        self._reserved.close()
+        if self.errors and error is None:
+            raise self.errors[0]
+
+    def _on_loop(self, what: Coroutine[Any, Any, None]) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("that would wait for itself")
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(20)
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = _bound(self.port)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+            self._listener.listen(256)
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    async def _shut(self) -> None:
+        self._refuse()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _refuse(self) -> None:
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for writer in list(self._writers):
+            reset(writer)
+
+    def _spawn(self, what: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            client, _ = listener.accept()
+            client.setblocking(False)
+            self.connections += 1
+            self._spawn(self._serve(client))
+
+    async def _serve(self, client: socket.socket) -> None:
+        writer: asyncio.StreamWriter | None = None
+        passing: Passing | None = None
+        try:
+            if self._at_connect:
+                await self._break(client, self._at_connect.popleft())
+                return
+            reader, writer = await self._streams(client)
+            self._writers.add(writer)
+            passing = Passing(self, reader, writer)
+            while await passing.exchange():
+                pass
+        except GONE:
+            pass
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self.errors.append(error)
+        finally:
+            if passing is not None:
+                passing.close()
+            if writer is not None:
+                self._writers.discard(writer)
+                writer.close()
+            client.close()
+
+    async def _streams(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader = asyncio.StreamReader(limit=1 << 17)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, client, ssl=self._context)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
+
+    async def _break(self, client: socket.socket, fault: BreakTls) -> None:
+        got = 0
+        while got < fault.after_bytes:
+            piece = await self._loop.sock_recv(client, fault.after_bytes - got)
+            if not piece:
+                break
+            got += len(piece)
+        if fault.reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:  # what is left unread would make it a reset
+            client.shutdown(socket.SHUT_WR)
+            while await self._loop.sock_recv(client, 1 << 16):
+                pass
+
+    # --- what the exchanges ask
+
+    def began(self, exchange: Exchange) -> Fault | None:
+        """Note an exchange; its fate."""
+        with self._lock:
+            self.exchanges.append(exchange)
+            for key in ((exchange.op, exchange.part), (exchange.op, None)):
+                if self._scripts.get(key):
+                    fault: Fault | None = self._scripts[key].popleft()
+                    break
+            else:
+                fault = self._random(exchange.op) if self._random is not None else None
+        if isinstance(fault, Outage):
+            exchange.broken = True
+            for each in self.exchanges:
+                each.broken |= each.status is None
+            self._refuse()
+        return fault
+
+    def followed(self, exchange: Exchange) -> bool:
+        """Whether the same was asked again since."""
+        later = itertools.takewhile(lambda each: each is not exchange, reversed(list(self.exchanges)))
+        return any((each.op, each.part) == (exchange.op, exchange.part) for each in later)
+
+    def hide(self, parts: set[int]) -> None:
+        """The client was told that these are not there."""
+        for each in self.exchanges:
+            each.broken |= each.part in parts
+
+
+def _bound(port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    return sock

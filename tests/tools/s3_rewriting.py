@@ -1,0 +1,91 @@
+"""S3's answers, and one of its requests, made to say what they did not.
+
+By patterns: the XML of the stores that tests talk to is flat and known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Protocol
+from xml.sax.saxutils import escape
+
+from .http_framing import Head
+from .wire_faults import Standing
+
+_CHECKSUM_ELEMENT = re.compile(rb"<(Checksum\w*)>[^<]*</\1>")
+_PART = re.compile(rb"<Part>.*?</Part>", re.DOTALL)
+_PART_ETAG = re.compile(rb"(<ETag>(?:&#34;|&quot;|\")?)(opaque-)?([0-9a-f]{32})((?:&#34;|&quot;|\")?</ETag>)")
+_CRC64 = re.compile(rb"(<ChecksumCRC64NVME>)[^<]*(</ChecksumCRC64NVME>)")
+_LIE = "AAAAAAAAAAA="
+"""Eight bytes of 0: the CRC64NVME of no file that a test would send."""
+
+
+class Body(Protocol):
+    """What has a body that can be changed."""
+
+    body: bytes
+
+
+def error(code: str, message: str | None) -> bytes:
+    """An `<Error>` document."""
+    text = escape(message or code)
+    return f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{text}</Message></Error>'.encode()
+
+
+def truncated(page: bytes, rows: int, *, honest: bool) -> tuple[bytes, set[int]]:
+    """A page of ListParts that ends after so many rows, and the numbers of the parts that it hides."""
+    parts = _PART.findall(page)
+    if len(parts) <= rows:
+        return page, set()
+    numbers = [int(number) for number in re.findall(rb"<PartNumber>(\d+)</PartNumber>", b"".join(parts))]
+    for part in parts[rows:]:
+        page = page.replace(part, b"", 1)
+    page = re.sub(rb"<IsTruncated>\w+</IsTruncated>", b"", page)
+    page = re.sub(rb"<NextPartNumberMarker>\d*</NextPartNumberMarker>", b"", page)
+    tail = b"<IsTruncated>false</IsTruncated>"
+    if honest:
+        tail = b"<IsTruncated>true</IsTruncated><NextPartNumberMarker>%d</NextPartNumberMarker>" % numbers[rows - 1]
+    hidden = set() if honest else set(numbers[rows:])
+    return page.replace(b"</ListPartsResult>", tail + b"</ListPartsResult>"), hidden
+
+
+def stand(op: str, headers: dict[str, str], answer: Body, conditions: set[Standing]) -> bool:
+    """Make an answer what that store's would be. True where a part's answer no longer proves what it did."""
+    spoilt = False
+    checksums = [name for name in headers if name.startswith("x-amz-checksum-")]
+    if Standing.SILENT in conditions or Standing.REFUSES_CHECKSUMS in conditions:
+        spoilt = op == "UploadPart" and bool(checksums)
+        for name in checksums:
+            del headers[name]
+        answer.body = _CHECKSUM_ELEMENT.sub(b"", answer.body)
+    if Standing.LIES_ABOUT_PARTS in conditions and op == "UploadPart" and "x-amz-checksum-crc64nvme" in headers:
+        headers["x-amz-checksum-crc64nvme"], spoilt = _LIE, True
+    if Standing.LIES_ABOUT_WHOLE in conditions and op in ("CompleteMultipartUpload", "HeadObject"):
+        answer.body = _CRC64.sub(rb"\g<1>%b\g<2>" % _LIE.encode(), answer.body)
+        if "x-amz-checksum-crc64nvme" in headers:
+            headers["x-amz-checksum-crc64nvme"] = _LIE
+    if Standing.OPAQUE_ETAGS in conditions:
+        if op == "UploadPart" and "etag" in headers:
+            headers["etag"], spoilt = f'"opaque-{headers["etag"].strip(chr(34))}"', True
+        elif op == "ListParts":
+            answer.body = _PART_ETAG.sub(rb"\g<1>opaque-\g<3>\g<4>", answer.body)
+    return spoilt
+
+
+def with_true_etags(head: Head, body: bytes, keys: tuple[str, str]) -> tuple[bytes, bytes]:
+    """A complete whose parts have the store's own ETags, signed anew."""
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    body = _PART_ETAG.sub(rb"\g<1>\g<3>\g<4>", body)
+    method, target, version = head.start
+    region = head.headers["authorization"].split("/")[2]
+    dropped = {"authorization", "content-length", "x-amz-date", "x-amz-content-sha256", "expect", "connection"}
+    headers = {name: value for name, value in head.headers.items() if name not in dropped}
+    request = AWSRequest(method, f"http://{headers['host']}{target}", headers=headers, data=body)
+    request.headers["x-amz-content-sha256"] = hashlib.sha256(body).hexdigest()
+    S3SigV4Auth(Credentials(*keys), "s3", region).add_auth(request)
+    lines = [f"{method} {target} {version}", *(f"{name}: {value}" for name, value in request.headers.items())]
+    return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode("latin-1"), body

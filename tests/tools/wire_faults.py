@@ -1,0 +1,90 @@
+"""What `FaultProxy` can be told to do to one exchange, beside what StrictS3 can do (`s3_faults`)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .s3_faults import ErrorIn200, Fault, FlipBit, LostAnswer, Ok, Reset, Stall, Status, Whitespace, WrongEtag
+
+__all__ = [
+    "BreakTls",
+    "ErrorIn200",
+    "Fault",
+    "FlipBit",
+    "HalfAnswer",
+    "HangUp",
+    "Junk",
+    "LostAnswer",
+    "Ok",
+    "Outage",
+    "Reset",
+    "Stall",
+    "Standing",
+    "Status",
+    "Trickle",
+    "TruncatedList",
+    "Whitespace",
+    "WrongEtag",
+]
+
+
+@dataclass(frozen=True)
+class Trickle(Fault):
+    """The first bytes of the body pass in so many small pieces, one a turn of the loop, and the rest as usual."""
+
+    pieces: int = 20
+    size: int = 100
+
+
+@dataclass(frozen=True)
+class HalfAnswer(Fault):
+    """Do what was asked, then reset the connection behind so many bytes of the answer."""
+
+    size: int = 40
+
+
+@dataclass(frozen=True)
+class HangUp(Fault):
+    """All is well, and the connection is then closed without a word of it: the next request on it finds it dead."""
+
+    reset: bool = False
+
+
+@dataclass(frozen=True)
+class Junk(Fault):
+    """Answer 200 with a page that is no store's, as a captive portal does; with `act`, do what was asked before."""
+
+    act: bool = False
+    body: bytes = b"<html><body>Welcome to the hotel</body></html>"
+
+
+@dataclass(frozen=True)
+class TruncatedList(Fault):
+    """ListParts tells of so many parts only. `honest`: it also says that there are more, and where they begin."""
+
+    rows: int = 1
+    honest: bool = False
+
+
+@dataclass(frozen=True)
+class Outage(Fault):
+    """Every connection is reset, and new ones are refused until `restore()`."""
+
+
+@dataclass(frozen=True)
+class BreakTls(Fault):
+    """For `on_connect`: read so many bytes of the client's first flight, then reset, or close as if all were said."""
+
+    after_bytes: int = 32
+    reset: bool = True
+
+
+class Standing(enum.Enum):
+    """What a store is like for as long as it is there."""
+
+    SILENT = "no checksum in any answer"
+    OPAQUE_ETAGS = "no ETag of a part is its MD5"
+    REFUSES_CHECKSUMS = "a create that declares a checksum is refused"
+    LIES_ABOUT_PARTS = "another checksum than the part's is echoed"
+    LIES_ABOUT_WHOLE = "another checksum than the object's is told"
