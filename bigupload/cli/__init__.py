@@ -15,6 +15,7 @@ _COMMANDS = {
     "resume": ("resume", "Go on with uploads by their manifests, or adopt one that no manifest knows."),
     "status": ("status", "Show the uploads that this machine knows."),
     "abort": ("status", "Give uploads up and free their parts in the store."),
+    "gc": ("gc", "Give up open uploads that nobody goes on with, and free their parts."),
     "check-url": ("check_url", "Tell whether a URL can be used as a media item."),
     "verify": ("verify", "Prove that an object is a file, without downloading it."),
     "serve": ("serve", "Serve media uploads: clients need an API key only."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bigupload import errors
-from bigupload.units import parse_rate, parse_size
+from bigupload.units import parse_duration, parse_rate, parse_size
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -54,6 +54,7 @@ def _parse_concurrency(text: str) -> int | None:
 
 SIZE = _Parsed("size", parse_size)
 RATE = _Parsed("rate", parse_rate)
+DURATION = _Parsed("time", parse_duration)
 PAIR = _Parsed("key=value", _parse_pair)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
 PATH = click.Path(path_type=Path)

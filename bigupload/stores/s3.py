@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import email.utils
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +24,17 @@ from bigupload.stores._bucket import URL_LIFETIME, S3Bucket
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 _COMPLETE_WITHIN = 300.0
 """Seconds: complete may work for minutes before it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPage:
+    """Of ListMultipartUploads: rows of (key, upload id, when it was begun), and how to ask for the next page."""
+
+    uploads: Sequence[tuple[str, str, datetime]]
+    following: Mapping[str, Any] | None
+    """None: this was the last."""
+    now: datetime | None
+    """The store's clock, where it tells."""
 
 
 class S3Store:
@@ -128,7 +142,8 @@ class S3Store:
             )
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
-                rows.append(StoredPart(row["PartNumber"], row["Size"], row["ETag"], checksum))
+                arrived = row.get("LastModified")
+                rows.append(StoredPart(row["PartNumber"], row["Size"], row["ETag"], checksum, arrived))
             following = page.get("NextPartNumberMarker", 0)
             if not page.get("IsTruncated") or following <= marker:  # a page that leads nowhere would loop for ever
                 return rows
@@ -145,6 +160,18 @@ class S3Store:
             async for row in self._bucket.open_uploads(self._key)
             if row["Key"] == self._key
         ]
+
+    async def page_of_open(self, markers: Mapping[str, Any]) -> OpenPage:
+        """A page of the open uploads of all keys that begin with this one. May be asked again, as the port's."""
+        page, following = await self._bucket.page_of_open_uploads(self._key, markers)
+        headers = page.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        rows = [(row["Key"], row["UploadId"], row["Initiated"]) for row in page.get("Uploads", ())]
+        # A store that ignores the prefix would have other keys' uploads given up.
+        return OpenPage([row for row in rows if row[0].startswith(self._key)], following, _date(headers.get("date")))
+
+    def at(self, key: str) -> S3Store:
+        """The store of another key of this bucket, over the same connections, which stay this one's to close."""
+        return S3Store(self._bucket.name, key, self._options, through=self._bucket)
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
         answer = await self._head()
@@ -227,6 +254,15 @@ _PARAMETERS = {
     "content-md5": "ContentMD5",
     **{a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum},
 }
+
+
+def _date(header: str | None) -> datetime | None:
+    """https://www.rfc-editor.org/rfc/rfc9110#name-date: always GMT."""
+    try:
+        date = email.utils.parsedate_to_datetime(header or "")
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:

@@ -24,7 +24,7 @@ ADAPTER_HELPERS = {
     "_http", "_sockets", "_tls", "_body", "stores._botocore", "stores._bucket", "stores._service_http",
 }  # fmt: skip
 ENGINE = {"job", "hashing", "probe", "sending", "reconcile", "engine", "run"}
-WIRING = {"targets", "verifying", "api"}
+WIRING = {"targets", "verifying", "orphans", "api"}
 TOP = {"cli", "cli.*", "service", "service.*", "__main__"}
 LAYERS = {
     "pure": PURE,
@@ -81,7 +81,7 @@ CARRYING = {
         "awscrt",  # computes CRCs
         "urllib.parse",  # of urllib, this alone does no I/O
     },
-    "ports": {"collections", "dataclasses", "typing", "pathlib"},
+    "ports": {"collections", "dataclasses", "typing", "pathlib", "datetime"},
 }  # fmt: skip
 """What the purest layers may import from elsewhere. Anything else there does I/O, waits, or knows the time."""
 
