@@ -17,7 +17,7 @@ _COMMANDS = {
     "abort": ("status", "Give uploads up and free their parts in the store."),
     "gc": ("gc", "Give up open uploads that nobody goes on with, and free their parts."),
     "check-url": ("check_url", "Tell whether a URL can be used as a media item."),
-    "verify": ("verify", "Prove that an object is a file, without downloading it."),
+    "verify": ("verify", "Prove that an object is a file, by its checksums or by reading it back."),
     "serve": ("serve", "Serve media uploads: clients need an API key only."),
     "keys": ("keys", "Make, list and revoke the media service's API keys."),
     "bucket": ("bucket", "Make a bucket fit for the media service, and delete what may not stay in it."),

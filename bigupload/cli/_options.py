@@ -89,14 +89,16 @@ pace_options = _all(
 )
 """How fast."""
 
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+    default="auto",
+    help="auto: a bar on a terminal, else a line now and then; json: one event a line.",
+)
+
 outcome_options = _all(
     click.option("--json", "as_json", is_flag=True, help="The result as one JSON object a file."),
-    click.option(
-        "--progress",
-        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
-        default="auto",
-        help="auto: a bar on a terminal, else a line now and then; json: one event a line.",
-    ),
+    progress_option,
     click.option("--require-proof", type=click.Choice(PROOFS), default="size", help="Fail with less than this proof."),
 )
 """What to tell, and when to be content."""

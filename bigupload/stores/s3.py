@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from bigupload import errors
 from bigupload.checksums import Algorithm, ChecksumType
+from bigupload.claims import ObjectLook, Sum
 from bigupload.manifest import PartRecord, Target
 from bigupload.options import S3Options
 from bigupload.planning import S3_LIMITS, Limits, Plan
@@ -35,6 +36,15 @@ class OpenPage:
     """None: this was the last."""
     now: datetime | None
     """The store's clock, where it tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPart:
+    """A part of an object, as HEAD knows it: `size` in bytes, and of how many, where the store says."""
+
+    etag: str
+    size: int
+    parts: int | None
 
 
 class S3Store:
@@ -177,18 +187,36 @@ class S3Store:
         answer = await self._head()
         return None if answer is None else _facts(answer, algorithm)
 
-    async def stat_any(self) -> ObjectFacts | None:
-        """As `stat`, with whichever checksum the object has, CRC64NVME before the others."""
+    async def look(self) -> ObjectLook | None:
+        """All that the store says of the object's bytes; None where there is none."""
         answer = await self._head()
         if answer is None:
             return None
-        had = [a for a in Algorithm if a.is_s3_checksum and f"Checksum{a.s3_name}" in answer]
-        return _facts(answer, had[0] if had else Algorithm.NONE)
+        modified = answer.get("LastModified")
+        return ObjectLook(
+            etag=answer.get("ETag", ""),
+            size=answer.get("ContentLength", 0),
+            checksums={name: answer[f"Checksum{name}"] for name in Sum if f"Checksum{name}" in answer},
+            checksum_type=answer.get("ChecksumType"),
+            modified="" if modified is None else modified.isoformat(),
+        )
 
-    async def first_part_size(self) -> int | None:
-        """Bytes of the object's first part, where the store remembers how it was uploaded."""
-        answer = await self._head(PartNumber=1)
-        return None if answer is None else answer.get("ContentLength")
+    async def part(self, number: int) -> ObjectPart | None:
+        """One part of the object; the whole object, or None, where the store does not remember its parts."""
+        try:
+            answer = await self._head(PartNumber=number)
+        except Fault as fault:
+            if fault.status in (400, 416, 501):  # a store that knows no part numbers
+                return None
+            raise
+        if answer is None:
+            return None
+        return ObjectPart(answer.get("ETag", ""), answer.get("ContentLength", 0), answer.get("PartsCount"))
+
+    async def sign_read(self) -> SignedRequest:
+        """A GET of the object, to which Range and If-Match may be added."""
+        (url,) = await self._bucket.presign("get_object", [{"Key": self._key}])
+        return SignedRequest(url, {}, URL_LIFETIME)
 
     async def _head(self, **arguments: Any) -> Mapping[str, Any] | None:
         try:

@@ -16,15 +16,15 @@ PACKAGE = Path(bigupload.__file__).parent
 
 PURE = {
     "errors", "units", "checksums", "planning", "proof", "manifest", "options", "state", "retry", "events",
-    "concurrency",
+    "concurrency", "claims",
 }  # fmt: skip
 TOOLS = {"_batch", "_durable", "ratelimit"}
-ADAPTERS = {"source", "journal", "transport", "stores.*"}
+ADAPTERS = {"source", "journal", "transport", "reading", "stores.*"}
 ADAPTER_HELPERS = {
     "_http", "_sockets", "_tls", "_body", "stores._botocore", "stores._bucket", "stores._service_http",
 }  # fmt: skip
 ENGINE = {"job", "hashing", "probe", "sending", "reconcile", "engine", "run"}
-WIRING = {"targets", "verifying", "orphans", "api"}
+WIRING = {"targets", "verifying", "readback", "orphans", "api"}
 TOP = {"cli", "cli.*", "service", "service.*", "__main__"}
 LAYERS = {
     "pure": PURE,
