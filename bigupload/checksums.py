@@ -86,7 +86,7 @@ class Hasher(Protocol):
     def digest(self) -> bytes: ...
 
 
-class _Crc:
+class Crc:
     """A CRC of awscrt behind hashlib's interface."""
 
     def __init__(self, function: Callable[[Data, int], int], size: int) -> None:
@@ -123,7 +123,7 @@ def new_hasher(algorithm: Algorithm) -> Hasher:
         case _:
             import awscrt.checksums
 
-            return _Crc(getattr(awscrt.checksums, algorithm.value), algorithm.digest_size)
+            return Crc(getattr(awscrt.checksums, algorithm.value), algorithm.digest_size)
 
 
 def digest_of(algorithm: Algorithm, data: Data) -> bytes:

@@ -192,7 +192,7 @@ class TargetExists(StoreError):
 
 
 class TargetReplaced(StoreError):
-    """While this upload was completing, another's object came to lie under the key."""
+    """While an upload was completing, or an object read back, another came to lie under the key."""
 
 
 class UploadGone(StoreError):

@@ -99,6 +99,23 @@ class UploadCompleted:
     verified: Verified
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingBack:
+    """A few times a second while an object is read back and compared, with what earlier runs compared counted in."""
+
+    bytes_compared: int
+    size: int
+
+
 Event: TypeAlias = (
-    UploadStarted | Progress | PartUploaded | Retrying | Hashing | Restarted | Warned | Completing | UploadCompleted
+    UploadStarted
+    | Progress
+    | PartUploaded
+    | Retrying
+    | Hashing
+    | Restarted
+    | Warned
+    | Completing
+    | UploadCompleted
+    | ReadingBack
 )

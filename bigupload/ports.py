@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -84,6 +85,8 @@ class StoredPart:
     etag: str
     checksum: str | None
     """Of the upload's algorithm, None where the store does not list it."""
+    arrived: datetime | None = None
+    """By the store's clock, with its zone; None where it does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

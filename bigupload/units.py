@@ -34,6 +34,18 @@ def parse_rate(text: str) -> int:
     return rate
 
 
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "2d", "36 h", "90min", "10m", "1.5w"; a number alone is refused. Raises UsageError."""
+    match = _NUMBER.fullmatch(text)
+    factor = match and _SECONDS.get(match[2].lower())
+    if match is None or factor is None:
+        raise UsageError(f"not a time: {text!r} (write it like 2d, 12h or 30min)")
+    return float(match[1]) * factor
+
+
 def format_size(count: float) -> str:
     """A number of bytes, binary, exact where that is short: "16 MiB", "5.3 GiB", "17 B"."""
     units = ["B", "KiB", "MiB", "GiB", "TiB"]
@@ -60,6 +72,14 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+
+
+def format_age(seconds: float) -> str:
+    """How long ago, as coarse as ages are: "42 s", "17 min", "5 h", "12 d"."""
+    for unit, length, most in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 172_800)):
+        if seconds < most:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds // 86_400:.0f} d"
 
 
 _LONGEST = 200

@@ -1,75 +1,227 @@
-"""Proves an object against a file after the fact, by what the store holds of it, without a download."""
+"""Proves an object against a file after the fact, by what the store holds of it, without a download.
+
+A checksum of the whole object decides. One of its parts needs to know how it was cut: the store is asked, and where it
+does not tell, the cuts that tools make are tried. A sum of parts contradicts the file only where the cuts are certain.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 
-from bigupload import checksums, errors
-from bigupload.checksums import Algorithm, ChecksumType
-from bigupload.hashing import PartHasher
-from bigupload.job import Patience, Shared, the_one
+from bigupload import errors
+from bigupload.claims import Claim, ObjectLook, Sum, claims_of, plausible_part_sizes
+from bigupload.job import Patience, the_one
 from bigupload.options import S3Options
-from bigupload.planning import Plan
-from bigupload.proof import Expected, ObjectFacts, Verified, prove_object
+from bigupload.planning import MIB, Plan
+from bigupload.proof import Verified
 from bigupload.retry import RetryPolicy
 from bigupload.source import FileSource
 from bigupload.stores.s3 import S3Store
 from bigupload.targets import connect, parse_s3_url
 
-_WHOLE = 64 * 1024 * 1024
-"""Bytes of a piece where any cut will do, because CRCs combine."""
+T = TypeVar("T")
+
+_PIECE = 64 * MIB
+"""Where any cut will do, because CRCs combine."""
+_BUFFER = MIB
+_ASKS_AT_ONCE = 8
 
 
-async def verify(path: str | os.PathLike[str], url: str, *, s3: S3Options | None = None) -> Verified:
-    """How `url`, "s3://BUCKET/KEY", is proved to be the file. Raises ObjectMismatch where it is not, or not there."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """An object that was held against a file. `size` is bytes."""
+
+    path: Path
+    bucket: str
+    key: str
+    url: str
+    size: int
+    etag: str
+    checksum: str | None
+    """That of the proof, "<sum> <as S3 writes it>"; None where nothing but the size was proved."""
+    verified: Verified
+    seconds: float
+
+
+async def verify(
+    path: str | os.PathLike[str], url: str, *, s3: S3Options | None = None, part_size: int | None = None
+) -> Verification:
+    """How `url`, "s3://BUCKET/KEY", is proved to be the file. Raises ObjectMismatch where it is not, or not there.
+
+    `part_size`: bytes of its parts, for a store that does not tell and a size that nobody would guess.
+    """
+    began = time.monotonic()
     with FileSource(path) as source:
         bucket, key = parse_s3_url(url)
         store = await connect(bucket, key, s3 or S3Options())
         async with contextlib.aclosing(store):
-            return await _verify(source, store, url)
+            patience = Patience(policy=RetryPolicy(), emit=lambda _: None)
+            look = await look_at(store, patience, source, url)
+            claim = await _Proof(source, store, patience, look, part_size).proved()
+            hold_still(source)
+            return Verification(
+                path=Path(source.path),
+                bucket=bucket,
+                key=key,
+                url=store.url(),
+                size=look.size,
+                etag=look.etag,
+                checksum=None if claim is None else str(claim),
+                verified=Verified.SIZE if claim is None else claim.level,
+                seconds=round(time.monotonic() - began, 3),
+            )
 
 
-async def _verify(source: FileSource, store: S3Store, url: str) -> Verified:
-    patience = Patience(policy=RetryPolicy(), emit=lambda _: None)
-    facts = await patience.request(store.stat_any)
-    if facts is None:
+async def look_at(store: S3Store, patience: Patience, source: FileSource, url: str) -> ObjectLook:
+    """What the store says of the object. Raises ObjectMismatch where that can't be the file."""
+    look = await patience.request(store.look)
+    if look is None:
         raise errors.ObjectMismatch(f"there is no object at {url}")
-    if facts.size is not None and facts.size != source.fingerprint.size:
-        raise errors.ObjectMismatch(f"{url} has {facts.size:,} bytes, the file {source.fingerprint.size:,}")
-    expected = await _expected(source, store, patience, facts)
-    verified = prove_object(facts, expected) or Verified.SIZE
-    source.check()
-    return verified
+    if look.size != source.fingerprint.size:
+        raise errors.ObjectMismatch(f"{url} has {look.size:,} bytes, the file {source.fingerprint.size:,}")
+    return look
 
 
-async def _expected(source: FileSource, store: S3Store, patience: Patience, facts: ObjectFacts) -> Expected:
-    algorithm = facts.algorithm or Algorithm.MD5
-    size = source.fingerprint.size
-    part_size: int | None = _WHOLE
-    if algorithm.type is ChecksumType.COMPOSITE or facts.checksum_type is ChecksumType.COMPOSITE:
-        in_parts = "-" in facts.etag
-        part_size = await patience.request(store.first_part_size) if in_parts else size
-    plan = Plan(size, max(1, part_size or size))
-    hasher = PartHasher(source, algorithm, Shared(None).hashing)
-    hashes: list[str] = [""] * plan.count
-    queue = iter(plan)
+def hold_still(source: FileSource) -> None:
+    """Raises SourceChanged where the file did not."""
+    try:
+        source.check()
+    except errors.SourceChanged as e:
+        raise errors.SourceChanged(
+            f"{source.path} changed while it was compared: verify it again", same_size=e.resumable
+        ) from None
+
+
+class _Proof:
+    """One file against one object."""
+
+    def __init__(
+        self, source: FileSource, store: S3Store, patience: Patience, look: ObjectLook, part_size: int | None
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._patience = patience
+        self._look = look
+        self._part_size = part_size
+
+    async def proved(self) -> Claim | None:
+        """The strongest claim that is the file's, None where none can be shown to be. Raises ObjectMismatch."""
+        for claim in claims_of(self._look):
+            holds = await (self._of_whole(claim) if claim.parts is None else self._of_parts(claim))
+            if holds:
+                return claim
+            if holds is False and not claim.is_etag:
+                raise errors.ObjectMismatch(f"the store holds {claim}, and the file has another")
+        return None
+
+    async def _of_whole(self, claim: Claim) -> bool:
+        size = self._look.size
+        if not claim.sum.is_crc:
+            return (await self._digests(claim.sum, [size]))[0] == claim.digest
+        cuts = [part.size for part in Plan(size, _PIECE)]
+        return claim.sum.whole(list(zip(await self._digests(claim.sum, cuts), cuts, strict=True))) == claim.digest
+
+    async def _of_parts(self, claim: Claim) -> bool | None:
+        """None: not by any of the cuts that were tried, which says nothing."""
+        tried: list[Sequence[int]] = []
+        async with contextlib.aclosing(self._cuts(claim.parts or 0)) as all_cuts:
+            async for cuts, certain in all_cuts:
+                if cuts not in tried:
+                    tried.append(cuts)
+                    if claim.sum.of(b"".join(await self._digests(claim.sum, cuts))) == claim.digest:
+                        return True
+                if certain:
+                    return False
+        return None
+
+    async def _cuts(self, parts: int) -> AsyncGenerator[tuple[Sequence[int], bool], None]:
+        """Sizes of parts that make the object, and whether they are known to be its own."""
+        size = self._look.size
+        if parts == 1:
+            yield [size], True
+            return
+        if self._part_size is not None:
+            yield _even(size, self._part_size), False
+        first = await self._part(1)
+        if first is not None and (first[0] < size or first[1] is not None):
+            parts = parts or first[1] or 0
+            even = _even(size, first[0]) if first[0] else []
+            if len(even) == parts:
+                yield even, False
+            told = await self._all_parts(parts, first[0])
+            if sum(told) == size:
+                yield told, True
+            return
+        for part_size in plausible_part_sizes(size, parts):
+            yield _even(size, part_size), False
+
+    async def _part(self, number: int) -> tuple[int, int | None] | None:
+        part = await self._patience.request(lambda: self._store.part(number))
+        if part is None:
+            return None
+        if part.etag != self._look.etag:
+            raise errors.TargetReplaced("the object was replaced while it was looked at: verify it again")
+        return part.size, part.parts
+
+    async def _all_parts(self, parts: int, first: int) -> list[int]:
+        sizes = [first] + [0] * (parts - 1)
+
+        async def ask(number: int) -> None:
+            part = await self._part(number)
+            sizes[number - 1] = 0 if part is None else part[0]
+
+        await _each(range(2, parts + 1), ask, at_once=_ASKS_AT_ONCE)
+        return sizes
+
+    async def _digests(self, kind: Sum, cuts: Sequence[int]) -> list[bytes]:
+        digests = [b""] * len(cuts)
+        offsets = [0]
+        for size in cuts:
+            offsets.append(offsets[-1] + size)
+
+        async def digest(number: int) -> None:
+            digests[number] = await anyio.to_thread.run_sync(self._hash, kind, offsets[number], cuts[number])
+
+        await _each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
+        return digests
+
+    def _hash(self, kind: Sum, offset: int, size: int) -> bytes:
+        hasher, buffer = kind.new(), memoryview(bytearray(min(_BUFFER, size)))
+        end = offset + size
+        while offset < end:
+            chunk = buffer[: min(_BUFFER, end - offset)]
+            if self._source.read_into(chunk, offset) < len(chunk):
+                raise errors.SourceChanged(f"{self._source.path} became shorter while it was compared", same_size=False)
+            hasher.update(chunk)
+            offset += len(chunk)
+            anyio.from_thread.check_cancelled()
+        return hasher.digest()
+
+
+def _even(size: int, part_size: int) -> list[int]:
+    return [part.size for part in Plan(size, part_size)]
+
+
+async def _each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
+    queue = iter(items)
 
     async def worker() -> None:
-        for part in queue:
-            hashes[part.number - 1] = (await hasher.hash(part)).checksum
+        for item in queue:
+            await work(item)
 
     try:
         async with anyio.create_task_group() as tasks:
-            for _ in range(os.cpu_count() or 1):
+            for _ in range(at_once):
                 tasks.start_soon(worker)
     except BaseExceptionGroup as group:
         raise the_one(group) from None
-    digests = [checksums.decode(algorithm, checksum) for checksum in hashes]
-    checksum = None
-    if algorithm.is_s3_checksum:
-        checksum = checksums.combine(algorithm, [(d, part.size) for d, part in zip(digests, plan, strict=True)])
-    etags = [checksums.etag_of_md5(d) for d in digests] if algorithm is Algorithm.MD5 else None
-    return Expected(size=plan.size, algorithm=algorithm, checksum=checksum, part_etags=etags)

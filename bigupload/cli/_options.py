@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bigupload import errors
-from bigupload.units import parse_rate, parse_size
+from bigupload.units import parse_duration, parse_rate, parse_size
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -54,6 +54,7 @@ def _parse_concurrency(text: str) -> int | None:
 
 SIZE = _Parsed("size", parse_size)
 RATE = _Parsed("rate", parse_rate)
+DURATION = _Parsed("time", parse_duration)
 PAIR = _Parsed("key=value", _parse_pair)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
 PATH = click.Path(path_type=Path)
@@ -94,14 +95,16 @@ pace_options = _all(
 )
 """How fast."""
 
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+    default="auto",
+    help="auto: a bar on a terminal, else a line now and then; json: one event a line.",
+)
+
 outcome_options = _all(
     click.option("--json", "as_json", is_flag=True, help="The result as one JSON object a file."),
-    click.option(
-        "--progress",
-        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
-        default="auto",
-        help="auto: a bar on a terminal, else a line now and then; json: one event a line.",
-    ),
+    progress_option,
     click.option("--require-proof", type=click.Choice(PROOFS), default="size", help="Fail with less than this proof."),
 )
 """What to tell, and when to be content."""

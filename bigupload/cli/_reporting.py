@@ -124,20 +124,22 @@ class _Plain(_Printing):
         name = one_line(path.name)
         if (text := self._voice.text(event)) is not None:
             _say(f"{name}: {one_line(text)}")
-        if not isinstance(event, events.Progress):
-            return
+        match event:
+            case events.Progress():
+                done = event.bytes_uploaded + event.bytes_in_flight
+                rest = f", part {event.parts_uploaded}/{event.parts}, {event.retries} retries"
+            case events.ReadingBack():
+                done, rest = event.bytes_compared, ""
+            case _:
+                return
         now = time.monotonic()
-        done = event.bytes_uploaded + event.bytes_in_flight
         rate = self._rates.setdefault(path, _Rate(now, done))
         if now >= self._next.setdefault(path, now + _PLAIN_EVERY):
             self._next[path] = now + _PLAIN_EVERY
             speed = rate.since_start(now, done)
             left = f", {format_seconds((event.size - done) / speed)} left" if speed else ""
             percent = 100 * done // max(1, event.size)
-            _say(
-                f"{name}: {percent} % of {format_size(event.size)}, {format_rate(speed)}{left}, "
-                f"part {event.parts_uploaded}/{event.parts}, {event.retries} retries"
-            )
+            _say(f"{name}: {percent} % of {format_size(event.size)}, {format_rate(speed)}{left}{rest}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -167,10 +169,14 @@ class _Bars(_Printing):
         if (text := self._voice.text(event)) is not None:
             self._progress.console.print(escape(f"{one_line(path.name)}: {one_line(text)}"), highlight=False)
         match event:
-            case events.UploadStarted(size=size, resumed_bytes=resumed):
+            case (
+                events.UploadStarted(size=size, resumed_bytes=done) | events.ReadingBack(size=size, bytes_compared=done)
+            ) if path not in self._tasks or isinstance(event, events.UploadStarted):
                 if path not in self._tasks:
                     self._tasks[path] = self._progress.add_task(escape(one_line(path.name)), total=None, parts="")
-                self._progress.reset(self._tasks[path], total=size, completed=resumed, parts="")
+                self._progress.reset(self._tasks[path], total=size, completed=done, parts="")
+            case events.ReadingBack(bytes_compared=done):
+                self._progress.update(self._tasks[path], completed=done, parts="comparing")
             case events.Progress():
                 retries = f" ⟲{event.retries}" if event.retries else ""
                 self._progress.update(

@@ -14,6 +14,8 @@ from bigupload.cli import complain
 from bigupload.cli._options import PATH
 from bigupload.units import format_size, one_line, printable
 
+_UNFINISHED = ("uploading", "completing")
+
 
 def manifests() -> list[Path]:
     """All of them, the oldest first."""
@@ -25,7 +27,7 @@ def manifests() -> list[Path]:
 
 def unfinished() -> list[Path]:
     """Those whose upload can go on."""
-    return [path for path, row in _rows(manifests()) if row.get("status") in ("uploading", "completing")]
+    return [path for path, row in _rows(manifests()) if row.get("status") in _UNFINISHED]
 
 
 def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -51,6 +53,7 @@ def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
                 "parts_uploaded": len(manifest.parts),
                 "created_at": manifest.header.created_at,
                 "verified": manifest.completed and manifest.completed.verified,
+                "held": manifest.bytes_uploaded if manifest.status in _UNFINISHED else 0,
             },
         )
 
@@ -58,7 +61,11 @@ def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an upload.")
 def status(as_json: bool) -> None:
-    """Show the uploads that this machine knows: their state, how far they are, and where their manifests lie."""
+    """Show the uploads that this machine knows: their state, how far they are, and where their manifests lie.
+
+    What their parts hold in the stores is as the manifests know it; gc finds what no manifest knows.
+    """
+    held = []
     for _, row in _rows(manifests()):
         if as_json:
             click.echo(json.dumps(row))
@@ -69,6 +76,9 @@ def status(as_json: bool) -> None:
             done = f"proved: {row['verified']}" if row["verified"] else f"{share} % of {format_size(row['size'])}"
             click.echo(f"{row['status']:<10}  {done}  {one_line(row['path'])} → {one_line(row['target'])}")
             click.echo(f"            {printable(row['manifest'])}")
+            held += [row["held"]] if row["status"] in _UNFINISHED else []
+    if held:
+        click.echo(f"{len(held)} unfinished, holding {format_size(sum(held))} in their stores", err=True)
 
 
 @click.command()

@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bigupload import errors
-from bigupload.cli._options import PATH, PROOFS, connection_options, s3_options
+from bigupload.cli._options import PATH, PROOFS, SIZE, connection_options, progress_option, s3_options
+
+if TYPE_CHECKING:
+    from bigupload.options import S3Options
 
 
 @click.command()
 @click.argument("path", type=PATH)
 @click.argument("url", metavar="s3://BUCKET/KEY")
 @click.option("--local", is_flag=True, help="In the local store.")
+@click.option("--download", is_flag=True, help="Read the object back and compare every byte; goes on where it stopped.")
 @click.option("--require-proof", type=click.Choice(PROOFS), default="composite-etag", help="Fail with less than this.")
+@click.option("--part-size", type=SIZE, metavar="SIZE", help="Of the object's parts, if the store does not tell.")
+@click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
+@progress_option
 @connection_options
 def verify(path: Path, url: str, **arguments: Any) -> None:
-    """Prove that the object at URL is the file PATH, by the checksum that the store holds of it."""
+    """Prove that the object at URL is the file PATH, by the checksums that the store holds of it, whoever uploaded it;
+    with --download, by its bytes."""
     from bigupload.cli._running import run
+
+    if arguments["download"] and arguments["part_size"] is not None:
+        raise errors.UsageError("--download needs no --part-size")
+    if arguments["part_size"] == 0:
+        raise errors.UsageError("a part size is at least 1 byte")
+    options = s3_options(arguments, local=arguments["local"])
+    way = _read_back if arguments["download"] else _by_checksums
+    raise SystemExit(run(lambda: way(path, url, options, arguments)))
+
+
+async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
     from bigupload.proof import Verified
     from bigupload.verifying import verify as verify_object
 
-    async def proved() -> int:
-        verified = await verify_object(path, url, s3=s3_options(arguments, local=arguments["local"]))
-        if not verified.satisfies(Verified(arguments["require_proof"])):
-            raise errors.ProofTooWeak(
-                f"not proved ({verified} only): the store holds no checksum that the file's bytes make"
-            )
-        click.echo(verified)
-        return errors.EXIT_OK
+    found = await verify_object(path, url, s3=options, part_size=arguments["part_size"])
+    if not found.verified.satisfies(Verified(arguments["require_proof"])):
+        raise errors.ProofTooWeak(
+            f"not proved ({found.verified} only): the store holds no checksum that the file's bytes are seen to make; "
+            "--download reads the object back"
+        )
+    _show(found, found.verified, arguments)
+    return errors.EXIT_OK
 
-    raise SystemExit(run(proved))
+
+async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
+    from bigupload.cli._reporting import reporting
+    from bigupload.readback import read_back
+
+    with reporting(arguments["progress"]) as reporter:
+        found = await read_back(path, url, s3=options, on_event=lambda event: reporter.on_event(path, event))
+    _show(found, found.verified, arguments)
+    return errors.EXIT_OK
+
+
+def _show(found: Any, verified: str, arguments: dict[str, Any]) -> None:
+    click.echo(json.dumps(dataclasses.asdict(found), default=str) if arguments["as_json"] else verified)

@@ -113,17 +113,24 @@ class S3Bucket:
 
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
         """The rows of ListMultipartUploads for keys that begin with `prefix`, all pages."""
-        markers: dict[str, Any] = {}
-        while True:
-            page = await self.call("to list the open uploads", "list_multipart_uploads", Prefix=prefix, **markers)
+        following: Mapping[str, Any] | None = {}
+        while following is not None:
+            page, following = await self.page_of_open_uploads(prefix, following)
             for row in page.get("Uploads", ()):
                 yield row
-            # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
-            names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
-            following = {name: page[given] for name, given in names.items() if page.get(given)}
-            if not page.get("IsTruncated") or not following or following == markers:
-                return
-            markers = following
+
+    async def page_of_open_uploads(
+        self, prefix: str, markers: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+        """A page of ListMultipartUploads, and the markers of the next, None where there is none.
+
+        For the first page `markers` is empty. Who asks again after a Fault goes on where it was.
+        """
+        page = await self.call("to list the open uploads", "list_multipart_uploads", Prefix=prefix, **markers)
+        # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
+        names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+        following = {name: page[given] for name, given in names.items() if page.get(given)}
+        return page, following if page.get("IsTruncated") and following and following != markers else None
 
     async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
         """A URL for each of `parameters` of the client's `method`, valid for URL_LIFETIME.

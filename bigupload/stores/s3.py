@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
+import email.utils
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from bigupload import errors
 from bigupload.checksums import Algorithm, ChecksumType
+from bigupload.claims import ObjectLook, Sum
 from bigupload.manifest import PartRecord, Target
 from bigupload.options import S3Options
 from bigupload.planning import S3_LIMITS, Limits, Plan
@@ -22,6 +25,26 @@ from bigupload.stores._bucket import URL_LIFETIME, S3Bucket
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 _COMPLETE_WITHIN = 300.0
 """Seconds: complete may work for minutes before it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPage:
+    """Of ListMultipartUploads: rows of (key, upload id, when it was begun), and how to ask for the next page."""
+
+    uploads: Sequence[tuple[str, str, datetime]]
+    following: Mapping[str, Any] | None
+    """None: this was the last."""
+    now: datetime | None
+    """The store's clock, where it tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPart:
+    """A part of an object, as HEAD knows it: `size` in bytes, and of how many, where the store says."""
+
+    etag: str
+    size: int
+    parts: int | None
 
 
 class S3Store:
@@ -130,8 +153,8 @@ class S3Store:
             _told(page, "UploadId", str)
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
-                number, size = _told(row, "PartNumber", int), _told(row, "Size", int)
-                rows.append(StoredPart(number, size, _told(row, "ETag", str), checksum))
+                number, size, etag = _told(row, "PartNumber", int), _told(row, "Size", int), _told(row, "ETag", str)
+                rows.append(StoredPart(number, size, etag, checksum, row.get("LastModified")))
             if len(rows) > _MOST_ROWS:
                 raise Fault(FaultKind.FINAL, "the store lists more parts than an upload can have")
             following = page.get("NextPartNumberMarker", 0)
@@ -144,7 +167,7 @@ class S3Store:
         return [
             OpenUpload(
                 _told(row, "UploadId", str),
-                _told(row, "Initiated", datetime.datetime).isoformat(),
+                _told(row, "Initiated", datetime).isoformat(),
                 row.get("ChecksumAlgorithm"),
                 row.get("ChecksumType"),
             )
@@ -152,22 +175,55 @@ class S3Store:
             if row.get("Key") == self._key
         ]
 
+    async def page_of_open(self, markers: Mapping[str, Any]) -> OpenPage:
+        """A page of the open uploads of all keys that begin with this one. May be asked again, as the port's."""
+        page, following = await self._bucket.page_of_open_uploads(self._key, markers)
+        headers = page.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        rows = [
+            (_told(row, "Key", str), _told(row, "UploadId", str), _told(row, "Initiated", datetime))
+            for row in page.get("Uploads", ())
+        ]
+        # A store that ignores the prefix would have other keys' uploads given up.
+        return OpenPage([row for row in rows if row[0].startswith(self._key)], following, _date(headers.get("date")))
+
+    def at(self, key: str) -> S3Store:
+        """The store of another key of this bucket, over the same connections, which stay this one's to close."""
+        return S3Store(self._bucket.name, key, self._options, through=self._bucket)
+
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
         answer = await self._head()
         return None if answer is None else _facts(answer, algorithm)
 
-    async def stat_any(self) -> ObjectFacts | None:
-        """As `stat`, with whichever checksum the object has, CRC64NVME before the others."""
+    async def look(self) -> ObjectLook | None:
+        """All that the store says of the object's bytes; None where there is none."""
         answer = await self._head()
         if answer is None:
             return None
-        had = [a for a in Algorithm if a.is_s3_checksum and f"Checksum{a.s3_name}" in answer]
-        return _facts(answer, had[0] if had else Algorithm.NONE)
+        modified = answer.get("LastModified")
+        return ObjectLook(
+            etag=answer.get("ETag", ""),
+            size=answer.get("ContentLength", 0),
+            checksums={name: answer[f"Checksum{name}"] for name in Sum if f"Checksum{name}" in answer},
+            checksum_type=answer.get("ChecksumType"),
+            modified="" if modified is None else modified.isoformat(),
+        )
 
-    async def first_part_size(self) -> int | None:
-        """Bytes of the object's first part, where the store remembers how it was uploaded."""
-        answer = await self._head(PartNumber=1)
-        return None if answer is None else answer.get("ContentLength")
+    async def part(self, number: int) -> ObjectPart | None:
+        """One part of the object; the whole object, or None, where the store does not remember its parts."""
+        try:
+            answer = await self._head(PartNumber=number)
+        except Fault as fault:
+            if fault.status in (400, 416, 501):  # a store that knows no part numbers
+                return None
+            raise
+        if answer is None:
+            return None
+        return ObjectPart(answer.get("ETag", ""), answer.get("ContentLength", 0), answer.get("PartsCount"))
+
+    async def sign_read(self) -> SignedRequest:
+        """A GET of the object, to which Range and If-Match may be added."""
+        (url,) = await self._bucket.presign("get_object", [{"Key": self._key}])
+        return SignedRequest(url, {}, URL_LIFETIME)
 
     async def _head(self, **arguments: Any) -> Mapping[str, Any] | None:
         try:
@@ -248,6 +304,15 @@ def _told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
     if not isinstance(told, kind) or told == "":
         raise Fault(FaultKind.BROKEN, f"the store's answer has no {name}: something else may have answered")
     return told
+
+
+def _date(header: str | None) -> datetime | None:
+    """https://www.rfc-editor.org/rfc/rfc9110#name-date: always GMT."""
+    try:
+        date = email.utils.parsedate_to_datetime(header or "")
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:

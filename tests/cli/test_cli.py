@@ -8,88 +8,22 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bigupload import local_store
-from bigupload.cli import main
 from bigupload.journal import FileJournal
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 from tests.tools.strict_s3 import Reset, Status, StrictS3
 
+from .support import PART, SIZE, Command, assert_refused, to
+
 pty = pytest.importorskip("pty", reason="a terminal")
-
-PART = 5 << 20
-SIZE = PART + 1000
-Command = Callable[..., Ended]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StrictS3]:
-    with StrictS3() as running:
-        yield running
-
-
-@pytest.fixture
-def s3(server: StrictS3) -> StrictS3:
-    server.objects.clear()
-    server.uploads.clear()
-    server.clear()
-    server.create_bucket("bucket")
-    server.create_bucket("far", region="eu-west-3")
-    return server
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    (tmp_path / "file.bin").write_bytes(random.Random(4).randbytes(SIZE))
-    return Place(tmp_path)
-
-
-@pytest.fixture
-def file(place: Place) -> Path:
-    return place.directory / "file.bin"
-
-
-@pytest.fixture
-def bigupload(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The command in this process."""
-    environment = place.environment()
-    for name in set(os.environ) - set(environment):
-        monkeypatch.delenv(name)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: str | Path) -> Ended:
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        code = ended.value.code or 0
-        assert isinstance(code, int)
-        return Ended(code, out, err)
-
-    return run
-
-
-def to(s3: StrictS3, url: str = "s3://bucket/key") -> list[str]:
-    return ["--to", url, "--endpoint-url", s3.url]
-
-
-def assert_refused(ended: Ended, code: int, *says: str) -> None:
-    """The right status, and one line that says what is wrong and what to do."""
-    assert (ended.code, ended.out) == (code, ""), ended.err
-    assert ended.complaint.startswith("bigupload: ")
-    assert "Traceback" not in ended.err
-    for words in says:
-        assert words in ended.complaint
-
 
 # --- bad input: the file
 
@@ -195,18 +129,6 @@ def test_parts_that_cannot_hold_the_file(bigupload: Command, s3: StrictS3, tmp_p
 
 
 # --- bad input: the manifest
-
-
-@pytest.fixture
-def stopped(bigupload: Command, s3: StrictS3, file: Path, place: Place) -> Path:
-    """The manifest of an upload that came half way: the second part is refused."""
-    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
-    # One at a time: the first part is on record before the second is refused.
-    pace = ["--part-size", "5MiB", "--concurrency", "1"]
-    ended = bigupload("upload", file, *to(s3), *pace, "--progress", "none")
-    assert_refused(ended, 75, "403 AccessDenied")
-    s3.clear()
-    return place.manifest_path()
 
 
 def test_a_damaged_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from .s3_exchange import Exchange
+from .s3_exchange import Dropped, Exchange
+from .s3_faults import CutAnswer
 from .s3_wire import Content, document
 
 
@@ -36,8 +37,12 @@ class Answer:
         response = web.StreamResponse(status=self.status, headers=self.headers)
         await response.prepare(exchange.request)
         if exchange.request.method != "HEAD":
+            left = exchange.fault.after_bytes if isinstance(exchange.fault, CutAnswer) else None
             for chunk in self.stream():
-                await response.write(chunk)
+                await response.write(chunk if left is None else chunk[:left])
+                if left is not None and (left := max(0, left - len(chunk))) == 0:
+                    exchange.hang_up()
+                    raise Dropped
         await response.write_eof()
         return response
 

@@ -157,6 +157,11 @@ class Exchange:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
 
+    def hang_up(self) -> None:
+        """Close in the middle of an answer; what was written of it still arrives."""
+        if self.request.transport is not None:
+            self.request.transport.close()
+
     def answer_and_close(self, status: int, headers: dict[str, str], body: bytes) -> None:
         """Write an answer past aiohttp, which would first wait for the rest of the request's body, and close."""
         transport = self.request.transport

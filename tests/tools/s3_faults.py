@@ -55,6 +55,13 @@ class LostAnswer(Fault):
 
 
 @dataclass(frozen=True)
+class CutAnswer(Fault):
+    """Do what was asked, send so many bytes of the object, then close the connection."""
+
+    after_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class ErrorIn200(Fault):
     """Answer 200, white space, then an `<Error>`. With `act=True` the request was carried out all the same."""
 

@@ -65,6 +65,10 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
     }
     if found.tagging:
         headers["x-amz-tagging-count"] = str(found.tagging.count("&") + 1)
+    if not s3.knobs.part_numbers:
+        exchange.query.pop("partNumber", None)
+    if not s3.knobs.ranges:
+        exchange.headers.pop("range", None)
     start, end = _selected(exchange, found, headers)
     status = 200
     if "partNumber" in exchange.query or "range" in exchange.headers:

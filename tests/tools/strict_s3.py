@@ -41,6 +41,7 @@ from .s3_exchange import GONE, OPERATIONS, Dropped, Exchange, Record
 from .s3_faults import (
     Call,
     Conflict,
+    CutAnswer,
     ErrorIn200,
     Fault,
     FlipBit,
@@ -60,6 +61,7 @@ __all__ = [
     "Call",
     "Conflict",
     "Credentials",
+    "CutAnswer",
     "ErrorIn200",
     "FlipBit",
     "Knobs",
@@ -110,6 +112,8 @@ class Knobs:
     conditional_conflicts: int = 0  # so many uploads' conditional completes end in 409, each for good
     abort_leaves_in_flight: bool = True  # parts in flight survive an abort, and the upload with them, until the next
     abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
+    part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
+    ranges: bool = True  # False: Range might as well not exist
     public_read: bool = False  # anonymous GetObject and HeadObject
 
 

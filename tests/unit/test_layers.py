@@ -16,16 +16,16 @@ PACKAGE = Path(bigupload.__file__).parent
 
 PURE = {
     "errors", "units", "checksums", "planning", "proof", "manifest", "options", "state", "retry", "events",
-    "concurrency", "stragglers",
+    "concurrency", "stragglers", "claims",
 }  # fmt: skip
 TOOLS = {"_batch", "_durable", "_private", "ratelimit"}
-ADAPTERS = {"source", "journal", "transport", "stores.*"}
+ADAPTERS = {"source", "journal", "transport", "reading", "stores.*"}
 ADAPTER_HELPERS = {
     "_http", "_sockets", "_tls", "_body", "stores._answers", "stores._botocore", "stores._bucket", "stores._presign",
     "stores._service_http",
 }  # fmt: skip
 ENGINE = {"job", "hashing", "probe", "flights", "sending", "reconcile", "engine", "run"}
-WIRING = {"targets", "verifying", "api"}
+WIRING = {"targets", "verifying", "readback", "orphans", "api"}
 TOP = {"cli", "cli.*", "service", "service.*", "__main__"}
 LAYERS = {
     "pure": PURE,
@@ -83,7 +83,7 @@ CARRYING = {
         "awscrt",  # computes CRCs
         "urllib.parse",  # of urllib, this alone does no I/O
     },
-    "ports": {"collections", "dataclasses", "typing", "pathlib"},
+    "ports": {"collections", "dataclasses", "typing", "pathlib", "datetime"},
 }  # fmt: skip
 """What the purest layers may import from elsewhere. Anything else there does I/O, waits, or knows the time."""
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
-from bigupload.units import format_rate, format_seconds, format_size, one_line, parse_rate, parse_size
+from bigupload.units import (
+    format_age,
+    format_rate,
+    format_seconds,
+    format_size,
+    one_line,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,38 @@ def test_only_usage_errors(text: str) -> None:
             continue
         assert isinstance(value, int)
         assert value >= 0
+    with contextlib.suppress(UsageError):
+        assert parse_duration(text) >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2d", 172_800),
+        ("36 h", 129_600),
+        ("90min", 5400),
+        ("90M", 5400),
+        ("1.5w", 907_200),
+        ("0s", 0),
+        (" 1 D ", 86_400),
+    ],
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "d", "-1d", "1y", "2d12h", "two days"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(UsageError, match="not a time"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7200, "2 h"), (172_799, "47 h"), (172_800, "2 d")],
+)
+def test_ages_to_read(seconds: float, text: str) -> None:
+    assert format_age(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""A store, a place with a file in it, and the command in this process."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload.cli import main
+from tests.crash.running import Ended, Place
+from tests.tools.strict_s3 import Status, StrictS3
+
+from .support import SIZE, Command, assert_refused, to
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StrictS3]:
+    with StrictS3() as running:
+        yield running
+
+
+@pytest.fixture
+def s3(server: StrictS3) -> StrictS3:
+    server.objects.clear()
+    server.uploads.clear()
+    server.clear()
+    server.create_bucket("bucket")
+    server.create_bucket("far", region="eu-west-3")
+    return server
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "file.bin").write_bytes(random.Random(4).randbytes(SIZE))
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def file(place: Place) -> Path:
+    return place.directory / "file.bin"
+
+
+@pytest.fixture
+def bigupload(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process."""
+    environment = place.environment()
+    for name in set(os.environ) - set(environment):
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str | Path) -> Ended:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        return Ended(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def stopped(bigupload: Command, s3: StrictS3, file: Path, place: Place) -> Path:
+    """The manifest of an upload that came half way: the second part is refused."""
+    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
+    # One at a time: the first part is on record before the second is refused.
+    pace = ["--part-size", "5MiB", "--concurrency", "1"]
+    ended = bigupload("upload", file, *to(s3), *pace, "--progress", "none")
+    assert_refused(ended, 75, "403 AccessDenied")
+    s3.clear()
+    return place.manifest_path()

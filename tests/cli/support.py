@@ -1,0 +1,25 @@
+"""What the tests of commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.crash.running import Ended
+from tests.tools.strict_s3 import StrictS3
+
+PART = 5 << 20
+SIZE = PART + 1000
+Command = Callable[..., Ended]
+
+
+def to(s3: StrictS3, url: str = "s3://bucket/key") -> list[str]:
+    return ["--to", url, "--endpoint-url", s3.url]
+
+
+def assert_refused(ended: Ended, code: int, *says: str) -> None:
+    """The right status, and one line that says what is wrong and what to do."""
+    assert (ended.code, ended.out) == (code, ""), ended.err
+    assert ended.complaint.startswith("bigupload: ")
+    assert "Traceback" not in ended.err
+    for words in says:
+        assert words in ended.complaint

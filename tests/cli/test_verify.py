@@ -1,0 +1,105 @@
+"""`bigupload verify --download`, as a user meets it: what it prints, what it ends with, that it can be killed."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.crash.running import Ended, Place, until
+from tests.tools.strict_s3 import Ok, Status, StrictS3
+
+from .support import SIZE, Command, assert_refused
+
+PIECE = 16 << 20
+
+
+def put(s3: StrictS3, body: bytes) -> None:
+    client = s3.client()
+    client.put_object(Bucket="bucket", Key="key", Body=body)
+    client.close()
+
+
+def there(s3: StrictS3) -> list[str]:
+    return ["s3://bucket/key", "--endpoint-url", s3.url]
+
+
+def test_what_it_prints(bigupload: Command, s3: StrictS3, file: Path, place: Place) -> None:
+    put(s3, file.read_bytes())
+    assert bigupload("verify", file, *there(s3), "--download") == Ended(0, "read-back\n", "")
+    result = bigupload("verify", file, *there(s3), "--download", "--json", "--progress", "none").result
+    assert result.pop("seconds") > 0
+    assert result == {
+        "path": str(file), "bucket": "bucket", "key": "key", "url": f"{s3.url}/bucket/key", "size": SIZE,
+        "etag": s3.objects["bucket"]["key"].etag, "verified": "read-back", "bytes_read": SIZE, "resumed_bytes": 0,
+        "retries": 0,
+    }  # fmt: skip
+    ended = bigupload("verify", file, *there(s3), "--download", "--progress", "json")
+    assert {json.loads(line)["event"] for line in ended.err.splitlines()} == {"ReadingBack"}
+    result = bigupload("verify", file, *there(s3), "--json").result
+    assert result["verified"] == "full-object"
+    assert result["checksum"].startswith("crc32 ")  # boto3's own choice
+
+
+def test_bytes_that_differ(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    body = bytearray(file.read_bytes())
+    body[4_000_000] ^= 1
+    put(s3, bytes(body))
+    ended = bigupload("verify", file, *there(s3), "--download")
+    assert_refused(ended, 1, "s3://bucket/key is not the file: it differs from byte 4,000,000 on, counted from 0")
+
+
+def test_what_proves_nothing_names_the_way_that_does(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    put(s3, file.read_bytes())
+    stored = s3.objects["bucket"]["key"]
+    stored.checksum, stored.etag = None, '"opaque"'
+    assert_refused(bigupload("verify", file, *there(s3)), 1, "not proved (size only)", "--download reads the object")
+    assert bigupload("verify", file, *there(s3), "--require-proof", "size").out == "size\n"
+    assert bigupload("verify", file, *there(s3), "--download").out == "read-back\n"
+
+
+def test_a_store_that_is_away_for_now(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bigupload.retry import RetryPolicy
+
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0)
+    put(s3, file.read_bytes())
+    s3.script("GetObject", Status(503, "SlowDown"), repeat=True)
+    ended = bigupload("verify", file, *there(s3), "--download", "--progress", "none")
+    assert_refused(ended, 75, "503 SlowDown", "run again to go on")
+
+
+def test_calls_that_make_no_sense(bigupload: Command, file: Path) -> None:
+    assert_refused(
+        bigupload("verify", file, "s3://b/k", "--download", "--part-size", "5MiB"), 2, "needs no --part-size"
+    )
+    assert_refused(bigupload("verify", file, "s3://b/k", "--part-size", "0"), 2, "at least 1 byte")
+    assert_refused(bigupload("verify", file, "s3://b/", "--download"), 2, "names no object")
+
+
+def test_killed_it_goes_on(s3: StrictS3, place: Place) -> None:
+    big = place.directory / "big.bin"
+    big.write_bytes(random.Random(1).randbytes(2 * PIECE + 1000))
+    put(s3, big.read_bytes())
+    # One of three pieces is put off for longer than this process lives.
+    s3.script("GetObject", Ok(), Status(503, "SlowDown", headers={"Retry-After": "900"}))
+    arguments = ["verify", big, *there(s3), "--download", "--json", "--progress", "none"]
+
+    def done() -> int:
+        return sum(
+            last - first + 1
+            for state in place.state.glob("*.readback.json")
+            for first, last in json.loads(state.read_text())["done"]
+        )
+
+    with place.start(*arguments) as process:
+        until(lambda: done() == 2, process)
+        process.kill()
+    result = place.run(*arguments).result
+    assert result["verified"] == "read-back"
+    assert result["resumed_bytes"] >= PIECE + 1000
+    assert result["resumed_bytes"] + result["bytes_read"] == 2 * PIECE + 1000
+    assert not list(place.state.glob("*.readback.json*"))

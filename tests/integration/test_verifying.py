@@ -1,0 +1,383 @@
+"""Objects that any tool may have uploaded, held against the file: by what the store says, and by reading them back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import S3Options, errors, events, readback
+from bigupload.claims import MOST_GUESSES, plausible_part_sizes
+from bigupload.local_store import LocalStore
+from bigupload.planning import MIB, Plan
+from bigupload.proof import Verified
+from bigupload.readback import ReadBack, read_back
+from bigupload.verifying import verify
+from tests.tools.strict_s3 import Call, CutAnswer, LostAnswer, Ok, Status, StrictS3
+from tests.tools.weed import weed_client
+
+from .support import BUCKET, FAST, KIB, World, assert_secretless, content, no_leaks
+
+URL = f"s3://{BUCKET}/key"
+SIZE = 300 * KIB + 7
+
+
+def put(s3: StrictS3, body: bytes, **more: Any) -> None:
+    client = s3.client()
+    client.put_object(Bucket=BUCKET, Key="key", Body=body, **more)
+    client.close()
+
+
+def put_parts(client: Any, body: bytes, sizes: list[int], **declared: Any) -> None:
+    """As another tool would upload it, in parts of any sizes."""
+    upload = client.create_multipart_upload(Bucket=BUCKET, Key="key", **declared)["UploadId"]
+    algorithm = declared.get("ChecksumAlgorithm", "CRC32")
+    rows, at = [], 0
+    for number, size in enumerate(sizes, 1):
+        answer = client.upload_part(
+            Bucket=BUCKET, Key="key", UploadId=upload, PartNumber=number, Body=body[at : at + size],
+            ChecksumAlgorithm=algorithm,
+        )  # fmt: skip
+        name = f"Checksum{algorithm}"
+        rows.append({"PartNumber": number, "ETag": answer["ETag"]} | ({name: answer[name]} if name in answer else {}))
+        at += size
+    assert at == len(body)
+    client.complete_multipart_upload(Bucket=BUCKET, Key="key", UploadId=upload, MultipartUpload={"Parts": rows})
+
+
+def upload_parts(s3: StrictS3, body: bytes, sizes: list[int], **declared: Any) -> None:
+    client = s3.client()
+    put_parts(client, body, sizes, **declared)
+    client.close()
+
+
+def even(size: int, part_size: int) -> list[int]:
+    return [part.size for part in Plan(size, part_size)]
+
+
+def flipped(path: Path, at: int) -> Path:
+    """The file, with one byte that is another."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    other = path.with_name("other.bin")
+    other.write_bytes(data)
+    return other
+
+
+@pytest.mark.parametrize("algorithm", ["CRC64NVME", "CRC32C", "CRC32", "SHA256", "SHA1"])
+async def test_an_object_of_one_put(world: World, algorithm: str) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes(), ChecksumAlgorithm=algorithm)
+    found = await verify(path, URL, s3=world.options())
+    assert found.verified is Verified.FULL_OBJECT
+    assert (found.checksum or "").startswith(f"{algorithm.lower()} ")
+    with pytest.raises(
+        errors.ObjectMismatch, match=f"the store holds {algorithm.lower()} .*, and the file has another"
+    ):
+        await verify(flipped(path, SIZE - 1), URL, s3=world.options())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "level"),
+    [
+        ("CRC64NVME", "FULL_OBJECT", Verified.FULL_OBJECT),
+        ("CRC32C", "FULL_OBJECT", Verified.FULL_OBJECT),
+        ("CRC32", "FULL_OBJECT", Verified.FULL_OBJECT),
+        ("CRC32C", "COMPOSITE", Verified.COMPOSITE_CHECKSUM),
+        ("CRC32", "COMPOSITE", Verified.COMPOSITE_CHECKSUM),
+        ("SHA256", "COMPOSITE", Verified.COMPOSITE_CHECKSUM),
+        ("SHA1", "COMPOSITE", Verified.COMPOSITE_CHECKSUM),
+    ],
+)
+@pytest.mark.parametrize("cut", ["even", "uneven", "one part"])
+async def test_an_object_of_parts(world: World, algorithm: str, kind: str, level: Verified, cut: str) -> None:
+    path = world.file(SIZE)
+    sizes = {
+        "even": even(SIZE, 64 * KIB),
+        "uneven": [64 * KIB, 100 * KIB, 64 * KIB, 64 * KIB, 8 * KIB + 7],  # as many as even ones would be
+        "one part": [SIZE],
+    }[cut]
+    upload_parts(world.s3, path.read_bytes(), sizes, ChecksumAlgorithm=algorithm, ChecksumType=kind)
+    assert (await verify(path, URL, s3=world.options())).verified is level
+    with pytest.raises(errors.ObjectMismatch, match=f"the store holds {algorithm.lower()} "):
+        await verify(flipped(path, 0), URL, s3=world.options())
+
+
+@pytest.mark.parametrize("sizes", [even(SIZE, 64 * KIB), [64 * KIB, 236 * KIB + 7], [SIZE], None])
+async def test_a_store_without_checksums(world: World, sizes: list[int] | None) -> None:
+    world.s3.knobs.echo_checksums = False
+    path = world.file(SIZE)
+    if sizes is None:
+        put(world.s3, path.read_bytes())
+    else:
+        upload_parts(world.s3, path.read_bytes(), sizes)
+    assert (await verify(path, URL, s3=world.options())).verified is Verified.COMPOSITE_ETAG
+    other = await verify(flipped(path, 5), URL, s3=world.options())
+    assert (other.verified, other.checksum) == (Verified.SIZE, None)  # an ETag contradicts nothing
+
+
+async def test_an_etag_that_is_no_md5(world: World) -> None:
+    world.s3.knobs.echo_checksums, world.s3.knobs.etags = False, "opaque"
+    path = world.file(SIZE)
+    upload_parts(world.s3, path.read_bytes(), even(SIZE, 64 * KIB))
+    assert (await verify(path, URL, s3=world.options())).verified is Verified.SIZE
+
+
+@pytest.mark.parametrize("part_size", [5 * MIB, 6 * MIB, 5_000_000])
+async def test_a_store_that_does_not_tell_its_parts(world: World, part_size: int) -> None:
+    """Their size is guessed from their number, and the guess proved."""
+    world.s3.knobs.part_numbers = False
+    world.s3.knobs.echo_checksums = False
+    path = world.file(12 * MIB + 99)
+    upload_parts(world.s3, path.read_bytes(), even(12 * MIB + 99, part_size))
+    assert (await verify(path, URL, s3=world.options())).verified is Verified.COMPOSITE_ETAG
+
+
+async def test_a_part_size_that_nobody_would_guess(world: World) -> None:
+    world.s3.knobs.part_numbers = False
+    path = world.file(SIZE)
+    sizes = even(SIZE, 77_777)
+    upload_parts(world.s3, path.read_bytes(), sizes, ChecksumAlgorithm="SHA256", ChecksumType="COMPOSITE")
+    assert (await verify(path, URL, s3=world.options())).verified is Verified.SIZE  # not known to be another
+    assert (await verify(path, URL, s3=world.options(), part_size=77_777)).verified is Verified.COMPOSITE_CHECKSUM
+
+
+def test_guesses_make_the_parts_they_are_for() -> None:
+    for size in (1, 5 * MIB, 12 * MIB + 99, 5_000_000_000, 5 << 40):
+        for parts in (1, 2, 3, 7, 100, 9999, 10_000):
+            guesses = plausible_part_sizes(size, parts)
+            assert len(guesses) <= MOST_GUESSES
+            assert all(Plan(size, guess).count == parts for guess in guesses)
+    for part_size in (5, 8, 15, 16, 64):
+        for parts in (2, 3, 50, 9000):
+            size = part_size * MIB * parts - 12345
+            assert part_size * MIB in plausible_part_sizes(size, parts)
+
+
+async def test_an_object_that_is_replaced_while_it_is_looked_at(world: World) -> None:
+    path = world.file(SIZE)
+    upload_parts(world.s3, path.read_bytes(), even(SIZE, 64 * KIB), ChecksumAlgorithm="SHA256")
+
+    world.s3.script("HeadObject", Ok(), Call(replace))
+    with pytest.raises(errors.TargetReplaced):
+        await verify(path, URL, s3=world.options())
+
+
+# --- read back
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readback, "_PIECE", 64 * KIB)
+
+
+async def read(world: World, path: Path, **more: Any) -> ReadBack:
+    return await read_back(path, URL, s3=world.options(), retry=FAST, on_event=world.events.append, **more)
+
+
+def state_files() -> list[Path]:
+    return list(Path(os.environ["BIGUPLOAD_STATE_DIR"]).glob("*"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * KIB, 64 * KIB + 1, SIZE])
+async def test_equal(world: World, small_pieces: None, size: int) -> None:
+    path = world.file(size)
+    put(world.s3, path.read_bytes())
+    async with no_leaks():
+        found = await read(world, path)
+    assert (found.verified, found.bytes_read, found.resumed_bytes) == ("read-back", size, 0)
+    last = world.told(events.ReadingBack)[-1]
+    assert (last.bytes_compared, last.size) == (size, size)
+    assert state_files() == []
+
+
+@pytest.mark.parametrize("places", [[0], [SIZE - 1], [64 * KIB], [70_000, 200_000, SIZE - 1], [65535, 65536]])
+async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: None, places: list[int]) -> None:
+    """Although the pieces come in any order: the first is held up until the others are through."""
+    path = world.file(SIZE)
+    body = bytearray(path.read_bytes())
+    for place in places:
+        body[place] ^= 0x80
+    put(world.s3, bytes(body))
+    world.s3.script("GetObject", LostAnswer(), LostAnswer(), LostAnswer())
+    with pytest.raises(errors.ObjectMismatch, match=f"it differs from byte {places[0]:,} on, counted from 0"):
+        await read(world, path)
+    assert state_files() == []
+
+
+async def test_another_size_is_not_read(world: World) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes()[:-1])
+    with pytest.raises(errors.ObjectMismatch, match="bytes, the file"):
+        await read(world, path)
+    assert world.s3.count("GetObject") == 0
+
+
+async def test_https_without_a_secret_in_an_error(s3_tls: StrictS3, tmp_path: Path) -> None:
+    world = World(s3_tls, tmp_path)
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    assert (await read(world, path)).bytes_read == SIZE
+    world.s3.script("GetObject", Status(403, "AccessDenied"), repeat=True)
+    with pytest.raises(errors.AccessDenied) as caught:
+        await read(world, path)
+    assert_secretless(caught.value)
+
+
+async def test_a_broken_read_goes_on_where_it_broke(world: World) -> None:
+    """Each connection gives some bytes and breaks off, more often than a request may be tried without getting on."""
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script("GetObject", *[CutAnswer(20_000)] * 14)
+    async with no_leaks():
+        found = await read(world, path)
+    assert (found.bytes_read, found.retries) == (SIZE, 14)
+    ranges = [r.headers["range"] for r in world.s3.requests if r.op == "GetObject"]
+    assert ranges == [f"bytes={20_000 * n}-{SIZE - 1}" for n in range(15)]
+
+
+async def test_faults_of_all_kinds(world: World, small_pieces: None) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script(
+        "GetObject", Status(503, "SlowDown"), LostAnswer(), Status(500, "InternalError"), Status(403, "AccessDenied"),
+        Status(403, ""), LostAnswer(),
+    )  # fmt: skip
+    async with no_leaks():
+        found = await read(world, path)
+    assert found.bytes_read == SIZE
+    assert found.retries >= 4  # a reused connection that is lost, aiohttp replaces by itself
+
+
+def replace(s3: StrictS3) -> None:
+    s3.objects[BUCKET]["key"].etag = '"00000000000000000000000000000bad"'
+
+
+def delete(s3: StrictS3) -> None:
+    s3.objects[BUCKET].clear()
+
+
+@pytest.mark.parametrize("meanwhile", [replace, delete])
+async def test_an_object_that_is_another_while_it_is_read(world: World, small_pieces: None, meanwhile: Any) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script("GetObject", Call(meanwhile))
+    with pytest.raises(errors.TargetReplaced, match="was replaced or deleted while it was read: verify it again"):
+        await read(world, path)
+
+
+async def test_a_store_that_ignores_ranges(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.s3.knobs.ranges = False
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    assert (await read(world, path)).bytes_read == SIZE
+    monkeypatch.setattr(readback, "_PIECE", 64 * KIB)
+    with pytest.raises(errors.StoreRefused, match="it ignores Range"):
+        await read(world, path)
+
+
+async def test_a_file_that_changes_meanwhile(world: World, small_pieces: None) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script("GetObject", Call(lambda _: os.utime(path, (1, 1))))
+    with pytest.raises(errors.SourceChanged, match="changed while it was compared: verify it again"):
+        await read(world, path)
+
+
+async def stopped(world: World, path: Path) -> int:
+    """A run that is cancelled once the last piece alone is missing. Gives the bytes that are recorded as equal."""
+    world.s3.script("GetObject", *[Ok()] * 4, Status(503, "SlowDown", headers={"Retry-After": "900"}))
+
+    def on_event(event: events.Event) -> None:
+        if isinstance(event, events.Retrying):
+            task.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readback, "_AT_ONCE", 1)
+        task = asyncio.create_task(read_back(path, URL, s3=world.options(), retry=FAST, on_event=on_event))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (state,) = state_files()
+    assert json.loads(state.read_text())["done"] == [[0, 3]]
+    return 4 * 64 * KIB
+
+
+async def test_it_goes_on_where_it_stopped(world: World, small_pieces: None) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    done = await stopped(world, path)
+    (state,) = state_files()
+    assert state.stat().st_mode & 0o777 == 0o600
+    assert state.parent.stat().st_mode & 0o777 == 0o700
+    found = await read(world, path)
+    assert (found.resumed_bytes, found.bytes_read) == (done, SIZE - done)
+    assert state_files() == []
+
+
+@pytest.mark.parametrize("change", ["object", "time", "file", "junk", "foreign", "pieces", "link"])
+async def test_it_begins_anew_where_something_is_another(
+    world: World, small_pieces: None, change: str, tmp_path: Path
+) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    await stopped(world, path)
+    (state,) = state_files()
+    text = state.read_text()
+    match change:
+        case "object":
+            world.object().etag = '"another"'
+        case "time":
+            world.object().last_modified += 5
+        case "file":
+            os.utime(path, (1, 1))
+        case "junk":
+            state.write_text(text[:-5])
+        case "foreign":
+            state.write_text("[" * 100_000)
+        case "pieces":
+            state.write_text(json.dumps(json.loads(text) | {"done": [[0, -1], [3, 1 << 60], ["0", 3], 7, [True]]}))
+        case "link":
+            state.rename(tmp_path / "elsewhere")
+            state.symlink_to(tmp_path / "elsewhere")
+    found = await read(world, path)
+    assert (found.resumed_bytes, found.bytes_read) == (0, SIZE)
+
+
+async def test_a_full_disk_costs_the_resuming_alone(
+    world: World, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    blocked = world.directory / "blocked"
+    blocked.write_text("")
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(blocked))
+    assert (await read(world, path)).bytes_read == SIZE
+    assert [w.message for w in world.told(events.Warned)] == [
+        "it can't be recorded how far this came: what is read now is read again after a stop"
+    ]
+
+
+async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
+    """Parts of two sizes, no checksum: the store remembers its parts."""
+    options = S3Options(
+        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
+    )
+    body = content(12 * MIB)
+    path = tmp_path / "file.bin"
+    path.write_bytes(body)
+    client = weed_client(weed)
+    try:
+        for sizes in (even(12 * MIB, 5 * MIB), [6 * MIB, 5 * MIB, MIB]):
+            put_parts(client, body, sizes)
+            found = await verify(path, URL, s3=options)
+            assert found.verified is Verified.COMPOSITE_ETAG
+        read_all = await read_back(path, URL, s3=options)
+        assert (read_all.bytes_read, read_all.etag) == (12 * MIB, found.etag)
+        with pytest.raises(errors.ObjectMismatch, match="differs from byte 7,000,001 on, counted"):
+            await read_back(flipped(path, 7_000_001), URL, s3=options)
+    finally:
+        client.close()
