@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ PLAIN_BUFFER = MIB
 TLS_BUFFER = 256 * 1024
 _SLICE = 4 * MIB
 """No more is moved at a time, so that the loop turns, and hears an answer, also where the kernel takes all at once."""
+_buffers = threading.local()
 _MOST_THREADS = 4
 """That encrypt: each does some 2 GB/s."""
 LAST_WORDS = 5.0
@@ -258,28 +260,28 @@ class PartBody(Payload):
         """Threads encrypt, each time that the socket can take more."""
         fd = os.dup(self._socket.fileno())
         try:
-            with self._means.buffer(TLS_BUFFER) as buffer:
-                while not self.complete:
-                    await self._whenever_writable(fd, lambda: True)
-                    if self._stopped:
-                        return
-                    tls.hold()
-                    self._in_thread = self._means.in_thread(partial(self._encrypt_some, tls, fd, buffer))
-                    try:
-                        await asyncio.wait([self._in_thread])  # which, cancelled, leaves it running
-                    except asyncio.CancelledError:
-                        self.stop()
-                        await see_through(_end_of(self._in_thread))
-                        raise
-                    finally:
-                        tls.let_go()
-                        done, self._in_thread = self._in_thread, None
-                    done.result()
+            while not self.complete:
+                await self._whenever_writable(fd, lambda: True)
+                if self._stopped:
+                    return
+                tls.hold()
+                self._in_thread = self._means.in_thread(partial(self._encrypt_some, tls, fd))
+                try:
+                    await asyncio.wait([self._in_thread])  # which, cancelled, leaves it running
+                except asyncio.CancelledError:
+                    self.stop()
+                    await see_through(_end_of(self._in_thread))
+                    raise
+                finally:
+                    tls.let_go()
+                    done, self._in_thread = self._in_thread, None
+                done.result()
         finally:
             os.close(fd)
 
-    def _encrypt_some(self, tls: LentTls, fd: int, buffer: memoryview) -> None:
+    def _encrypt_some(self, tls: LentTls, fd: int) -> None:
         """In a thread: as much as the socket takes at once, or a slice."""
+        buffer = _thread_s_buffer()
         until = min(self._length, self._handed + _SLICE)
         while not self._stopped:
             while self._encrypted:
@@ -334,6 +336,13 @@ class PartBody(Payload):
         finally:
             self._waiting = False
         return step
+
+
+def _thread_s_buffer() -> memoryview:
+    """One a thread, whichever connection it works for: it stays in the core's own cache."""
+    if not hasattr(_buffers, "buffer"):
+        _buffers.buffer = bytearray(TLS_BUFFER)
+    return memoryview(_buffers.buffer)
 
 
 async def _end_of(work: asyncio.Future[None]) -> None:
