@@ -8,6 +8,7 @@
   service      how fast the media service signs
   memory       into SeaweedFS and back, whatever the parts' size
   ten_thousand parts into a strict store that verifies all of them
+  soak         under faults: a thousand schedules, twenty uploads at once for half an hour
   peers        install who is compared with
 
 `python -m benchmarks BENCHMARK --help` has the options and what is to be shown.
@@ -19,7 +20,7 @@ import importlib
 import signal
 import sys
 
-NAMES = ("throughput", "latency", "faults", "resume", "scale", "service", "memory", "ten_thousand", "peers")
+NAMES = ("throughput", "latency", "faults", "resume", "scale", "service", "memory", "ten_thousand", "soak", "peers")
 
 
 def main() -> int:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
+import os
+import sys
+from typing import NoReturn
 
 import click
 
@@ -56,10 +60,35 @@ def _cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with its status. No traceback reaches a user for an error that was foreseen."""
+    """Run a command and exit with its status. No traceback reaches a user for an error that was foreseen.
+
+    With `arguments` it raises SystemExit; without, the process is the command's own, and ends at once.
+    """
+    if arguments is not None:
+        _run(arguments)
     # Imports make many objects that stay: looking through them for garbage again and again is a tenth of a short
     # command's time. What cycles a long one leaves is still found, only later.
     gc.set_threshold(*_SELDOM)
+    try:
+        _run(None)
+    except SystemExit as e:
+        if isinstance(e.code, int):
+            _leave(e.code)
+        raise
+
+
+def _leave(status: int) -> None:
+    """Everything is on disk and closed, and nobody needs the modules taken apart one by one, which takes as long as
+    importing boto3 did. Returns where the output can't be flushed: Python has its own way to say that."""
+    with contextlib.suppress(OSError, ValueError):
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        atexit._run_exitfuncs()
+        os._exit(status)
+
+
+def _run(arguments: list[str] | None) -> NoReturn:
     try:
         # Not standalone: click would say what is wrong with a call in four lines, two of them how to get help.
         raise SystemExit(_cli.main(arguments, prog_name="bigupload", standalone_mode=False))

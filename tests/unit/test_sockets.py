@@ -1,0 +1,128 @@
+"""Sockets fit for bulk sending: what is asked for is there, and what the kernel refuses is no loss."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload import _sockets, errors
+
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+needs_linux = pytest.mark.skipif(not ALLOWED.exists(), reason="congestion control by name is Linux's")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection over loopback: our end, made as uploads make it, and the other."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ours = stack.enter_context(
+            _sockets.new_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", listener.getsockname()))
+        )
+        ours.connect(listener.getsockname())
+        yield ours, stack.enter_context(listener.accept()[0])
+
+
+def control(sock: socket.socket) -> str:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+
+@needs_linux
+def test_a_new_socket_is_set_up(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, _ = pair
+    assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 512 * 1024
+
+
+@needs_linux
+def test_an_ipv6_socket_is_set_up_too() -> None:
+    with _sockets.new_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ())) as made:
+        assert made.family == socket.AF_INET6
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+@needs_linux
+def test_a_short_path_is_not_paced(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Loopback's round trip is microseconds."""
+    _sockets.fit_to_path(pair[0], "auto")
+    assert control(pair[0]) == "cubic"
+
+
+@needs_linux
+def test_a_long_path_gets_what_losses_do_not_slow(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = control(pair[0])
+    monkeypatch.setattr(_sockets, "_round_trip", lambda _: 30_000)
+    _sockets.fit_to_path(pair[0], "auto")
+    assert control(pair[0]) == ("bbr" if "bbr" in ALLOWED.read_text().split() else before)
+
+
+@needs_linux
+def test_the_round_trip_is_the_kernel_s(pair: tuple[socket.socket, socket.socket]) -> None:
+    told = _sockets._round_trip(pair[0])
+    assert told is not None
+    assert 0 < told < 100_000
+
+
+@needs_linux
+def test_what_the_user_says_holds(pair: tuple[socket.socket, socket.socket]) -> None:
+    before = control(pair[0])
+    _sockets.fit_to_path(pair[0], "system")
+    assert control(pair[0]) == before
+    _sockets.fit_to_path(pair[0], "reno")
+    assert control(pair[0]) == "reno"
+    _sockets.fit_to_path(None, "reno")  # a transport without a socket
+
+
+@pytest.mark.parametrize("name", ["auto", "system"])
+def test_these_are_always_allowed(name: str) -> None:
+    _sockets.check_congestion_control(name)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "x" * 100])
+def test_a_control_that_the_kernel_has_not_is_named(name: str) -> None:
+    with pytest.raises(errors.UsageError, match="no congestion control"):
+        _sockets.check_congestion_control(name)
+
+
+def test_a_kernel_that_knows_none_of_it(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TCP_CONGESTION", "TCP_INFO", "TCP_NOTSENT_LOWAT", "TCP_USER_TIMEOUT", "TCP_KEEPIDLE"):
+        monkeypatch.delattr(socket, name, raising=False)
+    _sockets.fit_to_path(pair[0], "auto")
+    _sockets.new_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ())).close()
+    with pytest.raises(errors.UsageError):
+        _sockets.check_congestion_control("reno")
+
+
+def test_unsent_is_what_the_other_kernel_has_not_taken(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    assert _sockets.unsent(ours) == 0
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ours.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += ours.send(bytes(65536))
+    assert 0 < _sockets.unsent(ours) < sent
+    assert _sockets.unsent(None) == 0
+
+
+def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    assert not _sockets.readable(ours)
+    theirs.sendall(b"HTTP/1.1 503")
+    assert _sockets.readable(ours)
+    assert ours.recv(100)
+    assert not _sockets.readable(ours)
+    theirs.close()
+    assert _sockets.readable(ours)
+    assert not _sockets.readable(None)
