@@ -13,11 +13,10 @@ from bigupload import events
 from bigupload.cli._reporting import reporting, result_line
 from bigupload.proof import Verified
 from bigupload.run import UploadResult
-from tests.cli.test_cli import Command, bigupload, file, place, s3, server, stopped, to
+from tests.cli.support import Command, to
 from tests.cli.test_trust import changed
 from tests.tools.strict_s3 import Status, StrictS3
 
-__all__ = ["bigupload", "file", "place", "s3", "server", "stopped"]
 
 EVIL = "a\x1b]0;pwned\x07\x9b2J\x1b[2J\r\x08\x7f\u202egpj.exe\u2066\u200b\u2028\x00b"
 """C0 and C1 sequences, bidirectional overrides and isolates, what is invisible, line separators, NUL."""

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_cli import Command, assert_refused, bigupload, file, place, s3, server, stopped, to
+from tests.cli.support import Command, assert_refused, to
 from tests.crash.running import Place
 from tests.tools.strict_s3 import Status, StrictS3
-
-__all__ = ["bigupload", "file", "place", "s3", "server", "stopped"]
 
 
 @pytest.fixture
