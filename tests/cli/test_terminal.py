@@ -17,7 +17,6 @@ from tests.cli.support import Command, to
 from tests.cli.test_trust import changed
 from tests.tools.strict_s3 import Status, StrictS3
 
-
 EVIL = "a\x1b]0;pwned\x07\x9b2J\x1b[2J\r\x08\x7f\u202egpj.exe\u2066\u200b\u2028\x00b"
 """C0 and C1 sequences, bidirectional overrides and isolates, what is invisible, line separators, NUL."""
 
