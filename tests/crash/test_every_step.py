@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each attempt is
 
 KINDS = {
     "fresh": {"before create", "after create", "before part", "after part", "before complete", "after complete"},
-    "halfway": {"before list", "before truncate", "before part", "after complete"},
+    "halfway": {"before list", "before ftruncate", "before part", "after complete"},
     "gone": {"before list", "before create", "after part", "after complete"},
     "completing": {"before stat"},
 }

@@ -80,7 +80,8 @@ S3_CALLS: list[Callable[[S3Store], Awaitable[Any]]] = [
     lambda s: s.find_open(),
     lambda s: s.complete("id", RECORDS, size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC),
     lambda s: s.stat("id", Algorithm.CRC64NVME),
-    lambda s: s.stat_any(),
+    lambda s: s.look(),
+    lambda s: s.part(1),
     lambda s: s.abort("id"),
 ]
 STATUSES = [200, 200, 200, 200, 204, 206, 301, 307, 400, 403, 404, 409, 412, 500, 503]

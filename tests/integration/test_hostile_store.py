@@ -151,7 +151,8 @@ async def test_pages_that_lead_ever_further() -> None:
         marker = int(request.query.get("part-number-marker", 0)) + 1
         row = b"<Part><PartNumber>1</PartNumber><Size>1</Size><ETag>e</ETag></Part>"
         more = f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>{marker * 1000}</NextPartNumberMarker>"
-        return web.Response(body=b"<R>" + row + more.encode() + b"</R>", content_type="application/xml")
+        body = b"<R><UploadId>id</UploadId>" + row + more.encode() + b"</R>"
+        return web.Response(body=body, content_type="application/xml")
 
     async with store_that(handler) as store:
         await asyncio.wait_for(store.list_parts("id", Algorithm.NONE), 30)

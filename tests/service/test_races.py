@@ -142,7 +142,7 @@ async def test_a_create_whose_signing_fails_leaves_no_upload(
     async def fails(*_: Any) -> list[str]:
         raise Fault(FaultKind.REFUSED, "no")
 
-    monkeypatch.setattr(bucket, "presign", fails)
+    monkeypatch.setattr(bucket, "presign_parts", fails)
     with pytest.raises(Refused):
         await uploads.create("me", creation(DATA, firstParts=described([DATA], Algorithm.CRC64NVME)))
     assert bucket.calls.count("create_multipart_upload") == 1

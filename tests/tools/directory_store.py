@@ -97,7 +97,13 @@ class DirectoryStore:
         return [SignedRequest(f"{upload_id}/{part.number}", part.headers, 3600) for part in parts]
 
     async def put(
-        self, request: SignedRequest, source: Source, part: Part, *, on_start: Callable[[Gauge], None]
+        self,
+        request: SignedRequest,
+        source: Source,
+        part: Part,
+        *,
+        on_start: Callable[[Gauge], None],
+        fresh: bool = False,
     ) -> PutAnswer:
         on_start(_Sent(part.size))
         await self._request("part")
