@@ -370,9 +370,12 @@ def _hear_out(transport: Any) -> None:
 
     def hear_out(exc: BaseException, *message: str) -> None:
         raw._fatal_error = give_up  # whatever fails now is the end
-        if isinstance(exc, OSError):
-            read()
-        give_up(exc, *message)
+        try:
+            # From Python 3.12 on, a transport that has been closed already has nobody left to read for.
+            if isinstance(exc, OSError) and getattr(raw, "_read_ready_cb", read) is not None:
+                read()
+        finally:
+            give_up(exc, *message)
 
     hear_out.hears_out = True  # type: ignore[attr-defined]  # a mark on a function
     raw._fatal_error = hear_out
