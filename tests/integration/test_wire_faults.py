@@ -22,28 +22,10 @@ from bigupload.journal import read_manifest
 from bigupload.local_store import LocalStore
 from bigupload.planning import MIB
 from bigupload.retry import RetryPolicy
+from tests.tools import wire_faults as faults
 from tests.tools.certs import Certificates, make_certificates
 from tests.tools.fault_proxy import FaultProxy
 from tests.tools.weed import weed_client
-from tests.tools.wire_faults import (
-    BreakTls,
-    ErrorIn200,
-    Fault,
-    FlipBit,
-    HalfAnswer,
-    HangUp,
-    Junk,
-    LostAnswer,
-    Outage,
-    Reset,
-    Stall,
-    Standing,
-    Status,
-    Trickle,
-    TruncatedList,
-    Whitespace,
-    WrongEtag,
-)
 
 from .support import BUCKET, no_leaks, write
 
@@ -148,28 +130,28 @@ def _wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest, tls:
 
 # --- parts
 
-PASSING: dict[str, Fault] = {
-    "reset in the head": Reset(0),
-    "reset at byte 100,000": Reset(100_000),
-    "stall": Stall(100_000),
-    "500": Status(500, "InternalError"),
-    "502 of a balancer": Status(502),
-    "503 before the body": Status(503, "SlowDown", read_body=False),
-    "503 with Retry-After": Status(503, "SlowDown", headers={"Retry-After": "3600"}),
-    "429": Status(429, "TooManyRequests"),
-    "504": Status(504),
-    "RequestTimeout": Status(400, "RequestTimeout"),
-    "lost answer": LostAnswer(),
-    "half an answer": HalfAnswer(),
-    "a page of somebody else's": Junk(),
-    "corrupted": FlipBit(at=4_000_000),
-    "403": Status(403, "AccessDenied"),
-    "outage": Outage(),
+PASSING: dict[str, faults.Fault] = {
+    "reset in the head": faults.Reset(0),
+    "reset at byte 100,000": faults.Reset(100_000),
+    "stall": faults.Stall(100_000),
+    "500": faults.Status(500, "InternalError"),
+    "502 of a balancer": faults.Status(502),
+    "503 before the body": faults.Status(503, "SlowDown", read_body=False),
+    "503 with Retry-After": faults.Status(503, "SlowDown", headers={"Retry-After": "3600"}),
+    "429": faults.Status(429, "TooManyRequests"),
+    "504": faults.Status(504),
+    "RequestTimeout": faults.Status(400, "RequestTimeout"),
+    "lost answer": faults.LostAnswer(),
+    "half an answer": faults.HalfAnswer(),
+    "a page of somebody else's": faults.Junk(),
+    "corrupted": faults.FlipBit(at=4_000_000),
+    "403": faults.Status(403, "AccessDenied"),
+    "outage": faults.Outage(),
 }
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-async def test_a_part_is_sent_again(wire: Wire, fault: Fault) -> None:
+async def test_a_part_is_sent_again(wire: Wire, fault: faults.Fault) -> None:
     wire.proxy.script("UploadPart", fault, part_number=1)
     result = await wire.upload()
     assert result.verified is Verified.FULL_OBJECT
@@ -178,8 +160,10 @@ async def test_a_part_is_sent_again(wire: Wire, fault: Fault) -> None:
     assert wire.unexplained() == 0
 
 
-@pytest.mark.parametrize("fault", [Trickle(), HangUp(), HangUp(reset=True)], ids=["trickle", "hang up", "reset after"])
-async def test_what_is_slow_or_dies_on_idle_costs_no_part(wire: Wire, fault: Fault) -> None:
+@pytest.mark.parametrize(
+    "fault", [faults.Trickle(), faults.HangUp(), faults.HangUp(reset=True)], ids=["trickle", "hang up", "reset after"]
+)
+async def test_what_is_slow_or_dies_on_idle_costs_no_part(wire: Wire, fault: faults.Fault) -> None:
     for number in range(1, PARTS + 1):
         wire.proxy.script("UploadPart", fault, part_number=number)
     result = await wire.upload(concurrency=1)
@@ -190,8 +174,10 @@ async def test_what_is_slow_or_dies_on_idle_costs_no_part(wire: Wire, fault: Fau
 
 async def test_tls_that_breaks_off(tls_wire: Wire) -> None:
     """In a body and in an answer: there is no close_notify anywhere."""
-    tls_wire.proxy.script("UploadPart", Reset(3_000_000), HalfAnswer(), LostAnswer(), part_number=1)
-    tls_wire.proxy.script("CompleteMultipartUpload", HalfAnswer())
+    tls_wire.proxy.script(
+        "UploadPart", faults.Reset(3_000_000), faults.HalfAnswer(), faults.LostAnswer(), part_number=1
+    )
+    tls_wire.proxy.script("CompleteMultipartUpload", faults.HalfAnswer())
     result = await tls_wire.upload()
     assert result.verified is Verified.FULL_OBJECT
     assert tls_wire.holds()
@@ -202,7 +188,7 @@ async def test_tls_that_breaks_off(tls_wire: Wire) -> None:
 @pytest.mark.parametrize("whose", ["boto3's", "the transport's"])
 async def test_tls_that_breaks_off_in_the_handshake(tls_wire: Wire, whose: str, reset: bool) -> None:
     """It says nothing about whom to trust: only a certificate does."""
-    fault = BreakTls(reset=reset)
+    fault = faults.BreakTls(reset=reset)
 
     def hear(event: events.Event) -> None:
         tls_wire.hear(event)
@@ -218,26 +204,26 @@ async def test_tls_that_breaks_off_in_the_handshake(tls_wire: Wire, whose: str, 
 
 # --- everything else that is asked
 
-ANSWERS: dict[str, Fault] = {
-    "reset": Reset(0),
-    "500": Status(500, "InternalError"),
-    "503": Status(503, "SlowDown", headers={"Retry-After": "1"}),
-    "lost answer": LostAnswer(),
-    "half an answer": HalfAnswer(),
-    "half a head": HalfAnswer(5),
-    "a page": Junk(),
-    "a page after it acted": Junk(act=True),
-    "no XML": Junk(body=b"Welcome & <enjoy>"),
-    "outage": Outage(),
+ANSWERS: dict[str, faults.Fault] = {
+    "reset": faults.Reset(0),
+    "500": faults.Status(500, "InternalError"),
+    "503": faults.Status(503, "SlowDown", headers={"Retry-After": "1"}),
+    "lost answer": faults.LostAnswer(),
+    "half an answer": faults.HalfAnswer(),
+    "half a head": faults.HalfAnswer(5),
+    "a page": faults.Junk(),
+    "a page after it acted": faults.Junk(act=True),
+    "no XML": faults.Junk(body=b"Welcome & <enjoy>"),
+    "outage": faults.Outage(),
 }
 
 
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("fault", ANSWERS.values(), ids=ANSWERS)
-async def test_create_and_complete(wire: Wire, op: str, fault: Fault) -> None:
-    if isinstance(fault, Outage) and op == "CreateMultipartUpload":
+async def test_create_and_complete(wire: Wire, op: str, fault: faults.Fault) -> None:
+    if isinstance(fault, faults.Outage) and op == "CreateMultipartUpload":
         wire.proxy.script("HeadBucket", fault)  # never asked: before a first word, patience is short
-        fault = Status(503)
+        fault = faults.Status(503)
     wire.proxy.script(op, fault)
     result = await wire.upload()
     assert result.verified is Verified.FULL_OBJECT
@@ -246,27 +232,29 @@ async def test_create_and_complete(wire: Wire, op: str, fault: Fault) -> None:
     assert wire.proxy.count("UploadPart", 200) == PARTS
 
 
-COMPLETES: dict[str, Fault] = {
-    "error in 200": ErrorIn200(),
-    "error in 200 although it acted": ErrorIn200(act=True),
-    "white space for long": Whitespace(2000),
+COMPLETES: dict[str, faults.Fault] = {
+    "error in 200": faults.ErrorIn200(),
+    "error in 200 although it acted": faults.ErrorIn200(act=True),
+    "white space for long": faults.Whitespace(2000),
 }
 
 
 @pytest.mark.parametrize("fault", COMPLETES.values(), ids=COMPLETES)
-async def test_complete_s_own_ways(wire: Wire, fault: Fault) -> None:
+async def test_complete_s_own_ways(wire: Wire, fault: faults.Fault) -> None:
     wire.proxy.script("CompleteMultipartUpload", fault)
     assert (await wire.upload()).verified is Verified.FULL_OBJECT
     assert wire.holds()
     assert wire.unexplained() == 0
 
 
-@pytest.mark.parametrize("fault", [*ANSWERS.values(), TruncatedList(honest=True)], ids=[*ANSWERS, "a short page"])
-async def test_listing_when_it_goes_on(wire: Wire, fault: Fault) -> None:
+@pytest.mark.parametrize(
+    "fault", [*ANSWERS.values(), faults.TruncatedList(honest=True)], ids=[*ANSWERS, "a short page"]
+)
+async def test_listing_when_it_goes_on(wire: Wire, fault: faults.Fault) -> None:
     """A page that is not the store's must not be taken for "the store has nothing"."""
     await stopped(wire)
-    if isinstance(fault, Outage):
-        wire.proxy.script("ListParts", Status(500))
+    if isinstance(fault, faults.Outage):
+        wire.proxy.script("ListParts", faults.Status(500))
     wire.proxy.script("ListParts", fault)
     result = await wire.upload()
     assert result.resumed_parts == 2
@@ -276,7 +264,7 @@ async def test_listing_when_it_goes_on(wire: Wire, fault: Fault) -> None:
 
 async def test_a_list_that_leaves_out_parts_costs_these_parts(wire: Wire) -> None:
     await stopped(wire)
-    wire.proxy.script("ListParts", TruncatedList(rows=1))
+    wire.proxy.script("ListParts", faults.TruncatedList(rows=1))
     result = await wire.upload()
     assert result.resumed_parts == 1
     assert result.verified is Verified.FULL_OBJECT
@@ -287,7 +275,7 @@ async def test_a_list_that_leaves_out_parts_costs_these_parts(wire: Wire) -> Non
 async def stopped(wire: Wire) -> None:
     """An upload that has two parts of three: the last was refused twice."""
     wire.grow()
-    wire.proxy.script("UploadPart", Status(403), Status(403), part_number=3)
+    wire.proxy.script("UploadPart", faults.Status(403), faults.Status(403), part_number=3)
     with pytest.raises(errors.AccessDenied) as caught:
         await wire.upload(concurrency=1)
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
@@ -295,9 +283,11 @@ async def stopped(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [LostAnswer(), HalfAnswer(), Status(500), Junk()], ids=["lost", "half", "500", "page"]
+    "fault",
+    [faults.LostAnswer(), faults.HalfAnswer(), faults.Status(500), faults.Junk()],
+    ids=["lost", "half", "500", "page"],
 )
-async def test_abort_is_asked_again(wire: Wire, fault: Fault) -> None:
+async def test_abort_is_asked_again(wire: Wire, fault: faults.Fault) -> None:
     await stopped(wire)
     wire.proxy.script("AbortMultipartUpload", fault)
     async with bigupload.Uploader(retry=QUICK) as uploader:
@@ -310,7 +300,7 @@ async def test_abort_is_asked_again(wire: Wire, fault: Fault) -> None:
 
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 async def test_a_skewed_clock_is_named_and_the_upload_stays(wire: Wire, op: str) -> None:
-    wire.proxy.script(op, Status(403, "RequestTimeTooSkewed", headers={"Date": "Mon, 01 Jan 2001 00:00:00 GMT"}))
+    wire.proxy.script(op, faults.Status(403, "RequestTimeTooSkewed", headers={"Date": "Mon, 01 Jan 2001 00:00:00 GMT"}))
     with pytest.raises(errors.ClockSkewed, match=r"clock is \d+ s fast"):
         await wire.upload()
     assert (await wire.upload()).verified is Verified.FULL_OBJECT
@@ -353,7 +343,7 @@ async def test_a_name_that_is_resolved_slowly_or_not_at_once(wire: Wire, monkeyp
 
 # --- stores that know less, and one that lies
 
-SILENT, OPAQUE, REFUSES = Standing.SILENT, Standing.OPAQUE_ETAGS, Standing.REFUSES_CHECKSUMS
+SILENT, OPAQUE, REFUSES = faults.Standing.SILENT, faults.Standing.OPAQUE_ETAGS, faults.Standing.REFUSES_CHECKSUMS
 
 
 @pytest.mark.parametrize(
@@ -368,7 +358,7 @@ SILENT, OPAQUE, REFUSES = Standing.SILENT, Standing.OPAQUE_ETAGS, Standing.REFUS
     ids=lambda value: "+".join(sorted(each.name for each in value)) if isinstance(value, set) else str(value),
 )
 async def test_a_store_that_knows_less_is_proved_by_what_remains(
-    wire: Wire, conditions: set[Standing], verified: Verified, proofs: set[PartProof]
+    wire: Wire, conditions: set[faults.Standing], verified: Verified, proofs: set[PartProof]
 ) -> None:
     wire.proxy.standing |= conditions
     result = await wire.upload()
@@ -379,7 +369,7 @@ async def test_a_store_that_knows_less_is_proved_by_what_remains(
 
 
 async def test_a_wrong_etag_of_a_part_is_mended(wire: Wire) -> None:
-    wire.proxy.script("UploadPart", WrongEtag(), part_number=2)
+    wire.proxy.script("UploadPart", faults.WrongEtag(), part_number=2)
     result = await wire.upload()
     assert result.verified is Verified.FULL_OBJECT
     assert wire.holds()
@@ -387,14 +377,14 @@ async def test_a_wrong_etag_of_a_part_is_mended(wire: Wire) -> None:
 
 
 async def test_another_checksum_of_a_part_is_refused(wire: Wire) -> None:
-    wire.proxy.standing.add(Standing.LIES_ABOUT_PARTS)
+    wire.proxy.standing.add(faults.Standing.LIES_ABOUT_PARTS)
     with pytest.raises(errors.PartCorrupted, match="echoed"):
         await wire.upload()
     assert wire.proxy.count("CompleteMultipartUpload") == 0
 
 
 async def test_another_checksum_of_the_whole_is_refused(wire: Wire) -> None:
-    wire.proxy.standing.add(Standing.LIES_ABOUT_WHOLE)
+    wire.proxy.standing.add(faults.Standing.LIES_ABOUT_WHOLE)
     with pytest.raises(errors.ObjectMismatch) as caught:
         await wire.upload()
     assert caught.value.exit_code == errors.EXIT_FAILED

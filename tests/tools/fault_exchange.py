@@ -12,26 +12,8 @@ from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from . import s3_rewriting
+from . import wire_faults as wire
 from .http_framing import Head, parse_head
-from .wire_faults import (
-    ErrorIn200,
-    Fault,
-    FlipBit,
-    HalfAnswer,
-    HangUp,
-    Junk,
-    LostAnswer,
-    Ok,
-    Outage,
-    Reset,
-    Stall,
-    Standing,
-    Status,
-    Trickle,
-    TruncatedList,
-    Whitespace,
-    WrongEtag,
-)
 
 PIECE = 256 * 1024
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
@@ -42,7 +24,7 @@ _UPLOAD_OPS = {
     "DELETE": "AbortMultipartUpload",
 }
 _OBJECT_OPS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
-UNHARMFUL = (Ok, HangUp, Trickle, Whitespace)
+UNHARMFUL = (wire.Ok, wire.HangUp, wire.Trickle, wire.Whitespace)
 """Faults after which the request was answered as it should be."""
 
 
@@ -68,9 +50,9 @@ class Proxy(Protocol):
 
     upstream: tuple[str, int]
     keys: tuple[str, str]
-    standing: set[Standing]
+    standing: set[wire.Standing]
 
-    def began(self, exchange: Exchange) -> Fault | None: ...
+    def began(self, exchange: Exchange) -> wire.Fault | None: ...
 
     def followed(self, exchange: Exchange) -> bool: ...
 
@@ -122,7 +104,7 @@ class Passing:
         head = parse_head(raw[:-4])
         op, part = _what(head)
         exchange = Exchange(op, part, head.content_length or 0)
-        fault = self._proxy.began(exchange) or Ok()
+        fault = self._proxy.began(exchange) or wire.Ok()
         exchange.broken |= not isinstance(fault, UNHARMFUL)
         try:
             return await self._pass(exchange, head, fault)
@@ -130,22 +112,22 @@ class Passing:
             reset(self._writer)
             return False
 
-    async def _pass(self, exchange: Exchange, head: Head, fault: Fault) -> bool:
-        if isinstance(fault, Outage):
+    async def _pass(self, exchange: Exchange, head: Head, fault: wire.Fault) -> bool:
+        if isinstance(fault, wire.Outage):
             raise Ended
-        if isinstance(fault, Status):
+        if isinstance(fault, wire.Status):
             return await self._refuse(exchange, fault)
         if (
             exchange.op == "CreateMultipartUpload"
-            and Standing.REFUSES_CHECKSUMS in self._proxy.standing
+            and wire.Standing.REFUSES_CHECKSUMS in self._proxy.standing
             and "x-amz-checksum-algorithm" in head.headers
         ):
-            return await self._refuse(exchange, Status(400, "InvalidRequest"))
-        if isinstance(fault, ErrorIn200) and not fault.act:
+            return await self._refuse(exchange, wire.Status(400, "InvalidRequest"))
+        if isinstance(fault, wire.ErrorIn200) and not fault.act:
             async for _ in self._body(exchange):
                 pass
             return await self._answer(exchange, head, Answer(200, {}, b"<?xml version='1.0'?>", closing=False), fault)
-        if isinstance(fault, Junk) and not fault.act:
+        if isinstance(fault, wire.Junk) and not fault.act:
             async for _ in self._body(exchange):
                 pass
             answer = Answer(200, {}, b"", closing=False)
@@ -160,7 +142,7 @@ class Passing:
 
     # --- the request
 
-    async def _refuse(self, exchange: Exchange, fault: Status) -> bool:
+    async def _refuse(self, exchange: Exchange, fault: wire.Status) -> bool:
         """An answer that the store knows nothing of."""
         if fault.read_body:
             async for _ in self._body(exchange):
@@ -182,12 +164,12 @@ class Passing:
             exchange.received += len(piece)
             yield piece
 
-    async def _ask(self, exchange: Exchange, head: Head, fault: Fault) -> Answer:
+    async def _ask(self, exchange: Exchange, head: Head, fault: wire.Fault) -> Answer:
         """Send the request on and read the answer, which may come before the store has the whole body."""
-        if exchange.op == "CompleteMultipartUpload" and Standing.OPAQUE_ETAGS in self._proxy.standing:
+        if exchange.op == "CompleteMultipartUpload" and wire.Standing.OPAQUE_ETAGS in self._proxy.standing:
             body = b"".join([piece async for piece in self._body(exchange)])
             return await self._talk(*s3_rewriting.with_true_etags(head, body, self._proxy.keys))
-        if isinstance(fault, Reset | Stall) and exchange.size == 0:
+        if isinstance(fault, wire.Reset | wire.Stall) and exchange.size == 0:
             raise Ended  # its head is all of it: the store must not have that
         reader, writer = await self._store()
         writer.write(_request(head))
@@ -221,21 +203,21 @@ class Passing:
             self._up = await asyncio.open_connection(*self._proxy.upstream, limit=1 << 17)
         return self._up
 
-    async def _meddled(self, exchange: Exchange, fault: Fault) -> AsyncIterator[bytes]:
-        if isinstance(fault, Reset | Stall):
+    async def _meddled(self, exchange: Exchange, fault: wire.Fault) -> AsyncIterator[bytes]:
+        if isinstance(fault, wire.Reset | wire.Stall):
             async for piece in self._up_to(exchange, min(fault.after_bytes, exchange.size)):
                 yield piece
-            if isinstance(fault, Stall):
+            if isinstance(fault, wire.Stall):
                 await self._until_abandoned(exchange)
             raise Ended
-        if isinstance(fault, Trickle):
+        if isinstance(fault, wire.Trickle):
             for _ in range(fault.pieces):
                 async for piece in self._up_to(exchange, min(exchange.received + fault.size, exchange.size)):
                     yield piece
                 await asyncio.sleep(0.001)
         at = 0
         async for piece in self._body(exchange):
-            if isinstance(fault, FlipBit) and at <= fault.at < at + len(piece):
+            if isinstance(fault, wire.FlipBit) and at <= fault.at < at + len(piece):
                 flipped = bytearray(piece)
                 flipped[fault.at - at] ^= 1
                 yield bytes(flipped)
@@ -259,52 +241,52 @@ class Passing:
 
     # --- the answer
 
-    def _change(self, exchange: Exchange, answer: Answer, fault: Fault) -> None:
-        if isinstance(fault, WrongEtag) and "etag" in answer.headers:
+    def _change(self, exchange: Exchange, answer: Answer, fault: wire.Fault) -> None:
+        if isinstance(fault, wire.WrongEtag) and "etag" in answer.headers:
             answer.headers["etag"] = fault.etag
-        elif isinstance(fault, Junk):
+        elif isinstance(fault, wire.Junk):
             answer.status, answer.headers, answer.body = 200, {"content-type": "text/html"}, fault.body
-        elif isinstance(fault, TruncatedList) and answer.status == 200:
+        elif isinstance(fault, wire.TruncatedList) and answer.status == 200:
             answer.body, hidden = s3_rewriting.truncated(answer.body, fault.rows, honest=fault.honest)
             self._proxy.hide(hidden)
         if s3_rewriting.stand(exchange.op, answer.headers, answer, self._proxy.standing):
             exchange.broken = True
 
-    async def _answer(self, exchange: Exchange, head: Head, answer: Answer, fault: Fault) -> bool:
+    async def _answer(self, exchange: Exchange, head: Head, answer: Answer, fault: wire.Fault) -> bool:
         exchange.status = answer.status
-        if isinstance(fault, LostAnswer):
+        if isinstance(fault, wire.LostAnswer):
             raise Ended
         early = exchange.received < exchange.size
-        if isinstance(fault, Whitespace | ErrorIn200) and answer.status == 200:
+        if isinstance(fault, wire.Whitespace | wire.ErrorIn200) and answer.status == 200:
             await self._drawn_out(answer, fault)
             return not early
         fields = answer.headers | ({} if head.start[0] == "HEAD" else {"content-length": str(len(answer.body))})
         if early:
             fields["connection"] = "close"
         raw = _head(answer.status, fields) + (b"" if head.start[0] == "HEAD" else answer.body)
-        if isinstance(fault, HalfAnswer):
+        if isinstance(fault, wire.HalfAnswer):
             self._writer.write(raw[: fault.size])
             await self._writer.drain()
             raise Ended
         self._writer.write(raw)
         await self._writer.drain()
-        if isinstance(fault, HangUp) and fault.reset:
+        if isinstance(fault, wire.HangUp) and fault.reset:
             raise Ended
-        return not (early or isinstance(fault, HangUp))
+        return not (early or isinstance(fault, wire.HangUp))
 
-    async def _drawn_out(self, answer: Answer, fault: Whitespace | ErrorIn200) -> None:
+    async def _drawn_out(self, answer: Answer, fault: wire.Whitespace | wire.ErrorIn200) -> None:
         """200 and white space first, a byte at a time, as complete does on what takes long."""
         fields = {name: value for name, value in answer.headers.items() if name != "content-length"}
         self._writer.write(_head(200, fields | {"transfer-encoding": "chunked"}))
         declaration, _, rest = answer.body.partition(b"?>")
         for piece in [
             declaration + b"?>",
-            *[b" "] * (fault.count if isinstance(fault, Whitespace) else fault.whitespace),
+            *[b" "] * (fault.count if isinstance(fault, wire.Whitespace) else fault.whitespace),
         ]:
             self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await self._writer.drain()
             await asyncio.sleep(0)
-        if isinstance(fault, ErrorIn200):
+        if isinstance(fault, wire.ErrorIn200):
             rest = s3_rewriting.error(fault.code, fault.message)
         self._writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest))
         await self._writer.drain()

@@ -11,24 +11,7 @@ from dataclasses import dataclass, field
 
 from bigupload import errors
 
-from .wire_faults import (
-    ErrorIn200,
-    Fault,
-    FlipBit,
-    HalfAnswer,
-    HangUp,
-    Junk,
-    LostAnswer,
-    Outage,
-    Reset,
-    Stall,
-    Standing,
-    Status,
-    Trickle,
-    TruncatedList,
-    Whitespace,
-    WrongEtag,
-)
+from . import wire_faults as wire
 
 ATTEMPTS = 8
 """Of `RetryPolicy`: as many failures of one request end a run."""
@@ -42,8 +25,8 @@ class Schedule:
     seed: int
     part_size: int
     parts: int
-    faults: dict[tuple[str, int | None], list[Fault]] = field(default_factory=dict)
-    standing: set[Standing] = field(default_factory=set)
+    faults: dict[tuple[str, int | None], list[wire.Fault]] = field(default_factory=dict)
+    standing: set[wire.Standing] = field(default_factory=set)
     stops: list[int] = field(default_factory=list)
     """In each run, the number of recorded parts at which it is cancelled; 0: never."""
     refused_with: type[errors.BigUploadError] | None = None
@@ -80,39 +63,41 @@ class _Maker:
             if chance.random() < likely:
                 schedule.faults[op, None] = [self._call(op) for _ in range(chance.choice([1, 1, 2]))]
         if chance.random() < 0.1:
-            schedule.faults["HeadObject", None] = [chance.choice([Reset(), Status(500), Status(503)])]
+            schedule.faults["HeadObject", None] = [chance.choice([wire.Reset(), wire.Status(500), wire.Status(503)])]
         while self._may_end(0.25):
             schedule.stops.append(chance.randint(0, schedule.parts))
         return schedule
 
     def _stand(self) -> None:
-        conditions = [set[Standing]()] * 12
-        conditions += [{Standing.SILENT}, {Standing.REFUSES_CHECKSUMS}, {Standing.OPAQUE_ETAGS}]
-        conditions += [{Standing.LIES_ABOUT_PARTS}, {Standing.LIES_ABOUT_WHOLE}]
+        conditions = [set[wire.Standing]()] * 12
+        conditions += [{wire.Standing.SILENT}, {wire.Standing.REFUSES_CHECKSUMS}, {wire.Standing.OPAQUE_ETAGS}]
+        conditions += [{wire.Standing.LIES_ABOUT_PARTS}, {wire.Standing.LIES_ABOUT_WHOLE}]
         if self._silent_md5:
-            conditions += [{Standing.SILENT, Standing.OPAQUE_ETAGS}]
+            conditions += [{wire.Standing.SILENT, wire.Standing.OPAQUE_ETAGS}]
         standing = self._schedule.standing = set(self._chance.choice(conditions))
-        if Standing.SILENT in standing and not self._silent_md5:
+        if wire.Standing.SILENT in standing and not self._silent_md5:
             self._rare["etag"] = 0  # without its ETag nothing is left that would prove that part
-        if Standing.LIES_ABOUT_PARTS in standing:
+        if wire.Standing.LIES_ABOUT_PARTS in standing:
             self._schedule.refused_with = errors.PartCorrupted
-        if Standing.LIES_ABOUT_WHOLE in standing:
+        if wire.Standing.LIES_ABOUT_WHOLE in standing:
             self._schedule.refused_with = errors.ObjectMismatch
 
     def _part(self, number: int) -> None:
         faults = [self._one() for _ in range(self._chance.choice([1, 1, 1, 2, 3]))]
-        for once in (FlipBit, Status(403, "AccessDenied")):  # the second of them ends the run
-            seen = [each for each in faults if each == once or (isinstance(each, FlipBit) and once is FlipBit)]
+        for once in (wire.FlipBit, wire.Status(403, "AccessDenied")):  # the second of them ends the run
+            seen = [
+                each for each in faults if each == once or (isinstance(each, wire.FlipBit) and once is wire.FlipBit)
+            ]
             for more in seen[1:]:
                 faults.remove(more)
         if self._may_end(0.08):
             faults += self._chance.choice(
                 [
-                    [Status(403, "AccessDenied")] * 2,
-                    [Status(400, "ExpiredToken")] * 2,
-                    [Status(403, "RequestTimeTooSkewed")],
-                    [Status(500, "InternalError")] * ATTEMPTS,
-                    [FlipBit(0), FlipBit(self._part_size // 2)],
+                    [wire.Status(403, "AccessDenied")] * 2,
+                    [wire.Status(400, "ExpiredToken")] * 2,
+                    [wire.Status(403, "RequestTimeTooSkewed")],
+                    [wire.Status(500, "InternalError")] * ATTEMPTS,
+                    [wire.FlipBit(0), wire.FlipBit(self._part_size // 2)],
                 ]
             )
         self._schedule.faults["UploadPart", number] = faults
@@ -125,58 +110,58 @@ class _Maker:
     def _somewhere(self) -> int:
         return self._chance.randrange(self._part_size)
 
-    def _one(self) -> Fault:
+    def _one(self) -> wire.Fault:
         chance = self._chance
-        kinds: list[tuple[int, Callable[[], Fault]]] = [
-            (4, lambda: Reset(self._somewhere())),
+        kinds: list[tuple[int, Callable[[], wire.Fault]]] = [
+            (4, lambda: wire.Reset(self._somewhere())),
             (2, lambda: self._refusal()),
-            (2, lambda: Status(400, "RequestTimeout", read_body=chance.random() < 0.5)),
-            (2, Trickle),
-            (2, lambda: FlipBit(self._somewhere())),
-            (2, LostAnswer),
-            (2, lambda: HalfAnswer(chance.randrange(200))),
-            (2, lambda: HangUp(reset=chance.random() < 0.5)),
-            (1, lambda: Junk(act=chance.random() < 0.5)),
-            (1, lambda: Status(403, "AccessDenied")),
-            (1, lambda: self._seldom("stall", Stall(self._somewhere()))),
-            (1, lambda: self._seldom("outage", Outage())),
-            (1, lambda: self._seldom("etag", WrongEtag())),
+            (2, lambda: wire.Status(400, "RequestTimeout", read_body=chance.random() < 0.5)),
+            (2, wire.Trickle),
+            (2, lambda: wire.FlipBit(self._somewhere())),
+            (2, wire.LostAnswer),
+            (2, lambda: wire.HalfAnswer(chance.randrange(200))),
+            (2, lambda: wire.HangUp(reset=chance.random() < 0.5)),
+            (1, lambda: wire.Junk(act=chance.random() < 0.5)),
+            (1, lambda: wire.Status(403, "AccessDenied")),
+            (1, lambda: self._seldom("stall", wire.Stall(self._somewhere()))),
+            (1, lambda: self._seldom("outage", wire.Outage())),
+            (1, lambda: self._seldom("etag", wire.WrongEtag())),
         ]
         (kind,) = chance.choices([make for _, make in kinds], [weight for weight, _ in kinds])
         return kind()
 
-    def _refusal(self) -> Status:
+    def _refusal(self) -> wire.Status:
         status, code = self._chance.choice(
             [(500, "InternalError"), (500, ""), (502, ""), (503, "SlowDown"), (504, ""), (429, "TooManyRequests")]
         )
         wait = self._chance.choice([{}, {"Retry-After": "1"}, {"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}])
-        return Status(status, code, headers=wait, read_body=self._chance.random() < 0.5)
+        return wire.Status(status, code, headers=wait, read_body=self._chance.random() < 0.5)
 
-    def _seldom(self, what: str, fault: Fault) -> Fault:
+    def _seldom(self, what: str, fault: wire.Fault) -> wire.Fault:
         if self._rare[what] == 0 or (what == "outage" and self._ends >= _MOST_ENDS):
-            return Reset(self._somewhere())
+            return wire.Reset(self._somewhere())
         self._rare[what] -= 1
         self._ends += what == "outage"
         return fault
 
-    def _call(self, op: str) -> Fault:
+    def _call(self, op: str) -> wire.Fault:
         chance = self._chance
-        kinds: list[Callable[[], Fault]] = [
-            Reset,
-            LostAnswer,
-            HangUp,
+        kinds: list[Callable[[], wire.Fault]] = [
+            wire.Reset,
+            wire.LostAnswer,
+            wire.HangUp,
             self._refusal,
-            lambda: HalfAnswer(chance.randrange(200)),
-            lambda: Junk(act=chance.random() < 0.5),
-            lambda: Junk(act=chance.random() < 0.5, body=b"Welcome & <enjoy>"),
+            lambda: wire.HalfAnswer(chance.randrange(200)),
+            lambda: wire.Junk(act=chance.random() < 0.5),
+            lambda: wire.Junk(act=chance.random() < 0.5, body=b"Welcome & <enjoy>"),
         ]
         if op == "CompleteMultipartUpload":
             kinds += [
-                lambda: ErrorIn200(act=chance.random() < 0.5),
-                lambda: Whitespace(chance.randrange(300)),
-                lambda: Status(400, "InvalidPart"),
+                lambda: wire.ErrorIn200(act=chance.random() < 0.5),
+                lambda: wire.Whitespace(chance.randrange(300)),
+                lambda: wire.Status(400, "InvalidPart"),
             ]
         if op == "ListParts":
             rows = chance.randint(1, self._schedule.parts)
-            kinds += [lambda: TruncatedList(rows, honest=True), lambda: TruncatedList(rows)]
+            kinds += [lambda: wire.TruncatedList(rows, honest=True), lambda: wire.TruncatedList(rows)]
         return chance.choice(kinds)()
