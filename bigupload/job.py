@@ -6,7 +6,7 @@ import datetime
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from bigupload.proof import Verified
 from bigupload.retry import Again, Attempts, Fault, FaultKind, RetryPolicy
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _INSTANT = 1e-6
 """Seconds: silence that has only begun is silence, too."""
@@ -212,3 +213,19 @@ def the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
     collect(group)
     public = [e for e in found if isinstance(e, errors.BigUploadError)]
     return min(public, key=lambda e: e.resumable) if public else found[0]
+
+
+async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
+    """`work` on every item, so many at a time. The first that fails ends the others, and `the_one` is raised."""
+    queue = iter(items)
+
+    async def worker() -> None:
+        for item in queue:
+            await work(item)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(at_once):
+                tasks.start_soon(worker)
+    except BaseExceptionGroup as group:
+        raise the_one(group) from None

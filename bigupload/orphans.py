@@ -16,11 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from bigupload import errors
 from bigupload.checksums import Algorithm
-from bigupload.job import Patience, the_one
+from bigupload.job import Patience, for_each
 from bigupload.journal import SUFFIX, read_manifest
 from bigupload.manifest import Replay
 from bigupload.options import S3Options
@@ -182,18 +180,8 @@ class Collection:
         self._look_at_manifests()
         store = await connect(bucket, prefix, s3)
         async with contextlib.aclosing(store):
-            queue = iter(await self._old_ones(store, prefix))
-
-            async def worker() -> None:
-                for candidate in queue:
-                    await self._decide(store, bucket, candidate)
-
-            try:
-                async with anyio.create_task_group() as tasks:
-                    for _ in range(_AT_ONCE):
-                        tasks.start_soon(worker)
-            except BaseExceptionGroup as group:
-                raise the_one(group) from None
+            decide = functools.partial(self._decide, store, bucket)
+            await for_each(await self._old_ones(store, prefix), decide, at_once=_AT_ONCE)
         return self._report
 
     def _look_at_manifests(self) -> None:

@@ -21,18 +21,15 @@ import anyio
 import anyio.to_thread
 
 from bigupload import errors, events
-from bigupload.claims import ObjectLook
-from bigupload.job import Patience, the_one
-from bigupload.manifest import Target, manifest_id
+from bigupload.job import Patience, for_each
+from bigupload.manifest import manifest_id
 from bigupload.options import S3Options
 from bigupload.planning import MIB
 from bigupload.ports import SignedRequest
 from bigupload.reading import HttpReader
 from bigupload.retry import Fault, FaultKind, RetryPolicy
-from bigupload.source import FileSource
-from bigupload.stores.s3 import S3Store
-from bigupload.targets import connect, parse_s3_url, state_dir
-from bigupload.verifying import hold_still, look_at
+from bigupload.targets import state_dir
+from bigupload.verifying import Compared, Pair, paired
 
 READ_BACK = "read-back"
 SUFFIX = ".readback.json"
@@ -48,15 +45,9 @@ _MOST_STATE = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadBack:
+class ReadBack(Compared):
     """An object that is the file, byte for byte. Sizes are bytes."""
 
-    path: Path
-    bucket: str
-    key: str
-    url: str
-    size: int
-    etag: str
     verified: str
     bytes_read: int
     """In this run."""
@@ -138,41 +129,37 @@ async def read_back(
     Raises ObjectMismatch with the first byte that differs, and TargetReplaced where the object is another meanwhile.
     """
     policy, began = retry or RetryPolicy(), time.monotonic()
-    with FileSource(path) as source:
-        bucket, key = parse_s3_url(url)
-        store = await connect(bucket, key, s3 or S3Options())
-        async with (
-            contextlib.aclosing(store),
-            HttpReader(ca_bundle=store.ca_bundle, stall_after=policy.stall_after) as reader,
-        ):
-            patience = Patience(policy=policy, emit=on_event or (lambda _: None))
-            look = await look_at(store, patience, source, url)
-            name = manifest_id(source.path, store.target)
-            progress = Progress(state_dir() / f"{name}{SUFFIX}", _subject(source, store.target, look))
-            comparison = _Comparison(source, store, reader, patience, look, progress)
-            resumed = comparison.compared
-            await comparison.run()
-            return ReadBack(
-                path=Path(source.path),
-                bucket=bucket,
-                key=key,
-                url=store.url(),
-                size=look.size,
-                etag=look.etag,
-                verified=READ_BACK,
-                bytes_read=comparison.compared - resumed,
-                resumed_bytes=resumed,
-                retries=patience.tally.retries,
-                seconds=round(time.monotonic() - began, 3),
-            )
+    patience = Patience(policy=policy, emit=on_event or (lambda _: None))
+    async with (
+        paired(path, url, s3, patience) as pair,
+        HttpReader(ca_bundle=pair.store.ca_bundle, stall_after=policy.stall_after) as reader,
+    ):
+        name = manifest_id(pair.source.path, pair.store.target)
+        comparison = _Comparison(pair, reader, Progress(state_dir() / f"{name}{SUFFIX}", _subject(pair)))
+        resumed = comparison.compared
+        await comparison.run()
+        return ReadBack(
+            path=Path(pair.source.path),
+            bucket=pair.bucket,
+            key=pair.key,
+            url=pair.store.url(),
+            size=pair.look.size,
+            etag=pair.look.etag,
+            verified=READ_BACK,
+            bytes_read=comparison.compared - resumed,
+            resumed_bytes=resumed,
+            retries=patience.tally.retries,
+            seconds=round(time.monotonic() - began, 3),
+        )
 
 
-def _subject(source: FileSource, target: Target, look: ObjectLook) -> dict[str, Any]:
+def _subject(pair: Pair) -> dict[str, Any]:
+    target, look = pair.store.target, pair.look
     return {
         "version": _VERSION,
         "piece": _PIECE,
-        "path": os.fsencode(source.path).hex(),
-        "file": dataclasses.astuple(source.fingerprint),
+        "path": os.fsencode(pair.source.path).hex(),
+        "file": dataclasses.astuple(pair.source.fingerprint),
         "target": [target.bucket, target.key, target.endpoint],
         "etag": look.etag,
         "modified": look.modified,
@@ -181,22 +168,14 @@ def _subject(source: FileSource, target: Target, look: ObjectLook) -> dict[str, 
 
 
 class _Comparison:
-    def __init__(
-        self,
-        source: FileSource,
-        store: S3Store,
-        reader: HttpReader,
-        patience: Patience,
-        look: ObjectLook,
-        progress: Progress,
-    ) -> None:
-        self._source = source
-        self._store = store
+    def __init__(self, pair: Pair, reader: HttpReader, progress: Progress) -> None:
+        self._pair = pair
+        self._store = pair.store
         self._reader = reader
-        self._patience = patience
-        self._look = look
+        self._patience = pair.patience
+        self._look = pair.look
         self._progress = progress
-        self._pieces = range(-(-look.size // _PIECE))
+        self._pieces = range(-(-pair.look.size // _PIECE))
         progress.done &= set(self._pieces)
         self._differs: int | None = None
         """The lowest byte that is known to be another. What lies before it is compared all the same."""
@@ -207,19 +186,8 @@ class _Comparison:
 
     async def run(self) -> None:
         self._tell()
-        queue = iter([n for n in self._pieces if n not in self._progress.done])
-
-        async def worker() -> None:
-            for number in queue:
-                await self._piece(number)
-
-        try:
-            async with anyio.create_task_group() as tasks:
-                for _ in range(_AT_ONCE):
-                    tasks.start_soon(worker)
-        except BaseExceptionGroup as group:
-            raise the_one(group) from None
-        hold_still(self._source)
+        await for_each([n for n in self._pieces if n not in self._progress.done], self._piece, at_once=_AT_ONCE)
+        self._pair.hold_still()
         self._progress.forget()
         if self._differs is not None:
             raise errors.ObjectMismatch(
@@ -271,7 +239,7 @@ class _Comparison:
             self._finish(number)
 
     def _finish(self, number: int) -> None:
-        hold_still(self._source)
+        self._pair.hold_still()
         if not self._progress.add(number) and not self._warned:
             self._warned = True
             self._patience.warn("it can't be recorded how far this came: what is read now is read again after a stop")
@@ -282,8 +250,7 @@ class _Comparison:
     def _equal_bytes(self, data: bytes, offset: int) -> int:
         """How many bytes of `data` are the file's at `offset`, from its first on. Blocking."""
         mine = bytearray(len(data))
-        if self._source.read_into(memoryview(mine), offset) < len(data):
-            raise errors.SourceChanged(f"{self._source.path} became shorter while it was compared", same_size=False)
+        self._pair.read_into(memoryview(mine), offset)
         if mine == data:
             return len(data)
         low, high = 0, len(data)  # the first `low` are equal, the first `high` are not

@@ -7,25 +7,21 @@ checksum or ETag says.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
-
-import anyio
+from collections.abc import Iterable
 
 from bigupload import checksums, errors, events
 from bigupload.checksums import Algorithm
 from bigupload.hashing import PartHasher
-from bigupload.job import Job, the_one
+from bigupload.job import Job, for_each
 from bigupload.manifest import PartDropped, PartRecord, SourceIdentity, SourceRecord
 from bigupload.ports import StoredPart
 from bigupload.proof import PartProof
 from bigupload.retry import Fault, FaultKind
 from bigupload.state import UploadState
 
-T = TypeVar("T")
-
 _GONE = frozenset({FaultKind.GONE})
 _AT_ONCE = 4
+"""As many as there can be threads that hash."""
 
 
 class Reconciler:
@@ -115,7 +111,7 @@ class Reconciler:
             if not await self._is_file_s(record):
                 changed.append(record.number)
 
-        await _each(records, compare)
+        await for_each(records, compare, at_once=_AT_ONCE)
         return sorted(changed)
 
     async def _is_file_s(self, record: PartRecord) -> bool:
@@ -139,7 +135,7 @@ class Reconciler:
         self._job.emit(
             events.Hashing(parts=len(candidates), reason="the store has parts that the manifest does not tell of")
         )
-        await _each(candidates, self._adopt_part)
+        await for_each(candidates, self._adopt_part, at_once=_AT_ONCE)
 
     async def _adopt_part(self, candidate: tuple[int, list[StoredPart]]) -> None:
         number, rows = candidate
@@ -167,19 +163,3 @@ class Reconciler:
             await self._job.journal.append(*dropped)
             for record in dropped:
                 self._state.drop(record.number)
-
-
-async def _each(items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """`work` on every item, a few at a time: as many as there can be threads that hash."""
-    queue = iter(items)
-
-    async def worker() -> None:
-        for item in queue:
-            await work(item)
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(_AT_ONCE):
-                tasks.start_soon(worker)
-    except BaseExceptionGroup as group:
-        raise the_one(group) from None

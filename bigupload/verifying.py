@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 import anyio.from_thread
@@ -20,7 +19,7 @@ import anyio.to_thread
 
 from bigupload import errors
 from bigupload.claims import Claim, ObjectLook, Sum, claims_of, plausible_part_sizes
-from bigupload.job import Patience, the_one
+from bigupload.job import Patience, for_each
 from bigupload.options import S3Options
 from bigupload.planning import MIB, Plan
 from bigupload.proof import Verified
@@ -29,8 +28,6 @@ from bigupload.source import FileSource
 from bigupload.stores.s3 import S3Store
 from bigupload.targets import connect, parse_s3_url
 
-T = TypeVar("T")
-
 _PIECE = 64 * MIB
 """Where any cut will do, because CRCs combine."""
 _BUFFER = MIB
@@ -38,7 +35,7 @@ _ASKS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class Compared:
     """An object that was held against a file. `size` is bytes."""
 
     path: Path
@@ -47,6 +44,12 @@ class Verification:
     url: str
     size: int
     etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification(Compared):
+    """What the store's own word of it proved."""
+
     checksum: str | None
     """That of the proof, "<sum> <as S3 writes it>"; None where nothing but the size was proved."""
     verified: Verified
@@ -61,57 +64,72 @@ async def verify(
     `part_size`: bytes of its parts, for a store that does not tell and a size that nobody would guess.
     """
     began = time.monotonic()
+    async with paired(path, url, s3, Patience(policy=RetryPolicy(), emit=lambda _: None)) as pair:
+        claim = await _Proof(pair, part_size).proved()
+        pair.hold_still()
+        return Verification(
+            path=Path(pair.source.path),
+            bucket=pair.bucket,
+            key=pair.key,
+            url=pair.store.url(),
+            size=pair.look.size,
+            etag=pair.look.etag,
+            checksum=None if claim is None else str(claim),
+            verified=Verified.SIZE if claim is None else claim.level,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A file and the object that is held against it: what the store said of it may be the file's."""
+
+    source: FileSource
+    bucket: str
+    key: str
+    store: S3Store
+    patience: Patience
+    look: ObjectLook
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill the buffer from the file's bytes at `offset`, which the object has. Blocking."""
+        if self.source.read_into(buffer, offset) < len(buffer):
+            raise errors.SourceChanged(f"{self.source.path} became shorter while it was compared", same_size=False)
+
+    def hold_still(self) -> None:
+        """Raises SourceChanged where the file did not."""
+        try:
+            self.source.check()
+        except errors.SourceChanged as e:
+            raise errors.SourceChanged(
+                f"{self.source.path} changed while it was compared: verify it again", same_size=e.resumable
+            ) from None
+
+
+@contextlib.asynccontextmanager
+async def paired(
+    path: str | os.PathLike[str], url: str, s3: S3Options | None, patience: Patience
+) -> AsyncIterator[Pair]:
+    """The file and the object at `url`, "s3://BUCKET/KEY". Raises ObjectMismatch where their sizes tell them apart."""
     with FileSource(path) as source:
         bucket, key = parse_s3_url(url)
         store = await connect(bucket, key, s3 or S3Options())
         async with contextlib.aclosing(store):
-            patience = Patience(policy=RetryPolicy(), emit=lambda _: None)
-            look = await look_at(store, patience, source, url)
-            claim = await _Proof(source, store, patience, look, part_size).proved()
-            hold_still(source)
-            return Verification(
-                path=Path(source.path),
-                bucket=bucket,
-                key=key,
-                url=store.url(),
-                size=look.size,
-                etag=look.etag,
-                checksum=None if claim is None else str(claim),
-                verified=Verified.SIZE if claim is None else claim.level,
-                seconds=round(time.monotonic() - began, 3),
-            )
-
-
-async def look_at(store: S3Store, patience: Patience, source: FileSource, url: str) -> ObjectLook:
-    """What the store says of the object. Raises ObjectMismatch where that can't be the file."""
-    look = await patience.request(store.look)
-    if look is None:
-        raise errors.ObjectMismatch(f"there is no object at {url}")
-    if look.size != source.fingerprint.size:
-        raise errors.ObjectMismatch(f"{url} has {look.size:,} bytes, the file {source.fingerprint.size:,}")
-    return look
-
-
-def hold_still(source: FileSource) -> None:
-    """Raises SourceChanged where the file did not."""
-    try:
-        source.check()
-    except errors.SourceChanged as e:
-        raise errors.SourceChanged(
-            f"{source.path} changed while it was compared: verify it again", same_size=e.resumable
-        ) from None
+            look = await patience.request(store.look)
+            if look is None:
+                raise errors.ObjectMismatch(f"there is no object at {url}")
+            if look.size != source.fingerprint.size:
+                raise errors.ObjectMismatch(f"{url} has {look.size:,} bytes, the file {source.fingerprint.size:,}")
+            yield Pair(source, bucket, key, store, patience, look)
 
 
 class _Proof:
     """One file against one object."""
 
-    def __init__(
-        self, source: FileSource, store: S3Store, patience: Patience, look: ObjectLook, part_size: int | None
-    ) -> None:
-        self._source = source
-        self._store = store
-        self._patience = patience
-        self._look = look
+    def __init__(self, pair: Pair, part_size: int | None) -> None:
+        self._pair = pair
+        self._store = pair.store
+        self._look = pair.look
         self._part_size = part_size
 
     async def proved(self) -> Claim | None:
@@ -166,7 +184,7 @@ class _Proof:
             yield _even(size, part_size), False
 
     async def _part(self, number: int) -> tuple[int, int | None] | None:
-        part = await self._patience.request(lambda: self._store.part(number))
+        part = await self._pair.patience.request(lambda: self._store.part(number))
         if part is None:
             return None
         if part.etag != self._look.etag:
@@ -180,7 +198,7 @@ class _Proof:
             part = await self._part(number)
             sizes[number - 1] = 0 if part is None else part[0]
 
-        await _each(range(2, parts + 1), ask, at_once=_ASKS_AT_ONCE)
+        await for_each(range(2, parts + 1), ask, at_once=_ASKS_AT_ONCE)
         return sizes
 
     async def _digests(self, kind: Sum, cuts: Sequence[int]) -> list[bytes]:
@@ -192,7 +210,7 @@ class _Proof:
         async def digest(number: int) -> None:
             digests[number] = await anyio.to_thread.run_sync(self._hash, kind, offsets[number], cuts[number])
 
-        await _each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
+        await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
         return digests
 
     def _hash(self, kind: Sum, offset: int, size: int) -> bytes:
@@ -200,8 +218,7 @@ class _Proof:
         end = offset + size
         while offset < end:
             chunk = buffer[: min(_BUFFER, end - offset)]
-            if self._source.read_into(chunk, offset) < len(chunk):
-                raise errors.SourceChanged(f"{self._source.path} became shorter while it was compared", same_size=False)
+            self._pair.read_into(chunk, offset)
             hasher.update(chunk)
             offset += len(chunk)
             anyio.from_thread.check_cancelled()
@@ -210,18 +227,3 @@ class _Proof:
 
 def _even(size: int, part_size: int) -> list[int]:
     return [part.size for part in Plan(size, part_size)]
-
-
-async def _each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
-    queue = iter(items)
-
-    async def worker() -> None:
-        for item in queue:
-            await work(item)
-
-    try:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(at_once):
-                tasks.start_soon(worker)
-    except BaseExceptionGroup as group:
-        raise the_one(group) from None
