@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -41,8 +41,8 @@ class Exchange:
     acted: bool = False
     """Whether the store answered it with success."""
     broken: bool = False
-    abandoned: bool = False
-    """The run that it was part of is over."""
+    past: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nobody waits for its answer: the same was asked again since, or the run that it was part of is over."""
 
 
 class Proxy(Protocol):
@@ -53,8 +53,6 @@ class Proxy(Protocol):
     standing: set[wire.Standing]
 
     def began(self, exchange: Exchange) -> wire.Fault | None: ...
-
-    def followed(self, exchange: Exchange) -> bool: ...
 
     def hide(self, parts: set[int]) -> None: ...
 
@@ -208,13 +206,13 @@ class Passing:
             async for piece in self._up_to(exchange, min(fault.after_bytes, exchange.size)):
                 yield piece
             if isinstance(fault, wire.Stall):
-                await self._until_abandoned(exchange)
+                await self._until_past(exchange)
             raise Ended
         if isinstance(fault, wire.Trickle):
             for _ in range(fault.pieces):
                 async for piece in self._up_to(exchange, min(exchange.received + fault.size, exchange.size)):
                     yield piece
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
         at = 0
         async for piece in self._body(exchange):
             if isinstance(fault, wire.FlipBit) and at <= fault.at < at + len(piece):
@@ -233,11 +231,12 @@ class Passing:
             exchange.received += len(piece)
             yield piece
 
-    async def _until_abandoned(self, exchange: Exchange) -> None:
+    async def _until_past(self, exchange: Exchange) -> None:
         """The client's leaving does not show: its end would come behind bytes that are not read."""
-        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport
-        while not (exchange.abandoned or self._proxy.followed(exchange)):
-            await asyncio.sleep(0.005)
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        await exchange.past.wait()
 
     # --- the answer
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import socket
 import ssl
 import struct
@@ -48,6 +47,8 @@ class FaultProxy:
         """Bugs of the proxy's own; raised when it closes."""
         self._tls = tls
         self._scripts: dict[tuple[str, int | None], deque[Fault]] = defaultdict(deque)
+        self._latest: dict[tuple[str, int | None], Exchange] = {}
+        """The last exchange of each kind (and part)."""
         self._at_connect: deque[BreakTls] = deque()
         self._random: Any = None
         self._lock = threading.Lock()
@@ -87,7 +88,8 @@ class FaultProxy:
         """Whatever has no answer now lost its client to the end of a run: it was broken by what ended that."""
         for exchange in list(self.exchanges):
             if exchange.status is None:
-                exchange.broken = exchange.abandoned = True
+                exchange.broken = True
+                self._loop.call_soon_threadsafe(exchange.past.set)
 
     def count(self, op: str, status: int | None = None) -> int:
         """How many exchanges of `op` passed (that were answered so)."""
@@ -212,6 +214,10 @@ class FaultProxy:
 
     def began(self, exchange: Exchange) -> Fault | None:
         """Note an exchange; its fate."""
+        earlier = self._latest.get((exchange.op, exchange.part))
+        if earlier is not None:
+            earlier.past.set()
+        self._latest[exchange.op, exchange.part] = exchange
         with self._lock:
             self.exchanges.append(exchange)
             for key in ((exchange.op, exchange.part), (exchange.op, None)):
@@ -226,11 +232,6 @@ class FaultProxy:
                 each.broken |= each.status is None
             self._refuse()
         return fault
-
-    def followed(self, exchange: Exchange) -> bool:
-        """Whether the same was asked again since."""
-        later = itertools.takewhile(lambda each: each is not exchange, reversed(list(self.exchanges)))
-        return any((each.op, each.part) == (exchange.op, exchange.part) for each in later)
 
     def hide(self, parts: set[int]) -> None:
         """The client was told that these are not there."""
