@@ -230,7 +230,7 @@ class Long:
 
 def slope_of(points: list[tuple[float, int]]) -> float:
     """Least squares."""
-    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    mean_x, mean_y = sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
 

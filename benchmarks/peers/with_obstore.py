@@ -11,7 +11,7 @@ from obstore.store import S3Store
 def connect(job: Job) -> Send:
     options = dict(job.options)
     put = {name: options.pop(name) for name in ("chunk_size", "max_concurrency") if name in options}
-    client: dict[str, Any] = {"allow_http": True}
+    client: Any = {"allow_http": True}
     if job.ca:
         client["root_certificate"] = Path(job.ca).read_bytes()
     store = S3Store(

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -251,8 +251,8 @@ def test_ages_are_the_store_s(bigupload: Command, s3: StrictS3, monkeypatch: pyt
 
     class Ahead(dt.datetime):
         @classmethod
-        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
-            return dt.datetime.now(tz) + dt.timedelta(days=100)
+        def now(cls, tz: dt.tzinfo | None = None) -> Self:
+            return super().now(tz) + dt.timedelta(days=100)
 
     young, old = begin(s3, "young", days=1), begin(s3, "old", days=8)
     monkeypatch.setattr(orphans, "datetime", Ahead)

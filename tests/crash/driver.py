@@ -28,7 +28,7 @@ def die_at(kind: str, moment: str, nth: int) -> None:
     fsync: Callable[[int], None] = os.fsync
     seen, written_to = 0, -1
 
-    def wrapped_write(fd: int, data: Any) -> int:
+    def wrapped_write(fd: int, data: Any, /) -> int:
         nonlocal seen, written_to
         lines = bytes(data).splitlines(keepends=True)
         for number, line in enumerate(lines):
@@ -44,12 +44,12 @@ def die_at(kind: str, moment: str, nth: int) -> None:
                 written_to = fd
         return write(fd, data)
 
-    def wrapped_fsync(fd: int) -> None:
+    def wrapped_fsync(fd: Any) -> None:
         fsync(fd)
         if fd == written_to:
             die()
 
-    os.write, os.fsync = wrapped_write, wrapped_fsync  # type: ignore[assignment]
+    os.write, os.fsync = wrapped_write, wrapped_fsync
 
 
 def die_at_rename() -> None:

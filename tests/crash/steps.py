@@ -124,7 +124,7 @@ def double_os(steps: Steps, state: Path) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return real_write(fd, data)
 
-    os.open, os.close, os.write = opening, closing, writing  # type: ignore[assignment]
+    os.open, os.close, os.write = opening, closing, writing
 
 
 async def upload(
@@ -182,7 +182,7 @@ async def _stepping(work: Coroutine[Any, Any, None], steps: Steps) -> None:
     def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
         return asyncio.Task(Stepped(coroutine, steps), loop=loop, **more)
 
-    asyncio.get_running_loop().set_task_factory(factory)  # type: ignore[arg-type]  # its type names no other coroutine
+    asyncio.get_running_loop().set_task_factory(factory)
     await asyncio.create_task(work)
 
 

@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import boto3
 import pytest
@@ -484,10 +484,13 @@ async def test_a_profile(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None
         assert await create(store) in fake.s3.uploads
 
 
-@pytest.mark.parametrize("way", ["redirect", "malformed"])
-async def test_a_wrong_region_is_named(fake: Backend, way: str) -> None:
+Way = Literal["redirect", "malformed"]
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+async def test_a_wrong_region_is_named(fake: Backend, way: Way) -> None:
     assert fake.s3 is not None
-    fake.s3.knobs.wrong_region = way  # type: ignore[assignment]
+    fake.s3.knobs.wrong_region = way
     fake.s3.create_bucket("far-away", region="eu-north-1")
     calls: list[Callable[[S3Store], Any]] = [create, S3Store.find_open]
     for call in calls:
@@ -499,10 +502,10 @@ async def test_a_wrong_region_is_named(fake: Backend, way: str) -> None:
     assert not fake.s3.uploads
 
 
-@pytest.mark.parametrize("way", ["redirect", "malformed"])
-async def test_the_buckets_region_is_found_where_none_was_asked_for(fake: Backend, way: str) -> None:
+@pytest.mark.parametrize("way", get_args(Way))
+async def test_the_buckets_region_is_found_where_none_was_asked_for(fake: Backend, way: Way) -> None:
     assert fake.s3 is not None
-    fake.s3.knobs.wrong_region = way  # type: ignore[assignment]
+    fake.s3.knobs.wrong_region = way
     fake.s3.create_bucket("far-away", region="eu-north-1")
     async with contextlib.aclosing(fake.store(bucket="far-away", region=None)) as store:
         upload = await create(store)

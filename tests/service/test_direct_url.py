@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -117,9 +118,9 @@ def resolving(**hosts: list[str]) -> Resolve:
     return resolve
 
 
-async def check(url: str, **how: object) -> UrlCheck:
+async def check(url: str, **how: Any) -> UrlCheck:
     how.setdefault("allow_private", True)
-    async with DirectUrls(**how) as urls:  # type: ignore[arg-type]
+    async with DirectUrls(**how) as urls:
         found = await urls.check(url)
     assert CheckAnswer.model_validate(found.to_json()).usable == found.usable
     assert (found.message is None) == found.usable

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -533,9 +534,9 @@ def test_a_write_that_fails_leaves_all_as_it_was(
     before = path.read_bytes()
     real_open = os.open
 
-    def fail(name: object, *arguments: object, **more: object) -> int:
+    def fail(name: Any, *arguments: Any, **more: Any) -> int:
         if call == "open" and not str(name).endswith(".new"):
-            return real_open(name, *arguments, **more)  # type: ignore[call-overload, no-any-return]
+            return real_open(name, *arguments, **more)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:

@@ -68,10 +68,16 @@ class Meeting:
         return UrlCheck(url=url, media=None if bad else JPEG, message=url)
 
 
-async def test_eight_media_are_checked_at_a_time_and_the_first_bad_one_is_told() -> None:
-    urls: Any = Meeting()
+def posts_with(urls: Any) -> Posts:
+    """Of an owner without uploads; there is no posts API to reach."""
     uploads: Any = type("Uploads", (), {"owner_s_key": lambda self, url: None})()
-    posts = Posts(uploads, urls, http=Any, api=PostsApi(url="http://127.0.0.1:1"))  # type: ignore[arg-type]
+    http: Any = None
+    return Posts(uploads, urls, http=http, api=PostsApi(url="http://127.0.0.1:1"))
+
+
+async def test_eight_media_are_checked_at_a_time_and_the_first_bad_one_is_told() -> None:
+    urls = Meeting()
+    posts = posts_with(urls)
     items = [c.MediaItem(type="image", url=f"https://cdn.example/{n}") for n in range(16)]
     with pytest.raises(Refused, match=r"/3$") as refused:
         await posts.post("me", c.PostRequest(media_items=items), b"{}")
@@ -92,9 +98,7 @@ async def test_after_a_bug_in_one_check_none_is_left_running() -> None:
                 ended.append(url)
             raise AssertionError
 
-    uploads: Any = type("Uploads", (), {"owner_s_key": lambda self, url: None})()
-    urls: Any = Urls()
-    posts = Posts(uploads, urls, http=Any, api=PostsApi(url="http://127.0.0.1:1"))  # type: ignore[arg-type]
+    posts = posts_with(Urls())
     items = [c.MediaItem(type="image", url=f"https://cdn.example/{n}") for n in range(2)]
     with pytest.raises(ZeroDivisionError):
         await posts.post("me", c.PostRequest(media_items=items), b"{}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,10 @@ def drawn() -> dict[str, tuple[str, str]]:
     return found
 
 
-def make(cls: type[errors.BigUploadError], **arguments: object) -> errors.BigUploadError:
+def make(cls: type[errors.BigUploadError], **arguments: Any) -> errors.BigUploadError:
     if cls is errors.SourceChanged:
         arguments.setdefault("same_size", True)
-    return cls("what happened", **arguments)  # type: ignore[arg-type]
+    return cls("what happened", **arguments)
 
 
 def test_the_drawing_is_the_tree() -> None:

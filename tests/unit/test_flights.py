@@ -61,7 +61,7 @@ class Sky:
     def __init__(self) -> None:
         self.puts: list[Put] = []
         self.now = 0.0
-        self.source = object()
+        self.source: Any = object()
         self.job: Any = SimpleNamespace(
             source=self.source,
             transport=self,
@@ -103,7 +103,7 @@ class Sky:
 
             tasks.start_soon(play)
             try:
-                return await self.flights.put(self.source, PART, REQUEST)  # type: ignore[arg-type]
+                return await self.flights.put(self.source, PART, REQUEST)
             finally:
                 tasks.cancel_scope.cancel()
 

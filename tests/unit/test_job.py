@@ -256,9 +256,9 @@ class Put:
         return False
 
 
-def shared_by(controller: Controller) -> Shared:
+def shared_by(controller: Any) -> Shared:
     shared = Shared(controller.limit)
-    shared.concurrency = controller  # type: ignore[assignment]
+    shared.concurrency = controller
     return shared
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ S3_CHECKSUMS = [Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256]
 def test_every_combination(algorithm: Algorithm, echo: str | None, etag: str, md5_known: bool, enforced: bool) -> None:
     """The rule of DESIGN 4.5, written as a ladder."""
     sent = checksums.encode(checksums.digest_of(algorithm, DATA))
-    arguments = {
+    arguments: dict[str, Any] = {
         "algorithm": algorithm,
         "sent": sent,
         "echoed": {"same": sent, "other": "b3RoZXI=", None: None}[echo],
@@ -38,7 +39,7 @@ def test_every_combination(algorithm: Algorithm, echo: str | None, etag: str, md
     }
     if algorithm in S3_CHECKSUMS and echo == "other":
         with pytest.raises(EchoDiffers):  # never a lower level, however good the rest looks
-            prove_part(**arguments)  # type: ignore[arg-type]
+            prove_part(**arguments)
         return
     expected = None
     if algorithm in S3_CHECKSUMS and echo == "same":
@@ -49,7 +50,7 @@ def test_every_combination(algorithm: Algorithm, echo: str | None, etag: str, md
         expected = PartProof.MD5
     elif algorithm is Algorithm.NONE:
         expected = PartProof.NONE
-    assert prove_part(**arguments) is expected  # type: ignore[arg-type]
+    assert prove_part(**arguments) is expected
 
 
 def test_an_etag_of_the_right_shape_proves_nothing_without_an_md5() -> None:
