@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
@@ -73,6 +73,7 @@ def test_a_burst_need_not_be_whole() -> None:
     assert [limit.take("a"), limit.take("a")] == [0.0, 0.25]
 
 
+@settings(deadline=None)
 @given(rate=st.floats(0.001, 1e6), burst=st.floats(1, 1e3), start=st.floats(0, 1e9))
 def test_who_waits_as_told_is_let_through(rate: float, burst: float, start: float) -> None:
     clock = Clock(Fraction(start))
