@@ -87,6 +87,7 @@ class _Asked:
         """Status, Content-Length and body."""
         if self.prefix:
             command = [*self.prefix, sys.executable, "-m", "benchmarks.stores", self.url, method, path]
+            command += [str(self.ca)] if self.ca else []
             status, length, body = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.split(b" ", 2)
             return int(status), int(length), body
         host = urlsplit(self.url).netloc
@@ -149,5 +150,6 @@ def _size_by_boto3(arguments: Sequence[str]) -> int | None:
 
 
 if __name__ == "__main__":
-    status, length, body = _Asked(sys.argv[1], None, ())(sys.argv[2], sys.argv[3])
+    url, method, path, *trusted = sys.argv[1:]
+    status, length, body = _Asked(url, Path(trusted[0]) if trusted else None, ())(method, path)
     sys.stdout.buffer.write(b"%d %d %b" % (status, length, body))

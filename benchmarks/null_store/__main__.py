@@ -18,12 +18,12 @@ from .knobs import Knobs
 from .server import NullStore
 
 
-def server_context(directory: Path) -> ssl.SSLContext:
-    """Python's defaults, with a certificate made in `directory` (`ca.pem` is what a client is to trust)."""
+def server_context(directory: Path, host: str = "127.0.0.1") -> ssl.SSLContext:
+    """Python's defaults, with a certificate for `host` made in `directory` (`ca.pem` is what a client is to trust)."""
     from tests.tools.certs import make_certificates
 
     directory.mkdir(parents=True, exist_ok=True)
-    made = make_certificates(directory)
+    made = make_certificates(directory, host)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.cert, made.key)
     return context
@@ -42,7 +42,7 @@ def main() -> None:
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     given = vars(parser.parse_args())
     tls, host = given.pop("tls"), given.pop("host")
-    store = NullStore(Knobs(**given), server_context(tls) if tls else None, host)
+    store = NullStore(Knobs(**given), server_context(tls, host) if tls else None, host)
     threading.Thread(target=store.serve, daemon=True).start()
     print(json.dumps({"url": store.url}), flush=True)
     with contextlib.suppress(KeyboardInterrupt):

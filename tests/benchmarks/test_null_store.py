@@ -21,6 +21,7 @@ from benchmarks.null_store.__main__ import server_context
 from benchmarks.null_store.counts import refused_share
 from benchmarks.null_store.knobs import Fate, Knobs, fate
 from benchmarks.null_store.server import NullStore
+from benchmarks.stores import null_store
 
 OBJECT = "/bucket/some/key"
 
@@ -207,6 +208,15 @@ def test_parts_are_listed_a_thousand_a_page() -> None:
             marker = field(body, "NextPartNumberMarker")
         assert pages == 3
         assert seen == [(number, number % 7) for number in range(1, 2002)]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_at_another_address_and_asked_from_elsewhere(tmp_path: Path, tls: bool) -> None:
+    """As over a path, where the store and those who ask it are in namespaces of their own."""
+    with null_store(["--host", "127.0.0.2"], tls=tls, prefix=["env"])(tmp_path, 1) as store:
+        assert store.url.startswith(("http", "https")[tls] + "://127.0.0.2:")
+        assert store.size_of("key") is None
+        assert store.counts()["bytes_received"] == 0
 
 
 def test_what_came_with_a_part_comes_back(client: Client) -> None:

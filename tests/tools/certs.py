@@ -54,8 +54,8 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
     )
 
 
-def make_certificates(directory: Path) -> Certificates:
-    """Write ca.pem, cert.pem and key.pem for 127.0.0.1 and localhost into `directory`.
+def make_certificates(directory: Path, address: str = "127.0.0.1") -> Certificates:
+    """Write ca.pem, cert.pem and key.pem for `address` and localhost into `directory`.
 
     The key usages and key identifiers are there because Python 3.13 verifies with VERIFY_X509_STRICT.
     """
@@ -68,7 +68,7 @@ def make_certificates(directory: Path) -> Certificates:
         .add_extension(_key_usage(ca=True), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
     cert = (
         _builder("localhost", ca_name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
