@@ -6,8 +6,10 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import botocore.session
 import pytest
+from botocore.config import Config
 
 from bigupload import engine, flights
 from bigupload.local_store import LocalStore
@@ -15,6 +17,8 @@ from bigupload.stores.s3 import S3Store
 from tests.tools.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
+from .backends import Backend, backend, strict
+from .stopped import PARTS, SIZE
 from .support import BUCKET, KIB, LIMITS, World
 
 
@@ -74,3 +78,47 @@ def weed(weed: LocalStore) -> LocalStore:
     client.create_bucket(Bucket=BUCKET)
     client.close()
     return weed
+
+
+@pytest.fixture
+async def stopped(world: World) -> World:
+    """Six parts, of which the store has some and misses some; its file is `file.bin`."""
+    await world.interrupted(world.file(SIZE), after=3)
+    await world.settled()
+    assert 0 < len(world.missing()) < PARTS
+    assert world.manifest.status == "uploading"
+    return world
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3", endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="moto-secret-key", region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}),
+    )  # fmt: skip
+    client.create_bucket(Bucket=BUCKET)
+    client.close()
+    yield url
+    server.stop()
+
+
+@pytest.fixture(params=["strict-http", "strict-https", "seaweedfs"])
+def real_store(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """A store that checks what it is sent."""
+    return backend(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["strict-http", "strict-https", "seaweedfs", "moto"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Also a store that believes everything."""
+    return backend(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def fake(s3: StrictS3, tmp_path: Path) -> Backend:
+    return strict(s3, tmp_path)

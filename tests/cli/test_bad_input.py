@@ -1,0 +1,223 @@
+"""What a person gets wrong: the exit code, the one line on standard error, and what was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from bigupload.journal import FileJournal
+from tests.crash.running import Place
+from tests.tools.strict_s3 import StrictS3
+
+from .support import PART, Command, assert_refused, to
+
+# --- the file
+
+
+def test_a_missing_file(bigupload: Command, s3: StrictS3) -> None:
+    assert_refused(bigupload("upload", "nowhere.bin", *to(s3)), 1, "no such file: nowhere.bin")
+
+
+def test_a_directory(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    assert_refused(bigupload("upload", tmp_path, *to(s3)), 1, "is a directory: name the files in it")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket"])
+def test_a_special_file(bigupload: Command, s3: StrictS3, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "special"
+    if kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.path.relpath(path))
+    assert_refused(bigupload("upload", path, *to(s3)), 1, "is not a regular file: copy it into one first")
+
+
+def test_standard_input(bigupload: Command, s3: StrictS3) -> None:
+    assert_refused(bigupload("upload", "-", *to(s3)), 2, "not built yet: write it to a file and upload that")
+
+
+def test_an_unreadable_file(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    bigupload("upload", "nowhere.bin", *to(s3))  # what it imports is imported before this process may read less
+    file.chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)
+        ended = bigupload("upload", file, *to(s3))
+    finally:
+        if root:
+            os.seteuid(0)
+    assert_refused(ended, 1, f"can't read {file}: Permission denied")
+
+
+def test_nothing_was_begun_for_any_of_them(bigupload: Command, s3: StrictS3, place: Place) -> None:
+    before = len(s3.requests)
+    bigupload("upload", "nowhere.bin", *to(s3))
+    assert len(s3.requests) == before
+    assert not place.state.exists()
+
+
+# --- the store
+
+
+def test_a_wrong_bucket(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    ended = bigupload("upload", file, *to(s3, "s3://buckte/key"))
+    assert_refused(ended, 1, "there is no bucket 'buckte'", "create it, or check the name")
+
+
+def test_no_credentials(bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert_refused(bigupload("upload", file, *to(s3)), 1, "no AWS credentials: set AWS_ACCESS_KEY_ID", "--profile")
+
+
+def test_wrong_credentials(bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
+    ended = bigupload("upload", file, *to(s3), "--progress", "none")
+    assert_refused(ended, 1, "SignatureDoesNotMatch")
+    assert "other" not in ended.err
+
+
+def test_a_wrong_region(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    ended = bigupload("upload", file, *to(s3, "s3://far/key"), "--region", "us-east-1")
+    assert_refused(ended, 1, "the bucket is in region eu-west-3: use --region eu-west-3")
+
+
+def test_an_unknown_profile(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "nobody")
+
+
+def test_an_endpoint_that_does_not_answer(bigupload: Command, file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]
+    ended = bigupload("upload", file, *where, "--progress", "none")
+    assert_refused(ended, 75, "the store does not answer: check the endpoint and the network", "run again")
+
+
+def test_an_endpoint_that_is_none(bigupload: Command, file: Path) -> None:
+    ended = bigupload("upload", file, "--to", "s3://bucket/key", "--endpoint-url", "nonsense")
+    assert_refused(ended, 2, "not an endpoint: write it like https://")
+
+
+def test_parts_that_cannot_hold_the_file(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    big = tmp_path / "big.bin"
+    with big.open("wb") as opened:
+        opened.truncate(10_001 * PART)
+    ended = bigupload("upload", big, *to(s3), "--part-size", "5MiB")
+    assert_refused(ended, 2, "in 10,000 parts: use a part size of 6MiB or more")
+    ended = bigupload("upload", big, *to(s3), "--part-size", "4MiB")
+    assert_refused(ended, 2, "is below the store's 5 MiB")
+    assert not s3.uploads
+
+
+# --- the manifest
+
+
+def test_a_damaged_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    damaged = b"\0" * 100 + stopped.read_bytes()
+    stopped.write_bytes(damaged)
+    says = ("its first line can't be read; nothing was changed", "Name another --manifest, or move this file away")
+    assert_refused(bigupload("upload", file, *to(s3)), 1, str(stopped), *says)
+    assert_refused(bigupload("resume", stopped), 1, str(stopped), *says)
+    assert_refused(bigupload("abort", stopped), 1, str(stopped), *says)
+    assert stopped.read_bytes() == damaged
+    assert len(s3.uploads) == 1
+    (row,) = [json.loads(line) for line in bigupload("status", "--json").out.splitlines()]
+    assert (row["status"], row["manifest"]) == ("unreadable", str(stopped))
+    assert row["error"].count(str(stopped)) == 1
+
+
+def test_a_locked_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    with FileJournal(stopped):
+        for arguments in (["upload", file, *to(s3)], ["resume", stopped], ["abort", stopped]):
+            assert_refused(bigupload(*arguments), 75, f"(process {os.getpid()})", "wait for it, or stop it first")
+
+
+def test_another_file_s_manifest(bigupload: Command, s3: StrictS3, tmp_path: Path, stopped: Path) -> None:
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"other")
+    before = stopped.read_bytes()
+    ended = bigupload("upload", other, *to(s3), "--manifest", stopped)
+    assert_refused(ended, 1, f"{stopped} is the manifest of", "file.bin", "name another --manifest")
+    assert stopped.read_bytes() == before
+
+
+def test_a_missing_manifest(bigupload: Command) -> None:
+    assert_refused(bigupload("resume", "none.jsonl"), 1, "no such manifest: none.jsonl")
+    assert_refused(bigupload("abort", "none.jsonl"), 1, "no such manifest: none.jsonl")
+
+
+def test_a_manifest_that_is_no_file(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    ended = bigupload("upload", file, *to(s3), "--manifest", tmp_path)
+    assert_refused(ended, 1, "is not a regular file: name another --manifest")
+
+
+def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    file.write_bytes(b"short")
+    ended = bigupload("upload", file, *to(s3), "--progress", "none")
+    assert_refused(ended, 1, "has 5 bytes now and had 5,243,880", "nothing was touched", "--no-resume")
+    assert len(s3.uploads) == 1
+
+
+# --- the call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "name one target: --to s3://BUCKET/KEY, --service URL, or --local"),
+        (["--to", "s3://b/k", "--local"], "name one target"),
+        (["--to", "s3://b/k", "--service", "https://media.example"], "name one target"),
+        (["--service", "https://media.example", "--local"], "name one target"),
+        (["--service", "media.example"], "write its URL like https://media.example.com"),
+        (["--service", "https://u:p@media.example"], "holds no credentials"),
+        (["--service", "https://h", "--sse", "AES256", "--tag", "a=b"], "leave out --tag, --sse"),
+        (["--service", "https://h", "--if-none-match", "--addressing", "path"], "out --if-none-match, --addressing"),
+        (["--to", "http://b/k"], "write it like s3://bucket/key"),
+        (["--to", "s3://"], "write it like s3://bucket/key"),
+        (["--to", "s3://b/k", "--part-size", "16 parsecs"], "write it like 16MiB or 20MB"),
+        (["--to", "s3://b/k", "--part-size", "-5MiB"], "write it like 16MiB or 20MB"),
+        (["--to", "s3://b/k", "--limit-rate", "fast"], "write it like 20MB/s"),
+        (["--to", "s3://b/k", "--limit-rate", "0"], "at least 1 byte a second"),
+        (["--to", "s3://b/k", "--concurrency", "0"], "neither auto nor a number from 1 to 256"),
+        (["--to", "s3://b/k", "--concurrency", "many"], "neither auto nor a number from 1 to 256"),
+        (["--to", "s3://b/k", "--metadata", "novalue"], "not KEY=VALUE"),
+        (["--to", "s3://b/k", "--checksum", "adler"], "crc64nvme"),
+        (["--to", "s3://b/k", "--require-proof", "faith"], "full-object"),
+        (["--to", "s3://b/k", "--frobnicate"], "No such option"),
+        (["--local", "--endpoint-url", "http://x"], "leave --endpoint-url out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_call_that_makes_no_sense(bigupload: Command, file: Path, arguments: list[str], says: str) -> None:
+    assert_refused(bigupload("upload", file, *arguments), 2, says)
+
+
+def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Path) -> None:
+    assert_refused(bigupload("resume", "--adopt", "s3://b/k"), 2, "goes with --source PATH")
+    assert_refused(bigupload("resume", "--source", file), 2, "goes with the one manifest")
+    assert_refused(bigupload("resume", "m", "--region", "r"), 2, "a manifest knows its store")
+    assert_refused(bigupload("abort"), 2, "Missing argument 'MANIFEST...'")
+    assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
+    assert_refused(bigupload("verify", file, "s3://b/"), 2, "names no object")
+    assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "bigupload --help")
+
+
+def test_several_files_need_names_of_their_own(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "folder" / file.name
+    twin.parent.mkdir()
+    twin.write_bytes(b"twin")
+    ended = bigupload("upload", file, twin, *to(s3, "s3://bucket/folder/"))
+    assert_refused(ended, 2, "several files are called file.bin and would become one object")
+    ended = bigupload("upload", file, tmp_path / "x", *to(s3))
+    assert_refused(ended, 2, "2 files need a folder: --to s3://bucket/key/")
+    ended = bigupload("upload", file, tmp_path / "x", *to(s3, "s3://bucket/f/"), "--manifest", "m")
+    assert_refused(ended, 2, "--manifest is one file's")

@@ -1,0 +1,129 @@
+"""Going on from nothing but the file and what the store has of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bigupload import Verified, errors
+from bigupload.ports import StoredPart
+from bigupload.stores.s3 import S3Store
+from tests.tools.strict_s3 import LostAnswer, Status
+
+from .stopped import PARTS, SIZE, edit, lines, the_file
+from .support import BUCKET, World, content, no_leaks
+
+
+async def test_adopt_without_any_manifest(stopped: World) -> None:
+    stopped.manifest_path.unlink()
+    missing, before = stopped.missing(), len(stopped.s3.requests)
+    async with no_leaks():
+        result = await stopped.adopt(the_file(stopped))
+    assert stopped.holds(the_file(stopped))
+    assert (result.verified, result.resumed_parts) == (Verified.FULL_OBJECT, PARTS - len(missing))
+    assert sorted(stopped.sent(since=before)) == missing
+    assert stopped.s3.count("CreateMultipartUpload") == 1
+    assert stopped.manifest.token is None
+
+
+async def test_adopt_keeps_only_what_is_the_files(stopped: World) -> None:
+    stopped.manifest_path.unlink()
+    (upload,) = stopped.s3.uploads.values()
+    edited = min(upload.parts)
+    edit(the_file(stopped), edited)
+    missing, before = stopped.missing(), len(stopped.s3.requests)
+    await stopped.adopt(the_file(stopped))
+    assert stopped.holds(the_file(stopped))
+    assert sorted(stopped.sent(since=before)) == sorted([*missing, edited])
+
+
+async def test_adopt_from_a_store_that_lists_no_checksums(world: World) -> None:
+    world.s3.knobs.echo_checksums = False
+    path = world.file(SIZE)
+    await world.interrupted(path, after=3)
+    await world.settled()
+    world.manifest_path.unlink()
+    missing, before = world.missing(), len(world.s3.requests)
+    result = await world.adopt(path)
+    assert world.holds(path)
+    assert (result.verified, result.resumed_parts) == (Verified.COMPOSITE_ETAG, PARTS - len(missing))
+    assert sorted(world.sent(since=before)) == missing
+
+
+async def test_adopt_with_a_lost_answer_is_recognised_by_content(stopped: World) -> None:
+    stopped.manifest_path.unlink()
+    stopped.s3.script("CompleteMultipartUpload", LostAnswer())
+    result = await stopped.adopt(the_file(stopped))
+    assert stopped.holds(the_file(stopped))
+    assert result.verified is Verified.FULL_OBJECT
+    assert stopped.s3.count("CompleteMultipartUpload") == 1
+
+
+async def test_adopt_of_none(world: World) -> None:
+    with pytest.raises(errors.UploadGone, match="no open upload"):
+        await world.adopt(world.file(SIZE))
+    assert not world.manifest_path.exists()
+
+
+async def test_several_to_adopt_are_listed_and_not_guessed(stopped: World) -> None:
+    await stopped.upload(the_file(stopped), resume=False)
+    await stopped.interrupted(the_file(stopped), after=2, resume=False)
+    await stopped.settled()
+    ids = list(stopped.s3.uploads)
+    assert len(ids) == 2
+    stopped.manifest_path.unlink()
+    with pytest.raises(errors.UsageError, match="2 uploads") as caught:
+        await stopped.adopt(the_file(stopped))
+    assert all(upload in str(caught.value) for upload in ids)
+    with pytest.raises(errors.UploadGone):
+        await stopped.adopt(the_file(stopped), upload_id="no-such-id")
+    await stopped.adopt(the_file(stopped), upload_id=ids[1])
+    assert stopped.holds(the_file(stopped))
+    assert list(stopped.s3.uploads) == [ids[0]]
+
+
+async def test_adopt_of_what_has_a_manifest_is_refused(stopped: World) -> None:
+    with pytest.raises(errors.ManifestMismatch, match="resume"):
+        await stopped.adopt(the_file(stopped))
+
+
+async def test_adopt_is_resumed_as_any_other(stopped: World) -> None:
+    stopped.manifest_path.unlink()
+    stopped.s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
+    with pytest.raises(errors.AccessDenied) as caught:
+        await stopped.adopt(the_file(stopped))
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+    stopped.s3.clear()
+    await stopped.resume()
+    assert stopped.holds(the_file(stopped))
+
+
+async def test_a_number_that_is_listed_twice(stopped: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SeaweedFS lists both uploads of a part that was sent twice: the one that is the file's is kept."""
+    true_list = S3Store.list_parts
+
+    async def twice(self: S3Store, *arguments: Any) -> list[StoredPart]:
+        rows = await true_list(self, *arguments)
+        return [StoredPart(row.number, row.size, f'"{"0" * 32}"', "AAAAAAAAAAA=") for row in rows] + rows
+
+    monkeypatch.setattr(S3Store, "list_parts", twice)
+    stopped.manifest_path.write_bytes(b"".join(lines(stopped)[:2]))
+    missing, before = stopped.missing(), len(stopped.s3.requests)
+    await stopped.resume()
+    assert stopped.holds(the_file(stopped))
+    assert sorted(stopped.sent(since=before)) == missing
+
+
+async def test_parts_that_the_plan_has_not_are_left_out(stopped: World) -> None:
+    """Someone else's parts in the same upload: other sizes, other numbers."""
+    (upload,) = stopped.s3.uploads.values()
+    client = stopped.s3.client()
+    for number, size in ((PARTS + 3, 10), (PARTS, 5)):
+        client.upload_part(
+            Bucket=BUCKET, Key="key", UploadId=upload.id, PartNumber=number, Body=content(size),
+            ChecksumAlgorithm="CRC64NVME",
+        )  # fmt: skip
+    client.close()
+    await stopped.resume()
+    assert stopped.holds(the_file(stopped))

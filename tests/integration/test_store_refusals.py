@@ -1,0 +1,242 @@
+"""What a store refuses, and how S3Store says it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pytest
+
+from bigupload import S3Options, errors
+from bigupload.checksums import Algorithm
+from bigupload.ports import PartToSign
+from bigupload.retry import Fault, FaultKind
+from bigupload.stores.s3 import S3Store
+from tests.tools.strict_s3 import LostAnswer, Status, StrictS3
+
+from .backends import ANY_UPLOAD, Backend, crc, create, headers_of, put, raised, send, strict
+from .support import BUCKET
+
+
+async def test_no_such_bucket(fake: Backend) -> None:
+    """SeaweedFS can't be asked: it makes the bucket for one who may."""
+    async with contextlib.aclosing(fake.store(bucket="no-such-bucket")) as store:
+        for call in (lambda: create(store), store.find_open):
+            e = await raised(call(), [fake.secret])
+            assert isinstance(e, errors.BucketNotFound)
+            assert "no-such-bucket" in str(e)
+
+
+@pytest.mark.parametrize("bucket", ["Not A Bucket", "x"])
+async def test_a_bucket_name_that_is_none(fake: Backend, bucket: str) -> None:
+    async with contextlib.aclosing(fake.store(bucket=bucket)) as store:
+        e = await raised(create(store), [fake.secret])
+    assert isinstance(e, errors.UsageError | errors.BucketNotFound)
+
+
+async def test_no_credentials(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with contextlib.aclosing(fake.store(access_key=None, secret_key=None)) as store:
+        e = await raised(create(store), [fake.secret])
+    assert isinstance(e, errors.CredentialsError)
+    assert "AWS_ACCESS_KEY_ID" in str(e)
+    assert e.exit_code == 1, "there is no upload to resume"
+
+
+async def test_half_of_the_credentials(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with contextlib.aclosing(fake.store(access_key=None, secret_key=None)) as store:
+        assert isinstance(await raised(create(store), [fake.secret]), errors.CredentialsError)
+
+
+async def test_an_unknown_access_key(real_store: Backend) -> None:
+    async with contextlib.aclosing(real_store.store(access_key="AKIANOBODY", secret_key="nobody's-secret")) as store:
+        e = await raised(create(store), ["nobody's-secret"])
+    assert isinstance(e, Fault)
+    assert isinstance(e.public(), errors.CredentialsError | errors.AccessDenied)
+
+
+async def test_a_wrong_secret_key(real_store: Backend) -> None:
+    async with contextlib.aclosing(real_store.store(secret_key="another-secret")) as store:
+        e = await raised(create(store), ["another-secret", real_store.secret])
+    assert isinstance(e, Fault)
+    assert e.kind is FaultKind.REFUSED
+
+
+async def test_an_unknown_profile(fake: Backend) -> None:
+    async with contextlib.aclosing(fake.store(profile="nobody", access_key=None, secret_key=None)) as store:
+        e = await raised(create(store), [fake.secret])
+    assert isinstance(e, errors.UsageError)
+    assert "nobody" in str(e)
+
+
+async def test_a_profile(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, endpoint and region of the user's own configuration."""
+    assert fake.s3 is not None
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    config = fake.directory / "config"
+    config.write_text(
+        f"[profile mine]\naws_access_key_id = {fake.s3.access_key}\naws_secret_access_key = {fake.s3.secret_key}\n"
+        f"region = {fake.s3.region}\nendpoint_url = {fake.s3.url}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    async with contextlib.aclosing(S3Store(BUCKET, "key", S3Options(profile="mine", addressing="path"))) as store:
+        assert await create(store) in fake.s3.uploads
+
+
+Way = Literal["redirect", "malformed"]
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+async def test_a_wrong_region_is_named(fake: Backend, way: Way) -> None:
+    assert fake.s3 is not None
+    fake.s3.knobs.wrong_region = way
+    fake.s3.create_bucket("far-away", region="eu-north-1")
+    calls: list[Callable[[S3Store], Any]] = [create, S3Store.find_open]
+    for call in calls:
+        async with contextlib.aclosing(fake.store(bucket="far-away", region="us-east-1")) as store:
+            e = await raised(call(store), [fake.secret])
+        assert isinstance(e, errors.WrongRegion)
+        assert e.region == "eu-north-1"
+        assert "--region eu-north-1" in str(e)
+    assert not fake.s3.uploads
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+async def test_the_buckets_region_is_found_where_none_was_asked_for(fake: Backend, way: Way) -> None:
+    assert fake.s3 is not None
+    fake.s3.knobs.wrong_region = way
+    fake.s3.create_bucket("far-away", region="eu-north-1")
+    async with contextlib.aclosing(fake.store(bucket="far-away", region=None)) as store:
+        upload = await create(store)
+        assert upload in fake.s3.uploads
+        record = await put(fake, store, upload, 1, b"data")  # the URL is signed for the region that was found
+        await store.complete(upload, [record], size=4, algorithm=Algorithm.CRC64NVME, checksum=crc(b"data"))
+    assert fake.s3.objects["far-away"]["key"].body == b"data"
+
+
+async def test_nothing_listens(fake: Backend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    async with contextlib.aclosing(fake.store(endpoint_url=url)) as store:
+        e = await raised(create(store), [fake.secret])
+    assert isinstance(e, Fault)
+    assert e.kind is FaultKind.UNREACHABLE
+    assert isinstance(e.public(), errors.StoreUnreachable)
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://host", "http://", "http://host:port", "127.0.0.1:9000"])
+async def test_an_endpoint_that_is_none(fake: Backend, endpoint: str) -> None:
+    async def attempt() -> None:
+        async with contextlib.aclosing(fake.store(endpoint_url=endpoint)) as store:
+            await create(store)
+
+    e = await raised(attempt(), [fake.secret])
+    assert isinstance(e, errors.UsageError)
+    assert "https://s3.example.com:9000" in str(e)
+
+
+async def test_a_certificate_that_nobody_vouches_for(s3_tls: StrictS3, tmp_path: Path) -> None:
+    async with contextlib.aclosing(strict(s3_tls, tmp_path).store(ca_bundle=None)) as store:
+        e = await raised(create(store), [s3_tls.secret_key])
+    assert isinstance(e, errors.StoreRefused)
+    assert "--ca-bundle" in str(e)
+
+
+async def test_a_ca_bundle_that_is_missing(s3_tls: StrictS3, tmp_path: Path) -> None:
+    async with contextlib.aclosing(strict(s3_tls, tmp_path).store(ca_bundle=tmp_path / "missing.pem")) as store:
+        e = await raised(create(store), [s3_tls.secret_key])
+    assert "--ca-bundle" in str(e)
+
+
+@pytest.mark.parametrize(("offset", "way"), [(3600, "slow"), (-3600, "fast")])
+async def test_a_skewed_clock(fake: Backend, offset: int, way: str) -> None:
+    """As the store sees it: its clock, and the Date of its answers, are an hour off."""
+    assert fake.s3 is not None
+    date = datetime.datetime.fromtimestamp(time.time() + offset, datetime.UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    fake.s3.script("CreateMultipartUpload", Status(403, "RequestTimeTooSkewed", headers={"Date": date}))
+    async with contextlib.aclosing(fake.store()) as store:
+        e = await raised(create(store), [fake.secret])
+    assert isinstance(e, Fault)
+    assert isinstance(e.public(), errors.ClockSkewed)
+    assert f"s {way}" in str(e)
+    assert abs(int(str(e).split(" is ")[1].split(" s ")[0]) - 3600) <= 5
+
+
+async def test_a_clock_that_really_is_off(fake: Backend) -> None:
+    assert fake.s3 is not None
+    fake.s3.clock = lambda: time.time() + 3600
+    async with contextlib.aclosing(fake.store()) as store:
+        e = await raised(create(store), [fake.secret])
+    assert isinstance(e, Fault)
+    assert e.kind is FaultKind.SKEWED
+
+
+async def test_session_credentials_that_expire(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fake.s3 is not None
+    session = fake.s3.issue_session(seconds=60)
+    assert session.session_token is not None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", session.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session.secret_key)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", session.session_token)
+    secrets = [session.secret_key, session.session_token]
+    async with contextlib.aclosing(fake.store(access_key=None, secret_key=None)) as store:
+        upload = await create(store)
+        (request,) = await store.sign(upload, [PartToSign(1, 4, headers_of(b"data"))])
+        await send(fake, request, b"data")
+        fake.s3.clock = lambda: time.time() + 61
+        e = await raised(store.list_parts(upload, Algorithm.NONE), secrets)
+        assert isinstance(e, Fault)
+        assert e.kind is FaultKind.REFUSED
+        assert isinstance(e.public(), errors.CredentialsError)
+        e = await raised(send(fake, request, b"data"), secrets)
+        assert isinstance(e, Fault)
+        assert e.kind is FaultKind.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Status(500, "InternalError"), FaultKind.SERVER),
+        (Status(503, "SlowDown", headers={"Retry-After": "7"}), FaultKind.BUSY),
+        (Status(503), FaultKind.BUSY),
+        (Status(502), FaultKind.SERVER),
+        (Status(403), FaultKind.REFUSED),
+        (Status(405, "MethodNotAllowed"), FaultKind.FINAL),
+    ],
+)
+async def test_refusals_in_general(fake: Backend, fault: Status, kind: FaultKind) -> None:
+    """Each is one request: botocore's own retries are off."""
+    assert fake.s3 is not None
+    for op in ("CreateMultipartUpload", "ListParts", "ListMultipartUploads", "HeadObject", "AbortMultipartUpload"):
+        fake.s3.script(op, fault)
+    async with contextlib.aclosing(fake.store()) as store:
+        for call in (
+            lambda: create(store),
+            lambda: store.list_parts("u", Algorithm.NONE),
+            store.find_open,
+            lambda: store.stat(ANY_UPLOAD, Algorithm.NONE),
+            lambda: store.abort("u"),
+        ):
+            e = await raised(call(), [fake.secret])
+            assert isinstance(e, Fault)
+            assert e.kind is kind
+            assert e.retry_after == (7.0 if "Retry-After" in fault.headers else None)
+    assert len(fake.s3.requests) == 5
+
+
+async def test_a_lost_answer_is_broken(fake: Backend) -> None:
+    assert fake.s3 is not None
+    fake.s3.script("CreateMultipartUpload", LostAnswer())
+    async with contextlib.aclosing(fake.store()) as store:
+        e = await raised(create(store), [fake.secret])
+    assert isinstance(e, Fault)
+    assert e.kind is FaultKind.BROKEN
+    assert fake.s3.count("CreateMultipartUpload") == 1
