@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -196,22 +193,6 @@ def test_a_file_that_may_not_grow(place: Place, path: Path) -> None:
     assert path.read_bytes() == before
     assert not path.with_name("keys.json.new").exists()
     assert KeyFile(path).find(plain)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    if not sys.platform.startswith("linux"):
-        pytest.skip("mount(2) is Linux's")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"bigupload", bytes(directory), b"tmpfs", 0, b"size=64k") != 0:
-        pytest.skip(f"a tmpfs can't be mounted here: {os.strerror(ctypes.get_errno())}")
-    try:
-        yield directory
-    finally:
-        libc.umount2(bytes(directory), 2)  # MNT_DETACH
 
 
 def test_a_disk_that_is_full(place: Place, small_disk: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -199,22 +198,6 @@ def test_no_room_for_the_first_record(s3: StrictS3, place: Place) -> None:
     assert not s3.uploads
     assert not [path for path in place.state.iterdir() if path.suffix != ".lock"]
     assert_proved(s3, place, place.run(*upload(s3, place), command=SMALL))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    directory = tmp_path / "small"
-    directory.mkdir()
-    if not sys.platform.startswith("linux"):
-        pytest.skip("mount(2) is Linux's")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"bigupload", bytes(directory), b"tmpfs", 0, b"size=64k") != 0:
-        pytest.skip(f"a tmpfs can't be mounted here: {os.strerror(ctypes.get_errno())}")
-    try:
-        yield directory
-    finally:
-        libc.umount2(bytes(directory), 2)  # MNT_DETACH
 
 
 def test_a_disk_that_is_full(s3: StrictS3, place: Place, small_disk: Path) -> None:

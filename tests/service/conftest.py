@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from bigupload.local_store import LocalStore
+from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.declared import what_is_wrong
 from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
@@ -43,3 +44,12 @@ def posts_api(session_stub: HttpStub) -> HttpStub:
     """The posts API of `posting`, and any host that a test needs beside it; with a clean memory."""
     session_stub.forget()
     return session_stub
+
+
+@pytest.fixture
+async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
+    """An empty one in SeaweedFS."""
+    found = Meddled(fresh_name(), options_for(weed))
+    await found.ensure()
+    yield found
+    await found.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio.to_thread
@@ -13,7 +13,6 @@ import pytest
 
 from bigupload import errors
 from bigupload.checksums import Algorithm
-from bigupload.local_store import LocalStore
 from bigupload.retry import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
@@ -21,21 +20,12 @@ from bigupload.service.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads, _refusal_of
 from tests.service.test_multipart import PART, described, film
-from tests.tools.buckets import Meddled, Next, fresh_name, options_for
+from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample
 
 EXE = b"MZ\x90\x00" + bytes(4096)
 PHOTO = c.PresignRequest(filename="a.jpg", content_type="image/jpeg")
 DATA = film(PART)
-
-
-@pytest.fixture
-async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
-    """An empty one in SeaweedFS."""
-    found = Meddled(fresh_name(), options_for(weed))
-    await found.ensure()
-    yield found
-    await found.aclose()
 
 
 @pytest.fixture

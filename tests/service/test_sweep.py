@@ -12,12 +12,11 @@ import pytest
 
 from bigupload import errors
 from bigupload.cli import main
-from bigupload.local_store import LocalStore
 from bigupload.retry import Fault, FaultKind
 from bigupload.service.object_keys import note_key
 from bigupload.service.sweep import Reason, Removal, Sweep, SweepReport
 from bigupload.stores.media import MediaBucket
-from tests.tools.buckets import Meddled, Next, fresh_name, options_for
+from tests.tools.buckets import Meddled, Next, options_for
 from tests.tools.media import sample
 from tests.tools.strict_s3 import Status, StrictS3
 
@@ -48,15 +47,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
-    """An empty one in SeaweedFS."""
-    found = Meddled(fresh_name(), options_for(weed))
-    await found.ensure()
-    yield found
-    await found.aclose()
 
 
 @pytest.fixture
