@@ -149,7 +149,7 @@ class ScheduledUpload:
                 self._wrong_ending(ending)
                 or self._wrong_object(client, ending)
                 or self._wrong_leftovers(client, ending, creates)
-                or self._wrong_bytes(ending, extra)
+                or self._wrong_bytes(extra, runs=resumes + 1)
             )
         finally:
             self._clean(client)
@@ -185,9 +185,10 @@ class ScheduledUpload:
                 return "proved, and parts are left in an open upload"
         return None if creates >= (ending == "proved") else "an upload is open that nobody created"
 
-    def _wrong_bytes(self, ending: str, extra: int) -> str | None:
-        """Of sound exchanges there may be the file's bytes, and those of stragglers that were sent a second time."""
-        most = max(self.schedule.part_size, self.path.stat().st_size // 20)
+    def _wrong_bytes(self, extra: int, *, runs: int) -> str | None:
+        """Of sound exchanges there may be the file's bytes, and those of stragglers that were sent a second time: so
+        many in each run."""
+        most = runs * max(self.schedule.part_size, self.path.stat().st_size // 20)
         return None if extra <= most else f"{extra:,} bytes were sent again that nothing had broken"
 
     def _open(self, client: Any) -> list[Any]:
