@@ -14,7 +14,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import yarl
@@ -56,7 +56,10 @@ def new_session(ca_bundle: Path | None, *, reuse: bool = True) -> aiohttp.Client
     )
 
 
-def proxy_of(url: yarl.URL) -> tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple[None, None]:
+Proxy: TypeAlias = tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple[None, None]
+
+
+def proxy_of(url: yarl.URL) -> Proxy:
     """The proxy that the environment names for a URL, as aiohttp takes it.
 
     Not by `trust_env`, which would send a password of ~/.netrc along with the presigned URL.

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-START = 8
-MOST = 64
+START = 16
+MOST = 128
 WINDOW = 1.0
 """Seconds of one measurement; what a small step brings shows no sooner."""
 START_WINDOW = 0.2

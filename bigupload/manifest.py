@@ -190,6 +190,8 @@ class Aborted:
 
 Record: TypeAlias = Header | PartRecord | PartDropped | SourceRecord | Restart | Completing | Completed | Aborted
 _TYPES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(Record)}
+_HINTS: dict[type[Any], dict[str, Any]] = {}
+"""Compiled from text, which takes longer than all the rest of a record: once a class."""
 
 
 def encode(record: Record) -> bytes:
@@ -216,7 +218,7 @@ def decode(line: bytes) -> Record | None:
 
 def _build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
     """A dataclass from JSON, its fields checked against their annotations."""
-    hints = typing.get_type_hints(cls)
+    hints = _HINTS.get(cls) or _HINTS.setdefault(cls, typing.get_type_hints(cls))
     given = {}
     for f in dataclasses.fields(cls):
         if f.name in fields:

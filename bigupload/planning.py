@@ -26,6 +26,9 @@ class Limits:
     max_part_size: int = 5 * GIB
     max_parts: int = 10_000
     default_part_size: int = DEFAULT_PART_SIZE
+    """Bytes: of every file that has `enough_parts` of them, and for which `max_parts` are enough."""
+    enough_parts: int = 256
+    """A smaller file is cut finer, so that all connections have something to send until the end."""
     granule: int = MIB
     """Automatic part sizes are whole multiples of this, in bytes."""
 
@@ -68,13 +71,14 @@ class Plan:
 def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_LIMITS) -> Plan:
     """The plan for a file of `size` bytes, with parts of `part_size` bytes or of the automatic size.
 
-    The automatic size is the default, growing in whole granules until `max_parts` are enough. It is a function of the
-    size alone, so that another machine comes to the same plan. Raises UsageError where no plan fits the limits.
+    The automatic size is the default; less, in whole granules, where the file would have fewer than `enough_parts`,
+    and more where it would have more than `max_parts`. It is a function of the size alone, so that another machine
+    comes to the same plan. Raises UsageError where no plan fits the limits.
     """
     least = -(-size // limits.max_parts)
     if part_size is None:
-        grown = -(-least // limits.granule) * limits.granule
-        part_size = max(limits.default_part_size, grown)
+        small = max(limits.min_part_size, _granules(size, limits.enough_parts, limits))
+        part_size = max(min(small, limits.default_part_size), _granules(size, limits.max_parts, limits))
         if part_size > limits.max_part_size:
             part_size = limits.max_part_size  # the last stretch may not be whole granules
     elif part_size < limits.min_part_size and size > part_size:
@@ -93,3 +97,8 @@ def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_L
             f"use a part size of {-(-least // MIB)}MiB or more"
         )
     return Plan(size, part_size)
+
+
+def _granules(size: int, parts: int, limits: Limits) -> int:
+    """The least whole granules of which so many parts hold `size` bytes."""
+    return -(-size // (parts * limits.granule)) * limits.granule

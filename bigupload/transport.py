@@ -13,7 +13,7 @@ import yarl
 
 from bigupload import errors
 from bigupload._body import LAST_WORDS, BodyMeans, PartBody
-from bigupload._http import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception, new_session, proxy_of
+from bigupload._http import MOST_ERROR_BYTES, Proxy, fault_of_answer, fault_of_exception, new_session, proxy_of
 from bigupload._sockets import AUTO
 from bigupload._sockets import check_congestion_control as check_congestion_control
 from bigupload.planning import Part
@@ -37,6 +37,7 @@ class HttpTransport:
     ) -> None:
         self._ca_bundle = ca_bundle
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._proxies: dict[tuple[str, str | None], Proxy] = {}
         self._means = BodyMeans(limiter, congestion)
 
     async def __aenter__(self) -> HttpTransport:
@@ -54,6 +55,13 @@ class HttpTransport:
             self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh)
         return self._sessions[fresh]
 
+    def _proxy_of(self, url: yarl.URL) -> Proxy:
+        """The environment is read once: that takes longer than all the rest of a request's set-up."""
+        where = url.scheme, url.host
+        if where not in self._proxies:
+            self._proxies[where] = proxy_of(url)
+        return self._proxies[where]
+
     async def put(
         self,
         request: SignedRequest,
@@ -69,7 +77,7 @@ class HttpTransport:
         try:
             url = yarl.URL(request.url, encoded=True)  # as it was signed, byte for byte
             where = f"{url.host}:{url.port}"
-            proxy, proxy_auth = proxy_of(url)
+            proxy, proxy_auth = self._proxy_of(url)
         except ValueError as e:
             raise _unusable(e) from None
         try:

@@ -295,9 +295,16 @@ class S3Bucket:
 @functools.cache
 def _loader() -> Any:
     """botocore's descriptions of AWS, read once for all buckets of the process: each copy takes megabytes."""
-    from botocore.loaders import create_loader
+    from botocore.loaders import Loader
 
-    return create_loader()
+    class QuickLoader(Loader):
+        """Asked whether there is such a service, botocore's own looks into the directories of all four hundred."""
+
+        def list_available_services(self, type_name: str) -> list[str]:
+            places = [path for path in map(Path, self.search_paths) if path.is_dir()]
+            return sorted({each.name for place in places for each in place.iterdir()})
+
+    return QuickLoader()
 
 
 def _botocore_session() -> Any:

@@ -72,12 +72,12 @@ def test_a_link_that_always_wants_more() -> None:
 
 def test_slow_start_doubles() -> None:
     limits = simulate(Concurrency(), lambda limit: limit, seconds=10)
-    assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:3] == [16, 32, 64]
+    assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:3] == [32, 64, 128]
 
 
 def test_a_doubling_that_brings_nothing_is_undone() -> None:
     limits = simulate(Concurrency(), lambda _: 10.0, seconds=10)
-    assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:2] == [16, 8]
+    assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:2] == [32, 16]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -128,10 +128,10 @@ def test_it_backs_off_once_a_round_trip() -> None:
         controller.started()
         controller.refused(100.0)
         controller.refused(100.0 + DEAF * 0.99)
-    assert controller.limit == 6
+    assert controller.limit == 12
     for _ in range(5):
         controller.refused(100.0 + DEAF)
-    assert controller.limit == 4
+    assert controller.limit == 9
     for later in range(2, 20):
         for _ in range(3):
             controller.refused(100.0 + DEAF * later)
@@ -152,7 +152,7 @@ def test_after_slow_down_new_ground_is_gained_one_by_one() -> None:
     for _ in range(5):
         controller.refused(0.0)
     limits = [controller.limit, *simulate(controller, lambda limit: limit, seconds=60)]
-    assert limits[0] == 6
+    assert limits[0] == 12
     for before, after in itertools.pairwise(limits):
         assert after <= before + 1
 

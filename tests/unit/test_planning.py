@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bigupload.errors import UsageError
 from bigupload.planning import DEFAULT_PART_SIZE, GIB, MIB, S3_LIMITS, Limits, Part, Plan, plan_parts
 
-SMALL = Limits(min_part_size=3, max_part_size=11, max_parts=7, default_part_size=4, granule=2)
-ODD = Limits(min_part_size=1, max_part_size=9, max_parts=5, default_part_size=4, granule=3)
+SMALL = Limits(min_part_size=2, max_part_size=11, max_parts=7, default_part_size=6, granule=2, enough_parts=4)
+ODD = Limits(min_part_size=1, max_part_size=9, max_parts=5, default_part_size=4, granule=3, enough_parts=3)
 """Here the largest part is three granules, but the default part is no whole granule."""
 
 
@@ -36,11 +36,12 @@ def test_every_size_automatically(limits: Limits) -> None:
     for size in range(capacity + 1):
         plan = plan_parts(size, limits=limits)
         assert_covers(plan, size, limits)
-        assert plan.part_size >= limits.default_part_size
-        whole = plan.part_size % limits.granule == 0
-        assert whole or plan.part_size in (limits.default_part_size, limits.max_part_size)
-        if plan.part_size > limits.default_part_size:  # and it is the smallest that will do
-            assert -(-size // (plan.part_size - limits.granule)) > limits.max_parts
+        edges = (limits.min_part_size, limits.default_part_size, limits.max_part_size)
+        assert plan.part_size % limits.granule == 0 or plan.part_size in edges
+        # And it is the smallest that will do.
+        enough = limits.enough_parts if plan.part_size <= limits.default_part_size else limits.max_parts
+        less = plan.part_size - limits.granule
+        assert plan.part_size == limits.min_part_size or less <= 0 or -(-size // less) > enough
     for size in range(capacity + 1, capacity + 20):
         with pytest.raises(UsageError, match="can't hold"):
             plan_parts(size, limits=limits)
@@ -77,7 +78,8 @@ def test_real_limits(size: int) -> None:
     plan = plan_parts(size)
     assert plan.count <= 10_000
     assert plan.part_size % MIB == 0
-    assert DEFAULT_PART_SIZE <= plan.part_size <= 5 * GIB
+    assert 5 * MIB <= plan.part_size <= 5 * GIB
+    assert plan.part_size >= DEFAULT_PART_SIZE or plan.count <= 256
     first, last = plan.part(1), plan.part(plan.count)
     assert first.offset == 0
     assert last.offset + last.size == size
@@ -96,10 +98,13 @@ def test_real_limits_and_a_given_part_size(size: int, part_size: int) -> None:
     [
         (0, None, 1, 0),
         (1, None, 1, 1),
-        (16 * MIB - 1, None, 1, 16 * MIB - 1),
-        (16 * MIB, None, 1, 16 * MIB),
-        (16 * MIB + 1, None, 2, 1),
-        (32 * MIB, None, 2, 16 * MIB),
+        (5 * MIB - 1, None, 1, 5 * MIB - 1),
+        (5 * MIB, None, 1, 5 * MIB),
+        (5 * MIB + 1, None, 2, 1),
+        (256 * 5 * MIB, None, 256, 5 * MIB),
+        (256 * 5 * MIB + 1, None, 214, 256 * 5 * MIB + 1 - 213 * 6 * MIB),
+        (256 * 16 * MIB, None, 256, 16 * MIB),
+        (256 * 16 * MIB + 1, None, 257, 1),
         (10_000 * 16 * MIB, None, 10_000, 16 * MIB),
         (10_000 * 16 * MIB + 1, None, 9_412, 9_999 * 16 * MIB + 16 * MIB + 1 - 9_411 * 17 * MIB),
         (10_000 * 5 * MIB, 5 * MIB, 10_000, 5 * MIB),
