@@ -78,7 +78,7 @@ def main() -> None:
         from bigupload.planning import Limits
         from bigupload.stores.s3 import S3Store
 
-        S3Store.limits = Limits(min_part_size=options.least_part)
+        S3Store.limits = Limits(min_part_size=options.least_part, enough_parts=1)
     if options.kind is not None:
         die_at(options.kind, options.moment, options.nth)
     if options.die_at_rename:

@@ -27,7 +27,9 @@ __all__ = [
 
 KIB = 1024
 PART = 64 * KIB
-LIMITS = Limits(min_part_size=KIB, max_part_size=MIB, max_parts=10_000, default_part_size=PART, granule=KIB)
+LIMITS = Limits(
+    min_part_size=KIB, max_part_size=MIB, max_parts=10_000, default_part_size=PART, granule=KIB, enough_parts=1
+)
 BUCKET = "bucket"
 FAST = RetryPolicy(base_delay=0, max_delay=0)
 LEVELS = {  # what a store that knows everything proves by each --checksum

@@ -30,7 +30,7 @@ class DirectoryStore:
     """One key. Implements `ports.MultipartStore` and `ports.Transport`."""
 
     target = Target(bucket="bucket", key="key")
-    limits = Limits(min_part_size=1)
+    limits = Limits(min_part_size=1, enough_parts=1)
     signs_ahead = 0
 
     def __init__(self, directory: Path, reach: Reach = lambda _: None) -> None:

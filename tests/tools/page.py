@@ -17,7 +17,7 @@ from tests.tools.proxy import CountingProxy, PartTraffic
 from tests.tools.service import Service
 
 MIB = 1024 * 1024
-PART = 16 * MIB
+PART = 5 * MIB
 """Bytes: what the service chooses."""
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
 NETWORK = re.compile("Failed to load resource|ERR_")
