@@ -117,7 +117,7 @@ def test_escape_sequences_in_a_name_reach_no_terminal(bigupload: Command, s3: St
     evil = "evil\x1b]0;pwned\x07\r\n\x9b2J.bin"
     assert_refused(bigupload("upload", evil, *to(s3)), 1, "evil ]0;pwned 2J.bin")
     file = file.rename(file.with_name(evil))
-    s3.script("UploadPart", Status(503, "SlowDown"))
+    s3.script("UploadPart", Status(503, "SlowDown"), part_number=1)
     ended = bigupload("upload", file, *to(s3), "--progress", "plain")
     assert ended.code == 0
     assert "evil ]0;pwned 2J.bin: part 1:" in ended.complaint
