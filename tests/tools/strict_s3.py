@@ -316,6 +316,11 @@ class StrictS3:
             ready.set_exception(error)
             raise
         await self._stop.wait()
+        # What was just accepted is a task that has not begun. asyncio forgets to close its socket where the listener is
+        # gone by then, or the task cancelled: accept no more, and let those begin.
+        for each in listener.sockets:
+            self._loop.remove_reader(each.fileno())
+        await asyncio.sleep(0)
         listener.close()
         self.release()
         await server.shutdown(timeout=0.01)
@@ -469,14 +474,18 @@ _session_lock = threading.Lock()
 
 
 class _Server(web.Server):
-    """Keeps its connections' transports in mind, to end with it also those that aiohttp does not close in time."""
+    """Keeps its connections' transports in mind, to end with it also those that aiohttp does not close in time.
+
+    Those below TLS: a TLS transport of asyncio's that was closed twice, as aiohttp does, can't be aborted any more, and
+    waits for the other side's farewell.
+    """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
-        self.transports.add(transport)
+        self.transports.add(getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport))
         super().connection_made(handler, transport)
 
 
