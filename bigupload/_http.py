@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import html
 import re
+import socket
 import ssl
 import time
 import urllib.request
@@ -18,6 +19,8 @@ from typing import Any, TypeAlias
 
 import aiohttp
 import yarl
+from aiohttp.abc import ResolveResult
+from aiohttp.connector import Connection
 
 from bigupload import errors
 from bigupload._sockets import new_socket
@@ -25,7 +28,13 @@ from bigupload.retry import Fault, FaultKind, classify
 from bigupload.units import one_line
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds."""
+"""Seconds for one try at the addresses of a name, all of them, until TLS stands."""
+CONNECT_WITHIN = 20.0
+"""Seconds for all such tries and the look-up of the name. aiohttp tries as often as there are addresses, so that eight
+of them behind a dead path would take longer than the watch over a request's bytes does, and be taken for a stall."""
+_NAMES_LAST = 10
+"""Seconds for which a name's addresses are believed: a store that has moved, or a failed front end that its name leaves
+out by now, is found within them."""
 MOST_ERROR_BYTES = 64 * 1024
 _CLOCK_MAY_BE_OFF = 600.0
 """Seconds. A presigned URL of a wrong clock is refused as expired or not yet valid, and nobody says why."""
@@ -39,21 +48,67 @@ def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
         raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
 
 
-def new_session(ca_bundle: Path | None, *, reuse: bool = True) -> aiohttp.ClientSession:
+class Names(aiohttp.ThreadedResolver):
+    """The system's look-up of names, each of which begins its list of addresses one further than the last did.
+
+    aiohttp hands a list out in turn for as long as it keeps it; but each new list would begin with the same address,
+    and where connections are few and far between they would all go there, retries of what failed there included.
+    The system's, also where aiodns is installed: that reads once which name servers there are, and another network has
+    others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = -1
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        self._turn += 1
+        first = self._turn % len(found) if found else 0
+        return found[first:] + found[:first]
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Asks a name again as soon as nothing connects to the addresses that it had."""
+
+    async def connect(self, *arguments: Any, **more: Any) -> Connection:
+        try:
+            return await super().connect(*arguments, **more)
+        except (aiohttp.ClientError, OSError):
+            self.clear_dns_cache()
+            raise
+
+
+def new_session(ca_bundle: Path | None, *, reuse: bool = True, names: Names | None = None) -> aiohttp.ClientSession:
     """A pool without a limit of its own (the engine bounds it), without a total timeout (a part may take hours).
 
-    New connections go round all addresses that the store's name has: aiohttp's DNS cache hands them out in turn.
+    New connections go round all addresses that the store's name has; sessions that share `names` do so together.
     `reuse=False`: each request gets a connection of its own.
     """
+    # Less than `RetryPolicy.stall_after`: who has waited so long finds no idle connection of the same dead path.
     keep: dict[str, Any] = {"keepalive_timeout": 15} if reuse else {"force_close": True}
-    connector = aiohttp.TCPConnector(limit=0, ssl=ssl_context(ca_bundle), socket_factory=new_socket, **keep)
+    connector = _Connector(
+        limit=0,
+        ssl=ssl_context(ca_bundle),
+        socket_factory=new_socket,
+        resolver=names or Names(),
+        ttl_dns_cache=_NAMES_LAST,
+        **keep,
+    )
     return aiohttp.ClientSession(
         connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+        timeout=timeouts(),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type", "Accept"),
     )
+
+
+def timeouts(*, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
+    """Of one request, in seconds: those of connecting are everywhere the same."""
+    return aiohttp.ClientTimeout(total=total, connect=CONNECT_WITHIN, sock_connect=CONNECT_TIMEOUT, sock_read=sock_read)
 
 
 Proxy: TypeAlias = tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple[None, None]
@@ -98,7 +153,7 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
     if isinstance(e, aiohttp.ClientConnectorError):
         return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {_os_reason(e)}")
     if isinstance(e, aiohttp.ConnectionTimeoutError):
-        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: no answer in {CONNECT_TIMEOUT:.0f} s")
+        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: no answer in time")
     if isinstance(e, TimeoutError):
         return Fault(FaultKind.STALLED, f"no answer from {where}")
     return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({_os_reason(e)})")

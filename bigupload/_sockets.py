@@ -28,9 +28,12 @@ _SHORT = 1_000
 _UNSENT = 512 * 1024
 """Bytes that the kernel takes beyond what the path carries now: enough that it never runs dry, little enough that a
 slow part is seen, and a rate limit felt, at once."""
-_UNHEARD = 120
-"""Seconds without a sign of the other side until the kernel ends the connection: a dead path is noticed although
-nothing is sent, as while the store works on its answer."""
+_PROBE_EVERY = 15
+_MOST_PROBES = 3
+"""Seconds between questions to a side that is quiet, and how many it may leave unanswered: a dead path is noticed
+within a minute although nothing is sent, as while the store works on its answer. Bytes that are not acknowledged are
+`RetryPolicy.stall_after`'s, and no business of the kernel's (TCP_USER_TIMEOUT): that would also end connections whose
+other side is there and only does not read for a while."""
 _RTT_AT = 68
 """Of tcpi_rtt in struct tcp_info, the same on every architecture: linux/tcp.h."""
 
@@ -40,9 +43,9 @@ def new_socket(address: tuple[Any, ...]) -> socket.socket:
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     _ask(made, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
-    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPIDLE", 15)
-    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPINTVL", 15)
-    _ask(made, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", _UNHEARD * 1000)
+    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _PROBE_EVERY)
+    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _PROBE_EVERY)
+    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPCNT", _MOST_PROBES)
     _ask(made, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT)
     return made
 

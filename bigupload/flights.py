@@ -87,23 +87,25 @@ class Flights:
         async with self._job.shared.slots:
             return await self.put_in_slot(source, part, request)
 
-    async def put_in_slot(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
-        """As `put`, of a caller that has one of the slots."""
+    async def put_in_slot(
+        self, source: Source, part: Part, request: SignedRequest, *, fresh: bool = False
+    ) -> PutAnswer:
+        """As `put`, of a caller that has one of the slots. `fresh` as `Transport.put`'s."""
         job = self._job
         flight = _Flight(source, part, request, job.effects.clock())
         self._flying.add(flight)
         try:
-            answer = await self._first_answer(flight)
+            answer = await self._first_answer(flight, fresh=fresh)
         finally:
             self._flying.discard(flight)
         self._pace.arrived(job.effects.clock() - flight.began)
         return answer
 
-    async def _first_answer(self, flight: _Flight) -> PutAnswer:
+    async def _first_answer(self, flight: _Flight, *, fresh: bool) -> PutAnswer:
         fault = Fault(FaultKind.STALLED, f"part {flight.part.number} stood still")
         try:
             try:
-                await self._fly(flight, fresh=False)
+                await self._fly(flight, fresh=fresh)
             except Fault as e:
                 fault = e
             if flight.answer is None and flight.second is not None:

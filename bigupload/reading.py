@@ -10,14 +10,7 @@ from types import TracebackType
 import aiohttp
 import yarl
 
-from bigupload._http import (
-    CONNECT_TIMEOUT,
-    MOST_ERROR_BYTES,
-    fault_of_answer,
-    fault_of_exception,
-    new_session,
-    proxy_of,
-)
+from bigupload._http import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception, new_session, proxy_of, timeouts
 from bigupload.planning import MIB
 from bigupload.ports import SignedRequest
 from bigupload.retry import Fault, FaultKind
@@ -32,7 +25,7 @@ class HttpReader:
     def __init__(self, *, ca_bundle: Path | None, stall_after: float) -> None:
         """`stall_after`: seconds in which something arrives, or it is a Fault(STALLED)."""
         self._ca_bundle = ca_bundle
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=stall_after)
+        self._timeout = timeouts(sock_read=stall_after)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HttpReader:

@@ -29,6 +29,9 @@ _FRESH_FOR = 60.0
 """Seconds that a URL must still be valid for when its PUT begins."""
 _SIGN_BATCH = 100
 _GONE = frozenset({FaultKind.GONE})
+_CONNECTION_S = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
+"""What a connection can be guilty of. Where its path has died, idle ones of the same path wait in the pool, and each
+would cost another attempt and as much patience: the next goes over one of its own."""
 
 
 class UploadVanished(Exception):
@@ -100,7 +103,7 @@ class PartSender:
     async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
         attempts = self._job.attempts()
         request: tuple[SignedRequest, float] | None = None
-        ahead = True
+        ahead, fresh = True, False
         while True:
             since = self._job.effects.clock()
             try:
@@ -110,7 +113,7 @@ class PartSender:
                     # Hours may have passed in the queue: big parts on a slow link outlive a URL. What was refused is
                     # signed only here: a second refusal is final, and nobody sees credentials end or a laptop sleep.
                     request = await self._fresh(part, hashed, request)
-                    answer = await self._flights.put_in_slot(self._job.source, part, request[0])
+                    answer = await self._flights.put_in_slot(self._job.source, part, request[0], fresh=fresh)
                 with_md5 = "content-md5" in request[0].headers
                 proof = await self._prove(part, hashed, answer, with_md5=with_md5)
             except _SendAgain:
@@ -121,7 +124,7 @@ class PartSender:
                 if fault.kind is FaultKind.BUSY:
                     self._job.shared.refused(self._job.effects.clock())
                 again = await self._job.pause(attempts, fault, since, part.number)
-                ahead = not again.resign
+                ahead, fresh = not again.resign, fault.kind in _CONNECTION_S
                 request = request if ahead else None
                 hashed = await self._hash_again(part, hashed) if again.rehash else hashed
             else:

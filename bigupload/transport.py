@@ -13,7 +13,15 @@ import yarl
 
 from bigupload import errors
 from bigupload._body import LAST_WORDS, BodyMeans, PartBody
-from bigupload._http import MOST_ERROR_BYTES, Proxy, fault_of_answer, fault_of_exception, new_session, proxy_of
+from bigupload._http import (
+    MOST_ERROR_BYTES,
+    Names,
+    Proxy,
+    fault_of_answer,
+    fault_of_exception,
+    new_session,
+    proxy_of,
+)
 from bigupload._sockets import AUTO
 from bigupload._sockets import check_congestion_control as check_congestion_control
 from bigupload.planning import Part
@@ -37,6 +45,7 @@ class HttpTransport:
     ) -> None:
         self._ca_bundle = ca_bundle
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._names: Names | None = None
         self._proxies: dict[tuple[str, str | None], Proxy] = {}
         self._means = BodyMeans(limiter, congestion)
 
@@ -52,11 +61,12 @@ class HttpTransport:
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         if fresh not in self._sessions:
-            self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh)
+            self._names = self._names or Names()
+            self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh, names=self._names)
         return self._sessions[fresh]
 
     def _proxy_of(self, url: yarl.URL) -> Proxy:
-        """The environment is read once: that takes longer than all the rest of a request's set-up."""
+        """Read once, until something fails: it takes longer than all the rest of a request's set-up."""
         where = url.scheme, url.host
         if where not in self._proxies:
             self._proxies[where] = proxy_of(url)
@@ -97,6 +107,7 @@ class HttpTransport:
         except (aiohttp.ClientError, OSError) as e:
             if payload.failure is not None:
                 raise payload.failure from None
+            self._proxies.clear()  # this may be another network by now
             fault = fault_of_exception(e, where)
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
         except ValueError as e:

@@ -17,7 +17,7 @@ import aiohttp
 import yarl
 
 from bigupload import errors
-from bigupload._http import CONNECT_TIMEOUT, fault_of_exception, new_session, proxy_of, retry_after
+from bigupload._http import fault_of_exception, new_session, proxy_of, retry_after, timeouts
 from bigupload.retry import Fault, FaultKind, classify
 from bigupload.units import one_line
 
@@ -140,7 +140,7 @@ class ServiceHttp:
                 allow_redirects=False,  # the key is this service's alone
                 proxy=proxy,
                 proxy_auth=proxy_auth,
-                timeout=aiohttp.ClientTimeout(total=within, sock_connect=CONNECT_TIMEOUT),
+                timeout=timeouts(total=within),
             ) as response:
                 text = await _read(response)
         except (aiohttp.ClientError, OSError) as e:

@@ -585,38 +585,3 @@ async def test_the_users_proxy_is_used(tmp_path: Path, monkeypatch: pytest.Monke
             assert [target.partition("?")[0] for target in proxy.targets if "partNumber" in target] == [
                 f"{made.s3.url}/{BUCKET}/key"
             ]
-
-
-# --- many addresses
-
-
-async def test_connections_go_round_all_addresses_of_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store's name has several, each with its own share of the store's bandwidth."""
-    hosts = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
-    met: list[str] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        met.append(writer.get_extra_info("sockname")[0])
-        await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(10)
-        writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
-        await writer.drain()
-        writer.close()
-
-    async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(await asyncio.start_server(answer, hosts[0], 0))
-        port = server.sockets[0].getsockname()[1]
-        for host in hosts[1:]:
-            await stack.enter_async_context(await asyncio.start_server(answer, host, port))
-
-        async def resolve(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
-            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)) for host in hosts]
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
-        request = SignedRequest(f"http://store.test:{port}/part", {}, 60)
-        with FileSource(write(tmp_path / "file", 10)) as source:
-            async with HttpTransport() as transport:
-                for fresh in (False, True):
-                    for _ in range(3):
-                        await transport.put(request, source, Part(1, 0, 10), on_start=lambda _: None, fresh=fresh)
-    assert sorted(met) == sorted(hosts * 2)

@@ -1,0 +1,179 @@
+"""A store's name during an upload that takes days: it gets other addresses, has several, or is not answered; and the
+path to them dies without a word.
+
+Loopback's many addresses play the store's, and the loop's `getaddrinfo` the name servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bigupload import _http
+from bigupload.planning import Part
+from bigupload.ports import PutAnswer, SignedRequest
+from bigupload.retry import Fault, FaultKind, RetryPolicy
+from bigupload.source import FileSource
+from bigupload.transport import HttpTransport
+
+from .support import write
+
+HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+FOR_EVER = 10**9
+
+
+@dataclass
+class FrontEnds:
+    """A store at several addresses, one PUT of ten bytes a connection, and the name that leads there."""
+
+    port: int = 0
+    listed: list[str] = field(default_factory=lambda: list(HOSTS))
+    """What the name's look-up gives."""
+    asked: int = 0
+    met: list[str] = field(default_factory=list)
+    """Whom each PUT was sent to."""
+    servers: dict[str, asyncio.Server] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        for host in HOSTS:
+            self.servers[host] = await asyncio.start_server(self._answer, host, self.port)
+            self.port = self.servers[host].sockets[0].getsockname()[1]
+
+    async def stop(self, host: str) -> None:
+        server = self.servers.pop(host)
+        server.close()
+        await server.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.met.append(writer.get_extra_info("sockname")[0])
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(10)
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+        await writer.drain()
+        writer.close()
+
+    async def look_up(self, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+        self.asked += 1
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (h, self.port)) for h in self.listed]
+
+
+@dataclass
+class Sender:
+    transport: HttpTransport
+    source: FileSource
+    ends: FrontEnds
+
+    async def put(self, *, fresh: bool = False) -> PutAnswer:
+        request = SignedRequest(f"http://store.test:{self.ends.port}/part", {}, 60)
+        return await self.transport.put(request, self.source, Part(1, 0, 10), on_start=lambda _: None, fresh=fresh)
+
+
+@pytest.fixture
+async def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sender]:
+    ends = FrontEnds()
+    await ends.start()
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", ends.look_up)
+    try:
+        with FileSource(write(tmp_path / "file", 10)) as source:
+            async with HttpTransport() as transport:
+                yield Sender(transport, source, ends)
+    finally:
+        for host in list(ends.servers):
+            await ends.stop(host)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["pooled", "fresh"])
+async def test_connections_go_round_all_addresses_of_a_name(sender: Sender, fresh: bool) -> None:
+    """Each has its own share of the store's bandwidth."""
+    for _ in range(6):
+        await sender.put(fresh=fresh)
+    assert sorted(sender.ends.met) == sorted(HOSTS * 2)
+    assert sender.ends.asked == 1
+
+
+async def test_connections_that_are_few_and_far_between_go_round_too(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is made after what was known of the name has ended, and every look-up begins with the same address: a
+    front end that takes connections and fails would meet every retry."""
+    monkeypatch.setattr(_http, "_NAMES_LAST", -1)
+    for fresh in (False, True, False):  # the second PUT of a part that lags, too, should not meet the first one's
+        await sender.put(fresh=fresh)
+    assert sender.ends.asked == 3
+    assert sender.ends.met == HOSTS
+
+
+async def test_a_name_that_moves_is_followed_at_the_first_failure(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_http, "_NAMES_LAST", FOR_EVER)
+    sender.ends.listed = HOSTS[:1]
+    await sender.put()
+    await sender.ends.stop(HOSTS[0])
+    sender.ends.listed = HOSTS[1:2]
+    with pytest.raises(Fault) as caught:
+        await sender.put()
+    assert caught.value.kind is FaultKind.UNREACHABLE
+    await sender.put()
+    assert sender.ends.met == HOSTS[:2]
+
+
+async def test_a_name_that_moves_is_followed_in_time(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing fails: the old address serves on, but it is not the name's any more."""
+    sender.ends.listed = HOSTS[:1]
+    await sender.put()
+    sender.ends.listed = HOSTS[1:2]
+    (connector,) = [session.connector for session in sender.transport._sessions.values()]
+    assert isinstance(connector, aiohttp.TCPConnector)
+    kept: Any = connector._cached_hosts
+    for key in kept._timestamps:
+        kept._timestamps[key] -= _http._NAMES_LAST + 1
+    await sender.put()
+    assert sender.ends.met == HOSTS[:2]
+    assert _http._NAMES_LAST <= 60
+
+
+async def test_an_address_that_is_dead_costs_no_attempt(sender: Sender) -> None:
+    await sender.ends.stop(HOSTS[0])
+    for _ in range(3):
+        await sender.put()
+    assert set(sender.ends.met) == set(HOSTS[1:])
+
+
+async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name servers of the network that was left do not answer. It is an outage, waited for as one: the part's attempts
+    do not count."""
+
+    async def hang(*_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(_http, "CONNECT_WITHIN", 0.05)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hang)
+    with pytest.raises(Fault) as caught:
+        await asyncio.wait_for(sender.put(), 60)
+    assert caught.value.kind is FaultKind.UNREACHABLE
+
+
+async def test_all_connecting_takes_less_than_a_stall() -> None:
+    """aiohttp tries as often as there are addresses, `CONNECT_TIMEOUT` each: eight of S3's would be called a stall."""
+    assert _http.CONNECT_TIMEOUT < _http.CONNECT_WITHIN < RetryPolicy().stall_after
+    async with _http.new_session(None) as session:
+        assert session.timeout.connect == _http.CONNECT_WITHIN
+
+
+async def test_names_are_the_systems_also_where_aiodns_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """c-ares reads once which name servers there are; with another network there are others."""
+
+    def not_this() -> None:
+        raise AssertionError("aiohttp's own choice")
+
+    monkeypatch.setattr(aiohttp.connector, "DefaultResolver", not_this)
+    async with _http.new_session(None):
+        pass
