@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from bigupload import errors
 from bigupload.checksums import Algorithm
@@ -23,7 +22,7 @@ from bigupload.journal import SUFFIX, read_manifest
 from bigupload.manifest import Replay
 from bigupload.options import S3Options
 from bigupload.retry import Fault, FaultKind, RetryPolicy
-from bigupload.stores.s3 import S3Store
+from bigupload.stores.s3 import MOST_OPEN, S3Store, Way
 from bigupload.targets import connect, parse_s3_url
 
 MEDIA = "media/"
@@ -193,9 +192,9 @@ class Collection:
         """Those that were begun long enough ago. All are listed before one is given up: not every store finds the
         next page by an upload that is gone."""
         found: list[_Candidate] = []
-        markers: Mapping[str, Any] | None = {}
-        while markers is not None:
-            page = await self._patience.request(functools.partial(store.page_of_open, markers))
+        way = Way()
+        while not way.ended:
+            page = await self._patience.request(functools.partial(store.next_open, way))
             now = page.now or datetime.now(UTC)
             for key, upload_id, initiated in page.uploads:
                 if key.startswith(MEDIA) and not prefix.startswith(MEDIA):
@@ -204,7 +203,8 @@ class Collection:
                     self._report.alive += 1
                 else:
                     found.append(_Candidate(key, upload_id, initiated, now))
-            markers = page.following
+            if len(found) > MOST_OPEN:
+                raise errors.StoreRefused(f"more than {MOST_OPEN:,} old uploads are open: name a longer prefix")
         return found
 
     async def _decide(self, store: S3Store, bucket: str, candidate: _Candidate) -> None:

@@ -175,10 +175,15 @@ class Sweep:
                 for row in page.get("Contents", ())
                 if is_made_here(row["Key"])  # an operator's own files may lie here as well
             ]
-            token = page.get("NextContinuationToken")
-            if not page.get("IsTruncated") or not token or after == {"ContinuationToken": token}:
+            if not page.get("IsTruncated"):
                 return
-            after = {"ContinuationToken": token}
+            before, contents = after, page.get("Contents", ())
+            if token := page.get("NextContinuationToken"):
+                after = {"ContinuationToken": token}
+            elif contents:  # a store that does not say how to go on
+                after = {"StartAfter": contents[-1]["Key"]}
+            if after == before:
+                raise Fault(FaultKind.FINAL, "the store's list of objects leads nowhere")
 
     async def _sweep_page(self, page: list[_Listed], tally: _Tally, met: set[int], *, dry_run: bool) -> None:
         tally.looked_at += len(page)

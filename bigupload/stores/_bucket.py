@@ -40,10 +40,45 @@ _SIGNING = 0.0
 """In place of a timeout, names the client that signs for another endpoint: it calls nobody."""
 CREDENTIALS_EXPIRING = "CredentialsExpiring"
 """The code of the Fault that presigning raises where no credentials last long enough."""
+MOST_PAGES = 1000
+"""Of one list: a million open uploads, and a hundred times the parts that one can have. A list that is longer, or leads
+where it has been, is no list."""
+_MOST_NAME = 1024
+"""Bytes of a key, as S3 has it, and no upload id is known to be as long: what is kept of a list has a bound."""
 _ANY = "key"
 _CONNECTIONS = 64
 """That a client keeps: as many threads may be in a call at once as anyio has, and some."""
 _SIGNERS = 4
+
+
+class Way:
+    """Through the pages of ListMultipartUploads: where the next one begins, and that there is an end."""
+
+    def __init__(self) -> None:
+        self.markers: dict[str, Any] = {}
+        """Of the page to ask for."""
+        self.ended = False
+        self._been: set[tuple[tuple[str, Any], ...]] = {()}
+
+    def on(self, page: Mapping[str, Any]) -> None:
+        """Past this page. Raises Fault(FINAL) where it leads nowhere."""
+        rows = page.get("Uploads", ())
+        if any(len(str(row.get(name, "")).encode()) > _MOST_NAME for row in rows for name in ("Key", "UploadId")):
+            raise Fault(FaultKind.FINAL, "the store lists names that are longer than any")
+        if not page.get("IsTruncated"):
+            self.ended = True
+            return
+        # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
+        markers = {n: page[f"Next{n}"] for n in ("KeyMarker", "UploadIdMarker") if page.get(f"Next{n}")}
+        if not markers and rows:
+            markers = {"KeyMarker": rows[-1].get("Key", ""), "UploadIdMarker": rows[-1].get("UploadId", "")}
+        place = tuple(markers.items())
+        if place in self._been:
+            raise Fault(FaultKind.FINAL, "the store's list of open uploads leads in circles")
+        if len(self._been) >= MOST_PAGES:
+            raise Fault(FaultKind.FINAL, "the store's list of open uploads does not end: name a longer prefix")
+        self._been.add(place)
+        self.markers = markers
 
 
 class S3Bucket:
@@ -112,25 +147,24 @@ class S3Bucket:
             return await self.call(what, method, within=within, first=first, **arguments)
 
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
-        """The rows of ListMultipartUploads for keys that begin with `prefix`, all pages."""
-        following: Mapping[str, Any] | None = {}
-        while following is not None:
-            page, following = await self.page_of_open_uploads(prefix, following)
+        """The rows of ListMultipartUploads for keys that begin with `prefix`, all pages. Raises as
+        `next_open_uploads`."""
+        way = Way()
+        while not way.ended:
+            page = await self.next_open_uploads(prefix, way)
             for row in page.get("Uploads", ()):
                 yield row
 
-    async def page_of_open_uploads(
-        self, prefix: str, markers: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-        """A page of ListMultipartUploads, and the markers of the next, None where there is none.
+    async def next_open_uploads(self, prefix: str, way: Way) -> Mapping[str, Any]:
+        """The next page of ListMultipartUploads. Who asks again after a Fault goes on where it was.
 
-        For the first page `markers` is empty. Who asks again after a Fault goes on where it was.
+        Raises Fault(FINAL) where the pages lead in circles or do not end.
         """
-        page = await self.call("to list the open uploads", "list_multipart_uploads", Prefix=prefix, **markers)
-        # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
-        names = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
-        following = {name: page[given] for name, given in names.items() if page.get(given)}
-        return page, following if page.get("IsTruncated") and following and following != markers else None
+        page: Mapping[str, Any] = await self.call(
+            "to list the open uploads", "list_multipart_uploads", Prefix=prefix, **way.markers
+        )
+        way.on(page)
+        return page
 
     async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
         """A URL for each of `parameters` of the client's `method`, valid for URL_LIFETIME.

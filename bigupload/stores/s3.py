@@ -20,20 +20,21 @@ from bigupload.planning import S3_LIMITS, Limits, Plan
 from bigupload.ports import Created, OpenUpload, PartToSign, SignedRequest, StoredPart
 from bigupload.proof import ObjectFacts
 from bigupload.retry import Fault, FaultKind
-from bigupload.stores._bucket import URL_LIFETIME, S3Bucket
+from bigupload.stores._bucket import MOST_PAGES, URL_LIFETIME, S3Bucket
+from bigupload.stores._bucket import Way as Way
 
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
+MOST_OPEN = 100_000
+"""Open uploads that are kept in memory at once."""
 _COMPLETE_WITHIN = 300.0
 """Seconds: complete may work for minutes before it answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPage:
-    """Of ListMultipartUploads: rows of (key, upload id, when it was begun), and how to ask for the next page."""
+    """Of ListMultipartUploads: rows of (key, upload id, when it was begun)."""
 
     uploads: Sequence[tuple[str, str, datetime]]
-    following: Mapping[str, Any] | None
-    """None: this was the last."""
     now: datetime | None
     """The store's clock, where it tells."""
 
@@ -143,13 +144,8 @@ class S3Store:
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
         rows: list[StoredPart] = []
         marker = 0
-        while True:
-            page = await self._call(
-                "to list the parts",
-                "list_parts",
-                UploadId=upload_id,
-                PartNumberMarker=marker,
-            )
+        for _ in range(MOST_PAGES):
+            page = await self._call("to list the parts", "list_parts", UploadId=upload_id, PartNumberMarker=marker)
             _told(page, "UploadId", str)
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
@@ -157,34 +153,41 @@ class S3Store:
                 rows.append(StoredPart(number, size, etag, checksum, row.get("LastModified")))
             if len(rows) > _MOST_ROWS:
                 raise Fault(FaultKind.FINAL, "the store lists more parts than an upload can have")
-            following = page.get("NextPartNumberMarker", 0)
-            # Pages that lead nowhere, or ever further, would loop for ever.
-            if not page.get("IsTruncated") or not marker < following <= self.limits.max_parts:
+            if not page.get("IsTruncated"):
                 return rows
+            # A store that does not say how to go on is asked for what comes after the last part that it told of.
+            following = page.get("NextPartNumberMarker", 0)
+            if following <= marker:
+                following = max((row["PartNumber"] for row in page.get("Parts", ())), default=0)
+            if not marker < following <= self.limits.max_parts:
+                break
             marker = following
+        # Half a list is none: parts would be sent again, and an upload given up for want of the new ones.
+        raise Fault(FaultKind.FINAL, "the store's list of parts does not end")
 
     async def find_open(self) -> list[OpenUpload]:
-        return [
-            OpenUpload(
-                _told(row, "UploadId", str),
-                _told(row, "Initiated", datetime).isoformat(),
-                row.get("ChecksumAlgorithm"),
-                row.get("ChecksumType"),
-            )
-            async for row in self._bucket.open_uploads(self._key)
-            if row.get("Key") == self._key
-        ]
+        found: list[OpenUpload] = []
+        async for row in self._bucket.open_uploads(self._key):
+            if row.get("Key") != self._key:
+                continue
+            initiated = _told(row, "Initiated", datetime).isoformat()
+            declared = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
+            found.append(OpenUpload(_told(row, "UploadId", str), initiated, *declared))
+            if len(found) > MOST_OPEN:
+                raise Fault(FaultKind.FINAL, f"the store lists more open uploads of {self._key} than anyone can have")
+        return found
 
-    async def page_of_open(self, markers: Mapping[str, Any]) -> OpenPage:
-        """A page of the open uploads of all keys that begin with this one. May be asked again, as the port's."""
-        page, following = await self._bucket.page_of_open_uploads(self._key, markers)
+    async def next_open(self, way: Way) -> OpenPage:
+        """The next page of the open uploads of all keys that begin with this one. Raises as `next_open_uploads`, and
+        may be asked again as that."""
+        page = await self._bucket.next_open_uploads(self._key, way)
         headers = page.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         rows = [
             (_told(row, "Key", str), _told(row, "UploadId", str), _told(row, "Initiated", datetime))
             for row in page.get("Uploads", ())
         ]
         # A store that ignores the prefix would have other keys' uploads given up.
-        return OpenPage([row for row in rows if row[0].startswith(self._key)], following, _date(headers.get("date")))
+        return OpenPage([row for row in rows if row[0].startswith(self._key)], _date(headers.get("date")))
 
     def at(self, key: str) -> S3Store:
         """The store of another key of this bucket, over the same connections, which stay this one's to close."""

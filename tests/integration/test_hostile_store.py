@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bigupload import errors
+from bigupload import errors, orphans
 from bigupload.checksums import Algorithm
 from bigupload.options import S3Options
+from bigupload.orphans import Collection, Owners
 from bigupload.planning import Plan
 from bigupload.retry import Fault, FaultKind
-from bigupload.stores import _answers
+from bigupload.service.sweep import Sweep, _Tally
+from bigupload.stores import _answers, _bucket, s3
 from bigupload.stores._answers import read_bounded
 from bigupload.stores.s3 import S3Store
 
@@ -142,21 +145,132 @@ def test_an_answer_that_trickles_for_ever() -> None:
     assert now[0] < 1000
 
 
-async def test_pages_that_lead_ever_further() -> None:
-    asked = 0
+# --- lists without end
 
-    async def handler(request: web.Request) -> web.Response:
-        nonlocal asked
-        asked += 1
-        marker = int(request.query.get("part-number-marker", 0)) + 1
-        row = b"<Part><PartNumber>1</PartNumber><Size>1</Size><ETag>e</ETag></Part>"
-        more = f"<IsTruncated>true</IsTruncated><NextPartNumberMarker>{marker * 1000}</NextPartNumberMarker>"
-        body = b"<R><UploadId>id</UploadId>" + row + more.encode() + b"</R>"
-        return web.Response(body=body, content_type="application/xml")
+PART_ROW = "<Part><PartNumber>{0}</PartNumber><Size>1</Size><ETag>e</ETag></Part>"
+UPLOAD_ROW = (
+    "<Upload><Key>{key}</Key><UploadId>u{number}</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+)
 
-    async with store_that(handler) as store:
-        await asyncio.wait_for(store.list_parts("id", Algorithm.NONE), 30)
-    assert asked < 20
+
+class Pages:
+    """A store whose lists go on: `markers` of the nth page, and of its rows, are made of n (from 1)."""
+
+    def __init__(self, markers: str, row: str = "", *, last: int | None = None) -> None:
+        self.asked = 0
+        self.queries: list[dict[str, str]] = []
+        self._markers, self._row, self._last = markers, row, last
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.queries.append(dict(request.query))
+        n = self.asked
+        more = "" if n == self._last else f"<IsTruncated>true</IsTruncated>{self._markers.format(n, odd=n % 2)}"
+        row = self._row.format(n, key="key", number=n)
+        return web.Response(text=f"<R><UploadId>id</UploadId>{row}{more}</R>", content_type="application/xml")
+
+
+NEXT_PART = "<NextPartNumberMarker>{}</NextPartNumberMarker>"
+PART_PAGES = {
+    "standing still": (NEXT_PART.format(0), ""),
+    "the same part again and again": ("", PART_ROW.format(1)),
+    "ever further": (NEXT_PART.format("{0}000"), PART_ROW),
+    "one by one": (NEXT_PART, PART_ROW),
+    "one by one, of nothing": (NEXT_PART, ""),
+}
+
+
+@pytest.mark.parametrize(("markers", "row"), PART_PAGES.values(), ids=PART_PAGES)
+async def test_pages_of_parts_that_do_not_end(markers: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a list is none: what is listed last are the parts by which an upload that lives is known."""
+    monkeypatch.setattr(s3, "MOST_PAGES", 20)
+    pages = Pages(markers, row)
+    async with store_that(pages.answer) as store:
+        found = await refusal(store, "list")
+    assert isinstance(found, Fault)
+    assert found.kind is FaultKind.FINAL
+    assert pages.asked <= 20
+
+
+async def test_a_store_that_does_not_say_how_its_list_of_parts_goes_on() -> None:
+    pages = Pages("", PART_ROW, last=3)
+    async with store_that(pages.answer) as store:
+        assert [row.number for row in await store.list_parts("id", Algorithm.NONE)] == [1, 2, 3]
+    assert [query["part-number-marker"] for query in pages.queries] == ["0", "1", "2"]
+
+
+NEXT_UPLOAD = "<NextKeyMarker>key</NextKeyMarker><NextUploadIdMarker>{}</NextUploadIdMarker>"
+UPLOAD_PAGES = {
+    "standing still": (NEXT_UPLOAD.format("same"), ""),
+    "no way on": ("", ""),
+    "the same upload again and again": ("", UPLOAD_ROW.format(key="key", number=1)),
+    "in circles": (NEXT_UPLOAD.format("{odd}"), UPLOAD_ROW),
+    "ever further": (NEXT_UPLOAD, UPLOAD_ROW),
+    "ever further, of nothing": (NEXT_UPLOAD, ""),
+    "names without end": (NEXT_UPLOAD, UPLOAD_ROW.replace("{number}", "{number}" + "u" * 2000)),
+}
+
+
+async def find(store: S3Store) -> None:
+    with pytest.raises(Fault) as caught:
+        await store.find_open()
+    assert caught.value.kind is FaultKind.FINAL
+
+
+async def collect(store: S3Store) -> None:
+    owners = Owners(Path("/nonexistent"))
+    collection = Collection(owners, older_than=0, dry_run=True, on_orphan=print, on_failure=print)
+    with pytest.raises(errors.StoreRefused):
+        await collection.run("s3://bucket/key", store._options)
+
+
+async def sweep(store: S3Store) -> None:
+    with pytest.raises(Fault) as caught:
+        await Sweep(store._bucket, now=lambda: datetime.now(UTC))._abort_uploads(_Tally(None), dry_run=True)
+    assert caught.value.kind is FaultKind.FINAL
+
+
+@pytest.mark.parametrize("who", [find, collect, sweep])
+@pytest.mark.parametrize(("markers", "row"), UPLOAD_PAGES.values(), ids=UPLOAD_PAGES)
+async def test_pages_of_open_uploads_that_do_not_end(
+    who: Callable[[S3Store], Awaitable[None]], markers: str, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_bucket, "MOST_PAGES", 20)
+    pages = Pages(markers, row)
+    async with store_that(pages.answer) as store:
+        await who(store)
+    assert pages.asked <= 20
+
+
+@pytest.mark.parametrize("who", [find, collect])
+async def test_more_open_uploads_than_are_kept(
+    who: Callable[[S3Store], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (s3, orphans):
+        monkeypatch.setattr(module, "MOST_OPEN", 5)
+    pages = Pages(NEXT_UPLOAD, UPLOAD_ROW)
+    async with store_that(pages.answer) as store:
+        await who(store)
+    assert pages.asked == 6
+
+
+async def test_a_store_that_does_not_say_how_its_list_of_uploads_goes_on() -> None:
+    pages = Pages("", UPLOAD_ROW, last=3)
+    async with store_that(pages.answer) as store:
+        assert [found.upload_id for found in await store.find_open()] == ["u1", "u2", "u3"]
+    assert [query.get("upload-id-marker") for query in pages.queries] == [None, "u1", "u2"]
+
+
+NEXT_OBJECT = "<NextContinuationToken>{}</NextContinuationToken>"
+
+
+@pytest.mark.parametrize("markers", ["", NEXT_OBJECT.format("same")], ids=["no way on", "standing still"])
+async def test_pages_of_objects_that_lead_nowhere(markers: str) -> None:
+    pages = Pages(markers)
+    async with store_that(pages.answer) as store:
+        with pytest.raises(errors.StoreRefused):
+            await Sweep(store._bucket, now=lambda: datetime.now(UTC)).run()
+    assert pages.asked <= 2
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
