@@ -114,6 +114,7 @@ class Run:
                 break
             self._set_aside("an earlier upload completed, and the file has changed since")
             job.store.go_on_with(self._asked)
+            job.tally.resumed_parts = 0  # they are the other upload's
         seconds = job.effects.clock() - self._began
         return result_of(job.journal, job.tally, seconds=seconds, required=job.settings.require_proof)
 

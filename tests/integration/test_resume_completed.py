@@ -46,8 +46,9 @@ async def test_completed_unrecorded_and_the_file_changed_since_uploads_it_as_it_
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
     edit(path, 2)
-    await world.upload(path)
+    result = await world.upload(path)
     assert world.holds(path)
+    assert result.resumed_parts == 0, "those that were there are the other upload's"
     assert "set aside" in world.warnings() or "is now" in world.warnings()
 
 
