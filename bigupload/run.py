@@ -174,9 +174,12 @@ def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> Open
 
 def _plan_of(size: int, rows: list[StoredPart], job: Job) -> Plan:
     """The plan that the parts were cut by: the size of the largest, if all of them fit it; else the automatic one."""
+    limits = job.store.limits
     if rows:
         plan = Plan(size, max(1, max(row.size for row in rows)))
         fits = all(row.number <= plan.count and row.size == plan.part(row.number).size for row in rows)
-        if fits and plan.count <= job.store.limits.max_parts:
+        # Where the short last part came first and alone, it fits a plan of its own size that no store completes.
+        allowed = plan.count == 1 or plan.part_size >= limits.min_part_size
+        if fits and allowed and plan.count <= limits.max_parts:
             return plan
-    return plan_parts(size, job.settings.part_size, limits=job.store.limits)
+    return plan_parts(size, job.settings.part_size, limits=limits)

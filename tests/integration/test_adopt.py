@@ -51,6 +51,23 @@ async def test_adopt_from_a_store_that_lists_no_checksums(world: World) -> None:
     assert sorted(world.sent(since=before)) == missing
 
 
+async def test_adopt_where_only_the_short_last_part_has_arrived(world: World) -> None:
+    """It fits a plan of its own size, too, whose parts are fewer bytes than the store takes."""
+    path = world.file(SIZE)
+    client = world.s3.client()
+    upload_id = client.create_multipart_upload(
+        Bucket=BUCKET, Key="key", ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"
+    )["UploadId"]
+    last = {"PartNumber": PARTS, "Body": path.read_bytes()[-100:], "ChecksumAlgorithm": "CRC64NVME"}
+    client.upload_part(Bucket=BUCKET, Key="key", UploadId=upload_id, **last)
+    client.close()
+    before = len(world.s3.requests)
+    result = await world.adopt(path)
+    assert world.holds(path)
+    assert (result.parts, result.resumed_parts) == (PARTS, 1)
+    assert sorted(world.sent(since=before)) == list(range(1, PARTS))
+
+
 async def test_adopt_with_a_lost_answer_is_recognised_by_content(stopped: World) -> None:
     stopped.manifest_path.unlink()
     stopped.s3.script("CompleteMultipartUpload", LostAnswer())
