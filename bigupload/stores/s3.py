@@ -237,6 +237,13 @@ class S3Store:
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
+            if fault.status == 400:
+                # HEAD's answers have no body that would say ExpiredToken. The next call that has one tells.
+                raise Fault(
+                    FaultKind.REFUSED,
+                    "the store refused to look at the object: 400, without saying why (have the credentials expired?)",
+                    status=400,
+                ) from fault
             raise
         return answer
 

@@ -64,6 +64,20 @@ async def test_resume_of_a_completed_unrecorded_upload_of_a_changed_file_only_sa
     assert "has changed since" in world.warnings()
 
 
+async def test_completing_and_the_session_has_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request is a HEAD, whose 400 has no body that would say ExpiredToken."""
+    path = world.file(SIZE)
+    await world.upload(path)
+    world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
+    session = world.s3.issue_session(seconds=-1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", session.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session.secret_key)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", session.session_token or "")
+    with pytest.raises(errors.CredentialsError, match="ExpiredToken") as caught:
+        await world.resume()
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+
+
 async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)

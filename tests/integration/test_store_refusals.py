@@ -199,6 +199,9 @@ async def test_session_credentials_that_expire(fake: Backend, monkeypatch: pytes
         e = await raised(send(fake, request, b"data"), secrets)
         assert isinstance(e, Fault)
         assert e.kind is FaultKind.REFUSED
+        e = await raised(store.stat(upload, Algorithm.NONE), secrets)  # whose answer has no body to say why
+        assert isinstance(e, Fault)
+        assert (e.kind, e.status) == (FaultKind.REFUSED, 400)
 
 
 @pytest.mark.parametrize(
