@@ -21,9 +21,10 @@ from bigupload.job import Job, Patience, Settings, Shared, Tally
 from bigupload.journal import SUFFIX, FileJournal
 from bigupload.manifest import Aborted, Manifest, manifest_id
 from bigupload.options import S3Options
+from bigupload.outcome import is_outcome
 from bigupload.proof import Verified
 from bigupload.ratelimit import RateLimiter
-from bigupload.retry import RetryPolicy
+from bigupload.retry import Fault, FaultKind, RetryPolicy
 from bigupload.run import Run, UploadResult, result_of
 from bigupload.source import FileSource
 from bigupload.targets import (
@@ -40,6 +41,7 @@ from bigupload.transport import HttpTransport, check_congestion_control
 from bigupload.units import parse_rate, parse_size
 
 OnEvent = Callable[[events.Event], None]
+_GONE = frozenset({FaultKind.GONE})
 
 
 class Uploader:
@@ -275,7 +277,19 @@ async def _completed(store: Store, known: Manifest, patience: Patience) -> bool:
         facts = await patience.request(lambda: store.stat(known.upload_id, known.header.checksum.algorithm))
     except (errors.UploadGone, errors.MediaRefused):  # a media service says so: there is nothing left of it
         return False
-    return facts is not None and known.token is not None and facts.token == known.token
+    if facts is None or not is_outcome(known, facts):
+        return False
+    return known.token is not None or not await _is_open(store, known, patience)
+
+
+async def _is_open(store: Store, known: Manifest, patience: Patience) -> bool:
+    """An adopted upload is told by its content to have made an object, and another's may have the same."""
+    algorithm = known.header.checksum.algorithm
+    try:
+        await patience.request(lambda: store.list_parts(known.upload_id, algorithm), letting=_GONE)
+    except Fault:
+        return False
+    return True
 
 
 def _one_target(to: str | None, service: str | None, options: S3Options) -> None:

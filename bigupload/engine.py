@@ -11,9 +11,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bigupload import checksums, errors, events
+from bigupload import errors, events
 from bigupload._batch import see_through
-from bigupload.checksums import Algorithm
 from bigupload.hashing import PartHasher
 from bigupload.job import Job, new_header
 from bigupload.manifest import (
@@ -24,9 +23,10 @@ from bigupload.manifest import (
     SourceIdentity,
     SourceRecord,
 )
+from bigupload.outcome import expected_object, is_outcome
 from bigupload.planning import MIB, plan_parts
 from bigupload.ports import PartToSign
-from bigupload.proof import Expected, ObjectFacts, PartProof, Verified, prove_object
+from bigupload.proof import Expected, ObjectFacts, Verified, prove_object
 from bigupload.reconcile import Reconciler
 from bigupload.retry import Attempts, Fault, FaultKind
 from bigupload.sending import PartSender, UploadVanished
@@ -223,7 +223,7 @@ class Engine:
         job.source.check()
         if job.settings.verify_source:
             await self._reconciler.verify_source("the file is hashed once more (--verify-source)")
-        checksum = self._expected().checksum
+        checksum = expected_object(job.manifest).checksum
         if job.manifest.completing is None:
             await job.journal.append(Completing(checksum))
         job.emit(events.Completing(parts=self._plan.count))
@@ -233,14 +233,14 @@ class Engine:
         except Fault as fault:
             return await self._complete_failed(fault, since)
         if job.manifest.completed is None:
-            facts, verified = await self._ask_object(facts, verified, self._expected())
+            facts, verified = await self._ask_object(facts, verified, expected_object(job.manifest))
             await see_through(self._record(facts, verified or Verified.SIZE))
         return Happened.PROVED
 
     async def _complete_and_record(self) -> tuple[ObjectFacts, Verified | None]:
         """The answer is the proof; what it does not say must be asked for, which may take its time."""
         job = self._job
-        expected = self._expected()
+        expected = expected_object(job.manifest)
         facts = await job.store.complete(
             job.manifest.upload_id,
             [job.manifest.parts[part.number] for part in self._plan],
@@ -305,8 +305,8 @@ class Engine:
             ) from fault
         if fault.kind is FaultKind.EXISTS:
             facts = await job.request(lambda: job.store.stat(job.manifest.upload_id, self._algorithm))
-            if facts is not None and self._is_ours(facts):  # an earlier complete of ours made it, its answer was lost
-                return Happened.ANSWER_LOST
+            if facts is not None and is_outcome(job.manifest, facts):
+                return Happened.ANSWER_LOST  # of an earlier complete of ours, which made it
             raise errors.TargetExists(
                 f"{job.manifest.target} came to exist meanwhile, and replacing it was ruled out"
             ) from fault
@@ -331,8 +331,8 @@ class Engine:
         told = False
         while True:
             facts, denied = await self._stat()
-            if facts is not None and self._is_ours(facts):
-                verified = prove_object(facts, self._expected())
+            if facts is not None and is_outcome(job.manifest, facts):
+                verified = prove_object(facts, expected_object(job.manifest))
                 await see_through(self._record(facts, verified or Verified.SIZE))
                 return Happened.PROVED
             if await self._reconciler.is_open():
@@ -354,15 +354,6 @@ class Engine:
         except errors.AccessDenied as e:
             return None, e
 
-    def _is_ours(self, facts: ObjectFacts) -> bool:
-        """By the token; where the upload was adopted there is none, and a proof of the content must do."""
-        if self._job.manifest.token is not None:
-            return facts.token == self._job.manifest.token
-        try:
-            return prove_object(facts, self._expected()) not in (None, Verified.SIZE)
-        except errors.ObjectMismatch:
-            return False
-
     def _lost(self, facts: ObjectFacts | None) -> errors.BigUploadError:
         target = self._job.manifest.target
         if facts is not None:
@@ -373,19 +364,4 @@ class Engine:
         return errors.UploadGone(
             f"the upload to {target} is gone and left no object: it was aborted, or its object deleted. "
             "Upload again with --no-resume"
-        )
-
-    def _expected(self) -> Expected:
-        """What the object must be, from the parts as they are recorded."""
-        parts = [self._job.manifest.parts[part.number] for part in self._plan]
-        checksum = None
-        if self._algorithm.is_s3_checksum:
-            digests = [(checksums.decode(self._algorithm, part.checksum), part.size) for part in parts]
-            checksum = checksums.combine(self._algorithm, digests)
-        md5s_known = all(part.proof is PartProof.ETAG for part in parts)
-        return Expected(
-            size=self._plan.size,
-            algorithm=self._algorithm if self._algorithm.is_s3_checksum else Algorithm.NONE,
-            checksum=checksum,
-            part_etags=[part.etag for part in parts] if md5s_known else None,
         )

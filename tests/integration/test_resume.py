@@ -225,6 +225,31 @@ async def test_abort_of_a_completed_upload_is_refused(world: World) -> None:
     assert world.holds(path)
 
 
+async def test_abort_of_an_adopted_upload_that_is_complete_is_refused_where_no_record_says_so(stopped: World) -> None:
+    """It has no token by which its object could be told."""
+    stopped.manifest_path.unlink()
+    await stopped.adopt(the_file(stopped))
+    stopped.manifest_path.write_bytes(b"".join(lines(stopped)[:-1]))
+    with pytest.raises(errors.UsageError, match="resume the upload to prove it"):
+        await bigupload.abort(stopped.manifest_path)
+    assert stopped.manifest.status == "completing"
+
+
+async def test_abort_of_an_adopted_upload_that_is_open_beside_an_object_of_the_same_bytes(stopped: World) -> None:
+    (upload_id,) = stopped.s3.uploads
+    await stopped.upload(the_file(stopped), manifest=stopped.directory / "another.manifest.jsonl")
+    stopped.manifest_path.unlink()
+    stopped.s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
+    stopped.s3.script("HeadObject", Status(403), repeat=True)
+    with pytest.raises(errors.StoreError):
+        await stopped.adopt(the_file(stopped))
+    assert stopped.manifest.status == "completing"
+    stopped.s3.clear()
+    assert list(stopped.s3.uploads) == [upload_id]
+    await bigupload.abort(stopped.manifest_path)
+    assert not stopped.s3.uploads
+
+
 async def test_a_failed_abort_names_the_manifest(stopped: World) -> None:
     stopped.s3.script("AbortMultipartUpload", Status(403, "AccessDenied"), repeat=True)
     with pytest.raises(errors.AccessDenied) as caught:

@@ -16,7 +16,7 @@ PACKAGE = Path(bigupload.__file__).parent
 
 PURE = {
     "errors", "units", "checksums", "planning", "proof", "manifest", "options", "state", "retry", "events",
-    "concurrency", "stragglers", "claims",
+    "concurrency", "stragglers", "claims", "outcome",
 }  # fmt: skip
 TOOLS = {"_batch", "_durable", "_private", "ratelimit"}
 ADAPTERS = {"source", "journal", "transport", "reading", "stores.*"}
