@@ -24,6 +24,7 @@ from botocore.exceptions import ClientError
 
 from tests.tools.proxy import CountingProxy
 from tests.tools.strict_s3 import (
+    Call,
     Conflict,
     ErrorIn200,
     FlipBit,
@@ -560,6 +561,20 @@ def test_a_store_that_stops_while_requests_hang() -> None:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", s3.port), timeout=5).close()
         client.close()
+
+
+def test_calls_before_and_after_the_store_acts(s3: StrictS3) -> None:
+    seen: list[int] = []
+
+    def count(s3: StrictS3) -> None:
+        seen.append(len(s3.uploads))
+
+    s3.script("CreateMultipartUpload", Call(count), Call(count, acted=True))
+    client = s3.client()
+    create(client)
+    create(client)
+    client.close()
+    assert seen == [0, 2]
 
 
 # --- the proxy

@@ -100,6 +100,8 @@ class Conflict(Fault):
 
 @dataclass(frozen=True)
 class Call(Fault):
-    """Call this (in the server's thread, with the StrictS3) before going on as usual."""
+    """Call this (in a thread of the server's, with the StrictS3) before going on as usual; with `acted`, once all was
+    done that was asked, and before the answer."""
 
     function: Callable[[Any], object]
+    acted: bool = False

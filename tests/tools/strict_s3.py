@@ -400,7 +400,7 @@ class StrictS3:
             if isinstance(fault, Reset):
                 async for _ in exchange.raw_chunks():
                     pass
-            if isinstance(fault, Call):
+            if isinstance(fault, Call) and not fault.acted:
                 await asyncio.to_thread(fault.function, self)
             if isinstance(fault, ErrorIn200) and not fault.act:
                 await exchange.read()
@@ -411,6 +411,8 @@ class StrictS3:
         except S3Error as error:
             return self._refuse(exchange, error)
         await self._gate(record.op, "end")
+        if isinstance(fault, Call) and fault.acted:
+            await asyncio.to_thread(fault.function, self)
         if isinstance(fault, LostAnswer):
             exchange.reset()
             raise Dropped

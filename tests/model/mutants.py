@@ -1,0 +1,213 @@
+"""The library, broken on purpose: what the model must find, or it is no model. `python -m tests.model --mutant NAME`
+shows that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bigupload import api, engine, errors, options, orphans, run
+from bigupload.engine import Engine
+from bigupload.journal import FileJournal
+from bigupload.manifest import Aborted, Manifest, PartRecord, SourceIdentity, SourceRecord
+from bigupload.proof import PartProof
+from bigupload.reconcile import Reconciler
+from bigupload.retry import Attempts
+from bigupload.sending import PartSender
+from bigupload.source import FileSource
+from bigupload.state import TRANSITIONS, Happened, Stage
+from bigupload.stores.s3 import S3Store
+
+
+def recorded_before_it_is_sent() -> None:
+    real = PartSender._until_proved
+
+    async def until_proved(self: PartSender, part: Any, hashed: Any) -> Any:
+        record = PartRecord(
+            number=part.number, size=part.size, etag='"early"', checksum=hashed.checksum, proof=PartProof.CHECKSUM
+        )
+        await self._job.journal.append(record)
+        return await real(self, part, hashed)
+
+    PartSender._until_proved = until_proved  # type: ignore[method-assign]
+
+
+def no_fingerprint_while_it_uploads() -> None:
+    FileSource.check = lambda self: None  # type: ignore[method-assign]
+
+
+def no_fingerprint_on_resume() -> None:
+    async def check_source(self: Reconciler) -> None:
+        job = self._job
+        now = SourceIdentity.of(job.source.path, job.source.fingerprint)
+        if now != job.manifest.source:
+            await job.journal.append(SourceRecord(now))
+
+    Reconciler._check_source = check_source  # type: ignore[method-assign]
+
+
+def secret_in_the_manifest() -> None:
+    options._SECRETS = ("session_token",)  # type: ignore[assignment]
+
+
+def url_in_a_message() -> None:
+    real = S3Store.sign
+
+    async def sign(self: S3Store, upload_id: str, parts: Any) -> Any:
+        signed = await real(self, upload_id, parts)
+        print(signed[0].url)
+        return signed
+
+    S3Store.sign = sign  # type: ignore[method-assign]
+
+
+def trusts_the_journal() -> None:
+    async def keep_recorded(self: Reconciler, rows: Any) -> None:
+        pass
+
+    Reconciler._keep_recorded = keep_recorded  # type: ignore[method-assign]
+
+
+def forgets_what_the_store_has() -> None:
+    async def find_unrecorded(self: Reconciler, rows: Any) -> None:
+        pass
+
+    Reconciler._find_unrecorded = find_unrecorded  # type: ignore[method-assign]
+
+
+def no_lock() -> None:
+    FileJournal._acquire = lambda self: None  # type: ignore[method-assign]
+
+
+def another_s_object_is_ours() -> None:
+    engine.is_outcome = api.is_outcome = lambda manifest, facts: True  # type: ignore[attr-defined]
+
+
+def starts_anew_where_it_may_be_complete() -> None:
+    async def complete_failed(self: Engine, fault: Any, since: float) -> Happened:
+        self._restart_reason = "the store does not know the upload"
+        return Happened.VANISHED
+
+    TRANSITIONS[Stage.COMPLETING][Happened.VANISHED] = Stage.NEW
+    Engine._complete_failed = complete_failed  # type: ignore[method-assign]
+
+
+def aborts_what_it_sets_aside() -> None:
+    real = run.Run.make_way
+
+    def make_way(self: run.Run, *, resume: bool) -> None:
+        job = self._job
+        if not resume and job.journal.exists:
+            bucket = job.store._bucket  # type: ignore[attr-defined]
+            client = bucket._make_client(60.0)
+            client.abort_multipart_upload(Bucket=bucket.name, Key="key", UploadId=job.manifest.upload_id)
+        real(self, resume=resume)
+
+    run.Run.make_way = make_way  # type: ignore[method-assign]
+
+
+def gc_takes_what_is_completing() -> None:
+    real = orphans.claim_of
+    orphans.claim_of = lambda read: None if read.manifest.status == "completing" else real(read)
+
+
+def gc_spares_what_was_aborted() -> None:
+    orphans.claim_of = lambda read: orphans.Claim(read.manifest.upload_id, "key")
+
+
+def full_disk_is_ignored() -> None:
+    real = FileJournal._write
+
+    def write(self: FileJournal, data: bytes) -> None:
+        try:
+            real(self, data)
+        except OSError:
+            self._good_bytes += len(data)
+
+    FileJournal._write = write  # type: ignore[method-assign]
+
+
+def half_a_first_line() -> None:
+    """Written in place, and not beside."""
+    real = FileJournal.begin
+
+    def begin(self: FileJournal, header: Any) -> None:
+        self.path.write_bytes(b'{"type":"man')
+        real(self, header)
+
+    FileJournal.begin = begin  # type: ignore[method-assign]
+
+
+def orphan_of_a_full_disk() -> None:
+    async def abort_quietly(self: Engine, upload_id: str) -> None:
+        pass
+
+    Engine._abort_quietly = abort_quietly  # type: ignore[method-assign]
+
+
+def refused_urls_are_final() -> None:
+    real = Attempts.after
+
+    def after(self: Attempts, fault: Any, *, silence: float | None) -> Any:
+        self._resigned = True
+        return real(self, fault, silence=silence)
+
+    Attempts.after = after  # type: ignore[method-assign]
+
+
+def expired_upload_is_the_end() -> None:
+    real = Engine._reconcile
+
+    async def reconcile(self: Engine) -> Any:
+        if not await self._reconciler.is_open():
+            raise errors.UploadGone("gone")
+        return await real(self)
+
+    Engine._reconcile = reconcile  # type: ignore[method-assign]
+
+
+def another_size_starts_anew() -> None:
+    real = run.Run.make_way
+
+    def make_way(self: run.Run, *, resume: bool) -> None:
+        job = self._job
+        fits = not job.journal.exists or job.manifest.plan.size == job.source.fingerprint.size
+        real(self, resume=resume and fits)
+
+    run.Run.make_way = make_way  # type: ignore[method-assign]
+
+
+def aborted_is_not_recorded() -> None:
+    real = FileJournal.append
+
+    async def append(self: FileJournal, *records: Any) -> Manifest:
+        return await real(self, *(record for record in records if not isinstance(record, Aborted)))
+
+    FileJournal.append = append  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    mutant.__name__: mutant
+    for mutant in (
+        recorded_before_it_is_sent,
+        no_fingerprint_while_it_uploads,
+        no_fingerprint_on_resume,
+        secret_in_the_manifest,
+        url_in_a_message,
+        trusts_the_journal,
+        forgets_what_the_store_has,
+        no_lock,
+        another_s_object_is_ours,
+        starts_anew_where_it_may_be_complete,
+        aborts_what_it_sets_aside,
+        gc_takes_what_is_completing,
+        gc_spares_what_was_aborted,
+        full_disk_is_ignored,
+        half_a_first_line,
+        orphan_of_a_full_disk,
+        refused_urls_are_final,
+        expired_upload_is_the_end,
+        another_size_starts_anew,
+        aborted_is_not_recorded,
+    )
+}

@@ -1,0 +1,371 @@
+"""The real things: a file, the manifests' directory, a store, and processes that upload, one at a time or two.
+
+`act` has a process do something, perhaps with a disturbance, and compares what came of it with what must. `check` holds
+whatever happened before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import shutil
+import signal
+import time
+import uuid
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from bigupload import errors
+from bigupload.errors import EXIT_FAILED, EXIT_RESUMABLE
+from bigupload.manifest import Target, manifest_id
+from bigupload.orphans import Owners
+from tests.integration.support import BUCKET
+from tests.tools.s3_exchange import Dropped
+from tests.tools.s3_faults import Fault
+from tests.tools.strict_s3 import Call, Credentials, Ok, StrictS3
+
+from . import seen as sight
+from .disturbance import CHANGES_FILE, Disturbance, disturbed
+from .file import PART, ChangingFile
+from .oracle import Done, Proved, Refused, undisturbed
+from .process import Keys, Order, Told
+from .running import run
+from .seen import Known, Print, Seen
+
+KEY = "key"
+TARGET = f"s3://{BUCKET}/{KEY}"
+_TELLTALES = (b"never awaited", b"never retrieved", b"was destroyed but it is pending", b"Exception ignored")
+"""In a log, of what went wrong unseen."""
+
+
+class World:
+    """Everything of one example."""
+
+    def __init__(self, s3: StrictS3, directory: Path, *, size: int, mutant: str | None = None) -> None:
+        self.s3, self.directory, self._mutant = s3, directory, mutant
+        self.state = directory / "state"
+        self.log = directory / "log"
+        self.state.mkdir(mode=0o700)
+        self.file = ChangingFile(directory, size)
+        self.keys, self.kind = Keys(access_key=None), "none"
+        self.secrets: set[bytes] = set()
+        self.taken: set[str] = set()
+        """Upload ids that were aborted by someone's word, or expired."""
+        self._made_as: dict[str, Print] = {}
+        self._pid: Future[int] = Future()
+        self._happened = False
+        self._second: list[str] = []
+        self._story: list[str] = []
+        self._reset_store()
+        self.change_keys("valid", as_arguments=True)
+
+    def _reset_store(self) -> None:
+        s3 = self.s3
+        s3.clear()
+        s3.clock = time.time
+        for kept in (s3.uploads, s3.completed, s3.objects, s3.requests, s3.credentials):
+            kept.clear()
+        s3.create_bucket(BUCKET)
+
+    def close(self) -> None:
+        shutil.rmtree(self.directory)
+
+    # --- what there is
+
+    def manifest_of(self, place: int) -> Path:
+        """Where the library keeps the manifest of a file at this place."""
+        target = Target(bucket=BUCKET, key=KEY, endpoint=self.s3.url, region=self.s3.region)
+        return self.state / f"{manifest_id(str(self.file.places[place]), target)}{sight.SUFFIX}"
+
+    def look(self) -> Seen:
+        manifests, aside = sight.look(self.state)
+        return Seen(
+            file=self.file.now(),
+            manifests=manifests,
+            aside=aside,
+            open=sight.open_uploads(self.s3),
+            made=sight.made(self.s3, BUCKET, KEY),
+            keys=self.kind,
+            versions=self.file.versions,
+        )
+
+    def _bytes(self) -> dict[str, bytes]:
+        """All that is below the state directory."""
+        return {str(path): path.read_bytes() for path in self.state.rglob("*") if path.is_file()}
+
+    # --- what happens around the uploads
+
+    def change_keys(self, kind: str, *, as_arguments: bool) -> None:
+        """The caller gets other credentials, and those from before are worth nothing any more."""
+        self._story.append(f"keys {kind}")
+        s3 = self.s3
+        s3.credentials.clear()
+        if kind in ("session", "expired"):
+            given = s3.issue_session(seconds=-1.0 if kind == "expired" else None)
+        else:
+            name = uuid.uuid4().hex
+            given = Credentials(f"AKIA{name[:16].upper()}", f"secret/{name}")
+        stored = dataclasses.replace(given, secret_key="another") if kind == "wrong" else given
+        if kind != "unknown":
+            s3.credentials[given.access_key] = stored
+        self.secrets |= {given.secret_key.encode(), (given.session_token or given.secret_key).encode()}
+        self.keys = Keys(
+            access_key=None if kind == "none" else given.access_key,
+            secret_key=given.secret_key,
+            session_token=given.session_token,
+            as_arguments=as_arguments,
+        )
+        self.kind = "valid" if kind == "session" else kind
+
+    def expire_uploads(self) -> None:
+        """As a lifecycle rule does, or somebody who tidies up."""
+        self._story.append("expired")
+        self.taken |= set(self.s3.uploads)
+        self.s3.uploads.clear()
+
+    def change_file(self, what: str) -> None:
+        self._story.append(what)
+        self.file.change(what)
+
+    def lose_manifest(self, place: int, how: str) -> None:
+        path = self.manifest_of(place)
+        if not path.exists():
+            return
+        self._story.append(f"manifest {how}")
+        data = path.read_bytes()
+        match how:
+            case "unlinked":
+                path.unlink()
+            case "emptied":
+                path.write_bytes(b"")
+            case "garbled":
+                path.write_bytes(b"\0" + data[1:])
+            case "torn" if data.count(b"\n") > 1:
+                path.write_bytes(data[:-9])
+
+    # --- what is done
+
+    def order(self, action: str, **more: Any) -> Order:
+        return Order(
+            action=action,  # type: ignore[arg-type]
+            state=self.state,
+            log=self.log,
+            endpoint=self.s3.url,
+            keys=self.keys,
+            target=TARGET,
+            mutant=self._mutant,
+            **more,
+        )
+
+    def act(self, order: Order, manifest: Path, by: Disturbance | None = None) -> None:
+        """Raises AssertionError where what comes of it is not what must."""
+        self._story.append(f"{_brief(order)}, {by}")
+        try:
+            self._act(order, manifest, by)
+        except AssertionError as e:
+            # An example that a kill is in may not fail again: what had happened is in no other report.
+            e.add_note("after " + "\n  ".join(self._story))
+            raise
+
+    def _act(self, order: Order, manifest: Path, by: Disturbance | None) -> None:
+        before, bytes_before, first = self.look(), self._bytes(), len(self.s3.requests)
+        base = undisturbed(before, order, manifest)
+        self._happened, self._second, self._pid = False, [], Future()
+        if by is not None:
+            self._arrange(by, manifest)
+        if order.action == "gc":
+            self._age_uploads()
+        exit_code, told = run(order, self._pid.set_result)
+        self.s3.settle()
+        self.s3.clear()
+        self.s3.clock = time.time
+        assert self._second == [], f"of the second process: {self._second}"
+        after = self.look()
+        if isinstance(base, Done):
+            self.taken |= base.given_up
+        if told is None:
+            assert order.dies_at or (by is not None and by.what == "kill" and self._happened), "died by itself"
+            assert exit_code == -signal.SIGKILL, f"ended with {exit_code}"
+            return
+        assert exit_code == 0, f"ended with {exit_code}"
+        ending = base
+        if told.disk_was_full:
+            ending = Refused(error=errors.ManifestUnwritable, exit_code=EXIT_RESUMABLE)
+        elif by is not None and self._happened:
+            assert by.what != "kill"
+            ending = disturbed(base, before, order, manifest, by)
+        said = f"{ending}, and it was {told}"
+        if isinstance(ending, Refused):
+            assert (told.error, told.exit_code) == (ending.error, ending.exit_code), said
+            assert told.resumable or told.exit_code != EXIT_RESUMABLE, said
+            if ending.untouched:
+                assert _manifests_of(self._bytes()) == _manifests_of(bytes_before), "touched"
+                assert (after.open, after.made) == (before.open, before.made), "touched"
+        else:
+            assert told.error is None, said
+        if isinstance(ending, Proved):
+            self._assert_proved(ending, told, after, manifest, first)
+            assert by is None or by.what != "late_once" or not self._happened or told.events["Retrying"] == 1
+        elif isinstance(ending, Done):
+            assert set(told.orphans) == ending.listed, said
+            assert not ending.given_up & set(after.open), said
+            if order.action == "gc":
+                assert _manifests_of(self._bytes()) == _manifests_of(bytes_before), "touched"
+            else:
+                known = after.known(manifest)
+                assert isinstance(known, Known)
+                assert known.status == "aborted"
+        self._assert_nothing_else(before, after, manifest, gone=ending.given_up if isinstance(ending, Done) else set())
+
+    def _assert_proved(self, ending: Proved, told: Told, after: Seen, manifest: Path, first: int) -> None:
+        requests = self.s3.requests[first:]
+        known = after.known(manifest)
+        assert isinstance(known, Known)
+        assert known.status == "completed", "proved, and the manifest does not say so"
+        assert after.versions[known.fingerprint] == ending.body
+        assert known.part_size == ending.part_size
+        assert {r.part_number for r in requests if r.op == "UploadPart"} == ending.sent
+        assert told.resumed_parts == ending.resumed
+        completed = any(r.op == "CompleteMultipartUpload" and r.status == 200 for r in requests)
+        assert completed == ending.completes
+        if completed:
+            assert after.made is not None
+            assert after.made.upload_id == known.upload_id
+            assert after.made.body == ending.body
+
+    def _assert_nothing_else(self, before: Seen, after: Seen, manifest: Path, gone: set[str] | frozenset[str]) -> None:
+        """No upload vanishes that nobody gave up, none appears that no manifest has, no other manifest changes."""
+        vanished = set(before.open) - set(after.open) - gone - self.taken
+        assert vanished <= set(self.s3.completed), f"gave up {vanished} by itself"
+        assert set(after.open) - set(before.open) <= after.owned(), "left an upload that no manifest has"
+        assert {k: v for k, v in before.manifests.items() if k != manifest} == {
+            k: v for k, v in after.manifests.items() if k != manifest
+        }, "changed another manifest"
+
+    def _age_uploads(self) -> None:
+        """Whatever is open has been so for ten minutes."""
+        for upload in self.s3.uploads.values():
+            if time.time() - upload.initiated < 600:
+                upload.initiated -= 600
+                for part in upload.parts.values():
+                    part.last_modified -= 600
+
+    # --- in the middle of it
+
+    def _arrange(self, by: Disturbance, manifest: Path) -> None:
+        def happen(_: StrictS3) -> None:
+            self._happen(by, manifest)
+
+        then: list[Fault] = [Call(happen, acted=by.acted)]
+        if by.what == "late_once":
+            then.append(Call(lambda s3: setattr(s3, "clock", time.time)))
+        self.s3.script(by.request, *itertools.repeat(Ok(), by.number - 1), *then)
+
+    def _happen(self, by: Disturbance, manifest: Path) -> None:
+        """In a thread of the store's, while the process waits for its answer."""
+        self._happened = True
+        match by.what:
+            case "kill":
+                os.kill(self._pid.result(timeout=30), signal.SIGKILL)
+                if not by.acted:
+                    raise Dropped  # else what has arrived would still be carried out
+            case "expire":
+                self.expire_uploads()
+            case "revoke":
+                self.s3.credentials.clear()
+                self.kind = "unknown"
+            case "late" | "late_once":
+                self.s3.clock = lambda: time.time() + 2 * 3600
+            case what if what in CHANGES_FILE:
+                self.file.change(what)
+            case what:
+                try:
+                    self._second_process(what.removeprefix("second_"), manifest)
+                except AssertionError as e:
+                    self._second.append(f"{by.what}: {e}")
+
+    def _second_process(self, action: str, manifest: Path) -> None:
+        """Is told who holds the manifest, and changes nothing. What is no manifest yet can only be uploaded to."""
+        before = _manifests_of(self._bytes())
+        place = [self.manifest_of(0), self.manifest_of(1)].index(manifest)
+        source = self.file.places[place]
+        order = self.order(action, source=source, manifest=manifest, part_size=PART)
+        exit_code, told = run(order, lambda _: None)
+        assert exit_code == 0, f"ended with {exit_code}"
+        assert told is not None
+        expected: tuple[Any, int] = (errors.ManifestLocked, EXIT_RESUMABLE)
+        if action == "upload" and not source.exists():
+            expected = (errors.SourceNotFound, EXIT_FAILED)
+        elif action != "upload" and not manifest.exists():
+            expected = (errors.ManifestNotFound, EXIT_FAILED)
+        assert (told.error, told.exit_code) == expected, f"{expected}, and it was {told}"
+        after = _manifests_of(self._bytes())
+        assert all(after[name].startswith(data) for name, data in before.items()), "touched"  # the first may append
+
+    # --- what always holds
+
+    def check(self) -> None:
+        seen = self.look()
+        self._check_object(seen)
+        self._check_recorded(seen)
+        self._check_open(seen)
+        self._check_secrets()
+
+    def _check_object(self, seen: Seen) -> None:
+        """An object that is there equals the file as fingerprinted."""
+        if seen.made is None:
+            return
+        upload_id = seen.made.upload_id
+        if upload_id not in self._made_as:
+            known = [each for each in seen.manifests.values() if isinstance(each, Known)] + seen.aside[::-1]
+            found = [each.prints[upload_id] for each in known if upload_id in each.prints]
+            assert found, "an object of an upload that no manifest tells of"
+            self._made_as[upload_id] = found[0]
+        assert seen.made.body == self.file.versions[self._made_as[upload_id]], "the object is not the file"
+
+    def _check_recorded(self, seen: Seen) -> None:
+        """What a manifest calls uploaded is in the store."""
+        for known in seen.manifests.values():
+            if not isinstance(known, Known) or known.status == "aborted":
+                continue
+            if known.upload_id in seen.open:
+                # An adopted one is told by its content to be complete, and another's object may have the same.
+                assert known.status != "completed" or known.token is None, "completed, and the upload is open"
+                there = {n: row for n, (row, _) in seen.open[known.upload_id].items()}
+                assert known.parts.items() <= there.items(), "recorded, and not there"
+            elif known.live or known.status == "completed":
+                ended = self.taken if known.live else set()
+                assert known.upload_id in self.s3.completed.keys() | ended, "neither open nor completed"
+
+    def _check_open(self, seen: Seen) -> None:
+        """The store's open uploads are all known to a manifest or listed by gc."""
+        owners = Owners(self.state)
+        owners.refresh()
+        owned = {upload_id for upload_id in seen.open if owners.own(BUCKET, KEY, upload_id)}
+        assert owned == seen.owned()
+
+    def check_gc(self) -> None:
+        """It lists all open uploads but those that a manifest can go on with."""
+        self.change_keys("valid", as_arguments=True)
+        self.act(self.order("gc", dry_run=True, older_than=60.0), self.state)
+
+    def _check_secrets(self) -> None:
+        """Neither on disk nor in a log."""
+        texts = self._bytes() | {"log": self.log.read_bytes() if self.log.exists() else b""}
+        for name, text in texts.items():
+            for secret in (b"X-Amz-Signature", b"X-Amz-Credential", *self.secrets):
+                assert secret not in text, f"{secret!r} is in {name}"
+            assert name != "log" or not any(telltale in text for telltale in _TELLTALES), text.decode()[-3000:]
+
+
+def _brief(order: Order) -> str:
+    """What differs from one order to the next."""
+    told = ("source", "part_size", "anew", "upload_id", "dry_run", "room", "dies_at")
+    return " ".join([order.action, *(f"{name}={getattr(order, name)}" for name in told if getattr(order, name))])
+
+
+def _manifests_of(files: dict[str, bytes]) -> dict[str, bytes]:
+    """A lock's file has the number of whoever tried last."""
+    return {name: data for name, data in files.items() if not name.endswith(".lock")}
