@@ -18,7 +18,7 @@ from tests.tools.proxy import CountingProxy
 from tests.tools.strict_s3 import Status, StrictS3
 from tests.tools.weed import fetch
 
-from .stopped import PARTS, SIZE, edit, the_file, touch
+from .stopped import PARTS, SIZE, edit, lines, the_file, touch
 from .support import BUCKET, FAST, PART, World, content, no_leaks, write
 
 # --- by the manifest
