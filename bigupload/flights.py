@@ -20,7 +20,10 @@ TICK = 0.1
 """Seconds between two looks at what is in flight."""
 _REPORT_EVERY = 3
 """Ticks."""
-_UNAMBIGUOUS = (PartProof.CHECKSUM, PartProof.ETAG)
+_MOST_AGAIN = 2
+"""Times that one PUT's part is sent again beside it. One that fails at once costs no bytes, and would be followed by
+the next at the next look: to a store that asks to slow down, of all stores."""
+_UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 
 
 class _Flight:
@@ -35,6 +38,8 @@ class _Flight:
         self.began = now
         self.second: _Flight | None = None
         """The same part, sent again because this one lags."""
+        self.again = 0
+        """How often it was."""
         self.answer: PutAnswer | None = None
         self.ended = anyio.Event()
         self._seen = 0
@@ -70,7 +75,7 @@ class Flights:
         self._pace = Pace()
         plan = job.manifest.plan
         self._budget = Budget(plan.size, plan.part_size)
-        self._ambiguous = any(part.proof not in _UNAMBIGUOUS for part in job.manifest.parts.values())
+        self._proofs = {part.proof for part in job.manifest.parts.values()}
         self.all_begun = False
         """Whether no part waits for its first PUT any more."""
 
@@ -79,8 +84,8 @@ class Flights:
         return sum(max(f.sent(), f.second.sent() if f.second else 0) for f in self._flying)
 
     def proved(self, proof: PartProof) -> None:
-        """How a part was proved: where that does not tell two bodies apart, no part is sent twice from now on."""
-        self._ambiguous = self._ambiguous or proof not in _UNAMBIGUOUS
+        """How a part was proved: no part is sent twice until one was, nor where that does not tell two bodies apart."""
+        self._proofs.add(proof)
 
     async def put(self, source: Source, part: Part, request: SignedRequest) -> PutAnswer:
         """As `Transport.put`, also by a second PUT of the same. Raises Fault(STALLED) where it stands still."""
@@ -154,12 +159,17 @@ class Flights:
                     report()
 
     def _send_laggards_again(self, tasks: TaskGroup, now: float) -> None:
-        if self._ambiguous:
+        if not self._proofs or not self._proofs <= _UNAMBIGUOUS:
             return
-        flying = [f for f in self._flying if f.second is None and f.source is self._job.source and not f.paused()]
+        flying = [
+            f
+            for f in self._flying
+            if f.second is None and f.again < _MOST_AGAIN and f.source is self._job.source and not f.paused()
+        ]
         for index in self._pace.lagging([f.progress(now) for f in flying], at_the_end=self.all_begun):
             flight = flying[index]
             if self._budget.take(flight.part.size):
+                flight.again += 1
                 flight.second = _Flight(flight.source, flight.part, flight.request, now)
                 tasks.start_soon(self._fly_again, flight, flight.second)
 
@@ -168,7 +178,7 @@ class Flights:
             await self._fly(second, fresh=True)
         except Fault:
             if not first.ended.is_set():
-                first.second = None  # as before: it may be sent again once more
+                first.second = None
         finally:
             loser = second if second.answer is None else first
             self._budget.give_back(max(0, second.part.size - loser.sent()))

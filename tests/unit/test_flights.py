@@ -72,6 +72,7 @@ class Sky:
             manifest=SimpleNamespace(plan=Plan(100_000, 1000), parts={}),
         )
         self.flights = Flights(self.job)
+        self.flights.proved(PartProof.CHECKSUM)
         for _ in range(4):
             self.flights._pace.arrived(0.1)
 
@@ -143,6 +144,53 @@ async def test_where_both_break_the_first_s_fault_counts(sky: Sky) -> None:
     assert found.group_contains(Fault, match="of the first")
 
 
+async def test_a_second_that_fails_leaves_the_first_to_its_fate(sky: Sky) -> None:
+    """Which stands still in the end; the second's fault is nobody's."""
+
+    def test(first: Put, second: Put) -> None:
+        second.end(Fault(FaultKind.BUSY, "of the second"))
+
+    with pytest.raises(ExceptionGroup) as found:
+        await sky.fly(test)
+    assert found.group_contains(Fault, match="stood still")
+    assert sky.now >= RetryPolicy().stall_after
+
+
+async def test_a_part_is_not_sent_again_and_again(sky: Sky) -> None:
+    """What fails at once costs no bytes: only the number bounds it."""
+    failing = Fault(FaultKind.BUSY, "slow down")
+
+    async def refuse(request: Any, source: Any, part: Any, *, on_start: Callable[[Any], None], fresh: bool) -> Any:
+        put = Put(fresh)
+        put.bytes = 0
+        sky.puts.append(put)
+        on_start(put)
+        if fresh:
+            raise failing
+        return await put.run()
+
+    sky.put = refuse  # type: ignore[method-assign]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sky.flights.watch, lambda: None)
+        with pytest.raises(Fault, match="stood still"):
+            await sky.flights.put(sky.source, PART, REQUEST)  # type: ignore[arg-type]
+        tasks.cancel_scope.cancel()
+    assert [put.fresh for put in sky.puts] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("sent", "patience"), [(1, RetryPolicy().stall_after), (PART.size, RetryPolicy().answer_within)]
+)
+async def test_what_has_sent_all_may_be_waited_for_longer(sky: Sky, sent: int, patience: float) -> None:
+    sky.flights.proved(PartProof.MD5)  # so that there is no second
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sky.flights.watch, lambda: sky.puts and setattr(sky.puts[0], "bytes", sent))
+        with pytest.raises(Fault, match="stood still"):
+            await sky.flights.put(sky.source, PART, REQUEST)  # type: ignore[arg-type]
+        tasks.cancel_scope.cancel()
+    assert patience <= sky.now <= patience + 1
+
+
 async def test_what_was_sent_counts_for_both(sky: Sky) -> None:
     def test(first: Put, second: Put) -> None:
         first.bytes, second.bytes = 30, 1000
@@ -154,16 +202,19 @@ async def test_what_was_sent_counts_for_both(sky: Sky) -> None:
     assert sky.flights.sent() == 0
 
 
-@pytest.mark.parametrize("proof", list(PartProof))
-async def test_only_where_an_answer_tells_whose_body_it_is_of(sky: Sky, proof: PartProof) -> None:
-    sky.flights.proved(proof)
+@pytest.mark.parametrize("proofs", [[], *([proof] for proof in PartProof), [PartProof.ETAG, PartProof.MD5]])
+async def test_only_where_an_answer_tells_whose_body_it_is_of(sky: Sky, proofs: list[PartProof]) -> None:
+    """While nothing is proved yet, nobody knows: the store's first answers may all have told nothing."""
+    sky.flights._proofs = set()
+    for proof in proofs:
+        sky.flights.proved(proof)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sky.flights.watch, lambda: None)
         tasks.start_soon(sky.flights.put, sky.source, PART, REQUEST)
         while sky.now < 10 and len(sky.puts) < 2:
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
-    assert len(sky.puts) == (2 if proof in (PartProof.CHECKSUM, PartProof.ETAG) else 1)
+    assert len(sky.puts) == (2 if proofs in ([PartProof.CHECKSUM], [PartProof.ETAG]) else 1)
 
 
 async def test_reports_come_a_few_times_a_second(sky: Sky) -> None:
