@@ -12,6 +12,6 @@ from .__main__ import play
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each process is a fork of one that is warm")
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(20))
 def test_model(number: int, tmp_path: Path) -> None:
     play(tmp_path, number)

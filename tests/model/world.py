@@ -29,10 +29,11 @@ from tests.tools.strict_s3 import Call, Credentials, Ok, StrictS3
 from . import seen as sight
 from .disturbance import CHANGES_FILE, Disturbance, disturbed
 from .file import PART, ChangingFile
-from .oracle import Done, Proved, Refused, undisturbed
-from .process import Keys, Order, Told
+from .oracle import Done, Refused, undisturbed
+from .process import Keys, Order
 from .running import run
 from .seen import Known, Print, Seen
+from .verdict import Played, judge, judge_surroundings
 
 KEY = "key"
 TARGET = f"s3://{BUCKET}/{KEY}"
@@ -91,9 +92,10 @@ class World:
             versions=self.file.versions,
         )
 
-    def _bytes(self) -> dict[str, bytes]:
-        """All that is below the state directory."""
-        return {str(path): path.read_bytes() for path in self.state.rglob("*") if path.is_file()}
+    def _files(self) -> dict[str, bytes]:
+        """All that is below the state directory, but for locks: those have the number of whoever tried last."""
+        found = (path for path in self.state.rglob("*") if path.is_file() and path.suffix != ".lock")
+        return {str(path): path.read_bytes() for path in found}
 
     # --- what happens around the uploads
 
@@ -170,7 +172,7 @@ class World:
             raise
 
     def _act(self, order: Order, manifest: Path, by: Disturbance | None) -> None:
-        before, bytes_before, first = self.look(), self._bytes(), len(self.s3.requests)
+        before, files_before, first = self.look(), self._files(), len(self.s3.requests)
         base = undisturbed(before, order, manifest)
         self._happened, self._second, self._pid = False, [], Future()
         if by is not None:
@@ -182,12 +184,23 @@ class World:
         self.s3.clear()
         self.s3.clock = time.time
         assert self._second == [], f"of the second process: {self._second}"
-        after = self.look()
         if isinstance(base, Done):
             self.taken |= base.given_up
+        played = Played(
+            action=order.action,
+            manifest=manifest,
+            before=before,
+            after=self.look(),
+            files_before=files_before,
+            files_after=self._files(),
+            requests=self.s3.requests[first:],
+            taken=frozenset(self.taken),
+            completed=frozenset(self.s3.completed),
+        )
         if told is None:
             assert order.dies_at or (by is not None and by.what == "kill" and self._happened), "died by itself"
             assert exit_code == -signal.SIGKILL, f"ended with {exit_code}"
+            judge_surroundings(played)
             return
         assert exit_code == 0, f"ended with {exit_code}"
         ending = base
@@ -195,54 +208,9 @@ class World:
             ending = Refused(error=errors.ManifestUnwritable, exit_code=EXIT_RESUMABLE)
         elif by is not None and self._happened:
             assert by.what != "kill"
+            assert by.what != "late_once" or told.events["Retrying"] == 1
             ending = disturbed(base, before, order, manifest, by)
-        said = f"{ending}, and it was {told}"
-        if isinstance(ending, Refused):
-            assert (told.error, told.exit_code) == (ending.error, ending.exit_code), said
-            assert told.resumable or told.exit_code != EXIT_RESUMABLE, said
-            if ending.untouched:
-                assert _manifests_of(self._bytes()) == _manifests_of(bytes_before), "touched"
-                assert (after.open, after.made) == (before.open, before.made), "touched"
-        else:
-            assert told.error is None, said
-        if isinstance(ending, Proved):
-            self._assert_proved(ending, told, after, manifest, first)
-            assert by is None or by.what != "late_once" or not self._happened or told.events["Retrying"] == 1
-        elif isinstance(ending, Done):
-            assert set(told.orphans) == ending.listed, said
-            assert not ending.given_up & set(after.open), said
-            if order.action == "gc":
-                assert _manifests_of(self._bytes()) == _manifests_of(bytes_before), "touched"
-            else:
-                known = after.known(manifest)
-                assert isinstance(known, Known)
-                assert known.status == "aborted"
-        self._assert_nothing_else(before, after, manifest, gone=ending.given_up if isinstance(ending, Done) else set())
-
-    def _assert_proved(self, ending: Proved, told: Told, after: Seen, manifest: Path, first: int) -> None:
-        requests = self.s3.requests[first:]
-        known = after.known(manifest)
-        assert isinstance(known, Known)
-        assert known.status == "completed", "proved, and the manifest does not say so"
-        assert after.versions[known.fingerprint] == ending.body
-        assert known.part_size == ending.part_size
-        assert {r.part_number for r in requests if r.op == "UploadPart"} == ending.sent
-        assert told.resumed_parts == ending.resumed
-        completed = any(r.op == "CompleteMultipartUpload" and r.status == 200 for r in requests)
-        assert completed == ending.completes
-        if completed:
-            assert after.made is not None
-            assert after.made.upload_id == known.upload_id
-            assert after.made.body == ending.body
-
-    def _assert_nothing_else(self, before: Seen, after: Seen, manifest: Path, gone: set[str] | frozenset[str]) -> None:
-        """No upload vanishes that nobody gave up, none appears that no manifest has, no other manifest changes."""
-        vanished = set(before.open) - set(after.open) - gone - self.taken
-        assert vanished <= set(self.s3.completed), f"gave up {vanished} by itself"
-        assert set(after.open) - set(before.open) <= after.owned(), "left an upload that no manifest has"
-        assert {k: v for k, v in before.manifests.items() if k != manifest} == {
-            k: v for k, v in after.manifests.items() if k != manifest
-        }, "changed another manifest"
+        judge(played, ending, told)
 
     def _age_uploads(self) -> None:
         """Whatever is open has been so for ten minutes."""
@@ -288,7 +256,7 @@ class World:
 
     def _second_process(self, action: str, manifest: Path) -> None:
         """Is told who holds the manifest, and changes nothing. What is no manifest yet can only be uploaded to."""
-        before = _manifests_of(self._bytes())
+        before = self._files()
         place = [self.manifest_of(0), self.manifest_of(1)].index(manifest)
         source = self.file.places[place]
         order = self.order(action, source=source, manifest=manifest, part_size=PART)
@@ -301,7 +269,7 @@ class World:
         elif action != "upload" and not manifest.exists():
             expected = (errors.ManifestNotFound, EXIT_FAILED)
         assert (told.error, told.exit_code) == expected, f"{expected}, and it was {told}"
-        after = _manifests_of(self._bytes())
+        after = self._files()
         assert all(after[name].startswith(data) for name, data in before.items()), "touched"  # the first may append
 
     # --- what always holds
@@ -353,7 +321,7 @@ class World:
 
     def _check_secrets(self) -> None:
         """Neither on disk nor in a log."""
-        texts = self._bytes() | {"log": self.log.read_bytes() if self.log.exists() else b""}
+        texts = self._files() | {"log": self.log.read_bytes() if self.log.exists() else b""}
         for name, text in texts.items():
             for secret in (b"X-Amz-Signature", b"X-Amz-Credential", *self.secrets):
                 assert secret not in text, f"{secret!r} is in {name}"
@@ -364,8 +332,3 @@ def _brief(order: Order) -> str:
     """What differs from one order to the next."""
     told = ("source", "part_size", "anew", "upload_id", "dry_run", "room", "dies_at")
     return " ".join([order.action, *(f"{name}={getattr(order, name)}" for name in told if getattr(order, name))])
-
-
-def _manifests_of(files: dict[str, bytes]) -> dict[str, bytes]:
-    """A lock's file has the number of whoever tried last."""
-    return {name: data for name, data in files.items() if not name.endswith(".lock")}
