@@ -3,7 +3,7 @@
 Slow start doubles the limit as soon as goodput has grown, as TCP's does. Then trials: a little more or a little less,
 each held for some windows and compared with what was before it, because one window's goodput wavers by more than a
 step brings. A step up must bring a good share of what it could; a step down is kept where it costs next to nothing, so
-that the limit comes down again to what the path needs. https://www.rfc-editor.org/rfc/rfc5681
+that the limit comes down again to what the path needs. Where goodput sinks far, slow start begins anew. https://www.rfc-editor.org/rfc/rfc5681
 
 A store that is asked for too much refuses a share of the requests (SlowDown); one that has a hiccup refuses a few,
 however many there are. So it is the share that counts. Too large a one, and the limit falls to four fifths and climbs
@@ -24,6 +24,9 @@ START_PATIENCE = 1.2
 """Seconds in which a doubling must have brought something, also over a long path."""
 _GROWTH = 1.2
 """A doubling must bring a fifth more, else it was one too many."""
+_SUNK = 0.7
+"""Of the goodput that was: less, and the path has changed, or each connection carries less than when it was new, as by
+loss-based congestion controls where packets are lost at random. Slow start begins anew."""
 _WINDOWS = 3
 """Measurements that one comparison is made of, on each side."""
 _STEP = 8
@@ -74,6 +77,8 @@ class Concurrency:
         self._rest = _WINDOWS
         """Windows to measure before the next trial."""
         self._doubled_from = 0.0
+        self._best = 0.0
+        """Goodput that was held, since slow start."""
         self._changed_at: float | None = None
         # What the store refuses
         self._started = 0.0
@@ -147,11 +152,17 @@ class Concurrency:
             self._move(self._limit * 2, now)
         elif self._changed_at is not None and now - self._changed_at >= START_PATIENCE:
             self._slow_start = False
+            self._best = goodput
             self._move(self._limit if goodput >= self._doubled_from * _GROWTH else self._limit // 2, now)
 
     def _try(self, goodput: float, now: float) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
         self._measured.append(goodput)
+        if self._sunk():
+            self._slow_start, self._base = True, None
+            self._doubled_from = self._best = goodput
+            self._move(self._limit * 2, now)
+            return
         if self._base is None:
             if len(self._measured) >= self._rest:
                 recent = self._measured[-_WINDOWS:]
@@ -173,6 +184,14 @@ class Concurrency:
             self._begin(goodput, now)  # it helped, or did no harm: on in the same direction
         else:
             self._undo(limit, change, now)
+
+    def _sunk(self) -> bool:
+        """Whether goodput lies far below what it was, and more connections are allowed."""
+        if self._held_back or self._limit >= MOST or len(self._measured) < _WINDOWS:
+            return False
+        held = sum(self._measured[-_WINDOWS:]) / _WINDOWS
+        self._best = max(self._best, held)
+        return held < _SUNK * self._best
 
     def _undo(self, limit: int, change: float, now: float) -> None:
         """A trial failed. Where both ways have failed, the next rests longer."""

@@ -186,6 +186,27 @@ def test_a_long_path_is_given_time() -> None:
         assert controller.limit >= before, "it gave up too early"
 
 
+def after(seconds: float, then: Callable[[int], float], first: Callable[[int], float]) -> Callable[[int], float]:
+    """A link that becomes another; asked once a tick."""
+    ticks = itertools.count()
+    return lambda limit: (first if next(ticks) * TICK < seconds else then)(limit)
+
+
+def test_connections_that_carry_less_once_they_are_old() -> None:
+    """What fills the path while they are new does not later: as Reno with random losses."""
+    limits = simulate(Concurrency(), after(30, lambda limit: limit / 4, lambda limit: min(limit, 20)), seconds=50)
+    assert limits[int(30 / TICK) - 1] < 32
+    assert max(limits) == MOST
+
+
+def test_a_path_that_has_become_narrow_is_not_crowded() -> None:
+    narrow = after(30, lambda limit: min(limit, 5), lambda limit: min(limit, 20))
+    limits = simulate(Concurrency(), narrow, noise=0.06)[int(30 / TICK) :]
+    assert max(limits) > 32, "more is tried"
+    assert sum(limit > 32 for limit in limits) * TICK < 2 * START_PATIENCE, "once"
+    assert max(tail(limits)) <= 8
+
+
 OPERATIONS = st.lists(
     st.tuples(
         st.sampled_from(["sample", "idle", "slow"]),
