@@ -1,9 +1,10 @@
 """How many parts to send at once, from goodput and refusals alone. Pure: time is passed in.
 
 Slow start doubles the limit as soon as goodput has grown, as TCP's does. Then trials: a little more or a little less,
-each held for some windows and compared with what was before it, because one window's goodput wavers by more than a
-step brings. A step up must bring a good share of what it could; a step down is kept where it costs next to nothing, so
-that the limit comes down again to what the path needs. Where goodput sinks far, slow start begins anew. https://www.rfc-editor.org/rfc/rfc5681
+each held for some windows and compared with what was before it, because one window's goodput wavers by more than a step
+brings. A step up must bring a good share of what it could; a step down is kept where it costs next to nothing, so that
+the limit comes down again to what the path needs. Where goodput sinks far, slow start begins anew.
+https://www.rfc-editor.org/rfc/rfc5681
 
 A store that is asked for too much refuses a share of the requests (SlowDown); one that has a hiccup refuses a few,
 however many there are. So it is the share that counts. Too large a one, and the limit falls to four fifths and climbs

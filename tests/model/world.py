@@ -32,7 +32,7 @@ from .file import PART, ChangingFile
 from .oracle import Done, Refused, undisturbed
 from .process import Keys, Order
 from .running import run
-from .seen import Known, Print, Seen
+from .seen import Known, Print, Seen, Unreadable
 from .verdict import Played, judge, judge_surroundings
 
 KEY = "key"
@@ -54,6 +54,7 @@ class World:
         self.secrets: set[bytes] = set()
         self.taken: set[str] = set()
         """Upload ids that were aborted by someone's word, or expired."""
+        self._garbled: set[Path] = set()
         self._made_as: dict[str, Print] = {}
         self._pid: Future[int] = Future()
         self._happened = False
@@ -143,6 +144,7 @@ class World:
             case "emptied":
                 path.write_bytes(b"")
             case "garbled":
+                self._garbled.add(path)
                 path.write_bytes(b"\0" + data[1:])
             case "torn" if data.count(b"\n") > 1:
                 path.write_bytes(data[:-9])
@@ -278,6 +280,7 @@ class World:
         seen = self.look()
         self._check_object(seen)
         self._check_recorded(seen)
+        self._check_readable(seen)
         self._check_open(seen)
         self._check_secrets()
 
@@ -306,6 +309,11 @@ class World:
             elif known.live or known.status == "completed":
                 ended = self.taken if known.live else set()
                 assert known.upload_id in self.s3.completed.keys() | ended, "neither open nor completed"
+
+    def _check_readable(self, seen: Seen) -> None:
+        """Nothing but a disk garbles a manifest. A first line that is not there yet is no manifest."""
+        garbled = {path for path, known in seen.manifests.items() if known == Unreadable(empty=False)}
+        assert garbled <= self._garbled, "a manifest can't be read"
 
     def _check_open(self, seen: Seen) -> None:
         """The store's open uploads are all known to a manifest or listed by gc."""
