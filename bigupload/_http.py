@@ -40,8 +40,8 @@ _CLOCK_MAY_BE_OFF = 600.0
 """Seconds. A presigned URL of a wrong clock is refused as expired or not yet valid, and nobody says why."""
 
 
-def ssl_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Verifying, by the system's certificates or the given file's. Raises UsageError for one that can't be read."""
+def ssl_context(ca_bundle: Path) -> ssl.SSLContext:
+    """Verifying, by the given certificates. Raises UsageError for a file that can't be read."""
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except OSError as e:
@@ -91,7 +91,8 @@ def new_session(ca_bundle: Path | None, *, reuse: bool = True, names: Names | No
     keep: dict[str, Any] = {"keepalive_timeout": 15} if reuse else {"force_close": True}
     connector = _Connector(
         limit=0,
-        ssl=ssl_context(ca_bundle),
+        # aiohttp has a context with the system's certificates; each further one would take as long to read them.
+        ssl=True if ca_bundle is None else ssl_context(ca_bundle),
         socket_factory=new_socket,
         resolver=names or Names(),
         ttl_dns_cache=_NAMES_LAST,

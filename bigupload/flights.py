@@ -4,6 +4,7 @@ when it lags far behind the others. The first answer wins, the other PUT is canc
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import anyio
@@ -20,7 +21,7 @@ TICK = 0.1
 """Seconds between two looks at what is in flight."""
 _REPORT_EVERY = 3
 """Ticks."""
-_MOST_AGAIN = 2
+_MOST_AGAIN = 4
 """Times that one PUT's part is sent again beside it. One that fails at once costs no bytes, and would be followed by
 the next at the next look: to a store that asks to slow down, of all stores."""
 _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
@@ -162,22 +163,23 @@ class Flights:
         if not self._proofs or not self._proofs <= _UNAMBIGUOUS:
             return
         flying = [
-            f
-            for f in self._flying
-            if f.second is None and f.again < _MOST_AGAIN and f.source is self._job.source and not f.paused()
+            f for f in self._flying if f.again < _MOST_AGAIN and f.source is self._job.source and not f.paused()
         ]
-        for index in self._pace.lagging([f.progress(now) for f in flying], at_the_end=self.all_begun):
+        newest = [f.second or f for f in flying]
+        for index in self._pace.lagging([f.progress(now) for f in newest], at_the_end=self.all_begun):
             flight = flying[index]
-            if self._budget.take(flight.part.size):
+            if flight.second is not None:
+                flight.second.scope.cancel()  # it was no better off: the next look sends another
+            elif self._budget.take(flight.part.size):
                 flight.again += 1
                 flight.second = _Flight(flight.source, flight.part, flight.request, now)
                 tasks.start_soon(self._fly_again, flight, flight.second)
 
     async def _fly_again(self, first: _Flight, second: _Flight) -> None:
         try:
-            await self._fly(second, fresh=True)
-        except Fault:
-            if not first.ended.is_set():
+            with contextlib.suppress(Fault):
+                await self._fly(second, fresh=True)
+            if second.answer is None and not first.ended.is_set():
                 first.second = None
         finally:
             loser = second if second.answer is None else first

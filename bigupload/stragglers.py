@@ -18,6 +18,8 @@ _FAR = 4.0
 """Times as long as usual: parts that share a crowded path differ by two or three."""
 _FAR_AT_THE_END = 2.5
 """The same where nothing else is left to send: a second try costs no part of its turn."""
+_VERY_FAR = 10.0
+"""What is so far behind is sent again as soon as it should have arrived, and not only after twice that."""
 _GRACE = 0.25
 """Seconds: less is not worth a new connection."""
 _SHARE = 20
@@ -68,7 +70,8 @@ class Pace:
         late = [
             index
             for index, flight in enumerate(flights)
-            if flight.seconds > 2 * usual + _GRACE and flight.projected > far
+            if flight.projected > far
+            and flight.seconds > (1 if flight.projected > _VERY_FAR * usual else 2) * usual + _GRACE
         ]
         return sorted(late, key=lambda index: flights[index].share)
 

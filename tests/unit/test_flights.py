@@ -175,7 +175,23 @@ async def test_a_part_is_not_sent_again_and_again(sky: Sky) -> None:
         with pytest.raises(Fault, match="stood still"):
             await sky.flights.put(sky.source, PART, REQUEST)  # type: ignore[arg-type]
         tasks.cancel_scope.cancel()
-    assert [put.fresh for put in sky.puts] == [False, True, True]
+    assert [put.fresh for put in sky.puts] == [False, *[True] * 4]
+
+
+async def test_a_second_that_lags_as_well_makes_way_for_a_third(sky: Sky) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sky.flights.watch, lambda: None)
+
+        async def play() -> None:
+            while len(sky.puts) < 3:
+                await anyio.lowlevel.checkpoint()
+            assert [put.cancelled for put in sky.puts] == [False, True, False]
+            sky.puts[2].end(SECOND)
+
+        tasks.start_soon(play)
+        assert await sky.flights.put(sky.source, PART, REQUEST) == SECOND
+        tasks.cancel_scope.cancel()
+    assert [put.cancelled for put in sky.puts] == [True, True, False]
 
 
 @pytest.mark.parametrize(

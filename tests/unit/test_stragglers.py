@@ -103,3 +103,12 @@ def test_what_was_not_needed_comes_back() -> None:
     budget.give_back(4)
     assert not budget.take(5)
     assert budget.take(4)
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "late"), [(3e6, 0.7, True), (3e6, 0.6, False), (5e6, 0.7, False), (5e6, 1.1, True)]
+)
+def test_what_is_very_far_behind_is_sent_again_sooner(rate: float, seconds: float, late: bool) -> None:
+    """Usual are 0.4 s: after those and the grace, at a tenth of the rate; after twice that, at a quarter."""
+    flights = [at(40e6, 0.2)] * 3 + [at(rate, seconds)]
+    assert bool(pace(*USUAL).lagging(flights, at_the_end=False)) is late
