@@ -104,7 +104,7 @@ class Uploader:
 
         `to`: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the file's name; may be left out with
         `s3.local`. Or `service`: a media service's URL, with `api_key` (None: BIGUPLOAD_API_KEY); of `s3`,
-        `content_type` and `ca_bundle` hold for it too. `part_size`: bytes or "16MiB"; None grows with the file.
+        `content_type` and `ca_bundle` hold for it too. `part_size`: bytes or "16MiB"; None: by its size.
         `checksum`: auto, crc64nvme, crc32c, sha256, md5 or none. `manifest`: this upload's record, instead of one
         named by file and target. `resume=False` sets an earlier record aside and starts anew. `require_proof`: less
         than this level raises ProofTooWeak. `verify_source` hashes the file once more before the end.

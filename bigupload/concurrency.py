@@ -159,9 +159,9 @@ class Concurrency:
     def _try(self, goodput: float, now: float) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
         self._measured.append(goodput)
-        if self._sunk():
+        if (held := self._sunk_to()) is not None:
             self._slow_start, self._base = True, None
-            self._doubled_from = self._best = goodput
+            self._doubled_from = self._best = held
             self._move(self._limit * 2, now)
             return
         if self._base is None:
@@ -186,13 +186,13 @@ class Concurrency:
         else:
             self._undo(limit, change, now)
 
-    def _sunk(self) -> bool:
-        """Whether goodput lies far below what it was, and more connections are allowed."""
+    def _sunk_to(self) -> float | None:
+        """Goodput that lies far below what it was, where more connections are allowed."""
         if self._held_back or self._limit >= MOST or len(self._measured) < _WINDOWS:
-            return False
+            return None
         held = sum(self._measured[-_WINDOWS:]) / _WINDOWS
         self._best = max(self._best, held)
-        return held < _SUNK * self._best
+        return held if held < _SUNK * self._best else None
 
     def _undo(self, limit: int, change: float, now: float) -> None:
         """A trial failed. Where both ways have failed, the next rests longer."""

@@ -163,13 +163,17 @@ class Flights:
         if not self._proofs or not self._proofs <= _UNAMBIGUOUS:
             return
         flying = [
-            f for f in self._flying if f.again < _MOST_AGAIN and f.source is self._job.source and not f.paused()
+            f
+            for f in self._flying
+            if not f.ended.is_set() and f.again < _MOST_AGAIN and f.source is self._job.source and not f.paused()
         ]
         newest = [f.second or f for f in flying]
         for index in self._pace.lagging([f.progress(now) for f in newest], at_the_end=self.all_begun):
             flight = flying[index]
             if flight.second is not None:
-                flight.second.scope.cancel()  # it was no better off: the next look sends another
+                spent = flight.second.sent()
+                if spent <= flight.sent() and self._budget.has(spent):
+                    flight.second.scope.cancel()  # it is no better off: the next look sends another
             elif self._budget.take(flight.part.size):
                 flight.again += 1
                 flight.second = _Flight(flight.source, flight.part, flight.request, now)

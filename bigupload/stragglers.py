@@ -86,9 +86,13 @@ class Budget:
     def __init__(self, size: int, part_size: int) -> None:
         self._left = max(part_size, size // _SHARE)
 
+    def has(self, count: int) -> bool:
+        """Whether so many are left."""
+        return count <= self._left
+
     def take(self, count: int) -> bool:
         """Reserve `count` bytes, if there are so many left."""
-        if count > self._left:
+        if not self.has(count):
             return False
         self._left -= count
         return True

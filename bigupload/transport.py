@@ -60,6 +60,8 @@ class HttpTransport:
         self._means.close()
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        if fresh:
+            self._proxies.clear()  # what went before has failed, or lags: this may be another network by now
         if fresh not in self._sessions:
             self._names = self._names or Names()
             self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh, names=self._names)
@@ -107,7 +109,7 @@ class HttpTransport:
         except (aiohttp.ClientError, OSError) as e:
             if payload.failure is not None:
                 raise payload.failure from None
-            self._proxies.clear()  # this may be another network by now
+            self._proxies.clear()
             fault = fault_of_exception(e, where)
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
         except ValueError as e:

@@ -39,7 +39,7 @@ _SAMPLE_SIZE = 512 * 1024 * 1024
 @click.option("--to", metavar="s3://BUCKET/KEY", help="The object; s3://BUCKET/FOLDER/ keeps the files' names.")
 @click.option("--service", metavar="URL", help="A media service, with the API key of BIGUPLOAD_API_KEY.")
 @click.option("--local", is_flag=True, help="Into the local store, started if need be. Without PATHS: a sample file.")
-@click.option("--part-size", type=SIZE, metavar="SIZE", help="Like 16MiB; grows with the file by itself.")
+@click.option("--part-size", type=SIZE, metavar="SIZE", help="Like 16MiB; by the file's size where it is not given.")
 @click.option("--checksum", type=click.Choice(CHECKSUMS), default="auto", help="What proves the parts.")
 @click.option("--content-type", metavar="TYPE", help="Instead of the one that the name suggests.")
 @click.option("--metadata", type=PAIR, multiple=True, metavar="KEY=VALUE", help="May be repeated.")

@@ -65,6 +65,8 @@ class Way:
         rows = page.get("Uploads", ())
         if any(len(str(row.get(name, "")).encode()) > _MOST_NAME for row in rows for name in ("Key", "UploadId")):
             raise Fault(FaultKind.FINAL, "the store lists names that are longer than any")
+        if not all(row.get("Key") and row.get("UploadId") and row.get("Initiated") for row in rows):
+            raise Fault(FaultKind.BROKEN, "the store's list of open uploads has half a row")  # the same page again
         if not page.get("IsTruncated"):
             self.ended = True
             return
@@ -335,8 +337,9 @@ def _loader() -> Any:
         """Asked whether there is such a service, botocore's own looks into the directories of all four hundred."""
 
         def list_available_services(self, type_name: str) -> list[str]:
-            places = [path for path in map(Path, self.search_paths) if path.is_dir()]
-            return sorted({each.name for place in places for each in place.iterdir()})
+            # As botocore, which takes a directory that may not be looked into for none.
+            places = [path for path in self.search_paths if os.path.isdir(path)]  # noqa: PTH112
+            return sorted({each.name for place in places for each in os.scandir(place)})
 
     return QuickLoader()
 

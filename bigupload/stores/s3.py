@@ -241,7 +241,8 @@ class S3Store:
                 # HEAD's answers have no body that would say ExpiredToken. The next call that has one tells.
                 raise Fault(
                     FaultKind.REFUSED,
-                    "the store refused to look at the object: 400, without saying why (have the credentials expired?)",
+                    "the store refused to look at the object: 400, without saying why (have the credentials expired? "
+                    "was the object encrypted with a key of its owner's?)",
                     status=400,
                 ) from fault
             raise

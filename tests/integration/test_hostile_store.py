@@ -230,6 +230,27 @@ async def sweep(store: S3Store) -> None:
     assert caught.value.kind is FaultKind.FINAL
 
 
+async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
+    """Who goes on after it would leave out what it has."""
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.query.get("key-marker", ""))
+        row = "<Upload><Key>key</Key>{}<Initiated>2020-01-01T00:00:00Z</Initiated></Upload>"
+        row = row.format("" if len(asked) == 1 else "<UploadId>u</UploadId>")
+        page = f"<R><IsTruncated>true</IsTruncated><NextKeyMarker>key</NextKeyMarker>{row}</R>"
+        return web.Response(body=page.encode(), content_type="application/xml")
+
+    async with store_that(handler) as store:
+        way = _bucket.Way()
+        with pytest.raises(Fault) as caught:
+            await store.next_open(way)
+        assert caught.value.kind is FaultKind.BROKEN
+        page = await store.next_open(way)
+    assert [upload_id for _, upload_id, _ in page.uploads] == ["u"]
+    assert asked == ["", ""]
+
+
 @pytest.mark.parametrize("who", [find, collect, sweep])
 @pytest.mark.parametrize(("markers", "row"), UPLOAD_PAGES.values(), ids=UPLOAD_PAGES)
 async def test_pages_of_open_uploads_that_do_not_end(

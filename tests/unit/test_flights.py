@@ -194,6 +194,46 @@ async def test_a_second_that_lags_as_well_makes_way_for_a_third(sky: Sky) -> Non
     assert [put.cancelled for put in sky.puts] == [True, True, False]
 
 
+async def _second_that_lags(sky: Sky, *, first: int, second: int, breaks: bool = False) -> list[Put]:
+    """What became of the PUTs when a lagging second had so many bytes out, of 1000, as the first had so many."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sky.flights.watch, lambda: None)
+
+        async def play() -> None:
+            puts = await sky.twice()
+            puts[0].bytes, puts[1].bytes = first, second
+            if breaks:
+                puts[0].end(Fault(FaultKind.BROKEN, "reset"))
+            since = sky.now
+            while sky.now < since + 10:
+                await anyio.lowlevel.checkpoint()
+            sky.puts[-1].end(SECOND)
+
+        tasks.start_soon(play)
+        await sky.flights.put(sky.source, PART, REQUEST)
+        tasks.cancel_scope.cancel()
+    return sky.puts
+
+
+async def test_a_second_that_is_ahead_is_left_alone(sky: Sky) -> None:
+    assert len(await _second_that_lags(sky, first=50, second=600)) == 2
+    assert len(await _second_that_lags(Sky(), first=50, second=40)) > 2
+
+
+async def test_a_second_that_is_all_there_is_is_left_alone(sky: Sky) -> None:
+    assert len(await _second_that_lags(sky, first=50, second=40, breaks=True)) == 2
+
+
+async def test_a_second_is_left_alone_where_the_budget_has_no_other(sky: Sky) -> None:
+    """A budget of one part, of which the second has sent some."""
+    sky.job.manifest.plan = Plan(10_000, 1000)
+    sky.flights = Flights(sky.job)
+    sky.flights.proved(PartProof.CHECKSUM)
+    for _ in range(4):
+        sky.flights._pace.arrived(0.1)
+    assert len(await _second_that_lags(sky, first=50, second=40)) == 2
+
+
 @pytest.mark.parametrize(
     ("sent", "patience"), [(1, RetryPolicy().stall_after), (PART.size, RetryPolicy().answer_within)]
 )
