@@ -252,6 +252,17 @@ async def test_complete_s_own_ways(wire: Wire, fault: faults.Fault) -> None:
     assert wire.unexplained() == 0
 
 
+async def test_white_space_for_longer_than_the_patience_is_no_silence(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three seconds of it, where an answer may begin after one and a half: what is not silent is not asked again."""
+    monkeypatch.setattr("bigupload.stores.s3._COMPLETE_WITHIN", 1.5)
+    wire.proxy.script("CompleteMultipartUpload", faults.Whitespace(30, pace=0.1))
+    assert (await wire.upload()).verified is Verified.FULL_OBJECT
+    assert wire.holds()
+    assert wire.proxy.count("CompleteMultipartUpload") == 1
+
+
 @pytest.mark.parametrize(
     "fault", [*ANSWERS.values(), faults.TruncatedList(honest=True)], ids=[*ANSWERS, "a short page"]
 )

@@ -278,13 +278,11 @@ class Passing:
         fields = {name: value for name, value in answer.headers.items() if name != "content-length"}
         self._writer.write(_head(200, fields | {"transfer-encoding": "chunked"}))
         declaration, _, rest = answer.body.partition(b"?>")
-        for piece in [
-            declaration + b"?>",
-            *[b" "] * (fault.count if isinstance(fault, wire.Whitespace) else fault.whitespace),
-        ]:
+        spaces, pace = (fault.count, fault.pace) if isinstance(fault, wire.Whitespace) else (fault.whitespace, 0.0)
+        for piece in [declaration + b"?>", *[b" "] * spaces]:
             self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await self._writer.drain()
-            await asyncio.sleep(0)
+            await asyncio.sleep(pace)
         if isinstance(fault, wire.ErrorIn200):
             rest = s3_rewriting.error(fault.code, fault.message)
         self._writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest))

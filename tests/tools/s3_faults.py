@@ -73,9 +73,11 @@ class ErrorIn200(Fault):
 
 @dataclass(frozen=True)
 class Whitespace(Fault):
-    """Answer 200 and white space first, as complete does on big objects, then the true answer."""
+    """Answer 200 and white space first, as complete does on big objects, then the true answer. `pace`: seconds between
+    two spaces; the strict fake knows none."""
 
     count: int = 64
+    pace: float = 0.0
 
 
 @dataclass(frozen=True)
