@@ -7,14 +7,17 @@ aborts an upload, but for one that a conflict has superseded.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+
+import anyio
 
 from bigupload import errors, events
 from bigupload._batch import see_through
 from bigupload.hashing import PartHasher
-from bigupload.job import Job, new_header
+from bigupload.job import Job, new_header, the_one
 from bigupload.manifest import (
     ChecksumRecord,
     Completed,
@@ -24,7 +27,7 @@ from bigupload.manifest import (
     SourceRecord,
 )
 from bigupload.outcome import expected_object, is_outcome
-from bigupload.planning import MIB, plan_parts
+from bigupload.planning import MIB, Part, plan_parts
 from bigupload.ports import PartToSign
 from bigupload.proof import Expected, ObjectFacts, Verified, prove_object
 from bigupload.reconcile import Reconciler
@@ -42,7 +45,7 @@ _LOOK_EVERY = 5.0
 _MOST_ROUNDS = 4
 """Completes refused for their parts, or conflicts, in one run: more of the same leads nowhere."""
 _MOST_RESTARTS = 4
-_HASH_AHEAD = 128 * MIB
+_HASH_AHEAD = 512 * MIB
 """Bytes of the file that are hashed before there is an upload: a fraction of a second, and in memory when sent."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
 
@@ -135,21 +138,40 @@ class Engine:
 
     async def _create_once(self, *, declare: bool) -> None:
         letting = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
-        first = await self._first_parts() if declare and self._algorithm.is_s3_checksum else []
-        await self._job.request(lambda: see_through(self._create_and_record(first, declare=declare)), letting=letting)
+        ahead = declare and self._algorithm.is_s3_checksum
+        first = await self._first_parts() if ahead else []
+        try:
+            async with anyio.create_task_group() as meanwhile:
+                if ahead:
+                    meanwhile.start_soon(self._hash_ahead)
+                await self._job.request(
+                    lambda: see_through(self._create_and_record(first, declare=declare)), letting=letting
+                )
+                meanwhile.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise the_one(group) from None
 
     async def _first_parts(self) -> list[PartToSign]:
         """Hashed before there is an upload, where that saves the round trip to have them signed."""
         signed: list[PartToSign] = []
+        for part in itertools.islice(self._near_parts(), self._job.store.signs_ahead):
+            hashed = await self._hasher.hash_ahead(part)
+            signed.append(PartToSign(part.number, part.size, {self._algorithm.header: hashed.checksum}))
+        return signed
+
+    async def _hash_ahead(self) -> None:
+        """While the upload is created: that takes an import of boto3, round trips, and maybe patience."""
+        with contextlib.suppress(errors.BigUploadError):  # it is told when it is that part's turn
+            for part in self._near_parts():
+                await self._hasher.hash_ahead(part)
+
+    def _near_parts(self) -> Iterator[Part]:
         left = _HASH_AHEAD
-        for number in range(1, min(self._job.store.signs_ahead, self._plan.count) + 1):
-            part = self._plan.part(number)
+        for part in self._plan:
             left -= part.size
             if left < 0:
-                break
-            hashed = await self._hasher.hash_ahead(part)
-            signed.append(PartToSign(number, part.size, {self._algorithm.header: hashed.checksum}))
-        return signed
+                return
+            yield part
 
     async def _create_and_record(self, first: Sequence[PartToSign], *, declare: bool) -> None:
         job = self._job
