@@ -1,9 +1,10 @@
 """How many parts to send at once, from goodput and refusals alone. Pure: time is passed in.
 
-Slow start doubles the limit as soon as goodput has grown, as TCP's does. Then trials: a little more or a little less,
-each held for some windows and compared with what was before it, because one window's goodput wavers by more than a step
-brings. A step up must bring a good share of what it could; a step down is kept where it costs next to nothing, so that
-the limit comes down again to what the path needs. Where goodput sinks far, slow start begins anew.
+Slow start doubles the limit as soon as goodput has grown and does not go on growing by itself. Then trials: a little
+more or a little less, each held for some windows and compared with what was before it, because one window's goodput
+wavers by more than a step brings. A step up must bring a good share of what it could; a step down is kept where it
+costs next to nothing, so that the limit comes down again to what the path needs. Where goodput sinks far, slow start
+begins anew. What was in flight when the limit fell may be so for long, and is no measure of the new one.
 https://www.rfc-editor.org/rfc/rfc5681
 
 A store that is asked for too much refuses a share of the requests (SlowDown); one that has a hiccup refuses a few,
@@ -19,12 +20,16 @@ START = 16
 MOST = 128
 WINDOW = 1.0
 """Seconds of one measurement; what a small step brings shows no sooner."""
-START_WINDOW = 0.2
-"""In slow start: what a doubling brings is seen at once, where the round trip allows that."""
+START_WINDOW = 0.1
+"""In slow start, which takes two of them for a doubling: what that brings is seen at once, where the round trip allows
+it."""
 START_PATIENCE = 1.2
 """Seconds in which a doubling must have brought something, also over a long path."""
 _GROWTH = 1.2
 """A doubling must bring a fifth more, else it was one too many."""
+_SETTLED = 1.1
+"""From one window to the next: what grows more will be more without any doubling, as each new connection is in a slow
+start of its own. BBR's fill a link in half a second, however few they are."""
 _SUNK = 0.7
 """Of the goodput that was: less, and the path has changed, or each connection carries less than when it was new, as by
 loss-based congestion controls where packets are lost at random. Slow start begins anew."""
@@ -78,6 +83,8 @@ class Concurrency:
         self._rest = _WINDOWS
         """Windows to measure before the next trial."""
         self._doubled_from = 0.0
+        self._settling: float | None = None
+        """Goodput of the window before, where that was enough for a doubling."""
         self._best = 0.0
         """Goodput that was held, since slow start."""
         self._changed_at: float | None = None
@@ -115,10 +122,10 @@ class Concurrency:
             self._ceiling = max(1, self._limit - 1)
             self._back_off(min(self._ceiling, int(self._limit * _BACK_OFF)), now)
 
-    def sample(self, now: float, bytes_done: int, *, saturated: bool) -> None:
-        """`bytes_done`: sent in all by time `now`. `saturated`: the limit was what held sending back."""
+    def sample(self, now: float, bytes_done: int, *, in_flight: int) -> None:
+        """`bytes_done`: sent in all by time `now`. `in_flight`: parts, more than the limit where that fell lately."""
         window = self._window
-        if window is None or not saturated or self._fixed is not None:
+        if window is None or in_flight < self._limit or self._fixed is not None:  # it is not what holds sending back
             self._window = _Window(now, bytes_done)
             return
         lasts = START_WINDOW if self._slow_start else _CLIMB if self._climbing else WINDOW
@@ -133,7 +140,7 @@ class Concurrency:
         elif self._climbing:
             self._move(self._limit + 1, now)
         else:
-            self._try(goodput, now)
+            self._try(goodput, now, in_flight)
 
     @property
     def _climbing(self) -> bool:
@@ -149,20 +156,26 @@ class Concurrency:
 
     def _start(self, goodput: float, now: float) -> None:
         if self._limit < MOST and goodput >= self._doubled_from * _GROWTH:
+            if self._settling is None or goodput > self._settling * _SETTLED:
+                self._settling = goodput
+                return
             self._doubled_from = goodput
             self._move(self._limit * 2, now)
         elif self._changed_at is not None and now - self._changed_at >= START_PATIENCE:
             self._slow_start = False
-            self._best = goodput
+            self._best = max(goodput, self._doubled_from)
             self._move(self._limit if goodput >= self._doubled_from * _GROWTH else self._limit // 2, now)
 
-    def _try(self, goodput: float, now: float) -> None:
+    def _try(self, goodput: float, now: float, in_flight: int) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
         self._measured.append(goodput)
         if (held := self._sunk_to()) is not None:
             self._slow_start, self._base = True, None
-            self._doubled_from = self._best = held
+            self._doubled_from = self._best = held * self._limit / in_flight
             self._move(self._limit * 2, now)
+            return
+        if in_flight > self._limit:
+            self._measured.clear()  # that was what more of them carry
             return
         if self._base is None:
             if len(self._measured) >= self._rest:
@@ -188,11 +201,14 @@ class Concurrency:
 
     def _sunk_to(self) -> float | None:
         """Goodput that lies far below what it was, where more connections are allowed."""
-        if self._held_back or self._limit >= MOST or len(self._measured) < _WINDOWS:
+        if self._held_back or self._limit >= MOST:
             return None
-        held = sum(self._measured[-_WINDOWS:]) / _WINDOWS
-        self._best = max(self._best, held)
-        return held if held < _SUNK * self._best else None
+        goodput = self._measured[-1]
+        if goodput < _SUNK * self._best:
+            return goodput
+        if len(self._measured) >= _WINDOWS:
+            self._best = max(self._best, sum(self._measured[-_WINDOWS:]) / _WINDOWS)
+        return None
 
     def _undo(self, limit: int, change: float, now: float) -> None:
         """A trial failed. Where both ways have failed, the next rests longer."""
@@ -221,4 +237,5 @@ class Concurrency:
         self._changed_at = now
         self._started = self._refused = 0.0
         self._measured.clear()
+        self._settling = None
         self._window = None

@@ -63,9 +63,8 @@ class Shared:
 
     def adapt(self, now: float) -> None:
         """Tell the controller what all uploads together have sent, and give the slots the size that it comes to."""
-        saturated = self.slots.borrowed_tokens >= self.slots.total_tokens
         sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
-        self.concurrency.sample(now, sent, saturated=saturated)
+        self.concurrency.sample(now, sent, in_flight=self.slots.borrowed_tokens)
         self._resize()
 
     def refused(self, now: float) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bigupload.concurrency import DEAF, MOST, START, START_PATIENCE, START_WINDOW, Concurrency
 
 TICK = 0.1
-"""Seconds between samples, as the engine takes them: several a window."""
+"""Seconds between samples, as the engine takes them."""
 PART_SECONDS = 0.4
 """That one part takes; one that is refused is tried again after half of that."""
 RATE = 1_000_000
@@ -46,7 +46,7 @@ def simulate(
                     controller.started()
                     if chance.random() < refuse:
                         controller.refused(now)
-        controller.sample(now, int(sent), saturated=True)
+        controller.sample(now, int(sent), in_flight=controller.limit)
         limits.append(controller.limit)
     return limits
 
@@ -160,16 +160,44 @@ def test_after_slow_down_new_ground_is_gained_one_by_one() -> None:
 def test_windows_that_were_not_saturated_teach_nothing() -> None:
     controller = Concurrency()
     for tick in range(100):
-        controller.sample(tick * TICK, tick * tick * RATE, saturated=False)
+        controller.sample(tick * TICK, tick * tick * RATE, in_flight=controller.limit - 1)
     assert controller.limit == START
     now = 100 * TICK
-    controller.sample(now, 0, saturated=True)
-    controller.sample(now + START_WINDOW / 2, RATE, saturated=True)
-    controller.sample(now + START_WINDOW * 0.9, RATE, saturated=False)  # the window is void: it begins again
-    controller.sample(now + START_WINDOW * 1.1, 2 * RATE, saturated=True)
+    full, idle = START, START - 1
+    controller.sample(now, 0, in_flight=full)
+    controller.sample(now + START_WINDOW / 2, RATE, in_flight=full)
+    controller.sample(now + START_WINDOW * 0.9, RATE, in_flight=idle)  # the window is void: it begins again
+    controller.sample(now + START_WINDOW * 1.1, 2 * RATE, in_flight=full)
+    controller.sample(now + START_WINDOW * 2, 3 * RATE, in_flight=full)
     assert controller.limit == START
-    controller.sample(now + START_WINDOW * 2, 3 * RATE, saturated=True)
+    controller.sample(now + START_WINDOW * 3, 4 * RATE, in_flight=full)
     assert controller.limit == 2 * START
+
+
+def test_connections_in_a_slow_start_of_their_own_are_waited_for() -> None:
+    """They fill the link by themselves, so that growth is no sign that more of them would carry more."""
+    controller = Concurrency()
+    limits = []
+    sent = 0.0
+    for tick in range(1, 60):
+        sent += min(START * RATE, 0.1 * RATE * 1.4**tick) * TICK
+        controller.sample(tick * TICK, int(sent), in_flight=controller.limit)
+        limits.append(controller.limit)
+    assert max(limits) == 2 * START, "one doubling, to see whether there is more"
+    assert limits[-1] < 1.2 * START
+
+
+def test_what_is_still_in_flight_above_the_limit_says_nothing_of_it() -> None:
+    controller = Concurrency()
+    sent = 0.0
+    parts, highest = START, 0
+    for tick in range(1, 200):
+        sent += min(parts, START) * RATE * TICK
+        controller.sample(tick * TICK, int(sent), in_flight=parts)
+        parts = max(parts, controller.limit)  # none comes to its end
+        highest = max(highest, controller.limit)
+    assert highest == parts == 2 * START
+    assert controller.limit == START
 
 
 def test_a_long_path_is_given_time() -> None:
@@ -181,7 +209,7 @@ def test_a_long_path_is_given_time() -> None:
         before = controller.limit
         share = min(1.0, 0.5 + (now - begun) / START_PATIENCE / 1.5)  # of the limit that carries data already
         sent += before * share * RATE * TICK
-        controller.sample(now, int(sent), saturated=True)
+        controller.sample(now, int(sent), in_flight=controller.limit)
         begun = now if controller.limit != before else begun
         assert controller.limit >= before, "it gave up too early"
 
@@ -230,6 +258,6 @@ def test_it_never_leaves_its_bounds(operations: list[tuple[str, float, int]]) ->
             controller.refused(now)
             assert controller.limit <= before
         else:
-            controller.sample(now, sent, saturated=what == "sample")
+            controller.sample(now, sent, in_flight=controller.limit - (what != "sample"))
         assert 1 <= controller.limit <= MOST
         assert controller.limit <= 2 * before

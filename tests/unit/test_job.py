@@ -230,12 +230,12 @@ class Controller:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.samples: list[tuple[float, int, bool]] = []
+        self.samples: list[tuple[float, int, int]] = []
         self.slowed: list[float] = []
         self.next = limit
 
-    def sample(self, now: float, bytes_done: int, *, saturated: bool) -> None:
-        self.samples.append((now, bytes_done, saturated))
+    def sample(self, now: float, bytes_done: int, *, in_flight: int) -> None:
+        self.samples.append((now, bytes_done, in_flight))
         self.limit = self.next
 
     def refused(self, now: float) -> None:
@@ -282,10 +282,10 @@ async def test_what_all_uploads_sent_is_one_measure() -> None:
     shared.bytes_sent += one.sent()
     other.bytes = 7
     shared.adapt(3.0)
-    assert controller.samples == [(1.0, 0, False), (2.0, 115, False), (3.0, 117, False)]
+    assert controller.samples == [(1.0, 0, 0), (2.0, 115, 0), (3.0, 117, 0)]
 
 
-async def test_saturated_is_when_no_slot_is_free() -> None:
+async def test_in_flight_is_what_has_a_slot() -> None:
     controller = Controller(2)
     shared = shared_by(controller)
     async with shared.slots:
@@ -295,7 +295,7 @@ async def test_saturated_is_when_no_slot_is_free() -> None:
         controller.next = 4
         shared.adapt(3.0)
         shared.adapt(4.0)
-    assert [saturated for _, _, saturated in controller.samples] == [False, True, True, False]
+    assert [in_flight for _, _, in_flight in controller.samples] == [1, 2, 2, 2]
     assert shared.slots.total_tokens == 4
 
 

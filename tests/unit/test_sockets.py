@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,31 @@ def test_unsent_is_what_the_other_kernel_has_not_taken(pair: tuple[socket.socket
             sent += ours.send(bytes(65536))
     assert 0 < _sockets.unsent(ours) < sent
     assert _sockets.unsent(None) == 0
+
+
+def test_what_arrived_out_of_order_is_not_unsent(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that loses packets would have to be made for it: here the kernel's answer is."""
+    ours, _ = pair
+    monkeypatch.setattr("fcntl.ioctl", lambda *arguments: struct.pack("i", 100_000))
+
+    class Socket:
+        def __init__(self, sacked: int) -> None:
+            self.sacked = sacked
+
+        def fileno(self) -> int:
+            return ours.fileno()
+
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+            told = bytearray(size)
+            struct.pack_into("I", told, 16, 1448)  # tcpi_snd_mss
+            struct.pack_into("I", told, 28, self.sacked)  # tcpi_sacked
+            return bytes(told)
+
+    for sacked, left in [(0, 100_000), (50, 100_000 - 50 * 1448), (1000, 0)]:
+        assert _sockets.unsent(Socket(sacked)) == left
 
 
 def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: tuple[socket.socket, socket.socket]) -> None:
