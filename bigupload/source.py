@@ -86,7 +86,7 @@ class FileSource:
         now = _fingerprint(os.fstat(self._fd))
         if now == self.fingerprint:
             try:
-                now = _fingerprint(Path(self.path).stat())
+                now = _fingerprint(os.stat(self.path))  # noqa: PTH116 - once a part
             except OSError as e:
                 raise errors.SourceChanged(
                     f"{self.path} is no longer there ({e.strerror}): resume with --source if it was moved",

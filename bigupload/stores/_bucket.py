@@ -1,7 +1,8 @@
-"""One bucket, reached with credentials through boto3: clients, calls in threads, presigned URLs. Knows no uploads.
+"""One bucket, reached with credentials through botocore: clients, calls in threads, presigned URLs. Knows no uploads.
 
-boto3 is blocking and slow to import, so it is imported in the thread that first needs it. Its own retries are off:
-whoever calls decides, and a repeated complete must not be a surprise. What botocore raises is translated in `call`.
+botocore is boto3 without what nobody here asks for. It is blocking and slow to import, so it is imported in the thread
+that first needs it. Its own retries are off: whoever calls decides, and a repeated complete must not be a surprise.
+What it raises is translated in `call`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bigupload.stores._botocore import fault_of_botocore, refuse_region_redirect
 from bigupload.stores._presign import PartSigner
 
 if TYPE_CHECKING:
-    import boto3.session
+    import botocore.session
     from mypy_boto3_s3.client import S3Client
 
 R = TypeVar("R")
@@ -98,7 +99,7 @@ class S3Bucket:
         self.options = options
         self._signing_endpoint = signing_endpoint
         self._urls_hold = urls_hold
-        self._session: boto3.session.Session | None = None
+        self._session: botocore.session.Session | None = None
         self._clients: dict[float, S3Client] = {}
         self._part_signer: PartSigner | None = None
         self._making = anyio.Lock()
@@ -108,12 +109,12 @@ class S3Bucket:
 
     @property
     def ca_bundle(self) -> Path | None:
-        """The certificates by which this store is known, instead of the system's; boto3 looks there as well."""
+        """The certificates by which this store is known, instead of the system's; botocore looks there as well."""
         named = os.environ.get("AWS_CA_BUNDLE")
         return self.options.ca_bundle or (Path(named) if named else None)
 
     async def aclose(self) -> None:
-        """Close the connections that boto3 keeps: they would last until the garbage collector comes to its cycles.
+        """Close the connections that botocore keeps: they would last until the garbage collector comes to its cycles.
 
         Idempotent; a call after it opens new ones.
         """
@@ -254,27 +255,21 @@ class S3Bucket:
     # -- the clients
 
     async def _client(self, within: float) -> S3Client:
-        """One a timeout, because boto3 knows timeouts of clients only."""
-        async with self._making:
-            if within not in self._clients:
-                make = functools.partial(self._make_client, within)
-                self._clients[within] = await self._in_thread(make, "to read the AWS configuration", self._signers())
-            return self._clients[within]
+        """One a timeout, because botocore knows timeouts of clients only."""
+        if within not in self._clients:
+            async with self._making:
+                if within not in self._clients:
+                    make = functools.partial(self._make_client, within)
+                    made = await self._in_thread(make, "to read the AWS configuration", self._signers())
+                    self._clients[within] = made
+        return self._clients[within]
 
     def _make_client(self, within: float) -> S3Client:
-        import boto3
         from botocore.config import Config
 
         options = self.options
         if self._session is None:  # one for all clients: what it has read of AWS takes time and memory
-            self._session = boto3.session.Session(
-                botocore_session=_botocore_session(),
-                profile_name=options.profile,
-                region_name=options.region,
-                aws_access_key_id=options.access_key,
-                aws_secret_access_key=options.secret_key,
-                aws_session_token=options.session_token,
-            )
+            self._session = _session(options)
         session = self._session
         config = Config(
             signature_version="s3v4",  # the default presign can be SigV2
@@ -288,13 +283,14 @@ class S3Bucket:
             response_checksum_validation="when_required",
             user_agent_extra="bigupload",
         )
-        client: S3Client = session.client(
+        made = session.create_client(
             "s3",
             endpoint_url=self._signing_endpoint if within == _SIGNING else options.endpoint_url,
-            region_name=self._region or session.region_name or "us-east-1",
+            region_name=self._region or session.get_config_variable("region") or "us-east-1",
             config=config,
             verify=str(options.ca_bundle) if options.ca_bundle else None,
         )
+        client = typing.cast("S3Client", made)
         if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
             # Only this keeps botocore from presigning for the global host, which redirects to a new bucket for hours.
             typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
@@ -344,11 +340,14 @@ def _loader() -> Any:
     return QuickLoader()
 
 
-def _botocore_session() -> Any:
+def _session(options: S3Options) -> botocore.session.Session:
     import botocore.session
 
-    session = botocore.session.get_session()
-    loader = _loader()
-    loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # every boto3 session adds its own directory
-    session.register_component("data_loader", loader)
-    return session
+    session: Any = botocore.session.get_session()  # the stubs know no credentials that are None
+    session.register_component("data_loader", _loader())
+    for name, value in [("profile", options.profile), ("region", options.region)]:
+        if value is not None:
+            session.set_config_variable(name, value)
+    if options.access_key or options.secret_key or options.session_token:
+        session.set_credentials(options.access_key, options.secret_key, options.session_token)
+    return typing.cast("botocore.session.Session", session)

@@ -102,9 +102,9 @@ class _Pattern:
         scope = f"{date[:8]}/{self._scope}"
         values = {
             "partNumber": str(parameters["PartNumber"]),
-            "X-Amz-Credential": quote(f"{credentials.access_key}/{scope}", safe=""),
+            "X-Amz-Credential": _quoted(f"{credentials.access_key}/{scope}"),
             "X-Amz-Date": date,
-            "X-Amz-Security-Token": quote(credentials.token or "", safe=""),
+            "X-Amz-Security-Token": _quoted(credentials.token or ""),
         }
         query = [f"{name}={values.get(name, value)}" for name, value in self._pairs if name != "X-Amz-Signature"]
         headers = [f"{name}:{self._host if name == 'host' else parameters[_HEADERS[name]]}\n" for name in self._signed]
@@ -115,6 +115,11 @@ class _Pattern:
         key = _key(credentials.secret_key, scope)
         signature = _hmac(key, "\n".join(["AWS4-HMAC-SHA256", date, scope, digest])).hex()
         return f"{self._base}?{'&'.join(query)}&X-Amz-Signature={signature}"
+
+
+@functools.lru_cache(maxsize=8)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 @functools.lru_cache(maxsize=8)

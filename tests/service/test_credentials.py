@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-import boto3.session
 import pytest
 from botocore.credentials import RefreshableCredentials
 
@@ -44,7 +43,6 @@ def bucket_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., S3Bucket]:
             method="test",
             time_fetcher=lambda: NOW,
         )
-        monkeypatch.setattr(boto3.session.Session, "get_credentials", lambda self: credentials)
         monkeypatch.setattr("botocore.session.Session.get_credentials", lambda self: credentials)
         return S3Bucket("media", S3Options(endpoint_url="http://127.0.0.1:1", region="us-east-1"), urls_hold=urls_hold)
 
