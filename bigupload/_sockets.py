@@ -91,9 +91,13 @@ def _round_trip(sock: Any) -> int | None:
     """Microseconds, smoothed by the kernel."""
     try:
         told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_AT + 4)
-        return int(struct.unpack_from("I", told, _RTT_AT)[0])
+        return _number(told, _RTT_AT)
     except (AttributeError, OSError, struct.error):
         return None
+
+
+def _number(tcp_info: bytes, at: int) -> int:
+    return int(struct.unpack_from("I", tcp_info, at)[0])
 
 
 def readable(sock: Any) -> bool:
