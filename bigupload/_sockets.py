@@ -123,11 +123,14 @@ def unsent(sock: Any) -> int:
         import termios
 
         waiting = int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-        if not waiting:
-            return 0
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SACKED_AT + 4)
-        return max(
-            0, waiting - struct.unpack_from("I", told, _SACKED_AT)[0] * struct.unpack_from("I", told, _MSS_AT)[0]
-        )
     except (ImportError, AttributeError, OSError):
+        return 0
+    return max(0, waiting - _arrived_out_of_order(sock)) if waiting else 0
+
+
+def _arrived_out_of_order(sock: Any) -> int:
+    try:
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SACKED_AT + 4)
+        return _number(told, _SACKED_AT) * _number(told, _MSS_AT)
+    except (AttributeError, OSError, struct.error):
         return 0
