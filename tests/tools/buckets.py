@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import http.client
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
-
-import boto3.session
 
 from bigupload.local_store import LocalStore
 from bigupload.options import S3Options
@@ -25,7 +22,6 @@ class Meddled(S3Bucket):
 
     def __init__(self, name: str, options: S3Options) -> None:
         super().__init__(name, options)
-        self._session = _session(options.access_key, options.secret_key)
         self.calls: list[str] = []
         self.meddle: dict[str, Callable[[Next, Mapping[str, Any]], Awaitable[Any]]] = {}
 
@@ -37,12 +33,6 @@ class Meddled(S3Bucket):
 
         meddler = self.meddle.get(method)
         return await (proceed() if meddler is None else meddler(proceed, arguments))
-
-
-@functools.cache
-def _session(access_key: str | None, secret_key: str | None) -> boto3.session.Session:
-    """One for many buckets: botocore's descriptions of AWS are read once."""
-    return boto3.session.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key)
 
 
 def fresh_name() -> str:

@@ -41,6 +41,8 @@ class Exchange:
     acted: bool = False
     """Whether the store answered it with success."""
     broken: bool = False
+    doubtful: bool = False
+    """Its answer was sent, and may have been lost with the connection: it was broken if the same is asked again."""
     past: asyncio.Event = field(default_factory=asyncio.Event)
     """Nobody waits for its answer: the same was asked again since, or the run that it was part of is over."""
 
@@ -90,6 +92,15 @@ class Passing:
         self._proxy = proxy
         self._reader, self._writer = reader, writer
         self._up: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._latest: Exchange | None = None
+        self._gone = False
+
+    def reset(self) -> None:
+        """End the client's connection, and whatever of an answer it has not read."""
+        if self._latest is not None:
+            self._latest.doubtful = True
+        self._gone = True
+        reset(self._writer)
 
     def close(self) -> None:
         if self._up is not None:
@@ -99,9 +110,11 @@ class Passing:
     async def exchange(self) -> bool:
         """Pass one on; False where the connection ends with it."""
         raw = await self._reader.readuntil(b"\r\n\r\n")
+        if self._gone:  # that was read before, and nobody waits for an answer
+            raise OSError("the connection was reset")
         head = parse_head(raw[:-4])
         op, part = _what(head)
-        exchange = Exchange(op, part, head.content_length or 0)
+        exchange = self._latest = Exchange(op, part, head.content_length or 0)
         fault = self._proxy.began(exchange) or wire.Ok()
         exchange.broken |= not isinstance(fault, UNHARMFUL)
         try:

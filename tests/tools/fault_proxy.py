@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .certs import Certificates
-from .fault_exchange import Exchange, Passing, reset
+from .fault_exchange import Exchange, Passing
 from .wire_faults import BreakTls, Fault, Outage, Standing
 
 GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
@@ -52,7 +52,7 @@ class FaultProxy:
         self._at_connect: deque[BreakTls] = deque()
         self._random: Any = None
         self._lock = threading.Lock()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._passing: set[Passing] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
 
@@ -147,8 +147,8 @@ class FaultProxy:
             self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
-        for writer in list(self._writers):
-            reset(writer)
+        for passing in list(self._passing):
+            passing.reset()
 
     def _spawn(self, what: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(what)
@@ -172,8 +172,8 @@ class FaultProxy:
                 await self._break(client, self._at_connect.popleft())
                 return
             reader, writer = await self._streams(client)
-            self._writers.add(writer)
             passing = Passing(self, reader, writer)
+            self._passing.add(passing)
             while await passing.exchange():
                 pass
         except GONE:
@@ -184,9 +184,9 @@ class FaultProxy:
             self.errors.append(error)
         finally:
             if passing is not None:
+                self._passing.discard(passing)
                 passing.close()
             if writer is not None:
-                self._writers.discard(writer)
                 writer.close()
             client.close()
 
@@ -216,6 +216,7 @@ class FaultProxy:
         """Note an exchange; its fate."""
         earlier = self._latest.get((exchange.op, exchange.part))
         if earlier is not None:
+            earlier.broken |= earlier.doubtful
             earlier.past.set()
         self._latest[exchange.op, exchange.part] = exchange
         with self._lock:
