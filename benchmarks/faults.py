@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from bigupload.units import parse_size
+
 from . import report
 from .command import Held, chosen, files, finish, hold, parser
 from .contestants import OURS, ourselves
@@ -76,10 +78,11 @@ def _slow_down(arguments: argparse.Namespace) -> int:
 def main() -> int:
     made = parser(__doc__, size="5GB", rounds=3)
     made.add_argument("--slow-down", action="store_true", help="--size is 20 GB and sparse then, unless given.")
+    made.set_defaults(size=None)
     arguments = made.parse_args()
+    if arguments.size is None:
+        arguments.size = parse_size("20GB" if arguments.slow_down else "5GB")
     if arguments.slow_down:
-        if arguments.size == made.get_default("size"):
-            arguments.size = 20_000_000_000
         return _slow_down(arguments)
     contestants = chosen(arguments)
     with files(arguments) as (file, warm):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bigupload.units import parse_rate
+from bigupload.units import parse_rate, parse_size
 
 from . import report
 from .command import Held, chosen, files, finish, hold, parser
@@ -107,9 +107,8 @@ def main() -> int:
     made = parser(__doc__, size="5GB", rounds=3)
     made.add_argument("--total-rate", type=parse_rate, default=0.0, metavar="RATE", help="Of all connections together.")
     made.add_argument("--path", action="store_true", help="Two network namespaces; --size is 1 GiB then, unless given.")
+    made.set_defaults(size=None)
     arguments = made.parse_args()
-    if not arguments.path:
-        return _over_null_store(arguments)
-    if arguments.size == made.get_default("size"):
-        arguments.size = 1 << 30
-    return _over_path(arguments)
+    if arguments.size is None:
+        arguments.size = parse_size("1GiB" if arguments.path else "5GB")
+    return _over_path(arguments) if arguments.path else _over_null_store(arguments)

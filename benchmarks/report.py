@@ -37,6 +37,10 @@ class Spread:
         return f"{self.median:.2f} ({self.least:.2f}–{self.most:.2f})"
 
 
+NOBODY = "nobody to compare with"
+"""What is to be shown against others is not shown by being alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One contestant over all rounds. `seconds` is a lower bound, and the rest absent, where it did not finish."""
@@ -129,12 +133,13 @@ class Target:
 
 def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
     """Our wall time against one rival's."""
+    what = f"wall ≤ {most} × {whom}"
     if rival is None or rival.ratio is None:
-        return []
+        return [Target(what=what, found=NOBODY, holds=False)]
     bound = "" if rival.finished else "at most "
     return [
         Target(
-            what=f"wall ≤ {most} × {whom}",
+            what=what,
             found=f"{bound}{rival.ratio} × {rival.name}'s",
             holds=rival.ratio.median <= most,
         )
@@ -144,11 +149,12 @@ def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
 def cpu_target(found: Sequence[Row], most: float, rival: Row | None, whom: str) -> list[Target]:
     """Our CPU time a GiB against one rival's: of the medians."""
     mine = own(found).cpu
+    what = f"CPU ≤ {most} × {whom}"
     if rival is None or rival.cpu is None or mine is None:
-        return []
+        return [Target(what=what, found=NOBODY, holds=False)]
     ratio = mine.median / rival.cpu.median
     text = f"{ratio:.2f} × {rival.name}'s ({mine.median:.2f} of {rival.cpu.median:.2f} s/GiB)"
-    return [Target(what=f"CPU ≤ {most} × {whom}", found=text, holds=ratio <= most)]
+    return [Target(what=what, found=text, holds=ratio <= most)]
 
 
 def peak_target(found: Sequence[Row], most: float) -> list[Target]:

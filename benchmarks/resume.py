@@ -20,6 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bigupload.concurrency import MOST
+from bigupload.planning import DEFAULT_PART_SIZE
+
 from . import report
 from .children import run
 from .command import files, parser
@@ -30,7 +33,7 @@ from .stores import Store, null_store
 
 MOST_SECONDS = 0.7
 LEAST_RATE = 2e9
-IN_FLIGHT = 64 * (16 << 20)
+IN_FLIGHT = MOST * DEFAULT_PART_SIZE
 """Bytes that may be under way at a kill: as many parts as are ever sent at once."""
 
 

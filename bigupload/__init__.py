@@ -6,7 +6,7 @@
 <Verified.FULL_OBJECT: 'full-object'>
 
 `__all__` is the only public promise. Names are imported where they are first used, so that importing the package
-costs nothing: neither boto3 nor aiohttp nor awscrt is loaded before an upload needs it.
+costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ def unsent(sock: Any) -> int:
         waiting = int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
     except (ImportError, AttributeError, OSError):
         return 0
-    return max(0, waiting - _arrived_out_of_order(sock)) if waiting else 0
+    # Not all of it can have arrived out of order; short packets only make it seem so.
+    return max(1, waiting - _arrived_out_of_order(sock)) if waiting else 0
 
 
 def _arrived_out_of_order(sock: Any) -> int:

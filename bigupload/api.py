@@ -2,7 +2,7 @@
 
 `Uploader` is for many uploads that share one connection pool and one concurrency budget; `upload`, `resume`, `adopt`
 and `abort` are one each. All of them may be cancelled at any time: the manifest stays resumable, and a call that is
-already in a boto3 thread is waited for.
+already in a thread of botocore is waited for.
 """
 
 from __future__ import annotations

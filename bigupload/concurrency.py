@@ -15,6 +15,7 @@ back by ones to below where that was, its ceiling. The ceiling itself is tried a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean as mean
 
 START = 16
 MOST = 128
@@ -33,6 +34,8 @@ start of its own. BBR's fill a link in half a second, however few they are."""
 _SUNK = 0.7
 """Of the goodput that was: less, and the path has changed, or each connection carries less than when it was new, as by
 loss-based congestion controls where packets are lost at random. Slow start begins anew."""
+_STAYS_LOW = 2
+"""Windows. One that is bad is an accident of the path, and its end is no merit of more connections."""
 _WINDOWS = 3
 """Measurements that one comparison is made of, on each side."""
 _STEP = 8
@@ -83,10 +86,10 @@ class Concurrency:
         self._rest = _WINDOWS
         """Windows to measure before the next trial."""
         self._doubled_from = 0.0
-        self._settling: float | None = None
-        """Goodput of the window before, where that was enough for a doubling."""
         self._best = 0.0
         """Goodput that was held, since slow start."""
+        self._low: list[float] = []
+        """The latest windows in which it was far from that."""
         self._changed_at: float | None = None
         # What the store refuses
         self._started = 0.0
@@ -155,32 +158,31 @@ class Concurrency:
         self._move(limit, now)
 
     def _start(self, goodput: float, now: float) -> None:
-        if self._limit < MOST and goodput >= self._doubled_from * _GROWTH:
-            if self._settling is None or goodput > self._settling * _SETTLED:
-                self._settling = goodput
-                return
+        self._measured.append(goodput)
+        enough = self._doubled_from * _GROWTH
+        *_, before, last = 0.0, *self._measured
+        if self._limit < MOST and min(before, last) >= enough and 0 < last <= before * _SETTLED:
             self._doubled_from = goodput
             self._move(self._limit * 2, now)
         elif self._changed_at is not None and now - self._changed_at >= START_PATIENCE:
             self._slow_start = False
-            self._best = max(goodput, self._doubled_from)
-            self._move(self._limit if goodput >= self._doubled_from * _GROWTH else self._limit // 2, now)
+            self._best = mean(self._measured)
+            self._move(self._limit if goodput >= enough else self._limit // 2, now)
 
     def _try(self, goodput: float, now: float, in_flight: int) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
-        self._measured.append(goodput)
-        if (held := self._sunk_to()) is not None:
+        if self._sinks(goodput):
             self._slow_start, self._base = True, None
-            self._doubled_from = self._best = held * self._limit / in_flight
+            self._doubled_from = self._best = max(self._low) * self._limit / in_flight
             self._move(self._limit * 2, now)
             return
         if in_flight > self._limit:
             self._measured.clear()  # that was what more of them carry
             return
+        self._measured.append(goodput)
         if self._base is None:
             if len(self._measured) >= self._rest:
-                recent = self._measured[-_WINDOWS:]
-                self._begin(sum(recent) / len(recent), now)
+                self._begin(mean(self._measured[-_WINDOWS:]), now)
             return
         limit, before = self._base
         change = (self._limit - limit) / limit
@@ -189,7 +191,7 @@ class Concurrency:
             return
         if len(self._measured) < _WINDOWS:
             return
-        goodput = sum(self._measured) / len(self._measured)
+        goodput = mean(self._measured)
         if self._held_back:
             self._ceiling = max(self._ceiling, self._limit)  # a probe that the store let pass
         if goodput >= before * (1 + (_UP if change > 0 else _DOWN) * change):
@@ -199,16 +201,17 @@ class Concurrency:
         else:
             self._undo(limit, change, now)
 
-    def _sunk_to(self) -> float | None:
-        """Goodput that lies far below what it was, where more connections are allowed."""
+    def _sinks(self, goodput: float) -> bool:
+        """Whether goodput stays far below what it was, where more connections are allowed."""
         if self._held_back or self._limit >= MOST:
-            return None
-        goodput = self._measured[-1]
+            return False
         if goodput < _SUNK * self._best:
-            return goodput
-        if len(self._measured) >= _WINDOWS:
-            self._best = max(self._best, sum(self._measured[-_WINDOWS:]) / _WINDOWS)
-        return None
+            self._low.append(goodput)
+        else:
+            self._low.clear()
+            if len(self._measured) >= _WINDOWS:
+                self._best = max(self._best, mean(self._measured[-_WINDOWS:]))
+        return len(self._low) >= _STAYS_LOW
 
     def _undo(self, limit: int, change: float, now: float) -> None:
         """A trial failed. Where both ways have failed, the next rests longer."""
@@ -237,5 +240,5 @@ class Concurrency:
         self._changed_at = now
         self._started = self._refused = 0.0
         self._measured.clear()
-        self._settling = None
+        self._low.clear()
         self._window = None

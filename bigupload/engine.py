@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -27,7 +27,7 @@ from bigupload.manifest import (
     SourceRecord,
 )
 from bigupload.outcome import expected_object, is_outcome
-from bigupload.planning import MIB, Part, plan_parts
+from bigupload.planning import MIB, plan_parts
 from bigupload.ports import PartToSign
 from bigupload.proof import Expected, ObjectFacts, Verified, prove_object
 from bigupload.reconcile import Reconciler
@@ -45,8 +45,10 @@ _LOOK_EVERY = 5.0
 _MOST_ROUNDS = 4
 """Completes refused for their parts, or conflicts, in one run: more of the same leads nowhere."""
 _MOST_RESTARTS = 4
+_HASH_FIRST = 128 * MIB
+"""Bytes of the file that are hashed before an upload is asked for, at most: a fraction of a second."""
 _HASH_AHEAD = 512 * MIB
-"""Bytes of the file that are hashed before there is an upload: a fraction of a second, and in memory when sent."""
+"""Bytes that are hashed before there is one: they should still be in memory when they are sent."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
 
 
@@ -154,24 +156,16 @@ class Engine:
     async def _first_parts(self) -> list[PartToSign]:
         """Hashed before there is an upload, where that saves the round trip to have them signed."""
         signed: list[PartToSign] = []
-        for part in itertools.islice(self._near_parts(), self._job.store.signs_ahead):
+        for part in itertools.islice(self._plan.first(_HASH_FIRST), self._job.store.signs_ahead):
             hashed = await self._hasher.hash_ahead(part)
             signed.append(PartToSign(part.number, part.size, {self._algorithm.header: hashed.checksum}))
         return signed
 
     async def _hash_ahead(self) -> None:
-        """While the upload is created: that takes an import of boto3, round trips, and maybe patience."""
+        """While the upload is created: that takes an import of botocore, round trips, and maybe patience."""
         with contextlib.suppress(errors.BigUploadError):  # it is told when it is that part's turn
-            for part in self._near_parts():
+            for part in self._plan.first(_HASH_AHEAD):
                 await self._hasher.hash_ahead(part)
-
-    def _near_parts(self) -> Iterator[Part]:
-        left = _HASH_AHEAD
-        for part in self._plan:
-            left -= part.size
-            if left < 0:
-                return
-            yield part
 
     async def _create_and_record(self, first: Sequence[PartToSign], *, declare: bool) -> None:
         job = self._job

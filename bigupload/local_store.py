@@ -4,7 +4,7 @@ For trying things out, for tests and for `--local`. Data and credentials outlive
 nobody took them meanwhile, since a manifest names the endpoint it was uploading to.
 
 This module knows nothing of uploads and speaks no S3: making `LocalStore.bucket` is left to the caller, who has the
-credentials. It must not import boto3 or aiohttp.
+credentials. It must not import botocore or aiohttp.
 
 What runs is proved, never assumed: each start has a random token, given to weed as the name of its rack. A process with
 that on its command line (where there is no /proc: a master that answers with it) is ours; a pid alone is a number.

@@ -6,6 +6,7 @@ because Cloudflare R2 refuses anything else.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,6 +67,10 @@ class Plan:
 
     def __iter__(self) -> Iterator[Part]:
         return map(self.part, range(1, self.count + 1))
+
+    def first(self, most: int) -> Iterator[Part]:
+        """The first parts that have no more than `most` bytes together."""
+        return itertools.takewhile(lambda part: part.offset + part.size <= most, self)
 
 
 def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_LIMITS) -> Plan:

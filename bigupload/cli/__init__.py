@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _leave(status: int) -> None:
     """Everything is on disk and closed, and nobody needs the modules taken apart one by one, which takes as long as
-    importing boto3 did. Returns where the output can't be flushed: Python has its own way to say that."""
+    importing botocore did. Returns where the output can't be flushed: Python has its own way to say that."""
     with contextlib.suppress(OSError, ValueError):
         atexit._run_exitfuncs()  # they may still say something
         for stream in (sys.stdout, sys.stderr):

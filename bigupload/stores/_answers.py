@@ -25,7 +25,7 @@ _PIECE = 64 * 1024
 
 
 def guard(client: Any) -> None:
-    """Make a boto3 client look before it parses."""
+    """Make a client of botocore look before it parses."""
     client.meta.events.register("before-parse.s3", _look)
     session = client._endpoint.http_session  # there is no public place before the body is read
     session.send = functools.partial(_send, session.send)

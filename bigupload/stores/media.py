@@ -1,4 +1,4 @@
-"""The objects of a media bucket, by key: look at the beginning of one, delete it, leave a note. Through boto3.
+"""The objects of a media bucket, by key: look at the beginning of one, delete it, leave a note. Through botocore.
 
 Knows neither owners nor what is allowed. Every call raises Fault or a public error, as `ports` says.
 """

@@ -1,4 +1,4 @@
-"""Direct signing: an S3 key reached with credentials, through boto3 (`_bucket.S3Bucket`)."""
+"""Direct signing: an S3 key reached with credentials, through botocore (`_bucket.S3Bucket`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The media service as a store: create, sign, list, complete over HTTP with an API key. Never imports boto3.
+"""The media service as a store: create, sign, list, complete over HTTP with an API key. Never imports botocore.
 
 The port's upload id is the service's handle: opaque here, kept in the manifest, and worthless without an API key of the
 same owner. The service chooses the object's key when the upload is created.

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import children, contest, contestants, faults, latency, report, resume, scale, throughput
 from benchmarks.children import Ended
+from benchmarks.command import Held
 from benchmarks.contest import Run
 from benchmarks.contestants import OURS, Job
 from benchmarks.peering import ENVIRONMENTS, Peers
@@ -82,6 +83,13 @@ class TestStatistics:
         assert target.holds
         assert "at most 0.10" in target.found
 
+    def test_what_is_to_be_shown_is_not_shown_by_being_alone(self):
+        found = report.rows([run_of(OURS, 1, 1.0)], {})
+        (wall,) = report.wall_target(0.9, report.fastest(found), "the best")
+        (cpu,) = report.cpu_target(found, 0.5, None, "the thriftiest")
+        assert not wall.holds
+        assert not cpu.holds
+
     def test_who_failed_is_no_rival(self):
         runs = [run_of(OURS, 1, 10.0), run_of("broken", 1, 0.1, outcome="failed"), run_of("peer", 1, 20.0)]
         rival = report.fastest(report.rows(runs, {}))
@@ -118,6 +126,31 @@ class TestTargets:
     def test_faults_look_at_what_was_sent(self):
         runs = [run_of(OURS, 1, 1.0), run_of("peer", 1, 10.0)]
         assert all(target.holds for target in faults.targets(report.rows(runs, {})))
+
+    @pytest.mark.parametrize(("seconds", "holds"), [(10.0, True), (10.4, False)])
+    def test_the_cap_is_of_the_whole_process(self, seconds: float, holds: bool):
+        runs = [run_of(OURS, 1, seconds)]
+        assert latency.cap_target(Held(title="", runs=runs, rows=[]), cap=GIB / 10).holds == holds
+
+    @pytest.mark.parametrize(("bbr", "reno", "holds"), [(9.7, 6.0, (True, True)), (9.8, 6.1, (False, False))])
+    def test_the_path_is_judged_once_for_each_congestion_control(
+        self, bbr: float, reno: float, holds: tuple[bool, bool]
+    ):
+        alone = [run_of(OURS, 1, bbr)]
+        both = [run_of(OURS, 1, reno), run_of("peer", 1, 10.0)]
+        found = latency.path_targets(
+            Held(title="", runs=alone, rows=[]), Held(title="", runs=both, rows=report.rows(both, {}))
+        )
+        assert tuple(target.holds for target in found) == holds
+
+    @pytest.mark.parametrize(("refused", "seconds", "holds"), [(1, 11.0, (True, True)), (3, 11.3, (False, False))])
+    def test_slow_down_is_judged_by_goodput_and_by_refusals(
+        self, refused: int, seconds: float, holds: tuple[bool, bool]
+    ):
+        ours, told = run_of(OURS, 1, seconds), run_of(f"{OURS}:12", 1, 10.0)
+        ours.counts["timeline"] = [[1, 100, 90]] * 10 + [[1, 100, refused]] * 2
+        found = faults.slow_down_targets(Held(title="", runs=[ours, told], rows=report.rows([ours, told], {})))
+        assert tuple(target.holds for target in found) == holds
 
     def test_scale(self):
         by_size = {GIB: [run_of(OURS, 1, 1.0, cpu=1.5)]}

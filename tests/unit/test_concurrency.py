@@ -227,6 +227,33 @@ def test_connections_that_carry_less_once_they_are_old() -> None:
     assert max(limits) == MOST
 
 
+@pytest.mark.parametrize("every", [10, 30])
+@pytest.mark.parametrize("enough", [5, 20])
+def test_one_bad_second_now_and_then_is_no_sign_of_anything(enough: int, every: int) -> None:
+    """It passes by itself, which must not be taken for what more connections brought."""
+    ticks = itertools.count()
+
+    def link(limit: int) -> float:
+        return min(limit, enough) * (0.5 if next(ticks) * TICK % every < 1 else 1)
+
+    limits = tail(simulate(Concurrency(), link, noise=0.06))
+    assert max(limits) <= 64
+    assert sum(limits) / len(limits) <= max(16, 1.5 * enough)
+
+
+def test_goodput_that_wavers_by_half_every_tenth_of_a_second() -> None:
+    limits = tail(simulate(Concurrency(), lambda limit: min(limit, 20), noise=0.5))
+    assert sum(limits) / len(limits) <= 40
+
+
+def test_nothing_doubles_while_nothing_arrives() -> None:
+    """Connections may take their time, to a store that is far away or to one that is not there."""
+    controller = Concurrency()
+    for tick in range(100):
+        controller.sample(tick * TICK, 0, in_flight=controller.limit)
+    assert controller.limit == START
+
+
 def test_a_path_that_has_become_narrow_is_not_crowded() -> None:
     narrow = after(30, lambda limit: min(limit, 5), lambda limit: min(limit, 20))
     limits = simulate(Concurrency(), narrow, noise=0.06)[int(30 / TICK) :]

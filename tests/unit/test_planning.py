@@ -154,3 +154,10 @@ def test_a_part_outside_the_plan(number: int) -> None:
 
 def test_a_part_inside_the_plan() -> None:
     assert Plan(25, 10).part(3) == Part(3, 20, 5)
+
+
+@pytest.mark.parametrize(
+    ("most", "numbers"), [(0, []), (5, []), (6, [1]), (11, [1]), (12, [1, 2]), (16, [1, 2]), (17, [1, 2, 3])]
+)
+def test_the_first_parts_of_so_many_bytes(most: int, numbers: list[int]) -> None:
+    assert [part.number for part in Plan(17, 6).first(most)] == numbers

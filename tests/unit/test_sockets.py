@@ -140,8 +140,27 @@ def test_what_arrived_out_of_order_is_not_unsent(
             struct.pack_into("I", told, 28, self.sacked)  # tcpi_sacked
             return bytes(told)
 
-    for sacked, left in [(0, 100_000), (50, 100_000 - 50 * 1448), (1000, 0)]:
+    for sacked, left in [(0, 100_000), (50, 100_000 - 50 * 1448), (1000, 1)]:
         assert _sockets.unsent(Socket(sacked)) == left
+
+
+@pytest.mark.parametrize("answer", [OSError("not here"), b"", bytes(20)])
+def test_where_the_kernel_says_nothing_of_that_it_is_left_out(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, answer: Exception | bytes
+) -> None:
+    ours, _ = pair
+    monkeypatch.setattr("fcntl.ioctl", lambda *arguments: struct.pack("i", 100_000))
+
+    class Socket:
+        def fileno(self) -> int:
+            return ours.fileno()
+
+        def getsockopt(self, *arguments: int) -> bytes:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    assert _sockets.unsent(Socket()) == 100_000
 
 
 def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: tuple[socket.socket, socket.socket]) -> None:

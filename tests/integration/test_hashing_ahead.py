@@ -1,0 +1,96 @@
+"""While the store is asked for an upload, the file's first parts are hashed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from bigupload import errors
+from bigupload.hashing import Hashed, PartHasher
+from bigupload.planning import Part
+from bigupload.stores.s3 import S3Store
+
+from .support import PART, World
+
+PARTS = 5
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The parts that were read and hashed, in turn."""
+    numbers: list[int] = []
+    real = PartHasher._hash
+
+    def note(self: PartHasher, part: Part, md5: bool) -> Hashed:
+        found = real(self, part, md5)
+        numbers.append(part.number)
+        return found
+
+    monkeypatch.setattr(PartHasher, "_hash", note)
+    return numbers
+
+
+async def test_meanwhile_parts_are_hashed_and_not_again(
+    world: World, hashed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = S3Store.create
+
+    async def create(self: S3Store, *arguments: Any, **more: Any) -> Any:
+        with anyio.fail_after(20):
+            while len(hashed) < PARTS:
+                await anyio.sleep(0.001)
+        return await real(self, *arguments, **more)
+
+    monkeypatch.setattr(S3Store, "create", create)
+    path = world.file(PARTS * PART)
+    await world.upload(path)
+    assert world.holds(path)
+    assert hashed == [1, 2, 3, 4, 5]
+
+
+async def test_the_upload_does_not_wait_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = anyio.Event()
+
+    async def never(self: PartHasher, part: Part) -> Hashed:
+        begun.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(PartHasher, "hash_ahead", never)
+    path = world.file(PARTS * PART)
+    with anyio.fail_after(20):
+        await world.upload(path)
+    assert begun.is_set()
+    assert world.holds(path)
+
+
+async def test_what_can_t_be_read_is_told_in_its_turn_and_resumable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = PartHasher._hash
+    broken = True
+
+    def hash_part(self: PartHasher, part: Part, md5: bool) -> Hashed:
+        if part.number == 2 and broken:
+            raise errors.SourceUnreadable("can't read that")
+        return real(self, part, md5)
+
+    monkeypatch.setattr(PartHasher, "_hash", hash_part)
+    path = world.file(PARTS * PART)
+    with pytest.raises(errors.SourceUnreadable) as caught:
+        await world.upload(path)
+    assert caught.value.manifest is not None
+    broken = False
+    await world.upload(path)
+    assert world.holds(path)
+
+
+async def test_a_refused_upload_is_told_as_it_was_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def create(self: S3Store, *arguments: Any, **more: Any) -> Any:
+        raise errors.AccessDenied("not you")
+
+    monkeypatch.setattr(S3Store, "create", create)
+    with pytest.raises(errors.AccessDenied, match="not you"):
+        await world.upload(world.file(PARTS * PART))
