@@ -76,8 +76,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 """(module, what it imports): why it may, against its layer's rule."""
 CARRYING = {
     "pure": {
-        "base64", "binascii", "collections", "dataclasses", "enum", "hashlib", "json", "re", "types", "typing",
-        "statistics",
+        "base64", "binascii", "collections", "dataclasses", "enum", "hashlib", "itertools", "json", "re", "types",
+        "typing", "statistics",
         "io",  # BytesIO cuts lines on \n alone
         "pathlib",  # a path as a type
         "awscrt",  # computes CRCs
