@@ -333,8 +333,7 @@ def _loader() -> Any:
         """Asked whether there is such a service, botocore's own looks into the directories of all four hundred."""
 
         def list_available_services(self, type_name: str) -> list[str]:
-            # As botocore, which takes a directory that may not be looked into for none.
-            places = [path for path in self.search_paths if os.path.isdir(path)]  # noqa: PTH112
+            places = [path for path in self.search_paths if os.path.isdir(path)]  # noqa: PTH112 - as botocore
             return sorted({each.name for place in places for each in os.scandir(place)})
 
     return QuickLoader()

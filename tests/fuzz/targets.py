@@ -126,7 +126,7 @@ def _s3() -> tuple[asyncio.AbstractEventLoop, S3Store, Any]:
         except Exception as e:
             raise fault_of_botocore(e, what, "bucket") from None
 
-    store._bucket._in_thread = here  # type: ignore[method-assign]  # without the hop
+    store._bucket._in_thread = here
     return asyncio.new_event_loop(), store, client
 
 
@@ -186,7 +186,7 @@ def service(data: bytes) -> None:
         response: Any = Response()
         return store._http._judge(what, response, answer.body if len(answer.body) <= MOST_BYTES else None)
 
-    store._http.call = call  # type: ignore[method-assign]  # this once, the wire is left out
+    store._http.call = call
     found: Any = None
     refused = ""
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -17,37 +19,45 @@ from .support import PART, World
 PARTS = 5
 
 
+@dataclass
+class Hashing:
+    """`numbers`: of the parts that were read and hashed, in turn. `all` is set when there are PARTS of them."""
+
+    numbers: list[int] = field(default_factory=list)
+    all: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 @pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The parts that were read and hashed, in turn."""
-    numbers: list[int] = []
+async def hashing(monkeypatch: pytest.MonkeyPatch) -> Hashing:
+    seen = Hashing()
+    loop = asyncio.get_running_loop()
     real = PartHasher._hash
 
     def note(self: PartHasher, part: Part, md5: bool) -> Hashed:
         found = real(self, part, md5)
-        numbers.append(part.number)
+        seen.numbers.append(part.number)
+        if len(seen.numbers) == PARTS:
+            loop.call_soon_threadsafe(seen.all.set)
         return found
 
     monkeypatch.setattr(PartHasher, "_hash", note)
-    return numbers
+    return seen
 
 
 async def test_meanwhile_parts_are_hashed_and_not_again(
-    world: World, hashed: list[int], monkeypatch: pytest.MonkeyPatch
+    world: World, hashing: Hashing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = S3Store.create
 
     async def create(self: S3Store, *arguments: Any, **more: Any) -> Any:
-        with anyio.fail_after(20):
-            while len(hashed) < PARTS:
-                await anyio.sleep(0.001)
+        await asyncio.wait_for(hashing.all.wait(), 20)
         return await real(self, *arguments, **more)
 
     monkeypatch.setattr(S3Store, "create", create)
     path = world.file(PARTS * PART)
     await world.upload(path)
     assert world.holds(path)
-    assert hashed == [1, 2, 3, 4, 5]
+    assert hashing.numbers == [1, 2, 3, 4, 5]
 
 
 async def test_the_upload_does_not_wait_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

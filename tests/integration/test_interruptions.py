@@ -41,7 +41,7 @@ async def by_timeout(
         await until(timeout.expired)
         after()
 
-    with pytest.raises(TimeoutError):  # noqa: PT012
+    with pytest.raises(TimeoutError):  # noqa: PT012 - the end of the block raises it
         async with asyncio.timeout(None) as timeout:
             expiring = asyncio.create_task(expire(timeout))
             await run()

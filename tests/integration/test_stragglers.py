@@ -102,7 +102,7 @@ async def test_a_second_that_fails_leaves_the_first_to_its_fate(
 
     async def until_it_fails(*arguments: object) -> None:
         try:
-            await fly_again(*arguments)  # type: ignore[arg-type]
+            await fly_again(*arguments)
         finally:
             failed.set()
 

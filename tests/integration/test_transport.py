@@ -168,7 +168,7 @@ async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) ->
 
 
 class WithoutDescriptor(FileSource):
-    def fileno(self) -> None:  # type: ignore[override]  # as `Source` lets it, and no file ever does
+    def fileno(self) -> None:
         return None
 
 

@@ -23,7 +23,7 @@ _REQUESTS = ["CreateMultipartUpload", "ListParts", "UploadPart", "CompleteMultip
 
 
 def _at(request: str, number: int, what: str, acted: bool) -> Disturbance:
-    return Disturbance(request, number if request == "UploadPart" else 1, acted, what)  # type: ignore[arg-type]
+    return Disturbance(request, number if request == "UploadPart" else 1, acted, what)
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,11 @@ def recorded_before_it_is_sent() -> None:
         await self._job.journal.append(record)
         return await real(self, part, hashed)
 
-    PartSender._until_proved = until_proved  # type: ignore[method-assign]
+    PartSender._until_proved = until_proved
 
 
 def no_fingerprint_while_it_uploads() -> None:
-    FileSource.check = lambda self: None  # type: ignore[method-assign]
+    FileSource.check = lambda self: None
 
 
 def no_fingerprint_on_resume() -> None:
@@ -44,11 +44,11 @@ def no_fingerprint_on_resume() -> None:
         if now != job.manifest.source:
             await job.journal.append(SourceRecord(now))
 
-    Reconciler._check_source = check_source  # type: ignore[method-assign]
+    Reconciler._check_source = check_source
 
 
 def secret_in_the_manifest() -> None:
-    options._SECRETS = ("session_token",)  # type: ignore[assignment]
+    options._SECRETS = ("session_token",)
 
 
 def url_in_a_message() -> None:
@@ -59,29 +59,29 @@ def url_in_a_message() -> None:
         print(signed[0].url)
         return signed
 
-    S3Store.sign = sign  # type: ignore[method-assign]
+    S3Store.sign = sign
 
 
 def trusts_the_journal() -> None:
     async def keep_recorded(self: Reconciler, rows: Any) -> None:
         pass
 
-    Reconciler._keep_recorded = keep_recorded  # type: ignore[method-assign]
+    Reconciler._keep_recorded = keep_recorded
 
 
 def forgets_what_the_store_has() -> None:
     async def find_unrecorded(self: Reconciler, rows: Any) -> None:
         pass
 
-    Reconciler._find_unrecorded = find_unrecorded  # type: ignore[method-assign]
+    Reconciler._find_unrecorded = find_unrecorded
 
 
 def no_lock() -> None:
-    FileJournal._acquire = lambda self: None  # type: ignore[method-assign]
+    FileJournal._acquire = lambda self: None
 
 
 def another_s_object_is_ours() -> None:
-    engine.is_outcome = api.is_outcome = lambda manifest, facts: True  # type: ignore[attr-defined]
+    engine.is_outcome = api.is_outcome = lambda manifest, facts: True
 
 
 def starts_anew_where_it_may_be_complete() -> None:
@@ -90,7 +90,7 @@ def starts_anew_where_it_may_be_complete() -> None:
         return Happened.VANISHED
 
     TRANSITIONS[Stage.COMPLETING][Happened.VANISHED] = Stage.NEW
-    Engine._complete_failed = complete_failed  # type: ignore[method-assign]
+    Engine._complete_failed = complete_failed
 
 
 def aborts_what_it_sets_aside() -> None:
@@ -99,13 +99,13 @@ def aborts_what_it_sets_aside() -> None:
     def make_way(self: run.Run, *, resume: bool) -> None:
         job = self._job
         if not resume and job.journal.exists:
-            bucket = job.store._bucket  # type: ignore[attr-defined]
+            bucket = job.store._bucket
             client = bucket._make_client(60.0)
             with contextlib.suppress(Exception):
                 client.abort_multipart_upload(Bucket=bucket.name, Key="key", UploadId=job.manifest.upload_id)
         real(self, resume=resume)
 
-    run.Run.make_way = make_way  # type: ignore[method-assign]
+    run.Run.make_way = make_way
 
 
 def gc_takes_what_is_completing() -> None:
@@ -126,7 +126,7 @@ def full_disk_is_ignored() -> None:
         except OSError:
             self._good_bytes += len(data)
 
-    FileJournal._write = write  # type: ignore[method-assign]
+    FileJournal._write = write
 
 
 def half_a_first_line() -> None:
@@ -137,14 +137,14 @@ def half_a_first_line() -> None:
         self.path.write_bytes(b'{"type":"man')
         real(self, header)
 
-    FileJournal.begin = begin  # type: ignore[method-assign]
+    FileJournal.begin = begin
 
 
 def orphan_of_a_full_disk() -> None:
     async def abort_quietly(self: Engine, upload_id: str) -> None:
         pass
 
-    Engine._abort_quietly = abort_quietly  # type: ignore[method-assign]
+    Engine._abort_quietly = abort_quietly
 
 
 def refused_urls_are_final() -> None:
@@ -154,7 +154,7 @@ def refused_urls_are_final() -> None:
         self._resigned = True
         return real(self, fault, silence=silence)
 
-    Attempts.after = after  # type: ignore[method-assign]
+    Attempts.after = after
 
 
 def expired_upload_is_the_end() -> None:
@@ -165,7 +165,7 @@ def expired_upload_is_the_end() -> None:
             raise errors.UploadGone("gone")
         return await real(self)
 
-    Engine._reconcile = reconcile  # type: ignore[method-assign]
+    Engine._reconcile = reconcile
 
 
 def another_size_starts_anew() -> None:
@@ -176,7 +176,7 @@ def another_size_starts_anew() -> None:
         fits = not job.journal.exists or job.manifest.plan.size == job.source.fingerprint.size
         real(self, resume=resume and fits)
 
-    run.Run.make_way = make_way  # type: ignore[method-assign]
+    run.Run.make_way = make_way
 
 
 def aborted_is_not_recorded() -> None:
@@ -185,7 +185,7 @@ def aborted_is_not_recorded() -> None:
     async def append(self: FileJournal, *records: Any) -> Manifest:
         return await real(self, *(record for record in records if not isinstance(record, Aborted)))
 
-    FileJournal.append = append  # type: ignore[method-assign]
+    FileJournal.append = append
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

@@ -175,7 +175,7 @@ def _fold(records: list[dict[str, Any]], *, torn: bool) -> Known:
                 raise AssertionError(f"a record of type {other}")
         prints[upload_id] = _print(source)
     return Known(
-        status=status,  # type: ignore[arg-type]
+        status=status,
         upload_id=upload_id,
         token=token,
         part_size=first["plan"]["part_size"],

@@ -153,7 +153,7 @@ class World:
 
     def order(self, action: str, **more: Any) -> Order:
         return Order(
-            action=action,  # type: ignore[arg-type]
+            action=action,
             state=self.state,
             log=self.log,
             endpoint=self.s3.url,

@@ -241,6 +241,7 @@ class Exchange:
         trailers: dict[str, str] = {}
         pieces: list[bytes] = []
         size = 0
+        # It outlives this: the object is made of it.
         file = tempfile.NamedTemporaryFile(dir=keep, delete=False) if isinstance(keep, Path) else None  # noqa: SIM115
         try:
             async for chunk in self.chunks(trailers):

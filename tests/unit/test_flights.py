@@ -169,11 +169,11 @@ async def test_a_part_is_not_sent_again_and_again(sky: Sky) -> None:
             raise failing
         return await put.run()
 
-    sky.put = refuse  # type: ignore[method-assign]
+    sky.put = refuse
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sky.flights.watch, lambda: None)
         with pytest.raises(Fault, match="stood still"):
-            await sky.flights.put(sky.source, PART, REQUEST)  # type: ignore[arg-type]
+            await sky.flights.put(sky.source, PART, REQUEST)
         tasks.cancel_scope.cancel()
     assert [put.fresh for put in sky.puts] == [False, *[True] * 4]
 
@@ -242,7 +242,7 @@ async def test_what_has_sent_all_may_be_waited_for_longer(sky: Sky, sent: int, p
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sky.flights.watch, lambda: sky.puts and setattr(sky.puts[0], "bytes", sent))
         with pytest.raises(Fault, match="stood still"):
-            await sky.flights.put(sky.source, PART, REQUEST)  # type: ignore[arg-type]
+            await sky.flights.put(sky.source, PART, REQUEST)
         tasks.cancel_scope.cancel()
     assert patience <= sky.now <= patience + 1
 
