@@ -162,19 +162,31 @@ class Concurrency:
         enough = self._doubled_from * _GROWTH
         *_, before, last = 0.0, *self._measured
         if self._limit < MOST and min(before, last) >= enough and 0 < last <= before * _SETTLED:
-            self._doubled_from = goodput
-            self._move(self._limit * 2, now)
-        elif self._changed_at is not None and now - self._changed_at >= START_PATIENCE:
+            self._double(last, now)
+        elif self._changed_at is None or now - self._changed_at < START_PATIENCE:
+            return
+        elif self._limit < MOST and (left := self._ebbed_to()) is not None:
+            self._double(left, now)
+        else:
             self._slow_start = False
             self._best = mean(self._measured)
-            self._move(self._limit if goodput >= enough else self._limit // 2, now)
+            self._move(self._limit if last >= enough else self._limit // 2, now)
+
+    def _double(self, goodput: float, now: float) -> None:
+        self._doubled_from = goodput
+        self._move(self._limit * 2, now)
+
+    def _ebbed_to(self) -> float | None:
+        """Goodput that lies far below what the same connections carried a moment ago, as they grow old."""
+        carried = [mean(self._measured[at : at + _WINDOWS]) for at in range(len(self._measured) - _WINDOWS + 1)]
+        return carried[-1] if carried and carried[-1] < _SUNK * max(carried) else None
 
     def _try(self, goodput: float, now: float, in_flight: int) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
         if self._sinks(goodput):
             self._slow_start, self._base = True, None
-            self._doubled_from = self._best = max(self._low) * self._limit / in_flight
-            self._move(self._limit * 2, now)
+            self._best = max(self._low) * self._limit / in_flight
+            self._double(self._best, now)
             return
         if in_flight > self._limit:
             self._measured.clear()  # that was what more of them carry

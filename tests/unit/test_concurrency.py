@@ -254,6 +254,17 @@ def test_nothing_doubles_while_nothing_arrives() -> None:
     assert controller.limit == START
 
 
+def test_connections_that_grow_old_before_slow_start_is_over() -> None:
+    """What a doubling brings is hidden by what each carries less: the next doubling comes at once."""
+    ticks = itertools.count()
+
+    def link(limit: int) -> float:
+        each = min(1, max(0.15, 1.8 - next(ticks) * TICK))
+        return min(20, limit * each)
+
+    assert max(simulate(Concurrency(), link, seconds=3)) == MOST
+
+
 def test_a_path_that_has_become_narrow_is_not_crowded() -> None:
     narrow = after(30, lambda limit: min(limit, 5), lambda limit: min(limit, 20))
     limits = simulate(Concurrency(), narrow, noise=0.06)[int(30 / TICK) :]
