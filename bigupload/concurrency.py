@@ -31,9 +31,10 @@ _GROWTH = 1.2
 _SETTLED = 1.1
 """From one window to the next: what grows more will be more without any doubling, as each new connection is in a slow
 start of its own. BBR's fill a link in half a second, however few they are."""
-_SUNK = 0.7
+_SUNK = 0.5
 """Of the goodput that was: less, and the path has changed, or each connection carries less than when it was new, as by
-loss-based congestion controls where packets are lost at random. Slow start begins anew."""
+loss-based congestion controls where packets are lost at random. Slow start begins anew. A store that writes to a disk
+takes now more, now less, by a third either way."""
 _STAYS_LOW = 2
 """Windows. One that is bad is an accident of the path, and its end is no merit of more connections."""
 _WINDOWS = 3
@@ -163,29 +164,22 @@ class Concurrency:
         *_, before, last = 0.0, *self._measured
         if self._limit < MOST and min(before, last) >= enough and 0 < last <= before * _SETTLED:
             self._double(last, now)
-        elif self._changed_at is None or now - self._changed_at < START_PATIENCE:
-            return
-        elif self._limit < MOST and (left := self._ebbed_to()) is not None:
-            self._double(left, now)
-        else:
+        elif self._changed_at is not None and now - self._changed_at >= START_PATIENCE:
             self._slow_start = False
-            self._best = mean(self._measured)
+            if self._base is None:
+                self._best = mean(self._measured)
             self._move(self._limit if last >= enough else self._limit // 2, now)
 
     def _double(self, goodput: float, now: float) -> None:
         self._doubled_from = goodput
         self._move(self._limit * 2, now)
 
-    def _ebbed_to(self) -> float | None:
-        """Goodput that lies far below what the same connections carried a moment ago, as they grow old."""
-        carried = [mean(self._measured[at : at + _WINDOWS]) for at in range(len(self._measured) - _WINDOWS + 1)]
-        return carried[-1] if carried and carried[-1] < _SUNK * max(carried) else None
-
     def _try(self, goodput: float, now: float, in_flight: int) -> None:
         """Every few windows: judge the trial that is under way, or begin one."""
         if self._sinks(goodput):
-            self._slow_start, self._base = True, None
+            self._slow_start = True
             self._best = max(self._low) * self._limit / in_flight
+            self._base = (self._limit, self._best)  # what comes of it is judged as any trial is
             self._double(self._best, now)
             return
         if in_flight > self._limit:

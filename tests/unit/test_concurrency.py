@@ -241,6 +241,18 @@ def test_one_bad_second_now_and_then_is_no_sign_of_anything(enough: int, every: 
     assert sum(limits) / len(limits) <= max(16, 1.5 * enough)
 
 
+def test_a_disk_that_writes_in_bursts_and_is_slower_the_more_it_is_asked_for() -> None:
+    """Its pauses are no sign that each connection carries less, and its bursts are no merit of more of them."""
+
+    def disk(seed: int) -> Callable[[int], float]:
+        chance, ticks = random.Random(seed), itertools.count()
+        pace = [chance.choice([0, 0.5, 1, 1.5, 2]) for _ in range(1000)]
+        return lambda limit: pace[next(ticks) // 4 % 1000] * min(limit, 8) * min(1, 20 / limit)
+
+    means = [sum(limits) / len(limits) for limits in (simulate(Concurrency(), disk(n), seconds=120) for n in range(6))]
+    assert sum(means) / len(means) < 56, means
+
+
 def test_goodput_that_wavers_by_half_every_tenth_of_a_second() -> None:
     limits = tail(simulate(Concurrency(), lambda limit: min(limit, 20), noise=0.5))
     assert sum(limits) / len(limits) <= 40
@@ -252,17 +264,6 @@ def test_nothing_doubles_while_nothing_arrives() -> None:
     for tick in range(100):
         controller.sample(tick * TICK, 0, in_flight=controller.limit)
     assert controller.limit == START
-
-
-def test_connections_that_grow_old_before_slow_start_is_over() -> None:
-    """What a doubling brings is hidden by what each carries less: the next doubling comes at once."""
-    ticks = itertools.count()
-
-    def link(limit: int) -> float:
-        each = min(1, max(0.15, 1.8 - next(ticks) * TICK))
-        return min(20, limit * each)
-
-    assert max(simulate(Concurrency(), link, seconds=3)) == MOST
 
 
 def test_a_path_that_has_become_narrow_is_not_crowded() -> None:
