@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
+from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from bigupload.checksums import Algorithm, ChecksumType
@@ -28,6 +31,9 @@ from bigupload.manifest import (
 from bigupload.planning import Plan
 from bigupload.proof import PartProof, Verified
 
+QUICK = settings(deadline=None, max_examples=60)
+TYPES: tuple[type[Any], ...] = typing.get_args(Record)
+"""Of all records."""
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 """Everything that can be written as UTF-8, control characters and line separators included."""
 PATHS = st.binary(max_size=12).map(lambda name: "/" + name.decode("utf-8", "surrogateescape"))

@@ -1,9 +1,4 @@
-"""May a URL be used: every rule against a real server, and every way that is known to a private address.
-
-The site is at 127.0.0.2, so most tests allow private hosts. Those of the attack don't, but for that one address, which
-stands for the public internet; at 127.0.0.1 listens a vault that counts who connects. Names are resolved by the tests'
-own resolver, never by a name server.
-"""
+"""May a URL be used: every rule against a real server."""
 
 from __future__ import annotations
 
@@ -11,10 +6,7 @@ import asyncio
 import gzip
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -22,111 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.service import direct_url
-from bigupload.service._addresses import is_public, is_public_host, sharing_service
+from bigupload.service._addresses import is_public_host, sharing_service
 from bigupload.service.contract import MAX_FILE_SIZE, CheckAnswer
-from bigupload.service.direct_url import DirectUrls, Rule, UrlCheck, _without_secrets
+from bigupload.service.direct_url import Rule, _without_secrets
 from bigupload.service.media import GIF, MP4, PNG
+from tests.service.direct_url.support import SITE, Site, check, raw_server, resolving
 from tests.tools.certs import make_certificates
 from tests.tools.media import sample
-
-SITE = "127.0.0.2"
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-
-
-class Site:
-    """A server whose every path is what a test says, and which keeps what was asked of it."""
-
-    def __init__(self, port: int) -> None:
-        self.paths: dict[str, Handler] = {}
-        self.requests: list[web.BaseRequest] = []
-        self.port = port
-
-    def serve(self, path: str, body: bytes, *, status: int = 200, **headers: str) -> None:
-        async def handler(_: web.BaseRequest) -> web.Response:
-            return web.Response(status=status, body=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
-
-        self.paths[path] = handler
-
-    def redirect(self, path: str, location: str, status: int = 302) -> None:
-        self.serve(path, b"", status=status, Location=location)
-
-    def url(self, path: str, host: str = SITE) -> str:
-        return f"http://{host}:{self.port}{path}"
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.requests.append(request)
-        handler = self.paths.get(request.path)
-        return await handler(request) if handler else web.Response(status=404)
-
-
-@pytest.fixture
-async def vault() -> AsyncIterator[list[int]]:
-    """What must not be reached, on this machine: [its port]; a further number for each connection."""
-    reached: list[int] = []
-
-    async def count(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        reached.append(1)
-        writer.close()
-
-    server = await asyncio.start_server(count, "127.0.0.1", 0)
-    reached.append(server.sockets[0].getsockname()[1])
-    async with server:
-        yield reached
-
-
-@pytest.fixture
-async def site(vault: list[int]) -> AsyncIterator[Site]:
-    """On the port that the vault has too: only the address tells them apart."""
-    site = Site(vault[0])
-    runner = web.ServerRunner(web.Server(site.handle), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, SITE, site.port).start()
-    yield site
-    await runner.cleanup()
-
-
-@asynccontextmanager
-async def raw_server(answer: bytes, *, again: bytes = b"") -> AsyncIterator[str]:
-    """Answers with bytes that no HTTP library would send, then `again` for ever. Its URL."""
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            await writer.drain()
-            while again:
-                writer.write(again)
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png"
-
-
-def resolving(**hosts: list[str]) -> Resolve:
-    async def resolve(host: str, port: int) -> list[str]:
-        try:
-            return hosts[host.replace(".", "_")]
-        except KeyError:
-            raise socket.gaierror(socket.EAI_NONAME, "no such name") from None
-
-    return resolve
-
-
-async def check(url: str, **how: Any) -> UrlCheck:
-    how.setdefault("allow_private", True)
-    async with DirectUrls(**how) as urls:
-        found = await urls.check(url)
-    assert CheckAnswer.model_validate(found.to_json()).usable == found.usable
-    assert (found.message is None) == found.usable
-    assert found.message is None or found.message.isprintable()
-    return found
-
 
 # -- what is fine
 
@@ -385,49 +279,6 @@ async def test_unreachable(vault: list[int], tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-# -- redirects
-
-
-async def test_three_redirects_and_no_more(site: Site) -> None:
-    for number, status in zip(range(4), (301, 302, 307, 308), strict=True):
-        site.redirect(f"/{number}", f"/{number + 1}", status)
-    site.serve("/4", sample("png"), Content_Type="image/png")
-    assert (await check(site.url("/1"))).media is PNG
-    site.requests.clear()
-    found = await check(site.url("/0"))
-    assert found.rule is Rule.TOO_MANY_REDIRECTS
-    assert [request.path for request in site.requests] == ["/0", "/1", "/2", "/3"]
-
-
-async def test_a_circle(site: Site) -> None:
-    site.redirect("/a", "/a")
-    assert (await check(site.url("/a"))).rule is Rule.TOO_MANY_REDIRECTS
-    assert len(site.requests) == 4
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        "file:///etc/passwd", "ftp://example.com/", "gopher://127.0.0.1:6379/_FLUSHALL", "http://user:secret@h.example/",
-        "http://a..b/", "http://example.com:99999/", "http://ex%61mple.com/",
-    ],
-)  # fmt: skip
-async def test_redirects_to_what_is_no_url(site: Site, location: str) -> None:
-    site.redirect("/a", location)
-    found = await check(site.url("/a"))
-    assert (found.rule, found.url) == (Rule.NOT_A_URL, site.url("/a"))
-    assert "redirects to what" in str(found.message)
-    assert "secret" not in str(found)
-
-
-@pytest.mark.parametrize("location", ["b c.png?x=y z", "b%20c.png", "//127.0.0.2:{port}/b%20c.png", "./d/../b%20c.png"])
-async def test_relative_redirects(site: Site, location: str) -> None:
-    site.redirect("/dir/a", location.format(port=site.port))
-    for path in ("/dir/b c.png", "/b c.png"):
-        site.serve(path, sample("png"), Content_Type="image/png")
-    assert (await check(site.url("/dir/a"))).media is PNG
-
-
 # -- sharing links
 
 SHARED = {
@@ -466,156 +317,6 @@ async def test_sharing_links(site: Site, url: str, service: str, redirected: boo
 )
 def test_not_a_sharing_host(host: str) -> None:
     assert sharing_service(host) is None
-
-
-# -- the way to private addresses
-
-PRIVATE = [
-    "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200",
-    "100.127.255.255", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.0.0.192", "192.0.2.1",
-    "192.88.99.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
-    "255.255.255.255", "168.63.129.16",
-    "::", "::1", "::127.0.0.1", "::8.8.8.8", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:a9fe:a9fe",
-    "::ffff:0:127.0.0.1",
-    "64:ff9b::127.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::1", "64:ff9b:1::8.8.8.8", "100::1", "2001::1", "2001:0:1::1",
-    "2001:10::1", "2001:20::1", "2001:db8::1", "2002:7f00:1::", "2002:808:808::1", "3fff::1", "4000::1", "5f00::1",
-    "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "2606:4700::1%eth0", "fec0::1", "ff02::1", "ffff::",
-    "", "x", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.256",
-]  # fmt: skip
-GLOBAL = [
-    "1.1.1.1", "8.8.8.8", "93.184.215.14", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0",
-    "198.17.255.255", "198.20.0.0", "223.255.255.255", "168.63.129.17",
-    "2606:4700::1111", "2a00:1450:4001::1", "2001:200::1", "2001:4860:4860::8888", "2003::1", "::ffff:8.8.8.8",
-    "64:ff9b::8.8.8.8",
-]  # fmt: skip
-
-
-def test_addresses() -> None:
-    assert [address for address in PRIVATE if is_public(address)] == []
-    assert [address for address in GLOBAL if not is_public(address)] == []
-
-
-HOSTS = [
-    "127.0.0.1", "127.1", "127.0.1", "0", "0.0.0.0", "2130706433", "0x7f000001", "0x7f.1", "0X7F.0.0.1", "0177.0.0.1",
-    "017700000001", "0x7f.0x0.0x0.0x1", "127.0.0.0x1", "127.0.0.1.", "0x", "134744072", "8.8.2056", "010.8.8.8",
-    "127\u30020\u30020\u30021", "127\uff0e0\uff0e0\uff0e1", "\u2460\u2461\u2466.0.0.1", "\uff11\uff12\uff17.0.0.1",
-    "169.254.169.254", "10.0.0.1", "192.168.1.1", "100.100.100.200", "255.255.255.255",
-    "localhost", "LOCALHOST", "localhost.", "a.localhost", "ip6-localhost", "intranet", "metadata",
-    "metadata.google.internal",
-    "printer.local", "nas.home.arpa", "router.lan", "kubernetes.default",
-    "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]",
-    "[64:ff9b::7f00:1]",
-    "[64:ff9b:1::1]", "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[fe80::1]", "[fe80::1%25lo]", "[fe80::1%lo]",
-    "[fd00::1]",
-    "[fc00::1]", "[ff02::1]", "[2001:db8::1]", "[3fff::1]", "[::ffff:169.254.169.254]",
-]  # fmt: skip
-
-
-async def this_machine(host: str, port: int) -> list[str]:
-    """What the system's resolver would make of many of them."""
-    return ["127.0.0.1"]
-
-
-@pytest.fixture
-def guarded(site: Site, vault: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """The site counts as public, nothing else on this machine does, and nobody gets into the vault."""
-    monkeypatch.setattr(direct_url, "is_public", lambda address: address == SITE or is_public(address))
-    yield site
-    assert len(vault) == 1
-
-
-async def guarded_check(url: str, resolve: Resolve) -> UrlCheck:
-    found = await check(url, allow_private=False, resolve=resolve)
-    if found.rule is Rule.NOT_PUBLIC:
-        assert found.message == "the URL's host is not on the public internet"
-    return found
-
-
-@pytest.mark.parametrize("host", HOSTS)
-async def test_private_hosts(guarded: Site, host: str) -> None:
-    found = await guarded_check(guarded.url("/secret.png", host), this_machine)
-    assert found.rule is Rule.NOT_PUBLIC
-    assert guarded.requests == []
-
-
-@pytest.mark.parametrize("host", HOSTS)
-async def test_redirects_to_private_hosts(guarded: Site, host: str) -> None:
-    guarded.redirect("/a", guarded.url("/secret.png", host))
-
-    async def resolve(host: str, port: int) -> list[str]:
-        return [SITE] if host == "cdn.example" else await this_machine(host, port)
-
-    found = await guarded_check(guarded.url("/a", "cdn.example"), resolve)
-    assert found.rule is Rule.NOT_PUBLIC
-    assert [request.path for request in guarded.requests] == ["/a"]
-
-
-@pytest.mark.parametrize(
-    "host", ["metadata", "a.localhost", "printer.local", "vault.internal", "nas.home.arpa", "127.1"]
-)
-async def test_names_that_are_private_whatever_they_resolve_to(guarded: Site, host: str) -> None:
-    """Not even looked up: whether an internal name exists is nobody's business."""
-
-    async def resolve(name: str, port: int) -> list[str]:
-        raise AssertionError(f"{name} was looked up")
-
-    assert (await guarded_check(guarded.url("/a", host), resolve)).rule is Rule.NOT_PUBLIC
-
-
-@pytest.mark.parametrize("address", [a for a in PRIVATE if a.count(".") == 3 or ":" in a])
-@pytest.mark.parametrize("first", [True, False])
-async def test_names_with_a_private_address_among_public_ones(guarded: Site, address: str, first: bool) -> None:
-    addresses = [address, SITE] if first else [SITE, SITE, address]
-    found = await guarded_check(guarded.url("/a", "cdn.example"), resolving(cdn_example=addresses))
-    assert found.rule is Rule.NOT_PUBLIC
-    assert guarded.requests == []
-
-
-async def test_a_name_that_is_public_only_when_it_is_checked(guarded: Site) -> None:
-    """Rebinding: what was checked is what is connected to, and a further hop is checked anew."""
-    answers = [[SITE], ["127.0.0.1"]]
-
-    async def resolve(host: str, port: int) -> list[str]:
-        return answers.pop(0)
-
-    guarded.serve("/a", sample("png"), Content_Type="image/png")
-    assert (await guarded_check(guarded.url("/a", "cdn.example"), resolve)).media is PNG
-    assert answers == [["127.0.0.1"]]
-
-    answers[:] = [[SITE], ["127.0.0.1"]]
-    guarded.redirect("/b", "/a")
-    guarded.requests.clear()
-    assert (await guarded_check(guarded.url("/b", "cdn.example"), resolve)).rule is Rule.NOT_PUBLIC
-    assert answers == []
-    assert [request.path for request in guarded.requests] == ["/b"]
-
-
-async def test_the_socket_is_the_last_to_check(guarded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should an address get past what comes before it, by a mistake here or in aiohttp."""
-    monkeypatch.setattr(direct_url, "is_public_host", lambda host: True)
-    for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"):
-        found = await guarded_check(guarded.url("/a", host), this_machine)
-        assert found.rule is Rule.UNREACHABLE
-
-
-async def test_the_vault_can_be_reached(site: Site, vault: list[int]) -> None:
-    """Else none of the tests above could fail."""
-    await check(site.url("/a", "127.0.0.1"))
-    assert len(vault) > 1
-
-
-async def test_private_hosts_can_be_allowed(site: Site) -> None:
-    site.serve("/a", sample("png"), Content_Type="image/png")
-    for host in ("cdn", "cdn.local"):
-        found = await check(site.url("/a", host), resolve=resolving(cdn=[SITE], cdn_local=[SITE]))
-        assert found.media is PNG
-
-
-async def test_the_systems_resolver() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nConnection: close\r\n\r\n" + sample("png")
-    async with raw_server(answer) as url:
-        assert (await check(url.replace("127.0.0.1", "localhost"))).media is PNG
-    assert (await check("http://nothing.invalid/a")).rule is Rule.UNREACHABLE
 
 
 # -- what is shown

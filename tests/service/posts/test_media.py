@@ -1,46 +1,22 @@
-"""POST /v1/posts: the media are checked, and the rest is the posts API's, byte for byte."""
+"""POST /v1/posts: the media are checked."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
 from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from bigupload.service import contract as c
 from bigupload.service.direct_url import UrlCheck
 from bigupload.service.media import JPEG
-from bigupload.service.posts import Posts, PostsApi, _check_unambiguous
+from bigupload.service.posts import Posts, PostsApi
 from bigupload.service.problems import Refused
+from tests.service.posts.support import CREATED, post, refusal, sent
 from tests.tools.http_stub import Answer, HttpStub
 from tests.tools.media import sample
 from tests.tools.service import Service
-
-CREATED = Answer(status=201, headers={"Content-Type": "application/json"}, body=b'{"id": 1}')
-
-
-def sent(service: Service, content: bytes, name: str = "photo.jpg", kind: str = "image/jpeg", **more: Any) -> str:
-    """The public URL of an upload."""
-    made = service.call("POST", "/v1/media/presign", json={"filename": name, "contentType": kind}, **more).json()
-    answer = httpx.put(made["uploadUrl"], headers={"Content-Type": kind}, content=content, trust_env=False)
-    assert answer.status_code == 200
-    return str(made["publicUrl"])
-
-
-def post(service: Service, *items: tuple[str, str], **more: Any) -> httpx.Response:
-    """A post of (type, URL)s."""
-    listed = [{"type": kind, "url": url} for kind, url in items]
-    return service.call("POST", "/v1/posts", json={"content": "x", "mediaItems": listed}, **more)
-
-
-def refusal(answer: httpx.Response) -> tuple[int, str, str | None]:
-    error = answer.json()["error"]
-    return answer.status_code, error["code"], error.get("field")
 
 
 def exists(url: str) -> bool:
@@ -49,6 +25,9 @@ def exists(url: str) -> bool:
 
 def not_found(index: int = 0) -> tuple[int, str, str]:
     return 422, "media_not_found", f"mediaItems[{index}].url"
+
+
+# -- several at once
 
 
 class Meeting:
@@ -297,181 +276,3 @@ def test_the_index_is_the_bad_item_s(posting: Service, posts_api: HttpStub) -> N
     assert refusal(post(posting, ("image", good), ("video", good)))[2] == "mediaItems[1].type"
     assert refusal(post(posting, ("image", good), ("film", good)))[1:] == ("invalid_field", "mediaItems[1].type")
     assert posts_api.received == []
-
-
-# -- handing on
-
-_MEDIA = b'"mediaItems": [{"url": "%s", "alt": "\\u00e4", "type": "image"}]'
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{}",
-        b' \r\n\t{"content" : "x"}\n\n ',
-        b'{"mediaItems": []}',
-        b'{"a": 1, "a": 2, "a": {"b": [], "b": {}}}',
-        b'{"a": 123456789012345678901234567890, "b": 1e400, "c": -0.0, "d": 1E+2, "e": 0.10000000000000000000000001}',
-        '{"content": "\N{GRINNING FACE}ä\u2028\ufeff", "\\u0061\\/": "\\ud83d\\ude00"}'.encode(),
-        b'{"a": ' + b"[" * 150 + b"]" * 150 + b"}",
-        b'{"type": 1, "type": 2, "url": 1, "url": 2, "MediaItem": 1}',
-        b'{"__proto__": {"x": 1}, "": null, "content": "\\u0000"}',
-        b'{"content": "' + b"x" * 1_000_000 + b'"}',
-        b"{%s}" % _MEDIA,
-        b'{"z": 1, %s, "a": 2}' % _MEDIA,
-    ],
-    ids=lambda body: body[:30].decode(errors="replace"),
-)
-def test_the_body_is_unchanged(posting: Service, posts_api: HttpStub, body: bytes) -> None:
-    posts_api.answers["/v1/posts"] = CREATED
-    if b"%s" in body:
-        body = body % sent(posting, sample("jpg")).encode()
-    answer = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.content) == (201, CREATED.body), answer.text
-    (received,) = posts_api.received
-    assert received.body == body
-    assert (received.headers["content-type"], received.headers["x-bigupload-owner"]) == ("application/json", "local")
-    assert "authorization" not in received.headers
-    assert not received.has(posting.key)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Answer(status=200, headers={"Content-Type": "text/plain; charset=latin-1"}, body=b"\xe4"),
-        Answer(status=204),
-        Answer(status=400, headers={"Content-Type": "application/problem+json"}, body=b"{}"),
-        Answer(status=401, headers={"Content-Type": "application/json"}, body=b'{"error": "x"}'),
-        Answer(status=429, headers={"Content-Type": "application/json", "Retry-After": "7"}, body=b"{}"),
-        Answer(status=500, headers={"Content-Type": "text/html"}, body=b"<h1>oops</h1>"),
-        Answer(status=503, body=b"\x00\xff"),
-    ],
-    ids=lambda answer: str(answer.status),
-)
-def test_the_answer_is_handed_back(posting: Service, posts_api: HttpStub, answer: Answer) -> None:
-    posts_api.answers["/v1/posts"] = answer
-    got = post(posting)
-    assert (got.status_code, got.content) == (answer.status, answer.body)
-    for name, value in answer.headers.items():
-        assert got.headers[name] == value
-    assert got.headers["X-Content-Type-Options"] == "nosniff"
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_handed_back_and_not_followed(posting: Service, posts_api: HttpStub, status: int) -> None:
-    """The post is for the host that the operator named. Nor is the client led on: it would take its key along."""
-    posts_api.answers["/v1/posts"] = Answer(status=status, headers={"Location": f"{posts_api.url}/else"}, body=b"there")
-    got = post(posting)
-    assert (got.status_code, got.content) == (status, b"there")
-    assert "Location" not in got.headers
-    assert [received.path for received in posts_api.received] == ["/v1/posts"]
-
-
-def test_a_compressed_answer_is_still_readable(posting: Service, posts_api: HttpStub) -> None:
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    posts_api.answers["/v1/posts"] = Answer(headers=headers, body=gzip.compress(b'{"id": 1}'))
-    assert post(posting).json() == {"id": 1}
-    assert posts_api.received[0].headers["accept-encoding"] == "identity"
-
-
-def test_a_posts_api_that_is_down(posting: Service, posts_api: HttpStub) -> None:
-    posts_api.answers["/v1/posts"] = None
-    assert refusal(post(posting)) == (502, "posts_unreachable", None)
-
-
-def test_an_answer_that_is_cut_off(posting: Service, posts_api: HttpStub) -> None:
-    posts_api.answers["/v1/posts"] = Answer(headers={"Content-Length": "10"}, body=b"short")
-    assert refusal(post(posting)) == (502, "posts_unreachable", None)
-
-
-def test_an_answer_that_is_too_long(posting: Service, posts_api: HttpStub) -> None:
-    posts_api.answers["/v1/posts"] = Answer(body=bytes(4 * 1024 * 1024))
-    assert len(post(posting).content) == 4 * 1024 * 1024
-    posts_api.answers["/v1/posts"] = Answer(body=bytes(4 * 1024 * 1024 + 1))
-    assert refusal(post(posting)) == (502, "posts_unreachable", None)
-
-
-def test_a_body_that_is_too_long(posting: Service, posts_api: HttpStub) -> None:
-    answer = posting.call("POST", "/v1/posts", json={"content": "x" * 1024 * 1024})
-    assert refusal(answer) == (413, "body_too_large", None)
-    assert posts_api.received == []
-
-
-# -- a post means one thing
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b'{"mediaItems": [{"type": "image", "url": "x"}], "mediaItems": []}', (422, "invalid_field", "mediaItems")),
-        (b'{"mediaItems": [], "mediaItems": []}', (422, "invalid_field", "mediaItems")),
-        (b'{"mediaItems": [], "media\\u0049tems": []}', (422, "invalid_field", "mediaItems")),
-        (b'{"mediaItems": [], "mediaitems": [1]}', (422, "invalid_field", "mediaItems")),
-        (b'{"MEDIAITEMS": [1]}', (422, "invalid_field", "mediaItems")),
-        ('{"mediaItem\u017f": [1]}'.encode(), (422, "invalid_field", "mediaItems")),
-        (
-            b'{"mediaItems": [{"type": "image", "url": "x", "url": "y"}]}',
-            (422, "invalid_field", "mediaItems[0].url"),
-        ),
-        (
-            b'{"mediaItems": [{"type": "image", "url": "x", "TYPE": "gif"}]}',
-            (422, "invalid_field", "mediaItems[0].type"),
-        ),
-        (b'{"content": NaN}', (400, "invalid_json", None)),
-        (b'{"content": [-Infinity]}', (400, "invalid_json", None)),
-        (b'{"content": "\\ud800"}', (400, "invalid_json", None)),
-        (b'{"content": "\xff"}', (400, "invalid_json", None)),
-        (b"\xef\xbb\xbf{}", (400, "invalid_json", None)),
-        ('{"content": 1}'.encode("utf-16"), (400, "invalid_json", None)),
-        (b'{"content": 1} {}', (400, "invalid_json", None)),
-        (b'{"content": ' + b"[" * 100_000, (400, "invalid_json", None)),
-        (b"[]", (400, "invalid_json", None)),
-        (b"", (400, "invalid_json", None)),
-        (b'{"mediaItems": null}', (422, "invalid_field", "mediaItems")),
-        (b'{"mediaItems": {}}', (422, "invalid_field", "mediaItems")),
-        (b'{"mediaItems": [[]]}', (422, "invalid_field", "mediaItems[0]")),
-        (b'{"mediaItems": [{"type": "image"}]}', (422, "invalid_field", "mediaItems[0].url")),
-    ],
-    ids=lambda given: given[:40].decode(errors="replace") if isinstance(given, bytes) else "",
-)
-def test_what_two_parsers_could_read_differently_is_refused(
-    posting: Service, posts_api: HttpStub, body: bytes, expected: tuple[int, str, str | None]
-) -> None:
-    answer = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
-    assert refusal(answer) == expected
-    assert posts_api.received == []
-
-
-def test_media_items_under_python_s_name_are_none(posting: Service, posts_api: HttpStub) -> None:
-    """It is a field like any other, and the posts API's business."""
-    posts_api.answers["/v1/posts"] = CREATED
-    assert posting.call("POST", "/v1/posts", json={"media_items": [1]}).status_code == 201
-    assert posting.call("POST", "/v1/posts", json={"media_items": [], "mediaItems": [1]}).status_code == 422
-
-
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
-
-
-@settings(max_examples=50)
-@given(st.dictionaries(st.text(), _JSON))
-def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -> None:
-    post.pop("mediaItems", None)
-    named = any(name.casefold() == "mediaitems" for name in post)
-    try:
-        _check_unambiguous(json.dumps(post).encode())
-    except Refused:
-        assert named or "\\ud" in json.dumps(post)
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.text(), _JSON), st.booleans())
-def test_any_body_is_unchanged(posting: Service, posts_api: HttpStub, body: dict[str, Any], ascii_only: bool) -> None:
-    posts_api.forget()
-    posts_api.answers["/v1/posts"] = CREATED
-    text = json.dumps(body | {"mediaItems": []}, ensure_ascii=ascii_only).encode()
-    answer = posting.call("POST", "/v1/posts", content=text, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, posts_api.received[0].body) == (201, text)

@@ -1,0 +1,22 @@
+"""Every way that the bytes of a part can go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.transport.support import Bench, bench
+
+PATHS = ["http", "http-copied", "https"]
+"""Ways that the bytes go: by sendfile, through the reused buffer in the clear, through it into TLS."""
+
+
+@pytest.fixture(params=PATHS)
+def any_path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    if request.param == "http-copied":
+        monkeypatch.delattr(os, "sendfile")
+    with bench(tmp_path, tls=request.param == "https") as made:
+        yield made

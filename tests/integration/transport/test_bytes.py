@@ -1,0 +1,124 @@
+"""The bytes that HttpTransport sends are exact, by sendfile and through the buffer, and so is its gauge."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from bigupload._body import PLAIN_BUFFER, TLS_BUFFER
+from bigupload.planning import MIB, Part
+from bigupload.source import FileSource
+from tests.integration.support import content, no_leaks, write
+from tests.integration.transport.support import Bench, bench, stalls, transport_to
+from tests.tools.strict_s3 import Stall
+
+# -- exact bytes
+
+SIZES = [0, 1, TLS_BUFFER - 1, TLS_BUFFER, TLS_BUFFER + 1, PLAIN_BUFFER - 1, PLAIN_BUFFER, PLAIN_BUFFER + 1]
+
+
+async def test_exact_bytes_of_every_size(any_path: Bench) -> None:
+    with FileSource(write(any_path.directory / "file", 3 * MIB)) as source:
+        async with no_leaks(), transport_to(any_path) as transport:
+            for number, size in enumerate(SIZES, 1):
+                part = Part(number, 12_345, size)
+                answer = await any_path.put(transport, source, part)
+                expected = content(3 * MIB)[12_345 : 12_345 + size]
+                assert any_path.stored(number) == expected
+                assert answer.etag == f'"{hashlib.md5(expected).hexdigest()}"'
+                assert set(answer.checksums) == {"x-amz-checksum-crc64nvme"}
+                assert any_path.gauges[-1].sent() == size
+
+
+async def test_several_mib_at_odd_offsets(any_path: Bench) -> None:
+    with FileSource(write(any_path.directory / "file", 20 * MIB)) as source:
+        async with transport_to(any_path) as transport:
+            for number, (offset, size) in enumerate([(1, 7 * MIB + 13), (4097, 5 * MIB - 1), (20 * MIB - 3, 3)], 1):
+                await any_path.put(transport, source, Part(number, offset, size))
+                assert any_path.stored(number) == content(20 * MIB)[offset : offset + size]
+
+
+async def test_one_connection_serves_part_after_part(any_path: Bench) -> None:
+    with FileSource(write(any_path.directory / "file", 4 * MIB)) as source:
+        async with transport_to(any_path) as transport:
+            for number in range(1, 5):
+                await any_path.put(transport, source, Part(number, (number - 1) * MIB, MIB))
+            connector: Any = transport._session(fresh=False).connector
+            assert len(connector._acquired) + sum(map(len, connector._conns.values())) == 1
+
+
+async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -> None:
+    """It stops reading after a part of the body, so that every buffer on the way is full, and then goes on."""
+    size = 24 * MIB
+    any_path.s3.script("UploadPart", Stall(after_bytes=3 * MIB))
+    with FileSource(write(any_path.directory / "file", size)) as source:
+        async with transport_to(any_path) as transport:
+            sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
+            await stalls(any_path)
+            sent = any_path.gauges[0].sent()
+            assert 0 < sent < size
+            any_path.s3.release()
+            await sending
+    assert any_path.stored() == content(size)
+    assert any_path.gauges[0].sent() == size
+
+
+async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) -> None:
+    """Many parts of distinct content at once through the buffers that all of them share, while the store reads now
+    and then: a buffer that is filled again before the socket has taken it would send another part's bytes."""
+    count, size = 12, 4 * MIB + 111
+    for n in range(count):
+        any_path.s3.script("UploadPart", Stall(after_bytes=(n + 1) * 128 * 1024), part_number=n + 1)
+    with FileSource(write(any_path.directory / "file", count * size)) as source:
+        async with transport_to(any_path) as transport:
+            tasks = [
+                asyncio.create_task(any_path.put(transport, source, Part(n + 1, n * size, size))) for n in range(count)
+            ]
+            await stalls(any_path, count)
+            any_path.s3.release()
+            await asyncio.gather(*tasks)
+            assert len(transport._means._buffers) <= count
+    whole = content(count * size)
+    for n in range(count):
+        assert (
+            hashlib.sha256(any_path.stored(n + 1)).digest() == hashlib.sha256(whole[n * size : (n + 1) * size]).digest()
+        )
+
+
+class WithoutDescriptor(FileSource):
+    def fileno(self) -> None:
+        return None
+
+
+async def test_a_source_without_a_descriptor_is_copied(tmp_path: Path) -> None:
+    with bench(tmp_path, tls=False) as made, WithoutDescriptor(write(tmp_path / "file", 3 * MIB)) as source:
+        async with transport_to(made) as transport:
+            await made.put(transport, source, Part(1, 5, 2 * MIB))
+        assert made.stored() == content(3 * MIB)[5 : 5 + 2 * MIB]
+
+
+# -- the gauge
+
+
+async def test_the_gauge_is_monotone_and_never_ahead_of_the_kernel(any_path: Bench) -> None:
+    size = 24 * MIB
+    any_path.s3.script("UploadPart", Stall(after_bytes=MIB))
+    seen: list[int] = []
+    with FileSource(write(any_path.directory / "file", size)) as source:
+        async with transport_to(any_path) as transport:
+            sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
+            await stalls(any_path)
+            (gauge,) = any_path.gauges
+            received = any_path.s3.bytes_received
+            seen.append(gauge.sent())
+            any_path.s3.release()
+            while not sending.done():
+                seen.append(gauge.sent())
+                await asyncio.sleep(0)
+            seen.append(gauge.sent())
+    assert seen == sorted(seen)
+    assert seen[-1] == size
+    assert received <= seen[0] < size
+    assert not any_path.gauges[0].paused()

@@ -1,0 +1,91 @@
+"""A PUT that is cancelled, or whose file ends early, leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import errors
+from bigupload.planning import MIB, Part
+from bigupload.source import FileSource
+from tests.integration.support import content, no_leaks, write
+from tests.integration.transport.support import Bench, bench, stalls, transport_to
+from tests.tools.strict_s3 import Stall
+
+
+async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
+    size = 24 * MIB
+    any_path.s3.script("UploadPart", Stall(after_bytes=MIB))
+    with FileSource(write(any_path.directory / "file", size)) as source:
+        async with no_leaks(), transport_to(any_path) as transport:
+            sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
+            await stalls(any_path)
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+            connector: Any = transport._session(fresh=False).connector
+            assert not connector._acquired
+            assert not any(connector._conns.values()), "half a body was sent: the connection is of no use"
+            gauge = any_path.gauges[0]
+            assert 0 < gauge.sent() == gauge.sent() < size
+            any_path.s3.release()
+            await any_path.put(transport, source, Part(2, 7, MIB))
+        assert any_path.stored(2) == content(size)[7 : 7 + MIB]
+    assert 1 not in any_path.s3.uploads[any_path.upload_id].parts
+
+
+async def test_cancelled_while_the_answer_is_waited_for(any_path: Bench) -> None:
+    any_path.s3.hold("UploadPart", acted=True)
+    with FileSource(write(any_path.directory / "file", MIB)) as source:
+        async with no_leaks():
+            async with transport_to(any_path) as transport:
+                sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, MIB)))
+                await any_path.s3.wait_for_async("UploadPart")
+                sending.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await sending
+            any_path.s3.release()
+
+
+async def test_a_file_that_ends_early_is_a_changed_source(any_path: Bench) -> None:
+    size = 2 * MIB
+    path = write(any_path.directory / "file", size)
+    with FileSource(path) as source:
+        request = any_path.sign(Part(1, 0, size), content(size))
+        os.truncate(path, MIB + 5)
+        async with no_leaks(), transport_to(any_path) as transport:
+            with pytest.raises(errors.SourceChanged, match="shorter") as caught:
+                await transport.put(request, source, Part(1, 0, size), on_start=any_path.gauges.append)
+            assert not caught.value.resumable
+    assert 1 not in any_path.s3.uploads[any_path.upload_id].parts
+
+
+async def test_a_file_that_is_truncated_while_it_is_sent(any_path: Bench) -> None:
+    size = 32 * MIB
+    any_path.s3.script("UploadPart", Stall(after_bytes=MIB))
+    path = write(any_path.directory / "file", size)
+    with FileSource(path) as source:
+        async with no_leaks(), transport_to(any_path) as transport:
+            sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
+            await stalls(any_path)
+            os.truncate(path, MIB)
+            any_path.s3.release()
+            with pytest.raises(errors.SourceChanged):
+                await sending
+    assert 1 not in any_path.s3.uploads[any_path.upload_id].parts
+
+
+class Unreadable(FileSource):
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        raise errors.SourceUnreadable("can't read it: Input/output error")
+
+
+async def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    with bench(tmp_path, tls=True) as made, Unreadable(write(tmp_path / "file", MIB)) as source:
+        async with no_leaks(), transport_to(made) as transport:
+            with pytest.raises(errors.SourceUnreadable):
+                await made.put(transport, source, Part(1, 0, MIB))

@@ -1,0 +1,48 @@
+"""The real command, and a proxy between it and the real service."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.client.support import AHEAD, PART, PARTS, Client
+from tests.tools.api_proxy import ApiProxy, api_proxy
+from tests.tools.media import sample
+from tests.tools.service import Service
+
+
+@pytest.fixture
+def proxy(service: Service) -> Iterator[ApiProxy]:
+    with api_proxy(service.url) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def movie_bytes() -> bytes:
+    return sample("mp4") + random.Random(7).randbytes((PARTS - 1) * PART + 1000)
+
+
+@pytest.fixture
+def movie(tmp_path: Path, movie_bytes: bytes) -> Path:
+    path = tmp_path / "movie.mp4"
+    path.write_bytes(movie_bytes)
+    return path
+
+
+@pytest.fixture
+def client(tmp_path: Path, proxy: ApiProxy, service: Service) -> Client:
+    return Client(tmp_path, proxy.url, service.key)
+
+
+@pytest.fixture
+def half(client: Client, proxy: ApiProxy, movie: Path) -> Client:
+    """Of `movie`, the parts that create signed are recorded; then the command was killed."""
+    release = proxy.hold("sign")
+    client.killed(movie, parts=AHEAD)
+    del proxy.before["sign"]
+    release.set()
+    proxy.calls.clear()
+    return client

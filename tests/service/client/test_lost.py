@@ -1,0 +1,81 @@
+"""Answers of the service that are lost or pass, and uploads that vanish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.running import until
+from tests.service.client.support import PARTS, Client, object_sha256, sha256, stopped
+from tests.tools.api_proxy import ApiProxy
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_complete_whose_answer_is_lost(client: Client, proxy: ApiProxy, movie: Path, twice: bool) -> None:
+    """The service is asked what became of it; it is never begun anew."""
+    proxy.lose += ["complete"] + ["status"] * twice
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.result["verified"] == "full-object"
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert [name for name in proxy.calls if name != "sign"] == ["create", "complete"] + ["status"] * (1 + twice)
+
+
+def test_killed_while_it_completes(client: Client, proxy: ApiProxy, movie: Path) -> None:
+    release = proxy.hold("complete")
+    with client.start(movie) as process:
+        until(lambda: "complete" in proxy.calls, process)
+        process.kill()
+    del proxy.before["complete"]
+    release.set()
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.result["resumed_parts"] == PARTS
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert proxy.calls.count("create") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "code"),
+    [
+        ("create", 429, "rate_limited"), ("create", 503, "credentials_expiring"), ("create", 502, "<html>"),
+        ("sign", 429, "rate_limited"), ("sign", 500, "internal"), ("complete", 503, "store_unavailable"),
+        ("complete", 409, "part_not_stored"), ("complete", 504, "<html>"),
+    ],
+)  # fmt: skip
+def test_what_passes(client: Client, proxy: ApiProxy, movie: Path, call: str, status: int, code: str) -> None:
+    proxy.instead.append((call, status, code))
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert proxy.calls.count("create") == 1 + (call == "create")
+    assert proxy.instead == []
+
+
+def test_an_upload_that_vanishes_while_parts_are_signed(client: Client, proxy: ApiProxy, movie: Path) -> None:
+    proxy.instead.append(("sign", 404, "upload_gone"))
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert "starting again" in ended.err
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert proxy.calls.count("create") == 2
+
+
+def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProxy, movie: Path) -> None:
+    proxy.instead.append(("create", 422, "unsupported_checksum"))
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert "proved by MD5 instead" in ended.err
+    assert ended.result["verified"] == "composite-etag"
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+
+
+def test_the_operator_has_to_look(client: Client, proxy: ApiProxy, movie: Path) -> None:
+    """And once he has, the same command goes on."""
+    proxy.instead.append(("complete", 502, "store_refused"))
+    stopped(client.upload(movie), 75, "refused to complete the upload: store_refused")
+    ended = client.upload(movie, "--json")
+    assert ended.code == 0, ended.err
+    assert ended.result["resumed_parts"] == PARTS
+    assert proxy.calls.count("create") == 1

@@ -1,0 +1,109 @@
+"""Who may read and write the keys' file, and that no link leads elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload.errors import ServiceError
+from bigupload.service.keys import KeyFile
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], int]]:
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o777])
+def test_modes(file: KeyFile, path: Path, umask: Callable[[int], int], mask: int) -> None:
+    path.parent.parent.chmod(0o755)
+    umask(mask)
+    file.create("me")
+    file.create("me")
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
+
+
+def test_a_loose_mode_is_mended(file: KeyFile, path: Path) -> None:
+    file.create("me")
+    path.chmod(0o644)
+    file.create("me")
+    assert mode(path) == 0o600
+
+
+@pytest.mark.parametrize("loose", [0o620, 0o602, 0o666])
+def test_a_file_that_others_can_write_makes_nobody_an_owner(file: KeyFile, path: Path, loose: int) -> None:
+    _, plain = file.create("me")
+    file.load()
+    path.chmod(loose)
+    with pytest.raises(ServiceError, match=f"others can write it.*chmod go-w {path}"):
+        KeyFile(path).load()
+    document = json.loads(path.read_text())
+    row = document["keys"][0]
+    theirs = row | {"id": "evil", "owner": "eve", "sha256": hashlib.sha256(b"sk_eve").hexdigest()}
+    path.write_text(json.dumps(document | {"keys": [row, theirs]}))
+    assert file.find("sk_eve") is None
+    assert file.find(plain) is not None  # what it last said holds
+
+
+def test_a_directory_that_was_there_keeps_its_mode(file: KeyFile, path: Path) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o755)
+    file.create("me")
+    assert (mode(path), mode(path.parent)) == (0o600, 0o755)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_changes_stays_the_services(file: KeyFile, path: Path) -> None:
+    file.create("me")
+    os.chown(path, 1234, 4321)
+    file.create("me")
+    assert (path.stat().st_uid, path.stat().st_gid, mode(path)) == (1234, 4321, 0o600)
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_link_is_not_written_through(file: KeyFile, path: Path, tmp_path: Path, dangling: bool) -> None:
+    target = tmp_path / "target"
+    if not dangling:
+        KeyFile(target).create("me")
+    before = None if dangling else target.read_bytes()
+    path.parent.mkdir()
+    path.symlink_to(target)
+    with pytest.raises(ServiceError, match="is a symbolic link: name the file itself"):
+        file.create("me")
+    assert path.is_symlink()
+    assert (None if dangling else target.read_bytes()) == before
+    assert target.exists() is not dangling
+
+
+def test_nor_is_one_in_the_place_of_the_new_file(file: KeyFile, path: Path, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("mine")
+    path.parent.mkdir()
+    path.with_name("keys.json.new").symlink_to(tmp_path / "target")
+    _, plain = file.create("me")
+    assert file.find(plain)
+    assert (tmp_path / "target").read_text() == "mine"
+
+
+def test_a_link_is_read_through(file: KeyFile, path: Path, tmp_path: Path) -> None:
+    """So are secrets mounted into containers, and a change is a change of the link."""
+    one, two = KeyFile(tmp_path / "one"), KeyFile(tmp_path / "two")
+    (_, first), (_, second) = one.create("me"), two.create("me")
+    path.parent.mkdir()
+    path.symlink_to(one.path)
+    assert file.find(first)
+    path.unlink()
+    path.symlink_to(two.path)
+    assert file.find(second)
+    assert not file.find(first)

@@ -1,0 +1,66 @@
+"""StrictS3 in the place of a store that is laxer than AWS, or lies."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, code, complete, crc64, create, send, send_all
+from tests.tools.strict_s3 import StrictS3
+
+
+def test_a_store_that_ignores_checksums(s3: StrictS3, client: Any) -> None:
+    s3.knobs.echo_checksums = False
+    upload = create(client)
+    answer = client.upload_part(**upload, PartNumber=1, Body=BODY, ChecksumCRC64NVME=crc64(b"other"))
+    assert "ChecksumCRC64NVME" not in answer
+    assert "ChecksumCRC64NVME" not in client.list_parts(**upload)["Parts"][0]
+    done = complete(client, upload, [{"PartNumber": 1, "ETag": answer["ETag"]}], ChecksumCRC64NVME=crc64(b"other"))
+    assert "ChecksumType" not in done
+    assert "ChecksumType" not in client.head_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")
+
+
+@pytest.mark.parametrize(("refuse", "expected"), [(True, (400, "InvalidRequest")), (501, (501, "NotImplemented"))])
+def test_a_store_that_refuses_checksums(
+    s3: StrictS3, client: Any, refuse: bool | int, expected: tuple[int, str]
+) -> None:
+    s3.knobs.refuse_checksum_algorithm = refuse
+    with pytest.raises(ClientError) as error:
+        create(client)
+    assert code(error) == expected
+
+
+def test_stores_that_lie(s3: StrictS3, client: Any) -> None:
+    upload = create(client)
+    row = send(client, upload, 1, PARTS[0])
+    s3.knobs.lie_checksum = s3.knobs.lie_complete = True
+    assert send(client, upload, 1, PARTS[0])["ChecksumCRC64NVME"] != crc64(PARTS[0])
+    assert complete(client, upload, [row])["ChecksumCRC64NVME"] != crc64(PARTS[0])
+
+
+@pytest.mark.parametrize("kms", [False, True])
+def test_opaque_etags(s3: StrictS3, client: Any, kms: bool) -> None:
+    s3.knobs.etags = "md5" if kms else "opaque"
+    upload = create(client, **({"ServerSideEncryption": "aws:kms"} if kms else {}))
+    row = send(client, upload, 1, PARTS[0])
+    assert re.fullmatch('"[0-9a-f]{32}"', row["ETag"])
+    assert row["ETag"] != f'"{hashlib.md5(PARTS[0]).hexdigest()}"'
+    assert complete(client, upload, [row])["ETag"].endswith('-1"')
+
+
+@pytest.mark.parametrize("keep", ["disk", False])
+def test_bodies_elsewhere(keep: Any) -> None:
+    with StrictS3(keep_bodies=keep, min_part_size=PART) as s3:
+        s3.create_bucket(BUCKET)
+        client = s3.client()
+        upload = create(client)
+        complete(client, upload, send_all(client, upload))
+        found = s3.objects[BUCKET][KEY]
+        assert (found.size, found.crc64nvme) == (len(BODY), crc64(BODY))
+        if keep:
+            assert found.sha256() == hashlib.sha256(BODY).hexdigest()
+        client.close()
