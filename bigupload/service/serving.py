@@ -271,6 +271,8 @@ class _Workers:
         if self._heard:
             for process, _pipe in self._workers.values():
                 process.kill()
+                process.join()  # it would go on counting
+            shutil.rmtree(os.environ.get(MULTIPROCESS_DIR, ""), ignore_errors=True)
             os._exit(128 + number)
         self._heard = True
 

@@ -104,6 +104,14 @@ def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: Loca
         assert f"connect-src 'self' {clients}" in page.headers["Content-Security-Policy"]
 
 
+def made_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a service that is started now puts what is temporary."""
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    return directory
+
+
 def workers_of(service: Service) -> list[int]:
     """Its worker processes: its children that run Python's spawn."""
     found = []
@@ -151,9 +159,7 @@ async def test_workers_share_a_port_and_are_replaced(weed: LocalStore, tmp_path:
 async def test_workers_end_with_a_parent_that_is_killed(
     weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
+    temporary = made_temporary(tmp_path, monkeypatch)
     with serving(weed, tmp_path, "--workers", "2") as service:
         workers = workers_of(service)
         assert len(workers) == 2
@@ -343,7 +349,10 @@ def test_a_worker_that_cant_be_started_again_is_tried_again(weed: LocalStore, tm
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_second_signal_leaves_at_once(weed: LocalStore, tmp_path: Path, workers: str) -> None:
+def test_a_second_signal_leaves_at_once(
+    weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    temporary = made_temporary(tmp_path, monkeypatch)
     with serving(weed, tmp_path, "--workers", workers) as service:
         host, port = service.url.removeprefix("http://").split(":")
         head = (
@@ -356,6 +365,7 @@ def test_a_second_signal_leaves_at_once(weed: LocalStore, tmp_path: Path, worker
             service.process.send_signal(signal.SIGTERM)
             refused(service)
             assert service.stop(signal.SIGINT) == 130  # and not 0, after the grace
+    assert not list(temporary.iterdir())
 
 
 def test_the_log_is_json_and_holds_nothing_secret(weed: LocalStore, tmp_path: Path) -> None:

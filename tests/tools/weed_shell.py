@@ -21,6 +21,7 @@ def shell(store: LocalStore, *commands: str) -> str:
     done = subprocess.run(
         [
             weed,
+            f"-logdir={store.data_dir}",  # else in /tmp
             "shell",
             f"-master=127.0.0.1:{ports['master.port']}.{ports['master.port.grpc']}",
             f"-filer=127.0.0.1:{ports['filer.port']}.{ports['filer.port.grpc']}",
