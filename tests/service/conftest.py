@@ -11,6 +11,7 @@ from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.declared import what_is_wrong
 from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
+from tests.tools.strict_s3 import StrictS3
 
 _GENEROUS = ("--requests", "10000", "--open-uploads", "1000", "--sweep-every", "0")
 
@@ -53,3 +54,10 @@ async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
     await found.ensure()
     yield found
     await found.aclose()
+
+
+@pytest.fixture
+def s3() -> Iterator[StrictS3]:
+    """A strict fake, for stores that refuse."""
+    with StrictS3() as server:
+        yield server

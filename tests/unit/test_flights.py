@@ -126,32 +126,32 @@ async def test_the_first_answer_wins_whichever_it_is(sky: Sky) -> None:
 
 
 async def test_a_first_that_breaks_waits_for_the_second(sky: Sky) -> None:
-    def test(first: Put, second: Put) -> None:
+    def script(first: Put, second: Put) -> None:
         first.end(Fault(FaultKind.BROKEN, "reset"))
         second.end(SECOND)
 
-    assert await sky.fly(test) == SECOND
+    assert await sky.fly(script) == SECOND
     assert not sky.puts[1].cancelled
 
 
 async def test_where_both_break_the_first_s_fault_counts(sky: Sky) -> None:
-    def test(first: Put, second: Put) -> None:
+    def script(first: Put, second: Put) -> None:
         second.end(Fault(FaultKind.BUSY, "of the second"))
         first.end(Fault(FaultKind.BROKEN, "of the first"))
 
     with pytest.raises(ExceptionGroup) as found:
-        await sky.fly(test)
+        await sky.fly(script)
     assert found.group_contains(Fault, match="of the first")
 
 
 async def test_a_second_that_fails_leaves_the_first_to_its_fate(sky: Sky) -> None:
     """Which stands still in the end; the second's fault is nobody's."""
 
-    def test(first: Put, second: Put) -> None:
+    def script(first: Put, second: Put) -> None:
         second.end(Fault(FaultKind.BUSY, "of the second"))
 
     with pytest.raises(ExceptionGroup) as found:
-        await sky.fly(test)
+        await sky.fly(script)
     assert found.group_contains(Fault, match="stood still")
     assert sky.now >= RetryPolicy().stall_after
 
@@ -248,11 +248,11 @@ async def test_what_has_sent_all_may_be_waited_for_longer(sky: Sky, sent: int, p
 
 
 async def test_what_was_sent_counts_for_both(sky: Sky) -> None:
-    def test(first: Put, second: Put) -> None:
+    def script(first: Put, second: Put) -> None:
         first.bytes, second.bytes = 30, 1000
         second.end(SECOND)
 
-    await sky.fly(test)
+    await sky.fly(script)
     assert sky.job.tally.bytes_sent == 1030
     assert sky.job.shared.gauges == set()
     assert sky.flights.sent() == 0
