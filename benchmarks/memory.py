@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bigupload import local_store
+from bigupload.stores import local_store
 
 from ._running import Finished, make_file, run_command
 from .children import own_peak

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigupload.concurrency import MOST
-from bigupload.planning import DEFAULT_PART_SIZE
+from bigupload.core.concurrency_control import MOST
+from bigupload.core.part_plan import DEFAULT_PART_SIZE
 
 from . import report
 from .children import run

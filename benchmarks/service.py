@@ -35,8 +35,8 @@ import aiohttp
 from rich.console import Console
 from rich.table import Table
 
-from bigupload import local_store
-from bigupload.checksums import Algorithm, digest_of, encode
+from bigupload.core.checksums import Algorithm, digest_of, encode
+from bigupload.stores import local_store
 
 from ._running import MIB
 from ._serving import Meter, Service, Spent, serving

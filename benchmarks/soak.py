@@ -27,9 +27,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import bigupload
-from bigupload import RetryPolicy, S3Options, errors, local_store
-from bigupload.planning import Limits
-from bigupload.stores.s3 import S3Store
+from bigupload import RetryPolicy, S3Options, errors
+from bigupload.core.part_plan import Limits
+from bigupload.stores import local_store
+from bigupload.stores.s3.multipart import S3Store
 from tests.tools.schedule_runs import Behind, Outcome, ScheduledUpload
 from tests.tools.schedules import make_schedule
 from tests.tools.strict_s3 import StrictS3

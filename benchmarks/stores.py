@@ -110,7 +110,7 @@ class _Asked:
 @contextlib.contextmanager
 def seaweedfs(directory: Path, number: int) -> Iterator[Store]:
     """The real local store, on this disk, without any objects yet."""
-    from bigupload import local_store
+    from bigupload.stores import local_store
 
     home = directory / "seaweedfs"
     try:

@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from bigupload import local_store
+from bigupload.stores import local_store
 
 from . import report
 from ._serving import serving

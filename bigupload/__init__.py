@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from bigupload.api import resume as resume
     from bigupload.api import upload as upload
     from bigupload.api import upload_sync as upload_sync
-    from bigupload.checksums import Algorithm as Algorithm
+    from bigupload.core.checksums import Algorithm as Algorithm
+    from bigupload.core.integrity import PartProof as PartProof
+    from bigupload.core.integrity import Verified as Verified
+    from bigupload.core.retry_policy import RetryPolicy as RetryPolicy
+    from bigupload.engine.upload_run import UploadResult as UploadResult
     from bigupload.errors import BigUploadError as BigUploadError
     from bigupload.options import S3Options as S3Options
-    from bigupload.proof import PartProof as PartProof
-    from bigupload.proof import Verified as Verified
-    from bigupload.retry import RetryPolicy as RetryPolicy
-    from bigupload.run import UploadResult as UploadResult
 
 __version__ = "0.1.0"
 
@@ -45,12 +45,12 @@ _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),
     **dict.fromkeys(_EVENTS, "events"),
     **dict.fromkeys(("Uploader", "abort", "resume", "upload", "upload_sync"), "api"),
-    "Algorithm": "checksums",
-    "PartProof": "proof",
-    "RetryPolicy": "retry",
+    "Algorithm": "core.checksums",
+    "PartProof": "core.integrity",
+    "RetryPolicy": "core.retry_policy",
     "S3Options": "options",
-    "UploadResult": "run",
-    "Verified": "proof",
+    "UploadResult": "engine.upload_run",
+    "Verified": "core.integrity",
 }
 
 __all__ = [

@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from bigupload import errors, events
-from bigupload.checksums import parse_algorithm
-from bigupload.job import Job, Patience, Settings, Shared, Tally
-from bigupload.journal import SUFFIX, FileJournal
-from bigupload.manifest import Aborted, Manifest, manifest_id
+from bigupload.core.checksums import parse_algorithm
+from bigupload.core.expected_object import is_outcome
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Aborted, Manifest, manifest_id
+from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
+from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
+from bigupload.engine.retrying import Retrier, RunCounts
+from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
+from bigupload.http.put_transport import HttpTransport, check_congestion_control
+from bigupload.manifests.journal import SUFFIX, FileJournal
 from bigupload.options import S3Options
-from bigupload.outcome import is_outcome
-from bigupload.proof import Verified
-from bigupload.ratelimit import RateLimiter
-from bigupload.retry import Fault, FaultKind, RetryPolicy
-from bigupload.run import Run, UploadResult, result_of
-from bigupload.source import FileSource
-from bigupload.targets import (
+from bigupload.sources.file import FileSource
+from bigupload.stores.targets import (
     LOCAL_BUCKET,
     Store,
     connect,
@@ -37,7 +38,7 @@ from bigupload.targets import (
     reconnect,
     state_dir,
 )
-from bigupload.transport import HttpTransport, check_congestion_control
+from bigupload.support.rate_limiter import RateLimiter
 from bigupload.units import parse_rate, parse_size
 
 OnEvent = Callable[[events.Event], None]
@@ -72,7 +73,7 @@ class Uploader:
         self._congestion_control = congestion_control
         self._retry = retry or RetryPolicy()
         self._manifests = Path(manifests) if manifests is not None else None
-        self._shared = Shared(concurrency)
+        self._shared = SharedResources(concurrency)
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._transports: dict[Path | None, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
@@ -126,7 +127,7 @@ class Uploader:
                 store = await connect(bucket, key, options)
             async with contextlib.aclosing(store):
                 with self._journal(manifest, source, store) as journal:
-                    run = Run(await self._job(source, store, journal, settings, on_event))
+                    run = UploadRun(await self._context(source, store, journal, settings, on_event))
                     run.make_way(resume=resume)
                     return await run.to_the_end(follow_changes=True)
 
@@ -152,8 +153,8 @@ class Uploader:
         with self._existing(manifest) as journal:
             known = journal.manifest
             if known.completed is not None:
-                tally = Tally(resumed_parts=known.plan.count)
-                return result_of(journal, tally, seconds=0.0, required=settings.require_proof)
+                counts = RunCounts(resumed_parts=known.plan.count)
+                return result_of(journal, counts, seconds=0.0, required=settings.require_proof)
             if known.aborted:
                 raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
             _require_trust(journal, trust=trust, source=source)
@@ -164,7 +165,7 @@ class Uploader:
             with opened:
                 store = await reconnect(known.target, known.header.options, s3, api_key=api_key, source=opened)
                 async with contextlib.aclosing(store):
-                    run = Run(await self._job(opened, store, journal, settings, on_event))
+                    run = UploadRun(await self._context(opened, store, journal, settings, on_event))
                     return await run.to_the_end(follow_changes=False)
 
     async def adopt(
@@ -191,7 +192,7 @@ class Uploader:
                 with self._journal(manifest, opened, store) as journal:
                     if journal.exists and journal.manifest.status in ("uploading", "completing"):
                         raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
-                    run = Run(await self._job(opened, store, journal, settings, on_event))
+                    run = UploadRun(await self._context(opened, store, journal, settings, on_event))
                     run.make_way(resume=True)
                     await run.begin_adopted(upload_id)
                     return await run.to_the_end(follow_changes=False)
@@ -215,12 +216,12 @@ class Uploader:
                 raise errors.UsageError(f"this upload is complete: delete {known.target} if it is not wanted")
             _require_trust(journal, trust=trust, source=None)
             store = await reconnect(known.target, known.header.options, s3, api_key=api_key)
-            patience = Patience(policy=self._retry, emit=_ignore)
+            retrier = Retrier(policy=self._retry, emit=_ignore)
             async with contextlib.aclosing(store):
                 try:
-                    if known.completing is not None and await _completed(store, known, patience):
+                    if known.completing is not None and await _completed(store, known, retrier):
                         raise errors.UsageError(f"{known.target} is complete: resume the upload to prove it")
-                    await patience.request(lambda: store.abort(known.upload_id))
+                    await retrier.request(lambda: store.abort(known.upload_id))
                 except errors.BigUploadError as e:
                     e.manifest = journal.path
                     raise
@@ -252,16 +253,15 @@ class Uploader:
                 raise errors.ManifestCorrupt(f"{manifest} is empty: upload the file again")
             yield journal
 
-    async def _job(
-        self, source: FileSource, store: Store, journal: FileJournal, settings: Settings, on_event: OnEvent | None
-    ) -> Job:
+    async def _context(
+        self, source: FileSource, store: Store, journal: FileJournal, settings: UploadSettings, on_event: OnEvent | None
+    ) -> UploadContext:
         ca_bundle = store.ca_bundle
         if ca_bundle not in self._transports:
             transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
             self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
-        return Job(
-            policy=self._retry,
-            emit=on_event or _ignore,
+        return UploadContext(
+            retrier=Retrier(policy=self._retry, emit=on_event or _ignore),
             source=source,
             store=store,
             transport=self._transports[ca_bundle],
@@ -271,22 +271,22 @@ class Uploader:
         )
 
 
-async def _completed(store: Store, known: Manifest, patience: Patience) -> bool:
+async def _completed(store: Store, known: Manifest, retrier: Retrier) -> bool:
     """Whether the upload made its object, although no record says so."""
     try:
-        facts = await patience.request(lambda: store.stat(known.upload_id, known.header.checksum.algorithm))
+        facts = await retrier.request(lambda: store.stat(known.upload_id, known.header.checksum.algorithm))
     except (errors.UploadGone, errors.MediaRefused):  # a media service says so: there is nothing left of it
         return False
     if facts is None or not is_outcome(known, facts):
         return False
-    return known.token is not None or not await _is_open(store, known, patience)
+    return known.token is not None or not await _is_open(store, known, retrier)
 
 
-async def _is_open(store: Store, known: Manifest, patience: Patience) -> bool:
+async def _is_open(store: Store, known: Manifest, retrier: Retrier) -> bool:
     """An adopted upload is told by its content to have made an object, and another's may have the same."""
     algorithm = known.header.checksum.algorithm
     try:
-        await patience.request(lambda: store.list_parts(known.upload_id, algorithm), letting=_GONE)
+        await retrier.request(lambda: store.list_parts(known.upload_id, algorithm), letting=_GONE)
     except Fault:
         return False
     return True
@@ -319,12 +319,12 @@ def _require_trust(journal: FileJournal, *, trust: bool, source: str | os.PathLi
 
 def _settings(
     checksum: str, part_size: int | str | None, require_proof: str | Verified, *, verify_source: bool
-) -> Settings:
+) -> UploadSettings:
     try:
         required = Verified(require_proof)
     except ValueError:
         raise errors.UsageError(f"unknown proof {require_proof!r}: choose one of {', '.join(Verified)}") from None
-    return Settings(
+    return UploadSettings(
         algorithm=parse_algorithm(checksum),
         part_size=parse_size(part_size) if isinstance(part_size, str) else part_size,
         require_proof=required,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from bigupload.proof import PartProof, Verified
+from bigupload.core.integrity import PartProof, Verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

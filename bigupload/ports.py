@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bigupload.checksums import Algorithm, ChecksumType
-from bigupload.manifest import Fingerprint, Header, Manifest, PartRecord, Record, Target
-from bigupload.planning import Limits, Part, Plan
-from bigupload.proof import ObjectFacts
+from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.integrity import ObjectFacts
+from bigupload.core.manifest import Fingerprint, Header, Manifest, PartRecord, Record, Target
+from bigupload.core.part_plan import Limits, Part, Plan
 
 
 class Source(Protocol):
@@ -58,7 +58,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class PartToSign:
+class UnsignedPart:
     """What a part's URL is bound to: `size` in bytes, and the headers that prove its content."""
 
     number: int
@@ -77,7 +77,7 @@ class SignedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredPart:
+class ListedPart:
     """A row of ListParts. A store may list a number twice."""
 
     number: int
@@ -131,7 +131,7 @@ class MultipartStore(Protocol):
         ...
 
     async def create(
-        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[PartToSign] = ()
+        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
     ) -> Created:
         """Open an upload. With `declare` the store is told the algorithm: Fault(UNSUPPORTED) where it refuses.
 
@@ -139,11 +139,11 @@ class MultipartStore(Protocol):
         """
         ...
 
-    async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
+    async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         """One request for each of `parts` (a hundred at most), in order."""
         ...
 
-    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
+    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         """All rows, all pages. Fault(GONE) for an unknown upload."""
         ...
 
@@ -179,7 +179,7 @@ class Gauge(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PutAnswer:
+class PutResponse:
     """A 2xx answer to a part's PUT: its ETag (opaque, quotes kept) and the checksum headers that it echoes."""
 
     etag: str
@@ -198,7 +198,7 @@ class Transport(Protocol):
         *,
         on_start: Callable[[Gauge], None],
         fresh: bool = False,
-    ) -> PutAnswer:
+    ) -> PutResponse:
         """Send the range `part` of `source`. `on_start` gets a gauge before the first byte goes out. `fresh`: over a
         connection that nothing was sent on before.
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload import local_store
-from bigupload.local_store import LocalStore
+from bigupload.stores import local_store
+from bigupload.stores.local_store import LocalStore
 
 
 @pytest.fixture(scope="session")

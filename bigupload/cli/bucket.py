@@ -12,13 +12,13 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import connection_options, need_service, s3_options
+from bigupload.cli.options import connection_options, need_service, s3_options
 from bigupload.units import format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.service.sweep import Removal
-    from bigupload.stores._bucket import S3Bucket
+    from bigupload.stores.s3.client import S3Bucket
 
 _BUCKET = click.argument("url", metavar="s3://BUCKET")
 _LOCAL = click.option("--local", is_flag=True, help="In the local store, which is started where it does not run.")
@@ -44,7 +44,7 @@ def bucket() -> None:
 def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> None:
     """Make the bucket where it is missing, and its rules: files end after 7 days, browsers may PUT, anyone may GET
     media/*. Rules of your own stay. May be repeated."""
-    from bigupload.cli._running import run
+    from bigupload.cli.running import run
 
     name = _bucket_name(url)
     for origin in origins:
@@ -52,7 +52,7 @@ def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments:
     options = s3_options(arguments, local=arguments.pop("local"))
 
     async def set_up_all() -> int:
-        from bigupload.service.bucket import set_up
+        from bigupload.service.bucket_rules import set_up
 
         connection = await _reach(name, options)
         try:
@@ -81,7 +81,7 @@ def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
 
     Exit status 75 where something could not be looked at or deleted: the next sweep tries again.
     """
-    from bigupload.cli._running import run
+    from bigupload.cli.running import run
 
     name = _bucket_name(url)
     options = s3_options(arguments, local=arguments.pop("local"))
@@ -118,7 +118,7 @@ def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
 
 
 def _bucket_name(url: str) -> str:
-    from bigupload.targets import parse_s3_url
+    from bigupload.stores.targets import parse_s3_url
 
     name, key = parse_s3_url(url, "")
     if key:
@@ -139,7 +139,7 @@ def _check_origin(origin: str) -> None:
 
 async def _reach(name: str, options: S3Options) -> S3Bucket:
     """The connection to a bucket."""
-    from bigupload.stores._bucket import S3Bucket
-    from bigupload.targets import reach
+    from bigupload.stores.s3.client import S3Bucket
+    from bigupload.stores.targets import reach
 
     return S3Bucket(name, await reach(options))

@@ -20,7 +20,7 @@ from bigupload.units import format_size
 )
 def check_url(url: str, as_json: bool, allow_private_media_hosts: bool) -> None:
     """Tell whether URL can be used as a media item: public, and media's bytes with the right Content-Type."""
-    from bigupload.cli._running import run
+    from bigupload.cli.running import run
     from bigupload.service.direct_url import DirectUrls
 
     async def checked() -> int:

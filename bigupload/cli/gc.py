@@ -11,11 +11,11 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import DURATION, PATH, connection_options, s3_options
+from bigupload.cli.options import DURATION, PATH, connection_options, s3_options
 from bigupload.units import format_age, format_size, one_line
 
 if TYPE_CHECKING:
-    from bigupload.orphans import Orphan, Report
+    from bigupload.verify.abandoned_uploads import GcReport, Orphan
 
 
 @click.command()
@@ -50,10 +50,10 @@ def gc(
 
     Exit status 75 where the same command may do better later, 1 where it would fail again.
     """
-    from bigupload.cli._reporting import worst
-    from bigupload.cli._running import run
-    from bigupload.orphans import Collection, Owners
-    from bigupload.targets import state_dir
+    from bigupload.cli.reporting import worst
+    from bigupload.cli.running import run
+    from bigupload.stores.targets import state_dir
+    from bigupload.verify.abandoned_uploads import OrphanCollection, Owners
 
     def tell(orphan: Orphan) -> None:
         if as_json:
@@ -64,7 +64,7 @@ def gc(
 
     async def collect() -> int:
         owners = Owners(state_dir(), state)
-        collection = Collection(
+        collection = OrphanCollection(
             owners,
             older_than=older_than,
             dry_run=dry_run,
@@ -80,7 +80,7 @@ def gc(
     raise SystemExit(run(collect))
 
 
-def _summary(report: Report, *, dry_run: bool) -> str:
+def _summary(report: GcReport, *, dry_run: bool) -> str:
     counts = {
         "owned by manifests here": report.owned,
         "not idle for so long": report.alive,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bigupload import errors
-from bigupload.cli._options import PATH
+from bigupload.cli.options import PATH
 from bigupload.units import one_line
 
 if TYPE_CHECKING:

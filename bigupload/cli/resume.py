@@ -10,11 +10,11 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import PATH, connection_options, outcome_options, pace, pace_options, s3_options
+from bigupload.cli.options import PATH, connection_options, outcome_options, pace, pace_options, s3_options
 
 if TYPE_CHECKING:
+    from bigupload.engine.upload_run import UploadResult
     from bigupload.events import Event
-    from bigupload.run import UploadResult
 
 
 @click.command()
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @outcome_options
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     """Go on with the uploads of MANIFESTS; without any, with all that this machine knows and that are not complete."""
-    from bigupload.cli._running import run
+    from bigupload.cli.running import run
 
     adopt, source = arguments["adopt"], arguments["source"]
     if adopt is not None and (manifests or source is None):
@@ -46,7 +46,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
 
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
     from bigupload.api import Uploader
-    from bigupload.cli._reporting import reporting, result_line, worst
+    from bigupload.cli.reporting import reporting, result_line, worst
     from bigupload.cli.status import unfinished
 
     adopt, source = arguments["adopt"], arguments["source"]

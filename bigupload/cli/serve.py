@@ -13,7 +13,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import PATH, connection_options, need_service, s3_options
+from bigupload.cli.options import PATH, connection_options, need_service, s3_options
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -57,9 +57,9 @@ def _serve(arguments: dict[str, Any]) -> None:
     import asyncio
 
     from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
-    from bigupload.service.serving import Settings
+    from bigupload.service.serving import ServeSettings
     from bigupload.service.serving import serve as run
-    from bigupload.targets import reach
+    from bigupload.stores.targets import reach
 
     local = arguments.pop("local")
     bucket = _bucket_name(arguments.pop("bucket"))
@@ -75,7 +75,7 @@ def _serve(arguments: dict[str, Any]) -> None:
         keys.ensure()
         if not arguments["host"].startswith(_LOOPBACK):
             complain(errors.BigUploadError("the local store's URLs work on this machine only"), "warning")
-    settings = Settings(
+    settings = ServeSettings(
         host=arguments["host"],
         port=arguments["port"],
         workers=arguments["workers"],
@@ -123,8 +123,8 @@ def _check_url(option: str, url: str | None) -> None:
 
 async def _set_up(s3: S3Options) -> None:
     """Make the bucket and its rules, and tell what the store did not take."""
-    from bigupload.service.bucket import set_up
-    from bigupload.stores._bucket import S3Bucket
+    from bigupload.service.bucket_rules import set_up
+    from bigupload.stores.s3.client import S3Bucket
 
     bucket = S3Bucket(LOCAL_BUCKET, s3)
     async with contextlib.aclosing(bucket):

@@ -11,7 +11,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli._options import PATH
+from bigupload.cli.options import PATH
 from bigupload.units import format_size, one_line, printable
 
 _UNFINISHED = ("uploading", "completing")
@@ -19,8 +19,8 @@ _UNFINISHED = ("uploading", "completing")
 
 def manifests() -> list[Path]:
     """All of them, the oldest first."""
-    from bigupload.journal import SUFFIX
-    from bigupload.targets import state_dir
+    from bigupload.manifests.journal import SUFFIX
+    from bigupload.stores.targets import state_dir
 
     return sorted(state_dir().glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
 
@@ -32,7 +32,7 @@ def unfinished() -> list[Path]:
 
 def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """What each manifest says; one that can't be read says why."""
-    from bigupload.journal import read_manifest
+    from bigupload.manifests.journal import read_manifest
 
     for path in paths:
         try:
@@ -87,8 +87,8 @@ def status(as_json: bool) -> None:
 def abort(paths: tuple[Path, ...], trust: bool) -> None:
     """Give uploads up: their parts are deleted from the store. An object that is complete stays."""
     from bigupload.api import abort as abort_upload
-    from bigupload.cli._reporting import worst
-    from bigupload.cli._running import run
+    from bigupload.cli.reporting import worst
+    from bigupload.cli.running import run
 
     async def abort_all() -> int:
         codes = []

@@ -7,7 +7,8 @@ import json
 
 import click
 
-from bigupload import errors, local_store
+from bigupload import errors
+from bigupload.stores import local_store
 from bigupload.units import printable
 
 

@@ -13,7 +13,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli._options import (
+from bigupload.cli.options import (
     CHECKSUMS,
     PAIR,
     PATH,
@@ -23,12 +23,12 @@ from bigupload.cli._options import (
     pace,
     pace_options,
     s3_options,
-)  # fmt: skip
+)
 from bigupload.units import format_size
 
 if TYPE_CHECKING:
     from bigupload.api import Uploader
-    from bigupload.cli._reporting import Reporter
+    from bigupload.cli.reporting import Reporter
 
 _FILES_AT_ONCE = 4
 _SAMPLE_SIZE = 512 * 1024 * 1024
@@ -56,7 +56,7 @@ _SAMPLE_SIZE = 512 * 1024 * 1024
 @outcome_options
 def upload(paths: tuple[Path, ...], **arguments: Any) -> None:
     """Upload PATHS to an S3 bucket or a media service, in parts and in parallel, until the objects are proved."""
-    from bigupload.cli._running import run
+    from bigupload.cli.running import run
 
     files = list(dict.fromkeys(paths))
     if arguments["to"] is None and arguments["service"] is None and not arguments["local"]:
@@ -127,7 +127,7 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
     import anyio
 
     from bigupload.api import Uploader
-    from bigupload.cli._reporting import reporting, worst
+    from bigupload.cli.reporting import reporting, worst
 
     options = s3_options(
         arguments,
@@ -156,7 +156,7 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
 async def _upload_one(
     uploader: Uploader, path: Path, reporter: Reporter, as_json: bool, arguments: dict[str, Any]
 ) -> int:
-    from bigupload.cli._reporting import result_line
+    from bigupload.cli.reporting import result_line
 
     completed: list[events.Event] = []
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli._options import PATH, PROOFS, SIZE, connection_options, progress_option, s3_options
+from bigupload.cli.options import PATH, PROOFS, SIZE, connection_options, progress_option, s3_options
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def verify(path: Path, url: str, **arguments: Any) -> None:
     """Prove that the object at URL is the file PATH, by the checksums that the store holds of it, whoever uploaded it;
     with --download, by its bytes."""
-    from bigupload.cli._running import run
+    from bigupload.cli.running import run
 
     if arguments["download"] and arguments["part_size"] is not None:
         raise errors.UsageError("--download needs no --part-size")
@@ -41,8 +41,8 @@ def verify(path: Path, url: str, **arguments: Any) -> None:
 
 
 async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
-    from bigupload.proof import Verified
-    from bigupload.verifying import verify as verify_object
+    from bigupload.core.integrity import Verified
+    from bigupload.verify.by_checksum import verify as verify_object
 
     found = await verify_object(path, url, s3=options, part_size=arguments["part_size"])
     if not found.verified.satisfies(Verified(arguments["require_proof"])):
@@ -55,8 +55,8 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
 
 
 async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
-    from bigupload.cli._reporting import reporting
-    from bigupload.readback import read_back
+    from bigupload.cli.reporting import reporting
+    from bigupload.verify.by_download import read_back
 
     with reporting(arguments["progress"]) as reporter:
         found = await read_back(path, url, s3=options, on_event=lambda event: reporter.on_event(path, event))

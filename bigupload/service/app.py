@@ -22,7 +22,7 @@ from bigupload.service.direct_url import DirectUrls
 from bigupload.service.draining import UNDER_WAY, UnderWay
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
 from bigupload.service.keys import ApiKey, KeyFile
-from bigupload.service.limits import RateLimit
+from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import Metrics
 from bigupload.service.openapi import document
 from bigupload.service.posts import PostAnswer, Posts, PostsApi
@@ -44,12 +44,12 @@ _SAFE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ServiceDependencies:
     """What a service is made of."""
 
     uploads: MediaUploads
     keys: KeyFile
-    rate: RateLimit
+    rate: RequestRateLimit
     log: AccessLog
     metrics: Metrics
     posts_api: PostsApi | None = None
@@ -58,7 +58,7 @@ class Parts:
     """Scheme, host and port of the signed URLs: where the page may send to."""
 
 
-def new_app(parts: Parts) -> web.Application:
+def new_app(parts: ServiceDependencies) -> web.Application:
     """The application, to be run by aiohttp's runner."""
     under_way = UnderWay()
     server = {
@@ -90,7 +90,7 @@ def new_app(parts: Parts) -> web.Application:
 class _Observer:
     """Round every request: an id, a line in the log, a count, and problems as JSON."""
 
-    def __init__(self, parts: Parts, under_way: UnderWay) -> None:
+    def __init__(self, parts: ServiceDependencies, under_way: UnderWay) -> None:
         self._log = parts.log
         self._metrics = parts.metrics
         self._under_way = under_way
@@ -138,7 +138,7 @@ class _Observer:
 class _Service:
     """The endpoints that need a key."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ServiceDependencies) -> None:
         self._parts = parts
         self._posts: Posts | None = None
         self._urls: DirectUrls | None = None
@@ -291,7 +291,7 @@ class _Page:
     """The upload page's files, read once."""
 
     def __init__(self, store_origin: str) -> None:
-        folder = importlib.resources.files("bigupload.service").joinpath("page")
+        folder = importlib.resources.files("bigupload.service").joinpath("browser")
         self._files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
         self._policy = "; ".join(
             (

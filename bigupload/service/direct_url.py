@@ -26,8 +26,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bigupload import __version__
 from bigupload.service import media
-from bigupload.service._addresses import is_host, is_public, is_public_host, sharing_service
 from bigupload.service.media import HEAD_BYTES, MAX_FILE_SIZE, MediaType
+from bigupload.service.public_addresses import is_host, is_public, is_public_host, sharing_service
 from bigupload.units import one_line
 
 MOST_REDIRECTS = 3

@@ -14,8 +14,8 @@ from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from bigupload.checksums import Algorithm
-from bigupload.planning import Plan
+from bigupload.core.checksums import Algorithm
+from bigupload.core.part_plan import Plan
 from bigupload.service.contract import STORED_FOR
 from bigupload.service.problems import Problem, Refused
 

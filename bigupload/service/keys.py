@@ -27,7 +27,7 @@ from typing import Any
 import platformdirs
 
 from bigupload.errors import ServiceError, UsageError
-from bigupload.service._files import locked, read_regular, write_private
+from bigupload.service.secret_files import locked, read_regular, write_private
 
 KEY_PREFIX = "sk_"
 SHORTEST_SECRET = 32

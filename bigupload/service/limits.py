@@ -11,7 +11,7 @@ from fractions import Fraction
 from bigupload.errors import UsageError
 
 
-class RateLimit:
+class RequestRateLimit:
     """`rate` requests a second, after `burst` at once: in any `t` seconds at most `burst + rate * t` of one key.
 
     It is kept to the last request: fractions, since with floats ten tenths of a token are not one. They stay short, as

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bigupload.service import _structure
+from bigupload.service import media_structure
 from bigupload.service.problems import Problem, Refused
 
 MAX_FILE_SIZE = 5_000_000_000
@@ -122,13 +122,13 @@ def declared(filename: str, content_type: str) -> MediaType:
 
 
 _STRUCTURES: tuple[tuple[MediaType, Callable[[bytes], bool]], ...] = (
-    (JPEG, _structure.is_jpeg),
-    (PNG, _structure.is_png),
-    (GIF, _structure.is_gif),
-    (WEBP, _structure.is_webp),
-    (MP4, _structure.is_mp4),
-    (MOV, _structure.is_mov),
-    (WEBM, _structure.is_webm),
+    (JPEG, media_structure.is_jpeg),
+    (PNG, media_structure.is_png),
+    (GIF, media_structure.is_gif),
+    (WEBP, media_structure.is_webp),
+    (MP4, media_structure.is_mp4),
+    (MOV, media_structure.is_mov),
+    (WEBM, media_structure.is_webm),
 )
 _FILMS = frozenset({MP4, MOV})
 """One family: the library takes some brands of one for the other's and does not know all; the structure decides."""

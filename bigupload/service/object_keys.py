@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 
-from bigupload.service.bucket import MEDIA_PREFIX, REFUSED_PREFIX
+from bigupload.service.bucket_rules import MEDIA_PREFIX, REFUSED_PREFIX
 from bigupload.service.media import MediaType
 
 _KEY = re.compile(rf"{MEDIA_PREFIX}([a-z0-9][a-z0-9_-]*)/[0-9a-f]{{32}}\.[a-z0-9]+")

@@ -27,19 +27,19 @@ from pathlib import Path
 from aiohttp import web
 
 from bigupload import errors
+from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
-from bigupload.retry import Fault
 from bigupload.service.access_log import AccessLog
-from bigupload.service.app import Parts, new_app, origin_of
+from bigupload.service.app import ServiceDependencies, new_app, origin_of
 from bigupload.service.draining import UNDER_WAY
 from bigupload.service.handles import Handles
 from bigupload.service.keys import KeyFile
-from bigupload.service.limits import RateLimit
+from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import MULTIPROCESS_DIR, Metrics
 from bigupload.service.posts import PostsApi
 from bigupload.service.sweep import Sweep
 from bigupload.service.uploads import MediaUploads
-from bigupload.stores._bucket import S3Bucket
+from bigupload.stores.s3.client import S3Bucket
 
 GRACE = 20.0
 """Seconds that requests under way have at a stop: Kubernetes, for one, kills after 30."""
@@ -54,7 +54,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class ServeSettings:
     """How a service is run."""
 
     host: str
@@ -82,7 +82,7 @@ class Settings:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, sweeps: bool) -> AsyncIterator[str]:
+async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str]:
     """The service, answering at the URL that is given; at the end, requests under way are seen to their end."""
     log = AccessLog()
     bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
@@ -101,7 +101,7 @@ async def running(settings: Settings, *, sweeps: bool) -> AsyncIterator[str]:
         yield _url(settings.host, listener.getsockname()[1])
 
 
-async def _parts(settings: Settings, bucket: S3Bucket, log: AccessLog) -> Parts:
+async def _parts(settings: ServeSettings, bucket: S3Bucket, log: AccessLog) -> ServiceDependencies:
     keys = KeyFile(settings.keys)
     keys.load()
     try:
@@ -109,7 +109,7 @@ async def _parts(settings: Settings, bucket: S3Bucket, log: AccessLog) -> Parts:
         (signed,) = await bucket.presign("put_object", [{"Key": "media/any"}])
     except Fault as fault:
         raise fault.public() from fault
-    return Parts(
+    return ServiceDependencies(
         uploads=MediaUploads(
             bucket,
             Handles(settings.secrets, clock=time.time),
@@ -117,7 +117,7 @@ async def _parts(settings: Settings, bucket: S3Bucket, log: AccessLog) -> Parts:
             max_open_uploads=settings.max_open_uploads,
         ),
         keys=keys,
-        rate=RateLimit(settings.requests_a_second, max(1.0, 2 * settings.requests_a_second)),
+        rate=RequestRateLimit(settings.requests_a_second, max(1.0, 2 * settings.requests_a_second)),
         log=log,
         metrics=Metrics(log.seconds),
         posts_api=settings.posts_api,
@@ -182,7 +182,7 @@ def _url(host: str, port: int) -> str:
 # -- the command
 
 
-def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+def serve(settings: ServeSettings, *, on_ready: Callable[[str], None]) -> None:
     """Serve until a signal asks to stop; `on_ready` gets the URL. Blocking. Raises BigUploadError."""
     _refuse_taken_port(settings)
     if settings.workers == 1:
@@ -191,12 +191,12 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
         _Workers(settings).run(on_ready)
 
 
-def _refuse_taken_port(settings: Settings) -> None:
+def _refuse_taken_port(settings: ServeSettings) -> None:
     """With SO_REUSEPORT a second service would bind silently, and get half of the first one's requests."""
     _listen(settings.host, settings.port, shared=False).close()
 
 
-async def _serve_alone(settings: Settings, on_ready: Callable[[str], None]) -> None:
+async def _serve_alone(settings: ServeSettings, on_ready: Callable[[str], None]) -> None:
     stop = _on_signals()
     async with running(settings, sweeps=True) as url:
         if not stop.is_set():
@@ -234,7 +234,7 @@ def _end_in_time() -> None:
 class _Workers:
     """The parent of several. It listens to nothing and holds the port, so that it stays theirs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServeSettings) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._held = _listen(settings.host, settings.port)  # bound, never listened on: gets no connections
         self._settings = dataclasses.replace(settings, port=self._held.getsockname()[1])
@@ -348,7 +348,7 @@ def _see_end(process: BaseProcess, within: float) -> None:
         process.join()
 
 
-def _work(settings: Settings, parent: Connection, sweeps: bool) -> None:
+def _work(settings: ServeSettings, parent: Connection, sweeps: bool) -> None:
     """A worker's main. Signals are the parent's: a Ctrl-C reaches the whole group."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -357,7 +357,7 @@ def _work(settings: Settings, parent: Connection, sweeps: bool) -> None:
         asyncio.run(_work_until_told(settings, parent, sweeps=sweeps))
 
 
-async def _work_until_told(settings: Settings, parent: Connection, *, sweeps: bool) -> None:
+async def _work_until_told(settings: ServeSettings, parent: Connection, *, sweeps: bool) -> None:
     stop = asyncio.Event()
     try:
         async with running(settings, sweeps=sweeps):

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from bigupload import errors
-from bigupload.retry import Fault, FaultKind
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import media
-from bigupload.service.bucket import MEDIA_PREFIX, REFUSED_PREFIX
+from bigupload.service.bucket_rules import MEDIA_PREFIX, REFUSED_PREFIX
 from bigupload.service.contract import STORED_FOR
 from bigupload.service.object_keys import is_made_here, note_key
 from bigupload.service.problems import Problem
-from bigupload.stores.media import MediaBucket
+from bigupload.stores.s3.media_objects import MediaBucket
 
 if TYPE_CHECKING:
-    from bigupload.stores._bucket import S3Bucket
+    from bigupload.stores.s3.client import S3Bucket
 
 _PAGE = 1000
 """Objects: what S3 lists at once, and deletes at once."""

@@ -16,22 +16,22 @@ from urllib.parse import quote
 import yarl
 
 from bigupload import errors
-from bigupload.checksums import Algorithm
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import ObjectFacts
+from bigupload.core.part_plan import Plan
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
-from bigupload.planning import Plan
-from bigupload.ports import PartToSign
-from bigupload.proof import ObjectFacts
-from bigupload.retry import Fault, FaultKind
+from bigupload.ports import UnsignedPart
 from bigupload.service import contract as c
 from bigupload.service import media
-from bigupload.service.bucket import MEDIA_PREFIX
+from bigupload.service.bucket_rules import MEDIA_PREFIX
+from bigupload.service.client_parts import combined, from_base64, in_order, parts_to_sign, plan_of
 from bigupload.service.handles import Handle, Handles
 from bigupload.service.object_keys import new_key, note_key, owner_of
-from bigupload.service.parts import combined, from_base64, in_order, parts_to_sign, plan_of
 from bigupload.service.problems import Problem, Refused
-from bigupload.stores._bucket import CREDENTIALS_EXPIRING, URL_LIFETIME, S3Bucket
-from bigupload.stores.media import Look, MediaBucket
-from bigupload.stores.s3 import S3Store
+from bigupload.stores.s3.client import CREDENTIALS_EXPIRING, URL_LIFETIME, S3Bucket
+from bigupload.stores.s3.media_objects import MediaBucket, ObjectHead
+from bigupload.stores.s3.multipart import S3Store
 from bigupload.units import format_size
 
 _RETRY_SOON = 5.0
@@ -250,7 +250,7 @@ class MediaUploads:
     def _store_of(self, handle: Handle) -> S3Store:
         return self._store(handle.key, handle.content_type)
 
-    async def _sign(self, store: S3Store, upload_id: str, parts: Sequence[PartToSign]) -> list[c.SignedPart]:
+    async def _sign(self, store: S3Store, upload_id: str, parts: Sequence[UnsignedPart]) -> list[c.SignedPart]:
         signed = await store.sign(upload_id, parts) if parts else []
         return [
             c.SignedPart(part_number=part.number, url=request.url, headers=dict(request.headers))
@@ -312,7 +312,7 @@ class MediaUploads:
             token=handle.token,
         )
 
-    def _check_object(self, key: str, look: Look) -> media.MediaType:
+    def _check_object(self, key: str, look: ObjectHead) -> media.MediaType:
         self._check_size(look.size)
         kind = media.declared(key, look.content_type)
         media.check_head(look.head, kind)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.journal import FileJournal
+from bigupload.manifests.journal import FileJournal
 from tests.crash.running import Place
 from tests.tools.strict_s3 import StrictS3
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload import local_store
+from bigupload.stores import local_store
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 from tests.tools.strict_s3 import Reset, Status, StrictS3
 

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import pytest
 
-from bigupload import orphans
-from bigupload.journal import FileJournal
-from bigupload.manifest import Aborted, PartDropped, encode
+from bigupload.core.manifest import Aborted, PartDropped, encode
+from bigupload.manifests.journal import FileJournal
+from bigupload.verify import abandoned_uploads
 from tests.crash.running import Ended
 from tests.tools.strict_s3 import Call, Ok, Status, StrictS3
 
@@ -155,7 +155,7 @@ def test_a_directory_of_manifests_that_can_not_be_listed(
     def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(orphans.os, "scandir", refuse)
+    monkeypatch.setattr(abandoned_uploads.os, "scandir", refuse)
     assert_refused(gc(bigupload, s3), 1, "can't look for manifests in", "Permission denied")
     assert len(s3.uploads) == 2
 
@@ -210,7 +210,7 @@ def test_every_page(bigupload: Command, s3: StrictS3, monkeypatch: pytest.Monkey
         begin(s3, f"key{number // 2}", parts=3)
     s3.script("ListMultipartUploads", Status(503, "SlowDown"), Status(500, "InternalError"))
     s3.script("AbortMultipartUpload", Status(500, "InternalError"))
-    monkeypatch.setattr(orphans.RetryPolicy, "delay", lambda *_: 0)
+    monkeypatch.setattr(abandoned_uploads.RetryPolicy, "delay", lambda *_: 0)
     ended = gc(bigupload, s3, "--json")
     assert [(row["parts"], row["held"]) for row in rows(ended)] == [(3, 3000)] * 5
     assert not s3.uploads
@@ -233,7 +233,7 @@ def test_what_is_denied_does_not_stop_the_rest(
     # What passes is worth another try.
     s3.clear()
     s3.script("AbortMultipartUpload", Status(503, "SlowDown"), key="abort", repeat=True)
-    monkeypatch.setattr(orphans.RetryPolicy, "delay", lambda *_: 0)
+    monkeypatch.setattr(abandoned_uploads.RetryPolicy, "delay", lambda *_: 0)
     assert gc(bigupload, s3).code == 75
     assert set(s3.uploads) == {abort}
 
@@ -255,7 +255,7 @@ def test_ages_are_the_store_s(bigupload: Command, s3: StrictS3, monkeypatch: pyt
             return super().now(tz) + dt.timedelta(days=100)
 
     young, old = begin(s3, "young", days=1), begin(s3, "old", days=8)
-    monkeypatch.setattr(orphans, "datetime", Ahead)
+    monkeypatch.setattr(abandoned_uploads, "datetime", Ahead)
     assert [row["upload_id"] for row in rows(gc(bigupload, s3, "--json"))] == [old]
     assert set(s3.uploads) == {young}
 

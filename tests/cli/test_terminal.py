@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bigupload import events
-from bigupload.cli._reporting import reporting, result_line
-from bigupload.proof import Verified
-from bigupload.run import UploadResult
+from bigupload.cli.reporting import reporting, result_line
+from bigupload.core.integrity import Verified
+from bigupload.engine.upload_run import UploadResult
 from tests.cli.support import Command, to
 from tests.cli.test_trust import changed
 from tests.tools.strict_s3 import Status, StrictS3

@@ -63,7 +63,7 @@ def test_what_proves_nothing_names_the_way_that_does(bigupload: Command, s3: Str
 def test_a_store_that_is_away_for_now(
     bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bigupload.retry import RetryPolicy
+    from bigupload.core.retry_policy import RetryPolicy
 
     monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0)
     put(s3, file.read_bytes())

@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     if options.least_part is not None:
-        from bigupload.planning import Limits
-        from bigupload.stores.s3 import S3Store
+        from bigupload.core.part_plan import Limits
+        from bigupload.stores.s3.multipart import S3Store
 
         S3Store.limits = Limits(min_part_size=options.least_part, enough_parts=1)
     if options.kind is not None:

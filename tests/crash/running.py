@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bigupload.journal import read_manifest
-from bigupload.manifest import Manifest
+from bigupload.core.manifest import Manifest
+from bigupload.manifests.journal import read_manifest
 from tests.tools.strict_s3 import StrictS3
 
 REPOSITORY = Path(__file__).resolve().parents[2]

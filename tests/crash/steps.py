@@ -23,12 +23,13 @@ from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
+from bigupload.engine.retrying import Retrier
+from bigupload.engine.upload_run import UploadRun
 from bigupload.events import Event
-from bigupload.job import Job, Settings, Shared
-from bigupload.journal import FileJournal, read_manifest
-from bigupload.retry import RetryPolicy
-from bigupload.run import Run
-from bigupload.source import FileSource
+from bigupload.manifests.journal import FileJournal, read_manifest
+from bigupload.sources.file import FileSource
 from tests.tools.directory_store import DirectoryStore
 
 PART = 1000
@@ -135,16 +136,17 @@ async def upload(
     """The engine, the journal and the source as they are; the store is a directory."""
     store = DirectoryStore(directory / "store", reach)
     with FileSource(directory / "file") as source, FileJournal(manifest_in(directory)) as journal:
-        run = Run(
-            Job(
-                policy=RetryPolicy(base_delay=0, max_delay=0),
-                emit=functools.partial(on_event, journal),
+        run = UploadRun(
+            UploadContext(
+                retrier=Retrier(
+                    policy=RetryPolicy(base_delay=0, max_delay=0), emit=functools.partial(on_event, journal)
+                ),
                 source=source,
                 store=store,
                 transport=store,
                 journal=journal,
-                settings=Settings(part_size=PART),
-                shared=Shared(2),
+                settings=UploadSettings(part_size=PART),
+                shared=SharedResources(2),
             )
         )
         run.make_way(resume=True)

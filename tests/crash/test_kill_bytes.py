@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bigupload.journal import read_manifest
-from bigupload.local_store import LocalStore
+from bigupload.manifests.journal import read_manifest
+from bigupload.stores.local_store import LocalStore
 from tests.tools.proxy import CountingProxy, Passed
 from tests.tools.weed import weed_client
 

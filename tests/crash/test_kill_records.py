@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.manifest import _TYPES
+from bigupload.core.manifest import _TYPES
 from tests.tools.strict_s3 import StrictS3
 
 from .driver import MOMENTS

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bigupload import events
-from bigupload.journal import FileJournal
-from bigupload.manifest import Manifest
+from bigupload.core.manifest import Manifest
+from bigupload.manifests.journal import FileJournal
 from tests.tools.directory_store import DirectoryStore
 from tests.tools.forgetful_disk import Disk, Operation, recording
 

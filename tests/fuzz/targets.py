@@ -11,19 +11,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bigupload import checksums, errors
-from bigupload._http import fault_of_answer
-from bigupload.checksums import Algorithm
-from bigupload.manifest import PartRecord, encode, replay
+from bigupload import errors
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import Expected, ObjectFacts, PartProof, prove_object
+from bigupload.core.manifest import PartRecord, encode, replay
+from bigupload.core.part_plan import Plan
+from bigupload.core.retry_policy import Fault
+from bigupload.http.http_errors import fault_of_answer
 from bigupload.options import S3Options
-from bigupload.planning import Plan
-from bigupload.ports import PartToSign
-from bigupload.proof import Expected, ObjectFacts, PartProof, prove_object
-from bigupload.retry import Fault
-from bigupload.stores import _answers
-from bigupload.stores._service_http import MOST_BYTES
-from bigupload.stores.s3 import S3Store
-from bigupload.stores.service import ServiceStore
+from bigupload.ports import UnsignedPart
+from bigupload.stores.s3 import response_guard
+from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client.requests import MOST_BYTES
 
 DECLARED = (Fault, errors.BigUploadError)
 PLAN = Plan(25, 10)
@@ -119,7 +120,7 @@ def _s3() -> tuple[asyncio.AbstractEventLoop, S3Store, Any]:
     store._bucket._clients = {60.0: client, 300.0: client}
 
     async def here(function: Callable[[], Any], what: str, threads: Any = None) -> Any:
-        from bigupload.stores._botocore import fault_of_botocore
+        from bigupload.stores.s3.errors import fault_of_botocore
 
         try:
             return function()
@@ -144,7 +145,7 @@ def s3(data: bytes) -> None:
         assert asked < 200, "it asks without end"
         return AWSResponse(request.url, answer.status, HeadersDict(answer.headers), Raw(answer.body))
 
-    client._endpoint.http_session.send = functools.partial(_answers._send, send)
+    client._endpoint.http_session.send = functools.partial(response_guard._send, send)
     store._bucket._region = "us-east-1"  # else the region that the store names is followed, with a new client
     with contextlib.suppress(*DECLARED):
         found = loop.run_until_complete(S3_CALLS[answer.call % len(S3_CALLS)](store))
@@ -156,7 +157,7 @@ def s3(data: bytes) -> None:
 
 # -- a media service's answers
 
-TO_SIGN = [PartToSign(n, PLAN.part(n).size, {Algorithm.CRC64NVME.header: CRC}) for n in (1, 2)]
+TO_SIGN = [UnsignedPart(n, PLAN.part(n).size, {Algorithm.CRC64NVME.header: CRC}) for n in (1, 2)]
 SERVICE_CALLS: list[Callable[[ServiceStore], Awaitable[Any]]] = [
     lambda s: s.create(PLAN, Algorithm.CRC64NVME, declare=True, token="t", first=TO_SIGN),
     lambda s: s.sign("handle", TO_SIGN),
@@ -208,7 +209,7 @@ def service(data: bytes) -> None:
 
 
 def _samples() -> dict[str, list[bytes]]:
-    from tests.unit import samples
+    from tests.core import samples
 
     journal = samples.lines(samples.header(), *samples.ALL_PARTS)
     manifests = [

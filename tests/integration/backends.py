@@ -11,16 +11,16 @@ import pytest
 from awscrt import checksums as crt
 
 from bigupload import S3Options, errors
-from bigupload.checksums import Algorithm
-from bigupload.local_store import LocalStore
-from bigupload.manifest import PartRecord
-from bigupload.planning import MIB, Part, Plan
-from bigupload.ports import PartToSign, PutAnswer, SignedRequest
-from bigupload.proof import PartProof
-from bigupload.retry import Fault
-from bigupload.source import FileSource
-from bigupload.stores.s3 import S3Store
-from bigupload.transport import HttpTransport
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import PartProof
+from bigupload.core.manifest import PartRecord
+from bigupload.core.part_plan import MIB, Part, Plan
+from bigupload.core.retry_policy import Fault
+from bigupload.http.put_transport import HttpTransport
+from bigupload.ports import PutResponse, SignedRequest, UnsignedPart
+from bigupload.sources.file import FileSource
+from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.multipart import S3Store
 from tests.tools.strict_s3 import StrictS3
 
 from .support import BUCKET, assert_secretless
@@ -90,7 +90,7 @@ async def create(store: S3Store, size: int = PART, **more: Any) -> str:
     return (await store.create(Plan(size, PART), Algorithm.CRC64NVME, **arguments)).upload_id
 
 
-async def send(backend: Backend, request: SignedRequest, data: bytes, number: int = 1) -> PutAnswer:
+async def send(backend: Backend, request: SignedRequest, data: bytes, number: int = 1) -> PutResponse:
     path = backend.directory / f"part-{number}"
     path.write_bytes(data)
     with FileSource(path) as source:
@@ -99,7 +99,7 @@ async def send(backend: Backend, request: SignedRequest, data: bytes, number: in
 
 
 async def put(backend: Backend, store: S3Store, upload: str, number: int, data: bytes) -> PartRecord:
-    (request,) = await store.sign(upload, [PartToSign(number, len(data), headers_of(data))])
+    (request,) = await store.sign(upload, [UnsignedPart(number, len(data), headers_of(data))])
     answer = await send(backend, request, data, number)
     return PartRecord(number=number, size=len(data), etag=answer.etag, checksum=crc(data), proof=PartProof.CHECKSUM)
 

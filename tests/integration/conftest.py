@@ -11,9 +11,10 @@ import botocore.session
 import pytest
 from botocore.config import Config
 
-from bigupload import engine, flights, stragglers
-from bigupload.local_store import LocalStore
-from bigupload.stores.s3 import S3Store
+from bigupload.core import hedging
+from bigupload.engine import in_flight, multipart_upload
+from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.multipart import S3Store
 from tests.tools.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
@@ -35,10 +36,10 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", StrictS3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", StrictS3.secret_key)
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(engine, "_LOOK_EVERY", 0.01)
-    monkeypatch.setattr(flights, "TICK", 0.02)
+    monkeypatch.setattr(multipart_upload, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(in_flight, "TICK", 0.02)
     # A machine that stops for a moment makes any part seem to lag: those that are sent twice are test_stragglers'.
-    monkeypatch.setattr(stragglers, "_GRACE", 600.0)
+    monkeypatch.setattr(hedging, "_GRACE", 600.0)
 
 
 @pytest.fixture(autouse=True, scope="session")

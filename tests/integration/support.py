@@ -13,10 +13,10 @@ from typing import Any
 
 import bigupload
 from bigupload import S3Options, Verified, events
-from bigupload.journal import read_manifest
-from bigupload.manifest import Manifest
-from bigupload.planning import MIB, Limits
-from bigupload.retry import RetryPolicy
+from bigupload.core.manifest import Manifest
+from bigupload.core.part_plan import MIB, Limits
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.manifests.journal import read_manifest
 from tests.tools.leaks import no_leaks, open_descriptors
 from tests.tools.strict_s3 import Status, StrictS3
 

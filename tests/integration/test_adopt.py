@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bigupload import Verified, errors
-from bigupload.ports import StoredPart
-from bigupload.stores.s3 import S3Store
+from bigupload.ports import ListedPart
+from bigupload.stores.s3.multipart import S3Store
 from tests.tools.strict_s3 import LostAnswer, Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
@@ -120,9 +120,9 @@ async def test_a_number_that_is_listed_twice(stopped: World, monkeypatch: pytest
     """SeaweedFS lists both uploads of a part that was sent twice: the one that is the file's is kept."""
     true_list = S3Store.list_parts
 
-    async def twice(self: S3Store, *arguments: Any) -> list[StoredPart]:
+    async def twice(self: S3Store, *arguments: Any) -> list[ListedPart]:
         rows = await true_list(self, *arguments)
-        return [StoredPart(row.number, row.size, f'"{"0" * 32}"', "AAAAAAAAAAA=") for row in rows] + rows
+        return [ListedPart(row.number, row.size, f'"{"0" * 32}"', "AAAAAAAAAAA=") for row in rows] + rows
 
     monkeypatch.setattr(S3Store, "list_parts", twice)
     stopped.manifest_path.write_bytes(b"".join(lines(stopped)[:2]))

@@ -10,7 +10,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
-from bigupload.planning import MIB
+from bigupload.core.part_plan import MIB
 from tests.tools.strict_s3 import (
     Call,
     FlipBit,

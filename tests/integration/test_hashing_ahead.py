@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from bigupload import errors
-from bigupload.hashing import Hashed, PartHasher
-from bigupload.planning import Part
-from bigupload.stores.s3 import S3Store
+from bigupload.core.part_plan import Part
+from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.stores.s3.multipart import S3Store
 
 from .support import PART, World
 

@@ -12,16 +12,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bigupload import errors, orphans
-from bigupload.checksums import Algorithm
+from bigupload import errors
+from bigupload.core.checksums import Algorithm
+from bigupload.core.part_plan import Plan
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
-from bigupload.orphans import Collection, Owners
-from bigupload.planning import Plan
-from bigupload.retry import Fault, FaultKind
 from bigupload.service.sweep import Sweep, _Tally
-from bigupload.stores import _answers, _bucket, s3
-from bigupload.stores._answers import read_bounded
-from bigupload.stores.s3 import S3Store
+from bigupload.stores.s3 import client, multipart, response_guard
+from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.s3.response_guard import read_bounded
+from bigupload.verify import abandoned_uploads
+from bigupload.verify.abandoned_uploads import OrphanCollection, Owners
 
 BOMB = b'<!DOCTYPE l [<!ENTITY a "' + b"a" * 100_000 + b'">]><l>' + b"&a;" * 1000 + b"</l>"
 XXE = (
@@ -104,7 +105,7 @@ async def test_junk_is_an_answer_or_a_declared_error(call: str) -> None:
 
 @pytest.mark.parametrize("status", [200, 403])
 async def test_an_answer_without_end(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_answers, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(response_guard, "MOST_BYTES", 1 << 20)
     sent = 0
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -183,7 +184,7 @@ PART_PAGES = {
 @pytest.mark.parametrize(("markers", "row"), PART_PAGES.values(), ids=PART_PAGES)
 async def test_pages_of_parts_that_do_not_end(markers: str, row: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a list is none: what is listed last are the parts by which an upload that lives is known."""
-    monkeypatch.setattr(s3, "MOST_PAGES", 20)
+    monkeypatch.setattr(multipart, "MOST_PAGES", 20)
     pages = Pages(markers, row)
     async with store_that(pages.answer) as store:
         found = await refusal(store, "list")
@@ -219,7 +220,7 @@ async def find(store: S3Store) -> None:
 
 async def collect(store: S3Store) -> None:
     owners = Owners(Path("/nonexistent"))
-    collection = Collection(owners, older_than=0, dry_run=True, on_orphan=print, on_failure=print)
+    collection = OrphanCollection(owners, older_than=0, dry_run=True, on_orphan=print, on_failure=print)
     with pytest.raises(errors.StoreRefused):
         await collection.run("s3://bucket/key", store._options)
 
@@ -242,7 +243,7 @@ async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
         return web.Response(body=page.encode(), content_type="application/xml")
 
     async with store_that(handler) as store:
-        way = _bucket.Way()
+        way = client.Way()
         with pytest.raises(Fault) as caught:
             await store.next_open(way)
         assert caught.value.kind is FaultKind.BROKEN
@@ -256,7 +257,7 @@ async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
 async def test_pages_of_open_uploads_that_do_not_end(
     who: Callable[[S3Store], Awaitable[None]], markers: str, row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_bucket, "MOST_PAGES", 20)
+    monkeypatch.setattr(client, "MOST_PAGES", 20)
     pages = Pages(markers, row)
     async with store_that(pages.answer) as store:
         await who(store)
@@ -267,7 +268,7 @@ async def test_pages_of_open_uploads_that_do_not_end(
 async def test_more_open_uploads_than_are_kept(
     who: Callable[[S3Store], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (s3, orphans):
+    for module in (multipart, abandoned_uploads):
         monkeypatch.setattr(module, "MOST_OPEN", 5)
     pages = Pages(NEXT_UPLOAD, UPLOAD_ROW)
     async with store_that(pages.answer) as store:

@@ -181,7 +181,7 @@ async def test_a_file_that_changes_before_complete_makes_no_object(world: World)
 async def test_verify_source_finds_what_the_times_hide(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a write through a mapping that was dirty already: the bytes change, neither mtime nor ctime do."""
     path = world.file(3 * PART)
-    monkeypatch.setattr("bigupload.source.FileSource.check", lambda self: None)
+    monkeypatch.setattr("bigupload.sources.file.FileSource.check", lambda self: None)
 
     def on_event(event: events.Event) -> None:
         if isinstance(event, events.PartUploaded) and event.number == 3:

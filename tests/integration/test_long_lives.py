@@ -15,17 +15,19 @@ from typing import Any
 import anyio
 import pytest
 
-from bigupload import errors, events, flights
-from bigupload.checksums import Algorithm
-from bigupload.engine import Engine
-from bigupload.job import Effects, Job, Settings, Shared
-from bigupload.journal import FileJournal
-from bigupload.manifest import PartRecord, Target
-from bigupload.planning import Limits, Part, Plan
-from bigupload.ports import Created, Gauge, OpenUpload, PartToSign, PutAnswer, SignedRequest, Source, StoredPart
-from bigupload.proof import ObjectFacts, Verified
-from bigupload.retry import Fault, FaultKind, RetryPolicy
-from bigupload.source import FileSource
+from bigupload import errors, events
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import ObjectFacts, Verified
+from bigupload.core.manifest import PartRecord, Target
+from bigupload.core.part_plan import Limits, Part, Plan
+from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
+from bigupload.engine import in_flight
+from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
+from bigupload.engine.multipart_upload import MultipartUpload
+from bigupload.engine.retrying import Effects, Retrier
+from bigupload.manifests.journal import FileJournal
+from bigupload.ports import Created, Gauge, ListedPart, OpenUpload, PutResponse, SignedRequest, Source, UnsignedPart
+from bigupload.sources.file import FileSource
 
 from .support import LIMITS, PART, write
 
@@ -50,7 +52,7 @@ class Life:
     anew: list[int] = field(default_factory=list)
     """Which PUTs went over connections that nothing was sent on before."""
     refused: int = 0
-    parts: dict[int, StoredPart] = field(default_factory=dict)
+    parts: dict[int, ListedPart] = field(default_factory=dict)
     told: list[events.Event] = field(default_factory=list)
 
     @property
@@ -58,7 +60,7 @@ class Life:
         return self.now + self.asleep
 
     async def sleep(self, seconds: float) -> None:
-        if seconds != flights.TICK:  # looking does not take time: hashing threads live in another
+        if seconds != in_flight.TICK:  # looking does not take time: hashing threads live in another
             self.now += seconds
         await anyio.sleep(0)
 
@@ -92,12 +94,12 @@ class FarStore:
         pass
 
     async def create(
-        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[PartToSign] = ()
+        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
     ) -> Created:
         self.token = token
         return Created("id", algorithm.type)
 
-    async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
+    async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         life = self.life
         life.signed += len(parts)
         ends = life.real + life.url_lifetime
@@ -105,7 +107,7 @@ class FarStore:
             ends = min(ends, life.credentials_end)
         return [SignedRequest(str(ends), part.headers, life.url_lifetime) for part in parts]
 
-    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
+    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         return list(self.life.parts.values())
 
     async def find_open(self) -> list[OpenUpload]:
@@ -139,7 +141,7 @@ class FarTransport:
         *,
         on_start: Callable[[Gauge], None],
         fresh: bool = False,
-    ) -> PutAnswer:
+    ) -> PutResponse:
         life = self.life
         if life.real >= float(request.url):  # S3 looks when a PUT begins, and not when it ends
             life.refused += 1
@@ -154,8 +156,8 @@ class FarTransport:
             await life.put(life, nth)
         etag = f'"{part.number}"'
         checksum = request.headers[Algorithm.CRC64NVME.header]
-        life.parts[part.number] = StoredPart(part.number, part.size, etag, checksum)
-        return PutAnswer(etag, {Algorithm.CRC64NVME.header: checksum})
+        life.parts[part.number] = ListedPart(part.number, part.size, etag, checksum)
+        return PutResponse(etag, {Algorithm.CRC64NVME.header: checksum})
 
 
 @pytest.fixture
@@ -164,12 +166,14 @@ def run(tmp_path: Path) -> Callable[..., Awaitable[Verified]]:
 
     async def run(life: Life, *, concurrency: int = 1, policy: RetryPolicy | None = None) -> Verified:
         with FileSource(path) as source, FileJournal(tmp_path / "m") as journal:
-            job = Job(
-                policy=policy or RetryPolicy(), emit=life.told.append, effects=life.effects(), source=source,
-                store=FarStore(life), transport=FarTransport(life), journal=journal, shared=Shared(concurrency),
-                settings=Settings(algorithm=Algorithm.CRC64NVME, part_size=PART),
+            context = UploadContext(
+                source=source,
+                retrier=Retrier(policy=policy or RetryPolicy(), emit=life.told.append, effects=life.effects()),
+                store=FarStore(life), transport=FarTransport(life), journal=journal,
+                shared=SharedResources(concurrency),
+                settings=UploadSettings(algorithm=Algorithm.CRC64NVME, part_size=PART),
             )  # fmt: skip
-            return (await Engine(job, manifest_id="x").run()).verified
+            return (await MultipartUpload(context, manifest_id="x").run()).verified
 
     return run
 

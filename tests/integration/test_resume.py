@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import PartProof, S3Options, Verified, errors, events, local_store
-from bigupload.journal import read_manifest
-from bigupload.local_store import LocalStore
-from bigupload.planning import MIB
+from bigupload import PartProof, S3Options, Verified, errors, events
+from bigupload.core.part_plan import MIB
+from bigupload.manifests.journal import read_manifest
+from bigupload.stores import local_store
+from bigupload.stores.local_store import LocalStore
 from tests.tools.proxy import CountingProxy
 from tests.tools.strict_s3 import Status, StrictS3
 from tests.tools.weed import fetch

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import bigupload
-from bigupload import Verified, engine, errors
-from bigupload.journal import read_manifest
+from bigupload import Verified, errors
+from bigupload.engine import multipart_upload
+from bigupload.manifests.journal import read_manifest
 from tests.tools.strict_s3 import Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
@@ -79,7 +80,7 @@ async def test_completing_and_the_session_has_ended(world: World, monkeypatch: p
 
 
 async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_LOOK_FOR", 0.0)
+    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
@@ -92,7 +93,7 @@ async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pyte
 
 
 async def test_completing_and_anothers_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_LOOK_FOR", 0.0)
+    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))

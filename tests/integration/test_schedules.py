@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bigupload.local_store import LocalStore
-from bigupload.planning import MIB
+from bigupload.core.part_plan import MIB
+from bigupload.stores.local_store import LocalStore
 from tests.tools.schedule_runs import Behind, ScheduledUpload
 from tests.tools.schedules import make_schedule
 from tests.tools.strict_s3 import StrictS3

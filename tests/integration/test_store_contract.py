@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 
 from bigupload import S3Options
-from bigupload.checksums import Algorithm, ChecksumType
-from bigupload.local_store import LocalStore
-from bigupload.manifest import PartRecord
-from bigupload.planning import Plan
-from bigupload.ports import PartToSign
-from bigupload.proof import PartProof
-from bigupload.retry import Fault, FaultKind
-from bigupload.stores.s3 import S3Store
+from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.integrity import PartProof
+from bigupload.core.manifest import PartRecord
+from bigupload.core.part_plan import Plan
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.ports import UnsignedPart
+from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.multipart import S3Store
 
 from .backends import ANY_UPLOAD, PART, TOKEN, Backend, crc, create, headers_of, put, send
 from .support import BUCKET, assert_secretless, content
@@ -93,7 +93,7 @@ async def test_an_unknown_upload_is_gone(real_store: Backend) -> None:
         record = PartRecord(number=1, size=4, etag='"x"', checksum=crc(b"data"), proof=PartProof.CHECKSUM)
         with pytest.raises(Fault) as completing:
             await store.complete(upload, [record], size=4, algorithm=Algorithm.CRC64NVME, checksum=crc(b"data"))
-        (request,) = await store.sign(upload, [PartToSign(1, 4, headers_of(b"data"))])
+        (request,) = await store.sign(upload, [UnsignedPart(1, 4, headers_of(b"data"))])
         with pytest.raises(Fault) as putting:
             await send(real_store, request, b"data")
     assert {e.value.kind for e in (listing, completing, putting)} == {FaultKind.GONE}
@@ -160,7 +160,7 @@ async def test_the_url_is_bound_to_number_length_and_checksum(real_store: Backen
     async with contextlib.aclosing(real_store.store("bound")) as store:
         upload = await create(store)
         data, other = b"the part", b"THE PART"
-        (request,) = await store.sign(upload, [PartToSign(1, len(data), headers_of(data))])
+        (request,) = await store.sign(upload, [UnsignedPart(1, len(data), headers_of(data))])
         url = urllib.parse.urlsplit(request.url)
         altered = {
             "number": replace(request, url=request.url.replace("partNumber=1", "partNumber=2")),
@@ -193,7 +193,7 @@ async def test_a_url_expires(fake: Backend) -> None:
     assert fake.s3 is not None
     async with contextlib.aclosing(fake.store()) as store:
         upload = await create(store)
-        (request,) = await store.sign(upload, [PartToSign(1, 4, headers_of(b"data"))])
+        (request,) = await store.sign(upload, [UnsignedPart(1, 4, headers_of(b"data"))])
         assert request.expires_in == 3600
         fake.s3.clock = lambda: time.time() + 3601
         with pytest.raises(Fault) as caught:
@@ -205,7 +205,7 @@ async def test_content_md5_is_bound_too(real_store: Backend) -> None:
     async with contextlib.aclosing(real_store.store("md5")) as store:
         upload = (await store.create(Plan(4, PART), Algorithm.MD5, declare=True, token=TOKEN)).upload_id
         digest = base64.b64encode(hashlib.md5(b"data").digest()).decode()
-        (request,) = await store.sign(upload, [PartToSign(1, 4, {"content-md5": digest})])
+        (request,) = await store.sign(upload, [UnsignedPart(1, 4, {"content-md5": digest})])
         with pytest.raises(Fault) as caught:
             await send(real_store, request, b"DATA")
         assert caught.value.kind is FaultKind.CORRUPTED
@@ -215,7 +215,7 @@ async def test_content_md5_is_bound_too(real_store: Backend) -> None:
 
 async def test_many_are_signed_at_once_in_order(fake: Backend) -> None:
     async with contextlib.aclosing(fake.store()) as store:
-        parts = [PartToSign(n, n, headers_of(bytes(n))) for n in range(1, 101)]
+        parts = [UnsignedPart(n, n, headers_of(bytes(n))) for n in range(1, 101)]
         requests = await store.sign("an-upload", parts)
     assert [f"partNumber={n}&" in r.url + "&" for n, r in enumerate(requests, 1)] == [True] * 100
     assert [r.headers for r in requests] == [p.headers for p in parts]
@@ -274,7 +274,7 @@ async def check_there_and_back(backend: Backend, key: str) -> None:
 async def test_the_objects_url(options: dict[str, Any], url: str) -> None:
     store = S3Store(BUCKET, "a b/c", S3Options(access_key="a", secret_key="s", **options))
     async with contextlib.aclosing(store):
-        (request,) = await store.sign("upload", [PartToSign(1, 4, {})])
+        (request,) = await store.sign("upload", [UnsignedPart(1, 4, {})])
         assert store.url() == url
         assert request.url.startswith(f"{url}?")
         assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in request.url

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from bigupload import S3Options, errors
-from bigupload.checksums import Algorithm, ChecksumType
-from bigupload.planning import MIB, Plan
-from bigupload.retry import Fault, FaultKind
+from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.part_plan import MIB, Plan
+from bigupload.core.retry_policy import Fault, FaultKind
 from tests.tools.strict_s3 import Stall
 from tests.tools.waiting import until
 

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 import pytest
 
 from bigupload import S3Options, errors
-from bigupload.checksums import Algorithm
-from bigupload.ports import PartToSign
-from bigupload.retry import Fault, FaultKind
-from bigupload.stores.s3 import S3Store
+from bigupload.core.checksums import Algorithm
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.ports import UnsignedPart
+from bigupload.stores.s3.multipart import S3Store
 from tests.tools.strict_s3 import LostAnswer, Status, StrictS3
 
 from .backends import ANY_UPLOAD, Backend, crc, create, headers_of, put, raised, send, strict
@@ -189,7 +189,7 @@ async def test_session_credentials_that_expire(fake: Backend, monkeypatch: pytes
     secrets = [session.secret_key, session.session_token]
     async with contextlib.aclosing(fake.store(access_key=None, secret_key=None)) as store:
         upload = await create(store)
-        (request,) = await store.sign(upload, [PartToSign(1, 4, headers_of(b"data"))])
+        (request,) = await store.sign(upload, [UnsignedPart(1, 4, headers_of(b"data"))])
         await send(fake, request, b"data")
         fake.s3.clock = lambda: time.time() + 61
         e = await raised(store.list_parts(upload, Algorithm.NONE), secrets)

@@ -12,8 +12,8 @@ import pytest
 
 import bigupload
 from bigupload import PartProof, RetryPolicy, S3Options, Verified, errors, events
-from bigupload.local_store import LocalStore
-from bigupload.planning import MIB
+from bigupload.core.part_plan import MIB
+from bigupload.stores.local_store import LocalStore
 from tests.tools.strict_s3 import (
     Status,
     StrictS3,
@@ -70,7 +70,7 @@ async def test_ten_thousand_parts(world: World) -> None:
     path = world.file(10_000 * KIB - 5)
     limits = replace(LIMITS, max_parts=10_000, default_part_size=KIB)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bigupload.stores.s3.S3Store.limits", limits)
+        patch.setattr("bigupload.stores.s3.multipart.S3Store.limits", limits)
         result = await world.upload(path)
     assert result.parts == 10_000
     assert world.holds(path)
@@ -284,7 +284,7 @@ async def test_arguments_that_make_no_sense(world: World, arguments: dict[str, A
 
 
 async def test_too_many_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.stores.s3.S3Store.limits", replace(LIMITS, max_parts=3))
+    monkeypatch.setattr("bigupload.stores.s3.multipart.S3Store.limits", replace(LIMITS, max_parts=3))
     with pytest.raises(errors.UsageError, match="3 parts"):
         await world.upload(world.file(4 * PART), part_size=PART)
     assert not world.s3.requests

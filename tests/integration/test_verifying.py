@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from bigupload import S3Options, errors, events, readback
-from bigupload.claims import MOST_GUESSES, plausible_part_sizes
-from bigupload.local_store import LocalStore
-from bigupload.planning import MIB, Plan
-from bigupload.proof import Verified
-from bigupload.readback import ReadBack, read_back
-from bigupload.verifying import verify
+from bigupload import S3Options, errors, events
+from bigupload.core.integrity import Verified
+from bigupload.core.object_claims import MOST_GUESSES, plausible_part_sizes
+from bigupload.core.part_plan import MIB, Plan
+from bigupload.stores.local_store import LocalStore
+from bigupload.verify import by_download
+from bigupload.verify.by_checksum import verify
+from bigupload.verify.by_download import ReadBack, read_back
 from tests.tools.strict_s3 import Call, CutAnswer, LostAnswer, Ok, Status, StrictS3
 from tests.tools.weed import weed_client
 
@@ -172,7 +173,7 @@ async def test_an_object_that_is_replaced_while_it_is_looked_at(world: World) ->
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readback, "_PIECE", 64 * KIB)
+    monkeypatch.setattr(by_download, "_PIECE", 64 * KIB)
 
 
 async def read(world: World, path: Path, **more: Any) -> ReadBack:
@@ -275,7 +276,7 @@ async def test_a_store_that_ignores_ranges(world: World, monkeypatch: pytest.Mon
     path = world.file(SIZE)
     put(world.s3, path.read_bytes())
     assert (await read(world, path)).bytes_read == SIZE
-    monkeypatch.setattr(readback, "_PIECE", 64 * KIB)
+    monkeypatch.setattr(by_download, "_PIECE", 64 * KIB)
     with pytest.raises(errors.StoreRefused, match="it ignores Range"):
         await read(world, path)
 
@@ -297,7 +298,7 @@ async def stopped(world: World, path: Path) -> int:
             task.cancel()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readback, "_AT_ONCE", 1)
+        patch.setattr(by_download, "_AT_ONCE", 1)
         task = asyncio.create_task(read_back(path, URL, s3=world.options(), retry=FAST, on_event=on_event))
         with pytest.raises(asyncio.CancelledError):
             await task

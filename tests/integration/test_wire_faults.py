@@ -18,10 +18,10 @@ import pytest
 
 import bigupload
 from bigupload import PartProof, S3Options, Verified, errors, events
-from bigupload.journal import read_manifest
-from bigupload.local_store import LocalStore
-from bigupload.planning import MIB
-from bigupload.retry import RetryPolicy
+from bigupload.core.part_plan import MIB
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.manifests.journal import read_manifest
+from bigupload.stores.local_store import LocalStore
 from tests.tools import wire_faults as faults
 from tests.tools.certs import Certificates, make_certificates
 from tests.tools.fault_proxy import FaultProxy
@@ -256,7 +256,7 @@ async def test_white_space_for_longer_than_the_patience_is_no_silence(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three seconds of it, where an answer may begin after one and a half: what is not silent is not asked again."""
-    monkeypatch.setattr("bigupload.stores.s3._COMPLETE_WITHIN", 1.5)
+    monkeypatch.setattr("bigupload.stores.s3.multipart._COMPLETE_WITHIN", 1.5)
     wire.proxy.script("CompleteMultipartUpload", faults.Whitespace(30, pace=0.1))
     assert (await wire.upload()).verified is Verified.FULL_OBJECT
     assert wire.holds()

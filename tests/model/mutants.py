@@ -7,17 +7,19 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from bigupload import api, engine, errors, options, orphans, run
-from bigupload.engine import Engine
-from bigupload.journal import FileJournal
-from bigupload.manifest import Aborted, Manifest, PartRecord, SourceIdentity, SourceRecord
-from bigupload.proof import PartProof
-from bigupload.reconcile import Reconciler
-from bigupload.retry import Attempts
-from bigupload.sending import PartSender
-from bigupload.source import FileSource
-from bigupload.state import TRANSITIONS, Happened, Stage
-from bigupload.stores.s3 import S3Store
+from bigupload import api, errors, options
+from bigupload.core.integrity import PartProof
+from bigupload.core.manifest import Aborted, Manifest, PartRecord, SourceIdentity, SourceRecord
+from bigupload.core.retry_policy import Attempts
+from bigupload.core.upload_state import TRANSITIONS, Happened, Stage
+from bigupload.engine import multipart_upload, upload_run
+from bigupload.engine.multipart_upload import MultipartUpload
+from bigupload.engine.part_uploader import PartSender
+from bigupload.engine.reconcile import Reconciler
+from bigupload.manifests.journal import FileJournal
+from bigupload.sources.file import FileSource
+from bigupload.stores.s3.multipart import S3Store
+from bigupload.verify import abandoned_uploads
 
 
 def recorded_before_it_is_sent() -> None:
@@ -27,7 +29,7 @@ def recorded_before_it_is_sent() -> None:
         record = PartRecord(
             number=part.number, size=part.size, etag='"early"', checksum=hashed.checksum, proof=PartProof.CHECKSUM
         )
-        await self._job.journal.append(record)
+        await self._context.journal.append(record)
         return await real(self, part, hashed)
 
     PartSender._until_proved = until_proved
@@ -39,10 +41,10 @@ def no_fingerprint_while_it_uploads() -> None:
 
 def no_fingerprint_on_resume() -> None:
     async def check_source(self: Reconciler) -> None:
-        job = self._job
-        now = SourceIdentity.of(job.source.path, job.source.fingerprint)
-        if now != job.manifest.source:
-            await job.journal.append(SourceRecord(now))
+        context = self._context
+        now = SourceIdentity.of(context.source.path, context.source.fingerprint)
+        if now != context.manifest.source:
+            await context.journal.append(SourceRecord(now))
 
     Reconciler._check_source = check_source
 
@@ -81,40 +83,40 @@ def no_lock() -> None:
 
 
 def another_s_object_is_ours() -> None:
-    engine.is_outcome = api.is_outcome = lambda manifest, facts: True
+    multipart_upload.is_outcome = api.is_outcome = lambda manifest, facts: True
 
 
 def starts_anew_where_it_may_be_complete() -> None:
-    async def complete_failed(self: Engine, fault: Any, since: float) -> Happened:
+    async def complete_failed(self: MultipartUpload, fault: Any, since: float) -> Happened:
         self._restart_reason = "the store does not know the upload"
         return Happened.VANISHED
 
     TRANSITIONS[Stage.COMPLETING][Happened.VANISHED] = Stage.NEW
-    Engine._complete_failed = complete_failed
+    MultipartUpload._complete_failed = complete_failed
 
 
 def aborts_what_it_sets_aside() -> None:
-    real = run.Run.make_way
+    real = upload_run.UploadRun.make_way
 
-    def make_way(self: run.Run, *, resume: bool) -> None:
-        job = self._job
-        if not resume and job.journal.exists:
-            bucket = job.store._bucket
+    def make_way(self: upload_run.UploadRun, *, resume: bool) -> None:
+        context = self._context
+        if not resume and context.journal.exists:
+            bucket = context.store._bucket
             client = bucket._make_client(60.0)
             with contextlib.suppress(Exception):
-                client.abort_multipart_upload(Bucket=bucket.name, Key="key", UploadId=job.manifest.upload_id)
+                client.abort_multipart_upload(Bucket=bucket.name, Key="key", UploadId=context.manifest.upload_id)
         real(self, resume=resume)
 
-    run.Run.make_way = make_way
+    upload_run.UploadRun.make_way = make_way
 
 
 def gc_takes_what_is_completing() -> None:
-    real = orphans.claim_of
-    orphans.claim_of = lambda read: None if read.manifest.status == "completing" else real(read)
+    real = abandoned_uploads.claim_of
+    abandoned_uploads.claim_of = lambda read: None if read.manifest.status == "completing" else real(read)
 
 
 def gc_spares_what_was_aborted() -> None:
-    orphans.claim_of = lambda read: orphans.Claim(read.manifest.upload_id, "key")
+    abandoned_uploads.claim_of = lambda read: abandoned_uploads.ManifestClaim(read.manifest.upload_id, "key")
 
 
 def full_disk_is_ignored() -> None:
@@ -141,10 +143,10 @@ def half_a_first_line() -> None:
 
 
 def orphan_of_a_full_disk() -> None:
-    async def abort_quietly(self: Engine, upload_id: str) -> None:
+    async def abort_quietly(self: MultipartUpload, upload_id: str) -> None:
         pass
 
-    Engine._abort_quietly = abort_quietly
+    MultipartUpload._abort_quietly = abort_quietly
 
 
 def refused_urls_are_final() -> None:
@@ -158,25 +160,25 @@ def refused_urls_are_final() -> None:
 
 
 def expired_upload_is_the_end() -> None:
-    real = Engine._reconcile
+    real = MultipartUpload._reconcile
 
-    async def reconcile(self: Engine) -> Any:
+    async def reconcile(self: MultipartUpload) -> Any:
         if not await self._reconciler.is_open():
             raise errors.UploadGone("gone")
         return await real(self)
 
-    Engine._reconcile = reconcile
+    MultipartUpload._reconcile = reconcile
 
 
 def another_size_starts_anew() -> None:
-    real = run.Run.make_way
+    real = upload_run.UploadRun.make_way
 
-    def make_way(self: run.Run, *, resume: bool) -> None:
-        job = self._job
-        fits = not job.journal.exists or job.manifest.plan.size == job.source.fingerprint.size
+    def make_way(self: upload_run.UploadRun, *, resume: bool) -> None:
+        context = self._context
+        fits = not context.journal.exists or context.manifest.plan.size == context.source.fingerprint.size
         real(self, resume=resume and fits)
 
-    run.Run.make_way = make_way
+    upload_run.UploadRun.make_way = make_way
 
 
 def aborted_is_not_recorded() -> None:

@@ -17,10 +17,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from bigupload import S3Options, Uploader, UploadResult, engine, errors, flights
+from bigupload import S3Options, Uploader, UploadResult, errors
+from bigupload.engine import in_flight, multipart_upload
 from bigupload.events import Event
-from bigupload.orphans import Collection, Orphan, Owners
-from bigupload.stores.s3 import S3Store
+from bigupload.stores.s3.multipart import S3Store
+from bigupload.verify.abandoned_uploads import Orphan, OrphanCollection, Owners
 from tests.crash.steps import NEVER, Steps, double_os
 from tests.integration.support import FAST, LIMITS, whole_text
 
@@ -105,7 +106,7 @@ def carry_out(order: Order, answer: Connection) -> None:
     os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "BIGUPLOAD_STATE_DIR": str(order.state)}
     os.environ |= order.keys.environment()
     S3Store.limits = LIMITS
-    engine._LOOK_FOR, engine._LOOK_EVERY, flights.TICK = 0.02, 0.01, 0.02
+    multipart_upload._LOOK_FOR, multipart_upload._LOOK_EVERY, in_flight.TICK = 0.02, 0.01, 0.02
     if order.mutant is not None:
         MUTANTS[order.mutant]()
     told = Told()
@@ -222,7 +223,7 @@ async def _gc(order: Order, told: Told) -> None:
     def on_failure(key: str, error: errors.BigUploadError) -> None:
         raise error
 
-    collection = Collection(
+    collection = OrphanCollection(
         Owners(order.state),
         older_than=order.older_than,
         dry_run=order.dry_run,

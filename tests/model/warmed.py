@@ -14,7 +14,7 @@ import anyio._backends._asyncio  # noqa: F401 - to be warm
 import botocore.session  # noqa: F401 - to be warm
 
 from bigupload import S3Options
-from bigupload.stores._bucket import ANSWER_WITHIN, S3Bucket
+from bigupload.stores.s3.client import ANSWER_WITHIN, S3Bucket
 
 from . import process  # noqa: F401 - to be warm
 

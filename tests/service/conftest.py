@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from bigupload.local_store import LocalStore
+from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.declared import what_is_wrong
 from tests.tools.http_stub import HttpStub, http_stub

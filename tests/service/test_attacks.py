@@ -11,14 +11,14 @@ import boto3
 import httpx
 import pytest
 
-from bigupload.checksums import Algorithm
-from bigupload.local_store import LocalStore
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import ObjectFacts
 from bigupload.options import S3Options
-from bigupload.proof import ObjectFacts
 from bigupload.service.handles import Handles
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
-from bigupload.stores._bucket import S3Bucket
+from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.client import S3Bucket
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.tools.media import sample
 from tests.tools.service import Service

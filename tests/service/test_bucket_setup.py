@@ -6,8 +6,8 @@ import pytest
 
 from bigupload import errors
 from bigupload.cli import main
-from bigupload.local_store import LocalStore
-from bigupload.service.bucket import MEDIA_PREFIX
+from bigupload.service.bucket_rules import MEDIA_PREFIX
+from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import ask, fresh_name
 from tests.tools.strict_s3 import Status, StrictS3
 

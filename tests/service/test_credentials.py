@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from botocore.credentials import RefreshableCredentials
 
+from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
-from bigupload.retry import Fault
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
-from bigupload.stores._bucket import CREDENTIALS_EXPIRING, S3Bucket
+from bigupload.stores.s3.client import CREDENTIALS_EXPIRING, S3Bucket
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 REQUEST = c.PresignRequest(filename="a.jpg", content_type="image/jpeg")

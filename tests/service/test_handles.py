@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigupload.checksums import Algorithm
+from bigupload.core.checksums import Algorithm
 from bigupload.service.contract import STORED_FOR
 from bigupload.service.handles import Handle, Handles
 from bigupload.service.problems import Problem, Refused

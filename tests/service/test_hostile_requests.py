@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from bigupload.checksums import Algorithm
-from bigupload.local_store import LocalStore
+from bigupload.core.checksums import Algorithm
 from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.keys import KeyFile
+from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import PHOTO, refusal
 from tests.service.test_handles import with_handle
 from tests.service.test_multipart import PART, create, described, film

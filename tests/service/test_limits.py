@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
-from bigupload.service.limits import RateLimit
+from bigupload.service.limits import RequestRateLimit
 
 
 class Clock:
@@ -21,9 +21,9 @@ class Clock:
         return self.now
 
 
-def make(rate: float, burst: float) -> tuple[RateLimit, Clock]:
+def make(rate: float, burst: float) -> tuple[RequestRateLimit, Clock]:
     clock = Clock()
-    return RateLimit(rate, burst, clock), clock
+    return RequestRateLimit(rate, burst, clock), clock
 
 
 def test_a_burst_and_no_more() -> None:
@@ -77,7 +77,7 @@ def test_a_burst_need_not_be_whole() -> None:
 @given(rate=st.floats(0.001, 1e6), burst=st.floats(1, 1e3), start=st.floats(0, 1e9))
 def test_who_waits_as_told_is_let_through(rate: float, burst: float, start: float) -> None:
     clock = Clock(Fraction(start))
-    limit = RateLimit(rate, burst, clock)
+    limit = RequestRateLimit(rate, burst, clock)
     for _ in range(math.floor(burst)):
         assert limit.take("a") == 0.0
     for _ in range(5):
@@ -168,4 +168,4 @@ def test_a_bucket_that_is_not_full_is_kept() -> None:
 @pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (1, 0.5), (math.nan, 1), (1, math.nan), (math.inf, 1)])
 def test_what_is_no_limit(rate: float, burst: float) -> None:
     with pytest.raises(UsageError, match="not a limit"):
-        RateLimit(rate, burst)
+        RequestRateLimit(rate, burst)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.local_store import LocalStore
-from bigupload.service.bucket import set_up
+from bigupload.service.bucket_rules import set_up
 from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.media import sample
 from tests.tools.weed_shell import backdate, entry, run_lifecycle, shell

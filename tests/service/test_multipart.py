@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bigupload import checksums
-from bigupload.checksums import Algorithm
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
 from tests.tools.service import Service
 
 MIB = 1024 * 1024

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.specs.openapi import checks
 
-from bigupload.service import endpoints, handles, media, parts, posts, uploads
+from bigupload.service import client_parts, endpoints, handles, media, posts, uploads
 from bigupload.service.contract import ErrorAnswer
 from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.openapi import document
@@ -86,7 +86,7 @@ def test_every_code_is_declared_where_it_can_come_from() -> None:
     declared = {problem for endpoint in ENDPOINTS for problem in (*endpoint.common_problems, *endpoint.problems)}
     of_no_endpoint = {Problem.NOT_FOUND, Problem.METHOD_NOT_ALLOWED}
     assert declared == set(Problem) - of_no_endpoint
-    for module in (handles, media, parts, posts, uploads, endpoints):
+    for module in (handles, media, client_parts, posts, uploads, endpoints):
         named = set(re.findall(r"Problem\.([A-Z_]+)", inspect.getsource(module)))
         assert {Problem[name] for name in named} <= declared
 

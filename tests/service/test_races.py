@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from bigupload import errors
-from bigupload.checksums import Algorithm
-from bigupload.retry import Fault, FaultKind
+from bigupload.core.checksums import Algorithm
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.object_keys import note_key

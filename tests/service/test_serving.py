@@ -16,11 +16,11 @@ import httpx
 import pytest
 
 from bigupload import errors
-from bigupload.checksums import Algorithm
-from bigupload.local_store import LocalStore
+from bigupload.core.checksums import Algorithm
 from bigupload.service import serving as serving_module
 from bigupload.service.access_log import AccessLog, Visit
 from bigupload.service.metrics import Metrics
+from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.service.test_workers import healthy
 from tests.tools.service import serving

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bigupload.local_store import LocalStore
+from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create
 from tests.tools.service import Service, serving
 from tests.tools.waiting import until

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from bigupload.local_store import LocalStore
 from bigupload.options import S3Options
-from bigupload.stores._bucket import S3Bucket
+from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.client import S3Bucket
 from tests.tools.strict_s3 import StrictS3
 
 Next = Callable[..., Awaitable[Any]]

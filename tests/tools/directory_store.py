@@ -15,13 +15,13 @@ from typing import Any
 
 import anyio
 
-from bigupload import checksums
-from bigupload.checksums import Algorithm
-from bigupload.manifest import PartRecord, Target
-from bigupload.planning import Limits, Part, Plan
-from bigupload.ports import Created, Gauge, OpenUpload, PartToSign, PutAnswer, SignedRequest, Source, StoredPart
-from bigupload.proof import ObjectFacts
-from bigupload.retry import Fault, FaultKind
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import ObjectFacts
+from bigupload.core.manifest import PartRecord, Target
+from bigupload.core.part_plan import Limits, Part, Plan
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.ports import Created, Gauge, ListedPart, OpenUpload, PutResponse, SignedRequest, Source, UnsignedPart
 
 Reach = Callable[[str], object]
 
@@ -82,7 +82,7 @@ class DirectoryStore:
         await self._request("precheck")
 
     async def create(
-        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[PartToSign] = ()
+        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
     ) -> Created:
         await self._request("create")
         upload_id = f"upload-{token[:8]}"
@@ -93,7 +93,7 @@ class DirectoryStore:
         await self._answer("create")
         return Created(upload_id, algorithm.type if declare else None)
 
-    async def sign(self, upload_id: str, parts: Sequence[PartToSign]) -> list[SignedRequest]:
+    async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         return [SignedRequest(f"{upload_id}/{part.number}", part.headers, 3600) for part in parts]
 
     async def put(
@@ -104,7 +104,7 @@ class DirectoryStore:
         *,
         on_start: Callable[[Gauge], None],
         fresh: bool = False,
-    ) -> PutAnswer:
+    ) -> PutResponse:
         on_start(_Sent(part.size))
         await self._request("part")
         body = bytearray(part.size)
@@ -119,15 +119,15 @@ class DirectoryStore:
         fresh.write_bytes(body)
         fresh.rename(upload / f"{part.number}.part")
         await self._answer("part")
-        return PutAnswer(_etag(body), {header: digest})
+        return PutResponse(_etag(body), {header: digest})
 
-    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[StoredPart]:
+    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         await self._request("list")
         rows = []
         for path in sorted(self._upload(upload_id).glob("*.part"), key=lambda path: int(path.stem)):
             body = path.read_bytes()
             digest = checksums.encode(checksums.digest_of(algorithm, body))
-            rows.append(StoredPart(int(path.stem), len(body), _etag(body), digest))
+            rows.append(ListedPart(int(path.stem), len(body), _etag(body), digest))
         return rows
 
     async def find_open(self) -> list[OpenUpload]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import bigupload
 from bigupload import S3Options, UploadResult, errors, events
-from bigupload.journal import read_manifest
-from bigupload.retry import RetryPolicy
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.manifests.journal import read_manifest
 
 from .fault_proxy import FaultProxy
 from .leaks import no_leaks

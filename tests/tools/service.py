@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from bigupload.local_store import LocalStore
+from bigupload.stores.local_store import LocalStore
 from tests.tools.signals import heard
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from bigupload.local_store import LocalStore
+from bigupload.stores.local_store import LocalStore
 
 
 def weed_client(store: LocalStore) -> Any:

@@ -7,8 +7,8 @@ import subprocess
 from datetime import timedelta
 from pathlib import Path
 
-from bigupload import local_store
-from bigupload.local_store import LocalStore
+from bigupload.stores import local_store
+from bigupload.stores.local_store import LocalStore
 
 _LIFECYCLE_SHARDS = "0-15"  # all of them
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from awscrt import checksums as crt
 
-from bigupload.planning import Part
-from bigupload.ports import Gauge, PutAnswer, SignedRequest
-from bigupload.ratelimit import RateLimiter
-from bigupload.transport import HttpTransport
+from bigupload.core.part_plan import Part
+from bigupload.http.put_transport import HttpTransport
+from bigupload.ports import Gauge, PutResponse, SignedRequest
+from bigupload.support.rate_limiter import RateLimiter
 from tests.integration.support import BUCKET
 from tests.tools.strict_s3 import StrictS3
 from tests.tools.waiting import until
@@ -41,7 +41,7 @@ class Bench:
 
     async def put(
         self, transport: HttpTransport, source: Any, part: Part, on_start: Callable[[Gauge], None] | None = None
-    ) -> PutAnswer:
+    ) -> PutResponse:
         data = Path(source.path).read_bytes()[part.offset : part.offset + part.size]
         return await transport.put(self.sign(part, data), source, part, on_start=on_start or self.gauges.append)
 

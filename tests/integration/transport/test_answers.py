@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from bigupload import errors
-from bigupload.planning import MIB, Part
+from bigupload.core.part_plan import MIB, Part
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import SignedRequest
-from bigupload.retry import Fault, FaultKind
-from bigupload.source import FileSource
-from bigupload.transport import HttpTransport
+from bigupload.sources.file import FileSource
 from tests.integration.support import assert_secretless, content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
 from tests.tools.strict_s3 import FlipBit, LostAnswer, Reset, Status

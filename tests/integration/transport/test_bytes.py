@@ -7,9 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from bigupload._body import PLAIN_BUFFER, TLS_BUFFER
-from bigupload.planning import MIB, Part
-from bigupload.source import FileSource
+from bigupload.core.part_plan import MIB, Part
+from bigupload.http.part_body import PLAIN_BUFFER, TLS_BUFFER
+from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 from tests.tools.strict_s3 import Stall

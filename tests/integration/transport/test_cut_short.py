@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bigupload import errors
-from bigupload.planning import MIB, Part
-from bigupload.source import FileSource
+from bigupload.core.part_plan import MIB, Part
+from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 from tests.tools.strict_s3 import Stall

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bigupload.planning import MIB, Part
-from bigupload.ratelimit import RateLimiter
-from bigupload.source import FileSource
+from bigupload.core.part_plan import MIB, Part
+from bigupload.sources.file import FileSource
+from bigupload.support.rate_limiter import RateLimiter
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, transport_to
 

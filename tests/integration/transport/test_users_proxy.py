@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.planning import MIB, Part
-from bigupload.source import FileSource
+from bigupload.core.part_plan import MIB, Part
+from bigupload.sources.file import FileSource
 from tests.integration.support import BUCKET, content, write
 from tests.integration.transport.support import bench, transport_to
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bigupload import errors
-from bigupload.retry import Fault, FaultKind
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.sweep import Sweep, SweepReport
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next

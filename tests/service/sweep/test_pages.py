@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bigupload.retry import Fault, FaultKind
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.sweep import Sweep, SweepReport
 from tests.service.sweep.support import JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next

@@ -11,7 +11,7 @@ import pytest
 from bigupload import errors
 from bigupload.service.object_keys import note_key
 from bigupload.service.sweep import Reason, Removal, Sweep, SweepReport
-from bigupload.stores.media import MediaBucket
+from bigupload.stores.s3.media_objects import MediaBucket
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample

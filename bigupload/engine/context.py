@@ -1,0 +1,114 @@
+"""One upload's world: its ports, its settings, and what is counted on the way. The engine's parts share it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+from bigupload import events
+from bigupload.core.checksums import Algorithm
+from bigupload.core.concurrency_control import ConcurrencyControl
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity
+from bigupload.core.part_plan import Plan
+from bigupload.engine.retrying import Effects, Retrier, RunCounts
+from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSettings:
+    """What the caller chose for one upload."""
+
+    algorithm: Algorithm = Algorithm.CRC64NVME
+    part_size: int | None = None
+    """Bytes; None: automatic."""
+    require_proof: Verified = Verified.SIZE
+    verify_source: bool = False
+    """Hash the file once more before complete."""
+
+
+class SharedResources:
+    """What the uploads of one `Uploader` have in common: the concurrency budget and the hashing threads."""
+
+    def __init__(self, concurrency: int | None) -> None:
+        self.concurrency = ConcurrencyControl(concurrency)
+        self.slots = anyio.CapacityLimiter(self.concurrency.limit)
+        self.hashing = anyio.CapacityLimiter(min(4, os.cpu_count() or 1))
+        self.gauges: set[Gauge] = set()
+        """Of the PUTs in flight, of all uploads."""
+        self.bytes_sent = 0
+        """By all PUTs that ended."""
+
+    def adapt(self, now: float) -> None:
+        """Tell the controller what all uploads together have sent, and give the slots the size that it comes to."""
+        sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
+        self.concurrency.sample(now, sent, in_flight=self.slots.borrowed_tokens)
+        self._resize()
+
+    def refused(self, now: float) -> None:
+        """The store asked for less."""
+        self.concurrency.refused(now)
+        self._resize()
+
+    def _resize(self) -> None:
+        if self.slots.total_tokens != self.concurrency.limit:
+            self.slots.total_tokens = self.concurrency.limit
+
+
+@dataclass(slots=True, kw_only=True)
+class UploadContext:
+    """What the engine works with during one upload."""
+
+    retrier: Retrier
+    source: Source
+    store: MultipartStore
+    transport: Transport
+    journal: Journal
+    settings: UploadSettings
+    shared: SharedResources
+
+    @property
+    def effects(self) -> Effects:
+        """The clock, the sleep and the randomness of this upload."""
+        return self.retrier.effects
+
+    @property
+    def counts(self) -> RunCounts:
+        """What happened in this run."""
+        return self.retrier.counts
+
+    def emit(self, event: events.Event) -> None:
+        """Pass an event to the caller."""
+        self.retrier.emit(event)
+
+    def warn(self, message: str) -> None:
+        """Tell the caller something that a person should know. The upload goes on."""
+        self.emit(events.Warned(message=message))
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is recorded so far."""
+        return self.journal.manifest
+
+
+def new_header(
+    context: UploadContext, manifest_id: str, plan: Plan, checksum: ChecksumRecord, upload_id: str, token: str | None
+) -> Header:
+    """The first record of an upload that exists in the store."""
+    return Header(
+        id=manifest_id,
+        source=SourceIdentity.of(context.source.path, context.source.fingerprint),
+        target=context.store.target,
+        plan=PlanRecord(plan.part_size, plan.count),
+        checksum=checksum,
+        upload_id=upload_id,
+        token=token,
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        options=context.store.options(),
+    )

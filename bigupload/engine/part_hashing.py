@@ -1,0 +1,77 @@
+"""Hashing parts in worker threads. The same pass is the read-ahead: the send that follows finds the pages in memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import anyio.from_thread
+import anyio.to_thread
+
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.part_plan import MIB, Part
+from bigupload.errors import SourceChanged
+from bigupload.ports import Source
+
+_BUFFER = MIB
+_buffers = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A part's digests: `checksum` of the upload's algorithm as S3 writes it, `md5` where that was asked for too."""
+
+    checksum: str
+    md5: bytes | None
+
+
+class PartHasher:
+    """Hashes ranges of one source; `threads` bounds how many at once, over all uploads that share it."""
+
+    def __init__(self, source: Source, algorithm: Algorithm, threads: anyio.CapacityLimiter) -> None:
+        self._source = source
+        self._algorithm = algorithm
+        self._threads = threads
+        self._ahead: dict[int, Hashed] = {}
+
+    async def hash(self, part: Part, *, md5: bool = False) -> Hashed:
+        """Raises SourceUnreadable, and SourceChanged where the file ends within the part."""
+        if self._algorithm is Algorithm.NONE and not md5:
+            return Hashed("", None)
+        ahead = self._ahead.pop(part.number, None)  # good for one use: who asks again wants to know how it is now
+        if ahead is not None and not md5:
+            return ahead
+        return await anyio.to_thread.run_sync(self._hash, part, md5, limiter=self._threads)
+
+    async def hash_ahead(self, part: Part) -> Hashed:
+        """As `hash`, and the next `hash` of the part gives the same without reading it again."""
+        if part.number not in self._ahead:
+            self._ahead[part.number] = await self.hash(part)
+        return self._ahead[part.number]
+
+    def _hash(self, part: Part, md5: bool) -> Hashed:
+        own = checksums.new_hasher(self._algorithm)
+        is_md5 = self._algorithm is Algorithm.MD5
+        also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
+        view = memoryview(_buffer())
+        done = 0
+        while done < part.size:
+            chunk = view[: min(_BUFFER, part.size - done)]
+            if self._source.read_into(chunk, part.offset + done) < len(chunk):
+                raise SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
+            own.update(chunk)
+            if also is not None:
+                also.update(chunk)
+            done += len(chunk)
+            anyio.from_thread.check_cancelled()  # a part can have gigabytes, and Ctrl-C should not wait for them
+        digest = own.digest()
+        return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
+
+
+def _buffer() -> bytearray:
+    """One a thread, for the thread's life."""
+    if not hasattr(_buffers, "buffer"):
+        _buffers.buffer = bytearray(_BUFFER)
+    buffer: bytearray = _buffers.buffer
+    return buffer

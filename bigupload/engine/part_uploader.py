@@ -1,0 +1,233 @@
+"""Sends the parts that are missing: hash, sign, PUT, prove, journal, each part a task, all of them bounded.
+
+A part holds one of the shared slots only while its body is on its way, so that hashing, signing and waiting for a
+retry cost no bandwidth. A few parts more than there are slots are hashed and signed ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from bigupload import errors, events
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import EchoDiffers, PartProof, prove_part
+from bigupload.core.manifest import PartRecord
+from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.core.upload_state import PartState, UploadState
+from bigupload.engine.context import UploadContext
+from bigupload.engine.in_flight import PartsInFlight
+from bigupload.engine.md5_probe import Md5Probe
+from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.engine.task_groups import the_one
+from bigupload.ports import PutResponse, SignedRequest, UnsignedPart
+from bigupload.support.batching import Batcher
+
+_LOOKAHEAD = 4
+_FRESH_FOR = 60.0
+"""Seconds that a URL must still be valid for when its PUT begins."""
+_SIGN_BATCH = 100
+_GONE = frozenset({FaultKind.GONE})
+_CONNECTION_S = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
+"""What a connection can be guilty of. Where its path has died, idle ones of the same path wait in the pool, and each
+would cost another attempt and as much patience: the next goes over one of its own."""
+
+
+class UploadVanished(Exception):
+    """The store does not know the upload id any more."""
+
+
+class _SendAgain(Exception):
+    """The part arrived but is not proved; with Content-MD5 it will be."""
+
+
+class PartSender:
+    """One run over the missing parts of one upload id."""
+
+    def __init__(self, context: UploadContext, state: UploadState, hasher: PartHasher) -> None:
+        self._context = context
+        self._state = state
+        self._hasher = hasher
+        self._upload_id = context.manifest.upload_id
+        self._checksum = context.manifest.header.checksum
+        self._flights = PartsInFlight(context)
+        self._signer: Batcher[UnsignedPart, tuple[SignedRequest, float]] = Batcher(self._sign_batch, most=_SIGN_BATCH)
+        self._alive = 0
+        self._freed = anyio.Event()
+        # Content-MD5 is the way where no checksum was declared; else the store's first answer tells.
+        self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
+        self._probe = Md5Probe(self._sign_one, self._flights.put)
+
+    async def run(self) -> None:
+        """Returns when no part is missing. Raises UploadVanished, or the public error that stops the upload."""
+        try:
+            async with anyio.create_task_group() as watching:
+                watching.start_soon(self._flights.watch, self._report)
+                async with anyio.create_task_group() as parts:
+                    for part in self._state.pending():
+                        parts.start_soon(self._part, part)
+                        await self._admit()
+                    self._flights.all_begun = True
+                watching.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise the_one(group) from None
+        self._report()
+
+    async def _admit(self) -> None:
+        """Wait until another part may be prepared."""
+        self._alive += 1
+        while self._alive >= self._context.shared.concurrency.limit + _LOOKAHEAD:
+            self._freed = anyio.Event()
+            await self._freed.wait()
+
+    # -- one part
+
+    async def _part(self, part: Part) -> None:
+        try:
+            hashed = await self._hasher.hash(part, md5=self._with_md5)
+            record, attempt = await self._until_proved(part, hashed)
+            self._context.source.check()
+            await self._context.journal.append(record)
+            self._state.record(part.number)
+            self._flights.proved(record.proof)
+            self._context.emit(
+                events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof)
+            )
+        except BaseException:
+            if self._state.part(part.number) is PartState.IN_FLIGHT:
+                self._state.release(part.number)
+            raise
+        finally:
+            self._alive -= 1
+            self._freed.set()
+
+    async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
+        attempts = self._context.retrier.attempts()
+        request: tuple[SignedRequest, float] | None = None
+        ahead, fresh = True, False
+        while True:
+            since = self._context.effects.clock()
+            try:
+                if ahead:
+                    request = await self._fresh(part, hashed, request)
+                async with self._context.shared.slots:
+                    # Hours may have passed in the queue: big parts on a slow link outlive a URL. What was refused is
+                    # signed only here: a second refusal is final, and nobody sees credentials end or a laptop sleep.
+                    request = await self._fresh(part, hashed, request)
+                    answer = await self._flights.put_in_slot(self._context.source, part, request[0], fresh=fresh)
+                with_md5 = "content-md5" in request[0].headers
+                proof = await self._prove(part, hashed, answer, with_md5=with_md5)
+            except _SendAgain:
+                hashed, request = await self._hasher.hash(part, md5=True), None
+            except Fault as fault:
+                if fault.kind is FaultKind.GONE:
+                    raise UploadVanished from fault
+                if fault.kind is FaultKind.BUSY:
+                    self._context.shared.refused(self._context.effects.clock())
+                again = await self._context.retrier.pause(attempts, fault, since, part.number)
+                ahead, fresh = not again.resign, fault.kind in _CONNECTION_S
+                request = request if ahead else None
+                hashed = await self._hash_again(part, hashed) if again.rehash else hashed
+            else:
+                self._context.retrier.contact()
+                record = PartRecord(
+                    number=part.number, size=part.size, etag=answer.etag, checksum=hashed.checksum, proof=proof
+                )
+                return record, attempts.made
+
+    async def _hash_again(self, part: Part, before: Hashed) -> Hashed:
+        """The store says that other bytes arrived. Were they other bytes here already?"""
+        self._context.source.check()
+        now = await self._hasher.hash(part, md5=before.md5 is not None)
+        if now != before:
+            raise errors.SourceChanged(
+                f"{self._context.source.path} changed in part {part.number} while it was uploaded, "
+                "although its times did not: resume when it holds still",
+                same_size=True,
+            )
+        return now
+
+    # -- signing
+
+    async def _fresh(
+        self, part: Part, hashed: Hashed, request: tuple[SignedRequest, float] | None
+    ) -> tuple[SignedRequest, float]:
+        """The request that there is, or a new one where that expires soon."""
+        if request is None or request[1] - self._context.effects.clock() < _FRESH_FOR:
+            return await self._signer.submit(UnsignedPart(part.number, part.size, self._headers(hashed)))
+        return request
+
+    def _headers(self, hashed: Hashed) -> dict[str, str]:
+        headers = {}
+        if self._checksum.type is not None:
+            headers[self._checksum.algorithm.header] = hashed.checksum
+        if self._with_md5 and hashed.md5 is not None:
+            headers[Algorithm.MD5.header] = checksums.encode(hashed.md5)
+        return headers
+
+    async def _sign_batch(self, parts: Sequence[UnsignedPart]) -> list[tuple[SignedRequest, float]]:
+        now = self._context.effects.clock()
+        requests = await self._context.retrier.request(
+            lambda: self._context.store.sign(self._upload_id, parts), letting=_GONE, always_asks=False
+        )
+        return [(request, now + request.expires_in) for request in requests]
+
+    async def _sign_one(self, part: UnsignedPart) -> SignedRequest:
+        return (await self._signer.submit(part))[0]
+
+    # -- proving
+
+    async def _prove(self, part: Part, hashed: Hashed, answer: PutResponse, *, with_md5: bool) -> PartProof:
+        """How the answer proves the part. Raises Fault(CORRUPTED), _SendAgain, PartUnproved."""
+        algorithm = self._checksum.algorithm
+
+        def prove(md5: bytes | None) -> PartProof | None:
+            try:
+                return prove_part(
+                    algorithm=algorithm,
+                    sent=hashed.checksum,
+                    echoed=answer.checksums.get(algorithm.header),
+                    etag=answer.etag,
+                    md5=md5,
+                    md5_enforced=with_md5 and self._probe.enforced,
+                )
+            except EchoDiffers as e:
+                raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
+
+        if (proof := prove(hashed.md5)) is not None:
+            return proof
+        if hashed.md5 is None:  # the store is silent about the checksum: is its ETag the MD5?
+            self._go_on_with_md5()
+            md5 = (await self._hasher.hash(part, md5=True)).md5
+            if (proof := prove(md5)) is not None:
+                return proof
+        if await self._probe.md5_is_enforced(part):
+            raise _SendAgain
+        raise errors.PartUnproved(
+            f"nothing proves part {part.number}: the store confirms no checksum, its ETags are no MD5s, and it takes "
+            "a wrong Content-MD5. Use another store, or --checksum none to upload without proof"
+        )
+
+    def _go_on_with_md5(self) -> None:
+        if not self._with_md5:
+            self._with_md5 = True
+            self._context.warn("the store does not confirm checksums: the parts are proved by MD5 instead")
+
+    # -- telling
+
+    def _report(self) -> None:
+        manifest = self._context.manifest
+        self._context.emit(
+            events.Progress(
+                bytes_uploaded=manifest.bytes_uploaded,
+                bytes_in_flight=self._flights.sent(),
+                size=manifest.plan.size,
+                parts_uploaded=len(manifest.parts),
+                parts=manifest.plan.count,
+                concurrency=self._context.shared.concurrency.limit,
+                retries=self._context.counts.retries,
+            )
+        )

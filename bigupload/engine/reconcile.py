@@ -1,0 +1,170 @@
+"""Makes the manifest agree with the store and with the file. The journal is a hint, ListParts is the truth.
+
+A part is kept where journal and store agree on size and ETag, or where the part, hashed again, is what the store's
+checksum or ETag says.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from bigupload import errors, events
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import PartProof
+from bigupload.core.manifest import PartDropped, PartRecord, SourceIdentity, SourceRecord
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.core.upload_state import UploadState
+from bigupload.engine.context import UploadContext
+from bigupload.engine.part_hashing import PartHasher
+from bigupload.engine.task_groups import for_each
+from bigupload.ports import ListedPart
+
+_GONE = frozenset({FaultKind.GONE})
+_AT_ONCE = 4
+"""As many as there can be threads that hash."""
+
+
+class Reconciler:
+    """For one context; `state` is kept in step with the manifest."""
+
+    def __init__(self, context: UploadContext, state: UploadState, hasher: PartHasher) -> None:
+        self._context = context
+        self._state = state
+        self._hasher = hasher
+
+    async def run(self) -> bool:
+        """Keep what holds, drop what does not. False where the store does not know the upload. Raises SourceChanged."""
+        self._check_size()
+        rows = await self._list()
+        if rows is None:
+            return False
+        await self._keep_recorded(rows)
+        await self._check_source()
+        await self._find_unrecorded(rows)
+        return True
+
+    async def is_open(self) -> bool:
+        """Whether the store still knows the upload."""
+        return await self._list() is not None
+
+    async def _list(self) -> dict[int, list[ListedPart]] | None:
+        context = self._context
+        algorithm = context.manifest.header.checksum.algorithm
+        try:
+            rows = await context.retrier.request(
+                lambda: context.store.list_parts(context.manifest.upload_id, algorithm), letting=_GONE
+            )
+        except Fault:
+            return None
+        by_number: dict[int, list[ListedPart]] = defaultdict(list)
+        for row in rows:
+            by_number[row.number].append(row)
+        return by_number
+
+    def _check_size(self) -> None:
+        recorded, now = self._context.manifest.plan.size, self._context.source.fingerprint.size
+        if recorded != now:
+            raise errors.SourceChanged(
+                f"{self._context.source.path} has {now:,} bytes now and had {recorded:,} when its upload began: "
+                "nothing was touched. Upload it anew with --no-resume, or resume with the right --source",
+                same_size=False,
+            )
+
+    async def _keep_recorded(self, rows: dict[int, list[ListedPart]]) -> None:
+        lost = [
+            number
+            for number, part in self._context.manifest.parts.items()
+            if not any(row.size == part.size and row.etag == part.etag for row in rows.get(number, ()))
+        ]
+        await self._drop(lost, "the store does not have it (any more)")
+
+    async def _check_source(self) -> None:
+        """Touched, moved or replaced by a file of the same size: what was sent counts where it is still the file's."""
+        context = self._context
+        now = SourceIdentity.of(context.source.path, context.source.fingerprint)
+        if now == context.manifest.source:
+            return
+        if now.fingerprint != context.manifest.source.fingerprint:
+            await self._drop(
+                await self._changed("the file was touched, moved or replaced since"), "the file is different there now"
+            )
+        await context.journal.append(SourceRecord(now))
+
+    async def verify_source(self, reason: str) -> None:
+        """Hash the whole file again and compare. Raises SourceChanged, naming the parts, which are dropped."""
+        changed = await self._changed(reason)
+        if changed:
+            await self._drop(changed, "the file is different there now")
+            named = ", ".join(map(str, changed[:5])) + (" and more" if len(changed) > 5 else "")
+            raise errors.SourceChanged(
+                f"{self._context.source.path} changed in part {named} while it was uploaded: "
+                "resume when it holds still",
+                same_size=True,
+            )
+
+    async def _changed(self, reason: str) -> list[int]:
+        """The recorded parts that the file, hashed again, does not have."""
+        records = sorted(self._context.manifest.parts.values(), key=lambda part: part.number)
+        if not records:
+            return []
+        self._context.emit(events.Hashing(parts=len(records), reason=reason))
+        changed: list[int] = []
+
+        async def compare(record: PartRecord) -> None:
+            if not await self._is_file_s(record):
+                changed.append(record.number)
+
+        await for_each(records, compare, at_once=_AT_ONCE)
+        return sorted(changed)
+
+    async def _is_file_s(self, record: PartRecord) -> bool:
+        part = self._state.plan.part(record.number)
+        if record.checksum:
+            return (await self._hasher.hash(part)).checksum == record.checksum
+        md5 = (await self._hasher.hash(part, md5=True)).md5
+        return checksums.md5_of_etag(record.etag) == md5
+
+    async def _find_unrecorded(self, rows: dict[int, list[ListedPart]]) -> None:
+        """Parts that the store has and no record tells of: acknowledged right before a kill, or another machine's."""
+        plan = self._state.plan
+        candidates = [
+            (number, [row for row in listed if row.size == plan.part(number).size])
+            for number, listed in sorted(rows.items())
+            if 1 <= number <= plan.count and number not in self._context.manifest.parts
+        ]
+        candidates = [(number, listed) for number, listed in candidates if listed]
+        if not candidates:
+            return
+        self._context.emit(
+            events.Hashing(parts=len(candidates), reason="the store has parts that the manifest does not tell of")
+        )
+        await for_each(candidates, self._adopt_part, at_once=_AT_ONCE)
+
+    async def _adopt_part(self, candidate: tuple[int, list[ListedPart]]) -> None:
+        number, rows = candidate
+        part = self._state.plan.part(number)
+        checksum = self._context.manifest.header.checksum
+        told = checksum.algorithm.is_s3_checksum and all(row.checksum is not None for row in rows)
+        hashed = await self._hasher.hash(part, md5=not told)
+        for row in reversed(rows):  # the newest last, where a number is listed twice
+            if told and row.checksum == hashed.checksum:
+                proof = PartProof.CHECKSUM
+            elif hashed.md5 is not None and checksums.md5_of_etag(row.etag) == hashed.md5:
+                proof = PartProof.ETAG
+            else:
+                continue
+            own = "" if checksum.algorithm is Algorithm.NONE else hashed.checksum
+            await self._context.journal.append(
+                PartRecord(number=number, size=part.size, etag=row.etag, checksum=own, proof=proof)
+            )
+            self._state.record(number)
+            return
+
+    async def _drop(self, numbers: Iterable[int], reason: str) -> None:
+        dropped = [PartDropped(number, reason) for number in numbers]
+        if dropped:
+            await self._context.journal.append(*dropped)
+            for record in dropped:
+                self._state.drop(record.number)

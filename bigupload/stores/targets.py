@@ -1,0 +1,181 @@
+"""From what a caller names to a store: `s3://BUCKET/KEY`, the local store, a media service, or what a manifest has."""
+
+from __future__ import annotations
+
+import dataclasses
+import mimetypes
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any, TypeAlias
+
+import anyio.to_thread
+import platformdirs
+
+from bigupload import errors
+from bigupload.core.manifest import Target
+from bigupload.options import S3Options
+from bigupload.ports import Source
+from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.service_client.multipart import HEAD_BYTES, ServiceStore
+
+Store: TypeAlias = S3Store | ServiceStore
+
+LOCAL_BUCKET = "bigupload"
+LOCAL = "local"
+"""What a manifest has for the local store's endpoint: its port and its keys are the machine's, not the upload's."""
+
+
+def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
+    """(bucket, key) of `s3://BUCKET/KEY`. Where KEY is empty or ends in "/", `file_name` is put behind it.
+
+    Raises UsageError.
+    """
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() != "s3" or not bucket:
+        raise errors.UsageError(f"not a target: {url!r} (write it like s3://bucket/key or s3://bucket/folder/)")
+    if not key or key.endswith("/"):
+        if file_name is None:
+            raise errors.UsageError(f"{url!r} names no object: write it like s3://bucket/key")
+        key += file_name
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        raise errors.UsageError(f"an S3 key is UTF-8, {key!r} is not: name the object, as s3://bucket/key") from None
+    if length > 1024:  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+        raise errors.UsageError("an S3 key has at most 1,024 bytes")
+    return bucket, key
+
+
+async def reach(options: S3Options) -> S3Options:
+    """With what the environment adds; for the local store, with its endpoint and keys, started where it does not run.
+
+    Raises UsageError where an endpoint is given beside that.
+    """
+    if not options.local:
+        return options.completed_by(os.environ)
+    if options.endpoint_url is not None:
+        raise errors.UsageError("--local has its own endpoint: leave --endpoint-url out")
+    from bigupload.stores import local_store
+
+    running = await anyio.to_thread.run_sync(local_store.start)
+    return dataclasses.replace(
+        options,
+        endpoint_url=running.endpoint_url,
+        region=running.region,
+        profile=None,
+        access_key=running.access_key,
+        secret_key=running.secret_key,
+    )
+
+
+async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
+    """The store for a key. For the local store, makes its bucket."""
+    reached = await reach(options)
+    if not options.local:
+        return S3Store(bucket, key, reached)
+    store = S3Store(bucket, key, reached, recorded=options, target=Target(bucket=bucket, key=key, endpoint=LOCAL))
+    try:
+        await store.ensure_bucket()
+    except BaseException:
+        await store.aclose()
+        raise
+    return store
+
+
+def connect_service(url: str, options: S3Options, *, api_key: str | None, source: Source) -> ServiceStore:
+    """The media service at `url`, for a file. Of `options`, content type and CA bundle are meant; raises UsageError
+    for others: what a bucket is to do with an object, the service decides."""
+    theirs = S3Options(content_type=options.content_type, ca_bundle=options.ca_bundle)
+    foreign = [
+        field.name.replace("_", "-")
+        for field in dataclasses.fields(S3Options)
+        if getattr(options, field.name) != getattr(theirs, field.name)
+    ]
+    if foreign:
+        raise errors.UsageError(f"a media service decides that by itself: leave out {', '.join(foreign)}")
+    name = Path(source.path).name
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise errors.UsageError(
+            f"a media service wants file names in UTF-8, {name!r} is not: rename the file"
+        ) from None
+    return ServiceStore(
+        url=url,
+        api_key=_api_key(api_key),
+        filename=name,
+        content_type=options.content_type or guess_content_type(name),
+        head=_head(source),
+        ca_bundle=options.ca_bundle,
+    )
+
+
+async def reconnect(
+    target: Target,
+    recorded: Mapping[str, Any],
+    secrets: S3Options | None = None,
+    *,
+    api_key: str | None = None,
+    source: Source | None = None,
+) -> Store:
+    """The store that a manifest names, with the credentials that are given or those of this process's surroundings.
+
+    `source`: the file, of which a media service wants to see the beginning where its upload begins anew.
+    Raises ManifestMismatch.
+    """
+    if target.service is not None:
+        return _reconnect_service(target, target.service, recorded, api_key, source)
+    if target.bucket is None:
+        raise errors.ManifestMismatch("this manifest's target is neither a bucket nor a media service")
+    options = S3Options.from_json(recorded, secrets)
+    if target.endpoint != (LOCAL if options.local else options.endpoint_url):  # else it would show one and use another
+        raise errors.ManifestMismatch("this manifest's target and its options name different endpoints")
+    return await connect(target.bucket, target.key, options)
+
+
+def _reconnect_service(
+    target: Target, url: str, recorded: Mapping[str, Any], api_key: str | None, source: Source | None
+) -> ServiceStore:
+    names = ("filename", "content_type", "ca_bundle")
+    filename, content_type, ca_bundle = (recorded.get(name) for name in names)
+    if not isinstance(filename, str) or not isinstance(content_type, str) or not isinstance(ca_bundle, str | None):
+        raise errors.ManifestMismatch(
+            f"the manifest's options lack {', '.join(names[:2])}, or have them of another type"
+        )
+    return ServiceStore(
+        url=url,
+        api_key=_api_key(api_key),
+        filename=filename,
+        content_type=content_type,
+        head=_head(source) if source is not None else b"",
+        key=target.key,
+        ca_bundle=Path(ca_bundle) if ca_bundle is not None else None,
+    )
+
+
+def _api_key(given: str | None) -> str | None:
+    """Never taken from the command line, which others on the machine can read."""
+    return given or os.environ.get("BIGUPLOAD_API_KEY") or None
+
+
+def _head(source: Source) -> bytes:
+    head = bytearray(HEAD_BYTES)
+    return bytes(head[: source.read_into(memoryview(head), 0)])
+
+
+def guess_content_type(path: str | PurePath) -> str:
+    """From the name; what nobody knows is bytes."""
+    return mimetypes.guess_type(str(path), strict=False)[0] or "application/octet-stream"
+
+
+def state_dir() -> Path:
+    """Where manifests are kept: BIGUPLOAD_STATE_DIR, else the user's state directory."""
+    override = os.environ.get("BIGUPLOAD_STATE_DIR")
+    if override:
+        return Path(override)
+    try:
+        return platformdirs.user_state_path("bigupload")
+    except RuntimeError:  # neither HOME nor a known user
+        raise errors.UsageError("there is no home directory: set HOME, or BIGUPLOAD_STATE_DIR") from None

@@ -1,0 +1,306 @@
+"""The concurrency controller on simulated links, its clock being the simulation's."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigupload.core.concurrency_control import DEAF, MOST, START, START_PATIENCE, START_WINDOW, ConcurrencyControl
+
+TICK = 0.1
+"""Seconds between samples, as the engine takes them."""
+PART_SECONDS = 0.4
+"""That one part takes; one that is refused is tried again after half of that."""
+RATE = 1_000_000
+"""Bytes a second of one connection."""
+
+
+def simulate(
+    controller: ConcurrencyControl,
+    link: Callable[[int], float],
+    *,
+    slow_above: int = MOST,
+    seconds: int = 400,
+    hiccups: float = 0.0,
+    noise: float = 0.0,
+    seed: int = 1,
+) -> list[int]:
+    """The limit at each tick. `link` is the goodput, in connections' worth, of so many connections; `noise` is the
+    share by which each tick's may be off. More than `slow_above` parts in flight are refused, and so is a share of all
+    of them, the `hiccups`."""
+    chance = random.Random(seed)
+    limits = []
+    sent = 0.0
+    for tick in range(1, int(seconds / TICK) + 1):
+        now = tick * TICK
+        taken = min(controller.limit, slow_above)
+        sent += link(taken) * RATE * TICK * (1 + chance.uniform(-noise, noise))
+        for waiting, refuse, pace in ((taken, hiccups, 1), (controller.limit - taken, 1.0, 2)):
+            for _ in range(waiting):
+                if chance.random() < pace * TICK / PART_SECONDS:
+                    controller.started()
+                    if chance.random() < refuse:
+                        controller.refused(now)
+        controller.sample(now, int(sent), in_flight=controller.limit)
+        limits.append(controller.limit)
+    return limits
+
+
+def tail(limits: list[int]) -> list[int]:
+    return limits[-int(120 / TICK) :]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.06, 0.12])
+@pytest.mark.parametrize("enough", [1, 2, 4, 8, 10, 20, 32, 40, 64])
+def test_a_link_that_saturates(enough: int, noise: float) -> None:
+    """It comes to rest at what is needed, from above and from below, also where goodput wavers."""
+    limits = tail(simulate(ConcurrencyControl(), lambda limit: min(limit, enough), noise=noise))
+    assert 0.85 * enough <= sum(limits) / len(limits) <= 1.15 * enough + 0.5
+    assert max(limits) <= min(MOST, 1.4 * enough + 2)
+
+
+def test_a_link_that_always_wants_more() -> None:
+    limits = tail(simulate(ConcurrencyControl(), lambda limit: limit))
+    assert max(limits) == MOST
+    assert sum(limits) / len(limits) >= 0.9 * MOST
+
+
+def test_slow_start_doubles() -> None:
+    limits = simulate(ConcurrencyControl(), lambda limit: limit, seconds=10)
+    assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:3] == [32, 64, 128]
+
+
+def test_a_doubling_that_brings_nothing_is_undone() -> None:
+    limits = simulate(ConcurrencyControl(), lambda _: 10.0, seconds=10)
+    assert [limit for limit, before in zip(limits[1:], limits, strict=False) if limit != before][:2] == [32, 16]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 8, 12, 20])
+def test_a_store_that_says_slow_down(most: int, seed: int) -> None:
+    limits = simulate(ConcurrencyControl(), lambda limit: limit, slow_above=most, noise=0.03, seed=seed)
+    early, late = limits[int(20 / TICK) : int(60 / TICK)], tail(limits)
+    for some in (early, late):
+        # What it takes, it gets, but for trials, whose smallest step is 1.
+        assert sum(min(limit, most) for limit in some) / len(some) >= min(0.88 * most, most - 0.6)
+    assert max(late) <= most + 1  # what was too much once is tried again by one
+    assert sum(limit > most for limit in late) <= len(late) / 20  # and left at once
+
+
+@pytest.mark.parametrize("most", [32, 40, 50, 63])
+def test_a_store_that_refuses_the_last_few(most: int) -> None:
+    """Of so many, a few refused look like hiccups; they stay few."""
+    limits = tail(simulate(ConcurrencyControl(), lambda limit: limit, slow_above=most, noise=0.03))
+    assert sum(max(0, limit - most) for limit in limits) <= 0.1 * sum(limits)
+    assert sum(min(limit, most) for limit in limits) / len(limits) >= 0.88 * most
+
+
+def test_a_store_that_has_hiccups() -> None:
+    """Fewer parts at once would change nothing: three in a hundred are refused anyway."""
+    runs = [simulate(ConcurrencyControl(), lambda n: n, hiccups=0.03, seconds=120, seed=seed) for seed in range(20)]
+    means = [sum(limits) / len(limits) for limits in runs]
+    assert sum(means) / len(means) >= 0.85 * MOST
+    assert sum(max(limits) == MOST for limits in runs) >= 17  # now and then chance looks like intent
+
+
+def test_a_store_that_comes_to_take_less() -> None:
+    controller = ConcurrencyControl()
+    simulate(controller, lambda limit: limit, seconds=60)
+    assert controller.limit == MOST
+    limits = simulate(controller, lambda limit: limit, slow_above=5, seconds=60)
+    assert max(limits[int(10 / TICK) :]) <= 6
+
+
+@pytest.mark.parametrize("fixed", [1, 3, 64, 256])
+def test_fixed_stays_fixed(fixed: int) -> None:
+    controller = ConcurrencyControl(fixed)
+    assert set(simulate(controller, lambda limit: limit, slow_above=0)) == {fixed}
+
+
+def test_it_backs_off_once_a_round_trip() -> None:
+    controller = ConcurrencyControl()
+    for _ in range(50):  # every part in flight brings the same news
+        controller.started()
+        controller.refused(100.0)
+        controller.refused(100.0 + DEAF * 0.99)
+    assert controller.limit == 12
+    for _ in range(5):
+        controller.refused(100.0 + DEAF)
+    assert controller.limit == 9
+    for later in range(2, 20):
+        for _ in range(3):
+            controller.refused(100.0 + DEAF * later)
+            controller.started()
+    assert controller.limit == 1
+
+
+def test_a_few_refusals_are_no_news() -> None:
+    controller = ConcurrencyControl()
+    for _ in range(4):
+        controller.started()
+        controller.refused(0.0)
+    assert controller.limit == START
+
+
+def test_after_slow_down_new_ground_is_gained_one_by_one() -> None:
+    controller = ConcurrencyControl()
+    for _ in range(5):
+        controller.refused(0.0)
+    limits = [controller.limit, *simulate(controller, lambda limit: limit, seconds=60)]
+    assert limits[0] == 12
+    for before, after in itertools.pairwise(limits):
+        assert after <= before + 1
+
+
+def test_windows_that_were_not_saturated_teach_nothing() -> None:
+    controller = ConcurrencyControl()
+    for tick in range(100):
+        controller.sample(tick * TICK, tick * tick * RATE, in_flight=controller.limit - 1)
+    assert controller.limit == START
+    now = 100 * TICK
+    full, idle = START, START - 1
+    controller.sample(now, 0, in_flight=full)
+    controller.sample(now + START_WINDOW / 2, RATE, in_flight=full)
+    controller.sample(now + START_WINDOW * 0.9, RATE, in_flight=idle)  # the window is void: it begins again
+    controller.sample(now + START_WINDOW * 1.1, 2 * RATE, in_flight=full)
+    controller.sample(now + START_WINDOW * 2, 3 * RATE, in_flight=full)
+    assert controller.limit == START
+    controller.sample(now + START_WINDOW * 3, 4 * RATE, in_flight=full)
+    assert controller.limit == 2 * START
+
+
+def test_connections_in_a_slow_start_of_their_own_are_waited_for() -> None:
+    """They fill the link by themselves, so that growth is no sign that more of them would carry more."""
+    controller = ConcurrencyControl()
+    limits = []
+    sent = 0.0
+    for tick in range(1, 60):
+        sent += min(START * RATE, 0.1 * RATE * 1.4**tick) * TICK
+        controller.sample(tick * TICK, int(sent), in_flight=controller.limit)
+        limits.append(controller.limit)
+    assert max(limits) == 2 * START, "one doubling, to see whether there is more"
+    assert limits[-1] < 1.2 * START
+
+
+def test_what_is_still_in_flight_above_the_limit_says_nothing_of_it() -> None:
+    controller = ConcurrencyControl()
+    sent = 0.0
+    parts, highest = START, 0
+    for tick in range(1, 200):
+        sent += min(parts, START) * RATE * TICK
+        controller.sample(tick * TICK, int(sent), in_flight=parts)
+        parts = max(parts, controller.limit)  # none comes to its end
+        highest = max(highest, controller.limit)
+    assert highest == parts == 2 * START
+    assert controller.limit == START
+
+
+def test_a_long_path_is_given_time() -> None:
+    """What a doubling brings shows after some round trips only."""
+    controller = ConcurrencyControl()
+    sent, now, begun = 0.0, 0.0, 0.0
+    while controller.limit < MOST:
+        now += TICK
+        before = controller.limit
+        share = min(1.0, 0.5 + (now - begun) / START_PATIENCE / 1.5)  # of the limit that carries data already
+        sent += before * share * RATE * TICK
+        controller.sample(now, int(sent), in_flight=controller.limit)
+        begun = now if controller.limit != before else begun
+        assert controller.limit >= before, "it gave up too early"
+
+
+def after(seconds: float, then: Callable[[int], float], first: Callable[[int], float]) -> Callable[[int], float]:
+    """A link that becomes another; asked once a tick."""
+    ticks = itertools.count()
+    return lambda limit: (first if next(ticks) * TICK < seconds else then)(limit)
+
+
+def test_connections_that_carry_less_once_they_are_old() -> None:
+    """What fills the path while they are new does not later: as Reno with random losses."""
+    limits = simulate(
+        ConcurrencyControl(), after(30, lambda limit: limit / 4, lambda limit: min(limit, 20)), seconds=50
+    )
+    assert limits[int(30 / TICK) - 1] < 32
+    assert max(limits) == MOST
+
+
+@pytest.mark.parametrize("every", [10, 30])
+@pytest.mark.parametrize("enough", [5, 20])
+def test_one_bad_second_now_and_then_is_no_sign_of_anything(enough: int, every: int) -> None:
+    """It passes by itself, which must not be taken for what more connections brought."""
+    ticks = itertools.count()
+
+    def link(limit: int) -> float:
+        return min(limit, enough) * (0.5 if next(ticks) * TICK % every < 1 else 1)
+
+    limits = tail(simulate(ConcurrencyControl(), link, noise=0.06))
+    assert max(limits) <= 64
+    assert sum(limits) / len(limits) <= max(16, 1.5 * enough)
+
+
+def test_a_disk_that_writes_in_bursts_and_is_slower_the_more_it_is_asked_for() -> None:
+    """Its pauses are no sign that each connection carries less, and its bursts are no merit of more of them."""
+
+    def disk(seed: int) -> Callable[[int], float]:
+        chance, ticks = random.Random(seed), itertools.count()
+        pace = [chance.choice([0, 0.5, 1, 1.5, 2]) for _ in range(1000)]
+        return lambda limit: pace[next(ticks) // 4 % 1000] * min(limit, 8) * min(1, 20 / limit)
+
+    means = [
+        sum(limits) / len(limits) for limits in (simulate(ConcurrencyControl(), disk(n), seconds=120) for n in range(6))
+    ]
+    assert sum(means) / len(means) < 56, means
+
+
+def test_goodput_that_wavers_by_half_every_tenth_of_a_second() -> None:
+    limits = tail(simulate(ConcurrencyControl(), lambda limit: min(limit, 20), noise=0.5))
+    assert sum(limits) / len(limits) <= 40
+
+
+def test_nothing_doubles_while_nothing_arrives() -> None:
+    """Connections may take their time, to a store that is far away or to one that is not there."""
+    controller = ConcurrencyControl()
+    for tick in range(100):
+        controller.sample(tick * TICK, 0, in_flight=controller.limit)
+    assert controller.limit == START
+
+
+def test_a_path_that_has_become_narrow_is_not_crowded() -> None:
+    narrow = after(30, lambda limit: min(limit, 5), lambda limit: min(limit, 20))
+    limits = simulate(ConcurrencyControl(), narrow, noise=0.06)[int(30 / TICK) :]
+    assert max(limits) > 32, "more is tried"
+    assert sum(limit > 32 for limit in limits) * TICK < 2 * START_PATIENCE, "once"
+    assert max(tail(limits)) <= 8
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["sample", "idle", "slow"]),
+        st.floats(0, 3, allow_nan=False),
+        st.integers(-(2**20), 2**32),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(operations=OPERATIONS)
+def test_it_never_leaves_its_bounds(operations: list[tuple[str, float, int]]) -> None:
+    """Whatever is measured, also that the bytes sent become fewer, as when a part in flight is given up."""
+    controller = ConcurrencyControl()
+    now, sent = 0.0, 0
+    for what, pause, count in operations:
+        now, sent, before = now + pause, sent + count, controller.limit
+        if what == "slow":
+            controller.started()
+            controller.refused(now)
+            assert controller.limit <= before
+        else:
+            controller.sample(now, sent, in_flight=controller.limit - (what != "sample"))
+        assert 1 <= controller.limit <= MOST
+        assert controller.limit <= 2 * before

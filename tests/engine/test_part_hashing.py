@@ -1,0 +1,156 @@
+"""Hashing ranges of a source: the digests that hashlib gives, and a file that ends too early."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import anyio.from_thread
+import pytest
+
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.manifest import Fingerprint
+from bigupload.core.part_plan import MIB, Part, Plan
+from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.errors import SourceChanged
+from bigupload.sources.file import FileSource
+
+SIZE = 2 * MIB + 12_345
+DATA = bytes((n * n + n // 256) % 256 for n in range(65_537)) * (SIZE // 65_537 + 1)
+DATA = DATA[:SIZE]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[FileSource]:
+    (tmp_path / "file").write_bytes(DATA)
+    with FileSource(tmp_path / "file") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+@pytest.mark.parametrize("md5", [False, True])
+@pytest.mark.parametrize("part_size", [SIZE, 2 * MIB, MIB, 700_001])
+async def test_parts(source: FileSource, algorithm: Algorithm, md5: bool, part_size: int) -> None:
+    """Parts that are smaller and larger than the buffer, and no multiple of it."""
+    hasher = PartHasher(source, algorithm, anyio.CapacityLimiter(2))
+    for part in Plan(SIZE, part_size):
+        data = DATA[part.offset : part.offset + part.size]
+        expected_md5 = hashlib.md5(data).digest() if md5 or algorithm is Algorithm.MD5 else None
+        expected = Hashed(checksums.encode(checksums.digest_of(algorithm, data)), expected_md5)
+        assert await hasher.hash(part, md5=md5) == expected
+
+
+async def test_an_empty_part(source: FileSource) -> None:
+    hasher = PartHasher(source, Algorithm.MD5, anyio.CapacityLimiter(1))
+    assert await hasher.hash(Part(1, 0, 0)) == Hashed("1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.md5(b"").digest())
+
+
+async def test_what_was_hashed_ahead_is_good_for_one_use(source: FileSource) -> None:
+    """Who asks again wants to know how the file is now."""
+    hasher = PartHasher(source, Algorithm.CRC32C, anyio.CapacityLimiter(1))
+    part = Part(1, 0, 1000)
+    ahead = await hasher.hash_ahead(part)
+    Path(source.path).write_bytes(bytes(SIZE))
+    assert await hasher.hash_ahead(part) == await hasher.hash(part) == ahead
+    now = Hashed(checksums.encode(checksums.digest_of(Algorithm.CRC32C, bytes(1000))), None)
+    assert await hasher.hash(part) == now != ahead
+
+
+async def test_nothing_to_hash_reads_nothing(source: FileSource) -> None:
+    source.close()
+    hasher = PartHasher(source, Algorithm.NONE, anyio.CapacityLimiter(1))
+    assert await hasher.hash(Part(1, 0, SIZE)) == Hashed("", None)
+
+
+@pytest.mark.parametrize("part", [Part(1, 0, SIZE + 1), Part(2, SIZE, 1), Part(3, SIZE - 10, 11)])
+async def test_a_file_that_ends_within_the_part(source: FileSource, part: Part) -> None:
+    hasher = PartHasher(source, Algorithm.CRC32C, anyio.CapacityLimiter(1))
+    with pytest.raises(SourceChanged, match="became shorter") as caught:
+        await hasher.hash(part)
+    assert not caught.value.resumable
+
+
+async def test_parts_hashed_at_once_do_not_share_a_buffer(source: FileSource) -> None:
+    hasher = PartHasher(source, Algorithm.SHA256, anyio.CapacityLimiter(4))
+    plan = Plan(SIZE, 100_000)
+    found: dict[int, str] = {}
+
+    async def one(part: Part) -> None:
+        found[part.number] = (await hasher.hash(part)).checksum
+
+    async with anyio.create_task_group() as group:
+        for part in plan:
+            group.start_soon(one, part)
+    assert found == {
+        part.number: checksums.encode(hashlib.sha256(DATA[part.offset : part.offset + part.size]).digest())
+        for part in plan
+    }
+
+
+# -- interrupting
+
+
+class Zeros:
+    """A source of any size; `at_read` is called in the hashing thread, with the number of the read (from 1)."""
+
+    path = "/zeros"
+    fingerprint = Fingerprint(0, 0, 0, 0)
+
+    def __init__(self, at_read: Callable[[int], None]) -> None:
+        self.reads = 0
+        self._at_read = at_read
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        self.reads += 1
+        self._at_read(self.reads)
+        return len(buffer)
+
+    def fileno(self) -> None:
+        return None
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("read", [1, 3])
+async def test_a_cancelled_scope_ends_the_hash_of_a_big_part(read: int) -> None:
+    """At the next chunk, and not with the part."""
+    scope = anyio.CancelScope()
+    threads = anyio.CapacityLimiter(1)
+
+    def cancel(number: int) -> None:
+        if number == read:
+            anyio.from_thread.run_sync(scope.cancel)
+
+    source = Zeros(cancel)
+    with scope:
+        await PartHasher(source, Algorithm.CRC64NVME, threads).hash(Part(1, 0, 1000 * MIB))
+    assert scope.cancelled_caught
+    assert source.reads == read
+    assert threads.borrowed_tokens == 0
+
+
+async def test_after_an_interrupted_hash_the_next_is_right(source: FileSource) -> None:
+    """The thread, its slot and its buffer are used again."""
+    threads = anyio.CapacityLimiter(1)
+    scope = anyio.CancelScope()
+    interrupted = Zeros(lambda number: anyio.from_thread.run_sync(scope.cancel))
+    with scope:
+        await PartHasher(interrupted, Algorithm.MD5, threads).hash(Part(1, 0, 2 * MIB))
+    assert scope.cancelled_caught
+    found = await PartHasher(source, Algorithm.MD5, threads).hash(Part(1, 0, SIZE))
+    assert found.md5 == hashlib.md5(DATA).digest()
+
+
+async def test_a_shielded_hash_goes_to_its_end() -> None:
+    scope = anyio.CancelScope()
+    source = Zeros(lambda number: anyio.from_thread.run_sync(scope.cancel))
+    with scope, anyio.CancelScope(shield=True):
+        await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 4 * MIB))
+    assert source.reads == 4

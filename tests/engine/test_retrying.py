@@ -1,0 +1,347 @@
+"""Retrier by a clock that the tests turn, and what the uploads of one Uploader share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+
+from bigupload import errors, events
+from bigupload.core.retry_policy import FIRST_CONTACT_ATTEMPTS, Fault, FaultKind, Retry, RetryPolicy
+from bigupload.engine.context import SharedResources
+from bigupload.engine.retrying import Effects, Retrier
+from bigupload.engine.task_groups import the_one
+
+HOUR = 3600.0
+
+
+@dataclass
+class World:
+    """Time moves when the tests say so, and by what is slept."""
+
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+    told: list[events.Event] = field(default_factory=list)
+
+    def retrier(self, **policy: Any) -> Retrier:
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            self.now += seconds
+
+        effects = Effects(clock=lambda: self.now, sleep=sleep, random=lambda: 1.0)
+        return Retrier(policy=RetryPolicy(**policy), emit=self.told.append, effects=effects)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def fault(kind: FaultKind = FaultKind.UNREACHABLE, status: int | None = None) -> Fault:
+    return Fault(kind, "it failed", status=status)
+
+
+async def outage(world: World, retrier: Retrier, *, each: float = 0.0) -> float:
+    """Fail to connect until it is over, every attempt taking `each` seconds; how long that was."""
+    began = world.now
+    attempts = retrier.attempts()
+
+    async def fail_on() -> None:
+        for _ in range(1000):
+            since = world.now
+            world.now += each
+            await retrier.pause(attempts, fault(), since)
+        raise AssertionError("it never gives up")
+
+    with pytest.raises(errors.StoreUnreachable):
+        await fail_on()
+    return world.now - began
+
+
+# -- how long nothing was heard
+
+
+async def test_before_the_first_contact_there_is_no_silence(world: World) -> None:
+    retrier = world.retrier()
+    assert retrier._silence(world.now) is None
+    world.now += HOUR
+    assert retrier._silence(world.now - HOUR) is None
+    await outage(world, retrier)
+    assert len(world.slept) == FIRST_CONTACT_ATTEMPTS - 1
+
+
+def test_who_heard_from_the_store_meanwhile_met_no_silence(world: World) -> None:
+    retrier = world.retrier()
+    since = world.now
+    world.now += 5
+    retrier.contact()
+    world.now += 5
+    assert retrier._silence(since) == 0.0
+    assert retrier._silence(since + 5) == 0.0
+    assert retrier._silence(since + 6) == pytest.approx(4.0)
+
+
+def test_silence_that_has_only_begun_is_silence(world: World) -> None:
+    retrier = world.retrier()
+    retrier.contact()
+    world.now += 1
+    silence = retrier._silence(world.now)
+    assert silence is not None
+    assert 0.0 < silence < 0.001
+
+
+async def test_hours_before_the_first_silent_attempt_do_not_count(world: World) -> None:
+    """A part may be on its way for hours without an answer to anything: that is no outage yet."""
+    retrier = world.retrier(give_up_after=900.0)
+    retrier.contact()
+    world.now += 9 * HOUR
+    attempts = retrier.attempts()
+    assert await retrier.pause(attempts, fault(), world.now - 0.1) == Retry(0.5)
+    assert attempts.made == 1  # an outage, which is waited out, and no counted failure
+
+
+async def test_an_outage_is_given_up_after_its_time(world: World) -> None:
+    retrier = world.retrier(give_up_after=900.0, max_delay=20.0)
+    retrier.contact()
+    world.now += 9 * HOUR
+    lasted = await outage(world, retrier, each=10.0)
+    assert 900.0 <= lasted <= 930.0
+
+
+async def test_all_parts_share_one_outage(world: World) -> None:
+    """One that first fails late does not begin anew."""
+    retrier = world.retrier(give_up_after=900.0)
+    retrier.contact()
+    world.now += 1
+    began = world.now
+    await retrier.pause(retrier.attempts(), fault(), began)
+    world.now = began + 899
+    await retrier.pause(retrier.attempts(), fault(), world.now)
+    world.now = began + 900
+    with pytest.raises(errors.StoreUnreachable, match="900 s"):
+        await retrier.pause(retrier.attempts(), fault(), world.now)
+
+
+async def test_a_contact_ends_the_outage(world: World) -> None:
+    retrier = world.retrier(give_up_after=900.0)
+    for _ in range(3):
+        retrier.contact()
+        world.now += 1
+        began = world.now
+        await retrier.pause(retrier.attempts(), fault(), began)
+        world.now = began + 899
+        await retrier.pause(retrier.attempts(), fault(), world.now)
+    assert retrier.counts.retries == 6, "899 s of silence, three times, ended nothing"
+
+
+async def test_an_answer_is_a_contact_whatever_it_says(world: World) -> None:
+    retrier = world.retrier()
+    since = world.now
+    await retrier.pause(retrier.attempts(), fault(FaultKind.SERVER, status=500), since)
+    assert retrier._silence(since) == 0.0
+
+
+async def test_what_is_no_answer_is_no_contact(world: World) -> None:
+    retrier = world.retrier()
+    await retrier.pause(retrier.attempts(), fault(FaultKind.BROKEN), world.now)
+    assert retrier._silence(0.0) is None
+
+
+# -- pausing
+
+
+@pytest.mark.parametrize(
+    ("kind", "again"),
+    [
+        (FaultKind.BUSY, Retry(0.5)),
+        (FaultKind.REFUSED, Retry(0.0, resign=True)),
+        (FaultKind.CORRUPTED, Retry(0.0, rehash=True)),
+    ],
+)
+async def test_a_pause_says_what_is_to_be_made_anew(world: World, kind: FaultKind, again: Retry) -> None:
+    retrier = world.retrier()
+    assert await retrier.pause(retrier.attempts(), fault(kind, status=400), world.now, part=3) == again
+    assert world.slept == [again.delay]
+    assert world.told == [events.Retrying(part=3, attempt=1, delay=again.delay, reason="it failed")]
+    assert retrier.counts.retries == 1
+
+
+async def test_what_is_final_is_raised_without_a_pause(world: World) -> None:
+    retrier = world.retrier()
+    with pytest.raises(errors.StoreRefused):
+        await retrier.pause(retrier.attempts(), fault(FaultKind.FINAL, status=400), world.now)
+    assert (world.slept, world.told, retrier.counts.retries) == ([], [], 0)
+
+
+def test_a_warning_is_an_event(world: World) -> None:
+    world.retrier().warn("look")
+    assert world.told == [events.Warned(message="look")]
+
+
+# -- requests
+
+
+class Call:
+    """Fails with `faults` one after another, then succeeds."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self._faults = list(faults)
+        self.made = 0
+
+    async def __call__(self) -> str:
+        self.made += 1
+        if self._faults:
+            raise self._faults.pop(0)
+        return "answer"
+
+
+async def test_a_request_is_asked_until_it_is_answered(world: World) -> None:
+    retrier = world.retrier()
+    call = Call(fault(FaultKind.BUSY, 503), fault(FaultKind.SERVER, 500))
+    assert await retrier.request(call) == "answer"
+    assert call.made == 3
+    assert world.slept == [0.5, 1.0]
+
+
+async def test_faults_that_are_the_callers_are_not_retried_and_are_a_contact(world: World) -> None:
+    retrier = world.retrier()
+    call = Call(fault(FaultKind.GONE))
+    with pytest.raises(Fault):
+        await retrier.request(call, letting=frozenset({FaultKind.GONE}))
+    assert call.made == 1
+    assert retrier._silence(world.now) == 0.0
+
+
+@pytest.mark.parametrize(("always_asks", "silence"), [(True, 0.0), (False, None)])
+async def test_what_may_succeed_without_the_store_is_no_contact(
+    world: World, always_asks: bool, silence: float | None
+) -> None:
+    retrier = world.retrier()
+    assert await retrier.request(Call(), always_asks=always_asks) == "answer"
+    assert retrier._silence(world.now) == silence
+
+
+# -- what uploads share
+
+
+class Controller:
+    """In place of `ConcurrencyControl`, which has tests of its own."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.samples: list[tuple[float, int, int]] = []
+        self.slowed: list[float] = []
+        self.next = limit
+
+    def sample(self, now: float, bytes_done: int, *, in_flight: int) -> None:
+        self.samples.append((now, bytes_done, in_flight))
+        self.limit = self.next
+
+    def refused(self, now: float) -> None:
+        self.slowed.append(now)
+        self.limit = self.next
+
+
+@dataclass(eq=False)
+class Put:
+    """A PUT in flight."""
+
+    bytes: int
+
+    def sent(self) -> int:
+        return self.bytes
+
+    def paused(self) -> bool:
+        return False
+
+
+def shared_by(controller: Any) -> SharedResources:
+    shared = SharedResources(controller.limit)
+    shared.concurrency = controller
+    return shared
+
+
+async def test_the_budget_begins_as_the_controller_says() -> None:
+    assert SharedResources(5).slots.total_tokens == SharedResources(5).concurrency.limit == 5
+    shared = SharedResources(None)
+    assert shared.slots.total_tokens == shared.concurrency.limit
+    assert shared.gauges == set()
+    assert 1 <= shared.hashing.total_tokens <= min(4, os.cpu_count() or 1)
+
+
+async def test_what_all_uploads_sent_is_one_measure() -> None:
+    controller = Controller(2)
+    shared = shared_by(controller)
+    shared.adapt(1.0)
+    one, other = Put(10), Put(5)
+    shared.gauges |= {one, other}
+    shared.bytes_sent = 100
+    shared.adapt(2.0)
+    shared.gauges.remove(one)  # it ended, and is counted among the others
+    shared.bytes_sent += one.sent()
+    other.bytes = 7
+    shared.adapt(3.0)
+    assert controller.samples == [(1.0, 0, 0), (2.0, 115, 0), (3.0, 117, 0)]
+
+
+async def test_in_flight_is_what_has_a_slot() -> None:
+    controller = Controller(2)
+    shared = shared_by(controller)
+    async with shared.slots:
+        shared.adapt(1.0)
+        await shared.slots.acquire_on_behalf_of("another")
+        shared.adapt(2.0)
+        controller.next = 4
+        shared.adapt(3.0)
+        shared.adapt(4.0)
+    assert [in_flight for _, _, in_flight in controller.samples] == [1, 2, 2, 2]
+    assert shared.slots.total_tokens == 4
+
+
+async def test_a_smaller_budget_takes_no_slot_away() -> None:
+    controller = Controller(3)
+    shared = shared_by(controller)
+    for task in ("a", "b", "c"):
+        await shared.slots.acquire_on_behalf_of(task)
+    controller.next = 1
+    shared.refused(7.0)
+    assert controller.slowed == [7.0]
+    assert shared.slots.total_tokens == 1
+    assert shared.slots.borrowed_tokens == 3
+    shared.slots.release_on_behalf_of("a")
+    shared.slots.release_on_behalf_of("b")
+    with pytest.raises(anyio.WouldBlock):
+        shared.slots.acquire_on_behalf_of_nowait("d")
+    shared.slots.release_on_behalf_of("c")
+    shared.slots.acquire_on_behalf_of_nowait("d")
+
+
+async def test_a_larger_budget_lets_those_who_wait_in() -> None:
+    controller = Controller(1)
+    shared = shared_by(controller)
+    came = anyio.Event()
+
+    async def wait() -> None:
+        async with shared.slots:
+            came.set()
+
+    async with shared.slots, anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert not came.is_set()
+        controller.next = 2
+        shared.adapt(1.0)
+        await came.wait()
+
+
+# -- what several tasks raised
+
+
+def test_of_several_errors_the_one_that_no_retry_mends_is_shown() -> None:
+    final, passing, foreign = errors.StoreRefused("x"), errors.StoreUnreachable("x"), ValueError("x")
+    assert the_one(BaseExceptionGroup("g", [foreign, passing, ExceptionGroup("h", [final])])) is final
+    assert the_one(BaseExceptionGroup("g", [foreign, passing])) is passing
+    assert the_one(BaseExceptionGroup("g", [foreign])) is foreign

@@ -1,0 +1,209 @@
+"""What HTTP's headers and the environment's proxies mean, whatever is in them."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+import yarl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigupload import errors
+from bigupload.core.retry_policy import FaultKind
+from bigupload.http.http_errors import fault_of_answer, retry_after, skew_message
+from bigupload.http.session import proxy_of, ssl_context
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
+# -- Retry-After
+
+
+@pytest.mark.usefixtures("fixed_time")
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None), ("0", 0.0), ("120", 120.0), ("0000000000007", 0.0), ("", None), ("-5", None), ("1.5", None),
+        ("soon", None), ("²", None), ("٣", None),
+        (email.utils.formatdate(NOW + 90, usegmt=True), 90.0), (email.utils.formatdate(NOW - 90, usegmt=True), 0.0),
+    ],
+)  # fmt: skip
+def test_retry_after(value: str | None, seconds: float | None) -> None:
+    assert retry_after(value) == seconds
+
+
+@pytest.mark.parametrize("digits", [12, 13, 400, 5000])
+def test_absurd_digits_are_a_long_time_and_no_error(digits: int) -> None:
+    """int() refuses more than 4,300 digits, and float() makes infinity of more than 308."""
+    found = retry_after("9" * digits)
+    assert found is not None
+    assert math.isfinite(found)
+    assert found >= 10**11
+
+
+BEYOND = [
+    "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 01 Jan 2024 999999999999:00:00 GMT",
+    "Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "Mon, 01 Jan 2024 00:00:00 +9999",
+    "Mon, 99 Jan 2024 00:00:00 GMT",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("date", BEYOND)
+def test_dates_beyond_all_time(date: str) -> None:
+    assert retry_after(date) is None
+    assert skew_message(date) == "this machine's clock is off: set it, then run again"
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    value=st.text(max_size=40)
+    | st.from_regex(r"\A(Mon, )?\d{1,30} Jan \d{1,30} \d{1,12}:\d{1,12}(:\d{1,12})? ([+-]\d{1,30}|GMT|-0000)\Z")
+)
+def test_whatever_the_header_says(value: str) -> None:
+    found = retry_after(value)
+    assert found is None or (math.isfinite(found) and found >= 0)
+    assert skew_message(value).endswith("set it, then run again")
+
+
+@pytest.mark.usefixtures("fixed_time")
+@pytest.mark.parametrize(("off", "says"), [(60, "60 s fast"), (-3600, "3600 s slow")])
+def test_by_how_much_the_clock_is_off(off: float, says: str) -> None:
+    assert says in skew_message(email.utils.formatdate(NOW - off, usegmt=True))
+    assert "clock is off" in skew_message(None)
+
+
+# -- answers
+
+
+def test_a_refused_digest_is_a_corrupted_part() -> None:
+    for code in (b"BadDigest", b"InvalidDigest"):
+        body = b"<Error><Code>" + code + b"</Code><Message>no &amp;\nno</Message></Error>"
+        found = fault_of_answer(400, {}, body, "part 3")
+        assert (found.kind, found.status, found.code) == (FaultKind.CORRUPTED, 400, code.decode())
+        assert "part 3" in str(found)
+        assert "\n" not in str(found)
+
+
+def test_an_answer_that_asks_to_wait_for_ever() -> None:
+    found = fault_of_answer(503, {"Retry-After": "9" * 5000}, b"", "part 3")
+    assert found.kind is FaultKind.BUSY
+    assert found.retry_after is not None
+    assert math.isfinite(found.retry_after)
+
+
+def test_an_answer_from_beyond_all_time() -> None:
+    headers = {"Retry-After": BEYOND[0], "Date": BEYOND[0]}
+    found = fault_of_answer(403, headers, b"<Code>RequestTimeTooSkewed</Code>", "part 3")
+    assert (found.kind, found.retry_after) == (FaultKind.SKEWED, None)
+
+
+@pytest.mark.usefixtures("fixed_time")
+@pytest.mark.parametrize("off", [-7200, -601, -599, 0, 599, 601, 7200])
+def test_a_refused_url_names_a_clock_that_is_off(off: int) -> None:
+    """A store calls such a URL expired, or says nothing at all. It is signed anew all the same: a media service's
+    signature has nothing to do with this machine's clock."""
+    found = fault_of_answer(403, {"Date": email.utils.formatdate(NOW - off, usegmt=True)}, b"", "part 3")
+    assert found.kind is FaultKind.REFUSED
+    assert ("clock is" in str(found)) is (abs(off) > 600)
+
+
+def test_a_ca_bundle_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="CA bundle"):
+        ssl_context(tmp_path / "none.pem")
+
+
+# -- proxies
+
+HTTP, HTTPS = yarl.URL("http://s3.example/b/k?X-Amz-Signature=x"), yarl.URL("https://s3.example/b/k")
+DIRECT = (None, None)
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("REQUEST_METHOD", raising=False)
+
+
+def test_no_proxy_is_named() -> None:
+    assert proxy_of(HTTP) == proxy_of(HTTPS) == DIRECT
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_is_that_of_the_scheme(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http://proxy.example:3128")
+    assert proxy_of(HTTP) == (yarl.URL("http://proxy.example:3128"), None)
+    assert proxy_of(HTTPS) == DIRECT
+    monkeypatch.setenv("https_proxy", "http://secure.example:3129")
+    assert proxy_of(HTTPS) == (yarl.URL("http://secure.example:3129"), None)
+
+
+def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "proxy.example:3128")
+    assert proxy_of(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
+
+
+def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "")
+    assert proxy_of(HTTPS) == DIRECT
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "direct"),
+    [("s3.example", True), ("other, s3.example", True), ("example", True), (".example", True), ("*", True),
+     ("3.example", False), ("s3.example.com", False), ("", False)],
+)  # fmt: skip
+def test_hosts_that_are_reached_directly(monkeypatch: pytest.MonkeyPatch, no_proxy: str, direct: bool) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert (proxy_of(HTTPS) == DIRECT) is direct
+
+
+@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("userinfo", "auth"),
+    [
+        ("user:pass", ("user", "pass")),
+        ("user", ("user", "")),
+        ("us%40er:p%3Aa%2Fs", ("us@er", "p:a/s")),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_proxys_credentials_are_not_in_its_url(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, userinfo: str, auth: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("https_proxy", f"{scheme}{userinfo}@proxy.example:3128")
+    proxy, found = proxy_of(HTTPS)
+    assert proxy == yarl.URL("http://proxy.example:3128")
+    assert isinstance(found, aiohttp.BasicAuth)
+    assert (found.login, found.password) == auth
+
+
+@pytest.mark.parametrize("how", ["HOME", "NETRC"])
+def test_netrc_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str) -> None:
+    """Neither for the proxy nor for the store."""
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine proxy.example login me password hidden\ndefault login me password hidden\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv(how, str(tmp_path if how == "HOME" else netrc))
+    assert proxy_of(HTTPS) == DIRECT
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert proxy_of(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
+
+
+def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport makes a Fault of the ValueError."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:port")
+    with pytest.raises(ValueError):
+        proxy_of(HTTPS)

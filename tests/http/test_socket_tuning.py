@@ -1,0 +1,178 @@
+"""Sockets fit for bulk sending: what is asked for is there, and what the kernel refuses is no loss."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload import errors
+from bigupload.http import socket_tuning
+
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+needs_linux = pytest.mark.skipif(not ALLOWED.exists(), reason="congestion control by name is Linux's")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection over loopback: our end, made as uploads make it, and the other."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ours = stack.enter_context(
+            socket_tuning.new_socket(
+                (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", listener.getsockname())
+            )
+        )
+        ours.connect(listener.getsockname())
+        yield ours, stack.enter_context(listener.accept()[0])
+
+
+def control(sock: socket.socket) -> str:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+
+@needs_linux
+def test_a_new_socket_is_set_up(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, _ = pair
+    assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
+    probes = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+    assert 15 + probes * ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) <= 60, "a quiet path's end"
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0, "the policy's business"
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 512 * 1024
+
+
+@needs_linux
+def test_an_ipv6_socket_is_set_up_too() -> None:
+    with socket_tuning.new_socket((socket.AF_INET6, socket.SOCK_STREAM, 0, "", ())) as made:
+        assert made.family == socket.AF_INET6
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+@needs_linux
+def test_a_short_path_is_not_paced(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Loopback's round trip is microseconds."""
+    socket_tuning.fit_to_path(pair[0], "auto")
+    assert control(pair[0]) == "cubic"
+
+
+@needs_linux
+def test_a_long_path_gets_what_losses_do_not_slow(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = control(pair[0])
+    monkeypatch.setattr(socket_tuning, "_round_trip", lambda _: 30_000)
+    socket_tuning.fit_to_path(pair[0], "auto")
+    assert control(pair[0]) == ("bbr" if "bbr" in ALLOWED.read_text().split() else before)
+
+
+@needs_linux
+def test_the_round_trip_is_the_kernel_s(pair: tuple[socket.socket, socket.socket]) -> None:
+    told = socket_tuning._round_trip(pair[0])
+    assert told is not None
+    assert 0 < told < 100_000
+
+
+@needs_linux
+def test_what_the_user_says_holds(pair: tuple[socket.socket, socket.socket]) -> None:
+    before = control(pair[0])
+    socket_tuning.fit_to_path(pair[0], "system")
+    assert control(pair[0]) == before
+    socket_tuning.fit_to_path(pair[0], "reno")
+    assert control(pair[0]) == "reno"
+    socket_tuning.fit_to_path(None, "reno")  # a transport without a socket
+
+
+@pytest.mark.parametrize("name", ["auto", "system"])
+def test_these_are_always_allowed(name: str) -> None:
+    socket_tuning.check_congestion_control(name)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "x" * 100])
+def test_a_control_that_the_kernel_has_not_is_named(name: str) -> None:
+    with pytest.raises(errors.UsageError, match="no congestion control"):
+        socket_tuning.check_congestion_control(name)
+
+
+def test_a_kernel_that_knows_none_of_it(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TCP_CONGESTION", "TCP_INFO", "TCP_NOTSENT_LOWAT", "TCP_USER_TIMEOUT", "TCP_KEEPIDLE"):
+        monkeypatch.delattr(socket, name, raising=False)
+    socket_tuning.fit_to_path(pair[0], "auto")
+    socket_tuning.new_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ())).close()
+    with pytest.raises(errors.UsageError):
+        socket_tuning.check_congestion_control("reno")
+
+
+def test_unsent_is_what_the_other_kernel_has_not_taken(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    assert socket_tuning.unsent(ours) == 0
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ours.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += ours.send(bytes(65536))
+    assert 0 < socket_tuning.unsent(ours) < sent
+    assert socket_tuning.unsent(None) == 0
+
+
+def test_what_arrived_out_of_order_is_not_unsent(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that loses packets would have to be made for it: here the kernel's answer is."""
+    ours, _ = pair
+    monkeypatch.setattr("fcntl.ioctl", lambda *arguments: struct.pack("i", 100_000))
+
+    class Socket:
+        def __init__(self, sacked: int) -> None:
+            self.sacked = sacked
+
+        def fileno(self) -> int:
+            return ours.fileno()
+
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+            told = bytearray(size)
+            struct.pack_into("I", told, 16, 1448)  # tcpi_snd_mss
+            struct.pack_into("I", told, 28, self.sacked)  # tcpi_sacked
+            return bytes(told)
+
+    for sacked, left in [(0, 100_000), (50, 100_000 - 50 * 1448), (1000, 1)]:
+        assert socket_tuning.unsent(Socket(sacked)) == left
+
+
+@pytest.mark.parametrize("answer", [OSError("not here"), b"", bytes(20)])
+def test_where_the_kernel_says_nothing_of_that_it_is_left_out(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, answer: Exception | bytes
+) -> None:
+    ours, _ = pair
+    monkeypatch.setattr("fcntl.ioctl", lambda *arguments: struct.pack("i", 100_000))
+
+    class Socket:
+        def fileno(self) -> int:
+            return ours.fileno()
+
+        def getsockopt(self, *arguments: int) -> bytes:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    assert socket_tuning.unsent(Socket()) == 100_000
+
+
+def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    assert not socket_tuning.readable(ours)
+    theirs.sendall(b"HTTP/1.1 503")
+    assert socket_tuning.readable(ours)
+    assert ours.recv(100)
+    assert not socket_tuning.readable(ours)
+    theirs.close()
+    assert socket_tuning.readable(ours)
+    assert not socket_tuning.readable(None)

@@ -1,0 +1,44 @@
+"""A manifest that is set aside for another."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from bigupload import errors
+from bigupload.core.manifest import CompletingRecord
+from bigupload.manifests.journal import FileJournal, read_manifest
+from tests.core.samples import ALL_PARTS, header, lines, part
+from tests.manifests.support import no_space
+
+
+async def test_set_aside_numbers(path: Path) -> None:
+    with FileJournal(path) as journal:
+        for number in range(1, 4):
+            journal.begin(dataclasses.replace(header(), upload_id=f"upload {number}"))
+            await journal.append(*ALL_PARTS, CompletingRecord(None))
+            assert journal.set_aside() == path.with_name(f"{path.name}.{number}")
+            assert not journal.exists
+        assert not path.exists()
+        journal.begin(header())
+        await journal.append(part(1))
+    for number in range(1, 4):
+        kept = read_manifest(path.with_name(f"{path.name}.{number}")).manifest
+        assert kept.upload_id == f"upload {number}"
+        assert kept.status == "completing"
+    assert path.read_bytes() == lines(header(), part(1))
+
+
+def test_set_aside_keeps_the_lock(path: Path, begun: FileJournal) -> None:
+    begun.set_aside()
+    with pytest.raises(errors.ManifestLocked):
+        FileJournal(path).open()
+
+
+def test_set_aside_that_fails(path: Path, begun: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "rename", no_space)
+    with pytest.raises(errors.ManifestUnwritable):
+        begun.set_aside()
+    assert path.read_bytes() == lines(header())

@@ -1,0 +1,93 @@
+"""What is written to a manifest's file is what is read, once it is synced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bigupload.core.manifest import PartDropped
+from bigupload.manifests.journal import FileJournal, read_manifest
+from tests.core.samples import header, lines, part
+
+
+async def test_what_is_written_is_what_is_read(path: Path, begun: FileJournal) -> None:
+    assert await begun.append(part(1), part(3, 5)) is begun.manifest
+    await begun.append(PartDropped(1, "why"))
+    assert path.read_bytes() == lines(header(), part(1), part(3, 5), PartDropped(1, "why"))
+    found = read_manifest(path)
+    assert found.damage is None
+    assert vars(found.manifest) == vars(begun.manifest)
+    assert set(begun.manifest.parts) == {3}
+
+
+async def test_going_on_in_another_process(path: Path) -> None:
+    with FileJournal(path) as first:
+        first.begin(header())
+        await first.append(part(1))
+    with FileJournal(path) as second:
+        assert second.exists
+        assert set(second.manifest.parts) == {1}
+        await second.append(part(2))
+    assert path.read_bytes() == lines(header(), part(1), part(2))
+
+
+def test_before_the_first_record(path: Path, journal: FileJournal) -> None:
+    assert not journal.exists
+    assert not path.exists()
+    with pytest.raises(LookupError):
+        _ = journal.manifest
+
+
+async def test_many_appends_share_a_few_syncs(path: Path, begun: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = header(size=1000, part_size=10)
+    begun.set_aside()
+    begun.begin(plan)
+    syncs: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: syncs.append(fd) or real(fd))
+    await asyncio.gather(*(begun.append(part(number)) for number in range(1, 101)))
+    assert len(syncs) == 2  # the first alone, and all that came meanwhile
+    assert set(begun.manifest.parts) == set(range(1, 101))
+    assert set(read_manifest(path).manifest.parts) == set(range(1, 101))
+
+
+async def test_a_record_counts_only_after_its_sync(begun: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted_at_sync: list[set[int]] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: counted_at_sync.append(set(begun.manifest.parts)) or real(fd))
+    await begun.append(part(1))
+    assert counted_at_sync == [set()]
+    assert set(begun.manifest.parts) == {1}
+
+
+async def test_a_cancelled_append_is_seen_through(path: Path, begun: FileJournal) -> None:
+    task = asyncio.create_task(begun.append(part(1), part(2)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert set(begun.manifest.parts) == {1, 2}
+    assert path.read_bytes() == lines(header(), part(1), part(2))
+
+
+def test_only_the_owner_may_look(path: Path, begun: FileJournal) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with FileJournal(tmp_path / "m") as journal:
+        journal.begin(header())
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+async def test_no_name_is_left_beside(path: Path, begun: FileJournal) -> None:
+    await begun.append(part(1))
+    begun.close()
+    assert {file.name for file in path.parent.iterdir()} <= {path.name, f"{path.name}.lock"}

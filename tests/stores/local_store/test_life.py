@@ -1,0 +1,223 @@
+"""The local store's life cycle with the real SeaweedFS, and whose process it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload.stores import local_store
+from bigupload.stores.local_store import LocalStore
+from tests.stores.local_store.support import PROC, REPOSITORY, alive, needs_weed, posix, run_file, write_run
+from tests.tools.weed import fetch, weed_client
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
+    home = tmp_path_factory.mktemp("local-store")
+    try:
+        yield local_store.start(home)
+    finally:
+        local_store.stop(home)
+
+
+def put_multipart(store: LocalStore, bucket: str, key: str, body: bytes, part_size: int = 5 << 20) -> None:
+    client, parts = weed_client(store), []
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    for number, offset in enumerate(range(0, len(body), part_size), 1):
+        part = body[offset : offset + part_size]
+        etag = client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=part)["ETag"]
+        assert etag == f'"{hashlib.md5(part).hexdigest()}"'
+        parts.append({"PartNumber": number, "ETag": etag})
+    client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
+
+
+# --- the real one ---------------------------------------------------------------------------------------------------
+
+
+@needs_weed
+def test_a_multipart_upload_works_right_after_start(tmp_path: Path) -> None:
+    """In a store that never ran: the volume server registers with the master some time after S3 answers."""
+    body = random.Random(1).randbytes((5 << 20) + 1)
+    store = local_store.start(tmp_path)
+    try:
+        assert alive(store.pid)
+        weed_client(store).create_bucket(Bucket=store.bucket)
+        put_multipart(store, store.bucket, "k", body)
+        assert fetch(store, store.bucket, "k") == body
+    finally:
+        assert local_store.stop(tmp_path)
+
+
+@needs_weed
+def test_a_second_start_finds_the_first(store: LocalStore) -> None:
+    assert local_store.start(store.data_dir) == store
+    assert local_store.running(store.data_dir) == store
+
+
+@needs_weed
+def test_another_process_finds_it_and_a_pipeline_sees_the_end(tmp_path: Path) -> None:
+    """Two processes start it at once. `communicate` returns only when nobody, weed included, holds their output."""
+    code = "import sys, pathlib; from bigupload import local_store as s; print(s.start(pathlib.Path(sys.argv[1])).pid)"
+    starters = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        pids = {int(starter.communicate(timeout=90)[0]) for starter in starters}
+        assert len(pids) == 1
+        found = local_store.running(tmp_path)  # both starters are gone: it is detached, and proved by its token
+        assert found is not None
+        assert pids == {found.pid}
+    finally:
+        for starter in starters:
+            starter.kill()
+            starter.communicate()
+        assert local_store.stop(tmp_path)
+    # It isn't our child: init reaps it when it gets round to it.
+    assert local_store._until(lambda: not alive(found.pid), 10)
+
+
+@needs_weed
+@pytest.mark.skipif(not hasattr(os, "getsid"), reason="no sessions here")
+def test_ctrl_c_in_the_terminal_does_not_reach_it(store: LocalStore) -> None:
+    assert os.getsid(store.pid) == store.pid != os.getsid(0)
+
+
+@needs_weed
+def test_stop_ends_it_and_data_credentials_and_endpoint_survive(tmp_path: Path) -> None:
+    first = local_store.start(tmp_path)
+    try:
+        body = random.Random(2).randbytes(6 << 20)
+        weed_client(first).create_bucket(Bucket="bucket")
+        put_multipart(first, "bucket", "old", body)
+        assert local_store.stop(tmp_path)
+        assert not alive(first.pid)
+        assert local_store.running(tmp_path) is None
+        assert not local_store.stop(tmp_path)
+        for port in run_file(tmp_path)["ports"].values():
+            socket.create_server(("127.0.0.1", port)).close()
+        second = local_store.start(tmp_path)
+        assert second.pid != first.pid
+        assert (second.access_key, second.secret_key) == (first.access_key, first.secret_key)
+        assert second.endpoint_url == first.endpoint_url  # a manifest names it
+        put_multipart(second, "bucket", "new", body[::-1])  # and must not take the place of what was there
+        assert fetch(second, "bucket", "old") == body
+        assert fetch(second, "bucket", "new") == body[::-1]
+    finally:
+        local_store.stop(tmp_path)
+
+
+@needs_weed
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_what_was_acknowledged_survives_sigkill_and_taken_ports_are_avoided(tmp_path: Path) -> None:
+    first = local_store.start(tmp_path)
+    try:
+        client, body = weed_client(first), random.Random(3).randbytes(5 << 20)
+        client.create_bucket(Bucket="bucket")
+        upload = client.create_multipart_upload(Bucket="bucket", Key="k")["UploadId"]
+        part = {"Bucket": "bucket", "Key": "k", "UploadId": upload}
+        etag = client.upload_part(**part, PartNumber=1, Body=body)["ETag"]
+        os.kill(first.pid, signal.SIGKILL)
+        local_store._children[run_file(tmp_path)["token"]].wait(10)
+        assert local_store.running(tmp_path) is None
+        ports = run_file(tmp_path)["ports"]
+        for left in Path("/tmp").glob("seaweedfs-*.sock"):  # weed was killed, and the next takes others
+            if int(left.stem.rpartition("-")[2]) in ports.values():
+                left.unlink()
+        with socket.create_server(("127.0.0.1", ports["s3.port"])):
+            second = local_store.start(tmp_path)
+        assert second.endpoint_url != first.endpoint_url
+        [row] = weed_client(second).list_parts(**part)["Parts"]
+        assert (row["ETag"], row["Size"]) == (etag, len(body))
+        weed_client(second).complete_multipart_upload(
+            **part, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        )
+        assert fetch(second, "bucket", "k") == body
+    finally:
+        local_store.stop(tmp_path)
+
+
+@needs_weed
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="what is listened on is read from /proc/net")
+def test_only_127_0_0_1_is_listened_on(store: LocalStore) -> None:
+    files = Path(f"/proc/{store.pid}/fd").iterdir()
+    inodes = {link[8:-1] for link in (os.readlink(file) for file in files) if link.startswith("socket:[")}
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listening = {row[1] for row in rows if row[3] == "0A" and row[9] in inodes}
+    ports = run_file(store.data_dir)["ports"].values()
+    loopback = socket.inet_aton("127.0.0.1")[:: -1 if sys.byteorder == "little" else 1].hex().upper()
+    assert listening == {f"{loopback}:{port:04X}" for port in ports}
+    assert not [row for row in Path("/proc/net/udp").read_text().splitlines() if row.split()[9] in inodes]
+
+
+@needs_weed
+def test_the_inner_interfaces_want_a_token(store: LocalStore) -> None:
+    """A web page in the user's browser can reach them, and the filer allows every origin."""
+    ports = run_file(store.data_dir)["ports"]
+    assert local_store._get(ports["filer.port"], "/buckets/")[0] == 401
+    assert local_store._get(ports["s3.port"], "/")[0] == 403
+
+
+@needs_weed
+@posix
+def test_files_are_private_and_secrets_stay_in_them(store: LocalStore) -> None:
+    def mode(path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    home = store.data_dir
+    assert (mode(home), mode(home / "data")) == (0o700, 0o700)
+    assert {path.name: mode(path) for path in home.iterdir() if path.is_file()} == dict.fromkeys(
+        ("lock", "run.json", "s3.json", "security.toml", "weed.log"), 0o600
+    )
+    assert store.secret_key not in repr(store)
+    assert store.secret_key not in (home / "weed.log").read_text()
+    assert store.secret_key not in (home / "run.json").read_text()
+    if PROC:
+        assert store.secret_key.encode() not in Path(f"/proc/{store.pid}/cmdline").read_bytes()
+
+
+@needs_weed
+@pytest.mark.parametrize("proof", ["command line", "master"])
+def test_a_record_with_anothers_token_proves_nothing(
+    store: LocalStore, tmp_path: Path, proof: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pid and ports are a living weed's, and yet not this record's: it is another start's."""
+    if proof == "master":
+        monkeypatch.setattr(local_store, "_PROC", tmp_path / "no-proc")
+    monkeypatch.setattr(local_store, "_children", {})  # as any other process sees it
+    run = local_store._read_run(store.data_dir)
+    assert run is not None
+    assert local_store._is_ours(run)
+    assert local_store.running(store.data_dir) == store
+    home = tmp_path / "home"
+    write_run(home, pid=store.pid)
+    local_store._write_run(home, local_store._Run(pid=store.pid, token="run-other", ports=run.ports, ready=True))
+    assert local_store.running(home) is None
+    assert not local_store.stop(home)
+    assert alive(store.pid)
+
+
+# --- fakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proc", [Path("/proc"), Path("/no-proc")])
+def test_a_recycled_pid_is_not_trusted_and_not_killed(
+    proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(local_store, "_PROC", proc)
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    write_run(tmp_path, pid=os.getpid())
+    assert local_store.running(tmp_path) is None
+    assert not local_store.stop(tmp_path)
+    assert sent == []

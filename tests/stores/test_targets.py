@@ -1,0 +1,242 @@
+"""Targets: URLs, stores, content types and where manifests are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import errors
+from bigupload.core.manifest import Target
+from bigupload.options import S3Options
+from bigupload.sources.file import FileSource
+from bigupload.stores import local_store, targets
+from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.targets import connect, connect_service, guess_content_type, parse_s3_url, reconnect, state_dir
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "expected"),
+    [
+        ("s3://bucket/key", None, ("bucket", "key")),
+        ("s3://bucket/key", "file", ("bucket", "key")),
+        ("S3://bucket/a/b c+d?e#f%20", None, ("bucket", "a/b c+d?e#f%20")),
+        ("s3://bucket", "file", ("bucket", "file")),
+        ("s3://bucket/", "file", ("bucket", "file")),
+        ("s3://bucket/folder/", "file", ("bucket", "folder/file")),
+        ("s3://bucket//", "file", ("bucket", "/file")),
+        ("s3://bucket/x://y", None, ("bucket", "x://y")),
+        ("s3://b/" + "k" * 1024, None, ("b", "k" * 1024)),
+        ("s3://b/" + "é" * 512, None, ("b", "é" * 512)),
+    ],
+)
+def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
+    assert parse_s3_url(url, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "says"),
+    [
+        ("", "file", "not a target"), ("bucket/key", "file", "not a target"),
+        ("s3:/bucket/key", "file", "not a target"),
+        ("s3://", "file", "not a target"), ("s3:///key", "file", "not a target"),
+        ("https://bucket/key", "file", "not a target"),
+        ("s3://bucket", None, "names no object"), ("s3://bucket/", None, "names no object"),
+        ("s3://bucket/folder/", None, "names no object"), ("s3://b/" + "k" * 1025, None, "1,024 bytes"),
+        ("s3://b/" + "é" * 513, None, "1,024 bytes"), ("s3://b/" + "k" * 1020 + "/", "file", "1,024 bytes"),
+        ("s3://b/folder/", "no utf-8 \udcff", "UTF-8"), ("s3://b/no utf-8 \udcff", None, "UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_is_no_target(url: str, name: str | None, says: str) -> None:
+    with pytest.raises(errors.UsageError, match=says) as caught:
+        parse_s3_url(url, name)
+    assert "\n" not in str(caught.value)
+
+
+# -- stores
+
+
+@pytest.fixture(autouse=True)
+def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+async def test_connect_reaches_no_network() -> None:
+    store = await connect("bucket", "key", S3Options(endpoint_url="https://minio.example", region="r"))
+    assert store.target == Target(bucket="bucket", key="key", endpoint="https://minio.example", region="r")
+    assert store.options() == {"endpoint_url": "https://minio.example", "region": "r"}
+
+
+async def test_reconnect_from_what_a_manifest_recorded() -> None:
+    first = await connect("bucket", "key", S3Options(storage_class="STANDARD_IA", metadata={"a": "b"}, profile="p"))
+    second = await reconnect(first.target, first.options())
+    assert second.target == first.target
+    assert (
+        second.options() == first.options() == {"storage_class": "STANDARD_IA", "metadata": {"a": "b"}, "profile": "p"}
+    )
+
+
+SECRETS = {"access_key": "AK-secret", "secret_key": "SK-secret", "session_token": "ST-secret"}
+
+
+async def test_reconnect_with_secrets_that_are_recorded_nowhere() -> None:
+    """They reach the client, and nothing else of theirs holds: the upload goes on as it began."""
+    recorded = {"endpoint_url": "https://minio.example", "storage_class": "GLACIER"}
+    target = Target(bucket="bucket", key="key", endpoint="https://minio.example")
+    given = S3Options(**SECRETS, endpoint_url="https://elsewhere.example", storage_class="STANDARD")
+    store = await reconnect(target, recorded, given)
+    assert store.target == target
+    assert store.options() == recorded
+    store._bucket._make_client(1.0).close()
+    assert store._bucket._session is not None
+    found = store._bucket._session.get_credentials()
+    assert found is not None
+    assert {"access_key": found.access_key, "secret_key": found.secret_key, "session_token": found.token} == SECRETS
+
+
+async def test_a_store_gives_no_secret_away() -> None:
+    store = await connect("bucket", "key", S3Options(**SECRETS, region="r"))
+    assert store.options() == {"region": "r"}
+    assert "secret" not in json.dumps(store.options())
+
+
+async def test_a_store_goes_on_with_the_object_that_an_upload_began_with() -> None:
+    store = await connect("bucket", "key", S3Options(**SECRETS, storage_class="STANDARD", sse="AES256"))
+    assert store.go_on_with({"storage_class": "GLACIER", "sse": "AES256"}) == ["storage-class"]
+    assert store.go_on_with({"storage_class": "GLACIER", "sse": "AES256"}) == []
+
+
+async def test_what_the_environment_names_is_part_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the same command in another shell would go on in another store."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://minio.example")
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    store = await connect("bucket", "key", S3Options())
+    assert store.target.endpoint == "https://minio.example"
+    assert store.options() == {"endpoint_url": "https://minio.example", "profile": "work"}
+
+
+async def test_a_manifest_of_a_service_leads_back_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIGUPLOAD_API_KEY", "sk_of-the-environment")
+    movie = tmp_path / "movie.mov"
+    movie.write_bytes(b"x" * 5000)
+    with FileSource(movie) as source:
+        first = connect_service(
+            "https://Media.example/", S3Options(ca_bundle=Path("/ca.pem")), api_key=None, source=source
+        )
+        target = Target(service="https://media.example", key="media/o/k.mov")
+        second = await reconnect(target, first.options(), api_key="sk_given", source=source)
+    assert isinstance(second, ServiceStore)
+    assert second.target == target
+    recorded = {"filename": "movie.mov", "content_type": "video/quicktime", "ca_bundle": "/ca.pem"}
+    assert second.options() == first.options() == recorded
+    assert first.target == Target(service="https://media.example", key="")
+    assert (first._http.key(), second._http.key()) == ("sk_of-the-environment", "sk_given")
+    assert first._head == second._head == b"x" * 4096
+
+
+@pytest.mark.parametrize("recorded", [{}, {"filename": 1, "content_type": "a/b"}, {"filename": "a"},
+                                      {"filename": "a", "content_type": "a/b", "ca_bundle": 1}])  # fmt: skip
+async def test_a_manifest_of_a_service_that_lacks_something(recorded: dict[str, Any]) -> None:
+    with pytest.raises(errors.ManifestMismatch):
+        await reconnect(Target(key="k", service="https://media.example"), recorded)
+
+
+async def test_a_manifest_of_nothing() -> None:
+    with pytest.raises(errors.ManifestMismatch):
+        await reconnect(Target(key="k"), {})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (S3Options(storage_class="GLACIER", tags={"a": "b"}), "tags, storage-class"),
+        (S3Options(endpoint_url="https://s3.example", region="r"), "endpoint-url, region"),
+        (S3Options(access_key="AK", secret_key="SK"), "access-key, secret-key"),
+        (S3Options(if_none_match=True, addressing="path"), "addressing, if-none-match"),
+    ],
+)
+def test_what_a_service_decides_by_itself(options: S3Options, named: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with FileSource(tmp_path / "a.png") as source, pytest.raises(errors.UsageError, match=f"leave out {named}$"):
+        connect_service("https://media.example", options, api_key="sk_", source=source)
+
+
+async def test_the_local_store_is_started_and_its_secrets_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = type(
+        "Running",
+        (),
+        {"endpoint_url": "http://127.0.0.1:1", "region": "us-east-1", "access_key": "AK", "secret_key": "SK"},
+    )()
+    made: list[S3Store] = []
+
+    async def ensure_bucket(self: S3Store) -> None:
+        made.append(self)
+
+    monkeypatch.setattr(local_store, "start", lambda: running)
+    monkeypatch.setattr(S3Store, "ensure_bucket", ensure_bucket)
+    store = await connect("bucket", "key", S3Options(local=True, content_type="text/plain"))
+    assert made == [store]
+    assert store.target == Target(bucket="bucket", key="key", endpoint=targets.LOCAL)
+    assert store.options() == {"local": True, "content_type": "text/plain"}
+
+
+async def test_a_local_store_without_its_bucket_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = type(
+        "Running", (), {"endpoint_url": "http://127.0.0.1:1", "region": "r", "access_key": "AK", "secret_key": "SK"}
+    )()
+    closed: list[S3Store] = []
+
+    async def ensure_bucket(self: S3Store) -> None:
+        raise errors.LocalStoreError("no")
+
+    async def aclose(self: S3Store) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(local_store, "start", lambda: running)
+    monkeypatch.setattr(S3Store, "ensure_bucket", ensure_bucket)
+    monkeypatch.setattr(S3Store, "aclose", aclose)
+    with pytest.raises(errors.LocalStoreError):
+        await connect("bucket", "key", S3Options(local=True))
+    assert len(closed) == 1
+
+
+# -- small things
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [("a.mp4", "video/mp4"), ("a.MOV", "video/quicktime"), ("/x/a.jpg", "image/jpeg"), (Path("a.png"), "image/png"),
+     ("a", "application/octet-stream"), ("a.unheard-of", "application/octet-stream"), ("", "application/octet-stream")],
+)  # fmt: skip
+def test_content_types(name: str | Path, content_type: str) -> None:
+    assert guess_content_type(name) == content_type
+
+
+def test_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path))
+    assert state_dir() == tmp_path
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", "")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert state_dir().name == "bigupload"
+    assert state_dir().is_absolute()
+
+
+def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(name: str) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
+    monkeypatch.setattr(targets.platformdirs, "user_state_path", no_home)
+    with pytest.raises(errors.UsageError, match="BIGUPLOAD_STATE_DIR"):
+        state_dir()
+
+
+def test_a_media_service_gets_names_in_utf_8_only(tmp_path: Path) -> None:
+    path = tmp_path / "b\udcff.mp4"
+    path.write_bytes(b"x")
+    with FileSource(path) as source, pytest.raises(errors.UsageError, match="rename the file"):
+        connect_service("https://media.example", S3Options(), api_key="sk_x", source=source)

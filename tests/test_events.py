@@ -1,0 +1,48 @@
+"""The events: all public, frozen, keyword-only, and without a place for anything secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bigupload
+from bigupload import events
+from bigupload.core.integrity import PartProof, Verified
+
+KINDS: tuple[type[Any], ...] = typing.get_args(events.Event)
+VALUES: dict[Any, Any] = {
+    int: 1, float: 0.5, str: "x", Path: Path("x"), int | None: None, PartProof: PartProof.ETAG, Verified: Verified.SIZE,
+}  # fmt: skip
+
+
+def make(kind: type[Any]) -> Any:
+    hints = typing.get_type_hints(kind)
+    return kind(**{f.name: VALUES[hints[f.name]] for f in dataclasses.fields(kind)})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_and_keyword_only(kind: type[Any]) -> None:
+    event = make(kind)
+    first = dataclasses.fields(kind)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(event, first, getattr(event, first))
+    with pytest.raises(TypeError):
+        kind(*dataclasses.astuple(event))
+    assert event == make(kind)
+    assert kind.__doc__
+    assert not kind.__doc__.startswith(f"{kind.__name__}(")  # a dataclass's own
+
+
+def test_every_event_is_public() -> None:
+    made_here = {name for name, value in vars(events).items() if getattr(value, "__module__", None) == events.__name__}
+    assert made_here == {kind.__name__ for kind in KINDS}
+    assert {*made_here, "Event"} <= set(bigupload.__all__)
+
+
+def test_no_event_has_a_place_for_a_secret() -> None:
+    names = {f.name for kind in KINDS for f in dataclasses.fields(kind)}
+    assert not [name for name in names if any(word in name for word in ("secret", "key", "token", "signed", "header"))]

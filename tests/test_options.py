@@ -1,0 +1,239 @@
+"""S3Options: what is refused, what goes into a manifest and comes back, and what AWS's variables add."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigupload.errors import ManifestMismatch, UsageError
+from bigupload.options import S3Options
+from tests.core.samples import JSON, TEXT
+
+SECRETS = {"access_key": "AK-hidden", "secret_key": "SK-hidden", "session_token": "ST-hidden"}
+
+# -- what is refused
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://localhost", "https://s3.example.com:9000", "HTTPS://S3.example", "http://127.0.0.1:1", "http://[::1]:9000",
+     "https://s3.example/prefix/"],
+)  # fmt: skip
+def test_endpoints(url: str) -> None:
+    assert S3Options(endpoint_url=url).endpoint_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "s3.example", "s3.example:9000", "//s3.example", "ftp://s3.example", "s3://bucket", "https://", "https:///x",
+     "https://:9000", "https://s3.example:port", "https://s3.example:70000", "https://s3.example:-1", "https://s3.example:0",
+     "https://[::1"],
+)  # fmt: skip
+def test_what_is_no_endpoint(url: str) -> None:
+    with pytest.raises(UsageError, match="not an endpoint"):
+        S3Options(endpoint_url=url)
+
+
+@pytest.mark.parametrize("user", ["key:hidden@", "hidden@", ":hidden@", "@", ":@"])
+def test_an_endpoint_holds_no_credentials(user: str) -> None:
+    with pytest.raises(UsageError, match="holds no credentials") as caught:
+        S3Options(endpoint_url=f"https://{user}s3.example")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_refused_endpoint_is_not_repeated() -> None:
+    """It may hold a password all the same."""
+    with pytest.raises(UsageError) as caught:
+        S3Options(endpoint_url="ftp://key:hidden@s3.example")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_kms_key_goes_with_kms_only() -> None:
+    assert S3Options(sse_kms_key_id="k").sse is None
+    assert S3Options(sse_kms_key_id="k", sse="aws:kms").sse == "aws:kms"
+    assert S3Options(sse="AES256").sse_kms_key_id is None
+    with pytest.raises(UsageError, match="aws:kms"):
+        S3Options(sse_kms_key_id="k", sse="AES256")
+
+
+def test_no_secret_is_shown() -> None:
+    assert "hidden" not in repr(S3Options(**SECRETS))
+
+
+# -- to a manifest and back
+
+OPTIONS = st.builds(
+    S3Options,
+    endpoint_url=st.sampled_from([None, "https://s3.example", "http://[::1]:9000"]),
+    region=st.none() | TEXT.filter(bool),
+    profile=st.none() | TEXT.filter(bool),
+    local=st.booleans(),
+    addressing=st.sampled_from(["auto", "path", "virtual"]),
+    ca_bundle=st.sampled_from([None, Path("/ca.pem"), Path("relative/ca.pem")]),
+    content_type=st.none() | TEXT.filter(bool),
+    metadata=st.dictionaries(TEXT, TEXT, max_size=2),
+    tags=st.dictionaries(TEXT, TEXT, max_size=2),
+    storage_class=st.none() | TEXT.filter(bool),
+    sse=st.sampled_from([None, "aws:kms"]),
+    sse_kms_key_id=st.none() | TEXT.filter(bool),
+    if_none_match=st.booleans(),
+)
+
+
+def test_every_option_is_drawn() -> None:
+    """Else a new one would go untested."""
+    names = {f.name for f in dataclasses.fields(S3Options)} - set(SECRETS)
+    full = S3Options(
+        endpoint_url="https://e", region="r", profile="p", local=True, addressing="path", ca_bundle=Path("c"),
+        content_type="t", metadata={"a": "b"}, tags={"a": "b"}, storage_class="s", sse="aws:kms", sse_kms_key_id="k",
+        if_none_match=True, **SECRETS,
+    )  # fmt: skip
+    assert set(full.to_json()) == names
+    assert S3Options().to_json() == {}
+
+
+@settings(deadline=None, max_examples=100)
+@given(options=OPTIONS)
+def test_round_trip(options: S3Options) -> None:
+    hidden = dataclasses.replace(options, **SECRETS)
+    written = json.dumps(hidden.to_json())
+    assert "hidden" not in written
+    assert S3Options.from_json(json.loads(written)) == options
+    assert S3Options.from_json(json.loads(written), hidden) == hidden
+
+
+def test_of_the_secrets_options_nothing_else_is_taken() -> None:
+    secrets = S3Options(**SECRETS, region="other", storage_class="other", if_none_match=True)
+    assert S3Options.from_json({"region": "r"}, secrets) == S3Options(**SECRETS, region="r")
+
+
+def test_secrets_in_a_manifest_are_not_believed() -> None:
+    assert S3Options.from_json(SECRETS) == S3Options()
+    own = S3Options(access_key="own", secret_key="own")
+    assert S3Options.from_json(SECRETS, own) == own
+
+
+@pytest.mark.parametrize("name", ["endpoint_url", "region", "profile", "ca_bundle", "content_type", "sse"])
+def test_what_is_null_was_left_out(name: str) -> None:
+    assert S3Options.from_json({name: None}) == S3Options()
+
+
+def test_unknown_names_are_ignored() -> None:
+    assert S3Options.from_json({"from_the_future": [1], "region": "r"}) == S3Options(region="r")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("endpoint_url", 1), ("endpoint_url", ["https://e"]), ("region", True), ("region", {}), ("profile", 1.5),
+        ("local", 1), ("local", "true"), ("local", None), ("addressing", "sideways"), ("addressing", None),
+        ("addressing", ["auto"]), ("ca_bundle", 1), ("ca_bundle", ["/ca.pem"]), ("content_type", b"x"),
+        ("metadata", None), ("metadata", "a=b"), ("metadata", [["a", "b"]]), ("metadata", {"a": 1}),
+        ("metadata", {"a": None}), ("tags", {"a": {}}), ("tags", []), ("storage_class", 0), ("sse", False),
+        ("sse_kms_key_id", []), ("if_none_match", "*"), ("if_none_match", 0),
+    ],
+)  # fmt: skip
+def test_values_of_another_type(name: str, value: Any) -> None:
+    with pytest.raises(ManifestMismatch, match=name) as caught:
+        S3Options.from_json({name: value})
+    assert "\n" not in str(caught.value)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    recorded=st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(S3Options)]), JSON, max_size=4),
+)
+def test_whatever_a_manifest_says_is_options_or_a_public_error(recorded: dict[str, Any]) -> None:
+    with contextlib.suppress(ManifestMismatch, UsageError):
+        assert isinstance(S3Options.from_json(recorded), S3Options)
+
+
+# -- going on
+
+
+def test_an_upload_goes_on_with_the_object_that_it_began_with() -> None:
+    recorded = S3Options(
+        region="then", content_type="video/mp4", metadata={"a": "b"}, sse="aws:kms", sse_kms_key_id="k",
+    ).to_json()  # fmt: skip
+    now = S3Options(**SECRETS, region="now", content_type="text/plain", sse="AES256", if_none_match=True)
+    kept, differing = now.with_object_of(recorded)
+    assert kept == S3Options(
+        **SECRETS, region="now", content_type="video/mp4", metadata={"a": "b"}, sse="aws:kms", sse_kms_key_id="k"
+    )
+    assert differing == ["content-type", "metadata", "sse", "sse-kms-key-id", "if-none-match"]
+
+
+def test_how_the_store_is_reached_is_no_difference() -> None:
+    now = S3Options(endpoint_url="https://e", region="r", profile="p", addressing="path", storage_class="s", tags={})
+    assert now.with_object_of({"storage_class": "s", "local": True}) == (now, [])
+
+
+@settings(deadline=None, max_examples=60)
+@given(began=OPTIONS, now=OPTIONS)
+def test_what_is_kept_differs_no_more(began: S3Options, now: S3Options) -> None:
+    kept, _ = now.with_object_of(began.to_json())
+    assert kept.with_object_of(began.to_json()) == (kept, [])
+    assert (kept.endpoint_url, kept.region, kept.profile) == (now.endpoint_url, now.region, now.profile)
+
+
+def test_going_on_with_a_manifest_that_makes_no_sense() -> None:
+    with pytest.raises(ManifestMismatch, match="tags"):
+        S3Options().with_object_of({"tags": 1})
+
+
+# -- AWS's variables
+
+ALL, OF_S3 = "https://all.example", "https://s3.example"
+
+
+@pytest.mark.parametrize(
+    ("environment", "endpoint"),
+    [
+        ({}, None),
+        ({"AWS_ENDPOINT_URL": ALL}, ALL),
+        ({"AWS_ENDPOINT_URL_S3": OF_S3}, OF_S3),
+        ({"AWS_ENDPOINT_URL": ALL, "AWS_ENDPOINT_URL_S3": OF_S3}, OF_S3),
+        ({"AWS_ENDPOINT_URL": ALL, "AWS_ENDPOINT_URL_S3": ""}, ALL),
+        ({"AWS_ENDPOINT_URL": "", "AWS_ENDPOINT_URL_S3": ""}, None),
+        ({"AWS_ENDPOINT_URL": ALL, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}, None),
+        ({"AWS_ENDPOINT_URL_S3": OF_S3, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "TRUE"}, None),
+        ({"AWS_ENDPOINT_URL": ALL, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}, ALL),
+        ({"AWS_ENDPOINT_URL": ALL, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": ""}, ALL),
+    ],
+)
+def test_the_endpoint_of_the_environment(environment: dict[str, str], endpoint: str | None) -> None:
+    assert S3Options().completed_by(environment) == S3Options(endpoint_url=endpoint)
+    own = S3Options(endpoint_url="https://own.example")
+    assert own.completed_by(environment) == own
+
+
+@pytest.mark.parametrize(
+    ("given", "profile"),
+    [
+        (S3Options(), "work"),
+        (S3Options(profile="own"), "own"),
+        (S3Options(access_key="AK", secret_key="SK"), None),  # keys that were named go before a profile's
+    ],
+)
+def test_the_profile_of_the_environment(given: S3Options, profile: str | None) -> None:
+    completed = given.completed_by({"AWS_PROFILE": "work"})
+    assert completed == dataclasses.replace(given, profile=profile)
+    assert given.completed_by({"AWS_PROFILE": ""}) == given
+
+
+def test_the_environments_endpoint_is_checked_too() -> None:
+    with pytest.raises(UsageError, match="holds no credentials") as caught:
+        S3Options().completed_by({"AWS_ENDPOINT_URL": "https://key:hidden@s3.example"})
+    assert "hidden" not in str(caught.value)
+
+
+def test_what_the_environment_added_is_in_the_manifest() -> None:
+    completed = S3Options(**SECRETS).completed_by({"AWS_ENDPOINT_URL": ALL, "AWS_SESSION_TOKEN": "x"})
+    assert completed.to_json() == {"endpoint_url": ALL}

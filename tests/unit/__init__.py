@@ -1,1 +1,0 @@
-"""Tests of single modules: no network, no sleeping. Every decision of the pure modules is tried here."""
