@@ -25,6 +25,17 @@ async def test_a_store_that_does_not_echo_is_proved_by_etags(world: World) -> No
     assert sorted(world.sent()) == [1, 2, 3, 4, 5]
 
 
+async def test_a_store_that_capitalises_metadata_keys_is_believed(world: World) -> None:
+    """As rclone's server: without checksums the object is looked at, and its ETag is not the one of complete."""
+    world.s3.knobs.echo_checksums = False
+    world.s3.knobs.whole_etags = True
+    world.s3.knobs.title_case_metadata = True
+    path = world.file(3 * PART)
+    result = await world.upload(path, options=world.options(metadata={"Tok": "value"}))
+    assert world.holds(path)
+    assert result.verified is Verified.COMPOSITE_ETAG
+
+
 @pytest.mark.parametrize("checksum", ["auto", "md5"])
 async def test_opaque_etags_are_proved_by_content_md5(world: World, checksum: str) -> None:
     world.s3.knobs.echo_checksums = False

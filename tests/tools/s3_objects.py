@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -63,6 +64,10 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
         "Accept-Ranges": "bytes",
         **encryption_headers(found.headers),
     }
+    if s3.knobs.whole_etags:
+        headers["ETag"] = f'"{hashlib.md5(b"".join(found.chunks())).hexdigest()}"'
+    if s3.knobs.title_case_metadata:
+        headers = {name.title() if name.startswith("x-amz-meta-") else name: value for name, value in headers.items()}
     if found.tagging:
         headers["x-amz-tagging-count"] = str(found.tagging.count("&") + 1)
     if not s3.knobs.part_numbers:

@@ -114,6 +114,8 @@ class Knobs:
     abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
     part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
     ranges: bool = True  # False: Range might as well not exist
+    whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's answer was
+    title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
     public_read: bool = False  # anonymous GetObject and HeadObject
 
 

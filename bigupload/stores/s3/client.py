@@ -52,6 +52,15 @@ _CONNECTIONS = 64
 _SIGNERS = 4
 
 
+def metadata_of(answer: Mapping[str, Any]) -> dict[str, str]:
+    """The object's user-defined metadata, its keys in lower case.
+
+    They travel as header names, which have no case, so that some stores return `X-Amz-Meta-Tok` for `tok`. S3 itself
+    stores them in lower case: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+    """
+    return {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
+
+
 class Way:
     """Through the pages of ListMultipartUploads: where the next one begins, and that there is an end."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.client import S3Bucket, metadata_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class MediaBucket:
             content_type=answer.get("ContentType", ""),
             head=answer["Body"],
             modified=answer["LastModified"],
-            metadata=answer.get("Metadata", {}),
+            metadata=metadata_of(answer),
         )
 
     async def delete(self, key: str, *, etag: str) -> None:
@@ -98,8 +98,7 @@ class MediaBucket:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
             raise
-        metadata: Mapping[str, str] = answer.get("Metadata", {})
-        return metadata
+        return metadata_of(answer)
 
     async def open_uploads(self, prefix: str, *, most: int) -> int:
         """How many multipart uploads under `prefix` are open, counted up to `most`."""

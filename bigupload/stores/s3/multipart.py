@@ -20,7 +20,7 @@ from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
-from bigupload.stores.s3.client import MOST_PAGES, URL_LIFETIME, S3Bucket
+from bigupload.stores.s3.client import MOST_PAGES, URL_LIFETIME, S3Bucket, metadata_of
 from bigupload.stores.s3.client import Way as Way
 
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
@@ -335,5 +335,5 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
         algorithm=algorithm if checksum else None,
         checksum=checksum,
         checksum_type=ChecksumType(kind) if kind in list(ChecksumType) else None,
-        token=answer.get("Metadata", {}).get(TOKEN),
+        token=metadata_of(answer).get(TOKEN),
     )
