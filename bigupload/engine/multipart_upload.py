@@ -27,7 +27,7 @@ from bigupload.engine.part_uploader import PartSender, UploadVanished
 from bigupload.engine.reconcile import Reconciler
 from bigupload.engine.task_groups import the_one
 from bigupload.ports import UnsignedPart
-from bigupload.support.shielding import see_through
+from bigupload.support.shielding import run_shielded
 
 _UNKNOWN_OUTCOME = frozenset(
     {FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER, FaultKind.BUSY, FaultKind.UNREACHABLE}
@@ -145,7 +145,7 @@ class MultipartUpload:
                 if ahead:
                     meanwhile.start_soon(self._hash_ahead)
                 await self._context.retrier.request(
-                    lambda: see_through(self._create_and_record(first, declare=declare)), letting=letting
+                    lambda: run_shielded(self._create_and_record(first, declare=declare)), letting=letting
                 )
                 meanwhile.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -243,12 +243,12 @@ class MultipartUpload:
         context.emit(events.Completing(parts=self._plan.count))
         since = context.effects.clock()
         try:
-            facts, verified = await see_through(self._complete_and_record())
+            facts, verified = await run_shielded(self._complete_and_record())
         except Fault as fault:
             return await self._complete_failed(fault, since)
         if context.manifest.completed is None:
             facts, verified = await self._ask_object(facts, verified, expected_object(context.manifest))
-            await see_through(self._record(facts, verified or Verified.SIZE))
+            await run_shielded(self._record(facts, verified or Verified.SIZE))
         return Happened.PROVED
 
     async def _complete_and_record(self) -> tuple[ObjectFacts, Verified | None]:
@@ -351,7 +351,7 @@ class MultipartUpload:
             facts, denied = await self._stat()
             if facts is not None and is_outcome(context.manifest, facts):
                 verified = prove_object(facts, expected_object(context.manifest))
-                await see_through(self._record(facts, verified or Verified.SIZE))
+                await run_shielded(self._record(facts, verified or Verified.SIZE))
                 return Happened.PROVED
             if await self._reconciler.is_open():
                 return Happened.STILL_OPEN

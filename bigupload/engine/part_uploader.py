@@ -54,7 +54,9 @@ class PartSender:
         self._upload_id = context.manifest.upload_id
         self._checksum = context.manifest.header.checksum
         self._flights = PartsInFlight(context)
-        self._signer: Batcher[UnsignedPart, tuple[SignedRequest, float]] = Batcher(self._sign_batch, most=_SIGN_BATCH)
+        self._signer: Batcher[UnsignedPart, tuple[SignedRequest, float]] = Batcher(
+            self._sign_batch, max_batch=_SIGN_BATCH
+        )
         self._alive = 0
         self._freed = anyio.Event()
         # Content-MD5 is the way where no checksum was declared; else the store's first answer tells.

@@ -39,7 +39,7 @@ from bigupload.http import socket_tuning
 from bigupload.http.tls_offload import LentTls
 from bigupload.ports import Source
 from bigupload.support.rate_limiter import RateLimiter
-from bigupload.support.shielding import see_through
+from bigupload.support.shielding import run_shielded
 
 PLAIN_BUFFER = MIB
 TLS_BUFFER = 256 * 1024
@@ -149,7 +149,7 @@ class PartBody(Payload):
         """Stop, and wait until no thread works on it. aiohttp cancels what writes a body and does not wait for it."""
         self.stop()
         while self._in_thread is not None:
-            await see_through(_end_of(self._in_thread))
+            await run_shielded(_end_of(self._in_thread))
             await asyncio.sleep(0)  # what waits in the writing task goes first
 
     # -- aiohttp's side
@@ -271,7 +271,7 @@ class PartBody(Payload):
                     await asyncio.wait([self._in_thread])  # which, cancelled, leaves it running
                 except asyncio.CancelledError:
                     self.stop()
-                    await see_through(_end_of(self._in_thread))
+                    await run_shielded(_end_of(self._in_thread))
                     raise
                 finally:
                     tls.let_go()

@@ -21,8 +21,8 @@ from bigupload import errors
 from bigupload.core.manifest import Header, Manifest, Record, Replay, encode, replay
 from bigupload.support.batching import Batcher
 from bigupload.support.durable_files import make_directory, sync_directory
-from bigupload.support.private_files import create_private, is_ours, ours_alone
-from bigupload.support.shielding import see_through
+from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
+from bigupload.support.shielding import run_shielded
 
 SUFFIX = ".manifest.jsonl"
 LONGEST = 64 * 1024 * 1024
@@ -54,7 +54,7 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise errors.ManifestMismatch(f"{path} is not a regular file: name another --manifest")
-        if not is_ours(status):
+        if not is_private_file(status):
             raise errors.ManifestMismatch(f"{path} is another user's: name another --manifest")
         if status.st_size > LONGEST:
             raise errors.ManifestCorrupt(f"{path} is longer than any manifest: name another --manifest")
@@ -84,7 +84,7 @@ class FileJournal:
         self._fd = -1
         self._good_bytes = 0
         self._broken: errors.ManifestUnwritable | None = None
-        self._batcher: Batcher[bytes, None] = Batcher(self._commit, most=_MOST_RECORDS_A_SYNC)
+        self._batcher: Batcher[bytes, None] = Batcher(self._commit, max_batch=_MOST_RECORDS_A_SYNC)
 
     @property
     def manifest(self) -> Manifest:
@@ -103,12 +103,12 @@ class FileJournal:
 
         It says which file goes where with whose credentials: one that was downloaded, or copied here, may be a trap.
         """
-        if self._notes is None or not ours_alone(self._notes.parent):
+        if self._notes is None or not only_user_can_write(self._notes.parent):
             return False
         if self.path.parent.resolve() == self._notes.parent.resolve():  # nobody else can have put it there
             return True
         try:
-            return ours_alone(self._notes) and is_ours(self._note(self._notes).lstat())
+            return only_user_can_write(self._notes) and is_private_file(self._note(self._notes).lstat())
         except OSError:
             return False
 
@@ -161,7 +161,7 @@ class FileJournal:
         holder = Path(f"{self.path}.lock")
         try:
             make_directory(self.path.parent, mode=0o700)
-            if os.path.lexists(holder) and not is_ours(holder.lstat()):
+            if os.path.lexists(holder) and not is_private_file(holder.lstat()):
                 raise PermissionError(errno.EPERM, f"{holder} is another user's, or not a regular file")
             self._lock.acquire(blocking=False)
             _write_pid(holder)
@@ -217,7 +217,7 @@ class FileJournal:
         self._manifest = Manifest(header)
 
     async def append(self, *records: Record) -> Manifest:
-        return await see_through(self._append(records))
+        return await run_shielded(self._append(records))
 
     async def _append(self, records: Sequence[Record]) -> Manifest:
         await self._batcher.submit(b"".join(map(encode, records)))
@@ -290,7 +290,7 @@ def _write_pid(holder: Path) -> None:
     flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     fd = os.open(holder, flags)
     try:
-        if is_ours(status := os.fstat(fd)) and status.st_nlink == 1:
+        if is_private_file(status := os.fstat(fd)) and status.st_nlink == 1:
             os.ftruncate(fd, 0)
             os.write(fd, f"{os.getpid()}\n".encode())
     finally:

@@ -1,4 +1,4 @@
-"""What makes a change to a directory survive a power loss. The manifests' and the service's files are kept by it."""
+"""Directory changes that survive a power failure. The manifests and the service's files depend on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a new name in it last, where directories can be opened (not on Windows)."""
+    """Write a directory's entries to disk, so that a new or renamed file keeps its name after a power failure.
+
+    Does nothing where a directory can't be opened, as on Windows.
+    """
     with contextlib.suppress(OSError):
         fd = os.open(directory, os.O_RDONLY)
         try:
@@ -18,7 +21,15 @@ def sync_directory(directory: Path) -> None:
 
 
 def make_directory(directory: Path, *, mode: int) -> None:
-    """Make it where it is missing, and what is missing above it; the new names last. Raises OSError."""
+    """Create a directory and its missing parents durably.
+
+    Args:
+        directory: The directory. It is not an error if it exists.
+        mode: Permission bits of `directory`, for example 0o700. Missing parents get the default permissions.
+
+    Raises:
+        OSError: The directory can't be created.
+    """
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(mode=mode, parents=True, exist_ok=True)
     for path in missing:

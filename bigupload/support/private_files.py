@@ -1,6 +1,7 @@
-"""What keeps files of this user's own: whose a file is, and making one where others may have put something before.
+"""Files that only this user may have written: who owns a file, and how to create one where others can write.
 
-A user's own directories need none of this. It is for manifests in places that others can write, and for root.
+Inside the user's own directories none of this is needed. It protects manifests in directories that other users can
+write to, and it protects root.
 """
 
 from __future__ import annotations
@@ -12,33 +13,48 @@ import stat
 from pathlib import Path
 
 
-def is_ours(status: os.stat_result) -> bool:
-    """Whether it is a regular file of this user's, or root's. For root everybody's is: a disk on the network may call
-    root's own files somebody else's."""
-    return stat.S_ISREG(status.st_mode) and _may_be_ours(status)
+def is_private_file(status: os.stat_result) -> bool:
+    """Whether `status` describes a regular file that belongs to this user or to root.
+
+    For root every regular file counts: a network file system may report another owner for root's own files.
+    """
+    return stat.S_ISREG(status.st_mode) and _owner_is_trusted(status)
 
 
-def ours_alone(directory: Path) -> bool:
-    """Whether nobody else could have put a file there. A link counts as its directory, if nobody else made the link."""
+def only_user_can_write(directory: Path) -> bool:
+    """Whether no other user can create a file in `directory`.
+
+    A symbolic link counts as the directory it points to, provided that no other user created the link.
+    """
     try:
         link, status = directory.lstat(), directory.stat()
     except OSError:
         return False
-    return _may_be_ours(link) and _may_be_ours(status) and not status.st_mode & 0o022
+    return _owner_is_trusted(link) and _owner_is_trusted(status) and not status.st_mode & 0o022
 
 
 def create_private(path: Path) -> int:
-    """A descriptor that appends to a new file, mode 0600. What an earlier run of ours left there goes; a link,
-    another user's file or anything else that is no file stays. Raises OSError."""
+    """Create a new file with mode 0600 and open it for appending.
+
+    A file of this user at `path` is deleted first. A link, another user's file or anything that is not a regular file
+    is left alone.
+
+    Returns:
+        A file descriptor, which the caller closes.
+
+    Raises:
+        PermissionError: Something that is not this user's regular file is in the way.
+        OSError: The file can't be created.
+    """
     with contextlib.suppress(FileNotFoundError):
-        if not is_ours(path.lstat()):
-            raise PermissionError(errno.EPERM, f"{path.name} there is another user's, or not a regular file")
+        if not is_private_file(path.lstat()):
+            raise PermissionError(errno.EPERM, f"{path.name} belongs to another user, or is not a regular file")
         path.unlink()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
 
 
-def _may_be_ours(status: os.stat_result) -> bool:
-    if not hasattr(os, "geteuid"):  # Windows: the directory's own rules must do
+def _owner_is_trusted(status: os.stat_result) -> bool:
+    if not hasattr(os, "geteuid"):  # Windows: the directory's access control list decides
         return True
     return os.geteuid() in (0, status.st_uid) or status.st_uid == 0

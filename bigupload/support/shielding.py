@@ -1,4 +1,4 @@
-"""Await work to its end although the caller is cancelled meanwhile."""
+"""Work that runs to its end although its caller is cancelled."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ import anyio
 R = TypeVar("R")
 
 
-async def see_through(work: Coroutine[Any, Any, R]) -> R:
-    """Await `work` to its end even when the caller is cancelled meanwhile; the cancellation is raised after.
+async def run_shielded(work: Coroutine[Any, Any, R]) -> R:
+    """Await `work` to its end, also when the caller is cancelled meanwhile.
 
-    anyio's shield alone does not hold off `task.cancel()` (asyncio.timeout, Ctrl-C), asyncio's alone lets anyio knock
-    at every turn of the loop.
+    anyio's shield alone does not stop `task.cancel()` (from `asyncio.timeout` or Ctrl-C). asyncio's shield alone lets
+    anyio deliver its cancellation again at every turn of the loop. So both are used.
+
+    Returns:
+        What `work` returned.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled. It is raised after `work` has ended.
+        Exception: What `work` raised, if the caller was not cancelled.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -27,10 +34,10 @@ async def see_through(work: Coroutine[Any, Any, R]) -> R:
                 if task.cancelled():
                     raise
                 cancelled = e
-            except Exception:  # noqa: S110 - it is raised below, by task.result()
+            except Exception:  # noqa: S110 - task.result() raises it below
                 pass
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # seen: the cancellation is what the caller gets
+            task.exception()  # marks it as retrieved: the caller gets the cancellation instead
         raise cancelled
     return task.result()

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from bigupload.support.batching import Batcher
-from bigupload.support.shielding import see_through
+from bigupload.support.shielding import run_shielded
 
 
 async def settle() -> None:
@@ -68,7 +68,7 @@ async def under_way(work: Work, batcher: Batcher[Any, Any], *items: Any) -> list
 
 async def test_who_comes_meanwhile_shares_the_next_batch() -> None:
     work = Work()
-    batcher = Batcher(work, most=100)
+    batcher = Batcher(work, max_batch=100)
     first = submit(batcher, 0)
     await settle()
     others = submit(batcher, 1, 2, 3)
@@ -81,7 +81,7 @@ async def test_who_comes_meanwhile_shares_the_next_batch() -> None:
 
 async def test_no_batch_is_larger_than_the_most() -> None:
     work = Work()
-    batcher = Batcher(work, most=3)
+    batcher = Batcher(work, max_batch=3)
     tasks = submit(batcher, *range(10))
     await settle()
     work.end_all()
@@ -100,7 +100,7 @@ async def test_batches_do_not_overlap() -> None:
         running -= 1
         return items
 
-    batcher = Batcher(perform, most=2)
+    batcher = Batcher(perform, max_batch=2)
     assert await asyncio.gather(*submit(batcher, *range(9))) == list(range(9))
     assert most == 1
 
@@ -108,7 +108,7 @@ async def test_batches_do_not_overlap() -> None:
 async def test_a_failure_reaches_all_of_its_batch_and_no_one_else() -> None:
     work = Work()
     work.failures[1] = OSError("disk full")
-    batcher = Batcher(work, most=2)
+    batcher = Batcher(work, max_batch=2)
     tasks = submit(batcher, 0, 1, 2, 3)
     await settle()
     work.end_all()
@@ -123,13 +123,13 @@ async def test_equal_items_each_get_their_own_result() -> None:
     async def perform(items: Sequence[str]) -> Sequence[int]:
         return [next(numbers) for _ in items]
 
-    batcher = Batcher(perform, most=100)
+    batcher = Batcher(perform, max_batch=100)
     assert sorted(await asyncio.gather(*submit(batcher, "x", "x", "x"))) == [0, 1, 2]
 
 
 async def test_a_cancelled_leader_hands_the_batch_on() -> None:
     work = Work()
-    batcher = Batcher(work, most=100)
+    batcher = Batcher(work, max_batch=100)
     leader, *followers = await under_way(work, batcher, 0, 1, 2)
     leader.cancel()
     await settle()
@@ -141,7 +141,7 @@ async def test_a_cancelled_leader_hands_the_batch_on() -> None:
 
 async def test_a_leader_that_is_cancelled_keeps_the_order() -> None:
     work = Work()
-    batcher = Batcher(work, most=2)
+    batcher = Batcher(work, max_batch=2)
     leader, follower = await under_way(work, batcher, 0, 1)
     later = submit(batcher, 2, 3)
     await settle()
@@ -154,7 +154,7 @@ async def test_a_leader_that_is_cancelled_keeps_the_order() -> None:
 
 async def test_a_cancelled_follower_leaves_before_its_batch_begins() -> None:
     work = Work()
-    batcher = Batcher(work, most=100)
+    batcher = Batcher(work, max_batch=100)
     (first,) = submit(batcher, 0)
     await settle()
     gone, stays = submit(batcher, 1, 2)
@@ -168,7 +168,7 @@ async def test_a_cancelled_follower_leaves_before_its_batch_begins() -> None:
 
 async def test_a_follower_cancelled_within_its_batch_harms_no_one() -> None:
     work = Work()
-    batcher = Batcher(work, most=100)
+    batcher = Batcher(work, max_batch=100)
     leader, gone, stays = await under_way(work, batcher, 0, 1, 2)
     gone.cancel()
     await settle()
@@ -186,7 +186,7 @@ async def test_a_failure_that_a_cancelled_caller_will_not_fetch() -> None:
     async def scene() -> None:
         work = Work()
         work.failures[1] = OSError("disk full")
-        leader, gone = await under_way(work, Batcher(work, most=100), 0, 1)
+        leader, gone = await under_way(work, Batcher(work, max_batch=100), 0, 1)
         gone.cancel()
         await settle()
         work.end_all()
@@ -201,7 +201,7 @@ async def test_a_failure_that_a_cancelled_caller_will_not_fetch() -> None:
 
 async def test_every_caller_cancelled_leaves_the_batcher_usable() -> None:
     work = Work()
-    batcher = Batcher(work, most=100)
+    batcher = Batcher(work, max_batch=100)
     tasks = await under_way(work, batcher, 0, 1, 2)
     for task in tasks:
         task.cancel()
@@ -211,7 +211,7 @@ async def test_every_caller_cancelled_leaves_the_batcher_usable() -> None:
     assert await batcher.submit(9) == "did 9"
 
 
-# -- see_through
+# -- run_shielded
 
 
 class Slow:
@@ -238,14 +238,14 @@ class Slow:
 async def test_undisturbed_it_just_awaits() -> None:
     work = Slow()
     work.gate.set()
-    assert await see_through(work()) == "done"
+    assert await run_shielded(work()) == "done"
 
 
 async def test_undisturbed_its_failure_is_raised() -> None:
     work = Slow(OSError("no"))
     work.gate.set()
     with pytest.raises(OSError, match="no"):
-        await see_through(work())
+        await run_shielded(work())
 
 
 @pytest.mark.parametrize("failure", [None, OSError("no")])
@@ -254,7 +254,7 @@ async def test_task_cancel_waits_for_the_end(times: int, failure: Exception | No
     work = Slow(failure)
     complaints: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    task = asyncio.create_task(see_through(work()))
+    task = asyncio.create_task(run_shielded(work()))
     await settle()
     for _ in range(times):
         task.cancel()
@@ -274,7 +274,7 @@ async def by_timeout(work: Slow, started: Callable[[], None]) -> None:
         async with asyncio.timeout(3600) as timeout:
             timeout.reschedule(asyncio.get_running_loop().time())  # over as soon as anything waits
             started()
-            await see_through(work())
+            await run_shielded(work())
 
     with pytest.raises(TimeoutError):
         await hurried()
@@ -284,7 +284,7 @@ async def by_cancel_scope(work: Slow, started: Callable[[], None]) -> None:
     with anyio.CancelScope() as scope:
         started()
         scope.cancel()
-        await see_through(work())
+        await run_shielded(work())
         await anyio.lowlevel.checkpoint()  # anyio's cancellation is a state: it is met at the next chance
     assert scope.cancelled_caught
 
@@ -296,7 +296,7 @@ async def by_task_group(work: Slow, started: Callable[[], None]) -> None:
 
     async def see() -> None:
         started()
-        await see_through(work())
+        await run_shielded(work())
 
     async def both() -> None:
         async with anyio.create_task_group() as group:
@@ -337,7 +337,7 @@ async def test_under_a_cancelled_scope_it_waits_without_spinning() -> None:
     async def main() -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await see_through(work())
+            await run_shielded(work())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio, "shield", counted)
@@ -353,4 +353,4 @@ async def test_work_that_is_cancelled_itself_raises_that() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await see_through(work())
+        await run_shielded(work())

@@ -11,7 +11,7 @@ import pytest
 from bigupload import errors
 from bigupload.core.manifest import encode
 from bigupload.manifests.journal import LONGEST, FileJournal, read_manifest
-from bigupload.support.private_files import create_private, is_ours, ours_alone
+from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
 from tests.core.samples import header, lines, part
 
 if not hasattr(os, "geteuid"):
@@ -43,8 +43,8 @@ def path(tmp_path: Path, user: None) -> Path:
 
 def test_whose_a_file_is(path: Path) -> None:
     path.touch()
-    assert is_ours(owned(path, US).lstat())
-    assert not is_ours(owned(path, THEM).lstat())
+    assert is_private_file(owned(path, US).lstat())
+    assert not is_private_file(owned(path, THEM).lstat())
 
 
 @pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
@@ -56,7 +56,7 @@ def test_what_is_no_file_is_nobody_s(path: Path, kind: str) -> None:
             path.mkdir()
         case "fifo":
             os.mkfifo(path)
-    assert not is_ours(path.lstat())
+    assert not is_private_file(path.lstat())
     with pytest.raises(OSError):
         create_private(path)
     assert os.path.lexists(path)
@@ -78,19 +78,19 @@ def test_what_an_earlier_run_left_is_made_anew(path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
 def test_a_directory_that_others_can_write(path: Path, mode: int) -> None:
-    assert ours_alone(path.parent)
+    assert only_user_can_write(path.parent)
     path.parent.chmod(mode)
-    assert not ours_alone(path.parent)
+    assert not only_user_can_write(path.parent)
 
 
 def test_a_directory_of_somebody_else_and_a_link_of_somebody_else(path: Path) -> None:
     path.mkdir()
     link = path.with_name("link")
     link.symlink_to(owned(path, US))
-    assert ours_alone(owned(link, US))
-    assert not ours_alone(owned(link, THEM))
-    assert not ours_alone(owned(path, THEM))
-    assert not ours_alone(path.with_name("missing"))
+    assert only_user_can_write(owned(link, US))
+    assert not only_user_can_write(owned(link, THEM))
+    assert not only_user_can_write(owned(path, THEM))
+    assert not only_user_can_write(path.with_name("missing"))
 
 
 # -- the manifest and what lies beside it
