@@ -27,7 +27,8 @@ class S3Options:
     """Everything that is left out comes from the AWS credential chain and configuration. Raises UsageError."""
 
     endpoint_url: str | None = None
-    """Any S3: "https://minio.example:9000". None: AWS, or what the AWS configuration names."""
+    """Any S3 store, as in "https://minio.example:9000". None: the one that the AWS environment or configuration names,
+    else AWS. The manifest records which it was."""
     region: str | None = None
     profile: str | None = None
     local: bool = False

@@ -16,7 +16,9 @@ from bigupload import errors
 from bigupload.core.manifest import Target
 from bigupload.options import S3Options
 from bigupload.ports import Source
+from bigupload.stores.s3.errors import fault_of_botocore
 from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.s3.session import configured_endpoint
 from bigupload.stores.service_client.multipart import HEAD_BYTES, ServiceStore
 
 Store: TypeAlias = S3Store | ServiceStore
@@ -49,12 +51,33 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
 
 
 async def reach(options: S3Options) -> S3Options:
-    """With what the environment adds; for the local store, with its endpoint and keys, started where it does not run.
+    """Resolve the endpoint and profile of a new connection.
 
-    Raises UsageError where an endpoint is given beside that.
+    For the local store, start it and take its endpoint and keys. Else the endpoint is the one that was given, that of
+    the environment, that of the AWS configuration files, or AWS itself, in this order. What a manifest recorded was
+    resolved when its upload began and must not be resolved again: see `reconnect`.
+
+    Raises:
+        UsageError: An endpoint is given beside `local`, or the AWS configuration cannot be read.
     """
     if not options.local:
-        return options.completed_by(os.environ)
+        completed = options.completed_by(os.environ)
+        if completed.endpoint_url is not None:
+            return completed
+        endpoint = await anyio.to_thread.run_sync(_configured_endpoint, completed)
+        return completed if endpoint is None else dataclasses.replace(completed, endpoint_url=endpoint)
+    return await _reach_local(options)
+
+
+def _configured_endpoint(options: S3Options) -> str | None:
+    try:
+        return configured_endpoint(options)
+    except Exception as e:
+        error = fault_of_botocore(e, "to read the AWS configuration", "")
+    raise error  # outside `except`: botocore's own text may hold a secret
+
+
+async def _reach_local(options: S3Options) -> S3Options:
     if options.endpoint_url is not None:
         raise errors.UsageError("--local has its own endpoint: leave --endpoint-url out")
     from bigupload.stores import local_store
@@ -75,6 +98,10 @@ async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
     reached = await reach(options)
     if not options.local:
         return S3Store(bucket, key, reached)
+    return await _connect_local(bucket, key, options, reached)
+
+
+async def _connect_local(bucket: str, key: str, options: S3Options, reached: S3Options) -> S3Store:
     store = S3Store(bucket, key, reached, recorded=options, target=Target(bucket=bucket, key=key, endpoint=LOCAL))
     try:
         await store.ensure_bucket()
@@ -120,10 +147,21 @@ async def reconnect(
     api_key: str | None = None,
     source: Source | None = None,
 ) -> Store:
-    """The store that a manifest names, with the credentials that are given or those of this process's surroundings.
+    """Connect to the store that a manifest recorded, and to no other.
 
-    `source`: the file, of which a media service wants to see the beginning where its upload begins anew.
-    Raises ManifestMismatch.
+    Credentials may come from this process's environment; the endpoint never does. A manifest without an endpoint is of
+    AWS, whatever AWS_ENDPOINT_URL or a profile says today: another store would answer an abort with NoSuchUpload, and
+    AWS would go on billing the parts.
+
+    Args:
+        target: The manifest's target.
+        recorded: The manifest's options.
+        secrets: Credentials to use instead of those of the environment; nothing else of it is used.
+        api_key: The media service's key; None: BIGUPLOAD_API_KEY.
+        source: The file. A media service wants to see its first bytes if the upload has to begin again.
+
+    Raises:
+        ManifestMismatch: The manifest names no store, or two.
     """
     if target.service is not None:
         return _reconnect_service(target, target.service, recorded, api_key, source)
@@ -132,7 +170,9 @@ async def reconnect(
     options = S3Options.from_json(recorded, secrets)
     if target.endpoint != (LOCAL if options.local else options.endpoint_url):  # else it would show one and use another
         raise errors.ManifestMismatch("this manifest's target and its options name different endpoints")
-    return await connect(target.bucket, target.key, options)
+    if options.local:
+        return await _connect_local(target.bucket, target.key, options, await _reach_local(options))
+    return S3Store(target.bucket, target.key, options)
 
 
 def _reconnect_service(

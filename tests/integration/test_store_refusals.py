@@ -16,6 +16,7 @@ from bigupload import S3Options, errors
 from bigupload.core.checksums import Algorithm
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
+from bigupload.stores import targets
 from bigupload.stores.s3.multipart import S3Store
 from tests.tools.strict_s3 import LostAnswer, Status, StrictS3
 
@@ -87,8 +88,10 @@ async def test_a_profile(fake: Backend, monkeypatch: pytest.MonkeyPatch) -> None
         f"region = {fake.s3.region}\nendpoint_url = {fake.s3.url}\n"
     )
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    async with contextlib.aclosing(S3Store(BUCKET, "key", S3Options(profile="mine", addressing="path"))) as store:
+    store = await targets.connect(BUCKET, "key", S3Options(profile="mine", addressing="path"))
+    async with contextlib.aclosing(store):
         assert await create(store) in fake.s3.uploads
+    assert store.target.endpoint == fake.s3.url
 
 
 Way = Literal["redirect", "malformed"]

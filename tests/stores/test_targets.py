@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from bigupload import errors
 from bigupload.core.manifest import Target
 from bigupload.options import S3Options
+from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
 from bigupload.stores.s3.multipart import S3Store
@@ -63,6 +65,8 @@ def test_what_is_no_target(url: str, name: str | None, says: str) -> None:
 def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
 
 
 async def test_connect_reaches_no_network() -> None:
@@ -117,6 +121,74 @@ async def test_what_the_environment_names_is_part_of_the_target(monkeypatch: pyt
     store = await connect("bucket", "key", S3Options())
     assert store.target.endpoint == "https://minio.example"
     assert store.options() == {"endpoint_url": "https://minio.example", "profile": "work"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[default]\nendpoint_url = https://minio.example\n",
+        "[default]\nservices = here\n[services here]\ns3 =\n  endpoint_url = https://minio.example\n",
+        "[default]\nendpoint_url = https://all.example\nservices = here\n"
+        "[services here]\ns3 =\n  endpoint_url = https://minio.example\n",
+    ],
+)
+async def test_what_the_configuration_file_names_is_part_of_the_target(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (tmp_path / "config").write_text(text)
+    store = await connect("bucket", "key", S3Options())
+    assert store.target.endpoint == "https://minio.example"
+    assert store.options() == {"endpoint_url": "https://minio.example"}
+
+
+async def test_a_configuration_file_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (tmp_path / "config").write_text("[default]\nservices = nowhere\n")
+    with pytest.raises(errors.CredentialsError, match="nowhere"):
+        await connect("bucket", "key", S3Options())
+
+
+CHANGES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "the configuration file")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_manifest_without_an_endpoint_leads_to_aws(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    """Whatever the environment says by now: the upload, and what it costs, are at AWS."""
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (tmp_path / "config").write_text("[default]\n" + "endpoint_url = https://minio.example\n" * (change == CHANGES[-1]))
+    if change != CHANGES[-1]:
+        monkeypatch.setenv(change, "https://minio.example")
+    recorded = {"region": "eu-west-1"}
+    target = Target(bucket="bucket", key="key", region="eu-west-1")
+    async with contextlib.aclosing(await reconnect(target, recorded, S3Options(**SECRETS))) as store:
+        (request,) = await store.sign("id", [UnsignedPart(1, 1, {})])
+        assert request.url.startswith("https://bucket.s3.eu-west-1.amazonaws.com/key?")
+        assert store.target == target
+        assert store.options() == recorded
+
+
+async def test_a_manifest_with_an_endpoint_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://elsewhere.example")
+    target = Target(bucket="bucket", key="key", endpoint="https://minio.example")
+    recorded = {"endpoint_url": "https://minio.example"}
+    async with contextlib.aclosing(await reconnect(target, recorded, S3Options(**SECRETS))) as store:
+        (request,) = await store.sign("id", [UnsignedPart(1, 1, {})])
+        assert request.url.startswith("https://minio.example/bucket/key?")
+
+
+async def test_the_region_is_recorded_once_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another AWS_DEFAULT_REGION can be another partition, and there another bucket of this name."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    async with contextlib.aclosing(await connect("bucket", "key", S3Options(**SECRETS))) as store:
+        await store.sign("id", [UnsignedPart(1, 1, {})])
+        assert store.options() == {"region": "eu-north-1"}
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "cn-north-1")
+        async with contextlib.aclosing(await reconnect(store.target, store.options(), S3Options(**SECRETS))) as again:
+            (request,) = await again.sign("id", [UnsignedPart(1, 1, {})])
+    assert request.url.startswith("https://bucket.s3.eu-north-1.amazonaws.com/key?")
 
 
 async def test_a_manifest_of_a_service_leads_back_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

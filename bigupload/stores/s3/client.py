@@ -26,6 +26,7 @@ from bigupload.options import S3Options
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.response_guard import guard
+from bigupload.stores.s3.session import new_session
 
 if TYPE_CHECKING:
     import botocore.session
@@ -121,6 +122,13 @@ class S3Bucket:
         """The certificates by which this store is known, instead of the system's; botocore looks there as well."""
         named = os.environ.get("AWS_CA_BUNDLE")
         return self.options.ca_bundle or (Path(named) if named else None)
+
+    @property
+    def region(self) -> str | None:
+        """The region that requests are signed for, where the bucket was found; None before the first request."""
+        for client in self._clients.values():
+            return client.meta.region_name
+        return self._region
 
     async def aclose(self) -> None:
         """Close the connections that botocore keeps: they would last until the garbage collector comes to its cycles.
@@ -278,9 +286,9 @@ class S3Bucket:
 
         options = self.options
         if self._session is None:  # one for all clients: what it has read of AWS takes time and memory
-            self._session = _session(options)
+            self._session = new_session(options)
         session = self._session
-        config = Config(
+        config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
             signature_version="s3v4",  # the default presign can be SigV2
             s3={"addressing_style": options.addressing},
             retries={"total_max_attempts": 1},
@@ -291,6 +299,9 @@ class S3Bucket:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             user_agent_extra="bigupload",
+            # `targets.reach` has resolved the endpoint. What AWS_ENDPOINT_URL or a profile says by now may be another
+            # store than the one that a manifest is of.
+            ignore_configured_endpoint_urls=True,
         )
         made = session.create_client(
             "s3",
@@ -331,31 +342,3 @@ class S3Bucket:
         if error is not None:
             raise error
         return typing.cast("R", result)
-
-
-@functools.cache
-def _loader() -> Any:
-    """botocore's descriptions of AWS, read once for all buckets of the process: each copy takes megabytes."""
-    from botocore.loaders import Loader
-
-    class QuickLoader(Loader):
-        """Asked whether there is such a service, botocore's own looks into the directories of all four hundred."""
-
-        def list_available_services(self, type_name: str) -> list[str]:
-            places = [path for path in self.search_paths if os.path.isdir(path)]  # noqa: PTH112 - as botocore
-            return sorted({each.name for place in places for each in os.scandir(place)})
-
-    return QuickLoader()
-
-
-def _session(options: S3Options) -> botocore.session.Session:
-    import botocore.session
-
-    session: Any = botocore.session.get_session()  # the stubs know no credentials that are None
-    session.register_component("data_loader", _loader())
-    for name, value in [("profile", options.profile), ("region", options.region)]:
-        if value is not None:
-            session.set_config_variable(name, value)
-    if options.access_key or options.secret_key or options.session_token:
-        session.set_credentials(options.access_key, options.secret_key, options.session_token)
-    return typing.cast("botocore.session.Session", session)

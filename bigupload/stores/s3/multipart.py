@@ -81,7 +81,12 @@ class S3Store:
         return self._bucket.ca_bundle
 
     def options(self) -> dict[str, Any]:
-        return self._recorded.to_json()
+        recorded = self._recorded.to_json()
+        region = self._bucket.region
+        if region is not None and not self._recorded.local:
+            # AWS_DEFAULT_REGION may name another partition tomorrow, where another may have a bucket of this name.
+            recorded.setdefault("region", region)
+        return recorded
 
     def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
         self._options, differing = self._options.with_object_of(recorded)

@@ -67,7 +67,10 @@ def test_a_second_start_finds_the_first(store: LocalStore) -> None:
 @needs_weed
 def test_another_process_finds_it_and_a_pipeline_sees_the_end(tmp_path: Path) -> None:
     """Two processes start it at once. `communicate` returns only when nobody, weed included, holds their output."""
-    code = "import sys, pathlib; from bigupload import local_store as s; print(s.start(pathlib.Path(sys.argv[1])).pid)"
+    code = (
+        "import sys, pathlib; from bigupload.stores.local_store import start; "
+        "print(start(pathlib.Path(sys.argv[1])).pid)"
+    )
     starters = [
         subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
