@@ -17,7 +17,6 @@ from typing import Any
 
 from bigupload import errors, events
 from bigupload.core.checksums import parse_algorithm
-from bigupload.core.expected_object import is_outcome
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted, Manifest, manifest_id
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
@@ -277,7 +276,7 @@ async def _completed(store: Store, known: Manifest, retrier: Retrier) -> bool:
         facts = await retrier.request(lambda: store.stat(known.upload_id, known.header.checksum.algorithm))
     except (errors.UploadGone, errors.MediaRefused):  # a media service says so: there is nothing left of it
         return False
-    if facts is None or not is_outcome(known, facts):
+    if facts is None or not known.made_object(facts):
         return False
     return known.token is not None or not await _is_open(store, known, retrier)
 

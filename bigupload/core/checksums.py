@@ -1,11 +1,12 @@
-"""Checksum algorithms: digests, their header encoding, and combining the parts' into the object's.
+"""Checksum algorithms: digests, their header encoding, and combining part checksums into the object's checksum.
 
-A *digest* is bytes, a *checksum* is S3's base64 of it. CRCs are of the whole object (FULL_OBJECT) and combine from the
-parts' in microseconds; SHA-256 and MD5 can't, so the object's is a hash of the parts' digests (COMPOSITE) with
-"-<number of parts>" behind it.
+A *digest* is bytes. A *checksum* is S3's base64 text of a digest. A CRC covers the whole object (FULL_OBJECT) and is
+combined from the parts' CRCs in microseconds. SHA and MD5 cannot be combined like that: the object's checksum is then
+a hash of the parts' digests (COMPOSITE), followed by "-<number of parts>".
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 
-Pure: no I/O. awscrt is imported where the first CRC is computed, because it costs 60 ms and `--help` needs none.
+Pure: no I/O. awscrt is imported when the first CRC is computed, because the import takes 60 ms and `--help` needs no
+CRC.
 """
 
 from __future__ import annotations
@@ -20,30 +21,41 @@ from typing import Protocol, TypeAlias
 from bigupload.errors import UsageError
 
 Data: TypeAlias = bytes | bytearray | memoryview
-"""What can be hashed: collections.abc.Buffer, which Python 3.11 has not."""
+"""What can be hashed. Python 3.11 does not have collections.abc.Buffer."""
 
 
 class ChecksumType(enum.StrEnum):
-    """How the object's checksum is made of its parts'."""
+    """How a store makes an object's checksum from the checksums of its parts."""
 
     FULL_OBJECT = "FULL_OBJECT"
     COMPOSITE = "COMPOSITE"
 
 
 class Algorithm(enum.StrEnum):
-    """What a part is hashed with. The values are the names that users and manifests write."""
+    """Every checksum that S3 knows, MD5 (the usual ETag), and none.
+
+    The values are the names that users and manifests write. The order is by strength of the proof, then by cost.
+    An upload uses one of `UPLOAD_ALGORITHMS`; `verify` understands all of them.
+    """
 
     CRC64NVME = "crc64nvme"
     CRC32C = "crc32c"
+    CRC32 = "crc32"
     SHA256 = "sha256"
+    SHA1 = "sha1"
     MD5 = "md5"
-    """Content-MD5: verified on arrival, kept by the store only as an opaque ETag, unknown to S3's checksum headers."""
+    """Sent as Content-MD5: the store verifies it on arrival, and keeps it as the part's ETag at most."""
     NONE = "none"
 
     @property
     def is_s3_checksum(self) -> bool:
-        """Whether S3 has an x-amz-checksum-* header for it."""
-        return self in (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256)
+        """Whether S3 has an x-amz-checksum-* header for this algorithm."""
+        return self not in (Algorithm.MD5, Algorithm.NONE)
+
+    @property
+    def is_crc(self) -> bool:
+        """Whether the parts' digests can be combined into the digest of the whole."""
+        return self in (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32)
 
     @property
     def header(self) -> str:
@@ -52,46 +64,66 @@ class Algorithm(enum.StrEnum):
 
     @property
     def s3_name(self) -> str:
-        """S3's spelling in ChecksumAlgorithm, and behind "Checksum" in parameter names."""
+        """S3's name in ChecksumAlgorithm, and after "Checksum" in parameter names."""
         return self.value.upper()
 
     @property
     def type(self) -> ChecksumType:
-        """CRC32C could be composite too; the full object is the stronger claim."""
-        crc = self in (Algorithm.CRC64NVME, Algorithm.CRC32C)
-        return ChecksumType.FULL_OBJECT if crc else ChecksumType.COMPOSITE
+        """The type that an upload declares. CRC32C and CRC32 could be composite too, which would prove less."""
+        return ChecksumType.FULL_OBJECT if self.is_crc else ChecksumType.COMPOSITE
 
     @property
     def digest_size(self) -> int:
-        """Bytes of a digest."""
-        return {"crc64nvme": 8, "crc32c": 4, "sha256": 32, "md5": 16, "none": 0}[self.value]
+        """The size of a digest in bytes."""
+        return _DIGEST_SIZES[self]
+
+
+_DIGEST_SIZES = {
+    Algorithm.CRC64NVME: 8,
+    Algorithm.CRC32C: 4,
+    Algorithm.CRC32: 4,
+    Algorithm.SHA256: 32,
+    Algorithm.SHA1: 20,
+    Algorithm.MD5: 16,
+    Algorithm.NONE: 0,
+}
+
+UPLOAD_ALGORITHMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256, Algorithm.MD5, Algorithm.NONE)
+"""What an upload can be made with. CRC32 and SHA1 would prove less at the same cost."""
 
 
 def parse_algorithm(name: str) -> Algorithm:
-    """`auto` is CRC64NVME: the only full-object checksum that S3 computes for every object by itself."""
-    if name == "auto":
-        return Algorithm.CRC64NVME
-    try:
-        return Algorithm(name)
-    except ValueError:
-        known = ", ".join(["auto", *Algorithm])
-        raise UsageError(f"unknown checksum {name!r}: choose one of {known}") from None
+    """Read a user's choice of checksum.
+
+    Args:
+        name: One of `UPLOAD_ALGORITHMS`, or `auto`. `auto` is CRC64NVME: the only full-object checksum that S3 computes
+            for every object by itself.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    choices = {"auto": Algorithm.CRC64NVME, **{algorithm.value: algorithm for algorithm in UPLOAD_ALGORITHMS}}
+    if name not in choices:
+        raise UsageError(f"unknown checksum {name!r}: choose one of {', '.join(choices)}")
+    return choices[name]
 
 
 class Hasher(Protocol):
-    """An incremental hash, as hashlib's. `update` releases the GIL on large buffers."""
+    """An incremental hash with hashlib's methods. `update` releases the GIL for large buffers."""
 
     def update(self, data: Data, /) -> None: ...
 
     def digest(self) -> bytes: ...
 
 
-class Crc:
-    """A CRC of awscrt behind hashlib's interface."""
+class _Crc:
+    """A CRC of awscrt with hashlib's methods."""
 
-    def __init__(self, function: Callable[[Data, int], int], size: int) -> None:
-        self._function = function
-        self._size = size
+    def __init__(self, algorithm: Algorithm) -> None:
+        import awscrt.checksums
+
+        self._function: Callable[[Data, int], int] = getattr(awscrt.checksums, algorithm.value)
+        self._size = algorithm.digest_size
         self._value = 0
 
     def update(self, data: Data, /) -> None:
@@ -112,34 +144,32 @@ class _Nothing:
 
 
 def new_hasher(algorithm: Algorithm) -> Hasher:
-    """A fresh hasher."""
-    match algorithm:
-        case Algorithm.SHA256:
-            return hashlib.sha256()
-        case Algorithm.MD5:
-            return hashlib.md5(usedforsecurity=False)
-        case Algorithm.NONE:
-            return _Nothing()
-        case _:
-            import awscrt.checksums
-
-            return Crc(getattr(awscrt.checksums, algorithm.value), algorithm.digest_size)
+    """Make a hasher that has seen no data yet."""
+    if algorithm.is_crc:
+        return _Crc(algorithm)
+    if algorithm is Algorithm.NONE:
+        return _Nothing()
+    return hashlib.new(algorithm.value, usedforsecurity=False)
 
 
 def digest_of(algorithm: Algorithm, data: Data) -> bytes:
-    """The digest of one buffer."""
+    """Compute the digest of one buffer."""
     hasher = new_hasher(algorithm)
     hasher.update(data)
     return hasher.digest()
 
 
 def encode(digest: bytes) -> str:
-    """A digest as S3 writes it."""
+    """Write a digest as S3 does, in base64."""
     return base64.b64encode(digest).decode()
 
 
 def decode(algorithm: Algorithm, checksum: str) -> bytes:
-    """S3's spelling back to a digest. Raises ValueError if it is not one of this algorithm."""
+    """Read a digest from S3's base64.
+
+    Raises:
+        ValueError: The text is not base64, or not as long as a digest of this algorithm.
+    """
     try:
         digest = base64.b64decode(checksum, validate=True)
     except binascii.Error as e:
@@ -149,40 +179,46 @@ def decode(algorithm: Algorithm, checksum: str) -> bytes:
     return digest
 
 
-def combine(algorithm: Algorithm, parts: Sequence[tuple[bytes, int]]) -> str:
-    """The object's checksum, as S3 writes it, from its parts' (digest, size in bytes) in order.
-
-    For a CRC it equals the CRC of the whole; else it is the composite "<base64>-<parts>".
-    """
-    if algorithm.type is ChecksumType.COMPOSITE:
-        return f"{encode(_hash_of_digests(algorithm, (digest for digest, _ in parts)))}-{len(parts)}"
+def combine_crc(algorithm: Algorithm, parts: Iterable[tuple[bytes, int]]) -> bytes:
+    """Compute the CRC of the whole from the parts' (digest, size in bytes), in order. `algorithm` is a CRC."""
     import awscrt.checksums
 
     join: Callable[[int, int, int], int] = getattr(awscrt.checksums, f"combine_{algorithm.value}")
     whole = 0
     for digest, size in parts:
         whole = join(whole, int.from_bytes(digest, "big"), size)
-    return encode(whole.to_bytes(algorithm.digest_size, "big"))
+    return whole.to_bytes(algorithm.digest_size, "big")
+
+
+def combine(algorithm: Algorithm, parts: Sequence[tuple[bytes, int]]) -> str:
+    """Compute the object's checksum, as S3 writes it, from the parts' (digest, size in bytes), in order.
+
+    Returns:
+        For a CRC, the checksum of the whole. For any other algorithm, the composite "<base64>-<number of parts>".
+    """
+    if algorithm.type is ChecksumType.COMPOSITE:
+        return f"{encode(_hash_of_digests(algorithm, (digest for digest, _ in parts)))}-{len(parts)}"
+    return encode(combine_crc(algorithm, parts))
 
 
 def composite_etag(md5s: Sequence[bytes]) -> str:
-    """The multipart ETag that S3 makes of its parts' MD5s, quotes included."""
+    """Compute the ETag that S3 gives a multipart object whose parts have these MD5s. The quotes are included."""
     return f'"{_hash_of_digests(Algorithm.MD5, md5s).hex()}-{len(md5s)}"'
 
 
 def etag_of_md5(md5: bytes) -> str:
-    """A part's ETag where the store makes it the part's MD5, quotes included."""
+    """Write the ETag of a part whose ETag is its MD5. The quotes are included."""
     return f'"{md5.hex()}"'
 
 
 def md5_of_etag(etag: str) -> bytes | None:
-    """The MD5 that an ETag could be, or None if it has not the shape of one. The shape proves nothing by itself."""
+    """Read the MD5 that an ETag could be, or None if it does not look like one. The look proves nothing by itself."""
     bare = etag.strip('"')
     try:
         md5 = bytes.fromhex(bare) if len(bare) == 32 else b""
     except ValueError:
         return None
-    return md5 if len(md5) == 16 else None  # fromhex lets spaces through
+    return md5 if len(md5) == 16 else None  # fromhex accepts spaces
 
 
 def _hash_of_digests(algorithm: Algorithm, digests: Iterable[bytes]) -> bytes:

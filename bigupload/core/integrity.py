@@ -86,7 +86,7 @@ class ObjectFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ExpectedObject:
     """What the object must be: computed from the file, and from the parts that were proved."""
 
     size: int
@@ -97,7 +97,7 @@ class Expected:
     """The parts' ETags in order, where every one was seen to be the MD5 computed here."""
 
 
-def prove_object(found: ObjectFacts, expected: Expected) -> Verified | None:
+def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | None:
     """The level of proof that an answer gives, or None where it gives none (then ask again with HEAD).
 
     Raises ObjectMismatch where it contradicts the file. A CRC that the store makes composite does not contradict a

@@ -1,38 +1,32 @@
-"""The manifest: what is known of an upload, folded from a journal of JSON lines.
+"""The manifest: what is known about an upload, folded from a journal of records.
 
-One record a line, append-only; `schema/manifest.schema.json` describes them and a test holds the two together. The
-first record says what is uploaded where and how, the others what happened since. The last record of a part wins; a
-`restart` voids all parts before it. Never in it: credentials, API keys, signed URLs.
+The first record says what is uploaded, where and how. The later ones say what happened since. The last record of a part
+counts. A `restart` voids every part before it. A manifest never holds credentials, API keys or signed URLs.
 
-Pure: no I/O, no clock. `adapters` write it (journal.py), the engine asks it. Unknown fields and record types are
-skipped, so that an older version can read what a newer one wrote.
+Pure: no I/O, no clock. `core/manifest_lines` reads and writes the records as JSON, `manifests/journal` keeps them in a
+file.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import hashlib
-import io
-import json
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm, ChecksumType
-from bigupload.core.integrity import PartProof, Verified
+from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType
+from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.core.part_plan import S3_LIMITS, Plan
-from bigupload.errors import ManifestCorrupt
+from bigupload.errors import ObjectMismatch
 
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """The source's identity: what changes when a file is written, replaced or moved. Sizes in bytes, times in ns."""
+    """What changes when a file is written, replaced or moved. Size in bytes, times in nanoseconds."""
 
     size: int
     mtime_ns: int
@@ -42,10 +36,10 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """Which file, and how it looked."""
+    """The path of the source and its fingerprint."""
 
     path: str
-    """Absolute."""
+    """Absolute path of the source."""
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -53,16 +47,18 @@ class SourceIdentity:
 
     @classmethod
     def of(cls, path: str, fingerprint: Fingerprint) -> SourceIdentity:
+        """Make one of a path and a fingerprint."""
         return cls(path, *dataclasses.astuple(fingerprint))
 
     @property
     def fingerprint(self) -> Fingerprint:
+        """The fingerprint without the path."""
         return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.inode)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """How the file is cut: `part_size` in bytes, and the number of parts that makes."""
+    """The part size in bytes, and the number of parts."""
 
     part_size: int
     parts: int
@@ -70,8 +66,10 @@ class PlanRecord:
 
 @dataclass(frozen=True, slots=True)
 class ChecksumRecord:
-    """What the parts are hashed with, and which checksum type was declared to the store: None where none was, be it
-    that S3 has no header for the algorithm or that the store refused it."""
+    """The algorithm that the parts are hashed with, and the checksum type that was declared to the store.
+
+    The type is None if none was declared: S3 has no header for the algorithm, or the store refused it.
+    """
 
     algorithm: Algorithm
     type: ChecksumType | None
@@ -79,7 +77,7 @@ class ChecksumRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where the object goes: an S3 bucket (`bucket`, with `endpoint` and `region` where set), or a media service."""
+    """Where the object goes: an S3 bucket (`bucket`, with `endpoint` and `region` if known), or a media service."""
 
     key: str
     bucket: str | None = None
@@ -94,7 +92,7 @@ class Target:
 
     @property
     def chosen_key(self) -> str:
-        """The key as far as the caller chose it: a media service chooses another for every upload."""
+        """The key that the caller chose; empty for a media service, which chooses a new key for every upload."""
         return "" if self.service else self.key
 
 
@@ -110,10 +108,11 @@ class Header:
     checksum: ChecksumRecord
     upload_id: str
     token: str | None
-    """Random, also in the object's metadata: proves that an object came of this upload. None where adopted."""
+    """Random text that is also in the object's metadata. It proves that this upload made the object. None if the upload
+    was adopted."""
     created_at: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What connecting, create and complete need beside (profile, storage class, …), as the store adapter wrote it."""
+    """What else connecting, create and complete need (profile, storage class, …), as the store's adapter wrote it."""
     version: int = VERSION
 
 
@@ -121,8 +120,8 @@ class Header:
 class PartRecord:
     """The store has acknowledged a part.
 
-    `checksum` is of the header's algorithm, in S3's base64, and empty where that is `none`; `proof` says how the
-    arrival was proved.
+    `checksum` is S3's base64 of the header's algorithm, and empty if that is `none`. `proof` says how the part was
+    proved.
     """
 
     type: ClassVar = "part"
@@ -135,7 +134,7 @@ class PartRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartDropped:
-    """A part that was recorded does not count any more."""
+    """A recorded part no longer counts."""
 
     type: ClassVar = "part_dropped"
     number: int
@@ -144,7 +143,7 @@ class PartDropped:
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """The source has a new fingerprint (touched or moved), and what is recorded was hashed again since."""
+    """The source has a new fingerprint or path, and every recorded part was hashed again since."""
 
     type: ClassVar = "source"
     source: SourceIdentity
@@ -152,19 +151,19 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A new upload id; the parts before are void."""
+    """The upload has a new upload id. All earlier parts are void."""
 
     type: ClassVar = "restart"
     upload_id: str
     token: str
     reason: str
     key: str | None = None
-    """The object's from now on: a media service chooses one anew. None: as before."""
+    """The object's new key, which a media service chooses. None: the key is as before."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompletingRecord:
-    """The complete request is about to go out: from here on the object may exist."""
+    """The complete request is about to be sent. From here on the object may exist."""
 
     type: ClassVar = "completing"
     checksum: str | None
@@ -172,7 +171,7 @@ class CompletingRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The object was proved as far as `verified` says."""
+    """The object exists and was proved at the level `verified`."""
 
     type: ClassVar = "completed"
     etag: str
@@ -183,91 +182,36 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """The user gave the upload up; its parts are gone."""
+    """The user aborted the upload. Its parts are deleted."""
 
     type: ClassVar = "aborted"
 
 
 Record: TypeAlias = Header | PartRecord | PartDropped | SourceRecord | Restart | CompletingRecord | Completed | Aborted
-_TYPES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(Record)}
-_HINTS: dict[type[Any], dict[str, Any]] = {}
-"""Compiled from text, which takes longer than all the rest of a record: once a class."""
-
-
-def encode(record: Record) -> bytes:
-    """A record as one line, newline included."""
-    text = json.dumps({"type": record.type} | _fields(record), ensure_ascii=False, separators=(",", ":"))
-    # A file name that is no UTF-8 is a str with lone surrogates; what backslashreplace makes of them is JSON's escape.
-    return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    """What is known. `dataclasses.asdict` copies every value deeply, which takes longer than all the rest."""
-    found = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-    return {n: _fields(v) if dataclasses.is_dataclass(v) else v for n, v in found.items() if v is not None}
-
-
-def decode(line: bytes) -> Record | None:
-    """The record of one line; None for a type this version does not know. Raises ValueError for anything else."""
-    fields = json.loads(line)
-    if not isinstance(fields, dict) or not isinstance(fields.get("type"), str):
-        raise ValueError("a record is an object with a type")
-    cls = _TYPES.get(fields["type"])
-    record: Record | None = None if cls is None else _build(cls, fields)
-    return record
-
-
-def _build(cls: type[Any], fields: Mapping[str, Any]) -> Any:
-    """A dataclass from JSON, its fields checked against their annotations."""
-    hints = _HINTS.get(cls) or _HINTS.setdefault(cls, typing.get_type_hints(cls))
-    given = {}
-    for f in dataclasses.fields(cls):
-        if f.name in fields:
-            given[f.name] = _convert(hints[f.name], fields[f.name], f.name)
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            if not _is_optional(hints[f.name]):
-                raise ValueError(f"{cls.__name__} lacks {f.name}")
-            given[f.name] = None
-    return cls(**given)
-
-
-def _is_optional(hint: Any) -> bool:
-    return isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint)
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    if _is_optional(hint):
-        if value is None:
-            return None
-        hint = next(t for t in typing.get_args(hint) if t is not types.NoneType)
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _build(typing.cast("type[Any]", hint), value)
-    if isinstance(hint, type) and issubclass(hint, enum.StrEnum):
-        return hint(value)
-    expected = dict if typing.get_origin(hint) is not None else hint
-    if not isinstance(value, expected) or isinstance(value, bool):
-        raise ValueError(f"{name} is not a {expected.__name__}")
-    if isinstance(value, str) and name != "path":  # goes out as UTF-8; a path may be bytes that are none
-        value.encode()
-    return value
 
 
 class Manifest:
-    """The fold of a journal: its header as later records amend it, the parts that count, and how far it came.
+    """The state that a journal's records add up to.
 
-    `apply` folds in one more record; it accepts every sequence that the engine writes and raises ValueError for a
-    record that contradicts the header (a part that the plan has not).
+    `apply` accepts every sequence of records that the engine writes.
     """
 
     def __init__(self, header: Header) -> None:
+        """Begin with the first record.
+
+        Raises:
+            ValueError: The header is from a newer version, or contradicts itself.
+        """
         if header.version > VERSION:
             raise ValueError(f"version {header.version} is newer than this program understands ({VERSION})")
         if header.plan.part_size < 1 or header.source.size < 0:
             raise ValueError("sizes are not negative")
-        if header.plan.parts > S3_LIMITS.max_parts:  # each is looked at: a few digits here would fill the memory
-            raise ValueError("more parts than any upload has")
-        if not header.upload_id:  # in a URL, DELETE without one would be the object's
+        if header.plan.parts > S3_LIMITS.max_parts:  # every part is visited: a huge number here would fill the memory
+            raise ValueError("more parts than an upload can have")
+        if not header.upload_id:  # without one, the abort request would delete the object
             raise ValueError("an upload has an id")
+        if header.checksum.algorithm not in UPLOAD_ALGORITHMS:
+            raise ValueError(f"no upload is made with {header.checksum.algorithm}")
         self.header = header
         self.plan = Plan(header.source.size, header.plan.part_size)
         if header.plan.parts != self.plan.count:
@@ -283,7 +227,7 @@ class Manifest:
 
     @property
     def status(self) -> str:
-        """`uploading`, `completing`, `completed` or `aborted`."""
+        """One of `uploading`, `completing`, `completed`, `aborted`."""
         if self.completed:
             return "completed"
         if self.aborted:
@@ -292,14 +236,19 @@ class Manifest:
 
     @property
     def bytes_uploaded(self) -> int:
-        """Bytes in the parts that count."""
+        """The bytes in the recorded parts."""
         return sum(part.size for part in self.parts.values())
 
     def apply(self, record: Record) -> None:
+        """Fold in one more record.
+
+        Raises:
+            ValueError: The record contradicts the header, such as a part that the plan does not have.
+        """
         match record:
             case PartRecord(number=number, size=size):
                 if size != self.plan.part(number).size:
-                    raise ValueError(f"part {number} has {size} bytes, which the plan has not")
+                    raise ValueError(f"part {number} does not have {size} bytes in the plan")
                 if record.checksum and self.header.checksum.algorithm.is_s3_checksum:
                     checksums.decode(self.header.checksum.algorithm, record.checksum)
                 self.parts[number] = record
@@ -329,62 +278,50 @@ class Manifest:
             case Header():
                 raise ValueError("a second header")
 
+    def expected_object(self) -> ExpectedObject:
+        """Compute what the object must be, from the recorded parts. No part may be missing."""
+        algorithm = self.header.checksum.algorithm
+        parts = [self.parts[part.number] for part in self.plan]
+        checksum = None
+        if algorithm.is_s3_checksum:
+            digests = [(checksums.decode(algorithm, part.checksum), part.size) for part in parts]
+            checksum = checksums.combine(algorithm, digests)
+        md5s_known = all(part.proof is PartProof.ETAG for part in parts)
+        return ExpectedObject(
+            size=self.plan.size,
+            algorithm=algorithm if algorithm.is_s3_checksum else Algorithm.NONE,
+            checksum=checksum,
+            part_etags=[part.etag for part in parts] if md5s_known else None,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What a journal's bytes say: the fold of its good lines, how many bytes those are, and what was wrong then."""
+    def made_object(self, found: ObjectFacts) -> bool:
+        """Whether the object that was found is the one that this upload's complete made.
 
-    manifest: Manifest
-    good_bytes: int
-    damage: str | None
-
-
-def replay(data: bytes) -> Replay:
-    """Fold a journal. Raises ManifestCorrupt where not even the first line can be read.
-
-    From any later bad line on (a torn write, a tail of NULs after power loss) nothing counts: the store is the truth,
-    and what was lost here is found there.
-    """
-    lines = list(io.BytesIO(data))  # on \n alone, where splitlines would also cut at \r
-    manifest = _first(lines[:1])
-    good = len(lines[0])
-    for number, line in enumerate(lines[1:], 2):
+        The token decides. An adopted upload has no token: its object must be proved by its content instead.
+        """
+        if self.token is not None:
+            return found.token == self.token
         try:
-            if not line.endswith(b"\n"):
-                raise ValueError("torn")
-            record = decode(line)
-            if record is not None:
-                manifest.apply(record)
-        except (ValueError, RecursionError) as e:
-            return Replay(manifest, good, f"line {number} can't be read ({type(e).__name__})")
-        good += len(line)
-    return Replay(manifest, good, None)
-
-
-def _first(lines: Iterable[bytes]) -> Manifest:
-    try:
-        (line,) = lines
-        header = decode(line) if line.endswith(b"\n") else None
-        if isinstance(header, Header):
-            return Manifest(header)
-        reason = "its first line is not a manifest's"
-    except (ValueError, RecursionError) as e:
-        reason = f"its first line can't be read: {e}" if "version" in str(e) else "its first line can't be read"
-    raise ManifestCorrupt(f"{reason}; nothing was changed. Name another --manifest, or move this file away")
+            return prove_object(found, self.expected_object()) not in (None, Verified.SIZE)
+        except ObjectMismatch:
+            return False
 
 
 def manifest_id(path: str, target: Target) -> str:
-    """The same file to the same target has the same manifest, so that the same command goes on."""
+    """Compute the manifest's name: the same file and target give the same name, so that the same command resumes.
+
+    Args:
+        path: Absolute path of the source.
+        target: Where the object goes.
+    """
     where = "\0".join([path, target.bucket or "", target.chosen_key, target.endpoint or "", target.service or ""])
     return hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def belongs_to(header: Header, path: str, target: Target) -> bool:
-    """Whether a manifest is the one of this file and target; the region is no part of the identity."""
-    theirs = header.target
-    return header.source.path == path and (theirs.bucket, theirs.chosen_key, theirs.endpoint, theirs.service) == (
-        target.bucket,
-        target.chosen_key,
-        target.endpoint,
-        target.service,
-    )
+    """Whether a manifest is for this source path and target. The region is not part of a target's identity."""
+
+    def identity(of: Target) -> tuple[str | None, ...]:
+        return of.bucket, of.chosen_key, of.endpoint, of.service
+
+    return header.source.path == path and identity(header.target) == identity(target)

@@ -1,149 +1,103 @@
-"""What a store says of an object's bytes, whichever tool uploaded them, and how the file can be held against it. Pure.
+"""What a store says about the bytes of an object that any tool uploaded, and which part sizes may have made it. Pure.
 
-`checksums.Algorithm` is what bigupload uploads with; S3 knows more sums, and each as one of the whole object or of its
-parts. https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+Each S3 checksum can be of the whole object or of its parts.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import enum
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bigupload.core.checksums import Crc, Hasher, md5_of_etag
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import Verified
 from bigupload.core.part_plan import MIB
 
 
-class Sum(enum.StrEnum):
-    """The values are S3's names, the strongest and cheapest claim first."""
-
-    CRC64NVME = "CRC64NVME"
-    CRC32C = "CRC32C"
-    CRC32 = "CRC32"
-    SHA256 = "SHA256"
-    SHA1 = "SHA1"
-    MD5 = "MD5"
-    """Of an ETag only."""
-
-    @property
-    def is_crc(self) -> bool:
-        """Whether the whole's is made of its parts'."""
-        return self.value.startswith("CRC")
-
-    @property
-    def digest_size(self) -> int:
-        """Bytes."""
-        return {"CRC64NVME": 8, "CRC32C": 4, "CRC32": 4, "SHA256": 32, "SHA1": 20, "MD5": 16}[self.value]
-
-    def new(self) -> Hasher:
-        """A fresh hasher."""
-        if not self.is_crc:
-            return hashlib.new(self.value.lower(), usedforsecurity=False)
-        import awscrt.checksums
-
-        return Crc(getattr(awscrt.checksums, self.value.lower()), self.digest_size)
-
-    def of(self, data: bytes) -> bytes:
-        """The digest of one buffer."""
-        hasher = self.new()
-        hasher.update(data)
-        return hasher.digest()
-
-    def whole(self, parts: Sequence[tuple[bytes, int]]) -> bytes:
-        """The CRC of the whole, of its parts' (digest, size in bytes) in order."""
-        import awscrt.checksums
-
-        join: Callable[[int, int, int], int] = getattr(awscrt.checksums, f"combine_{self.value.lower()}")
-        value = 0
-        for digest, size in parts:
-            value = join(value, int.from_bytes(digest, "big"), size)
-        return value.to_bytes(self.digest_size, "big")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectAttributes:
-    """A store's answer to HEAD, as far as it speaks of the bytes."""
+    """A store's response to HEAD, as far as it is about the object's bytes."""
 
     etag: str
     size: int
+    """Bytes."""
     checksums: Mapping[str, str]
-    """As S3 writes them, by its names."""
+    """As S3 writes them, by S3's names (CRC64NVME, SHA256, …)."""
     checksum_type: str | None
     modified: str
-    """ISO 8601, the store's clock; empty where it does not tell."""
+    """ISO 8601, by the store's clock; empty if the store does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectClaim:
-    """The object's `digest`: of its bytes, or of the digests of its `parts`."""
+    """The store's claim that the object has this `digest`: of its bytes, or of the digests of its `parts`."""
 
-    sum: Sum
+    algorithm: Algorithm
     digest: bytes
     parts: int | None
-    """None: of the whole object. 0: of parts, nobody says how many."""
+    """None: the digest is of the whole object. 0: it is of parts, and the store does not say how many."""
     is_etag: bool = False
-    """An ETag is opaque by definition: that it is another number contradicts nothing."""
+    """An ETag is opaque by definition, so an ETag that differs contradicts nothing."""
 
     @property
     def level(self) -> Verified:
-        """What it proves where it is the file's."""
+        """What the claim proves if the file has the same digest."""
         if self.is_etag:
             return Verified.COMPOSITE_ETAG
         return Verified.FULL_OBJECT if self.parts is None else Verified.COMPOSITE_CHECKSUM
 
     def __str__(self) -> str:
         count = "" if self.parts is None else f"-{self.parts}"
-        return f"{self.sum.lower()} {base64.b64encode(self.digest).decode()}{count}"
+        return f"{self.algorithm} {checksums.encode(self.digest)}{count}"
 
 
-def claims_of(look: ObjectAttributes) -> list[ObjectClaim]:
-    """The strongest first. What has not the form of its sum is no claim."""
-    etag, _, count = look.etag.strip('"').partition("-")
+def claims_of(attributes: ObjectAttributes) -> list[ObjectClaim]:
+    """List the claims in `attributes`, the strongest first. A checksum that is malformed is no claim."""
+    etag, _, count = attributes.etag.strip('"').partition("-")
     in_etag = int(count) if count.isascii() and count.isdigit() and len(count) <= 5 else None
     found = []
-    for name in Sum:
-        text, dash, number = look.checksums.get(name, "").partition("-")
-        digest = _decode(text, name)
-        if digest is None:
+    for algorithm in Algorithm:
+        if not algorithm.is_s3_checksum:
+            continue
+        text, dash, number = attributes.checksums.get(algorithm.s3_name, "").partition("-")
+        try:
+            digest = checksums.decode(algorithm, text)
+        except ValueError:
             continue
         parts: int | None = None
-        if dash or look.checksum_type == "COMPOSITE":  # some answers leave the "-N" out
+        if dash or attributes.checksum_type == "COMPOSITE":  # some responses omit the "-N"
             parts = int(number) if number.isascii() and number.isdigit() and len(number) <= 5 else in_etag or 0
-        found.append(ObjectClaim(name, digest, parts))
+        found.append(ObjectClaim(algorithm, digest, parts))
     found.sort(key=lambda claim: claim.parts is not None)
-    if (md5 := md5_of_etag(etag)) is not None and (in_etag or not count):
-        found.append(ObjectClaim(Sum.MD5, md5, in_etag, is_etag=True))
+    if (md5 := checksums.md5_of_etag(etag)) is not None and (in_etag or not count):
+        found.append(ObjectClaim(Algorithm.MD5, md5, in_etag, is_etag=True))
     return found
 
 
-def _decode(text: str, name: Sum) -> bytes | None:
-    try:
-        digest = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    return digest if len(digest) == name.digest_size else None
-
-
-_USUAL = [n * MIB for n in (8, 16, 5, 64, 10, 15, 32, 50, 100, 128, 256, 512, 1024)] + [
+_COMMON_PART_SIZES = [n * MIB for n in (8, 16, 5, 64, 10, 15, 32, 50, 100, 128, 256, 512, 1024)] + [
     n * 1_000_000 for n in (5, 8, 10, 16, 20, 25, 50, 64, 100)
 ]
-"""What tools cut by, without being told otherwise."""
+"""The default part sizes of common tools, in bytes."""
 MOST_GUESSES = 32
-"""Each costs a hash of the file. A file of many parts leaves few sizes: of N parts, S / N / (N - 1) bytes of choice."""
+"""Each guess costs a hash of the file. Many parts leave few sizes: N parts of S bytes leave S / N / (N - 1) bytes."""
 
 
 def plausible_part_sizes(size: int, parts: int) -> list[int]:
-    """Part sizes, in bytes, that make `parts` equal parts (the last one smaller) of `size` bytes, the likeliest first:
-    what tools use, then whole MiB, then the least that does."""
+    """List the part sizes that cut `size` bytes into `parts` equal parts (the last one smaller), the likeliest first.
+
+    Args:
+        size: The object's size in bytes.
+        parts: The number of parts.
+
+    Returns:
+        At most `MOST_GUESSES` sizes in bytes: those that common tools use, then whole MiB, then the least possible.
+    """
     if parts <= 1:
         return [max(1, size)] if parts == 1 else []
     least, most = -(-size // parts), (size - 1) // (parts - 1)
     whole = range(max(1, -(-least // MIB)) * MIB, most + 1, MIB)
-    likely = [*(n for n in _USUAL if least <= n <= most), *whole[: MOST_GUESSES + len(_USUAL)]]
+    likely = [*(n for n in _COMMON_PART_SIZES if least <= n <= most), *whole[: MOST_GUESSES + len(_COMMON_PART_SIZES)]]
     if least <= most:
         likely.append(least)
     return list(dict.fromkeys(likely))[:MOST_GUESSES]

@@ -15,8 +15,7 @@ from pathlib import Path
 import anyio
 
 from bigupload import errors, events
-from bigupload.core.expected_object import expected_object, is_outcome
-from bigupload.core.integrity import Expected, ObjectFacts, Verified, prove_object
+from bigupload.core.integrity import ExpectedObject, ObjectFacts, Verified, prove_object
 from bigupload.core.manifest import ChecksumRecord, Completed, CompletingRecord, Restart, SourceIdentity, SourceRecord
 from bigupload.core.part_plan import MIB, plan_parts
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind
@@ -237,7 +236,7 @@ class MultipartUpload:
         context.source.check()
         if context.settings.verify_source:
             await self._reconciler.verify_source("the file is hashed once more (--verify-source)")
-        checksum = expected_object(context.manifest).checksum
+        checksum = context.manifest.expected_object().checksum
         if context.manifest.completing is None:
             await context.journal.append(CompletingRecord(checksum))
         context.emit(events.Completing(parts=self._plan.count))
@@ -247,14 +246,14 @@ class MultipartUpload:
         except Fault as fault:
             return await self._complete_failed(fault, since)
         if context.manifest.completed is None:
-            facts, verified = await self._ask_object(facts, verified, expected_object(context.manifest))
+            facts, verified = await self._ask_object(facts, verified, context.manifest.expected_object())
             await run_shielded(self._record(facts, verified or Verified.SIZE))
         return Happened.PROVED
 
     async def _complete_and_record(self) -> tuple[ObjectFacts, Verified | None]:
         """The answer is the proof; what it does not say must be asked for, which may take its time."""
         context = self._context
-        expected = expected_object(context.manifest)
+        expected = context.manifest.expected_object()
         facts = await context.store.complete(
             context.manifest.upload_id,
             [context.manifest.parts[part.number] for part in self._plan],
@@ -269,7 +268,7 @@ class MultipartUpload:
         return facts, verified
 
     async def _ask_object(
-        self, facts: ObjectFacts, verified: Verified | None, expected: Expected
+        self, facts: ObjectFacts, verified: Verified | None, expected: ExpectedObject
     ) -> tuple[ObjectFacts, Verified | None]:
         """HEAD, for a better proof than complete's answer gave."""
         context = self._context
@@ -323,7 +322,7 @@ class MultipartUpload:
             facts = await context.retrier.request(
                 lambda: context.store.stat(context.manifest.upload_id, self._algorithm)
             )
-            if facts is not None and is_outcome(context.manifest, facts):
+            if facts is not None and context.manifest.made_object(facts):
                 return Happened.ANSWER_LOST  # of an earlier complete of ours, which made it
             raise errors.TargetExists(
                 f"{context.manifest.target} came to exist meanwhile, and replacing it was ruled out"
@@ -349,8 +348,8 @@ class MultipartUpload:
         told = False
         while True:
             facts, denied = await self._stat()
-            if facts is not None and is_outcome(context.manifest, facts):
-                verified = prove_object(facts, expected_object(context.manifest))
+            if facts is not None and context.manifest.made_object(facts):
+                verified = prove_object(facts, context.manifest.expected_object())
                 await run_shielded(self._record(facts, verified or Verified.SIZE))
                 return Happened.PROVED
             if await self._reconciler.is_open():

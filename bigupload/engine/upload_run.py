@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bigupload import errors
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
@@ -159,7 +159,7 @@ def _declared(upload: OpenUpload) -> Algorithm:
     """The algorithm that an open upload's parts need. Raises UsageError for one that is not known here."""
     if upload.algorithm is None:
         return Algorithm.CRC64NVME
-    known = {a.s3_name: a for a in Algorithm if a.is_s3_checksum}
+    known = {a.s3_name: a for a in UPLOAD_ALGORITHMS if a.is_s3_checksum}
     algorithm = known.get(upload.algorithm)
     if algorithm is None or upload.checksum_type not in (None, algorithm.type.value):
         kind = f"{upload.checksum_type or ''} {upload.algorithm}".strip()

@@ -18,7 +18,8 @@ import aiofiles.os
 import filelock
 
 from bigupload import errors
-from bigupload.core.manifest import Header, Manifest, Record, Replay, encode, replay
+from bigupload.core.manifest import Header, Manifest, Record
+from bigupload.core.manifest_lines import Replay, encode, replay
 from bigupload.support.batching import Batcher
 from bigupload.support.durable_files import make_directory, sync_directory
 from bigupload.support.private_files import create_private, is_private_file, only_user_can_write

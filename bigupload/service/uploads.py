@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 from urllib.parse import quote
 
 import yarl
@@ -306,7 +307,7 @@ class MediaUploads:
             key=handle.key,
             size=look.size,
             checksum=facts.checksum,
-            checksum_algorithm=None if facts.checksum is None else handle.algorithm.value,
+            checksum_algorithm=None if facts.checksum is None else cast("c.UploadChecksum", handle.algorithm.value),
             checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
             etag=facts.etag,
             token=handle.token,

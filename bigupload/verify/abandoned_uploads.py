@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
-from bigupload.core.manifest import Replay
+from bigupload.core.manifest_lines import Replay
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each

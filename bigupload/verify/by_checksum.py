@@ -18,8 +18,9 @@ import anyio.from_thread
 import anyio.to_thread
 
 from bigupload import errors
+from bigupload.core.checksums import Algorithm, combine_crc, digest_of, new_hasher
 from bigupload.core.integrity import Verified
-from bigupload.core.object_claims import ObjectAttributes, ObjectClaim, Sum, claims_of, plausible_part_sizes
+from bigupload.core.object_claims import ObjectAttributes, ObjectClaim, claims_of, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Retrier
@@ -143,10 +144,11 @@ class _Proof:
 
     async def _of_whole(self, claim: ObjectClaim) -> bool:
         size = self._look.size
-        if not claim.sum.is_crc:
-            return (await self._digests(claim.sum, [size]))[0] == claim.digest
+        if not claim.algorithm.is_crc:
+            return (await self._digests(claim.algorithm, [size]))[0] == claim.digest
         cuts = [part.size for part in Plan(size, _PIECE)]
-        return claim.sum.whole(list(zip(await self._digests(claim.sum, cuts), cuts, strict=True))) == claim.digest
+        digests = await self._digests(claim.algorithm, cuts)
+        return combine_crc(claim.algorithm, zip(digests, cuts, strict=True)) == claim.digest
 
     async def _of_parts(self, claim: ObjectClaim) -> bool | None:
         """None: not by any of the cuts that were tried, which says nothing."""
@@ -155,7 +157,8 @@ class _Proof:
             async for cuts, certain in all_cuts:
                 if cuts not in tried:
                     tried.append(cuts)
-                    if claim.sum.of(b"".join(await self._digests(claim.sum, cuts))) == claim.digest:
+                    digests = await self._digests(claim.algorithm, cuts)
+                    if digest_of(claim.algorithm, b"".join(digests)) == claim.digest:
                         return True
                 if certain:
                     return False
@@ -200,20 +203,20 @@ class _Proof:
         await for_each(range(2, parts + 1), ask, at_once=_ASKS_AT_ONCE)
         return sizes
 
-    async def _digests(self, kind: Sum, cuts: Sequence[int]) -> list[bytes]:
+    async def _digests(self, algorithm: Algorithm, cuts: Sequence[int]) -> list[bytes]:
         digests = [b""] * len(cuts)
         offsets = [0]
         for size in cuts:
             offsets.append(offsets[-1] + size)
 
         async def digest(number: int) -> None:
-            digests[number] = await anyio.to_thread.run_sync(self._hash, kind, offsets[number], cuts[number])
+            digests[number] = await anyio.to_thread.run_sync(self._hash, algorithm, offsets[number], cuts[number])
 
         await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
         return digests
 
-    def _hash(self, kind: Sum, offset: int, size: int) -> bytes:
-        hasher, buffer = kind.new(), memoryview(bytearray(min(_BUFFER, size)))
+    def _hash(self, algorithm: Algorithm, offset: int, size: int) -> bytes:
+        hasher, buffer = new_hasher(algorithm), memoryview(bytearray(min(_BUFFER, size)))
         end = offset + size
         while offset < end:
             chunk = buffer[: min(_BUFFER, end - offset)]

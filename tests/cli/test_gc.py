@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import pytest
 
-from bigupload.core.manifest import Aborted, PartDropped, encode
+from bigupload.core.manifest import Aborted, PartDropped
+from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import FileJournal
 from bigupload.verify import abandoned_uploads
 from tests.crash.running import Ended

@@ -15,7 +15,7 @@ from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.errors import UsageError
 
 QUICK = settings(deadline=None, max_examples=60)
-CRCS = [Algorithm.CRC64NVME, Algorithm.CRC32C]
+CRCS = [Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32]
 CHUNKS = st.lists(st.binary(max_size=40), max_size=8)
 
 
@@ -30,6 +30,9 @@ CHUNKS = st.lists(st.binary(max_size=40), max_size=8)
         (Algorithm.CRC32C, bytes(32), "8a9136aa"),  # RFC 3720, B.4
         (Algorithm.CRC32C, b"\xff" * 32, "62a8ab43"),
         # RFC 1321, A.5; FIPS 180-2
+        # https://reveng.sourceforge.io/crc-catalogue/all.htm: "check" of CRC-32/ISO-HDLC
+        (Algorithm.CRC32, b"123456789", "cbf43926"),
+        (Algorithm.SHA1, b"abc", "a9993e364706816aba3e25717850c26c9cd0d89d"),
         (Algorithm.MD5, b"abc", "900150983cd24fb0d6963f7d28e17f72"),
         (Algorithm.MD5, b"", "d41d8cd98f00b204e9800998ecf8427e"),
         (Algorithm.SHA256, b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
@@ -127,15 +130,19 @@ def test_what_s3_calls_them() -> None:
     assert {a: a.header for a in Algorithm if a is not Algorithm.NONE} == {
         Algorithm.CRC64NVME: "x-amz-checksum-crc64nvme",
         Algorithm.CRC32C: "x-amz-checksum-crc32c",
+        Algorithm.CRC32: "x-amz-checksum-crc32",
         Algorithm.SHA256: "x-amz-checksum-sha256",
+        Algorithm.SHA1: "x-amz-checksum-sha1",
         Algorithm.MD5: "content-md5",
     }
-    assert {a.s3_name for a in Algorithm if a.is_s3_checksum} == {"CRC64NVME", "CRC32C", "SHA256"}
+    assert {a.s3_name for a in Algorithm if a.is_s3_checksum} == {
+        "CRC64NVME", "CRC32C", "CRC32", "SHA256", "SHA1",
+    }  # fmt: skip
     full = {a for a in Algorithm if a.type is ChecksumType.FULL_OBJECT}
-    assert full == {Algorithm.CRC64NVME, Algorithm.CRC32C}
+    assert full == {Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32}
 
 
-@pytest.mark.parametrize("name", Algorithm)
+@pytest.mark.parametrize("name", checksums.UPLOAD_ALGORITHMS)
 def test_names_are_parsed(name: str) -> None:
     assert checksums.parse_algorithm(name) is Algorithm(name)
 

@@ -11,13 +11,21 @@ from hypothesis import strategies as st
 
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, ChecksumType
-from bigupload.core.integrity import EchoDiffers, Expected, ObjectFacts, PartProof, Verified, prove_object, prove_part
+from bigupload.core.integrity import (
+    EchoDiffers,
+    ExpectedObject,
+    ObjectFacts,
+    PartProof,
+    Verified,
+    prove_object,
+    prove_part,
+)
 from bigupload.errors import ObjectMismatch
 
 DATA = b"a part's bytes"
 MD5 = checksums.digest_of(Algorithm.MD5, DATA)
 ETAGS = {"md5": checksums.etag_of_md5(MD5), "other": '"' + "0" * 32 + '"', "opaque": '"opaque"'}
-S3_CHECKSUMS = [Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256]
+S3_CHECKSUMS = [algorithm for algorithm in Algorithm if algorithm.is_s3_checksum]
 
 # -- one part
 
@@ -88,9 +96,9 @@ def composite_etag(parts: list[bytes] = PARTS) -> str:
     return checksums.composite_etag([checksums.digest_of(Algorithm.MD5, part) for part in parts])
 
 
-def expected(algorithm: Algorithm = Algorithm.CRC64NVME, *, etags: list[str] | None = None) -> Expected:
+def expected(algorithm: Algorithm = Algorithm.CRC64NVME, *, etags: list[str] | None = None) -> ExpectedObject:
     known = checksum(algorithm) if algorithm.is_s3_checksum else None
-    return Expected(size=SIZE, algorithm=algorithm, checksum=known, part_etags=etags)
+    return ExpectedObject(size=SIZE, algorithm=algorithm, checksum=known, part_etags=etags)
 
 
 @pytest.mark.parametrize("algorithm", S3_CHECKSUMS)
@@ -175,7 +183,7 @@ def test_an_etag_that_does_not_agree_is_only_silence(etags: list[str] | None) ->
 
 def test_an_object_of_one_put() -> None:
     """It has no "-1": the ETag is the MD5 of the whole."""
-    only = Expected(size=5, algorithm=Algorithm.MD5, checksum=None, part_etags=part_etags([b"first"]))
+    only = ExpectedObject(size=5, algorithm=Algorithm.MD5, checksum=None, part_etags=part_etags([b"first"]))
     assert prove_object(ObjectFacts(etag=part_etags([b"first"])[0]), only) is Verified.COMPOSITE_ETAG
     assert prove_object(ObjectFacts(etag=composite_etag([b"first"])), only) is Verified.COMPOSITE_ETAG
     assert prove_object(ObjectFacts(etag=part_etags()[0]), expected(etags=part_etags())) is None

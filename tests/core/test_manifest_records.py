@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.manifest import Header, Target, decode, encode
+from bigupload.core.manifest import Header, Target
+from bigupload.core.manifest_lines import decode, encode
 from tests.core import samples
 from tests.core.samples import JSON, QUICK, RECORDS, TYPES, header, part
 

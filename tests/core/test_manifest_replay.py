@@ -24,9 +24,8 @@ from bigupload.core.manifest import (
     Restart,
     SourceIdentity,
     SourceRecord,
-    encode,
-    replay,
 )
+from bigupload.core.manifest_lines import encode, replay
 from bigupload.errors import ManifestCorrupt
 from tests.core.samples import ALL_PARTS, JSON, QUICK, header, journals, lines, part
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from bigupload.core.manifest import Header, SourceIdentity, Target, decode, encode
+from bigupload.core.manifest import Header, SourceIdentity, Target
+from bigupload.core.manifest_lines import decode, encode
 from bigupload.options import S3Options
 from tests.core.samples import TYPES, header
 

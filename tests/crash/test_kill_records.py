@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.core.manifest import _TYPES
+from bigupload.core.manifest_lines import RECORD_TYPES
 from tests.tools.strict_s3 import StrictS3
 
 from .driver import MOMENTS
@@ -115,7 +115,7 @@ def assert_torn(ended: Ended, moment: str) -> None:
 
 
 def test_every_kind_of_record_has_its_test_here() -> None:
-    assert set(_TYPES) == {
+    assert set(RECORD_TYPES) == {
         "manifest", "part", "part_dropped", "source", "restart", "completing", "completed", "aborted",
     }  # fmt: skip
 

@@ -14,8 +14,9 @@ from typing import Any
 from bigupload import errors
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import Expected, ObjectFacts, PartProof, prove_object
-from bigupload.core.manifest import PartRecord, encode, replay
+from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, prove_object
+from bigupload.core.manifest import PartRecord
+from bigupload.core.manifest_lines import encode, replay
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault
 from bigupload.http.http_errors import fault_of_answer
@@ -32,7 +33,7 @@ CRC = "AAAAAAAAAAA="
 RECORDS = [
     PartRecord(number=part.number, size=part.size, etag='"e"', checksum=CRC, proof=PartProof.CHECKSUM) for part in PLAN
 ]
-EXPECTED = Expected(size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC, part_etags=None)
+EXPECTED = ExpectedObject(size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC, part_etags=None)
 
 
 # -- the manifest

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload import S3Options
-from bigupload.core.manifest import replay
+from bigupload.core.manifest_lines import replay
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
 from bigupload.verify.abandoned_uploads import Orphan, OrphanCollection, Owners, claim_of

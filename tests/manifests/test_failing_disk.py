@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bigupload import errors
-from bigupload.core.manifest import encode
+from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import FileJournal
 from tests.core.samples import header, lines, part
 from tests.manifests.support import no_space

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bigupload import errors
-from bigupload.core.manifest import encode
+from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import LONGEST, FileJournal, read_manifest
 from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
 from tests.core.samples import header, lines, part

@@ -15,7 +15,7 @@ from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
-from bigupload.core.object_claims import ObjectAttributes, Sum
+from bigupload.core.object_claims import ObjectAttributes
 from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
@@ -211,7 +211,7 @@ class S3Store:
         return ObjectAttributes(
             etag=answer.get("ETag", ""),
             size=answer.get("ContentLength", 0),
-            checksums={name: answer[f"Checksum{name}"] for name in Sum if f"Checksum{name}" in answer},
+            checksums={name: answer[f"Checksum{name}"] for name in _CHECKSUMS if f"Checksum{name}" in answer},
             checksum_type=answer.get("ChecksumType"),
             modified="" if modified is None else modified.isoformat(),
         )
@@ -307,6 +307,7 @@ T = TypeVar("T")
 _MOST_ABORTS = 10
 _MOST_ROWS = 100_000
 """Of parts: ten thousand, some of them several times."""
+_CHECKSUMS = [algorithm.s3_name for algorithm in Algorithm if algorithm.is_s3_checksum]
 _PARAMETERS = {
     "content-md5": "ContentMD5",
     **{a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum},
