@@ -44,6 +44,9 @@ class SharedResources:
         """Of the PUTs in flight, of all uploads."""
         self.bytes_sent = 0
         """By all PUTs that ended."""
+        self.waiting_for_room: set[anyio.Event] = set()
+        """Set when the limit rises: uploads that wait until they may prepare another part. A part can take minutes,
+        so that its end is too late a moment to look again."""
 
     def adapt(self, now: float) -> None:
         """Tell the controller what all uploads together have sent, and give the slots the size that it comes to."""
@@ -57,8 +60,12 @@ class SharedResources:
         self._resize()
 
     def _resize(self) -> None:
-        if self.slots.total_tokens != self.concurrency.limit:
-            self.slots.total_tokens = self.concurrency.limit
+        before, limit = self.slots.total_tokens, self.concurrency.limit
+        if limit != before:
+            self.slots.total_tokens = limit
+        if limit > before:
+            for event in self.waiting_for_room:
+                event.set()
 
 
 @dataclass(slots=True, kw_only=True)

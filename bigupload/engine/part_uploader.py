@@ -58,7 +58,7 @@ class PartSender:
             self._sign_batch, max_batch=_SIGN_BATCH
         )
         self._alive = 0
-        self._freed = anyio.Event()
+        self._room = anyio.Event()
         # Content-MD5 is the way where no checksum was declared; else the store's first answer tells.
         self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
         self._probe = Md5Probe(self._sign_one, self._flights.put)
@@ -79,11 +79,16 @@ class PartSender:
         self._report()
 
     async def _admit(self) -> None:
-        """Wait until another part may be prepared."""
+        """Wait until another part may be prepared: until a part ends, or the limit rises."""
         self._alive += 1
-        while self._alive >= self._context.shared.concurrency.limit + _LOOKAHEAD:
-            self._freed = anyio.Event()
-            await self._freed.wait()
+        shared = self._context.shared
+        while self._alive >= shared.concurrency.limit + _LOOKAHEAD:
+            self._room = anyio.Event()
+            shared.waiting_for_room.add(self._room)
+            try:
+                await self._room.wait()
+            finally:
+                shared.waiting_for_room.discard(self._room)
 
     # -- one part
 
@@ -104,7 +109,7 @@ class PartSender:
             raise
         finally:
             self._alive -= 1
-            self._freed.set()
+            self._room.set()
 
     async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
         attempts = self._context.retrier.attempts()

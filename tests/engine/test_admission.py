@@ -1,0 +1,134 @@
+"""How many parts an upload has in flight when the limit changes and no part ends, by a clock that the test turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from bigupload.core.checksums import Algorithm
+from bigupload.core.concurrency_control import MOST, START
+from bigupload.core.part_plan import Part, Plan
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.core.upload_state import UploadState
+from bigupload.engine.context import SharedResources
+from bigupload.engine.part_hashing import Hashed
+from bigupload.engine.part_uploader import PartSender
+from bigupload.engine.retrying import Effects, Retrier
+from bigupload.ports import SignedRequest, UnsignedPart
+
+GB = 10**9
+PLAN = Plan(300 * GB, GB)
+RATE = 1e6
+"""Bytes a second of each PUT: a part takes a quarter of an hour."""
+
+
+class Put:
+    """A PUT that sends at its rate and does not end."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+
+    def sent(self) -> int:
+        return int((self._clock() - self._began) * RATE)
+
+    def paused(self) -> bool:
+        return False
+
+
+class Upload:
+    """The engine's admission of parts, with a store and a transport that are the test's."""
+
+    def __init__(self, concurrency: int | None = None) -> None:
+        self.now = 0.0
+        self.in_flight = 0
+        self.each_tick: list[Callable[[], None]] = []
+        self.shared = SharedResources(concurrency)
+        effects = Effects(clock=lambda: self.now, sleep=self._sleep, random=lambda: 0.5)
+        retrier = Retrier(policy=RetryPolicy(), emit=lambda _: None, effects=effects)
+        checksum = SimpleNamespace(type=None, algorithm=Algorithm.NONE)
+        manifest = SimpleNamespace(
+            upload_id="id", plan=PLAN, parts={}, bytes_uploaded=0, header=SimpleNamespace(checksum=checksum)
+        )
+        self.context: Any = SimpleNamespace(
+            retrier=retrier, effects=effects, counts=retrier.counts, emit=retrier.emit, manifest=manifest,
+            shared=self.shared, source=object(), store=self, transport=self,
+        )  # fmt: skip
+        hasher: Any = SimpleNamespace(hash=self._hash)
+        self.sender = PartSender(self.context, UploadState(PLAN), hasher)
+
+    async def _sleep(self, seconds: float) -> None:
+        await anyio.wait_all_tasks_blocked()
+        self.now += seconds
+        for call in self.each_tick:
+            call()
+
+    async def _hash(self, part: Part, *, md5: bool = False) -> Hashed:
+        return Hashed("", None)
+
+    async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
+        return [SignedRequest("https://store/part", {}, 86_400) for _ in parts]
+
+    async def put(self, request: Any, source: Any, part: Part, *, on_start: Callable[[Any], None], fresh: bool) -> Any:
+        on_start(Put(lambda: self.now))
+        self.in_flight += 1
+        await anyio.sleep_forever()
+
+    async def run_until(self, seconds: float) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            def stop() -> None:
+                if self.now >= seconds:
+                    tasks.cancel_scope.cancel()
+
+            self.each_tick.append(stop)
+            await self.sender.run()
+
+
+async def test_a_raised_limit_lets_parts_in_though_none_ends() -> None:
+    upload = Upload(concurrency=4)
+    seen: dict[float, int] = {}
+
+    def tick() -> None:
+        seen[round(upload.now, 1)] = upload.in_flight
+        if upload.now > 1:
+            upload.shared.concurrency._limit = 30
+
+    upload.each_tick.append(tick)
+    await upload.run_until(3)
+    assert seen[1.0] == 4
+    assert seen[1.3] == 30, "within a tick after the one that raised it"
+
+
+async def test_the_controller_measures_and_grows_though_no_part_ends() -> None:
+    """A window in which fewer parts are in flight than may be says nothing: there must be as many."""
+    upload = Upload()
+    short: list[float] = []
+
+    def tick() -> None:
+        if upload.in_flight < upload.shared.concurrency.limit:
+            short.append(upload.now)
+
+    upload.each_tick.append(tick)
+    await upload.run_until(60)
+    assert upload.in_flight == MOST > START
+    assert short == []
+
+
+@pytest.mark.parametrize("uploads", [2, 3])
+async def test_a_raised_limit_wakes_every_upload_that_shares_it(uploads: int) -> None:
+    shared = SharedResources(1)
+    events = [anyio.Event() for _ in range(uploads)]
+    shared.waiting_for_room |= set(events)
+    shared.concurrency._limit = 2
+    shared.adapt(1.0)
+    assert all(event.is_set() for event in events)
+    lower = anyio.Event()
+    shared.waiting_for_room = {lower}
+    shared.concurrency._limit = 1
+    shared.adapt(2.0)
+    assert not lower.is_set()
