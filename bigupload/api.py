@@ -1,8 +1,7 @@
 """The library's surface: wires the adapters to the engine.
 
-`Uploader` is for many uploads that share one connection pool and one concurrency budget; `upload`, `resume`, `adopt`
-and `abort` are one each. All of them may be cancelled at any time: the manifest stays resumable, and a call that is
-already in a thread of botocore is waited for.
+`Uploader` is for many uploads that share a connection pool and a concurrency budget; the functions are for one each.
+All may be cancelled at any time: the manifest stays resumable, and a call that is in a thread of botocore is awaited.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ class Uploader:
 
     `concurrency`: parts in flight, over all uploads; None adapts it to what the path carries.
     `limit_rate`: bytes a second ("20MB/s" or a number), over all uploads.
-    `congestion_control`: TCP's: "auto" goes by the path (BBR on long ones, where losses cost), "system" leaves the
-    machine's own, else the name of one that its kernel offers; UsageError where it does not.
-    `retry`: how patient to be. `manifests`: the directory for manifests; None is the user's state directory.
+    `congestion_control`: "auto" (BBR on long paths), "system", or a name; UsageError where the kernel has it not.
+    `hedge`: send a part that lags far behind a second time, until a store refuses that. `retry`: how patient to be.
+    `manifests`: the directory for manifests; None is the user's state directory.
     """
 
     def __init__(
@@ -60,6 +59,7 @@ class Uploader:
         concurrency: int | None = None,
         limit_rate: float | str | None = None,
         congestion_control: str = "auto",
+        hedge: bool = True,
         retry: RetryPolicy | None = None,
         manifests: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Uploader:
         self._congestion_control = congestion_control
         self._retry = retry or RetryPolicy()
         self._manifests = Path(manifests) if manifests is not None else None
-        self._shared = SharedResources(concurrency)
+        self._shared = SharedResources(concurrency, hedge=hedge)
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._transports: dict[Path | None, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
@@ -341,6 +341,7 @@ async def upload(
     concurrency: int | None = None,
     limit_rate: float | str | None = None,
     congestion_control: str = "auto",
+    hedge: bool = True,
     retry: RetryPolicy | None = None,
     part_size: int | str | None = None,
     checksum: str = "auto",
@@ -352,7 +353,7 @@ async def upload(
 ) -> UploadResult:
     """Upload one file: `Uploader(concurrency, limit_rate, …).upload(path, …)`, where each argument is described."""
     async with Uploader(
-        concurrency=concurrency, limit_rate=limit_rate, congestion_control=congestion_control, retry=retry
+        concurrency=concurrency, limit_rate=limit_rate, congestion_control=congestion_control, hedge=hedge, retry=retry
     ) as uploader:
         return await uploader.upload(
             path,

@@ -92,6 +92,11 @@ pace_options = _all(
         metavar="auto|system|NAME",
         help="TCP's: by the path (BBR on long ones), the machine's own, or one that its kernel offers.",
     ),
+    click.option(
+        "--hedge/--no-hedge",
+        default=True,
+        help="Send a part that lags far behind the others a second time. Stops by itself where the store refuses that.",
+    ),
 )
 """How fast."""
 
@@ -119,7 +124,7 @@ def need_service() -> None:
 
 def pace(arguments: dict[str, Any]) -> dict[str, Any]:
     """Takes the pace options out of a command's arguments, for `Uploader`."""
-    return {name: arguments.pop(name) for name in ("concurrency", "limit_rate", "congestion_control")}
+    return {name: arguments.pop(name) for name in ("concurrency", "limit_rate", "congestion_control", "hedge")}
 
 
 def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:

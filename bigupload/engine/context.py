@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
@@ -15,6 +15,7 @@ from bigupload.core.concurrency_control import ConcurrencyControl
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity
 from bigupload.core.part_plan import Plan
+from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
 
@@ -36,7 +37,8 @@ class UploadSettings:
 class SharedResources:
     """What the uploads of one `Uploader` have in common: the concurrency budget and the hashing threads."""
 
-    def __init__(self, concurrency: int | None) -> None:
+    def __init__(self, concurrency: int | None, *, hedge: bool = True) -> None:
+        """`hedge`: whether parts may be sent a second time."""
         self.concurrency = ConcurrencyControl(concurrency)
         self.slots = anyio.CapacityLimiter(self.concurrency.limit)
         self.hashing = anyio.CapacityLimiter(min(4, os.cpu_count() or 1))
@@ -47,6 +49,7 @@ class SharedResources:
         self.waiting_for_room: set[anyio.Event] = set()
         """Set when the limit rises: uploads that wait until they may prepare another part. A part can take minutes,
         so that its end is too late a moment to look again."""
+        self.hedge = hedge
 
     def adapt(self, now: float) -> None:
         """Tell the controller what all uploads together have sent, and give the slots the size that it comes to."""
@@ -79,6 +82,10 @@ class UploadContext:
     journal: Journal
     settings: UploadSettings
     shared: SharedResources
+    hedging: HedgeSwitch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hedging = HedgeSwitch(self.shared.hedge)
 
     @property
     def effects(self) -> Effects:
@@ -97,6 +104,11 @@ class UploadContext:
     def warn(self, message: str) -> None:
         """Tell the caller something that a person should know. The upload goes on."""
         self.emit(events.Warned(message=message))
+
+    def stop_hedging(self, reason: str) -> None:
+        """Send no part a second time any more in this upload, and tell the caller why, once."""
+        if self.hedging.turn_off():
+            self.warn(f"{reason}: no more parts are sent twice in this upload (--no-hedge never sends one twice)")
 
     @property
     def manifest(self) -> Manifest:

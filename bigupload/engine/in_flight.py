@@ -4,7 +4,6 @@ when it lags far behind the others. The first answer wins, the other PUT is canc
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import anyio
@@ -15,6 +14,7 @@ from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.context import UploadContext
+from bigupload.engine.hedge_switch import REFUSALS
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 
 TICK = 0.1
@@ -114,6 +114,12 @@ class PartsInFlight:
                 await self._fly(flight, fresh=fresh)
             except Fault as e:
                 fault = e
+            if flight.again and fault.kind in REFUSALS:
+                self._context.stop_hedging(_refused(flight.part, fault))
+                # Nobody knows which of the two the store has kept, or whether it has any: the other's answer, too,
+                # would be of a part that it did not stand. Alone, the part shows whether the upload is still there.
+                message = f"part {flight.part.number} was refused while it was sent twice ({fault}): it is sent alone"
+                raise Fault(FaultKind.BROKEN, message, status=fault.status) from fault
             if flight.answer is None and flight.second is not None:
                 await flight.second.ended.wait()  # it may still arrive
         finally:
@@ -160,7 +166,7 @@ class PartsInFlight:
                     report()
 
     def _send_laggards_again(self, tasks: TaskGroup, now: float) -> None:
-        if not self._proofs or not self._proofs <= _UNAMBIGUOUS:
+        if not self._context.hedging.on or not self._proofs or not self._proofs <= _UNAMBIGUOUS:
             return
         flying = [
             f
@@ -176,13 +182,17 @@ class PartsInFlight:
                     flight.second.scope.cancel()  # it is no better off: the next look sends another
             elif self._budget.take(flight.part.size):
                 flight.again += 1
+                self._context.hedging.began(flight.part.number)
                 flight.second = PutInFlight(flight.source, flight.part, flight.request, now)
                 tasks.start_soon(self._fly_again, flight, flight.second)
 
     async def _fly_again(self, first: PutInFlight, second: PutInFlight) -> None:
         try:
-            with contextlib.suppress(Fault):
+            try:
                 await self._fly(second, fresh=True)
+            except Fault as fault:
+                if fault.kind in REFUSALS:
+                    self._context.stop_hedging(_refused(second.part, fault))
             if second.answer is None and not first.ended.is_set():
                 first.second = None
         finally:
@@ -190,3 +200,7 @@ class PartsInFlight:
             self._budget.give_back(max(0, second.part.size - loser.sent()))
         if second.answer is not None:
             first.scope.cancel()
+
+
+def _refused(part: Part, fault: Fault) -> str:
+    return f"the store does not take part {part.number} twice at a time ({fault})"

@@ -108,6 +108,7 @@ class MultipartUpload:
         else:
             context.emit(events.Restarted(reason=self._restart_reason))
             context.counts.resumed_parts = 0
+            context.hedging.restarted()
             context.counts.restarts += 1
             if context.counts.restarts > _MOST_RESTARTS:
                 raise errors.UploadGone(f"the store forgot {_MOST_RESTARTS} uploads in a row: it can't be relied on")
@@ -196,13 +197,20 @@ class MultipartUpload:
 
     async def _reconcile(self) -> Happened:
         if not await self._reconciler.run():
-            if self._context.manifest.completing is not None:
+            if self._context.manifest.completing is not None and not await self._lost_by_hedging():
                 return Happened.ANSWER_LOST
             self._restart_reason = _GONE
             return Happened.VANISHED
         if not self._announced:  # else this run has sent some of them
             self._context.counts.resumed_parts = len(self._context.manifest.parts)
         return Happened.LISTED
+
+    async def _lost_by_hedging(self) -> bool:
+        """Whether the store threw the upload away for parts that were sent twice, instead of completing it."""
+        if not self._context.hedging.refused_at_complete:
+            return False
+        facts, _ = await self._stat()
+        return facts is None or not self._context.manifest.made_object(facts)
 
     async def _send(self) -> Happened:
         context = self._context
@@ -212,6 +220,8 @@ class MultipartUpload:
         try:
             await PartSender(context, self._state, self._hasher).run()
         except UploadVanished:
+            if context.hedging.parts:
+                context.stop_hedging("the store lost the upload after a part of it was sent twice")
             self._restart_reason = _GONE
             return Happened.VANISHED
         return Happened.PARTS_DONE
@@ -331,6 +341,7 @@ class MultipartUpload:
         if self._rounds >= _MOST_ROUNDS:
             raise fault.public() from fault
         if fault.kind is FaultKind.INVALID_PART:
+            await self._reconciler.drop_hedged(fault)
             return Happened.PARTS_INVALID
         if fault.kind is FaultKind.CONFLICT:
             self._superseded = context.manifest.upload_id  # until its successor is recorded, it is what can be resumed

@@ -33,6 +33,22 @@ class Reconciler:
         self._context = context
         self._state = state
         self._hasher = hasher
+        self._distrusted: set[int] = set()
+
+    async def drop_hedged(self, fault: Fault) -> None:
+        """After complete was refused because of a part: those that were sent twice are to be sent again, alone.
+
+        Also where the store lists them, as the next `run` would see: it has just refused what it lists.
+        """
+        hedging = self._context.hedging
+        if not hedging.parts:
+            return
+        self._context.stop_hedging(f"the store refused to complete the upload after parts were sent twice ({fault})")
+        self._distrusted |= hedging.parts
+        hedging.parts.clear()
+        hedging.refused_at_complete = True
+        recorded = sorted(self._distrusted & self._context.manifest.parts.keys())
+        await self._drop(recorded, "it was sent twice at a time, and the store refused to complete")
 
     async def run(self) -> bool:
         """Keep what holds, drop what does not. False where the store does not know the upload. Raises SourceChanged."""
@@ -42,7 +58,8 @@ class Reconciler:
             return False
         await self._keep_recorded(rows)
         await self._check_source()
-        await self._find_unrecorded(rows)
+        await self._find_unrecorded({n: listed for n, listed in rows.items() if n not in self._distrusted})
+        self._distrusted.clear()
         return True
 
     async def is_open(self) -> bool:

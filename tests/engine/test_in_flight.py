@@ -15,6 +15,7 @@ from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine import in_flight
 from bigupload.engine.context import SharedResources
+from bigupload.engine.hedge_switch import REFUSALS, HedgeSwitch
 from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest
@@ -70,12 +71,17 @@ class Sky:
             retrier=SimpleNamespace(policy=RetryPolicy()),
             effects=Effects(clock=lambda: self.now, sleep=self.sleep),
             counts=SimpleNamespace(bytes_sent=0),
+            hedging=HedgeSwitch(),
+            stop_hedging=self.stop_hedging,
             manifest=SimpleNamespace(plan=Plan(100_000, 1000), parts={}),
         )
         self.flights = PartsInFlight(self.context)
         self.flights.proved(PartProof.CHECKSUM)
         for _ in range(4):
             self.flights._pace.arrived(0.1)
+
+    def stop_hedging(self, reason: str) -> None:
+        self.context.hedging.turn_off()
 
     async def sleep(self, seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
@@ -155,6 +161,47 @@ async def test_a_second_that_fails_leaves_the_first_to_its_fate(sky: Sky) -> Non
         await sky.fly(script)
     assert found.group_contains(Fault, match="stood still")
     assert sky.now >= RetryPolicy().stall_after
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSALS, key=str))
+async def test_a_first_that_is_refused_beside_a_second_makes_the_part_go_alone(sky: Sky, kind: FaultKind) -> None:
+    """The second's answer is of a part that the store did not stand: it is not waited for."""
+    with pytest.raises(ExceptionGroup) as found:
+        await sky.fly(lambda first, second: first.end(Fault(kind, "404 NoSuchUpload", status=404)))
+    assert found.group_contains(Fault, match=r"refused while it was sent twice.*: it is sent alone")
+    assert sky.puts[1].cancelled
+    assert not sky.context.hedging.on
+    assert sky.context.hedging.parts == {1}
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSALS, key=str))
+async def test_a_second_that_is_refused_is_the_last(sky: Sky, kind: FaultKind) -> None:
+    def script(first: Put, second: Put) -> None:
+        second.end(Fault(kind, "of the second"))
+        first.end(FIRST)
+
+    assert await sky.fly(script) == FIRST
+    assert not sky.context.hedging.on
+
+
+async def test_no_part_is_sent_twice_where_hedging_is_off(sky: Sky) -> None:
+    sky.context.hedging.turn_off()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(sky.flights.watch, lambda: None)
+        with pytest.raises(Fault, match="stood still"):
+            await sky.flights.put(sky.source, PART, REQUEST)
+        tasks.cancel_scope.cancel()
+    assert len(sky.puts) == 1
+
+
+@pytest.mark.parametrize("kind", [FaultKind.BUSY, FaultKind.BROKEN, FaultKind.SERVER, FaultKind.REFUSED])
+async def test_a_passing_fault_does_not_turn_hedging_off(sky: Sky, kind: FaultKind) -> None:
+    def script(first: Put, second: Put) -> None:
+        first.end(Fault(kind, "of the first"))
+        second.end(SECOND)
+
+    assert await sky.fly(script) == SECOND
+    assert sky.context.hedging.on
 
 
 async def test_a_part_is_not_sent_again_and_again(sky: Sky) -> None:

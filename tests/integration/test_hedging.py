@@ -16,7 +16,7 @@ from bigupload import UploadResult, Verified, events
 from bigupload.core import hedging
 from bigupload.core.hedging import Pace, PutProgress
 from bigupload.engine.in_flight import PartsInFlight
-from tests.tools.strict_s3 import LostAnswer, Reset, Stall, Status, StrictS3
+from tests.tools.strict_s3 import LostAnswer, Ok, Reset, Stall, Status, StrictS3
 from tests.tools.waiting import until
 
 from .support import BUCKET, KIB, PART, World, no_leaks
@@ -152,6 +152,71 @@ async def test_no_more_is_sent_twice_than_the_budget_allows(world: World, monkey
     result = await sending
     assert world.holds(path)
     assert result.bytes_sent <= path.stat().st_size + PART
+
+
+async def test_where_a_second_put_kills_the_upload_no_part_is_sent_twice_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on stores that take parts as streams. The next upload is begun by the same run, and hedges nothing."""
+    only_what_is_not_read_lags(world.s3, monkeypatch)
+    world.s3.knobs.second_put = "kills"
+    world.s3.script("UploadPart", Stall(), Stall(), part_number=SLOW)
+    path = world.file(PARTS * PART)
+    sending = uploading(world, path)
+    await until(lambda: world.s3.stalled == 2, within=ENOUGH)
+    world.s3.script("UploadPart", Ok(), Stall(), part_number=SLOW)  # alone, and the next upload's: to be hedged, too
+    world.s3.release()
+    await until(lambda: len(world.told(events.Restarted)) == 1 and world.s3.stalled == 1, within=ENOUGH)
+    await looked(world, sending)
+    world.s3.release()
+    result = await asyncio.wait_for(sending, ENOUGH)
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert world.warnings().count("no more parts are sent twice in this upload (--no-hedge") == 1
+    assert world.sent().count(SLOW) <= 4, (
+        "two of the first upload, one alone to see whether it is there, one of the next"
+    )
+
+
+async def test_parts_that_complete_refuses_are_sent_again_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store lists the part, and calls it invalid at complete because two PUTs of it came at a time."""
+    only_what_is_not_read_lags(world.s3, monkeypatch)
+    world.s3.knobs.second_put = "voids"
+    world.s3.script("UploadPart", Stall(), part_number=SLOW)
+    path = world.file(PARTS * PART)
+    result = await asyncio.wait_for(world.upload(path), ENOUGH)
+    world.s3.release()
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert sorted(world.sent()) == sorted([*range(1, PARTS + 1), SLOW, SLOW])
+    assert world.warnings().count("no more parts are sent twice") == 1
+
+
+async def test_an_upload_that_is_lost_at_complete_is_begun_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not looked for: complete was refused, so that it made no object."""
+    only_what_is_not_read_lags(world.s3, monkeypatch)
+    world.s3.knobs.second_put = "loses"
+    world.s3.script("UploadPart", Stall(), part_number=SLOW)
+    path = world.file(PARTS * PART)
+    result = await asyncio.wait_for(world.upload(path), ENOUGH)
+    world.s3.release()
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert len(world.told(events.Restarted)) == 1
+    assert world.sent().count(SLOW) == 3
+
+
+async def test_no_hedge_sends_no_part_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_what_is_not_read_lags(world.s3, monkeypatch, at_once=True)
+    world.s3.script("UploadPart", Stall(), part_number=SLOW)
+    path = world.file(PARTS * PART)
+    sending = asyncio.create_task(world.upload(path, hedge=False))
+    await until(lambda: len(world.told(events.PartUploaded)) == PARTS - 1 and world.s3.stalled == 1, within=ENOUGH)
+    await looked(world, sending)
+    world.s3.release()
+    await sending
+    assert world.holds(path)
+    assert sorted(world.sent()) == [*range(1, PARTS + 1)]
 
 
 async def test_cancelled_while_a_part_flies_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import itertools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +181,9 @@ class Upload:
     in_flight: int = 0
     aborted: bool = False  # aborted while parts were in flight: those may still arrive, until the next abort
     conflicted: bool = False
+    arriving: Counter[int] = field(default_factory=Counter)  # PUTs of each part whose bodies are on their way
+    sent_twice: set[int] = field(default_factory=set)  # at a time
+    refused: bool = False  # at complete, for those
 
     @property
     def metadata(self) -> dict[str, str]:

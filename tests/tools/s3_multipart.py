@@ -82,10 +82,18 @@ async def upload_part(s3: StrictS3, exchange: Exchange) -> Answer:
     check_customer_key(exchange, upload.headers)
     algorithm = _part_algorithm(s3, exchange, upload) if s3.knobs.echo_checksums else None
     upload.in_flight += 1
+    if upload.arriving[number] and not upload.refused:
+        upload.sent_twice.add(number)
+    upload.arriving[number] += 1
     try:
         received = await receive(s3, exchange, algorithm, frozenset({upload.algorithm} if upload.algorithm else ()))
     finally:
         upload.in_flight -= 1
+        upload.arriving[number] -= 1
+    if s3.knobs.second_put == "kills" and upload.sent_twice:
+        s3.uploads.pop(upload.id, None)
+    if upload.refused:
+        upload.sent_twice.discard(number)
     if upload.id not in s3.uploads:
         raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
     part = new_part(s3, number, received, opaque=upload.opaque_etags)
@@ -196,6 +204,11 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
     upload = _find_upload(s3, exchange)
     if upload.aborted:
         raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
+    if upload.sent_twice and s3.knobs.second_put in ("voids", "loses"):
+        upload.refused = True
+        if s3.knobs.second_put == "loses":
+            del s3.uploads[upload.id]
+        raise S3Error("InvalidPart")
     rows = model.parse_complete(body)
     checksums = s3.knobs.echo_checksums
     parts = model.choose_parts(

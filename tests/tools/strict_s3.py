@@ -114,6 +114,9 @@ class Knobs:
     abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
     part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
     ranges: bool = True  # False: Range might as well not exist
+    # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
+    # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
+    second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
     whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's answer was
     title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
     public_read: bool = False  # anonymous GetObject and HeadObject
