@@ -1,4 +1,8 @@
-"""Sizes, rates and durations as people write and read them. Pure."""
+"""Sizes, rates and durations as people write and read them. Pure.
+
+Amounts of data and rates are decimal (MB, MB/s), so that a reader can divide one by the other. Part sizes are binary
+(MiB), as S3 states its limits.
+"""
 
 from __future__ import annotations
 
@@ -47,18 +51,40 @@ def parse_duration(text: str) -> float:
 
 
 def format_size(count: float) -> str:
-    """A number of bytes, binary, exact where that is short: "16 MiB", "5.3 GiB", "17 B"."""
-    units = ["B", "KiB", "MiB", "GiB", "TiB"]
-    while count >= 1024 and len(units) > 1:
-        count /= 1024
+    """An amount of data, decimal as rates are: "5.3 GB", "268.4 MB", "17 B"; whole numbers without a fraction."""
+    number, unit = _scaled(count)
+    return f"{number:.0f} {unit}" if number == int(number) else f"{number:.1f} {unit}"
+
+
+def _scaled(count: float) -> tuple[float, str]:
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while round(count, 1) >= 1000 and len(units) > 1:
+        count /= 1000
         units.pop(0)
-    return f"{count:.0f} {units[0]}" if count == int(count) else f"{count:.1f} {units[0]}"
+    return count, units[0]
+
+
+def format_two_sizes(one: int, other: int) -> tuple[str, str]:
+    """Two amounts for one sentence. Different numbers look different: exact bytes where rounding would hide that."""
+    (first, unit), (second, other_unit) = _scaled(one), _scaled(other)
+    if one != other and (round(first, 1), unit) == (round(second, 1), other_unit):
+        return f"{one:,} bytes", f"{other:,} bytes"
+    return format_size(one), format_size(other)
+
+
+def format_part_size(count: int) -> str:
+    """A part size, which is chosen in powers of two: "16 MiB", "5 GiB"; one that is not whole in bytes: "17 B"."""
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while count and count % 1024 == 0 and len(units) > 1:
+        count //= 1024
+        units.pop(0)
+    return f"{count} {units[0]}"
 
 
 def format_rate(bytes_per_second: float) -> str:
     """A rate, decimal as links are sold: "12.3 MB/s"."""
     for unit in ("B/s", "kB/s", "MB/s"):
-        if bytes_per_second < 1000:
+        if round(bytes_per_second, 1) < 1000:
             return f"{bytes_per_second:.1f} {unit}"
         bytes_per_second /= 1000
     return f"{bytes_per_second:.2f} GB/s"
@@ -72,6 +98,15 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+
+
+def format_clock(seconds: float) -> str:
+    """A duration as clocks show it, for columns: "0:07", "12:34", "1:02:03"; of more than 99 hours, ">99 h"."""
+    whole = round(seconds)
+    if whole >= 360_000:
+        return ">99 h"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def format_age(seconds: float) -> str:

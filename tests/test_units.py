@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from bigupload.errors import UsageError
 from bigupload.units import (
     format_age,
+    format_part_size,
     format_rate,
     format_seconds,
     format_size,
+    format_two_sizes,
     one_line,
     parse_duration,
     parse_rate,
@@ -119,18 +121,34 @@ def test_what_is_no_rate(text: str, says: str) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (17, "17 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (16 * 2**20, "16 MiB"),
-     (5 * 2**30, "5 GiB"), (5.3 * 2**30, "5.3 GiB"), (2**40, "1 TiB"), (5000 * 2**40, "5000 TiB")],
+    [(0, "0 B"), (17, "17 B"), (999, "999 B"), (1000, "1 kB"), (1024, "1.0 kB"), (999_949, "999.9 kB"),
+     (999_950, "1.0 MB"), (16 * 2**20, "16.8 MB"), (5 * 10**9, "5 GB"), (5.3e9, "5.3 GB"), (10**12, "1 TB"),
+     (5000 * 10**12, "5000 TB")],
 )  # fmt: skip
 def test_sizes_to_read(count: float, text: str) -> None:
     assert format_size(count) == text
 
 
-@settings(deadline=None, max_examples=60)
-@given(count=st.integers(1, 1023), unit=st.sampled_from(["B", "KiB", "MiB", "GiB", "TiB"]))
-def test_whole_sizes_are_read_back_exactly(count: int, unit: str) -> None:
-    size = parse_size(f"{count}{unit}")
-    assert parse_size(format_size(size)) == size
+@pytest.mark.parametrize(
+    ("one", "other", "texts"),
+    [
+        (7 * 10**9, 5 * 10**9, ("7 GB", "5 GB")),
+        (5 * 10**9, 5 * 10**9, ("5 GB", "5 GB")),
+        (5 * 10**9 + 1, 5 * 10**9, ("5,000,000,001 bytes", "5,000,000,000 bytes")),
+        (5_060_000_000, 5_000_000_000, ("5.1 GB", "5 GB")),
+    ],
+)  # fmt: skip
+def test_two_sizes_that_differ_look_different(one: int, other: int, texts: tuple[str, str]) -> None:
+    assert format_two_sizes(one, other) == texts
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (17, "17 B"), (1025, "1025 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (1536 << 20, "1536 MiB")],
+)
+def test_part_sizes_to_read(count: int, text: str) -> None:
+    assert format_part_size(count) == text
+    assert parse_size(text) == count
 
 
 @pytest.mark.parametrize(

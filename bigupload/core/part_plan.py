@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bigupload.errors import UsageError
-from bigupload.units import format_size
+from bigupload.units import format_part_size, format_size
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -88,17 +88,19 @@ def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_L
             part_size = limits.max_part_size  # the last stretch may not be whole granules
     elif part_size < limits.min_part_size and size > part_size:
         raise UsageError(
-            f"a part size of {format_size(part_size)} is below the store's {format_size(limits.min_part_size)}"
+            f"a part size of {format_part_size(part_size)} is below the store's "
+            f"{format_part_size(limits.min_part_size)}"
         )
     elif part_size < 1:
         raise UsageError("a part size is at least 1 byte")
     if part_size > limits.max_part_size:
         raise UsageError(
-            f"a part size of {format_size(part_size)} is above the store's {format_size(limits.max_part_size)}"
+            f"a part size of {format_part_size(part_size)} is above the store's "
+            f"{format_part_size(limits.max_part_size)}"
         )
     if part_size < least:
         raise UsageError(
-            f"parts of {format_size(part_size)} can't hold {format_size(size)} in {limits.max_parts:,} parts: "
+            f"parts of {format_part_size(part_size)} can't hold {format_size(size)} in {limits.max_parts:,} parts: "
             f"use a part size of {-(-least // MIB)}MiB or more"
         )
     return Plan(size, part_size)

@@ -33,7 +33,7 @@ from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.client import CREDENTIALS_EXPIRING, URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.media_objects import MediaBucket, ObjectHead
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.units import format_size
+from bigupload.units import format_two_sizes
 
 _RETRY_SOON = 5.0
 _RETRY_OPEN = 60.0
@@ -233,11 +233,8 @@ class MediaUploads:
 
     def _check_size(self, size: int | None) -> None:
         if size is not None and size > self._max_file_size:
-            raise Refused(
-                Problem.FILE_TOO_LARGE,
-                f"the file has {format_size(size)}, and the limit is {format_size(self._max_file_size)}",
-                field="size",
-            )
+            has, most = format_two_sizes(size, self._max_file_size)
+            raise Refused(Problem.FILE_TOO_LARGE, f"the file has {has}, and the limit is {most}", field="size")
 
     async def _check_open_uploads(self, owner: str) -> None:
         """By the store's own list: a replica knows nothing of another's uploads."""
