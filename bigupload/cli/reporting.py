@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -18,17 +18,23 @@ from bigupload import errors, events
 from bigupload.units import format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from bigupload.engine.upload_run import UploadResult
 
 _PLAIN_EVERY = 5.0
 """Seconds between two plain lines."""
 _RETRIES_EVERY = 2.0
+CONNECTING = "connecting"
+STARTING_STORE = "starting the local store"
 
 
 class Reporter(Protocol):
     """Gets every event of every file, and the line that is its result."""
+
+    def begin(self, path: Path, note: str) -> None:
+        """Work on a file begins; `note` is what it waits for until its first event."""
+
+    def end(self, path: Path) -> None:
+        """Work on a file is over, whichever way."""
 
     def on_event(self, path: Path, event: events.Event) -> None: ...
 
@@ -43,11 +49,17 @@ def _say(text: str) -> None:
         click.echo(text, err=True)
 
 
-class _Printing:
+class Printing:
     """Results go to standard output as they come."""
 
     def __init__(self) -> None:
         self._broken: OSError | None = None
+
+    def begin(self, path: Path, note: str) -> None:
+        pass
+
+    def end(self, path: Path) -> None:
+        pass
 
     def on_result(self, line: str) -> None:
         try:
@@ -69,22 +81,22 @@ def _message(event: events.Event) -> str | None:
     """The events that a person should read, as text."""
     match event:
         case events.UploadStarted(resumed_parts=resumed, parts=parts) if resumed:
-            return f"going on: {resumed} of {parts} parts are there already"
+            return f"resuming: the store has {resumed} of {parts} parts"
         case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
             what = "" if part is None else f"part {part}: "
             return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
         case events.Hashing(parts=parts, reason=reason):
             return f"hashing {parts} parts again: {reason}"
         case events.Restarted(reason=reason):
-            return f"starting again: {reason}"
+            return f"starting again from the first part: {reason}"
         case events.Warned(message=message):
             return f"warning: {message}"
         case _:
             return None
 
 
-class _Voice:
-    """The same, but of many retries (every part in flight has its own) one in a while."""
+class Narrator:
+    """Events as text. Of many retries (every part in flight has its own) it tells one in a while."""
 
     def __init__(self) -> None:
         self._quiet_until = 0.0
@@ -98,12 +110,12 @@ class _Voice:
         return _message(event)
 
 
-class _Silent(_Printing):
+class _Silent(Printing):
     def on_event(self, path: Path, event: events.Event) -> None:
         pass
 
 
-class _Json(_Printing):
+class _Json(Printing):
     """One event a line, for programs."""
 
     def on_event(self, path: Path, event: events.Event) -> None:
@@ -111,35 +123,41 @@ class _Json(_Printing):
         _say(json.dumps(fields, default=str))
 
 
-class _Plain(_Printing):
+class _Plain(Printing):
     """A line every few seconds, for logs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._voice = _Voice()
+        self._narrator = Narrator()
         self._next: dict[Path, float] = {}
         self._rates: dict[Path, _Rate] = {}
 
+    def begin(self, path: Path, note: str) -> None:
+        if note != CONNECTING:
+            _say(f"{one_line(path.name)}: {note}")
+
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
-        if (text := self._voice.text(event)) is not None:
+        if (text := self._narrator.text(event)) is not None:
             _say(f"{name}: {one_line(text)}")
         match event:
             case events.Progress():
-                done = event.bytes_uploaded + event.bytes_in_flight
-                rest = f", part {event.parts_uploaded}/{event.parts}, {event.retries} retries"
+                done, moved = event.bytes_uploaded, event.bytes_uploaded + event.bytes_in_flight
+                flying = format_size(event.bytes_in_flight)
+                rest = f", {event.parts_uploaded} of {event.parts} parts, {flying} in flight"
             case events.ReadingBack():
-                done, rest = event.bytes_compared, ""
+                done = moved = event.bytes_compared
+                rest = " compared"
             case _:
                 return
         now = time.monotonic()
-        rate = self._rates.setdefault(path, _Rate(now, done))
+        rate = self._rates.setdefault(path, _Rate(now, moved))
         if now >= self._next.setdefault(path, now + _PLAIN_EVERY):
             self._next[path] = now + _PLAIN_EVERY
-            speed = rate.since_start(now, done)
-            left = f", {format_seconds((event.size - done) / speed)} left" if speed else ""
+            speed = rate.since_start(now, moved)
+            left = f", {format_seconds((event.size - moved) / speed)} left" if speed else ""
             percent = 100 * done // max(1, event.size)
-            _say(f"{name}: {percent} % of {format_size(event.size)}, {format_rate(speed)}{left}{rest}")
+            _say(f"{name}: {percent} % of {format_size(event.size)}{rest}, {format_rate(speed)}{left}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -153,54 +171,6 @@ class _Rate:
         return max(0.0, (done - self.at_start) / max(1e-9, now - self.began))
 
 
-class _Bars(_Printing):
-    """A bar a file."""
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__()
-        self._results: list[str] = []
-        self._voice = _Voice()
-        self._progress = progress
-        self._tasks: dict[Path, TaskID] = {}
-
-    def on_event(self, path: Path, event: events.Event) -> None:
-        from rich.markup import escape
-
-        if (text := self._voice.text(event)) is not None:
-            self._progress.console.print(escape(f"{one_line(path.name)}: {one_line(text)}"), highlight=False)
-        match event:
-            case (
-                events.UploadStarted(size=size, resumed_bytes=done) | events.ReadingBack(size=size, bytes_compared=done)
-            ) if path not in self._tasks or isinstance(event, events.UploadStarted):
-                if path not in self._tasks:
-                    self._tasks[path] = self._progress.add_task(escape(one_line(path.name)), total=None, parts="")
-                self._progress.reset(self._tasks[path], total=size, completed=done, parts="")
-            case events.ReadingBack(bytes_compared=done):
-                self._progress.update(self._tasks[path], completed=done, parts="comparing")
-            case events.Progress():
-                retries = f" ⟲{event.retries}" if event.retries else ""
-                self._progress.update(
-                    self._tasks[path],
-                    completed=event.bytes_uploaded + event.bytes_in_flight,
-                    parts=f"{event.parts_uploaded}/{event.parts} parts{retries}",
-                )
-            case events.Completing():
-                self._progress.update(self._tasks[path], parts="completing")
-            case events.UploadCompleted(verified=verified) if path in self._tasks:
-                self._progress.update(self._tasks[path], parts=f"proved: {verified}")
-            case _:
-                pass
-
-    def on_result(self, line: str) -> None:
-        self._results.append(line)
-
-    def close(self) -> None:
-        """The results, below the bars that stand still now."""
-        for line in self._results:
-            super().on_result(line)
-        super().close()
-
-
 _REPORTERS: dict[str, Callable[[], Reporter]] = {"plain": _Plain, "json": _Json, "none": _Silent}
 
 
@@ -209,32 +179,26 @@ def reporting(mode: str) -> Iterator[Reporter]:
     """The reporter for `--progress`."""
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "plain"
-    if mode != "bar":
-        reporter = _REPORTERS[mode]()
-        yield reporter
-        reporter.close()
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )  # fmt: skip
+    if mode == "bar":
+        from bigupload.cli.bars import Bars  # rich is slow to import
 
-    columns: Any = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[parts]}"),
-    )  # fmt: skip
-    progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=4, redirect_stdout=False)
-    bars = _Bars(progress)
-    try:
-        with progress:
+        with Bars().shown() as bars:
             yield bars
-    finally:
-        bars.close()
+        return
+    reporter = _REPORTERS[mode]()
+    yield reporter
+    reporter.close()
+
+
+async def waits_for(*, local: bool) -> str:
+    """What an upload waits for until its first event: a local store that has to be started takes seconds."""
+    if not local:
+        return CONNECTING
+    import anyio.to_thread
+
+    from bigupload.stores import local_store
+
+    return STARTING_STORE if await anyio.to_thread.run_sync(local_store.running) is None else CONNECTING
 
 
 def result_line(result: UploadResult, *, as_json: bool) -> str:

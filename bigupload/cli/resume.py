@@ -46,7 +46,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
 
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
     from bigupload.api import Uploader
-    from bigupload.cli.reporting import reporting, result_line, worst
+    from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
     from bigupload.cli.status import unfinished
 
     adopt, source = arguments["adopt"], arguments["source"]
@@ -75,6 +75,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
             if not names:
                 click.echo("there is nothing to resume: every upload that this machine knows is complete", err=True)
             for name in names:
+                reporter.begin(name, CONNECTING)
                 try:
                     result = await one(name)
                 except errors.BigUploadError as e:
@@ -82,4 +83,6 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                     codes.append(e.exit_code)
                 else:
                     reporter.on_result(result_line(result, as_json=arguments["as_json"]))
+                finally:
+                    reporter.end(name)
     return worst(codes)

@@ -57,10 +57,10 @@ def _say(text: str) -> None:
 
 
 def _leave(status: int) -> None:
-    """Without a word to anyone, but with the cursor that a progress bar may have hidden."""
+    """Without a word to anyone, on a line of its own where a progress display stands."""
     with contextlib.suppress(OSError):
         if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
+            os.write(sys.stderr.fileno(), b"\n")
     os._exit(status)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import click
 
 from bigupload import errors
 from bigupload.stores import local_store
-from bigupload.units import printable
+from bigupload.units import format_size, printable
 
 
 @click.group()
@@ -30,7 +31,26 @@ def stop() -> None:
 
 
 @store.command()
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(yes: bool) -> None:
+    """Delete the local store with all its objects, its credentials and the sample file. Stops it if it runs."""
+    home = local_store.default_data_dir()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"this deletes all objects in {printable(str(home))}: give --yes to do so")
+        click.confirm(f"Delete the local store in {printable(str(home))}, with all its objects?", abort=True, err=True)
+    removed = local_store.remove()
+    if removed is None:
+        click.echo("there is no local store: nothing to remove", err=True)
+        return
+    stopped = "stopped and " if removed.stopped else ""
+    click.echo(f"{stopped}removed {printable(str(home))}: {format_size(removed.freed_bytes)} freed", err=True)
+    for path in removed.left:
+        click.echo(f"left alone, not the local store's: {printable(str(path))}", err=True)
+
+
+@store.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(as_json: bool) -> None:
     """Show it, if it runs; exit status 1 if it does not."""
     running = local_store.running()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bigupload.cli.reporting import Reporter
 
 _FILES_AT_ONCE = 4
-_SAMPLE_SIZE = 512 * 1024 * 1024
+_SAMPLE_SIZE = 250_000_000
 
 
 @click.command(epilog="The same command, given again after any stop, goes on where it stopped.")
@@ -68,7 +68,7 @@ def upload(paths: tuple[Path, ...], **arguments: Any) -> None:
 def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
     """What is wrong with the call as such."""
     to, service, local = arguments["to"], arguments["service"], arguments["local"]
-    if (to is not None) + (service is not None) + local != 1:
+    if (to is not None or local) + (service is not None) != 1:
         raise click.UsageError("name one target: --to s3://BUCKET/KEY, --service URL, or --local")
     if service is not None:
         _check_service(arguments)
@@ -106,17 +106,18 @@ def _check_service(arguments: dict[str, Any]) -> None:
 
 
 def _sample() -> Path:
-    """A file to try with, made once."""
-    import platformdirs
+    """A file of random bytes to try with, made once. It lies with the local store, and is removed with it."""
+    from bigupload.stores.local_store import sample_path
 
+    path = sample_path()
     try:
-        path = platformdirs.user_data_path("bigupload", ensure_exists=True) / "sample.bin"
         if not path.exists():
-            click.echo(f"making a sample of {format_size(_SAMPLE_SIZE)}: {path}", err=True)
+            click.echo(f"making a sample file of {format_size(_SAMPLE_SIZE)}: {path}", err=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             partial = path.with_suffix(".partial")
             with partial.open("wb") as file:
-                for _ in range(_SAMPLE_SIZE // (1024 * 1024)):
-                    file.write(os.urandom(1024 * 1024))
+                for _ in range(_SAMPLE_SIZE // 1_000_000):
+                    file.write(os.urandom(1_000_000))
             partial.replace(path)
     except OSError as e:
         raise errors.SourceUnreadable(f"can't make a sample file ({e.strerror}): name a file of your own") from e
@@ -127,11 +128,12 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
     import anyio
 
     from bigupload.api import Uploader
-    from bigupload.cli.reporting import reporting, worst
+    from bigupload.cli.reporting import reporting, waits_for, worst
 
+    local = arguments.pop("local")
     options = s3_options(
         arguments,
-        local=arguments.pop("local"),
+        local=local,
         metadata=dict(arguments.pop("metadata")),
         tags=dict(arguments.pop("tags")),
         **{n: arguments.pop(n) for n in ("content_type", "storage_class", "sse", "sse_kms_key_id", "if_none_match")},
@@ -145,7 +147,11 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
 
             async def one(path: Path) -> None:
                 async with at_once:
-                    codes.append(await _upload_one(uploader, path, reporter, as_json, {**arguments, "s3": options}))
+                    reporter.begin(path, await waits_for(local=local))
+                    try:
+                        codes.append(await _upload_one(uploader, path, reporter, as_json, {**arguments, "s3": options}))
+                    finally:
+                        reporter.end(path)
 
             async with anyio.create_task_group() as tasks:
                 for path in files:

@@ -55,10 +55,11 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
 
 
 async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
-    from bigupload.cli.reporting import reporting
+    from bigupload.cli.reporting import reporting, waits_for
     from bigupload.verify.by_download import read_back
 
     with reporting(arguments["progress"]) as reporter:
+        reporter.begin(path, await waits_for(local=arguments["local"]))
         found = await read_back(path, url, s3=options, on_event=lambda event: reporter.on_event(path, event))
     _show(found, found.verified, arguments)
     return errors.EXIT_OK

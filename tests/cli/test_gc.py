@@ -53,8 +53,8 @@ def test_what_is_nobody_s_goes(bigupload: Command, s3: StrictS3) -> None:
     elsewhere = begin(s3, "other/old")
     ended = gc(bigupload, s3, "--dry-run", url="s3://bucket/raw/")
     assert ended.code == 0
-    assert ended.out.split() == ["30", "d", "2", "parts", "2.0", "KiB", "raw/old"]
-    assert ended.err == "would give up 1 open uploads (2.0 KiB); 1 not idle for so long\n"
+    assert ended.out.split() == ["30", "d", "2", "parts", "2", "kB", "raw/old"]
+    assert ended.err == "would give up 1 open uploads (2 kB); 1 not idle for so long\n"
     assert set(s3.uploads) == {old, young, elsewhere}
 
     ended = gc(bigupload, s3, "--json", url="s3://bucket/raw/")
@@ -64,7 +64,7 @@ def test_what_is_nobody_s_goes(bigupload: Command, s3: StrictS3) -> None:
     assert row == {
         "bucket": "bucket", "key": "raw/old", "upload_id": old, "parts": 2, "held": 2000, "dry_run": False,
     }  # fmt: skip
-    assert ended.err.startswith("gave up 1 open uploads (2.0 KiB)")
+    assert ended.err.startswith("gave up 1 open uploads (2 kB)")
     assert set(s3.uploads) == {young, elsewhere}
     assert gc(bigupload, s3, "--older-than", "6d", url="s3://bucket/raw/").code == 0
     assert set(s3.uploads) == {elsewhere}
@@ -230,7 +230,7 @@ def test_what_is_denied_does_not_stop_the_rest(
     assert set(s3.uploads) == {look, abort}
     lines = sorted(ended.err.splitlines())
     assert [line.split(": ")[:2] for line in lines[:2]] == [["bigupload", "abort"], ["bigupload", "look"]]
-    assert lines[2] == "gave up 1 open uploads (2.0 KiB); 2 failed"
+    assert lines[2] == "gave up 1 open uploads (2 kB); 2 failed"
     # What passes is worth another try.
     s3.clear()
     s3.script("AbortMultipartUpload", Status(503, "SlowDown"), key="abort", repeat=True)
@@ -264,7 +264,7 @@ def test_ages_are_the_store_s(bigupload: Command, s3: StrictS3, monkeypatch: pyt
 def test_a_media_service_s_uploads_are_left_to_it(bigupload: Command, s3: StrictS3) -> None:
     media = begin(s3, "media/owner/file.mp4")
     begin(s3, "mine")
-    assert gc(bigupload, s3).err == "gave up 1 open uploads (2.0 KiB); 1 left to the media service\n"
+    assert gc(bigupload, s3).err == "gave up 1 open uploads (2 kB); 1 left to the media service\n"
     assert gc(bigupload, s3, url="s3://bucket/med").out == ""
     assert set(s3.uploads) == {media}
     assert gc(bigupload, s3, url="s3://bucket/media/").code == 0
@@ -296,7 +296,7 @@ def test_all_that_is_open_by_the_user_s_word(bigupload: Command, s3: StrictS3) -
 
 
 def test_status_shows_what_is_held(bigupload: Command, s3: StrictS3, stopped: Path) -> None:
-    assert bigupload("status").err == "1 unfinished, holding 5 MiB in their stores\n"
+    assert bigupload("status").err == "1 unfinished, holding 5.2 MB in their stores\n"
     assert json.loads(bigupload("status", "--json").out)["held"] == PART
     with stopped.open("ab") as journal:
         journal.write(encode(PartDropped(1, "gone")))

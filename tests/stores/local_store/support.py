@@ -34,8 +34,8 @@ def alive(pid: int) -> bool:
 def write_run(home: Path, *, pid: int, token: str = "run-stale", ready: bool = True) -> None:
     """A record of an earlier start, of which nothing else is left. Its ports are free, so that nothing answers."""
     ports = local_store._choose_ports(None)
-    local_store._make_private_directory(home)
-    local_store._write_settings(home)
+    local_store.make_private_directory(home)
+    local_store.write_settings(home)
     local_store._write_run(home, local_store._Run(pid=pid, token=token, ports=ports, ready=ready))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.errors import LocalStoreError
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from tests.stores.local_store.support import PROC, REPOSITORY, alive, needs_weed, posix, run_file, write_run
@@ -208,6 +209,35 @@ def test_a_record_with_anothers_token_proves_nothing(
     assert local_store.running(home) is None
     assert not local_store.stop(home)
     assert alive(store.pid)
+
+
+@needs_weed
+def test_remove_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    store = local_store.start(home)
+    try:
+        (home / "sample.bin").write_bytes(bytes(5000))
+        removed = local_store.remove(home)
+        assert removed is not None
+        assert (removed.data_dir, removed.stopped, removed.left) == (home, True, ())
+        assert removed.freed_bytes > 5000
+        assert not alive(store.pid)
+        assert not home.exists()
+        assert local_store.remove(home) is None
+    finally:
+        local_store.stop(home)
+
+
+def test_remove_leaves_directories_alone_that_are_not_its_own(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(LocalStoreError, match="is not a local store's directory: nothing was removed"):
+        local_store.remove(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "thesis.tex"]
+    (tmp_path / "s3.json").touch()
+    removed = local_store.remove(tmp_path)
+    assert removed is not None
+    assert removed.left == (tmp_path / "thesis.tex",)
 
 
 # --- fakes ----------------------------------------------------------------------------------------------------------

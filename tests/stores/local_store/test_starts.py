@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bigupload.errors import LocalStoreError
-from bigupload.stores import local_store
+from bigupload.stores import local_store, local_store_files
 from tests.stores.local_store.support import PROC, REPOSITORY, alive, fake_weed, posix, run_file, write_run
 
 
@@ -131,7 +131,7 @@ def test_ready_means_that_a_volume_server_has_room_not_only_that_s3_answers(
 
 
 def test_a_start_under_way_elsewhere_is_waited_for_no_longer_than_asked(tmp_path: Path) -> None:
-    local_store._make_private_directory(tmp_path)
+    local_store.make_private_directory(tmp_path)
     refused = pytest.raises(LocalStoreError, match="another process is still starting")
     with local_store._locked(tmp_path, 1.0), refused, local_store._locked(tmp_path, 0.05):
         pytest.fail("the lock was given twice")
@@ -148,12 +148,12 @@ def test_a_directory_in_use_for_something_else_is_left_alone(tmp_path: Path) -> 
 
 def test_a_long_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "weed.log"
-    assert local_store._rotate(log) == 0
+    assert local_store.rotate(log) == 0
     log.write_bytes(b"x" * 10)
-    monkeypatch.setattr(local_store, "_LOG_LIMIT_BYTES", 10)
-    assert local_store._rotate(log) == 10
-    monkeypatch.setattr(local_store, "_LOG_LIMIT_BYTES", 9)
-    assert local_store._rotate(log) == 0
+    monkeypatch.setattr(local_store_files, "_LOG_LIMIT_BYTES", 10)
+    assert local_store.rotate(log) == 10
+    monkeypatch.setattr(local_store_files, "_LOG_LIMIT_BYTES", 9)
+    assert local_store.rotate(log) == 0
     assert not log.exists()
     assert (tmp_path / "weed.log.old").read_bytes() == b"x" * 10
 

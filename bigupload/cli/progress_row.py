@@ -1,0 +1,135 @@
+"""One row of the progress display, as a function of what is known and of the terminal's width. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from bigupload.units import format_clock, format_rate, format_size
+
+_WINDOW = 5.0
+"""Seconds over which the rate is measured: long enough to read, short enough to show that a link went away."""
+_LEAST_BAR, _LONGEST_BAR = 8, 40
+_SYMBOLS = ("━", "╍", "─")
+_ASCII_SYMBOLS = ("#", "=", "-")
+
+
+class RateMeter:
+    """Bytes a second over the last few seconds. The clock is passed in with each call."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def restart(self) -> None:
+        """Forget: the next sample is the first."""
+        self._samples.clear()
+
+    def add(self, now: float, count: int) -> None:
+        """`count` bytes were done by `now`."""
+        self._samples.append((now, count))
+        while len(self._samples) > 2 and self._samples[1][0] < now - _WINDOW:
+            self._samples.popleft()
+
+    def rate(self, now: float) -> float:
+        """What has moved since the window began, 0 where nothing has (a part that is sent again moves back)."""
+        if len(self._samples) < 2:
+            return 0.0
+        (began, first), (_, last) = self._samples[0], self._samples[-1]
+        return max(0.0, (last - first) / max(1e-9, now - began))
+
+
+@dataclass(slots=True)
+class RowState:
+    """What a row shows of one file. Sizes in bytes."""
+
+    name: str
+    size: int | None = None
+    """None: not known yet, so that only the name and the note are shown."""
+    acknowledged: int = 0
+    in_flight: int = 0
+    parts: str = ""
+    retries: int = 0
+    note: str = ""
+    """Takes the place of the rate and of all that follows it."""
+    meter: RateMeter = field(default_factory=RateMeter)
+
+
+def most_name(width: int) -> int:
+    """How many columns a name may have in a row of `width` columns."""
+    return max(8, min(24, width // 5))
+
+
+def render(state: RowState, width: int, now: float, *, names: int, ascii_only: bool = False) -> Text:
+    """The row, never wider than `width` columns. What matters least is left out first where it does not fit.
+
+    Args:
+        state: what is known of the file.
+        width: columns of the row.
+        now: the time that `state.meter` is asked for, in seconds.
+        names: columns for the name.
+        ascii_only: draw the bar with ASCII characters.
+    """
+    name = _name(state.name, names)
+    row = Text(name, no_wrap=True, overflow="crop")
+    if state.size is None:
+        row.append(f"  {state.note}", style="dim")
+        row.truncate(width)
+        return row
+    fields: list[tuple[str, str]] = []
+    room = width - cell_len(name) - 1 - _LEAST_BAR
+    for text, style in _fields(state, state.size, now):
+        if len(text) + 1 <= room:
+            fields.append((text, style))
+            room -= len(text) + 1
+        elif not state.note:
+            break  # only what matters less follows
+    row.append(" ")
+    row.append_text(_bar(state, state.size, min(_LONGEST_BAR, max(0, room + _LEAST_BAR)), ascii_only=ascii_only))
+    for text, style in fields:
+        row.append(" ")
+        row.append(text, style)
+    row.truncate(width)
+    return row
+
+
+def _name(name: str, width: int) -> str:
+    """The name in exactly `width` columns."""
+    return set_cell_size(name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…", width)
+
+
+def _fields(state: RowState, size: int, now: float) -> list[tuple[str, str]]:
+    """What stands behind the bar, the most important first."""
+    percent = 100 if not size else 100 * state.acknowledged // size
+    sizes = f"{format_size(state.acknowledged)}/{format_size(size)}"
+    number, _, unit = format_size(state.acknowledged).partition(" ")
+    if format_size(size).endswith(f" {unit}"):
+        sizes = f"{number}/{format_size(size)}"
+    widest = len(format_size(size).partition(" ")[0]) + 2 + len(format_size(size)) + 1
+    first = [(f"{percent:>3} %", "bold"), (f"{sizes:>{widest}}", "")]
+    if state.note:
+        return [*first, (state.note, "green" if state.note.startswith("proved") else "")]
+    rate = state.meter.rate(now)
+    left = size - state.acknowledged - state.in_flight
+    retries = "1 retry" if state.retries == 1 else f"{state.retries} retries"
+    return [
+        *first,
+        (f"{format_rate(rate):>10}", "red" if not rate else ""),
+        (f"{format_clock(left / rate) if rate else '-:--':>7}", "cyan"),
+        *([(f"{state.parts} parts", "")] if state.parts else []),
+        *([(retries, "yellow")] if state.retries else []),
+    ]
+
+
+def _bar(state: RowState, size: int, width: int, *, ascii_only: bool) -> Text:
+    """Three tones: what the store has acknowledged, what is in flight, what is left."""
+    acknowledged = width if not size else width * state.acknowledged // size
+    in_flight = 0 if not size else width * min(size, state.acknowledged + state.in_flight) // size - acknowledged
+    done, flying, left = _ASCII_SYMBOLS if ascii_only else _SYMBOLS
+    bar = Text()
+    bar.append(done * acknowledged, style="green")
+    bar.append(flying * max(0, in_flight), style="cyan")
+    bar.append(left * (width - acknowledged - max(0, in_flight)), style="bright_black")
+    return bar

@@ -1,0 +1,104 @@
+"""The rows of the progress display: what they show at every width, and how events change them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from bigupload import events
+from bigupload.cli.bars import update
+from bigupload.cli.progress_row import RateMeter, RowState, most_name, render
+from bigupload.core.integrity import Verified
+
+SIZE = 120_000_000
+
+
+def progress(*, uploaded: int, in_flight: int, parts: int = 0, retries: int = 0) -> events.Progress:
+    return events.Progress(
+        bytes_uploaded=uploaded, bytes_in_flight=in_flight, size=SIZE, parts_uploaded=parts, parts=103, concurrency=8,
+        retries=retries,
+    )  # fmt: skip
+
+
+def half_way(name: str = "movie.mov") -> RowState:
+    row = RowState(name)
+    update(row, progress(uploaded=0, in_flight=0), 0.0)
+    update(row, progress(uploaded=60_000_000, in_flight=30_000_000, parts=57, retries=3), 1.0)
+    return row
+
+
+def shown(row: RowState, width: int, now: float = 1.0, *, ascii_only: bool = False) -> str:
+    return render(row, width, now, names=most_name(width), ascii_only=ascii_only).plain
+
+
+@pytest.mark.parametrize("name", ["a", "movie.mov", "a name that is far longer than any row", "映画" * 20])
+def test_a_row_never_wraps(name: str) -> None:
+    for row in (half_way(name), RowState(name, note="starting the local store"), RowState(name, size=0)):
+        for width in range(1, 200):
+            assert cell_len(shown(row, width)) <= width
+
+
+def test_the_total_is_whole_at_60_columns() -> None:
+    assert " 50 %    60/120 MB  90.0 MB/s" in shown(half_way("a name that is far longer than any row"), 59)
+
+
+def test_wide_terminals_show_everything() -> None:
+    text = shown(half_way(), 120)
+    assert text.endswith(" 50 %    60/120 MB  90.0 MB/s    0:00 57/103 parts 3 retries")
+
+
+def test_the_bar_tells_acknowledged_bytes_from_those_in_flight() -> None:
+    bar = shown(half_way(), 150, ascii_only=True).partition(" " * 10)[2].lstrip().partition(" ")[0]
+    assert bar == "#" * 20 + "=" * 10 + "-" * 10
+
+
+def test_in_flight_bytes_are_not_done() -> None:
+    row = RowState("movie.mov")
+    update(row, progress(uploaded=0, in_flight=SIZE), 0.0)
+    text = shown(row, 120, ascii_only=True)
+    assert "  0 %  0 B/120 MB" in text.replace("   0 B", "  0 B")
+    assert "=" * 40 in text
+    assert "0/103 parts" in text
+
+
+def test_an_upload_from_resuming_to_its_end() -> None:
+    row = RowState("movie.mov", note="connecting")
+    assert shown(row, 80).split() == ["movie.mov", "connecting"]
+    path = Path("movie.mov")
+    update(
+        row,
+        events.UploadStarted(
+            path=path, target="s3://b/k", size=SIZE, part_size=1, parts=103, manifest=path, resumed_parts=50,
+            resumed_bytes=SIZE // 2,
+        ),
+        0.0,
+    )  # fmt: skip
+    assert " 50 % " in shown(row, 80)
+    assert "50/103 parts" in shown(row, 100)
+    update(row, progress(uploaded=SIZE // 2, in_flight=1_000_000), 1.0)
+    assert "1.0 MB/s" in shown(row, 80)  # what earlier runs sent is no rate of this one
+    update(row, events.Completing(parts=103), 2.0)
+    assert "100 %   120/120 MB completing" in shown(row, 80)
+    update(row, events.UploadCompleted(url="u", etag="e", verified=Verified.FULL_OBJECT), 3.0)
+    assert "proved: full-object" in shown(row, 60)
+    update(row, events.Restarted(reason="the store forgot it"), 4.0)
+    assert (row.acknowledged, row.in_flight) == (0, 0)
+
+
+def test_reading_back() -> None:
+    row = RowState("movie.mov", note="connecting")
+    update(row, events.ReadingBack(bytes_compared=0, size=SIZE), 0.0)
+    update(row, events.ReadingBack(bytes_compared=SIZE // 4, size=SIZE), 1.0)
+    assert " 25 %    30/120 MB  30.0 MB/s    0:03" in shown(row, 80)
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    meter = RateMeter()
+    for second in range(20):
+        meter.add(float(second), second * (1000 if second < 10 else 2000))
+    assert meter.rate(19.0) == pytest.approx(2000)
+    assert meter.rate(29.0) < 1000  # nothing came since
+    meter.add(30.0, 0)  # a part is sent again
+    assert meter.rate(30.0) == 0
