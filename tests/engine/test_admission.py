@@ -15,6 +15,7 @@ from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedResources
+from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.part_hashing import Hashed
 from bigupload.engine.part_uploader import PartSender
 from bigupload.engine.retrying import Effects, Retrier
@@ -56,7 +57,7 @@ class Upload:
         )
         self.context: Any = SimpleNamespace(
             retrier=retrier, effects=effects, counts=retrier.counts, emit=retrier.emit, manifest=manifest,
-            shared=self.shared, source=object(), store=self, transport=self,
+            shared=self.shared, source=object(), store=self, transport=self, hedging=HedgeSwitch(False),
         )  # fmt: skip
         hasher: Any = SimpleNamespace(hash=self._hash)
         self.sender = PartSender(self.context, UploadState(PLAN), hasher)
