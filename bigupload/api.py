@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
+
 from bigupload import errors, events
 from bigupload.core.checksums import parse_algorithm
 from bigupload.core.integrity import Verified
@@ -23,7 +25,9 @@ from bigupload.engine.context import SharedResources, UploadContext, UploadSetti
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
 from bigupload.http.put_transport import HttpTransport, check_congestion_control
-from bigupload.manifests.journal import SUFFIX, FileJournal
+from bigupload.manifests.clean_up import clean_if_due
+from bigupload.manifests.journal import FileJournal
+from bigupload.manifests.state_directory import NOTES, SUFFIX
 from bigupload.options import S3Options
 from bigupload.sources.file import FileSource
 from bigupload.stores.targets import (
@@ -73,6 +77,7 @@ class Uploader:
         self._retry = retry or RetryPolicy()
         self._manifests = Path(manifests) if manifests is not None else None
         self._shared = SharedResources(concurrency, hedge=hedge)
+        self._cleaned = False
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._transports: dict[Path | None, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
@@ -114,6 +119,7 @@ class Uploader:
         options = s3 or S3Options()
         _one_target(to, service, options)
         settings = _settings(checksum, part_size, require_proof, verify_source=verify_source)
+        await self._clean_state_dir()
         with FileSource(path) as source:
             store: Store
             if service is not None:
@@ -231,13 +237,23 @@ class Uploader:
     ) -> contextlib.AbstractContextManager[FileJournal]:
         if manifest is not None:
             return FileJournal(Path(manifest), notes=self._notes())
-        directory = self._manifests if self._manifests is not None else state_dir()
+        directory = self._state_dir()
         return FileJournal(directory / f"{manifest_id(source.path, store.target)}{SUFFIX}", notes=self._notes())
+
+    def _state_dir(self) -> Path:
+        return self._manifests if self._manifests is not None else state_dir()
+
+    async def _clean_state_dir(self) -> None:
+        """Delete old manifests of finished uploads: once for this Uploader, and once a day for the directory."""
+        if not self._cleaned:
+            self._cleaned = True
+            with contextlib.suppress(errors.UsageError):  # there is no home directory
+                await anyio.to_thread.run_sync(clean_if_due, self._state_dir())
 
     def _notes(self) -> Path | None:
         """Where it is noted which manifests are this user's: beside those of the state directory, if there is one."""
         try:
-            return (self._manifests or state_dir()) / "begun-here"
+            return self._state_dir() / NOTES
         except errors.UsageError:
             return None
 

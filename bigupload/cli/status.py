@@ -19,10 +19,10 @@ _UNFINISHED = ("uploading", "completing")
 
 def manifests() -> list[Path]:
     """All of them, the oldest first."""
-    from bigupload.manifests.journal import SUFFIX
+    from bigupload.manifests.state_directory import find_manifests
     from bigupload.stores.targets import state_dir
 
-    return sorted(state_dir().glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    return find_manifests(state_dir())
 
 
 def unfinished() -> list[Path]:
@@ -37,6 +37,8 @@ def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in paths:
         try:
             manifest = read_manifest(path).manifest
+        except errors.ManifestNotFound:  # another process renamed or deleted it since it was listed
+            continue
         except errors.ManifestError as e:
             yield path, {"manifest": str(path), "status": "unreadable", "error": str(e)}
             continue
@@ -60,11 +62,15 @@ def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an upload.")
-def status(as_json: bool) -> None:
+@click.option("--clean", is_flag=True, help="First delete the manifests of completed and aborted uploads.")
+def status(as_json: bool, clean: bool) -> None:
     """Show the uploads that this machine knows: their state, how far they are, and where their manifests lie.
 
-    What their parts hold in the stores is as the manifests know it; gc finds what no manifest knows.
+    What their parts hold in the stores is as the manifests know it; gc finds what no manifest knows. Manifests of
+    completed and aborted uploads are deleted after 30 days, or at once with --clean. Unfinished ones stay.
     """
+    if clean:
+        _clean()
     held = []
     for _, row in _rows(manifests()):
         if as_json:
@@ -79,6 +85,18 @@ def status(as_json: bool) -> None:
             held += [row["held"]] if row["status"] in _UNFINISHED else []
     if held:
         click.echo(f"{len(held)} unfinished, holding {format_size(sum(held))} in their stores", err=True)
+
+
+def _clean() -> None:
+    from bigupload.manifests.clean_up import clean
+    from bigupload.stores.targets import state_dir
+
+    try:
+        cleaned = clean(state_dir(), older_than=0, keep=0)
+    except OSError as e:
+        raise errors.ManifestError(f"can't clean {state_dir()}: {e.strerror}") from e
+    files = cleaned.manifests + cleaned.others
+    click.echo(f"deleted {cleaned.manifests} manifests, {files} files in all ({format_size(cleaned.bytes)})", err=True)
 
 
 @click.command()

@@ -1,7 +1,4 @@
-"""The manifest's file: appended, fsynced, locked, its torn tail cut.
-
-Knows bytes and records, nothing of stores. Public for `status` and `resume`: `read_manifest`.
-"""
+"""The manifest's file: append, fsync, and cut a damaged tail. Knows bytes and records, nothing of stores."""
 
 from __future__ import annotations
 
@@ -15,24 +12,37 @@ from pathlib import Path
 from types import TracebackType
 
 import aiofiles.os
-import filelock
 
 from bigupload import errors
 from bigupload.core.manifest import Header, Manifest, Record
 from bigupload.core.manifest_lines import Replay, encode, replay
+from bigupload.manifests.lock import ManifestLock
+from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
-from bigupload.support.durable_files import make_directory, sync_directory
+from bigupload.support.durable_files import sync_directory
 from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
 from bigupload.support.shielding import run_shielded
 
-SUFFIX = ".manifest.jsonl"
-LONGEST = 64 * 1024 * 1024
-"""Bytes of a manifest: ten thousand parts, each sent a dozen times, are a third of it."""
-_MOST_RECORDS_A_SYNC = 1000
+MAX_BYTES = 64 * 1024 * 1024
+"""Of a manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
+_MAX_RECORDS_PER_SYNC = 1000
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def read_manifest(path: Path) -> Replay:
-    """What a manifest says, without its lock. Raises ManifestNotFound, ManifestCorrupt, ManifestMismatch."""
+    """Read a manifest without taking its lock. Blocking.
+
+    Args:
+        path: The manifest's file.
+
+    Returns:
+        The state that the manifest's records add up to, and where its damage begins, if there is any.
+
+    Raises:
+        ManifestNotFound: There is no such file.
+        ManifestCorrupt: Its first line can't be read.
+        ManifestMismatch: It is another user's, not a regular file, or can't be opened.
+    """
     return _replay(path, _read(path)[0])
 
 
@@ -45,7 +55,7 @@ def _replay(path: Path, data: bytes) -> Replay:
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
-        # A link in the place of a manifest is somebody else's idea.
+        # A symbolic link in the place of a manifest could lead to any file.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise errors.ManifestNotFound(f"no such manifest: {path}") from None
@@ -57,7 +67,7 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
             raise errors.ManifestMismatch(f"{path} is not a regular file: name another --manifest")
         if not is_private_file(status):
             raise errors.ManifestMismatch(f"{path} is another user's: name another --manifest")
-        if status.st_size > LONGEST:
+        if status.st_size > MAX_BYTES:
             raise errors.ManifestCorrupt(f"{path} is longer than any manifest: name another --manifest")
         with os.fdopen(fd, "rb", closefd=False) as file:
             data = file.read()
@@ -69,40 +79,49 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 class FileJournal:
-    """One manifest, locked from `open` to `close`. Implements `ports.Journal`.
+    """One manifest's file, locked from `open` to `close`. Implements `ports.Journal`.
 
-    `warning` says what was cut from a damaged tail, if anything was. `notes`: a directory in which is noted which
-    manifests were begun on this machine, so that `written_here` can tell them from those that came from elsewhere.
+    Attributes:
+        path: The manifest's file.
+        warning: What was cut from a damaged tail, as a sentence; None if nothing was.
     """
 
     def __init__(self, path: Path, *, notes: Path | None = None) -> None:
+        """Name the manifest; `open` locks and reads it.
+
+        Args:
+            path: The manifest's file, which need not exist.
+            notes: A directory with a note for each manifest that this user began, so that `written_here` can tell it
+                from one that came from elsewhere.
+        """
         self.path = path
         self.warning: str | None = None
         self._notes = notes
         self._first_line = b""
-        self._lock = filelock.FileLock(f"{path}.lock", thread_local=False, mode=0o600)
+        self._lock = ManifestLock(path)
         self._manifest: Manifest | None = None
         self._fd = -1
         self._good_bytes = 0
         self._broken: errors.ManifestUnwritable | None = None
-        self._batcher: Batcher[bytes, None] = Batcher(self._commit, max_batch=_MOST_RECORDS_A_SYNC)
+        self._batcher: Batcher[bytes, None] = Batcher(self._commit, max_batch=_MAX_RECORDS_PER_SYNC)
 
     @property
     def manifest(self) -> Manifest:
+        """What is recorded. Raises LookupError before the first record."""
         if self._manifest is None:
             raise LookupError("nothing is recorded yet")
         return self._manifest
 
     @property
     def exists(self) -> bool:
-        """Whether there is a record to go on from."""
+        """Whether anything is recorded."""
         return self._manifest is not None
 
     @property
     def written_here(self) -> bool:
         """Whether this user began the manifest on this machine.
 
-        It says which file goes where with whose credentials: one that was downloaded, or copied here, may be a trap.
+        A manifest says which file is sent where with whose credentials. One that was downloaded may be a trap.
         """
         if self._notes is None or not only_user_can_write(self._notes.parent):
             return False
@@ -114,15 +133,24 @@ class FileJournal:
             return False
 
     def _note(self, notes: Path) -> Path:
-        """Named by the first line, which holds a random token: who has not seen the manifest can't make up another."""
+        """The name is the hash of the first line, whose random token nobody can guess who has not seen the manifest."""
         return notes / hashlib.sha256(self._first_line).hexdigest()
 
-    def _take_note(self) -> None:
-        """Best effort: where it fails, resuming asks whether the manifest is trusted."""
-        if self._notes is not None and self.path.parent.resolve() != self._notes.parent.resolve():
+    def _needs_note(self) -> bool:
+        return self._notes is not None and self.path.parent.resolve() != self._notes.parent.resolve()
+
+    def _write_note(self) -> None:
+        """Best effort: without a note, resuming asks whether the manifest is trusted."""
+        if self._notes is not None and self._needs_note():
             with contextlib.suppress(OSError):
                 self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
                 os.close(create_private(self._note(self._notes)))
+
+    def _delete_note(self) -> None:
+        """Best effort. A completed upload is never resumed, so that nobody asks who began it."""
+        if self._notes is not None and self._needs_note():
+            with contextlib.suppress(OSError):
+                self._note(self._notes).unlink()
 
     def __enter__(self) -> FileJournal:
         self.open()
@@ -134,48 +162,42 @@ class FileJournal:
         self.close()
 
     def open(self) -> None:
-        """Take the lock and read what is there. Raises ManifestLocked, ManifestCorrupt, ManifestUnwritable."""
-        self._acquire()
+        """Take the lock and read what is recorded. Blocking.
+
+        Raises:
+            ManifestLocked: Another process has it open.
+            ManifestCorrupt: Its first line can't be read.
+            ManifestMismatch: It is another user's or not a regular file.
+            ManifestUnwritable: The lock or the file can't be written.
+        """
         try:
-            try:
-                data, status = _read(self.path)
-            except errors.ManifestNotFound:
-                return
-            if not data:  # killed between creating the file and its first line
-                return
-            found = _replay(self.path, data)
-            self._manifest, self._good_bytes = found.manifest, found.good_bytes
-            self._first_line = data[: data.index(b"\n") + 1]
-            try:
-                self._open_file()
-            except OSError as e:
-                raise self._unwritable(e) from e
-            if not os.path.samestat(os.fstat(self._fd), status):
-                raise errors.ManifestMismatch(f"{self.path} was replaced while it was opened: run again")
-            if found.damage is not None:
-                self._cut_tail(data[found.good_bytes :], found.damage)
+            self._lock.acquire()
+        except OSError as e:
+            raise self._unwritable(e) from e
+        try:
+            self._open_locked()
         except BaseException:
             self.close()
             raise
 
-    def _acquire(self) -> None:
-        holder = Path(f"{self.path}.lock")
+    def _open_locked(self) -> None:
         try:
-            make_directory(self.path.parent, mode=0o700)
-            if os.path.lexists(holder) and not is_private_file(holder.lstat()):
-                raise PermissionError(errno.EPERM, f"{holder} is another user's, or not a regular file")
-            self._lock.acquire(blocking=False)
-            _write_pid(holder)
-        except filelock.Timeout:
-            pid = ""
-            with contextlib.suppress(OSError, ValueError):
-                pid = f" (process {_read_pid(holder)})"
-            raise errors.ManifestLocked(
-                f"another upload of this file to this key is running{pid}: wait for it, or stop it first"
-            ) from None
+            data, status = _read(self.path)
+        except errors.ManifestNotFound:
+            return
+        if not data:  # the process was killed between creating the file and writing its first line
+            return
+        found = _replay(self.path, data)
+        self._manifest, self._good_bytes = found.manifest, found.good_bytes
+        self._first_line = data[: data.index(b"\n") + 1]
+        try:
+            self._open_file()
         except OSError as e:
-            self._lock.release()
             raise self._unwritable(e) from e
+        if not os.path.samestat(os.fstat(self._fd), status):
+            raise errors.ManifestMismatch(f"{self.path} was replaced while it was opened: run again")
+        if found.damage is not None:
+            self._cut_tail(data[found.good_bytes :], found.damage)
 
     def _open_file(self) -> None:
         self._fd = os.open(
@@ -191,21 +213,26 @@ class FileJournal:
             os.fsync(self._fd)
         except OSError as e:
             raise self._unwritable(e) from e
-        self.warning = f"{damage}: the rest was cut (a copy is in {saved}), and what it knew is asked of the store"
+        self.warning = (
+            f"{damage}: it was cut from there on (a copy is in {saved}); the store is asked which parts it has"
+        )
 
     def begin(self, header: Header) -> None:
-        """Write the first record of a new manifest. Blocking. Raises ManifestUnwritable, then nothing is there.
+        """Write the first record of a new manifest. Blocking.
 
-        It is written beside and then renamed: a manifest with half a first line could not be gone on from.
+        It is written to another file which is then renamed: a manifest with half a first line could not be resumed.
+
+        Raises:
+            ManifestUnwritable: The file can't be written; then there is none.
         """
         line = encode(header)
         fresh = self.path.with_name(f"{self.path.name}.new")
         try:
             self._fd = create_private(fresh)
             self._write(line)
-            self._close_file()  # Windows renames nothing that is open
+            self._close_file()  # Windows can't rename an open file
             self._first_line = line
-            self._take_note()
+            self._write_note()
             fresh.replace(self.path)
             sync_directory(self.path.parent)
             self._open_file()
@@ -218,6 +245,11 @@ class FileJournal:
         self._manifest = Manifest(header)
 
     async def append(self, *records: Record) -> Manifest:
+        """Write records and wait until they are on disk. A cancelled call has written all of its records or none.
+
+        Raises:
+            ManifestUnwritable: What is on disk then are whole earlier records.
+        """
         return await run_shielded(self._append(records))
 
     async def _append(self, records: Sequence[Record]) -> Manifest:
@@ -232,13 +264,13 @@ class FileJournal:
         try:
             await _in_thread(self._write)(b"".join(lines))
         except OSError as e:
-            # After a failed fsync nobody can say what is on disk: this run must not count on anything more.
+            # After a failed fsync nobody knows what is on disk, so that this run can't count on anything it writes.
             self._broken = self._unwritable(e)
             raise self._broken from e
         return [None] * len(lines)
 
     def _write(self, data: bytes) -> None:
-        """All of `data` on disk, or the file as it was before."""
+        """Bring all of `data` to disk, or leave the file as it was."""
         try:
             done = 0
             while done < len(data):
@@ -251,11 +283,13 @@ class FileJournal:
         self._good_bytes += len(data)
 
     def set_aside(self) -> Path:
-        """Rename what is there, so that a new manifest can begin. Gives the new name."""
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
-            number += 1
+        """Rename the manifest, so that a new one can begin, and return the new path. Blocking.
+
+        Raises:
+            ManifestUnwritable: It can't be renamed.
+        """
         try:
+            aside = next_set_aside(self.path)
             self._close_file()
             self.path.rename(aside)
             sync_directory(self.path.parent)
@@ -267,7 +301,9 @@ class FileJournal:
         return aside
 
     def close(self) -> None:
-        """Release the lock, last of all. Idempotent."""
+        """Close the file, and release the lock last of all. Idempotent."""
+        if self._fd >= 0 and self._manifest is not None and self._manifest.completed is not None:
+            self._delete_note()
         self._close_file()
         self._lock.release()
 
@@ -277,30 +313,16 @@ class FileJournal:
             self._fd = -1
 
     def _unwritable(self, e: OSError) -> errors.ManifestUnwritable:
+        if e.errno in _NO_SPACE:
+            advice = "make room or name another --manifest, then run again"
+        elif isinstance(e, NotADirectoryError | FileExistsError):
+            advice = f"{self.path.parent} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest"
+        else:
+            advice = "name another --manifest, or set BIGUPLOAD_STATE_DIR to a directory that you can write to"
         return errors.ManifestUnwritable(
-            f"can't write the manifest {self.path}: {e.strerror}. Make room or name another --manifest, then run again",
+            f"can't write the manifest {self.path}: {e.strerror}; {advice}",
             manifest=self.path if self._manifest is not None else None,
         )
 
 
 _in_thread = aiofiles.os.wrap
-
-
-def _write_pid(holder: Path) -> None:
-    """For those who find the lock taken. Nothing is truncated that also has another name: it may be anything."""
-    flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-    fd = os.open(holder, flags)
-    try:
-        if is_private_file(status := os.fstat(fd)) and status.st_nlink == 1:
-            os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()}\n".encode())
-    finally:
-        os.close(fd)
-
-
-def _read_pid(holder: Path) -> int:
-    fd = os.open(holder, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    try:
-        return int(os.read(fd, 32))
-    finally:
-        os.close(fd)

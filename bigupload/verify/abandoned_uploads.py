@@ -21,7 +21,8 @@ from bigupload.core.manifest_lines import Replay
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
-from bigupload.manifests.journal import SUFFIX, read_manifest
+from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.stores.s3.multipart import MOST_OPEN, S3Store, Way
 from bigupload.stores.targets import connect, parse_s3_url

@@ -27,13 +27,13 @@ from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.http.range_reader import HttpReader
+from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.stores.targets import state_dir
 from bigupload.verify.by_checksum import Compared, Pair, paired
 
 READ_BACK = "read-back"
-SUFFIX = ".readback.json"
 
 _PIECE = 16 * MIB
 """Bytes; what a kill loses is less than this, times _AT_ONCE."""
@@ -136,7 +136,9 @@ async def read_back(
         HttpReader(ca_bundle=pair.store.ca_bundle, stall_after=policy.stall_after) as reader,
     ):
         name = manifest_id(pair.source.path, pair.store.target)
-        comparison = _Comparison(pair, reader, ReadBackProgress(state_dir() / f"{name}{SUFFIX}", _subject(pair)))
+        comparison = _Comparison(
+            pair, reader, ReadBackProgress(state_dir() / f"{name}{READ_BACK_SUFFIX}", _subject(pair))
+        )
         resumed = comparison.compared
         await comparison.run()
         return ReadBack(

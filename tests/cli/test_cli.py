@@ -202,6 +202,18 @@ def test_resume_without_arguments_goes_on_with_everything(
 
 def test_status_of_nothing(bigupload: Command) -> None:
     assert bigupload("status") == Ended(0, "", "")
+    assert bigupload("status", "--clean") == Ended(0, "", "deleted 0 manifests, 0 files in all (0 B)\n")
+
+
+def test_status_deletes_finished_manifests_if_asked(
+    bigupload: Command, s3: StrictS3, file: Path, stopped: Path
+) -> None:
+    assert bigupload("upload", file, *to(s3, "s3://bucket/other"), "--progress", "none").code == 0
+    ended = bigupload("status", "--clean")
+    assert ended.err.startswith("deleted 1 manifests, 1 files in all (")
+    assert ended.out.startswith("uploading ")
+    assert "other" not in ended.out
+    assert bigupload("resume", "--progress", "none").code == 0
 
 
 # --- verify

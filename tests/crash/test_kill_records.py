@@ -130,7 +130,7 @@ def test_manifest(case: Case, moment: str) -> None:
     assert ended.result["bytes_sent"] == SIZE
     assert_torn(ended, moment="")
     left = {path.name for path in case.place.state.iterdir()}
-    assert left == {case.place.manifest_path().name, f"{case.place.manifest_path().name}.lock"}
+    assert left == {case.place.manifest_path().name, "cleaned"}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

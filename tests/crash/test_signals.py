@@ -170,7 +170,7 @@ def assert_stopped_by_the_disk(ended: Ended, reason: str) -> None:
     assert (ended.code, ended.out) == (75, "")
     assert "can't write the manifest" in ended.complaint
     assert reason in ended.complaint
-    assert "Make room or name another --manifest, then run again" in ended.complaint
+    assert "make room or name another --manifest, then run again" in ended.complaint
 
 
 def assert_intact(place: Place) -> int:

@@ -42,3 +42,13 @@ def test_set_aside_that_fails(path: Path, begun: FileJournal, monkeypatch: pytes
     with pytest.raises(errors.ManifestUnwritable):
         begun.set_aside()
     assert path.read_bytes() == lines(header())
+
+
+def test_the_number_is_above_all_that_are_taken(
+    path: Path, begun: FileJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one look at the directory: trying one number after the other took longer with each upload."""
+    for ending in ("1", "9", "9.damaged", "damaged", "x1", "²"):
+        path.with_name(f"{path.name}.{ending}").touch()
+    monkeypatch.setattr(Path, "exists", no_space)
+    assert begun.set_aside() == path.with_name(f"{path.name}.10")

@@ -10,7 +10,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.manifest_lines import encode
-from bigupload.manifests.journal import LONGEST, FileJournal, read_manifest
+from bigupload.manifests.journal import MAX_BYTES, FileJournal, read_manifest
 from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
 from tests.core.samples import header, lines, part
 
@@ -175,7 +175,7 @@ def test_a_tail_is_cut_from_the_file_that_was_read(path: Path, monkeypatch: pyte
 
 def test_a_file_that_is_longer_than_any_manifest(path: Path) -> None:
     path.write_bytes(lines(header()))
-    os.truncate(path, LONGEST + 1)
+    os.truncate(path, MAX_BYTES + 1)
     owned(path, US)
     with pytest.raises(errors.ManifestCorrupt, match="longer than any"):
         read_manifest(path)
@@ -199,8 +199,7 @@ def test_what_was_begun_here_is_known_wherever_it_goes(path: Path, notes: Path) 
                 owned(made, US)
         assert journal.written_here
     assert stat.S_IMODE(notes.stat().st_mode) == 0o700
-    for file in (path, path.with_name("m.lock")):
-        owned(file, US)
+    owned(path, US)
     moved = path.rename(path.with_name("moved"))
     with FileJournal(moved, notes=notes) as journal:
         assert journal.written_here

@@ -1,0 +1,238 @@
+"""Delete what a state directory no longer needs. Nothing that can be resumed is ever deleted, and no lock that is held.
+
+Deleted are manifests of completed and aborted uploads (also those that were set aside), lock files that nobody holds,
+copies of damaged tails, half-written files of processes that were killed, notes about manifests elsewhere, and old
+progress of `verify --download`. Manifests that can't be read stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bigupload import errors
+from bigupload.core.manifest import Aborted, Completed
+from bigupload.core.manifest_lines import decode
+from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
+from bigupload.manifests.state_directory import NOTES, READ_BACK_SUFFIX, SUFFIX
+from bigupload.support.private_files import is_private_file
+
+DAY = 86_400.0
+KEEP_FINISHED = 30 * DAY
+"""Seconds for which the manifest of a completed or aborted upload is kept: `status` shows it, and `resume` gives its
+result again."""
+KEEP_FINISHED_COUNT = 1000
+"""How many of the younger ones are kept: nobody reads a longer list."""
+KEEP_NOTES = 180 * DAY
+"""Seconds for which it is remembered that this user began a manifest outside the state directory. Later, resuming it
+asks for --trust. S3 uploads are seldom left open for so long."""
+CLEAN_EVERY = DAY
+"""Seconds between two automatic clean-ups of a directory."""
+MOST_EXAMINED = 2000
+"""How many old files one automatic clean-up opens, at some 30 µs each."""
+_MARK = "cleaned"
+"""A file whose time says when the directory was last cleaned."""
+_MANIFEST = re.compile(re.escape(SUFFIX) + r"(\.[0-9]+)?$")
+_REST = re.compile(re.escape(SUFFIX) + r"(\.[0-9]+)?\.(damaged|new)$|" + re.escape(READ_BACK_SUFFIX) + r"(\.[0-9]+)?$")
+_MANIFEST_NAME = re.compile(r".*" + re.escape(SUFFIX) + r"(\.[0-9]+)?(?=\.)")
+_TAIL = 64 * 1024
+"""Bytes at a manifest's end in which its last record lies."""
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """What a clean-up deleted: numbers of files, and their bytes."""
+
+    manifests: int = 0
+    others: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Listing:
+    """The files of a state directory, each with its status."""
+
+    manifests: list[tuple[Path, os.stat_result]] = field(default_factory=list)
+    locks: list[tuple[Path, os.stat_result]] = field(default_factory=list)
+    rest: list[tuple[Path, os.stat_result]] = field(default_factory=list)
+
+
+def clean_if_due(directory: Path, *, now: float | None = None) -> Cleaned | None:
+    """Clean a state directory if that was not done for a day, with a bound on the work. Blocking, a few milliseconds.
+
+    Args:
+        directory: The state directory; it need not exist.
+        now: Seconds since the epoch; None: the system's clock.
+
+    Returns:
+        What was deleted; None if the clean-up was not due. Never raises OSError: an upload does not depend on it.
+    """
+    now = time.time() if now is None else now
+    mark = directory / _MARK
+    try:
+        if now - CLEAN_EVERY < mark.lstat().st_mtime <= now + DAY:
+            return None
+    except OSError:
+        pass
+    if not directory.is_dir():
+        return None
+    with contextlib.suppress(OSError):
+        os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        os.utime(mark, (now, now), follow_symlinks=False)
+        return clean(directory, now=now, most=MOST_EXAMINED)
+    return None
+
+
+def clean(
+    directory: Path,
+    *,
+    now: float | None = None,
+    older_than: float = KEEP_FINISHED,
+    keep: int = KEEP_FINISHED_COUNT,
+    most: int | None = None,
+) -> Cleaned:
+    """Delete what a state directory no longer needs. Blocking.
+
+    Args:
+        directory: The state directory; it need not exist.
+        now: Seconds since the epoch; None: the system's clock.
+        older_than: Seconds since its last record after which a finished manifest is deleted.
+        keep: How many finished manifests stay at most, the most recent ones.
+        most: How many files to examine at most; None: all.
+
+    Raises:
+        OSError: The directory can't be listed.
+    """
+    now = time.time() if now is None else now
+    try:
+        found = _list(directory)
+    except FileNotFoundError:
+        return Cleaned()
+    run = _CleanUp(most)
+    # The first ones are the oldest. What is not among the `keep` youngest is deleted whatever its age.
+    found.manifests.sort(key=lambda each: each[1].st_mtime)
+    for number, (path, status) in enumerate(found.manifests):
+        if now - status.st_mtime >= older_than or len(found.manifests) - number > keep:
+            run.delete_finished(path)
+    for path, status in found.rest:
+        if now - status.st_mtime >= older_than:
+            run.delete_rest(path, status)
+    for path, _ in found.locks:
+        run.delete_lock(path)
+    with contextlib.suppress(OSError):
+        for path, status in _files(directory / NOTES):
+            if now - status.st_mtime >= KEEP_NOTES:
+                run.delete(path, status)
+    return run.cleaned
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a manifest's last record says that the upload was completed or aborted. Blocking; reads only the end."""
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return False
+    with os.fdopen(fd, "rb") as file:
+        try:
+            size = os.fstat(fd).st_size
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+            last = decode(tail.splitlines(keepends=True)[-1]) if tail.endswith(b"\n") else None
+        except (OSError, ValueError, IndexError, RecursionError):
+            return False
+    return isinstance(last, Completed | Aborted)
+
+
+class _CleanUp:
+    """Deletes single files, up to a number of examined ones."""
+
+    def __init__(self, most: int | None) -> None:
+        self._left = most
+        self.cleaned = Cleaned()
+
+    def _may_examine(self) -> bool:
+        if self._left is None:
+            return True
+        self._left -= 1
+        return self._left >= 0
+
+    def delete_finished(self, path: Path) -> None:
+        """Delete a manifest whose upload is finished, unless a process has it open."""
+        if not self._may_examine() or not is_finished(path):
+            return
+        with _locked(path) as held:
+            if held and is_finished(path):
+                self.delete(path, path.lstat(), manifest=True)
+
+    def delete_rest(self, path: Path, status: os.stat_result) -> None:
+        """Delete a file beside a manifest, unless a process has the manifest open."""
+        if not self._may_examine():
+            return
+        name = _MANIFEST_NAME.match(path.name)
+        if name is None:  # the progress of a download: who reads it again reads the object again
+            self.delete(path, status)
+            return
+        with _locked(path.with_name(name[0])) as held:
+            if held:
+                self.delete(path, status)
+
+    def delete_lock(self, path: Path) -> None:
+        """Delete a lock file that nobody holds: taking and releasing the lock does that."""
+        if self._may_examine():
+            with _locked(path.with_name(path.name.removesuffix(LOCK_SUFFIX))) as held:
+                self.cleaned.others += held
+
+    def delete(self, path: Path, status: os.stat_result, *, manifest: bool = False) -> None:
+        """Delete a file of this user's and count it."""
+        if not is_private_file(status):
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+            self.cleaned.bytes += status.st_size
+            if manifest:
+                self.cleaned.manifests += 1
+            else:
+                self.cleaned.others += 1
+
+
+@contextlib.contextmanager
+def _locked(manifest: Path) -> Iterator[bool]:
+    """Hold a manifest's lock; False where it can't be had."""
+    lock = ManifestLock(manifest)
+    try:
+        lock.acquire()
+    except (errors.ManifestLocked, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _list(directory: Path) -> _Listing:
+    found = _Listing()
+    for path, status in _files(directory):
+        if _MANIFEST.search(path.name):
+            found.manifests.append((path, status))
+        elif _REST.search(path.name):
+            found.rest.append((path, status))
+        elif path.name.endswith(LOCK_SUFFIX) and _MANIFEST.search(path.name.removesuffix(LOCK_SUFFIX)):
+            found.locks.append((path, status))
+    return found
+
+
+def _files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """The regular files of a directory."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield Path(entry.path), status

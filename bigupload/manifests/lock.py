@@ -1,0 +1,95 @@
+"""The lock that keeps a manifest to one process. The lock file exists only while the lock is held."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+import filelock
+
+from bigupload import errors
+from bigupload.support.durable_files import make_directory
+from bigupload.support.private_files import is_private_file
+
+LOCK_SUFFIX = ".lock"
+_MOST_RACES = 100
+"""How often the file may vanish between opening and locking it, as others release the lock."""
+
+
+class ManifestLock:
+    """An exclusive lock on a manifest, in the file `MANIFEST.lock` beside it."""
+
+    def __init__(self, manifest: Path) -> None:
+        """Name the lock; `acquire` takes it.
+
+        Args:
+            manifest: Path of the manifest, which need not exist.
+        """
+        self.path = Path(f"{manifest}{LOCK_SUFFIX}")
+        self._lock = filelock.FileLock(self.path, thread_local=False, mode=0o600)
+
+    def acquire(self) -> None:
+        """Take the lock without waiting, and create its directory if necessary.
+
+        Raises:
+            ManifestLocked: Another process, or another part of this one, holds it.
+            OSError: The lock file can't be created, or belongs to somebody else.
+        """
+        make_directory(self.path.parent, mode=0o700)
+        with contextlib.suppress(FileNotFoundError):
+            if not is_private_file(self.path.lstat()):
+                raise PermissionError(errno.EPERM, f"{self.path} is another user's, or not a regular file")
+        try:
+            self._acquire()
+            _write_pid(self.path)
+        except OSError:
+            self._lock.release()
+            raise
+
+    def _acquire(self) -> None:
+        for _ in range(_MOST_RACES):
+            try:
+                self._lock.acquire(blocking=False)
+                return
+            except filelock.Timeout:
+                if os.path.lexists(self.path):
+                    break
+        pid = ""
+        with contextlib.suppress(OSError, ValueError):
+            pid = f" (process {_read_pid(self.path)})"
+        raise errors.ManifestLocked(
+            f"another upload of this file to this key is running{pid}: wait for it, or stop it first"
+        )
+
+    def release(self) -> None:
+        """Delete the lock file and release the lock. Idempotent.
+
+        Deleting comes first: filelock does not take a file that was deleted meanwhile, so that nobody can hold the
+        old file while somebody else creates and locks a new one.
+        """
+        if self._lock.is_locked:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            self._lock.release()
+
+
+def _write_pid(path: Path) -> None:
+    """Tell who holds the lock. A file that has a second name is not truncated: it may be anything."""
+    flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    fd = os.open(path, flags)
+    try:
+        if is_private_file(status := os.fstat(fd)) and status.st_nlink == 1:
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def _read_pid(path: Path) -> int:
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        return int(os.read(fd, 32))
+    finally:
+        os.close(fd)

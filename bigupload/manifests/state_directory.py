@@ -1,0 +1,51 @@
+"""What lies in a state directory: manifests, notes about manifests elsewhere, and the progress of downloads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bigupload import errors
+
+SUFFIX = ".manifest.jsonl"
+"""The end of a manifest's name. One that was set aside has a number behind it: `….manifest.jsonl.3`."""
+NOTES = "begun-here"
+"""The subdirectory with one note for each manifest that this user began outside the state directory."""
+READ_BACK_SUFFIX = ".readback.json"
+"""The end of the name of a file with the progress of `verify --download`."""
+
+
+def find_manifests(directory: Path) -> list[Path]:
+    """Return the manifests of a directory, the least recently written first; none if there is no such directory.
+
+    A manifest may be renamed or deleted by another process at any time, also after this returned.
+
+    Raises:
+        ManifestError: The directory can't be listed.
+    """
+    found: list[tuple[int, Path]] = []
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIX):
+                    try:
+                        found.append((entry.stat().st_mtime_ns, Path(entry.path)))
+                    except FileNotFoundError:  # renamed or deleted since it was listed; or a link that leads nowhere
+                        continue
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise errors.ManifestError(f"can't list the manifests in {directory}: {e.strerror}") from e
+    return [path for _, path in sorted(found)]
+
+
+def next_set_aside(manifest: Path) -> Path:
+    """Return a new name for a manifest that is set aside: its own, followed by a number above all that are taken.
+
+    Raises:
+        OSError: The directory can't be listed.
+    """
+    with os.scandir(manifest.parent) as entries:
+        endings = [entry.name.removeprefix(f"{manifest.name}.") for entry in entries]
+    numbers = [int(ending) for ending in endings if ending.isascii() and ending.isdigit()]
+    return manifest.with_name(f"{manifest.name}.{max(numbers, default=0) + 1}")
