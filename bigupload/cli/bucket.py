@@ -104,10 +104,9 @@ def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
         if as_json:
             click.echo(json.dumps({**dataclasses.asdict(report), "dry_run": dry_run}))
         else:
-            gone = report.expired + report.too_large + report.not_media
             would = "would delete" if dry_run else "deleted"
             click.echo(
-                f"{would} {gone} of {report.looked_at} objects ({format_size(report.bytes_freed)}) and "
+                f"{would} {report.deleted} of {report.looked_at} objects ({format_size(report.bytes_freed)}) and "
                 f"{report.aborted_uploads} open uploads; {report.failed} failed",
                 err=True,
             )

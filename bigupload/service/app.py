@@ -150,7 +150,7 @@ class _Service:
             DirectUrls(allow_private=parts.allow_private_media_hosts) as self._urls,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http,
         ):
-            self._posts = Posts(parts.uploads, self._urls, http, parts.posts_api)
+            self._posts = Posts(parts.uploads.posted, self._urls, http, parts.posts_api)
             yield
 
     def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

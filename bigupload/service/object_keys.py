@@ -1,32 +1,68 @@
-"""The keys of uploads: how they are made, and known again. What else lies in the bucket is the operator's."""
+"""The keys of uploads: how they are made and recognised. All other keys in the bucket are the operator's.
+
+There are two kinds. A *writable* key is one that a presigned PUT was signed for: whoever has the URL can replace its
+object for an hour. A *final* key never had a PUT signed, so its object stays as it was judged: the object of a
+multipart upload, whose part URLs are worthless after complete, or a copy that a post is handed on with.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 
 from bigupload.service.bucket_rules import MEDIA_PREFIX, REFUSED_PREFIX
 from bigupload.service.media import MediaType
+from bigupload.stores.s3.media_objects import ObjectHead
 
-_KEY = re.compile(rf"{MEDIA_PREFIX}([a-z0-9][a-z0-9_-]*)/[0-9a-f]{{32}}\.[a-z0-9]+")
+_WRITABLE_DIGITS = 32
+_FINAL_DIGITS = 40
+"""Hexadecimal digits of a name. The kinds differ in length, so that the key alone tells which one it is."""
+_KEY = re.compile(
+    rf"{MEDIA_PREFIX}([a-z0-9][a-z0-9_-]*)/([0-9a-f]{{{_WRITABLE_DIGITS}}}|[0-9a-f]{{{_FINAL_DIGITS}}})\.[a-z0-9]+"
+)
 
 
-def new_key(owner: str, kind: MediaType) -> str:
-    """One that nobody can guess."""
-    return f"{MEDIA_PREFIX}{owner}/{secrets.token_hex(16)}.{kind.extension}"
+def new_writable_key(owner: str, kind: MediaType) -> str:
+    """A key that nobody can guess, for one presigned PUT."""
+    return _key(owner, secrets.token_hex(_WRITABLE_DIGITS // 2), kind)
+
+
+def new_final_key(owner: str, kind: MediaType) -> str:
+    """A key that nobody can guess, for a multipart upload."""
+    return _key(owner, secrets.token_hex(_FINAL_DIGITS // 2), kind)
+
+
+def copy_key(key: str, head: ObjectHead, kind: MediaType) -> str:
+    """The final key for a copy of the object `head` at the writable `key`.
+
+    The same object gives the same key, so that a post which is sent again needs no second copy.
+    """
+    version = "\n".join((key, head.etag, str(head.size), head.modified.isoformat()))
+    return _key(owner_of(key) or "", hashlib.sha256(version.encode()).hexdigest()[:_FINAL_DIGITS], kind)
+
+
+def _key(owner: str, name: str, kind: MediaType) -> str:
+    return f"{MEDIA_PREFIX}{owner}/{name}.{kind.extension}"
 
 
 def owner_of(key: str) -> str | None:
-    """Whose upload a key is; None for one that `new_key` can't have made."""
+    """The owner of an upload's key; None for a key that the service cannot have made."""
     match = _KEY.fullmatch(key)
     return match and match[1]
 
 
+def is_final(key: str) -> bool:
+    """Whether no presigned PUT can replace the object at `key`."""
+    match = _KEY.fullmatch(key)
+    return match is not None and len(match[2]) == _FINAL_DIGITS
+
+
 def note_key(key: str) -> str:
-    """Under which it is kept why an upload was refused."""
+    """The key of the note that says why the upload at `key` was refused."""
     return REFUSED_PREFIX + key
 
 
 def is_made_here(key: str) -> bool:
-    """Whether it is an upload's, or a note's of one."""
+    """Whether `key` is an upload's, or that of an upload's note."""
     return owner_of(key.removeprefix(REFUSED_PREFIX)) is not None

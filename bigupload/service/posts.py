@@ -1,9 +1,14 @@
-"""A post's media are checked here; the post itself is the posts API's, and is handed on as it came."""
+"""A post's media are checked here; the post itself is the posts API's, and is handed on.
+
+It is handed on byte for byte, but for the URL of an upload that its owner could still replace: in its place stands the
+URL of an immutable copy.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +19,8 @@ from bigupload.http.session import CONNECT_TIMEOUT
 from bigupload.service import contract as c
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.media import MediaType
+from bigupload.service.posted_media import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads
 
 _ANSWER_WITHIN = 60.0
 """Seconds."""
@@ -48,7 +53,7 @@ class Posts:
     """Checks and hands on. `http` is for the posts API alone."""
 
     def __init__(
-        self, uploads: MediaUploads, urls: DirectUrls, http: aiohttp.ClientSession, api: PostsApi | None
+        self, uploads: PostedMedia, urls: DirectUrls, http: aiohttp.ClientSession, api: PostsApi | None
     ) -> None:
         self._uploads = uploads
         self._urls = urls
@@ -61,11 +66,12 @@ class Posts:
             raise Refused(Problem.POSTS_NOT_CONFIGURED)
         _check_unambiguous(body)
         at_once = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        copies: dict[str, str] = {}
 
         async def refusal(number: int, item: c.MediaItem) -> Refused | None:
             async with at_once:
                 try:
-                    await self._check(owner, item)
+                    await self._check(owner, item, copies)
                 except Refused as refused:
                     refused.field = f"mediaItems[{number}].{refused.field if refused.field == 'type' else 'url'}"
                     return refused
@@ -79,12 +85,16 @@ class Posts:
         for check in checks:
             if (refused := check.result()) is not None:
                 raise refused
-        return await self._hand_on(self._api, owner, body)
+        return await self._hand_on(self._api, owner, _with_copies(body, copies))
 
-    async def _check(self, owner: str, item: c.MediaItem) -> None:
-        key = self._uploads.owner_s_key(item.url)
+    async def _check(self, owner: str, item: c.MediaItem, copies: dict[str, str]) -> None:
+        """Raise Refused, or enter in `copies` the URL to post instead of the item's."""
+        key = self._uploads.key_of(item.url)
         if key is not None:
-            kind = await self._uploads.check_own(owner, key)
+            found_upload = await self._uploads.check(owner, key)
+            kind = found_upload.kind
+            if found_upload.key != key:
+                copies[item.url] = self._uploads.public_url(found_upload.key)
         else:
             found = await self._urls.check(item.url)
             if found.media is None:
@@ -115,6 +125,30 @@ class Posts:
             raise Refused(Problem.POSTS_UNREACHABLE, "the posts API's answer is too long")
         kept = {name: answer.headers[name] for name in _HANDED_BACK if name in answer.headers}
         return PostAnswer(status=answer.status, body=content, headers=kept)
+
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+"""A JSON string as it is written. In JSON, quotes stand nowhere else."""
+_COLON = re.compile(r"\s*:\s*")
+
+
+def _with_copies(body: bytes, copies: Mapping[str, str]) -> bytes:
+    """The post with each `url` that `copies` has replaced by the copy's, and every other byte as it was.
+
+    Written again from what was read, numbers would change that floats do not hold.
+    """
+    if not copies:
+        return body
+    text, written, done = body.decode(), [], 0
+    name: re.Match[str] | None = None
+    for token in _STRING.finditer(text):
+        value = json.loads(token[0], strict=False)
+        is_value = name is not None and _COLON.fullmatch(text, name.end(), token.start()) is not None
+        if is_value and name is not None and json.loads(name[0], strict=False) == "url" and value in copies:
+            written += [text[done : token.start()], json.dumps(copies[value])]
+            done = token.end()
+        name = token
+    return "".join([*written, text[done:]]).encode()
 
 
 def _check_unambiguous(body: bytes) -> None:

@@ -29,6 +29,7 @@ class Problem(enum.Enum):
     NOT_MEDIA = 422, "The first bytes are not what the content type says; an object that was made is deleted."
     FILE_TOO_LARGE = 422, "The file is over the limit; an object that was made is deleted."
     SIZE_MISMATCH = 422, "The object has another size than was declared; it is deleted."
+    UNSUPPORTED_HEADERS = 422, "The file was sent with a header that changes how it is served; the object is deleted."
     UNSUPPORTED_PART_SIZE = 422, "The store's limits do not allow this part size for this file."
     UNSUPPORTED_CHECKSUM = 422, "The store takes no checksums of this algorithm: use md5."
     WRONG_PART = 422, "A part's number or size is not the plan's, or it appears twice or not at all."

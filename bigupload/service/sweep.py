@@ -24,8 +24,9 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import media
 from bigupload.service.bucket_rules import MEDIA_PREFIX, REFUSED_PREFIX
 from bigupload.service.contract import STORED_FOR
+from bigupload.service.judgement import judge
 from bigupload.service.object_keys import is_made_here, note_key
-from bigupload.service.problems import Problem
+from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.media_objects import MediaBucket
 
 if TYPE_CHECKING:
@@ -48,7 +49,12 @@ class Reason(enum.StrEnum):
     EXPIRED = "expired"
     TOO_LARGE = "too large"
     NOT_MEDIA = "not media"
+    HEADERS = "wrong headers"
     ABORTED = "aborted upload"
+
+
+_REASONS = {Problem.FILE_TOO_LARGE: Reason.TOO_LARGE, Problem.UNSUPPORTED_HEADERS: Reason.HEADERS}
+"""Of a refusal; all others mean that the object is not the media that it claims to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +75,17 @@ class SweepReport:
     expired: int = 0
     too_large: int = 0
     not_media: int = 0
+    wrong_headers: int = 0
     aborted_uploads: int = 0
     failed: int = 0
     """Objects and uploads that could not be looked at or deleted: the next sweep tries again."""
     bytes_freed: int = 0
     """Of objects. What open uploads held, no store tells."""
+
+    @property
+    def deleted(self) -> int:
+        """Objects, for whatever reason."""
+        return self.expired + self.too_large + self.not_media + self.wrong_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,7 @@ class _Tally:
             expired=self._removed[Reason.EXPIRED],
             too_large=self._removed[Reason.TOO_LARGE],
             not_media=self._removed[Reason.NOT_MEDIA],
+            wrong_headers=self._removed[Reason.HEADERS],
             aborted_uploads=self._removed[Reason.ABORTED],
             failed=self.failed,
             bytes_freed=self._freed,
@@ -227,11 +240,12 @@ class Sweep:
                 if lost:
                     return
                 try:
-                    if await self._is_media(item):
+                    problem = await self._refusal(item)
+                    if problem is None:
                         _remember(item, met)
                         _remember(item, self._looked)
-                    elif dry_run or await self._delete_unchanged(item, Problem.NOT_MEDIA):
-                        tally.removed(item.key, Reason.NOT_MEDIA, item.size)
+                    elif dry_run or await self._delete_unchanged(item, problem):
+                        tally.removed(item.key, _REASONS.get(problem, Reason.NOT_MEDIA), item.size)
                 except (Fault, errors.BigUploadError) as e:
                     if _is_end(e):
                         lost.append(e)  # raised below: out of the group it would come as an ExceptionGroup
@@ -244,24 +258,16 @@ class Sweep:
         if lost:
             raise lost[0]
 
-    async def _is_media(self, item: _Listed) -> bool:
-        """Whether extension, Content-Type and first bytes name one type of the list."""
-        if item.size == 0:
-            return False  # and has no range: S3 answers 416
-        answer = await self._bucket.call(
-            "to look at the object",
-            "get_object",
-            first=media.HEAD_BYTES,
-            Key=item.key,
-            Range=f"bytes=0-{media.HEAD_BYTES - 1}",
-            **_condition(item),
-        )
-        found = media.identify(answer["Body"])
-        return (
-            found is not None
-            and found is media.by_extension(item.key)
-            and found is media.by_content_type(answer.get("ContentType", ""))
-        )
+    async def _refusal(self, item: _Listed) -> Problem | None:
+        """Why an object may not stay; None where it may. Raises Fault where it is gone, or was replaced meanwhile."""
+        head = await self._objects.look(item.key, first=media.HEAD_BYTES, etag=item.etag)
+        if head is None:
+            raise Fault(FaultKind.GONE, "the object was deleted meanwhile", status=404)
+        try:
+            judge(item.key, head, max_file_size=self._max_file_size, now=self._now())
+        except Refused as refused:
+            return refused.problem
+        return None
 
     async def _delete_unchanged(self, item: _Listed, problem: Problem) -> bool:
         await self._note(item, problem)
@@ -339,11 +345,6 @@ class Sweep:
 
 
 _AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})
-
-
-def _condition(item: _Listed) -> dict[str, Any]:
-    """Of a call that is meant for the version that was listed."""
-    return {"IfMatch": item.etag} if item.etag else {}
 
 
 def _remember(item: _Listed, memory: set[int]) -> None:

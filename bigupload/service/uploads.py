@@ -7,14 +7,12 @@ own; what it must remember of an upload is in the handle, or in the store.
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import quote
-
-import yarl
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
@@ -28,14 +26,15 @@ from bigupload.service import media
 from bigupload.service.bucket_rules import MEDIA_PREFIX
 from bigupload.service.client_parts import combined, from_base64, in_order, parts_to_sign, plan_of
 from bigupload.service.handles import Handle, Handles
-from bigupload.service.object_keys import new_key, note_key, owner_of
+from bigupload.service.judgement import FINAL_PROBLEMS, check_size, judge
+from bigupload.service.object_keys import new_final_key, new_writable_key, note_key
+from bigupload.service.posted_media import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.stores.s3.client import CREDENTIALS_EXPIRING, URL_LIFETIME, S3Bucket
-from bigupload.stores.s3.media_objects import MediaBucket, ObjectHead
+from bigupload.service.store_problems import refusal_of, store_faults_as_refusals
+from bigupload.stores.s3.client import URL_LIFETIME, S3Bucket
+from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.units import format_two_sizes
 
-_RETRY_SOON = 5.0
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
 _LIKELY_MADE = frozenset(
@@ -68,6 +67,8 @@ class MediaUploads:
         self._max_file_size = max_file_size
         self._max_open_uploads = max_open_uploads
         self._clock = clock
+        self.posted = PostedMedia(self._objects, self.public_url, max_file_size=max_file_size, clock=clock)
+        """The uploads, as posts name them."""
 
     def public_url(self, key: str) -> str:
         """Where everyone finds the object."""
@@ -79,8 +80,8 @@ class MediaUploads:
         """Sign one PUT of a whole file."""
         kind = media.declared(request.filename, request.content_type)
         self._check_size(request.size)
-        key = new_key(owner, kind)
-        with _store_faults():
+        key = new_writable_key(owner, kind)
+        with store_faults_as_refusals():
             url = await self._objects.sign_put(key, request.content_type, request.size)
         return c.PresignAnswer(upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME)
 
@@ -95,9 +96,9 @@ class MediaUploads:
         plan = plan_of(request)
         algorithm = Algorithm(request.checksum_algorithm)
         first = parts_to_sign(plan, algorithm, request.first_parts, "firstParts")
-        with _store_faults():
+        with store_faults_as_refusals():
             await self._check_open_uploads(owner)
-            key, token = new_key(owner, kind), request.token or secrets.token_hex(16)
+            key, token = new_final_key(owner, kind), request.token or secrets.token_hex(16)
             store = self._store(key, kind.content_type)
             upload_id = await _create(store, plan, algorithm, token)
             try:
@@ -132,14 +133,14 @@ class MediaUploads:
         """Sign parts of an upload."""
         handle = self._handles.decode(request.upload, owner=owner)
         parts = parts_to_sign(handle.plan, handle.algorithm, request.parts, "parts")
-        with _store_faults():
+        with store_faults_as_refusals():
             signed = await self._sign(self._store_of(handle), handle.upload_id, parts)
         return c.SignAnswer(signed=signed, expires_in=URL_LIFETIME)
 
     async def parts(self, owner: str, upload: str) -> c.PartsAnswer:
         """What the store has of an upload."""
         handle = self._handles.decode(upload, owner=owner)
-        with _store_faults():
+        with store_faults_as_refusals():
             rows = await self._store_of(handle).list_parts(handle.upload_id, handle.algorithm)
         return c.PartsAnswer(
             parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
@@ -158,7 +159,7 @@ class MediaUploads:
             if completed is not None:
                 return c.StatusAnswer(status=c.UploadStatus.COMPLETED, completed=completed)
         except Refused as refused:
-            if refused.problem not in _FINAL:
+            if refused.problem not in FINAL_PROBLEMS:
                 raise
             error = c.ErrorDetail.model_validate(refused.to_json()["error"])
             return c.StatusAnswer(status=c.UploadStatus.GONE, error=error)
@@ -185,56 +186,20 @@ class MediaUploads:
                     completed = await self._ended(handle)
                 if completed is not None:
                     return completed
-            raise _refusal_of(e) from e
+            raise refusal_of(e) from e
         return await self._judged(handle, facts)
 
     async def abort(self, owner: str, upload: str) -> None:
         """Give an upload up. One that is gone is fine; one that is complete stays."""
         handle = self._handles.decode(upload, owner=owner)
-        with _store_faults():
+        with store_faults_as_refusals():
             await self._store_of(handle).abort(handle.upload_id)
-
-    # -- what a post names
-
-    def owner_s_key(self, url: str) -> str | None:
-        """The key, where a URL is the very text that `public_url` makes of one; None for a URL of elsewhere.
-
-        The text goes on to the posts API, which may read another spelling as another host: what is not written as it
-        was given out is no upload. Raises Refused where it still leads to the uploads: checked as a direct URL,
-        another owner's would pass.
-        """
-        base = self.public_url("")
-        key = url.removeprefix(base)
-        if key != url and owner_of(key) is not None:
-            return key
-        try:
-            leads_here = _place(url).startswith(_place(base))
-        except ValueError:
-            return None  # the check of direct URLs refuses it
-        if leads_here:
-            raise Refused(Problem.MEDIA_NOT_FOUND, "this is not the publicUrl of an upload, character for character")
-        return None
-
-    async def check_own(self, owner: str, key: str) -> media.MediaType:
-        """The type of an object that its owner may post. What is not as it should be is deleted, and refused."""
-        if owner_of(key) != owner:
-            raise Refused(Problem.MEDIA_NOT_FOUND)
-        with _store_faults():
-            look = await self._objects.look(key, first=c.HEAD_BYTES)
-            if look is None or self._clock() - look.modified.timestamp() >= c.STORED_FOR:
-                raise Refused(Problem.MEDIA_NOT_FOUND)
-            try:
-                return self._check_object(key, look)
-            except Refused:
-                await self._objects.delete_unchanged(key, etag=look.etag, modified=look.modified)
-                raise
 
     # -- inside
 
     def _check_size(self, size: int | None) -> None:
-        if size is not None and size > self._max_file_size:
-            has, most = format_two_sizes(size, self._max_file_size)
-            raise Refused(Problem.FILE_TOO_LARGE, f"the file has {has}, and the limit is {most}", field="size")
+        if size is not None:
+            check_size(size, self._max_file_size)
 
     async def _check_open_uploads(self, owner: str) -> None:
         """By the store's own list: a replica knows nothing of another's uploads."""
@@ -256,7 +221,7 @@ class MediaUploads:
         ]
 
     async def _is_open(self, handle: Handle) -> bool:
-        with _store_faults():
+        with store_faults_as_refusals():
             try:
                 await self._bucket.call(
                     "to look at the upload", "list_parts", Key=handle.key, UploadId=handle.upload_id, MaxParts=1
@@ -269,7 +234,7 @@ class MediaUploads:
 
     async def _completed(self, handle: Handle) -> c.CompleteAnswer | None:
         """The answer for an object that an earlier complete made; None where there is none."""
-        with _store_faults():
+        with store_faults_as_refusals():
             facts = await self._store_of(handle).stat(handle.upload_id, handle.algorithm)
         return None if facts is None or facts.token != handle.token else await self._judged(handle, facts)
 
@@ -285,7 +250,7 @@ class MediaUploads:
 
     async def _judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteAnswer:
         """Look at what was made. An object that is not what it claimed is deleted, and that is noted."""
-        with _store_faults():
+        with store_faults_as_refusals():
             look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
             if look is None:
                 await self._raise_refusal(handle)  # another complete may just have judged it
@@ -293,7 +258,8 @@ class MediaUploads:
             try:
                 if look.size != handle.size:
                     raise Refused(Problem.SIZE_MISMATCH, f"the object has {look.size:,} bytes, not {handle.size:,}")
-                self._check_object(handle.key, look)
+                now = datetime.fromtimestamp(self._clock(), UTC)
+                judge(handle.key, look, max_file_size=self._max_file_size, now=now)
             except Refused as refused:
                 # Kept so that a repeated complete is answered the same.
                 await self._objects.put_note(note_key(handle.key), {"code": refused.problem.code})
@@ -310,30 +276,13 @@ class MediaUploads:
             token=handle.token,
         )
 
-    def _check_object(self, key: str, look: ObjectHead) -> media.MediaType:
-        self._check_size(look.size)
-        kind = media.declared(key, look.content_type)
-        media.check_head(look.head, kind)
-        return kind
-
     async def _raise_refusal(self, handle: Handle) -> None:
         """Raise what an earlier complete was refused for, if it was."""
-        with _store_faults():
+        with store_faults_as_refusals():
             note = await self._objects.note(note_key(handle.key))
-        problem = next((p for p in _FINAL if note is not None and p.code == note.get("code")), None)
+        problem = next((p for p in FINAL_PROBLEMS if note is not None and p.code == note.get("code")), None)
         if problem is not None:
             raise Refused(problem)
-
-
-_FINAL = (Problem.NOT_MEDIA, Problem.FILE_TOO_LARGE, Problem.SIZE_MISMATCH, Problem.UNSUPPORTED_MEDIA)
-"""For what an object is deleted at complete."""
-
-
-def _place(url: str) -> str:
-    """Host, port and path, the same for all spellings. Raises ValueError."""
-    read = yarl.URL(url)
-    port = "" if read.is_default_port() else read.port  # http leads to https
-    return f"{(read.host or '').rstrip('.')}:{port}{re.sub('/+', '/', read.path)}"
 
 
 async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) -> str:
@@ -344,42 +293,3 @@ async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) 
         if unsupported and algorithm.is_s3_checksum:
             raise Refused(Problem.UNSUPPORTED_CHECKSUM, field="checksumAlgorithm") from fault
         raise
-
-
-@contextlib.contextmanager
-def _store_faults() -> Iterator[None]:
-    """What the store says, as the service's own refusal."""
-    try:
-        yield
-    except (Fault, errors.BigUploadError) as e:
-        raise _refusal_of(e) from e
-
-
-def _refusal_of(e: Fault | errors.BigUploadError) -> Refused:
-    """The client learns what to do; the store's own words are for the operator's log (they are the cause)."""
-    if isinstance(e, errors.StoreUnavailable | errors.StoreUnreachable):
-        return Refused(Problem.STORE_UNAVAILABLE, retry_after=_RETRY_SOON)
-    if not isinstance(e, Fault):
-        return Refused(Problem.STORE_REFUSED)
-    if e.code == CREDENTIALS_EXPIRING:
-        return Refused(Problem.CREDENTIALS_EXPIRING, retry_after=_RETRY_SOON)
-    problem = _PROBLEMS.get(e.kind, Problem.STORE_REFUSED)
-    wait = max(e.retry_after or 0.0, _RETRY_SOON) if problem is Problem.STORE_UNAVAILABLE else None
-    return Refused(problem, retry_after=wait)
-
-
-_PROBLEMS = {
-    FaultKind.GONE: Problem.UPLOAD_GONE,
-    FaultKind.CORRUPTED: Problem.CHECKSUM_MISMATCH,
-    FaultKind.INVALID_PART: Problem.PART_NOT_STORED,
-} | dict.fromkeys(
-    (
-        FaultKind.UNREACHABLE,
-        FaultKind.BROKEN,
-        FaultKind.STALLED,
-        FaultKind.BUSY,
-        FaultKind.SERVER,
-        FaultKind.CONFLICT,
-    ),
-    Problem.STORE_UNAVAILABLE,
-)

@@ -59,7 +59,7 @@ def check_uploaded(url: str, content: bytes, content_type: str) -> None:
 
 
 def post(folder: Path, service: Service, posts_api: HttpStub, url: str) -> None:
-    """The published post, by curl; the posts API gets it byte for byte, and what that says is answered."""
+    """The published post, by curl. The posts API gets it byte for byte, but for the URL, which is that of a copy."""
     posts_api.answers["/v1/posts"] = ANSWER
     step = steps(published("example.sh", service, PUBLIC_URL=url))[2]
     printed = run(folder, "sh", "-c", f"{step.rstrip()} --silent --show-error --include")
@@ -68,8 +68,11 @@ def post(folder: Path, service: Service, posts_api: HttpStub, url: str) -> None:
     assert f"content-type: {ANSWER.headers['Content-Type']}" in head.lower()
     (received,) = posts_api.received
     assert (received.method, received.path) == ("POST", "/v1/posts")
-    assert received.body == step.split("-d '")[1].rstrip().removesuffix("'").encode()
-    assert json.loads(received.body)["mediaItems"] == [{"type": "image", "url": url}]
+    (item,) = json.loads(received.body)["mediaItems"]
+    sent = step.split("-d '")[1].rstrip().removesuffix("'")
+    assert received.body == sent.replace(url, item["url"]).encode()
+    assert item["type"] == "image"
+    check_uploaded(item["url"], sample("jpg"), "image/jpeg")
     assert received.headers["content-type"] == "application/json"
     assert not received.has("sk_")
     assert not received.has(service.key)

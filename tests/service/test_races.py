@@ -18,7 +18,8 @@ from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads, _refusal_of
+from bigupload.service.store_problems import refusal_of
+from bigupload.service.uploads import MediaUploads
 from tests.service.test_multipart import PART, described, film
 from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample
@@ -154,9 +155,9 @@ async def test_an_own_upload_that_is_replaced_while_it_is_checked_stays(
     await put(bucket, key, EXE)
     once(bucket, method, lambda: put(bucket, key, sample("jpg")))
     with pytest.raises(Refused) as refused:
-        await uploads.check_own("me", key)
+        await uploads.posted.check("me", key)
     assert refused.value.problem is Problem.NOT_MEDIA
-    assert (await uploads.check_own("me", key)).name == "JPEG"
+    assert (await uploads.posted.check("me", key)).kind.name == "JPEG"
 
 
 async def test_an_object_that_is_replaced_while_it_is_judged_stays(bucket: Meddled, uploads: MediaUploads) -> None:
@@ -176,10 +177,10 @@ async def test_an_own_upload_ends_at_seven_days_and_not_before(bucket: Meddled) 
     await put(bucket, key, sample("jpg"))
     written = (await bucket.call("", "head_object", Key=key))["LastModified"].timestamp()
     now = written + c.STORED_FOR - 1
-    assert (await uploads.check_own("me", key)).name == "JPEG"
+    assert (await uploads.posted.check("me", key)).kind.name == "JPEG"
     now = written + c.STORED_FOR
     with pytest.raises(Refused) as refused:
-        await uploads.check_own("me", key)
+        await uploads.posted.check("me", key)
     assert refused.value.problem is Problem.MEDIA_NOT_FOUND
 
 
@@ -210,5 +211,5 @@ async def test_signing_waits_for_no_call_in_flight(bucket: Meddled, uploads: Med
     ],
 )
 def test_a_public_error_that_passes_is_told_as_one(error: errors.BigUploadError, problem: Problem) -> None:
-    refused = _refusal_of(error)
+    refused = refusal_of(error)
     assert (refused.problem, refused.retry_after is not None) == (problem, problem is Problem.STORE_UNAVAILABLE)

@@ -13,6 +13,9 @@ from typing import Any
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3.client import S3Bucket, metadata_of
 
+_COPY_WITHIN = 300.0
+"""Seconds that the store has for a copy of 5 GB."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectHead:
@@ -25,7 +28,8 @@ class ObjectHead:
     head: bytes
     """Its first bytes, as many as were asked for."""
     modified: datetime.datetime
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The response's, names in lower case: those that a client sent with a PUT are among them."""
 
 
 class MediaBucket:
@@ -34,13 +38,17 @@ class MediaBucket:
     def __init__(self, bucket: S3Bucket) -> None:
         self.bucket = bucket
 
-    async def look(self, key: str, *, first: int) -> ObjectHead | None:
-        """The object and its first `first` bytes; None where there is none."""
+    async def look(self, key: str, *, first: int, etag: str = "") -> ObjectHead | None:
+        """The object and its first `first` bytes; None where there is none.
+
+        With `etag`, raises Fault(EXISTS) where the object has another ETag by now.
+        """
+        condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
         try:
-            return await self._look(key, first, Range=f"bytes=0-{first - 1}")
+            return await self._look(key, first, Range=f"bytes=0-{first - 1}", **condition)
         except Fault as fault:
-            if fault.status == 416:  # empty: no range of it can be had
-                return await self._look(key, first)
+            if fault.status == 416:  # the object is empty, and has no range of bytes
+                return await self._look(key, first, **condition)
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
             raise
@@ -54,7 +62,25 @@ class MediaBucket:
             content_type=answer.get("ContentType", ""),
             head=answer["Body"],
             modified=answer["LastModified"],
-            metadata=metadata_of(answer),
+            headers=answer["ResponseMetadata"]["HTTPHeaders"],
+        )
+
+    async def copy(self, key: str, to: str, *, etag: str, content_type: str) -> None:
+        """Have the store copy the object at `key` to the key `to`, with `content_type` and no other header.
+
+        Raises Fault(EXISTS) where the object has another ETag by now and the store knows the condition.
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html: one copy is of up to 5 GB.
+        """
+        condition: dict[str, Any] = {"CopySourceIfMatch": etag} if etag else {}
+        await self.bucket.call(
+            "to copy the object",
+            "copy_object",
+            within=_COPY_WITHIN,
+            Key=to,
+            CopySource={"Bucket": self.bucket.name, "Key": key},
+            MetadataDirective="REPLACE",
+            ContentType=content_type,
+            **condition,
         )
 
     async def delete(self, key: str, *, etag: str) -> None:

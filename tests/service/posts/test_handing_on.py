@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import pytest
 
@@ -34,11 +35,16 @@ _MEDIA = b'"mediaItems": [{"url": "%s", "alt": "\\u00e4", "type": "image"}]'
 )
 def test_the_body_is_unchanged(posting: Service, posts_api: HttpStub, body: bytes) -> None:
     posts_api.answers["/v1/posts"] = CREATED
+    url = b""
     if b"%s" in body:
-        body = body % sent(posting, sample("jpg")).encode()
+        url = sent(posting, sample("jpg")).encode()
+        body %= url
     answer = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.content) == (201, CREATED.body), answer.text
     (received,) = posts_api.received
+    if url:  # in its place stands the URL of an immutable copy
+        (item,) = json.loads(received.body)["mediaItems"]
+        body = body.replace(url, item["url"].encode())
     assert received.body == body
     assert (received.headers["content-type"], received.headers["x-bigupload-owner"]) == ("application/json", "local")
     assert "authorization" not in received.headers

@@ -49,7 +49,7 @@ class Meeting:
 
 def posts_with(urls: Any) -> Posts:
     """Of an owner without uploads; there is no posts API to reach."""
-    uploads: Any = type("Uploads", (), {"owner_s_key": lambda self, url: None})()
+    uploads: Any = type("Uploads", (), {"key_of": lambda self, url: None})()
     http: Any = None
     return Posts(uploads, urls, http=http, api=PostsApi(url="http://127.0.0.1:1"))
 

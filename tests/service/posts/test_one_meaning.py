@@ -72,7 +72,8 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=50)
+# A machine that is busy otherwise makes generating slow: that says nothing of what is tested.
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), _JSON))
 def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -> None:
     post.pop("mediaItems", None)
@@ -83,7 +84,9 @@ def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -
         assert named or "\\ud" in json.dumps(post)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.dictionaries(st.text(), _JSON), st.booleans())
 def test_any_body_is_unchanged(posting: Service, posts_api: HttpStub, body: dict[str, Any], ascii_only: bool) -> None:
     posts_api.forget()

@@ -1,0 +1,106 @@
+"""Whether an object in the bucket is what it claims to be: size, type, first bytes, and the headers it is served with.
+
+Pure. The same rules hold at complete, for a post and in the sweep.
+"""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from bigupload.service import media
+from bigupload.service.problems import Problem, Refused
+from bigupload.stores.s3.media_objects import ObjectHead
+from bigupload.units import format_two_sizes
+
+LONGEST_CACHING = timedelta(days=1)
+"""How long a cache may keep an object. Objects are deleted after 7 days, and caches are not told."""
+
+FINAL_PROBLEMS = (
+    Problem.NOT_MEDIA,
+    Problem.FILE_TOO_LARGE,
+    Problem.SIZE_MISMATCH,
+    Problem.UNSUPPORTED_MEDIA,
+    Problem.UNSUPPORTED_HEADERS,
+)
+"""The problems for which an object is deleted."""
+
+
+def judge(key: str, head: ObjectHead, *, max_file_size: int, now: datetime) -> media.MediaType:
+    """The type of the object `head` at `key`.
+
+    Args:
+        key: The object's key; its extension is the declared type.
+        head: The object and its first `media.HEAD_BYTES` bytes.
+        max_file_size: The limit, in bytes.
+        now: The time, with its zone.
+
+    Raises:
+        Refused: With one of `FINAL_PROBLEMS`.
+    """
+    check_size(head.size, max_file_size)
+    kind = media.declared(key, head.content_type)
+    media.check_head(head.head, kind)
+    check_headers(head.headers, now)
+    return kind
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raise Refused where `size` bytes are more than `limit` bytes."""
+    if size <= limit:
+        return
+    has, most = format_two_sizes(size, limit)
+    raise Refused(Problem.FILE_TOO_LARGE, f"the file has {has}, and the limit is {most}", field="size")
+
+
+def check_headers(headers: Mapping[str, str], now: datetime) -> None:
+    """Raise Refused for a header that makes clients or caches treat the object as something else.
+
+    A presigned PUT can be sent with headers that were not signed, and stores keep these: a plain JPEG with
+    `Content-Encoding: gzip` cannot be displayed, `Cache-Control: immutable` keeps it in caches for longer than the
+    service promises, and `Content-Disposition: attachment; filename=evil.html` saves it under another type.
+
+    Args:
+        headers: The object's response headers, names in lower case.
+        now: The time, with its zone.
+    """
+    sound = {
+        "Content-Encoding": _is_plain(headers.get("content-encoding", "")),
+        "Content-Disposition": headers.get("content-disposition", "").strip().lower() in ("", "inline", "attachment"),
+        "Cache-Control": _ends_in_time(headers.get("cache-control", "")),
+        "Expires": _expires_in_time(headers.get("expires", ""), now),
+    }
+    wrong = [name for name, is_sound in sound.items() if not is_sound]
+    if wrong:
+        names = " and ".join(wrong)
+        raise Refused(Problem.UNSUPPORTED_HEADERS, f"the file was sent with the header {names}: send it without")
+
+
+def _is_plain(content_encoding: str) -> bool:
+    """Whether the object's bytes are the file's. `aws-chunked` is how SDKs frame a request, and says nothing of it."""
+    return {coding.strip().lower() for coding in content_encoding.split(",")} <= {"", "identity", "aws-chunked"}
+
+
+def _ends_in_time(cache_control: str) -> bool:
+    """RFC 9111, 5.2.2; RFC 5861 (`stale-…`); RFC 8246 (`immutable`)."""
+    for directive in cache_control.lower().split(","):
+        name, _, value = directive.strip().partition("=")
+        if name == "immutable":
+            return False
+        if name in ("max-age", "s-maxage") or name.startswith("stale-"):
+            seconds = value.strip('" ')
+            if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 10):
+                return False
+            if timedelta(seconds=int(seconds)) > LONGEST_CACHING:
+                return False
+    return True
+
+
+def _expires_in_time(expires: str, now: datetime) -> bool:
+    """A value that is no date means "has expired": RFC 9111, 5.3."""
+    try:
+        at = email.utils.parsedate_to_datetime(expires)
+    except ValueError:
+        return True
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - now <= LONGEST_CACHING

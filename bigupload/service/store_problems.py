@@ -1,0 +1,52 @@
+"""A store's faults as the service's refusals. The client learns what to do; the store's own words go to the log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from bigupload import errors
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.service.problems import Problem, Refused
+from bigupload.stores.s3.client import CREDENTIALS_EXPIRING
+
+_RETRY_SOON = 5.0
+"""Seconds, for Retry-After."""
+
+_PROBLEMS = {
+    FaultKind.GONE: Problem.UPLOAD_GONE,
+    FaultKind.CORRUPTED: Problem.CHECKSUM_MISMATCH,
+    FaultKind.INVALID_PART: Problem.PART_NOT_STORED,
+} | dict.fromkeys(
+    (
+        FaultKind.UNREACHABLE,
+        FaultKind.BROKEN,
+        FaultKind.STALLED,
+        FaultKind.BUSY,
+        FaultKind.SERVER,
+        FaultKind.CONFLICT,
+    ),
+    Problem.STORE_UNAVAILABLE,
+)
+
+
+@contextlib.contextmanager
+def store_faults_as_refusals() -> Iterator[None]:
+    """Raise Refused in the place of a Fault or a public error of the store, which becomes its cause."""
+    try:
+        yield
+    except (Fault, errors.BigUploadError) as e:
+        raise refusal_of(e) from e
+
+
+def refusal_of(error: Fault | errors.BigUploadError) -> Refused:
+    """The refusal that tells a client of a store's error."""
+    if isinstance(error, errors.StoreUnavailable | errors.StoreUnreachable):
+        return Refused(Problem.STORE_UNAVAILABLE, retry_after=_RETRY_SOON)
+    if not isinstance(error, Fault):
+        return Refused(Problem.STORE_REFUSED)
+    if error.code == CREDENTIALS_EXPIRING:
+        return Refused(Problem.CREDENTIALS_EXPIRING, retry_after=_RETRY_SOON)
+    problem = _PROBLEMS.get(error.kind, Problem.STORE_REFUSED)
+    wait = max(error.retry_after or 0.0, _RETRY_SOON) if problem is Problem.STORE_UNAVAILABLE else None
+    return Refused(problem, retry_after=wait)

@@ -1,0 +1,126 @@
+"""What an object may be served with, and how sizes are told. The headers of a PUT that were not signed are kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from bigupload.service import contract as c
+from bigupload.service.handles import Handles
+from bigupload.service.judgement import check_headers, check_size
+from bigupload.service.object_keys import note_key
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.sweep import Removal, Sweep
+from bigupload.service.uploads import MediaUploads
+from tests.tools.buckets import Meddled
+from tests.tools.media import sample
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+HARMLESS = [
+    {},
+    {"cache-control": ""},
+    {"cache-control": "no-cache"},
+    {"cache-control": "public, max-age=86400, must-revalidate"},
+    {"cache-control": 'private, no-cache="Set-Cookie", s-maxage="0"'},
+    {"expires": "Fri, 02 Jan 2026 00:00:00 GMT"},
+    {"expires": "0"},
+    {"content-encoding": "identity"},
+    {"content-encoding": "aws-chunked"},
+    {"content-disposition": "inline"},
+    {"content-disposition": "Attachment"},
+    {"content-language": "de"},
+]
+HARMFUL = [
+    {"Content-Encoding": "gzip"},
+    {"Content-Encoding": "aws-chunked, br"},
+    {"Cache-Control": "immutable"},
+    {"Cache-Control": "max-age=86401"},
+    {"Cache-Control": "public,S-MaxAge=999999999999"},
+    {"Cache-Control": "max-age"},
+    {"Cache-Control": "stale-while-revalidate=604800"},
+    {"Expires": "Fri, 02 Jan 2026 00:00:01 GMT"},
+    {"Expires": "Fri, 02 Jan 2026 00:00:01 -0000"},
+    {"Content-Disposition": "attachment; filename=evil.html"},
+    {"Content-Disposition": "inline; filename*=UTF-8''evil.html"},
+]
+
+
+@pytest.mark.parametrize("headers", HARMLESS, ids=str)
+def test_headers_that_change_nothing(headers: dict[str, str]) -> None:
+    check_headers(headers, NOW)
+
+
+@pytest.mark.parametrize("headers", HARMFUL, ids=str)
+def test_headers_that_serve_it_as_something_else(headers: dict[str, str]) -> None:
+    (name,) = headers
+    with pytest.raises(Refused, match=f"the header {name}: send it without") as refused:
+        check_headers({name.lower(): value for name, value in headers.items()}, NOW)
+    assert refused.value.problem is Problem.UNSUPPORTED_HEADERS
+
+
+async def sent(bucket: Meddled, **headers: str) -> tuple[MediaUploads, str]:
+    """The key of a picture, PUT with headers that were not signed."""
+    uploads = MediaUploads(bucket, Handles(["secret"], clock=lambda: 0))
+    made = await uploads.presign("me", c.PresignRequest(filename="a.jpg", content_type="image/jpeg"))
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.put(made.upload_url, headers=named | {"Content-Type": "image/jpeg"}, content=sample("jpg"))
+    assert answer.status_code == 200
+    return uploads, made.key
+
+
+UNSIGNED = [
+    {"Content_Encoding": "gzip"},
+    {"Cache_Control": "max-age=31536000, immutable"},
+    {"Content_Disposition": "attachment; filename=evil.html"},
+    {"Expires": "Fri, 01 Jan 2100 00:00:00 GMT"},
+]
+
+
+@pytest.mark.parametrize("headers", UNSIGNED, ids=str)
+async def test_at_a_post(bucket: Meddled, headers: dict[str, str]) -> None:
+    uploads, key = await sent(bucket, **headers)
+    with pytest.raises(Refused) as refused:
+        await uploads.posted.check("me", key)
+    assert refused.value.problem is Problem.UNSUPPORTED_HEADERS
+    with pytest.raises(Refused) as refused:
+        await uploads.posted.check("me", key)
+    assert refused.value.problem is Problem.MEDIA_NOT_FOUND  # it was deleted
+
+
+@pytest.mark.parametrize("headers", UNSIGNED, ids=str)
+async def test_in_the_sweep(bucket: Meddled, headers: dict[str, str]) -> None:
+    _, key = await sent(bucket, **headers)
+    removals: list[Removal] = []
+    report = await Sweep(bucket, now=lambda: datetime.now(UTC), on_removal=removals.append).run()
+    assert (report.wrong_headers, report.deleted) == (1, 1)
+    assert [(removal.key, str(removal.reason)) for removal in removals] == [(key, "wrong headers")]
+    note = await bucket.call("", "head_object", Key=note_key(key))
+    assert note["Metadata"]["code"] == "unsupported_headers"
+
+
+async def test_harmless_headers_are_not_copied(bucket: Meddled) -> None:
+    uploads, key = await sent(bucket, Cache_Control="no-cache", Content_Language="de")
+    posted = await uploads.posted.check("me", key)
+    answer = await bucket.call("", "head_object", Key=posted.key)
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    assert not {"cache-control", "content-language"} & set(headers)
+    assert headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "says"),
+    [
+        (5_000_000_001, 5_000_000_000, "the file has 5,000,000,001 bytes, and the limit is 5,000,000,000 bytes"),
+        (6_000_000_000, 5_000_000_000, "the file has 6 GB, and the limit is 5 GB"),
+        (1500, 1024, "the file has 1.5 kB, and the limit is 1.0 kB"),
+    ],
+)
+def test_two_sizes_that_would_look_the_same_are_told_in_bytes(size: int, limit: int, says: str) -> None:
+    check_size(limit, limit)
+    with pytest.raises(Refused) as refused:
+        check_size(size, limit)
+    assert str(refused.value) == says
