@@ -23,9 +23,9 @@ class FaultKind(enum.Enum):
     STALLED = enum.auto()
     """No progress, or no answer, for too long."""
     BUSY = enum.auto()
-    """The store asks to slow down: 429, 503."""
+    """The store asks to slow down: 429, 503, SlowDown and the like."""
     SERVER = enum.auto()
-    """Any other passing error of the store: 408, 500, 502, 504, RequestTimeout."""
+    """Any other passing error: 408, every other 5xx but 501, RequestTimeout, OperationAborted."""
     CORRUPTED = enum.auto()
     """The store received other bytes than were signed for."""
     REFUSED = enum.auto()
@@ -37,7 +37,7 @@ class FaultKind(enum.Enum):
     EXISTS = enum.auto()
     """A condition on the key failed: 412."""
     CONFLICT = enum.auto()
-    """Another write to the key won: 409."""
+    """Another write to the key won (409 ConditionalRequestConflict). At complete, S3 wants every part again."""
     INVALID_PART = enum.auto()
     """Complete names a part that the store has not, or not like that."""
     UNSUPPORTED = enum.auto()
@@ -90,7 +90,18 @@ _PUBLIC: dict[FaultKind, type[errors.BigUploadError]] = {
     FaultKind.FINAL: errors.StoreRefused,
 }
 
-_COUNTED = frozenset({FaultKind.BROKEN, FaultKind.STALLED, FaultKind.BUSY, FaultKind.SERVER, FaultKind.UNREACHABLE})
+_COUNTED = frozenset(
+    {
+        FaultKind.BROKEN,
+        FaultKind.STALLED,
+        FaultKind.BUSY,
+        FaultKind.SERVER,
+        FaultKind.UNREACHABLE,
+        FaultKind.CONFLICT,
+    }
+)
+PASSING = frozenset({FaultKind.BUSY, FaultKind.SERVER})
+"""The server responded, and the same request may succeed later."""
 FIRST_CONTACT_ATTEMPTS = 4
 """A mistyped endpoint is noticed in seconds: patience is for a store that has answered before."""
 
@@ -175,7 +186,6 @@ class Attempts:
 
 
 _BY_CODE = {
-    "RequestTimeout": FaultKind.SERVER,
     "BadDigest": FaultKind.CORRUPTED,
     "InvalidDigest": FaultKind.CORRUPTED,
     "XAmzContentChecksumMismatch": FaultKind.CORRUPTED,
@@ -187,26 +197,50 @@ _BY_CODE = {
     "NotImplemented": FaultKind.UNSUPPORTED,
     "InvalidPart": FaultKind.INVALID_PART,
     "InvalidPartOrder": FaultKind.INVALID_PART,
-    "SlowDown": FaultKind.BUSY,
+    "ConditionalRequestConflict": FaultKind.CONFLICT,
+    # Passing, whichever status they come with: 400 is usual for the first two, 409 for the third.
+    "RequestTimeout": FaultKind.SERVER,
+    "IncompleteBody": FaultKind.SERVER,
+    "OperationAborted": FaultKind.SERVER,
     "InternalError": FaultKind.SERVER,
-    "OperationAborted": FaultKind.CONFLICT,
+    # The codes that botocore's standard retry mode takes for throttling, as far as they are not 503.
+    "SlowDown": FaultKind.BUSY,
+    "Throttling": FaultKind.BUSY,
+    "ThrottlingException": FaultKind.BUSY,
+    "ThrottledException": FaultKind.BUSY,
+    "RequestThrottled": FaultKind.BUSY,
+    "RequestThrottledException": FaultKind.BUSY,
+    "RequestLimitExceeded": FaultKind.BUSY,
+    "BandwidthLimitExceeded": FaultKind.BUSY,
+    "TooManyRequestsException": FaultKind.BUSY,
 }
 _BY_STATUS = {
     401: FaultKind.REFUSED,
     403: FaultKind.REFUSED,
-    404: FaultKind.FINAL,
     408: FaultKind.SERVER,
-    409: FaultKind.CONFLICT,
     412: FaultKind.EXISTS,
+    425: FaultKind.SERVER,
     429: FaultKind.BUSY,
-    500: FaultKind.SERVER,
     501: FaultKind.UNSUPPORTED,
-    502: FaultKind.SERVER,
     503: FaultKind.BUSY,
-    504: FaultKind.SERVER,
+    **dict.fromkeys({*range(500, 600)} - {501, 503}, FaultKind.SERVER),
 }
+_WITHOUT_CODE = {404: FaultKind.SERVER, 409: FaultKind.SERVER}
+"""A store names what it does not have. A 404 without a code comes from a gateway that has lost its store."""
 
 
 def classify(status: int, code: str | None) -> FaultKind:
-    """A store's answer by its code, else by its status. Never by its text: those differ, and some are empty."""
-    return _BY_CODE.get(code or "") or _BY_STATUS.get(status, FaultKind.FINAL)
+    """Say what an error response means for the next request.
+
+    Every adapter asks here, and `service/browser/problem.js` has the same table; a test compares the two.
+
+    Args:
+        status: The HTTP status.
+        code: S3's error code, or None or "" if the response has none. The code decides; the status decides for codes
+            that are not in the table. The message never does: messages differ between stores, and some are empty.
+    """
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    if not code and status in _WITHOUT_CODE:
+        return _WITHOUT_CODE[status]
+    return _BY_STATUS.get(status, FaultKind.FINAL)

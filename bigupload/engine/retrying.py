@@ -74,7 +74,7 @@ class Retrier:
 
         Raises the public error where there is nothing more to try.
         """
-        if fault.status is not None:
+        if fault.status is not None and (fault.status != 404 or fault.code):  # a bare 404 is what a mistyped URL gets
             self.contact()
         attempt = attempts.made
         again = attempts.after(fault, silence=self._silence(since))

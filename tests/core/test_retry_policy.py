@@ -14,7 +14,9 @@ from bigupload import errors
 from bigupload.core.retry_policy import FIRST_CONTACT_ATTEMPTS, Attempts, Fault, FaultKind, Retry, RetryPolicy, classify
 
 POLICY = RetryPolicy()
-COUNTED = {FaultKind.BROKEN, FaultKind.STALLED, FaultKind.BUSY, FaultKind.SERVER, FaultKind.UNREACHABLE}
+COUNTED = {
+    FaultKind.BROKEN, FaultKind.STALLED, FaultKind.BUSY, FaultKind.SERVER, FaultKind.UNREACHABLE, FaultKind.CONFLICT,
+}  # fmt: skip
 # kind: (the public error, exit code without a manifest, with one)
 PUBLIC: dict[FaultKind, tuple[type[errors.BigUploadError], int, int]] = {
     FaultKind.UNREACHABLE: (errors.StoreUnreachable, 75, 75),
@@ -232,15 +234,21 @@ def test_retry_after_is_obeyed_within_reason(retry_after: float | None, delay: f
         (501, "NotImplemented", FaultKind.UNSUPPORTED),
         (400, "InvalidPart", FaultKind.INVALID_PART), (400, "InvalidPartOrder", FaultKind.INVALID_PART),
         (503, "SlowDown", FaultKind.BUSY), (200, "SlowDown", FaultKind.BUSY), (200, "InternalError", FaultKind.SERVER),
-        (409, "OperationAborted", FaultKind.CONFLICT), (409, "ConditionalRequestConflict", FaultKind.CONFLICT),
+        (409, "OperationAborted", FaultKind.SERVER), (409, "ConditionalRequestConflict", FaultKind.CONFLICT),
         (412, "PreconditionFailed", FaultKind.EXISTS), (403, "AccessDenied", FaultKind.REFUSED),
         (403, "SignatureDoesNotMatch", FaultKind.REFUSED), (403, None, FaultKind.REFUSED), (403, "", FaultKind.REFUSED),
-        (401, None, FaultKind.REFUSED), (404, None, FaultKind.FINAL), (404, "NoSuchBucket", FaultKind.FINAL),
+        (401, None, FaultKind.REFUSED), (404, None, FaultKind.SERVER), (404, "", FaultKind.SERVER),
+        (409, None, FaultKind.SERVER),
+        (409, "BucketAlreadyExists", FaultKind.FINAL), (400, "IncompleteBody", FaultKind.SERVER),
+        (400, "ThrottlingException", FaultKind.BUSY), (425, None, FaultKind.SERVER),
+        (404, "NoSuchBucket", FaultKind.FINAL),
         (408, None, FaultKind.SERVER), (429, None, FaultKind.BUSY), (500, None, FaultKind.SERVER),
         (502, None, FaultKind.SERVER),
         (503, None, FaultKind.BUSY), (504, None, FaultKind.SERVER), (400, None, FaultKind.FINAL),
         (400, "EntityTooSmall", FaultKind.FINAL), (301, None, FaultKind.FINAL), (418, "Teapot", FaultKind.FINAL),
-        (505, None, FaultKind.FINAL),
+        (505, None, FaultKind.SERVER), (507, "InsufficientStorage", FaultKind.SERVER), (520, None, FaultKind.SERVER),
+        (524, None, FaultKind.SERVER), (599, None, FaultKind.SERVER), (501, None, FaultKind.UNSUPPORTED),
+        (600, None, FaultKind.FINAL),
     ],
 )  # fmt: skip
 def test_classify(status: int, code: str | None, kind: FaultKind) -> None:

@@ -176,11 +176,6 @@ async def test_what_is_final_is_raised_without_a_pause(world: World) -> None:
     assert (world.slept, world.told, retrier.counts.retries) == ([], [], 0)
 
 
-def test_a_warning_is_an_event(world: World) -> None:
-    world.retrier().warn("look")
-    assert world.told == [events.Warned(message="look")]
-
-
 # -- requests
 
 

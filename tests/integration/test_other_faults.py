@@ -29,8 +29,17 @@ from .support import BUCKET, FAST, LEVELS, PART, World, content, no_leaks
 @pytest.mark.parametrize("op", ["CreateMultipartUpload"])
 @pytest.mark.parametrize(
     "fault",
-    [Status(503, "SlowDown"), Status(500, "InternalError"), Reset(), LostAnswer()],
-    ids=["503", "500", "reset", "lost answer"],
+    [
+        Status(503, "SlowDown"),
+        Status(500, "InternalError"),
+        Status(507),
+        Status(520),
+        Status(409, "OperationAborted"),
+        Status(400, "ThrottlingException"),
+        Reset(),
+        LostAnswer(),
+    ],
+    ids=["503", "500", "507", "520", "OperationAborted", "ThrottlingException", "reset", "lost answer"],
 )
 async def test_create_is_tried_again(world: World, op: str, fault: Any) -> None:
     world.s3.script(op, fault)
@@ -44,6 +53,11 @@ async def test_create_is_tried_again(world: World, op: str, fault: Any) -> None:
 COMPLETES = {
     "500": Status(500, "InternalError"),
     "503": Status(503, "SlowDown"),
+    "507": Status(507, "InsufficientStorage"),
+    "524 without a body": Status(524),
+    "404 without a body": Status(404),
+    "OperationAborted": Status(409, "OperationAborted"),
+    "409 without a body": Status(409),
     "lost answer": LostAnswer(),
     "reset": Reset(),
     "error in 200": ErrorIn200(),

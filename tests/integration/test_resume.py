@@ -218,6 +218,17 @@ async def test_abort_frees_the_parts_and_is_recorded(stopped: World) -> None:
     assert (result.resumed_parts, stopped.holds(the_file(stopped))) == (0, True)
 
 
+@pytest.mark.parametrize("fault", [Status(409, "OperationAborted"), Status(409), Status(507)], ids=str)
+async def test_abort_and_its_list_of_parts_are_retried(stopped: World, fault: Status) -> None:
+    stopped.s3.script("ListParts", fault)
+    stopped.s3.script("AbortMultipartUpload", fault)
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        await uploader.abort(stopped.manifest_path)
+    assert (stopped.s3.count("AbortMultipartUpload"), stopped.s3.count("ListParts")) == (3, 1)
+    assert stopped.manifest.status == "aborted"
+    assert not stopped.s3.uploads
+
+
 async def test_abort_of_a_completed_upload_is_refused(world: World) -> None:
     path = world.file(1)
     await world.upload(path)

@@ -1,6 +1,6 @@
 // The service's calls. Knows URLs and JSON, nothing of files, parts under way or the page; asks once, and never again.
 
-import { Problem, isPassingStatus, retryAfter } from "./problem.js";
+import { Problem, classify, retryAfter } from "./problem.js";
 
 const PATH = "/v1/media/multipart";
 const ANSWER_WITHIN = 60_000; // milliseconds
@@ -34,8 +34,7 @@ function toProblem(status, headers, body) {
   let kind = KINDS[code];
   if (kind === undefined) {
     if (status === 401) kind = "key";
-    else if (isPassingStatus(status)) kind = "busy";
-    else kind = "final";
+    else kind = classify(status, code) === "busy" ? "busy" : "final";
   }
   const known = { code, retryAfter: retryAfter(headers.get("Retry-After")) };
   return new Problem(kind, MESSAGES[code] ?? sentence(message), known);

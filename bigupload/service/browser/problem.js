@@ -3,7 +3,7 @@
 /**
  * Kinds:
  *   network  no answer came: the connection broke, stalled, or there is none
- *   busy     a passing answer: 408, 429, 5xx
+ *   busy     a passing error response: 408, 429, 5xx, OperationAborted and the like
  *   key      the API key is missing, unknown or revoked
  *   expired  the store refuses the signed URL
  *   damaged  the store received other bytes than were hashed
@@ -42,4 +42,39 @@ export function retryAfter(value, now = Date.now()) {
   return Number.isFinite(milliseconds) ? Math.max(0, milliseconds) : null;
 }
 
-export const isPassingStatus = (status) => status === 408 || status === 429 || (status >= 500 && status !== 501);
+// The same table as in bigupload/core/retry_policy.py, which says why. A test compares the two.
+const BY_CODE = {
+  BadDigest: "damaged",
+  InvalidDigest: "damaged",
+  XAmzContentChecksumMismatch: "damaged",
+  ExpiredToken: "expired",
+  TokenRefreshRequired: "expired",
+  RequestTimeTooSkewed: "final",
+  NoSuchUpload: "gone",
+  NoSuchKey: "gone",
+  NotImplemented: "final",
+  InvalidPart: "part",
+  InvalidPartOrder: "part",
+  ConditionalRequestConflict: "busy",
+  RequestTimeout: "busy",
+  IncompleteBody: "busy",
+  OperationAborted: "busy",
+  InternalError: "busy",
+  SlowDown: "busy",
+  Throttling: "busy",
+  ThrottlingException: "busy",
+  ThrottledException: "busy",
+  RequestThrottled: "busy",
+  RequestThrottledException: "busy",
+  RequestLimitExceeded: "busy",
+  BandwidthLimitExceeded: "busy",
+  TooManyRequestsException: "busy",
+};
+const BY_STATUS = { 401: "expired", 403: "expired", 408: "busy", 425: "busy", 429: "busy", 501: "final" };
+
+/** The kind of an error response: by its code, else by its status, never by its message. `code` may be null. */
+export function classify(status, code) {
+  if (code && Object.hasOwn(BY_CODE, code)) return BY_CODE[code];
+  if (!code && (status === 404 || status === 409)) return "busy"; // a gateway that has lost its store
+  return BY_STATUS[status] ?? (status >= 500 && status <= 599 ? "busy" : "final");
+}

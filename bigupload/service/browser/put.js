@@ -1,14 +1,17 @@
 // One PUT of one part. XMLHttpRequest, since fetch does not tell how far an upload is. Sends once, and never again.
 
-import { Problem, isPassingStatus, retryAfter } from "./problem.js";
+import { Problem, classify, retryAfter } from "./problem.js";
 
 const STALL = 30_000; // milliseconds in which nothing moves
 const ANSWER = 300_000; // that the store may take once it has the whole body
 const LOOK = 1_000;
 
 const NO_ETAG = "The store does not show the page its ETag header: its CORS rules are not set up.";
-const DAMAGED = ["BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"];
-const EXPIRED = ["ExpiredToken", "TokenRefreshRequired", "AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId"];
+const MESSAGES = {
+  damaged: "The store received other bytes than are in the file.",
+  gone: "The store does not know this upload any more.",
+  expired: "The store refuses the signed address.",
+};
 
 // getResponseHeader() complains in the console about headers that CORS hides; this one keeps silent.
 function readHeaders(request) {
@@ -16,24 +19,17 @@ function readHeaders(request) {
   return new Map(rows.map(([name, value]) => [name.toLowerCase(), value]));
 }
 
-/** What a store's answer means. By its code, else by its status; never by its text. */
+/** What a store's error response means. */
 function judge(status, text, headers) {
   const code = /<Code>(\w+)<\/Code>/.exec(text)?.[1] ?? null;
   const known = { code, retryAfter: retryAfter(headers.get("retry-after")) };
   if (code === "RequestTimeTooSkewed") {
     return new Problem("final", "The store says that a clock is wrong: this computer's, or the service's.", known);
   }
-  if (DAMAGED.includes(code)) {
-    return new Problem("damaged", "The store received other bytes than are in the file.", known);
-  }
-  if (code === "NoSuchUpload") return new Problem("gone", "The store does not know this upload any more.", known);
-  if (status === 401 || status === 403 || EXPIRED.includes(code)) {
-    return new Problem("expired", "The store refuses the signed address.", known);
-  }
-  if (isPassingStatus(status) || code === "RequestTimeout") {
-    return new Problem("busy", `The store is busy (status ${status}).`, known);
-  }
-  return new Problem("final", `The store refused a part (status ${status}${code ? `, ${code}` : ""}).`, known);
+  const kind = classify(status, code);
+  if (kind in MESSAGES) return new Problem(kind, MESSAGES[kind], known);
+  if (kind === "busy") return new Problem("busy", `The store is busy (status ${status}).`, known);
+  return new Problem(kind, `The store refused a part (status ${status}${code ? `, ${code}` : ""}).`, known);
 }
 
 /** Send `body` (a slice of the file, read as it goes); resolves to the ETag. Rejects with a Problem, or as aborted. */

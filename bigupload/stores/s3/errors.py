@@ -80,6 +80,9 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
     headers = metadata.get("HTTPHeaders", {})
     status = int(metadata.get("HTTPStatusCode", 0))
     code = str(error.get("Code", ""))
+    text = one_line(str(error.get("Message", "")))
+    if code == str(status):  # botocore's words for a response without a body: "404", "Not Found"
+        code = ""
     if code in ("NoSuchBucket", "InvalidBucketName"):
         return errors.BucketNotFound(f"there is no bucket {bucket!r} at this store: create it, or check the name")
     region = error.get("Region") or headers.get("x-amz-bucket-region")
@@ -91,7 +94,7 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
         return wrong_region(region)
     kind = classify(status, code)
     message = f"the store refused {what}: {status} {code}".rstrip()
-    if text := one_line(str(error.get("Message", ""))):
+    if text:
         message += f" ({text})"
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("date"))

@@ -17,7 +17,7 @@ import aiohttp
 import yarl
 
 from bigupload import errors
-from bigupload.core.retry_policy import Fault, FaultKind, classify
+from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
 from bigupload.http.http_errors import fault_of_exception, retry_after
 from bigupload.http.session import new_session, proxy_of, timeouts
 from bigupload.units import one_line
@@ -177,8 +177,7 @@ class ServiceHttp:
                 message = f"{field}: {message}"
             raise self.refusal(told["code"], message, what, status=status, wait=wait)
         kind = classify(status, None)
-        if status in (408, 429) or status // 100 == 5:  # what stands before the service can't tell more
-            kind = kind if kind in (FaultKind.BUSY, FaultKind.SERVER) else FaultKind.SERVER
+        if kind in PASSING and status not in (404, 409):  # these two are also what a mistyped URL gets
             raise Fault(kind, f"the media service failed {what}: {status}", status=status, retry_after=wait)
         raise self._stray(f"it answered {status}", status)
 
@@ -200,8 +199,8 @@ class ServiceHttp:
         if code in _REFUSED:
             return errors.MediaRefused(said)
         kind = _FAULTS.get(code)
-        if kind is None and status is not None and status // 100 == 5 and code != "store_refused":
-            kind = FaultKind.SERVER  # of a later version than this client
+        if kind is None and status is not None and code != "store_refused" and classify(status, code) in PASSING:
+            kind = classify(status, code)  # a later version of the service has this code
         if kind is None:
             # What its operator can mend is no reason to give up what was sent.
             error = errors.StoreUnavailable if code == "store_refused" else errors.StoreRefused

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Playwright
 
+from bigupload.core import retry_policy
+from bigupload.core.retry_policy import FaultKind
 from bigupload.service import contract, media
 from tests.tools.browser import CHROMIUM
 from tests.tools.page import Stage
@@ -160,6 +162,29 @@ def test_what_would_fail_again_is_not_tried(run: Call, kind: str) -> None:
 )
 def test_retry_after_in_seconds_or_as_a_date(run: Call, header: str | None, milliseconds: int | None) -> None:
     assert run("problem", "return m.retryAfter(x, 0);", header) == milliseconds
+
+
+KINDS = {
+    FaultKind.BUSY: "busy",
+    FaultKind.SERVER: "busy",
+    FaultKind.CONFLICT: "busy",
+    FaultKind.CORRUPTED: "damaged",
+    FaultKind.REFUSED: "expired",
+    FaultKind.GONE: "gone",
+    FaultKind.INVALID_PART: "part",
+    FaultKind.SKEWED: "final",
+    FaultKind.EXISTS: "final",
+    FaultKind.UNSUPPORTED: "final",
+    FaultKind.FINAL: "final",
+}
+
+
+def test_the_page_classifies_responses_as_the_library_does(run: Call) -> None:
+    codes = [None, "", "Unheard-of", "toString", *retry_policy._BY_CODE]
+    responses = [[status, code] for status in range(100, 620) for code in codes]
+    found = run("problem", "return x.map(([status, code]) => m.classify(status, code));", responses)
+    for (status, code), kind in zip(responses, found, strict=True):
+        assert kind == KINDS[retry_policy.classify(status, code)], (status, code)
 
 
 # --- what people read
