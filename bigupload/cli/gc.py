@@ -15,7 +15,7 @@ from bigupload.cli.options import DURATION, PATH, connection_options, s3_options
 from bigupload.units import format_age, format_size, one_line
 
 if TYPE_CHECKING:
-    from bigupload.verify.abandoned_uploads import GcReport, Orphan
+    from bigupload.verification.abandoned_uploads import GcReport, Orphan
 
 
 @click.command()
@@ -53,7 +53,7 @@ def gc(
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
     from bigupload.stores.targets import state_dir
-    from bigupload.verify.abandoned_uploads import OrphanCollection, Owners
+    from bigupload.verification.abandoned_uploads import OrphanCollection, Owners
 
     def tell(orphan: Orphan) -> None:
         if as_json:

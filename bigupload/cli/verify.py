@@ -42,7 +42,7 @@ def verify(path: Path, url: str, **arguments: Any) -> None:
 
 async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
     from bigupload.core.integrity import Verified
-    from bigupload.verify.by_checksum import verify as verify_object
+    from bigupload.verification.by_checksum import verify as verify_object
 
     found = await verify_object(path, url, s3=options, part_size=arguments["part_size"])
     if not found.verified.satisfies(Verified(arguments["require_proof"])):
@@ -56,7 +56,7 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
 
 async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
     from bigupload.cli.reporting import reporting, waits_for
-    from bigupload.verify.by_download import read_back
+    from bigupload.verification.by_download import read_back
 
     with reporting(arguments["progress"]) as reporter:
         reporter.begin(path, await waits_for(local=arguments["local"]))

@@ -13,7 +13,7 @@ import pytest
 from bigupload.core.manifest import Aborted, PartDropped
 from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import FileJournal
-from bigupload.verify import abandoned_uploads
+from bigupload.verification import abandoned_uploads
 from tests.crash.running import Ended
 from tests.tools.strict_s3 import Call, Ok, Status, StrictS3
 

@@ -11,7 +11,7 @@ from bigupload import S3Options
 from bigupload.core.manifest_lines import replay
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
-from bigupload.verify.abandoned_uploads import Orphan, OrphanCollection, Owners, claim_of
+from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, Owners, claim_of
 from tests.core.samples import journals, lines
 from tests.tools.weed import weed_client
 

@@ -21,8 +21,8 @@ from bigupload.service.sweep import Sweep, _Tally
 from bigupload.stores.s3 import client, multipart, response_guard
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.response_guard import read_bounded
-from bigupload.verify import abandoned_uploads
-from bigupload.verify.abandoned_uploads import OrphanCollection, Owners
+from bigupload.verification import abandoned_uploads
+from bigupload.verification.abandoned_uploads import OrphanCollection, Owners
 
 BOMB = b'<!DOCTYPE l [<!ENTITY a "' + b"a" * 100_000 + b'">]><l>' + b"&a;" * 1000 + b"</l>"
 XXE = (

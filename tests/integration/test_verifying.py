@@ -15,9 +15,9 @@ from bigupload.core.integrity import Verified
 from bigupload.core.object_claims import MOST_GUESSES, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.stores.local_store import LocalStore
-from bigupload.verify import by_download
-from bigupload.verify.by_checksum import verify
-from bigupload.verify.by_download import ReadBack, read_back
+from bigupload.verification import by_download
+from bigupload.verification.by_checksum import verify
+from bigupload.verification.by_download import ReadBack, read_back
 from tests.tools.strict_s3 import Call, CutAnswer, LostAnswer, Ok, Status, StrictS3
 from tests.tools.weed import weed_client
 

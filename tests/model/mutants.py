@@ -19,7 +19,7 @@ from bigupload.engine.reconcile import Reconciler
 from bigupload.manifests.journal import FileJournal
 from bigupload.sources.file import FileSource
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.verify import abandoned_uploads
+from bigupload.verification import abandoned_uploads
 
 
 def recorded_before_it_is_sent() -> None:

@@ -21,7 +21,7 @@ from bigupload import S3Options, Uploader, UploadResult, errors
 from bigupload.engine import in_flight, multipart_upload
 from bigupload.events import Event
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.verify.abandoned_uploads import Orphan, OrphanCollection, Owners
+from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, Owners
 from tests.crash.steps import NEVER, Steps, double_os
 from tests.integration.support import FAST, LIMITS, whole_text
 

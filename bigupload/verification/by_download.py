@@ -31,7 +31,7 @@ from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.stores.targets import state_dir
-from bigupload.verify.by_checksum import Compared, Pair, paired
+from bigupload.verification.by_checksum import Compared, Pair, paired
 
 READ_BACK = "read-back"
 
