@@ -144,7 +144,8 @@ class MultipartStore(Protocol):
         ...
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
-        """All rows, all pages. Fault(GONE) for an unknown upload."""
+        """All rows, all pages. Fault(GONE) for an unknown upload. Fault(UNSUPPORTED), whose message says what to do
+        instead, where the store has no such operation."""
         ...
 
     async def find_open(self) -> list[OpenUpload]:

@@ -124,3 +124,15 @@ def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | Non
 def _same_checksum(found: str, expected: str) -> bool:
     """Some answers leave the "-N" of a composite out."""
     return found == expected or ("-" not in found and found == expected.partition("-")[0] != expected)
+
+
+def refused_checksum(algorithm: Algorithm) -> ObjectMismatch:
+    """The error for a store that confirmed the checksum of every part and refuses the one that follows for the object.
+
+    Such a store computes the object's checksum wrongly, for example a composite where the full object's is due.
+    """
+    other = Algorithm.MD5 if algorithm is Algorithm.SHA256 else Algorithm.SHA256
+    return ObjectMismatch(
+        f"the store refuses the object's {algorithm} although it confirmed every part and the file has not changed: it "
+        f"computes that checksum wrongly. Upload the file again with --no-resume --checksum {other}"
+    )

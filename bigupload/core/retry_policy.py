@@ -41,7 +41,7 @@ class FaultKind(enum.Enum):
     INVALID_PART = enum.auto()
     """Complete names a part that the store has not, or not like that."""
     UNSUPPORTED = enum.auto()
-    """The store does not know what was asked for: 501, and some 400s."""
+    """The store does not know what was asked for: 405, 501, and some 400s."""
     FINAL = enum.auto()
     """Anything else: the same request would fail again."""
 
@@ -217,6 +217,7 @@ _BY_CODE = {
 _BY_STATUS = {
     401: FaultKind.REFUSED,
     403: FaultKind.REFUSED,
+    405: FaultKind.UNSUPPORTED,
     408: FaultKind.SERVER,
     412: FaultKind.EXISTS,
     425: FaultKind.SERVER,

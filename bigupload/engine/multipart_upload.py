@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 
 from bigupload import errors, events
-from bigupload.core.integrity import ExpectedObject, ObjectFacts, Verified, prove_object
+from bigupload.core.integrity import ExpectedObject, ObjectFacts, Verified, prove_object, refused_checksum
 from bigupload.core.manifest import ChecksumRecord, Completed, CompletingRecord, Restart, SourceIdentity, SourceRecord
 from bigupload.core.part_plan import MIB, plan_parts
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind
@@ -324,10 +324,7 @@ class MultipartUpload:
             return Happened.ANSWER_LOST
         if fault.kind is FaultKind.CORRUPTED:
             await self._reconciler.verify_source("the store says that the whole is not what the parts' checksums make")
-            raise errors.ObjectMismatch(
-                "the store refuses the whole object's checksum although the file's parts have not changed: "
-                "upload it anew with --no-resume"
-            ) from fault
+            raise refused_checksum(self._algorithm) from fault
         if fault.kind is FaultKind.EXISTS:
             facts = await context.retrier.request(
                 lambda: context.store.stat(context.manifest.upload_id, self._algorithm)

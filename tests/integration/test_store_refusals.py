@@ -215,7 +215,7 @@ async def test_session_credentials_that_expire(fake: Backend, monkeypatch: pytes
         (Status(503), FaultKind.BUSY),
         (Status(502), FaultKind.SERVER),
         (Status(403), FaultKind.REFUSED),
-        (Status(405, "MethodNotAllowed"), FaultKind.FINAL),
+        (Status(405, "MethodNotAllowed"), FaultKind.UNSUPPORTED),
     ],
 )
 async def test_refusals_in_general(fake: Backend, fault: Status, kind: FaultKind) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+import bigupload
 from bigupload import PartProof, Verified, errors, events
-from tests.tools.strict_s3 import (
-    WrongEtag,
-)
+from tests.tools.strict_s3 import Status, WrongEtag
 
-from .support import PART, World, assert_secretless
+from .support import FAST, PART, World, assert_secretless
 
 
 async def test_a_store_that_does_not_echo_is_proved_by_etags(world: World) -> None:
@@ -34,6 +33,48 @@ async def test_a_store_that_capitalises_metadata_keys_is_believed(world: World) 
     result = await world.upload(path, options=world.options(metadata={"Tok": "value"}))
     assert world.holds(path)
     assert result.verified is Verified.COMPOSITE_ETAG
+
+
+@pytest.mark.parametrize(("checksum", "other"), [("auto", "sha256"), ("crc32c", "sha256"), ("sha256", "md5")])
+async def test_a_store_that_computes_the_objects_checksum_wrongly(world: World, checksum: str, other: str) -> None:
+    """The advice works: with it, the upload succeeds."""
+    refused = Status(400, "BadDigest")
+    world.s3.script("CompleteMultipartUpload", refused)
+    path = world.file(3 * PART)
+    with pytest.raises(errors.ObjectMismatch, match=f"wrongly. Upload .* --no-resume --checksum {other}$") as caught:
+        await world.upload(path, checksum=checksum)
+    assert caught.value.exit_code == 1
+    await world.upload(path, checksum=other, resume=False)
+    assert world.holds(path)
+
+
+@pytest.mark.parametrize("lacks", [Status(501, "NotImplemented"), Status(405, "MethodNotAllowed")], ids=["501", "405"])
+async def test_a_store_without_list_parts_names_the_way_out(world: World, lacks: Status) -> None:
+    path = world.file(6 * PART)
+    await world.interrupted(path, after=2)
+    world.s3.script("ListParts", lacks, repeat=True)
+    with pytest.raises(errors.StoreRefused, match=r"cannot list the parts.*again with --no-resume$") as caught:
+        await world.upload(path)
+    assert caught.value.exit_code == 1
+    await world.upload(path, resume=False)
+    assert world.holds(path)
+
+
+async def test_a_store_without_list_parts_can_abort(world: World) -> None:
+    await world.interrupted(world.file(6 * PART), after=2)
+    world.s3.script("ListParts", Status(501, "NotImplemented"), repeat=True)
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        await uploader.abort(world.manifest_path)
+    assert not world.s3.uploads
+    assert world.manifest.status == "aborted"
+
+
+async def test_a_store_without_abort_says_what_is_left(world: World) -> None:
+    await world.interrupted(world.file(6 * PART), after=2)
+    world.s3.script("AbortMultipartUpload", Status(405, "MethodNotAllowed"), repeat=True)
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        with pytest.raises(errors.StoreRefused, match="cannot abort an upload: delete the manifest to forget it"):
+            await uploader.abort(world.manifest_path)
 
 
 @pytest.mark.parametrize("checksum", ["auto", "md5"])

@@ -150,7 +150,11 @@ class S3Store:
         rows: list[ListedPart] = []
         marker = 0
         for _ in range(MOST_PAGES):
-            page = await self._call("to list the parts", "list_parts", UploadId=upload_id, PartNumberMarker=marker)
+            try:
+                page = await self._call("to list the parts", "list_parts", UploadId=upload_id, PartNumberMarker=marker)
+            except Fault as fault:
+                _advise(fault, _NO_LIST)
+                raise
             _told(page, "UploadId", str)
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
@@ -293,10 +297,16 @@ class S3Store:
         for _ in range(_MOST_ABORTS):
             try:
                 await self._call("to abort", "abort_multipart_upload", UploadId=upload_id)
+            except Fault as fault:
+                if fault.kind is FaultKind.GONE:
+                    return
+                _advise(fault, _NO_ABORT)
+                raise
+            try:
                 if not await self.list_parts(upload_id, Algorithm.NONE):
                     return
             except Fault as fault:
-                if fault.kind is FaultKind.GONE:
+                if fault.kind in (FaultKind.GONE, FaultKind.UNSUPPORTED):
                     return
                 raise
         raise errors.StoreUnavailable("parts of the aborted upload are still there: run abort again later")
@@ -304,6 +314,14 @@ class S3Store:
 
 T = TypeVar("T")
 
+_NO_LIST = (
+    "this store cannot list the parts of an upload, so no upload to it can be resumed. Upload the file again with "
+    "--no-resume"
+)
+_NO_ABORT = (
+    "this store cannot abort an upload: delete the manifest to forget it. Its parts stay in the store until the store "
+    "itself removes them"
+)
 _MOST_ABORTS = 10
 _MOST_ROWS = 100_000
 """Of parts: ten thousand, some of them several times."""
@@ -312,6 +330,12 @@ _PARAMETERS = {
     "content-md5": "ContentMD5",
     **{a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum},
 }
+
+
+def _advise(fault: Fault, advice: str) -> None:
+    """Raises Fault(UNSUPPORTED) with `advice` where the store does not have the operation."""
+    if fault.kind is FaultKind.UNSUPPORTED:
+        raise Fault(FaultKind.UNSUPPORTED, f"{fault}: {advice}", status=fault.status, code=fault.code) from fault
 
 
 def _told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
