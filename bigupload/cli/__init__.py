@@ -8,7 +8,8 @@ import gc
 import importlib
 import os
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
@@ -28,7 +29,8 @@ _COMMANDS = {
     "serve": ("serve", "Serve media uploads: clients need an API key only."),
     "keys": ("keys", "Make, list and revoke the media service's API keys."),
     "bucket": ("bucket", "Make a bucket fit for the media service, and delete what may not stay in it."),
-    "store": ("store", "Start, stop and show the local store."),
+    "store": ("store", "Start, stop, show and remove the local store."),
+    "config": ("config", "Show where the values of options come from."),
 }
 
 
@@ -42,8 +44,9 @@ class _Lazy(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"{__name__}.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
-        return command
+        from bigupload.cli.settings import prepare
+
+        return prepare(getattr(module, cmd_name.replace("-", "_")), (cmd_name,))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -52,11 +55,19 @@ class _Lazy(click.Group):
 
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bigupload")
-def _cli() -> None:
+@click.option("-v", "--verbose", count=True, help="Log what happens; -vv logs each attempt of each request.")
+@click.option("-q", "--quiet", is_flag=True, help="Show errors and results only.")
+@click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Take options from this TOML file.")
+@click.pass_context
+def _cli(ctx: click.Context, /, **common: Any) -> None:
     """Upload files that are too big to lose: in parallel, resumable after any crash, and proved at the end.
 
     Exit status: 0 done and proved, 1 failed for good, 2 usage, 75 stopped but resumable, 130 Ctrl-C (resumable).
     """
+    from bigupload.cli.settings import remember
+
+    remember(ctx, **common)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -99,14 +110,26 @@ def _run(arguments: list[str] | None) -> NoReturn:
         e.show()
         raise SystemExit(errors.EXIT_USAGE) from None
     except click.UsageError as e:
-        command = e.ctx.command_path if e.ctx is not None else "bigupload"
-        complain(errors.UsageError(f"{e.format_message().rstrip('.')} (see {command} --help)"))
+        complain(errors.UsageError(_usage(e)))
         raise SystemExit(errors.EXIT_USAGE) from None
     except click.ClickException as e:
         complain(errors.BigUploadError(e.format_message()))
         raise SystemExit(errors.EXIT_FAILED) from None
     except (click.Abort, KeyboardInterrupt):  # before anything was begun: later, _running sees to it
         raise SystemExit(errors.EXIT_INTERRUPTED) from None
+
+
+def _usage(error: click.UsageError) -> str:
+    """What is wrong with a call, where that stands if it is not on the command line, and which help to read."""
+    message = error.format_message().rstrip(".")
+    if error.ctx is None:
+        return f"{message} (see bigupload --help)"
+    where = ""
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        from bigupload.cli.settings import origin
+
+        where = origin(error.ctx, error.param)
+    return f"{message}{where} (see {error.ctx.command_path} --help)"
 
 
 def complain(error: errors.BigUploadError, what: str = "") -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bigupload import errors
+from bigupload.cli.settings import strength
 from bigupload.units import parse_duration, parse_rate, parse_size
 
 if TYPE_CHECKING:
@@ -132,4 +133,7 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     from bigupload.options import S3Options
 
     names = ("endpoint_url", "region", "profile", "addressing", "ca_bundle")
+    ctx = click.get_current_context()
+    if more.get("local") and strength(ctx, "endpoint_url") < strength(ctx, "local"):
+        arguments["endpoint_url"] = None  # a default that was set for other stores
     return S3Options(**{name: arguments.pop(name) for name in names}, **more)

@@ -11,6 +11,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import PATH, connection_options, outcome_options, pace, pace_options, s3_options
+from bigupload.cli.settings import COMMAND_LINE, strength
 
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
@@ -37,8 +38,10 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
         raise click.UsageError("--adopt s3://BUCKET/KEY goes with --source PATH, and without a manifest")
     if adopt is None and source is not None and len(manifests) != 1:
         raise click.UsageError("--source goes with the one manifest whose file was moved")
+    ctx = click.get_current_context()
     if adopt is None and any(
-        arguments[n] is not None for n in ("endpoint_url", "region", "profile", "ca_bundle", "upload_id")
+        arguments[n] is not None and strength(ctx, n) == COMMAND_LINE
+        for n in ("endpoint_url", "region", "profile", "ca_bundle", "upload_id")
     ):
         raise click.UsageError("a manifest knows its store: the connection options are for --adopt")
     raise SystemExit(run(lambda: _resume_all(list(manifests), arguments)))

@@ -14,6 +14,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import PATH, connection_options, need_service, s3_options
+from bigupload.cli.settings import choose, drop_weaker
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -44,6 +45,8 @@ _LOOPBACK = ("127.", "localhost", "::1")
 def serve(**arguments: Any) -> None:
     """Serve media uploads: clients need an API key only, the credentials stay here."""
     need_service()
+    choose(click.get_current_context(), arguments, "bucket", "local")
+    drop_weaker(click.get_current_context(), arguments, "endpoint_url", than="local")
     if (arguments["bucket"] is None) == (not arguments["local"]):
         raise click.UsageError("name one place for the media: --bucket s3://BUCKET, or --local")
     if arguments["posts_authorization"] is not None and arguments["posts_url"] is None:

@@ -24,6 +24,7 @@ from bigupload.cli.options import (
     pace_options,
     s3_options,
 )
+from bigupload.cli.settings import choose, drop_weaker
 from bigupload.units import format_size
 
 if TYPE_CHECKING:
@@ -59,10 +60,21 @@ def upload(paths: tuple[Path, ...], **arguments: Any) -> None:
     from bigupload.cli.running import run
 
     files = list(dict.fromkeys(paths))
-    if arguments["to"] is None and arguments["service"] is None and not arguments["local"]:
-        arguments["service"] = os.environ.get("BIGUPLOAD_SERVICE") or None
+    _drop_what_is_overruled(click.get_current_context(), arguments)
     _check(files, arguments)
     raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments)))
+
+
+_OF_A_BUCKET = (
+    "endpoint_url", "region", "profile", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id", "if_none_match",
+)  # fmt: skip
+
+
+def _drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> None:
+    """The target of the command line beats one of the environment or the file, with all that is said about that."""
+    choose(ctx, arguments, "to", "service", "local")
+    drop_weaker(ctx, arguments, *_OF_A_BUCKET, "addressing", than="service")
+    drop_weaker(ctx, arguments, "endpoint_url", than="local")
 
 
 def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
@@ -90,14 +102,7 @@ def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
 
 def _check_service(arguments: dict[str, Any]) -> None:
     """What a bucket is to do with an object, the service decides."""
-    foreign = [
-        name
-        for name in (
-            "endpoint_url", "region", "profile", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id",
-            "if_none_match",
-        )
-        if arguments[name]
-    ]  # fmt: skip
+    foreign = [name for name in _OF_A_BUCKET if arguments[name]]
     if arguments["addressing"] != "auto":
         foreign.append("addressing")
     if foreign:

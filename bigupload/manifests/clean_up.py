@@ -80,9 +80,9 @@ def clean_if_due(directory: Path, *, now: float | None = None) -> Cleaned | None
             return None
     except OSError:
         pass
-    if not directory.is_dir():
-        return None
     with contextlib.suppress(OSError):
+        if not directory.is_dir():
+            return None
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
         os.utime(mark, (now, now), follow_symlinks=False)
         return clean(directory, now=now, most=MOST_EXAMINED)

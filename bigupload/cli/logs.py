@@ -1,0 +1,101 @@
+"""Where the log of `logging.getLogger("bigupload")` goes while a command runs: standard error, a file, or both."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bigupload.errors import UsageError
+from bigupload.units import printable
+
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+_QUERY = re.compile(r"(\bhttps?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
+_USER = re.compile(r"(\bhttps?://)[^\s/@\"'<>]+@", re.IGNORECASE)
+
+
+def begin(verbose: int, file: Path | None) -> Callable[[], None]:
+    """Send the log to standard error (`verbose` 1: what happens, 2: each attempt) and, in full, to `file`.
+
+    Returns:
+        The function that ends this.
+
+    Raises:
+        UsageError: the file can't be written.
+    """
+    logger = logging.getLogger("bigupload")
+    handlers: list[logging.Handler] = []
+    if verbose:
+        handlers.append(_StandardError(_LEVELS[min(verbose, 2)]))
+    if file is not None:
+        handlers.append(_File(file))
+    before = logger.level
+    for handler in handlers:
+        logger.addHandler(handler)
+    logger.setLevel(min(handler.level for handler in handlers))
+
+    def end() -> None:
+        logger.setLevel(before)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+    return end
+
+
+def redacted(text: str) -> str:
+    """Without queries and user names of URLs. The library logs none; a presigned URL in another's text is a secret."""
+    return _USER.sub(r"\1…@", _QUERY.sub(r"\1?…", text))
+
+
+class _Lines(logging.Formatter):
+    """One line for each record, whatever is in it: time, level, logger, text."""
+
+    converter = time.gmtime  # type: ignore[assignment]  # typeshed has it without gmtime's default argument
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(redacted(super().format(record)))
+
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _StandardError(logging.Handler):
+    """Above the progress display, which replaces `sys.stderr` while it is shown."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.setFormatter(_Lines(_FORMAT))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+
+
+class _File(logging.Handler):
+    """Appends each line by one write, so that lines of several processes do not mix."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(logging.DEBUG)
+        self.setFormatter(_Lines(_FORMAT))
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as e:
+            raise UsageError(f"can't write the log file {path}: {e.strerror}") from e
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # an upload does not end because the log's disk is full
+            os.write(self._descriptor, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)

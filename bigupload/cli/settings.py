@@ -1,0 +1,165 @@
+"""Where a command's options come from: the command line, the environment, the configuration file, the default.
+
+`prepare` gives every option its variables and every command the options that all of them have. An option that is
+given in several places is taken from the first of these:
+
+1. the command line;
+2. `BIGUPLOAD_<COMMAND>_<OPTION>`, as in `BIGUPLOAD_UPLOAD_PART_SIZE`, for this command;
+3. `BIGUPLOAD_<OPTION>`, as in `BIGUPLOAD_ENDPOINT_URL`, for every command that has the option;
+4. the configuration file: the command's table (`[upload]`, `[bucket.setup]`), then the keys above all tables.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bigupload.cli import config_file
+from bigupload.errors import UsageError
+
+_COMMON = "bigupload.common"
+"""The key in `Context.meta` of what was given before the command's name, as in `bigupload -v upload`."""
+
+
+def common_options() -> list[click.Option]:
+    """What every command takes, also before its name."""
+    path = click.Path(path_type=Path)
+    return [
+        click.Option(["-v", "--verbose"], count=True, help="Log what happens; -vv logs each attempt of each request."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show errors and results only."),
+        click.Option(
+            ["--log-file"], type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE."
+        ),
+        click.Option(
+            ["--config"],
+            type=path,
+            metavar="FILE",
+            is_eager=True,
+            help="Take options from this TOML file. [default: config.toml in the user's configuration directory]",
+            callback=_load,
+        ),
+    ]
+
+
+def variables(path: Sequence[str], option: str) -> list[str]:
+    """The environment variables of an option, the strongest first.
+
+    Args:
+        path: the command's names, as in `("bucket", "setup")`.
+        option: the option's name, as in "part-size".
+    """
+    return ["_".join(("BIGUPLOAD", *words)).upper().replace("-", "_") for words in ((*path, option), (option,))]
+
+
+def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
+    """Give a command, or each command of a group, its variables and the common options. May be repeated."""
+    if isinstance(command, click.Group):
+        for name, member in command.commands.items():
+            prepare(member, (*path, name))
+        return command
+    if any(param.name == "log_file" for param in command.params):
+        return command
+    command.params += common_options()
+    for param in command.params:
+        if isinstance(param, click.Option):
+            given = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
+            param.envvar = [*variables(path, config_file.name_of(param)), *given]
+    command.callback = _with_log(command.callback)
+    return command
+
+
+def remember(ctx: click.Context, **values: Any) -> None:
+    """Keep what was given before the command's name."""
+    ctx.meta[_COMMON] = values
+
+
+def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Read the configuration file, before any other option is looked at."""
+    path = value or ctx.meta.get(_COMMON, {}).get("config")
+    words = ctx.command_path.split()[1:]
+    if words[:1] == ["config"]:  # it shows what another command would take
+        ctx.meta["bigupload.config"] = path
+        return path
+    ctx.default_map = config_file.options_of(path, ctx.find_root().command, words)
+    return path
+
+
+def _with_log(callback: Any) -> Any:
+    """The command's function, called while the log goes where it was asked to."""
+
+    @functools.wraps(callback)
+    def logging_too(verbose: int, quiet: bool, log_file: Path | None, config: Path | None, **arguments: Any) -> Any:
+        ctx = click.get_current_context()
+        before = ctx.meta.get(_COMMON, {})
+        verbose += before.get("verbose", 0)
+        quiet = quiet or before.get("quiet", False)
+        log_file = log_file or before.get("log_file")
+        if verbose and quiet:
+            raise UsageError("--quiet and --verbose exclude each other: leave one out")
+        if quiet and "progress" in arguments and strength(ctx, "progress") < COMMAND_LINE:
+            arguments["progress"] = "none"
+        if verbose or log_file is not None:
+            from bigupload.cli import logs  # logging takes 10 ms to import
+
+            ctx.call_on_close(logs.begin(verbose, log_file))
+        return callback(**arguments)
+
+    return logging_too
+
+
+COMMAND_LINE = 3
+
+
+def strength(ctx: click.Context, name: str) -> int:
+    """How near to the person an option's value is: 3 command line, 2 environment, 1 file, 0 default or not given."""
+    sources = click.core.ParameterSource
+    order = {sources.COMMANDLINE: COMMAND_LINE, sources.ENVIRONMENT: 2, sources.DEFAULT_MAP: 1}
+    source = ctx.get_parameter_source(name)
+    return order.get(source, 0) if source is not None else 0
+
+
+def choose(ctx: click.Context, arguments: dict[str, Any], *names: str) -> None:
+    """Of options that exclude each other, drop those that are farther from the person than the nearest.
+
+    `--local` on the command line beats `to = "s3://…"` in the file. Two on the command line stay, for the caller to
+    refuse.
+    """
+    nearest = max((strength(ctx, name) for name in names if _given(arguments[name])), default=0)
+    for name in names:
+        if strength(ctx, name) < nearest:
+            _drop(arguments, name)
+
+
+def drop_weaker(ctx: click.Context, arguments: dict[str, Any], *names: str, than: str) -> None:
+    """Drop options that mean nothing beside the option `than`, if they are farther from the person than that."""
+    if _given(arguments[than]):
+        for name in names:
+            if strength(ctx, name) < strength(ctx, than):
+                _drop(arguments, name)
+
+
+def _given(value: Any) -> bool:
+    return value not in (None, False, ())
+
+
+def _drop(arguments: dict[str, Any], name: str) -> None:
+    if name == "addressing":
+        arguments[name] = "auto"
+    else:
+        arguments[name] = type(arguments[name])() if isinstance(arguments[name], (bool, tuple)) else None
+
+
+def origin(ctx: click.Context, param: click.Parameter) -> str:
+    """Where a value that is wrong was given, as " in BIGUPLOAD_PART_SIZE"; empty for the command line."""
+    match strength(ctx, param.name or ""):
+        case 2 if isinstance(param.envvar, list):
+            return f" in {next((name for name in param.envvar if os.environ.get(name)), 'the environment')}"
+        case 1:
+            return f" in {config_file.path_in_use(ctx.meta.get('bigupload.config'))}"
+        case _:
+            return ""

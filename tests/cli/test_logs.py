@@ -1,0 +1,80 @@
+"""The log: what -v, -vv and --log-file show, and what never gets into it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from bigupload.cli import logs
+
+from .support import Command, assert_refused
+
+LOGGER = logging.getLogger("bigupload.engine")
+
+
+@pytest.mark.parametrize(("verbose", "levels"), [(1, ["WARNING", "INFO"]), (2, ["WARNING", "INFO", "DEBUG"])])
+def test_levels(verbose: int, levels: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    end = logs.begin(verbose, tmp_path / "log")
+    try:
+        for level in (logging.WARNING, logging.INFO, logging.DEBUG):
+            LOGGER.log(level, "part %d", 7)
+    finally:
+        end()
+    LOGGER.warning("after the end")
+    shown = capsys.readouterr().err.splitlines()
+    line = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (\w+) bigupload\.engine: part 7")
+    assert [match[1] for match in map(line.fullmatch, shown) if match] == levels
+    assert len((tmp_path / "log").read_text().splitlines()) == 3  # the file has everything
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+
+
+def test_one_line_a_record_without_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    end = logs.begin(0, path)
+    try:
+        url = "https://user:pw@s3.example/b/k?X-Amz-Signature=abc&X-Amz-Credential=AKIA"
+        try:
+            raise OSError(f"PUT {url} failed\nby far\x1b[2J")
+        except OSError:
+            LOGGER.exception("two\nlines: %s", url)
+    finally:
+        end()
+    (line,) = path.read_text().splitlines()
+    assert "two lines: https://…@s3.example/b/k?…" in line
+    assert "OSError: PUT https://…@s3.example/b/k?… failed by far [2J" in line
+    for secret in ("abc", "AKIA", "user", "pw@", "\x1b"):
+        assert secret not in line
+
+
+def test_lines_of_several_threads_stay_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    end, other_end = logs.begin(0, path), logs.begin(0, path)  # two handlers, as two processes have
+    try:
+        threads = [threading.Thread(target=lambda c=c: [LOGGER.info(c * 9000) for _ in range(50)]) for c in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        end()
+        other_end()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 400
+    assert all(re.fullmatch(r"(\w)\1{8999}", line.rpartition(" ")[2]) for line in lines)
+
+
+def test_a_log_file_that_cannot_be_written(bigupload: Command, tmp_path: Path) -> None:
+    path = tmp_path / "none" / "log"
+    assert_refused(bigupload("--log-file", path, "status"), 2, f"can't write the log file {path}: No such file")
+
+
+def test_before_and_after_the_command_s_name(bigupload: Command, tmp_path: Path) -> None:
+    for arguments in (["--log-file", tmp_path / "a", "status"], ["status", "--log-file", tmp_path / "a"]):
+        assert bigupload(*arguments).code == 0
+    assert (tmp_path / "a").exists()
+    assert logging.getLogger("bigupload").handlers == []
