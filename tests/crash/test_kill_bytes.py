@@ -18,7 +18,7 @@ from tests.tools.weed import weed_client
 
 from .running import LONG, Ended, Place, end_of, random_file
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")]
 
 SIZE = 400_000_000
 PART_SIZE = 5 << 20

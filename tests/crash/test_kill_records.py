@@ -120,6 +120,7 @@ def test_every_kind_of_record_has_its_test_here() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [*RECORDED, "renamed"])
 def test_manifest(case: Case, moment: str) -> None:
     """Before the manifest has its name nothing here knows the upload, so that a new one begins: one orphan."""
@@ -133,6 +134,7 @@ def test_manifest(case: Case, moment: str) -> None:
     assert left == {case.place.manifest_path().name, "cleaned"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_part(case: Case, moment: str) -> None:
     """An acknowledged part without a record is found in the store's list and adopted, not sent again."""
@@ -145,6 +147,7 @@ def test_part(case: Case, moment: str) -> None:
     assert ended.result["bytes_sent"] <= SIZE - 3 * PART
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", RECORDED)
 def test_part_dropped(case: Case, moment: str) -> None:
     """The store lost a part that is recorded."""
@@ -167,6 +170,7 @@ def _target(case: Case) -> list[str | Path]:
     return ["upload", case.file, "--to", "s3://bucket/key", "--endpoint-url", case.s3.url, "--part-size", str(PART)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", RECORDED)
 def test_source(case: Case, moment: str) -> None:
     """The file was touched: its parts are hashed again, and all of them count."""
@@ -180,6 +184,7 @@ def test_source(case: Case, moment: str) -> None:
     assert ("the file was touched" in ended.err) == (moment in ("before", "torn"))  # once it is on record, never again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", RECORDED)
 def test_restart(case: Case, moment: str) -> None:
     """The store forgot the upload, so that a new one is created. Before that is on record, it is one more orphan."""
@@ -193,6 +198,7 @@ def test_restart(case: Case, moment: str) -> None:
     assert ended.result["bytes_sent"] == SIZE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", RECORDED)
 def test_completing(case: Case, moment: str) -> None:
     """It goes on disk before the request goes out, so that there is no object yet."""
@@ -204,6 +210,7 @@ def test_completing(case: Case, moment: str) -> None:
     assert ended.result["bytes_sent"] == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_completed(case: Case, moment: str) -> None:
     """`before` is the moment between complete's answer and its record: the object is found and recognised.
@@ -221,6 +228,7 @@ def test_completed(case: Case, moment: str) -> None:
     assert ended.result["bytes_sent"] == 0
 
 
+@pytest.mark.slow
 def test_between_the_store_s_complete_and_its_answer(case: Case) -> None:
     case.s3.hold("CompleteMultipartUpload", acted=True)
     with case.place.start(*_target(case), command=SMALL) as process:
@@ -235,6 +243,7 @@ def test_between_the_store_s_complete_and_its_answer(case: Case) -> None:
     assert ended.result["bytes_sent"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", RECORDED)
 def test_aborted(case: Case, moment: str) -> None:
     """The store is asked first: whatever the record says, abort again ends aborted, and nothing is left there."""

@@ -79,6 +79,7 @@ def _told(manifest: Manifest) -> Told:
     return Told(manifest.upload_id, frozenset(manifest.parts), manifest.status)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_power_loss_after_every_operation(scenario: Callable[[Path], None], tmp_path: Path) -> None:
     recorded = Recorded.make(tmp_path, scenario)

@@ -68,6 +68,7 @@ def delivered(process: subprocess.Popen[str], number: int) -> bool:
 # --- signals
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)], ids=lambda value: str(value)
 )
@@ -89,6 +90,7 @@ def test_a_signal_leaves_a_resumable_manifest_and_one_line(
     assert {each.upload_id for each in s3.requests if each.op == "UploadPart"} == {upload_id}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what is pending is read from /proc")
 def test_a_second_one_leaves_at_once(s3: StrictS3, place: Place) -> None:
     """Complete is under way, and its answer is waited for after the first."""
@@ -122,6 +124,7 @@ def test_a_complete_that_is_under_way_is_seen_through(s3: StrictS3, place: Place
     assert_proved(s3, place, ended)
 
 
+@pytest.mark.slow
 def test_nohup_is_respected(s3: StrictS3, place: Place) -> None:
     """A signal that the caller has it ignore does not stop it."""
     s3.hold("UploadPart")
@@ -144,6 +147,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 # --- two at once
 
 
+@pytest.mark.slow
 def test_the_second_of_two_is_told_who_holds_the_lock(s3: StrictS3, place: Place) -> None:
     s3.hold("UploadPart")
     with place.start(*upload(s3, place), command=SMALL) as first:
@@ -181,6 +185,7 @@ def assert_intact(place: Place) -> int:
     return len(manifest.parts)
 
 
+@pytest.mark.slow
 def test_a_manifest_that_may_not_grow(s3: StrictS3, place: Place) -> None:
     ended = place.run(*upload(s3, place), command=driver(["--least-part", str(PART), "--largest-file", "2500"]))
     assert_stopped_by_the_disk(ended, "File too large")
@@ -191,6 +196,7 @@ def test_a_manifest_that_may_not_grow(s3: StrictS3, place: Place) -> None:
     assert s3.count("UploadPart", status=200) == PARTS, f"{sent} were there"  # what had no record was adopted
 
 
+@pytest.mark.slow
 def test_no_room_for_the_first_record(s3: StrictS3, place: Place) -> None:
     """The upload that was just created is given up: nothing would ever know of it."""
     ended = place.run(*upload(s3, place), command=driver(["--least-part", str(PART), "--largest-file", "100"]))
@@ -200,6 +206,7 @@ def test_no_room_for_the_first_record(s3: StrictS3, place: Place) -> None:
     assert_proved(s3, place, place.run(*upload(s3, place), command=SMALL))
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(s3: StrictS3, place: Place, small_disk: Path) -> None:
     manifest = small_disk / "upload.manifest"
     filler = small_disk / "filler"

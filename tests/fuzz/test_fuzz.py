@@ -16,6 +16,7 @@ def test_good_samples_pass(name: str) -> None:
         TARGETS[name](sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "times"), [("manifest", 2500), ("s3", 2000), ("service", 4000)])
 def test_a_moment(name: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -57,6 +57,7 @@ async def looked(world: World, sending: asyncio.Task[UploadResult], times: int =
     await until(lambda: sending.done() or len(world.told(events.Progress)) >= before + times, within=ENOUGH)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("size", [PART, 1], ids=["whole", "one byte"])
 async def test_a_part_that_stands_still_is_sent_again(

@@ -69,6 +69,7 @@ COMPLETES = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", COMPLETES.values(), ids=COMPLETES)
 async def test_complete_that_fails_once(world: World, fault: Any) -> None:
     world.s3.script("CompleteMultipartUpload", fault)

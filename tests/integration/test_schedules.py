@@ -19,6 +19,8 @@ from tests.tools.weed import weed_client
 
 from .support import BUCKET, KIB, PART, sha256, write
 
+pytestmark = pytest.mark.slow
+
 SMALL = 40 * PART + 1000
 """Against the fake, whose limits are shrunk; SeaweedFS holds to S3's own."""
 REAL = 16 * MIB + 1000

@@ -65,6 +65,7 @@ async def test_over_https(s3_tls: StrictS3, tmp_path: Path, small_limits: None) 
     assert result.verified is Verified.FULL_OBJECT
 
 
+@pytest.mark.slow
 async def test_ten_thousand_parts(world: World) -> None:
     world.s3.knobs.min_part_size = 8
     path = world.file(10_000 * KIB - 5)

@@ -153,6 +153,7 @@ PASSING: dict[str, faults.Fault] = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 async def test_a_part_is_sent_again(wire: Wire, fault: faults.Fault) -> None:
     wire.proxy.script("UploadPart", fault, part_number=1)
@@ -189,6 +190,7 @@ async def test_tls_that_breaks_off(tls_wire: Wire) -> None:
     assert tls_wire.unexplained() == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "end of file"])
 @pytest.mark.parametrize("whose", ["boto3's", "the transport's"])
 async def test_tls_that_breaks_off_in_the_handshake(tls_wire: Wire, whose: str, reset: bool) -> None:
@@ -223,6 +225,7 @@ ANSWERS: dict[str, faults.Fault] = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("fault", ANSWERS.values(), ids=ANSWERS)
 async def test_create_and_complete(wire: Wire, op: str, fault: faults.Fault) -> None:
@@ -244,6 +247,7 @@ COMPLETES: dict[str, faults.Fault] = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", COMPLETES.values(), ids=COMPLETES)
 async def test_complete_s_own_ways(wire: Wire, fault: faults.Fault) -> None:
     wire.proxy.script("CompleteMultipartUpload", fault)
@@ -252,6 +256,7 @@ async def test_complete_s_own_ways(wire: Wire, fault: faults.Fault) -> None:
     assert wire.unexplained() == 0
 
 
+@pytest.mark.slow
 async def test_white_space_for_longer_than_the_patience_is_no_silence(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +268,7 @@ async def test_white_space_for_longer_than_the_patience_is_no_silence(
     assert wire.proxy.count("CompleteMultipartUpload") == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "fault", [*ANSWERS.values(), faults.TruncatedList(honest=True)], ids=[*ANSWERS, "a short page"]
 )
@@ -298,6 +304,7 @@ async def stopped(wire: Wire) -> None:
     assert len(read_manifest(wire.manifest).manifest.parts) == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "fault",
     [faults.LostAnswer(), faults.HalfAnswer(), faults.Status(500), faults.Junk()],
@@ -314,6 +321,7 @@ async def test_abort_is_asked_again(wire: Wire, fault: faults.Fault) -> None:
     client.close()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 async def test_a_skewed_clock_is_named_and_the_upload_stays(wire: Wire, op: str) -> None:
     wire.proxy.script(op, faults.Status(403, "RequestTimeTooSkewed", headers={"Date": "Mon, 01 Jan 2001 00:00:00 GMT"}))

@@ -9,7 +9,10 @@ import pytest
 
 from .__main__ import play
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each process is a fork of one that is warm")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="each process is a fork of one that is warm"),
+]
 
 
 @pytest.mark.parametrize("number", range(20))

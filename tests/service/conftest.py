@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.declared import what_is_wrong
+from tests.tools.directories import session_directory
 from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
 from tests.tools.strict_s3 import StrictS3
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """In the fast suite, don't even import the file whose import takes seconds."""
+    if collection_path.name == "test_random_requests.py" and config.option.markexpr == "not slow":
+        return True
+    return None  # no opinion
+
 
 _GENEROUS = ("--requests", "10000", "--open-uploads", "1000", "--sweep-every", "0")
 
@@ -19,7 +29,7 @@ _GENEROUS = ("--requests", "10000", "--open-uploads", "1000", "--sweep-every", "
 @pytest.fixture(scope="session")
 def service(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """`bigupload serve --local`, generous with requests, and never sweeping what a test is about to look at."""
-    with serving(weed, tmp_path_factory.mktemp("service"), *_GENEROUS) as running:
+    with session_directory(tmp_path_factory, "service") as home, serving(weed, home, *_GENEROUS) as running:
         yield running
         assert what_is_wrong(running.log()) == []
 
@@ -35,7 +45,7 @@ def session_stub() -> Iterator[HttpStub]:
 def posting(weed: LocalStore, session_stub: HttpStub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Like `service`, with a posts API (at /v1/posts of the stub), and with direct URLs of this machine allowed."""
     posts = ("--posts-url", f"{session_stub.url}/v1/posts", "--allow-private-media-hosts")
-    with serving(weed, tmp_path_factory.mktemp("posting"), *_GENEROUS, *posts) as running:
+    with session_directory(tmp_path_factory, "posting") as home, serving(weed, home, *_GENEROUS, *posts) as running:
         yield running
         assert what_is_wrong(running.log()) == []
 

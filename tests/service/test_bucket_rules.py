@@ -93,6 +93,7 @@ async def test_anyone_may_read_media(bucket: Meddled, weed: LocalStore, method: 
     assert (status, body) == (200, b"bytes" if method == "GET" else b"")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("method", "path"),
     [

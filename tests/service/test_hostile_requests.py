@@ -20,6 +20,7 @@ from tests.service.test_attacks import PHOTO, refusal
 from tests.service.test_handles import with_handle
 from tests.service.test_multipart import PART, create, described, film
 from tests.tools.declared import log_lines, what_is_wrong
+from tests.tools.directories import session_directory
 from tests.tools.http_stub import Answer, HttpStub
 from tests.tools.media import sample
 from tests.tools.service import Service, serving
@@ -218,8 +219,10 @@ def test_a_revoked_key_is_refused_at_once(service: Service) -> None:
 @pytest.fixture(scope="module")
 def strict(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One request in ten seconds, one upload at once."""
-    home = tmp_path_factory.mktemp("strict")
-    with serving(weed, home, "--requests", "0.1", "--open-uploads", "1", "--sweep-every", "0") as running:
+    with (
+        session_directory(tmp_path_factory, "strict") as home,
+        serving(weed, home, "--requests", "0.1", "--open-uploads", "1", "--sweep-every", "0") as running,
+    ):
         yield running
         assert what_is_wrong(running.log()) == []
 

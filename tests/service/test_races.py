@@ -105,6 +105,7 @@ async def test_a_complete_that_another_one_overtakes(bucket: Meddled, uploads: M
     assert (await uploads.complete("me", request)).size == len(DATA)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "kind",
     [

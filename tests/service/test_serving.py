@@ -60,6 +60,7 @@ def test_two_replicas_serve_one_upload_in_turns(weed: LocalStore, tmp_path: Path
     assert httpx.get(done.json()["publicUrl"], trust_env=False).content == data
 
 
+@pytest.mark.slow
 def test_a_handle_of_another_secret_is_none(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path / "one") as one, serving(weed, tmp_path / "two") as two:
         made = create(one, PART).json()
@@ -131,6 +132,7 @@ def test_a_start_that_fails_says_why_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_port_that_is_taken(weed: LocalStore, tmp_path: Path, workers: str) -> None:
     with serving(weed, tmp_path, "--workers", workers) as service:
@@ -153,6 +155,7 @@ def test_a_bucket_that_is_not_there_is_told_by_the_start(
     assert "bigupload bucket setup s3://no-such" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_credentials_a_start_says_so(weed: LocalStore, tmp_path: Path, make_key: Callable[..., Any]) -> None:
     places = make_key(tmp_path)
     for workers in ("1", "2"):
@@ -195,6 +198,7 @@ def test_the_first_key_is_shown_once(weed: LocalStore, tmp_path: Path) -> None:
         assert again.call("POST", "/v1/media/check", json={"url": "x"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_first_key_that_cant_be_printed_is_revoked(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path) as service:
         environment = service.environment | {"BIGUPLOAD_KEYS": str(tmp_path / "others")}

@@ -83,6 +83,7 @@ async def test_workers_end_with_a_parent_that_is_killed(
         assert not list(temporary.iterdir())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_answers_what_is_under_way(
@@ -123,6 +124,7 @@ def refused(service: Service) -> None:
     raise AssertionError("it goes on listening")
 
 
+@pytest.mark.slow
 def test_a_worker_that_cant_be_started_again_is_tried_again(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path, "--workers", "2") as service:
         keys = tmp_path / "keys.json"
@@ -137,6 +139,7 @@ def test_a_worker_that_cant_be_started_again_is_tried_again(weed: LocalStore, tm
         assert service.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_signal_leaves_at_once(
     weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
@@ -157,6 +160,7 @@ def test_a_second_signal_leaves_at_once(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.slow
 def test_what_a_caller_has_ignored_stays_ignored(weed: LocalStore, tmp_path: Path) -> None:
     """`nohup`: a terminal that closes is no stop."""
     with serving(weed, tmp_path, ignored=(signal.SIGHUP,)) as service:

@@ -15,6 +15,8 @@ import pytest
 
 from tests.tools.strict_s3 import StrictS3
 
+pytestmark = pytest.mark.slow
+
 Act = Callable[[StrictS3, contextlib.ExitStack], None]
 HEAD = b"PUT /bucket/key HTTP/1.1\r\nHost: store\r\nContent-Length: 100\r\n"
 

@@ -24,6 +24,7 @@ from tests.tools.strict_s3 import FlipBit, LostAnswer, Reset, Status
 # -- answers before the body was read
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("status", [503, 403, 400])
 async def test_early_answers_come_out_as_what_they_are(any_path: Bench, status: int) -> None:
     """The store answers and closes while 8 MiB are on their way. Not one of 30 may look like a broken connection."""
@@ -72,6 +73,7 @@ async def test_an_early_200_is_no_success(tmp_path: Path) -> None:
 # -- broken connections
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "fault", [Reset(), Reset(after_bytes=3 * MIB), LostAnswer()], ids=["reset", "reset in the middle", "lost answer"]
 )

@@ -7,6 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http.part_body import PLAIN_BUFFER, TLS_BUFFER
 from bigupload.sources.file import FileSource
@@ -65,6 +67,7 @@ async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -
     assert any_path.gauges[0].sent() == size
 
 
+@pytest.mark.exhaustive
 async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) -> None:
     """Many parts of distinct content at once through the buffers that all of them share, while the store reads now
     and then: a buffer that is filled again before the socket has taken it would send another part's bytes."""

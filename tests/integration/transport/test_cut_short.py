@@ -51,6 +51,7 @@ async def test_cancelled_while_the_answer_is_waited_for(any_path: Bench) -> None
             any_path.s3.release()
 
 
+@pytest.mark.exhaustive
 async def test_a_file_that_ends_early_is_a_changed_source(any_path: Bench) -> None:
     size = 2 * MIB
     path = write(any_path.directory / "file", size)
@@ -64,6 +65,7 @@ async def test_a_file_that_ends_early_is_a_changed_source(any_path: Bench) -> No
     assert 1 not in any_path.s3.uploads[any_path.upload_id].parts
 
 
+@pytest.mark.exhaustive
 async def test_a_file_that_is_truncated_while_it_is_sent(any_path: Bench) -> None:
     size = 32 * MIB
     any_path.s3.script("UploadPart", Stall(after_bytes=MIB))

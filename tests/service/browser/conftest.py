@@ -13,6 +13,7 @@ from playwright.sync_api import Playwright, sync_playwright
 
 from bigupload.stores.local_store import LocalStore
 from tests.tools.browser import CHROMIUM, Profile, UploadPage
+from tests.tools.directories import session_directory
 from tests.tools.page import Stage
 from tests.tools.proxy import CountingProxy
 from tests.tools.service import serving
@@ -22,8 +23,7 @@ from tests.tools.service import serving
 def stage(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     port = urlsplit(weed.endpoint_url).port
     assert port is not None
-    home = tmp_path_factory.mktemp("page")
-    with CountingProxy("127.0.0.1", port) as proxy:
+    with session_directory(tmp_path_factory, "page") as home, CountingProxy("127.0.0.1", port) as proxy:
         options = ("--client-endpoint-url", proxy.url, "--requests", "10000", "--sweep-every", "0")
         with serving(weed, home, *options) as service:
             yield Stage(service, proxy)
@@ -51,15 +51,15 @@ def page(profile: Profile, stage: Stage) -> Iterator[UploadPage]:
 
 
 @pytest.fixture(scope="package")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A real MP4 of more than 300 MB: seconds of one, over and over."""
-    folder = tmp_path_factory.mktemp("video")
-    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
-    source = ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30", "-t", "4", "-c:v", "mpeg4", "-q:v", "1"]
-    subprocess.run([*ffmpeg, *source, folder / "short.mp4"], check=True)
-    loop = ["-stream_loop", "-1", "-i", folder / "short.mp4", "-c", "copy", "-fs", "320M"]
-    subprocess.run([*ffmpeg, *loop, folder / "holiday.mp4"], check=True)
-    film = folder / "holiday.mp4"
-    assert film.stat().st_size > 300_000_000
-    assert film.read_bytes()[4:8] == b"ftyp"
-    return film
+    with session_directory(tmp_path_factory, "video") as folder:
+        ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
+        source = ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30", "-t", "4", "-c:v", "mpeg4", "-q:v", "1"]
+        subprocess.run([*ffmpeg, *source, folder / "short.mp4"], check=True)
+        loop = ["-stream_loop", "-1", "-i", folder / "short.mp4", "-c", "copy", "-fs", "320M"]
+        subprocess.run([*ffmpeg, *loop, folder / "holiday.mp4"], check=True)
+        film = folder / "holiday.mp4"
+        assert film.stat().st_size > 300_000_000
+        assert film.read_bytes()[4:8] == b"ftyp"
+        yield film

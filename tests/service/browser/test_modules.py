@@ -15,6 +15,8 @@ from bigupload.service import contract, media
 from tests.tools.browser import CHROMIUM
 from tests.tools.page import Stage
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Any]
 
 

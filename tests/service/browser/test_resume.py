@@ -12,6 +12,8 @@ from playwright.sync_api import expect
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.page import MP4, PART, Held, Stage, clip, quiet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("how", ["closed", "killed"])
 def test_a_video_goes_on_after_the_browser_was(how: str, profile: Profile, stage: Stage, video: Path) -> None:

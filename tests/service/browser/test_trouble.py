@@ -11,6 +11,8 @@ from playwright.sync_api import Route, expect
 from tests.tools.browser import SENT, UploadPage
 from tests.tools.page import Held, Stage, clip, numbers, quiet
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_key_revoked_half_way_is_asked_for_and_it_goes_on(page: UploadPage, stage: Stage, video: Path) -> None:
     key = stage.service.new_key("local")

@@ -27,6 +27,7 @@ def test_an_upload_keeps_to_itself(page: UploadPage, stage: Stage, tmp_path: Pat
     quiet(page)
 
 
+@pytest.mark.slow
 def test_several_files_one_after_another(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     files = [clip(tmp_path, PART + 1, f"{number}.mp4") for number in range(3)]
     page.choose(*files)
@@ -48,6 +49,7 @@ DROP = """async ([name, head, size]) => {
 }"""
 
 
+@pytest.mark.slow
 def test_a_file_may_be_dropped_anywhere(page: UploadPage, tmp_path: Path) -> None:
     page.page.evaluate(DROP, ["dropped.mp4", list(MP4), MIB])
     size = httpx.head(page.expect_done(), trust_env=False).headers["Content-Length"]
@@ -59,6 +61,7 @@ def test_a_file_may_be_dropped_anywhere(page: UploadPage, tmp_path: Path) -> Non
 # --- before anything is sent
 
 
+@pytest.mark.slow
 def test_what_the_service_would_not_take_is_told_before(page: UploadPage, tmp_path: Path) -> None:
     (notes := tmp_path / "notes.txt").write_text("x")
     (empty := tmp_path / "empty.mp4").touch()
@@ -76,6 +79,7 @@ def test_what_the_service_would_not_take_is_told_before(page: UploadPage, tmp_pa
     quiet(page)
 
 
+@pytest.mark.slow
 def test_what_only_looks_like_a_video_is_refused_by_its_first_bytes(page: UploadPage, tmp_path: Path) -> None:
     (disguised := tmp_path / "program.mp4").write_bytes(b"MZ" + bytes(3 * MIB))
     page.choose(disguised)
@@ -86,6 +90,7 @@ def test_what_only_looks_like_a_video_is_refused_by_its_first_bytes(page: Upload
     quiet(page, lost=True)
 
 
+@pytest.mark.slow
 def test_without_a_key_it_asks_for_one(profile: Profile, stage: Stage, tmp_path: Path) -> None:
     with profile.page() as page:
         page.open(stage.service.url)
@@ -104,6 +109,7 @@ def test_without_a_key_it_asks_for_one(profile: Profile, stage: Stage, tmp_path:
 # --- by the person's word
 
 
+@pytest.mark.slow
 def test_pause_and_continue(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     file = clip(tmp_path, 5 * PART)
     held = Held(page, stage, after=2)
@@ -119,6 +125,7 @@ def test_pause_and_continue(page: UploadPage, stage: Stage, tmp_path: Path) -> N
     assert stage.has(url, file)
 
 
+@pytest.mark.slow
 def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     Held(page, stage, after=1)
     with page.page.expect_response("**/v1/media/multipart") as created:
@@ -140,6 +147,7 @@ def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage:
     expect(page.page.locator(".card")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_leaving_while_it_sends_is_warned_of(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     Held(page, stage)
     page.page.get_by_role("button", name="Show").click()  # no warning for whoever never touched the page
@@ -157,6 +165,7 @@ def test_leaving_while_it_sends_is_warned_of(page: UploadPage, stage: Stage, tmp
     assert asked == ["beforeunload"]
 
 
+@pytest.mark.slow
 def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path) -> None:
     file = clip(tmp_path)
     with profile.page() as page:
@@ -227,6 +236,7 @@ FAINT = """() => {
 }"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read(page: UploadPage, tmp_path: Path, scheme: Literal["light", "dark"]) -> None:
     page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -241,6 +251,7 @@ def test_every_text_can_be_read(page: UploadPage, tmp_path: Path, scheme: Litera
     assert page.page.evaluate(FAINT) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 375, 1440])
 def test_everything_is_labelled_large_enough_and_fits(
     page: UploadPage, stage: Stage, tmp_path: Path, width: int
@@ -256,6 +267,7 @@ def test_everything_is_labelled_large_enough_and_fits(
     expect(page.page.get_by_role("status")).to_have_text(re.compile("Uploading"))
 
 
+@pytest.mark.slow
 def test_over_plain_http_it_says_why_it_can_not(profile: Profile, stage: Stage) -> None:
     """What a browser offers there is like this: no `crypto.subtle`."""
     with profile.page() as page:

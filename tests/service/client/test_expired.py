@@ -30,6 +30,7 @@ def expire(service: Service) -> Callable[[str], str]:
     return expired
 
 
+@pytest.mark.slow
 def test_a_handle_that_expired_since(half: Client, proxy: ApiProxy, movie: Path, expire: Callable[[str], str]) -> None:
     path = half.place.manifest_path()
     handle = half.place.manifest().upload_id

@@ -6,6 +6,8 @@ import random
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.crash.running import until
 from tests.service.client.support import AHEAD, MIB, Client, object_sha256, sha256
 from tests.tools.api_proxy import ApiProxy
@@ -22,6 +24,7 @@ def test_killed_and_resumed(half: Client, proxy: ApiProxy, movie: Path) -> None:
     assert "create" not in proxy.calls
 
 
+@pytest.mark.slow
 def test_resumed_by_its_manifest_after_a_move(half: Client, proxy: ApiProxy, movie: Path) -> None:
     moved = movie.rename(movie.with_name("film.mp4"))
     ended = half("resume", half.place.manifest_path(), "--source", moved, "--json")
@@ -41,6 +44,7 @@ def test_status_and_abort(half: Client, proxy: ApiProxy, service: Service) -> No
     assert half.place.manifest().aborted
 
 
+@pytest.mark.slow
 def test_an_upload_that_the_store_forgot(half: Client, proxy: ApiProxy, service: Service, movie: Path) -> None:
     manifest = half.place.manifest()
     service.call("DELETE", "/v1/media/multipart", params={"upload": manifest.upload_id})
@@ -74,6 +78,7 @@ def film(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_film_of_a_gigabyte(client: Client, proxy: ApiProxy, service: Service, tmp_path: Path) -> None:
     """Killed after as many recorded parts as the seed says, and again, and then it goes to its end."""
     path = film(tmp_path / "film.mp4")

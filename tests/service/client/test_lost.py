@@ -11,6 +11,7 @@ from tests.service.client.support import PARTS, Client, object_sha256, sha256, s
 from tests.tools.api_proxy import ApiProxy
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_complete_whose_answer_is_lost(client: Client, proxy: ApiProxy, movie: Path, twice: bool) -> None:
     """The service is asked what became of it; it is never begun anew."""
@@ -22,6 +23,7 @@ def test_a_complete_whose_answer_is_lost(client: Client, proxy: ApiProxy, movie:
     assert [name for name in proxy.calls if name != "sign"] == ["create", "complete"] + ["status"] * (1 + twice)
 
 
+@pytest.mark.slow
 def test_killed_while_it_completes(client: Client, proxy: ApiProxy, movie: Path) -> None:
     release = proxy.hold("complete")
     with client.start(movie) as process:
@@ -36,6 +38,7 @@ def test_killed_while_it_completes(client: Client, proxy: ApiProxy, movie: Path)
     assert proxy.calls.count("create") == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("call", "status", "code"),
     [
@@ -62,6 +65,7 @@ def test_an_upload_that_vanishes_while_parts_are_signed(client: Client, proxy: A
     assert proxy.calls.count("create") == 2
 
 
+@pytest.mark.slow
 def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProxy, movie: Path) -> None:
     proxy.instead.append(("create", 422, "unsupported_checksum"))
     ended = client.upload(movie, "--json")
@@ -71,6 +75,7 @@ def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProx
     assert object_sha256(ended.result["url"]) == sha256(movie)
 
 
+@pytest.mark.slow
 def test_the_operator_has_to_look(client: Client, proxy: ApiProxy, movie: Path) -> None:
     """And once he has, the same command goes on."""
     proxy.instead.append(("complete", 502, "store_refused"))

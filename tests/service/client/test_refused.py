@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.service.client.support import PART, Client, object_sha256, sha256, stopped
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.media import sample
@@ -32,11 +34,13 @@ def test_a_key_that_is_revoked_half_way(client: Client, proxy: ApiProxy, service
     assert proxy.calls.count("create") == 1
 
 
+@pytest.mark.slow
 def test_another_owners_key(half: Client, service: Service, movie: Path) -> None:
     stopped(half.upload(movie, key=service.new_key("stranger")), 75, "another owner's API key", "--no-resume")
     assert half.upload(movie).code == 0
 
 
+@pytest.mark.slow
 def test_without_a_key(half: Client, proxy: ApiProxy, movie: Path, tmp_path: Path) -> None:
     stopped(half.upload(movie, key=""), 75, "set BIGUPLOAD_API_KEY")
     (tmp_path / "new.mp4").write_bytes(sample("mp4"))
@@ -55,6 +59,7 @@ def test_what_is_not_media_is_refused_before_it_is_sent(client: Client, proxy: A
     assert not list(client.place.state.glob("*.manifest.jsonl"))
 
 
+@pytest.mark.slow
 def test_what_is_not_media_is_refused_at_complete(
     client: Client, proxy: ApiProxy, service: Service, tmp_path: Path
 ) -> None:
@@ -72,6 +77,7 @@ def test_what_is_not_media_is_refused_at_complete(
     assert client("abort", client.place.manifest_path()).code == 0
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_media(client: Client, proxy: ApiProxy, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(b"text")
@@ -82,6 +88,7 @@ def test_a_name_that_is_no_media(client: Client, proxy: ApiProxy, tmp_path: Path
     assert proxy.calls == ["create"]
 
 
+@pytest.mark.slow
 def test_what_is_no_service(client: Client, service: Service, weed: Any, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(sample("mp4"))

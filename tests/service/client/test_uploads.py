@@ -44,6 +44,7 @@ def test_a_small_upload_is_two_round_trips(client: Client, proxy: ApiProxy, tmp_
     assert proxy.calls == ["create", "complete"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("checksum", "proof"),
     [("crc32c", "full-object"), ("sha256", "composite-checksum"), ("md5", "composite-etag"), ("none", "size")],
@@ -76,6 +77,7 @@ def test_several_files(client: Client, tmp_path: Path) -> None:
     assert len(set(ended.out.splitlines())) == 2
 
 
+@pytest.mark.slow
 def test_a_manifest_holds_no_secret(half: Client, movie: Path) -> None:
     """The key would be worth something, a signed URL for an hour; the handle is nothing without a key."""
     text = half.place.manifest_path().read_text()

@@ -147,6 +147,7 @@ BAD: dict[str, tuple[str, str, bytes | str]] = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("which", BAD)
 async def test_what_is_not_media_goes(bucket: Meddled, clock: Clock, which: str) -> None:
     name, content_type, recipe = BAD[which]

@@ -19,16 +19,17 @@ from bigupload.errors import LocalStoreError
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from tests.stores.local_store.support import PROC, REPOSITORY, alive, needs_weed, posix, run_file, write_run
+from tests.tools.directories import session_directory
 from tests.tools.weed import fetch, weed_client
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
-    home = tmp_path_factory.mktemp("local-store")
-    try:
-        yield local_store.start(home)
-    finally:
-        local_store.stop(home)
+    with session_directory(tmp_path_factory, "local-store") as home:
+        try:
+            yield local_store.start(home)
+        finally:
+            local_store.stop(home)
 
 
 def put_multipart(store: LocalStore, bucket: str, key: str, body: bytes, part_size: int = 5 << 20) -> None:
@@ -65,6 +66,7 @@ def test_a_second_start_finds_the_first(store: LocalStore) -> None:
     assert local_store.running(store.data_dir) == store
 
 
+@pytest.mark.slow
 @needs_weed
 def test_another_process_finds_it_and_a_pipeline_sees_the_end(tmp_path: Path) -> None:
     """Two processes start it at once. `communicate` returns only when nobody, weed included, holds their output."""
@@ -121,6 +123,7 @@ def test_stop_ends_it_and_data_credentials_and_endpoint_survive(tmp_path: Path) 
         local_store.stop(tmp_path)
 
 
+@pytest.mark.slow
 @needs_weed
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 def test_what_was_acknowledged_survives_sigkill_and_taken_ports_are_avoided(tmp_path: Path) -> None:
