@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,8 @@ from bigupload.stores.targets import (
     state_dir,
 )
 from bigupload.support.rate_limiter import RateLimiter
-from bigupload.units import parse_rate, parse_size
+from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
+from bigupload.units import parse_size
 
 OnEvent = Callable[[events.Event], None]
 _GONE = frozenset({FaultKind.GONE})
@@ -51,7 +53,8 @@ class Uploader:
     """Uploads that share a connection pool, a concurrency budget and a rate limit. An async context manager.
 
     `concurrency`: parts in flight, over all uploads; None adapts it to what the path carries.
-    `limit_rate`: bytes a second ("20MB/s" or a number), over all uploads.
+    `limit_rate`: bytes a second ("20MB/s" or a number) over all uploads, or by the local time of day
+    ("08:00=2MB/s,20:00=off").
     `congestion_control`: "auto" (BBR on long paths), "system", or a name; UsageError where the kernel has it not.
     `hedge`: send a part that lags far behind a second time, until a store refuses that. `retry`: how patient to be.
     `manifests`: the directory for manifests; None is the user's state directory.
@@ -61,7 +64,7 @@ class Uploader:
         self,
         *,
         concurrency: int | None = None,
-        limit_rate: float | str | None = None,
+        limit_rate: float | str | RateSchedule | None = None,
         congestion_control: str = "auto",
         hedge: bool = True,
         retry: RetryPolicy | None = None,
@@ -69,8 +72,8 @@ class Uploader:
     ) -> None:
         if concurrency is not None and not 1 <= concurrency <= 256:
             raise errors.UsageError("concurrency is a number from 1 to 256")
-        rate = parse_rate(limit_rate) if isinstance(limit_rate, str) else limit_rate
-        if rate is not None and rate <= 0:
+        rate = parse_rate_limit(limit_rate) if isinstance(limit_rate, str) else limit_rate
+        if isinstance(rate, int | float) and not 0 < rate < math.inf:
             raise errors.UsageError("a rate is more than 0 bytes a second")
         check_congestion_control(congestion_control)
         self._congestion_control = congestion_control
@@ -355,7 +358,7 @@ async def upload(
     api_key: str | None = None,
     s3: S3Options | None = None,
     concurrency: int | None = None,
-    limit_rate: float | str | None = None,
+    limit_rate: float | str | RateSchedule | None = None,
     congestion_control: str = "auto",
     hedge: bool = True,
     retry: RetryPolicy | None = None,

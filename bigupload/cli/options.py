@@ -11,7 +11,8 @@ import click
 
 from bigupload import errors
 from bigupload.cli.settings import strength
-from bigupload.units import parse_duration, parse_rate, parse_size
+from bigupload.support.rate_schedule import parse_rate_limit
+from bigupload.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -54,7 +55,7 @@ def _parse_concurrency(text: str) -> int | None:
 
 
 SIZE = _Parsed("size", parse_size)
-RATE = _Parsed("rate", parse_rate)
+RATE = _Parsed("rate", parse_rate_limit)
 DURATION = _Parsed("time", parse_duration)
 PAIR = _Parsed("key=value", _parse_pair)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
@@ -86,7 +87,12 @@ connection_options = _all(
 
 pace_options = _all(
     click.option("--concurrency", type=CONCURRENCY, default="auto", metavar="N|auto", help="Parts sent at once."),
-    click.option("--limit-rate", type=RATE, metavar="RATE", help="For all files together, like 20MB/s."),
+    click.option(
+        "--limit-rate",
+        type=RATE,
+        metavar="RATE",
+        help="Bytes per second for all files together, like 20MB/s, or by the local time: 08:00=2MB/s,20:00=off.",
+    ),
     click.option(
         "--congestion-control",
         default="auto",

@@ -4,48 +4,83 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import anyio
 
+from bigupload.support.rate_schedule import RateSchedule
+
 _BURST = 0.1
 """Seconds of unused sending time that may be saved up: so short that the limit holds within every second."""
+_LOOK_AGAIN = 1.0
+"""Seconds after which a waiting caller notices that the limit has changed."""
+_SLICE = 256 * 1024
+_ROUNDING = 1e-3
+"""Bytes: what is left to wait for may be a rounding error."""
+
+
+def second_of_day() -> float:
+    """Seconds since midnight by this machine's local time."""
+    now = datetime.now().astimezone()
+    return now.hour * 3600 + now.minute * 60 + now.second
 
 
 class RateLimiter:
-    """A limiter that gives each caller the next free interval of time.
+    """A limiter that lets bytes through in the order in which callers ask.
 
-    An interval is booked without awaiting. So callers are served in order, and none is lost. The interval of a
-    cancelled caller stays unused.
+    Places in the queue are booked without awaiting. So callers are served in order, and none is lost. The place of a
+    cancelled caller stays unused. If the limit follows a schedule, a change holds for those who wait, too.
     """
 
     def __init__(
         self,
-        bytes_per_second: float,
+        limit: float | RateSchedule,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        time_of_day: Callable[[], float] = second_of_day,
     ) -> None:
         """Start with no time saved up.
 
         Args:
-            bytes_per_second: The limit.
+            limit: Bytes per second, or a schedule of them.
             clock: A monotonic clock in seconds. Tests pass their own.
             sleep: Waits for a number of seconds. Tests pass their own.
+            time_of_day: Seconds since midnight, for a schedule. Tests pass their own.
         """
-        self._rate = bytes_per_second
+        self._limit = limit
         self._clock = clock
         self._sleep = sleep
-        self._free_at = clock()
+        self._time_of_day = time_of_day
+        self._rate = self._current_rate()
+        self._updated = clock()
+        self._passed = 0.0  # bytes that could have been sent so far
+        self._booked = 0.0  # the end of the last caller's place in the queue, on the same scale
 
     @property
     def slice(self) -> int:
         """Bytes to ask for at a time: a tenth of a second's worth, but between 4 KiB and 256 KiB."""
-        return int(max(4096, min(256 * 1024, self._rate * _BURST)))
+        return _SLICE if self._rate is None else int(max(4096, min(_SLICE, self._rate * _BURST)))
 
     async def take(self, count: int) -> None:
         """Wait until `count` more bytes may be sent."""
+        self._update()
+        saved_up = 0.0 if self._rate is None else self._rate * _BURST
+        self._booked = max(self._booked, self._passed - saved_up) + count
+        place = self._booked
+        while self._rate is not None and place - self._passed > _ROUNDING:
+            await self._sleep(min((place - self._passed) / self._rate, _LOOK_AGAIN))
+            self._update()
+
+    def _update(self) -> None:
+        """Let through what the limit allowed since the last update, and look at the limit again."""
         now = self._clock()
-        start = max(self._free_at, now - _BURST)
-        self._free_at = start + count / self._rate
-        if self._free_at > now:
-            await self._sleep(self._free_at - now)
+        if self._rate is None:  # nobody had to wait
+            self._passed = self._booked
+        else:
+            self._passed += (now - self._updated) * self._rate
+        self._updated = now
+        self._rate = self._current_rate()
+
+    def _current_rate(self) -> float | None:
+        return self._limit.rate_at(self._time_of_day()) if isinstance(self._limit, RateSchedule) else self._limit

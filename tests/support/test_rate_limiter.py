@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.support.rate_limiter import RateLimiter
+from bigupload.errors import UsageError
+from bigupload.support.rate_limiter import RateLimiter, second_of_day
+from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
 
 BURST = 0.1
 
@@ -148,3 +150,66 @@ async def test_what_is_free_costs_no_waiting() -> None:
 )
 def test_slices(rate: float, size: int) -> None:
     assert RateLimiter(rate).slice == size
+
+
+async def test_a_schedule_s_change_holds_for_those_who_wait() -> None:
+    """0 to 10 s: 1,000 bytes per second; to 20 s: no limit; then 2,000."""
+    clock = VirtualClock()
+    schedule = RateSchedule(((0, 1000.0), (10, None), (20, 2000.0)))
+    bucket = RateLimiter(schedule, clock=clock, sleep=clock.sleep, time_of_day=lambda: clock.now - 1000.0)
+    served: list[float] = []
+
+    async def taker() -> None:
+        for count in (5000, 50_000, 70_000):
+            await bucket.take(count)
+            served.append(clock.now - 1000.0)
+        await clock.sleep(1020.5 - clock.now)
+        await bucket.take(4000)
+        assert bucket.slice == 4096
+        served.append(clock.now - 1000.0)
+
+    await clock.run(asyncio.create_task(taker()))
+    assert served == [pytest.approx(5), pytest.approx(10), pytest.approx(10), pytest.approx(22.5, abs=0.2)]
+
+
+def test_the_time_of_day_is_local() -> None:
+    assert 0 <= second_of_day() < 86_400
+
+
+@pytest.mark.parametrize(
+    ("text", "rates"),
+    [
+        ("08:00=2MB/s,20:00=off", {0: None, 7.99: None, 8: 2_000_000, 19.99: 2_000_000, 20: None}),
+        ("22:30=1MB/s, 6:00 = 500kB", {0: 1_000_000, 6: 500_000, 22: 500_000, 22.5: 1_000_000}),
+        ("12:00=1kB/s", {0: 1000, 13: 1000}),
+    ],
+)
+def test_schedules(text: str, rates: dict[float, int | None]) -> None:
+    schedule = parse_rate_limit(text)
+    assert isinstance(schedule, RateSchedule)
+    assert {hour: schedule.rate_at(hour * 3600) for hour in rates} == rates
+
+
+def test_a_limit_that_is_no_schedule() -> None:
+    assert (parse_rate_limit("20MB/s"), parse_rate_limit("off")) == (20_000_000, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("24:00=1MB/s", "not a schedule"),
+        ("8=1MB/s", "not a schedule"),
+        ("08:60=off", "not a schedule"),
+        ("08:00=1MB/s,", "not a schedule"),
+        ("08:00=", "not a schedule"),
+        ("=off", "not a schedule"),
+        ("08:00=fast", "not a rate: 'fast'"),
+        ("08:00=0", "at least 1 byte"),
+        ("08:00=off,8:00=1MB/s", "two rates for 8:00"),
+        ("on", "not a rate"),
+        ("nan", "not a rate"),
+    ],
+)
+def test_what_is_no_limit(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse_rate_limit(text)
