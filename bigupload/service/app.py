@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import json
-import math
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ import pydantic
 from aiohttp import web
 
 from bigupload.service import contract as c
-from bigupload.service.access_log import AccessLog, Visit
+from bigupload.service.access_log import AccessLog
 from bigupload.service.direct_url import DirectUrls
-from bigupload.service.draining import UNDER_WAY, UnderWay
+from bigupload.service.draining import IN_FLIGHT, RequestsInFlight
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
 from bigupload.service.keys import ApiKey, KeyFile
 from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import Metrics
+from bigupload.service.middleware import LOGGED, RequestMiddleware
 from bigupload.service.openapi import document
 from bigupload.service.posts import PostAnswer, Posts, PostsApi
 from bigupload.service.problems import Problem, Refused
@@ -31,16 +31,6 @@ from bigupload.service.uploads import MediaUploads
 
 _BODY_WITHIN = 60.0
 """Seconds that a request's body may take: it is small, whoever sends it slowly holds a connection for nothing."""
-_LINGER = 2.0
-"""Seconds that what is left of a refused request's body is read for, so that the answer arrives before the close."""
-_LONGEST_LINE = 64 * 1024
-"""Bytes of a request's first line, so that no handle is so long, or quoted so, that the answer is not the service's."""
-_VISIT: web.RequestKey[Visit] = web.RequestKey("visit", Visit)
-_SAFE = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +50,9 @@ class ServiceDependencies:
 
 def new_app(parts: ServiceDependencies) -> web.Application:
     """The application, to be run by aiohttp's runner."""
-    under_way = UnderWay()
-    server = {
-        "auto_decompress": False,
-        "lingering_time": _LINGER,
-        "max_line_size": _LONGEST_LINE,
-        "logger": parts.log.of_the_server(),
-    }
-    app = web.Application(middlewares=[_Observer(parts, under_way).middleware], handler_args=server)
-    app[UNDER_WAY] = under_way
+    in_flight = RequestsInFlight()
+    app = web.Application(middlewares=[RequestMiddleware(parts.log, parts.metrics, in_flight).middleware])
+    app[IN_FLIGHT] = in_flight
     service = _Service(parts)
     app.cleanup_ctx.append(service.connections)
     for endpoint in ENDPOINTS:
@@ -85,54 +69,6 @@ def new_app(parts: ServiceDependencies) -> web.Application:
     app.router.add_get("/", page.handler)
     app.router.add_get("/page/{name}", page.handler)
     return app
-
-
-class _Observer:
-    """Round every request: an id, a line in the log, a count, and problems as JSON."""
-
-    def __init__(self, parts: ServiceDependencies, under_way: UnderWay) -> None:
-        self._log = parts.log
-        self._metrics = parts.metrics
-        self._under_way = under_way
-
-    @web.middleware
-    async def middleware(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        visit = self._log.begin(request)
-        request[_VISIT] = visit
-        try:
-            with self._under_way:
-                response = await self._answered(request, handler, visit)
-        except asyncio.CancelledError:
-            self._log.end(visit, status=499)
-            raise
-        if self._under_way.stopping:
-            response.force_close()
-        response.headers["X-Request-Id"] = visit.id
-        for name, value in _SAFE.items():
-            response.headers.setdefault(name, value)
-        self._log.end(visit, status=response.status)
-        self._metrics.observe(visit, response.status)
-        return response
-
-    async def _answered(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], visit: Visit
-    ) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except Refused as refused:
-            visit.refused(refused)
-            return _problem(refused)
-        except web.HTTPNotFound:
-            return _problem(Refused(Problem.NOT_FOUND))
-        except web.HTTPMethodNotAllowed as e:
-            response = _problem(Refused(Problem.METHOD_NOT_ALLOWED))
-            response.headers["Allow"] = e.headers["Allow"]
-            return response
-        except Exception as e:  # a bug: the client learns no more, the operator does
-            visit.failed(e)
-            return _problem(Refused(Problem.INTERNAL, f"a bug in the service; its log has it under {visit.id}"))
 
 
 class _Service:
@@ -159,8 +95,8 @@ class _Service:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             key = self._authenticate(request)
-            visit = request[_VISIT]
-            visit.key_id, visit.owner = key.id, key.owner
+            logged = request[LOGGED]
+            logged.key_id, logged.owner = key.id, key.owner
             wait = self._parts.rate.take(key.id)
             if wait > 0:
                 raise Refused(Problem.RATE_LIMITED, retry_after=wait)
@@ -270,17 +206,6 @@ def _answer(result: Any) -> web.Response:
         return web.Response(status=result.status, body=result.body, headers=result.headers)
     assert isinstance(result, pydantic.BaseModel)
     return web.Response(body=result.model_dump_json(by_alias=True).encode(), content_type="application/json")
-
-
-def _problem(refused: Refused) -> web.Response:
-    headers = {}
-    if refused.retry_after is not None:
-        headers["Retry-After"] = str(math.ceil(refused.retry_after))
-    if refused.problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    if refused.problem is Problem.BODY_TOO_LARGE:
-        headers["Connection"] = "close"  # what is still coming is not read
-    return web.json_response(refused.to_json(), status=refused.problem.status, headers=headers)
 
 
 async def _healthz(_: web.Request) -> web.Response:

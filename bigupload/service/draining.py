@@ -1,4 +1,4 @@
-"""A stop that breaks no request: which are under way, and the wait for their end. Knows nothing of what they do."""
+"""A stop that breaks no request: counts the requests in flight and waits for their end. Knows nothing of their work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import contextlib
 from aiohttp import web
 
 
-class UnderWay:
+class RequestsInFlight:
     """The requests that are being answered."""
 
     def __init__(self) -> None:
         self.stopping = False
-        """Whether answers say that their connection takes no more requests."""
+        """Whether responses say that their connection takes no more requests."""
         self._count = 0
         self._none = asyncio.Event()
         self._none.set()
@@ -27,16 +27,16 @@ class UnderWay:
         if self._count == 0:
             self._none.set()
 
-    async def drain(self, site: web.BaseSite, *, within: float) -> None:
-        """Take no more connections, and answer what there is, for up to `within` seconds.
+    async def drain(self, server: asyncio.Server, *, within: float) -> None:
+        """Take no more connections, and answer the requests in flight, for up to `within` seconds.
 
-        aiohttp's own shutdown would wait, and read nothing more of a body that is still on its way.
+        aiohttp's own shutdown would wait, and read nothing more of a body that is still being sent.
         """
-        await site.stop()
+        server.close()
         self.stopping = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._none.wait()
 
 
-UNDER_WAY = web.AppKey("under_way", UnderWay)
+IN_FLIGHT = web.AppKey("in_flight", RequestsInFlight)

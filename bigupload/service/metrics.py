@@ -10,7 +10,7 @@ import prometheus_client
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess
 
-from bigupload.service.access_log import Visit
+from bigupload.service.access_log import LoggedRequest
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client reads this when it is imported: it must be set before a worker starts."""
@@ -19,8 +19,8 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 class Metrics:
     """Of one process."""
 
-    def __init__(self, seconds: Callable[[Visit], float]) -> None:
-        """`seconds`: how long a visit has taken so far."""
+    def __init__(self, seconds: Callable[[LoggedRequest], float]) -> None:
+        """`seconds`: how long a logged has taken so far."""
         self._taken = seconds
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -28,11 +28,11 @@ class Metrics:
         )
         self._seconds = Histogram("bigupload_request_seconds", "Time to answer.", ["route"], registry=self._registry)
 
-    def observe(self, visit: Visit, status: int) -> None:
+    def observe(self, logged: LoggedRequest, status: int) -> None:
         """A request was answered."""
         with contextlib.suppress(OSError):  # a full disk, or a directory that is gone, must break no request
-            self._requests.labels(visit.method, visit.route, str(status)).inc()
-            self._seconds.labels(visit.route).observe(self._taken(visit))
+            self._requests.labels(logged.method, logged.route, str(status)).inc()
+            self._seconds.labels(logged.route).observe(self._taken(logged))
 
     async def handler(self, _: web.Request) -> web.Response:
         """Prometheus's own text format."""

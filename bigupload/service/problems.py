@@ -13,6 +13,7 @@ from typing import Any
 class Problem(enum.Enum):
     """(HTTP status, what it means). The name in lower case is the code."""
 
+    MALFORMED_REQUEST = 400, "This is not valid HTTP, or its first line or its headers are too long."
     INVALID_JSON = 400, "The body is not JSON, or not an object."
     INVALID_FIELD = 422, "A field is missing, of the wrong type or out of range; `field` names it."
     BODY_TOO_LARGE = 413, "The request's body is longer than the service reads."
@@ -50,6 +51,7 @@ class Problem(enum.Enum):
     STORE_REFUSED = 502, "The store refused the service's request: its operator has to look."
     STORE_UNAVAILABLE = 503, "The store does not answer or asks to slow down; `Retry-After` says when to go on."
     CREDENTIALS_EXPIRING = 503, "The service's own credentials end before a URL would: try again soon."
+    TOO_MANY_CONNECTIONS = 503, "The service has no room for another connection: try again soon."
     INTERNAL = 500, "A bug in the service."
 
     def __init__(self, status: int, meaning: str) -> None:

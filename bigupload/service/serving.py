@@ -31,11 +31,13 @@ from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
 from bigupload.service.access_log import AccessLog
 from bigupload.service.app import ServiceDependencies, new_app, origin_of
-from bigupload.service.draining import UNDER_WAY
+from bigupload.service.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
+from bigupload.service.draining import IN_FLIGHT
 from bigupload.service.handles import Handles
 from bigupload.service.keys import KeyFile
 from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import MULTIPROCESS_DIR, Metrics
+from bigupload.service.middleware import connection_factory
 from bigupload.service.posts import PostsApi
 from bigupload.service.sweep import Sweep
 from bigupload.service.uploads import MediaUploads
@@ -46,6 +48,7 @@ GRACE = 20.0
 _LAST_WORDS = 1.0
 """Seconds for the last answers to leave."""
 _BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted."""
 _RESTART_AFTER = 1.0
 """Seconds before a worker that died is started again: one that can't live must not keep a core busy."""
 _LONGEST_PAUSE = 30.0
@@ -87,21 +90,33 @@ async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str
     log = AccessLog()
     bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
     async with contextlib.aclosing(bucket), contextlib.AsyncExitStack() as stack:
-        app = new_app(await _parts(settings, bucket, log))
+        app = new_app(await _dependencies(settings, bucket, log))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_LAST_WORDS, handle_signals=False)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         listener = _listen(settings.host, settings.port)
-        site = web.SockSite(runner, listener, backlog=_BACKLOG)
-        await site.start()
-        stack.push_async_callback(app[UNDER_WAY].drain, site, within=GRACE)
+        server = await _accept(listener, runner, log)
+        stack.push_async_callback(app[IN_FLIGHT].drain, server, within=GRACE)
         if sweeps and settings.sweep_every > 0:
             sweeping = asyncio.create_task(_sweep(Sweep(bucket, now=_utc_now), settings.sweep_every, log))
             stack.callback(sweeping.cancel)
         yield _url(settings.host, listener.getsockname()[1])
 
 
-async def _parts(settings: ServeSettings, bucket: S3Bucket, log: AccessLog) -> ServiceDependencies:
+async def _accept(listener: socket.socket, runner: web.AppRunner, log: AccessLog) -> asyncio.Server:
+    """Take connections to `listener`, as many as there are descriptors for."""
+    loop = asyncio.get_running_loop()
+    connections = Connections(most_connections())
+    log.take_over("asyncio")
+    loop.set_exception_handler(LoopErrors(connections, log.write_event))
+    assert runner.server is not None
+    factory = connection_factory(runner.server, connections, log)
+    server = await loop.create_server(factory, sock=listener, backlog=ACCEPTED_AT_ONCE)
+    listener.listen(_BACKLOG)  # asyncio accepts in batches of its `backlog`; the kernel's queue may be longer
+    return server
+
+
+async def _dependencies(settings: ServeSettings, bucket: S3Bucket, log: AccessLog) -> ServiceDependencies:
     keys = KeyFile(settings.keys)
     keys.load()
     try:
@@ -143,11 +158,11 @@ async def _sweep(sweep: Sweep, every: float, log: AccessLog) -> None:
         try:
             report = await sweep.run()
         except (Fault, errors.BigUploadError) as e:
-            log.tell("sweep", error=str(e))
+            log.write_event("sweep", error=str(e))
         except Exception as e:  # a bug in one sweep must not be the end of all
-            log.tell("sweep", error=type(e).__name__)
+            log.write_event("sweep", error=type(e).__name__)
         else:
-            log.tell("sweep", **dataclasses.asdict(report))
+            log.write_event("sweep", **dataclasses.asdict(report))
         await asyncio.sleep(every)
 
 
@@ -323,7 +338,7 @@ class _Workers:
                 except (errors.BigUploadError, OSError) as e:  # a broken key file, no more processes: it may pass
                     pauses[number] = min(_LONGEST_PAUSE, 2 * pauses.get(number, _RESTART_AFTER / 2))
                     due[number] = time.monotonic() + pauses[number]
-                    self._log.tell("worker", error=str(e), again_in=pauses[number])
+                    self._log.write_event("worker", error=str(e), again_in=pauses[number])
                 else:
                     pauses.pop(number, None)
 

@@ -33,8 +33,8 @@ def filled(s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> StrictS3:
 def test_the_command_tells_each_removal(filled: StrictS3, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("s3://bucket", "--endpoint-url", filled.url, "--dry-run") == 0
     told = capsys.readouterr()
-    assert told.out.split() == ["not", "media", "4.0", "KiB", made("exe.mp4")]
-    assert told.err == "would delete 1 of 1 objects (4.0 KiB) and 0 open uploads; 0 failed\n"
+    assert told.out.split() == ["not", "media", "4.1", "kB", made("exe.mp4")]
+    assert told.err == "would delete 1 of 1 objects (4.1 kB) and 0 open uploads; 0 failed\n"
     assert filled.objects["bucket"]
     assert command("s3://bucket", "--endpoint-url", filled.url, "--json") == 0
     removal, totals = map(json.loads, capsys.readouterr().out.splitlines())

@@ -1,0 +1,238 @@
+"""A bound on connections, and on how long one may wait without a request. Errors below HTTP are answered as all others.
+
+A connection costs a descriptor and needs no API key, so silent ones must not keep others out: where there are too many,
+the one that has waited longest is closed. Knows nothing of what requests do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import resource
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from bigupload.service.problems import Problem, Refused
+
+HEADERS_WITHIN = 30.0
+"""Seconds from a connection, or from the first byte of a further request, to the end of the request's headers."""
+IDLE_FOR = 75.0
+"""Seconds that a connection may wait for a further request. More than the 60 s of common load balancers, so that it is
+they who close: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html"""
+ACCEPTED_AT_ONCE = 128
+"""Connections that asyncio accepts in one go, before any of them is counted here."""
+_RESERVED = 256
+"""Descriptors for other things than clients: connections to the store, files, the event loop."""
+_MOST = 10_000
+_FEWEST = 16
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_FREED_AT_ONCE = 64
+"""Waiting connections that are closed where the system has no more descriptors."""
+_REPORTED_EVERY = 10.0
+"""Seconds between two log lines about that."""
+
+ErrorReport = Callable[[web.BaseRequest, Refused, BaseException | None], Mapping[str, str]]
+"""Logs a request that no handler saw, with its cause, and returns headers for the response."""
+
+
+def most_connections() -> int:
+    """How many clients' connections this process has descriptors for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST
+    return max(_FEWEST, min(_MOST, soft - _RESERVED - ACCEPTED_AT_ONCE))
+
+
+class Connections:
+    """The connections of one process."""
+
+    def __init__(self, most: int, *, headers_within: float = HEADERS_WITHIN, idle_for: float = IDLE_FOR) -> None:
+        """At most `most` connections; times in seconds."""
+        self.headers_within = headers_within
+        self.idle_for = idle_for
+        self._most = most
+        self._count = 0
+        self._waiting: OrderedDict[ClientConnection, None] = OrderedDict()  # the longest waiting first
+
+    def __len__(self) -> int:
+        """How many connections are open."""
+        return self._count
+
+    def open(self) -> bool:
+        """Count a new connection, and make room for it. False where all others are busy with requests."""
+        if self._count >= self._most and not self.close_waiting(1):
+            return False
+        self._count += 1
+        return True
+
+    def closed(self, connection: ClientConnection) -> None:
+        """Forget a connection."""
+        self._count -= 1
+        self._waiting.pop(connection, None)
+
+    def waits(self, connection: ClientConnection) -> None:
+        """A connection has no request."""
+        self._waiting[connection] = None
+        self._waiting.move_to_end(connection)
+
+    def is_busy(self, connection: ClientConnection) -> None:
+        """A connection has a request."""
+        self._waiting.pop(connection, None)
+
+    def close_waiting(self, count: int) -> int:
+        """Close the `count` connections that have waited longest; how many there were."""
+        closing = [connection for connection, _ in zip(self._waiting, range(count), strict=False)]
+        for connection in closing:
+            del self._waiting[connection]
+            connection.abort()
+        return len(closing)
+
+
+class ClientConnection(web.RequestHandler):
+    """One client's connection: aiohttp's, with a time limit, and with errors as JSON."""
+
+    def __init__(self, server: web.Server, connections: Connections, report: ErrorReport, **arguments: Any) -> None:
+        """`arguments` are aiohttp's."""
+        super().__init__(server, keepalive_timeout=connections.idle_for, **arguments)
+        self._connections = connections
+        self._report = report
+        self._timer: asyncio.TimerHandle | None = None
+        self._client: asyncio.Transport | None = None  # None: not counted, or closed
+        self._is_idle = False
+        self._unsent = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        assert isinstance(transport, asyncio.Transport)
+        if not self._connections.open():
+            transport.write(_TOO_MANY)
+            transport.close()
+            return
+        self._client = transport
+        super().connection_made(transport)
+        self._wait(self._connections.headers_within)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is closed, by whichever side."""
+        if self._client is not None:
+            self._client = None
+            self._stop_timer()
+            self._connections.closed(self)
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request: from the first one on, there is a time limit for its headers."""
+        if self._client is None:
+            return
+        if self._is_idle:
+            self._is_idle = False
+            self._arm(self._connections.headers_within)
+        super().data_received(data)
+
+    def begin_request(self) -> None:
+        """A request's headers are there: what follows has time limits of its own."""
+        self._stop_timer()
+        self._connections.is_busy(self)
+
+    def end_request(self) -> None:
+        """A request was answered; the response may still be on its way."""
+        if self._client is not None:
+            self._is_idle = True
+            self._wait(self._connections.idle_for)
+
+    def abort(self) -> None:
+        """Close at once, without sending what is left."""
+        if self._client is not None:
+            self._client.abort()
+
+    def _wait(self, seconds: float) -> None:
+        self._connections.waits(self)
+        self._arm(seconds)
+
+    def _arm(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._time_is_up)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_is_up(self) -> None:
+        """Close, unless the client still takes bytes of a response."""
+        assert self._client is not None
+        unsent, before = self._client.get_write_buffer_size(), self._unsent
+        self._unsent = unsent
+        if unsent and unsent != before:
+            self._arm(self._connections.idle_for)
+        else:
+            self.abort()
+
+    # -- errors
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, without aiohttp's message: that repeats the request, and so may hold a key."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the response was sent already")
+        problem = Problem.MALFORMED_REQUEST if status < 500 else Problem.INTERNAL
+        return self._refusal(request, Refused(problem), exc)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer what aiohttp itself refuses (an `Expect` that it does not know) as everything else is refused."""
+        if isinstance(resp, web.HTTPException):
+            resp = self._refusal(request, Refused(Problem.MALFORMED_REQUEST), None)
+        return await super().finish_response(request, resp, start_time)
+
+    def _refusal(self, request: web.BaseRequest, refused: Refused, cause: BaseException | None) -> web.Response:
+        headers = self._report(request, refused, cause)
+        response = web.json_response(refused.to_json(), status=refused.problem.status, headers=headers)
+        response.force_close()
+        return response
+
+
+def _raw_response(refused: Refused) -> bytes:
+    """A whole response, for a client whose request is not read."""
+    body = json.dumps(refused.to_json()).encode()
+    head = (
+        f"HTTP/1.1 {refused.problem.status} \r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_TOO_MANY = _raw_response(Refused(Problem.TOO_MANY_CONNECTIONS))
+
+
+class LoopErrors:
+    """The event loop's exception handler: one log line, without asyncio's texts, which may hold a secret."""
+
+    def __init__(self, connections: Connections, write: Callable[..., None]) -> None:
+        """`write(event, **fields)` writes a line to the log."""
+        self._connections = connections
+        self._write = write
+        self._quiet_until = 0.0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        """Log what happened. Without descriptors, make room: asyncio accepts again after a second."""
+        error = context.get("exception")
+        cause = None if error is None else type(error).__name__
+        if not (isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES):
+            self._write("server", message=str(context.get("message")), cause=cause)
+            return
+        # asyncio tells this for each connection that it could not accept: thousands of times a second.
+        if loop.time() >= self._quiet_until:
+            self._quiet_until = loop.time() + _REPORTED_EVERY
+            closed = self._connections.close_waiting(_FREED_AT_ONCE)
+            self._write("server", message="out of descriptors or memory", cause=error.strerror, closed=closed)

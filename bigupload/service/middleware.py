@@ -1,0 +1,121 @@
+"""What happens to every request: an id, a line in the log, a count, and a refusal as JSON. Knows no endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from bigupload.service.access_log import AccessLog, LoggedRequest
+from bigupload.service.connections import ClientConnection, Connections
+from bigupload.service.draining import RequestsInFlight
+from bigupload.service.metrics import Metrics
+from bigupload.service.problems import Problem, Refused
+
+_LINGER = 2.0
+"""Seconds that what is left of a refused request's body is read for, so that the response arrives before the close."""
+_LONGEST_LINE = 64 * 1024
+"""Bytes of a request's first line: more than the longest handle takes, however it is quoted."""
+_SAFE_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+LOGGED: web.RequestKey[LoggedRequest] = web.RequestKey("logged", LoggedRequest)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class RequestMiddleware:
+    """Around every request."""
+
+    def __init__(self, log: AccessLog, metrics: Metrics, in_flight: RequestsInFlight) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._in_flight = in_flight
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Handle a request, with its connection marked as busy."""
+        connection = request.protocol
+        if not isinstance(connection, ClientConnection):
+            return await self._handle(request, handler)
+        connection.begin_request()
+        try:
+            return await self._handle(request, handler)
+        finally:
+            connection.end_request()
+
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        logged = self._log.begin(request)
+        request[LOGGED] = logged
+        try:
+            with self._in_flight:
+                response = await self._respond(request, handler, logged)
+        except asyncio.CancelledError:
+            self._log.end(logged, status=499)
+            raise
+        if self._in_flight.stopping:
+            response.force_close()
+        response.headers["X-Request-Id"] = logged.id
+        for name, value in _SAFE_HEADERS.items():
+            response.headers.setdefault(name, value)
+        self._log.end(logged, status=response.status)
+        self._metrics.observe(logged, response.status)
+        return response
+
+    async def _respond(self, request: web.Request, handler: Handler, logged: LoggedRequest) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            logged.refused(refused)
+            return problem_response(refused)
+        except web.HTTPNotFound:
+            return problem_response(Refused(Problem.NOT_FOUND))
+        except web.HTTPMethodNotAllowed as e:
+            response = problem_response(Refused(Problem.METHOD_NOT_ALLOWED))
+            response.headers["Allow"] = e.headers["Allow"]
+            return response
+        except Exception as e:  # a bug: the client learns no more, the operator does
+            logged.failed(e)
+            return problem_response(Refused(Problem.INTERNAL, f"a bug in the service: its log has it as {logged.id}"))
+
+
+def problem_response(refused: Refused) -> web.Response:
+    """The response for a refusal."""
+    headers = {}
+    if refused.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(refused.retry_after))
+    if refused.problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if refused.problem is Problem.BODY_TOO_LARGE:
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return web.json_response(refused.to_json(), status=refused.problem.status, headers=headers)
+
+
+def connection_factory(server: web.Server, connections: Connections, log: AccessLog) -> Callable[[], ClientConnection]:
+    """Makes a client's connection to the application that `server` runs."""
+
+    def report(request: web.BaseRequest, refused: Refused, cause: BaseException | None) -> dict[str, str]:
+        logged = log.begin_unread(request)
+        logged.refused(refused)
+        if cause is not None:
+            logged.more["cause"] = type(cause).__name__
+        log.end(logged, status=refused.problem.status)
+        return {**_SAFE_HEADERS, "X-Request-Id": logged.id}
+
+    return functools.partial(
+        ClientConnection,
+        server,
+        connections,
+        report,
+        loop=asyncio.get_running_loop(),
+        access_log=None,
+        auto_decompress=False,
+        lingering_time=_LINGER,
+        max_line_size=_LONGEST_LINE,
+        logger=log.server_logger(),
+    )
