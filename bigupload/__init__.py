@@ -38,8 +38,8 @@ _ERRORS = (
     "UploadGone", "UsageError", "WrongRegion",
 )  # fmt: skip
 _EVENTS = (
-    "Completing", "Event", "Hashing", "PartUploaded", "Progress", "ReadingBack", "Restarted", "Retrying",
-    "UploadCompleted", "UploadStarted", "Warned",
+    "Completing", "Event", "Hashing", "OutageContinues", "OutageEnded", "OutageStarted", "PartUploaded", "Progress",
+    "ReadingBack", "Restarted", "Retrying", "UploadCompleted", "UploadStarted", "Warned",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),

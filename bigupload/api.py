@@ -136,8 +136,8 @@ class Uploader:
             async with contextlib.aclosing(store):
                 with self._journal(manifest, source, store) as journal:
                     run = UploadRun(await self._context(source, store, journal, settings, on_event))
-                    run.make_way(resume=resume)
-                    return await run.to_the_end(follow_changes=True)
+                    run.prepare(resume=resume)
+                    return await run.run_until_proved(follow_changes=True)
 
     async def resume(
         self,
@@ -174,7 +174,7 @@ class Uploader:
                 store = await reconnect(known.target, known.header.options, s3, api_key=api_key, source=opened)
                 async with contextlib.aclosing(store):
                     run = UploadRun(await self._context(opened, store, journal, settings, on_event))
-                    return await run.to_the_end(follow_changes=False)
+                    return await run.run_until_proved(follow_changes=False)
 
     async def adopt(
         self,
@@ -201,9 +201,9 @@ class Uploader:
                     if journal.exists and journal.manifest.status in ("uploading", "completing"):
                         raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
                     run = UploadRun(await self._context(opened, store, journal, settings, on_event))
-                    run.make_way(resume=True)
+                    run.prepare(resume=True)
                     await run.begin_adopted(upload_id)
-                    return await run.to_the_end(follow_changes=False)
+                    return await run.run_until_proved(follow_changes=False)
 
     async def abort(
         self,
@@ -304,7 +304,7 @@ async def _is_open(store: Store, known: Manifest, retrier: Retrier) -> bool:
     """An adopted upload is told by its content to have made an object, and another's may have the same."""
     algorithm = known.header.checksum.algorithm
     try:
-        await retrier.request(lambda: store.list_parts(known.upload_id, algorithm), letting=_GONE)
+        await retrier.request(lambda: store.list_parts(known.upload_id, algorithm), expected=_GONE)
     except Fault:
         return False
     return True

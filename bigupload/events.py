@@ -62,6 +62,34 @@ class Retrying:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutageStarted:
+    """Nothing connects to the store any more. Retries until `OutageEnded` have no `Retrying` events of their own."""
+
+    reason: str
+    gives_up_in: float
+    """Seconds until the upload stops, resumable, if the outage lasts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageContinues:
+    """About once a minute during an outage."""
+
+    reason: str
+    lasted: float
+    """Seconds since the outage began."""
+    gives_up_in: float
+    """Seconds until the upload stops, resumable, if the outage lasts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageEnded:
+    """The store responds again."""
+
+    lasted: float
+    """Seconds that the outage lasted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hashing:
     """Parts that the store has are hashed again, to see whether they are the file's."""
 
@@ -112,6 +140,9 @@ Event: TypeAlias = (
     | Progress
     | PartUploaded
     | Retrying
+    | OutageStarted
+    | OutageContinues
+    | OutageEnded
     | Hashing
     | Restarted
     | Warned

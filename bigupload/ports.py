@@ -118,7 +118,7 @@ class MultipartStore(Protocol):
         """What another process needs to make this store again, as JSON, without secrets."""
         ...
 
-    def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
+    def restore_options(self, recorded: Mapping[str, Any]) -> list[str]:
         """Take the options over that an upload began with; the names of those that were to be different now."""
         ...
 

@@ -100,6 +100,14 @@ pace_options = _all(
         help="TCP's: by the path (BBR on long ones), the machine's own, or one that its kernel offers.",
     ),
     click.option(
+        "--give-up-after",
+        type=DURATION,
+        default="15min",
+        show_default=True,
+        metavar="TIME",
+        help="How long to wait while nothing connects to the store, like 2h.",
+    ),
+    click.option(
         "--hedge/--no-hedge",
         default=True,
         help="Send a part that lags far behind the others a second time. Stops by itself where the store refuses that.",
@@ -131,7 +139,11 @@ def need_service() -> None:
 
 def pace(arguments: dict[str, Any]) -> dict[str, Any]:
     """Takes the pace options out of a command's arguments, for `Uploader`."""
-    return {name: arguments.pop(name) for name in ("concurrency", "limit_rate", "congestion_control", "hedge")}
+    from bigupload.core.retry_policy import RetryPolicy
+
+    retry = RetryPolicy(give_up_after=arguments.pop("give_up_after"))
+    names = ("concurrency", "limit_rate", "congestion_control", "hedge")
+    return {"retry": retry, **{name: arguments.pop(name) for name in names}}
 
 
 def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:

@@ -85,6 +85,12 @@ def _message(event: events.Event) -> str | None:
         case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
             what = "" if part is None else f"part {part}: "
             return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
+        case events.OutageStarted(reason=reason, gives_up_in=left):
+            return f"no connection to the store since {_time(0)} ({reason}): waiting, gives up at {_time(left)}"
+        case events.OutageContinues(reason=reason, lasted=lasted, gives_up_in=left):
+            return f"no connection for {format_seconds(lasted)} ({reason}): still waiting, gives up at {_time(left)}"
+        case events.OutageEnded(lasted=lasted):
+            return f"the store responds again, after {format_seconds(lasted)}"
         case events.Hashing(parts=parts, reason=reason):
             return f"hashing {parts} parts again: {reason}"
         case events.Restarted(reason=reason):
@@ -93,6 +99,11 @@ def _message(event: events.Event) -> str | None:
             return f"warning: {message}"
         case _:
             return None
+
+
+def _time(seconds: float) -> str:
+    """The local time in so many seconds."""
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
 
 
 class Narrator:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bigupload import errors
+from bigupload.units import format_seconds
 
 
 class FaultKind(enum.Enum):
@@ -168,7 +169,8 @@ class Attempts:
     def _outage(self, fault: Fault, silence: float) -> Retry:
         if silence >= self._policy.give_up_after:
             raise errors.StoreUnreachable(
-                f"nothing connects since {silence:.0f} s ({fault}): run again later"
+                f"no connection to the store for {format_seconds(silence)} ({fault}): run again later, or wait longer "
+                "with --give-up-after"
             ) from fault
         self._outages += 1
         return Retry(self._policy.delay(self._outages, self._random))

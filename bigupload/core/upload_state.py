@@ -1,18 +1,20 @@
-"""An upload as a transition table. Pure: decides what comes next, does nothing.
+"""An upload as a transition table. Pure: it decides what comes next and does nothing.
 
 ::
 
-    NEW ── created ──▶ UPLOADING ── parts_done ──▶ COMPLETING ── proved ──▶ COMPLETED
-     ▲                  ▲   │                        │  │  ▲
-     │◀──── vanished ───┼───┘            answer_lost │  │  │ still_open
-     │                  │                            ▼  │  │ (through RECONCILING)
-     │                listed                      DOUBTFUL ── proved ──▶ COMPLETED
-     │                  │                               │
-     │◀── vanished ── RECONCILING ◀── parts_invalid ────┘     (RECONCILING ── answer_lost ──▶ DOUBTFUL)
-     └◀── conflict ── COMPLETING
+    NEW ── CREATED ──▶ UPLOADING ── ALL_UPLOADED ──▶ COMPLETING ── PROVED ──▶ COMPLETED
+     ▲                     ▲                          │      │                    ▲
+     │              LISTED │            INVALID_PARTS │      │ RESPONSE_LOST      │ PROVED
+     │                     │                          │      ▼                    │
+     │                RECONCILING ◀───────────────────┘   OUTCOME_UNKNOWN ────────┘
+     │                     ▲                                 │
+     │                     └────────── STILL_OPEN ───────────┘
+     │
+     ├── UPLOAD_UNKNOWN, from UPLOADING or RECONCILING
+     └── CONFLICT, from COMPLETING
 
-A missing cell is the error: the engine asked for something that can't follow. "Failed" is no state, because what is
-neither completed nor aborted is resumable.
+RECONCILING also leads to OUTCOME_UNKNOWN by RESPONSE_LOST. A missing cell is the error: the engine reported something
+that cannot happen. "Failed" is no stage, because an upload that is neither completed nor aborted can be resumed.
 """
 
 from __future__ import annotations
@@ -24,56 +26,56 @@ from bigupload.core.part_plan import Part, Plan
 
 
 class Stage(enum.Enum):
-    """Where the upload as a whole is; the value is what the engine does next there."""
+    """The stage of the whole upload. The value says what the engine does in it."""
 
     NEW = "create the upload"
-    RECONCILING = "list the parts that the store has, keep those that are the file's"
-    UPLOADING = "send the parts that are missing"
+    RECONCILING = "list the parts in the store, and keep those that are the file's"
+    UPLOADING = "upload the missing parts"
     COMPLETING = "complete"
-    DOUBTFUL = "look at the object: complete may have worked"
+    OUTCOME_UNKNOWN = "find out whether complete made the object"
     COMPLETED = "nothing"
 
 
-class Happened(enum.Enum):
-    """What the engine reports."""
+class StageResult(enum.Enum):
+    """What the engine reports at the end of a stage."""
 
     CREATED = enum.auto()
     LISTED = enum.auto()
-    PARTS_DONE = enum.auto()
-    VANISHED = enum.auto()
+    ALL_UPLOADED = enum.auto()
+    UPLOAD_UNKNOWN = enum.auto()
     """The store does not know the upload id."""
     PROVED = enum.auto()
-    ANSWER_LOST = enum.auto()
+    RESPONSE_LOST = enum.auto()
     """Complete was sent, and its outcome is unknown."""
     STILL_OPEN = enum.auto()
-    """The object is not there (or not ours), and the upload is: complete did not happen."""
-    PARTS_INVALID = enum.auto()
+    """The upload still exists, and no object of it: complete did not happen."""
+    INVALID_PARTS = enum.auto()
     """Complete was refused because of a part."""
     CONFLICT = enum.auto()
-    """Complete lost against another write (409): S3 wants every part again."""
+    """Another write to the key won (409): S3 wants every part again."""
 
 
-TRANSITIONS: dict[Stage, dict[Happened, Stage]] = {
-    Stage.NEW: {Happened.CREATED: Stage.UPLOADING},
+TRANSITIONS: dict[Stage, dict[StageResult, Stage]] = {
+    Stage.NEW: {StageResult.CREATED: Stage.UPLOADING},
     Stage.RECONCILING: {
-        Happened.LISTED: Stage.UPLOADING,
-        Happened.VANISHED: Stage.NEW,
-        Happened.ANSWER_LOST: Stage.DOUBTFUL,  # vanished after a complete: that may be why
+        StageResult.LISTED: Stage.UPLOADING,
+        StageResult.UPLOAD_UNKNOWN: Stage.NEW,
+        StageResult.RESPONSE_LOST: Stage.OUTCOME_UNKNOWN,  # an upload is unknown once it is complete
     },
-    Stage.UPLOADING: {Happened.PARTS_DONE: Stage.COMPLETING, Happened.VANISHED: Stage.NEW},
+    Stage.UPLOADING: {StageResult.ALL_UPLOADED: Stage.COMPLETING, StageResult.UPLOAD_UNKNOWN: Stage.NEW},
     Stage.COMPLETING: {
-        Happened.PROVED: Stage.COMPLETED,
-        Happened.ANSWER_LOST: Stage.DOUBTFUL,
-        Happened.PARTS_INVALID: Stage.RECONCILING,
-        Happened.CONFLICT: Stage.NEW,
+        StageResult.PROVED: Stage.COMPLETED,
+        StageResult.RESPONSE_LOST: Stage.OUTCOME_UNKNOWN,
+        StageResult.INVALID_PARTS: Stage.RECONCILING,
+        StageResult.CONFLICT: Stage.NEW,
     },
-    Stage.DOUBTFUL: {Happened.PROVED: Stage.COMPLETED, Happened.STILL_OPEN: Stage.RECONCILING},
+    Stage.OUTCOME_UNKNOWN: {StageResult.PROVED: Stage.COMPLETED, StageResult.STILL_OPEN: Stage.RECONCILING},
     Stage.COMPLETED: {},
 }
 
 
 class PartState(enum.IntEnum):
-    """Where one part is."""
+    """The state of one part."""
 
     PENDING = 0
     IN_FLIGHT = 1
@@ -83,17 +85,17 @@ class PartState(enum.IntEnum):
 _PART_MOVES: dict[str, tuple[tuple[PartState, ...], PartState]] = {
     "take": ((PartState.PENDING,), PartState.IN_FLIGHT),
     "release": ((PartState.IN_FLIGHT,), PartState.PENDING),
-    "record": ((PartState.IN_FLIGHT, PartState.PENDING), PartState.UPLOADED),  # pending: found in the store
+    "record": ((PartState.IN_FLIGHT, PartState.PENDING), PartState.UPLOADED),  # pending: the store has it already
     "drop": ((PartState.UPLOADED,), PartState.PENDING),
 }
 
 
 class ImpossibleMove(AssertionError):
-    """A bug in the engine: a transition that the table has not."""
+    """A transition that is not in the table: a bug in the engine."""
 
 
 class UploadState:
-    """One upload: its stage, and each part's state (a byte a part)."""
+    """The stage of one upload, and the state of each of its parts (one byte a part)."""
 
     def __init__(self, plan: Plan, stage: Stage = Stage.NEW) -> None:
         self.plan = plan
@@ -101,21 +103,25 @@ class UploadState:
         self._parts = bytearray(plan.count + 1)  # [0] is unused: parts count from 1
         self._next = 1
 
-    def receive(self, happened: Happened) -> Stage:
-        """Move on. Raises ImpossibleMove."""
-        if happened is Happened.PARTS_DONE and self.missing:
+    def advance(self, result: StageResult) -> Stage:
+        """Go to the stage that follows.
+
+        Raises:
+            ImpossibleMove: The result cannot happen in this stage.
+        """
+        if result is StageResult.ALL_UPLOADED and self.missing:
             raise ImpossibleMove(f"{self.missing} parts are missing")
         try:
-            self.stage = TRANSITIONS[self.stage][happened]
+            self.stage = TRANSITIONS[self.stage][result]
         except KeyError:
-            raise ImpossibleMove(f"{happened} can't happen in {self.stage}") from None
+            raise ImpossibleMove(f"{result} can't happen in {self.stage}") from None
         if self.stage is Stage.NEW:
             self._parts = bytearray(self.plan.count + 1)
             self._next = 1
         return self.stage
 
     def pending(self) -> Iterator[Part]:
-        """Take one pending part after another, in order; each is in flight from then on."""
+        """Take the pending parts one after another, in order. Each is in flight from then on."""
         while self._next <= self.plan.count:
             number, self._next = self._next, self._next + 1
             if self._parts[number] == PartState.PENDING:
@@ -127,20 +133,20 @@ class UploadState:
         self._move("record", number)
 
     def release(self, number: int) -> None:
-        """The part is no longer being sent, and did not arrive."""
+        """The part is no longer in flight, and was not acknowledged."""
         self._move("release", number)
 
     def drop(self, number: int) -> None:
-        """A part that counted does not count any more."""
+        """A part that was uploaded no longer counts."""
         self._move("drop", number)
 
     def part(self, number: int) -> PartState:
-        """The state of one part."""
+        """The state of part `number`."""
         return PartState(self._parts[number])
 
     @property
     def missing(self) -> int:
-        """How many parts are not uploaded."""
+        """The number of parts that are not uploaded."""
         return self.plan.count - self._parts.count(PartState.UPLOADED)
 
     def _move(self, move: str, number: int) -> None:

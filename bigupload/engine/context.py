@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import anyio
 
@@ -19,7 +18,12 @@ from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
 
-T = TypeVar("T")
+CANCEL_GRACE = 5.0
+"""Seconds that a cancelled upload waits for the response to create or complete, which may change the store.
+
+A create that is left behind may leave an orphaned upload, which `gc` finds. A complete that is left behind may make the
+object: the manifest says `completing`, and the next run finds out.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,13 +31,13 @@ class PartHasher:
 
     def __init__(self, source: Source, algorithm: Algorithm, threads: anyio.CapacityLimiter) -> None:
         self._source = source
-        self._algorithm = algorithm
+        self.algorithm = algorithm
         self._threads = threads
         self._ahead: dict[int, Hashed] = {}
 
     async def hash(self, part: Part, *, md5: bool = False) -> Hashed:
         """Raises SourceUnreadable, and SourceChanged where the file ends within the part."""
-        if self._algorithm is Algorithm.NONE and not md5:
+        if self.algorithm is Algorithm.NONE and not md5:
             return Hashed("", None)
         ahead = self._ahead.pop(part.number, None)  # good for one use: who asks again wants to know how it is now
         if ahead is not None and not md5:
@@ -51,8 +51,8 @@ class PartHasher:
         return self._ahead[part.number]
 
     def _hash(self, part: Part, md5: bool) -> Hashed:
-        own = checksums.new_hasher(self._algorithm)
-        is_md5 = self._algorithm is Algorithm.MD5
+        own = checksums.new_hasher(self.algorithm)
+        is_md5 = self.algorithm is Algorithm.MD5
         also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
         view = memoryview(_buffer())
         done = 0

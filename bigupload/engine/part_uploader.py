@@ -22,7 +22,7 @@ from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.md5_probe import Md5Probe
 from bigupload.engine.part_hashing import Hashed, PartHasher
-from bigupload.engine.task_groups import the_one
+from bigupload.engine.task_groups import most_serious
 from bigupload.ports import PutResponse, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
 
@@ -36,7 +36,7 @@ _CONNECTION_S = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
 would cost another attempt and as much patience: the next goes over one of its own."""
 
 
-class UploadVanished(Exception):
+class UnknownUpload(Exception):
     """The store does not know the upload id any more."""
 
 
@@ -44,7 +44,7 @@ class _SendAgain(Exception):
     """The part arrived but is not proved; with Content-MD5 it will be."""
 
 
-class PartSender:
+class PartUploader:
     """One run over the missing parts of one upload id."""
 
     def __init__(self, context: UploadContext, state: UploadState, hasher: PartHasher) -> None:
@@ -64,7 +64,7 @@ class PartSender:
         self._probe = Md5Probe(self._sign_one, self._flights.put)
 
     async def run(self) -> None:
-        """Returns when no part is missing. Raises UploadVanished, or the public error that stops the upload."""
+        """Returns when no part is missing. Raises UnknownUpload, or the public error that stops the upload."""
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._flights.watch, self._report)
@@ -75,7 +75,7 @@ class PartSender:
                     self._flights.all_begun = True
                 watching.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise the_one(group) from None
+            raise most_serious(group) from None
         self._report()
 
     async def _admit(self) -> None:
@@ -131,7 +131,7 @@ class PartSender:
                 hashed, request = await self._hasher.hash(part, md5=True), None
             except Fault as fault:
                 if fault.kind is FaultKind.GONE:
-                    raise UploadVanished from fault
+                    raise UnknownUpload from fault
                 if fault.kind is FaultKind.BUSY:
                     self._context.shared.refused(self._context.effects.clock())
                 again = await self._context.retrier.pause(attempts, fault, since, part.number)
@@ -139,7 +139,7 @@ class PartSender:
                 request = request if ahead else None
                 hashed = await self._hash_again(part, hashed) if again.rehash else hashed
             else:
-                self._context.retrier.contact()
+                self._context.retrier.note_response()
                 record = PartRecord(
                     number=part.number, size=part.size, etag=answer.etag, checksum=hashed.checksum, proof=proof
                 )
@@ -178,7 +178,7 @@ class PartSender:
     async def _sign_batch(self, parts: Sequence[UnsignedPart]) -> list[tuple[SignedRequest, float]]:
         now = self._context.effects.clock()
         requests = await self._context.retrier.request(
-            lambda: self._context.store.sign(self._upload_id, parts), letting=_GONE, always_asks=False
+            lambda: self._context.store.sign(self._upload_id, parts), expected=_GONE, contacts_store=False
         )
         return [(request, now + request.expires_in) for request in requests]
 

@@ -33,6 +33,7 @@ class Reconciler:
         self._context = context
         self._state = state
         self._hasher = hasher
+        self.algorithm = hasher.algorithm
         self._distrusted: set[int] = set()
 
     async def drop_hedged(self, fault: Fault) -> None:
@@ -71,7 +72,7 @@ class Reconciler:
         algorithm = context.manifest.header.checksum.algorithm
         try:
             rows = await context.retrier.request(
-                lambda: context.store.list_parts(context.manifest.upload_id, algorithm), letting=_GONE
+                lambda: context.store.list_parts(context.manifest.upload_id, algorithm), expected=_GONE
             )
         except Fault:
             return None

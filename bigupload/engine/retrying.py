@@ -1,4 +1,4 @@
-"""Send a request until the store responds, as the retry policy says, and report each retry."""
+"""Send a request until the store responds, as the retry policy says, and report retries and outages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import anyio
 
 from bigupload import events
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, RetryPolicy
+from bigupload.units import format_seconds
 
 R = TypeVar("R")
 
 _INSTANT = 1e-6
-"""Seconds: silence that has only begun is silence, too."""
+"""Seconds. A silence that has just begun is not zero, which would mean "the store responded meanwhile"."""
+_REPORT_OUTAGE_EVERY = 60.0
+"""Seconds between two events about the same outage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effects:
-    """Time and chance, so that tests can play them."""
+    """Time and randomness, which tests replace. The clock counts seconds from any start."""
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -34,66 +37,113 @@ class RunCounts:
 
     resumed_parts: int = 0
     bytes_sent: int = 0
-    """Bytes of bodies that left this machine, those of failed attempts included."""
+    """Bytes of request bodies that left this machine, including those of failed attempts."""
     retries: int = 0
     restarts: int = 0
 
 
+@dataclass(slots=True)
+class _Outage:
+    """A time without any connection, from the first request that met it."""
+
+    since: float
+    reported: float
+
+
 @dataclass(slots=True, kw_only=True)
 class Retrier:
-    """Asks again, as the policy says, and tells what it does."""
+    """Retries the requests of one upload, and emits events about that.
+
+    All requests share what is known about the store: while it responds to one of them, the others do not meet an
+    outage.
+    """
 
     policy: RetryPolicy
     emit: Callable[[events.Event], None]
     effects: Effects = field(default_factory=Effects)
     counts: RunCounts = field(default_factory=RunCounts)
-    _last_contact: float | None = None
+    _responded_at: float | None = None
     _silent_since: float | None = None
+    _outage: _Outage | None = None
 
     def attempts(self) -> Attempts:
-        """A new request's tries."""
+        """Begin to count the attempts of a new request."""
         return Attempts(self.policy, self.effects.random)
 
-    def contact(self) -> None:
-        """The store gave a sign of life."""
-        self._last_contact = self.effects.clock()
+    def note_response(self) -> None:
+        """Remember that the store responded just now. This ends an outage."""
+        self._responded_at = self.effects.clock()
+        if self._outage is not None:
+            self.emit(events.OutageEnded(lasted=self._responded_at - self._outage.since))
+            self._outage = None
 
     def _silence(self, since: float) -> float | None:
-        """What `Attempts.after` wants to know of an attempt that began at `since`."""
-        if self._last_contact is None:
+        """The `silence` that `Attempts.after` asks for, for an attempt that began at `since`."""
+        if self._responded_at is None:
             return None
-        if self._last_contact >= since:
+        if self._responded_at >= since:
             return 0.0
-        # From the first attempt that met silence, not from the last answer: a part may take hours between the two.
-        if self._silent_since is None or self._silent_since < self._last_contact:
+        # Counted from the first attempt that got no response, not from the last response: a part may take hours.
+        if self._silent_since is None or self._silent_since < self._responded_at:
             self._silent_since = since
         return max(self.effects.clock() - self._silent_since, _INSTANT)
 
     async def pause(self, attempts: Attempts, fault: Fault, since: float, part: int | None = None) -> Retry:
-        """After a failed attempt: wait as long as the policy says. Says what is to be made anew before the next.
+        """Wait after a failed attempt, as long as the policy says.
 
-        Raises the public error where there is nothing more to try.
+        Args:
+            attempts: The attempts of this request so far.
+            fault: Why the last attempt failed.
+            since: When that attempt began, by `effects.clock`.
+            part: The part number, for a part's request.
+
+        Returns:
+            What must be made anew before the next attempt.
+
+        Raises:
+            BigUploadError: That was the last attempt.
         """
         if fault.status is not None and (fault.status != 404 or fault.code):  # a bare 404 is what a mistyped URL gets
-            self.contact()
+            self.note_response()
         attempt = attempts.made
-        again = attempts.after(fault, silence=self._silence(since))
+        silence = self._silence(since)
+        retry = attempts.after(fault, silence=silence)
         self.counts.retries += 1
-        self.emit(events.Retrying(part=part, attempt=attempt, delay=again.delay, reason=str(fault)))
-        await self.effects.sleep(again.delay)
-        return again
+        if fault.kind is FaultKind.UNREACHABLE and silence:
+            self._report_outage(fault, silence)
+        else:
+            self.emit(events.Retrying(part=part, attempt=attempt, delay=retry.delay, reason=_reason(fault)))
+        await self.effects.sleep(retry.delay)
+        return retry
+
+    def _report_outage(self, fault: Fault, silence: float) -> None:
+        """One event when an outage begins and one now and then: every part in flight would have one otherwise."""
+        now, left = self.effects.clock(), max(0.0, self.policy.give_up_after - silence)
+        if self._outage is None:
+            self._outage = _Outage(now - silence, now)
+            self.emit(events.OutageStarted(reason=str(fault), gives_up_in=left))
+        elif now - self._outage.reported >= _REPORT_OUTAGE_EVERY:
+            self._outage.reported = now
+            self.emit(events.OutageContinues(reason=str(fault), lasted=silence, gives_up_in=left))
 
     async def request(
         self,
         call: Callable[[], Awaitable[R]],
         *,
-        letting: frozenset[FaultKind] = frozenset(),
-        always_asks: bool = True,
+        expected: frozenset[FaultKind] = frozenset(),
+        contacts_store: bool = True,
     ) -> R:
-        """Ask the store until it answers; faults of the kinds in `letting` are the caller's.
+        """Call `call` until it succeeds.
 
-        `always_asks=False` is for calls that may succeed without a word from the store, as signing does: those are no
-        sign of life, and must not turn a mistyped endpoint into an outage to be waited out.
+        Args:
+            call: Sends the request once.
+            expected: Kinds of faults that are raised to the caller at once.
+            contacts_store: False for calls that may succeed without a request, as signing does. Their success is no
+                response: otherwise a mistyped endpoint would look like an outage to wait out.
+
+        Raises:
+            Fault: Of a kind in `expected`.
+            BigUploadError: The attempts are used up, or no retry can help.
         """
         attempts = self.attempts()
         while True:
@@ -101,11 +151,18 @@ class Retrier:
             try:
                 result = await call()
             except Fault as fault:
-                if fault.kind in letting:
-                    self.contact()
+                if fault.kind in expected:
+                    self.note_response()
                     raise
                 await self.pause(attempts, fault, since)
             else:
-                if always_asks:
-                    self.contact()
+                if contacts_store:
+                    self.note_response()
                 return result
+
+
+def _reason(fault: Fault) -> str:
+    """The fault's text, and a long wait that the store asks for: its delay would look like a hang otherwise."""
+    if (fault.retry_after or 0.0) < _REPORT_OUTAGE_EVERY:
+        return str(fault)
+    return f"{fault}; the store asks to wait {format_seconds(fault.retry_after or 0.0)}"

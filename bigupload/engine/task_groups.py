@@ -12,8 +12,12 @@ from bigupload import errors
 T = TypeVar("T")
 
 
-def the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of what several tasks raised, what the caller should see: the worst that no retry mends comes first."""
+def most_serious(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Choose the one exception to raise for everything that the tasks of a group raised.
+
+    KeyboardInterrupt and SystemExit come first: they must end the program. A public error that cannot be resumed comes
+    before one that can. Anything else is a bug, which shows if no public error explains the end.
+    """
     found: list[BaseException] = []
 
     def collect(e: BaseException) -> None:
@@ -24,12 +28,19 @@ def the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
             found.append(e)
 
     collect(group)
+    for e in found:
+        if not isinstance(e, Exception):
+            return e
     public = [e for e in found if isinstance(e, errors.BigUploadError)]
     return min(public, key=lambda e: e.resumable) if public else found[0]
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
-    """`work` on every item, so many at a time. The first that fails ends the others, and `the_one` is raised."""
+    """Call `work` on every item, `at_once` of them at a time.
+
+    Raises:
+        BaseException: The first failure ends the other calls. Of several, `most_serious` is raised.
+    """
     queue = iter(items)
 
     async def worker() -> None:
@@ -41,4 +52,4 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, 
             for _ in range(at_once):
                 tasks.start_soon(worker)
     except BaseExceptionGroup as group:
-        raise the_one(group) from None
+        raise most_serious(group) from None

@@ -56,7 +56,7 @@ class UploadRun:
         if context.journal.warning:
             context.warn(context.journal.warning)
 
-    def make_way(self, *, resume: bool) -> None:
+    def prepare(self, *, resume: bool) -> None:
         """Decide about an earlier manifest at this place: go on with it, or set it aside. Raises ManifestMismatch."""
         context = self._context
         if not context.journal.exists:
@@ -86,7 +86,7 @@ class UploadRun:
         algorithm = manifest.header.checksum.algorithm
         if settings.algorithm not in (Algorithm.CRC64NVME, algorithm):
             self._context.warn(f"going on with {algorithm} checksums, as this upload began")
-        if others := self._context.store.go_on_with(manifest.header.options):
+        if others := self._context.store.restore_options(manifest.header.options):
             self._context.warn(
                 f"this upload began with another {', '.join(others)}, which holds: --no-resume starts anew"
             )
@@ -105,7 +105,7 @@ class UploadRun:
         checksum = ChecksumRecord(algorithm, declared)
         context.journal.begin(new_header(context, self._id, plan, checksum, chosen.upload_id, None))
 
-    async def to_the_end(self, *, follow_changes: bool) -> UploadResult:
+    async def run_until_proved(self, *, follow_changes: bool) -> UploadResult:
         """Run the engine until the object is proved.
 
         With `follow_changes`, an object that an earlier run turns out to have completed, of a file that has changed
@@ -120,7 +120,7 @@ class UploadRun:
                 context.warn("the object is the file as it was then: the file has changed since")
                 break
             self._set_aside("an earlier upload completed, and the file has changed since")
-            context.store.go_on_with(self._asked)
+            context.store.restore_options(self._asked)
             context.counts.resumed_parts = 0  # they are the other upload's
         seconds = context.effects.clock() - self._began
         return result_of(context.journal, context.counts, seconds=seconds, required=context.settings.require_proof)

@@ -11,11 +11,15 @@ import anyio
 R = TypeVar("R")
 
 
-async def run_shielded(work: Coroutine[Any, Any, R]) -> R:
+async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = None) -> R:
     """Await `work` to its end, also when the caller is cancelled meanwhile.
 
     anyio's shield alone does not stop `task.cancel()` (from `asyncio.timeout` or Ctrl-C). asyncio's shield alone lets
     anyio deliver its cancellation again at every turn of the loop. So both are used.
+
+    Args:
+        work: What to run.
+        grace: Seconds that `work` may go on after the caller was cancelled. Then it is cancelled too. None: no limit.
 
     Returns:
         What `work` returned.
@@ -26,18 +30,27 @@ async def run_shielded(work: Coroutine[Any, Any, R]) -> R:
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
+    timer: asyncio.TimerHandle | None = None
+    try:
+        # Not under anyio's shield, which would hide that an anyio scope was cancelled.
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as e:
+        if task.cancelled():
+            raise
+        cancelled = e
+    if grace is not None:
+        timer = asyncio.get_running_loop().call_later(grace, task.cancel)
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:
                 await asyncio.shield(task)
             except asyncio.CancelledError as e:
-                if task.cancelled():
-                    raise
-                cancelled = e
-            except Exception:  # noqa: S110 - task.result() raises it below
+                if not task.cancelled():
+                    cancelled = e
+            except Exception:  # noqa: S110 - the caller gets the cancellation instead
                 pass
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # marks it as retrieved: the caller gets the cancellation instead
-        raise cancelled
-    return task.result()
+    if timer is not None:
+        timer.cancel()
+    if not task.cancelled():
+        task.exception()  # marks it as retrieved
+    raise cancelled

@@ -228,7 +228,7 @@ class OrphanCollection:
         """None: it is owned, alive, or has ended meanwhile."""
         try:
             rows = await self._patience.request(
-                lambda: store.list_parts(candidate.upload_id, Algorithm.NONE), letting=_GONE
+                lambda: store.list_parts(candidate.upload_id, Algorithm.NONE), expected=_GONE
             )
         except Fault:
             return None

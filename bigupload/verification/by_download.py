@@ -237,7 +237,7 @@ class _Comparison:
                 if again.resign:
                     self._signed = None
             else:
-                self._retrier.contact()
+                self._retrier.note_response()
         if not self._is_beyond(at):
             self._finish(number)
 

@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bigupload.core.part_plan import Part, Plan
-from bigupload.core.upload_state import TRANSITIONS, Happened, ImpossibleMove, PartState, Stage, UploadState
+from bigupload.core.upload_state import TRANSITIONS, ImpossibleMove, PartState, Stage, StageResult, UploadState
 
 # Written out a second time, as DESIGN section 4 tells it: the table is only worth what it is compared with.
 EXPECTED = {
-    (Stage.NEW, Happened.CREATED): Stage.UPLOADING,
-    (Stage.RECONCILING, Happened.LISTED): Stage.UPLOADING,
-    (Stage.RECONCILING, Happened.VANISHED): Stage.NEW,
-    (Stage.RECONCILING, Happened.ANSWER_LOST): Stage.DOUBTFUL,
-    (Stage.UPLOADING, Happened.PARTS_DONE): Stage.COMPLETING,
-    (Stage.UPLOADING, Happened.VANISHED): Stage.NEW,
-    (Stage.COMPLETING, Happened.PROVED): Stage.COMPLETED,
-    (Stage.COMPLETING, Happened.ANSWER_LOST): Stage.DOUBTFUL,
-    (Stage.COMPLETING, Happened.PARTS_INVALID): Stage.RECONCILING,
-    (Stage.COMPLETING, Happened.CONFLICT): Stage.NEW,
-    (Stage.DOUBTFUL, Happened.PROVED): Stage.COMPLETED,
-    (Stage.DOUBTFUL, Happened.STILL_OPEN): Stage.RECONCILING,
+    (Stage.NEW, StageResult.CREATED): Stage.UPLOADING,
+    (Stage.RECONCILING, StageResult.LISTED): Stage.UPLOADING,
+    (Stage.RECONCILING, StageResult.UPLOAD_UNKNOWN): Stage.NEW,
+    (Stage.RECONCILING, StageResult.RESPONSE_LOST): Stage.OUTCOME_UNKNOWN,
+    (Stage.UPLOADING, StageResult.ALL_UPLOADED): Stage.COMPLETING,
+    (Stage.UPLOADING, StageResult.UPLOAD_UNKNOWN): Stage.NEW,
+    (Stage.COMPLETING, StageResult.PROVED): Stage.COMPLETED,
+    (Stage.COMPLETING, StageResult.RESPONSE_LOST): Stage.OUTCOME_UNKNOWN,
+    (Stage.COMPLETING, StageResult.INVALID_PARTS): Stage.RECONCILING,
+    (Stage.COMPLETING, StageResult.CONFLICT): Stage.NEW,
+    (Stage.OUTCOME_UNKNOWN, StageResult.PROVED): Stage.COMPLETED,
+    (Stage.OUTCOME_UNKNOWN, StageResult.STILL_OPEN): Stage.RECONCILING,
 }
 
 
@@ -36,24 +36,24 @@ def finished(stage: Stage) -> UploadState:
     return state
 
 
-@pytest.mark.parametrize(("stage", "happened"), list(itertools.product(Stage, Happened)))
-def test_every_cell(stage: Stage, happened: Happened) -> None:
+@pytest.mark.parametrize(("stage", "happened"), list(itertools.product(Stage, StageResult)))
+def test_every_cell(stage: Stage, happened: StageResult) -> None:
     state = finished(stage)
     after = EXPECTED.get((stage, happened))
     if after is None:
         with pytest.raises(ImpossibleMove, match="can't happen in"):
-            state.receive(happened)
+            state.advance(happened)
         assert state.stage is stage
         assert state.missing == 0
         return
-    assert state.receive(happened) is after
+    assert state.advance(happened) is after
     assert state.stage is after
     assert state.missing == (3 if after is Stage.NEW else 0)
 
 
 def test_every_stage_has_a_row_and_can_be_reached() -> None:
     assert set(TRANSITIONS) == set(Stage)
-    reached = {Stage.NEW, Stage.RECONCILING, Stage.DOUBTFUL}  # where a run begins
+    reached = {Stage.NEW, Stage.RECONCILING, Stage.OUTCOME_UNKNOWN}  # where a run begins
     reached |= set(EXPECTED.values())
     assert reached == set(Stage)
 
@@ -68,12 +68,12 @@ def test_every_stage_can_still_end_in_completed() -> None:
 def test_what_vanished_after_a_complete_is_looked_for_and_keeps_its_parts() -> None:
     """The upload may be gone because complete worked; if the object is not there, it is reconciled once more."""
     state = finished(Stage.COMPLETING)
-    assert state.receive(Happened.PARTS_INVALID) is Stage.RECONCILING
-    assert state.receive(Happened.ANSWER_LOST) is Stage.DOUBTFUL
+    assert state.advance(StageResult.INVALID_PARTS) is Stage.RECONCILING
+    assert state.advance(StageResult.RESPONSE_LOST) is Stage.OUTCOME_UNKNOWN
     assert state.missing == 0
-    assert state.receive(Happened.STILL_OPEN) is Stage.RECONCILING
-    assert state.receive(Happened.ANSWER_LOST) is Stage.DOUBTFUL
-    assert state.receive(Happened.PROVED) is Stage.COMPLETED
+    assert state.advance(StageResult.STILL_OPEN) is Stage.RECONCILING
+    assert state.advance(StageResult.RESPONSE_LOST) is Stage.OUTCOME_UNKNOWN
+    assert state.advance(StageResult.PROVED) is Stage.COMPLETED
 
 
 def test_parts_done_is_refused_while_one_is_missing() -> None:
@@ -81,13 +81,13 @@ def test_parts_done_is_refused_while_one_is_missing() -> None:
     state.record(1)
     state.record(3)
     with pytest.raises(ImpossibleMove, match="1 parts are missing"):
-        state.receive(Happened.PARTS_DONE)
+        state.advance(StageResult.ALL_UPLOADED)
     for part in state.pending():
         assert part == Part(2, 10, 10)
         with pytest.raises(ImpossibleMove):  # in flight is not there
-            state.receive(Happened.PARTS_DONE)
+            state.advance(StageResult.ALL_UPLOADED)
         state.record(part.number)
-    assert state.receive(Happened.PARTS_DONE) is Stage.COMPLETING
+    assert state.advance(StageResult.ALL_UPLOADED) is Stage.COMPLETING
 
 
 def test_new_forgets_every_part() -> None:
@@ -95,7 +95,7 @@ def test_new_forgets_every_part() -> None:
     state.record(2)
     taken = state.pending()
     assert next(taken).number == 1
-    assert state.receive(Happened.VANISHED) is Stage.NEW
+    assert state.advance(StageResult.UPLOAD_UNKNOWN) is Stage.NEW
     assert [state.part(number) for number in (1, 2, 3)] == [PartState.PENDING] * 3
     assert state.missing == 3
     assert [part.number for part in state.pending()] == [1, 2, 3]
@@ -105,7 +105,7 @@ def test_an_empty_file_has_one_part() -> None:
     state = UploadState(Plan(0, 10), Stage.UPLOADING)
     assert list(state.pending()) == [Part(1, 0, 0)]
     state.record(1)
-    assert state.receive(Happened.PARTS_DONE) is Stage.COMPLETING
+    assert state.advance(StageResult.ALL_UPLOADED) is Stage.COMPLETING
 
 
 def test_a_released_part_is_next_also_for_an_iterator_that_runs() -> None:
@@ -169,8 +169,8 @@ class Parts(RuleBasedStateMachine):
 
     @rule()
     def vanish(self) -> None:
-        assert self.state.receive(Happened.VANISHED) is Stage.NEW
-        assert self.state.receive(Happened.CREATED) is Stage.UPLOADING
+        assert self.state.advance(StageResult.UPLOAD_UNKNOWN) is Stage.NEW
+        assert self.state.advance(StageResult.CREATED) is Stage.UPLOADING
         self.model = dict.fromkeys(self.model, PartState.PENDING)
         self.taking = self.state.pending()
 

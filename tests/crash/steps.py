@@ -149,8 +149,8 @@ async def upload(
                 shared=SharedResources(2),
             )
         )
-        run.make_way(resume=True)
-        await run.to_the_end(follow_changes=True)
+        run.prepare(resume=True)
+        await run.run_until_proved(follow_changes=True)
 
 
 def manifest_in(directory: Path) -> Path:

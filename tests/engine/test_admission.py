@@ -17,7 +17,7 @@ from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedResources
 from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.part_hashing import Hashed
-from bigupload.engine.part_uploader import PartSender
+from bigupload.engine.part_uploader import PartUploader
 from bigupload.engine.retrying import Effects, Retrier
 from bigupload.ports import SignedRequest, UnsignedPart
 
@@ -60,7 +60,7 @@ class Upload:
             shared=self.shared, source=object(), store=self, transport=self, hedging=HedgeSwitch(False),
         )  # fmt: skip
         hasher: Any = SimpleNamespace(hash=self._hash)
-        self.sender = PartSender(self.context, UploadState(PLAN), hasher)
+        self.sender = PartUploader(self.context, UploadState(PLAN), hasher)
 
     async def _sleep(self, seconds: float) -> None:
         await anyio.wait_all_tasks_blocked()

@@ -13,7 +13,7 @@ from bigupload import errors, events
 from bigupload.core.retry_policy import FIRST_CONTACT_ATTEMPTS, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedResources
 from bigupload.engine.retrying import Effects, Retrier
-from bigupload.engine.task_groups import the_one
+from bigupload.engine.task_groups import most_serious
 
 HOUR = 3600.0
 
@@ -77,7 +77,7 @@ def test_who_heard_from_the_store_meanwhile_met_no_silence(world: World) -> None
     retrier = world.retrier()
     since = world.now
     world.now += 5
-    retrier.contact()
+    retrier.note_response()
     world.now += 5
     assert retrier._silence(since) == 0.0
     assert retrier._silence(since + 5) == 0.0
@@ -86,7 +86,7 @@ def test_who_heard_from_the_store_meanwhile_met_no_silence(world: World) -> None
 
 def test_silence_that_has_only_begun_is_silence(world: World) -> None:
     retrier = world.retrier()
-    retrier.contact()
+    retrier.note_response()
     world.now += 1
     silence = retrier._silence(world.now)
     assert silence is not None
@@ -96,7 +96,7 @@ def test_silence_that_has_only_begun_is_silence(world: World) -> None:
 async def test_hours_before_the_first_silent_attempt_do_not_count(world: World) -> None:
     """A part may be on its way for hours without an answer to anything: that is no outage yet."""
     retrier = world.retrier(give_up_after=900.0)
-    retrier.contact()
+    retrier.note_response()
     world.now += 9 * HOUR
     attempts = retrier.attempts()
     assert await retrier.pause(attempts, fault(), world.now - 0.1) == Retry(0.5)
@@ -105,7 +105,7 @@ async def test_hours_before_the_first_silent_attempt_do_not_count(world: World) 
 
 async def test_an_outage_is_given_up_after_its_time(world: World) -> None:
     retrier = world.retrier(give_up_after=900.0, max_delay=20.0)
-    retrier.contact()
+    retrier.note_response()
     world.now += 9 * HOUR
     lasted = await outage(world, retrier, each=10.0)
     assert 900.0 <= lasted <= 930.0
@@ -114,21 +114,21 @@ async def test_an_outage_is_given_up_after_its_time(world: World) -> None:
 async def test_all_parts_share_one_outage(world: World) -> None:
     """One that first fails late does not begin anew."""
     retrier = world.retrier(give_up_after=900.0)
-    retrier.contact()
+    retrier.note_response()
     world.now += 1
     began = world.now
     await retrier.pause(retrier.attempts(), fault(), began)
     world.now = began + 899
     await retrier.pause(retrier.attempts(), fault(), world.now)
     world.now = began + 900
-    with pytest.raises(errors.StoreUnreachable, match="900 s"):
+    with pytest.raises(errors.StoreUnreachable, match="15:00 min"):
         await retrier.pause(retrier.attempts(), fault(), world.now)
 
 
 async def test_a_contact_ends_the_outage(world: World) -> None:
     retrier = world.retrier(give_up_after=900.0)
     for _ in range(3):
-        retrier.contact()
+        retrier.note_response()
         world.now += 1
         began = world.now
         await retrier.pause(retrier.attempts(), fault(), began)
@@ -148,6 +148,51 @@ async def test_what_is_no_answer_is_no_contact(world: World) -> None:
     retrier = world.retrier()
     await retrier.pause(retrier.attempts(), fault(FaultKind.BROKEN), world.now)
     assert retrier._silence(0.0) is None
+
+
+# -- telling of an outage
+
+
+async def test_an_outage_is_told_when_it_begins_now_and_then_and_when_it_ends(world: World) -> None:
+    """However many parts meet it, and however often: each attempt had a line of its own."""
+    retrier = world.retrier(give_up_after=900.0, max_delay=20.0)
+    retrier.note_response()
+    world.now += 1
+    parts = [retrier.attempts() for _ in range(20)]
+    for _ in range(30):
+        for attempts in parts:
+            await retrier.pause(attempts, fault(), world.now)
+            world.now -= world.slept[-1]  # they wait at the same time
+        world.now += 10
+    retrier.note_response()
+    retrier.note_response()
+    assert retrier.counts.retries == 600
+    assert world.told == [
+        events.OutageStarted(reason="it failed", gives_up_in=pytest.approx(900.0)),
+        *(
+            events.OutageContinues(
+                reason="it failed", lasted=pytest.approx(lasted), gives_up_in=pytest.approx(900.0 - lasted)
+            )
+            for lasted in (60.0, 120.0, 180.0, 240.0)
+        ),
+        events.OutageEnded(lasted=pytest.approx(300.0)),
+    ]
+
+
+async def test_a_store_that_refuses_is_no_outage(world: World) -> None:
+    retrier = world.retrier()
+    await retrier.pause(retrier.attempts(), fault(FaultKind.BUSY, status=503), world.now)
+    retrier.note_response()
+    assert [type(event) for event in world.told] == [events.Retrying]
+
+
+async def test_a_long_wait_that_the_store_asks_for_is_said_and_bounded(world: World) -> None:
+    retrier = world.retrier(give_up_after=900.0)
+    busy = Fault(FaultKind.BUSY, "it failed", status=503, retry_after=HOUR)
+    await retrier.pause(retrier.attempts(), busy, world.now)
+    (told,) = world.told
+    assert told == events.Retrying(part=None, attempt=1, delay=900.0, reason="it failed; the store asks to wait 1:00 h")
+    assert world.slept == [900.0]
 
 
 # -- pausing
@@ -205,17 +250,17 @@ async def test_faults_that_are_the_callers_are_not_retried_and_are_a_contact(wor
     retrier = world.retrier()
     call = Call(fault(FaultKind.GONE))
     with pytest.raises(Fault):
-        await retrier.request(call, letting=frozenset({FaultKind.GONE}))
+        await retrier.request(call, expected=frozenset({FaultKind.GONE}))
     assert call.made == 1
     assert retrier._silence(world.now) == 0.0
 
 
-@pytest.mark.parametrize(("always_asks", "silence"), [(True, 0.0), (False, None)])
+@pytest.mark.parametrize(("contacts_store", "silence"), [(True, 0.0), (False, None)])
 async def test_what_may_succeed_without_the_store_is_no_contact(
-    world: World, always_asks: bool, silence: float | None
+    world: World, contacts_store: bool, silence: float | None
 ) -> None:
     retrier = world.retrier()
-    assert await retrier.request(Call(), always_asks=always_asks) == "answer"
+    assert await retrier.request(Call(), contacts_store=contacts_store) == "answer"
     assert retrier._silence(world.now) == silence
 
 
@@ -335,8 +380,14 @@ async def test_a_larger_budget_lets_those_who_wait_in() -> None:
 # -- what several tasks raised
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(3)], ids=lambda e: type(e).__name__)
+def test_what_ends_the_program_comes_before_any_error(end: BaseException) -> None:
+    error = errors.StoreRefused("x")
+    assert most_serious(BaseExceptionGroup("g", [error, BaseExceptionGroup("h", [end])])) is end
+
+
 def test_of_several_errors_the_one_that_no_retry_mends_is_shown() -> None:
     final, passing, foreign = errors.StoreRefused("x"), errors.StoreUnreachable("x"), ValueError("x")
-    assert the_one(BaseExceptionGroup("g", [foreign, passing, ExceptionGroup("h", [final])])) is final
-    assert the_one(BaseExceptionGroup("g", [foreign, passing])) is passing
-    assert the_one(BaseExceptionGroup("g", [foreign])) is foreign
+    assert most_serious(BaseExceptionGroup("g", [foreign, passing, ExceptionGroup("h", [final])])) is final
+    assert most_serious(BaseExceptionGroup("g", [foreign, passing])) is passing
+    assert most_serious(BaseExceptionGroup("g", [foreign])) is foreign

@@ -12,7 +12,7 @@ import pytest
 from botocore.config import Config
 
 from bigupload.core import hedging
-from bigupload.engine import in_flight, multipart_upload
+from bigupload.engine import completion, in_flight
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
 from tests.tools.strict_s3 import StrictS3
@@ -36,7 +36,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", StrictS3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", StrictS3.secret_key)
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(multipart_upload, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(completion, "_LOOK_EVERY", 0.01)
     monkeypatch.setattr(in_flight, "TICK", 0.02)
     # A machine that stops for a moment makes any part seem to lag: those that are sent twice are test_stragglers'.
     monkeypatch.setattr(hedging, "_GRACE", 600.0)

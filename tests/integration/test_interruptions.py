@@ -13,6 +13,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
+from bigupload.engine import completion, multipart_upload
 from tests.tools.waiting import until
 
 from .support import BUCKET, FAST, PART, World, no_leaks, write
@@ -117,6 +118,30 @@ async def test_cancelled_again_and_again_while_complete_is_seen_through(world: W
     with pytest.raises(asyncio.CancelledError):
         await task
     assert world.manifest.status == "completed"
+
+
+@pytest.mark.parametrize("op", ["CreateMultipartUpload", "CompleteMultipartUpload"])
+@pytest.mark.parametrize("way", [by_task, by_timeout, by_scope], ids=["task", "timeout", "scope"])
+async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch, way: Any, op: str
+) -> None:
+    """It would wait for the response for as long as botocore does, 300 s: the store is released only afterwards."""
+    for module in (multipart_upload, completion):
+        monkeypatch.setattr(module, "CANCEL_GRACE", 0.05)
+    path = world.file(3 * PART)
+    world.s3.hold(op, acted=True)
+    async with asyncio.timeout(60):
+        await way(lambda: world.upload(path), lambda: world.s3.wait_for_async(op), lambda: None)
+    if op == "CompleteMultipartUpload":
+        assert world.manifest.status == "completing"
+    else:
+        assert not world.manifest_path.exists() or not world.manifest_path.stat().st_size
+    world.s3.release()
+    await world.settled()
+    result = await world.upload(path)
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert world.s3.count("CompleteMultipartUpload") == 1
 
 
 # --- the source must hold still

@@ -84,7 +84,7 @@ class FarStore:
     def options(self) -> dict[str, Any]:
         return {}
 
-    def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
+    def restore_options(self, recorded: Mapping[str, Any]) -> list[str]:
         return []
 
     def url(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors
-from bigupload.engine import multipart_upload
+from bigupload.engine import completion
 from bigupload.manifests.journal import read_manifest
 from tests.tools.strict_s3 import Status
 
@@ -59,7 +59,7 @@ async def test_resume_of_a_completed_unrecorded_upload_of_a_changed_file_only_sa
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
     before = world.object().sha256()
     edit(path, 2)
-    result = await world.resume()
+    result = await world.resume(trust=True)
     assert result.verified is Verified.FULL_OBJECT
     assert world.object().sha256() == before
     assert "has changed since" in world.warnings()
@@ -75,12 +75,12 @@ async def test_completing_and_the_session_has_ended(world: World, monkeypatch: p
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session.secret_key)
     monkeypatch.setenv("AWS_SESSION_TOKEN", session.session_token or "")
     with pytest.raises(errors.CredentialsError, match="ExpiredToken") as caught:
-        await world.resume()
+        await world.resume(trust=True)
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
 
 
 async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.0)
+    monkeypatch.setattr(completion, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
@@ -93,7 +93,7 @@ async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pyte
 
 
 async def test_completing_and_anothers_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.0)
+    monkeypatch.setattr(completion, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
@@ -101,7 +101,7 @@ async def test_completing_and_anothers_object(world: World, monkeypatch: pytest.
     client.put_object(Bucket=BUCKET, Key="key", Body=b"theirs")
     client.close()
     with pytest.raises(errors.TargetReplaced):
-        await world.resume()
+        await world.resume(trust=True)
     assert world.object().body == b"theirs"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import bigupload
 from bigupload import PartProof, Verified, errors, events
-from tests.tools.strict_s3 import Status, WrongEtag
+from tests.tools.strict_s3 import LostAnswer, Reset, Status, WrongEtag
 
 from .support import FAST, PART, World, assert_secretless
 
@@ -33,6 +33,31 @@ async def test_a_store_that_capitalises_metadata_keys_is_believed(world: World) 
     result = await world.upload(path, options=world.options(metadata={"Tok": "value"}))
     assert world.holds(path)
     assert result.verified is Verified.COMPOSITE_ETAG
+
+
+@pytest.mark.parametrize("checksums", [True, False], ids=["with checksums", "without checksums"])
+async def test_a_lost_complete_on_a_store_that_keeps_no_metadata(world: World, checksums: bool) -> None:
+    """There is no token to look for. Without one it looked for five minutes, and then called the object another's."""
+    world.s3.knobs.keep_metadata = False
+    world.s3.knobs.echo_checksums = checksums
+    world.s3.script("CompleteMultipartUpload", LostAnswer())
+    path = world.file(3 * PART)
+    result = await world.upload(path)
+    assert world.holds(path)
+    assert result.verified is (Verified.FULL_OBJECT if checksums else Verified.COMPOSITE_ETAG)
+    assert world.s3.count("CompleteMultipartUpload") == 1
+    assert "looking" not in world.warnings()
+
+
+async def test_an_object_of_the_same_bytes_does_not_end_an_upload_that_is_open(world: World) -> None:
+    """Without metadata only the content tells, and here an earlier upload made it."""
+    world.s3.knobs.keep_metadata = False
+    path = world.file(3 * PART)
+    await world.upload(path, manifest=world.directory / "first.jsonl")
+    world.s3.script("CompleteMultipartUpload", Reset())
+    await world.upload(path)
+    assert world.s3.count("CompleteMultipartUpload") == 3
+    assert not world.s3.uploads
 
 
 @pytest.mark.parametrize(("checksum", "other"), [("auto", "sha256"), ("crc32c", "sha256"), ("sha256", "md5")])

@@ -11,10 +11,10 @@ from bigupload import errors, options
 from bigupload.core.integrity import PartProof
 from bigupload.core.manifest import Aborted, Manifest, PartRecord, SourceIdentity, SourceRecord
 from bigupload.core.retry_policy import Attempts
-from bigupload.core.upload_state import TRANSITIONS, Happened, Stage
+from bigupload.core.upload_state import TRANSITIONS, Stage, StageResult
 from bigupload.engine import upload_run
 from bigupload.engine.multipart_upload import MultipartUpload
-from bigupload.engine.part_uploader import PartSender
+from bigupload.engine.part_uploader import PartUploader
 from bigupload.engine.reconcile import Reconciler
 from bigupload.manifests.journal import FileJournal
 from bigupload.sources.file import FileSource
@@ -23,16 +23,16 @@ from bigupload.verification import abandoned_uploads
 
 
 def recorded_before_it_is_sent() -> None:
-    real = PartSender._until_proved
+    real = PartUploader._until_proved
 
-    async def until_proved(self: PartSender, part: Any, hashed: Any) -> Any:
+    async def until_proved(self: PartUploader, part: Any, hashed: Any) -> Any:
         record = PartRecord(
             number=part.number, size=part.size, etag='"early"', checksum=hashed.checksum, proof=PartProof.CHECKSUM
         )
         await self._context.journal.append(record)
         return await real(self, part, hashed)
 
-    PartSender._until_proved = until_proved
+    PartUploader._until_proved = until_proved
 
 
 def no_fingerprint_while_it_uploads() -> None:
@@ -87,18 +87,21 @@ def another_s_object_is_ours() -> None:
 
 
 def starts_anew_where_it_may_be_complete() -> None:
-    async def complete_failed(self: MultipartUpload, fault: Any, since: float) -> Happened:
+    async def complete(self: MultipartUpload) -> StageResult:
+        result = await self._completion.complete()
+        if result is StageResult.PROVED:
+            return result
         self._restart_reason = "the store does not know the upload"
-        return Happened.VANISHED
+        return StageResult.UPLOAD_UNKNOWN
 
-    TRANSITIONS[Stage.COMPLETING][Happened.VANISHED] = Stage.NEW
-    MultipartUpload._complete_failed = complete_failed
+    TRANSITIONS[Stage.COMPLETING][StageResult.UPLOAD_UNKNOWN] = Stage.NEW
+    MultipartUpload._complete = complete
 
 
 def aborts_what_it_sets_aside() -> None:
-    real = upload_run.UploadRun.make_way
+    real = upload_run.UploadRun.prepare
 
-    def make_way(self: upload_run.UploadRun, *, resume: bool) -> None:
+    def prepare(self: upload_run.UploadRun, *, resume: bool) -> None:
         context = self._context
         if not resume and context.journal.exists:
             bucket = context.store._bucket
@@ -107,7 +110,7 @@ def aborts_what_it_sets_aside() -> None:
                 client.abort_multipart_upload(Bucket=bucket.name, Key="key", UploadId=context.manifest.upload_id)
         real(self, resume=resume)
 
-    upload_run.UploadRun.make_way = make_way
+    upload_run.UploadRun.prepare = prepare
 
 
 def gc_takes_what_is_completing() -> None:
@@ -171,14 +174,14 @@ def expired_upload_is_the_end() -> None:
 
 
 def another_size_starts_anew() -> None:
-    real = upload_run.UploadRun.make_way
+    real = upload_run.UploadRun.prepare
 
-    def make_way(self: upload_run.UploadRun, *, resume: bool) -> None:
+    def prepare(self: upload_run.UploadRun, *, resume: bool) -> None:
         context = self._context
         fits = not context.journal.exists or context.manifest.plan.size == context.source.fingerprint.size
         real(self, resume=resume and fits)
 
-    upload_run.UploadRun.make_way = make_way
+    upload_run.UploadRun.prepare = prepare
 
 
 def aborted_is_not_recorded() -> None:

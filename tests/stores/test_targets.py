@@ -110,8 +110,8 @@ async def test_a_store_gives_no_secret_away() -> None:
 
 async def test_a_store_goes_on_with_the_object_that_an_upload_began_with() -> None:
     store = await connect("bucket", "key", S3Options(**SECRETS, storage_class="STANDARD", sse="AES256"))
-    assert store.go_on_with({"storage_class": "GLACIER", "sse": "AES256"}) == ["storage-class"]
-    assert store.go_on_with({"storage_class": "GLACIER", "sse": "AES256"}) == []
+    assert store.restore_options({"storage_class": "GLACIER", "sse": "AES256"}) == ["storage-class"]
+    assert store.restore_options({"storage_class": "GLACIER", "sse": "AES256"}) == []
 
 
 async def test_what_the_environment_names_is_part_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,8 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
         headers["ETag"] = f'"{hashlib.md5(b"".join(found.chunks())).hexdigest()}"'
     if s3.knobs.title_case_metadata:
         headers = {name.title() if name.startswith("x-amz-meta-") else name: value for name, value in headers.items()}
+    if not s3.knobs.keep_metadata:
+        headers = {name: value for name, value in headers.items() if not name.lower().startswith("x-amz-meta-")}
     if found.tagging:
         headers["x-amz-tagging-count"] = str(found.tagging.count("&") + 1)
     if not s3.knobs.part_numbers:

@@ -27,6 +27,7 @@ from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.response_guard import guard
 from bigupload.stores.s3.session import new_session
+from bigupload.support.daemon_threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
     import botocore.session
@@ -49,7 +50,7 @@ _MOST_NAME = 1024
 """Bytes of a key, as S3 has it, and no upload id is known to be as long: what is kept of a list has a bound."""
 _ANY = "key"
 _CONNECTIONS = 64
-"""That a client keeps: as many threads may be in a call at once as anyio has, and some."""
+"""That a client keeps, and requests that may be under way at once."""
 _SIGNERS = 4
 
 
@@ -114,6 +115,7 @@ class S3Bucket:
         self._part_signer: PartSigner | None = None
         self._making = anyio.Lock()
         self._signing_threads: anyio.CapacityLimiter | None = None
+        self._requesting: anyio.CapacityLimiter | None = None
         self._region = options.region
         self._url = f"s3://{name}/"
 
@@ -145,7 +147,7 @@ class S3Bucket:
         """The answer of the client's `method` for this bucket. `what` is for people: "to list the parts".
 
         `first`: read so many bytes of the answer's Body, and give them in its place. Raises Fault and public errors;
-        never abandoned, also when the caller is cancelled.
+        a cancelled caller returns at once, while the call goes on in its thread.
         """
         client = await self._client(within)
 
@@ -157,7 +159,7 @@ class S3Bucket:
             return answer
 
         try:
-            return await self._in_thread(call, what)
+            return await self._in_thread(call, what, None)
         except errors.WrongRegion as e:
             if self._region is not None or not e.region:
                 raise
@@ -323,7 +325,7 @@ class S3Bucket:
         return client
 
     async def _in_thread(self, function: Callable[[], R], what: str, threads: anyio.CapacityLimiter | None = None) -> R:
-        """Never abandoned: a call that is in its thread has an outcome, and someone waits for it."""
+        """In one of `threads`; None: in a daemon thread, because a request can take minutes."""
 
         def attempt() -> tuple[R, None] | tuple[None, Exception]:
             # Translated here, and not as a context of what is raised: botocore's own texts can hold URLs, and its
@@ -338,7 +340,11 @@ class S3Bucket:
                     context = context.__context__
                 return None, error
 
-        result, error = await anyio.to_thread.run_sync(attempt, limiter=threads)
+        if threads is not None:
+            result, error = await anyio.to_thread.run_sync(attempt, limiter=threads)
+        else:
+            self._requesting = self._requesting or anyio.CapacityLimiter(_CONNECTIONS)
+            result, error = await run_in_daemon_thread(attempt, self._requesting)
         if error is not None:
             raise error
         return typing.cast("R", result)

@@ -88,7 +88,7 @@ class S3Store:
             recorded.setdefault("region", region)
         return recorded
 
-    def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
+    def restore_options(self, recorded: Mapping[str, Any]) -> list[str]:
         self._options, differing = self._options.with_object_of(recorded)
         return differing
 

@@ -106,7 +106,7 @@ class ServiceStore:
         found = {"filename": self._filename, "content_type": self._content_type}
         return found | ({"ca_bundle": str(self.ca_bundle)} if self.ca_bundle is not None else {})
 
-    def go_on_with(self, recorded: Mapping[str, Any]) -> list[str]:
+    def restore_options(self, recorded: Mapping[str, Any]) -> list[str]:
         began = recorded.get("content_type")
         if not isinstance(began, str) or began == self._content_type:
             return []

@@ -64,9 +64,9 @@ async def test_options_hold_no_secret(fake: Fake, store: ServiceStore) -> None:
 
 
 async def test_an_upload_goes_on_with_the_type_that_it_began_with(store: ServiceStore) -> None:
-    assert store.go_on_with({"content_type": "video/quicktime"}) == ["content-type"]
-    assert store.go_on_with({"content_type": "video/quicktime"}) == []
-    assert store.go_on_with({}) == []
+    assert store.restore_options({"content_type": "video/quicktime"}) == ["content-type"]
+    assert store.restore_options({"content_type": "video/quicktime"}) == []
+    assert store.restore_options({}) == []
     assert store.options()["content_type"] == "video/quicktime"
 
 

@@ -1,0 +1,62 @@
+"""A blocking call in a thread of its own, which a cancelled caller leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import anyio
+import pytest
+
+from bigupload.support.daemon_threads import run_in_daemon_thread
+from tests.tools.waiting import until
+
+
+async def test_it_gives_what_the_function_returns_or_raises() -> None:
+    limiter = anyio.CapacityLimiter(1)
+    assert await run_in_daemon_thread(lambda: threading.current_thread().daemon, limiter) is True
+    with pytest.raises(ZeroDivisionError):
+        await run_in_daemon_thread(lambda: 1 // 0, limiter)
+    assert limiter.borrowed_tokens == 0
+
+
+async def test_a_cancelled_caller_returns_while_the_call_goes_on_and_keeps_its_slot() -> None:
+    limiter, entered, gate = anyio.CapacityLimiter(1), threading.Event(), threading.Event()
+
+    def blocking() -> None:
+        entered.set()
+        gate.wait()
+
+    task = asyncio.create_task(run_in_daemon_thread(blocking, limiter))
+    await until(entered.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert limiter.borrowed_tokens == 1
+    gate.set()
+    await until(lambda: limiter.borrowed_tokens == 0)
+
+
+PROGRAM = """
+import asyncio, threading, anyio
+from bigupload.support.daemon_threads import run_in_daemon_thread
+
+async def main():
+    entered = threading.Event()
+    def blocking():
+        entered.set()
+        threading.Event().wait()
+    task = asyncio.create_task(run_in_daemon_thread(blocking, anyio.CapacityLimiter(1)))
+    await asyncio.to_thread(entered.wait)
+    task.cancel()
+
+asyncio.run(main())
+print("left")
+"""
+
+
+def test_the_process_ends_although_the_call_does_not() -> None:
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "left\n", "")
