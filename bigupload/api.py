@@ -26,6 +26,7 @@ from bigupload.engine.context import SharedResources, UploadContext, UploadSetti
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
 from bigupload.http.put_transport import HttpTransport, check_congestion_control
+from bigupload.http.session import CaBundle
 from bigupload.manifests.clean_up import clean_if_due
 from bigupload.manifests.journal import FileJournal
 from bigupload.manifests.state_directory import NOTES, SUFFIX
@@ -82,7 +83,7 @@ class Uploader:
         self._shared = SharedResources(concurrency, hedge=hedge)
         self._cleaned = False
         self._limiter = RateLimiter(rate) if rate is not None else None
-        self._transports: dict[Path | None, HttpTransport] = {}
+        self._transports: dict[CaBundle, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Uploader:

@@ -36,6 +36,11 @@ class S3Options:
     addressing: Literal["auto", "path", "virtual"] = "auto"
     """`path`, `virtual`, or `auto`: path style for an endpoint of your own, else virtual."""
     ca_bundle: Path | None = None
+    """Trust these certificates, and not those of the system."""
+    no_verify_ssl: bool = False
+    """Do not check the store's certificate: whoever is on the way can read and change everything."""
+    no_sign_request: bool = False
+    """Send requests without a signature, to a store that wants none. No credentials are needed then."""
     access_key: str | None = field(default=None, repr=False)
     """Instead of the chain, with `secret_key`. Never written to a manifest, as the two below."""
     secret_key: str | None = field(default=None, repr=False)
@@ -61,6 +66,8 @@ class S3Options:
                 raise UsageError("not an endpoint: write it like https://s3.example.com:9000")
             if url.username is not None or url.password is not None:
                 raise UsageError("an endpoint holds no credentials: give them as AWS_ACCESS_KEY_ID and the like")
+        if self.no_verify_ssl and self.ca_bundle is not None:
+            raise UsageError("no_verify_ssl checks no certificate, so that ca_bundle means nothing: leave one out")
         if self.sse_kms_key_id and self.sse not in (None, "aws:kms"):
             raise UsageError("a KMS key goes with aws:kms encryption")
 

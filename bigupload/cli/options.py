@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bigupload import errors
+from bigupload.cli import complain
 from bigupload.cli.settings import strength
 from bigupload.support.rate_schedule import parse_rate_limit
 from bigupload.units import parse_duration, parse_size
@@ -60,6 +61,8 @@ DURATION = _Parsed("time", parse_duration)
 PAIR = _Parsed("key=value", _parse_pair)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
 PATH = click.Path(path_type=Path)
+TEXT = click.UNPROCESSED
+"""A name as it is: as a path, "s3://bucket" would lose a slash."""
 
 
 def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -82,6 +85,8 @@ connection_options = _all(
         help="Bucket in the path or in the host name.",
     ),
     click.option("--ca-bundle", type=PATH, metavar="FILE", help="Trust these certificates instead of the system's."),
+    click.option("--no-verify-ssl", is_flag=True, help="Do not check the store's certificate. Unsafe on any network."),
+    click.option("--no-sign-request", is_flag=True, help="Send no credentials, to a store that wants none."),
 )
 """How to reach a store."""
 
@@ -150,8 +155,16 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     """Takes the connection options out of a command's arguments."""
     from bigupload.options import S3Options
 
-    names = ("endpoint_url", "region", "profile", "addressing", "ca_bundle")
+    names = ("endpoint_url", "region", "profile", "addressing", "ca_bundle", "no_verify_ssl", "no_sign_request")
     ctx = click.get_current_context()
     if more.get("local") and strength(ctx, "endpoint_url") < strength(ctx, "local"):
         arguments["endpoint_url"] = None  # a default that was set for other stores
+    if arguments["no_verify_ssl"]:
+        complain(
+            errors.BigUploadError(
+                "--no-verify-ssl: nobody checks that this is your store. Who is on the way can read and change "
+                "everything; --ca-bundle FILE trusts a certificate of your own instead"
+            ),
+            "warning",
+        )
     return S3Options(**{name: arguments.pop(name) for name in names}, **more)

@@ -40,8 +40,8 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
         raise click.UsageError("--source goes with the one manifest whose file was moved")
     ctx = click.get_current_context()
     if adopt is None and any(
-        arguments[n] is not None and strength(ctx, n) == COMMAND_LINE
-        for n in ("endpoint_url", "region", "profile", "ca_bundle", "upload_id")
+        strength(ctx, n) == COMMAND_LINE
+        for n in ("endpoint_url", "region", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", "upload_id")
     ):
         raise click.UsageError("a manifest knows its store: the connection options are for --adopt")
     raise SystemExit(run(lambda: _resume_all(list(manifests), arguments)))

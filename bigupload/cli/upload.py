@@ -18,13 +18,14 @@ from bigupload.cli.options import (
     PAIR,
     PATH,
     SIZE,
+    TEXT,
     connection_options,
     outcome_options,
     pace,
     pace_options,
     s3_options,
 )
-from bigupload.cli.settings import choose, drop_weaker
+from bigupload.cli.settings import COMMAND_LINE, choose, drop_weaker, strength
 from bigupload.units import format_size
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _SAMPLE_SIZE = 250_000_000
 
 
 @click.command(epilog="The same command, given again after any stop, goes on where it stopped.")
-@click.argument("paths", nargs=-1, type=PATH)
+@click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=TEXT)
 @click.option("--to", metavar="s3://BUCKET/KEY", help="The object; s3://BUCKET/FOLDER/ keeps the files' names.")
 @click.option("--service", metavar="URL", help="A media service, with the API key of BIGUPLOAD_API_KEY.")
 @click.option("--local", is_flag=True, help="Into the local store, started if need be. Without PATHS: a sample file.")
@@ -55,11 +56,12 @@ _SAMPLE_SIZE = 250_000_000
 @pace_options
 @connection_options
 @outcome_options
-def upload(paths: tuple[Path, ...], **arguments: Any) -> None:
-    """Upload PATHS to an S3 bucket or a media service, in parts and in parallel, until the objects are proved."""
+def upload(names: tuple[str, ...], **arguments: Any) -> None:
+    """Upload files to an S3 bucket or a media service, in parts and in parallel, until the objects are proved."""
     from bigupload.cli.running import run
 
-    files = list(dict.fromkeys(paths))
+    names = _take_target(names, arguments)
+    files = [Path(name) for name in dict.fromkeys(names)]
     _drop_what_is_overruled(click.get_current_context(), arguments)
     _check(files, arguments)
     raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments)))
@@ -67,12 +69,35 @@ def upload(paths: tuple[Path, ...], **arguments: Any) -> None:
 
 _OF_A_BUCKET = (
     "endpoint_url", "region", "profile", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id", "if_none_match",
+    "no_sign_request",
 )  # fmt: skip
+
+
+def _take_target(names: tuple[str, ...], arguments: dict[str, Any]) -> tuple[str, ...]:
+    """The names without the target, which may be the last of them, as `aws s3 cp` and others have it."""
+    *files, last = names or ("",)
+    if any(_is_s3(name) for name in files):
+        raise click.UsageError("a target comes last: bigupload upload PATH... s3://BUCKET/KEY")
+    if not _is_s3(last):
+        return names
+    if strength(click.get_current_context(), "to") == COMMAND_LINE:
+        raise click.UsageError(f"name one target: --to {arguments['to']}, or {last}")
+    arguments["target"] = last
+    return tuple(files)
+
+
+def _is_s3(name: str) -> bool:
+    return name[:5].lower() == "s3://"
 
 
 def _drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> None:
     """The target of the command line beats one of the environment or the file, with all that is said about that."""
-    choose(ctx, arguments, "to", "service", "local")
+    if "target" in arguments:  # an argument: nothing is nearer to the person
+        arguments["to"] = arguments.pop("target")
+        if strength(ctx, "service") < COMMAND_LINE:
+            arguments["service"] = None
+    else:
+        choose(ctx, arguments, "to", "service", "local")
     drop_weaker(ctx, arguments, *_OF_A_BUCKET, "addressing", than="service")
     drop_weaker(ctx, arguments, "endpoint_url", than="local")
 

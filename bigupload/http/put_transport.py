@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 import aiohttp
@@ -16,7 +15,7 @@ from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception
 from bigupload.http.part_body import LAST_WORDS, BodyResources, PartBody
-from bigupload.http.session import Names, Proxy, new_session, proxy_of
+from bigupload.http.session import CaBundle, Names, Proxy, new_session, proxy_of
 from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
@@ -32,7 +31,7 @@ class HttpTransport:
     def __init__(
         self,
         *,
-        ca_bundle: Path | None = None,
+        ca_bundle: CaBundle = None,
         limiter: RateLimiter | None = None,
         congestion: str = AUTO,
     ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import TracebackType
 
 import aiohttp
@@ -13,7 +12,7 @@ import yarl
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception
-from bigupload.http.session import new_session, proxy_of, timeouts
+from bigupload.http.session import CaBundle, new_session, proxy_of, timeouts
 from bigupload.ports import SignedRequest
 
 _BUFFER = MIB
@@ -23,7 +22,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 class HttpReader:
     """A pool of connections. An async context manager."""
 
-    def __init__(self, *, ca_bundle: Path | None, stall_after: float) -> None:
+    def __init__(self, *, ca_bundle: CaBundle, stall_after: float) -> None:
         """`stall_after`: seconds in which something arrives, or it is a Fault(STALLED)."""
         self._ca_bundle = ca_bundle
         self._timeout = timeouts(sock_read=stall_after)

@@ -10,7 +10,7 @@ import socket
 import ssl
 import urllib.request
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import aiohttp
 import yarl
@@ -28,6 +28,10 @@ of them behind a dead path would take longer than the watch over a request's byt
 _NAMES_LAST = 10
 """Seconds for which a name's addresses are believed: a store that has moved, or a failed front end that its name leaves
 out by now, is found within them."""
+
+
+CaBundle: TypeAlias = Path | Literal[False] | None
+"""Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""
 
 
 def ssl_context(ca_bundle: Path) -> ssl.SSLContext:
@@ -71,7 +75,7 @@ class _Connector(aiohttp.TCPConnector):
             raise
 
 
-def new_session(ca_bundle: Path | None, *, reuse: bool = True, names: Names | None = None) -> aiohttp.ClientSession:
+def new_session(ca_bundle: CaBundle, *, reuse: bool = True, names: Names | None = None) -> aiohttp.ClientSession:
     """A pool without a limit of its own (the engine bounds it), without a total timeout (a part may take hours).
 
     New connections go round all addresses that the store's name has; sessions that share `names` do so together.
@@ -82,7 +86,7 @@ def new_session(ca_bundle: Path | None, *, reuse: bool = True, names: Names | No
     connector = _Connector(
         limit=0,
         # aiohttp has a context with the system's certificates; each further one would take as long to read them.
-        ssl=True if ca_bundle is None else ssl_context(ca_bundle),
+        ssl=ssl_context(ca_bundle) if isinstance(ca_bundle, Path) else ca_bundle is None,
         socket_factory=new_socket,
         resolver=names or Names(),
         ttl_dns_cache=_NAMES_LAST,

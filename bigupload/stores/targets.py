@@ -114,7 +114,9 @@ async def _connect_local(bucket: str, key: str, options: S3Options, reached: S3O
 def connect_service(url: str, options: S3Options, *, api_key: str | None, source: Source) -> ServiceStore:
     """The media service at `url`, for a file. Of `options`, content type and CA bundle are meant; raises UsageError
     for others: what a bucket is to do with an object, the service decides."""
-    theirs = S3Options(content_type=options.content_type, ca_bundle=options.ca_bundle)
+    theirs = S3Options(
+        content_type=options.content_type, ca_bundle=options.ca_bundle, no_verify_ssl=options.no_verify_ssl
+    )
     foreign = [
         field.name.replace("_", "-")
         for field in dataclasses.fields(S3Options)
@@ -135,7 +137,7 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, source
         filename=name,
         content_type=options.content_type or guess_content_type(name),
         head=_head(source),
-        ca_bundle=options.ca_bundle,
+        ca_bundle=False if options.no_verify_ssl else options.ca_bundle,
     )
 
 
@@ -191,7 +193,11 @@ def _reconnect_service(
         content_type=content_type,
         head=_head(source) if source is not None else b"",
         key=target.key,
-        ca_bundle=Path(ca_bundle) if ca_bundle is not None else None,
+        ca_bundle=False
+        if recorded.get("no_verify_ssl") is True
+        else Path(ca_bundle)
+        if ca_bundle is not None
+        else None,
     )
 
 

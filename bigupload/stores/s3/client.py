@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.session import CONNECT_TIMEOUT
+from bigupload.http.session import CONNECT_TIMEOUT, CaBundle
 from bigupload.options import S3Options
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
@@ -120,8 +120,10 @@ class S3Bucket:
         self._url = f"s3://{name}/"
 
     @property
-    def ca_bundle(self) -> Path | None:
+    def ca_bundle(self) -> CaBundle:
         """The certificates by which this store is known, instead of the system's; botocore looks there as well."""
+        if self.options.no_verify_ssl:
+            return False
         named = os.environ.get("AWS_CA_BUNDLE")
         return self.options.ca_bundle or (Path(named) if named else None)
 
@@ -206,6 +208,12 @@ class S3Bucket:
     async def presign_parts(self, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
         """As `presign("upload_part", parameters)`, for many parts of few uploads."""
         client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
+        if self.options.no_sign_request:
+            return await self._in_thread(
+                lambda: [self._presigned(client, "upload_part", each) for each in parameters],
+                "to make the parts' URLs",
+                self._signers(),
+            )
         if self._part_signer is None:
             self._part_signer = PartSigner(functools.partial(self._presigned, client, "upload_part"))
         signer = self._part_signer
@@ -284,14 +292,21 @@ class S3Bucket:
         return self._clients[within]
 
     def _make_client(self, within: float) -> S3Client:
+        from botocore import UNSIGNED
         from botocore.config import Config
 
         options = self.options
         if self._session is None:  # one for all clients: what it has read of AWS takes time and memory
             self._session = new_session(options)
         session = self._session
+        if options.no_verify_ssl:
+            import urllib3
+
+            # The caller has decided; urllib3 would say it again for each request, on standard error.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
-            signature_version="s3v4",  # the default presign can be SigV2
+            # The default presign can be SigV2.
+            signature_version=UNSIGNED if options.no_sign_request else "s3v4",
             s3={"addressing_style": options.addressing},
             retries={"total_max_attempts": 1},
             connect_timeout=CONNECT_TIMEOUT,
@@ -310,7 +325,7 @@ class S3Bucket:
             endpoint_url=self._signing_endpoint if within == _SIGNING else options.endpoint_url,
             region_name=self._region or session.get_config_variable("region") or "us-east-1",
             config=config,
-            verify=str(options.ca_bundle) if options.ca_bundle else None,
+            verify=str(options.ca_bundle) if options.ca_bundle else False if options.no_verify_ssl else None,
         )
         client = typing.cast("S3Client", made)
         if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):

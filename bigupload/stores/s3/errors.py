@@ -43,7 +43,8 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         return errors.UsageError("not an endpoint: write it like https://s3.example.com:9000")
     if isinstance(e, b.NoCredentialsError | b.PartialCredentialsError):
         return errors.CredentialsError(
-            "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a --profile"
+            "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a --profile "
+            "(or --no-sign-request, for a store that wants none)"
         )
     if isinstance(
         e,

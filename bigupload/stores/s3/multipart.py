@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.object_claims import ObjectAttributes
 from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.session import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
 from bigupload.stores.s3.client import MOST_PAGES, URL_LIFETIME, S3Bucket, metadata_of
@@ -76,7 +76,7 @@ class S3Store:
         self.target = target or Target(bucket=bucket, key=key, endpoint=options.endpoint_url, region=options.region)
 
     @property
-    def ca_bundle(self) -> Path | None:
+    def ca_bundle(self) -> CaBundle:
         """The certificates by which this store is known, instead of the system's."""
         return self._bucket.ca_bundle
 

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yarl
@@ -22,6 +21,7 @@ from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.session import CaBundle
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
 from bigupload.stores.service_client.requests import API, EXPIRED, ServiceHttp
 
@@ -84,7 +84,7 @@ class ServiceStore:
         content_type: str,
         head: bytes = b"",
         key: str = "",
-        ca_bundle: Path | None = None,
+        ca_bundle: CaBundle = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`head`: the file's first HEAD_BYTES; `key`: the object's, where a manifest knows it. Raises UsageError.
@@ -104,6 +104,8 @@ class ServiceStore:
 
     def options(self) -> dict[str, Any]:
         found = {"filename": self._filename, "content_type": self._content_type}
+        if self.ca_bundle is False:
+            return found | {"no_verify_ssl": True}
         return found | ({"ca_bundle": str(self.ca_bundle)} if self.ca_bundle is not None else {})
 
     def restore_options(self, recorded: Mapping[str, Any]) -> list[str]:

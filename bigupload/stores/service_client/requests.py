@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ import yarl
 from bigupload import errors
 from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
 from bigupload.http.http_errors import fault_of_exception, retry_after
-from bigupload.http.session import new_session, proxy_of, timeouts
+from bigupload.http.session import CaBundle, new_session, proxy_of, timeouts
 from bigupload.units import one_line
 
 ANSWER_WITHIN = 60.0
@@ -88,7 +87,7 @@ def service_url(url: str) -> str:
 class ServiceHttp:
     """Asks one service with one API key; its connections are kept until `aclose`."""
 
-    def __init__(self, *, url: str, api_key: str | None, ca_bundle: Path | None) -> None:
+    def __init__(self, *, url: str, api_key: str | None, ca_bundle: CaBundle) -> None:
         self.url = service_url(url)
         self._api_key = api_key
         self._ca_bundle = ca_bundle
