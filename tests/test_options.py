@@ -63,20 +63,30 @@ def test_a_kms_key_goes_with_kms_only() -> None:
         S3Options(sse_kms_key_id="k", sse="AES256")
 
 
+def test_a_ca_bundle_is_for_certificates_that_are_checked() -> None:
+    with pytest.raises(UsageError, match="leave one out"):
+        S3Options(ca_bundle=Path("ca.pem"), no_verify_ssl=True)
+
+
 def test_no_secret_is_shown() -> None:
     assert "hidden" not in repr(S3Options(**SECRETS))
 
 
 # -- to a manifest and back
 
+_CERTIFICATES = st.sampled_from(
+    [(None, False), (Path("/ca.pem"), False), (Path("relative/ca.pem"), False), (None, True)]
+)
+"""What is trusted and whether nothing is checked, which exclude each other."""
 OPTIONS = st.builds(
-    S3Options,
+    lambda certificates, **rest: S3Options(ca_bundle=certificates[0], no_verify_ssl=certificates[1], **rest),
+    certificates=_CERTIFICATES,
+    no_sign_request=st.booleans(),
     endpoint_url=st.sampled_from([None, "https://s3.example", "http://[::1]:9000"]),
     region=st.none() | TEXT.filter(bool),
     profile=st.none() | TEXT.filter(bool),
     local=st.booleans(),
     addressing=st.sampled_from(["auto", "path", "virtual"]),
-    ca_bundle=st.sampled_from([None, Path("/ca.pem"), Path("relative/ca.pem")]),
     content_type=st.none() | TEXT.filter(bool),
     metadata=st.dictionaries(TEXT, TEXT, max_size=2),
     tags=st.dictionaries(TEXT, TEXT, max_size=2),
@@ -93,9 +103,9 @@ def test_every_option_is_drawn() -> None:
     full = S3Options(
         endpoint_url="https://e", region="r", profile="p", local=True, addressing="path", ca_bundle=Path("c"),
         content_type="t", metadata={"a": "b"}, tags={"a": "b"}, storage_class="s", sse="aws:kms", sse_kms_key_id="k",
-        if_none_match=True, **SECRETS,
+        if_none_match=True, no_sign_request=True, **SECRETS,
     )  # fmt: skip
-    assert set(full.to_json()) == names
+    assert set(full.to_json()) | set(S3Options(no_verify_ssl=True).to_json()) == names
     assert S3Options().to_json() == {}
 
 
