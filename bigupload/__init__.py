@@ -39,7 +39,7 @@ _ERRORS = (
 )  # fmt: skip
 _EVENTS = (
     "Completing", "Event", "Hashing", "OutageContinues", "OutageEnded", "OutageStarted", "PartUploaded", "Progress",
-    "ReadingBack", "Restarted", "Retrying", "UploadCompleted", "UploadStarted", "Warned",
+    "ReadingBack", "Restarted", "Retrying", "UploadCompleted", "UploadSkipped", "UploadStarted", "Warned",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_ERRORS, "errors"),

@@ -45,6 +45,7 @@ from bigupload.stores.targets import (
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
 from bigupload.units import parse_size
+from bigupload.verification.existing import prove_existing
 
 OnEvent = Callable[[events.Event], None]
 _GONE = frozenset({FaultKind.GONE})
@@ -105,6 +106,7 @@ class Uploader:
         checksum: str = "auto",
         manifest: str | os.PathLike[str] | None = None,
         resume: bool = True,
+        skip_existing: bool = False,
         require_proof: str | Verified = Verified.SIZE,
         verify_source: bool = False,
         on_event: OnEvent | None = None,
@@ -115,13 +117,17 @@ class Uploader:
         `s3.local`. Or `service`: a media service's URL, with `api_key` (None: BIGUPLOAD_API_KEY); of `s3`,
         `content_type` and `ca_bundle` hold for it too. `part_size`: bytes or "16MiB"; None: by its size.
         `checksum`: auto, crc64nvme, crc32c, sha256, md5 or none. `manifest`: this upload's record, instead of one
-        named by file and target. `resume=False` sets an earlier record aside and starts anew. `require_proof`: less
-        than this level raises ProofTooWeak. `verify_source` hashes the file once more before the end.
+        named by file and target. `resume=False` sets an earlier record aside and starts anew. `skip_existing`: upload
+        nothing if the object is the file already, proved by a checksum or ETag; the file is hashed for that, and
+        `result.skipped` says so. `require_proof`: less than this level raises ProofTooWeak. `verify_source` hashes the
+        file once more before the end.
 
         Raises BigUploadError and its kinds; `error.manifest` names the record where the upload can be resumed.
         """
         options = s3 or S3Options()
         _one_target(to, service, options)
+        if skip_existing and service is not None:
+            raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
         settings = _settings(checksum, part_size, require_proof, verify_source=verify_source)
         await self._clean_state_dir()
         with FileSource(path) as source:
@@ -136,6 +142,11 @@ class Uploader:
                 store = await connect(bucket, key, options)
             async with contextlib.aclosing(store):
                 with self._journal(manifest, source, store) as journal:
+                    if skip_existing and (found := await _existing_object(source, store, journal, options, settings)):
+                        (on_event or _ignore)(
+                            events.UploadSkipped(url=found.url, etag=found.etag, verified=found.verified)
+                        )
+                        return found
                     run = UploadRun(await self._context(source, store, journal, settings, on_event))
                     run.prepare(resume=resume)
                     return await run.run_until_proved(follow_changes=True)
@@ -290,6 +301,21 @@ class Uploader:
         )
 
 
+async def _existing_object(
+    source: FileSource, store: Store, journal: FileJournal, options: S3Options, settings: UploadSettings
+) -> UploadResult | None:
+    """The result without an upload, if the object is the file already. An unfinished upload is resumed instead."""
+    part_size = None
+    if journal.exists:
+        if journal.manifest.status in ("uploading", "completing"):
+            return None
+        part_size = journal.manifest.plan.part_size
+    required = settings.require_proof
+    return await prove_existing(
+        source.path, str(store.target), journal.path, s3=options, required=required, part_size=part_size
+    )
+
+
 async def _completed(store: Store, known: Manifest, retrier: Retrier) -> bool:
     """Whether the upload made its object, although no record says so."""
     try:
@@ -367,6 +393,7 @@ async def upload(
     checksum: str = "auto",
     manifest: str | os.PathLike[str] | None = None,
     resume: bool = True,
+    skip_existing: bool = False,
     require_proof: str | Verified = Verified.SIZE,
     verify_source: bool = False,
     on_event: OnEvent | None = None,
@@ -385,6 +412,7 @@ async def upload(
             checksum=checksum,
             manifest=manifest,
             resume=resume,
+            skip_existing=skip_existing,
             require_proof=require_proof,
             verify_source=verify_source,
             on_event=on_event,

@@ -48,7 +48,7 @@ a credential or a key: a presigned URL is a bearer secret.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -67,12 +67,22 @@ class BigUploadError(Exception):
         super().__init__(message)
         self.manifest = manifest
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without calling `__init__`, whose arguments differ: a process pool would hang on one that fails."""
+        return _unpickle, (type(self), str(self), dict(vars(self)))
+
     @property
     def exit_code(self) -> int:
         """The command's exit status for this error."""
         if self.resumable and (self.transient or self.manifest is not None):
             return EXIT_RESUMABLE
         return EXIT_FAILED
+
+
+def _unpickle(error: type[BigUploadError], message: str, attributes: dict[str, Any]) -> BigUploadError:
+    made = error.__new__(error, message)
+    vars(made).update(attributes)
+    return made
 
 
 class UsageError(BigUploadError):

@@ -128,6 +128,15 @@ class UploadCompleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSkipped:
+    """Nothing is uploaded: the object was the file already, proved so."""
+
+    url: str
+    etag: str
+    verified: Verified
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingBack:
     """A few times a second while an object is read back and compared, with what earlier runs compared counted in."""
 
@@ -148,5 +157,6 @@ Event: TypeAlias = (
     | Warned
     | Completing
     | UploadCompleted
+    | UploadSkipped
     | ReadingBack
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,16 @@ def test_an_error_keeps_its_text_and_its_manifest() -> None:
     assert str(error) == "what happened"
     assert error.manifest == Path("m")
     assert make(errors.AccessDenied).manifest is None
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+def test_errors_pass_between_processes(cls: type[errors.BigUploadError]) -> None:
+    """An error that can't be unpickled breaks a process pool, and makes multiprocessing's wait for ever."""
+    error = make(cls, manifest=Path("m"))
+    if isinstance(error, errors.WrongRegion):
+        error.region = "eu-west-1"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy), copy.exit_code) == (cls, str(error), vars(error), error.exit_code)
 
 
 def test_all_errors_are_public() -> None:

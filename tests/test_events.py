@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import typing
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ def test_frozen_and_keyword_only(kind: type[Any]) -> None:
     assert event == make(kind)
     assert kind.__doc__
     assert not kind.__doc__.startswith(f"{kind.__name__}(")  # a dataclass's own
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_events_pass_between_processes(kind: type[Any]) -> None:
+    assert pickle.loads(pickle.dumps(make(kind))) == make(kind)
 
 
 def test_every_event_is_public() -> None:

@@ -95,6 +95,8 @@ def _message(event: events.Event) -> str | None:
             return f"hashing {parts} parts again: {reason}"
         case events.Restarted(reason=reason):
             return f"starting again from the first part: {reason}"
+        case events.UploadSkipped(url=url, verified=verified):
+            return f"skipped: {url} is this file already (proved: {verified})"
         case events.Warned(message=message):
             return f"warning: {message}"
         case _:

@@ -52,6 +52,9 @@ _SAMPLE_SIZE = 250_000_000
 @click.option("--if-none-match", is_flag=True, help="Never replace an object.")
 @click.option("--manifest", type=PATH, metavar="PATH", help="Keep the record of the upload there.")
 @click.option("--no-resume", is_flag=True, help="Set an earlier record aside and start anew.")
+@click.option(
+    "--skip-existing", is_flag=True, help="Upload nothing if the object is the file already, proved by checksum."
+)
 @click.option("--verify-source", is_flag=True, help="Hash the file once more before the end.")
 @pace_options
 @connection_options

@@ -1,4 +1,4 @@
-"""One upload from the outside: what an earlier manifest means for it, and what it ends in."""
+"""One upload as a whole: what an earlier manifest means for it, and its result."""
 
 from __future__ import annotations
 
@@ -18,31 +18,35 @@ from bigupload.ports import Journal, ListedPart, OpenUpload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
-    """A file that is in the store, and how that was proved. Sizes are bytes."""
+    """A file that is in the store, and how that was proved. Sizes are in bytes, times in seconds."""
 
     path: Path
     bucket: str
-    """Empty where a media service has it."""
+    """Empty if the upload went to a media service."""
     key: str
     url: str
-    """Without a signature: whether it can be fetched is the bucket's policy."""
+    """The URL without a signature. The bucket's policy decides who may fetch it."""
     size: int
     etag: str
     checksum: str | None
-    """The object's, "<algorithm>:<as S3 writes it>"; None where the store holds none."""
+    """The object's checksum, "<algorithm>:<as S3 writes it>"; None if the store holds none."""
     verified: Verified
     parts: int
+    """Parts of the upload; 0 if it was skipped."""
     resumed_parts: int
-    """Of them, how many were there already when this run began."""
+    """Parts that the store had already when this run began."""
     bytes_sent: int
-    """In this run, those of failed attempts included."""
+    """Bytes sent in this run, including those of failed attempts."""
     retries: int
     seconds: float
     manifest: Path
+    """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object."""
+    skipped: bool = False
+    """Whether nothing was uploaded because the object was the file already, which `verified` proves."""
 
 
 class UploadRun:
-    """One context, under its manifest's lock."""
+    """One upload, in one context. The caller holds the lock of the manifest."""
 
     def __init__(self, context: UploadContext) -> None:
         self._context = context
@@ -57,7 +61,14 @@ class UploadRun:
             context.warn(context.journal.warning)
 
     def prepare(self, *, resume: bool) -> None:
-        """Decide about an earlier manifest at this place: go on with it, or set it aside. Raises ManifestMismatch."""
+        """Decide about an earlier manifest of the same name: resume it, or set it aside.
+
+        Args:
+            resume: Whether to resume an upload that is not complete.
+
+        Raises:
+            ManifestMismatch: The manifest is of another file or target.
+        """
         context = self._context
         if not context.journal.exists:
             return
@@ -67,39 +78,61 @@ class UploadRun:
                 f"{context.journal.path} is the manifest of {manifest.source.path} to {manifest.target}: "
                 "name another --manifest, or resume that upload"
             )
-        if manifest.status in ("completed", "aborted"):
+        if manifest.status == "completed":
+            context.warn(self._complete_already())
+            context.journal.set_aside()
+        elif manifest.status == "aborted":
             context.journal.set_aside()
         elif not resume:
-            self._set_aside("starting anew as asked, although an upload was under way (its parts stay: see abort)")
+            self._set_aside("starting again, and the unfinished upload's parts stay in the store (see abort)")
         else:
             self._keep_to_plan()
+
+    def _complete_already(self) -> str:
+        manifest = self._context.manifest
+        if manifest.target.service is not None:  # which chooses another key for each upload
+            completed = manifest.completed
+            where = completed.url if completed is not None and completed.url else manifest.target
+            return f"this file was uploaded already, as {where}: uploading it again, as another object"
+        return (
+            f"{manifest.target} was uploaded completely before: uploading it again and replacing it (--skip-existing "
+            "skips a file whose object is proved to be complete)"
+        )
 
     def _set_aside(self, reason: str) -> None:
         aside = self._context.journal.set_aside()
         self._context.warn(f"{reason}: its manifest is now {aside}")
 
     def _keep_to_plan(self) -> None:
-        """An upload goes on as it began."""
+        """Resume an upload with the part size, checksum and options that it began with."""
         manifest, settings = self._context.manifest, self._context.settings
         if settings.part_size not in (None, manifest.plan.part_size):
-            self._context.warn(f"going on with parts of {manifest.plan.part_size:,} bytes, as this upload began")
+            self._context.warn(f"this upload began with parts of {manifest.plan.part_size:,} bytes, and keeps them")
         algorithm = manifest.header.checksum.algorithm
         if settings.algorithm not in (Algorithm.CRC64NVME, algorithm):
-            self._context.warn(f"going on with {algorithm} checksums, as this upload began")
+            self._context.warn(f"this upload began with {algorithm} checksums, and keeps them")
         if others := self._context.store.restore_options(manifest.header.options):
             self._context.warn(
-                f"this upload began with another {', '.join(others)}, which holds: --no-resume starts anew"
+                f"this upload began with another {', '.join(others)}, and keeps it (--no-resume starts a new upload)"
             )
 
     async def begin_adopted(self, upload_id: str | None) -> None:
-        """Make a manifest for an open upload of this key. Raises UploadGone, UsageError."""
+        """Make a manifest for an open upload of this key.
+
+        Args:
+            upload_id: Which one, if several are open.
+
+        Raises:
+            UploadGone: There is no open upload.
+            UsageError: Several are open, or its checksum algorithm is not supported.
+        """
         context = self._context
         found = await context.retrier.request(context.store.find_open)
         chosen = _choose(found, upload_id, str(context.store.target))
         algorithm = _declared(chosen)
         rows = await context.retrier.request(lambda: context.store.list_parts(chosen.upload_id, algorithm))
         plan = _plan_of(context.source.fingerprint.size, rows, context)
-        # Not every store tells what was declared; a checksum that is listed is the sign that one was.
+        # Not every store says what was declared. A listed checksum shows that one was.
         listed = any(row.checksum is not None for row in rows)
         declared = algorithm.type if chosen.algorithm or listed or not rows else None
         checksum = ChecksumRecord(algorithm, declared)
@@ -108,8 +141,9 @@ class UploadRun:
     async def run_until_proved(self, *, follow_changes: bool) -> UploadResult:
         """Run the engine until the object is proved.
 
-        With `follow_changes`, an object that an earlier run turns out to have completed, of a file that has changed
-        since, is followed by an upload of the file as it is now.
+        Args:
+            follow_changes: If an earlier run completed the object, and the file has changed since, upload the file as
+                it is now.
         """
         context = self._context
         while True:
@@ -117,23 +151,27 @@ class UploadRun:
             if context.manifest.source.fingerprint == context.source.fingerprint:
                 break
             if not follow_changes:
-                context.warn("the object is the file as it was then: the file has changed since")
+                context.warn("the object is complete, but the file has changed since")
                 break
             self._set_aside("an earlier upload completed, and the file has changed since")
             context.store.restore_options(self._asked)
-            context.counts.resumed_parts = 0  # they are the other upload's
+            context.counts.resumed_parts = 0  # those are the earlier upload's
         seconds = context.effects.clock() - self._began
         return result_of(context.journal, context.counts, seconds=seconds, required=context.settings.require_proof)
 
 
 def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: Verified) -> UploadResult:
-    """The result of an upload that its manifest calls completed. Raises ProofTooWeak."""
+    """Make the result of an upload whose manifest says that it is complete.
+
+    Raises:
+        ProofTooWeak: The object was proved at a lower level than `required`.
+    """
     manifest = journal.manifest
     completed, target = manifest.completed, manifest.target
     assert completed is not None
     if not completed.verified.satisfies(required):
         raise errors.ProofTooWeak(
-            f"{target} is there, but proved by {completed.verified} only, and {required} was required",
+            f"{target} is complete, but proved by {completed.verified} only; {required} is required",
             manifest=journal.path,
         )
     checksum = completed.checksum and f"{manifest.header.checksum.algorithm}:{completed.checksum}"
@@ -156,19 +194,19 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
 
 
 def _declared(upload: OpenUpload) -> Algorithm:
-    """The algorithm that an open upload's parts need. Raises UsageError for one that is not known here."""
+    """The checksum algorithm that an open upload declares. Raises UsageError if uploads are not made with it."""
     if upload.algorithm is None:
         return Algorithm.CRC64NVME
     known = {a.s3_name: a for a in UPLOAD_ALGORITHMS if a.is_s3_checksum}
     algorithm = known.get(upload.algorithm)
     if algorithm is None or upload.checksum_type not in (None, algorithm.type.value):
         kind = f"{upload.checksum_type or ''} {upload.algorithm}".strip()
-        raise errors.UsageError(f"the open upload wants {kind} checksums, which can't be gone on with: upload anew")
+        raise errors.UsageError(f"unsupported checksum {kind}: cannot adopt this upload. Upload the file again instead")
     return algorithm
 
 
 def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> OpenUpload:
-    """The upload to adopt: never guessed."""
+    """The upload to adopt. If there are several, the caller must choose."""
     if upload_id is not None:
         found = [upload for upload in found if upload.upload_id == upload_id]
     if not found:
@@ -180,12 +218,12 @@ def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> Open
 
 
 def _plan_of(size: int, rows: list[ListedPart], context: UploadContext) -> Plan:
-    """The plan that the parts were cut by: the size of the largest, if all of them fit it; else the automatic one."""
+    """The plan that the parts fit: by the size of the largest part if all parts fit it, else the automatic plan."""
     limits = context.store.limits
     if rows:
         plan = Plan(size, max(1, max(row.size for row in rows)))
         fits = all(row.number <= plan.count and row.size == plan.part(row.number).size for row in rows)
-        # Where the short last part came first and alone, it fits a plan of its own size that no store completes.
+        # A last part that was sent first and alone fits a plan of its own small size, which no store completes.
         allowed = plan.count == 1 or plan.part_size >= limits.min_part_size
         if fits and allowed and plan.count <= limits.max_parts:
             return plan

@@ -1,0 +1,56 @@
+"""Whether an object is the file already, so that the upload can be skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bigupload import errors
+from bigupload.core.integrity import Verified
+from bigupload.engine.upload_run import UploadResult
+from bigupload.options import S3Options
+from bigupload.verification.by_checksum import verify
+
+
+async def prove_existing(
+    path: str, url: str, manifest: Path, *, s3: S3Options, required: Verified, part_size: int | None = None
+) -> UploadResult | None:
+    """Hash the file, and compare it with the checksums that the store has of the object.
+
+    Args:
+        path: The file.
+        url: "s3://BUCKET/KEY".
+        manifest: Where the manifest of such an upload is.
+        s3: How to reach the store.
+        required: The least level of proof. The size alone never suffices.
+        part_size: The object's part size in bytes, if known.
+
+    Returns:
+        The result of the skipped upload. None if there is no object, another object, or no proof.
+
+    Raises:
+        BigUploadError: The file or the object cannot be read.
+    """
+    try:
+        found = await verify(path, url, s3=s3, part_size=part_size)
+    except errors.ObjectMismatch:
+        return None
+    if found.verified is Verified.SIZE or not found.verified.satisfies(required):
+        return None
+    algorithm, _, checksum = (found.checksum or "").partition(" ")
+    return UploadResult(
+        path=found.path,
+        bucket=found.bucket,
+        key=found.key,
+        url=found.url,
+        size=found.size,
+        etag=found.etag,
+        checksum=f"{algorithm}:{checksum}" if found.verified is not Verified.COMPOSITE_ETAG else None,
+        verified=found.verified,
+        parts=0,
+        resumed_parts=0,
+        bytes_sent=0,
+        retries=0,
+        seconds=found.seconds,
+        manifest=manifest,
+        skipped=True,
+    )
