@@ -48,6 +48,7 @@ PASSING = {
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+@pytest.mark.exhaustive
 async def test_a_part_that_fails_once_is_sent_again(tls: bool, fault: Any, tmp_path: Path, small_limits: None) -> None:
     with StrictS3(min_part_size=KIB, tls=tls) as s3:
         s3.create_bucket(BUCKET)

@@ -93,6 +93,7 @@ JUNK = [
 
 
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.slow
 async def test_junk_is_an_answer_or_a_declared_error(call: str) -> None:
     for body in JUNK:
         async with store_that(says(body)) as store:

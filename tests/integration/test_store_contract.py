@@ -141,6 +141,7 @@ async def test_lists_of_parts_over_several_pages(fake: Backend, count: int) -> N
     ]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_rows(fake: Backend) -> None:
     assert fake.s3 is not None
     async with contextlib.aclosing(fake.store()) as store:

@@ -80,7 +80,8 @@ async def test_ten_thousand_parts(world: World) -> None:
 
 
 @pytest.mark.parametrize("checksum", LEVELS)
-@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 5 * MIB + 1, 16 * MIB + 3])
+@pytest.mark.parametrize("size", [16 * MIB + 3, 0, 1, 5 * MIB, 5 * MIB + 1])
+@pytest.mark.exhaustive
 async def test_into_seaweedfs(
     weed: LocalStore, tmp_path: Path, checksum: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

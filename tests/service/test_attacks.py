@@ -58,6 +58,7 @@ LIES = [
 
 
 @pytest.mark.parametrize(("lie", "code"), LIES, ids=lambda value: str(value)[:40])
+@pytest.mark.exhaustive
 def test_a_part_that_lies(service: Service, lie: dict[str, Any], code: str) -> None:
     part = {"partNumber": 1, "size": PART, "checksum": "AAAAAAAAAAA="} | lie
     first = create(service, SIZE, firstParts=[part])

@@ -40,6 +40,7 @@ async def keys(bucket: Meddled) -> list[str]:
     return [row["Key"] for row in (await bucket.call("", "list_objects_v2")).get("Contents", ())]
 
 
+@pytest.mark.slow
 async def test_the_rule_is_kept_and_not_acted_on(bucket: Meddled, weed: LocalStore) -> None:
     looked = await bucket.call("", "get_object", Key=OLD, first=10_000)
     assert datetime.now(UTC) - looked["LastModified"] > timedelta(days=7, hours=23)
@@ -53,6 +54,7 @@ async def test_the_rule_is_kept_and_not_acted_on(bucket: Meddled, weed: LocalSto
     assert await keys(bucket) == [YOUNG]
 
 
+@pytest.mark.slow
 async def test_the_sweep_acts_instead(bucket: Meddled) -> None:
     """By the real clock."""
     report = await Sweep(bucket, now=lambda: datetime.now(UTC)).run()

@@ -73,7 +73,8 @@ def upload(service: Service, data: bytes, algorithm: Algorithm = Algorithm.CRC64
 
 
 @pytest.mark.parametrize("algorithm", UPLOAD_ALGORITHMS)
-@pytest.mark.parametrize("size", [1, PART, PART + 1, 2 * PART + 17])
+@pytest.mark.parametrize("size", [2 * PART + 17, 1, PART, PART + 1])
+@pytest.mark.exhaustive
 def test_an_upload_in_parts(service: Service, algorithm: Algorithm, size: int) -> None:
     data = film(max(size, 64)) if size < 64 else film(size)
     handle, body = upload(service, data, algorithm)

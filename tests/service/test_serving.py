@@ -67,6 +67,7 @@ def test_a_handle_of_another_secret_is_none(weed: LocalStore, tmp_path: Path) ->
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_upload")
 
 
+@pytest.mark.slow
 def test_a_secret_may_be_replaced_without_ending_uploads(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path) as service:
         made = create(service, PART).json()
@@ -121,6 +122,7 @@ ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "environment", "status", "says"), ONE_LINE)
+@pytest.mark.exhaustive
 def test_a_start_that_fails_says_why_in_one_line(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], status: int, says: str
 ) -> None:
@@ -131,7 +133,7 @@ def test_a_start_that_fails_says_why_in_one_line(
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_port_that_is_taken(weed: LocalStore, tmp_path: Path, workers: str) -> None:
     with serving(weed, tmp_path, "--workers", workers) as service:

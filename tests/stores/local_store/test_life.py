@@ -100,6 +100,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(store: LocalStore) -> None:
 
 
 @needs_weed
+@pytest.mark.slow
 def test_stop_ends_it_and_data_credentials_and_endpoint_survive(tmp_path: Path) -> None:
     first = local_store.start(tmp_path)
     try:
