@@ -11,6 +11,7 @@ const KINDS = {
   not_media: "refused",
   file_too_large: "refused",
   size_mismatch: "refused",
+  unsupported_headers: "refused",
   upload_gone: "gone",
   upload_expired: "gone",
   invalid_upload: "gone",

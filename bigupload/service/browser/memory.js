@@ -23,7 +23,8 @@ const partsOf = (id) => IDBKeyRange.bound([id], [id, []]);
 
 /**
  * An upload's record: {id, handle, key, publicUrl, name, size, lastModified, contentType, partSize, parts, startedAt,
- * fileHandle}. A part's: {id, number, checksum, etag}; `etag` is null from before its PUT until the store's answer.
+ * fileHandle}. A part's: {id, number, checksum, etag, earlier}; `etag` is null from before its PUT until the store's
+ * answer, `earlier` has the ETags of parts that were sent of earlier versions of the file.
  */
 export class Memory {
   #database;
@@ -83,8 +84,8 @@ export class Memory {
     if (!(await this.#put("uploads", record))) await this.#put("uploads", { ...record, fileHandle: null });
   }
 
-  savePart(id, number, { checksum, etag }) {
-    return this.#put("parts", { id, number, checksum, etag });
+  savePart(id, number, { checksum, etag, earlier = [] }) {
+    return this.#put("parts", { id, number, checksum, etag, earlier });
   }
 
   async forget(id) {

@@ -70,8 +70,11 @@ export function settle(plan, rows, remembered) {
 
 /** The row that is the part with this checksum; undefined where none is proved to be. */
 export function recognise(rows, sum, known) {
-  // Where the store lists no checksum, the URL's counts: nothing else was ever signed for this part.
-  return rows.findLast((row) => (row.checksum ? row.checksum === sum : known?.checksum === sum));
+  // Where the store lists no checksum, memory knows which one was signed, and which ETags are of an earlier version of
+  // the file: the PUT of this version may have failed, so that the store still has the earlier part.
+  const signed = (row) =>
+    known?.checksum === sum && (known.etag ?? row.etag) === row.etag && !known.earlier?.includes(row.etag);
+  return rows.findLast((row) => (row.checksum ? row.checksum === sum : signed(row)));
 }
 
 /** Lets so many at a time through. */

@@ -31,11 +31,12 @@ export class Upload {
   #ended = Promise.resolve();
   #takenUp = false;
   #stored = new Map(); // number → {checksum, etag}
+  #earlier = new Map(); // number → ETags of parts of earlier versions of the file
   #storedBytes = 0;
   #inFlight = new Map(); // number → bytes
   #service = new Patience();
   #store = new Patience();
-  #distrust = false; // hash everything again: the checksums did not fit together
+  #rehash = false; // trust no part that was sent before: compare each with the file
 
   /** Either a file to begin with, or what memory has of one. `onChange` is called with this upload, often. */
   constructor({ api, memory, file = null, fileHandle = null, record = null, parts = new Map(), onChange }) {
@@ -56,17 +57,13 @@ export class Upload {
     }
   }
 
-  get running() {
-    return RUNNING.has(this.phase);
-  }
+  get running() { return RUNNING.has(this.phase); }
 
   get plan() {
     return this.record && new Plan(this.size, this.record.partSize);
   }
 
-  get partsStored() {
-    return this.#stored.size;
-  }
+  get partsStored() { return this.#stored.size; }
 
   /** Bytes that the store has, or that are on their way. */
   get sent() {
@@ -85,9 +82,12 @@ export class Upload {
     return file.name === this.name && file.size === this.size;
   }
 
-  /** Go on with this file, when its turn comes. */
+  /**
+   * Resume with a file that was chosen, or opened by its handle, when its turn comes. Its bytes may have changed though
+   * name, size and date are the same, so every part that the store has is hashed again and compared.
+   */
   give(file, fileHandle = null) {
-    if (!this.isOf(file)) this.#distrust = true;
+    this.#rehash = true;
     this.file = file;
     this.lastModified = file.lastModified;
     this.fileHandle = fileHandle ?? this.fileHandle;
@@ -226,7 +226,7 @@ export class Upload {
     signal.throwIfAborted();
   }
 
-  /** What the store has is asked for, and compared with what was sent; else with the file itself. */
+  /** Ask what the store has, and compare that with the file: by what this page sent of it, or by hashing its parts. */
   async #reconcile(signal) {
     this.#enter("comparing");
     const [rows, memory] = await Promise.all([
@@ -234,18 +234,18 @@ export class Upload {
       this.memory.parts(this.record.id),
     ]);
     const { plan } = this;
-    // Also without a memory, this tab knows what it sent.
-    const remembered = this.#distrust ? new Map() : new Map([...memory, ...this.#stored]);
-    const { there, doubtful } = settle(plan, rows, remembered);
+    // Only what this page itself sent of this very file needs no hashing: a memory outlives changes to the file.
+    const { there, doubtful } = settle(plan, rows, this.#rehash ? new Map() : this.#stored);
     const gate = new Gate(2);
     await Promise.all([...doubtful].map(([number, candidates]) => gate.run(async () => {
       signal.throwIfAborted();
       const sum = await checksum(plan.slice(this.file, number));
       const row = recognise(candidates, sum, memory.get(number));
       if (row) there.set(number, { checksum: sum, etag: row.etag });
+      else this.#earlier.set(number, candidates.map(({ etag }) => etag));
     })));
     signal.throwIfAborted();
-    this.#distrust = false;
+    this.#rehash = false;
     this.#keep(there);
     for (const [number, part] of there) {
       if (memory.get(number)?.etag !== part.etag) this.memory.savePart(this.record.id, number, part);
@@ -260,7 +260,7 @@ export class Upload {
         return this.#finish(await this.#complete(signal));
       } catch (problem) {
         if (problem.kind !== "part" || round >= ROUNDS) throw problem;
-        this.#distrust = problem.code === "checksum_mismatch";
+        this.#rehash = problem.code === "checksum_mismatch";
         await this.#reconcile(signal);
       }
     }
@@ -300,7 +300,8 @@ export class Upload {
     for (let made = 1; ; ) {
       const { url, headers, checksum: sum } = await preparer.get(number);
       signal.throwIfAborted();
-      await this.memory.savePart(this.record.id, number, { checksum: sum, etag: null });
+      const earlier = this.#earlier.get(number);
+      await this.memory.savePart(this.record.id, number, { checksum: sum, etag: null, earlier });
       if (this.phase === "hashing") this.#enter("uploading");
       try {
         const etag = await put({
@@ -319,7 +320,7 @@ export class Upload {
         this.#inFlight.delete(number);
         this.#stored.set(number, { checksum: sum, etag });
         this.#storedBytes += this.plan.sizeOf(number);
-        await this.memory.savePart(this.record.id, number, { checksum: sum, etag });
+        await this.memory.savePart(this.record.id, number, { checksum: sum, etag, earlier });
         this.onChange(this);
         return;
       } catch (problem) {

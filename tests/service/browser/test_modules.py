@@ -98,19 +98,70 @@ def test_a_part_is_there_only_if_store_and_memory_agree(
 
 
 @pytest.mark.parametrize(
-    ("listed", "remembered", "computed", "is_it"),
-    [("c", None, "c", True), ("c", "c", "x", False), (None, "c", "c", True), (None, "c", "x", False),
-     (None, None, "c", False)],
-)  # fmt: skip
-def test_what_is_doubtful_is_told_by_its_hash(
-    run: Call, listed: str | None, remembered: str | None, computed: str, is_it: bool
+    ("listed", "known", "computed", "is_it"),
+    [
+        pytest.param("c", None, "c", True, id="the store lists its checksum"),
+        pytest.param("c", {"checksum": "c", "etag": "e"}, "x", False, id="the file has changed"),
+        pytest.param(None, {"checksum": "c", "etag": "e"}, "c", True, id="this PUT was of this checksum"),
+        pytest.param(None, {"checksum": "c", "etag": "e"}, "x", False, id="this PUT was of another checksum"),
+        pytest.param(None, {"checksum": "c", "etag": None}, "c", True, id="no answer came, and nothing else was sent"),
+        pytest.param(
+            None, {"checksum": "c", "etag": None, "earlier": ["e"]}, "c", False, id="it is an earlier version"
+        ),
+        pytest.param(None, {"checksum": "c", "etag": "old"}, "c", False, id="another PUT was of this checksum"),
+        pytest.param(None, None, "c", False, id="nothing is known of it"),
+    ],
+)
+def test_a_doubtful_part_is_recognised_by_its_hash(
+    run: Call, listed: str | None, known: dict[str, Any] | None, computed: str, is_it: bool
 ) -> None:
     found = run(
         "parts",
         "return m.recognise(x.rows, x.sum, x.known)?.etag ?? null;",
-        {"rows": [row(1, 10, checksum=listed)], "sum": computed, "known": {"checksum": remembered}},
+        {"rows": [row(1, 10, checksum=listed)], "sum": computed, "known": known},
     )
     assert (found == "e") == is_it
+
+
+RESUME = """
+  const { checksum } = await import("/page/parts.js");
+  const { Problem } = await import("/page/problem.js");
+  const file = (text) => new File([text], "clip.mp4", { lastModified: 1 });
+  const sumOf = (text) => checksum(new Blob([text]));
+  const stored = await Promise.all(["aaaa", "bbbb", "c"].map(async (text, index) => (
+    { partNumber: index + 1, size: text.length, etag: `e${index}`, checksum: x.listed ? await sumOf(text) : null })));
+  const parts = new Map(await Promise.all(["aaaa", "bbbb", "c"].map(async (text, index) => (
+    [index + 1, { number: index + 1, etag: `e${index}`, checksum: await sumOf(text) }]))));
+  const memory = { parts: async () => parts, save: () => {}, savePart: () => {}, forget: () => {} };
+  let completed = false;
+  const sent = [];
+  const api = {
+    status: async () => ({ status: "open" }),
+    stored: async () => stored,
+    sign: async (_, rows) => {
+      sent.push(...rows.map((row) => row.partNumber));
+      throw new Problem("final", "enough was seen");
+    },
+    complete: async () => { completed = true; return {}; },
+  };
+  const record = { id: "1", handle: "h", name: "clip.mp4", size: 9, lastModified: 1, partSize: 4 };
+  const upload = new m.Upload({ api, memory, record, parts, onChange: () => {} });
+  upload.give(file(x.now));
+  await upload.run();
+  return { phase: upload.phase, sent, completed };
+"""
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["checksums are listed", "no checksums are listed"])
+@pytest.mark.parametrize(
+    ("now", "sent"), [("aaaabbbbc", []), ("aaaaBbbbc", [2]), ("Aaaabbbbc", [1]), ("aaaabbbbC", [3])]
+)
+def test_after_a_reload_every_remembered_part_is_compared_with_the_file(
+    run: Call, now: str, sent: list[int], listed: bool
+) -> None:
+    """Name, size and date are the same: only the bytes say whether a part is the file's."""
+    found = run("upload", RESUME, {"now": now, "listed": listed})
+    assert found == {"phase": "failed" if sent else "done", "sent": sent, "completed": not sent}
 
 
 # --- trying again

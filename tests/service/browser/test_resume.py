@@ -137,6 +137,31 @@ def test_a_file_of_another_date_is_compared_byte_by_byte(profile: Profile, stage
     assert stage.has(url, file)
 
 
+def test_bytes_that_changed_while_the_date_did_not(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+    """The object is the file as it is now, and not a mixture of both versions."""
+    file = clip(tmp_path)
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    with profile.page() as page:
+        page.open(stage.service.url, stage.service.key)
+        Held(page, stage, after=2)
+        page.choose(file)
+        expect(page.card).to_contain_text("2 of 3 parts")
+    before = {number: traffic.attempts for number, traffic in stage.newest().items() if traffic.acknowledged}
+    changed, same = sorted(before)
+    with file.open("r+b") as out:
+        out.seek((changed - 1) * PART + 100)
+        out.write(b"changed")
+    os.utime(file, (1_700_000_000, 1_700_000_000))
+    with profile.page() as page:
+        page.open(stage.service.url, stage.service.key)
+        page.expect_phase("remembered")
+        page.choose(file)
+        url = page.expect_done()
+    after = stage.attempts(url)
+    assert (after[changed], after[same]) == (before[changed] + 1, before[same])
+    assert stage.has(url, file)
+
+
 def test_an_upload_that_is_gone_is_said_to_be_and_begun_anew(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     file = clip(tmp_path)
     held = Held(page, stage, after=1)
