@@ -6,69 +6,210 @@
 <Verified.FULL_OBJECT: 'full-object'>
 
 `__all__` is the only public promise. Names are imported where they are first used, so that importing the package
-costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it.
+costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers see plain
+imports, so that they find a misspelled name.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bigupload.api import Uploader as Uploader
-    from bigupload.api import abort as abort
-    from bigupload.api import resume as resume
-    from bigupload.api import upload as upload
-    from bigupload.api import upload_sync as upload_sync
-    from bigupload.core.checksums import Algorithm as Algorithm
-    from bigupload.core.integrity import PartProof as PartProof
-    from bigupload.core.integrity import Verified as Verified
-    from bigupload.core.retry_policy import RetryPolicy as RetryPolicy
-    from bigupload.engine.upload_run import UploadResult as UploadResult
-    from bigupload.errors import BigUploadError as BigUploadError
-    from bigupload.options import S3Options as S3Options
+    from bigupload.api.arguments import (
+        AbortOptions,
+        AdoptOptions,
+        OrphanOptions,
+        ReadBackOptions,
+        ResumeOptions,
+        UploaderOptions,
+        UploadOptions,
+        VerifyOptions,
+    )
+    from bigupload.api.functions import (
+        abort,
+        abort_orphans,
+        adopt,
+        list_uploads,
+        read_back,
+        resume,
+        upload,
+        upload_sync,
+        verify,
+    )
+    from bigupload.api.uploader import Uploader
+    from bigupload.core.checksums import Algorithm
+    from bigupload.core.integrity import PartProof, Verified
+    from bigupload.core.retry_policy import RetryPolicy
+    from bigupload.engine.upload_run import UploadResult
+    from bigupload.errors import (
+        AccessDenied,
+        BigUploadError,
+        BucketNotFound,
+        ClockSkewed,
+        CredentialsError,
+        LocalStoreError,
+        ManifestCorrupt,
+        ManifestError,
+        ManifestLocked,
+        ManifestMismatch,
+        ManifestNotFound,
+        ManifestUnwritable,
+        MediaRefused,
+        ObjectMismatch,
+        PartCorrupted,
+        PartUnproved,
+        ProofError,
+        ProofTooWeak,
+        ServiceError,
+        SourceChanged,
+        SourceError,
+        SourceNotFound,
+        SourceUnreadable,
+        SourceUnsupported,
+        StoreError,
+        StoreRefused,
+        StoreUnavailable,
+        StoreUnreachable,
+        TargetExists,
+        TargetReplaced,
+        UploadExpired,
+        UploadGone,
+        UsageError,
+        WrongRegion,
+    )
+    from bigupload.events import (
+        Completing,
+        Event,
+        Hashing,
+        OutageContinues,
+        OutageEnded,
+        OutageStarted,
+        PartUploaded,
+        Progress,
+        ReadingBack,
+        Restarted,
+        Retrying,
+        UploadCompleted,
+        UploadSkipped,
+        UploadStarted,
+        Warned,
+    )
+    from bigupload.manifests.listing import KnownUpload
+    from bigupload.options import S3Options
+    from bigupload.verification.abandoned_uploads import Orphan, OrphanReport
+    from bigupload.verification.by_checksum import Verification
+    from bigupload.verification.by_download import ReadBack
 
 __version__ = "0.1.0"
 
-_ERRORS = (
-    "AccessDenied", "BigUploadError", "BucketNotFound", "ClockSkewed", "CredentialsError", "LocalStoreError",
-    "ManifestCorrupt", "ManifestError", "ManifestLocked", "ManifestMismatch", "ManifestNotFound", "ManifestUnwritable",
-    "MediaRefused", "ObjectMismatch", "PartCorrupted", "PartUnproved", "ProofError", "ProofTooWeak", "ServiceError",
-    "SourceChanged", "SourceError", "SourceNotFound", "SourceUnreadable", "SourceUnsupported", "StoreError",
-    "StoreRefused", "StoreUnavailable", "StoreUnreachable", "TargetExists", "TargetReplaced", "UploadExpired",
-    "UploadGone", "UsageError", "WrongRegion",
-)  # fmt: skip
-_EVENTS = (
-    "Completing", "Event", "Hashing", "OutageContinues", "OutageEnded", "OutageStarted", "PartUploaded", "Progress",
-    "ReadingBack", "Restarted", "Retrying", "UploadCompleted", "UploadSkipped", "UploadStarted", "Warned",
-)  # fmt: skip
-_HOMES = {
-    **dict.fromkeys(_ERRORS, "errors"),
-    **dict.fromkeys(_EVENTS, "events"),
-    **dict.fromkeys(("Uploader", "abort", "resume", "upload", "upload_sync"), "api"),
-    "Algorithm": "core.checksums",
-    "PartProof": "core.integrity",
-    "RetryPolicy": "core.retry_policy",
-    "S3Options": "options",
-    "UploadResult": "engine.upload_run",
-    "Verified": "core.integrity",
-}
-
 __all__ = [
-    *_HOMES,
+    "AbortOptions",
+    "AccessDenied",
+    "AdoptOptions",
+    "Algorithm",
+    "BigUploadError",
+    "BucketNotFound",
+    "ClockSkewed",
+    "Completing",
+    "CredentialsError",
+    "Event",
+    "Hashing",
+    "KnownUpload",
+    "LocalStoreError",
+    "ManifestCorrupt",
+    "ManifestError",
+    "ManifestLocked",
+    "ManifestMismatch",
+    "ManifestNotFound",
+    "ManifestUnwritable",
+    "MediaRefused",
+    "ObjectMismatch",
+    "Orphan",
+    "OrphanOptions",
+    "OrphanReport",
+    "OutageContinues",
+    "OutageEnded",
+    "OutageStarted",
+    "PartCorrupted",
+    "PartProof",
+    "PartUnproved",
+    "PartUploaded",
+    "Progress",
+    "ProofError",
+    "ProofTooWeak",
+    "ReadBack",
+    "ReadBackOptions",
+    "ReadingBack",
+    "Restarted",
+    "ResumeOptions",
+    "RetryPolicy",
+    "Retrying",
+    "S3Options",
+    "ServiceError",
+    "SourceChanged",
+    "SourceError",
+    "SourceNotFound",
+    "SourceUnreadable",
+    "SourceUnsupported",
+    "StoreError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "StoreUnreachable",
+    "TargetExists",
+    "TargetReplaced",
+    "UploadCompleted",
+    "UploadExpired",
+    "UploadGone",
+    "UploadOptions",
+    "UploadResult",
+    "UploadSkipped",
+    "UploadStarted",
+    "Uploader",
+    "UploaderOptions",
+    "UsageError",
+    "Verification",
+    "Verified",
+    "VerifyOptions",
+    "Warned",
+    "WrongRegion",
     "__version__",
+    "abort",
+    "abort_orphans",
+    "adopt",
+    "list_uploads",
+    "read_back",
+    "resume",
+    "upload",
+    "upload_sync",
+    "verify",
 ]
 
+if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name for defined
+    _HOMES = (
+        "errors",
+        "events",
+        "options",
+        "core.checksums",
+        "core.integrity",
+        "core.retry_policy",
+        "engine.upload_run",
+        "api.functions",
+        "api.uploader",
+        "api.arguments",
+        "verification.abandoned_uploads",
+    )
+    """The modules that have the names; the first one that has a name counts. Those that load little come first."""
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            import importlib
+
+            for home in _HOMES:
+                module = importlib.import_module(f"{__name__}.{home}")
+                if hasattr(module, name):
+                    globals()[name] = getattr(module, name)
+                    return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
 
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -15,7 +15,7 @@ from bigupload.cli.options import DURATION, PATH, connection_options, s3_options
 from bigupload.units import format_age, format_size, one_line
 
 if TYPE_CHECKING:
-    from bigupload.verification.abandoned_uploads import GcReport, Orphan
+    from bigupload.verification.abandoned_uploads import Orphan, OrphanReport
 
 
 @click.command()
@@ -72,7 +72,7 @@ def gc(
             on_failure=lambda key, e: complain(e, key),
         )
         report = await collection.run(url, s3_options(arguments, local=local))
-        for e in owners.unreadable:
+        for e in report.unreadable:
             complain(errors.BigUploadError(f"these may be its uploads: {e}"), "warning")
         click.echo(_summary(report, dry_run=dry_run), err=True)
         return worst([e.exit_code for e in report.failed])
@@ -80,7 +80,7 @@ def gc(
     raise SystemExit(run(collect))
 
 
-def _summary(report: GcReport, *, dry_run: bool) -> str:
+def _summary(report: OrphanReport, *, dry_run: bool) -> str:
     counts = {
         "owned by manifests here": report.owned,
         "not idle for so long": report.alive,

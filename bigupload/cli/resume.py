@@ -48,7 +48,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
 
 
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
-    from bigupload.api import Uploader
+    from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
     from bigupload.cli.status import unfinished
 

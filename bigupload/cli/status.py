@@ -104,7 +104,7 @@ def _clean() -> None:
 @click.option("--trust", is_flag=True, help="Also uploads that were not begun by you on this machine.")
 def abort(paths: tuple[Path, ...], trust: bool) -> None:
     """Give uploads up: their parts are deleted from the store. An object that is complete stays."""
-    from bigupload.api import abort as abort_upload
+    from bigupload.api.functions import abort as abort_upload
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
 

@@ -29,7 +29,7 @@ from bigupload.cli.settings import COMMAND_LINE, choose, drop_weaker, strength
 from bigupload.units import format_size
 
 if TYPE_CHECKING:
-    from bigupload.api import Uploader
+    from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import Reporter
 
 _FILES_AT_ONCE = 4
@@ -160,7 +160,7 @@ def _sample() -> Path:
 async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
     import anyio
 
-    from bigupload.api import Uploader
+    from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import reporting, waits_for, worst
 
     local = arguments.pop("local")

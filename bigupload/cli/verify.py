@@ -44,12 +44,8 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
     from bigupload.core.integrity import Verified
     from bigupload.verification.by_checksum import verify as verify_object
 
-    found = await verify_object(path, url, s3=options, part_size=arguments["part_size"])
-    if not found.verified.satisfies(Verified(arguments["require_proof"])):
-        raise errors.ProofTooWeak(
-            f"not proved ({found.verified} only): the store holds no checksum that the file's bytes are seen to make; "
-            "--download reads the object back"
-        )
+    required = Verified(arguments["require_proof"])
+    found = await verify_object(path, url, s3=options, part_size=arguments["part_size"], require_proof=required)
     _show(found, found.verified, arguments)
     return errors.EXIT_OK
 

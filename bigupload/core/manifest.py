@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from bigupload.core import checksums
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType
@@ -226,7 +226,7 @@ class Manifest:
         self.aborted = False
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["uploading", "completing", "completed", "aborted"]:
         """One of `uploading`, `completing`, `completed`, `aborted`."""
         if self.completed:
             return "completed"

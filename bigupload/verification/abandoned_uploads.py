@@ -1,8 +1,8 @@
-"""Open multipart uploads that nobody goes on with: found, and given up.
+"""Open multipart uploads that were abandoned: find them and abort them.
 
-An upload is *owned* where a manifest on this machine can go on with it, and *alive* while parts of it arrive, from
-wherever: its age counts from the last part that the store has, and is told by the store's clock. What is neither is an
-orphan. A manifest that can't be read may own anything, so nothing is given up beside one.
+An upload is *owned* if a manifest on this machine can resume it. It is *alive* while parts of it arrive, from anywhere:
+its age counts from the last part that the store has, by the store's clock. An upload that is neither is an orphan. A
+manifest that can't be read may own any upload, so nothing is aborted while there is one.
 """
 
 from __future__ import annotations
@@ -24,63 +24,76 @@ from bigupload.engine.task_groups import for_each
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
-from bigupload.stores.s3.multipart import MOST_OPEN, S3Store, Way
+from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store, UploadPages
 from bigupload.stores.targets import connect, parse_s3_url
 
 MEDIA = "media/"
-"""A media service's keys. Its own sweep knows how long its clients may take, so that they are left to it unless the
-prefix that was asked for begins so."""
+"""The prefix of a media service's keys. Its own sweep knows how long its clients may take, so they are left to it
+unless the caller's prefix begins with this one."""
 
-_AT_ONCE = 8
+_CONCURRENCY = 8
+"""Uploads that are examined at a time."""
 _GONE = frozenset({FaultKind.GONE})
-_OF_ONE = (errors.AccessDenied, errors.StoreRefused, errors.StoreUnavailable)
-"""What one upload can meet while the next does not."""
+_OF_ONE_UPLOAD = (errors.AccessDenied, errors.StoreRefused, errors.StoreUnavailable)
+"""Errors that one upload can meet and the next one not."""
 
 
 @dataclass(frozen=True, slots=True)
-class ManifestClaim:
-    """What a manifest owns: one upload, and where it can't say which, whatever is open under its key."""
+class OwnedUpload:
+    """What a manifest owns: one upload. If it can't say which one, every open upload under its key."""
 
     upload_id: str
     key: str | None = None
     bucket: str | None = None
-    """With `key`; None: any."""
+    """With `key`; None: any bucket."""
 
     def covers(self, bucket: str, key: str, upload_id: str) -> bool:
-        """Whether it is this upload that is owned."""
+        """Whether this upload is owned."""
         return upload_id == self.upload_id or (key == self.key and self.bucket in (None, bucket))
 
 
-def claim_of(read: Replay) -> ManifestClaim | None:
-    """What can be gone on with by a manifest. An upload that was completed, aborted or superseded is nobody's."""
+def owned_by(read: Replay) -> OwnedUpload | None:
+    """Return what a manifest can resume. No manifest owns an upload that was completed, aborted or restarted."""
     manifest = read.manifest
-    if read.damage is not None:  # a restart may be among what was lost, and with it another upload id
-        return ManifestClaim(manifest.upload_id, manifest.target.key, manifest.target.bucket)
+    if read.damage is not None:  # the lost lines may hold a restart, with another upload id
+        return OwnedUpload(manifest.upload_id, manifest.target.key, manifest.target.bucket)
     if manifest.status not in ("uploading", "completing"):
         return None
     if manifest.target.service is not None:  # its upload id is the service's handle
-        return ManifestClaim(manifest.upload_id, manifest.target.key)
-    return ManifestClaim(manifest.upload_id)
+        return OwnedUpload(manifest.upload_id, manifest.target.key)
+    return OwnedUpload(manifest.upload_id)
 
 
 class Owners:
-    """The manifests of this machine, looked at again before each decision; what did not change is not read again."""
+    """The manifests of this machine. They are read again before each decision, as far as they have changed.
+
+    Attributes:
+        unreadable: Why manifests can't be read, as of the last `refresh`.
+    """
 
     def __init__(self, directory: Path, others: Sequence[Path] = ()) -> None:
-        """`directory` may be missing yet; each of `others`, a directory or a manifest, must be there."""
+        """Name the places; `refresh` reads them.
+
+        Args:
+            directory: The state directory, which need not exist.
+            others: More directories and manifests, which must exist.
+
+        Raises:
+            UsageError: One of `others` does not exist.
+        """
         self._places = [directory, *others]
         for place in others:
             if not place.exists():
                 raise errors.UsageError(f"no such manifest or directory: {place}")
-        self._known: dict[Path, tuple[tuple[int, ...], ManifestClaim | None]] = {}
+        self._known: dict[Path, tuple[tuple[int, ...], OwnedUpload | None]] = {}
         self.unreadable: list[errors.ManifestError] = []
 
     def refresh(self) -> None:
-        """Read what is new. Raises ManifestError where a directory can't be listed."""
+        """Read manifests that are new or changed. Blocking. Raises ManifestError if a directory can't be listed."""
         known, self.unreadable = self._known, []
         self._known = {}
         for path in self._manifests():
-            with contextlib.suppress(FileNotFoundError, errors.ManifestNotFound):  # gone since it was listed
+            with contextlib.suppress(FileNotFoundError, errors.ManifestNotFound):  # deleted since it was listed
                 status = path.lstat()
                 signature = (status.st_ino, status.st_size, status.st_mtime_ns)
                 before = known.get(path)
@@ -88,70 +101,76 @@ class Owners:
                     self._known[path] = before
                     continue
                 try:
-                    self._known[path] = (signature, claim_of(read_manifest(path)))
+                    self._known[path] = (signature, owned_by(read_manifest(path)))
                 except errors.ManifestNotFound:
                     raise
                 except errors.ManifestError as e:
                     self.unreadable.append(e)
 
     def require_readable(self) -> None:
-        """Raises ManifestCorrupt where a manifest can't be read."""
+        """Raises ManifestCorrupt if a manifest can't be read."""
         if self.unreadable:
             raise errors.ManifestCorrupt(
-                f"nothing is given up beside a manifest that can't be read, as it may own it: {self.unreadable[0]}"
+                f"nothing is aborted while a manifest can't be read, as it may own the upload: {self.unreadable[0]}"
             )
 
     def own(self, bucket: str, key: str, upload_id: str) -> bool:
-        """Whether an upload is one that can be gone on with here."""
-        return any(claim is not None and claim.covers(bucket, key, upload_id) for _, claim in self._known.values())
+        """Whether a manifest can resume this upload."""
+        return any(owned is not None and owned.covers(bucket, key, upload_id) for _, owned in self._known.values())
 
     def _manifests(self) -> list[Path]:
         found: list[Path] = []
         for place in self._places:
             try:
-                with os.scandir(place) as entries:  # not glob, to which what it may not list is empty
+                with os.scandir(place) as entries:  # not glob, which returns nothing for an unreadable directory
                     found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
             except FileNotFoundError:
                 continue
             except NotADirectoryError:
                 found.append(place)
             except OSError as e:
-                raise errors.ManifestError(f"can't look for manifests in {place}: {e.strerror}") from e
+                raise errors.ManifestError(f"can't list the manifests in {place}: {e.strerror}") from e
         return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """An open upload that is nobody's. `held` is the bytes of its parts, `idle` the seconds since the last came."""
+    """An open upload that no manifest owns and no part of which arrived for a while."""
 
     bucket: str
     key: str
     upload_id: str
     initiated: str
-    """ISO 8601, the store's clock."""
+    """When it was created: ISO 8601, by the store's clock."""
     idle: float
+    """Seconds since its last part arrived, or since it was created."""
     parts: int
     held: int
+    """Bytes of its parts."""
 
 
 @dataclass(slots=True, kw_only=True)
-class GcReport:
-    """What a collection came to, in uploads."""
+class OrphanReport:
+    """What became of the open uploads under a prefix. The fields are numbers of uploads unless they say otherwise."""
 
     orphans: int = 0
+    """Aborted (with `dry_run`: would be)."""
     held: int = 0
     """Bytes of the orphans' parts."""
     owned: int = 0
+    """Left because a manifest can resume them."""
     alive: int = 0
-    """Begun, or still fed, more recently than was asked for."""
+    """Left because they, or their last part, are younger than was asked for."""
     media: int = 0
-    """Of a media service, and left to it."""
+    """Left to a media service."""
     failed: list[errors.BigUploadError] = field(default_factory=list)
+    """Why uploads could not be examined or aborted."""
+    unreadable: list[errors.ManifestError] = field(default_factory=list)
+    """Manifests that can't be read and may own orphans; only with `dry_run`."""
 
 
 class OrphanCollection:
-    """One run over one prefix. `on_orphan` is told what was given up (with `dry_run`, what would be), `on_failure` the
-    key of what could not be looked at or given up, and why."""
+    """One search under one prefix."""
 
     def __init__(
         self,
@@ -163,40 +182,58 @@ class OrphanCollection:
         on_failure: Callable[[str, errors.BigUploadError], None],
         retry: RetryPolicy | None = None,
     ) -> None:
-        """`older_than`: seconds without a new part."""
+        """Prepare a search; `run` performs it.
+
+        Args:
+            owners: The manifests.
+            older_than: Seconds without a new part.
+            dry_run: Abort nothing.
+            on_orphan: Called with each upload that was aborted (with `dry_run`: would be).
+            on_failure: Called with the key of each upload that could not be examined or aborted, and the reason.
+            retry: How often and for how long a failed request is repeated.
+        """
         self._owners = owners
         self._older_than = older_than
         self._dry_run = dry_run
         self._on_orphan = on_orphan
         self._on_failure = on_failure
-        self._patience = Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)
-        self._report = GcReport()
+        self._retrier = Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)
+        self._report = OrphanReport()
 
-    async def run(self, url: str, s3: S3Options) -> GcReport:
-        """All keys that begin as `url`, "s3://BUCKET/PREFIX", does; the prefix may be empty.
+    async def run(self, url: str, s3: S3Options) -> OrphanReport:
+        """Search and abort.
 
-        Raises ManifestError where nothing may be given up, and StoreError where the store can't be asked.
+        Args:
+            url: "s3://BUCKET/PREFIX"; the prefix may be empty.
+            s3: How to reach the store.
+
+        Raises:
+            ManifestError: A manifest can't be read, so nothing may be aborted.
+            StoreError: The store refused to list, or can't be reached.
         """
         bucket, prefix = parse_s3_url(url, "")
-        self._look_at_manifests()
+        self._read_manifests()
         store = await connect(bucket, prefix, s3)
         async with contextlib.aclosing(store):
             decide = functools.partial(self._decide, store, bucket)
-            await for_each(await self._old_ones(store, prefix), decide, at_once=_AT_ONCE)
+            await for_each(await self._old_uploads(store, prefix), decide, at_once=_CONCURRENCY)
+        self._report.unreadable = list(self._owners.unreadable)
         return self._report
 
-    def _look_at_manifests(self) -> None:
+    def _read_manifests(self) -> None:
         self._owners.refresh()
         if not self._dry_run:
             self._owners.require_readable()
 
-    async def _old_ones(self, store: S3Store, prefix: str) -> list[_Candidate]:
-        """Those that were begun long enough ago. All are listed before one is given up: not every store finds the
-        next page by an upload that is gone."""
+    async def _old_uploads(self, store: S3Store, prefix: str) -> list[_Candidate]:
+        """List the uploads that were created long enough ago.
+
+        The whole list is read before the first abort: some stores lose their place when uploads of a page are gone.
+        """
         found: list[_Candidate] = []
-        way = Way()
-        while not way.ended:
-            page = await self._patience.request(functools.partial(store.next_open, way))
+        pages = UploadPages()
+        while not pages.ended:
+            page = await self._retrier.request(functools.partial(store.next_open, pages))
             now = page.now or datetime.now(UTC)
             for key, upload_id, initiated in page.uploads:
                 if key.startswith(MEDIA) and not prefix.startswith(MEDIA):
@@ -205,18 +242,20 @@ class OrphanCollection:
                     self._report.alive += 1
                 else:
                     found.append(_Candidate(key, upload_id, initiated, now))
-            if len(found) > MOST_OPEN:
-                raise errors.StoreRefused(f"more than {MOST_OPEN:,} old uploads are open: name a longer prefix")
+            if len(found) > MAX_LISTED_UPLOADS:
+                raise errors.StoreRefused(
+                    f"more than {MAX_LISTED_UPLOADS:,} old uploads are open: name a longer prefix"
+                )
         return found
 
     async def _decide(self, store: S3Store, bucket: str, candidate: _Candidate) -> None:
         try:
-            orphan = await self._look(store.at(candidate.key), bucket, candidate)
+            orphan = await self._examine(store.at(candidate.key), bucket, candidate)
             if orphan is None:
                 return
             if not self._dry_run:
-                await self._patience.request(lambda: store.at(candidate.key).abort(candidate.upload_id))
-        except _OF_ONE as e:
+                await self._retrier.request(lambda: store.at(candidate.key).abort(candidate.upload_id))
+        except _OF_ONE_UPLOAD as e:
             self._report.failed.append(e)
             self._on_failure(candidate.key, e)
             return
@@ -224,10 +263,10 @@ class OrphanCollection:
         self._report.held += orphan.held
         self._on_orphan(orphan)
 
-    async def _look(self, store: S3Store, bucket: str, candidate: _Candidate) -> Orphan | None:
-        """None: it is owned, alive, or has ended meanwhile."""
+    async def _examine(self, store: S3Store, bucket: str, candidate: _Candidate) -> Orphan | None:
+        """Return None if the upload is owned, alive, or has ended meanwhile."""
         try:
-            rows = await self._patience.request(
+            rows = await self._retrier.request(
                 lambda: store.list_parts(candidate.upload_id, Algorithm.NONE), expected=_GONE
             )
         except Fault:
@@ -237,7 +276,7 @@ class OrphanCollection:
         if idle < self._older_than:
             self._report.alive += 1
             return None
-        self._look_at_manifests()  # as late as can be: an upload may have been adopted since
+        self._read_manifests()  # as late as possible: the upload may have been adopted meanwhile
         if self._owners.own(bucket, candidate.key, candidate.upload_id):
             self._report.owned += 1
             return None
@@ -254,7 +293,7 @@ class OrphanCollection:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """Old enough to be looked at. `now`: the store's clock when it was listed."""
+    """An open upload that is old enough. `now`: the store's clock when it was listed."""
 
     key: str
     upload_id: str

@@ -1,7 +1,8 @@
-"""Proves an object against a file after the fact, by what the store holds of it, without a download.
+"""Prove an object by the checksums that the store holds of it, without a download.
 
-A checksum of the whole object decides. One of its parts needs to know how it was cut: the store is asked, and where it
-does not tell, the cuts that tools make are tried. A sum of parts contradicts the file only where the cuts are certain.
+A checksum of the whole object decides. To check a checksum of the parts' checksums, the part sizes must be known: the
+store is asked, and if it does not say, the sizes that common tools use are tried. A composite checksum contradicts the
+file only if the part sizes are certain.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -20,130 +21,96 @@ import anyio.to_thread
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, combine_crc, digest_of, new_hasher
 from bigupload.core.integrity import Verified
-from bigupload.core.object_claims import ObjectAttributes, ObjectClaim, claims_of, plausible_part_sizes
+from bigupload.core.object_claims import ObjectClaim, claims_of, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.options import S3Options
-from bigupload.sources.file import FileSource
-from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.targets import connect, parse_s3_url
+from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 _PIECE = 64 * MIB
-"""Where any cut will do, because CRCs combine."""
+"""Bytes that one thread hashes at a time where CRCs can be combined, so that any division will do."""
 _BUFFER = MIB
-_ASKS_AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """An object that was held against a file. `size` is bytes."""
-
-    path: Path
-    bucket: str
-    key: str
-    url: str
-    size: int
-    etag: str
+_MAX_REQUESTS = 8
+"""HEAD requests for single parts at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification(Compared):
-    """What the store's own word of it proved."""
+    """An object that was proved by the store's checksums."""
 
     checksum: str | None
-    """That of the proof, "<sum> <as S3 writes it>"; None where nothing but the size was proved."""
+    """The checksum that proved it, "<algorithm> <value as S3 writes it>"; None if only the size was proved."""
     verified: Verified
     seconds: float
 
 
 async def verify(
-    path: str | os.PathLike[str], url: str, *, s3: S3Options | None = None, part_size: int | None = None
+    path: str | os.PathLike[str],
+    url: str,
+    *,
+    s3: S3Options | None = None,
+    part_size: int | None = None,
+    require_proof: Verified = Verified.SIZE,
+    retry: RetryPolicy | None = None,
 ) -> Verification:
-    """How `url`, "s3://BUCKET/KEY", is proved to be the file. Raises ObjectMismatch where it is not, or not there.
+    """Prove that an object is a file, by the checksums that the store holds.
 
-    `part_size`: bytes of its parts, for a store that does not tell and a size that nobody would guess.
+    Args:
+        path: The file.
+        url: "s3://BUCKET/KEY" of the object.
+        s3: How to reach the store.
+        part_size: Bytes of the object's parts, if the store does not say and nobody would guess it.
+        require_proof: The weakest proof that is accepted.
+        retry: How often and for how long a failed request is repeated.
+
+    Raises:
+        ObjectMismatch: The object is not the file, or does not exist.
+        ProofTooWeak: It is proved by less than `require_proof`.
+        SourceError: The file can't be read, or changed meanwhile.
+        StoreError: The store refused, or can't be reached.
     """
     began = time.monotonic()
-    async with paired(path, url, s3, Retrier(policy=RetryPolicy(), emit=lambda _: None)) as pair:
-        claim = await _Proof(pair, part_size).proved()
-        pair.hold_still()
+    async with open_both(path, url, s3, Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)) as pair:
+        claim = await _Proof(pair, part_size).strongest()
+        pair.check_source()
+        verified = Verified.SIZE if claim is None else claim.level
+        if not verified.satisfies(require_proof):
+            raise errors.ProofTooWeak(
+                f"not proved ({verified} only): the store holds no checksum that can be compared with the file; "
+                "--download reads the object back"
+            )
+        fields: dict[str, Any] = pair.compared()
         return Verification(
-            path=Path(pair.source.path),
-            bucket=pair.bucket,
-            key=pair.key,
-            url=pair.store.url(),
-            size=pair.look.size,
-            etag=pair.look.etag,
+            **fields,
             checksum=None if claim is None else str(claim),
-            verified=Verified.SIZE if claim is None else claim.level,
+            verified=verified,
             seconds=round(time.monotonic() - began, 3),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A file and the object that is held against it: what the store said of it may be the file's."""
-
-    source: FileSource
-    bucket: str
-    key: str
-    store: S3Store
-    retrier: Retrier
-    look: ObjectAttributes
-
-    def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill the buffer from the file's bytes at `offset`, which the object has. Blocking."""
-        if self.source.read_into(buffer, offset) < len(buffer):
-            raise errors.SourceChanged(f"{self.source.path} became shorter while it was compared", same_size=False)
-
-    def hold_still(self) -> None:
-        """Raises SourceChanged where the file did not."""
-        try:
-            self.source.check()
-        except errors.SourceChanged as e:
-            raise errors.SourceChanged(
-                f"{self.source.path} changed while it was compared: verify it again", same_size=e.resumable
-            ) from None
-
-
-@contextlib.asynccontextmanager
-async def paired(path: str | os.PathLike[str], url: str, s3: S3Options | None, retrier: Retrier) -> AsyncIterator[Pair]:
-    """The file and the object at `url`, "s3://BUCKET/KEY". Raises ObjectMismatch where their sizes tell them apart."""
-    with FileSource(path) as source:
-        bucket, key = parse_s3_url(url)
-        store = await connect(bucket, key, s3 or S3Options())
-        async with contextlib.aclosing(store):
-            look = await retrier.request(store.look)
-            if look is None:
-                raise errors.ObjectMismatch(f"there is no object at {url}")
-            if look.size != source.fingerprint.size:
-                raise errors.ObjectMismatch(f"{url} has {look.size:,} bytes, the file {source.fingerprint.size:,}")
-            yield Pair(source, bucket, key, store, retrier, look)
-
-
 class _Proof:
-    """One file against one object."""
+    """Checks the claims that a store makes of one object against one file."""
 
-    def __init__(self, pair: Pair, part_size: int | None) -> None:
+    def __init__(self, pair: FileAndObject, part_size: int | None) -> None:
         self._pair = pair
         self._store = pair.store
-        self._look = pair.look
+        self._attributes = pair.attributes
         self._part_size = part_size
 
-    async def proved(self) -> ObjectClaim | None:
-        """The strongest claim that is the file's, None where none can be shown to be. Raises ObjectMismatch."""
-        for claim in claims_of(self._look):
+    async def strongest(self) -> ObjectClaim | None:
+        """Return the strongest claim that the file fulfils, None if none could be checked. Raises ObjectMismatch."""
+        for claim in claims_of(self._attributes):
             holds = await (self._of_whole(claim) if claim.parts is None else self._of_parts(claim))
             if holds:
                 return claim
             if holds is False and not claim.is_etag:
-                raise errors.ObjectMismatch(f"the store holds {claim}, and the file has another")
+                raise errors.ObjectMismatch(f"the store's checksum is {claim}, and the file's is another")
         return None
 
     async def _of_whole(self, claim: ObjectClaim) -> bool:
-        size = self._look.size
+        size = self._attributes.size
         if not claim.algorithm.is_crc:
             return (await self._digests(claim.algorithm, [size]))[0] == claim.digest
         cuts = [part.size for part in Plan(size, _PIECE)]
@@ -151,7 +118,8 @@ class _Proof:
         return combine_crc(claim.algorithm, zip(digests, cuts, strict=True)) == claim.digest
 
     async def _of_parts(self, claim: ObjectClaim) -> bool | None:
-        """None: not by any of the cuts that were tried, which says nothing."""
+        """Whether the file fulfils a composite claim; None if none of the part sizes that were tried fits, which is
+        inconclusive."""
         tried: list[Sequence[int]] = []
         async with contextlib.aclosing(self._cuts(claim.parts or 0)) as all_cuts:
             async for cuts, certain in all_cuts:
@@ -165,8 +133,8 @@ class _Proof:
         return None
 
     async def _cuts(self, parts: int) -> AsyncGenerator[tuple[Sequence[int], bool], None]:
-        """Sizes of parts that make the object, and whether they are known to be its own."""
-        size = self._look.size
+        """Yield sizes of parts to try, and whether they are certainly the object's."""
+        size = self._attributes.size
         if parts == 1:
             yield [size], True
             return
@@ -186,11 +154,12 @@ class _Proof:
             yield _even(size, part_size), False
 
     async def _part(self, number: int) -> tuple[int, int | None] | None:
+        """Ask for one part: its size in bytes, and how many there are; None if the store does not know its parts."""
         part = await self._pair.retrier.request(lambda: self._store.part(number))
         if part is None:
             return None
-        if part.etag != self._look.etag:
-            raise errors.TargetReplaced("the object was replaced while it was looked at: verify it again")
+        if part.etag != self._attributes.etag:
+            raise errors.TargetReplaced("the object was replaced while it was verified: verify it again")
         return part.size, part.parts
 
     async def _all_parts(self, parts: int, first: int) -> list[int]:
@@ -200,10 +169,11 @@ class _Proof:
             part = await self._part(number)
             sizes[number - 1] = 0 if part is None else part[0]
 
-        await for_each(range(2, parts + 1), ask, at_once=_ASKS_AT_ONCE)
+        await for_each(range(2, parts + 1), ask, at_once=_MAX_REQUESTS)
         return sizes
 
     async def _digests(self, algorithm: Algorithm, cuts: Sequence[int]) -> list[bytes]:
+        """Hash consecutive ranges of the file, whose sizes are `cuts`, in one thread for each processor."""
         digests = [b""] * len(cuts)
         offsets = [0]
         for size in cuts:

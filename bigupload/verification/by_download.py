@@ -1,8 +1,8 @@
-"""Reads an object back and holds it against the file, byte for byte: for those who do not take the store's word.
+"""Download an object and compare every byte with the file, without relying on the store's checksums.
 
-Pieces are read in parallel and streamed: memory does not grow with the object. A broken read goes on at the byte where
-it broke, a killed run at the pieces that it had not finished. Which those are is in a small file beside the manifests,
-bound to the object's ETag and time and to the file's fingerprint: where one of them is another, all is read again.
+Ranges are read in parallel and streamed, so that memory does not grow with the object. A broken read resumes at the
+byte where it broke, a killed run at the ranges that it had not finished. A small file beside the manifests records
+them. It names the object's ETag and time and the file's fingerprint: if one of them changed, everything is read again.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.stores.targets import state_dir
-from bigupload.verification.by_checksum import Compared, Pair, paired
+from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 READ_BACK = "read-back"
 
 _PIECE = 16 * MIB
-"""Bytes; what a kill loses is less than this, times _AT_ONCE."""
+"""Bytes in a range. A kill loses less than this times _AT_ONCE."""
 _AT_ONCE = 8
 _RENEW_BEFORE = 60.0
-"""Seconds before a URL ends."""
-_TELL_EVERY = 0.25
+"""Seconds before a presigned URL expires at which a new one is made."""
+_REPORT_EVERY = 0.25
+"""Seconds between two `ReadingBack` events."""
 _VERSION = 1
-_MOST_STATE = 16 * MIB
+_MAX_RECORD_BYTES = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +51,25 @@ class ReadBack(Compared):
     """An object that is the file, byte for byte. Sizes are bytes."""
 
     verified: str
+    """Always "read-back"."""
     bytes_read: int
-    """In this run."""
+    """By this run."""
     resumed_bytes: int
-    """Read and compared by earlier ones."""
+    """Read and compared by earlier runs."""
     retries: int
     seconds: float
 
 
 class ReadBackProgress:
-    """The pieces that were found equal, in a file. It may be lost at any time, and then they are read again."""
+    """A file with the numbers of the ranges that were found equal. If it is lost, they are read again."""
 
     def __init__(self, path: Path, of: dict[str, Any]) -> None:
-        """`of`: what was compared with what. A file about anything else counts for nothing."""
+        """Read what an earlier run recorded.
+
+        Args:
+            path: The file.
+            of: What is compared with what. A record of anything else is ignored.
+        """
         self._path = path
         self._of = json.loads(json.dumps(of))
         self.done: set[int] = set(self._read())
@@ -70,7 +77,7 @@ class ReadBackProgress:
     def _read(self) -> list[int]:
         try:
             with os.fdopen(os.open(self._path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
-                found = json.loads(file.read(_MOST_STATE))
+                found = json.loads(file.read(_MAX_RECORD_BYTES))
         except (OSError, ValueError, RecursionError):
             return []
         if not isinstance(found, dict) or found.get("of") != self._of or not isinstance(found.get("done"), list):
@@ -78,7 +85,10 @@ class ReadBackProgress:
         return [n for first, last in _pairs(found["done"]) for n in range(first, last + 1)]
 
     def add(self, piece: int) -> bool:
-        """Whether it could be written. Written beside and renamed: whoever is killed leaves the one or the other."""
+        """Record one more range, and return whether that worked.
+
+        The record is written to another file, which is then renamed: a kill leaves the old or the new one.
+        """
         self.done.add(piece)
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
@@ -87,14 +97,14 @@ class ReadBackProgress:
             with os.fdopen(os.open(fresh, flags, 0o600), "w") as file:
                 json.dump({"of": self._of, "done": _runs(sorted(self.done))}, file)
             fresh.replace(self._path)
-        except OSError:  # a full disk: what was read is read, only a stop would lose it
+        except OSError:  # the disk is full, say: only a stop would lose what was compared
             with contextlib.suppress(OSError):
                 fresh.unlink(missing_ok=True)
             return False
         return True
 
-    def forget(self) -> None:
-        """It has come to an end, whichever."""
+    def delete(self) -> None:
+        """Delete the record, because the comparison ended."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
@@ -107,7 +117,7 @@ def _pairs(rows: list[Any]) -> Iterator[tuple[int, int]]:
 
 
 def _runs(numbers: list[int]) -> list[list[int]]:
-    """[[first, last], …] of sorted numbers."""
+    """Write sorted numbers as [[first, last], …]."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and runs[-1][1] == number - 1:
@@ -125,14 +135,25 @@ async def read_back(
     retry: RetryPolicy | None = None,
     on_event: Callable[[events.Event], None] | None = None,
 ) -> ReadBack:
-    """Compare the object at `url`, "s3://BUCKET/KEY", with the file, or go on where that stopped.
+    """Download an object and compare every byte with a file, or resume that where it stopped.
 
-    Raises ObjectMismatch with the first byte that differs, and TargetReplaced where the object is another meanwhile.
+    Args:
+        path: The file.
+        url: "s3://BUCKET/KEY" of the object.
+        s3: How to reach the store.
+        retry: How often and for how long a failed request is repeated.
+        on_event: Called with each event, in the event loop.
+
+    Raises:
+        ObjectMismatch: The object is not the file, or does not exist. The message names the first byte that differs.
+        TargetReplaced: Another object took its place meanwhile.
+        SourceError: The file can't be read, or changed meanwhile.
+        StoreError: The store refused, or can't be reached.
     """
     policy, began = retry or RetryPolicy(), time.monotonic()
     retrier = Retrier(policy=policy, emit=on_event or (lambda _: None))
     async with (
-        paired(path, url, s3, retrier) as pair,
+        open_both(path, url, s3, retrier) as pair,
         HttpReader(ca_bundle=pair.store.ca_bundle, stall_after=policy.stall_after) as reader,
     ):
         name = manifest_id(pair.source.path, pair.store.target)
@@ -141,13 +162,9 @@ async def read_back(
         )
         resumed = comparison.compared
         await comparison.run()
+        fields: dict[str, Any] = pair.compared()
         return ReadBack(
-            path=Path(pair.source.path),
-            bucket=pair.bucket,
-            key=pair.key,
-            url=pair.store.url(),
-            size=pair.look.size,
-            etag=pair.look.etag,
+            **fields,
             verified=READ_BACK,
             bytes_read=comparison.compared - resumed,
             resumed_bytes=resumed,
@@ -156,51 +173,51 @@ async def read_back(
         )
 
 
-def _subject(pair: Pair) -> dict[str, Any]:
-    target, look = pair.store.target, pair.look
+def _subject(pair: FileAndObject) -> dict[str, Any]:
+    target, attributes = pair.store.target, pair.attributes
     return {
         "version": _VERSION,
         "piece": _PIECE,
         "path": os.fsencode(pair.source.path).hex(),
         "file": dataclasses.astuple(pair.source.fingerprint),
         "target": [target.bucket, target.key, target.endpoint],
-        "etag": look.etag,
-        "modified": look.modified,
-        "size": look.size,
+        "etag": attributes.etag,
+        "modified": attributes.modified,
+        "size": attributes.size,
     }
 
 
 class _Comparison:
-    def __init__(self, pair: Pair, reader: HttpReader, progress: ReadBackProgress) -> None:
+    def __init__(self, pair: FileAndObject, reader: HttpReader, progress: ReadBackProgress) -> None:
         self._pair = pair
         self._store = pair.store
         self._reader = reader
         self._retrier = pair.retrier
-        self._look = pair.look
+        self._attributes = pair.attributes
         self._progress = progress
-        self._pieces = range(-(-pair.look.size // _PIECE))
+        self._pieces = range(-(-pair.attributes.size // _PIECE))
         progress.done &= set(self._pieces)
         self._differs: int | None = None
-        """The lowest byte that is known to be another. What lies before it is compared all the same."""
+        """The lowest position that is known to differ. Ranges before it are compared nevertheless."""
         self._warned = False
         self._signed: tuple[SignedRequest, float] | None = None
-        self._told = 0.0
+        self._reported = 0.0
         self.compared = sum(self._span(n)[1] - self._span(n)[0] for n in progress.done)
 
     async def run(self) -> None:
-        self._tell()
+        self._report()
         await for_each([n for n in self._pieces if n not in self._progress.done], self._piece, at_once=_AT_ONCE)
-        self._pair.hold_still()
-        self._progress.forget()
+        self._pair.check_source()
+        self._progress.delete()
         if self._differs is not None:
             raise errors.ObjectMismatch(
-                f"{self._store.target} is not the file: it differs from byte {self._differs:,} on, counted from 0"
+                f"{self._store.target} is not the file: byte {self._differs:,} is the first that differs (from 0)"
             )
-        self._told = 0.0
-        self._tell()
+        self._reported = 0.0
+        self._report()
 
     def _span(self, number: int) -> tuple[int, int]:
-        return number * _PIECE, min(self._look.size, (number + 1) * _PIECE)
+        return number * _PIECE, min(self._attributes.size, (number + 1) * _PIECE)
 
     async def _piece(self, number: int) -> None:
         at, end = self._span(number)
@@ -216,7 +233,7 @@ class _Comparison:
                 found = at - len(data) + same
                 self._differs = found if self._differs is None else min(self._differs, found)
                 return False
-            self._tell()
+            self._report()
             return True
 
         attempts, before = self._retrier.attempts(), at
@@ -224,14 +241,16 @@ class _Comparison:
             since = self._retrier.effects.clock()
             try:
                 request = await self._request()
-                await self._reader.read(request, at, end, etag=self._look.etag, size=self._look.size, take=take)
+                await self._reader.read(
+                    request, at, end, etag=self._attributes.etag, size=self._attributes.size, take=take
+                )
             except Fault as fault:
                 if fault.kind in (FaultKind.EXISTS, FaultKind.GONE) or fault.status == 404:
-                    self._progress.forget()
+                    self._progress.delete()
                     raise errors.TargetReplaced(
                         f"{self._store.target} was replaced or deleted while it was read: verify it again"
                     ) from fault
-                if at > before:  # it gets on, however badly
+                if at > before:  # it makes progress, however slowly
                     attempts, before = self._retrier.attempts(), at
                 again = await self._retrier.pause(attempts, fault, since, part=None)
                 if again.resign:
@@ -242,12 +261,12 @@ class _Comparison:
             self._finish(number)
 
     def _finish(self, number: int) -> None:
-        self._pair.hold_still()
+        self._pair.check_source()
         if not self._progress.add(number) and not self._warned:
             self._warned = True
             self._retrier.emit(
                 events.Warned(
-                    message="it can't be recorded how far this came: what is read now is read again after a stop"
+                    message="the progress can't be recorded: if this run stops, the next one reads everything again"
                 )
             )
 
@@ -255,7 +274,7 @@ class _Comparison:
         return self._differs is not None and offset >= self._differs
 
     def _equal_bytes(self, data: bytes, offset: int) -> int:
-        """How many bytes of `data` are the file's at `offset`, from its first on. Blocking."""
+        """Return how many bytes of `data` equal the file's at `offset` before the first that differs. Blocking."""
         mine = bytearray(len(data))
         self._pair.read_into(memoryview(mine), offset)
         if mine == data:
@@ -276,8 +295,8 @@ class _Comparison:
             self._signed = signed, now + signed.expires_in - _RENEW_BEFORE
         return self._signed[0]
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         now = self._retrier.effects.clock()
-        if not self._told or now - self._told >= _TELL_EVERY:
-            self._told = now
-            self._retrier.emit(events.ReadingBack(bytes_compared=self.compared, size=self._look.size))
+        if not self._reported or now - self._reported >= _REPORT_EVERY:
+            self._reported = now
+            self._retrier.emit(events.ReadingBack(bytes_compared=self.compared, size=self._attributes.size))

@@ -226,9 +226,9 @@ def test_verify(bigupload: Command, s3: StrictS3, file: Path) -> None:
     body = bytearray(file.read_bytes())
     body[SIZE // 2] ^= 1
     file.write_bytes(body)
-    assert_refused(bigupload("verify", file, *there), 1, "the store holds crc64nvme", "the file has")
+    assert_refused(bigupload("verify", file, *there), 1, "the store's checksum is crc64nvme", "the file's is another")
     file.write_bytes(body[:-1])
-    assert_refused(bigupload("verify", file, *there), 1, "s3://bucket/key has 5,243,880 bytes, the file 5,243,879")
+    assert_refused(bigupload("verify", file, *there), 1, "s3://bucket/key has 5,243,880 bytes, and the file has 5,243,879")
     gone = ["s3://bucket/none", "--endpoint-url", s3.url]
     assert_refused(bigupload("verify", file, *gone), 1, "there is no object at s3://bucket/none")
 

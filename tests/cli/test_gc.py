@@ -138,7 +138,7 @@ def test_nothing_goes_beside_a_manifest_that_can_not_be_read(
         newer = stopped.read_bytes().replace(b'"version":1', b'"version":99')
         bad.write_bytes({"no manifest": b"junk\n", "empty": b"", "newer": newer}[kind])
     ended = gc(bigupload, s3)
-    assert_refused(ended, 1, "nothing is given up beside a manifest that can't be read", str(bad))
+    assert_refused(ended, 1, "nothing is aborted while a manifest can't be read", str(bad))
     assert orphan in s3.uploads
     ended = gc(bigupload, s3, "--dry-run")
     assert (ended.code, len(ended.out.splitlines())) == (0, 1)
@@ -157,7 +157,7 @@ def test_a_directory_of_manifests_that_can_not_be_listed(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(abandoned_uploads.os, "scandir", refuse)
-    assert_refused(gc(bigupload, s3), 1, "can't look for manifests in", "Permission denied")
+    assert_refused(gc(bigupload, s3), 1, "can't list the manifests in", "Permission denied")
     assert len(s3.uploads) == 2
 
 

@@ -82,7 +82,7 @@ S3_CALLS: list[Callable[[S3Store], Awaitable[Any]]] = [
     lambda s: s.find_open(),
     lambda s: s.complete("id", RECORDS, size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC),
     lambda s: s.stat("id", Algorithm.CRC64NVME),
-    lambda s: s.look(),
+    lambda s: s.attributes(),
     lambda s: s.part(1),
     lambda s: s.abort("id"),
 ]

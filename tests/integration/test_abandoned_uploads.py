@@ -11,7 +11,7 @@ from bigupload import S3Options
 from bigupload.core.manifest_lines import replay
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
-from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, Owners, claim_of
+from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, Owners, owned_by
 from tests.core.samples import journals, lines
 from tests.tools.weed import weed_client
 
@@ -75,13 +75,13 @@ def test_what_can_be_gone_on_with_is_owned(journal: bytes, cut: int) -> None:
     """Also with a torn tail, whatever it said."""
     whole = replay(journal).manifest
     if whole.status in ("uploading", "completing"):
-        claim = claim_of(replay(journal))
+        claim = owned_by(replay(journal))
         assert claim is not None
         assert claim.covers("any", "any other key", whole.upload_id)
     first = journal.index(b"\n") + 1
     torn = replay(journal[: max(first, len(journal) - cut)])
     if torn.damage is not None:
-        claim = claim_of(torn)
+        claim = owned_by(torn)
         assert claim is not None
         target = torn.manifest.target
         assert claim.covers(

@@ -244,7 +244,7 @@ async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
         return web.Response(body=page.encode(), content_type="application/xml")
 
     async with store_that(handler) as store:
-        way = client.Way()
+        way = client.UploadPages()
         with pytest.raises(Fault) as caught:
             await store.next_open(way)
         assert caught.value.kind is FaultKind.BROKEN
@@ -270,7 +270,7 @@ async def test_more_open_uploads_than_are_kept(
     who: Callable[[S3Store], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (multipart, abandoned_uploads):
-        monkeypatch.setattr(module, "MOST_OPEN", 5)
+        monkeypatch.setattr(module, "MAX_LISTED_UPLOADS", 5)
     pages = Pages(NEXT_UPLOAD, UPLOAD_ROW)
     async with store_that(pages.answer) as store:
         await who(store)

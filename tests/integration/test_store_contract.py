@@ -62,7 +62,7 @@ async def test_a_round_trip(any_store: Backend) -> None:
         if any_store.name != "moto":
             assert made.checksum == seen.checksum == whole
             assert seen.checksum_type is ChecksumType.FULL_OBJECT
-            look = await store.look()
+            look = await store.attributes()
             assert look is not None
             assert (look.etag, look.size, look.checksums["CRC64NVME"]) == (seen.etag, seen.size, whole)
         assert await store.find_open() == []

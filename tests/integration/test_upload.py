@@ -274,7 +274,7 @@ async def test_a_file_that_may_not_be_read(world: World) -> None:
         ({"part_size": 2 * MIB}, "above"),
         ({"part_size": "many"}, "size"),
         ({"concurrency": 0}, "from 1 to 256"),
-        ({"limit_rate": 0}, "more than 0"),
+        ({"limit_rate": 0}, "positive number"),
         ({"limit_rate": "fast"}, "rate"),
     ],
 )

@@ -77,7 +77,7 @@ async def test_an_object_of_one_put(world: World, algorithm: str) -> None:
     assert found.verified is Verified.FULL_OBJECT
     assert (found.checksum or "").startswith(f"{algorithm.lower()} ")
     with pytest.raises(
-        errors.ObjectMismatch, match=f"the store holds {algorithm.lower()} .*, and the file has another"
+        errors.ObjectMismatch, match=f"the store's checksum is {algorithm.lower()} .*, and the file's is another"
     ):
         await verify(flipped(path, SIZE - 1), URL, s3=world.options())
 
@@ -104,7 +104,7 @@ async def test_an_object_of_parts(world: World, algorithm: str, kind: str, level
     }[cut]
     upload_parts(world.s3, path.read_bytes(), sizes, ChecksumAlgorithm=algorithm, ChecksumType=kind)
     assert (await verify(path, URL, s3=world.options())).verified is level
-    with pytest.raises(errors.ObjectMismatch, match=f"the store holds {algorithm.lower()} "):
+    with pytest.raises(errors.ObjectMismatch, match=f"the store's checksum is {algorithm.lower()} "):
         await verify(flipped(path, 0), URL, s3=world.options())
 
 
@@ -205,7 +205,7 @@ async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: 
         body[place] ^= 0x80
     put(world.s3, bytes(body))
     world.s3.script("GetObject", LostAnswer(), LostAnswer(), LostAnswer())
-    with pytest.raises(errors.ObjectMismatch, match=f"it differs from byte {places[0]:,} on, counted from 0"):
+    with pytest.raises(errors.ObjectMismatch, match=f"byte {places[0]:,} is the first that differs"):
         await read(world, path)
     assert state_files() == []
 
@@ -213,7 +213,7 @@ async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: 
 async def test_another_size_is_not_read(world: World) -> None:
     path = world.file(SIZE)
     put(world.s3, path.read_bytes()[:-1])
-    with pytest.raises(errors.ObjectMismatch, match="bytes, the file"):
+    with pytest.raises(errors.ObjectMismatch, match="bytes, and the file has"):
         await read(world, path)
     assert world.s3.count("GetObject") == 0
 
@@ -358,7 +358,7 @@ async def test_a_full_disk_costs_the_resuming_alone(
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(blocked))
     assert (await read(world, path)).bytes_read == SIZE
     assert [w.message for w in world.told(events.Warned)] == [
-        "it can't be recorded how far this came: what is read now is read again after a stop"
+        "the progress can't be recorded: if this run stops, the next one reads everything again"
     ]
 
 
@@ -378,7 +378,7 @@ async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
             assert found.verified is Verified.COMPOSITE_ETAG
         read_all = await read_back(path, URL, s3=options)
         assert (read_all.bytes_read, read_all.etag) == (12 * MIB, found.etag)
-        with pytest.raises(errors.ObjectMismatch, match="differs from byte 7,000,001 on, counted"):
+        with pytest.raises(errors.ObjectMismatch, match="byte 7,000,001 is the first that differs"):
             await read_back(flipped(path, 7_000_001), URL, s3=options)
     finally:
         client.close()

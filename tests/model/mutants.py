@@ -114,12 +114,12 @@ def aborts_what_it_sets_aside() -> None:
 
 
 def gc_takes_what_is_completing() -> None:
-    real = abandoned_uploads.claim_of
-    abandoned_uploads.claim_of = lambda read: None if read.manifest.status == "completing" else real(read)
+    real = abandoned_uploads.owned_by
+    abandoned_uploads.owned_by = lambda read: None if read.manifest.status == "completing" else real(read)
 
 
 def gc_spares_what_was_aborted() -> None:
-    abandoned_uploads.claim_of = lambda read: abandoned_uploads.ManifestClaim(read.manifest.upload_id, "key")
+    abandoned_uploads.owned_by = lambda read: abandoned_uploads.OwnedUpload(read.manifest.upload_id, "key")
 
 
 def full_disk_is_ignored() -> None:

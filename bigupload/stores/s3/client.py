@@ -63,17 +63,22 @@ def metadata_of(answer: Mapping[str, Any]) -> dict[str, str]:
     return {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
 
 
-class Way:
-    """Through the pages of ListMultipartUploads: where the next one begins, and that there is an end."""
+class UploadPages:
+    """A walk through the pages of ListMultipartUploads: where the next page begins, and that the list ends."""
 
     def __init__(self) -> None:
         self.markers: dict[str, Any] = {}
-        """Of the page to ask for."""
+        """The parameters of the next request."""
         self.ended = False
+        """Whether the last page was read."""
         self._been: set[tuple[tuple[str, Any], ...]] = {()}
 
-    def on(self, page: Mapping[str, Any]) -> None:
-        """Past this page. Raises Fault(FINAL) where it leads nowhere."""
+    def advance(self, page: Mapping[str, Any]) -> None:
+        """Go past a page.
+
+        Raises:
+            Fault: FINAL if the list leads in circles or does not end, BROKEN if a row is incomplete.
+        """
         rows = page.get("Uploads", ())
         if any(len(str(row.get(name, "")).encode()) > _MOST_NAME for row in rows for name in ("Key", "UploadId")):
             raise Fault(FaultKind.FINAL, "the store lists names that are longer than any")
@@ -173,21 +178,21 @@ class S3Bucket:
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
         """The rows of ListMultipartUploads for keys that begin with `prefix`, all pages. Raises as
         `next_open_uploads`."""
-        way = Way()
-        while not way.ended:
-            page = await self.next_open_uploads(prefix, way)
+        pages = UploadPages()
+        while not pages.ended:
+            page = await self.next_open_uploads(prefix, pages)
             for row in page.get("Uploads", ()):
                 yield row
 
-    async def next_open_uploads(self, prefix: str, way: Way) -> Mapping[str, Any]:
+    async def next_open_uploads(self, prefix: str, pages: UploadPages) -> Mapping[str, Any]:
         """The next page of ListMultipartUploads. Who asks again after a Fault goes on where it was.
 
         Raises Fault(FINAL) where the pages lead in circles or do not end.
         """
         page: Mapping[str, Any] = await self.call(
-            "to list the open uploads", "list_multipart_uploads", Prefix=prefix, **way.markers
+            "to list the open uploads", "list_multipart_uploads", Prefix=prefix, **pages.markers
         )
-        way.on(page)
+        pages.advance(page)
         return page
 
     async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]]) -> list[str]:

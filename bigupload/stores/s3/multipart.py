@@ -21,10 +21,10 @@ from bigupload.http.session import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
 from bigupload.stores.s3.client import MOST_PAGES, URL_LIFETIME, S3Bucket, metadata_of
-from bigupload.stores.s3.client import Way as Way
+from bigupload.stores.s3.client import UploadPages as UploadPages
 
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
-MOST_OPEN = 100_000
+MAX_LISTED_UPLOADS = 100_000
 """Open uploads that are kept in memory at once."""
 _COMPLETE_WITHIN = 300.0
 """Seconds: complete may work for minutes before it answers."""
@@ -182,14 +182,14 @@ class S3Store:
             initiated = _told(row, "Initiated", datetime).isoformat()
             declared = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
             found.append(OpenUpload(_told(row, "UploadId", str), initiated, *declared))
-            if len(found) > MOST_OPEN:
+            if len(found) > MAX_LISTED_UPLOADS:
                 raise Fault(FaultKind.FINAL, f"the store lists more open uploads of {self._key} than anyone can have")
         return found
 
-    async def next_open(self, way: Way) -> OpenPage:
+    async def next_open(self, pages: UploadPages) -> OpenPage:
         """The next page of the open uploads of all keys that begin with this one. Raises as `next_open_uploads`, and
         may be asked again as that."""
-        page = await self._bucket.next_open_uploads(self._key, way)
+        page = await self._bucket.next_open_uploads(self._key, pages)
         headers = page.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         rows = [
             (_told(row, "Key", str), _told(row, "UploadId", str), _told(row, "Initiated", datetime))
@@ -206,7 +206,7 @@ class S3Store:
         answer = await self._head()
         return None if answer is None else _facts(answer, algorithm)
 
-    async def look(self) -> ObjectAttributes | None:
+    async def attributes(self) -> ObjectAttributes | None:
         """All that the store says of the object's bytes; None where there is none."""
         answer = await self._head()
         if answer is None:

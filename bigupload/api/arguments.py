@@ -1,0 +1,282 @@
+"""The keyword arguments of the library's functions: each declared once, here, and checked before anything is sent.
+
+The functions take them as `**options: Unpack[...]`, so that type checkers and editors know names and types.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict
+
+from bigupload import errors, events
+from bigupload.core.checksums import parse_algorithm
+from bigupload.core.integrity import Verified
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.engine.context import UploadSettings
+from bigupload.options import S3Options
+from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
+from bigupload.units import parse_duration, parse_size
+from bigupload.verification.abandoned_uploads import Orphan
+
+StrPath: TypeAlias = str | os.PathLike[str]
+OnEvent: TypeAlias = Callable[[events.Event], None]
+ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
+ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
+
+MAX_CONCURRENCY = 256
+"""Parts in flight. More connections to one store bring nothing on any path that was measured."""
+
+
+class EventOptions(TypedDict, total=False):
+    """What happens, as it happens."""
+
+    on_event: OnEvent | None
+    """Called with each event, in the event loop. It must return quickly and must not raise."""
+
+
+class ProofOptions(EventOptions, total=False):
+    """How an object must be proved."""
+
+    require_proof: Verified | ProofName
+    """Raise ProofTooWeak if the object is proved by less; "size" (the default) accepts any proof."""
+    verify_source: bool
+    """Hash the file once more before the upload is completed. Default: False."""
+
+
+class RetryOptions(TypedDict, total=False):
+    """What to do when a request fails."""
+
+    retry: RetryPolicy | None
+    """How often and for how long a failed request is repeated; None: `RetryPolicy()`."""
+
+
+class StateOptions(TypedDict, total=False):
+    """Where manifests are."""
+
+    manifests: StrPath | None
+    """The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory."""
+
+
+class UploaderOptions(RetryOptions, StateOptions, total=False):
+    """What all uploads of one `Uploader` share."""
+
+    concurrency: int | None
+    """Parts in flight over all uploads, from 1 to 256; None (the default) adapts it to the path."""
+    limit_rate: float | str | RateSchedule | None
+    """Bytes per second over all uploads: a number, "20MB/s", or "08:00=2MB/s,20:00=off" by the local time of day. None:
+    no limit."""
+    congestion_control: str
+    """TCP congestion control: "auto" (the default; BBR on long paths), "system", or a name that the kernel offers."""
+    hedge: bool
+    """Send a part that lags far behind the others a second time, until a store refuses that. Default: True."""
+
+
+class UploadOptions(ProofOptions, total=False):
+    """One upload."""
+
+    to: str | None
+    """"s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the file's name. Not needed with `S3Options(local=True)`."""
+    service: str | None
+    """The URL of a media service, instead of `to`."""
+    api_key: str | None
+    """The media service's key; None: the environment variable BIGUPLOAD_API_KEY."""
+    s3: S3Options | None
+    """How to reach the store, and the object's properties. A media service takes `content_type` and `ca_bundle`."""
+    part_size: int | str | None
+    """Bytes, or a text like "16MiB"; None: chosen by the file's size."""
+    checksum: ChecksumName
+    """The algorithm of the parts' checksums; "auto" (the default) is CRC64NVME."""
+    manifest: StrPath | None
+    """The manifest's path; None: a file in the state directory, named by source and target."""
+    resume: bool
+    """Resume an unfinished upload of this file to this target (the default). False sets its manifest aside."""
+    skip_existing: bool
+    """Upload nothing if the object is the file already, proved by a checksum or ETag, for which the file is hashed."""
+
+
+class AdoptOptions(ProofOptions, total=False):
+    """One upload that another program, or a lost manifest, left open."""
+
+    s3: S3Options | None
+    """How to reach the store."""
+    upload_id: str | None
+    """Which upload to adopt, if several to this key are open."""
+    manifest: StrPath | None
+    """The manifest's path; None: a file in the state directory, named by source and target."""
+
+
+class AbortOptions(EventOptions, total=False):
+    """One upload that is aborted by its manifest."""
+
+    s3: S3Options | None
+    """Credentials to use. The manifest knows everything else, so that nothing else of it is used."""
+    api_key: str | None
+    """The media service's key; None: the environment variable BIGUPLOAD_API_KEY."""
+    trust: bool
+    """Also take a manifest that this user did not begin on this machine. Default: False."""
+
+
+class ResumeOptions(AbortOptions, ProofOptions, total=False):
+    """One upload that is resumed by its manifest."""
+
+    source: StrPath | None
+    """Where the file is now, if it was moved."""
+
+
+class VerifyOptions(TypedDict, total=False):
+    """One object that is verified by the store's checksums."""
+
+    s3: S3Options | None
+    """How to reach the store."""
+    part_size: int | str | None
+    """The size of the object's parts, in bytes or like "16MiB", if the store does not say it."""
+    require_proof: Verified | ProofName
+    """Raise ProofTooWeak if the object is proved by less; "size" (the default) accepts any proof."""
+
+
+class ReadBackOptions(EventOptions, total=False):
+    """One object that is read back and compared."""
+
+    s3: S3Options | None
+    """How to reach the store."""
+
+
+class OrphanOptions(TypedDict, total=False):
+    """A search for orphaned uploads."""
+
+    s3: S3Options | None
+    """How to reach the store."""
+    older_than: float | str
+    """Only uploads of which no part arrived for so long: seconds, or a text like "12h". Default: 7 days."""
+    owners: Sequence[StrPath]
+    """More manifests, and directories of manifests, that own uploads, beside those of the state directory."""
+    dry_run: bool
+    """Abort nothing, and report what would be aborted. Default: False."""
+    on_orphan: Callable[[Orphan], None] | None
+    """Called with each upload that was aborted (with `dry_run`: that would be)."""
+    on_failure: Callable[[str, errors.BigUploadError], None] | None
+    """Called with the key of each upload that could not be examined or aborted, and the reason."""
+
+
+class UploadCall(UploaderOptions, UploadOptions, total=False):
+    """The options of `bigupload.upload`: of the uploader and of the upload."""
+
+
+class ResumeCall(UploaderOptions, ResumeOptions, total=False):
+    """The options of `bigupload.resume`: of the uploader and of the upload."""
+
+
+class AdoptCall(UploaderOptions, AdoptOptions, total=False):
+    """The options of `bigupload.adopt`: of the uploader and of the upload."""
+
+
+class AbortCall(RetryOptions, StateOptions, AbortOptions, total=False):
+    """The options of `bigupload.abort`."""
+
+
+class VerifyCall(RetryOptions, VerifyOptions, total=False):
+    """The options of `bigupload.verify`."""
+
+
+class ReadBackCall(RetryOptions, ReadBackOptions, total=False):
+    """The options of `bigupload.read_back`."""
+
+
+class OrphanCall(RetryOptions, StateOptions, OrphanOptions, total=False):
+    """The options of `bigupload.abort_orphans`."""
+
+
+def check_names(function: str, options: Mapping[str, Any], declared: type[Any]) -> None:
+    """Refuse names that a function does not take, as Python does for parameters.
+
+    Raises:
+        TypeError: A name is not declared.
+    """
+    for name in options:
+        if name not in declared.__annotations__:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
+def checked_concurrency(concurrency: int | None) -> int | None:
+    """Raises UsageError for what is neither None nor a whole number from 1 to 256."""
+    if concurrency is not None and not (_is_whole(concurrency) and 1 <= concurrency <= MAX_CONCURRENCY):
+        raise errors.UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {concurrency!r}")
+    return concurrency
+
+
+def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedule | None:
+    """The limit in bytes per second, or a schedule. Raises UsageError for what is no positive, finite number."""
+    if isinstance(rate, str):
+        return parse_rate_limit(rate)
+    if rate is not None and not isinstance(rate, RateSchedule) and not (_is_finite(rate) and rate > 0):
+        raise errors.UsageError(f"limit_rate is a positive number of bytes per second, or like '20MB/s', not {rate!r}")
+    return rate
+
+
+def checked_part_size(part_size: int | str | None) -> int | None:
+    """The size in bytes. Raises UsageError for what is no positive whole number."""
+    size = parse_size(part_size) if isinstance(part_size, str) else part_size
+    if size is not None and not (_is_whole(size) and size > 0):
+        raise errors.UsageError(f"part_size is a positive whole number of bytes, or like '16MiB', not {part_size!r}")
+    return size
+
+
+def checked_age(age: float | str) -> float:
+    """Seconds. Raises UsageError for what is no finite number from 0 on."""
+    if isinstance(age, str):
+        return parse_duration(age)
+    if not (_is_finite(age) and age >= 0):
+        raise errors.UsageError(f"older_than is a number of seconds, or like '7d', not {age!r}")
+    return age
+
+
+def checked_proof(proof: Verified | ProofName) -> Verified:
+    """Raises UsageError for an unknown proof."""
+    try:
+        return Verified(proof)
+    except ValueError:
+        raise errors.UsageError(f"unknown proof {proof!r}: choose one of {', '.join(Verified)}") from None
+
+
+def checked_path(path: StrPath, name: str) -> Path:
+    """Raises UsageError for what is no path."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise errors.UsageError(f"{name} is a path, not {path!r}") from None
+
+
+def upload_settings(
+    *,
+    checksum: ChecksumName = "auto",
+    part_size: int | str | None = None,
+    require_proof: Verified | ProofName = Verified.SIZE,
+    verify_source: bool = False,
+) -> UploadSettings:
+    """The engine's settings. Raises UsageError."""
+    return UploadSettings(
+        algorithm=parse_algorithm(checksum),
+        part_size=checked_part_size(part_size),
+        require_proof=checked_proof(require_proof),
+        verify_source=verify_source,
+    )
+
+
+def check_target(to: str | None, service: str | None, options: S3Options | None) -> None:
+    """Raises UsageError unless exactly one target is named."""
+    local = options is not None and options.local
+    if service is not None and (to is not None or local):
+        raise errors.UsageError("an upload has one target: `to`, `service` or the local store")
+    if service is None and to is None and not local:
+        raise errors.UsageError("an upload needs a target: to='s3://bucket/key', or service='https://…'")
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)

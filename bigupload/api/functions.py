@@ -1,0 +1,175 @@
+"""The library's functions: each is one method of an `Uploader` that lives as long as the call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Unpack, cast
+
+from bigupload import errors
+from bigupload.api.arguments import (
+    AbortCall,
+    AdoptCall,
+    OrphanCall,
+    ReadBackCall,
+    ResumeCall,
+    StrPath,
+    UploadCall,
+    UploaderOptions,
+    VerifyCall,
+    check_names,
+)
+from bigupload.api.uploader import Uploader
+from bigupload.engine.upload_run import UploadResult
+from bigupload.manifests.listing import KnownUpload
+from bigupload.verification.abandoned_uploads import OrphanReport
+from bigupload.verification.by_checksum import Verification
+from bigupload.verification.by_download import ReadBack
+
+
+def _split(function: str, options: Mapping[str, Any], declared: type[Any]) -> tuple[Uploader, Any]:
+    """A new uploader for one call, and what is left of the options for its method."""
+    check_names(function, options, declared)
+    of_uploader = {name: value for name, value in options.items() if name in UploaderOptions.__annotations__}
+    rest = {name: value for name, value in options.items() if name not in of_uploader}
+    return Uploader(**cast("UploaderOptions", of_uploader)), rest
+
+
+async def upload(path: StrPath, **options: Unpack[UploadCall]) -> UploadResult:
+    """Upload a file, or resume its upload where it stopped, until the object is proved to be the file.
+
+    Args:
+        path: The file.
+        **options: See `UploadOptions` and `UploaderOptions`. One target is needed: `to`, `service`, or
+            `s3=S3Options(local=True)`.
+
+    Returns:
+        Where the object is and how it was proved.
+
+    Raises:
+        UsageError: The options contradict one another.
+        BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
+    """
+    uploader, rest = _split("upload", options, UploadCall)
+    async with uploader:
+        return await uploader.upload(path, **rest)
+
+
+def upload_sync(path: StrPath, **options: Unpack[UploadCall]) -> UploadResult:
+    """Upload a file from code without an event loop. The options are those of `upload`.
+
+    Raises:
+        UsageError: An event loop is running in this thread: `await bigupload.upload(…)` there.
+        BigUploadError: As `upload`.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(upload(path, **options))
+    raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
+
+
+async def resume(manifest: StrPath, **options: Unpack[ResumeCall]) -> UploadResult:
+    """Resume the upload that a manifest describes. If it is complete, return its result again.
+
+    Args:
+        manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
+        **options: See `ResumeOptions` and `UploaderOptions`. The store is the manifest's.
+
+    Raises:
+        BigUploadError: As `Uploader.resume`.
+    """
+    uploader, rest = _split("resume", options, ResumeCall)
+    async with uploader:
+        return await uploader.resume(manifest, **rest)
+
+
+async def adopt(to: str, *, source: StrPath, **options: Unpack[AdoptCall]) -> UploadResult:
+    """Take over an open upload that no manifest here describes, by what ListParts and the file say.
+
+    Args:
+        to: "s3://BUCKET/KEY" of the open upload.
+        source: The file.
+        **options: See `AdoptOptions` and `UploaderOptions`.
+
+    Raises:
+        BigUploadError: As `Uploader.adopt`.
+    """
+    uploader, rest = _split("adopt", options, AdoptCall)
+    async with uploader:
+        return await uploader.adopt(to, source=source, **rest)
+
+
+async def abort(manifest: StrPath, **options: Unpack[AbortCall]) -> None:
+    """Abort an upload: delete its parts from the store, and record that in its manifest.
+
+    Args:
+        manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
+        **options: See `AbortOptions`; also `retry` and `manifests`. The store is the manifest's.
+
+    Raises:
+        BigUploadError: As `Uploader.abort`.
+    """
+    uploader, rest = _split("abort", options, AbortCall)
+    async with uploader:
+        await uploader.abort(manifest, **rest)
+
+
+async def verify(path: StrPath, url: str, **options: Unpack[VerifyCall]) -> Verification:
+    """Prove that an object is a file, by the checksums that the store holds, whichever program uploaded it.
+
+    Args:
+        path: The file.
+        url: "s3://BUCKET/KEY" of the object.
+        **options: See `VerifyOptions`; also `retry`.
+
+    Raises:
+        BigUploadError: As `Uploader.verify`.
+    """
+    uploader, rest = _split("verify", options, VerifyCall)
+    async with uploader:
+        return await uploader.verify(path, url, **rest)
+
+
+async def read_back(path: StrPath, url: str, **options: Unpack[ReadBackCall]) -> ReadBack:
+    """Download an object and compare every byte with a file. A second call resumes where the first stopped.
+
+    Args:
+        path: The file.
+        url: "s3://BUCKET/KEY" of the object.
+        **options: See `ReadBackOptions`; also `retry`.
+
+    Raises:
+        BigUploadError: As `Uploader.read_back`.
+    """
+    uploader, rest = _split("read_back", options, ReadBackCall)
+    async with uploader:
+        return await uploader.read_back(path, url, **rest)
+
+
+async def list_uploads(*, manifests: StrPath | None = None) -> list[KnownUpload]:
+    """Return the uploads that this machine knows, the least recently changed first.
+
+    Args:
+        manifests: The directory with the manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+
+    Raises:
+        ManifestError: The directory can't be listed.
+    """
+    async with Uploader(manifests=manifests) as uploader:
+        return await uploader.list_uploads()
+
+
+async def abort_orphans(url: str, **options: Unpack[OrphanCall]) -> OrphanReport:
+    """Abort open multipart uploads that no manifest here owns and of which no part arrived for a while.
+
+    Args:
+        url: "s3://BUCKET/PREFIX"; the prefix may be empty.
+        **options: See `OrphanOptions`; also `retry` and `manifests`.
+
+    Raises:
+        BigUploadError: As `Uploader.abort_orphans`.
+    """
+    uploader, rest = _split("abort_orphans", options, OrphanCall)
+    async with uploader:
+        return await uploader.abort_orphans(url, **rest)

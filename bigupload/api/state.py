@@ -1,0 +1,142 @@
+"""The manifests of one `Uploader`: where they are, who began them, and which upload a manifest is of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio.to_thread
+
+from bigupload import errors
+from bigupload.api.arguments import StrPath
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Manifest, manifest_id
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.engine.retrying import Retrier
+from bigupload.engine.upload_run import UploadResult
+from bigupload.manifests.clean_up import clean_if_due
+from bigupload.manifests.journal import FileJournal
+from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manifest
+from bigupload.manifests.state_directory import NOTES, SUFFIX
+from bigupload.options import S3Options
+from bigupload.sources.file import FileSource
+from bigupload.stores.targets import Store, state_dir
+from bigupload.verification.existing import prove_existing
+
+_GONE = frozenset({FaultKind.GONE})
+
+
+class UploaderState:
+    """The state directory of one `Uploader`."""
+
+    def __init__(self, directory: Path | None) -> None:
+        """Name the directory, which need not exist.
+
+        Args:
+            directory: None: BIGUPLOAD_STATE_DIR, else the user's state directory, looked up when it is needed.
+        """
+        self._directory = directory
+        self._cleaned = False
+
+    @property
+    def directory(self) -> Path:
+        """The directory. Raises UsageError if there is neither a home directory nor BIGUPLOAD_STATE_DIR."""
+        return self._directory if self._directory is not None else state_dir()
+
+    def _directory_or_none(self) -> Path | None:
+        try:
+            return self.directory
+        except errors.UsageError:
+            return None
+
+    def _notes(self) -> Path | None:
+        """Where it is noted which manifests this user began outside the directory."""
+        directory = self._directory_or_none()
+        return None if directory is None else directory / NOTES
+
+    async def clean(self) -> None:
+        """Delete old manifests of finished uploads: once for this Uploader, and once a day for the directory."""
+        directory = self._directory_or_none()
+        if not self._cleaned and directory is not None:
+            self._cleaned = True
+            await anyio.to_thread.run_sync(clean_if_due, directory)
+
+    def journal(self, manifest: StrPath | None, source: FileSource, store: Store) -> FileJournal:
+        """The journal of an upload, not open yet: at the path `manifest`, or named by source and target."""
+        if manifest is not None:
+            return FileJournal(Path(manifest), notes=self._notes())
+        name = f"{manifest_id(source.path, store.target)}{SUFFIX}"
+        return FileJournal(self.directory / name, notes=self._notes())
+
+    @contextlib.contextmanager
+    def existing(self, manifest: StrPath) -> Iterator[FileJournal]:
+        """The open journal of a manifest, given by its path, its id or the beginning of that.
+
+        Raises:
+            ManifestNotFound: There is no such manifest.
+            ManifestCorrupt: It is empty, or its first line can't be read.
+        """
+        path = locate_manifest(manifest, self._directory_or_none())
+        with FileJournal(path, notes=self._notes()) as journal:
+            if not journal.exists:
+                raise errors.ManifestCorrupt(f"{path} is empty: upload the file again")
+            yield journal
+
+    async def list_uploads(self) -> list[KnownUpload]:
+        """What the manifests in the directory describe. Raises ManifestError if it can't be listed."""
+        directory = self.directory
+        return await anyio.to_thread.run_sync(lambda: list(known_uploads(directory)))
+
+
+def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) -> None:
+    """Refuse a manifest of unknown origin, before credentials or bytes are sent anywhere.
+
+    Raises:
+        UsageError: This user did not begin it on this machine, and `trust` is not set.
+    """
+    if trust or journal.written_here:
+        return
+    known = journal.manifest
+    endpoint = known.header.options.get("endpoint_url")
+    at = f" at {endpoint}" if endpoint and known.target.service is None else ""
+    file = source if source is not None else known.source.path
+    raise errors.UsageError(
+        f"{journal.path} was not begun by you on this machine. It would send {file} to {known.target}{at}, signed "
+        "with your credentials: --trust (trust=True) goes on if that is what you mean"
+    )
+
+
+async def existing_object(
+    source: FileSource, store: Store, journal: FileJournal, s3: S3Options | None, required: Verified
+) -> UploadResult | None:
+    """The result without an upload, if the object is the file already. An unfinished upload is resumed instead."""
+    part_size = None
+    if journal.exists:
+        if journal.manifest.status in ("uploading", "completing"):
+            return None
+        part_size = journal.manifest.plan.part_size
+    return await prove_existing(
+        source.path, str(store.target), journal.path, s3=s3 or S3Options(), required=required, part_size=part_size
+    )
+
+
+async def object_exists(store: Store, known: Manifest, retrier: Retrier) -> bool:
+    """Whether an upload made its object, although its manifest does not say so."""
+    try:
+        facts = await retrier.request(lambda: store.stat(known.upload_id, known.header.checksum.algorithm))
+    except (errors.UploadGone, errors.MediaRefused):  # a media service says that nothing of it is left
+        return False
+    if facts is None or not known.made_object(facts):
+        return False
+    return known.token is not None or not await _is_open(store, known, retrier)
+
+
+async def _is_open(store: Store, known: Manifest, retrier: Retrier) -> bool:
+    """An adopted upload has no token. Its object is known by its content, and another upload's may have the same."""
+    algorithm = known.header.checksum.algorithm
+    try:
+        await retrier.request(lambda: store.list_parts(known.upload_id, algorithm), expected=_GONE)
+    except Fault:
+        return False
+    return True

@@ -1,0 +1,118 @@
+"""What the manifests of a directory say of their uploads, and which one a person means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bigupload import errors
+from bigupload.core.integrity import Verified
+from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.state_directory import SUFFIX, find_manifests
+
+_MIN_PREFIX = 4
+"""Characters of an id that name an upload: fewer are more likely a slip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownUpload:
+    """An upload that a manifest on this machine describes. Sizes are bytes."""
+
+    manifest: Path
+    """The manifest's file."""
+    id: str
+    """The manifest's name without its ending. `resume` and `abort` take it, or its beginning, instead of the path."""
+    status: Literal["uploading", "completing", "completed", "aborted", "unreadable"]
+    source: str | None = None
+    """The file's absolute path; None if the manifest is unreadable, as for the fields below."""
+    target: str | None = None
+    """"s3://BUCKET/KEY", or the media service's URL."""
+    size: int = 0
+    bytes_uploaded: int = 0
+    """Bytes of the parts that the store has acknowledged."""
+    parts: int = 0
+    parts_uploaded: int = 0
+    created_at: str | None = None
+    """ISO 8601, UTC."""
+    verified: Verified | None = None
+    """How a completed upload was proved."""
+    error: str | None = None
+    """Why the manifest is unreadable."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the upload is unfinished: it can be resumed, and its parts may occupy the store."""
+        return self.status in ("uploading", "completing")
+
+
+def known_uploads(directory: Path) -> Iterator[KnownUpload]:
+    """Read the manifests of a directory, the least recently written first. Blocking.
+
+    Another process may rename or delete manifests meanwhile: those are left out.
+
+    Raises:
+        ManifestError: The directory can't be listed.
+    """
+    for path in find_manifests(directory):
+        try:
+            yield read_known_upload(path)
+        except errors.ManifestNotFound:
+            continue
+
+
+def read_known_upload(path: Path) -> KnownUpload:
+    """Read one manifest. Blocking.
+
+    Raises:
+        ManifestNotFound: There is no such file.
+    """
+    name = path.name.removesuffix(SUFFIX)
+    try:
+        manifest = read_manifest(path).manifest
+    except errors.ManifestNotFound:
+        raise
+    except errors.ManifestError as e:
+        return KnownUpload(manifest=path, id=name, status="unreadable", error=str(e))
+    return KnownUpload(
+        manifest=path,
+        id=name,
+        status=manifest.status,
+        source=manifest.source.path,
+        target=str(manifest.target),
+        size=manifest.plan.size,
+        bytes_uploaded=manifest.bytes_uploaded,
+        parts=manifest.plan.count,
+        parts_uploaded=len(manifest.parts),
+        created_at=manifest.header.created_at,
+        verified=manifest.completed.verified if manifest.completed is not None else None,
+    )
+
+
+def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Path:
+    """Return the manifest that a path, a file name, an id or the beginning of an id names.
+
+    Args:
+        name: A path that exists; or what `status` shows of a manifest in `directory`.
+        directory: The state directory; None: `name` is a path.
+
+    Raises:
+        ManifestNotFound: There is no such manifest.
+        UsageError: The id's beginning fits several manifests.
+    """
+    text = os.fspath(name)
+    path = Path(text)
+    if os.path.lexists(text):
+        return path
+    if directory is None or len(text) < _MIN_PREFIX or path.name != text:
+        raise errors.ManifestNotFound(f"no such manifest: {text}")
+    beginning = text.removesuffix(SUFFIX)
+    found = [each for each in find_manifests(directory) if each.name.startswith(beginning)]
+    if len(found) > 1:
+        ids = ", ".join(each.name.removesuffix(SUFFIX) for each in found)
+        raise errors.UsageError(f"{text!r} fits several manifests, write more of its id: {ids}")
+    if not found:
+        raise errors.ManifestNotFound(f"no such manifest: {text} (`bigupload status` shows those of this machine)")
+    return found[0]

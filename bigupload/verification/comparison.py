@@ -1,0 +1,109 @@
+"""A file and the object that is compared with it: opened together, checked together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bigupload import errors
+from bigupload.core.object_claims import ObjectAttributes
+from bigupload.engine.retrying import Retrier
+from bigupload.options import S3Options
+from bigupload.sources.file import FileSource
+from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.targets import connect, parse_s3_url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """An object that was compared with a file."""
+
+    path: Path
+    """The file, absolute."""
+    bucket: str
+    key: str
+    url: str
+    """The object's URL, without a signature."""
+    size: int
+    """Bytes."""
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileAndObject:
+    """A file and an object of the same size. `attributes` is what HEAD said of the object."""
+
+    source: FileSource
+    bucket: str
+    key: str
+    store: S3Store
+    retrier: Retrier
+    attributes: ObjectAttributes
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer from the file. Blocking.
+
+        Args:
+            buffer: Where the bytes go.
+            offset: Position in the file, in bytes.
+
+        Raises:
+            SourceChanged: The file became shorter.
+            SourceUnreadable: The file can't be read.
+        """
+        if self.source.read_into(buffer, offset) < len(buffer):
+            raise errors.SourceChanged(f"{self.source.path} became shorter while it was compared", same_size=False)
+
+    def check_source(self) -> None:
+        """Raises SourceChanged if the file changed since it was opened."""
+        try:
+            self.source.check()
+        except errors.SourceChanged as e:
+            raise errors.SourceChanged(
+                f"{self.source.path} changed while it was compared: verify it again", same_size=e.resumable
+            ) from None
+
+    def compared(self) -> dict[str, object]:
+        """The fields of `Compared`."""
+        return {
+            "path": Path(self.source.path),
+            "bucket": self.bucket,
+            "key": self.key,
+            "url": self.store.url(),
+            "size": self.attributes.size,
+            "etag": self.attributes.etag,
+        }
+
+
+@contextlib.asynccontextmanager
+async def open_both(
+    path: str | os.PathLike[str], url: str, s3: S3Options | None, retrier: Retrier
+) -> AsyncIterator[FileAndObject]:
+    """Open a file, and ask the store for an object's attributes.
+
+    Args:
+        path: The file.
+        url: "s3://BUCKET/KEY" of the object.
+        s3: How to reach the store.
+        retrier: Repeats failed requests.
+
+    Raises:
+        ObjectMismatch: There is no object, or its size is not the file's.
+        SourceError: The file can't be opened.
+        StoreError: The store refused, or can't be reached.
+    """
+    with FileSource(path) as source:
+        bucket, key = parse_s3_url(url)
+        store = await connect(bucket, key, s3 or S3Options())
+        async with contextlib.aclosing(store):
+            attributes = await retrier.request(store.attributes)
+            if attributes is None:
+                raise errors.ObjectMismatch(f"there is no object at {url}")
+            if attributes.size != source.fingerprint.size:
+                raise errors.ObjectMismatch(
+                    f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"
+                )
+            yield FileAndObject(source, bucket, key, store, retrier, attributes)

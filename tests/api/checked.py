@@ -1,0 +1,40 @@
+"""A program that uses every public name, for strict type checkers. It is never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+import bigupload
+from bigupload import KnownUpload, OrphanReport, ReadBack, S3Options, UploadResult, Verification, events
+
+
+def on_event(event: bigupload.Event) -> None:
+    if isinstance(event, events.PartUploaded):
+        assert_type(event.number, int)
+
+
+async def program() -> None:
+    s3 = S3Options(endpoint_url="https://minio.example:9000", region="eu-west-1")
+    async with bigupload.Uploader(concurrency=8, limit_rate="20MB/s", hedge=False) as uploader:
+        result = await uploader.upload("f", to="s3://b/k", s3=s3, checksum="sha256", on_event=on_event)
+        assert_type(result, UploadResult)
+        assert_type(result.verified, bigupload.Verified)
+        assert_type(await uploader.resume(Path("m"), trust=True), UploadResult)
+        assert_type(await uploader.list_uploads(), list[KnownUpload])
+    assert_type(
+        await bigupload.upload("f", service="https://media.example", part_size="16MiB", concurrency=None), UploadResult
+    )
+    assert_type(bigupload.upload_sync(Path("f"), to="s3://b/k", require_proof="full-object"), UploadResult)
+    assert_type(await bigupload.resume("0123456789", source="g", limit_rate=1e6), UploadResult)
+    assert_type(await bigupload.adopt("s3://b/k", source="f", upload_id="u", s3=s3), UploadResult)
+    assert_type(await bigupload.verify("f", "s3://b/k", require_proof=bigupload.Verified.SIZE), Verification)
+    assert_type(await bigupload.read_back("f", "s3://b/k", on_event=on_event), ReadBack)
+    assert_type(await bigupload.abort_orphans("s3://b/p", older_than="2d", dry_run=True), OrphanReport)
+    await bigupload.abort("m", s3=S3Options(profile="p"))
+    options: bigupload.UploadOptions = {"to": "s3://b/k", "checksum": "md5"}
+    await bigupload.upload("f", **options)
+    try:
+        pass
+    except (bigupload.StoreUnreachable, bigupload.SourceChanged) as e:
+        assert_type(e.manifest, Path | None)

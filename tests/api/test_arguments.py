@@ -1,0 +1,108 @@
+"""The arguments of the library's functions: what is refused at once, and that each is declared in one place."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bigupload
+from bigupload import errors
+from bigupload.api import arguments, functions
+from bigupload.api.uploader import Uploader
+from bigupload.cli.options import CHECKSUMS, PROOFS
+
+NO_NUMBERS = [math.nan, math.inf, -math.inf, 0, -1, True, [], b"1"]
+
+
+@pytest.mark.parametrize("rate", [*NO_NUMBERS, "nan", "inf", "0", "-1MB/s", "true", ""])
+def test_a_rate_that_is_none(rate: Any) -> None:
+    with pytest.raises(errors.UsageError):
+        Uploader(limit_rate=rate)
+
+
+@pytest.mark.parametrize("rate", [None, 1, 0.5, 20e6, "20MB/s", "off", "08:00=2MB/s,20:00=off"])
+def test_a_rate(rate: Any) -> None:
+    Uploader(limit_rate=rate)
+
+
+@pytest.mark.parametrize("concurrency", [*NO_NUMBERS, 2.5, 1.0, 257, "8"])
+def test_a_concurrency_that_is_none(concurrency: Any) -> None:
+    with pytest.raises(errors.UsageError, match="whole number from 1 to 256"):
+        Uploader(concurrency=concurrency)
+
+
+@pytest.mark.parametrize("part_size", [*NO_NUMBERS, 6.5e6, "", "6 parts"])
+async def test_a_part_size_that_is_none(part_size: Any, tmp_path: Path) -> None:
+    for call in (
+        lambda: bigupload.upload(tmp_path / "none", to="s3://b/k", part_size=part_size),
+        lambda: bigupload.verify(tmp_path / "none", "s3://b/k", part_size=part_size),
+    ):
+        with pytest.raises(errors.UsageError):
+            await call()
+
+
+@pytest.mark.parametrize("older_than", [math.nan, math.inf, -1, True, [], "7", "soon"])
+async def test_an_age_that_is_none(older_than: Any, tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError):
+        await bigupload.abort_orphans("s3://bucket/", older_than=older_than, manifests=tmp_path)
+
+
+async def test_a_name_that_is_not_declared() -> None:
+    """As for any function: else a misspelled `if_none_match` would be ignored."""
+    calls: list[Any] = [
+        lambda: bigupload.upload("f", to="s3://b/k", part_sice=1),  # type: ignore[call-arg]
+        lambda: bigupload.resume("m", checksum="md5"),  # type: ignore[call-arg]
+        lambda: bigupload.abort("m", limit_rate=1),  # type: ignore[call-arg]
+        lambda: bigupload.adopt("s3://b/k", source="f", to="x"),  # type: ignore[misc, call-arg]
+        lambda: bigupload.verify("f", "s3://b/k", hedge=False),  # type: ignore[call-arg]
+        lambda: bigupload.read_back("f", "s3://b/k", part_size=1),  # type: ignore[call-arg]
+        lambda: bigupload.abort_orphans("s3://b/", prefix="x"),  # type: ignore[call-arg]
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"\(\) got (an unexpected|multiple)"):
+            await call()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'to'"):
+        Uploader(to="s3://b/k")  # type: ignore[call-arg]
+
+
+def options_of(function: Callable[..., Any]) -> set[str]:
+    (options,) = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
+    declared = getattr(arguments, options.annotation.removeprefix("Unpack[").removesuffix("]"))
+    return set(declared.__annotations__)
+
+
+def test_the_functions_take_what_the_methods_take() -> None:
+    for name in ("upload", "resume", "adopt", "abort", "verify", "read_back", "abort_orphans"):
+        own, whole = options_of(getattr(Uploader, name)), options_of(getattr(functions, name))
+        assert own <= whole
+        assert whole - own <= set(arguments.UploaderOptions.__annotations__)
+        assert getattr(bigupload, name) is getattr(functions, name)
+
+
+def test_the_commands_choices_are_the_librarys() -> None:
+    assert arguments.ChecksumName.__args__ == CHECKSUMS  # type: ignore[attr-defined]
+    assert arguments.ProofName.__args__ == PROOFS  # type: ignore[attr-defined]
+    assert list(PROOFS) == list(bigupload.Verified)
+
+
+@pytest.mark.parametrize("proof", ["", "perfect", None, 1])
+async def test_an_unknown_proof(proof: Any, tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="unknown proof"):
+        await bigupload.upload(tmp_path / "none", to="s3://b/k", require_proof=proof)
+
+
+async def test_a_closed_uploader_says_so(tmp_path: Path) -> None:
+    async with Uploader() as uploader:
+        pass
+    with pytest.raises(errors.UsageError, match="was closed"):
+        await uploader.upload(tmp_path / "none", to="s3://b/k")
+
+
+async def test_upload_sync_in_a_running_loop() -> None:
+    with pytest.raises(errors.UsageError, match="await bigupload"):
+        bigupload.upload_sync("f", to="s3://b/k")

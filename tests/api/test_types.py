@@ -1,0 +1,82 @@
+"""The library as type checkers see it: a right program passes, and each wrong line is found."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("checked.py")
+REPOSITORY = Path(__file__).parents[2]
+WRONG = {
+    "a misspelled error": "try: ...\nexcept bigupload.StoreUnreachble: ...",
+    "a misspelled function": "bigupload.uplaod('f', to='s3://b/k')",
+    "an unknown argument": "bigupload.upload('f', to='s3://b/k', part_sice=1)",
+    "an argument of another type": "bigupload.upload('f', to=1)",
+    "an unknown argument of upload_sync": "bigupload.upload_sync('f', target='s3://b/k')",
+    "a checksum that is none": "bigupload.upload('f', to='s3://b/k', checksum='crc64')",
+    "a proof that is none": "bigupload.verify('f', 's3://b/k', require_proof='some')",
+    "a result that has no such field": "bigupload.upload_sync('f', to='s3://b/k').sha256",
+    "an argument of the uploader in its method": "bigupload.Uploader().upload('f', to='s3://b/k', hedge=True)",
+    "an event that has no such field": "def f(e: bigupload.PartUploaded) -> int: return e.part",
+}
+
+
+def written(directory: Path) -> Path:
+    """One file whose functions hold a wrong line each, so that one run of a checker is enough."""
+    text = "import bigupload\n"
+    for number, code in enumerate(WRONG.values()):
+        text += f"def wrong_{number}() -> None:\n" + "".join(f"    {line}\n" for line in code.splitlines())
+    path = directory / "wrong.py"
+    path.write_text(text)
+    return path
+
+
+def functions_with_errors(path: Path, lines: set[int]) -> set[int]:
+    """The numbers of the functions that the lines (from 1) lie in."""
+    found, current = set(), -1
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if match := re.match(r"def wrong_(\d+)", line):
+            current = int(match[1])
+        if number in lines:
+            found.add(current)
+    return found
+
+
+@pytest.mark.slow
+def test_mypy(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache")]
+    done = subprocess.run([*command, PROGRAM, path], capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    found = re.findall(r"^(.*?):(\d+): error", done.stdout, re.MULTILINE)
+    assert {name for name, _ in found} == {str(path)}, done.stdout
+    assert functions_with_errors(path, {int(line) for _, line in found}) == set(range(len(WRONG))), done.stdout
+
+
+@pytest.mark.slow
+def test_pyright(tmp_path: Path) -> None:
+    pytest.importorskip("basedpyright")
+    path = written(tmp_path)
+    (tmp_path / "pyrightconfig.json").write_text(
+        json.dumps(
+            {
+                "include": [str(PROGRAM), str(path)],
+                "typeCheckingMode": "standard",
+                "extraPaths": [str(REPOSITORY)],
+                "pythonPlatform": "Linux",
+            }
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable, "-p", tmp_path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    report = json.loads(done.stdout)
+    wrong = [each for each in report["generalDiagnostics"] if each["severity"] == "error"]
+    assert {each["file"] for each in wrong} == {str(path)}, wrong
+    found = functions_with_errors(path, {each["range"]["start"]["line"] + 1 for each in wrong})
+    assert found == set(range(len(WRONG))), wrong
