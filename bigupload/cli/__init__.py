@@ -1,4 +1,4 @@
-"""The commands. Each is imported when it is called: starting is part of the speed, and `--help` needs click alone."""
+"""The commands. A command's module is imported when it is called: starting is fast, and `--help` needs click alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,23 +20,23 @@ from bigupload.units import one_line, printable
 _SELDOM = (50_000, 20, 20)
 
 _COMMANDS = {
-    "upload": ("upload", "Upload files, or go on where their upload stopped."),
-    "resume": ("resume", "Go on with uploads by their manifests, or adopt one that no manifest knows."),
-    "status": ("status", "Show the uploads that this machine knows."),
-    "abort": ("status", "Give uploads up and free their parts in the store."),
-    "gc": ("gc", "Give up open uploads that nobody goes on with, and free their parts."),
+    "upload": ("upload", "Upload files, or resume their uploads."),
+    "resume": ("resume", "Resume uploads by their manifests, or adopt an upload that has none."),
+    "status": ("status", "List the uploads that this machine knows."),
+    "abort": ("status", "Abort uploads and free their parts in the store."),
+    "gc": ("gc", "Abort the orphaned uploads of a bucket and free their parts."),
     "check-url": ("check_url", "Tell whether a URL can be used as a media item."),
-    "verify": ("verify", "Prove that an object is a file, by its checksums or by reading it back."),
-    "serve": ("serve", "Serve media uploads: clients need an API key only."),
-    "keys": ("keys", "Make, list and revoke the media service's API keys."),
-    "bucket": ("bucket", "Make a bucket fit for the media service, and delete what may not stay in it."),
+    "verify": ("verify", "Prove that an object equals a file, by checksums or by a download."),
+    "serve": ("serve", "Run the media service: clients upload with an API key."),
+    "keys": ("keys", "Create, list and revoke the media service's API keys."),
+    "bucket": ("bucket", "Prepare a bucket for the media service, and delete what must not stay in it."),
     "store": ("store", "Start, stop, show and remove the local store."),
     "config": ("config", "Show where the values of options come from."),
 }
 
 
 class _Lazy(click.Group):
-    """Knows its commands' names and one line of each; their modules are imported when they are called."""
+    """A group that knows the name and one line of each command. It imports a command's module when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -63,7 +64,8 @@ class _Lazy(click.Group):
 def _cli(ctx: click.Context, /, **common: Any) -> None:
     """Upload files that are too big to lose: in parallel, resumable after any crash, and proved at the end.
 
-    Exit status: 0 done and proved, 1 failed for good, 2 usage, 75 stopped but resumable, 130 Ctrl-C (resumable).
+    Exit status: 0 done and proved; 1 failed, and resuming cannot help; 2 wrong call; 75 stopped, and the same command
+    resumes; 130 Ctrl-C, and the same command resumes.
     """
     from bigupload.cli.settings import remember
 
@@ -71,14 +73,16 @@ def _cli(ctx: click.Context, /, **common: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with its status. No traceback reaches a user for an error that was foreseen.
+    """Run a command and exit with its status. Users see no traceback of an expected error.
 
-    With `arguments` it raises SystemExit; without, the process is the command's own, and ends at once.
+    Args:
+        arguments: the command line without the program's name. None takes that of this process, and ends the process
+            at once when the command is done; otherwise SystemExit is raised.
     """
     if arguments is not None:
         _run(arguments)
-    # Imports make many objects that stay: looking through them for garbage again and again is a tenth of a short
-    # command's time. What cycles a long one leaves is still found, only later.
+    # Imports create many objects that stay. Searching them for garbage again and again takes a tenth of a short
+    # command's time. The garbage of a long one is still found, only later.
     gc.set_threshold(*_SELDOM)
     try:
         _run(None)
@@ -89,10 +93,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _leave(status: int) -> None:
-    """Everything is on disk and closed, and nobody needs the modules taken apart one by one, which takes as long as
-    importing botocore did. Returns where the output can't be flushed: Python has its own way to say that."""
+    """End the process without finalising the modules, which takes as long as importing botocore did.
+
+    Everything is on disk and closed by now. Returns if the output can't be flushed: Python reports that in its own way.
+    """
     with contextlib.suppress(OSError, ValueError):
-        atexit._run_exitfuncs()  # they may still say something
+        atexit._run_exitfuncs()  # they may write, too
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -101,7 +107,7 @@ def _leave(status: int) -> None:
 
 def _run(arguments: list[str] | None) -> NoReturn:
     try:
-        # Not standalone: click would say what is wrong with a call in four lines, two of them how to get help.
+        # Not standalone: click would report a wrong call in four lines, two of them about how to get help.
         raise SystemExit(_cli.main(arguments, prog_name="bigupload", standalone_mode=False))
     except errors.BigUploadError as e:
         complain(e)
@@ -115,7 +121,7 @@ def _run(arguments: list[str] | None) -> NoReturn:
     except click.ClickException as e:
         complain(errors.BigUploadError(e.format_message()))
         raise SystemExit(errors.EXIT_FAILED) from None
-    except (click.Abort, KeyboardInterrupt):  # before anything was begun: later, _running sees to it
+    except (click.Abort, KeyboardInterrupt):  # before the command began: from then on, `running` handles them
         raise SystemExit(errors.EXIT_INTERRUPTED) from None
 
 
@@ -133,9 +139,11 @@ def _usage(error: click.UsageError) -> str:
 
 
 def complain(error: errors.BigUploadError, what: str = "") -> None:
-    """The one line on standard error."""
-    about = f"{one_line(what)}: " if what else ""
-    # Longer than other foreign texts: it says what to do, and that must not be cut.
-    message = printable(str(error))
+    """Write the one line on standard error. `what` is what the error is about, unless its text names that already."""
+    message = printable(str(error))  # not cut, as other foreign texts are: its end says what to do
+    name = one_line(what)
+    # A name without a dot or a slash may be in the text by chance.
+    named = re.search(r"[./]", name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message)
+    about = "" if not name or named else f"{name}: "
     with contextlib.suppress(OSError):  # nobody reads it
         click.echo(f"bigupload: {about}{message}", err=True)

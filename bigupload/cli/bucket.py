@@ -1,4 +1,4 @@
-"""`bigupload bucket`: a bucket made fit for the media service, and swept."""
+"""`bigupload bucket`: prepares and sweeps the media service's bucket."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from bigupload.stores.s3.client import S3Bucket
 
 _BUCKET = click.argument("url", metavar="s3://BUCKET")
-_LOCAL = click.option("--local", is_flag=True, help="In the local store, which is started where it does not run.")
+_LOCAL = click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
 
 
 @click.group()
 def bucket() -> None:
-    """The media service's bucket: its rules, and what may not stay in it."""
+    """The media service's bucket: its rules, and the deletion of what must not stay."""
 
 
 @bucket.command()
@@ -37,13 +37,16 @@ def bucket() -> None:
     "origins",
     multiple=True,
     metavar="URL",
-    help="A page's origin from which browsers may upload, like https://app.example.com; may be repeated. [default: *]",
+    help="The origin of a page that may upload, as in https://app.example.com. Repeatable. [default: *]",
 )
-@click.option("--no-public-read", is_flag=True, help="Let nobody read the media without a signature.")
+@click.option("--no-public-read", is_flag=True, help="Media can only be read with a signature.")
 @connection_options
 def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> None:
-    """Make the bucket where it is missing, and its rules: files end after 7 days, browsers may PUT, anyone may GET
-    media/*. Rules of your own stay. May be repeated."""
+    """Create the bucket if it is missing, and set its rules.
+
+    The rules: media are deleted after 7 days, browsers may PUT, and anyone may GET media/*. Your own rules stay. It is
+    safe to run this again.
+    """
     from bigupload.cli.running import run
 
     name = _bucket_name(url)
@@ -72,14 +75,14 @@ def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments:
 @bucket.command()
 @_BUCKET
 @_LOCAL
-@click.option("--dry-run", is_flag=True, help="Delete nothing, and say what would be.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a removal, and one with the totals at the end.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing. Show what would be deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per deletion, then one with the totals.")
 @connection_options
 def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
-    """Delete what is 7 days old, over 5 GB, or not the media that it claims to be, and abort uploads that were left
-    open for 7 days. `bigupload serve` does so by itself.
+    """Delete objects that are 7 days old, larger than 5 GB, or not the medium that they claim to be. Abort uploads that
+    were open for 7 days. `bigupload serve` does this regularly.
 
-    Exit status 75 where something could not be looked at or deleted: the next sweep tries again.
+    Exit status 75 if something could not be examined or deleted: the next sweep tries again.
     """
     from bigupload.cli.running import run
 

@@ -1,4 +1,4 @@
-"""`bigupload check-url`: what the service would say of a direct URL, asked from this machine and without a service."""
+"""`bigupload check-url`: the media service's check of a direct URL, made from this machine without a service."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bigupload.units import format_size
 
 @click.command("check-url")
 @click.argument("url")
-@click.option("--json", "as_json", is_flag=True, help="The service's answer, on one line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the service's response as one JSON object.")
 @click.option(
     "--allow-private-media-hosts",
     is_flag=True,
-    help="Also hosts that are not on the public internet; for private nets.",
+    help="Also accept hosts of private networks.",
 )
 def check_url(url: str, as_json: bool, allow_private_media_hosts: bool) -> None:
-    """Tell whether URL can be used as a media item: public, and media's bytes with the right Content-Type."""
+    """Tell whether URL can be used as a media item: public, with the bytes of a medium and the right Content-Type."""
     from bigupload.cli.running import run
     from bigupload.service.direct_url import DirectUrls
 

@@ -25,7 +25,7 @@ def config() -> None:
 
 @config.command(context_settings={"ignore_unknown_options": True})
 @click.argument("words", metavar="[COMMAND [OPTIONS...]]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object an option.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per option.")
 @click.pass_context
 def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
     """Show where the values of options come from: command line, environment, file or default.

@@ -1,4 +1,4 @@
-"""`bigupload gc`: open uploads that nobody goes on with."""
+"""`bigupload gc`: aborts orphaned uploads."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("url", metavar="s3://BUCKET/PREFIX")
-@click.option("--local", is_flag=True, help="In the local store, which is started where it does not run.")
+@click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
 @click.option(
     "--older-than",
     type=DURATION,
     default="7d",
     show_default=True,
     metavar="TIME",
-    help="Only uploads of which no part has arrived for so long, like 12h or 2d.",
+    help="Only uploads that got no part for so long, as in 12h or 2d.",
 )
 @click.option(
     "--state",
     type=PATH,
     multiple=True,
     metavar="PATH",
-    help="A manifest, or a directory of manifests, that owns uploads too; may be repeated.",
+    help="A manifest, or a directory of manifests, whose uploads are not orphaned. Repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Give nothing up, and say what would be.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object an upload.")
+@click.option("--dry-run", is_flag=True, help="Abort nothing. Show what would be aborted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
 @connection_options
 def gc(
     url: str, older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool, local: bool, **arguments: Any
 ) -> None:
-    """Give up the open multipart uploads of keys that begin with PREFIX and that nobody goes on with: no manifest of
-    this machine owns them, and no part has arrived for a while. Each line: how long nothing came, parts, bytes, key.
+    """Abort the orphaned uploads of keys that begin with PREFIX, and free their parts.
 
-    Manifests of other machines and users can't be seen from here: what protects their uploads is --older-than. A
-    manifest that can't be read may own anything, and so nothing is given up then.
+    An open multipart upload is orphaned if no manifest of this machine owns it and no part arrived for a while. Each
+    line shows for how long it was idle, its parts, their size, and its key.
 
-    Exit status 75 where the same command may do better later, 1 where it would fail again.
+    bigupload cannot see the manifests of other machines and users. Only --older-than protects their uploads. If a
+    manifest can't be read, nothing is aborted, because it may own any upload.
+
+    Exit status 75 if the same command may succeed later, 1 if it would fail again.
     """
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
@@ -73,7 +75,9 @@ def gc(
         )
         report = await collection.run(url, s3_options(arguments, local=local))
         for e in report.unreadable:
-            complain(errors.BigUploadError(f"these may be its uploads: {e}"), "warning")
+            complain(
+                errors.BigUploadError(f"nothing is aborted while this manifest may own the uploads: {e}"), "warning"
+            )
         click.echo(_summary(report, dry_run=dry_run), err=True)
         return worst([e.exit_code for e in report.failed])
 
@@ -82,11 +86,12 @@ def gc(
 
 def _summary(report: OrphanReport, *, dry_run: bool) -> str:
     counts = {
-        "owned by manifests here": report.owned,
-        "not idle for so long": report.alive,
+        "owned by manifests of this machine": report.owned,
+        "not idle long enough": report.alive,
         "left to the media service": report.media,
         "failed": len(report.failed),
     }
     rest = "".join(f"; {count} {what}" for what, count in counts.items() if count)
-    would = "would give up" if dry_run else "gave up"
-    return f"{would} {report.orphans} open uploads ({format_size(report.held)}){rest}"
+    would = "would abort" if dry_run else "aborted"
+    uploads = "1 orphaned upload" if report.orphans == 1 else f"{report.orphans} orphaned uploads"
+    return f"{would} {uploads} ({format_size(report.held)}){rest}"

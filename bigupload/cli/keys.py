@@ -1,4 +1,4 @@
-"""`bigupload keys`: who may use the media service."""
+"""`bigupload keys`: the API keys of the media service."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from bigupload.service.keys import KeyFile
 
 _FILE = click.option("--keys", "path", type=PATH, help="The key file. [default: $BIGUPLOAD_KEYS, else the user's own]")
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a key.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key.")
 
 
 @click.group()
 def keys() -> None:
-    """API keys of the media service. A service that runs learns of every change by itself."""
+    """The API keys of the media service. A running service notices every change."""
 
 
 @keys.command()
-@click.option("--owner", required=True, metavar="NAME", help="Whose uploads: a-z, 0-9, - and _.")
+@click.option("--owner", required=True, metavar="NAME", help="The owner of the uploads: a-z, 0-9, - and _.")
 @_FILE
 @_JSON
 def create(owner: str, path: Path | None, as_json: bool) -> None:
-    """Make a key and print it, this once.
+    """Create a key and print it. It is not shown again.
 
     KEY=$(bigupload keys create --owner NAME)
     """
@@ -50,14 +50,14 @@ def create(owner: str, path: Path | None, as_json: bool) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise errors.BigUploadError(f"the key can't be printed ({e.strerror}), and was revoked: create another") from e
     with contextlib.suppress(OSError):
-        click.echo(f"bigupload: key {key.id} of {key.owner}: shown once, keep it now", err=True)
+        click.echo(f"bigupload: key {key.id} of {key.owner}: shown only once, so keep it now", err=True)
 
 
 @keys.command("list")
 @_FILE
 @_JSON
 def list_keys(path: Path | None, as_json: bool) -> None:
-    """Show the keys: their ids, owners and dates. The keys themselves are nowhere."""
+    """List the keys: ids, owners and dates. The keys themselves are not stored."""
     file = _open(path)
     found = file.list()
     if as_json:
@@ -67,14 +67,16 @@ def list_keys(path: Path | None, as_json: bool) -> None:
         rows = [(key.id, key.owner, one_line(key.created_at), one_line(key.revoked_at or "-")) for key in found]
         _table([("id", "owner", "created", "revoked"), *rows])
     else:
-        click.echo(f"bigupload: no keys in {file.path}: bigupload keys create --owner NAME", err=True)
+        click.echo(
+            f"bigupload: there are no keys in {file.path}: create one with bigupload keys create --owner NAME", err=True
+        )
 
 
 @keys.command()
 @click.argument("id_or_key", metavar="ID")
 @_FILE
 def revoke(id_or_key: str, path: Path | None) -> None:
-    """End a key: the next request with it is refused. A key itself will do for its ID."""
+    """Revoke a key: the service refuses the next request with it. ID is the key's id, or the key."""
     file = _open(path)
     before = {key.id for key in file.list() if key.revoked_at is not None}
     key = file.revoke(id_or_key)

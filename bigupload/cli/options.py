@@ -1,4 +1,4 @@
-"""Options that several commands share, and their types."""
+"""Options that several commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECKSUMS = ("auto", "crc64nvme", "crc32c", "sha256", "md5", "none")
 
 
 class _Parsed(click.ParamType[Any]):
-    """A type that one of our parsers reads."""
+    """A type of value that a function reads. A UsageError of the function becomes click's error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -75,23 +75,29 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 connection_options = _all(
-    click.option("--endpoint-url", metavar="URL", help="Any S3 store; without it AWS, or what the AWS settings name."),
+    click.option("--endpoint-url", metavar="URL", help="The S3 store. [default: the AWS settings', else AWS]"),
     click.option("--region", metavar="R", help="The bucket's region."),
-    click.option("--profile", metavar="P", help="A profile of the AWS configuration."),
+    click.option("--profile", metavar="P", help="The profile of the AWS configuration."),
     click.option(
         "--addressing",
         type=click.Choice(["auto", "path", "virtual"]),
         default="auto",
-        help="Bucket in the path or in the host name.",
+        help="Whether URLs have the bucket in the path or in the host name.",
     ),
-    click.option("--ca-bundle", type=PATH, metavar="FILE", help="Trust these certificates instead of the system's."),
+    click.option("--ca-bundle", type=PATH, metavar="FILE", help="Trust these certificates, not the system's."),
     click.option("--no-verify-ssl", is_flag=True, help="Do not check the store's certificate. Unsafe on any network."),
     click.option("--no-sign-request", is_flag=True, help="Send no credentials, to a store that wants none."),
 )
 """How to reach a store."""
 
 pace_options = _all(
-    click.option("--concurrency", type=CONCURRENCY, default="auto", metavar="N|auto", help="Parts sent at once."),
+    click.option(
+        "--concurrency",
+        type=CONCURRENCY,
+        default="auto",
+        metavar="N|auto",
+        help="Parts in flight. [default: auto, which adapts to path and store]",
+    ),
     click.option(
         "--limit-rate",
         type=RATE,
@@ -102,7 +108,7 @@ pace_options = _all(
         "--congestion-control",
         default="auto",
         metavar="auto|system|NAME",
-        help="TCP's: by the path (BBR on long ones), the machine's own, or one that its kernel offers.",
+        help="TCP congestion control. auto: BBR on long paths. system: as the machine has it. NAME: of the kernel.",
     ),
     click.option(
         "--give-up-after",
@@ -110,7 +116,7 @@ pace_options = _all(
         default="15min",
         show_default=True,
         metavar="TIME",
-        help="How long to wait while nothing connects to the store, like 2h.",
+        help="Stop (resumable) if nothing connects to the store for so long, as in 2h.",
     ),
     click.option(
         "--hedge/--no-hedge",
@@ -124,26 +130,28 @@ progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),
     default="auto",
-    help="auto: a bar on a terminal, else a line now and then; json: one event a line.",
+    help="bar: on a terminal; plain: a line every few seconds; json: one event per line. auto: bar or plain.",
 )
 
 outcome_options = _all(
-    click.option("--json", "as_json", is_flag=True, help="The result as one JSON object a file."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file."),
     progress_option,
-    click.option("--require-proof", type=click.Choice(PROOFS), default="size", help="Fail with less than this proof."),
+    click.option(
+        "--require-proof", type=click.Choice(PROOFS), default="size", help="Fail if the proof is weaker than this."
+    ),
 )
-"""What to tell, and when to be content."""
+"""What to print, and which proof is enough."""
 
 
 def need_service() -> None:
-    """Raises UsageError where the packages of the extra are missing."""
+    """Raise UsageError if the packages of the extra `service` are missing."""
     needed = ("pydantic", "itsdangerous", "prometheus_client")
     if any(importlib.util.find_spec(name) is None for name in needed):
         raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'")
 
 
 def pace(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Takes the pace options out of a command's arguments, for `Uploader`."""
+    """Take the pace options out of a command's arguments. Returns arguments for `Uploader`."""
     from bigupload.core.retry_policy import RetryPolicy
 
     retry = RetryPolicy(give_up_after=arguments.pop("give_up_after"))
@@ -152,7 +160,7 @@ def pace(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
-    """Takes the connection options out of a command's arguments."""
+    """Take the connection options out of a command's arguments. `more`: further fields of S3Options."""
     from bigupload.options import S3Options
 
     names = ("endpoint_url", "region", "profile", "addressing", "ca_bundle", "no_verify_ssl", "no_sign_request")
@@ -162,8 +170,8 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     if arguments["no_verify_ssl"]:
         complain(
             errors.BigUploadError(
-                "--no-verify-ssl: nobody checks that this is your store. Who is on the way can read and change "
-                "everything; --ca-bundle FILE trusts a certificate of your own instead"
+                "--no-verify-ssl: the store's certificate is not checked, so anyone on the way can read and change "
+                "everything. To trust a certificate of your own, use --ca-bundle FILE"
             ),
             "warning",
         )

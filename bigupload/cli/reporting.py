@@ -1,4 +1,4 @@
-"""What a person or a program sees while uploads run: a bar, plain lines, JSON, or nothing. All on standard error."""
+"""What a command shows while it runs: a progress display, plain lines, JSON, or nothing. All on standard error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STARTING_STORE = "starting the local store"
 
 
 class Reporter(Protocol):
-    """Gets every event of every file, and the line that is its result."""
+    """Gets every event of every file, and the line with its result."""
 
     def begin(self, path: Path, note: str) -> None:
         """Work on a file begins; `note` is what it waits for until its first event."""
@@ -44,13 +44,13 @@ class Reporter(Protocol):
 
 
 def _say(text: str) -> None:
-    """On standard error; an upload does not end because nobody reads that any more."""
+    """Write to standard error. An upload does not end because nobody reads that any more."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
 
 
 class Printing:
-    """Results go to standard output as they come."""
+    """Prints results to standard output as they come."""
 
     def __init__(self) -> None:
         self._broken: OSError | None = None
@@ -68,17 +68,17 @@ class Printing:
             self._broken = e
 
     def close(self) -> None:
-        """Raises BigUploadError if a result could not be written."""
+        """Raise BigUploadError if a result could not be written."""
         if self._broken is not None:
             # What is still buffered would fail once more when the interpreter ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise errors.BigUploadError(
-                f"the results can't be written ({self._broken.strerror}): the uploads are done, see bigupload status"
+                f"the uploads are done, but can't write the results ({self._broken.strerror}): see bigupload status"
             )
 
 
 def _message(event: events.Event) -> str | None:
-    """The events that a person should read, as text."""
+    """An event as text, if a person should read it."""
     match event:
         case events.UploadStarted(resumed_parts=resumed, parts=parts) if resumed:
             return f"resuming: the store has {resumed} of {parts} parts"
@@ -215,11 +215,11 @@ async def waits_for(*, local: bool) -> str:
 
 
 def result_line(result: UploadResult, *, as_json: bool) -> str:
-    """The object's URL, or everything."""
+    """The line to print: the object's URL, or with `as_json` everything."""
     return json.dumps(dataclasses.asdict(result), default=str) if as_json else printable(result.url)
 
 
 def worst(codes: list[int]) -> int:
-    """The exit status of several files: 1, then 75, then 0."""
+    """The exit status of several files: 1 if there is one, else 2, else 75, else 0."""
     order = (errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_RESUMABLE)
     return next((code for code in order if code in codes), errors.EXIT_OK)

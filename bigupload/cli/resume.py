@@ -20,30 +20,45 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("manifests", nargs=-1, type=PATH)
-@click.option("--source", type=PATH, metavar="PATH", help="Where the file is now, if it was moved; needed to adopt.")
-@click.option("--adopt", metavar="s3://BUCKET/KEY", help="Take over an open upload of this key without a manifest.")
-@click.option("--upload-id", metavar="ID", help="Which one to adopt, where several are open.")
-@click.option("--local", is_flag=True, help="Adopt in the local store.")
-@click.option("--verify-source", is_flag=True, help="Hash the file once more before the end.")
-@click.option("--trust", is_flag=True, help="Go on with manifests that were not begun by you on this machine.")
+@click.option(
+    "--source", type=PATH, metavar="PATH", help="Where the file is now, if it was moved. Required with --adopt."
+)
+@click.option(
+    "--adopt",
+    metavar="s3://BUCKET/KEY",
+    help="Take over an open multipart upload of this key that has no manifest here.",
+)
+@click.option("--upload-id", metavar="ID", help="The upload to adopt, if several of this key are open.")
+@click.option("--local", is_flag=True, help="The upload to adopt is in the local store.")
+@click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Also resume manifests that come from another machine or user. They decide which file goes where.",
+)
 @pace_options
 @connection_options
 @outcome_options
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
-    """Go on with the uploads of MANIFESTS; without any, with all that this machine knows and that are not complete."""
+    """Resume the uploads of MANIFESTS, or all unfinished uploads of this machine.
+
+    MANIFEST is a path, or an upload's id as `bigupload status` prints it.
+    """
     from bigupload.cli.running import run
 
     adopt, source = arguments["adopt"], arguments["source"]
     if adopt is not None and (manifests or source is None):
-        raise click.UsageError("--adopt s3://BUCKET/KEY goes with --source PATH, and without a manifest")
+        raise click.UsageError("--adopt s3://BUCKET/KEY needs --source PATH, and no manifest")
     if adopt is None and source is not None and len(manifests) != 1:
-        raise click.UsageError("--source goes with the one manifest whose file was moved")
+        raise click.UsageError("--source is for one manifest: name the one whose file was moved")
     ctx = click.get_current_context()
     if adopt is None and any(
         strength(ctx, n) == COMMAND_LINE
         for n in ("endpoint_url", "region", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", "upload_id")
     ):
-        raise click.UsageError("a manifest knows its store: the connection options are for --adopt")
+        raise click.UsageError(
+            "the manifest says which store it is: use the options of the connection with --adopt only"
+        )
     raise SystemExit(run(lambda: _resume_all(list(manifests), arguments)))
 
 
@@ -76,7 +91,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
             codes: list[int] = []
             names = [source] if adopt is not None else manifests or unfinished()
             if not names:
-                click.echo("there is nothing to resume: every upload that this machine knows is complete", err=True)
+                click.echo("nothing to resume: this machine knows no unfinished upload", err=True)
             for name in names:
                 reporter.begin(name, CONNECTING)
                 try:

@@ -1,4 +1,4 @@
-"""Running an async command so that it can be stopped: the first signal asks, the second leaves at once."""
+"""Run an async command that signals can stop: the first stops it in order, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 def run(command: Callable[[], Awaitable[int]]) -> int:
-    """The command's exit status; 130 after Ctrl-C, 75 after another signal. Both leave a resumable manifest."""
+    """Run the command. Returns its exit status; 130 after Ctrl-C, 75 after another signal, both resumable."""
     return asyncio.run(_supervise(command))
 
 
@@ -33,10 +33,10 @@ async def _supervise(command: Callable[[], Awaitable[int]]) -> int:
             _leave(_status(number))
         received.append(number)
         task.cancel()
-        loop.call_later(_PATIENCE, _say, "bigupload: stopping; once more leaves at once")
+        loop.call_later(_PATIENCE, _say, "bigupload: stopping; press Ctrl-C again to quit at once")
 
     for number in _SIGNALS:
-        if signal.getsignal(number) is signal.SIG_IGN:  # nohup, or a shell's background job: the caller's wish
+        if signal.getsignal(number) is signal.SIG_IGN:  # nohup or a background job: the caller wants that
             continue
         try:
             loop.add_signal_handler(number, stop, number)
@@ -47,7 +47,7 @@ async def _supervise(command: Callable[[], Awaitable[int]]) -> int:
     except asyncio.CancelledError:
         if not received:
             raise
-        _say("bigupload: stopped; the same command goes on where this one stopped")
+        _say("bigupload: stopped: the same command resumes")
         return _status(received[0])
 
 
@@ -57,7 +57,7 @@ def _say(text: str) -> None:
 
 
 def _leave(status: int) -> None:
-    """Without a word to anyone, on a line of its own where a progress display stands."""
+    """End the process at once. On a terminal, leave the line of the progress display."""
     with contextlib.suppress(OSError):
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), b"\n")

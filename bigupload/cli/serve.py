@@ -25,25 +25,41 @@ LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
-@click.command(epilog="Stop it with Ctrl-C: requests under way are answered first.")
-@click.option("--bucket", metavar="s3://BUCKET", help="Where the media go: see bigupload bucket setup.")
-@click.option("--local", is_flag=True, help="Into the local store, with bucket, rules and a first API key made.")
+@click.command(epilog="Ctrl-C stops the service after the requests in flight.")
+@click.option(
+    "--bucket", metavar="s3://BUCKET", help="The bucket of the media. Prepare it with bigupload bucket setup."
+)
+@click.option("--local", is_flag=True, help="Use the local store. Creates the bucket, its rules and a first API key.")
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="0: any that is free.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes that share the port.")
-@click.option("--public-url", metavar="URL", help="Where the bucket's objects are for everyone (a CDN, say).")
-@click.option("--client-endpoint-url", metavar="URL", help="The store's endpoint for clients, where that is another.")
-@click.option("--keys", "key_file", type=PATH, metavar="FILE", help="The API keys' file (BIGUPLOAD_KEYS).")
-@click.option("--secret", "secret_file", type=PATH, metavar="FILE", help="The file of the secret that replicas share.")
-@click.option("--requests", type=click.FloatRange(0.1, 100_000), default=100, metavar="N", help="A second and key.")
-@click.option("--open-uploads", type=click.IntRange(1, 1000), default=1000, metavar="N", help="At once, of an owner.")
-@click.option("--posts-url", metavar="URL", help="The posts API: POST /v1/posts is handed on to it.")
-@click.option("--posts-authorization", type=PATH, metavar="FILE", help="Holds the Authorization header for that.")
-@click.option("--allow-private-media-hosts", is_flag=True, help="Direct URLs may be of private nets.")
-@click.option("--sweep-every", type=click.FloatRange(0), default=600, metavar="SECONDS", help="0: never.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="The port to listen on. 0: any free port.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Number of processes that share the port.")
+@click.option("--public-url", metavar="URL", help="The URL under which everyone can read the objects, as of a CDN.")
+@click.option(
+    "--client-endpoint-url", metavar="URL", help="The store's endpoint for clients, if they need another one."
+)
+@click.option("--keys", "key_file", type=PATH, metavar="FILE", help="The file of API keys.")
+@click.option(
+    "--secret", "secret_file", type=PATH, metavar="FILE", help="The file with the secret that all replicas share."
+)
+@click.option(
+    "--requests", type=click.FloatRange(0.1, 100_000), default=100, metavar="N", help="Requests per second and key."
+)
+@click.option("--open-uploads", type=click.IntRange(1, 1000), default=1000, metavar="N", help="Open uploads per owner.")
+@click.option("--posts-url", metavar="URL", help="The posts API, to which POST /v1/posts is forwarded.")
+@click.option(
+    "--posts-authorization", type=PATH, metavar="FILE", help="The file with the Authorization header for the posts API."
+)
+@click.option("--allow-private-media-hosts", is_flag=True, help="Accept direct URLs of private networks.")
+@click.option(
+    "--sweep-every",
+    type=click.FloatRange(0),
+    default=600,
+    metavar="SECONDS",
+    help="Seconds between two sweeps of the bucket. 0: never.",
+)
 @connection_options
 def serve(**arguments: Any) -> None:
-    """Serve media uploads: clients need an API key only, the credentials stay here."""
+    """Run the media service. Clients upload with an API key; the credentials stay with the service."""
     need_service()
     choose(click.get_current_context(), arguments, "bucket", "local")
     drop_weaker(click.get_current_context(), arguments, "endpoint_url", than="local")
@@ -52,7 +68,7 @@ def serve(**arguments: Any) -> None:
     if arguments["posts_authorization"] is not None and arguments["posts_url"] is None:
         raise click.UsageError("--posts-authorization needs --posts-url")
     if not math.isfinite(arguments["sweep_every"]):
-        raise click.UsageError("--sweep-every is not a number of seconds")
+        raise click.UsageError("--sweep-every is a number of seconds")
     _serve(arguments)
 
 
@@ -77,7 +93,7 @@ def _serve(arguments: dict[str, Any]) -> None:
         asyncio.run(_set_up(s3))
         keys.ensure()
         if not arguments["host"].startswith(_LOOPBACK):
-            complain(errors.BigUploadError("the local store's URLs work on this machine only"), "warning")
+            complain(errors.BigUploadError("the URLs of the local store work on this machine only"), "warning")
     settings = ServeSettings(
         host=arguments["host"],
         port=arguments["port"],
@@ -104,7 +120,7 @@ def _serve(arguments: dict[str, Any]) -> None:
 def _bucket_name(url: str | None) -> str:
     name = (url or "").removeprefix("s3://").rstrip("/")
     if url is not None and (not name or "/" in name):
-        raise click.UsageError(f"{url!r} is no bucket: write it like s3://my-media")
+        raise click.UsageError(f"not a bucket: {url!r} (write it like s3://my-media)")
     return name
 
 

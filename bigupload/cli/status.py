@@ -61,12 +61,12 @@ def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object an upload.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
 @click.option("--clean", is_flag=True, help="First delete the manifests of completed and aborted uploads.")
 def status(as_json: bool, clean: bool) -> None:
-    """Show the uploads that this machine knows: their state, how far they are, and where their manifests lie.
+    """List the uploads that this machine knows: their state, their progress and their manifests.
 
-    What their parts hold in the stores is as the manifests know it; gc finds what no manifest knows. Manifests of
+    `bigupload gc` finds uploads that no manifest knows. Manifests of
     completed and aborted uploads are deleted after 30 days, or at once with --clean. Unfinished ones stay.
     """
     if clean:
@@ -84,7 +84,7 @@ def status(as_json: bool, clean: bool) -> None:
             click.echo(f"            {printable(row['manifest'])}")
             held += [row["held"]] if row["status"] in _UNFINISHED else []
     if held:
-        click.echo(f"{len(held)} unfinished, holding {format_size(sum(held))} in their stores", err=True)
+        click.echo(f"{len(held)} unfinished, with {format_size(sum(held))} of parts in their stores", err=True)
 
 
 def _clean() -> None:
@@ -101,9 +101,12 @@ def _clean() -> None:
 
 @click.command()
 @click.argument("paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True)
-@click.option("--trust", is_flag=True, help="Also uploads that were not begun by you on this machine.")
+@click.option("--trust", is_flag=True, help="Also abort uploads whose manifests come from another machine or user.")
 def abort(paths: tuple[Path, ...], trust: bool) -> None:
-    """Give uploads up: their parts are deleted from the store. An object that is complete stays."""
+    """Abort uploads: the store deletes their parts. Complete objects stay.
+
+    MANIFEST is a path, or an upload's id as `bigupload status` prints it.
+    """
     from bigupload.api.functions import abort as abort_upload
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run

@@ -1,4 +1,4 @@
-"""`bigupload store`: the local store's life."""
+"""`bigupload store`: starts, stops, shows and removes the local store."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from bigupload.units import format_size, printable
 
 @click.group()
 def store() -> None:
-    """A real S3 store on this machine (SeaweedFS), for trying things out: 127.0.0.1 only."""
+    """The local store: a real S3 store (SeaweedFS) on this machine, to try things. It listens on 127.0.0.1 only."""
 
 
 @store.command()
 def start() -> None:
-    """Start it, or find the one that runs; back when it is ready."""
+    """Start the local store and wait until it is ready. If it runs already, show it."""
     _show(local_store.start(), as_json=False)
 
 
 @store.command()
 def stop() -> None:
-    """Stop it. What it holds stays."""
-    click.echo("stopped" if local_store.stop() else "it was not running", err=True)
+    """Stop the local store. Its objects stay."""
+    click.echo("stopped" if local_store.stop() else "the local store was not running", err=True)
 
 
 @store.command()
@@ -50,18 +50,18 @@ def remove(yes: bool) -> None:
 
 
 @store.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(as_json: bool) -> None:
-    """Show it, if it runs; exit status 1 if it does not."""
+    """Show the local store. Exit status 1 if it does not run."""
     running = local_store.running()
     if running is None:
-        click.echo("not running: bigupload store start", err=True)
+        click.echo("the local store is not running: start it with bigupload store start", err=True)
         raise SystemExit(errors.EXIT_FAILED)
     _show(running, as_json=as_json)
 
 
 def _show(running: local_store.LocalStore, *, as_json: bool) -> None:
-    """All but the secret: that is in a file which only the user can read."""
+    """Print everything but the secret key, which is in a file that only the user can read."""
     fields = {k: v for k, v in dataclasses.asdict(running).items() if k != "secret_key"}
     if as_json:
         click.echo(json.dumps(fields, default=str))

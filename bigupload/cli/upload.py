@@ -36,31 +36,51 @@ _FILES_AT_ONCE = 4
 _SAMPLE_SIZE = 250_000_000
 
 
-@click.command(epilog="The same command, given again after any stop, goes on where it stopped.")
+@click.command(epilog="After any stop, the same command resumes the upload.")
 @click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=TEXT)
-@click.option("--to", metavar="s3://BUCKET/KEY", help="The object; s3://BUCKET/FOLDER/ keeps the files' names.")
-@click.option("--service", metavar="URL", help="A media service, with the API key of BIGUPLOAD_API_KEY.")
-@click.option("--local", is_flag=True, help="Into the local store, started if need be. Without PATHS: a sample file.")
-@click.option("--part-size", type=SIZE, metavar="SIZE", help="Like 16MiB; by the file's size where it is not given.")
-@click.option("--checksum", type=click.Choice(CHECKSUMS), default="auto", help="What proves the parts.")
-@click.option("--content-type", metavar="TYPE", help="Instead of the one that the name suggests.")
-@click.option("--metadata", type=PAIR, multiple=True, metavar="KEY=VALUE", help="May be repeated.")
-@click.option("--tag", "tags", type=PAIR, multiple=True, metavar="KEY=VALUE", help="May be repeated.")
-@click.option("--storage-class", metavar="CLASS")
-@click.option("--sse", type=click.Choice(["AES256", "aws:kms"]), help="Encryption by the store.")
-@click.option("--sse-kms-key-id", metavar="ID", help="The key for --sse aws:kms.")
-@click.option("--if-none-match", is_flag=True, help="Never replace an object.")
-@click.option("--manifest", type=PATH, metavar="PATH", help="Keep the record of the upload there.")
-@click.option("--no-resume", is_flag=True, help="Set an earlier record aside and start anew.")
 @click.option(
-    "--skip-existing", is_flag=True, help="Upload nothing if the object is the file already, proved by checksum."
+    "--to",
+    metavar="s3://BUCKET/KEY",
+    help="The object. s3://BUCKET/FOLDER/ keeps the files' names. May be the last argument instead.",
 )
-@click.option("--verify-source", is_flag=True, help="Hash the file once more before the end.")
+@click.option(
+    "--service", metavar="URL", help="Upload through this media service, with the API key in BIGUPLOAD_API_KEY."
+)
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Upload into the local store, which is started if needed. Without PATH: a sample file.",
+)
+@click.option(
+    "--part-size", type=SIZE, metavar="SIZE", help="The size of each part, as in 16MiB. [default: by the file's size]"
+)
+@click.option(
+    "--checksum",
+    type=click.Choice(CHECKSUMS),
+    default="auto",
+    help="The checksum of each part. auto: CRC64NVME if the store has it.",
+)
+@click.option("--content-type", metavar="TYPE", help="The object's Content-Type. [default: by the file's name]")
+@click.option("--metadata", type=PAIR, multiple=True, metavar="KEY=VALUE", help="Metadata of the object. Repeatable.")
+@click.option("--tag", "tags", type=PAIR, multiple=True, metavar="KEY=VALUE", help="A tag of the object. Repeatable.")
+@click.option("--storage-class", metavar="CLASS", help="The object's storage class, as in STANDARD_IA.")
+@click.option("--sse", type=click.Choice(["AES256", "aws:kms"]), help="Have the store encrypt the object.")
+@click.option("--sse-kms-key-id", metavar="ID", help="The KMS key for --sse aws:kms.")
+@click.option("--if-none-match", is_flag=True, help="Fail if the object exists.")
+@click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file.")
+@click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
+@click.option(
+    "--skip-existing", is_flag=True, help="Upload nothing if the object equals the file already, by its checksum."
+)
+@click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
 @pace_options
 @connection_options
 @outcome_options
 def upload(names: tuple[str, ...], **arguments: Any) -> None:
-    """Upload files to an S3 bucket or a media service, in parts and in parallel, until the objects are proved."""
+    """Upload files to an S3 bucket or a media service, in parts and in parallel, and prove the objects.
+
+    If an upload of the same file to the same key was interrupted, it is resumed.
+    """
     from bigupload.cli.running import run
 
     names = _take_target(names, arguments)
@@ -77,10 +97,10 @@ _OF_A_BUCKET = (
 
 
 def _take_target(names: tuple[str, ...], arguments: dict[str, Any]) -> tuple[str, ...]:
-    """The names without the target, which may be the last of them, as `aws s3 cp` and others have it."""
+    """Split off the target, which may be the last name, as for `aws s3 cp` and others. Returns the files' names."""
     *files, last = names or ("",)
     if any(_is_s3(name) for name in files):
-        raise click.UsageError("a target comes last: bigupload upload PATH... s3://BUCKET/KEY")
+        raise click.UsageError("the target comes last: bigupload upload PATH... s3://BUCKET/KEY")
     if not _is_s3(last):
         return names
     if strength(click.get_current_context(), "to") == COMMAND_LINE:
@@ -106,36 +126,40 @@ def _drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> No
 
 
 def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
-    """What is wrong with the call as such."""
+    """Raise UsageError for a call that contradicts itself."""
     to, service, local = arguments["to"], arguments["service"], arguments["local"]
     if (to is not None or local) + (service is not None) != 1:
-        raise click.UsageError("name one target: --to s3://BUCKET/KEY, --service URL, or --local")
+        raise click.UsageError("name one target: s3://BUCKET/KEY (last, or with --to), --service URL, or --local")
     if service is not None:
         _check_service(arguments)
     if not files and not local:
-        raise click.UsageError("name at least one file")
+        raise click.UsageError("name at least one file: bigupload upload PATH... s3://BUCKET/KEY")
     if Path("-") in files:
-        raise click.UsageError("uploading standard input is not built yet: write it to a file and upload that")
+        raise click.UsageError("standard input can't be uploaded yet: write it to a file and upload that")
     if local and arguments["endpoint_url"] is not None:
-        raise click.UsageError("--local has its own endpoint: leave --endpoint-url out")
+        raise click.UsageError("--local has its own endpoint: leave out --endpoint-url")
     if len(files) > 1:
         if to is not None and not to.endswith("/") and to.count("/") > 2:
-            raise click.UsageError(f"{len(files)} files need a folder: --to {to}/")
+            raise click.UsageError(
+                f"{len(files)} files can't become one object: end the target with a slash, as in {to}/"
+            )
         if arguments["manifest"] is not None:
-            raise click.UsageError("--manifest is one file's: upload one at a time")
+            raise click.UsageError("--manifest is for one file: leave it out, or upload one file at a time")
         twice = [name for name, count in Counter(path.name for path in files).items() if count > 1]
         if twice and service is None:
-            raise click.UsageError(f"several files are called {twice[0]} and would become one object")
+            raise click.UsageError(
+                f"several files are named {twice[0]} and would become one object: upload them to different folders"
+            )
 
 
 def _check_service(arguments: dict[str, Any]) -> None:
-    """What a bucket is to do with an object, the service decides."""
+    """Raise UsageError for options of a bucket: the service decides those."""
     foreign = [name for name in _OF_A_BUCKET if arguments[name]]
     if arguments["addressing"] != "auto":
         foreign.append("addressing")
     if foreign:
         named = ", ".join("--" + ("tag" if name == "tags" else name.replace("_", "-")) for name in foreign)
-        raise click.UsageError(f"a media service decides that by itself: leave out {named}")
+        raise click.UsageError(f"the media service decides these: leave out {named}")
 
 
 def _sample() -> Path:
@@ -207,8 +231,8 @@ async def _upload_one(
     try:
         result = await uploader.upload(path, on_event=on_event, **arguments)
     except asyncio.CancelledError:
-        if completed:  # stopped too late: what was asked for is done
-            complain(errors.BigUploadError("is complete and proved"), str(path))
+        if completed:  # stopped too late: the upload is done
+            complain(errors.BigUploadError("the object is complete and proved"), str(path))
         raise
     except errors.BigUploadError as e:
         complain(e, str(path))

@@ -19,20 +19,30 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", type=PATH)
 @click.argument("url", metavar="s3://BUCKET/KEY")
-@click.option("--local", is_flag=True, help="In the local store.")
-@click.option("--download", is_flag=True, help="Read the object back and compare every byte; goes on where it stopped.")
-@click.option("--require-proof", type=click.Choice(PROOFS), default="composite-etag", help="Fail with less than this.")
-@click.option("--part-size", type=SIZE, metavar="SIZE", help="Of the object's parts, if the store does not tell.")
-@click.option("--json", "as_json", is_flag=True, help="The result as one JSON object.")
+@click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
+@click.option("--download", is_flag=True, help="Download the object and compare every byte. Resumable.")
+@click.option(
+    "--require-proof",
+    type=click.Choice(PROOFS),
+    default="composite-etag",
+    help="Fail if the proof is weaker than this.",
+)
+@click.option(
+    "--part-size", type=SIZE, metavar="SIZE", help="The size of the object's parts, if the store does not say."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @progress_option
 @connection_options
 def verify(path: Path, url: str, **arguments: Any) -> None:
-    """Prove that the object at URL is the file PATH, by the checksums that the store holds of it, whoever uploaded it;
-    with --download, by its bytes."""
+    """Prove that the object at URL equals the file PATH.
+
+    The proof compares the checksums that the store holds with the file's, whichever tool uploaded it. --download
+    compares the bytes.
+    """
     from bigupload.cli.running import run
 
     if arguments["download"] and arguments["part_size"] is not None:
-        raise errors.UsageError("--download needs no --part-size")
+        raise errors.UsageError("--download compares bytes and not parts: leave out --part-size")
     if arguments["part_size"] == 0:
         raise errors.UsageError("a part size is at least 1 byte")
     options = s3_options(arguments, local=arguments["local"])

@@ -79,7 +79,7 @@ def _configured_endpoint(options: S3Options) -> str | None:
 
 async def _reach_local(options: S3Options) -> S3Options:
     if options.endpoint_url is not None:
-        raise errors.UsageError("--local has its own endpoint: leave --endpoint-url out")
+        raise errors.UsageError("--local has its own endpoint: leave out --endpoint-url")
     from bigupload.stores import local_store
 
     running = await anyio.to_thread.run_sync(local_store.start)

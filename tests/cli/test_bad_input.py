@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.manifests.journal import FileJournal
-from tests.crash.running import Place
+from tests.crash.running import Ended, Place
 from tests.tools.strict_s3 import StrictS3
 
 from .support import PART, Command, assert_refused, to
@@ -19,7 +19,7 @@ from .support import PART, Command, assert_refused, to
 
 
 def test_a_missing_file(bigupload: Command, s3: StrictS3) -> None:
-    assert_refused(bigupload("upload", "nowhere.bin", *to(s3)), 1, "no such file: nowhere.bin")
+    assert bigupload("upload", "nowhere.bin", *to(s3)) == Ended(1, "", "bigupload: no such file: nowhere.bin\n")
 
 
 def test_a_directory(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_special_file(bigupload: Command, s3: StrictS3, tmp_path: Path, kind: 
 
 
 def test_standard_input(bigupload: Command, s3: StrictS3) -> None:
-    assert_refused(bigupload("upload", "-", *to(s3)), 2, "not built yet: write it to a file and upload that")
+    assert_refused(bigupload("upload", "-", *to(s3)), 2, "can't be uploaded yet: write it to a file and upload that")
 
 
 def test_an_unreadable_file(bigupload: Command, s3: StrictS3, file: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "name one target: --to s3://BUCKET/KEY, --service URL, or --local"),
+        ([], "name one target: s3://BUCKET/KEY (last, or with --to), --service URL, or --local"),
         (["--to", "s3://b/k", "--local", "--service", "https://media.example"], "name one target"),
         (["--to", "s3://b/k", "--service", "https://media.example"], "name one target"),
         (["--service", "https://media.example", "--local"], "name one target"),
@@ -193,7 +193,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--to", "s3://b/k", "--checksum", "adler"], "crc64nvme"),
         (["--to", "s3://b/k", "--require-proof", "faith"], "full-object"),
         (["--to", "s3://b/k", "--frobnicate"], "No such option"),
-        (["--local", "--endpoint-url", "http://x"], "leave --endpoint-url out"),
+        (["--local", "--endpoint-url", "http://x"], "leave out --endpoint-url"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -202,9 +202,13 @@ def test_a_call_that_makes_no_sense(bigupload: Command, file: Path, arguments: l
 
 
 def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Path) -> None:
-    assert_refused(bigupload("resume", "--adopt", "s3://b/k"), 2, "goes with --source PATH")
-    assert_refused(bigupload("resume", "--source", file), 2, "goes with the one manifest")
-    assert_refused(bigupload("resume", "m", "--region", "r"), 2, "a manifest knows its store")
+    assert_refused(
+        bigupload("resume", "--adopt", "s3://b/k"), 2, "--adopt s3://BUCKET/KEY needs --source PATH, and no manifest"
+    )
+    assert_refused(
+        bigupload("resume", "--source", file), 2, "--source is for one manifest: name the one whose file was moved"
+    )
+    assert_refused(bigupload("resume", "m", "--region", "r"), 2, "the manifest says which store it is")
     assert_refused(bigupload("abort"), 2, "Missing argument 'MANIFEST...'")
     assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
     assert_refused(bigupload("verify", file, "s3://b/"), 2, "names no object")
@@ -216,8 +220,8 @@ def test_several_files_need_names_of_their_own(bigupload: Command, s3: StrictS3,
     twin.parent.mkdir()
     twin.write_bytes(b"twin")
     ended = bigupload("upload", file, twin, *to(s3, "s3://bucket/folder/"))
-    assert_refused(ended, 2, "several files are called file.bin and would become one object")
+    assert_refused(ended, 2, "several files are named file.bin and would become one object")
     ended = bigupload("upload", file, tmp_path / "x", *to(s3))
-    assert_refused(ended, 2, "2 files need a folder: --to s3://bucket/key/")
+    assert_refused(ended, 2, "2 files can't become one object: end the target with a slash, as in s3://bucket/key/")
     ended = bigupload("upload", file, tmp_path / "x", *to(s3, "s3://bucket/f/"), "--manifest", "m")
-    assert_refused(ended, 2, "--manifest is one file's")
+    assert_refused(ended, 2, "--manifest is for one file: leave it out, or")

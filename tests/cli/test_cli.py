@@ -228,7 +228,9 @@ def test_verify(bigupload: Command, s3: StrictS3, file: Path) -> None:
     file.write_bytes(body)
     assert_refused(bigupload("verify", file, *there), 1, "the store's checksum is crc64nvme", "the file's is another")
     file.write_bytes(body[:-1])
-    assert_refused(bigupload("verify", file, *there), 1, "s3://bucket/key has 5,243,880 bytes, and the file has 5,243,879")
+    assert_refused(
+        bigupload("verify", file, *there), 1, "s3://bucket/key has 5,243,880 bytes, and the file has 5,243,879"
+    )
     gone = ["s3://bucket/none", "--endpoint-url", s3.url]
     assert_refused(bigupload("verify", file, *gone), 1, "there is no object at s3://bucket/none")
 
@@ -240,7 +242,9 @@ def test_verify(bigupload: Command, s3: StrictS3, file: Path) -> None:
 def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
     home = place.directory / "local-store"
     try:
-        assert bigupload("store", "status") == Ended(1, "", "not running: bigupload store start\n")
+        assert bigupload("store", "status") == Ended(
+            1, "", "the local store is not running: start it with bigupload store start\n"
+        )
         ended = bigupload("upload", file, "--local", "--json", "--progress", "plain")
         assert (ended.code, ended.result["verified"]) == (0, "full-object")
         assert ended.err == "file.bin: starting the local store\n"
@@ -255,7 +259,7 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
 
         assert bigupload("verify", file, f"s3://{row['bucket']}/file.bin", "--local").out == "full-object\n"
         assert bigupload("store", "stop") == Ended(0, "", "stopped\n")
-        assert bigupload("store", "stop") == Ended(0, "", "it was not running\n")
+        assert bigupload("store", "stop") == Ended(0, "", "the local store was not running\n")
 
         assert_refused(bigupload("store", "remove"), 2, f"this deletes all objects in {home}: give --yes to do so")
         sample = home / "sample.bin"

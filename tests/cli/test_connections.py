@@ -38,7 +38,7 @@ def test_a_target_beats_one_of_the_environment(
     assert ended.result["key"] == "key"
     assert_refused(bigupload("upload", file, "s3://b/k", "--to", "s3://b/l"), 2, "name one target: --to s3://b/l, or")
     assert_refused(bigupload("upload", file, "s3://b/k", "--service", "https://h"), 2, "name one target")
-    assert_refused(bigupload("upload", "s3://bucket/key", file), 2, "a target comes last: bigupload upload PATH...")
+    assert_refused(bigupload("upload", "s3://bucket/key", file), 2, "the target comes last: bigupload upload PATH...")
     assert_refused(bigupload("upload", "s3://bucket/key"), 2, "name at least one file")
 
 
@@ -64,7 +64,7 @@ def test_a_certificate_that_is_not_checked(bigupload: Command, https: StrictS3, 
         stopped = bigupload("upload", file, *where, "--no-verify-ssl", "--concurrency", "1")
     assert stopped.code == 75
     warning, _ = stopped.err.splitlines()
-    assert warning.startswith("bigupload: warning: --no-verify-ssl: nobody checks that this is your store")
+    assert warning.startswith("bigupload: warning: --no-verify-ssl: the store's certificate is not checked")
     https.clear()
     resumed = bigupload("resume", place.manifest_path(), "--json", "--progress", "none")  # the manifest knows
     assert (resumed.code, resumed.result["resumed_parts"]) == (0, 1)

@@ -54,7 +54,7 @@ def test_what_is_nobody_s_goes(bigupload: Command, s3: StrictS3) -> None:
     ended = gc(bigupload, s3, "--dry-run", url="s3://bucket/raw/")
     assert ended.code == 0
     assert ended.out.split() == ["30", "d", "2", "parts", "2", "kB", "raw/old"]
-    assert ended.err == "would give up 1 open uploads (2 kB); 1 not idle for so long\n"
+    assert ended.err == "would abort 1 orphaned upload (2 kB); 1 not idle long enough\n"
     assert set(s3.uploads) == {old, young, elsewhere}
 
     ended = gc(bigupload, s3, "--json", url="s3://bucket/raw/")
@@ -64,7 +64,7 @@ def test_what_is_nobody_s_goes(bigupload: Command, s3: StrictS3) -> None:
     assert row == {
         "bucket": "bucket", "key": "raw/old", "upload_id": old, "parts": 2, "held": 2000, "dry_run": False,
     }  # fmt: skip
-    assert ended.err.startswith("gave up 1 open uploads (2 kB)")
+    assert ended.err.startswith("aborted 1 orphaned upload (2 kB)")
     assert set(s3.uploads) == {young, elsewhere}
     assert gc(bigupload, s3, "--older-than", "6d", url="s3://bucket/raw/").code == 0
     assert set(s3.uploads) == {elsewhere}
@@ -74,7 +74,7 @@ def test_an_upload_that_is_fed_from_elsewhere_stays(bigupload: Command, s3: Stri
     """It takes weeks, and its manifest is on another machine."""
     alive = begin(s3, "key")
     s3.uploads[alive].parts[2].last_modified = time.time() - DAY
-    assert gc(bigupload, s3).err == "gave up 0 open uploads (0 B); 1 not idle for so long\n"
+    assert gc(bigupload, s3).err == "aborted 0 orphaned uploads (0 B); 1 not idle long enough\n"
     assert set(s3.uploads) == {alive}
     assert gc(bigupload, s3, "--older-than", "12h").code == 0
     assert not s3.uploads
@@ -84,7 +84,7 @@ def test_what_a_manifest_owns_stays(bigupload: Command, s3: StrictS3, stopped: P
     (own,) = s3.uploads
     grow_old(s3, own, days=300)
     begin(s3, "key")  # the same key, and nobody's
-    assert gc(bigupload, s3).err.endswith("; 1 owned by manifests here\n")
+    assert gc(bigupload, s3).err.endswith("; 1 owned by manifests of this machine\n")
     assert set(s3.uploads) == {own}
     # Its manifest lies where only --state finds it: as a file of any name, or in a directory.
     apart = tmp_path / "apart"
@@ -142,7 +142,7 @@ def test_nothing_goes_beside_a_manifest_that_can_not_be_read(
     assert orphan in s3.uploads
     ended = gc(bigupload, s3, "--dry-run")
     assert (ended.code, len(ended.out.splitlines())) == (0, 1)
-    assert "warning: these may be its uploads" in ended.err
+    assert "warning: nothing is aborted while this manifest may own the uploads: " in ended.err
     bad.unlink()
     assert gc(bigupload, s3).code == 0
     assert orphan not in s3.uploads
@@ -165,7 +165,7 @@ def test_a_manifest_that_is_at_work(bigupload: Command, s3: StrictS3, stopped: P
     (own,) = s3.uploads
     grow_old(s3, own, days=30)
     with FileJournal(stopped):
-        assert gc(bigupload, s3).err.endswith("; 1 owned by manifests here\n")
+        assert gc(bigupload, s3).err.endswith("; 1 owned by manifests of this machine\n")
     assert set(s3.uploads) == {own}
 
 
@@ -183,7 +183,7 @@ def test_an_upload_that_is_adopted_meanwhile(bigupload: Command, s3: StrictS3, s
 def test_uploads_that_end_meanwhile(bigupload: Command, s3: StrictS3) -> None:
     begin(s3, "a")
     s3.script("ListParts", Call(lambda store: store.uploads.clear()))
-    assert gc(bigupload, s3) == Ended(0, "", "gave up 0 open uploads (0 B)\n")
+    assert gc(bigupload, s3) == Ended(0, "", "aborted 0 orphaned uploads (0 B)\n")
     begin(s3, "b")
     s3.script("AbortMultipartUpload", Call(lambda store: store.uploads.clear()))
     assert gc(bigupload, s3).code == 0
@@ -229,8 +229,8 @@ def test_what_is_denied_does_not_stop_the_rest(
     assert ended.out.split()[-1] == "mine"
     assert set(s3.uploads) == {look, abort}
     lines = sorted(ended.err.splitlines())
-    assert [line.split(": ")[:2] for line in lines[:2]] == [["bigupload", "abort"], ["bigupload", "look"]]
-    assert lines[2] == "gave up 1 open uploads (2 kB); 2 failed"
+    assert [line.split(": ")[:2] for line in lines[1:]] == [["bigupload", "abort"], ["bigupload", "look"]]
+    assert lines[0] == "aborted 1 orphaned upload (2 kB); 2 failed"
     # What passes is worth another try.
     s3.clear()
     s3.script("AbortMultipartUpload", Status(503, "SlowDown"), key="abort", repeat=True)
@@ -264,7 +264,7 @@ def test_ages_are_the_store_s(bigupload: Command, s3: StrictS3, monkeypatch: pyt
 def test_a_media_service_s_uploads_are_left_to_it(bigupload: Command, s3: StrictS3) -> None:
     media = begin(s3, "media/owner/file.mp4")
     begin(s3, "mine")
-    assert gc(bigupload, s3).err == "gave up 1 open uploads (2 kB); 1 left to the media service\n"
+    assert gc(bigupload, s3).err == "aborted 1 orphaned upload (2 kB); 1 left to the media service\n"
     assert gc(bigupload, s3, url="s3://bucket/med").out == ""
     assert set(s3.uploads) == {media}
     assert gc(bigupload, s3, url="s3://bucket/media/").code == 0
@@ -296,11 +296,11 @@ def test_all_that_is_open_by_the_user_s_word(bigupload: Command, s3: StrictS3) -
 
 
 def test_status_shows_what_is_held(bigupload: Command, s3: StrictS3, stopped: Path) -> None:
-    assert bigupload("status").err == "1 unfinished, holding 5.2 MB in their stores\n"
+    assert bigupload("status").err == "1 unfinished, with 5.2 MB of parts in their stores\n"
     assert json.loads(bigupload("status", "--json").out)["held"] == PART
     with stopped.open("ab") as journal:
         journal.write(encode(PartDropped(1, "gone")))
-    assert bigupload("status").err == "1 unfinished, holding 0 B in their stores\n"
+    assert bigupload("status").err == "1 unfinished, with 0 B of parts in their stores\n"
     assert bigupload("abort", stopped).code == 0
     assert bigupload("status").err == ""
     assert json.loads(bigupload("status", "--json").out)["held"] == 0

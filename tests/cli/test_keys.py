@@ -42,7 +42,7 @@ def test_the_key_alone_is_on_standard_output(place: Place, path: Path) -> None:
     ended = place.run("keys", "create", "--owner", "me", "--keys", path)
     assert ended.code == 0
     assert re.fullmatch(r"sk_[A-Za-z0-9_-]{43}\n", ended.out)
-    assert "shown once" in ended.complaint
+    assert "shown only once" in ended.complaint
     assert ended.out.strip() not in ended.err
     found = KeyFile(path).find(ended.out.strip())
     assert found is not None

@@ -74,7 +74,7 @@ def test_a_store_that_is_away_for_now(
 
 def test_calls_that_make_no_sense(bigupload: Command, file: Path) -> None:
     assert_refused(
-        bigupload("verify", file, "s3://b/k", "--download", "--part-size", "5MiB"), 2, "needs no --part-size"
+        bigupload("verify", file, "s3://b/k", "--download", "--part-size", "5MiB"), 2, "leave out --part-size"
     )
     assert_refused(bigupload("verify", file, "s3://b/k", "--part-size", "0"), 2, "at least 1 byte")
     assert_refused(bigupload("verify", file, "s3://b/", "--download"), 2, "names no object")

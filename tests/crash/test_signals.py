@@ -81,7 +81,7 @@ def test_a_signal_leaves_a_resumable_manifest_and_one_line(
         process.send_signal(number)
         ended = end_of(process)
     assert (ended.code, ended.out) == (code, "")
-    assert ended.complaint == "bigupload: stopped; the same command goes on where this one stopped"
+    assert ended.complaint == "bigupload: stopped: the same command resumes"
     assert place.manifest().status == "uploading"
     (upload_id,) = s3.uploads
     s3.release()

@@ -108,7 +108,7 @@ ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
     (["--bucket", "b/c"], {}, 2, "no bucket"),
     (["--bucket", "s3://b", "--public-url", "cdn.example"], {}, 2, "--public-url is not a URL"),
     (["--bucket", "s3://b", "--posts-url", "ftp://x"], {}, 2, "--posts-url is not a URL"),
-    (["--local", "--endpoint-url", "http://127.0.0.1:1"], {}, 2, "leave --endpoint-url out"),
+    (["--local", "--endpoint-url", "http://127.0.0.1:1"], {}, 2, "leave out --endpoint-url"),
     (["--bucket", "s3://b", "--workers", "0"], {}, 2, "--workers"),
     (["--bucket", "s3://b"], {"BIGUPLOAD_KEYS": "/nonexistent/keys.json"}, 1, "no key file"),
     (["--bucket", "s3://b", "--posts-url", "http://x", "--posts-authorization", "/nonexistent"], {}, 1, "can't read"),
