@@ -101,7 +101,8 @@ class Completion:
         completed = Completed(etag=facts.etag, verified=verified, checksum=facts.checksum, url=context.store.url())
         await context.journal.append(completed)
         if verified is Verified.SIZE:
-            context.warn("the store gives no proof of the whole object: only its size is known to be the file's")
+            advice = "To compare every byte, use bigupload verify --download"
+            context.warn(f"the store gives no checksum of the whole object: only its size is proved. {advice}")
         if verified.satisfies(context.settings.require_proof):
             context.emit(events.UploadCompleted(url=context.store.url(), etag=facts.etag, verified=verified))
 
