@@ -14,7 +14,8 @@ from bigupload import errors
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception
-from bigupload.http.part_body import LAST_WORDS, BodyResources, PartBody
+from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
+from bigupload.http.send_resources import SendResources
 from bigupload.http.session import CaBundle, Names, Proxy, new_session, proxy_of
 from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
@@ -39,7 +40,7 @@ class HttpTransport:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._names: Names | None = None
         self._proxies: dict[tuple[str, str | None], Proxy] = {}
-        self._means = BodyResources(limiter, congestion)
+        self._resources = SendResources(limiter, congestion)
 
     async def __aenter__(self) -> HttpTransport:
         return self
@@ -49,7 +50,7 @@ class HttpTransport:
     ) -> None:
         while self._sessions:
             await self._sessions.popitem()[1].close()
-        self._means.close()
+        self._resources.close()
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         if fresh:
@@ -76,7 +77,7 @@ class HttpTransport:
         fresh: bool = False,
     ) -> PutResponse:
         session = self._session(fresh=fresh)
-        payload = PartBody(source, part, self._means)
+        payload = PartBody(source, part, self._resources)
         on_start(payload)
         try:
             url = yarl.URL(request.url, encoded=True)  # as it was signed, byte for byte
@@ -107,7 +108,7 @@ class HttpTransport:
         except ValueError as e:
             raise _unusable(e) from None
         finally:
-            await payload.at_rest()
+            await payload.stop_and_wait()
 
 
 def _unusable(e: Exception) -> errors.StoreRefused:
@@ -118,7 +119,7 @@ async def _error_body(response: aiohttp.ClientResponse) -> bytes:
     """What there is of it, soon: the status alone is an outcome too."""
     body = b""
     with contextlib.suppress(aiohttp.ClientError, OSError):
-        async with asyncio.timeout(LAST_WORDS):
+        async with asyncio.timeout(RESPONSE_AFTER_WRITE_ERROR):
             while len(body) < MOST_ERROR_BYTES and (piece := await response.content.read(MOST_ERROR_BYTES)):
                 body += piece
     return body

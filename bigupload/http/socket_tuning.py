@@ -69,7 +69,7 @@ def check_congestion_control(name: str) -> None:
             )
 
 
-def fit_to_path(sock: Any, congestion: str) -> None:
+def tune_for_path(sock: Any, congestion: str) -> None:
     """Give a connected socket the congestion control that fits its path, as its handshake's round trip tells."""
     if congestion == SYSTEM or sock is None:
         return

@@ -1,11 +1,10 @@
-"""The TLS below an asyncio transport, lent to a thread for the length of a body.
+"""Encryption of request bodies in worker threads, with the TLS session of an asyncio transport.
 
-asyncio encrypts in the loop's thread, a small piece at a time: one core then bounds all connections together, and half
-of what it does is Python. Here a thread encrypts whole buffers (OpenSSL does not hold the GIL) and writes them to the
-socket, while the handshake, the headers, the answer and the end stay asyncio's.
+asyncio encrypts in the event loop's thread, a small piece at a time. One core then limits all connections together,
+and half of its time goes into Python code. Here a worker thread encrypts whole buffers (OpenSSL releases the GIL) and
+writes them to the socket. The handshake, the request's headers, the response and the shutdown stay with asyncio.
 
-asyncio has no word for that: this reaches for the parts of its `SSLProtocol` by name, and says no to transports that
-are built otherwise (uvloop), whose bodies go the ordinary way.
+Transports that `_compat` can't open (uvloop's) send their bodies in the usual way.
 """
 
 from __future__ import annotations
@@ -13,47 +12,48 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from bigupload.http._compat import tls_internals
 
-class LentTls:
-    """One connection's encrypting half. While it is `held`, the loop reads nothing from the connection.
 
-    An SSL object is no two threads' at once. asyncio uses it when it reads, which holding prevents, and when it
-    closes, which nothing prevents: hence the lock round each of its methods.
+class TlsEncryptor:
+    """Encrypts for one connection. Between `pause_reading` and `resume_reading` a worker thread may use it.
+
+    An SSL object must not be used by two threads at once. asyncio uses it to read, which pausing prevents, and to
+    close, which nothing prevents. So each of its methods takes a lock.
     """
 
-    def __init__(self, ssl: _Locked, outgoing: Any, below: Any) -> None:
-        self._ssl = ssl
+    def __init__(self, ssl_object: _LockedSslObject, outgoing: Any, raw_transport: Any) -> None:
+        self._ssl = ssl_object
         self._outgoing = outgoing
-        self._below = below
+        self._raw_transport = raw_transport
 
     @classmethod
-    def of(cls, transport: Any) -> LentTls | None:
-        """None where there is no such thing."""
-        protocol = getattr(transport, "_ssl_protocol", None)
-        ssl, outgoing, below = (getattr(protocol, name, None) for name in ("_sslobj", "_outgoing", "_transport"))
-        if ssl is None or outgoing is None or not hasattr(below, "pause_reading"):
+    def of(cls, transport: Any) -> TlsEncryptor | None:
+        """The encryptor of a connection, or None if its transport is not asyncio's own TLS transport."""
+        internals = tls_internals(transport)
+        if internals is None:
             return None
-        if not isinstance(ssl, _Locked):
-            ssl = _Locked(ssl)
-            protocol._sslobj = ssl  # type: ignore[union-attr]  # it has one: see above
-        return cls(ssl, outgoing, below)
+        locked = internals.ssl_object
+        if not isinstance(locked, _LockedSslObject):
+            locked = internals.ssl_object = _LockedSslObject(locked)
+        return cls(locked, internals.outgoing, internals.raw_transport)
 
     @property
     def idle(self) -> bool:
-        """Whether all that asyncio has encrypted is out: only then may others write to the socket."""
-        return not self._below.get_write_buffer_size()
+        """Whether asyncio has written all that it has encrypted. Only then may others write to the socket."""
+        return not self._raw_transport.get_write_buffer_size()
 
-    def hold(self) -> None:
-        """In the loop's thread: from here on a thread may `encrypt`."""
-        self._below.pause_reading()
+    def pause_reading(self) -> None:
+        """Stop asyncio from reading the connection. Called in the event loop's thread."""
+        self._raw_transport.pause_reading()
 
-    def let_go(self) -> None:
-        """In the loop's thread: the connection is asyncio's again."""
-        if not self._below.is_closing():
-            self._below.resume_reading()
+    def resume_reading(self) -> None:
+        """Let asyncio read the connection again. Called in the event loop's thread."""
+        if not self._raw_transport.is_closing():
+            self._raw_transport.resume_reading()
 
     def encrypt(self, data: memoryview) -> bytes:
-        """All of `data` as TLS records, to be written to the socket before anything else is encrypted."""
+        """Encrypt all of `data`. The result must reach the socket before anything else is encrypted."""
         with self._ssl.lock:
             written = 0
             while written < len(data):
@@ -62,8 +62,8 @@ class LentTls:
             return encrypted
 
 
-class _Locked:
-    """An `ssl.SSLObject` that one thread at a time enters."""
+class _LockedSslObject:
+    """An `ssl.SSLObject` whose methods one thread at a time may run."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner

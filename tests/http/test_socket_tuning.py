@@ -56,7 +56,7 @@ def test_an_ipv6_socket_is_set_up_too() -> None:
 @needs_linux
 def test_a_short_path_is_not_paced(pair: tuple[socket.socket, socket.socket]) -> None:
     """Loopback's round trip is microseconds."""
-    socket_tuning.fit_to_path(pair[0], "auto")
+    socket_tuning.tune_for_path(pair[0], "auto")
     assert control(pair[0]) == "cubic"
 
 
@@ -66,7 +66,7 @@ def test_a_long_path_gets_what_losses_do_not_slow(
 ) -> None:
     before = control(pair[0])
     monkeypatch.setattr(socket_tuning, "_round_trip", lambda _: 30_000)
-    socket_tuning.fit_to_path(pair[0], "auto")
+    socket_tuning.tune_for_path(pair[0], "auto")
     assert control(pair[0]) == ("bbr" if "bbr" in ALLOWED.read_text().split() else before)
 
 
@@ -80,11 +80,11 @@ def test_the_round_trip_is_the_kernel_s(pair: tuple[socket.socket, socket.socket
 @needs_linux
 def test_what_the_user_says_holds(pair: tuple[socket.socket, socket.socket]) -> None:
     before = control(pair[0])
-    socket_tuning.fit_to_path(pair[0], "system")
+    socket_tuning.tune_for_path(pair[0], "system")
     assert control(pair[0]) == before
-    socket_tuning.fit_to_path(pair[0], "reno")
+    socket_tuning.tune_for_path(pair[0], "reno")
     assert control(pair[0]) == "reno"
-    socket_tuning.fit_to_path(None, "reno")  # a transport without a socket
+    socket_tuning.tune_for_path(None, "reno")  # a transport without a socket
 
 
 @pytest.mark.parametrize("name", ["auto", "system"])
@@ -103,7 +103,7 @@ def test_a_kernel_that_knows_none_of_it(
 ) -> None:
     for name in ("TCP_CONGESTION", "TCP_INFO", "TCP_NOTSENT_LOWAT", "TCP_USER_TIMEOUT", "TCP_KEEPIDLE"):
         monkeypatch.delattr(socket, name, raising=False)
-    socket_tuning.fit_to_path(pair[0], "auto")
+    socket_tuning.tune_for_path(pair[0], "auto")
     socket_tuning.new_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ())).close()
     with pytest.raises(errors.UsageError):
         socket_tuning.check_congestion_control("reno")

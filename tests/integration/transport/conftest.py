@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.http import part_body
 from tests.integration.transport.support import Bench, bench
 
-PATHS = ["http", "http-copied", "https"]
-"""Ways that the bytes go: by sendfile, through the reused buffer in the clear, through it into TLS."""
+PATHS = ["http", "http-uncached", "http-copied", "https"]
+"""Ways that the bytes go: by sendfile in the event loop, by sendfile in a thread, through the reused buffer in the
+clear, through a thread's buffer into TLS."""
 
 
 @pytest.fixture(params=PATHS)
 def any_path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    if request.param == "http-uncached":
+        monkeypatch.setattr(part_body, "is_cached", lambda *_: False, raising=False)
     if request.param == "http-copied":
         monkeypatch.delattr(os, "sendfile")
     with bench(tmp_path, tls=request.param == "https") as made:

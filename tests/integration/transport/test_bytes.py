@@ -82,7 +82,7 @@ async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) ->
             await stalls(any_path, count)
             any_path.s3.release()
             await asyncio.gather(*tasks)
-            assert len(transport._means._buffers) <= count
+            assert len(transport._resources._buffers) <= count
     whole = content(count * size)
     for n in range(count):
         assert (

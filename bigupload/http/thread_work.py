@@ -1,0 +1,80 @@
+"""One request body's work in threads: waited for when the request is cancelled, but not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from bigupload.support.shielding import run_shielded
+
+R = TypeVar("R")
+
+ABANDON_AFTER = 2.0
+"""Seconds that a cancelled request waits for its thread. A thread that takes longer hangs in a file system."""
+
+
+class ThreadWork:
+    """Runs one piece of work at a time."""
+
+    def __init__(self, on_cancel: Callable[[], None], on_hang: Callable[[], None]) -> None:
+        """Nothing runs yet.
+
+        Args:
+            on_cancel: Called when the caller of `run` is cancelled. It asks the work to end soon.
+            on_hang: Called when the work has not ended `ABANDON_AFTER` seconds later.
+        """
+        self._on_cancel = on_cancel
+        self._on_hang = on_hang
+        self._future: asyncio.Future[Any] | None = None
+        self.abandoned = False
+        """Whether a thread hangs, and nobody waits for it any more."""
+
+    async def run(self, start: Callable[[Callable[[], R]], asyncio.Future[R]], work: Callable[[], R]) -> R:
+        """Run `work` in the thread that `start` chooses, and wait for its result.
+
+        Raises:
+            asyncio.CancelledError: The caller was cancelled. The work has ended, or is abandoned.
+            Exception: What `work` raised.
+        """
+        future = self._future = start(work)
+        future.add_done_callback(retrieve)
+        try:
+            await asyncio.wait([future])  # a cancelled wait leaves the thread running
+        except asyncio.CancelledError:
+            self._on_cancel()
+            await self._end(future)
+            raise
+        finally:
+            if future.done():
+                self._future = None
+        return future.result()
+
+    async def wait(self) -> None:
+        """Wait until no work runs, or the work is abandoned."""
+        while self._future is not None and not self.abandoned:
+            await self._end(self._future)
+            await asyncio.sleep(0)  # lets the task in `run`, which waits for the same work, go first
+
+    def call_when_ended(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when no work runs any more: at once, except after a hang."""
+        if self._future is None:
+            callback()
+        else:
+            self._future.add_done_callback(lambda _: callback())
+
+    async def _end(self, future: asyncio.Future[Any]) -> None:
+        await run_shielded(_wait_for(future, ABANDON_AFTER))
+        if not future.done():
+            self.abandoned = True
+            self._on_hang()
+
+
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Mark an exception as retrieved. A cancelled request does not ask for it, and asyncio would log that."""
+    if future.done() and not future.cancelled():
+        future.exception()
+
+
+async def _wait_for(future: asyncio.Future[Any], seconds: float) -> None:
+    await asyncio.wait([future], timeout=seconds)

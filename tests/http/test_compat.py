@@ -1,0 +1,121 @@
+"""Canaries: each private attribute that `bigupload.http._compat` uses is there and does what it is used for.
+
+Where one of these fails, asyncio has changed: uploads still work, but without threads for encryption, or they take a
+refused part for a broken connection. Mend `_compat`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import ssl
+from asyncio import selector_events, sslproto
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload.http._compat import read_before_closing, tls_internals
+from tests.tools.certs import make_certificates
+
+
+@contextlib.asynccontextmanager
+async def connected(directory: Path | None) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server that answers one line with one line; over TLS if there is a directory."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"you said " + await reader.readline())
+        writer.close()
+
+    server_side = client_side = None
+    if directory is not None:
+        made = make_certificates(directory, "127.0.0.1")
+        server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server_side.load_cert_chain(made.cert, made.key)
+        client_side = ssl.create_default_context(cafile=directory / "ca.pem")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_side) as server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_side)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+
+
+async def test_a_tls_transport_is_made_of_the_parts_that_are_used(tmp_path: Path) -> None:
+    async with connected(tmp_path) as (reader, writer):
+        internals = tls_internals(writer.transport)
+        assert internals is not None, "asyncio's TLS transport is built in another way"
+        assert isinstance(internals.ssl_object, ssl.SSLObject)
+        assert isinstance(internals.outgoing, ssl.MemoryBIO)
+        assert internals.raw_transport.get_write_buffer_size() == 0
+        # What is written into the SSL object comes out of `outgoing`, and is what the server takes.
+        internals.ssl_object.write(b"hello\n")
+        encrypted = internals.outgoing.read()
+        assert encrypted
+        assert b"hello" not in encrypted
+        internals.raw_transport.write(encrypted)
+        assert await reader.readline() == b"you said hello\n"
+
+
+async def test_the_ssl_object_can_be_replaced(tmp_path: Path) -> None:
+    used: list[str] = []
+
+    class Spy:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            used.append(name)
+            return getattr(self.inner, name)
+
+    async with connected(tmp_path) as (reader, writer):
+        internals = tls_internals(writer.transport)
+        assert internals is not None
+        internals.ssl_object = Spy(internals.ssl_object)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"you said hello\n"
+    assert {"write", "read"} <= set(used)
+
+
+def test_asyncio_uses_no_method_of_the_ssl_object_that_is_not_locked() -> None:
+    source = inspect.getsource(sslproto.SSLProtocol)
+    called = {line.split("_sslobj.")[1].split("(")[0] for line in source.splitlines() if "_sslobj." in line}
+    before_the_body = {"do_handshake", "getpeercert", "cipher", "compression"}
+    assert called - before_the_body == {"read", "write", "unwrap"}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_failed_write_reads_once_more(tmp_path: Path, tls: bool) -> None:
+    """Without the hook, the line that has arrived would be lost."""
+    async with connected(tmp_path if tls else None) as (reader, writer):
+        writer.write(b"hello\n")
+        transport: Any = writer.transport
+        raw = transport._ssl_protocol._transport if tls else transport
+        read_before_closing(transport)
+        read_before_closing(transport)  # twice is as once
+        raw.pause_reading()
+        sock = raw.get_extra_info("socket")
+        await asyncio.to_thread(_wait_until_readable, sock.fileno())
+        raw._fatal_error(BrokenPipeError(), "the write failed")
+        assert await reader.readline() == b"you said hello\n"
+        assert raw.is_closing()
+
+
+def _wait_until_readable(fd: int) -> None:
+    import select
+
+    assert select.select([fd], [], [], 10)[0]
+
+
+def test_a_failed_write_calls_what_the_hook_replaces() -> None:
+    transport = selector_events._SelectorSocketTransport
+    assert "self._fatal_error(" in inspect.getsource(transport.write)
+    assert "_read_ready_cb" in inspect.getsource(transport._read_ready)
+
+
+async def test_other_transports_are_left_alone() -> None:
+    assert tls_internals(object()) is None
+    read_before_closing(object())

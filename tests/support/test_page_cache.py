@@ -1,0 +1,77 @@
+"""Whether a file's bytes are in the page cache is what the kernel says, and "no" where it can't tell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload.support import page_cache
+
+MIB = 1024 * 1024
+SIZE = 3 * MIB + 5
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    """A file that is on disk and in the page cache."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256))
+    opened = os.open(path, os.O_RDWR)
+    os.fsync(opened)
+    try:
+        os.preadv(opened, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except (AttributeError, OSError):
+        os.close(opened)
+        pytest.skip("this system or this file system can't tell")
+    yield opened
+    os.close(opened)
+
+
+def evict(fd: int, offset: int = 0, size: int = 0) -> None:
+    os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+
+
+def test_what_was_just_written_is_cached(fd: int) -> None:
+    assert page_cache.is_cached(fd, 0, SIZE)
+    assert page_cache.is_cached(fd, SIZE - 1, 1)
+    buffer = bytearray(1000)
+    assert page_cache.read_cached(fd, memoryview(buffer), 256) == 1000
+    assert buffer == (bytes(range(256)) * 4)[:1000]
+
+
+def test_what_was_evicted_is_not(fd: int) -> None:
+    evict(fd)
+    assert not page_cache.is_cached(fd, 0, SIZE)
+    assert page_cache.read_cached(fd, memoryview(bytearray(1000)), 2 * MIB) == 0
+
+
+@pytest.mark.parametrize("offset", [0, 1, MIB - 1, 12_345])
+def test_every_mib_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch, offset: int) -> None:
+    """The kernel evicts as it likes, so the cache is played."""
+    for missing in range(offset, offset + SIZE - MIB + 1, 100_000):
+        gap = range(missing, missing + MIB)
+        monkeypatch.setattr(page_cache, "read_cached", lambda fd, buffer, at, gap=gap: int(at not in gap))
+        assert not page_cache.is_cached(0, offset, SIZE)
+
+
+def test_past_the_end_nothing_is_cached(fd: int) -> None:
+    assert not page_cache.is_cached(fd, 0, SIZE + 1)
+    assert page_cache.read_cached(fd, memoryview(bytearray(10)), SIZE - 3) == 3
+    assert page_cache.read_cached(fd, memoryview(bytearray(10)), SIZE) == 0
+
+
+def test_a_file_system_that_can_not_tell() -> None:
+    fd = os.open("/proc/cpuinfo", os.O_RDONLY)
+    try:
+        assert not page_cache.is_cached(fd, 0, 1)
+    finally:
+        os.close(fd)
+
+
+def test_a_system_that_can_not_tell(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_cache, "_NOWAIT", None)
+    assert not page_cache.is_cached(fd, 0, 1)
+    assert page_cache.read_cached(fd, memoryview(bytearray(10)), 0) == 0
