@@ -3,46 +3,47 @@
 ::
 
     BigUploadError
-    ├── UsageError                 the call itself makes no sense                            exit 2
+    ├── UsageError                 the arguments are wrong                                   exit 2
     ├── SourceError                the file
-    │   ├── SourceNotFound         also: moved                                               resumable
-    │   ├── SourceUnreadable       no permission, an I/O error                               resumable
-    │   ├── SourceUnsupported      a directory, a device, a pipe
-    │   └── SourceChanged          it did not hold still                      resumable while its size is the same
-    ├── ManifestError              the record of the upload
-    │   ├── ManifestNotFound
-    │   ├── ManifestCorrupt        its first line can't be read; left as it is
+    │   ├── SourceNotFound         there is no such file, or it was moved                    resumable
+    │   ├── SourceUnreadable       no permission, or an I/O error                            resumable
+    │   ├── SourceUnsupported      a directory, a device or a pipe
+    │   └── SourceChanged          the file changed meanwhile                 resumable while its size is the same
+    ├── ManifestError              the manifest of the upload
+    │   ├── ManifestNotFound       there is no such manifest
+    │   ├── ManifestCorrupt        its first line cannot be read
     │   ├── ManifestMismatch       it belongs to another file or target
-    │   ├── ManifestLocked         another process uploads it right now                      resumable
-    │   └── ManifestUnwritable     no space, no permission, a failed fsync                   resumable
-    ├── StoreError                 what the store (or the way to it) said
-    │   ├── StoreUnreachable       nothing connects, nothing answers                         resumable
-    │   ├── StoreUnavailable       it answers, but goes on failing                           resumable
-    │   ├── CredentialsError       none found, or none that can be used                      resumable
-    │   ├── AccessDenied           the store refuses the caller                              resumable
-    │   ├── ClockSkewed            this machine's clock is off                               resumable
-    │   ├── BucketNotFound
-    │   ├── WrongRegion            says which region the bucket is in
-    │   ├── TargetExists           the key is taken and if_none_match was asked for
-    │   ├── TargetReplaced         another's object lies under the key
+    │   ├── ManifestLocked         another process uploads it now                            resumable
+    │   └── ManifestUnwritable     no space, no permission, or a failed fsync                resumable
+    ├── StoreError                 the store, or the way to it
+    │   ├── StoreUnreachable       no connection, or no response                             resumable
+    │   ├── StoreUnavailable       the store goes on responding with errors                  resumable
+    │   ├── CredentialsError       no credentials, or none that can be used                  resumable
+    │   ├── AccessDenied           the store refuses these credentials                       resumable
+    │   ├── ClockSkewed            this machine's clock is wrong                             resumable
+    │   ├── BucketNotFound         there is no such bucket
+    │   ├── WrongRegion            the bucket is in another region
+    │   ├── TargetExists           there is an object, and it must not be replaced
+    │   ├── TargetReplaced         someone else replaced the object
     │   ├── UploadGone             the store no longer knows the upload
-    │   ├── UploadExpired          a media service's handle ran out                         resumable
+    │   ├── UploadExpired          a media service's handle has expired                      resumable
     │   ├── MediaRefused           a media service does not take this file
-    │   └── StoreRefused           any other final refusal
-    ├── ProofError                 what can't be proved, or is disproved
-    │   ├── PartUnproved           nothing the store offers can prove a part
-    │   ├── PartCorrupted          a part arrives with other bytes, again and again          resumable
-    │   ├── ObjectMismatch         the object is there and is not the file
-    │   └── ProofTooWeak           proved, but less than was required
+    │   └── StoreRefused           the store refused in any other way
+    ├── ProofError                 a proof is missing or fails
+    │   ├── PartUnproved           the store offers nothing that proves a part
+    │   ├── PartCorrupted          a part's checksum mismatches repeatedly                   resumable
+    │   ├── ObjectMismatch         the object is not the file
+    │   └── ProofTooWeak           the proof is weaker than was required
     ├── LocalStoreError            the local store did not start or stop
-    └── ServiceError               the media service can't start, or its files are broken
+    └── ServiceError               the media service cannot start, or its files are broken
 
-Exit codes are for the commands (0 done and proved, 1 resuming can't help, 2 usage, 75 stopped but resumable).
-An error is *resumable* where the same command, given again, goes on. Where no upload exists yet there is nothing to
-resume, so a lasting obstacle (no credentials, say) exits 1 then; a passing one (`transient`) exits 75 all the same.
+Exit statuses of the commands: 0: done and proved. 1: resuming cannot help. 2: wrong arguments. 75: stopped, resumable.
 
-This module knows nothing else of the package. Messages are one line, say what to do, and never hold a URL's query,
-a credential or a key: a presigned URL is a bearer secret.
+An error is *resumable* if the same command, given again, can resume. Before an upload exists there is nothing to
+resume: then a lasting problem (no credentials, say) exits with 1, and a passing one (`transient`) with 75.
+
+This module imports nothing of the package. A message is one line that says what to do. It never holds a URL's query, a
+credential or a key: a presigned URL is a bearer secret.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 
 class BigUploadError(Exception):
-    """The root. `str(error)` is one line for a person; `manifest` names the record to resume from, if there is one."""
+    """The root of all errors.
+
+    `str(error)` is one line for a person. `manifest` is the path of the manifest to resume from, if there is one.
+    """
 
     resumable: bool = False
     transient: ClassVar[bool] = False
@@ -73,7 +77,7 @@ class BigUploadError(Exception):
 
     @property
     def exit_code(self) -> int:
-        """The command's exit status for this error."""
+        """The exit status of a command that ends with this error."""
         if self.resumable and (self.transient or self.manifest is not None):
             return EXIT_RESUMABLE
         return EXIT_FAILED
@@ -86,7 +90,7 @@ def _unpickle(error: type[BigUploadError], message: str, attributes: dict[str, A
 
 
 class UsageError(BigUploadError):
-    """The arguments contradict one another, or ask for what can't be."""
+    """The arguments contradict each other, or ask for something impossible."""
 
     @property
     def exit_code(self) -> int:
@@ -98,23 +102,23 @@ class SourceError(BigUploadError):
 
 
 class SourceNotFound(SourceError):
-    """There is no such file; one that was moved while its upload was under way can be named by --source."""
+    """There is no such file. If it was moved during its upload, --source names it."""
 
     resumable = True
 
 
 class SourceUnreadable(SourceError):
-    """The file can't be read: permission, or an I/O error below it."""
+    """The file cannot be read: no permission, or an I/O error."""
 
     resumable = True
 
 
 class SourceUnsupported(SourceError):
-    """Not a regular file: a directory, a device, a pipe."""
+    """The source is not a regular file but a directory, a device or a pipe."""
 
 
 class SourceChanged(SourceError):
-    """The file changed while it was uploaded, or since. Resumable (by hashing again) while its size is the same."""
+    """The file changed during its upload or since. Resumable, by hashing it again, while its size is the same."""
 
     def __init__(self, message: str, *, same_size: bool, manifest: Path | None = None) -> None:
         super().__init__(message, manifest=manifest)
@@ -122,7 +126,7 @@ class SourceChanged(SourceError):
 
 
 class ManifestError(BigUploadError):
-    """The record of an upload on this machine."""
+    """The manifest of an upload on this machine."""
 
 
 class ManifestNotFound(ManifestError):
@@ -130,7 +134,7 @@ class ManifestNotFound(ManifestError):
 
 
 class ManifestCorrupt(ManifestError):
-    """The manifest's first line can't be read. The file was left as it is."""
+    """The manifest's first line cannot be read. The file was not changed."""
 
 
 class ManifestMismatch(ManifestError):
@@ -145,32 +149,32 @@ class ManifestLocked(ManifestError):
 
 
 class ManifestUnwritable(ManifestError):
-    """The manifest can't be written: disk full, no permission, a failed fsync. What it holds is intact."""
+    """The manifest cannot be written: disk full, no permission, or a failed fsync. Its earlier records are intact."""
 
     resumable = True
     transient = True
 
 
 class StoreError(BigUploadError):
-    """What the store said, or the way to it."""
+    """The store, or the way to it."""
 
 
 class StoreUnreachable(StoreError):
-    """Nothing connects or nothing answers."""
+    """No connection to the store, or no response from it."""
 
     resumable = True
     transient = True
 
 
 class StoreUnavailable(StoreError):
-    """The store answers, but goes on failing (5xx, SlowDown) beyond the retry policy."""
+    """The store went on responding with errors (5xx, SlowDown) for longer than the retry policy allows."""
 
     resumable = True
     transient = True
 
 
 class CredentialsError(StoreError):
-    """No credentials were found, or they are incomplete or can't be refreshed."""
+    """No credentials were found, or they are incomplete, expired or cannot be refreshed."""
 
     resumable = True
 
@@ -182,7 +186,7 @@ class AccessDenied(StoreError):
 
 
 class ClockSkewed(StoreError):
-    """The store refuses the request's time: this machine's clock is off."""
+    """The store refuses the request's time: this machine's clock is wrong."""
 
     resumable = True
 
@@ -192,39 +196,39 @@ class BucketNotFound(StoreError):
 
 
 class WrongRegion(StoreError):
-    """The bucket is in another region than the one that was signed for: `region`, where the store says which."""
+    """The bucket is in another region than the request was signed for: in `region`, if the store says which."""
 
     region: str | None = None
 
 
 class TargetExists(StoreError):
-    """The key is taken, and the upload was asked not to replace anything."""
+    """There is an object under the key, and the upload must not replace it."""
 
 
 class TargetReplaced(StoreError):
-    """While an upload was completing, or an object read back, another came to lie under the key."""
+    """Someone else replaced the object while the upload was completing, or while the object was read back."""
 
 
 class UploadGone(StoreError):
-    """The store no longer knows the upload id, and the object is not there either."""
+    """The store no longer knows the upload id, and there is no object."""
 
 
 class UploadExpired(StoreError):
-    """A media service's handle ran out while the upload was under way: the same command starts anew."""
+    """A media service's handle expired during the upload. The same command starts a new upload."""
 
     resumable = True
 
 
 class MediaRefused(StoreError):
-    """A media service does not take this file: not media, or too large; the message is the service's."""
+    """A media service does not take this file: it is not media, or too large. The message is the service's."""
 
 
 class StoreRefused(StoreError):
-    """Any other final refusal."""
+    """The store refused in any other way, and would again."""
 
 
 class ProofError(BigUploadError):
-    """A proof is missing, too weak, or contradicted."""
+    """A proof is missing, too weak, or fails."""
 
 
 class PartUnproved(ProofError):
@@ -232,7 +236,7 @@ class PartUnproved(ProofError):
 
 
 class PartCorrupted(ProofError):
-    """A part was refused or echoed with other bytes than were sent, repeatedly."""
+    """Checksum mismatch of a part, repeatedly: the store received other bytes than were sent."""
 
     resumable = True
     transient = True
@@ -243,12 +247,12 @@ class ObjectMismatch(ProofError):
 
 
 class ProofTooWeak(ProofError):
-    """The object is there and consistent, but the proof is weaker than was required."""
+    """The object is complete, but the proof is weaker than was required."""
 
 
 class LocalStoreError(BigUploadError):
-    """The local store did not start, stop or answer."""
+    """The local store did not start, stop or respond."""
 
 
 class ServiceError(BigUploadError):
-    """The media service can't start or can't work: its key file, its secret, its address."""
+    """The media service cannot start or work: its key file, its secret, or its address."""

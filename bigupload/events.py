@@ -1,7 +1,7 @@
-"""What an upload tells its caller while it runs: frozen, public, in order of happening. Pure.
+"""The events of an upload, for its caller: public, frozen, in the order in which they happen. Pure.
 
-`on_event` gets one of these at a time, in the event loop: it must return quickly and not raise. Sizes are bytes,
-times seconds. Nothing secret is in them.
+`on_event` gets one event at a time, in the event loop. It must return quickly and must not raise. Sizes are in bytes,
+times in seconds. Events hold nothing secret.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bigupload.core.integrity import PartProof, Verified
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadStarted:
-    """The upload exists in the store, and its manifest here. Parts that were already there are `resumed`."""
+    """The upload exists in the store, and its manifest on this machine. `resumed_parts` were in the store already."""
 
     path: Path
     target: str
@@ -29,8 +29,11 @@ class UploadStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A few times a second. `bytes_uploaded` counts recorded parts; `bytes_in_flight` what the kernel has sent of
-    the others, so that the sum can fall when a part must be sent again."""
+    """Emitted a few times a second.
+
+    `bytes_uploaded` counts recorded parts. `bytes_in_flight` counts what was sent of the others: it falls when a part
+    must be sent again.
+    """
 
     bytes_uploaded: int
     bytes_in_flight: int
@@ -43,7 +46,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartUploaded:
-    """The store has the part, proved so, and the manifest says it."""
+    """The store has the part, `proof` says how that was proved, and the manifest records it."""
 
     number: int
     size: int
@@ -53,7 +56,7 @@ class PartUploaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrying:
-    """A request failed and will be tried again after `delay`. `part` is None for requests that are no part's."""
+    """A request failed, and is retried after `delay`. `part` is None if the request is not about one part."""
 
     part: int | None
     attempt: int
@@ -91,7 +94,7 @@ class OutageEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hashing:
-    """Parts that the store has are hashed again, to see whether they are the file's."""
+    """Parts that the store has are hashed again, to compare them with the file."""
 
     parts: int
     reason: str
@@ -99,28 +102,28 @@ class Hashing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restarted:
-    """The upload starts again from nothing."""
+    """The upload starts again from the first part."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
-    """Something a person should know; the upload goes on."""
+    """Something that a person should know. The upload goes on."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completing:
-    """Every part is there; the store puts them together. This can take minutes."""
+    """Every part is in the store, which makes the object now. This can take minutes."""
 
     parts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadCompleted:
-    """The object is there, and proved so."""
+    """The object is complete, and `verified` says how that was proved."""
 
     url: str
     etag: str
@@ -129,7 +132,7 @@ class UploadCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSkipped:
-    """Nothing is uploaded: the object was the file already, proved so."""
+    """Nothing is uploaded: the object is the file already, and `verified` says how that was proved."""
 
     url: str
     etag: str
@@ -138,7 +141,7 @@ class UploadSkipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingBack:
-    """A few times a second while an object is read back and compared, with what earlier runs compared counted in."""
+    """Emitted a few times a second while an object is read back. It includes what earlier runs compared."""
 
     bytes_compared: int
     size: int

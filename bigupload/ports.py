@@ -1,8 +1,8 @@
-"""What the engine needs of the world, as Protocols. Each docstring is the contract its adapter keeps.
+"""What the engine needs from the world, as Protocols. Each docstring is the contract that the adapter keeps.
 
-Common to all: a request that fails raises `retry.Fault` (the engine decides whether to try again; adapters never
-retry by themselves) or, where no retry can help, a public error of `errors`. Foreign exceptions do not pass.
-`CancelledError` passes unwrapped. No text of an exception holds a URL's query, a credential or a key.
+The same holds for all: a request that fails raises `Fault`, and the engine decides whether to retry; adapters never
+retry. If no retry can help, a public error of `errors` is raised instead. Foreign exceptions are translated.
+`CancelledError` is never wrapped. No exception's text holds a URL's query, a credential or a key.
 """
 
 from __future__ import annotations
@@ -20,38 +20,45 @@ from bigupload.core.part_plan import Limits, Part, Plan
 
 
 class Source(Protocol):
-    """A file to upload: any range of it can be read again at any time, from any thread."""
+    """A file to upload. Any range of it can be read at any time, again, and from any thread."""
 
     @property
     def path(self) -> str:
-        """Absolute."""
+        """The absolute path."""
         ...
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """As it was when it was opened."""
+        """The fingerprint when the file was opened."""
         ...
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` from `offset` (bytes) as far as the file goes; blocking. Raises SourceUnreadable."""
+        """Fill `buffer` with the bytes from `offset` on. Blocking.
+
+        Returns:
+            The number of bytes read; fewer than the buffer has only at the end of the file.
+
+        Raises:
+            SourceUnreadable: An I/O error.
+        """
         ...
 
     def fileno(self) -> int | None:
-        """A descriptor for `os.sendfile`, its position not used; None where there is none, and bytes are copied."""
+        """A descriptor for `os.sendfile`, whose position is not used. None: the bytes must be copied."""
         ...
 
     def check(self) -> None:
-        """Raises SourceChanged where the fingerprint is not the one it was opened with."""
+        """Raise SourceChanged if the fingerprint has changed since the file was opened."""
         ...
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the file. May be called again."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """An upload that exists in the store. `checksum_type` is what was declared, None for no declared checksum."""
+    """An upload that exists in the store. `checksum_type` is the declared one; None: no checksum was declared."""
 
     upload_id: str
     checksum_type: ChecksumType | None
@@ -59,7 +66,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class UnsignedPart:
-    """What a part's URL is bound to: `size` in bytes, and the headers that prove its content."""
+    """What a part's URL is signed for: its number, its `size` in bytes, and the headers that prove its content."""
 
     number: int
     size: int
@@ -68,128 +75,157 @@ class UnsignedPart:
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A URL to PUT one part to, with the headers that must be sent as they are. A bearer secret."""
+    """A presigned URL for one part, and the headers that must be sent exactly so. A bearer secret."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     expires_in: float
-    """Seconds from when it was signed."""
+    """Seconds that the URL is valid, from when it was signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedPart:
-    """A row of ListParts. A store may list a number twice."""
+    """A row of ListParts. A store may list a part number twice."""
 
     number: int
     size: int
     etag: str
     checksum: str | None
-    """Of the upload's algorithm, None where the store does not list it."""
+    """The checksum of the upload's algorithm; None if the store does not list it."""
     arrived: datetime | None = None
-    """By the store's clock, with its zone; None where it does not tell."""
+    """When the part arrived, by the store's clock, with time zone; None if the store does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenUpload:
-    """An upload that was created and neither completed nor aborted."""
+    """An upload that is neither completed nor aborted."""
 
     upload_id: str
     initiated: str
-    """ISO 8601."""
+    """When it was created, in ISO 8601."""
     algorithm: str | None = None
-    """The checksum that was declared for it, in S3's spelling, where the store tells."""
+    """The declared checksum algorithm, by S3's name; None if the store does not say."""
     checksum_type: str | None = None
 
 
 class MultipartStore(Protocol):
-    """One key of an object store, reached with credentials or through a service.
+    """One key of an object store, reached with credentials or through a media service.
 
-    Every method may be called again after a Fault. `sign`, `list_parts`, `find_open` and `stat` change nothing;
-    `abort` may be repeated; `create` and `complete` may have acted although they raised Fault(BROKEN).
+    Every method may be called again after a Fault. `sign`, `list_parts`, `find_open` and `stat` change nothing. `abort`
+    may be repeated. `create` and `complete` may have acted although they raised Fault(BROKEN). A method that is
+    cancelled returns at once, although its request may still act.
     """
 
     target: Target
-    """Whose key a media service chooses at create."""
+    """Where the object goes. A media service chooses the key at create."""
     limits: Limits
     signs_ahead: int
-    """How many parts `create` takes along, so that their URLs need no round trip; 0 where signing asks nobody."""
+    """The number of parts whose URLs come with the response to create; 0 if signing needs no request."""
 
     def options(self) -> dict[str, Any]:
-        """What another process needs to make this store again, as JSON, without secrets."""
+        """Get what another process needs to make this store again, as JSON, without secrets."""
         ...
 
     def restore_options(self, recorded: Mapping[str, Any]) -> list[str]:
-        """Take the options over that an upload began with; the names of those that were to be different now."""
+        """Use the options that an upload began with, instead of those that were given now.
+
+        Returns:
+            The names of the options that differed.
+        """
         ...
 
     def url(self) -> str:
-        """The object's URL, for people: without a signature."""
+        """Get the object's URL without a signature, for people."""
         ...
 
     async def precheck(self) -> None:
-        """Refuse at once what would only fail at the end. Raises TargetExists."""
+        """Refuse an upload that would only fail at complete.
+
+        Raises:
+            TargetExists: There is an object, and it must not be replaced.
+        """
         ...
 
     async def create(
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
     ) -> Created:
-        """Open an upload. With `declare` the store is told the algorithm: Fault(UNSUPPORTED) where it refuses.
+        """Create a multipart upload.
 
-        `first`: the first `signs_ahead` parts, as `sign` will be asked for them.
+        Args:
+            plan: The parts.
+            algorithm: What the parts are hashed with.
+            declare: Whether to declare the algorithm to the store.
+            token: Goes into the object's metadata.
+            first: The first `signs_ahead` parts, exactly as `sign` will be asked for them.
+
+        Raises:
+            Fault: UNSUPPORTED if the store refuses the declared algorithm.
         """
         ...
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
-        """One request for each of `parts` (a hundred at most), in order."""
+        """Presign one request for each of `parts` (100 at most), in order."""
         ...
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
-        """All rows, all pages. Fault(GONE) for an unknown upload. Fault(UNSUPPORTED), whose message says what to do
-        instead, where the store has no such operation."""
+        """List all parts, from all pages.
+
+        Raises:
+            Fault: GONE for an unknown upload. UNSUPPORTED, with a message that says what to do instead, if the store
+                cannot list parts.
+        """
         ...
 
     async def find_open(self) -> list[OpenUpload]:
-        """The open uploads of exactly this key."""
+        """List the open uploads of exactly this key."""
         ...
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
-        """The object under the key that `upload_id` is (or was) for; None where there is none."""
+        """Look at the object that `upload_id` is (or was) for; None if there is no object."""
         ...
 
     async def complete(
         self, upload_id: str, parts: Sequence[PartRecord], *, size: int, algorithm: Algorithm, checksum: str | None
     ) -> ObjectFacts:
-        """Make the object. `checksum` is the object's, for a declared algorithm, else None."""
+        """Make the object.
+
+        Args:
+            upload_id: The upload.
+            parts: All its parts, in order.
+            size: The object's size in bytes.
+            algorithm: What the parts were hashed with.
+            checksum: The object's checksum if an algorithm was declared, else None.
+        """
         ...
 
     async def abort(self, upload_id: str) -> None:
-        """Give an upload up and free its parts, those included that were still arriving. Unknown uploads are fine."""
+        """Abort an upload and free its parts, including parts in flight. An unknown upload is no error."""
         ...
 
 
 class Gauge(Protocol):
-    """Reads how far one PUT is. Cheap, called several times a second, valid also after the PUT ended."""
+    """Reads the progress of one PUT. Cheap: it is called several times a second, also after the PUT has ended."""
 
     def sent(self) -> int:
-        """Bytes of the body that left this machine, as far as the kernel can tell."""
+        """Get the bytes of the body that left this machine, as far as the kernel knows."""
         ...
 
     def paused(self) -> bool:
-        """Whether the sender holds back by itself (rate limit), which is no stall."""
+        """Whether the sender waits by itself, for the rate limit. That is no stall."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PutResponse:
-    """A 2xx answer to a part's PUT: its ETag (opaque, quotes kept) and the checksum headers that it echoes."""
+    """A 2xx response to a part's PUT: its ETag (opaque, with quotes) and its checksum headers."""
 
     etag: str
     checksums: Mapping[str, str]
-    """By lower-case header name."""
+    """By header name, in lower case."""
 
 
 class Transport(Protocol):
-    """Sends parts' bodies."""
+    """Sends the bodies of parts."""
 
     async def put(
         self,
@@ -200,50 +236,72 @@ class Transport(Protocol):
         on_start: Callable[[Gauge], None],
         fresh: bool = False,
     ) -> PutResponse:
-        """Send the range `part` of `source`. `on_start` gets a gauge before the first byte goes out. `fresh`: over a
-        connection that nothing was sent on before.
+        """PUT one part.
 
-        Any answer but 2xx is a Fault, also one that comes before the body was sent; a write error is none while an
-        answer can still be read. Bytes that were handed over never change after. Redirects are not followed.
+        Redirects are not followed. Bytes that were given to the kernel never change afterwards.
+
+        Args:
+            request: The presigned request.
+            source: The file.
+            part: The range of the file to send.
+            on_start: Gets a gauge before the first byte is sent.
+            fresh: Whether to use a new connection.
+
+        Raises:
+            Fault: Any response but 2xx, also one that comes before the body was sent; or no response. A write error is
+                no Fault while a response can still be read.
         """
         ...
 
 
 class Journal(Protocol):
-    """The manifest's file, held under a lock by this process alone."""
+    """The manifest's file. Only this process holds its lock."""
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Where the file is."""
         ...
 
     @property
     def warning(self) -> str | None:
-        """What was cut from a damaged tail, if anything was."""
+        """A message about a damaged tail that was cut off, if there was one."""
         ...
 
     @property
     def exists(self) -> bool:
-        """Whether there is a record to go on from."""
+        """Whether the file holds a manifest."""
         ...
 
     @property
     def manifest(self) -> Manifest:
-        """The fold of what is on disk. Raises LookupError before the first record."""
+        """The manifest on disk. Raises LookupError if there is none."""
         ...
 
     def begin(self, header: Header) -> None:
-        """The first record of a new manifest. Blocking. Raises ManifestUnwritable."""
+        """Write the first record of a new manifest. Blocking.
+
+        Raises:
+            ManifestUnwritable: It cannot be written.
+        """
         ...
 
     async def append(self, *records: Record) -> Manifest:
-        """Fold the records in once they are on disk (fsync); several calls may share one fsync.
+        """Write records, and apply them when they are on disk (fsync). Several calls may share one fsync.
 
-        Raises ManifestUnwritable; what is on disk then are whole earlier records. A cancelled call has written all
-        of its records or none.
+        A cancelled call has written all of its records or none.
+
+        Raises:
+            ManifestUnwritable: They cannot be written. The earlier records are whole on disk.
         """
         ...
 
     def set_aside(self) -> Path:
-        """Rename what is there, so that a new manifest can begin. Gives the new name. Raises ManifestUnwritable."""
+        """Rename the file, so that a new manifest can begin.
+
+        Returns:
+            The new name.
+
+        Raises:
+            ManifestUnwritable: It cannot be renamed.
+        """
         ...

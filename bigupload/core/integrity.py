@@ -1,7 +1,7 @@
-"""What a store's answer proves. Pure.
+"""What a store's response proves about a part or an object. Pure.
 
-An answer is believed for what it shows, never for the name of the store. Silence lowers the level of proof; a
-contradiction is a failure, never a lower level.
+A response counts for what it contains, never for the name of the store. A missing checksum lowers the level of proof. A
+checksum mismatch is an error, never a lower level.
 """
 
 from __future__ import annotations
@@ -16,52 +16,62 @@ from bigupload.errors import ObjectMismatch
 
 
 class PartProof(enum.StrEnum):
-    """How one part was proved to have arrived as it was sent."""
+    """What proves that the store received a part as it was sent."""
 
     CHECKSUM = "checksum"
-    """The store echoed the checksum that was sent."""
+    """The response has the checksum that was sent."""
     ETAG = "etag"
     """The part's ETag is its MD5."""
     MD5 = "md5"
-    """The store accepted Content-MD5, and was seen to refuse a wrong one."""
+    """The store accepted Content-MD5, and has refused a wrong one before."""
     NONE = "none"
-    """Nothing; only where the user asked for no checksum."""
+    """Nothing. Only if the user chose `--checksum none`."""
 
 
 class Verified(enum.StrEnum):
-    """How the object was proved to be the file, the strongest first."""
+    """What proves that the object is the file, the strongest first."""
 
     FULL_OBJECT = "full-object"
-    """The store's checksum over the whole object is the file's."""
+    """The store's checksum of the whole object equals the file's."""
     COMPOSITE_CHECKSUM = "composite-checksum"
-    """The store's hash of the parts' hashes is the file's."""
+    """The store's composite checksum (a hash of the parts' hashes) equals the file's."""
     COMPOSITE_ETAG = "composite-etag"
-    """The same by MD5: the ETag, where every part's ETag was an MD5 computed here."""
+    """The object's ETag is composed of the parts' MD5s, all of them computed here."""
     SIZE = "size"
-    """Only the size; every part was proved as far as its record says."""
+    """Only the size is equal. Every part was proved as its record in the manifest says."""
 
     def satisfies(self, required: Verified) -> bool:
-        """Whether this level is at least the required one."""
+        """Whether this level is as strong as `required` or stronger."""
         order = list(Verified)
         return order.index(self) <= order.index(required)
 
 
-class EchoDiffers(Exception):
-    """The store echoed another checksum than was sent: the part did not arrive as sent."""
+class ChecksumMismatch(Exception):
+    """The response has another checksum than was sent: the store received other bytes."""
 
 
 def prove_part(
     *, algorithm: Algorithm, sent: str, echoed: str | None, etag: str, md5: bytes | None, md5_enforced: bool
 ) -> PartProof | None:
-    """What the answer to a part's PUT proves, or None where it proves nothing (yet).
+    """Say what the response to a part's PUT proves.
 
-    `sent` and `echoed` are checksums of `algorithm`; `md5` is the part's MD5 where it was computed; `md5_enforced`
-    says that the request carried it as Content-MD5 and that this store is known to refuse a wrong one.
-    Raises EchoDiffers.
+    Args:
+        algorithm: The upload's checksum algorithm.
+        sent: The checksum that was sent.
+        echoed: The checksum in the response, if there is one.
+        etag: The ETag in the response.
+        md5: The part's MD5, if it was computed.
+        md5_enforced: Whether the request had a Content-MD5, and the store is known to refuse a wrong one.
+
+    Returns:
+        The proof, or None if the response proves nothing.
+
+    Raises:
+        ChecksumMismatch: `echoed` is not `sent`.
     """
     if echoed is not None and algorithm.is_s3_checksum:
         if echoed != sent:
-            raise EchoDiffers(f"the store echoed {algorithm} {echoed}, {sent} was sent")
+            raise ChecksumMismatch(f"checksum mismatch: the store has {algorithm} {echoed}, {sent} was sent")
         return PartProof.CHECKSUM
     if md5 is not None and checksums.md5_of_etag(etag) == md5:
         return PartProof.ETAG
@@ -72,36 +82,42 @@ def prove_part(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectFacts:
-    """What a store says of an object, in its answer to complete or to HEAD. None: it did not say."""
+    """What a response to complete or HEAD says about an object. None: it does not say."""
 
     etag: str
     size: int | None = None
     """Bytes."""
     algorithm: Algorithm | None = None
     checksum: str | None = None
-    """Of `algorithm`, as S3 writes it."""
+    """The checksum of `algorithm`, as S3 writes it."""
     checksum_type: ChecksumType | None = None
     token: str | None = None
-    """bigupload's token in the object's metadata."""
+    """The upload's token, from the object's metadata."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedObject:
-    """What the object must be: computed from the file, and from the parts that were proved."""
+    """What the object must be, computed from the file and from the parts that were proved."""
 
     size: int
     algorithm: Algorithm
     checksum: str | None
-    """The object's checksum of `algorithm`, as S3 writes it; None where the algorithm is none of S3's."""
+    """The object's checksum of `algorithm`, as S3 writes it; None if the algorithm is not one of S3's."""
     part_etags: Sequence[str] | None
-    """The parts' ETags in order, where every one was seen to be the MD5 computed here."""
+    """The parts' ETags in order, if every ETag was the MD5 computed here; else None."""
 
 
 def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | None:
-    """The level of proof that an answer gives, or None where it gives none (then ask again with HEAD).
+    """Say at which level a response proves the object.
 
-    Raises ObjectMismatch where it contradicts the file. A CRC that the store makes composite does not contradict a
-    full-object one: it is another number. An ETag is opaque by definition, so that only its agreement means anything.
+    A composite CRC does not contradict a full-object CRC: it is another number. An ETag is opaque by definition, so an
+    ETag that differs means nothing.
+
+    Returns:
+        The level, or None if the response proves nothing, not even the size.
+
+    Raises:
+        ObjectMismatch: The response contradicts the file.
     """
     if found.size is not None and found.size != expected.size:
         raise ObjectMismatch(f"the object has {found.size:,} bytes, the file {expected.size:,}")
@@ -110,29 +126,35 @@ def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | Non
         if composite == (expected.algorithm.type is ChecksumType.COMPOSITE):
             if not _same_checksum(found.checksum, expected.checksum):
                 raise ObjectMismatch(
-                    f"the store holds {expected.algorithm} {found.checksum}, the file has {expected.checksum}"
+                    f"the store has {expected.algorithm} {found.checksum} of the object, the file has "
+                    f"{expected.checksum}: upload the file again with --no-resume, and if that fails too, the store "
+                    f"computes {expected.algorithm} wrongly: add --checksum {_other(expected.algorithm)}"
                 )
             return Verified.COMPOSITE_CHECKSUM if composite else Verified.FULL_OBJECT
     if expected.part_etags is not None:
         md5s = [md5 for etag in expected.part_etags if (md5 := checksums.md5_of_etag(etag)) is not None]
-        whole = [checksums.etag_of_md5(md5) for md5 in md5s[:1] if len(md5s) == 1]  # one PUT: no part, no "-1"
+        whole = [checksums.etag_of_md5(md5) for md5 in md5s[:1] if len(md5s) == 1]  # a single part's own ETag
         if found.etag in (checksums.composite_etag(md5s), *whole):
             return Verified.COMPOSITE_ETAG
     return Verified.SIZE if found.size is not None else None
 
 
 def _same_checksum(found: str, expected: str) -> bool:
-    """Some answers leave the "-N" of a composite out."""
+    """Some responses omit the "-N" of a composite."""
     return found == expected or ("-" not in found and found == expected.partition("-")[0] != expected)
 
 
 def refused_checksum(algorithm: Algorithm) -> ObjectMismatch:
-    """The error for a store that confirmed the checksum of every part and refuses the one that follows for the object.
+    """Make the error for a store that confirmed every part's checksum and refuses the object's.
 
     Such a store computes the object's checksum wrongly, for example a composite where the full object's is due.
     """
-    other = Algorithm.MD5 if algorithm is Algorithm.SHA256 else Algorithm.SHA256
     return ObjectMismatch(
         f"the store refuses the object's {algorithm} although it confirmed every part and the file has not changed: it "
-        f"computes that checksum wrongly. Upload the file again with --no-resume --checksum {other}"
+        f"computes that checksum wrongly. Upload the file again with --no-resume --checksum {_other(algorithm)}"
     )
+
+
+def _other(algorithm: Algorithm) -> Algorithm:
+    """What to use instead of an algorithm that a store computes wrongly."""
+    return Algorithm.MD5 if algorithm is Algorithm.SHA256 else Algorithm.SHA256

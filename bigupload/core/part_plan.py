@@ -1,4 +1,4 @@
-"""How a file is cut into parts. Pure arithmetic.
+"""How a file is divided into parts. Pure arithmetic.
 
 S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html. All parts but the last are equal,
 because Cloudflare R2 refuses anything else.
@@ -20,18 +20,18 @@ DEFAULT_PART_SIZE = 16 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a store allows. Tests shrink these to try every size."""
+    """What a store allows. Sizes are in bytes. Tests shrink them to try every size."""
 
     min_part_size: int = 5 * MIB
-    """Bytes; every part but the last has at least as many."""
+    """The least size of every part but the last."""
     max_part_size: int = 5 * GIB
     max_parts: int = 10_000
     default_part_size: int = DEFAULT_PART_SIZE
-    """Bytes: of every file that has `enough_parts` of them, and for which `max_parts` are enough."""
+    """The part size of a file that gets at least `enough_parts` and at most `max_parts` parts of it."""
     enough_parts: int = 256
-    """A smaller file is cut finer, so that all connections have something to send until the end."""
+    """A smaller file gets smaller parts, so that all connections have something to send until the end."""
     granule: int = MIB
-    """Automatic part sizes are whole multiples of this, in bytes."""
+    """Automatic part sizes are multiples of this."""
 
 
 S3_LIMITS = Limits()
@@ -39,7 +39,7 @@ S3_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a plan. `number` counts from 1; `offset` and `size` are bytes."""
+    """One part of a plan. `number` counts from 1. `offset` and `size` are in bytes."""
 
     number: int
     offset: int
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A file of `size` bytes in parts of `part_size` bytes, the last one smaller. An empty file is one empty part."""
+    """A file of `size` bytes in parts of `part_size` bytes. The last part may be smaller. An empty file is one part."""
 
     size: int
     part_size: int
@@ -59,7 +59,7 @@ class Plan:
         return max(1, -(-self.size // self.part_size))
 
     def part(self, number: int) -> Part:
-        """Part `number`, from 1 to `count`. Raises ValueError outside."""
+        """Get part `number`, from 1 to `count`. Raises ValueError for any other number."""
         if not 1 <= number <= self.count:
             raise ValueError(f"part {number} is not one of 1..{self.count}")
         offset = (number - 1) * self.part_size
@@ -69,23 +69,31 @@ class Plan:
         return map(self.part, range(1, self.count + 1))
 
     def first(self, most: int) -> Iterator[Part]:
-        """The first parts that have no more than `most` bytes together."""
+        """Get the first parts, `most` bytes of them at most."""
         return itertools.takewhile(lambda part: part.offset + part.size <= most, self)
 
 
 def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_LIMITS) -> Plan:
-    """The plan for a file of `size` bytes, with parts of `part_size` bytes or of the automatic size.
+    """Plan the parts of a file.
 
-    The automatic size is the default; less, in whole granules, where the file would have fewer than `enough_parts`,
-    and more where it would have more than `max_parts`. It is a function of the size alone, so that another machine
-    comes to the same plan. Raises UsageError where no plan fits the limits.
+    The automatic part size is the default part size. It is smaller if the file would have fewer than `enough_parts`
+    parts, and larger if it would have more than `max_parts`. It depends on the file's size alone, so that another
+    machine makes the same plan.
+
+    Args:
+        size: The file's size in bytes.
+        part_size: The part size in bytes; None: automatic.
+        limits: What the store allows.
+
+    Raises:
+        UsageError: No plan fits the limits.
     """
     least = -(-size // limits.max_parts)
     if part_size is None:
         small = max(limits.min_part_size, _granules(size, limits.enough_parts, limits))
         part_size = max(min(small, limits.default_part_size), _granules(size, limits.max_parts, limits))
         if part_size > limits.max_part_size:
-            part_size = limits.max_part_size  # the last stretch may not be whole granules
+            part_size = limits.max_part_size  # which need not be a multiple of the granule
     elif part_size < limits.min_part_size and size > part_size:
         raise UsageError(
             f"a part size of {format_part_size(part_size)} is below the store's "
@@ -107,5 +115,5 @@ def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_L
 
 
 def _granules(size: int, parts: int, limits: Limits) -> int:
-    """The least whole granules of which so many parts hold `size` bytes."""
+    """The least multiple of the granule with which so many parts hold `size` bytes."""
     return -(-size // (parts * limits.granule)) * limits.granule

@@ -1,7 +1,7 @@
-"""What may be tried again, and how long to wait before. Pure: clock and randomness are passed in.
+"""Which failed requests are retried, and after which delay. Pure: clock and randomness are passed in.
 
-Adapters say what happened as a `Fault`; `Attempts` decides for one request, and raises the public error when it is
-over. https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
+An adapter reports a failed request as a `Fault`. `Attempts` decides for one request: a delay, or the public error.
+https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from bigupload.units import format_seconds
 
 
 class FaultKind(enum.Enum):
-    """What a failed request means for the next one."""
+    """What a failed request means for the next attempt."""
 
     UNREACHABLE = enum.auto()
     """Nothing connects: refused, no route, no such name."""
     BROKEN = enum.auto()
-    """The connection broke or the answer was lost: the store may have acted."""
+    """The connection broke, or the response was lost. The store may have acted."""
     STALLED = enum.auto()
-    """No progress, or no answer, for too long."""
+    """No progress, or no response, for too long."""
     BUSY = enum.auto()
     """The store asks to slow down: 429, 503, SlowDown and the like."""
     SERVER = enum.auto()
     """Any other passing error: 408, every other 5xx but 501, RequestTimeout, OperationAborted."""
     CORRUPTED = enum.auto()
-    """The store received other bytes than were signed for."""
+    """Checksum mismatch: the store received other bytes than the request announced."""
     REFUSED = enum.auto()
-    """The signature, the credentials or the URL are refused, or have expired."""
+    """The signature, the credentials or the URL were refused, or have expired."""
     SKEWED = enum.auto()
     """The store and this machine disagree about the time."""
     GONE = enum.auto()
-    """The upload id, or the object, is not there."""
+    """The store does not know the upload id or the object."""
     EXISTS = enum.auto()
-    """A condition on the key failed: 412."""
+    """Precondition failed (412): there is an object under the key."""
     CONFLICT = enum.auto()
     """Another write to the key won (409 ConditionalRequestConflict). At complete, S3 wants every part again."""
     INVALID_PART = enum.auto()
-    """Complete names a part that the store has not, or not like that."""
+    """Complete names a part that the store does not have, or has with another ETag."""
     UNSUPPORTED = enum.auto()
-    """The store does not know what was asked for: 405, 501, and some 400s."""
+    """The store does not support the request: 405, 501, and some 400s."""
     FINAL = enum.auto()
     """Anything else: the same request would fail again."""
 
 
 class Fault(Exception):
-    """One request failed. Internal: it becomes a public error, or a retry. Its text holds nothing secret."""
+    """A failed request. Internal: it leads to a retry or a public error. Its text holds nothing secret."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class Fault(Exception):
         self.status = status
         self.code = code
         self.retry_after = retry_after
-        """Seconds that the store asks to wait."""
+        """Seconds to wait, from the response's Retry-After."""
         self._error = error
 
     def public(self) -> errors.BigUploadError:
-        """The error to raise when this is the end."""
+        """Make the error to raise if the request is not retried."""
         error = self._error or _PUBLIC[self.kind]
         return error(str(self))
 
@@ -103,33 +103,35 @@ _COUNTED = frozenset(
 )
 PASSING = frozenset({FaultKind.BUSY, FaultKind.SERVER})
 """The server responded, and the same request may succeed later."""
-FIRST_CONTACT_ATTEMPTS = 4
-"""A mistyped endpoint is noticed in seconds: patience is for a store that has answered before."""
+ATTEMPTS_BEFORE_RESPONSE = 4
+"""Attempts while the store has not responded once in this run: a mistyped endpoint is reported within seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How patient an upload is. All times in seconds."""
+    """How often and how long failed requests are retried. All times are in seconds."""
 
     attempts: int = 8
-    """Of one request, the first included. Those made while nothing connects at all do not count."""
+    """Attempts of one request, including the first. Attempts during an outage (nothing connects) do not count."""
     base_delay: float = 0.5
+    """The longest delay before the first retry. It doubles with each retry; the delay is random between 0 and that."""
     max_delay: float = 20.0
+    """The longest delay before any retry."""
     give_up_after: float = 900.0
-    """How long nothing may connect before the run stops, resumable."""
+    """How long an outage may last. Then the upload stops, resumable. Also the longest wait for a Retry-After."""
     stall_after: float = 30.0
-    """A request whose bytes do not move for so long is sent again."""
-    answer_within: float = 300.0
-    """How long the store may take to answer once it has the whole body."""
+    """A PUT whose body makes no progress for so long is sent again."""
+    response_timeout: float = 300.0
+    """How long the store may take to respond after it has received the whole body of a part."""
 
     def delay(self, retry: int, random: Callable[[], float]) -> float:
-        """Full jitter before retry number `retry` (from 1); `random` gives [0, 1)."""
+        """Choose the delay before retry number `retry` (from 1), with full jitter. `random` gives numbers in [0, 1)."""
         return random() * min(self.max_delay, self.base_delay * 2.0 ** min(retry - 1, 30))
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after `delay` seconds, with a new signature or a new hash of the part where asked."""
+    """Retry after `delay` seconds; `resign`: with a new signature; `rehash`: hash the part again before."""
 
     delay: float
     resign: bool = False
@@ -137,7 +139,7 @@ class Retry:
 
 
 class Attempts:
-    """The tries of one request."""
+    """The attempts of one request."""
 
     def __init__(self, policy: RetryPolicy, random: Callable[[], float]) -> None:
         self._policy = policy
@@ -146,18 +148,23 @@ class Attempts:
         self._rehashed = False
         self._outages = 0
         self.made = 1
-        """The number of the attempt under way, from 1; it is what counts against the policy."""
+        """The number of the present attempt, from 1, as it counts against the policy."""
 
     def after(self, fault: Fault, *, silence: float | None) -> Retry:
-        """What to do after a failed attempt. Raises the public error where it was the last.
+        """Decide what follows a failed attempt.
 
-        `silence`: seconds since the store last answered anything at all, if it has been silent throughout this
-        attempt; 0 if it answered someone meanwhile; None if it has not answered once in this run.
+        Args:
+            fault: Why the attempt failed.
+            silence: Seconds without any response of the store, if there was none during this attempt. 0 if the store
+                responded to another request meanwhile. None if it has not responded once in this run.
+
+        Raises:
+            BigUploadError: This attempt was the last.
         """
         if fault.kind is FaultKind.UNREACHABLE and silence:
             return self._outage(fault, silence)
         if fault.kind in _COUNTED:
-            return self._counted(fault, self._policy.attempts if silence is not None else FIRST_CONTACT_ATTEMPTS)
+            return self._counted(fault, self._policy.attempts if silence is not None else ATTEMPTS_BEFORE_RESPONSE)
         if fault.kind is FaultKind.REFUSED and not self._resigned:
             self._resigned = True
             return Retry(0.0, resign=True)
@@ -178,12 +185,12 @@ class Attempts:
     def _counted(self, fault: Fault, limit: int) -> Retry:
         if self.made >= min(limit, self._policy.attempts):
             error = fault.public()
-            raise type(error)(f"{fault} ({self.made} attempts): run again to go on") from fault
+            raise type(error)(f"{fault} ({self.made} attempts): run the same command again to resume") from fault
         delay = self._policy.delay(self.made, self._random)
         self.made += 1
-        # Another attempt may come hours later (a long part, a laptop that slept): its signature may be too old again.
+        # The next attempt may fail hours later (a large part, a laptop that slept), with a signature that has expired.
         self._resigned = False
-        # Retry-After is the store's word, but one that asks for hours would look like a hang.
+        # Bounded: a wait of hours would look like a hang.
         return Retry(max(delay, min(fault.retry_after or 0.0, self._policy.give_up_after)))
 
 

@@ -1,4 +1,4 @@
-"""One upload's world: its ports, its settings, and what is counted on the way. The engine's parts share it."""
+"""What the modules of the engine share during one upload: ports, settings and counts."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class UploadSettings:
 
     algorithm: Algorithm = Algorithm.CRC64NVME
     part_size: int | None = None
-    """Bytes; None: automatic."""
+    """The part size in bytes; None: automatic."""
     require_proof: Verified = Verified.SIZE
     verify_source: bool = False
-    """Hash the file once more before complete."""
+    """Whether to hash the file once more before complete."""
 
 
 class SharedResources:
-    """What the uploads of one `Uploader` have in common: the concurrency budget and the hashing threads."""
+    """What the uploads of one `Uploader` share: the slots for parts in flight, and the hashing threads."""
 
     def __init__(self, concurrency: int | None, *, hedge: bool = True) -> None:
         """`hedge`: whether parts may be sent a second time."""
@@ -47,22 +47,22 @@ class SharedResources:
         self.slots = anyio.CapacityLimiter(self.concurrency.limit)
         self.hashing = anyio.CapacityLimiter(min(4, os.cpu_count() or 1))
         self.gauges: set[Gauge] = set()
-        """Of the PUTs in flight, of all uploads."""
+        """The gauges of all PUTs in flight."""
         self.bytes_sent = 0
-        """By all PUTs that ended."""
+        """Bytes that ended PUTs have sent."""
         self.waiting_for_room: set[anyio.Event] = set()
         """Set when the limit rises: uploads that wait until they may prepare another part. A part can take minutes,
         so that its end is too late a moment to look again."""
         self.hedge = hedge
 
     def adapt(self, now: float) -> None:
-        """Tell the controller what all uploads together have sent, and give the slots the size that it comes to."""
+        """Report the bytes sent by all uploads to the controller, and set the number of slots to its limit."""
         sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
         self.concurrency.sample(now, sent, in_flight=self.slots.borrowed_tokens)
         self._resize()
 
     def refused(self, now: float) -> None:
-        """The store asked for less."""
+        """The store asked to slow down: lower the limit."""
         self.concurrency.refused(now)
         self._resize()
 
@@ -77,7 +77,7 @@ class SharedResources:
 
 @dataclass(slots=True, kw_only=True)
 class UploadContext:
-    """What the engine works with during one upload."""
+    """The context of one upload."""
 
     retrier: Retrier
     source: Source
@@ -93,20 +93,20 @@ class UploadContext:
 
     @property
     def effects(self) -> Effects:
-        """The clock, the sleep and the randomness of this upload."""
+        """Time and randomness."""
         return self.retrier.effects
 
     @property
     def counts(self) -> RunCounts:
-        """What happened in this run."""
+        """The counts of this run."""
         return self.retrier.counts
 
     def emit(self, event: events.Event) -> None:
-        """Pass an event to the caller."""
+        """Give an event to the caller."""
         self.retrier.emit(event)
 
     def warn(self, message: str) -> None:
-        """Tell the caller something that a person should know. The upload goes on."""
+        """Emit a warning. The upload goes on."""
         self.emit(events.Warned(message=message))
 
     def stop_hedging(self, reason: str) -> None:
@@ -116,14 +116,14 @@ class UploadContext:
 
     @property
     def manifest(self) -> Manifest:
-        """What is recorded so far."""
+        """The manifest so far."""
         return self.journal.manifest
 
 
 def new_header(
     context: UploadContext, manifest_id: str, plan: Plan, checksum: ChecksumRecord, upload_id: str, token: str | None
 ) -> Header:
-    """The first record of an upload that exists in the store."""
+    """Make the first record of an upload that exists in the store."""
     return Header(
         id=manifest_id,
         source=SourceIdentity.of(context.source.path, context.source.fingerprint),

@@ -63,8 +63,8 @@ class PutInFlight:
         sent = self.sent()
         if sent != self._seen or self.paused():
             self._seen, self._moved_at = sent, now
-        patience = policy.answer_within if sent >= self.part.size else policy.stall_after
-        return now - self._moved_at <= patience
+        limit = policy.response_timeout if sent >= self.part.size else policy.stall_after
+        return now - self._moved_at <= limit
 
 
 class PartsInFlight:

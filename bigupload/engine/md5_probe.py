@@ -1,4 +1,4 @@
-"""Finds out whether a store checks Content-MD5 at all: one that does not would accept anything as proved."""
+"""Find out whether a store checks Content-MD5. If it does not, Content-MD5 proves nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
 
 
 class Md5Probe:
-    """Asked once for an upload, by whichever part needs to know first."""
+    """Probes the store once in an upload, for the first part that needs to know."""
 
     def __init__(
         self,
@@ -30,21 +30,21 @@ class Md5Probe:
 
     @property
     def enforced(self) -> bool:
-        """Whether the store was seen to refuse a wrong Content-MD5."""
+        """Whether the store has refused a wrong Content-MD5."""
         return bool(self._known)
 
     async def md5_is_enforced(self, part: Part) -> bool:
-        """Sends one byte with another byte's MD5 as `part`, which is sent again after in any case.
+        """Send one byte with the MD5 of another byte as `part`, which must be sent again afterwards.
 
-        Only the refusal of just that digest counts: another refusal (busy, expired, malformed) says nothing of it, and
-        is raised as the Fault that it is.
+        Raises:
+            Fault: Any refusal that is not about the digest (busy, expired, malformed) says nothing about MD5.
         """
         async with self._probing:
             if self._known is None:
                 wrong = {Algorithm.MD5.header: checksums.encode(checksums.digest_of(Algorithm.MD5, b"?"))}
                 try:
                     request = await self._sign(UnsignedPart(part.number, 1, wrong))
-                except errors.MediaRefused:  # a media service signs parts of the plan alone: it stays unknown
+                except errors.MediaRefused:  # a media service signs only parts of the plan
                     return False
                 try:
                     await self._put(_OneByte(), Part(part.number, 0, 1), request)
@@ -57,7 +57,7 @@ class Md5Probe:
 
 
 class _OneByte:
-    """The probe's body, as a source."""
+    """The body of the probe, as a source."""
 
     path = "the probe"
     fingerprint = Fingerprint(1, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Hashing parts in worker threads. The same pass is the read-ahead: the send that follows finds the pages in memory."""
+"""Hash parts in worker threads. This is the read-ahead too: the PUT that follows finds the pages in memory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _buffers = threading.local()
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """A part's digests: `checksum` of the upload's algorithm as S3 writes it, `md5` where that was asked for too."""
+    """A part's `checksum` of the upload's algorithm, as S3 writes it, and its `md5` if that was asked for."""
 
     checksum: str
     md5: bytes | None
 
 
 class PartHasher:
-    """Hashes ranges of one source; `threads` bounds how many at once, over all uploads that share it."""
+    """Hashes parts of one source. `threads` bounds the threads of all uploads that share it."""
 
     def __init__(self, source: Source, algorithm: Algorithm, threads: anyio.CapacityLimiter) -> None:
         self._source = source
@@ -36,16 +36,25 @@ class PartHasher:
         self._ahead: dict[int, Hashed] = {}
 
     async def hash(self, part: Part, *, md5: bool = False) -> Hashed:
-        """Raises SourceUnreadable, and SourceChanged where the file ends within the part."""
+        """Hash a part.
+
+        Args:
+            part: What to hash.
+            md5: Whether to compute the MD5 too.
+
+        Raises:
+            SourceUnreadable: An I/O error.
+            SourceChanged: The file ends within the part.
+        """
         if self.algorithm is Algorithm.NONE and not md5:
             return Hashed("", None)
-        ahead = self._ahead.pop(part.number, None)  # good for one use: who asks again wants to know how it is now
+        ahead = self._ahead.pop(part.number, None)  # used once: a second call asks whether the file has changed
         if ahead is not None and not md5:
             return ahead
         return await anyio.to_thread.run_sync(self._hash, part, md5, limiter=self._threads)
 
     async def hash_ahead(self, part: Part) -> Hashed:
-        """As `hash`, and the next `hash` of the part gives the same without reading it again."""
+        """Like `hash`. The next `hash` of the part returns the same without reading the file again."""
         if part.number not in self._ahead:
             self._ahead[part.number] = await self.hash(part)
         return self._ahead[part.number]
@@ -64,13 +73,13 @@ class PartHasher:
             if also is not None:
                 also.update(chunk)
             done += len(chunk)
-            anyio.from_thread.check_cancelled()  # a part can have gigabytes, and Ctrl-C should not wait for them
+            anyio.from_thread.check_cancelled()  # hashing gigabytes would delay Ctrl-C
         digest = own.digest()
         return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
 
 
 def _buffer() -> bytearray:
-    """One a thread, for the thread's life."""
+    """The buffer of this thread."""
     if not hasattr(_buffers, "buffer"):
         _buffers.buffer = bytearray(_BUFFER)
     buffer: bytearray = _buffers.buffer

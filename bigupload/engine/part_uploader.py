@@ -1,7 +1,7 @@
-"""Sends the parts that are missing: hash, sign, PUT, prove, journal, each part a task, all of them bounded.
+"""Upload the missing parts: hash, presign, PUT, prove and record each of them, several at a time.
 
-A part holds one of the shared slots only while its body is on its way, so that hashing, signing and waiting for a
-retry cost no bandwidth. A few parts more than there are slots are hashed and signed ahead.
+A part holds one of the shared slots only while its body is in flight, so that hashing, signing and waiting for a retry
+cost no bandwidth. A few more parts than there are slots are hashed and signed ahead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import anyio
 from bigupload import errors, events
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import EchoDiffers, PartProof, prove_part
+from bigupload.core.integrity import ChecksumMismatch, PartProof, prove_part
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -28,24 +28,24 @@ from bigupload.support.batching import Batcher
 
 _LOOKAHEAD = 4
 _FRESH_FOR = 60.0
-"""Seconds that a URL must still be valid for when its PUT begins."""
+"""Seconds that a URL must still be valid when its PUT begins."""
 _SIGN_BATCH = 100
 _GONE = frozenset({FaultKind.GONE})
-_CONNECTION_S = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
-"""What a connection can be guilty of. Where its path has died, idle ones of the same path wait in the pool, and each
-would cost another attempt and as much patience: the next goes over one of its own."""
+_BAD_CONNECTION = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
+"""After these, the retry uses a new connection. If the network path is dead, so are the idle connections in the pool,
+and each of them would cost one more attempt."""
 
 
 class UnknownUpload(Exception):
-    """The store does not know the upload id any more."""
+    """The store no longer knows the upload id."""
 
 
-class _SendAgain(Exception):
-    """The part arrived but is not proved; with Content-MD5 it will be."""
+class _SendAgainWithMd5(Exception):
+    """The store has the part, but nothing proves it. Content-MD5 will."""
 
 
 class PartUploader:
-    """One run over the missing parts of one upload id."""
+    """Uploads the missing parts of one upload id, once."""
 
     def __init__(self, context: UploadContext, state: UploadState, hasher: PartHasher) -> None:
         self._context = context
@@ -59,12 +59,17 @@ class PartUploader:
         )
         self._alive = 0
         self._room = anyio.Event()
-        # Content-MD5 is the way where no checksum was declared; else the store's first answer tells.
+        # Content-MD5 is used if no checksum was declared, and as soon as the store shows that it ignores checksums.
         self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
         self._probe = Md5Probe(self._sign_one, self._flights.put)
 
     async def run(self) -> None:
-        """Returns when no part is missing. Raises UnknownUpload, or the public error that stops the upload."""
+        """Upload until no part is missing.
+
+        Raises:
+            UnknownUpload: The store no longer knows the upload id.
+            BigUploadError: The upload stops.
+        """
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._flights.watch, self._report)
@@ -121,38 +126,39 @@ class PartUploader:
                 if ahead:
                     request = await self._fresh(part, hashed, request)
                 async with self._context.shared.slots:
-                    # Hours may have passed in the queue: big parts on a slow link outlive a URL. What was refused is
-                    # signed only here: a second refusal is final, and nobody sees credentials end or a laptop sleep.
+                    # Hours may have passed in the queue: large parts on a slow link outlive a URL. A request that was
+                    # refused is signed only here, because a second refusal is final: credentials may have expired or
+                    # a laptop may have slept while the part waited for a slot.
                     request = await self._fresh(part, hashed, request)
-                    answer = await self._flights.put_in_slot(self._context.source, part, request[0], fresh=fresh)
+                    response = await self._flights.put_in_slot(self._context.source, part, request[0], fresh=fresh)
                 with_md5 = "content-md5" in request[0].headers
-                proof = await self._prove(part, hashed, answer, with_md5=with_md5)
-            except _SendAgain:
+                proof = await self._prove(part, hashed, response, with_md5=with_md5)
+            except _SendAgainWithMd5:
                 hashed, request = await self._hasher.hash(part, md5=True), None
             except Fault as fault:
                 if fault.kind is FaultKind.GONE:
                     raise UnknownUpload from fault
                 if fault.kind is FaultKind.BUSY:
                     self._context.shared.refused(self._context.effects.clock())
-                again = await self._context.retrier.pause(attempts, fault, since, part.number)
-                ahead, fresh = not again.resign, fault.kind in _CONNECTION_S
+                retry = await self._context.retrier.pause(attempts, fault, since, part.number)
+                ahead, fresh = not retry.resign, fault.kind in _BAD_CONNECTION
                 request = request if ahead else None
-                hashed = await self._hash_again(part, hashed) if again.rehash else hashed
+                hashed = await self._hash_again(part, hashed) if retry.rehash else hashed
             else:
                 self._context.retrier.note_response()
                 record = PartRecord(
-                    number=part.number, size=part.size, etag=answer.etag, checksum=hashed.checksum, proof=proof
+                    number=part.number, size=part.size, etag=response.etag, checksum=hashed.checksum, proof=proof
                 )
                 return record, attempts.made
 
     async def _hash_again(self, part: Part, before: Hashed) -> Hashed:
-        """The store says that other bytes arrived. Were they other bytes here already?"""
+        """After a checksum mismatch: find out whether the file has changed."""
         self._context.source.check()
         now = await self._hasher.hash(part, md5=before.md5 is not None)
         if now != before:
             raise errors.SourceChanged(
                 f"{self._context.source.path} changed in part {part.number} while it was uploaded, "
-                "although its times did not: resume when it holds still",
+                "although its times did not: resume when nothing writes to it",
                 same_size=True,
             )
         return now
@@ -162,7 +168,7 @@ class PartUploader:
     async def _fresh(
         self, part: Part, hashed: Hashed, request: tuple[SignedRequest, float] | None
     ) -> tuple[SignedRequest, float]:
-        """The request that there is, or a new one where that expires soon."""
+        """Get the present request, or a new one if the present one expires soon."""
         if request is None or request[1] - self._context.effects.clock() < _FRESH_FOR:
             return await self._signer.submit(UnsignedPart(part.number, part.size, self._headers(hashed)))
         return request
@@ -187,8 +193,14 @@ class PartUploader:
 
     # -- proving
 
-    async def _prove(self, part: Part, hashed: Hashed, answer: PutResponse, *, with_md5: bool) -> PartProof:
-        """How the answer proves the part. Raises Fault(CORRUPTED), _SendAgain, PartUnproved."""
+    async def _prove(self, part: Part, hashed: Hashed, response: PutResponse, *, with_md5: bool) -> PartProof:
+        """Say how the response proves the part.
+
+        Raises:
+            Fault: CORRUPTED: checksum mismatch.
+            _SendAgainWithMd5: Content-MD5 will prove the part.
+            PartUnproved: Nothing proves it.
+        """
         algorithm = self._checksum.algorithm
 
         def prove(md5: bytes | None) -> PartProof | None:
@@ -196,34 +208,34 @@ class PartUploader:
                 return prove_part(
                     algorithm=algorithm,
                     sent=hashed.checksum,
-                    echoed=answer.checksums.get(algorithm.header),
-                    etag=answer.etag,
+                    echoed=response.checksums.get(algorithm.header),
+                    etag=response.etag,
                     md5=md5,
                     md5_enforced=with_md5 and self._probe.enforced,
                 )
-            except EchoDiffers as e:
+            except ChecksumMismatch as e:
                 raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
 
         if (proof := prove(hashed.md5)) is not None:
             return proof
-        if hashed.md5 is None:  # the store is silent about the checksum: is its ETag the MD5?
-            self._go_on_with_md5()
+        if hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
+            self._use_md5()
             md5 = (await self._hasher.hash(part, md5=True)).md5
             if (proof := prove(md5)) is not None:
                 return proof
         if await self._probe.md5_is_enforced(part):
-            raise _SendAgain
+            raise _SendAgainWithMd5
         raise errors.PartUnproved(
-            f"nothing proves part {part.number}: the store confirms no checksum, its ETags are no MD5s, and it takes "
-            "a wrong Content-MD5. Use another store, or --checksum none to upload without proof"
+            f"nothing proves part {part.number}: the store confirms no checksum, its ETags are not MD5s, and it does "
+            "not check Content-MD5. Use another store, or --checksum none to upload without proof"
         )
 
-    def _go_on_with_md5(self) -> None:
+    def _use_md5(self) -> None:
         if not self._with_md5:
             self._with_md5 = True
-            self._context.warn("the store does not confirm checksums: the parts are proved by MD5 instead")
+            self._context.warn("the store confirms no checksums: parts are proved by MD5 instead")
 
-    # -- telling
+    # -- progress
 
     def _report(self) -> None:
         manifest = self._context.manifest

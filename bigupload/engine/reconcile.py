@@ -1,7 +1,7 @@
-"""Makes the manifest agree with the store and with the file. The journal is a hint, ListParts is the truth.
+"""Compare the manifest with the store's list of parts and with the file. ListParts decides, not the manifest.
 
-A part is kept where journal and store agree on size and ETag, or where the part, hashed again, is what the store's
-checksum or ETag says.
+A part is kept if manifest and store agree on its size and ETag, or if the file's part, hashed again, has the checksum
+or ETag that the store lists.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bigupload.ports import ListedPart
 
 _GONE = frozenset({FaultKind.GONE})
 _AT_ONCE = 4
-"""As many as there can be threads that hash."""
+"""Parts that are hashed at a time: the number of hashing threads at most."""
 
 
 class Reconciler:
-    """For one context; `state` is kept in step with the manifest."""
+    """Works on one context, and changes `state` together with the manifest."""
 
     def __init__(self, context: UploadContext, state: UploadState, hasher: PartHasher) -> None:
         self._context = context
@@ -37,9 +37,9 @@ class Reconciler:
         self._distrusted: set[int] = set()
 
     async def drop_hedged(self, fault: Fault) -> None:
-        """After complete was refused because of a part: those that were sent twice are to be sent again, alone.
+        """Drop the parts that were sent twice, after the store refused complete because of a part.
 
-        Also where the store lists them, as the next `run` would see: it has just refused what it lists.
+        They are sent again, each alone, although the store lists them: it has just refused what it lists.
         """
         hedging = self._context.hedging
         if not hedging.parts:
@@ -52,7 +52,14 @@ class Reconciler:
         await self._drop(recorded, "it was sent twice at a time, and the store refused to complete")
 
     async def run(self) -> bool:
-        """Keep what holds, drop what does not. False where the store does not know the upload. Raises SourceChanged."""
+        """Keep the parts that are in the store and are the file's. Drop the others.
+
+        Returns:
+            False if the store does not know the upload.
+
+        Raises:
+            SourceChanged: The file has another size.
+        """
         self._check_size()
         rows = await self._list()
         if rows is None:
@@ -86,7 +93,7 @@ class Reconciler:
         if recorded != now:
             raise errors.SourceChanged(
                 f"{self._context.source.path} has {now:,} bytes now and had {recorded:,} when its upload began: "
-                "nothing was touched. Upload it anew with --no-resume, or resume with the right --source",
+                "nothing was changed. Upload the file again with --no-resume, or resume with the right --source",
                 same_size=False,
             )
 
@@ -96,34 +103,38 @@ class Reconciler:
             for number, part in self._context.manifest.parts.items()
             if not any(row.size == part.size and row.etag == part.etag for row in rows.get(number, ()))
         ]
-        await self._drop(lost, "the store does not have it (any more)")
+        await self._drop(lost, "the store does not list it")
 
     async def _check_source(self) -> None:
-        """Touched, moved or replaced by a file of the same size: what was sent counts where it is still the file's."""
+        """If the file was touched, moved or replaced by one of the same size, keep the parts that are still its own."""
         context = self._context
         now = SourceIdentity.of(context.source.path, context.source.fingerprint)
         if now == context.manifest.source:
             return
         if now.fingerprint != context.manifest.source.fingerprint:
             await self._drop(
-                await self._changed("the file was touched, moved or replaced since"), "the file is different there now"
+                await self._changed("the file was touched, moved or replaced since"), "the file has changed there"
             )
         await context.journal.append(SourceRecord(now))
 
     async def verify_source(self, reason: str) -> None:
-        """Hash the whole file again and compare. Raises SourceChanged, naming the parts, which are dropped."""
+        """Hash the whole file again, and compare it with the recorded parts.
+
+        Raises:
+            SourceChanged: Some parts differ. They are dropped, so that a resumed upload sends them again.
+        """
         changed = await self._changed(reason)
         if changed:
-            await self._drop(changed, "the file is different there now")
+            await self._drop(changed, "the file has changed there")
             named = ", ".join(map(str, changed[:5])) + (" and more" if len(changed) > 5 else "")
             raise errors.SourceChanged(
                 f"{self._context.source.path} changed in part {named} while it was uploaded: "
-                "resume when it holds still",
+                "resume when nothing writes to it",
                 same_size=True,
             )
 
     async def _changed(self, reason: str) -> list[int]:
-        """The recorded parts that the file, hashed again, does not have."""
+        """List the recorded parts that differ from the file, hashed again."""
         records = sorted(self._context.manifest.parts.values(), key=lambda part: part.number)
         if not records:
             return []
@@ -131,13 +142,13 @@ class Reconciler:
         changed: list[int] = []
 
         async def compare(record: PartRecord) -> None:
-            if not await self._is_file_s(record):
+            if not await self._matches_file(record):
                 changed.append(record.number)
 
         await for_each(records, compare, at_once=_AT_ONCE)
         return sorted(changed)
 
-    async def _is_file_s(self, record: PartRecord) -> bool:
+    async def _matches_file(self, record: PartRecord) -> bool:
         part = self._state.plan.part(record.number)
         if record.checksum:
             return (await self._hasher.hash(part)).checksum == record.checksum
@@ -145,7 +156,7 @@ class Reconciler:
         return checksums.md5_of_etag(record.etag) == md5
 
     async def _find_unrecorded(self, rows: dict[int, list[ListedPart]]) -> None:
-        """Parts that the store has and no record tells of: acknowledged right before a kill, or another machine's."""
+        """Record parts that only the store has: a kill prevented their records, or another machine sent them."""
         plan = self._state.plan
         candidates = [
             (number, [row for row in listed if row.size == plan.part(number).size])
@@ -156,7 +167,7 @@ class Reconciler:
         if not candidates:
             return
         self._context.emit(
-            events.Hashing(parts=len(candidates), reason="the store has parts that the manifest does not tell of")
+            events.Hashing(parts=len(candidates), reason="the store has parts that are not in the manifest")
         )
         await for_each(candidates, self._adopt_part, at_once=_AT_ONCE)
 
@@ -164,10 +175,10 @@ class Reconciler:
         number, rows = candidate
         part = self._state.plan.part(number)
         checksum = self._context.manifest.header.checksum
-        told = checksum.algorithm.is_s3_checksum and all(row.checksum is not None for row in rows)
-        hashed = await self._hasher.hash(part, md5=not told)
-        for row in reversed(rows):  # the newest last, where a number is listed twice
-            if told and row.checksum == hashed.checksum:
+        has_checksums = checksum.algorithm.is_s3_checksum and all(row.checksum is not None for row in rows)
+        hashed = await self._hasher.hash(part, md5=not has_checksums)
+        for row in reversed(rows):  # if a number is listed twice, the newest is last
+            if has_checksums and row.checksum == hashed.checksum:
                 proof = PartProof.CHECKSUM
             elif hashed.md5 is not None and checksums.md5_of_etag(row.etag) == hashed.md5:
                 proof = PartProof.ETAG

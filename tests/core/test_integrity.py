@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import (
-    EchoDiffers,
+    ChecksumMismatch,
     ExpectedObject,
     ObjectFacts,
     PartProof,
@@ -46,7 +46,7 @@ def test_every_combination(algorithm: Algorithm, echo: str | None, etag: str, md
         "md5_enforced": enforced,
     }
     if algorithm in S3_CHECKSUMS and echo == "other":
-        with pytest.raises(EchoDiffers):  # never a lower level, however good the rest looks
+        with pytest.raises(ChecksumMismatch):  # never a lower level, however good the rest looks
             prove_part(**arguments)
         return
     expected = None

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload import errors
-from bigupload.core.retry_policy import FIRST_CONTACT_ATTEMPTS, Attempts, Fault, FaultKind, Retry, RetryPolicy, classify
+from bigupload.core.retry_policy import (
+    ATTEMPTS_BEFORE_RESPONSE,
+    Attempts,
+    Fault,
+    FaultKind,
+    Retry,
+    RetryPolicy,
+    classify,
+)
 
 POLICY = RetryPolicy()
 COUNTED = {
@@ -169,8 +177,8 @@ def test_a_policy_without_delays() -> None:
 @pytest.mark.parametrize("kind", sorted(COUNTED, key=lambda kind: kind.name))
 def test_before_the_first_contact_patience_is_short(kind: FaultKind) -> None:
     retries, error = tries(Attempts(POLICY, most), kind, silence=None)
-    assert len(retries) == FIRST_CONTACT_ATTEMPTS - 1
-    assert f"{FIRST_CONTACT_ATTEMPTS} attempts" in str(error)
+    assert len(retries) == ATTEMPTS_BEFORE_RESPONSE - 1
+    assert f"{ATTEMPTS_BEFORE_RESPONSE} attempts" in str(error)
 
 
 def test_before_the_first_contact_a_shorter_policy_stays_shorter() -> None:

@@ -283,7 +283,7 @@ async def test_a_second_is_left_alone_where_the_budget_has_no_other(sky: Sky) ->
 
 
 @pytest.mark.parametrize(
-    ("sent", "patience"), [(1, RetryPolicy().stall_after), (PART.size, RetryPolicy().answer_within)]
+    ("sent", "patience"), [(1, RetryPolicy().stall_after), (PART.size, RetryPolicy().response_timeout)]
 )
 async def test_what_has_sent_all_may_be_waited_for_longer(sky: Sky, sent: int, patience: float) -> None:
     sky.flights.proved(PartProof.MD5)  # so that there is no second

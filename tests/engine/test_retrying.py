@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from bigupload import errors, events
-from bigupload.core.retry_policy import FIRST_CONTACT_ATTEMPTS, Fault, FaultKind, Retry, RetryPolicy
+from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedResources
 from bigupload.engine.retrying import Effects, Retrier
 from bigupload.engine.task_groups import most_serious
@@ -70,7 +70,7 @@ async def test_before_the_first_contact_there_is_no_silence(world: World) -> Non
     world.now += HOUR
     assert retrier._silence(world.now - HOUR) is None
     await outage(world, retrier)
-    assert len(world.slept) == FIRST_CONTACT_ATTEMPTS - 1
+    assert len(world.slept) == ATTEMPTS_BEFORE_RESPONSE - 1
 
 
 def test_who_heard_from_the_store_meanwhile_met_no_silence(world: World) -> None:

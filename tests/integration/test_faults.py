@@ -75,7 +75,7 @@ async def test_retry_after_is_obeyed(world: World) -> None:
 async def test_a_part_that_goes_on_failing_ends_the_run_resumable(world: World) -> None:
     world.s3.script("UploadPart", Status(500, "InternalError"), part_number=2, repeat=True)
     path = world.file(3 * PART)
-    with pytest.raises(errors.StoreUnavailable, match="run again to go on") as caught:
+    with pytest.raises(errors.StoreUnavailable, match="run the same command again to resume") as caught:
         await world.upload(path, concurrency=1, retry=replace(FAST, attempts=3))
     assert (caught.value.exit_code, caught.value.manifest) == (errors.EXIT_RESUMABLE, world.manifest_path)
     assert world.sent().count(2) == 3
@@ -99,7 +99,7 @@ async def test_a_stall_is_broken_off_and_sent_again(s3: StrictS3, tmp_path: Path
 
 
 async def test_an_answer_is_waited_for_once_all_is_sent(world: World) -> None:
-    """The whole body is out, and the gauge says so: the store may think about it for `answer_within`."""
+    """The whole body is out, and the gauge says so: the store may think about it for `response_timeout`."""
     world.s3.hold("UploadPart", acted=True)
     ticks = 0
 
@@ -130,7 +130,7 @@ async def test_an_answer_that_never_comes_is_given_up(world: World) -> None:
             world.s3.release()
             released = True
 
-    policy = replace(FAST, stall_after=600, answer_within=0.05, attempts=1000)
+    policy = replace(FAST, stall_after=600, response_timeout=0.05, attempts=1000)
     path = world.file(PART)
     await bigupload.upload(
         path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=policy,

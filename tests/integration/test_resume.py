@@ -118,7 +118,7 @@ async def test_another_size_is_refused_and_nothing_touched(stopped: World, size:
     write(the_file(stopped), size)
     before, journal = len(stopped.s3.requests), stopped.manifest_path.read_bytes()
     for attempt in (lambda: stopped.upload(the_file(stopped)), stopped.resume):
-        with pytest.raises(errors.SourceChanged, match="nothing was touched") as caught:
+        with pytest.raises(errors.SourceChanged, match="nothing was changed") as caught:
             await attempt()
         assert (caught.value.exit_code, caught.value.resumable) == (1, False)
     assert stopped.manifest_path.read_bytes() == journal

@@ -20,7 +20,7 @@ async def test_a_lost_tail_is_found_in_the_store(stopped: World) -> None:
     assert stopped.holds(the_file(stopped))
     assert sorted(stopped.sent(since=before)) == missing
     assert result.resumed_parts == PARTS - len(missing)
-    assert any("does not tell of" in event.reason for event in stopped.told(events.Hashing))
+    assert any("not in the manifest" in event.reason for event in stopped.told(events.Hashing))
 
 
 @pytest.mark.parametrize("damage", [b'{"type":"part","num', b"\0" * 4096, b"not json\n", b'{"type":"part"}\n'])

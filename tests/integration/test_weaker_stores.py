@@ -168,7 +168,7 @@ async def test_another_400_at_create_is_not_taken_for_a_refused_algorithm(world:
 
 async def test_an_echo_that_differs_is_a_failed_part_and_never_a_lower_level(world: World) -> None:
     world.s3.knobs.lie_checksum = True
-    with pytest.raises(errors.PartCorrupted, match="echoed") as caught:
+    with pytest.raises(errors.PartCorrupted, match="checksum mismatch") as caught:
         await world.upload(world.file(PART))
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
     assert caught.value.manifest == world.manifest_path

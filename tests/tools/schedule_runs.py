@@ -24,11 +24,10 @@ from .leaks import no_leaks
 from .schedules import ATTEMPTS, Schedule
 
 SHRUNK = RetryPolicy(
-    attempts=ATTEMPTS, base_delay=0.001, max_delay=0.01, stall_after=1.0, answer_within=2.0, give_up_after=0.3
+    attempts=ATTEMPTS, base_delay=0.001, max_delay=0.01, stall_after=1.0, response_timeout=2.0, give_up_after=0.3
 )
 """`give_up_after` also bounds Retry-After, and outages."""
 MOST_RESUMES = 5
-_NOTHING_CONNECTS = ("can't connect", "the store does not answer")
 
 
 @dataclass(frozen=True)
@@ -106,18 +105,16 @@ class ScheduledUpload:
         return "resumable for ever", MOST_RESUMES
 
     async def _one_run(self, stop_at: int) -> UploadResult:
-        recorded = refused = 0
+        recorded = 0
 
         def hear(event: events.Event) -> None:
-            nonlocal recorded, refused
+            nonlocal recorded
             if isinstance(event, events.PartUploaded):
                 recorded += 1
                 if recorded == stop_at:
                     task.cancel()
-            elif isinstance(event, events.Retrying) and event.reason.startswith(_NOTHING_CONNECTS):
-                refused += 1
-                if refused == 5:
-                    threading.Thread(target=self.proxy.restore).start()
+            elif isinstance(event, events.OutageStarted):
+                threading.Thread(target=self.proxy.restore).start()
 
         task = asyncio.create_task(
             bigupload.upload(
