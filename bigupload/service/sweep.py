@@ -37,6 +37,8 @@ _PAGE = 1000
 _LOOKS_AT_ONCE = 8
 _MOST_REMEMBERED = 200_000
 """Objects that were found to be media; what is beyond is looked at in each sweep."""
+_MAX_ABORTS = 100_000
+"""Open uploads that one sweep aborts: their keys and ids are some 40 MB."""
 _STORED_FOR = timedelta(seconds=STORED_FOR)
 
 _AGAIN_SOON = frozenset({FaultKind.BUSY, FaultKind.SERVER, FaultKind.BROKEN, FaultKind.STALLED})
@@ -329,15 +331,21 @@ class Sweep:
     # -- open uploads
 
     async def _abort_uploads(self, tally: _Tally, *, dry_run: bool) -> None:
-        """Parts that arrive during an abort can survive it; so does the upload then, for the next sweep."""
+        """Parts that arrive during an abort can survive it; so does the upload then, for the next sweep.
+
+        The whole list is read before the first abort: some stores lose their place when uploads of a page are gone.
+        """
+        due: list[dict[str, str]] = []
         async for row in self._bucket.open_uploads(MEDIA_PREFIX):
-            if not is_made_here(row["Key"]) or not self._is_over(row["Initiated"]):
-                continue
+            if is_made_here(row["Key"]) and self._is_over(row["Initiated"]):
+                due.append({"Key": row["Key"], "UploadId": row["UploadId"]})
+            if len(due) >= _MAX_ABORTS:  # the next sweep finds the others
+                break
+        for upload in due:
             try:
                 if not dry_run:
-                    upload = {"Key": row["Key"], "UploadId": row["UploadId"]}
                     await self._bucket.call("to abort", "abort_multipart_upload", **upload)
-                tally.removed(row["Key"], Reason.ABORTED)
+                tally.removed(upload["Key"], Reason.ABORTED)
             except Fault as fault:
                 if _is_end(fault):
                     raise

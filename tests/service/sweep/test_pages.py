@@ -51,6 +51,26 @@ async def test_uploads_are_followed_over_pages_of_seaweedfs(bucket: Meddled, clo
         await plain.aclose()
 
 
+async def test_no_upload_is_aborted_before_the_last_page_was_read(strict: Meddled, clock: Clock) -> None:
+    """Some stores lose their place when the uploads of a page are gone."""
+
+    async def short(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        return await Meddled.call(plain, "", "list_multipart_uploads", MaxUploads=2, **arguments)
+
+    plain = Meddled(strict.name, strict.options)
+    for number in range(5):
+        await open_upload(strict, made(f"{number}.mp4"))
+    strict.meddle["list_multipart_uploads"] = short
+    clock.at += WEEK + 60 * SECOND
+    strict.calls.clear()
+    try:
+        assert (await Sweep(strict, now=clock).run()).aborted_uploads == 5
+    finally:
+        await plain.aclose()
+    calls = [call for call in strict.calls if call.endswith(("list_multipart_uploads", "abort_multipart_upload"))]
+    assert calls == ["list_multipart_uploads"] * 3 + ["abort_multipart_upload"] * 5
+
+
 async def test_a_page_goes_in_one_call(bucket: Meddled, clock: Clock) -> None:
     for number in range(3):
         await put(bucket, made(f"{number}.jpg"))

@@ -17,6 +17,7 @@ from tests.stores.service_client.support import CALLS, HANDLE, KEY, PLAN, Fake, 
 KINDS = {
     Problem.RATE_LIMITED: FaultKind.BUSY, Problem.TOO_MANY_UPLOADS: FaultKind.BUSY,
     Problem.STORE_UNAVAILABLE: FaultKind.BUSY, Problem.CREDENTIALS_EXPIRING: FaultKind.BUSY,
+    Problem.TOO_MANY_CONNECTIONS: FaultKind.BUSY,
     Problem.INTERNAL: FaultKind.SERVER, Problem.UPLOAD_GONE: FaultKind.GONE, Problem.UPLOAD_EXPIRED: FaultKind.GONE,
     Problem.PART_NOT_STORED: FaultKind.INVALID_PART, Problem.CHECKSUM_MISMATCH: FaultKind.CORRUPTED,
     Problem.UNSUPPORTED_CHECKSUM: FaultKind.UNSUPPORTED,
