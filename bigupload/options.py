@@ -1,22 +1,28 @@
 """How to reach a bucket, and what the object is to be. Pure.
 
-What of it goes into a manifest is what another process needs to go on: everything but secrets.
+A manifest records everything that another process needs to resume, and no secret.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from bigupload.errors import ManifestMismatch, UsageError
 
-_SECRETS = ("access_key", "secret_key", "session_token")
+if TYPE_CHECKING:
+    from boto3.session import Session
+else:
+    Session = Any  # importing boto3 takes a second
+
+_SECRETS = ("access_key", "secret_key", "session_token", "session")
 _OF_THE_OBJECT = (
     "content_type", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id", "if_none_match",
 )  # fmt: skip
@@ -24,17 +30,25 @@ _OF_THE_OBJECT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Options:
-    """Everything that is left out comes from the AWS credential chain and configuration. Raises UsageError."""
+    """How to reach a store, and the properties of the object.
+
+    Whatever is left out comes from where every AWS tool finds it: environment, configuration files, SSO, roles.
+
+    Raises:
+        UsageError: A value is of the wrong type, holds control characters, or contradicts another one.
+    """
 
     endpoint_url: str | None = None
     """Any S3 store, as in "https://minio.example:9000". None: the one that the AWS environment or configuration names,
     else AWS. The manifest records which it was."""
     region: str | None = None
+    """The bucket's region. None: that of the AWS configuration, else the region that the store names."""
     profile: str | None = None
+    """A profile of the AWS configuration files."""
     local: bool = False
-    """The store on this machine: endpoint and keys are found out (and it is started) when it is connected to."""
+    """Use the local store, which is started if it does not run. It has its own endpoint and keys."""
     addressing: Literal["auto", "path", "virtual"] = "auto"
-    """`path`, `virtual`, or `auto`: path style for an endpoint of your own, else virtual."""
+    """Where the bucket's name goes: into the path or the host name. `auto`: the host name for AWS, else the path."""
     ca_bundle: Path | None = None
     """Trust these certificates, and not those of the system."""
     no_verify_ssl: bool = False
@@ -42,37 +56,45 @@ class S3Options:
     no_sign_request: bool = False
     """Send requests without a signature, to a store that wants none. No credentials are needed then."""
     access_key: str | None = field(default=None, repr=False)
-    """Instead of the chain, with `secret_key`. Never written to a manifest, as the two below."""
+    """The access key, with `secret_key`, instead of the AWS chain. Never written to a manifest."""
     secret_key: str | None = field(default=None, repr=False)
+    """Never written to a manifest."""
     session_token: str | None = field(default=None, repr=False)
+    """Of temporary credentials. Never written to a manifest."""
+    session: Session | None = field(default=None, repr=False)
+    """A `boto3.Session`, whose credentials (assumed roles and custom providers included), region and endpoint are used.
+    Never written to a manifest: pass it again to resume. No other thread may use it while an upload begins."""
     content_type: str | None = None
+    """None: guessed from the file's name."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    """User metadata of the object: `x-amz-meta-…`."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the object."""
     storage_class: str | None = None
+    """For example STANDARD_IA or GLACIER_IR."""
     sse: str | None = None
-    """`AES256` (SSE-S3) or `aws:kms`."""
+    """Server-side encryption: `AES256` (SSE-S3) or `aws:kms`."""
     sse_kms_key_id: str | None = None
+    """The KMS key for `aws:kms`."""
     if_none_match: bool = False
     """Refuse to replace an object: checked before the upload, and again by the store at complete."""
 
     def __post_init__(self) -> None:
+        for name, hint in _hints().items():
+            _check(name, getattr(self, name), hint)
         if self.endpoint_url is not None:
-            try:
-                url = urlsplit(self.endpoint_url)
-                sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-            except ValueError:
-                sound = False
-            if not sound:
-                raise UsageError("not an endpoint: write it like https://s3.example.com:9000")
-            if url.username is not None or url.password is not None:
-                raise UsageError("an endpoint holds no credentials: give them as AWS_ACCESS_KEY_ID and the like")
+            _check_endpoint(self.endpoint_url)
         if self.no_verify_ssl and self.ca_bundle is not None:
             raise UsageError("no_verify_ssl checks no certificate, so that ca_bundle means nothing: leave one out")
         if self.sse_kms_key_id and self.sse not in (None, "aws:kms"):
             raise UsageError("a KMS key goes with aws:kms encryption")
+        if self.session is not None:
+            others = ("profile", "access_key", "secret_key", "session_token", "no_sign_request", "local")
+            if given := [name for name in others if getattr(self, name)]:
+                raise UsageError(f"a session has its own credentials: leave {', '.join(given)} out")
 
     def to_json(self) -> dict[str, Any]:
-        """What differs from the defaults, without secrets."""
+        """Return what differs from the defaults, without secrets."""
         found: dict[str, Any] = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
@@ -84,48 +106,95 @@ class S3Options:
 
     @classmethod
     def from_json(cls, options: Mapping[str, Any], secrets: S3Options | None = None) -> S3Options:
-        """The inverse, with the secrets of `secrets`; unknown names are ignored.
+        """Return the options that a manifest recorded, with the credentials of others.
 
-        Raises ManifestMismatch for values of another type.
+        Args:
+            options: What `to_json` returned. Unknown names are ignored.
+            secrets: Its credentials are used, and nothing else of it.
+
+        Raises:
+            ManifestMismatch: A value is of the wrong type.
+            UsageError: Values contradict one another.
         """
-        hints = typing.get_type_hints(cls)
+        hints = _hints()
         given: dict[str, Any] = {}
         for f in dataclasses.fields(cls):
+            if f.name == "profile" and secrets is not None and secrets.session is not None:
+                continue  # the session has the credentials
             if f.name in _SECRETS:
                 given[f.name] = getattr(secrets, f.name, None)
             elif f.name in options:
                 value = options[f.name]
                 if not _fits(value, hints[f.name]):
-                    raise ManifestMismatch(f"the manifest's option {f.name} is of another type than it should be")
+                    raise ManifestMismatch(f"the manifest's option {f.name} is of the wrong type")
                 given[f.name] = Path(value) if f.name == "ca_bundle" and value is not None else value
         return cls(**given)
 
     def with_object_of(self, recorded: Mapping[str, Any]) -> tuple[S3Options, list[str]]:
-        """These options for the object that an upload began with, and the names of those that differ."""
+        """Return these options with the object's properties as an upload began with them, and the names that differ."""
         began = S3Options.from_json(recorded)
         differing = [name for name in _OF_THE_OBJECT if getattr(began, name) != getattr(self, name)]
         kept = dataclasses.replace(self, **{name: getattr(began, name) for name in differing})
         return kept, [name.replace("_", "-") for name in differing]
 
     def completed_by(self, environment: Mapping[str, str]) -> S3Options:
-        """With the endpoint and profile that AWS's variables name, so that a manifest knows which store it was.
+        """Return these options with the endpoint and profile that AWS's environment variables name.
+
+        The manifest then records which store it was.
 
         https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
         """
         endpoint, profile = self.endpoint_url, self.profile
         if endpoint is None and environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
             endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
-        if profile is None and self.access_key is None:
+        if profile is None and self.access_key is None and self.session is None:
             profile = environment.get("AWS_PROFILE") or None
         return dataclasses.replace(self, endpoint_url=endpoint, profile=profile)
 
 
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(S3Options)
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    """Raises UsageError, which does not repeat the value: it may be a secret."""
+    if name in ("session", "ca_bundle") or value is None:
+        return
+    if not _fits(value, hint):
+        raise UsageError(f"{name} must be {_shown(hint)}")
+    texts = [value] if isinstance(value, str) else [*value, *value.values()] if isinstance(value, Mapping) else []
+    if any((character < " " and character != "\t") or character == "\x7f" for text in texts for character in text):
+        raise UsageError(f"{name} holds a control character, such as a line break: leave it out")
+
+
+def _shown(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(typing.get_args(hint))
+    if typing.get_origin(hint) is Mapping:
+        return "a mapping of texts to texts"
+    return "True or False" if hint is bool else "a text"
+
+
+def _check_endpoint(endpoint_url: str) -> None:
+    """Raises UsageError, which does not repeat the URL: it may hold a password."""
+    try:
+        url = urlsplit(endpoint_url)
+        sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise UsageError("not an endpoint: write it like https://s3.example.com:9000")
+    if url.username is not None or url.password is not None:
+        raise UsageError("an endpoint holds no credentials: give them as AWS_ACCESS_KEY_ID and the like")
+
+
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value can be a field of this type."""
+    """Whether a value can be a field of this type; a path is a text in JSON."""
     if isinstance(hint, types.UnionType):
         return any(_fits(value, choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is Literal:
         return value in typing.get_args(hint)
     if typing.get_origin(hint) is not None:  # Mapping[str, str]
-        return isinstance(value, dict) and all(isinstance(item, str) for pair in value.items() for item in pair)
+        return isinstance(value, Mapping) and all(isinstance(item, str) for pair in value.items() for item in pair)
     return isinstance(value, str) if hint is Path else isinstance(value, hint)

@@ -8,13 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.errors import ManifestMismatch, UsageError
 from bigupload.options import S3Options
-from tests.core.samples import JSON, TEXT
+from tests.core.samples import JSON
 
 SECRETS = {"access_key": "AK-hidden", "secret_key": "SK-hidden", "session_token": "ST-hidden"}
 
@@ -72,7 +73,54 @@ def test_no_secret_is_shown() -> None:
     assert "hidden" not in repr(S3Options(**SECRETS))
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"metadata": {"take": 7}}, "metadata must be a mapping of texts to texts"),
+        ({"metadata": [("a", "b")]}, "metadata must be"),
+        ({"tags": {"e": 1}}, "tags must be a mapping of texts to texts"),
+        ({"tags": {1: "e"}}, "tags must be"),
+        ({"content_type": b"text/plain"}, "content_type must be a text"),
+        ({"storage_class": 1}, "storage_class must be"),
+        ({"local": "yes"}, "local must be True or False"),
+        ({"if_none_match": 1}, "if_none_match must be"),
+        ({"addressing": "sideways"}, "addressing must be auto or path or virtual"),
+        ({"endpoint_url": 9000}, "endpoint_url must be a text"),
+        ({"secret_key": 1234567}, "secret_key must be a text"),
+        ({"metadata": {"a": "b\r\nX-Amz-Acl: public-read"}}, "metadata holds a control character"),
+        ({"metadata": {"a\n": "b"}}, "metadata holds a control character"),
+        ({"content_type": "text/plain\nSet-Cookie: a=b"}, "content_type holds a control character"),
+        ({"tags": {"a": "\0"}}, "tags holds a control character"),
+        ({"region": "eu\x7f"}, "region holds a control character"),
+    ],
+)
+def test_values_that_make_no_sense(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        S3Options(**options)
+    assert "1234567" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "beside", [{"profile": "p"}, {"access_key": "AK"}, {"secret_key": "SK"}, {"session_token": "ST"}, {"local": True},
+               {"no_sign_request": True}],
+)  # fmt: skip
+def test_a_session_has_its_own_credentials(beside: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"a session has its own credentials: leave {next(iter(beside))} out"):
+        S3Options(session=boto3.Session(), **beside)
+
+
+def test_a_session_is_recorded_nowhere() -> None:
+    session = boto3.Session(aws_access_key_id="AK-hidden", aws_secret_access_key="SK-hidden", region_name="r")
+    options = S3Options(session=session, storage_class="STANDARD_IA")
+    assert options.to_json() == {"storage_class": "STANDARD_IA"}
+    assert "ession" not in repr(options)
+    assert S3Options.from_json({"profile": "then", "region": "r"}, options) == S3Options(session=session, region="r")
+    assert options.completed_by({"AWS_PROFILE": "work"}) == options
+
+
 # -- to a manifest and back
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 
 _CERTIFICATES = st.sampled_from(
     [(None, False), (Path("/ca.pem"), False), (Path("relative/ca.pem"), False), (None, True)]
@@ -99,7 +147,7 @@ OPTIONS = st.builds(
 
 def test_every_option_is_drawn() -> None:
     """Else a new one would go untested."""
-    names = {f.name for f in dataclasses.fields(S3Options)} - set(SECRETS)
+    names = {f.name for f in dataclasses.fields(S3Options)} - {*SECRETS, "session"}
     full = S3Options(
         endpoint_url="https://e", region="r", profile="p", local=True, addressing="path", ca_bundle=Path("c"),
         content_type="t", metadata={"a": "b"}, tags={"a": "b"}, storage_class="s", sse="aws:kms", sse_kms_key_id="k",

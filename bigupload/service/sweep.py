@@ -335,7 +335,7 @@ class Sweep:
 
         The whole list is read before the first abort: some stores lose their place when uploads of a page are gone.
         """
-        due: list[dict[str, str]] = []
+        due: list[dict[str, Any]] = []
         async for row in self._bucket.open_uploads(MEDIA_PREFIX):
             if is_made_here(row["Key"]) and self._is_over(row["Initiated"]):
                 due.append({"Key": row["Key"], "UploadId": row["UploadId"]})

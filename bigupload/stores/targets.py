@@ -41,6 +41,10 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
         if file_name is None:
             raise errors.UsageError(f"{url!r} names no object: write it like s3://bucket/key")
         key += file_name
+    if any(character < " " or character == "\x7f" for character in bucket + key):
+        raise errors.UsageError(
+            f"{url!r}: a key without control characters is needed: name the object, as s3://bucket/key"
+        )
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
@@ -88,6 +92,7 @@ async def _reach_local(options: S3Options) -> S3Options:
         endpoint_url=running.endpoint_url,
         region=running.region,
         profile=None,
+        session=None,
         access_key=running.access_key,
         secret_key=running.secret_key,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_type
 
+import boto3
+
 import bigupload
 from bigupload import KnownUpload, OrphanReport, ReadBack, S3Options, UploadResult, Verification, events
 
@@ -31,7 +33,7 @@ async def program() -> None:
     assert_type(await bigupload.verify("f", "s3://b/k", require_proof=bigupload.Verified.SIZE), Verification)
     assert_type(await bigupload.read_back("f", "s3://b/k", on_event=on_event), ReadBack)
     assert_type(await bigupload.abort_orphans("s3://b/p", older_than="2d", dry_run=True), OrphanReport)
-    await bigupload.abort("m", s3=S3Options(profile="p"))
+    await bigupload.abort("m", s3=S3Options(session=boto3.Session(profile_name="p")))
     options: bigupload.UploadOptions = {"to": "s3://b/k", "checksum": "md5"}
     await bigupload.upload("f", **options)
     try:

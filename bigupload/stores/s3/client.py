@@ -26,11 +26,10 @@ from bigupload.options import S3Options
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.response_guard import guard
-from bigupload.stores.s3.session import new_session
+from bigupload.stores.s3.session import AwsSession
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
-    import botocore.session
     from mypy_boto3_s3.client import S3Client
 
 R = TypeVar("R")
@@ -115,7 +114,7 @@ class S3Bucket:
         self.options = options
         self._signing_endpoint = signing_endpoint
         self._urls_hold = urls_hold
-        self._session: botocore.session.Session | None = None
+        self._session: AwsSession | None = None
         self._clients: dict[float, S3Client] = {}
         self._part_signer: PartSigner | None = None
         self._making = anyio.Lock()
@@ -302,7 +301,7 @@ class S3Bucket:
 
         options = self.options
         if self._session is None:  # one for all clients: what it has read of AWS takes time and memory
-            self._session = new_session(options)
+            self._session = AwsSession(options)
         session = self._session
         if options.no_verify_ssl:
             import urllib3
@@ -325,14 +324,12 @@ class S3Bucket:
             # store than the one that a manifest is of.
             ignore_configured_endpoint_urls=True,
         )
-        made = session.create_client(
-            "s3",
+        client = session.client(
             endpoint_url=self._signing_endpoint if within == _SIGNING else options.endpoint_url,
-            region_name=self._region or session.get_config_variable("region") or "us-east-1",
+            region_name=self._region or session.region or "us-east-1",
             config=config,
             verify=str(options.ca_bundle) if options.ca_bundle else False if options.no_verify_ssl else None,
         )
-        client = typing.cast("S3Client", made)
         if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
             # Only this keeps botocore from presigning for the global host, which redirects to a new bucket for hours.
             typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"

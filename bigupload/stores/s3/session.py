@@ -1,6 +1,6 @@
-"""botocore sessions: where credentials, region and endpoint come from.
+"""Where credentials, region and endpoint come from: the caller's boto3 session, or one of botocore's own.
 
-Every function here blocks. botocore is slow to import, so it is imported on first need.
+Everything here blocks. botocore is slow to import, so it is imported on first need.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bigupload.options import S3Options
 
 if TYPE_CHECKING:
-    import botocore.session
+    from mypy_boto3_s3.client import S3Client
 
 _CONFIGURATION_FILES = (
     ("AWS_CONFIG_FILE", "~/.aws/config"),
@@ -22,30 +22,52 @@ _CONFIGURATION_FILES = (
 )
 
 
-def new_session(options: S3Options) -> botocore.session.Session:
-    """Make a session that has the profile, region and keys of `options`, and everything else from the AWS chain."""
-    import botocore.session
+class AwsSession:
+    """What the clients of one bucket are made from."""
 
-    session: Any = botocore.session.get_session()  # the stubs know no credentials that are None
-    session.register_component("data_loader", _loader())
-    for name, value in [("profile", options.profile), ("region", options.region)]:
-        if value is not None:
-            session.set_config_variable(name, value)
-    if options.access_key or options.secret_key or options.session_token:
-        session.set_credentials(options.access_key, options.secret_key, options.session_token)
-    return typing.cast("botocore.session.Session", session)
+    def __init__(self, options: S3Options) -> None:
+        """Take the caller's session, or make one from the profile, region and keys of `options` and the AWS chain.
+
+        Raises:
+            botocore.exceptions.ProfileNotFound: There is no such profile.
+        """
+        self._given: Any = options.session
+        self._own: Any = _new_session(options) if self._given is None else None
+
+    def get_credentials(self) -> Any:
+        """Return botocore's credentials, which may refresh themselves; None if there are none."""
+        return (self._own if self._given is None else self._given).get_credentials()
+
+    @property
+    def region(self) -> str | None:
+        """The configured region."""
+        region = self._own.get_config_variable("region") if self._given is None else self._given.region_name
+        return typing.cast("str | None", region)
+
+    def client(self, **arguments: Any) -> S3Client:
+        """Make a client for S3 with the arguments of botocore's `create_client`."""
+        make = self._own.create_client if self._given is None else self._given.client
+        return typing.cast("S3Client", make("s3", **arguments))
 
 
 def configured_endpoint(options: S3Options) -> str | None:
     """Return the S3 endpoint that the AWS configuration files name for the profile of `options`; None means AWS.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+
+    Raises:
+        botocore.exceptions.InvalidConfigError: The profile names a section that does not exist.
+        botocore.exceptions.ProfileNotFound: There is no such profile.
     """
     if not any(Path(os.environ.get(name, default)).expanduser().exists() for name, default in _CONFIGURATION_FILES):
         return None  # saves importing botocore
     import botocore.exceptions
 
-    session: Any = new_session(options)
+    if options.session is not None:
+        name = options.session.profile_name
+        # boto3 says "default" also where no profile was chosen and there is none of this name.
+        options = S3Options(profile=name if name != "default" else None)
+    session: Any = _new_session(options)
     if session.get_config_variable("ignore_configured_endpoint_urls"):
         return None
     profile = session.get_scoped_config()
@@ -59,6 +81,19 @@ def configured_endpoint(options: S3Options) -> str | None:
     of_s3 = services.get("s3")
     found = of_s3.get("endpoint_url") if isinstance(of_s3, dict) else None
     return found or profile.get("endpoint_url") or None
+
+
+def _new_session(options: S3Options) -> Any:
+    import botocore.session
+
+    session: Any = botocore.session.get_session()  # the stubs know no credentials that are None
+    session.register_component("data_loader", _loader())
+    for name, value in [("profile", options.profile), ("region", options.region)]:
+        if value is not None:
+            session.set_config_variable(name, value)
+    if options.access_key or options.secret_key or options.session_token:
+        session.set_credentials(options.access_key, options.secret_key, options.session_token)
+    return session
 
 
 @functools.cache
