@@ -117,6 +117,11 @@ def format_age(seconds: float) -> str:
     return f"{seconds // 86_400:.0f} d"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 part", "1,203 parts"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 _LONGEST = 200
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
 from bigupload.units import (
+    counted,
     format_age,
     format_part_size,
     format_rate,
@@ -167,6 +168,10 @@ def test_rates_to_read(rate: float, text: str) -> None:
 )  # fmt: skip
 def test_durations_to_read(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+def test_numbers_with_their_nouns() -> None:
+    assert [counted(number, "part") for number in (0, 1, 1203)] == ["0 parts", "1 part", "1,203 parts"]
 
 
 @settings(deadline=None, max_examples=100)

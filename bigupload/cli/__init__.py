@@ -138,12 +138,22 @@ def _usage(error: click.UsageError) -> str:
     return f"{message}{where} (see {error.ctx.command_path} --help)"
 
 
-def complain(error: errors.BigUploadError, what: str = "") -> None:
-    """Write the one line on standard error. `what` is what the error is about, unless its text names that already."""
+def complain(error: errors.BigUploadError, what: str = "", *, is_path: bool = False) -> None:
+    """Write the one line on standard error.
+
+    Args:
+        error: what happened.
+        what: what it is about; written before the error's text.
+        is_path: leave `what` out if the text names that file already. Other names may be in a text by chance.
+    """
     message = printable(str(error))  # not cut, as other foreign texts are: its end says what to do
     name = one_line(what)
-    # A name without a dot or a slash may be in the text by chance.
-    named = re.search(r"[./]", name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", message)
-    about = "" if not name or named else f"{name}: "
+    if is_path and any(_names(message, path) for path in (name, printable(str(Path(what).absolute())))):
+        name = ""
+    about = f"{name}: " if name else ""
     with contextlib.suppress(OSError):  # nobody reads it
         click.echo(f"bigupload: {about}{message}", err=True)
+
+
+def _names(message: str, name: str) -> bool:
+    return re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", message) is not None

@@ -35,6 +35,8 @@ def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
     """
     given: Path | None = ctx.meta.get("bigupload.config")
     root = ctx.find_root().command
+    if words and not any(words[: len(names)] == names for names, _ in config_file.leaves(root)):
+        raise click.UsageError(f"no such command: {' '.join(words)}")
     path = config_file.path_in_use(given)
     if not as_json:
         missing = "" if path.exists() else "  (there is no such file)"

@@ -12,7 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import DURATION, PATH, connection_options, s3_options
-from bigupload.units import format_age, format_size, one_line
+from bigupload.units import counted, format_age, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.verification.abandoned_uploads import Orphan, OrphanReport
@@ -61,7 +61,7 @@ def gc(
         if as_json:
             click.echo(json.dumps({**dataclasses.asdict(orphan), "dry_run": dry_run}))
         else:
-            size, parts = format_size(orphan.held), f"{orphan.parts:,} part" + "s" * (orphan.parts != 1)
+            size, parts = format_size(orphan.held), counted(orphan.parts, "part")
             click.echo(f"{format_age(orphan.idle):>6}  {parts:>12}  {size:>9}  {one_line(orphan.key)}")
 
     async def collect() -> int:
@@ -93,5 +93,4 @@ def _summary(report: OrphanReport, *, dry_run: bool) -> str:
     }
     rest = "".join(f"; {count} {what}" for what, count in counts.items() if count)
     would = "would abort" if dry_run else "aborted"
-    uploads = "1 orphaned upload" if report.orphans == 1 else f"{report.orphans} orphaned uploads"
-    return f"{would} {uploads} ({format_size(report.held)}){rest}"
+    return f"{would} {counted(report.orphans, 'orphaned upload')} ({format_size(report.held)}){rest}"

@@ -167,7 +167,8 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     ctx = click.get_current_context()
     if more.get("local") and strength(ctx, "endpoint_url") < strength(ctx, "local"):
         arguments["endpoint_url"] = None  # a default that was set for other stores
-    if arguments["no_verify_ssl"]:
+    options = S3Options(**{name: arguments.pop(name) for name in names}, **more)
+    if options.no_verify_ssl:
         complain(
             errors.BigUploadError(
                 "--no-verify-ssl: the store's certificate is not checked, so anyone on the way can read and change "
@@ -175,4 +176,4 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
             ),
             "warning",
         )
-    return S3Options(**{name: arguments.pop(name) for name in names}, **more)
+    return options

@@ -65,7 +65,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
-    from bigupload.cli.status import unfinished
+    from bigupload.cli.status import not_a_manifest, unfinished
 
     adopt, source = arguments["adopt"], arguments["source"]
     async with Uploader(**pace(arguments)) as uploader:
@@ -97,7 +97,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                 try:
                     result = await one(name)
                 except errors.BigUploadError as e:
-                    complain(e, str(name))
+                    complain(not_a_manifest(e, name) if adopt is None else e, str(name), is_path=True)
                     codes.append(e.exit_code)
                 else:
                     reporter.on_result(result_line(result, as_json=arguments["as_json"]))

@@ -2,89 +2,90 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import PATH
-from bigupload.units import format_size, one_line, printable
+from bigupload.units import counted, format_size, one_line, printable
 
-_UNFINISHED = ("uploading", "completing")
+if TYPE_CHECKING:
+    from bigupload.manifests.listing import KnownUpload
+
+_SHORT_ID = 8
+"""Characters of an id that are shown, if no two uploads share them."""
 
 
-def manifests() -> list[Path]:
-    """All of them, the oldest first."""
-    from bigupload.manifests.state_directory import find_manifests
+def _known() -> list[KnownUpload]:
+    """The uploads of the state directory, the least recently written manifest first."""
+    from bigupload.manifests.listing import known_uploads
     from bigupload.stores.targets import state_dir
 
-    return find_manifests(state_dir())
+    return list(known_uploads(state_dir()))
 
 
 def unfinished() -> list[Path]:
-    """Those whose upload can go on."""
-    return [path for path, row in _rows(manifests()) if row.get("status") in _UNFINISHED]
+    """The manifests whose uploads can be resumed."""
+    return [upload.manifest for upload in _known() if upload.resumable]
 
 
-def _rows(paths: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """What each manifest says; one that can't be read says why."""
-    from bigupload.manifests.journal import read_manifest
+def not_a_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUploadError:
+    """The error to show for a manifest that was named and can't be read. `resume` has no other manifest to offer."""
+    if not isinstance(error, errors.ManifestCorrupt):
+        return error
+    return errors.ManifestCorrupt(
+        f"{path} is not a manifest, or its first line is damaged; nothing was changed. bigupload status lists the "
+        "manifests; to resume the upload of a file, repeat its upload command"
+    )
 
-    for path in paths:
-        try:
-            manifest = read_manifest(path).manifest
-        except errors.ManifestNotFound:  # another process renamed or deleted it since it was listed
-            continue
-        except errors.ManifestError as e:
-            yield path, {"manifest": str(path), "status": "unreadable", "error": str(e)}
-            continue
-        yield (
-            path,
-            {
-                "manifest": str(path),
-                "status": manifest.status,
-                "path": manifest.source.path,
-                "target": str(manifest.target),
-                "size": manifest.plan.size,
-                "bytes_uploaded": manifest.bytes_uploaded,
-                "parts": manifest.plan.count,
-                "parts_uploaded": len(manifest.parts),
-                "created_at": manifest.header.created_at,
-                "verified": manifest.completed and manifest.completed.verified,
-                "held": manifest.bytes_uploaded if manifest.status in _UNFINISHED else 0,
-            },
-        )
+
+def _fields(upload: KnownUpload) -> dict[str, Any]:
+    """What `--json` prints. Programs read it: names stay."""
+    if upload.status == "unreadable":
+        return {"id": upload.id, "manifest": str(upload.manifest), "status": upload.status, "error": upload.error}
+    fields = {name: value for name, value in dataclasses.asdict(upload).items() if name != "error"}
+    path = fields.pop("source")
+    return {**fields, "manifest": str(upload.manifest), "path": path, "held": _held(upload)}
+
+
+def _held(upload: KnownUpload) -> int:
+    """Bytes of parts that the store keeps for an unfinished upload."""
+    return upload.bytes_uploaded if upload.resumable else 0
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
 @click.option("--clean", is_flag=True, help="First delete the manifests of completed and aborted uploads.")
 def status(as_json: bool, clean: bool) -> None:
-    """List the uploads that this machine knows: their state, their progress and their manifests.
+    """List the uploads that this machine knows: id, state, progress, file and object.
 
-    `bigupload gc` finds uploads that no manifest knows. Manifests of
+    `bigupload resume` and `abort` take the id. `bigupload gc` finds uploads that no manifest knows. The manifests of
     completed and aborted uploads are deleted after 30 days, or at once with --clean. Unfinished ones stay.
     """
     if clean:
         _clean()
-    held = []
-    for _, row in _rows(manifests()):
+    uploads = _known()
+    short = len({upload.id[:_SHORT_ID] for upload in uploads}) == len(uploads)
+    for upload in uploads:
+        name = printable(upload.id[:_SHORT_ID] if short else upload.id)
         if as_json:
-            click.echo(json.dumps(row))
-        elif row["status"] == "unreadable":
-            click.echo(f"unreadable  {one_line(row['error'])}")
+            click.echo(json.dumps(_fields(upload)))
+        elif upload.status == "unreadable":
+            click.echo(f"{name}  unreadable  {one_line(upload.error or '')}")
         else:
-            share = 100 * row["bytes_uploaded"] // max(1, row["size"])
-            done = f"proved: {row['verified']}" if row["verified"] else f"{share} % of {format_size(row['size'])}"
-            click.echo(f"{row['status']:<10}  {done}  {one_line(row['path'])} → {one_line(row['target'])}")
-            click.echo(f"            {printable(row['manifest'])}")
-            held += [row["held"]] if row["status"] in _UNFINISHED else []
-    if held:
-        click.echo(f"{len(held)} unfinished, with {format_size(sum(held))} of parts in their stores", err=True)
+            share = 100 * upload.bytes_uploaded // max(1, upload.size)
+            done = f"proved: {upload.verified}" if upload.verified else f"{share} % of {format_size(upload.size)}"
+            where = f"{one_line(upload.source or '')} → {one_line(upload.target or '')}"
+            click.echo(f"{name}  {upload.status:<10}  {done:<22}  {where}")
+    open_uploads = [upload for upload in uploads if upload.resumable]
+    if open_uploads:
+        held = format_size(sum(map(_held, open_uploads)))
+        click.echo(f"{len(open_uploads)} unfinished, with {held} of parts in their stores", err=True)
 
 
 def _clean() -> None:
@@ -95,8 +96,11 @@ def _clean() -> None:
         cleaned = clean(state_dir(), older_than=0, keep=0)
     except OSError as e:
         raise errors.ManifestError(f"can't clean {state_dir()}: {e.strerror}") from e
-    files = cleaned.manifests + cleaned.others
-    click.echo(f"deleted {cleaned.manifests} manifests, {files} files in all ({format_size(cleaned.bytes)})", err=True)
+    if not cleaned.manifests and not cleaned.others:
+        click.echo("there is no manifest to delete", err=True)
+        return
+    manifests, others = counted(cleaned.manifests, "manifest"), counted(cleaned.others, "other file")
+    click.echo(f"deleted {manifests} and {others} ({format_size(cleaned.bytes)})", err=True)
 
 
 @click.command()
@@ -117,7 +121,7 @@ def abort(paths: tuple[Path, ...], trust: bool) -> None:
             try:
                 await abort_upload(path, trust=trust)
             except errors.BigUploadError as e:
-                complain(e, str(path))
+                complain(not_a_manifest(e, path), str(path), is_path=True)
                 codes.append(e.exit_code)
         return worst(codes)
 

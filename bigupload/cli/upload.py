@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
     names = _take_target(names, arguments)
     files = [Path(name) for name in dict.fromkeys(names)]
     _drop_what_is_overruled(click.get_current_context(), arguments)
-    _check(files, arguments)
+    _check(files, arguments, names)
     raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments)))
 
 
@@ -125,10 +126,13 @@ def _drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> No
     drop_weaker(ctx, arguments, "endpoint_url", than="local")
 
 
-def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
+def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str]) -> None:
     """Raise UsageError for a call that contradicts itself."""
     to, service, local = arguments["to"], arguments["service"], arguments["local"]
+    if "" in names:
+        raise click.UsageError("a file name is empty: is a variable of the shell not set?")
     if (to is not None or local) + (service is not None) != 1:
+        _check_url(names)
         raise click.UsageError("name one target: s3://BUCKET/KEY (last, or with --to), --service URL, or --local")
     if service is not None:
         _check_service(arguments)
@@ -150,6 +154,13 @@ def _check(files: Sequence[Path], arguments: dict[str, Any]) -> None:
             raise click.UsageError(
                 f"several files are named {twice[0]} and would become one object: upload them to different folders"
             )
+
+
+def _check_url(names: Sequence[str]) -> None:
+    """Raise UsageError if the last name was meant as a target, but is not written as one."""
+    last = names[-1] if names else ""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", last, re.IGNORECASE):
+        raise click.UsageError(f"not a target: {last!r} (write it like s3://bucket/key, or use --service URL)")
 
 
 def _check_service(arguments: dict[str, Any]) -> None:
@@ -235,7 +246,7 @@ async def _upload_one(
             complain(errors.BigUploadError("the object is complete and proved"), str(path))
         raise
     except errors.BigUploadError as e:
-        complain(e, str(path))
+        complain(e, str(path), is_path=True)
         return e.exit_code
     reporter.on_result(result_line(result, as_json=as_json))
     return errors.EXIT_OK

@@ -35,7 +35,9 @@ def find_manifests(directory: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as e:
-        raise errors.ManifestError(f"can't list the manifests in {directory}: {e.strerror}") from e
+        raise errors.ManifestError(
+            f"can't list the manifests in {directory}: {e.strerror} (BIGUPLOAD_STATE_DIR names another directory)"
+        ) from e
     return [path for _, path in sorted(found)]
 
 

@@ -83,9 +83,9 @@ async def set_up(
     Returns a line, for people, for each thing that the store did not take. Raises public errors where the bucket can't
     be used at all.
     """
-    await bucket.ensure()
+    created = await bucket.ensure()
     done = on_done or (lambda _: None)
-    done("the bucket is there")
+    done(f"created the bucket {bucket.name}, which did not exist" if created else f"the bucket {bucket.name} exists")
     access = "anyone may read" if public_read else "nobody may read without a signature"
     steps: list[tuple[str, str, Callable[[], Awaitable[None]]]] = [
         (
@@ -116,7 +116,9 @@ async def set_up(
         else:
             done(held)
     if await _keeps_versions(bucket):
-        warnings.append("the bucket keeps versions: what is deleted stays as one until a rule of yours ends it")
+        warnings.append(
+            "the bucket keeps versions: deleted objects stay as noncurrent versions until a lifecycle rule expires them"
+        )
     return warnings
 
 

@@ -29,7 +29,9 @@ def make_private_directory(home: Path) -> None:
             home.chmod(0o700)
         (home / "data").mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
-        raise LocalStoreError(f"can't make the local store's directory {home}: {error.strerror}") from error
+        raise LocalStoreError(
+            f"can't make the local store's directory {home}: {error.strerror} (BIGUPLOAD_LOCAL_STORE_DIR names another)"
+        ) from error
 
 
 def used_bytes(home: Path) -> int:

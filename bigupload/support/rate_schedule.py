@@ -33,7 +33,7 @@ def parse_rate_limit(text: str) -> int | RateSchedule | None:
     Raises:
         UsageError: It is none of these, or names a time of the day twice.
     """
-    if "=" not in text:
+    if "=" not in text and ":" not in text:
         return _rate(text)
     entries: dict[int, float | None] = {}
     for entry in text.split(","):

@@ -23,7 +23,7 @@ def test_a_missing_file(bigupload: Command, s3: StrictS3) -> None:
 
 
 def test_a_directory(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
-    assert_refused(bigupload("upload", tmp_path, *to(s3)), 1, "is a directory: name the files in it")
+    assert_refused(bigupload("upload", tmp_path, *to(s3)), 1, f"bigupload: {tmp_path} is a directory: name the")
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "socket"])
@@ -126,13 +126,37 @@ def test_a_damaged_manifest(bigupload: Command, s3: StrictS3, file: Path, stoppe
     stopped.write_bytes(damaged)
     says = ("its first line can't be read; nothing was changed", "Name another --manifest, or move this file away")
     assert_refused(bigupload("upload", file, *to(s3)), 1, str(stopped), *says)
-    assert_refused(bigupload("resume", stopped), 1, str(stopped), *says)
-    assert_refused(bigupload("abort", stopped), 1, str(stopped), *says)
+    for command in ("resume", "abort"):  # they have no --manifest
+        says = ("is not a manifest, or its first line is damaged; nothing was changed", "repeat its upload command")
+        ended = bigupload(command, stopped)
+        assert_refused(ended, 1, str(stopped), *says)
+        assert "--manifest" not in ended.err
+        assert ended.err.count(str(stopped)) == 1
     assert stopped.read_bytes() == damaged
     assert len(s3.uploads) == 1
     (row,) = [json.loads(line) for line in bigupload("status", "--json").out.splitlines()]
     assert (row["status"], row["manifest"]) == ("unreadable", str(stopped))
     assert row["error"].count(str(stopped)) == 1
+
+
+def test_a_file_in_a_manifest_s_place(bigupload: Command, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    Path("movie").write_bytes(b"no manifest")
+    for name in ("movie", "file.bin"):
+        for command in ("resume", "abort"):
+            ended = bigupload(command, name)
+            assert_refused(ended, 1, f"bigupload: {name} is not a manifest", "bigupload status lists the manifests")
+
+
+def test_a_state_directory_that_is_a_file(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(file))
+    ended = bigupload("upload", file, *to(s3))
+    assert_refused(ended, 75, f"{file} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest")
+    for command in ("status", "resume"):
+        says = f"can't list the manifests in {file}: Not a directory (BIGUPLOAD_STATE_DIR names another directory)"
+        assert_refused(bigupload(command), 1, says)
 
 
 def test_a_locked_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
@@ -182,6 +206,15 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--service", "https://h", "--sse", "AES256", "--tag", "a=b"], "leave out --tag, --sse"),
         (["--service", "https://h", "--if-none-match", "--addressing", "path"], "out --if-none-match, --addressing"),
         (["--to", "http://b/k"], "write it like s3://bucket/key"),
+        (["s3:/b/k"], "not a target: 's3:/b/k' (write it like s3://bucket/key, or use --service URL)"),
+        (["https://b.s3.amazonaws.com/k"], "not a target: 'https://b.s3.amazonaws.com/k' (write it like s3://bucket/key"),
+        (["b/k"], "name one target"),
+        (["", "s3://b/k"], "a file name is empty: is a variable of the shell not set?"),
+        (["--to", "s3://b/k", "--limit-rate", "20:00"], "write it like 08:00=2MB/s,20:00=off"),
+        (["--to", "s3://b/k", "--give-up-after", "20"], "write it like 2d, 12h or 30min"),
+        (["--to", "s3://b/k", "--endpoint-url", "minio:9000"], "write it like https://s3.example.com:9000"),
+        (["--to", "s3://b/k", "--no-verify-ssl", "--ca-bundle", "x"], "leave one out"),
+        (["--to", "s3://b/k", "--sse", "AES256", "--sse-kms-key-id", "x"], "a KMS key goes with aws:kms encryption"),
         (["--to", "s3://"], "write it like s3://bucket/key"),
         (["--to", "s3://b/k", "--part-size", "16 parsecs"], "write it like 16MiB or 20MB"),
         (["--to", "s3://b/k", "--part-size", "-5MiB"], "write it like 16MiB or 20MB"),
@@ -213,6 +246,28 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
     assert_refused(bigupload("verify", file, "s3://b/"), 2, "names no object")
     assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "bigupload --help")
+    assert_refused(bigupload("verify", file, "b/k"), 2, "not a target: 'b/k'")
+    assert_refused(bigupload("gc", "bucket"), 2, "not a target: 'bucket'", "s3://bucket/")
+    assert_refused(bigupload("gc", "s3://b/", "--older-than", "7"), 2, "not a time: '7'", "write it like 2d")
+    assert_refused(bigupload("bucket", "setup", "b"), 2, "not a target: 'b'")
+    assert_refused(bigupload("bucket", "setup", "s3://b/k"), 2, "names more than a bucket")
+    assert_refused(bigupload("store", "delete"), 2, "No such command 'delete'", "bigupload store --help")
+    assert_refused(bigupload("store", "remove"), 2, "give --yes")
+    assert_refused(bigupload("config", "show", "nope"), 2, "no such command: nope")
+    assert_refused(bigupload("status", "extra"), 2, "unexpected extra argument (extra)")
+    assert_refused(bigupload("keys", "create", "--owner", "A B"), 2, "'A B' can't be an owner")
+    assert_refused(bigupload("serve"), 2, "name one place for the media")
+    assert_refused(bigupload("serve", "--local", "--port", "99999"), 2, "99999 is not in the range")
+    assert_refused(bigupload("check-url", "ftp://x"), 1, "not usable (not_a_url)")
+    assert_refused(bigupload("-v"), 2, "Missing command")
+
+
+def test_a_local_store_s_directory_that_is_a_file(
+    bigupload: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(file))
+    says = f"can't make the local store's directory {file}: File exists (BIGUPLOAD_LOCAL_STORE_DIR names another)"
+    assert_refused(bigupload("store", "start"), 1, says)
 
 
 def test_several_files_need_names_of_their_own(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:

@@ -175,19 +175,22 @@ def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, s
     assert (row["status"], row["path"], row["target"]) == ("uploading", str(file), "s3://bucket/key")
     assert (row["size"], row["bytes_uploaded"], row["parts"], row["parts_uploaded"]) == (SIZE, PART, 2, 1)
     assert row["verified"] is None
-    first, second = bigupload("status").out.splitlines()
-    assert first == f"uploading   99 % of {SIZE / 1e6:.1f} MB  {file} → s3://bucket/key"
-    assert second.strip() == str(stopped)
+    (line,) = bigupload("status").out.splitlines()
+    name, *_, where = line.split("  ")
+    assert name == row["id"][:8]
+    assert where == f"{file} → s3://bucket/key"
+    assert f"  uploading   99 % of {SIZE / 1e6:.1f} MB  " in line
 
-    ended = bigupload("abort", stopped)
+    assert_refused(bigupload("abort", name[:3]), 1, f"no such manifest: {name[:3]}")
+    ended = bigupload("abort", name)
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     assert not s3.uploads
-    assert bigupload("status").out.startswith("aborted ")
+    assert bigupload("status").out.startswith(f"{name}  aborted ")
     assert_refused(bigupload("resume", stopped), 1, "was aborted: upload the file again")
     assert (bigupload("resume").code, s3.uploads) == (0, {})  # nothing is left to go on with
 
     assert bigupload("upload", file, *to(s3), "--progress", "none").code == 0
-    assert bigupload("status").out.startswith("completed   proved: full-object  ")
+    assert bigupload("status").out.startswith(f"{name}  completed   proved: full-object  ")
     assert_refused(bigupload("abort", stopped), 2, "this upload is complete")
 
 
@@ -200,9 +203,15 @@ def test_resume_without_arguments_goes_on_with_everything(
     assert s3.objects["bucket"]["key"].body == file.read_bytes()
 
 
+def test_resume_by_the_id_that_status_prints(bigupload: Command, s3: StrictS3, stopped: Path) -> None:
+    name = bigupload("status").out.split()[0]
+    ended = bigupload("resume", name, "--json", "--progress", "none")
+    assert (ended.code, ended.result["resumed_parts"]) == (0, 1)
+
+
 def test_status_of_nothing(bigupload: Command) -> None:
     assert bigupload("status") == Ended(0, "", "")
-    assert bigupload("status", "--clean") == Ended(0, "", "deleted 0 manifests, 0 files in all (0 B)\n")
+    assert bigupload("status", "--clean") == Ended(0, "", "there is no manifest to delete\n")
 
 
 def test_status_deletes_finished_manifests_if_asked(
@@ -210,8 +219,8 @@ def test_status_deletes_finished_manifests_if_asked(
 ) -> None:
     assert bigupload("upload", file, *to(s3, "s3://bucket/other"), "--progress", "none").code == 0
     ended = bigupload("status", "--clean")
-    assert ended.err.startswith("deleted 1 manifests, 1 files in all (")
-    assert ended.out.startswith("uploading ")
+    assert ended.err.startswith("deleted 1 manifest and 0 other files (")
+    assert ended.out.split()[1] == "uploading"
     assert "other" not in ended.out
     assert bigupload("resume", "--progress", "none").code == 0
 

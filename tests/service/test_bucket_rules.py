@@ -53,7 +53,7 @@ async def test_a_new_bucket_takes_everything(bucket: Meddled) -> None:
     done: list[str] = []
     assert await set_up(bucket, on_done=done.append) == []
     assert done == [
-        "the bucket is there",
+        f"created the bucket {bucket.name}, which did not exist",
         "files and open uploads end after 7 days",
         "browsers may upload from *",
         "anyone may read media/*",
@@ -289,7 +289,7 @@ async def test_a_store_that_knows_no_rules_is_told_of_and_used(s3: StrictS3) -> 
         warnings = await set_up(bucket, on_done=done.append)
     finally:
         await bucket.aclose()
-    assert done == ["the bucket is there"]
+    assert done == ["created the bucket bucket, which did not exist"]
     assert len(warnings) == 3
     assert all("501 NotImplemented" in warning for warning in warnings)
     assert "block public access" in warnings[2]

@@ -35,7 +35,7 @@ def test_setup_says_what_was_done(
     assert command("setup", f"s3://{name}", "--local", "--origin", PAGE) == 0
     told = capsys.readouterr()
     assert told.out.splitlines() == [
-        "the bucket is there",
+        f"created the bucket {name}, which did not exist",
         "files and open uploads end after 7 days",
         f"browsers may upload from {PAGE}",
         f"anyone may read {MEDIA_PREFIX}*",
@@ -43,14 +43,16 @@ def test_setup_says_what_was_done(
     assert told.err == ""
     assert ask(weed.endpoint_url, "GET", f"/{name}/media/nothing")[0] == 404
     assert command("setup", f"s3://{name}/", "--local", "--no-public-read") == 0
-    assert "nobody may read without a signature media/*" in capsys.readouterr().out
+    again = capsys.readouterr().out
+    assert again.startswith(f"the bucket {name} exists\n")
+    assert "nobody may read without a signature media/*" in again
     assert ask(weed.endpoint_url, "GET", f"/{name}/media/nothing")[0] == 403
 
 
 def test_setup_warns_on_standard_error(s3: StrictS3, credentials: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("setup", "s3://bucket", "--endpoint-url", s3.url) == 0
     told = capsys.readouterr()
-    assert told.out == "the bucket is there\n"
+    assert told.out == "created the bucket bucket, which did not exist\n"
     assert len(told.err.splitlines()) == 3
     assert all(line.startswith("bigupload: warning: ") for line in told.err.splitlines())
 

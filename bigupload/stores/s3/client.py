@@ -248,23 +248,27 @@ class S3Bucket:
         """Where an object is for those who may read it: without a signature. Before anything was signed, "s3://…"."""
         return self._url + quote(key, safe="/~")
 
-    async def ensure(self) -> None:
-        """Make the bucket where it is missing."""
+    async def ensure(self) -> bool:
+        """Create the bucket if it is missing. Returns whether this call created it."""
         try:
             await self.call("to look at the bucket", "head_bucket")
         except Fault as fault:
             if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
                 raise fault.public() from fault
-            await self._make()
+            return await self._make()
+        return False
 
-    async def _make(self) -> None:
+    async def _make(self) -> bool:
+        """Create the bucket. Returns False if another process did that at the same time."""
         region = (await self._client(ANSWER_WITHIN)).meta.region_name
         where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
         try:
             await self.call("to make the bucket", "create_bucket", **({} if region == "us-east-1" else where))
         except Fault as fault:
-            if fault.code != "BucketAlreadyOwnedByYou":  # another process made it at the same time
+            if fault.code != "BucketAlreadyOwnedByYou":
                 raise fault.public() from fault
+            return False
+        return True
 
     def _make_credentials_last(self, seconds: float) -> None:
         """Blocking. What botocore refreshes by itself 15 minutes before the end is too late for a URL of an hour."""
