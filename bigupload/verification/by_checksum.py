@@ -98,6 +98,7 @@ class _Proof:
         self._store = pair.store
         self._attributes = pair.attributes
         self._part_size = part_size
+        self._gives_part_etags = False
 
     async def strongest(self) -> ObjectClaim | None:
         """Return the strongest claim that the file fulfils, None if none could be checked. Raises ObjectMismatch."""
@@ -158,9 +159,16 @@ class _Proof:
         part = await self._pair.retrier.request(lambda: self._store.part(number))
         if part is None:
             return None
-        if part.etag != self._attributes.etag:
-            raise errors.TargetReplaced("the object was replaced while it was verified: verify it again")
+        if part.etag != self._attributes.etag and not self._gives_part_etags:
+            await self._check_object()
+            self._gives_part_etags = True  # the object is the same: this store gives the part's own ETag
         return part.size, part.parts
+
+    async def _check_object(self) -> None:
+        """Raises TargetReplaced if the object is another one than at first."""
+        now = await self._pair.retrier.request(self._store.attributes)
+        if now is None or now.etag != self._attributes.etag:
+            raise errors.TargetReplaced("the object was replaced while it was verified: verify it again")
 
     async def _all_parts(self, parts: int, first: int) -> list[int]:
         sizes = [first] + [0] * (parts - 1)
@@ -170,6 +178,8 @@ class _Proof:
             sizes[number - 1] = 0 if part is None else part[0]
 
         await for_each(range(2, parts + 1), ask, at_once=_MAX_REQUESTS)
+        if self._gives_part_etags:
+            await self._check_object()
         return sizes
 
     async def _digests(self, algorithm: Algorithm, cuts: Sequence[int]) -> list[bytes]:

@@ -69,7 +69,7 @@ def test_a_store_that_is_away_for_now(
     put(s3, file.read_bytes())
     s3.script("GetObject", Status(503, "SlowDown"), repeat=True)
     ended = bigupload("verify", file, *there(s3), "--download", "--progress", "none")
-    assert_refused(ended, 75, "503 SlowDown", "run the same command again to resume")
+    assert_refused(ended, 75, "503 SlowDown", "run the same command again later")
 
 
 def test_calls_that_make_no_sense(bigupload: Command, file: Path) -> None:

@@ -120,6 +120,22 @@ def test_a_complete_that_is_under_way_is_seen_through(s3: StrictS3, place: Place
         ended = end_of(process)
     assert ended.code == 75
     assert place.manifest().status == "completed"
+
+
+@pytest.mark.slow  # the grace is five seconds
+def test_a_complete_that_hangs_does_not_keep_the_process(s3: StrictS3, place: Place) -> None:
+    """Neither the upload nor the thread that waits for the response, which would for five minutes."""
+    s3.hold("CompleteMultipartUpload", acted=True)
+    with place.start(*upload(s3, place), command=SMALL) as process:
+        until(lambda: "key" in s3.objects["bucket"], process)
+        process.send_signal(signal.SIGTERM)
+        ended = end_of(process)
+    assert ended.code == 75
+    assert place.manifest().status == "completing"
+    s3.release()
+    ended = place.run(*upload(s3, place), command=SMALL)
+    assert_proved(s3, place, ended)
+    assert ended.result["bytes_sent"] == 0
     ended = place.run("resume", place.manifest_path(), "--json", "--progress", "none")
     assert_proved(s3, place, ended)
 

@@ -159,6 +159,15 @@ def test_guesses_make_the_parts_they_are_for() -> None:
             assert part_size * MIB in plausible_part_sizes(size, parts)
 
 
+async def test_a_store_that_gives_a_parts_own_etag(world: World) -> None:
+    """The object was called replaced, although HEAD without a part number shows that it is the same."""
+    world.s3.knobs.part_etags = True
+    path = world.file(SIZE)
+    sizes = even(SIZE, 77_777)
+    upload_parts(world.s3, path.read_bytes(), sizes, ChecksumAlgorithm="SHA256", ChecksumType="COMPOSITE")
+    assert (await verify(path, URL, s3=world.options())).verified is Verified.COMPOSITE_CHECKSUM
+
+
 async def test_an_object_that_is_replaced_while_it_is_looked_at(world: World) -> None:
     path = world.file(SIZE)
     upload_parts(world.s3, path.read_bytes(), even(SIZE, 64 * KIB), ChecksumAlgorithm="SHA256")

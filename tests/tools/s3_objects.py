@@ -77,6 +77,8 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
     if not s3.knobs.ranges:
         exchange.headers.pop("range", None)
     start, end = _selected(exchange, found, headers)
+    if s3.knobs.part_etags and exchange.part_number is not None:
+        headers["ETag"] = found.parts[exchange.part_number - 1].etag
     status = 200
     if "partNumber" in exchange.query or "range" in exchange.headers:
         status = 206

@@ -119,6 +119,7 @@ class Knobs:
     second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
     whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's answer was
     title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
+    part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's
     keep_metadata: bool = True  # False: HEAD shows no x-amz-meta-* headers
     public_read: bool = False  # anonymous GetObject and HeadObject
 
