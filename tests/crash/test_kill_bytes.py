@@ -13,7 +13,8 @@ import pytest
 
 from bigupload.manifests.journal import read_manifest
 from bigupload.stores.local_store import LocalStore
-from tests.tools.proxy import CountingProxy, Passed
+from tests.tools.fault_proxy import FaultProxy
+from tests.tools.traffic import Exchange
 from tests.tools.weed import weed_client
 
 from .running import LONG, Ended, Place, end_of, random_file
@@ -30,8 +31,8 @@ BUCKET, KEY = "crash", "killed.bin"
 PACE = ["--concurrency", "2", "--limit-rate", "150MB/s", "--part-size", str(PART_SIZE)]
 
 
-def sent_parts(exchanges: list[Passed]) -> list[tuple[int, Passed]]:
-    return [(passed.part[2], passed) for passed in exchanges if passed.part is not None]
+def sent_parts(exchanges: list[Exchange]) -> list[tuple[int, Exchange]]:
+    return [(each.part, each) for each in exchanges if each.part is not None]
 
 
 def test_twenty_kills_in_one_upload(tmp_path: Path, weed: LocalStore) -> None:
@@ -46,7 +47,7 @@ def test_twenty_kills_in_one_upload(tmp_path: Path, weed: LocalStore) -> None:
     kept: set[int] = set()  # parts that the store had acknowledged when a process was dead
     journalled: set[int] = set()
 
-    def run(proxy: CountingProxy, *, kill: bool) -> Ended:
+    def run(proxy: FaultProxy, *, kill: bool) -> Ended:
         begun = len(proxy.exchanges)
         arguments = ["upload", file, "--to", f"s3://{BUCKET}/{KEY}", "--endpoint-url", proxy.url, *PACE]
         with place.start(*arguments, "--json", "--progress", "none") as process:
@@ -54,16 +55,16 @@ def test_twenty_kills_in_one_upload(tmp_path: Path, weed: LocalStore) -> None:
                 proxy.on_taken(proxy.bytes_taken + gaps.randint(1, MOST_BETWEEN), process.kill)
             ended = end_of(process)
         # What the dead process had given to the kernel may still arrive, and be acknowledged.
-        proxy.wait_for(lambda p: not p._links, LONG)
-        sent = sent_parts(proxy.exchanges[begun:])
+        proxy.wait_for(lambda p: p.idle, LONG)
+        sent = sent_parts(list(proxy.exchanges)[begun:])
         again = {number for number, _ in sent} & (kept | journalled)
         assert not again, f"parts {again} were in the store and were sent again"
         journalled.update(read_manifest(place.manifest_path()).manifest.parts)
-        kept.update(number for number, passed in sent if passed.acknowledged)
-        lost.update({number: passed.body_bytes for number, passed in sent if not passed.acknowledged})
+        kept.update(number for number, each in sent if each.acted)
+        lost.update({number: each.taken for number, each in sent if not each.acted})
         return ended
 
-    with CountingProxy("127.0.0.1", urlsplit(weed.endpoint_url).port or 0) as proxy:
+    with FaultProxy("127.0.0.1", urlsplit(weed.endpoint_url).port or 0) as proxy:
         for _ in range(KILLS):
             assert run(proxy, kill=True).code == -signal.SIGKILL
         resumed = len(journalled)

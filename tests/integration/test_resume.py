@@ -15,7 +15,7 @@ from bigupload.core.part_plan import MIB
 from bigupload.manifests.journal import read_manifest
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
-from tests.tools.proxy import CountingProxy
+from tests.tools.fault_proxy import FaultProxy
 from tests.tools.strict_s3 import Status, StrictS3
 from tests.tools.weed import fetch
 
@@ -324,7 +324,7 @@ async def test_the_local_store_may_come_back_on_another_port(world: World, monke
     await world.interrupted(path, after=3, s3=S3Options(local=True), to=None)
     await world.settled()
     assert world.s3.url not in world.manifest_path.read_text()
-    with CountingProxy("127.0.0.1", world.s3.port) as proxy:
+    with FaultProxy("127.0.0.1", world.s3.port) as proxy:
         comes_up_at(proxy.url)
         missing, before = world.missing(), len(world.s3.requests)
         result = await world.upload(path, to=None, options=S3Options(local=True))

@@ -352,9 +352,9 @@ async def test_no_answer_at_all_ends_within_a_few_attempts(world: World) -> None
 
 async def test_an_outage_does_not_count_as_attempts(world: World, s3: StrictS3) -> None:
     """While nothing connects, the attempts are not counted; the give-up time ends it."""
-    from tests.tools.proxy import CountingProxy
+    from tests.tools.fault_proxy import FaultProxy
 
-    with CountingProxy("127.0.0.1", s3.port) as proxy:
+    with FaultProxy("127.0.0.1", s3.port) as proxy:
         options = replace(world.options(), endpoint_url=proxy.url)
 
         def on_event(event: events.Event) -> None:

@@ -1,19 +1,19 @@
-"""Stands before the media service: counts its calls, changes what is asked, holds a call back, loses an answer.
+"""`FaultProxy` before the media service: counts its calls, changes what is asked, holds a call back, loses an answer.
 
-Only the API passes here; the parts go to the store directly. Callbacks run in the proxy's threads.
+Only the API passes here; the parts go to the store directly. Callbacks run in threads of the proxy's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+from .fault_proxy import FaultProxy
+from .http_framing import Head
+from .wire_faults import Alter, Call, Fault, LostAnswer, Refuse
 
 _NAMES = {
     ("POST", "/v1/media/multipart"): "create",
@@ -23,26 +23,42 @@ _NAMES = {
     ("GET", "/v1/media/multipart/parts"): "list",
     ("POST", "/v1/media/multipart/complete"): "complete",
 }
-_NOT_FORWARDED = {"host", "connection", "content-length", "accept-encoding", "transfer-encoding"}
 
 
-@dataclass
-class ApiProxy:
-    """All by the call's name: create, sign, list, status, complete, abort."""
+def _call(head: Head) -> tuple[str, int | None]:
+    method, target, _ = head.start
+    return _NAMES.get((method, target.partition("?")[0]), "other"), None
 
-    url: str
-    calls: list[str] = field(default_factory=list)
-    """In the order in which they came."""
-    before: dict[str, Callable[[], object]] = field(default_factory=dict)
-    """Called before the call is handed on; may wait."""
-    change: dict[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
-    """Changes the body in place."""
-    lose: list[str] = field(default_factory=list)
-    """Whose next answer is lost; each entry once."""
 
-    instead: list[tuple[str, int, str]] = field(default_factory=list)
-    """Calls that are not handed on: the name, and the status and code of the refusal; a code that begins with "<" is
-    the whole body, as of a balancer that fails. Each entry once."""
+class ApiProxy(FaultProxy):
+    """All by the call's name: create, sign, list, status, complete, abort. One thing goes wrong with a call."""
+
+    def __init__(self, upstream: str) -> None:
+        address = urlsplit(upstream)
+        assert address.hostname is not None
+        assert address.port is not None
+        super().__init__(address.hostname, address.port, name=_call)
+        self.before: dict[str, Callable[[], object]] = {}
+        """Called before the call is handed on; may wait."""
+        self.change: dict[str, Callable[[dict[str, Any]], object]] = {}
+        """Changes the body in place."""
+        self.at_random(self._fate)
+
+    @property
+    def calls(self) -> list[str]:
+        """In the order in which they came."""
+        return [exchange.op for exchange in list(self.exchanges)]
+
+    def lose(self, *names: str) -> None:
+        """Of each, the next answer."""
+        for name in names:
+            self.script(name, LostAnswer())
+
+    def refuse(self, name: str, status: int, code: str) -> None:
+        """Answer the next such call in the service's place, and tell it nothing. A code that begins with "<" is the
+        whole body, as of a balancer that fails."""
+        body = code if code.startswith("<") else json.dumps({"error": {"code": code, "message": "No."}})
+        self.script(name, Refuse(status, headers={"Retry-After": "0"}, body=body.encode()))
 
     def hold(self, name: str) -> threading.Event:
         """Keep calls waiting until the event is set."""
@@ -50,65 +66,13 @@ class ApiProxy:
         self.before[name] = event.wait
         return event
 
+    def _fate(self, name: str) -> Fault | None:
+        if name in self.before:
+            before = self.before[name]
+            return Call(lambda _: before())
+        return Alter(lambda body: self._changed(name, body)) if name in self.change else None
 
-@contextlib.contextmanager
-def api_proxy(upstream: str) -> Iterator[ApiProxy]:
-    """A proxy on a free port."""
-    client = httpx.Client(base_url=upstream, timeout=60, trust_env=False)
-    proxy = ApiProxy("")
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle_any(self) -> None:
-            name = _NAMES.get((self.command, self.path.partition("?")[0]), "other")
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            proxy.calls.append(name)
-            proxy.before.get(name, lambda: None)()
-            for entry in [e for e in proxy.instead if e[0] == name][:1]:
-                proxy.instead.remove(entry)
-                refusal = json.dumps({"error": {"code": entry[2], "message": "No."}})
-                self.answer(entry[1], {"Retry-After": "0"}, entry[2] if entry[2].startswith("<") else refusal)
-                return
-            if name in proxy.change:
-                asked = json.loads(body)
-                proxy.change[name](asked)
-                body = json.dumps(asked).encode()
-            headers = {n: v for n, v in self.headers.items() if n.lower() not in _NOT_FORWARDED}
-            answer = client.request(self.command, self.path, content=body, headers=headers)
-            if name in proxy.lose:
-                proxy.lose.remove(name)
-                self.close_connection = True
-                return
-            self.answer(
-                answer.status_code,
-                {n: v for n, v in answer.headers.items() if n.lower() not in _NOT_FORWARDED},
-                answer.text,
-            )
-
-        def answer(self, status: int, headers: dict[str, str], text: str) -> None:
-            body = text.encode()
-            with contextlib.suppress(OSError):  # the client was killed
-                self.send_response(status)
-                for n, v in headers.items():
-                    self.send_header(n, v)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        do_GET = do_POST = do_DELETE = handle_any
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, name="api-proxy")
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-        client.close()
+    def _changed(self, name: str, body: bytes) -> bytes:
+        asked = json.loads(body)
+        self.change[name](asked)
+        return json.dumps(asked).encode()

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from . import s3_rewriting
 from . import wire_faults as wire
 from .http_framing import Head, parse_head
+from .traffic import Exchange, in_thread
 
 PIECE = 256 * 1024
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
@@ -24,27 +25,12 @@ _UPLOAD_OPS = {
     "DELETE": "AbortMultipartUpload",
 }
 _OBJECT_OPS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
-UNHARMFUL = (wire.Ok, wire.HangUp, wire.Trickle, wire.Whitespace)
+UNHARMFUL = (wire.Ok, wire.Call, wire.HangUp, wire.Trickle, wire.Whitespace)
 """Faults after which the request was answered as it should be."""
 
 
-@dataclass(eq=False)
-class Exchange:
-    """What passed. `broken`: the proxy saw to it that this one can't count as it stands."""
-
-    op: str
-    part: int | None
-    size: int
-    received: int = 0
-    status: int | None = None
-    """Of the answer that was sent to the client, whole or not."""
-    acted: bool = False
-    """Whether the store answered it with success."""
-    broken: bool = False
-    doubtful: bool = False
-    """Its answer was sent, and may have been lost with the connection: it was broken if the same is asked again."""
-    past: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nobody waits for its answer: the same was asked again since, or the run that it was part of is over."""
+Name = Callable[[Head], tuple[str, int | None]]
+"""What a request asks for, and for which part."""
 
 
 class Proxy(Protocol):
@@ -53,10 +39,17 @@ class Proxy(Protocol):
     upstream: tuple[str, int]
     keys: tuple[str, str]
     standing: set[wire.Standing]
+    name: Name
 
     def began(self, exchange: Exchange) -> wire.Fault | None: ...
 
     def hide(self, parts: set[int]) -> None: ...
+
+    def took(self, exchange: Exchange, size: int) -> None: ...
+
+    def answered(self, exchange: Exchange, status: int) -> None: ...
+
+    async def fire(self, *, answered: bool) -> None: ...
 
 
 class Ended(OSError):
@@ -71,7 +64,8 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def _what(head: Head) -> tuple[str, int | None]:
+def s3_operation(head: Head) -> tuple[str, int | None]:
+    """By the name that S3 gives it, as "UploadPart"."""
     method, target, _ = head.start
     address = urlsplit(target)
     query = parse_qs(address.query, keep_blank_values=True)
@@ -113,21 +107,32 @@ class Passing:
         if self._gone:  # that was read before, and nobody waits for an answer
             raise OSError("the connection was reset")
         head = parse_head(raw[:-4])
-        op, part = _what(head)
-        exchange = self._latest = Exchange(op, part, head.content_length or 0)
+        if head.chunked:
+            raise NotImplementedError("a request in chunks")
+        exchange = self._latest = self._begin(head)
         fault = self._proxy.began(exchange) or wire.Ok()
         exchange.broken |= not isinstance(fault, UNHARMFUL)
         try:
             return await self._pass(exchange, head, fault)
-        except Ended:
+        except (Ended, ConnectionError):  # the store's reset is the client's reset, too
             reset(self._writer)
             return False
+
+    def _begin(self, head: Head) -> Exchange:
+        method, target, _ = head.start
+        address = urlsplit(target)
+        upload_id = parse_qs(address.query).get("uploadId", [""])[-1]
+        op, part = self._proxy.name(head)
+        size = head.content_length or 0
+        return Exchange(op, part, size, method=method, path=unquote(address.path), upload_id=upload_id)
 
     async def _pass(self, exchange: Exchange, head: Head, fault: wire.Fault) -> bool:
         if isinstance(fault, wire.Outage):
             raise Ended
         if isinstance(fault, wire.Status):
             return await self._refuse(exchange, fault)
+        if isinstance(fault, wire.Call) and not fault.acted:
+            await in_thread(lambda: fault.function(self._proxy))
         if (
             exchange.op == "CreateMultipartUpload"
             and wire.Standing.REFUSES_CHECKSUMS in self._proxy.standing
@@ -147,9 +152,14 @@ class Passing:
         if head.headers.get("expect"):
             self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         answer = await self._ask(exchange, head, fault)
-        exchange.acted = answer.status // 100 == 2
+        self._proxy.answered(exchange, answer.status)
+        await self._proxy.fire(answered=False)
+        if isinstance(fault, wire.Call) and fault.acted:
+            await in_thread(lambda: fault.function(self._proxy))
         self._change(exchange, answer, fault)
-        return await self._answer(exchange, head, answer, fault)
+        goes_on = await self._answer(exchange, head, answer, fault)
+        await self._proxy.fire(answered=True)
+        return goes_on
 
     # --- the request
 
@@ -159,7 +169,9 @@ class Passing:
             async for _ in self._body(exchange):
                 pass
         exchange.status = fault.status
-        body = s3_rewriting.error(fault.code, fault.message) if fault.code else b""
+        body = fault.body if isinstance(fault, wire.Refuse) else b""
+        if not body and fault.code:
+            body = s3_rewriting.error(fault.code, fault.message)
         fields = {"Content-Type": "application/xml", "Content-Length": str(len(body)), **fault.headers}
         if not fault.read_body:
             fields["Connection"] = "close"
@@ -180,6 +192,10 @@ class Passing:
         if exchange.op == "CompleteMultipartUpload" and wire.Standing.OPAQUE_ETAGS in self._proxy.standing:
             body = b"".join([piece async for piece in self._body(exchange)])
             return await self._talk(*s3_rewriting.with_true_etags(head, body, self._proxy.keys))
+        if isinstance(fault, wire.Alter):
+            body = fault.change(b"".join([piece async for piece in self._body(exchange)]))
+            altered = Head(head.start, head.headers | {"content-length": str(len(body))})
+            return await self._talk(_request(altered), body)
         if isinstance(fault, wire.Reset | wire.Stall) and exchange.size == 0:
             raise Ended  # its head is all of it: the store must not have that
         reader, writer = await self._store()
@@ -190,6 +206,8 @@ class Passing:
                 async for piece in self._meddled(exchange, fault):
                     writer.write(piece)
                     await writer.drain()
+                    self._proxy.took(exchange, len(piece))
+                    await self._proxy.fire(answered=False)
                     if answering.done():
                         break
             answer = await answering
@@ -212,6 +230,7 @@ class Passing:
             self.close()
         if self._up is None:
             self._up = await asyncio.open_connection(*self._proxy.upstream, limit=1 << 17)
+            self._up[1].transport.set_write_buffer_limits(0)  # `drain` waits until the socket has all of it
         return self._up
 
     async def _meddled(self, exchange: Exchange, fault: wire.Fault) -> AsyncIterator[bytes]:

@@ -1,14 +1,17 @@
-"""Stands between an uploader and a store, and breaks what it is told to: one exchange at a time, or all of them.
+"""Stands between a client and a server, counts what passes, and breaks what it is told to: single exchanges, or all.
 
 ::
 
     with FaultProxy("127.0.0.1", port) as proxy:
         proxy.script("UploadPart", Reset(after_bytes=1000), Status(503, "SlowDown"), part_number=3)
         proxy.standing.add(Standing.SILENT)
+        proxy.on_taken(10 * MIB, process.kill)
         ...  # talk to proxy.url as the endpoint
+        assert proxy.parts["/bucket/key", upload_id, 3].sent_in_full == 1
 
 The Host header passes unchanged: the client signs the proxy's host and port, and a store that verifies against the
-Host that it receives agrees. An asyncio loop in a thread of its own; `wire_faults` has what can go wrong.
+Host that it receives agrees. It is an asyncio loop in a thread of its own. `wire_faults` lists what can go wrong,
+`traffic` what is counted.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ import ssl
 import struct
 import threading
 from collections import defaultdict, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
 from .certs import Certificates
-from .fault_exchange import Exchange, Passing
+from .fault_exchange import Name, Passing, s3_operation
+from .traffic import Exchange, Traffic
 from .wire_faults import BreakTls, Fault, Outage, Standing
 
 GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
@@ -33,24 +37,34 @@ _RECEIVE_BUFFER = 64 * 1024
 """Small, so that a client whose body is not read sees it stand still."""
 
 
-class FaultProxy:
-    """Everything public may be used from any thread while it runs. `exchanges` has all that passed, in order."""
+class FaultProxy(Traffic):
+    """Everything public may be used from any thread while it runs."""
 
-    def __init__(self, host: str, port: int, *, tls: Certificates | None = None, keys: tuple[str, str] = ("", "")):
-        """`keys` of the store sign what had to be changed in a request (the ETags of a complete)."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: Certificates | None = None,
+        keys: tuple[str, str] = ("", ""),
+        name: Name = s3_operation,
+    ):
+        """`keys` of the store sign what had to be changed in a request (the ETags of a complete). `name` says what a
+        request asks for."""
+        super().__init__()
         self.upstream = (host, port)
         self.keys = keys
         self.standing: set[Standing] = set()
-        self.exchanges: deque[Exchange] = deque(maxlen=50_000)
+        self.name = name
         self.connections = 0
-        self.errors: list[BaseException] = []
-        """Bugs of the proxy's own; raised when it closes."""
+        """That were ever accepted."""
         self._tls = tls
         self._scripts: dict[tuple[str, int | None], deque[Fault]] = defaultdict(deque)
         self._latest: dict[tuple[str, int | None], Exchange] = {}
         """The last exchange of each kind (and part)."""
         self._at_connect: deque[BreakTls] = deque()
-        self._random: Any = None
+        self._random: Callable[[str], Fault | None] | None = None
+        self._cutting = False
         self._lock = threading.Lock()
         self._passing: set[Passing] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +81,7 @@ class FaultProxy:
         """The next connections meet these."""
         self._at_connect.extend(faults)
 
-    def at_random(self, choose: Any) -> None:
+    def at_random(self, choose: Callable[[str], Fault | None]) -> None:
         """`choose(op)` gives a Fault or None for every exchange that no script is for."""
         self._random = choose
 
@@ -80,8 +94,17 @@ class FaultProxy:
             self._random = None
         self.restore()
 
+    def cut(self, *, refuse: bool = False) -> None:
+        """Reset every connection, as a lost network does; with `refuse` also each new one until `restore`.
+
+        A new one is accepted before it is reset. `Outage` is the fault after which nothing listens.
+        """
+        self._cutting = refuse
+        self._on_loop(self._reset_all())
+
     def restore(self) -> None:
         """Connections are taken again."""
+        self._cutting = False
         self._on_loop(self._listen())
 
     def run_ended(self) -> None:
@@ -91,9 +114,10 @@ class FaultProxy:
                 exchange.broken = True
                 self._loop.call_soon_threadsafe(exchange.past.set)
 
-    def count(self, op: str, status: int | None = None) -> int:
-        """How many exchanges of `op` passed (that were answered so)."""
-        return sum(each.op == op and status in (None, each.status) for each in list(self.exchanges))
+    @property
+    def idle(self) -> bool:
+        """No connection is open."""
+        return not self._tasks
 
     # --- life cycle
 
@@ -150,10 +174,19 @@ class FaultProxy:
         for passing in list(self._passing):
             passing.reset()
 
+    async def _reset_all(self) -> None:
+        for passing in list(self._passing):
+            passing.reset()
+
     def _spawn(self, what: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(what)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        with self.changed:
+            self._tasks.discard(task)
+            self.changed.notify_all()
 
     # --- connections
 
@@ -161,6 +194,10 @@ class FaultProxy:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             client, _ = listener.accept()
             client.setblocking(False)
+            if self._cutting:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+                return
             self.connections += 1
             self._spawn(self._serve(client))
 
@@ -219,8 +256,10 @@ class FaultProxy:
             earlier.broken |= earlier.doubtful
             earlier.past.set()
         self._latest[exchange.op, exchange.part] = exchange
-        with self._lock:
+        with self.changed:
             self.exchanges.append(exchange)
+            self.changed.notify_all()
+        with self._lock:
             for key in ((exchange.op, exchange.part), (exchange.op, None)):
                 if self._scripts.get(key):
                     fault: Fault | None = self._scripts[key].popleft()

@@ -13,8 +13,9 @@ import httpx
 from playwright.sync_api import Route
 
 from tests.tools.browser import UploadPage
-from tests.tools.proxy import CountingProxy, PartTraffic
+from tests.tools.fault_proxy import FaultProxy
 from tests.tools.service import Service
+from tests.tools.traffic import PartTraffic
 
 MIB = 1024 * 1024
 PART = 5 * MIB
@@ -29,7 +30,7 @@ class Stage:
     """A service whose URLs lead through a proxy, and the proxy."""
 
     service: Service
-    proxy: CountingProxy
+    proxy: FaultProxy
 
     def attempts(self, url: str) -> dict[int, int]:
         """By part number: how often its PUT began to pass, for the object that is at `url`."""

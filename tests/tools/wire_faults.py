@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from .s3_faults import ErrorIn200, Fault, FlipBit, LostAnswer, Ok, Reset, Stall, Status, Whitespace, WrongEtag
+from .s3_faults import Call, ErrorIn200, Fault, FlipBit, LostAnswer, Ok, Reset, Stall, Status, Whitespace, WrongEtag
 
 __all__ = [
+    "Alter",
     "BreakTls",
+    "Call",
     "ErrorIn200",
     "Fault",
     "FlipBit",
@@ -18,6 +21,7 @@ __all__ = [
     "LostAnswer",
     "Ok",
     "Outage",
+    "Refuse",
     "Reset",
     "Stall",
     "Standing",
@@ -27,6 +31,20 @@ __all__ = [
     "Whitespace",
     "WrongEtag",
 ]
+
+
+@dataclass(frozen=True)
+class Refuse(Status):
+    """Answer with this body and do nothing."""
+
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Alter(Fault):
+    """Pass the request on with another body: what `change` makes of it."""
+
+    change: Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)

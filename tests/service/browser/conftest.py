@@ -14,8 +14,8 @@ from playwright.sync_api import Playwright, sync_playwright
 from bigupload.stores.local_store import LocalStore
 from tests.tools.browser import CHROMIUM, Profile, UploadPage
 from tests.tools.directories import session_directory
+from tests.tools.fault_proxy import FaultProxy
 from tests.tools.page import Stage
-from tests.tools.proxy import CountingProxy
 from tests.tools.service import serving
 
 
@@ -23,7 +23,7 @@ from tests.tools.service import serving
 def stage(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     port = urlsplit(weed.endpoint_url).port
     assert port is not None
-    with session_directory(tmp_path_factory, "page") as home, CountingProxy("127.0.0.1", port) as proxy:
+    with session_directory(tmp_path_factory, "page") as home, FaultProxy("127.0.0.1", port) as proxy:
         options = ("--client-endpoint-url", proxy.url, "--requests", "10000", "--sweep-every", "0")
         with serving(weed, home, *options) as service:
             yield Stage(service, proxy)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.service.client.support import AHEAD, PART, PARTS, Client
-from tests.tools.api_proxy import ApiProxy, api_proxy
+from tests.tools.api_proxy import ApiProxy
 from tests.tools.media import sample
 from tests.tools.service import Service
 
 
 @pytest.fixture
 def proxy(service: Service) -> Iterator[ApiProxy]:
-    with api_proxy(service.url) as running:
+    with ApiProxy(service.url) as running:
         yield running
 
 
@@ -44,5 +44,5 @@ def half(client: Client, proxy: ApiProxy, movie: Path) -> Client:
     client.killed(movie, parts=AHEAD)
     del proxy.before["sign"]
     release.set()
-    proxy.calls.clear()
+    proxy.exchanges.clear()
     return client

@@ -15,7 +15,7 @@ from tests.tools.api_proxy import ApiProxy
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_complete_whose_answer_is_lost(client: Client, proxy: ApiProxy, movie: Path, twice: bool) -> None:
     """The service is asked what became of it; it is never begun anew."""
-    proxy.lose += ["complete"] + ["status"] * twice
+    proxy.lose("complete", *["status"] * twice)
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err
     assert ended.result["verified"] == "full-object"
@@ -48,16 +48,16 @@ def test_killed_while_it_completes(client: Client, proxy: ApiProxy, movie: Path)
     ],
 )  # fmt: skip
 def test_what_passes(client: Client, proxy: ApiProxy, movie: Path, call: str, status: int, code: str) -> None:
-    proxy.instead.append((call, status, code))
+    proxy.refuse(call, status, code)
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err
     assert object_sha256(ended.result["url"]) == sha256(movie)
     assert proxy.calls.count("create") == 1 + (call == "create")
-    assert proxy.instead == []
+    assert proxy.count(call, status) == 1
 
 
 def test_an_upload_that_vanishes_while_parts_are_signed(client: Client, proxy: ApiProxy, movie: Path) -> None:
-    proxy.instead.append(("sign", 404, "upload_gone"))
+    proxy.refuse("sign", 404, "upload_gone")
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err
     assert "starting again" in ended.err
@@ -67,7 +67,7 @@ def test_an_upload_that_vanishes_while_parts_are_signed(client: Client, proxy: A
 
 @pytest.mark.slow
 def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProxy, movie: Path) -> None:
-    proxy.instead.append(("create", 422, "unsupported_checksum"))
+    proxy.refuse("create", 422, "unsupported_checksum")
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err
     assert "proved by MD5 instead" in ended.err
@@ -78,7 +78,7 @@ def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProx
 @pytest.mark.slow
 def test_the_operator_has_to_look(client: Client, proxy: ApiProxy, movie: Path) -> None:
     """And once he has, the same command goes on."""
-    proxy.instead.append(("complete", 502, "store_refused"))
+    proxy.refuse("complete", 502, "store_refused")
     stopped(client.upload(movie), 75, "refused to complete the upload: store_refused")
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err

@@ -1,4 +1,4 @@
-"""CountingProxy, between a client and StrictS3, counts right and cuts where it is told to."""
+"""FaultProxy, between a client and StrictS3, counts right, cuts where it is told to, and passes everything else."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 import yarl
 
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, complete, crc64, create, presign, put, send_all
-from tests.tools.proxy import CountingProxy
+from tests.tools.fault_proxy import FaultProxy
 from tests.tools.strict_s3 import LostAnswer, Status, StrictS3
 
 
 def test_the_proxy_counts_parts(s3: StrictS3) -> None:
-    with CountingProxy("127.0.0.1", s3.port) as proxy:
+    with FaultProxy("127.0.0.1", s3.port) as proxy:
         client = s3.client(endpoint_url=proxy.url)
         upload = create(client)
         s3.script("UploadPart", Status(503, "SlowDown"))
@@ -39,7 +39,7 @@ def test_the_proxy_counts_parts(s3: StrictS3) -> None:
 
 def test_the_proxy_calls_back(s3: StrictS3) -> None:
     calls: list[tuple[str, int, int]] = []
-    with CountingProxy("127.0.0.1", s3.port) as proxy:
+    with FaultProxy("127.0.0.1", s3.port) as proxy:
 
         def note(name: str) -> Any:
             return lambda: calls.append((name, proxy.bytes_taken, proxy.bytes_acknowledged))
@@ -55,7 +55,7 @@ def test_the_proxy_calls_back(s3: StrictS3) -> None:
 
 
 def test_the_proxy_passes_resets_and_early_answers(s3: StrictS3) -> None:
-    with CountingProxy("127.0.0.1", s3.port) as proxy:
+    with FaultProxy("127.0.0.1", s3.port) as proxy:
         client = s3.client(endpoint_url=proxy.url)
         upload = create(client)
         url, headers = presign(client, upload, PARTS[0]), {"x-amz-checksum-crc64nvme": crc64(PARTS[0])}
@@ -76,7 +76,7 @@ async def test_the_proxy_carries_many_connections() -> None:
     size, count = 1 << 20, 24
     data = bytes(size)
     headers = {"x-amz-checksum-crc64nvme": crc64(data)}
-    with StrictS3(keep_bodies=False) as s3, CountingProxy("127.0.0.1", s3.port) as proxy:
+    with StrictS3(keep_bodies=False) as s3, FaultProxy("127.0.0.1", s3.port) as proxy:
         s3.create_bucket(BUCKET)
         client = s3.client(endpoint_url=proxy.url)
         upload = create(client)
