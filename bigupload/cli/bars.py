@@ -14,7 +14,7 @@ from rich.text import Text
 
 from bigupload import events
 from bigupload.cli.progress_row import RowState, most_name, render
-from bigupload.cli.reporting import Narrator, Printing
+from bigupload.cli.reporting import Narrator, Printing, time_in
 from bigupload.units import one_line
 
 _REFRESHES_A_SECOND = 5
@@ -124,6 +124,12 @@ def update(row: RowState, event: events.Event, now: float) -> None:
             row.meter.restart()
         case events.Completing():
             row.acknowledged, row.in_flight, row.note = row.size or 0, 0, "completing"
+        case events.OutageStarted():
+            row.outage = f"no connection since {time_in(0)}"
+        case events.OutageEnded():
+            row.outage = ""
+        case events.UploadSkipped(verified=verified):
+            row.note = f"skipped, proved: {verified}"
         case events.UploadCompleted(verified=verified):
             row.note = f"proved: {verified}"
         case _:

@@ -54,6 +54,8 @@ class RowState:
     retries: int = 0
     note: str = ""
     """Takes the place of the rate and of all that follows it."""
+    outage: str = ""
+    """As `note`, and stronger, while nothing connects to the store."""
     meter: RateMeter = field(default_factory=RateMeter)
 
 
@@ -84,7 +86,7 @@ def render(state: RowState, width: int, now: float, *, names: int, ascii_only: b
         if len(text) + 1 <= room:
             fields.append((text, style))
             room -= len(text) + 1
-        elif not state.note:
+        else:
             break  # only what matters less follows
     row.append(" ")
     row.append_text(_bar(state, state.size, min(_LONGEST_BAR, max(0, room + _LEAST_BAR)), ascii_only=ascii_only))
@@ -109,6 +111,8 @@ def _fields(state: RowState, size: int, now: float) -> list[tuple[str, str]]:
         sizes = f"{number}/{format_size(size)}"
     widest = len(format_size(size).partition(" ")[0]) + 2 + len(format_size(size)) + 1
     first = [(f"{percent:>3} %", "bold"), (f"{sizes:>{widest}}", "")]
+    if state.outage:
+        return [*first, (state.outage, "red")]
     if state.note:
         return [*first, (state.note, "green" if state.note.startswith("proved") else "")]
     rate = state.meter.rate(now)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PLAIN_EVERY = 5.0
 """Seconds between two plain lines."""
 _RETRIES_EVERY = 2.0
+_OUTAGE_EVERY = 55.0
+"""Seconds: a little less than the engine's minute between two events."""
 CONNECTING = "connecting"
 STARTING_STORE = "starting the local store"
 
@@ -86,9 +88,9 @@ def _message(event: events.Event) -> str | None:
             what = "" if part is None else f"part {part}: "
             return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
         case events.OutageStarted(reason=reason, gives_up_in=left):
-            return f"no connection to the store since {_time(0)} ({reason}): waiting, gives up at {_time(left)}"
+            return f"no connection to the store since {time_in(0)} ({reason}): waiting, gives up at {time_in(left)}"
         case events.OutageContinues(reason=reason, lasted=lasted, gives_up_in=left):
-            return f"no connection for {format_seconds(lasted)} ({reason}): still waiting, gives up at {_time(left)}"
+            return f"no connection for {format_seconds(lasted)} ({reason}): still waiting, gives up at {time_in(left)}"
         case events.OutageEnded(lasted=lasted):
             return f"the store responds again, after {format_seconds(lasted)}"
         case events.Hashing(parts=parts, reason=reason):
@@ -103,23 +105,41 @@ def _message(event: events.Event) -> str | None:
             return None
 
 
-def _time(seconds: float) -> str:
-    """The local time in so many seconds."""
+def time_in(seconds: float) -> str:
+    """The local time in so many seconds: "14:03:12"."""
     return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
 
 
 class Narrator:
-    """Events as text. Of many retries (every part in flight has its own) it tells one in a while."""
+    """Events of all files as text, without repetitions.
 
-    def __init__(self) -> None:
+    Each part in flight has retries of its own, and each file in flight notices the same outage. Of many retries one in
+    a while is told, and of an outage its begin, one line in a while, and its end.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._quiet_until = 0.0
+        self._outage_quiet_until: float | None = None
 
     def text(self, event: events.Event) -> str | None:
-        if isinstance(event, events.Retrying):
-            now = time.monotonic()
-            if now < self._quiet_until:
-                return None
-            self._quiet_until = now + _RETRIES_EVERY
+        """What to tell of an event now, if anything."""
+        now = self._clock()
+        match event:
+            case events.Retrying():
+                if now < self._quiet_until:
+                    return None
+                self._quiet_until = now + _RETRIES_EVERY
+            case events.OutageStarted() | events.OutageContinues():
+                if self._outage_quiet_until is not None and now < self._outage_quiet_until:
+                    return None
+                self._outage_quiet_until = now + _OUTAGE_EVERY
+            case events.OutageEnded():
+                if self._outage_quiet_until is None:
+                    return None
+                self._outage_quiet_until = None
+            case _:
+                pass
         return _message(event)
 
 

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from bigupload import events
 from bigupload.cli.bars import update
 from bigupload.cli.progress_row import RateMeter, RowState, most_name, render
+from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified
 
 SIZE = 120_000_000
@@ -85,6 +86,31 @@ def test_an_upload_from_resuming_to_its_end() -> None:
     assert "proved: full-object" in shown(row, 60)
     update(row, events.Restarted(reason="the store forgot it"), 4.0)
     assert (row.acknowledged, row.in_flight) == (0, 0)
+
+
+def test_an_outage_is_shown_until_it_ends() -> None:
+    row = half_way()
+    update(row, events.OutageStarted(reason="refused", gives_up_in=900), 2.0)
+    update(row, progress(uploaded=60_000_000, in_flight=0), 3.0)
+    assert "60/120 MB no connection since " in shown(row, 80)
+    update(row, events.OutageEnded(lasted=9.0), 4.0)
+    assert "no connection" not in shown(row, 80)
+
+
+def test_an_outage_is_told_once_for_all_files() -> None:
+    now = 0.0
+    narrator = Narrator(lambda: now)
+    started = events.OutageStarted(reason="connection refused", gives_up_in=900)
+    continues = events.OutageContinues(reason="connection refused", lasted=60, gives_up_in=840)
+    ended = events.OutageEnded(lasted=90)
+    told = [narrator.text(event) for event in (started, started, started)]
+    now = 60.0
+    told += [narrator.text(event) for event in (continues, continues, ended, ended, ended)]
+    begin, minute, end = [text for text in told if text]
+    assert "connection refused): waiting, gives up at " in begin
+    assert minute.startswith("no connection for 1:00 min (connection refused): still waiting, gives up at ")
+    assert end == "the store responds again, after 1:30 min"
+    assert narrator.text(started) is not None  # the next outage
 
 
 def test_reading_back() -> None:
