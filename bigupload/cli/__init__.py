@@ -32,6 +32,7 @@ _COMMANDS = {
     "bucket": ("bucket", "Prepare a bucket for the media service, and delete what must not stay in it."),
     "store": ("store", "Start, stop, show and remove the local store."),
     "config": ("config", "Show where the values of options come from."),
+    "completion": ("completion", "Install completions for bash, zsh and fish."),
 }
 
 

@@ -16,6 +16,8 @@ from bigupload.support.rate_schedule import parse_rate_limit
 from bigupload.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from bigupload.options import S3Options
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,8 +63,20 @@ DURATION = _Parsed("time", parse_duration)
 PAIR = _Parsed("key=value", _parse_pair)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
 PATH = click.Path(path_type=Path)
-TEXT = click.UNPROCESSED
-"""A name as it is: as a path, "s3://bucket" would lose a slash."""
+
+
+class _Name(click.ParamType[str]):
+    """A file or a target, as it is: as a path, "s3://bucket" would lose a slash. Shells complete files."""
+
+    name = "path"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
+
+
+NAME = _Name()
 
 
 def _all(*options: Callable[[F], F]) -> Callable[[F], F]:

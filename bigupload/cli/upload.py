@@ -16,10 +16,10 @@ from bigupload import errors, events
 from bigupload.cli import complain
 from bigupload.cli.options import (
     CHECKSUMS,
+    NAME,
     PAIR,
     PATH,
     SIZE,
-    TEXT,
     connection_options,
     outcome_options,
     pace,
@@ -38,7 +38,7 @@ _SAMPLE_SIZE = 250_000_000
 
 
 @click.command(epilog="After any stop, the same command resumes the upload.")
-@click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=TEXT)
+@click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=NAME)
 @click.option(
     "--to",
     metavar="s3://BUCKET/KEY",

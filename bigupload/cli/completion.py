@@ -1,0 +1,94 @@
+"""`bigupload completion`: shell completions, printed or installed. click makes them; this module says where they go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from bigupload import errors
+from bigupload.units import printable
+
+_SHELLS = ("bash", "zsh", "fish")
+_VARIABLE = "_BIGUPLOAD_COMPLETE"
+"""By which click knows that a shell asks; from the name of the program."""
+_MARK = "# bigupload completion"
+_SHELL = click.argument("shell", type=click.Choice(_SHELLS), required=False)
+
+
+@click.group()
+def completion() -> None:
+    """Completions of commands, options and files for bash, zsh and fish."""
+
+
+@completion.command()
+@_SHELL
+@click.pass_context
+def show(ctx: click.Context, shell: str | None) -> None:
+    """Print the completion script of a shell. SHELL is bash, zsh or fish; without it, your shell.
+
+    eval "$(bigupload completion show bash)"
+    """
+    click.echo(_script(ctx, shell or _own_shell()))
+
+
+@completion.command()
+@_SHELL
+@click.pass_context
+def install(ctx: click.Context, shell: str | None) -> None:
+    """Install the completions of a shell for your user. SHELL is bash, zsh or fish; without it, your shell.
+
+    bash and zsh get one line in ~/.bashrc or ~/.zshrc. fish needs none. It is safe to run this again, as after an
+    upgrade.
+    """
+    shell = shell or _own_shell()
+    script = _script_path(shell)
+    try:
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(_script(ctx, shell) + "\n", encoding="utf-8")
+        startup = None if shell == "fish" else _add_line(shell, script)
+    except OSError as e:
+        raise errors.BigUploadError(f"can't install the completions: {e.filename}: {e.strerror}") from e
+    also = f", and a line in {printable(str(startup))} that loads it" if startup else ""
+    click.echo(f"installed {printable(str(script))}{also}: open a new {shell} to use it", err=True)
+
+
+def _own_shell() -> str:
+    shell = Path(os.environ.get("SHELL", "")).name
+    if shell not in _SHELLS:
+        raise errors.UsageError(f"no completions for the shell {shell or 'of this user'}: name one of bash, zsh, fish")
+    return shell
+
+
+def _script(ctx: click.Context, shell: str) -> str:
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # click has all three
+    return kind(ctx.find_root().command, {}, "bigupload", _VARIABLE).source().strip()
+
+
+def _script_path(shell: str) -> Path:
+    import platformdirs
+
+    if shell == "fish":
+        config = os.environ.get("XDG_CONFIG_HOME")
+        return (Path(config) if config else Path.home() / ".config") / "fish" / "completions" / "bigupload.fish"
+    return platformdirs.user_data_path("bigupload") / f"completion.{shell}"
+
+
+def _add_line(shell: str, script: Path) -> Path:
+    """Have the shell's start-up file load the script, once."""
+    home = Path(os.environ.get("ZDOTDIR") or Path.home()) if shell == "zsh" else Path.home()
+    startup = home / f".{shell}rc"
+    before = startup.read_text(encoding="utf-8", errors="surrogateescape") if startup.exists() else ""
+    lines = [line for line in before.splitlines() if not line.endswith(_MARK)]
+    quoted = "'" + str(script).replace("'", "'\\''") + "'"
+    # zsh: compdef is compinit's, which few start-up files leave out.
+    ready = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }; " if shell == "zsh" else ""
+    lines.append(f"{ready}[ ! -r {quoted} ] || . {quoted}  {_MARK}")
+    after = "\n".join(lines) + "\n"
+    if after != before:
+        startup.write_text(after, encoding="utf-8", errors="surrogateescape")
+    return startup
