@@ -69,6 +69,18 @@ def test_what_is_usual_is_what_was_usual_lately() -> None:
     assert slower.lagging([at(4e6, 3.9)] * 4, at_the_end=True) == []
 
 
+@pytest.mark.parametrize(("slow", "lags"), [(12, True), (20, False)])
+def test_usual_is_the_median_of_the_latest_thirty_two(slow: int, lags: bool) -> None:
+    lately = pace(*USUAL * 4, *[4.0] * slow)
+    assert bool(lately.lagging([at(4e6, 3.9)], at_the_end=True)) is lags
+
+
+@pytest.mark.parametrize(("takes", "lags"), [(9.0, False), (10.5, True)])
+def test_at_the_end_two_and_a_half_times_as_long_is_far(takes: float, lags: bool) -> None:
+    usual = pace(*[4.0] * 8)
+    assert bool(usual.lagging([at(SIZE / takes, 8.5)], at_the_end=True)) is lags
+
+
 def test_an_instant_is_not_worth_a_connection() -> None:
     assert pace(*[0.001] * 8).lagging([at(1e6, 0.2)], at_the_end=True) == []
 
