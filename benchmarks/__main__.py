@@ -9,6 +9,7 @@
   memory       into SeaweedFS and back, whatever the parts' size
   ten_thousand parts into a strict store that verifies all of them
   soak         under faults: a thousand schedules, twenty uploads at once for half an hour
+  controller   what each rule of the concurrency control brings, simulated
   peers        install who is compared with
 
 `python -m benchmarks BENCHMARK --help` has the options and what is to be shown.
@@ -20,7 +21,10 @@ import importlib
 import signal
 import sys
 
-NAMES = ("throughput", "latency", "faults", "resume", "scale", "service", "memory", "ten_thousand", "soak", "peers")
+NAMES = (
+    "throughput", "latency", "faults", "resume", "scale", "service", "memory", "ten_thousand", "soak", "controller",
+    "peers",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -1,15 +1,20 @@
-"""How many parts to send at once, from goodput and refusals alone. Pure: time is passed in.
+"""Decides how many parts to send at once. It knows goodput and refusals alone. Time is passed in.
 
-Slow start doubles the limit as soon as goodput has grown and does not go on growing by itself. Then trials: a little
-more or a little less, each held for some windows and compared with what was before it, because one window's goodput
-wavers by more than a step brings. A step up must bring a good share of what it could; a step down is kept where it
-costs next to nothing, so that the limit comes down again to what the path needs. Where goodput sinks far, slow start
-begins anew. What was in flight when the limit fell may be so for long, and is no measure of the new one.
-https://www.rfc-editor.org/rfc/rfc5681
+The limit is found by trials. A trial changes the limit, waits until the new connections are up to speed, and compares
+goodput with what it was before. A larger limit stays if goodput grew with it; a smaller one stays if goodput did not
+suffer. A trial that fails is undone, and the next one goes the other way. The first trials double the limit. Later
+trials change it by a quarter, and each larger limit that helped is followed by a step twice as large.
 
-A store that is asked for too much refuses a share of the requests (SlowDown); one that has a hiccup refuses a few,
-however many there are. So it is the share that counts. Too large a one, and the limit falls to four fifths and climbs
-back by ones to below where that was, its ceiling. The ceiling itself is tried again by one, ever more rarely.
+Goodput also changes by itself. A connection needs many round trips until it is up to speed: how long, the start of the
+upload shows. Connections of a loss-based congestion control carry less as they grow old: if goodput halves at the same
+limit, the search begins again by doubling.
+
+A store that is asked for too much refuses a share of the requests (503 SlowDown). Then the limit falls to four fifths,
+and the limit before, less one, is a ceiling that trials do not pass. After a while one more than the ceiling is tried,
+and if the store accepts that, the ceiling is gone.
+
+What each constant brings is simulated by `python -m benchmarks controller`. A figure in brackets is how much longer an
+upload takes, on the path that suffers most, with the constant changed or switched off: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -19,57 +24,49 @@ from statistics import fmean as mean
 
 START = 16
 MOST = 128
-WINDOW = 1.0
-"""Seconds of one measurement; what a small step brings shows no sooner."""
-START_WINDOW = 0.1
-"""In slow start, which takes two of them for a doubling: what that brings is seen at once, where the round trip allows
-it."""
-START_PATIENCE = 1.2
-"""Seconds in which a doubling must have brought something, also over a long path."""
-_GROWTH = 1.2
-"""A doubling must bring a fifth more, else it was one too many."""
-_SETTLED = 1.1
-"""From one window to the next: what grows more will be more without any doubling, as each new connection is in a slow
-start of its own. BBR's fill a link in half a second, however few they are."""
-_SUNK = 0.5
-"""Of the goodput that was: less, and the path has changed, or each connection carries less than when it was new, as by
-loss-based congestion controls where packets are lost at random. Slow start begins anew. A store that writes to a disk
-takes now more, now less, by a third either way."""
-_STAYS_LOW = 2
-"""Windows. One that is bad is an accident of the path, and its end is no merit of more connections."""
-_WINDOWS = 3
-"""Measurements that one comparison is made of, on each side."""
-_STEP = 8
-"""A trial is an eighth of the limit, at least 1."""
-_UP = 0.5
-"""Of what a step up could bring, this share must come."""
-_DOWN = 0.25
-"""Of what a step down could cost, no more than this share may go."""
-_PLAINLY = 0.75
-"""One window that costs so much of what a step down could is enough."""
-_MOST_REST = 48
-"""Windows between two trials, where trials keep failing."""
-_BACK_OFF = 0.8
-_REFUSED_SHARE = 0.1
-"""Of the requests since the limit last changed, the older ones counting less."""
-_OLDER = 0.7
-"""What a request counts for when it is a window older."""
-_REFUSALS = 3
-"""No fewer: a few are chance."""
-_FIRST_TIME = 1.5
-"""So much more clearly must a store speak that has never asked for less before."""
-DEAF = 0.5
-"""Seconds after backing off in which refusals are still the old limit's news."""
+WINDOW = 0.4
+"""Seconds of one measurement."""
+STEP = 1 / 3
+"""Later trials change the limit by 2 to this power: a quarter more, a fifth less."""
+WORTH = 0.25
+"""Goodput must grow by the limit's growth to this power: by a fifth where the limit doubles."""
+HARMLESS = 0.05
+"""Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less."""
+SETTLED = 1.1
+"""Goodput that grew by more than this since the window before still grows by itself, and is not compared yet."""
+SUNK = 0.5
+"""Goodput below this share of what it was, for as long as a small trial takes: the path has changed."""
+LONGEST_RAMP = 4.0
+"""Seconds. How long new connections take to be up to speed is measured once, at the start of the upload. A start that
+took longer than this was no ordinary one: with a round trip of 300 ms it takes 3 s."""
+LONGEST_REST = 16
+"""Two trials that fail, one each way, double the time until the next, up to so many times that of a trial."""
+BACK_OFF = 0.8
+"""The share of the limit that is left after too many refusals."""
+REFUSED_SHARE = 0.1
+"""Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight."""
+REFUSALS = 4
+"""Fewer are chance."""
+OLDER = 0.9
+"""What a request counts for when it is a window older: the latest four seconds count."""
 PROBE_AFTER = 10.0
-"""Seconds until a ceiling is tried again, the first time; twice as long each time that it holds."""
-_CLIMB = 0.5
-"""Seconds for each one more on the way back to the ceiling."""
+"""Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Window:
+    """The measurement that is under way."""
+
     since: float
     bytes_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What the limit and the goodput were before the trial that is under way."""
+
+    limit: int
+    goodput: float
 
 
 class ConcurrencyControl:
@@ -78,28 +75,25 @@ class ConcurrencyControl:
     def __init__(self, fixed: int | None = None) -> None:
         self._fixed = fixed
         self._limit = fixed or START
-        self._slow_start = True
+        self._since = 0.0
+        """When the limit changed."""
         self._window: _Window | None = None
-        self._measured: list[float] = []
-        self._base: tuple[int, float] | None = None
-        """The limit before the trial that is under way, and its goodput."""
-        self._upwards = True
-        self._rest = _WINDOWS
-        """Windows to measure before the next trial."""
-        self._doubled_from = 0.0
-        self._best = 0.0
-        """Goodput that was held, since slow start."""
-        self._low: list[float] = []
-        """The latest windows in which it was far from that."""
-        self._changed_at: float | None = None
+        self._goodput: list[float] = []
+        """Bytes a second of each window since the limit changed."""
+        self._before = 0.0
+        """The most goodput that a trial began with in this search."""
+        self._ramp: float | None = None
+        """Seconds until new connections are up to speed."""
+        self._trial: _Trial | None = None
+        self._up = True
+        self._step = 1.0
+        self._failures = 0
+        """Of the latest trials, one after another."""
         # What the store refuses
         self._started = 0.0
         self._refused = 0.0
-        self._ceiling = MOST
-        self._held_back = False
-        """The store has said SlowDown: the ceiling is its, not ours."""
         self._backed_off_at = float("-inf")
-        self._probe_at = 0.0
+        self._ceiling: int | None = None
         self._probe_after = PROBE_AFTER
 
     @property
@@ -112,139 +106,118 @@ class ConcurrencyControl:
         self._started += 1
 
     def refused(self, now: float) -> None:
-        """A request was answered with SlowDown at time `now` (seconds)."""
-        if self._fixed is not None or now - self._backed_off_at < DEAF:
+        """The store refused a request with SlowDown at time `now`, in seconds."""
+        if self._fixed is not None or now - self._backed_off_at < WINDOW:  # of requests before the limit fell
             return
         self._refused += 1
-        clearly = 1.0 if self._held_back else _FIRST_TIME
-        if self._refused < clearly * max(_REFUSALS, _REFUSED_SHARE * self._started):
+        if self._refused < max(REFUSALS, REFUSED_SHARE * self._started):
             return
-        if self._held_back and self._limit > self._ceiling:  # the probe failed: below it all was well
+        if self._ceiling is not None and self._limit > self._ceiling:
+            limit = self._ceiling
             self._probe_after *= 2
-            self._back_off(self._ceiling, now)
         else:
             self._ceiling = max(1, self._limit - 1)
-            self._back_off(min(self._ceiling, int(self._limit * _BACK_OFF)), now)
+            limit = min(self._ceiling, int(self._limit * BACK_OFF))
+        self._backed_off_at = now
+        self._search(STEP)
+        self._move(limit, now)
 
     def sample(self, now: float, bytes_done: int, *, in_flight: int) -> None:
-        """`bytes_done`: sent in all by time `now`. `in_flight`: parts, more than the limit where that fell lately."""
+        """Take a measurement, and decide.
+
+        Args:
+            now: Seconds.
+            bytes_done: Bytes that all parts together have sent by then.
+            in_flight: Parts in flight. There may be more than the limit for a while after it fell.
+        """
+        if self._fixed is not None:
+            return
         window = self._window
-        if window is None or in_flight < self._limit or self._fixed is not None:  # it is not what holds sending back
+        if window is None or in_flight < self._limit:  # then the limit is not what holds sending back
             self._window = _Window(now, bytes_done)
+            if not self._goodput:
+                self._since = now
             return
-        lasts = START_WINDOW if self._slow_start else _CLIMB if self._climbing else WINDOW
-        if now - window.since < lasts:
+        if now - window.since < WINDOW:
             return
-        goodput = (bytes_done - window.bytes_done) / (now - window.since)
         self._window = _Window(now, bytes_done)
-        self._started *= _OLDER
-        self._refused *= _OLDER
-        if self._slow_start:
-            self._start(goodput, now)
-        elif self._climbing:
-            self._move(self._limit + 1, now)
-        else:
-            self._try(goodput, now, in_flight)
-
-    @property
-    def _climbing(self) -> bool:
-        return self._held_back and self._limit < self._ceiling and self._base is None and not self._upwards
-
-    def _back_off(self, limit: int, now: float) -> None:
-        self._backed_off_at = now
-        self._probe_at = now + self._probe_after
-        self._slow_start = self._upwards = False
-        self._held_back = True
-        self._base = None
-        self._move(limit, now)
-
-    def _start(self, goodput: float, now: float) -> None:
-        self._measured.append(goodput)
-        enough = self._doubled_from * _GROWTH
-        *_, before, last = 0.0, *self._measured
-        if self._limit < MOST and min(before, last) >= enough and 0 < last <= before * _SETTLED:
-            self._double(last, now)
-        elif self._changed_at is not None and now - self._changed_at >= START_PATIENCE:
-            self._slow_start = False
-            if self._base is None:
-                self._best = mean(self._measured)
-            self._move(self._limit if last >= enough else self._limit // 2, now)
-
-    def _double(self, goodput: float, now: float) -> None:
-        self._doubled_from = goodput
-        self._move(self._limit * 2, now)
-
-    def _try(self, goodput: float, now: float, in_flight: int) -> None:
-        """Every few windows: judge the trial that is under way, or begin one."""
-        if self._sinks(goodput):
-            self._slow_start = True
-            self._best = max(self._low) * self._limit / in_flight
-            self._base = (self._limit, self._best)  # what comes of it is judged as any trial is
-            self._double(self._best, now)
+        self._started *= OLDER
+        self._refused *= OLDER
+        if in_flight > self._limit:  # this was the goodput of another limit
+            self._goodput.clear()
+            self._since = now
             return
-        if in_flight > self._limit:
-            self._measured.clear()  # that was what more of them carry
-            return
-        self._measured.append(goodput)
-        if self._base is None:
-            if len(self._measured) >= self._rest:
-                self._begin(mean(self._measured[-_WINDOWS:]), now)
-            return
-        limit, before = self._base
-        change = (self._limit - limit) / limit
-        if change < 0 and goodput < before * (1 + _PLAINLY * change):
-            self._undo(limit, change, now)  # no need to lose more
-            return
-        if len(self._measured) < _WINDOWS:
-            return
-        goodput = mean(self._measured)
-        if self._held_back:
-            self._ceiling = max(self._ceiling, self._limit)  # a probe that the store let pass
-        if goodput >= before * (1 + (_UP if change > 0 else _DOWN) * change):
-            self._rest = _WINDOWS
-            self._base = None
-            self._begin(goodput, now)  # it helped, or did no harm: on in the same direction
-        else:
-            self._undo(limit, change, now)
+        self._goodput.append((bytes_done - window.bytes_done) / (now - window.since))
+        self._decide(now)
 
-    def _sinks(self, goodput: float) -> bool:
-        """Whether goodput stays far below what it was, where more connections are allowed."""
-        if self._held_back or self._limit >= MOST:
-            return False
-        if goodput < _SUNK * self._best:
-            self._low.append(goodput)
-        else:
-            self._low.clear()
-            if len(self._measured) >= _WINDOWS:
-                self._best = max(self._best, mean(self._measured[-_WINDOWS:]))
-        return len(self._low) >= _STAYS_LOW
+    def _decide(self, now: float) -> None:
+        if self._sunk():
+            self._search(1.0)
+        windows = max(2, round(1 / self._step))  # a smaller step shows less, and is measured for longer
+        if len(self._goodput) < windows or not self._goodput[-1]:
+            return
+        if self._ramp is None and self._goodput[-1] > SETTLED * self._goodput[-2]:
+            return
+        goodput = mean(self._goodput[-windows:])
+        measured_for = now - self._since
+        if self._ramp is None:
+            self._ramp = min(LONGEST_RAMP, measured_for - windows * WINDOW)
+        ramped = measured_for >= self._ramp + windows * WINDOW
+        if self._trial is None:
+            if measured_for >= self._ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
+                self._try_another(goodput, now)
+            return
+        change = self._limit / self._trial.limit
+        if change > 1 and goodput >= self._trial.goodput * change**WORTH:
+            self._step = min(1.0, self._step * 2)
+            self._failures = 0
+            if self._ceiling is not None and self._limit > self._ceiling:
+                self._ceiling = None
+            self._try_another(goodput, now)
+        elif change < 1 and goodput >= self._trial.goodput * change**HARMLESS:
+            self._failures = 0
+            self._try_another(goodput, now)
+        elif change < 1 or ramped:
+            self._undo(self._trial, now)
 
-    def _undo(self, limit: int, change: float, now: float) -> None:
-        """A trial failed. Where both ways have failed, the next rests longer."""
-        if change < 0:
-            self._rest = min(self._rest * 2, _MOST_REST)
-        self._upwards = change < 0
-        self._base = None
-        self._move(limit, now)
+    def _sunk(self) -> bool:
+        lately = self._goodput[-round(1 / STEP) :]
+        return self._trial is None and len(lately) == round(1 / STEP) and max(lately) < SUNK * self._before
 
-    def _begin(self, goodput: float, now: float) -> None:
-        step = max(1, self._limit // _STEP)
-        wanted = self._limit + (step if self._upwards else -step)
-        if self._held_back and wanted > self._ceiling:
-            wanted = self._ceiling if now < self._probe_at else self._ceiling + 1
-        wanted = max(1, min(wanted, MOST))
+    def _search(self, step: float) -> None:
+        """Forget what was measured, and begin with a step up."""
+        self._trial = None
+        self._before = 0.0
+        self._up, self._step = True, step
+        self._failures = 0
+
+    def _try_another(self, goodput: float, now: float) -> None:
+        """Begin a trial from this limit, which has this goodput."""
+        wanted = round(self._limit * 2.0 ** (self._step if self._up else -self._step))
         if wanted == self._limit:
-            self._upwards = not self._upwards
-            self._measured.clear()
-            return
-        self._base = (self._limit, goodput)
-        self._move(wanted, now)
+            wanted += 1 if self._up else -1
+        most = MOST
+        if self._ceiling is not None:
+            most = self._ceiling + (now - self._backed_off_at >= self._probe_after)
+        wanted = max(1, min(wanted, most))
+        trial = _Trial(self._limit, goodput)
+        if wanted == self._limit:
+            self._undo(trial, now)
+        else:
+            self._trial = trial
+            self._move(wanted, now)
+
+    def _undo(self, trial: _Trial, now: float) -> None:
+        """The trial failed: the next one goes the other way."""
+        self._trial = None
+        self._before = max(self._before, trial.goodput)
+        self._up, self._step = not self._up, STEP
+        self._failures += 1
+        self._move(trial.limit, now)
 
     def _move(self, limit: int, now: float) -> None:
-        """What was measured was another limit's."""
         self._limit = max(1, min(limit, MOST))
-        self._changed_at = now
+        self._since = now
         self._started = self._refused = 0.0
-        self._measured.clear()
-        self._low.clear()
+        self._goodput.clear()
         self._window = None

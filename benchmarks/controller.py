@@ -1,0 +1,181 @@
+"""What does each rule of the concurrency control bring?  `python -m benchmarks controller [--seeds N] [--paths]`
+
+Uploads are simulated over paths of many kinds (`_upload_model`), with the real `ConcurrencyControl` and a clock of the
+simulation's. *Regret* is how much longer an upload takes than with the best fixed limit, found by trying them. Then
+each constant is changed, with everything else as it is, and the table shows what that does to the regret, on average
+and on the path that suffers most, and to the number of parts in flight. The same seeds give the same figures.
+
+`--paths` prints the paths alone. Nothing is asserted: the exit status is 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean as mean
+from typing import Any
+
+from bigupload.core import concurrency_control
+from bigupload.core.concurrency_control import ConcurrencyControl
+
+from ._upload_model import Outcome, Upload, Way
+
+MB, GB = 1e6, 1e9
+GBIT = 120 * MB
+"""Payload of a gigabit in bytes."""
+FIXED = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+WAYS = (
+    Way(name="1 MB/s, 30 ms", rate=1 * MB, rtt=0.03, size=100 * MB),
+    Way(name="2.5 MB/s, 20 ms, wavers", rate=2.5 * MB, rtt=0.02, size=200 * MB, noise=0.2),
+    Way(name="4 MB/s, 60 ms, wavers much", rate=4 * MB, rtt=0.06, size=200 * MB, noise=0.4),
+    Way(name="6 MB/s, 300 ms, 0.5 % lost", rate=6 * MB, rtt=0.3, size=300 * MB, loss=0.005),
+    Way(name="12 MB/s, 80 ms, 0.5 % lost, Reno", rate=12 * MB, rtt=0.08, size=400 * MB, loss=0.005, reno=True),
+    Way(name="60 MB/s, 100 ms, 2 % lost", rate=60 * MB, rtt=0.1, size=2 * GB, loss=0.02),
+    Way(name="60 MB/s, 20 ms, 2 % lost, Reno", rate=60 * MB, rtt=0.02, size=1.5 * GB, loss=0.02, reno=True),
+    Way(name="1 Gbit/s, 1 ms", rate=GBIT, rtt=0.001, size=4 * GB),
+    Way(name="1 Gbit/s, 50 ms, 0.1 % lost", rate=GBIT, rtt=0.05, size=2 * GB, loss=0.001),
+    Way(name="1 Gbit/s, 50 ms, 0.1 % lost, Reno", rate=GBIT, rtt=0.05, size=2 * GB, loss=0.001, reno=True),
+    # Measured by `benchmarks.path`: BBR over 50 ms carried 118, 62, 50 and 27 MB/s by 16, 32, 64 and 128 connections.
+    Way(name="1 Gbit/s, 50 ms, crowded above 16", rate=GBIT, rtt=0.05, size=3 * GB, crowded=16, crowding=0.7),
+    Way(name="1 Gbit/s, 200 ms", rate=GBIT, rtt=0.2, size=4 * GB),
+    Way(name="1 Gbit/s, 150 ms, 1 % lost, Reno", rate=GBIT, rtt=0.15, size=600 * MB, loss=0.01, reno=True),
+    Way(name="10 Gbit/s, 10 ms, 90 MB/s each", rate=10 * GBIT, rtt=0.01, size=30 * GB, each=90 * MB),
+    Way(name="10 Gbit/s, 300 ms", rate=10 * GBIT, rtt=0.3, size=30 * GB),
+    Way(name="25 Gbit/s, 1 ms, 90 MB/s each", rate=25 * GBIT, rtt=0.001, size=80 * GB, each=90 * MB),
+    Way(name="25 Gbit/s, 60 ms, 30 MB/s each", rate=25 * GBIT, rtt=0.06, size=80 * GB, each=30 * MB),
+    Way(name="200 MB/s, 30 ms, 40 MB/s each", rate=200 * MB, rtt=0.03, size=6 * GB, each=40 * MB),
+    Way(name="SlowDown above 4", rate=GB, rtt=0.03, size=1.5 * GB, each=10 * MB, accepts=4),
+    Way(name="SlowDown above 4, 300 ms", rate=GB, rtt=0.3, size=300 * MB, each=2 * MB, accepts=4),
+    Way(name="SlowDown above 20", rate=GB, rtt=0.03, size=30 * GB, each=10 * MB, accepts=20),
+    Way(name="SlowDown above 60", rate=GB, rtt=0.03, size=24 * GB, each=10 * MB, accepts=60),
+    Way(
+        name="SlowDown above 8, above 40 after 15 s",
+        rate=GB, rtt=0.03, size=12 * GB, each=10 * MB, accepts=8, relents=(15, 40),
+    ),
+    Way(name="3 % refused, 10 MB/s each", rate=GB, rtt=0.03, size=24 * GB, each=10 * MB, hiccups=0.03),
+    Way(name="5 % refused, 25 Gbit/s", rate=25 * GBIT, rtt=0.001, size=60 * GB, each=60 * MB, hiccups=0.05),
+    Way(
+        name="a disk that writes in bursts",
+        rate=200 * MB, rtt=0.001, size=6 * GB, crowded=20, bursts=(0.0, 0.5, 1.0, 1.5, 2.0),
+    ),
+    Way(name="a store that is best at 4", rate=200 * MB, rtt=0.005, size=4 * GB, crowded=4),
+    Way(name="a link that becomes a quarter", rate=100 * MB, rtt=0.03, size=3 * GB, each=5 * MB, becomes=(20, 0.25)),
+    Way(name="a link that becomes fourfold", rate=100 * MB, rtt=0.03, size=10 * GB, each=5 * MB, becomes=(20, 4)),
+)  # fmt: skip
+CHANGES: dict[str, tuple[float, ...]] = {
+    "START": (8, 32, 64),
+    "MOST": (64, 256),
+    "WINDOW": (0.2, 0.8),
+    "STEP": (1 / 6, 2 / 3, 1.0),
+    "WORTH": (0.0, 0.125, 0.5),
+    "HARMLESS": (0.0, 0.025, 0.1),
+    "SETTLED": (1.05, 1.2, math.inf),
+    "SUNK": (0.0, 0.25, 0.75),
+    "LONGEST_RAMP": (0.0, 2.0, 8.0),
+    "LONGEST_REST": (1, 4, 64),
+    "BACK_OFF": (0.4, 0.6, 0.9),
+    "REFUSED_SHARE": (0.0, 0.05, 0.2),
+    "REFUSALS": (1, 2, 8),
+    "OLDER": (0.0, 0.8, 0.95),
+    "PROBE_AFTER": (1.0, 5.0, 20.0, math.inf),
+}
+"""Halved, doubled, and off, where a constant has that."""
+
+
+def simulate(way: Way, seeds: int, *, fixed: int | None = None, wakes: bool = True) -> list[Outcome]:
+    """One upload for each seed."""
+    return [Upload(way, ConcurrencyControl(fixed), seed=seed, wakes=wakes).run() for seed in range(1, seeds + 1)]
+
+
+def seconds(outcomes: Sequence[Outcome]) -> float:
+    """On average."""
+    return mean(each.seconds for each in outcomes)
+
+
+def best_fixed(way: Way) -> tuple[int, dict[int, float]]:
+    """The limit with which it takes least, and the seconds of each."""
+    limits = {*FIXED, *([way.accepts] if way.accepts <= max(FIXED) else [])}
+    took = {limit: seconds(simulate(way, 2, fixed=limit)) for limit in sorted(limits)}
+    return min(took, key=lambda limit: took[limit]), took
+
+
+@contextmanager
+def changed(name: str, value: float) -> Iterator[None]:
+    """One of the concurrency control's constants, for a while."""
+    before = getattr(concurrency_control, name)
+    setattr(concurrency_control, name, value)
+    try:
+        yield
+    finally:
+        setattr(concurrency_control, name, before)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the paths came to: of each, in the order of `WAYS`."""
+
+    least: list[float]
+    """Seconds by the best fixed limit."""
+    regret: list[float]
+    parts_in_flight: list[float]
+
+    @classmethod
+    def of(cls, least: list[float], each: Sequence[Sequence[Outcome]]) -> Found:
+        """The outcomes of each path."""
+        regret = [seconds(outcomes) / best - 1 for outcomes, best in zip(each, least, strict=True)]
+        return cls(least, regret, [mean(outcome.parts_in_flight for outcome in outcomes) for outcomes in each])
+
+
+def show_paths(seeds: int, ways: Sequence[Way] = WAYS) -> Found:
+    """Print what adapting costs on each path."""
+    print("| path | best limit | seconds | fixed 16 | fixed 128 | adapting | parts in flight | refused |")
+    print("|---|---|---|---|---|---|---|---|")
+    least, each = [], []
+    for way in ways:
+        best, took = best_fixed(way)
+        least.append(took[best])
+        each.append(simulate(way, seeds))
+        found = Found.of(least, each)
+        print(
+            f"| {way.name} | {best} | {took[best]:.0f} | {took[16] / took[best] - 1:+.0%} "
+            f"| {took[128] / took[best] - 1:+.0%} | {found.regret[-1]:+.0%} | {found.parts_in_flight[-1]:.0f} "
+            f"| {mean(outcome.refused for outcome in each[-1]):.1%} |",
+            flush=True,
+        )
+    print(f"\nregret: {mean(found.regret):.1%} on average, {max(found.regret):.0%} at most\n")
+    return found
+
+
+def show_change(what: str, before: Found, seeds: int, *, wakes: bool = True) -> None:
+    """One row: what the regret becomes."""
+    now = Found.of(before.least, [simulate(way, seeds, wakes=wakes) for way in WAYS])
+    changes = [after - regret for after, regret in zip(now.regret, before.regret, strict=True)]
+    worst = max(range(len(WAYS)), key=lambda index: changes[index])
+    parts = mean(now.parts_in_flight) / mean(before.parts_in_flight) - 1
+    print(f"| {what} | {mean(changes):+.1%} | {changes[worst]:+.0%} | {WAYS[worst].name} | {parts:+.0%} |", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="Uploads over each path. [3]")
+    parser.add_argument("--paths", action="store_true", help="Only the paths.")
+    arguments = parser.parse_args()
+    found = show_paths(arguments.seeds)
+    if arguments.paths:
+        return 0
+    print("| change | regret, on average | at most | on | parts in flight |")
+    print("|---|---|---|---|---|")
+    show_change("a raised limit waits until a part ends", found, arguments.seeds, wakes=False)
+    for name, values in CHANGES.items():
+        usual: Any = getattr(concurrency_control, name)
+        for value in values:
+            with changed(name, value):
+                show_change(f"`{name}` {usual:g} → {value:g}", found, arguments.seeds)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""The simulation that shows what each constant of the concurrency control brings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks import controller
+from benchmarks._upload_model import PACKET, STORE_TIME, UNACKNOWLEDGED, Upload, Way
+from bigupload.core import concurrency_control
+from bigupload.core.concurrency_control import ConcurrencyControl
+from bigupload.core.part_plan import plan_parts
+
+MB = 1e6
+LINK = Way(name="link", rate=100 * MB, rtt=0.02, size=1000 * MB, noise=0.0)
+
+
+def goodput(way: Way, limit: int) -> float:
+    return way.size / Upload(way, ConcurrencyControl(limit), seed=1).run().seconds
+
+
+def test_each_constant_is_changed() -> None:
+    constants = {name for name in vars(concurrency_control) if name.isupper()}
+    assert constants == set(controller.CHANGES)
+    for name, values in controller.CHANGES.items():
+        assert getattr(concurrency_control, name) not in values
+
+
+def test_a_change_is_undone() -> None:
+    before = concurrency_control.START
+    with controller.changed("START", 3):
+        assert ConcurrencyControl().limit == 3
+    assert ConcurrencyControl().limit == before
+
+
+def test_the_same_seed_gives_the_same_upload() -> None:
+    way = controller.WAYS[2]
+    first, again, other = (Upload(way, ConcurrencyControl(), seed=seed).run() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_paths_have_names_of_their_own() -> None:
+    assert len({way.name for way in controller.WAYS}) == len(controller.WAYS)
+
+
+# -- the model
+
+
+@pytest.mark.parametrize("limit", [8, 16, 64])
+def test_a_link_is_filled_and_not_more(limit: int) -> None:
+    assert 0.85 * LINK.rate <= goodput(LINK, limit) <= LINK.rate
+
+
+def test_one_connection_is_bound_by_what_it_may_have_in_flight() -> None:
+    """And by what each part costs: a round trip, and the store's time."""
+    far = Way(name="far", rate=1000 * MB, rtt=0.2, size=1000 * MB, noise=0.0)
+    part = plan_parts(int(far.size)).part_size
+    pace = UNACKNOWLEDGED / far.rtt
+    assert goodput(far, 1) == pytest.approx(part / (part / pace + far.rtt + STORE_TIME), rel=0.05)
+
+
+def test_an_old_connection_of_reno_carries_what_losses_leave() -> None:
+    """Mathis' formula."""
+    lossy = Way(name="lossy", rate=1000 * MB, rtt=0.05, size=500 * MB, loss=0.001, reno=True, noise=0.0)
+    assert 0.7 <= goodput(lossy, 8) / 8 / (PACKET / lossy.rtt * math.sqrt(1.5 / lossy.loss)) <= 1.3
+
+
+def test_what_is_beyond_the_limit_of_a_store_is_refused() -> None:
+    store = Way(name="store", rate=1000 * MB, rtt=0.02, size=500 * MB, each=10 * MB, accepts=4, noise=0.0)
+    within, beyond = (Upload(store, ConcurrencyControl(limit), seed=1).run() for limit in (4, 8))
+    assert within.refused == 0.0 < beyond.refused
+    assert 0.85 * 4 * store.each <= goodput(store, 4) <= 4 * store.each
+
+
+def test_a_raised_limit_waits_for_the_end_of_a_part_where_nobody_is_woken() -> None:
+    slow = Way(name="slow", rate=1000 * MB, rtt=0.02, size=4000 * MB, each=1 * MB, noise=0.0)
+    woken, waiting = (Upload(slow, ConcurrencyControl(), seed=1, wakes=wakes).run() for wakes in (True, False))
+    assert woken.seconds < 0.9 * waiting.seconds
+
+
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    found = controller.show_paths(1, [LINK])
+    assert "| link |" in capsys.readouterr().out
+    assert len(found.regret) == 1
+    assert -0.02 <= found.regret[0] < 0.2
