@@ -14,7 +14,7 @@ _SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_BIGUPLOAD_COMPLETE"
 """By which click knows that a shell asks; from the name of the program."""
 _MARK = "# bigupload completion"
-_SHELL = click.argument("shell", type=click.Choice(_SHELLS), required=False)
+_SHELL = click.argument("shell", metavar="[bash|zsh|fish]", type=click.Choice(_SHELLS), required=False)
 
 
 @click.group()

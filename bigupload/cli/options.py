@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
     from bigupload.options import S3Options
 
+    _AnyType = click.ParamType[Any]
+    _TextType = click.ParamType[str]
+else:
+    _AnyType = _TextType = click.ParamType  # generic in newer versions only
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PROOFS = ("full-object", "composite-checksum", "composite-etag", "size")
 CHECKSUMS = ("auto", "crc64nvme", "crc32c", "sha256", "md5", "none")
 
 
-class _Parsed(click.ParamType[Any]):
+class _Parsed(_AnyType):
     """A type of value that a function reads. A UsageError of the function becomes click's error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -65,7 +70,7 @@ CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
 PATH = click.Path(path_type=Path)
 
 
-class _Name(click.ParamType[str]):
+class _Name(_TextType):
     """A file or a target, as it is: as a path, "s3://bucket" would lose a slash. Shells complete files."""
 
     name = "path"
