@@ -51,6 +51,8 @@ class Store:
     """What `bigupload upload` must be told for this store."""
     proof: str
     """The level that an upload in three parts reaches."""
+    many_parts: int = 0
+    """Bytes of one more upload, in many parts, where only that shows how the store bears lagging parts."""
     fails: Mapping[str, str] = field(default_factory=dict)
     """The steps that do not work with this store, and the words that bigupload says then."""
 

@@ -38,4 +38,5 @@ RCLONE = Store(
     install=_install,
     start=_start,
     proof="composite-etag",
+    many_parts=700_000_000,  # a PUT that lost against a second one breaks off, which can cost the whole upload
 )

@@ -94,6 +94,8 @@ class _Trials:
         self._step("gc", self._gc)
         self._step("abort", self._abort)
         self._step("hedge", self._hedge)
+        if self._trial.store.many_parts:
+            self._step("many parts", self._many_parts)
         self._trial.lacks = what_it_lacks(self._s3)
         return self._trial
 
@@ -193,6 +195,16 @@ class _Trials:
         self._client.run("abort", manifest)
         left = self._s3.list_multipart_uploads(Bucket=BUCKET, Prefix="aborted").get("Uploads", [])
         assert not [row for row in left if row["Key"] == "aborted"], "the aborted upload is still open"
+
+    def _many_parts(self) -> None:
+        """Compared by the ETag of its parts: reading it back takes as long again, and every other step does so."""
+        file = self._directory / "many.bin"
+        with file.open("wb") as out:
+            for seed in range(self._trial.store.many_parts // 1_000_000):
+                out.write(random.Random(seed).randbytes(1_000_000))
+        sent = self._client.upload(file, "many")["bytes_sent"]
+        self._trial.proofs["many parts"] = self._client.run("verify", file, f"s3://{BUCKET}/many").strip()
+        assert sent < 3 * self._trial.store.many_parts, f"{sent:,} bytes were sent"
 
     def _hedge(self) -> None:
         """A part whose first PUT stands still is sent a second time, or alone where the store wants that."""
