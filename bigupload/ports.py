@@ -210,6 +210,10 @@ class Gauge(Protocol):
         """Get the bytes of the body that left this machine, as far as the kernel knows."""
         ...
 
+    def address(self) -> str | None:
+        """The address and port that the bytes go to, as "10.0.0.1:443"; None before there is a connection."""
+        ...
+
     def paused(self) -> bool:
         """Whether the sender waits by itself, for the rate limit. That is no stall."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -25,6 +26,7 @@ from bigupload.api.arguments import (
     UploadOptions,
     VerifyOptions,
 )
+from bigupload.api.event_log import LOG, log_events, log_failure
 from bigupload.api.state import UploaderState, existing_object, object_exists, require_trust
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted
@@ -50,7 +52,8 @@ from bigupload.stores.targets import (
     reconnect,
 )
 from bigupload.support.rate_limiter import RateLimiter
-from bigupload.verification.abandoned_uploads import OrphanCollection, OrphanReport, Owners
+from bigupload.units import printable
+from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, OrphanReport, Owners
 from bigupload.verification.by_checksum import Verification, verify
 from bigupload.verification.by_download import ReadBack, read_back
 
@@ -125,16 +128,20 @@ class Uploader:
         if options.get("skip_existing", False) and options.get("service") is not None:
             raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
         await self._state.clean()
-        with FileSource(arguments.checked_path(path, "path")) as source:
+        subject = f"{path} → {options.get('to') or options.get('service') or 'the local store'}"
+        with log_failure(subject):
+            return await self._upload(arguments.checked_path(path, "path"), settings, options)
+
+    async def _upload(self, path: Path, settings: UploadSettings, options: UploadOptions) -> UploadResult:
+        with FileSource(path) as source:
             store = await self._connect(source, options)
             async with contextlib.aclosing(store):
                 with self._state.journal(options.get("manifest"), source, store) as journal:
                     if options.get("skip_existing", False):
                         found = await existing_object(source, store, journal, options.get("s3"), settings.require_proof)
                         if found is not None:
-                            (options.get("on_event") or _ignore)(
-                                UploadSkipped(url=found.url, etag=found.etag, verified=found.verified)
-                            )
+                            emit = log_events(f"{source.path} → {store.target}", options.get("on_event"))
+                            emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
                             return found
                     run = UploadRun(await self._context(source, store, journal, settings, options.get("on_event")))
                     run.prepare(resume=options.get("resume", True))
@@ -158,6 +165,10 @@ class Uploader:
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
         )
+        with log_failure(str(manifest)):
+            return await self._resume(manifest, settings, options)
+
+    async def _resume(self, manifest: StrPath, settings: UploadSettings, options: ResumeOptions) -> UploadResult:
         source, api_key = options.get("source"), options.get("api_key")
         with self._state.existing(manifest) as journal:
             known = journal.manifest
@@ -199,7 +210,11 @@ class Uploader:
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
         )
-        with FileSource(arguments.checked_path(source, "source")) as opened:
+        with log_failure(f"{source} → {to}"):
+            return await self._adopt(to, arguments.checked_path(source, "source"), settings, options)
+
+    async def _adopt(self, to: str, source: Path, settings: UploadSettings, options: AdoptOptions) -> UploadResult:
+        with FileSource(source) as opened:
             bucket, key = parse_s3_url(to, Path(opened.path).name)
             store = await connect(bucket, key, options.get("s3") or S3Options())
             async with contextlib.aclosing(store):
@@ -225,6 +240,10 @@ class Uploader:
             StoreError: The store refused, or can't be reached.
         """
         self._check("abort", options, AbortOptions)
+        with log_failure(str(manifest)):
+            await self._abort(manifest, options)
+
+    async def _abort(self, manifest: StrPath, options: AbortOptions) -> None:
         with self._state.existing(manifest) as journal:
             known = journal.manifest
             if known.completed is not None:
@@ -232,7 +251,8 @@ class Uploader:
             require_trust(journal, trust=options.get("trust", False), source=None)
             recorded = known.header.options
             store = await reconnect(known.target, recorded, options.get("s3"), api_key=options.get("api_key"))
-            retrier = Retrier(policy=self._retry, emit=options.get("on_event") or _ignore)
+            subject = f"{known.source.path} → {known.target}"
+            retrier = Retrier(policy=self._retry, emit=log_events(subject, options.get("on_event")))
             async with contextlib.aclosing(store):
                 try:
                     if known.completing is not None and await object_exists(store, known, retrier):
@@ -242,6 +262,7 @@ class Uploader:
                     e.manifest = journal.path
                     raise
             await journal.append(Aborted())
+            LOG.info("%s: aborted, its parts are deleted", printable(subject))
 
     async def verify(self, path: StrPath, url: str, **options: Unpack[VerifyOptions]) -> Verification:
         """Prove that an object is a file, by the checksums that the store holds, whichever program uploaded it.
@@ -311,7 +332,7 @@ class Uploader:
             Owners(self._state.directory, others),
             older_than=arguments.checked_age(options.get("older_than", _ORPHAN_AGE)),
             dry_run=options.get("dry_run", False),
-            on_orphan=options.get("on_orphan") or _ignore,
+            on_orphan=_logging_orphans(options.get("on_orphan"), dry_run=options.get("dry_run", False)),
             on_failure=options.get("on_failure") or (lambda _, __: None),
             retry=self._retry,
         )
@@ -341,7 +362,7 @@ class Uploader:
             transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
             self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
         return UploadContext(
-            retrier=Retrier(policy=self._retry, emit=on_event or _ignore),
+            retrier=Retrier(policy=self._retry, emit=log_events(f"{source.path} → {store.target}", on_event)),
             source=source,
             store=store,
             transport=self._transports[ca_bundle],
@@ -351,5 +372,12 @@ class Uploader:
         )
 
 
-def _ignore(_: object) -> None:
-    """Nobody listens."""
+def _logging_orphans(on_orphan: Callable[[Orphan], None] | None, *, dry_run: bool) -> Callable[[Orphan], None]:
+    def tell(orphan: Orphan) -> None:
+        if not dry_run:
+            place = printable(f"s3://{orphan.bucket}/{orphan.key}")
+            LOG.info("%s: aborted the orphaned upload %s, %d bytes", place, orphan.upload_id, orphan.held)
+        if on_orphan is not None:
+            on_orphan(orphan)
+
+    return tell

@@ -4,6 +4,7 @@ when it lags far behind the others. The first answer wins, the other PUT is canc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import anyio
@@ -17,6 +18,7 @@ from bigupload.engine.context import UploadContext
 from bigupload.engine.hedge_switch import REFUSALS
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 
+_LOG = logging.getLogger("bigupload.engine")
 TICK = 0.1
 """Seconds between two looks at what is in flight."""
 _REPORT_EVERY = 3
@@ -30,13 +32,15 @@ _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 class PutInFlight:
     """One PUT under way."""
 
-    def __init__(self, source: Source, part: Part, request: SignedRequest, now: float) -> None:
+    def __init__(self, source: Source, part: Part, request: SignedRequest, now: float, attempt: int = 1) -> None:
         self.source = source
         self.part = part
         self.request = request
         self.scope = anyio.CancelScope()
         self.gauge: Gauge | None = None
         self.began = now
+        self.attempt = attempt
+        """Which attempt at the part this is, from 1; for the log."""
         self.second: PutInFlight | None = None
         """The same part, sent again because this one lags."""
         self.again = 0
@@ -51,6 +55,9 @@ class PutInFlight:
 
     def sent(self) -> int:
         return self.gauge.sent() if self.gauge is not None else 0
+
+    def address(self) -> str | None:
+        return self.gauge.address() if self.gauge is not None else None
 
     def paused(self) -> bool:
         return self.gauge is not None and self.gauge.paused()
@@ -94,11 +101,11 @@ class PartsInFlight:
             return await self.put_in_slot(source, part, request)
 
     async def put_in_slot(
-        self, source: Source, part: Part, request: SignedRequest, *, fresh: bool = False
+        self, source: Source, part: Part, request: SignedRequest, *, fresh: bool = False, attempt: int = 1
     ) -> PutResponse:
         """As `put`, of a caller that has one of the slots. `fresh` as `Transport.put`'s."""
         context = self._context
-        flight = PutInFlight(source, part, request, context.effects.clock())
+        flight = PutInFlight(source, part, request, context.effects.clock(), attempt)
         self._flying.add(flight)
         try:
             answer = await self._first_answer(flight, fresh=fresh)
@@ -137,12 +144,19 @@ class PartsInFlight:
         context = self._context
         context.shared.gauges.add(flight)
         context.shared.concurrency.started()
+        outcome = "cancelled"
         try:
             with flight.scope:
                 flight.answer = await context.transport.put(
                     flight.request, flight.source, flight.part, on_start=flight.started, fresh=fresh
                 )
+                outcome = "acknowledged"
+        except Fault as fault:
+            outcome = f"{fault.kind.name}: {fault}"
+            raise
         finally:
+            if _LOG.isEnabledFor(logging.DEBUG):
+                _log_attempt(flight, context.effects.clock(), outcome)
             context.shared.gauges.discard(flight)
             context.counts.bytes_sent += flight.sent()
             context.shared.bytes_sent += flight.sent()
@@ -183,7 +197,7 @@ class PartsInFlight:
             elif self._budget.take(flight.part.size):
                 flight.again += 1
                 self._context.hedging.began(flight.part.number)
-                flight.second = PutInFlight(flight.source, flight.part, flight.request, now)
+                flight.second = PutInFlight(flight.source, flight.part, flight.request, now, flight.attempt)
                 tasks.start_soon(self._fly_again, flight, flight.second)
 
     async def _fly_again(self, first: PutInFlight, second: PutInFlight) -> None:
@@ -200,6 +214,19 @@ class PartsInFlight:
             self._budget.give_back(max(0, second.part.size - loser.sent()))
         if second.answer is not None:
             first.scope.cancel()
+
+
+def _log_attempt(flight: PutInFlight, now: float, outcome: str) -> None:
+    _LOG.debug(
+        "part %d, attempt %d to %s: %s after %.0f ms, %d of %d bytes sent",
+        flight.part.number,
+        flight.attempt,
+        flight.address() or "no address",
+        outcome,
+        (now - flight.began) * 1000,
+        flight.sent(),
+        flight.part.size,
+    )
 
 
 def _refused(part: Part, fault: Fault) -> str:

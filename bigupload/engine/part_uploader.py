@@ -130,7 +130,9 @@ class PartUploader:
                     # refused is signed only here, because a second refusal is final: credentials may have expired or
                     # a laptop may have slept while the part waited for a slot.
                     request = await self._fresh(part, hashed, request)
-                    response = await self._flights.put_in_slot(self._context.source, part, request[0], fresh=fresh)
+                    response = await self._flights.put_in_slot(
+                        self._context.source, part, request[0], fresh=fresh, attempt=attempts.made
+                    )
                 with_md5 = "content-md5" in request[0].headers
                 proof = await self._prove(part, hashed, response, with_md5=with_md5)
             except _SendAgainWithMd5:

@@ -133,6 +133,12 @@ class PartBody(Payload):
         self._sent = max(self._sent, written - unsent)  # for a moment, the same bytes may be counted in two places
         return self._sent
 
+    def address(self) -> str | None:
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        if not isinstance(peer, tuple):
+            return None
+        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+
     def paused(self) -> bool:
         return self._rate_limited
 

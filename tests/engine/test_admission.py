@@ -37,6 +37,9 @@ class Put:
     def sent(self) -> int:
         return int((self._clock() - self._began) * RATE)
 
+    def address(self) -> str | None:
+        return None
+
     def paused(self) -> bool:
         return False
 

@@ -294,6 +294,9 @@ class Put:
     def sent(self) -> int:
         return self.bytes
 
+    def address(self) -> str | None:
+        return None
+
     def paused(self) -> bool:
         return False
 

@@ -184,6 +184,9 @@ class _Sent:
     def sent(self) -> int:
         return self._size
 
+    def address(self) -> str | None:
+        return None
+
     def paused(self) -> bool:
         return False
 

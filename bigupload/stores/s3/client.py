@@ -23,6 +23,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.session import CONNECT_TIMEOUT, CaBundle
 from bigupload.options import S3Options
+from bigupload.stores.request_log import log_request
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.response_guard import guard
@@ -165,7 +166,8 @@ class S3Bucket:
             return answer
 
         try:
-            return await self._in_thread(call, what, None)
+            with log_request(method, str(client.meta.endpoint_url)):
+                return await self._in_thread(call, what, None)
         except errors.WrongRegion as e:
             if self._region is not None or not e.region:
                 raise

@@ -19,6 +19,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
 from bigupload.http.http_errors import fault_of_exception, retry_after
 from bigupload.http.session import CaBundle, new_session, proxy_of, timeouts
+from bigupload.stores.request_log import log_request
 from bigupload.units import one_line
 
 ANSWER_WITHIN = 60.0
@@ -128,24 +129,30 @@ class ServiceHttp:
         url = yarl.URL(self.url + path)
         if upload is not None:
             url = url.with_query(upload=upload)
-        proxy, proxy_auth = proxy_of(url)
-        if self._session is None:
-            self._session = new_session(self._ca_bundle)
         try:
-            async with self._session.request(
-                method,
-                url,
-                data=data,
-                headers=headers,
-                allow_redirects=False,  # the key is this service's alone
-                proxy=proxy,
-                proxy_auth=proxy_auth,
-                timeout=timeouts(total=within),
-            ) as response:
-                text = await _read(response)
+            with log_request(f"{method} {path}", self.url):
+                return await self._request(what, method, url, data=data, headers=headers, within=within)
         except (aiohttp.ClientError, OSError) as e:
             fault = fault_of_exception(e, f"{url.host}:{url.port}")
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the handle
+
+    async def _request(
+        self, what: str, method: str, url: yarl.URL, *, data: bytes | None, headers: dict[str, str], within: float
+    ) -> dict[str, Any]:
+        proxy, proxy_auth = proxy_of(url)
+        if self._session is None:
+            self._session = new_session(self._ca_bundle)
+        async with self._session.request(
+            method,
+            url,
+            data=data,
+            headers=headers,
+            allow_redirects=False,  # the key is this service's alone
+            proxy=proxy,
+            proxy_auth=proxy_auth,
+            timeout=timeouts(total=within),
+        ) as response:
+            text = await _read(response)
         return self._judge(what, response, text)
 
     def stranger(self, did: str) -> errors.StoreRefused:

@@ -1,0 +1,94 @@
+"""What happens to uploads, as lines of `logging.getLogger("bigupload")`.
+
+INFO tells an operator what became of each upload, WARNING what a person should know. DEBUG has one line for each
+attempt: of a part from the engine, of any other request from the stores. No line holds a credential or a URL's query.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bigupload import errors, events
+from bigupload.units import format_size, printable
+
+LOG = logging.getLogger("bigupload")
+LOG.addHandler(logging.NullHandler())  # else Python prints warnings of a library to standard error
+
+
+def log_events(subject: str, on_event: Callable[[events.Event], None] | None) -> Callable[[events.Event], None]:
+    """Return a function that logs an event and passes it on.
+
+    Args:
+        subject: Which upload it is: file and target.
+        on_event: The caller's function.
+    """
+    about = printable(subject)
+
+    def emit(event: events.Event) -> None:
+        line = _LINES.get(type(event))
+        if line is not None and LOG.isEnabledFor(line[0]):
+            LOG.log(line[0], "%s: %s", about, line[1](event))
+        if on_event is not None:
+            on_event(event)
+
+    return emit
+
+
+@contextlib.contextmanager
+def log_failure(subject: str) -> Iterator[None]:
+    """Log how an upload ended if it did not complete."""
+    try:
+        yield
+    except errors.BigUploadError as e:
+        # Without a traceback: the error is foreseen, and the caller gets it too.
+        LOG.log(logging.ERROR, "%s: failed: %s: %s%s", printable(subject), type(e).__name__, e, _resumable(e))
+        raise
+    except BaseException as e:  # cancelled, or the caller's on_event raised
+        LOG.info("%s: stopped (%s); it can be resumed", printable(subject), type(e).__name__)
+        raise
+
+
+def _resumable(e: errors.BigUploadError) -> str:
+    return f" (resume {e.manifest})" if e.resumable and e.manifest is not None else ""
+
+
+def _started(event: events.UploadStarted) -> str:
+    what = f"{format_size(event.size)} in {event.parts} parts of {format_size(event.part_size)}"
+    if event.resumed_parts:
+        what += f", resumed with {event.resumed_parts} parts in the store"
+    return f"upload begins: {what}; manifest {event.manifest}"
+
+
+_LINES: dict[type[Any], tuple[int, Callable[[Any], str]]] = {
+    events.UploadStarted: (logging.INFO, _started),
+    events.Hashing: (logging.INFO, lambda e: f"hashing {e.parts} parts again: {e.reason}"),
+    events.Restarted: (logging.WARNING, lambda e: f"begins again from the first part: {e.reason}"),
+    events.Warned: (logging.WARNING, lambda e: e.message),
+    events.OutageStarted: (
+        logging.WARNING,
+        lambda e: f"waiting for the store, for {e.gives_up_in:.0f} s at most: {e.reason}",
+    ),
+    events.OutageContinues: (
+        logging.INFO,
+        lambda e: f"still waiting after {e.lasted:.0f} s, for {e.gives_up_in:.0f} s at most: {e.reason}",
+    ),
+    events.OutageEnded: (logging.INFO, lambda e: f"the store responds again after {e.lasted:.0f} s"),
+    events.PartUploaded: (
+        logging.DEBUG,
+        lambda e: f"part {e.number}: recorded, {e.size} bytes, proved by {e.proof}, attempt {e.attempt}",
+    ),
+    events.Retrying: (
+        logging.DEBUG,
+        lambda e: (
+            f"{'request' if e.part is None else f'part {e.part}'}: attempt {e.attempt} failed, "
+            f"the next one in {e.delay:.1f} s: {e.reason}"
+        ),
+    ),
+    events.Completing: (logging.INFO, lambda e: f"completing {e.parts} parts"),
+    events.UploadCompleted: (logging.INFO, lambda e: f"complete: {e.url}, proved by {e.verified}"),
+    events.UploadSkipped: (logging.INFO, lambda e: f"skipped, the object is the file already: {e.url}"),
+}
+"""The level and the text of an event. Progress is no line: it comes several times a second."""
