@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from bigupload.core import hedging
 from bigupload.engine import completion, in_flight
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
+from tests.tools.certs import make_certificates
 from tests.tools.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
 from .backends import Backend, backend, strict
 from .stopped import PARTS, SIZE
 from .support import BUCKET, KIB, LIMITS, World
+from .wire import Wire, wired
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +128,20 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 @pytest.fixture
 def fake(s3: StrictS3, tmp_path: Path) -> Backend:
     return strict(s3, tmp_path)
+
+
+@pytest.fixture
+def wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    with wired(weed, tmp_path, _key_of(request)) as made:
+        yield made
+
+
+@pytest.fixture
+def tls_wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    """https to the proxy; the signature does not bind the scheme."""
+    with wired(weed, tmp_path, _key_of(request), make_certificates(tmp_path)) as made:
+        yield made
+
+
+def _key_of(request: pytest.FixtureRequest) -> str:
+    return hashlib.sha256(request.node.nodeid.encode()).hexdigest()

@@ -5,127 +5,20 @@ Every case ends proved, with the file's bytes in the store, or with the error th
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 import bigupload
-from bigupload import PartProof, S3Options, Verified, errors, events
-from bigupload.core.part_plan import MIB
-from bigupload.core.retry_policy import RetryPolicy
+from bigupload import Verified, errors, events
 from bigupload.manifests.journal import read_manifest
-from bigupload.stores.local_store import LocalStore
 from tests.tools import wire_faults as faults
-from tests.tools.certs import Certificates, make_certificates
-from tests.tools.fault_proxy import FaultProxy
 from tests.tools.weed import weed_client
 
-from .support import BUCKET, no_leaks, write
-
-PART = 5 * MIB
-PARTS = 2
-SIZE = PART + 1000
-QUICK = RetryPolicy(base_delay=0, max_delay=0)
-IMPATIENT = replace(QUICK, stall_after=0.5, attempts=1000)
-"""For what stands still. A machine that stops for a moment makes everything seem so, and costs attempts."""
-IN_A_HURRY = replace(QUICK, give_up_after=0.2)
-"""`give_up_after` also bounds Retry-After. Where nothing connects for a while, this would be all the patience."""
-
-
-@dataclass
-class Wire:
-    """One file, the proxy, and SeaweedFS behind it."""
-
-    weed: LocalStore
-    proxy: FaultProxy
-    directory: Path
-    path: Path
-    sha256: str
-    key: str
-    ca: Path | None = None
-    events: list[events.Event] = field(default_factory=list)
-
-    @property
-    def manifest(self) -> Path:
-        return self.directory / "the.manifest.jsonl"
-
-    def options(self, **more: Any) -> S3Options:
-        more.setdefault("endpoint_url", self.proxy.url)
-        return S3Options(
-            region=self.weed.region,
-            access_key=self.weed.access_key,
-            secret_key=self.weed.secret_key,
-            ca_bundle=self.ca,
-            **more,
-        )
-
-    async def upload(self, *, options: S3Options | None = None, **more: Any) -> bigupload.UploadResult:
-        more = {"retry": QUICK, "part_size": PART, "manifest": self.manifest, "on_event": self.hear} | more
-        async with no_leaks():
-            try:
-                return await bigupload.upload(
-                    self.path, to=f"s3://{BUCKET}/{self.key}", s3=options or self.options(), **more
-                )
-            finally:
-                self.proxy.run_ended()
-
-    def hear(self, event: events.Event) -> None:
-        self.events.append(event)
-        if isinstance(event, events.OutageStarted):
-            threading.Thread(target=self.proxy.restore).start()  # never the loop that waits for the proxy
-
-    def grow(self) -> None:
-        """Another file, with one part more."""
-        write(self.path, SIZE + PART, seed=4)
-        self.sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
-
-    def retries(self) -> list[str]:
-        return [event.reason for event in self.events if isinstance(event, events.Retrying)]
-
-    def warnings(self) -> str:
-        return "\n".join(event.message for event in self.events if isinstance(event, events.Warned))
-
-    def holds(self) -> bool:
-        client = weed_client(self.weed)
-        try:
-            body = client.get_object(Bucket=BUCKET, Key=self.key)["Body"].read()
-            client.delete_object(Bucket=BUCKET, Key=self.key)
-        finally:
-            client.close()
-        return hashlib.sha256(body).hexdigest() == self.sha256
-
-    def unexplained(self) -> int:
-        """Bytes of parts that came here beyond the file's, those of exchanges that were broken left out."""
-        sound = [each for each in self.proxy.exchanges if each.op == "UploadPart" and not each.broken]
-        return max(0, sum(each.received for each in sound) - self.path.stat().st_size)
-
-
-@pytest.fixture
-def wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Wire]:
-    yield from _wire(weed, tmp_path, request, None)
-
-
-@pytest.fixture
-def tls_wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Wire]:
-    """https to the proxy; the signature does not bind the scheme."""
-    yield from _wire(weed, tmp_path, request, make_certificates(tmp_path))
-
-
-def _wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest, tls: Certificates | None) -> Iterator[Wire]:
-    path = write(tmp_path / "file.bin", SIZE, seed=3)
-    port = urlsplit(weed.endpoint_url).port or 0
-    with FaultProxy("127.0.0.1", port, tls=tls, keys=(weed.access_key, weed.secret_key)) as proxy:
-        key = hashlib.sha256(request.node.nodeid.encode()).hexdigest()
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        yield Wire(weed, proxy, tmp_path, path, sha256, key, tls.ca if tls else None)
-
+from .support import BUCKET
+from .wire import IMPATIENT, IN_A_HURRY, PARTS, QUICK, Wire
 
 # --- parts
 
@@ -359,53 +252,3 @@ async def test_a_name_that_is_resolved_slowly_or_not_at_once(wire: Wire, monkeyp
     assert any("stood still" in reason for reason in wire.retries())
     assert any("no such host" in event.reason for event in wire.events if isinstance(event, events.OutageStarted))
     assert wire.holds()
-
-
-# --- stores that know less, and one that lies
-
-SILENT, OPAQUE, REFUSES = faults.Standing.SILENT, faults.Standing.OPAQUE_ETAGS, faults.Standing.REFUSES_CHECKSUMS
-
-
-@pytest.mark.parametrize(
-    ("conditions", "verified", "proofs"),
-    [
-        ({SILENT}, Verified.COMPOSITE_ETAG, {PartProof.ETAG}),
-        ({REFUSES}, Verified.COMPOSITE_ETAG, {PartProof.ETAG}),
-        ({OPAQUE}, Verified.FULL_OBJECT, {PartProof.CHECKSUM}),
-        ({SILENT, OPAQUE}, Verified.SIZE, {PartProof.MD5}),
-        ({REFUSES, OPAQUE}, Verified.SIZE, {PartProof.MD5}),
-    ],
-    ids=lambda value: "+".join(sorted(each.name for each in value)) if isinstance(value, set) else str(value),
-)
-async def test_a_store_that_knows_less_is_proved_by_what_remains(
-    wire: Wire, conditions: set[faults.Standing], verified: Verified, proofs: set[PartProof]
-) -> None:
-    wire.proxy.standing |= conditions
-    result = await wire.upload()
-    assert result.verified is verified
-    assert {event.proof for event in wire.events if isinstance(event, events.PartUploaded)} == proofs
-    assert ("only its size" in wire.warnings()) == (verified is Verified.SIZE)
-    assert wire.holds()
-
-
-async def test_a_wrong_etag_of_a_part_is_mended(wire: Wire) -> None:
-    wire.proxy.script("UploadPart", faults.WrongEtag(), part_number=2)
-    result = await wire.upload()
-    assert result.verified is Verified.FULL_OBJECT
-    assert wire.holds()
-    assert wire.proxy.count("UploadPart") == PARTS
-
-
-async def test_another_checksum_of_a_part_is_refused(wire: Wire) -> None:
-    wire.proxy.standing.add(faults.Standing.LIES_ABOUT_PARTS)
-    with pytest.raises(errors.PartCorrupted, match="checksum mismatch"):
-        await wire.upload()
-    assert wire.proxy.count("CompleteMultipartUpload") == 0
-
-
-async def test_another_checksum_of_the_whole_is_refused(wire: Wire) -> None:
-    wire.proxy.standing.add(faults.Standing.LIES_ABOUT_WHOLE)
-    with pytest.raises(errors.ObjectMismatch) as caught:
-        await wire.upload()
-    assert caught.value.exit_code == errors.EXIT_FAILED
-    assert read_manifest(wire.manifest).manifest.status == "completing"

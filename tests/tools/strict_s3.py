@@ -18,24 +18,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-import ssl
-import tempfile
 import threading
 import time
 import uuid
-import weakref
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
 from aiohttp import web
 
 from . import s3_operations
-from .certs import make_certificates
 from .s3_answer import Answer
 from .s3_exchange import GONE, OPERATIONS, Dropped, Exchange, Record
 from .s3_faults import (
@@ -53,6 +47,8 @@ from .s3_faults import (
     Whitespace,
     WrongEtag,
 )
+from .s3_knobs import Knobs
+from .s3_listener import Listener
 from .s3_model import StoredObject, Upload
 from .s3_wire import DECLARATION, S3Error
 from .sigv4 import Credentials, verify
@@ -77,54 +73,8 @@ __all__ = [
     "WrongEtag",
 ]
 
-MIB = 1 << 20
 
-
-@dataclass
-class Knobs:
-    """How this store behaves; may be changed while it runs (`s3.knobs.echo_checksums = False`)."""
-
-    region: str = "us-east-1"
-    min_part_size: int = 5 * MIB
-    max_part_size: int = 5 << 30
-    max_parts: int = 10_000
-    page_size: int = 1000
-    # What a signature for another region gets: 301 PermanentRedirect, or 400 AuthorizationHeaderMalformed.
-    wrong_region: Literal["redirect", "malformed"] = "redirect"
-    # True: in memory. "disk": in files of a temporary directory. False: digests only.
-    keep_bodies: bool | Literal["disk"] = True
-    # False: x-amz-checksum-* might as well not exist (as for Ceph RGW 18): no verification, no echo, none in listings.
-    echo_checksums: bool = True
-    # True or 400: CreateMultipartUpload with x-amz-checksum-algorithm is InvalidRequest; 501: NotImplemented.
-    refuse_checksum_algorithm: bool | int = False
-    # A part's checksum where create declared no algorithm: InvalidRequest, or verified and echoed. AWS refused it until
-    # the end of 2024; today boto3 itself sends CRC32 so by default, and AWS is said to take it.
-    undeclared_checksums: Literal["refuse", "accept"] = "refuse"
-    # False: a full-object upload may leave out the parts' checksums, as AWS itself allows (but not for composite).
-    require_part_checksums: bool = True
-    # AWS gives every object a full-object CRC64NVME where the client declared nothing (since December 2024).
-    default_crc64nvme: bool = True
-    verify_md5: bool = True
-    etags: Literal["md5", "opaque"] = "md5"
-    lie_checksum: bool = False  # UploadPart echoes another checksum than the part's
-    lie_complete: bool = False  # complete (and HEAD after it) tells another checksum than the object's
-    complete_repeatable: bool = False  # the same complete again answers the same; else NoSuchUpload
-    conditional_conflicts: int = 0  # so many uploads' conditional completes end in 409, each for good
-    abort_leaves_in_flight: bool = True  # parts in flight survive an abort, and the upload with them, until the next
-    abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
-    part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
-    ranges: bool = True  # False: Range might as well not exist
-    # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
-    # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
-    second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
-    whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's answer was
-    title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
-    part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's
-    keep_metadata: bool = True  # False: HEAD shows no x-amz-meta-* headers
-    public_read: bool = False  # anonymous GetObject and HeadObject
-
-
-class StrictS3:
+class StrictS3(Listener):
     """The server. Everything public may be used from any thread while it runs.
 
     `clock` gives seconds since the epoch, for signatures, tokens and timestamps. `requests` holds a `Record` for each
@@ -135,6 +85,7 @@ class StrictS3:
     secret_key = "strict/s3+secret+key/of/the/tests0000000"
 
     def __init__(self, *, tls: bool = False, host: str = "127.0.0.1", **knobs: Any) -> None:
+        super().__init__(host, tls=tls)
         self.knobs = Knobs(**knobs)
         self.clock: Callable[[], float] = time.time
         self.credentials: dict[str, Credentials] = {
@@ -148,18 +99,13 @@ class StrictS3:
         self.bytes_received = 0
         self.stalled = 0
         """Requests that are not read now, until `release`."""
-        self.url = ""
-        self.port = 0
-        self.ca_bundle: Path | None = None
         self.keep_in: Path | None = None
-        self._host, self._tls = host, tls
         self._changed = threading.Condition()
         self._arrived: Counter[str] = Counter()
         self._answered: Counter[str] = Counter()
         self._scripts: dict[str, deque[_Scripted]] = {}
         self._held: set[tuple[str, str]] = set()
         self._stalls = 0  # counts releases of stalled requests, so that each release frees the stalls before it
-        self._wake: asyncio.Event
 
     @property
     def region(self) -> str:
@@ -268,78 +214,9 @@ class StrictS3:
         if op not in OPERATIONS:
             raise ValueError(f"{op} is none of {sorted(OPERATIONS)}")
 
-    # --- life cycle
-
-    def __enter__(self) -> Self:
-        self._directory = tempfile.TemporaryDirectory(prefix="strict-s3-")
-        try:
-            context = self._ssl_context() if self._tls else None
-            if self.knobs.keep_bodies == "disk":
-                self.keep_in = Path(self._directory.name)
-            ready: Future[int] = Future()
-            self._thread = threading.Thread(
-                target=lambda: asyncio.run(self._serve(ready, context)), name="strict-s3", daemon=True
-            )
-            self._thread.start()
-            self.port = ready.result(timeout=30)
-        except BaseException:
-            self._directory.cleanup()
-            raise
-        self.url = f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Close every connection and the port. Harmless when repeated; the records stay."""
-        if not self._thread.is_alive():
-            return
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(timeout=30)
-        self._directory.cleanup()
-        if self._thread.is_alive():
-            raise RuntimeError("StrictS3 did not stop")
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        paths = make_certificates(Path(self._directory.name))
-        self.ca_bundle = paths.ca
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(paths.cert, paths.key)
-        return context
-
-    async def _serve(self, ready: Future[int], context: ssl.SSLContext | None) -> None:
-        try:
-            self._loop = asyncio.get_running_loop()
-            self._stop = asyncio.Event()
-            self._wake = asyncio.Event()
-            # auto_decompress: a part's Content-Encoding is the object's business, not the transport's.
-            server = _Server(self._handle, access_log=None, auto_decompress=False, read_bufsize=1 << 19)
-            listener = await self._loop.create_server(server, self._host, 0, ssl=context, backlog=512)
-            ready.set_result(listener.sockets[0].getsockname()[1])
-        except BaseException as error:
-            ready.set_exception(error)
-            raise
-        await self._stop.wait()
-        # What was just accepted is a task that has not begun. asyncio forgets to close its socket where the listener is
-        # gone by then, or the task cancelled: accept no more, and let those begin.
-        for each in listener.sockets:
-            self._loop.remove_reader(each.fileno())
-        await asyncio.sleep(0)
-        listener.close()
-        self.release()
-        await server.shutdown(timeout=0.01)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        # A connection that was accepted meanwhile, or whose client reads nothing, is not closed by that.
-        for transport in server.transports:
-            transport.abort()
-        for _ in range(2):  # an aborted transport closes its socket at the loop's next turn
-            await asyncio.sleep(0)
+    def prepare(self, directory: Path) -> None:
+        if self.knobs.keep_bodies == "disk":
+            self.keep_in = directory
 
     # --- one request
 
@@ -480,22 +357,6 @@ def _session() -> Any:
 
 
 _session_lock = threading.Lock()
-
-
-class _Server(web.Server):
-    """Keeps its connections' transports in mind, to end with it also those that aiohttp does not close in time.
-
-    Those below TLS: a TLS transport of asyncio's that was closed twice, as aiohttp does, can't be aborted any more, and
-    waits for the other side's farewell.
-    """
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self.transports: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
-
-    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
-        self.transports.add(getattr(getattr(transport, "_ssl_protocol", None), "_transport", transport))
-        super().connection_made(handler, transport)
 
 
 class _Answered(Dropped):

@@ -1,0 +1,52 @@
+"""What makes StrictS3 laxer or stricter than AWS, as other stores are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MIB = 1 << 20
+
+
+@dataclass
+class Knobs:
+    """How this store behaves; may be changed while it runs (`s3.knobs.echo_checksums = False`)."""
+
+    region: str = "us-east-1"
+    min_part_size: int = 5 * MIB
+    max_part_size: int = 5 << 30
+    max_parts: int = 10_000
+    page_size: int = 1000
+    # What a signature for another region gets: 301 PermanentRedirect, or 400 AuthorizationHeaderMalformed.
+    wrong_region: Literal["redirect", "malformed"] = "redirect"
+    # True: in memory. "disk": in files of a temporary directory. False: digests only.
+    keep_bodies: bool | Literal["disk"] = True
+    # False: x-amz-checksum-* might as well not exist (as for Ceph RGW 18): no verification, no echo, none in listings.
+    echo_checksums: bool = True
+    # True or 400: CreateMultipartUpload with x-amz-checksum-algorithm is InvalidRequest; 501: NotImplemented.
+    refuse_checksum_algorithm: bool | int = False
+    # A part's checksum where create declared no algorithm: InvalidRequest, or verified and echoed. AWS refused it until
+    # the end of 2024; today boto3 itself sends CRC32 so by default, and AWS is said to take it.
+    undeclared_checksums: Literal["refuse", "accept"] = "refuse"
+    # False: a full-object upload may leave out the parts' checksums, as AWS itself allows (but not for composite).
+    require_part_checksums: bool = True
+    # AWS gives every object a full-object CRC64NVME where the client declared nothing (since December 2024).
+    default_crc64nvme: bool = True
+    verify_md5: bool = True
+    etags: Literal["md5", "opaque"] = "md5"
+    lie_checksum: bool = False  # UploadPart echoes another checksum than the part's
+    lie_complete: bool = False  # complete (and HEAD after it) tells another checksum than the object's
+    complete_repeatable: bool = False  # the same complete again answers the same; else NoSuchUpload
+    conditional_conflicts: int = 0  # so many uploads' conditional completes end in 409, each for good
+    abort_leaves_in_flight: bool = True  # parts in flight survive an abort, and the upload with them, until the next
+    abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
+    part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
+    ranges: bool = True  # False: Range might as well not exist
+    # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
+    # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
+    second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
+    whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's answer was
+    title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
+    part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's
+    keep_metadata: bool = True  # False: HEAD shows no x-amz-meta-* headers
+    public_read: bool = False  # anonymous GetObject and HeadObject
