@@ -96,7 +96,9 @@ class HttpTransport:
             ) as response:
                 payload.stop()
                 body = b"" if response.status // 100 == 2 else await _error_body(response)
-                if not payload.complete:
+                if payload.complete:
+                    await payload.stop_and_wait()  # only then aiohttp lets the next request have the connection
+                else:
                     response.close()  # half a body was sent: nothing more can follow on this connection
                 return _judge(response, body, payload, f"part {part.number}")
         except (aiohttp.ClientError, OSError) as e:
