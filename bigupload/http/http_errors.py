@@ -1,79 +1,81 @@
-"""aiohttp's exceptions, TLS failures and HTTP error responses, translated into `Fault`s in one place.
+"""Translates aiohttp's exceptions, TLS failures and HTTP error responses into `Fault`s, in one place.
 
-aiohttp's own texts can hold the URL, and a presigned URL is a bearer secret: only the kind of error and the operating
-system's reason are passed on.
+aiohttp's own messages can contain the URL, and a presigned URL is a bearer secret. So a message here holds only the
+kind of error, the host and port, and the operating system's reason.
 """
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
+import errno
 import html
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import aiohttp
 
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.units import one_line
 
-MOST_ERROR_BYTES = 64 * 1024
-
-
-_CLOCK_MAY_BE_OFF = 600.0
-"""Seconds. A presigned URL of a wrong clock is refused as expired or not yet valid, and nobody says why."""
-
-
-def tls_broke_off(e: BaseException | None) -> bool:
-    """Whether a TLS connection just ended, in the handshake or later: no word about whom to trust."""
-    while e is not None:
-        if isinstance(e, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
-            return True
-        if isinstance(e, ssl.SSLError) and getattr(e, "library", None) == "SYS":  # a reset, as OpenSSL 3 has it
-            return True
-        inner = getattr(e, "os_error", None) or next((a for a in e.args if isinstance(a, BaseException)), None)
-        e = inner or e.__cause__ or e.__context__
-    return False
+MAX_ERROR_BODY = 64 * 1024
+"""Bytes of an error response that are read."""
+_CLOCK_TOLERANCE = 600.0
+"""Seconds. With a clock that is further off, a store refuses presigned URLs as expired or not yet valid."""
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,100})\s*</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]{0,1000})</Message>")
+PROXY_AUTH_REQUIRED = 407
 
 
 def fault_of_exception(e: Exception, where: str) -> Fault:
-    """What a failed exchange with `where` (a host, for people) means. Its text holds no URL."""
-    if tls_broke_off(e):
-        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} broke off")
+    """Translate a failed exchange.
+
+    Args:
+        e: What aiohttp, ssl or the operating system raised.
+        where: The store's "host:port", for the message.
+
+    Returns:
+        The fault. Its message contains no URL.
+    """
+    if tls_connection_lost(e):
+        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
+    if out_of_descriptors(e):
+        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
+    if isinstance(e, aiohttp.ClientHttpProxyError):
+        return fault_of_proxy(e.status, where)
     if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
         reason = getattr(e, "certificate_error", None) or getattr(e, "os_error", None) or type(e).__name__
         return Fault(
             FaultKind.FINAL, f"no trusted TLS connection to {where} ({one_line(str(reason))}): see --ca-bundle"
         )
+    if isinstance(e, aiohttp.ClientProxyConnectionError):
+        return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {e.host}:{e.port}: {_os_reason(e)}")
     if isinstance(e, aiohttp.ClientConnectorDNSError):
-        return Fault(FaultKind.UNREACHABLE, f"no such host: {where}")
+        return Fault(FaultKind.UNREACHABLE, f"no such host: {e.host}:{e.port}")
     if isinstance(e, aiohttp.ClientConnectorError):
         return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {_os_reason(e)}")
     if isinstance(e, aiohttp.ConnectionTimeoutError):
-        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: no answer in time")
+        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: timed out")
     if isinstance(e, TimeoutError):
-        return Fault(FaultKind.STALLED, f"no answer from {where}")
+        return Fault(FaultKind.STALLED, f"no response from {where} in time")
     return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({_os_reason(e)})")
 
 
-def _os_reason(e: Exception) -> str:
-    """The operating system's words, which hold no URL."""
-    inner = getattr(e, "os_error", e)
-    reason = getattr(inner, "strerror", None)
-    if not isinstance(inner, aiohttp.ClientOSError) and reason:
-        return str(reason)
-    return type(e).__name__
+def fault_of_response(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:
+    """Translate an error response of a store.
 
+    S3's errors are three flat XML elements, which regular expressions find: no XML parser reads untrusted bytes here.
 
-_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,100})\s*</Code>")
-
-
-_MESSAGE = re.compile(rb"<Message>([^<]{0,1000})</Message>")
-
-
-def fault_of_answer(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:
-    """What a refusal of `what` means. S3's errors are three flat elements: no XML parser is let near them."""
+    Args:
+        status: The HTTP status, not 2xx.
+        headers: The response's headers, looked up case-insensitively or in their canonical spelling.
+        body: The first bytes of the response's body.
+        what: What was refused, for the message: "part 3".
+    """
+    if status == PROXY_AUTH_REQUIRED:
+        return fault_of_proxy(status, "the store")
     code = _group(_CODE, body)
     kind = classify(status, code)
     message = f"the store refused {what}: {status} {code or ''}".rstrip()
@@ -81,13 +83,90 @@ def fault_of_answer(status: int, headers: Mapping[str, str], body: bytes, what: 
         message = skew_message(headers.get("Date"))
     elif text := _group(_MESSAGE, body):
         message += f" ({one_line(html.unescape(text))})"
-    if (
-        kind is FaultKind.REFUSED
-        and (off := _clock_off(headers.get("Date"))) is not None
-        and abs(off) > _CLOCK_MAY_BE_OFF
-    ):
+    if kind is FaultKind.REFUSED and abs(_clock_offset(headers.get("Date")) or 0.0) > _CLOCK_TOLERANCE:
         message += f": {skew_message(headers.get('Date'))}"
     return Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
+
+
+def fault_of_proxy(status: int, where: str) -> Fault:
+    """Translate a proxy's own error response: one that does not come from the store `where`."""
+    if status == PROXY_AUTH_REQUIRED:
+        return Fault(
+            FaultKind.FINAL,
+            "the proxy asks for a user name and password (407 Proxy Authentication Required): "
+            "set https_proxy (and http_proxy) to http://USER:PASSWORD@HOST:PORT",
+        )
+    message = f"the proxy does not connect to {where}: {status}"
+    if status >= 500 or status in (408, 429):
+        return Fault(FaultKind.UNREACHABLE, message)
+    return Fault(FaultKind.FINAL, f"{message}: allow it there, or add the host to no_proxy")
+
+
+def tls_connection_lost(e: BaseException | None) -> bool:
+    """Whether a TLS connection merely ended, during the handshake or later. That says nothing about certificates."""
+    return any(
+        isinstance(each, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+        or (isinstance(each, ssl.SSLError) and getattr(each, "library", None) == "SYS")  # a reset, as OpenSSL 3 says it
+        for each in _chain(e)
+    )
+
+
+OUT_OF_DESCRIPTORS = (
+    "this process has too many files and connections open: allow more (ulimit -n), or upload fewer files at once"
+)
+
+
+def out_of_descriptors(e: BaseException | None) -> bool:
+    """Whether an exception comes from this machine's limit on open files: EMFILE or ENFILE."""
+    return any(isinstance(each, OSError) and each.errno in (errno.EMFILE, errno.ENFILE) for each in _chain(e))
+
+
+def skew_message(date: str | None) -> str:
+    """Say by how much this machine's clock is wrong, judged by the Date header of a response."""
+    offset = _clock_offset(date)
+    if offset is None:
+        return "this machine's clock is off: set it, then run again"
+    direction = "fast" if offset > 0 else "slow"
+    return f"this machine's clock is {abs(offset):.0f} s {direction}: set it, then run again"
+
+
+def retry_after(value: str | None) -> float | None:
+    """Read a Retry-After header.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+
+    Args:
+        value: Seconds or a date; None if there is no such header.
+
+    Returns:
+        Seconds to wait, or None if the header says nothing that can be understood.
+    """
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value[:12])  # a bound, because float() of more digits can be infinite
+    with contextlib.suppress(ValueError, OverflowError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def _chain(e: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those inside it: aiohttp's `os_error`, urllib3's arguments, causes and contexts."""
+    seen: set[int] = set()
+    while e is not None and id(e) not in seen:
+        seen.add(id(e))
+        yield e
+        inner = getattr(e, "os_error", None) or next((each for each in e.args if isinstance(each, BaseException)), None)
+        e = inner or e.__cause__ or e.__context__
+
+
+def _os_reason(e: Exception) -> str:
+    """The operating system's words, which contain no URL."""
+    inner = getattr(e, "os_error", e)
+    reason = getattr(inner, "strerror", None)
+    if not isinstance(inner, aiohttp.ClientOSError) and reason:
+        return str(reason)
+    return type(e).__name__
 
 
 def _group(pattern: re.Pattern[bytes], body: bytes) -> str | None:
@@ -95,30 +174,9 @@ def _group(pattern: re.Pattern[bytes], body: bytes) -> str | None:
     return match[1].decode(errors="replace") if match else None
 
 
-def skew_message(date: str | None) -> str:
-    """By how much this machine's clock is off, from the Date of the store's answer."""
-    off = _clock_off(date)
-    if off is None:
-        return "this machine's clock is off: set it, then run again"
-    way = "fast" if off > 0 else "slow"
-    return f"this machine's clock is {abs(off):.0f} s {way}: set it, then run again"
-
-
-def _clock_off(date: str | None) -> float | None:
-    """Seconds that this machine's clock is ahead of the store's."""
+def _clock_offset(date: str | None) -> float | None:
+    """Seconds by which this machine's clock is ahead of the store's."""
     try:
         return time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds, from either of the header's two forms. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return float(value[:12])  # thirty thousand years are enough
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None

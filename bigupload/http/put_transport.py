@@ -1,4 +1,4 @@
-"""One HTTP PUT a part, by aiohttp, and its answer judged. The bytes' own path is in `_body`."""
+"""Sends each part by one HTTP PUT through aiohttp, and judges the response. `part_body` writes the bytes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import yarl
 from bigupload import errors
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.http_errors import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception, fault_of_response
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
 from bigupload.http.send_resources import SendResources
-from bigupload.http.session import CaBundle, Names, Proxy, new_session, proxy_of
+from bigupload.http.session import CaBundle, Proxy, RotatingResolver, new_session, proxy_for
 from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
@@ -24,10 +24,7 @@ from bigupload.support.rate_limiter import RateLimiter
 
 
 class HttpTransport:
-    """Implements `ports.Transport`. One session for all uploads that share it; an async context manager.
-
-    `congestion`: a congestion control that the kernel offers; "auto" goes by the path, "system" leaves the machine's.
-    """
+    """The `ports.Transport` over HTTP: an async context manager that all uploads of one `Uploader` share."""
 
     def __init__(
         self,
@@ -36,10 +33,18 @@ class HttpTransport:
         limiter: RateLimiter | None = None,
         congestion: str = AUTO,
     ) -> None:
+        """Open no connection yet.
+
+        Args:
+            ca_bundle: Which certificates to trust.
+            limiter: The bandwidth limit for all parts together, or None.
+            congestion: The name of a congestion control of the kernel, "auto" to choose one by each connection's round
+                trip, or "system" to change nothing.
+        """
         self._ca_bundle = ca_bundle
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._names: Names | None = None
-        self._proxies: dict[tuple[str, str | None], Proxy] = {}
+        self._resolver: RotatingResolver | None = None
+        self._proxies: dict[yarl.URL, Proxy] = {}
         self._resources = SendResources(limiter, congestion)
 
     async def __aenter__(self) -> HttpTransport:
@@ -53,19 +58,20 @@ class HttpTransport:
         self._resources.close()
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """The pool of kept connections, or the one that gives each request a new connection."""
         if fresh:
-            self._proxies.clear()  # what went before has failed, or lags: this may be another network by now
+            self._proxies.clear()  # the attempt before failed or lags: this may be another network by now
         if fresh not in self._sessions:
-            self._names = self._names or Names()
-            self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh, names=self._names)
+            self._resolver = self._resolver or RotatingResolver()
+            self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh, resolver=self._resolver)
         return self._sessions[fresh]
 
-    def _proxy_of(self, url: yarl.URL) -> Proxy:
-        """Read once, until something fails: it takes longer than all the rest of a request's set-up."""
-        where = url.scheme, url.host
-        if where not in self._proxies:
-            self._proxies[where] = proxy_of(url)
-        return self._proxies[where]
+    def _proxy_for(self, url: yarl.URL) -> Proxy:
+        """The proxy for a URL. It is kept until something fails, because looking it up costs more than a request."""
+        origin = url.origin()
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(url)
+        return self._proxies[origin]
 
     async def put(
         self,
@@ -76,13 +82,14 @@ class HttpTransport:
         on_start: Callable[[Gauge], None],
         fresh: bool = False,
     ) -> PutResponse:
+        """Send one part. See `ports.Transport.put`."""
         session = self._session(fresh=fresh)
         payload = PartBody(source, part, self._resources)
         on_start(payload)
         try:
             url = yarl.URL(request.url, encoded=True)  # as it was signed, byte for byte
             where = f"{url.host}:{url.port}"
-            proxy, proxy_auth = self._proxy_of(url)
+            proxy, proxy_auth = self._proxy_for(url)
         except ValueError as e:
             raise _unusable(e) from None
         try:
@@ -118,23 +125,24 @@ def _unusable(e: Exception) -> errors.StoreRefused:
 
 
 async def _error_body(response: aiohttp.ClientResponse) -> bytes:
-    """What there is of it, soon: the status alone is an outcome too."""
+    """What arrives of an error's body within a few seconds. The status alone is a result, too."""
     body = b""
     with contextlib.suppress(aiohttp.ClientError, OSError):
         async with asyncio.timeout(RESPONSE_AFTER_WRITE_ERROR):
-            while len(body) < MOST_ERROR_BYTES and (piece := await response.content.read(MOST_ERROR_BYTES)):
+            while len(body) < MAX_ERROR_BODY and (piece := await response.content.read(MAX_ERROR_BODY)):
                 body += piece
     return body
 
 
 def _judge(response: aiohttp.ClientResponse, body: bytes, payload: PartBody, what: str) -> PutResponse:
+    """The response as a `PutResponse`, if it is a 2xx to the whole body. Raises a Fault or the source's failure."""
     if payload.failure is not None:
         raise payload.failure
+    if response.status // 100 == 3:
+        location = yarl.URL(response.headers.get("Location", "")).host or "elsewhere"
+        raise Fault(FaultKind.FINAL, f"the store redirects {what} to {location}: use its own endpoint or region")
     if response.status // 100 != 2:
-        if response.status // 100 == 3:
-            location = yarl.URL(response.headers.get("Location", "")).host or "elsewhere"
-            raise Fault(FaultKind.FINAL, f"the store redirects {what} to {location}: use its own endpoint or region")
-        raise fault_of_answer(response.status, response.headers, body, what)
+        raise fault_of_response(response.status, response.headers, body, what)
     if not payload.complete:
         raise Fault(FaultKind.BROKEN, f"the store answered {response.status} to {what} before it had the whole of it")
     checksums = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-amz-checksum-")}

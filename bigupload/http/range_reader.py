@@ -1,4 +1,4 @@
-"""Ranges of an object by HTTP GET: streamed, never held. Knows neither files nor retries."""
+"""Reads ranges of an object by HTTP GET. The bytes are passed on as they arrive. Knows neither files nor retries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import yarl
 
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.http_errors import MOST_ERROR_BYTES, fault_of_answer, fault_of_exception
-from bigupload.http.session import CaBundle, new_session, proxy_of, timeouts
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception, fault_of_response
+from bigupload.http.session import CaBundle, new_session, proxy_for, timeouts
 from bigupload.ports import SignedRequest
 
 _BUFFER = MIB
@@ -20,10 +20,15 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 
 
 class HttpReader:
-    """A pool of connections. An async context manager."""
+    """Reads objects over a connection pool of its own. An async context manager."""
 
     def __init__(self, *, ca_bundle: CaBundle, stall_after: float) -> None:
-        """`stall_after`: seconds in which something arrives, or it is a Fault(STALLED)."""
+        """Open no connection yet.
+
+        Args:
+            ca_bundle: Which certificates to trust.
+            stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
+        """
         self._ca_bundle = ca_bundle
         self._timeout = timeouts(sock_read=stall_after)
         self._session: aiohttp.ClientSession | None = None
@@ -48,17 +53,24 @@ class HttpReader:
         size: int,
         take: Callable[[bytes], Awaitable[bool]],
     ) -> None:
-        """Hand the bytes from `start` to before `end`, of an object of `size` bytes, to `take` as they arrive, until
-        it says False. What it was given counts, whatever comes after.
+        """Read one range of an object. Redirects are not followed.
 
-        Raises Fault: EXISTS where the object has another ETag than `etag` by now, BROKEN where fewer bytes came.
-        Redirects are not followed.
+        Args:
+            request: The presigned GET.
+            start: The first byte of the range.
+            end: The byte after the range.
+            etag: The object's ETag, as it was when the caller first looked.
+            size: The object's size in bytes.
+            take: Gets the bytes as they arrive, until it returns False. What it got counts, whatever fails later.
+
+        Raises:
+            Fault: EXISTS if the object has another ETag, BROKEN if bytes are missing, or any other failure.
         """
         assert self._session is not None
         url = yarl.URL(request.url, encoded=True)
-        where = url.host or "the store"
-        proxy, auth = proxy_of(url)
-        # Neither is signed: they only narrow down what the URL allows.
+        where = f"{url.host}:{url.port}"
+        proxy, auth = proxy_for(url)
+        # Neither header is signed. They only narrow down what the URL allows.
         headers = {**request.headers, "Range": f"bytes={start}-{end - 1}", "If-Match": etag}
         try:
             async with self._session.get(
@@ -69,35 +81,35 @@ class HttpReader:
                 timeout=self._timeout,
                 allow_redirects=False,
                 read_bufsize=_BUFFER,
-            ) as answer:
-                if answer.status not in (200, 206):
-                    body = await answer.content.read(MOST_ERROR_BYTES)
-                    raise fault_of_answer(answer.status, answer.headers, body, "to read the object")
-                _check(answer, start, end, etag, size)
-                await _pass_on(answer, end - start, take)
+            ) as response:
+                if response.status not in (200, 206):
+                    body = await response.content.read(MAX_ERROR_BODY)
+                    raise fault_of_response(response.status, response.headers, body, "to read the object")
+                _check(response, start, end, etag, size)
+                await _pass_on(response, end - start, take)
         except (aiohttp.ClientError, OSError) as e:
             fault = fault_of_exception(e, where)
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
 
 
-async def _pass_on(answer: aiohttp.ClientResponse, wanted: int, take: Callable[[bytes], Awaitable[bool]]) -> None:
-    """A store that ignores the range sends more: the rest is not read."""
-    async for chunk in answer.content.iter_chunked(_BUFFER):
+async def _pass_on(response: aiohttp.ClientResponse, wanted: int, take: Callable[[bytes], Awaitable[bool]]) -> None:
+    """Hand at most `wanted` bytes on. A store that ignores the range sends more, which is not read."""
+    async for chunk in response.content.iter_chunked(_BUFFER):
         piece = chunk[:wanted]
         wanted -= len(piece)
         if not await take(piece) or wanted == 0:
             return
-    raise Fault(FaultKind.BROKEN, "the object's bytes ended too soon")
+    raise Fault(FaultKind.BROKEN, "the object ended before all of its bytes had arrived")
 
 
-def _check(answer: aiohttp.ClientResponse, start: int, end: int, etag: str, size: int) -> None:
-    """That these are the bytes that were asked for, also where a store ignores a condition."""
-    if answer.headers.get("ETag", etag) != etag:
-        raise Fault(FaultKind.EXISTS, "the object has another ETag by now")
-    if answer.status == 200:
+def _check(response: aiohttp.ClientResponse, start: int, end: int, etag: str, size: int) -> None:
+    """Check that these are the requested bytes, also if the store ignores a condition."""
+    if response.headers.get("ETag", etag) != etag:
+        raise Fault(FaultKind.EXISTS, "the object was replaced while it was read: its ETag is another")
+    if response.status == 200:
         if start:
             raise Fault(FaultKind.UNSUPPORTED, "the store sends whole objects only: it ignores Range")
         return
-    match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if match is None or (int(match[1]), int(match[2])) != (start, end - 1) or match[3] not in (str(size), "*"):
-        raise Fault(FaultKind.FINAL, "the store sends another range than was asked for")
+        raise Fault(FaultKind.FINAL, "the store sends another range than the requested one")

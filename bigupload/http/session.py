@@ -1,8 +1,4 @@
-"""What the adapters share about HTTP: the connection pool, and foreign exceptions and answers made into `Fault`s.
-
-aiohttp's own texts can hold the URL, and a presigned URL is a bearer secret: nothing of theirs is passed on but the
-kind of error and the operating system's reason.
-"""
+"""The connection pools that every HTTP adapter uses: name resolution, sockets, TLS, proxies and timeouts."""
 
 from __future__ import annotations
 
@@ -21,51 +17,57 @@ from bigupload import errors
 from bigupload.http.socket_tuning import new_socket
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for one try at the addresses of a name, all of them, until TLS stands."""
+"""Seconds for one attempt to connect, which tries all addresses of a name, TLS handshake included."""
 CONNECT_WITHIN = 20.0
-"""Seconds for all such tries and the look-up of the name. aiohttp tries as often as there are addresses, so that eight
-of them behind a dead path would take longer than the watch over a request's bytes does, and be taken for a stall."""
-_NAMES_LAST = 10
-"""Seconds for which a name's addresses are believed: a store that has moved, or a failed front end that its name leaves
-out by now, is found within them."""
-
+"""Seconds for all attempts to connect and the name's resolution. aiohttp makes as many attempts as there are addresses.
+With eight addresses behind a dead path, they would take longer than `RetryPolicy.stall_after`, and an outage would be
+taken for a stall."""
+_DNS_CACHE_TTL = 10
+"""Seconds for which the addresses of a name are kept: a store that has moved is found within them."""
 
 CaBundle: TypeAlias = Path | Literal[False] | None
 """Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""
+Proxy: TypeAlias = tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple[None, None]
+"""A proxy and its credentials, as aiohttp takes them."""
 
 
 def ssl_context(ca_bundle: Path) -> ssl.SSLContext:
-    """Verifying, by the given certificates. Raises UsageError for a file that can't be read."""
+    """A TLS context that trusts the certificates of a file.
+
+    Raises:
+        UsageError: The file can't be read, or holds no certificate.
+    """
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except OSError as e:
         raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
 
 
-class Names(aiohttp.ThreadedResolver):
-    """The system's look-up of names, each of which begins its list of addresses one further than the last did.
+class RotatingResolver(aiohttp.ThreadedResolver):
+    """The system's name resolution. Each result starts one address later than the one before.
 
-    aiohttp hands a list out in turn for as long as it keeps it; but each new list would begin with the same address,
-    and where connections are few and far between they would all go there, retries of what failed there included.
-    The system's, also where aiodns is installed: that reads once which name servers there are, and another network has
-    others.
+    aiohttp goes through the addresses of a result in turn for as long as it keeps the result. But each new result
+    would start with the same address. Where connections are rare they would all go there, those of retries included.
+
+    The system's resolution is used also where aiodns is installed: aiodns reads the name servers once, and another
+    network has others.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._turn = -1
+        self._resolved = -1
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found = await super().resolve(host, port, family)
-        self._turn += 1
-        first = self._turn % len(found) if found else 0
+        self._resolved += 1
+        first = self._resolved % len(found) if found else 0
         return found[first:] + found[:first]
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Asks a name again as soon as nothing connects to the addresses that it had."""
+    """Resolves a name again as soon as none of its addresses accepts a connection."""
 
     async def connect(self, *arguments: Any, **more: Any) -> Connection:
         try:
@@ -75,21 +77,31 @@ class _Connector(aiohttp.TCPConnector):
             raise
 
 
-def new_session(ca_bundle: CaBundle, *, reuse: bool = True, names: Names | None = None) -> aiohttp.ClientSession:
-    """A pool without a limit of its own (the engine bounds it), without a total timeout (a part may take hours).
+def new_session(
+    ca_bundle: CaBundle, *, reuse: bool = True, resolver: RotatingResolver | None = None
+) -> aiohttp.ClientSession:
+    """Make a connection pool.
 
-    New connections go round all addresses that the store's name has; sessions that share `names` do so together.
-    `reuse=False`: each request gets a connection of its own.
+    The pool has no limit of its own, because the engine limits the requests. Its requests have no total timeout,
+    because a part may take hours.
+
+    Args:
+        ca_bundle: Which certificates to trust.
+        reuse: False gives each request a connection of its own.
+        resolver: Shared by sessions whose connections should go round the store's addresses together.
+
+    Raises:
+        UsageError: The CA bundle can't be used.
     """
-    # Less than `RetryPolicy.stall_after`: who has waited so long finds no idle connection of the same dead path.
+    # Shorter than `RetryPolicy.stall_after`, so that a retry after a stall finds no idle connection of the dead path.
     keep: dict[str, Any] = {"keepalive_timeout": 15} if reuse else {"force_close": True}
     connector = _Connector(
         limit=0,
-        # aiohttp has a context with the system's certificates; each further one would take as long to read them.
+        # aiohttp keeps one context with the system's certificates. Reading them takes long.
         ssl=ssl_context(ca_bundle) if isinstance(ca_bundle, Path) else ca_bundle is None,
         socket_factory=new_socket,
-        resolver=names or Names(),
-        ttl_dns_cache=_NAMES_LAST,
+        resolver=resolver or RotatingResolver(),
+        ttl_dns_cache=_DNS_CACHE_TTL,
         **keep,
     )
     return aiohttp.ClientSession(
@@ -102,21 +114,32 @@ def new_session(ca_bundle: CaBundle, *, reuse: bool = True, names: Names | None 
 
 
 def timeouts(*, total: float | None = None, sock_read: float | None = None) -> aiohttp.ClientTimeout:
-    """Of one request, in seconds: those of connecting are everywhere the same."""
+    """The timeouts of one request.
+
+    Args:
+        total: Seconds for the whole request; None: no limit.
+        sock_read: Seconds from one piece of the response to the next; None: no limit.
+    """
     return aiohttp.ClientTimeout(total=total, connect=CONNECT_WITHIN, sock_connect=CONNECT_TIMEOUT, sock_read=sock_read)
 
 
-Proxy: TypeAlias = tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple[None, None]
+def proxy_for(url: yarl.URL) -> Proxy:
+    """The proxy that the environment (or the system) names for a URL.
 
+    aiohttp's `trust_env` is not used: it would send a password from ~/.netrc along with the presigned URL.
 
-def proxy_of(url: yarl.URL) -> Proxy:
-    """The proxy that the environment names for a URL, as aiohttp takes it.
-
-    Not by `trust_env`, which would send a password of ~/.netrc along with the presigned URL.
+    Raises:
+        ValueError: The environment's value is not a URL.
     """
     found = urllib.request.getproxies().get(url.scheme)
-    if not found or url.host is None or urllib.request.proxy_bypass(url.host):
+    if not found or url.host is None or _goes_direct(url.host, url.port):
         return None, None
     proxy = yarl.URL(found if "://" in found else f"http://{found}")
     auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
     return proxy.with_user(None), auth
+
+
+def _goes_direct(host: str, port: int | None) -> bool:
+    """Whether no_proxy names a host, with or without its port."""
+    bracketed = f"[{host}]" if ":" in host else host
+    return bool(urllib.request.proxy_bypass(host) or urllib.request.proxy_bypass(f"{bracketed}:{port}"))

@@ -99,9 +99,8 @@ def test_an_endpoint_that_does_not_answer(bigupload: Command, file: Path) -> Non
         port = listener.getsockname()[1]
     where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]
     ended = bigupload("upload", file, *where, "--progress", "none")
-    assert_refused(
-        ended, 75, "the store does not answer: check the endpoint and the network", "run the same command again"
-    )
+    said = f"127.0.0.1:{port} does not answer: check the endpoint and the network"
+    assert_refused(ended, 75, said, "run the same command again")
 
 
 def test_an_endpoint_that_is_none(bigupload: Command, file: Path) -> None:

@@ -19,7 +19,7 @@ from bigupload.core.manifest import PartRecord
 from bigupload.core.manifest_lines import encode, replay
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault
-from bigupload.http.http_errors import fault_of_answer
+from bigupload.http.http_errors import fault_of_response
 from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.stores.s3 import response_guard
@@ -152,7 +152,7 @@ def s3(data: bytes) -> None:
         found = loop.run_until_complete(S3_CALLS[answer.call % len(S3_CALLS)](store))
         if isinstance(found, ObjectFacts):
             prove_object(found, EXPECTED)
-    fault = fault_of_answer(answer.status, answer.headers, answer.body, "part 1")
+    fault = fault_of_response(answer.status, answer.headers, answer.body, "part 1")
     assert "\n" not in str(fault)
 
 

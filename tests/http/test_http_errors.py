@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from bigupload import errors
 from bigupload.core.retry_policy import FaultKind
-from bigupload.http.http_errors import fault_of_answer, retry_after, skew_message
-from bigupload.http.session import proxy_of, ssl_context
+from bigupload.http.http_errors import fault_of_response, retry_after, skew_message
+from bigupload.http.session import proxy_for, ssl_context
 
 NOW = 1_700_000_000.0
 
@@ -88,14 +88,14 @@ def test_by_how_much_the_clock_is_off(off: float, says: str) -> None:
 def test_a_refused_digest_is_a_corrupted_part() -> None:
     for code in (b"BadDigest", b"InvalidDigest"):
         body = b"<Error><Code>" + code + b"</Code><Message>no &amp;\nno</Message></Error>"
-        found = fault_of_answer(400, {}, body, "part 3")
+        found = fault_of_response(400, {}, body, "part 3")
         assert (found.kind, found.status, found.code) == (FaultKind.CORRUPTED, 400, code.decode())
         assert "part 3" in str(found)
         assert "\n" not in str(found)
 
 
 def test_an_answer_that_asks_to_wait_for_ever() -> None:
-    found = fault_of_answer(503, {"Retry-After": "9" * 5000}, b"", "part 3")
+    found = fault_of_response(503, {"Retry-After": "9" * 5000}, b"", "part 3")
     assert found.kind is FaultKind.BUSY
     assert found.retry_after is not None
     assert math.isfinite(found.retry_after)
@@ -103,7 +103,7 @@ def test_an_answer_that_asks_to_wait_for_ever() -> None:
 
 def test_an_answer_from_beyond_all_time() -> None:
     headers = {"Retry-After": BEYOND[0], "Date": BEYOND[0]}
-    found = fault_of_answer(403, headers, b"<Code>RequestTimeTooSkewed</Code>", "part 3")
+    found = fault_of_response(403, headers, b"<Code>RequestTimeTooSkewed</Code>", "part 3")
     assert (found.kind, found.retry_after) == (FaultKind.SKEWED, None)
 
 
@@ -112,7 +112,7 @@ def test_an_answer_from_beyond_all_time() -> None:
 def test_a_refused_url_names_a_clock_that_is_off(off: int) -> None:
     """A store calls such a URL expired, or says nothing at all. It is signed anew all the same: a media service's
     signature has nothing to do with this machine's clock."""
-    found = fault_of_answer(403, {"Date": email.utils.formatdate(NOW - off, usegmt=True)}, b"", "part 3")
+    found = fault_of_response(403, {"Date": email.utils.formatdate(NOW - off, usegmt=True)}, b"", "part 3")
     assert found.kind is FaultKind.REFUSED
     assert ("clock is" in str(found)) is (abs(off) > 600)
 
@@ -137,37 +137,47 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_proxy_is_named() -> None:
-    assert proxy_of(HTTP) == proxy_of(HTTPS) == DIRECT
+    assert proxy_for(HTTP) == proxy_for(HTTPS) == DIRECT
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy_is_that_of_the_scheme(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://proxy.example:3128")
-    assert proxy_of(HTTP) == (yarl.URL("http://proxy.example:3128"), None)
-    assert proxy_of(HTTPS) == DIRECT
+    assert proxy_for(HTTP) == (yarl.URL("http://proxy.example:3128"), None)
+    assert proxy_for(HTTPS) == DIRECT
     monkeypatch.setenv("https_proxy", "http://secure.example:3129")
-    assert proxy_of(HTTPS) == (yarl.URL("http://secure.example:3129"), None)
+    assert proxy_for(HTTPS) == (yarl.URL("http://secure.example:3129"), None)
 
 
 def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "proxy.example:3128")
-    assert proxy_of(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
+    assert proxy_for(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
 
 
 def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "")
-    assert proxy_of(HTTPS) == DIRECT
+    assert proxy_for(HTTPS) == DIRECT
 
 
 @pytest.mark.parametrize(
     ("no_proxy", "direct"),
     [("s3.example", True), ("other, s3.example", True), ("example", True), (".example", True), ("*", True),
-     ("3.example", False), ("s3.example.com", False), ("", False)],
+     ("3.example", False), ("s3.example.com", False), ("", False),
+     ("s3.example:443", True), ("s3.example:9000", False), ("example:443", True)],
 )  # fmt: skip
 def test_hosts_that_are_reached_directly(monkeypatch: pytest.MonkeyPatch, no_proxy: str, direct: bool) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
-    assert (proxy_of(HTTPS) == DIRECT) is direct
+    assert (proxy_for(HTTPS) == DIRECT) is direct
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "direct"), [("::1", True), ("[::1]", True), ("[::1]:9000", True), ("[::1]:9001", False)]
+)
+def test_ipv6_addresses_that_are_reached_directly(monkeypatch: pytest.MonkeyPatch, no_proxy: str, direct: bool) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert (proxy_for(yarl.URL("http://[::1]:9000/b/k")) == DIRECT) is direct
 
 
 @pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
@@ -184,7 +194,7 @@ def test_a_proxys_credentials_are_not_in_its_url(
     monkeypatch: pytest.MonkeyPatch, scheme: str, userinfo: str, auth: tuple[str, str]
 ) -> None:
     monkeypatch.setenv("https_proxy", f"{scheme}{userinfo}@proxy.example:3128")
-    proxy, found = proxy_of(HTTPS)
+    proxy, found = proxy_for(HTTPS)
     assert proxy == yarl.URL("http://proxy.example:3128")
     assert isinstance(found, aiohttp.BasicAuth)
     assert (found.login, found.password) == auth
@@ -197,13 +207,13 @@ def test_netrc_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how:
     netrc.write_text("machine proxy.example login me password hidden\ndefault login me password hidden\n")
     netrc.chmod(0o600)
     monkeypatch.setenv(how, str(tmp_path if how == "HOME" else netrc))
-    assert proxy_of(HTTPS) == DIRECT
+    assert proxy_for(HTTPS) == DIRECT
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    assert proxy_of(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
+    assert proxy_for(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
 
 
 def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
     """The transport makes a Fault of the ValueError."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:port")
     with pytest.raises(ValueError):
-        proxy_of(HTTPS)
+        proxy_for(HTTPS)

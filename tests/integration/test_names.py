@@ -103,7 +103,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 ) -> None:
     """Each is made after what was known of the name has ended, and every look-up begins with the same address: a
     front end that takes connections and fails would meet every retry."""
-    monkeypatch.setattr(session, "_NAMES_LAST", -1)
+    monkeypatch.setattr(session, "_DNS_CACHE_TTL", -1)
     for fresh in (False, True, False):  # the second PUT of a part that lags, too, should not meet the first one's
         await sender.put(fresh=fresh)
     assert sender.ends.asked == 3
@@ -113,7 +113,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 async def test_a_name_that_moves_is_followed_at_the_first_failure(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_NAMES_LAST", FOR_EVER)
+    monkeypatch.setattr(session, "_DNS_CACHE_TTL", FOR_EVER)
     sender.ends.listed = HOSTS[:1]
     await sender.put()
     await sender.ends.stop(HOSTS[0])
@@ -134,10 +134,10 @@ async def test_a_name_that_moves_is_followed_in_time(sender: Sender, monkeypatch
     assert isinstance(connector, aiohttp.TCPConnector)
     kept: Any = connector._cached_hosts
     for key in kept._timestamps:
-        kept._timestamps[key] -= session._NAMES_LAST + 1
+        kept._timestamps[key] -= session._DNS_CACHE_TTL + 1
     await sender.put()
     assert sender.ends.met == HOSTS[:2]
-    assert session._NAMES_LAST <= 60
+    assert session._DNS_CACHE_TTL <= 60
 
 
 async def test_an_address_that_is_dead_costs_no_attempt(sender: Sender) -> None:

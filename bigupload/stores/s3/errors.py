@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind, classify
-from bigupload.http.http_errors import retry_after, skew_message, tls_broke_off
+from bigupload.http.http_errors import (
+    OUT_OF_DESCRIPTORS,
+    PROXY_AUTH_REQUIRED,
+    fault_of_proxy,
+    out_of_descriptors,
+    retry_after,
+    skew_message,
+    tls_connection_lost,
+)
 from bigupload.units import one_line
+
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
+"""http.client says a proxy's refusal of CONNECT in these words alone."""
 
 
 def refuse_region_redirect(request: Any, **_: Any) -> None:
@@ -55,12 +68,16 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         | b.InvalidConfigError,
     ):
         return errors.CredentialsError(f"the AWS credentials can't be used: {one_line(str(e))}")
-    if isinstance(e, b.SSLError) and tls_broke_off(e):  # the store may have acted
+    if out_of_descriptors(e):
+        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
+    if isinstance(e, b.SSLError) and tls_connection_lost(e):  # the store may have acted
         return Fault(FaultKind.BROKEN, f"the store's answer was lost ({type(e).__name__})")
     if isinstance(e, b.SSLError):
-        return errors.StoreRefused("no trusted TLS connection to the store: see --ca-bundle")
-    if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError | b.ProxyConnectionError):
-        return Fault(FaultKind.UNREACHABLE, "the store does not answer: check the endpoint and the network")
+        return errors.StoreRefused(f"no trusted TLS connection to {_host(e)}: see --ca-bundle")
+    if isinstance(e, b.ProxyConnectionError):
+        return _proxy_fault(e)
+    if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError):
+        return Fault(FaultKind.UNREACHABLE, f"{_host(e)} does not answer: check the endpoint and the network")
     if isinstance(e, ResponseParserError):  # no BotoCoreError: a page that is none of the store's, or half of one
         return Fault(FaultKind.BROKEN, f"what answered {what} was not the store")
     if isinstance(e, b.HTTPClientError):  # closed, reset, timed out: the store may have acted
@@ -73,6 +90,22 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         # What botocore's parsers raise is whatever they stumble over. The store may have acted.
         return Fault(FaultKind.SERVER, f"the store's answer {what} can't be read ({type(e).__name__})")
     return e
+
+
+def _host(e: Any, name: str = "endpoint_url") -> str:
+    """The "host:port" of a URL that one of botocore's exceptions keeps. The rest of the URL may be secret."""
+    try:
+        url = urlsplit(e.kwargs[name] if "://" in e.kwargs[name] else f"//{e.kwargs[name]}")
+        return f"{url.hostname or 'the store'}{f':{url.port}' if url.port else ''}"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return "the store"
+
+
+def _proxy_fault(e: Any) -> Fault:
+    refused = _TUNNEL_REFUSED.search(str(e.kwargs.get("error")))
+    if refused is not None:
+        return fault_of_proxy(int(refused[1]), "the store")
+    return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {_host(e, 'proxy_url')}: check http(s)_proxy")
 
 
 def _refusal(e: Any, what: str, bucket: str) -> Exception:
@@ -93,6 +126,8 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
         "IllegalLocationConstraintException",
     ):
         return wrong_region(region)
+    if status == PROXY_AUTH_REQUIRED:
+        return fault_of_proxy(status, "the store")
     kind = classify(status, code)
     message = f"the store refused {what}: {status} {code}".rstrip()
     if text:

@@ -18,7 +18,7 @@ import yarl
 from bigupload import errors
 from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
 from bigupload.http.http_errors import fault_of_exception, retry_after
-from bigupload.http.session import CaBundle, new_session, proxy_of, timeouts
+from bigupload.http.session import CaBundle, new_session, proxy_for, timeouts
 from bigupload.stores.request_log import log_request
 from bigupload.units import one_line
 
@@ -139,7 +139,7 @@ class ServiceHttp:
     async def _request(
         self, what: str, method: str, url: yarl.URL, *, data: bytes | None, headers: dict[str, str], within: float
     ) -> dict[str, Any]:
-        proxy, proxy_auth = proxy_of(url)
+        proxy, proxy_auth = proxy_for(url)
         if self._session is None:
             self._session = new_session(self._ca_bundle)
         async with self._session.request(
