@@ -9,6 +9,7 @@ import sys
 import click
 
 from bigupload import errors
+from bigupload.cli.reporting import STARTING_STORE
 from bigupload.stores import local_store
 from bigupload.units import format_size, printable
 
@@ -21,6 +22,8 @@ def store() -> None:
 @store.command()
 def start() -> None:
     """Start the local store and wait until it is ready. If it runs already, show it."""
+    if local_store.running() is None:
+        click.echo(f"{STARTING_STORE} (a few seconds)", err=True)
     _show(local_store.start(), as_json=False)
 
 

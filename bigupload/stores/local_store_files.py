@@ -21,6 +21,11 @@ _LOG_LIMIT_BYTES = 10_000_000
 
 
 def make_private_directory(home: Path) -> None:
+    """Create the store's directory for this user alone, or make an existing one private.
+
+    Raises:
+        LocalStoreError: it can't be created, or is another's directory.
+    """
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         if home.stat().st_mode & 0o077:
@@ -68,7 +73,7 @@ def remove_directory(home: Path) -> list[Path]:
 
 
 def rotate(log_path: Path) -> int:
-    """Set a long log aside (one generation is kept). Returns the offset at which the next lines begin."""
+    """Rename a long log; one older log is kept. Returns the offset, in bytes, at which the next lines begin."""
     size = log_path.stat().st_size if log_path.exists() else 0
     if size <= _LOG_LIMIT_BYTES:
         return size
@@ -77,7 +82,7 @@ def rotate(log_path: Path) -> int:
 
 
 def telling_line(log_path: Path, start: int) -> str:
-    """The last line that says why: a fatal one, an error, else whatever was last."""
+    """Find the line of the log that says why: the last fatal one, else the last error, else the last line."""
     text = ""
     with contextlib.suppress(OSError):
         text = log_path.read_bytes()[start:].decode("utf-8", "replace").strip()
@@ -88,7 +93,7 @@ def telling_line(log_path: Path, start: int) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and never readable by others, not even for a moment."""
+    """Write a file completely or not at all. Other users can't read it at any moment."""
     fresh = path.with_suffix(".new")
     try:
         fresh.touch(mode=0o600)
@@ -99,15 +104,15 @@ def write_private(path: Path, text: str) -> None:
 
 
 def write_settings(home: Path) -> None:
-    """Make what is missing of credentials and keys. What is there is kept: uploads under way were signed with it."""
+    """Create credentials and keys that are missing. Existing ones are kept: uploads in flight are signed with them."""
     if not (home / "s3.json").exists():
         credentials = {"accessKey": "local" + secrets.token_hex(8), "secretKey": secrets.token_urlsafe(30)}
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         identity = {"name": "local", "credentials": [credentials], "actions": actions}
         write_private(home / "s3.json", json.dumps({"identities": [identity]}))
     if not (home / "security.toml").exists():
-        # Without keys anybody's web page could write to the filer through the user's browser: it allows every origin.
-        # Their default life of 10 s is short for a machine that is busy.
+        # Without keys any web page could write to the filer through the user's browser: the filer allows every origin.
+        # A token's default life of 10 s is short on a busy machine.
         tables = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
         rows = (f'[{table}]\nkey = "{secrets.token_urlsafe(32)}"\nexpires_after_seconds = 600\n' for table in tables)
         write_private(home / "security.toml", "\n".join(rows))

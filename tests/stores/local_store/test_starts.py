@@ -109,7 +109,7 @@ def test_one_that_was_ready_and_does_not_answer_is_left_to_the_user(tmp_path: Pa
     busy = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-busy"])
     try:
         write_run(tmp_path, pid=busy.pid, token="run-busy")
-        with pytest.raises(LocalStoreError, match="does not answer; to end it"):
+        with pytest.raises(LocalStoreError, match="does not respond: end it with"):
             local_store.start(tmp_path, ready_within=0.1)
         assert busy.poll() is None
         assert local_store.running(tmp_path) is None
