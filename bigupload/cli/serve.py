@@ -19,7 +19,7 @@ from bigupload.cli.settings import choose, drop_weaker
 if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.service.keys import KeyFile
-    from bigupload.service.posts import PostsApi
+    from bigupload.service.settings import PostsApi
 
 LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
@@ -76,8 +76,8 @@ def _serve(arguments: dict[str, Any]) -> None:
     import asyncio
 
     from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
-    from bigupload.service.serving import ServeSettings
     from bigupload.service.serving import serve as run
+    from bigupload.service.settings import ServeSettings
     from bigupload.stores.targets import reach
 
     local = arguments.pop("local")
@@ -179,7 +179,7 @@ def _print(text: str) -> None:
 
 
 def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
-    from bigupload.service.posts import PostsApi
+    from bigupload.service.settings import PostsApi
 
     if url is None:
         return None

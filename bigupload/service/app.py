@@ -25,8 +25,9 @@ from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import LOGGED, RequestMiddleware
 from bigupload.service.openapi import document
-from bigupload.service.posts import PostAnswer, Posts, PostsApi
+from bigupload.service.posts import PostAnswer, Posts
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.settings import PostsApi
 from bigupload.service.uploads import MediaUploads
 
 _BODY_WITHIN = 60.0

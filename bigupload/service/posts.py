@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from bigupload.service.direct_url import DirectUrls
 from bigupload.service.media import MediaType
 from bigupload.service.posted_media import PostedMedia
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.settings import PostsApi
 
 _ANSWER_WITHIN = 60.0
 """Seconds."""
@@ -28,15 +29,6 @@ _CHECKS_AT_ONCE = 8
 """Of one post's media: a slow host must not make a post wait for all items in turn."""
 _MOST_ANSWER_BYTES = 4 * 1024 * 1024
 _HANDED_BACK = ("Content-Type", "Content-Encoding", "Retry-After")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostsApi:
-    """Where posts go. A caller's own key is never handed on: `authorization` is the service's."""
-
-    url: str
-    authorization: str | None = field(default=None, repr=False)
-    """The value of the Authorization header, whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Deletes what may not stay in the bucket: what is 7 days old, over the size limit, or not the media that it claims.
 
 A presigned PUT can't bind a range of sizes nor look at bytes, and some stores accept lifecycle rules and never act on
-them: here both promises are kept. Stateless but for a memory of what was looked at. Any number of replicas may sweep
-one bucket at once: they delete the same things. Keys that the service does not make are not touched.
+them: here both promises are kept. It has no state but a `SweepMemory`, which spares it to look at an object twice and
+lets it continue after an interruption. Any number of replicas may sweep one bucket at once: they delete the same
+objects. Keys that the service does not make are not touched.
 
 The clock is passed in, and is compared with the store's, which stamps the objects. Stores refuse signatures of clocks
 that are 15 minutes off, so an object may end early by that much and no more. AWS dates an object that was uploaded in
@@ -27,6 +28,7 @@ from bigupload.service.contract import STORED_FOR
 from bigupload.service.judgement import judge
 from bigupload.service.object_keys import is_made_here, note_key
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.sweep_memory import SweepMemory, mark_of
 from bigupload.stores.s3.media_objects import MediaBucket
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 _PAGE = 1000
 """Objects: what S3 lists at once, and deletes at once."""
 _LOOKS_AT_ONCE = 8
-_MOST_REMEMBERED = 200_000
-"""Objects that were found to be media; what is beyond is looked at in each sweep."""
 _MAX_ABORTS = 100_000
 """Open uploads that one sweep aborts: their keys and ids are some 40 MB."""
 _STORED_FOR = timedelta(seconds=STORED_FOR)
@@ -101,8 +101,8 @@ class _Listed:
 
     @property
     def mark(self) -> int:
-        """Names this very version, in the fewest bytes: two of 200,000 share one with a chance of 1 in 10⁹."""
-        return hash((self.key, self.etag, self.last_modified))
+        """A number for this version of the object."""
+        return mark_of(self.key, self.etag, self.last_modified.isoformat())
 
 
 class _Tally:
@@ -145,45 +145,61 @@ class Sweep:
         max_file_size: int = media.MAX_FILE_SIZE,
         page_size: int = _PAGE,
         on_removal: Callable[[Removal], None] | None = None,
+        memory: SweepMemory | None = None,
     ) -> None:
-        """`now` gives the time with its zone; `max_file_size` is bytes; `page_size` is at most 1,000."""
+        """Make it.
+
+        Args:
+            bucket: The bucket of the uploads.
+            now: The time, with its zone.
+            max_file_size: The limit, in bytes.
+            page_size: Objects to list at once, at most 1,000.
+            on_removal: Is told each removal.
+            memory: What earlier sweeps found. None: nothing, and it is kept in memory.
+        """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
         self._now = now
         self._max_file_size = max_file_size
         self._page_size = page_size
         self._on_removal = on_removal
-        self._looked: set[int] = set()
+        self._memory = memory if memory is not None else SweepMemory()
         self._batches = True
 
     async def run(self, *, dry_run: bool = False) -> SweepReport:
         """Look at everything once. One object that fails is counted and stops nothing; may be cancelled anywhere.
 
-        Raises public errors where the bucket can't be listed, or nothing connects any more.
+        After an interruption it continues at the page that it had come to, so that it reaches the end of a large bucket
+        however often the process restarts; the next sweep begins at the beginning again.
+
+        Raises:
+            BigUploadError: The bucket can't be listed, or nothing connects any more.
         """
         tally = _Tally(self._on_removal)
-        met: set[int] = set()
         try:
             async for page in self._pages(REFUSED_PREFIX):  # first: below, more are made
                 tally.looked_at += len(page)
                 expired = [item for item in page if self._is_over(item.last_modified)]
                 await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
-            async for page in self._pages(MEDIA_PREFIX):
-                await self._sweep_page(page, tally, met, dry_run=dry_run)
+            async for page in self._pages(MEDIA_PREFIX, after=self._memory.position()):
+                media_marks = await self._sweep_page(page, tally, dry_run=dry_run)
+                if page:
+                    self._memory.page_done(page[-1].key, media_marks)
             await self._abort_uploads(tally, dry_run=dry_run)
         except Fault as fault:
             raise fault.public() from fault
-        self._looked = met  # those that are gone need no memory
+        self._memory.all_done()
         return tally.report()
 
     def _is_over(self, since: datetime) -> bool:
         return self._now() - since >= _STORED_FOR
 
-    async def _pages(self, prefix: str) -> AsyncIterator[list[_Listed]]:
-        after: dict[str, Any] = {}
+    async def _pages(self, prefix: str, after: str = "") -> AsyncIterator[list[_Listed]]:
+        """The objects under `prefix` whose keys come after `after`."""
+        start: dict[str, Any] = {"StartAfter": after} if after else {}
         while True:
             page = await self._bucket.call(
-                "to list the objects", "list_objects_v2", Prefix=prefix, MaxKeys=self._page_size, **after
+                "to list the objects", "list_objects_v2", Prefix=prefix, MaxKeys=self._page_size, **start
             )
             yield [
                 _Listed(row["Key"], row["Size"], row.get("ETag", ""), row["LastModified"])
@@ -192,15 +208,18 @@ class Sweep:
             ]
             if not page.get("IsTruncated"):
                 return
-            before, contents = after, page.get("Contents", ())
+            before, contents = start, page.get("Contents", ())
             if token := page.get("NextContinuationToken"):
-                after = {"ContinuationToken": token}
-            elif contents:  # a store that does not say how to go on
-                after = {"StartAfter": contents[-1]["Key"]}
-            if after == before:
+                start = {"ContinuationToken": token}
+            elif contents:  # a store that gives no token
+                start = {"StartAfter": contents[-1]["Key"]}
+            if start == before:
                 raise Fault(FaultKind.FINAL, "the store's list of objects leads nowhere")
 
-    async def _sweep_page(self, page: list[_Listed], tally: _Tally, met: set[int], *, dry_run: bool) -> None:
+    async def _sweep_page(self, page: list[_Listed], tally: _Tally, *, dry_run: bool) -> set[int]:
+        """Delete what may not stay of a page; the marks of what was found to be media."""
+        known = self._memory.known([item.mark for item in page])
+        found: set[int] = set()
         tally.looked_at += len(page)
         expired: list[_Listed] = []
         too_large: list[_Listed] = []
@@ -210,13 +229,14 @@ class Sweep:
                 expired.append(item)
             elif item.size > self._max_file_size:
                 too_large.append(item)
-            elif item.mark in self._looked:
-                _remember(item, met)
+            elif item.mark in known:
+                found.add(item.mark)
             else:
                 rest.append(item)
         await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
         await self._delete_too_large(too_large, tally, dry_run=dry_run)
-        await self._look_at_all(rest, tally, met, dry_run=dry_run)
+        await self._look_at_all(rest, tally, found, dry_run=dry_run)
+        return found
 
     async def _delete_too_large(self, items: Sequence[_Listed], tally: _Tally, *, dry_run: bool) -> None:
         noted: list[_Listed] = []
@@ -233,7 +253,7 @@ class Sweep:
 
     # -- what is not media
 
-    async def _look_at_all(self, items: Sequence[_Listed], tally: _Tally, met: set[int], *, dry_run: bool) -> None:
+    async def _look_at_all(self, items: Sequence[_Listed], tally: _Tally, found: set[int], *, dry_run: bool) -> None:
         waiting: Iterator[_Listed] = iter(items)
         lost: list[Exception] = []
 
@@ -244,8 +264,7 @@ class Sweep:
                 try:
                     problem = await self._refusal(item)
                     if problem is None:
-                        _remember(item, met)
-                        _remember(item, self._looked)
+                        found.add(item.mark)
                     elif dry_run or await self._delete_unchanged(item, problem):
                         tally.removed(item.key, _REASONS.get(problem, Reason.NOT_MEDIA), item.size)
                 except (Fault, errors.BigUploadError) as e:
@@ -353,11 +372,6 @@ class Sweep:
 
 
 _AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})
-
-
-def _remember(item: _Listed, memory: set[int]) -> None:
-    if len(memory) < _MOST_REMEMBERED:
-        memory.add(item.mark)
 
 
 def _is_away(e: Exception) -> bool:

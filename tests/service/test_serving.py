@@ -16,9 +16,9 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
-from bigupload.service import serving as serving_module
 from bigupload.service.access_log import AccessLog, LoggedRequest, write_line
 from bigupload.service.metrics import Metrics
+from bigupload.service.server import listen
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.service.test_workers import healthy
@@ -105,7 +105,7 @@ def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: Loca
 ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
     ([], {}, 2, "name one place"),
     (["--local", "--bucket", "s3://b"], {}, 2, "name one place"),
-    (["--bucket", "b/c"], {}, 2, "no bucket"),
+    (["--bucket", "b/c"], {}, 2, "not a bucket"),
     (["--bucket", "s3://b", "--public-url", "cdn.example"], {}, 2, "--public-url is not a URL"),
     (["--bucket", "s3://b", "--posts-url", "ftp://x"], {}, 2, "--posts-url is not a URL"),
     (["--local", "--endpoint-url", "http://127.0.0.1:1"], {}, 2, "leave out --endpoint-url"),
@@ -253,7 +253,7 @@ def test_a_host_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(errors.UsageError, match=r"can't listen on no\.such\.host port 80: Name or service not known"):
-        serving_module._listen("no.such.host", 80)
+        listen("no.such.host", 80)
 
 
 def test_another_machine_s_address_is_warned_of(weed: LocalStore, tmp_path: Path) -> None:

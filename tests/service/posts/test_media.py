@@ -11,8 +11,9 @@ import pytest
 from bigupload.service import contract as c
 from bigupload.service.direct_url import UrlCheck
 from bigupload.service.media import JPEG
-from bigupload.service.posts import Posts, PostsApi
+from bigupload.service.posts import Posts
 from bigupload.service.problems import Refused
+from bigupload.service.settings import PostsApi
 from tests.service.posts.support import CREATED, post, refusal, sent
 from tests.tools.http_stub import Answer, HttpStub
 from tests.tools.media import sample

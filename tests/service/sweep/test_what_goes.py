@@ -186,23 +186,6 @@ async def test_what_was_looked_at_is_remembered_over_a_sweep_that_broke_off(
     assert strict.calls.count("get_object") == 1
 
 
-async def test_the_memory_is_bounded_and_forgets_what_is_gone(
-    bucket: Meddled, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bigupload.service.sweep._MOST_REMEMBERED", 1)
-    await put(bucket, made("a.jpg"))
-    await put(bucket, made("b.jpg"))
-    sweep = Sweep(bucket, now=clock, page_size=1)
-    looks = []
-    for run in range(4):
-        if run == 2:
-            await bucket.call("", "delete_object", Key=made("a.jpg"))
-        before = bucket.calls.count("get_object")
-        await sweep.run()
-        looks.append(bucket.calls.count("get_object") - before)
-    assert looks == [2, 1, 1, 0]
-
-
 # -- what changes meanwhile
 
 

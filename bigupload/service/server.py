@@ -1,0 +1,134 @@
+"""One process of the service: it answers requests until it is stopped, and breaks none of them by stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from bigupload import errors
+from bigupload.core.retry_policy import Fault
+from bigupload.service.access_log import AccessLog
+from bigupload.service.app import ServiceDependencies, new_app, origin_of
+from bigupload.service.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
+from bigupload.service.draining import IN_FLIGHT
+from bigupload.service.handles import Handles
+from bigupload.service.keys import KeyFile
+from bigupload.service.limits import RequestRateLimit
+from bigupload.service.metrics import Metrics
+from bigupload.service.middleware import connection_factory
+from bigupload.service.settings import ServeSettings
+from bigupload.service.sweeper import sweeping
+from bigupload.service.uploads import MediaUploads
+from bigupload.stores.s3.client import S3Bucket
+
+DRAIN_WITHIN = 20.0
+"""Seconds that requests in flight have at a stop: Kubernetes, for one, kills after 30."""
+LAST_RESPONSES_WITHIN = 1.0
+"""Seconds for the last responses to leave."""
+_BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted."""
+
+
+@contextlib.asynccontextmanager
+async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str]:
+    """The service, answering at the URL that is given; at the end, requests under way are seen to their end."""
+    log = AccessLog()
+    bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
+    async with contextlib.aclosing(bucket), contextlib.AsyncExitStack() as stack:
+        app = new_app(await _dependencies(settings, bucket, log))
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_RESPONSES_WITHIN, handle_signals=False)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        listener = listen(settings.host, settings.port)
+        server = await _accept(listener, runner, log)
+        stack.push_async_callback(app[IN_FLIGHT].drain, server, within=DRAIN_WITHIN)
+        if sweeps and settings.sweep_every > 0:
+            await stack.enter_async_context(sweeping(settings, log))
+        yield url_of(settings.host, listener.getsockname()[1])
+
+
+async def _accept(listener: socket.socket, runner: web.AppRunner, log: AccessLog) -> asyncio.Server:
+    """Take connections to `listener`, as many as there are descriptors for."""
+    loop = asyncio.get_running_loop()
+    connections = Connections(most_connections())
+    log.take_over("asyncio")
+    loop.set_exception_handler(LoopErrors(connections, log.write_event))
+    assert runner.server is not None
+    factory = connection_factory(runner.server, connections, log)
+    server = await loop.create_server(factory, sock=listener, backlog=ACCEPTED_AT_ONCE)
+    listener.listen(_BACKLOG)  # asyncio accepts in batches of its `backlog`; the kernel's queue may be longer
+    return server
+
+
+async def _dependencies(settings: ServeSettings, bucket: S3Bucket, log: AccessLog) -> ServiceDependencies:
+    keys = KeyFile(settings.keys)
+    keys.load()
+    try:
+        await _look_at(bucket)
+        (signed,) = await bucket.presign("put_object", [{"Key": "media/any"}])
+    except Fault as fault:
+        raise fault.public() from fault
+    return ServiceDependencies(
+        uploads=MediaUploads(
+            bucket,
+            Handles(settings.secrets, clock=time.time),
+            public_url=settings.public_url,
+            max_open_uploads=settings.max_open_uploads,
+        ),
+        keys=keys,
+        rate=RequestRateLimit(settings.requests_a_second, max(1.0, 2 * settings.requests_a_second)),
+        log=log,
+        metrics=Metrics(log.seconds),
+        posts_api=settings.posts_api,
+        allow_private_media_hosts=settings.allow_private_media_hosts,
+        store_origin=origin_of(signed),
+    )
+
+
+async def _look_at(bucket: S3Bucket) -> None:
+    """A wrong name, region or key is told by the start, and not by the first request. Raises Fault, BigUploadError."""
+    try:
+        await bucket.call("to look at the bucket", "head_bucket")
+    except Fault as fault:
+        if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
+            raise
+        made_by = f"bigupload bucket setup s3://{bucket.name} makes it"
+        raise errors.BucketNotFound(f"there is no bucket {bucket.name!r} at this store: {made_by}") from fault
+
+
+def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
+    """Bound, to be listened on; `shared` with others that share. Raises UsageError where that can't be."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared and hasattr(socket, "SO_REUSEPORT"):
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((host, port))
+        except BaseException:
+            listener.close()
+            raise
+    except (OSError, UnicodeError) as e:  # the second: a host that is no name at all
+        why = (e.strerror if isinstance(e, OSError) else None) or "it is no host"
+        raise errors.UsageError(f"can't listen on {host} port {port}: {why}: name another --port or --host") from e
+    return listener
+
+
+def url_of(host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def exit_in_time() -> None:
+    """A call to a store that stalls is in a thread that nothing can end, and that Python would wait for."""
+    timer = threading.Timer(DRAIN_WITHIN + 2 * LAST_RESPONSES_WITHIN, os._exit, [errors.EXIT_OK])
+    timer.daemon = True
+    timer.start()

@@ -1,0 +1,144 @@
+"""Several processes that share one port: started together, replaced when they end, stopped without a broken request.
+
+docs/service.md says why this is not gunicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+
+from bigupload import errors
+from bigupload.service.access_log import AccessLog
+from bigupload.service.metrics import MULTIPROCESS_DIR
+from bigupload.service.processes import ChildProcess, begin_child, heeded_signals, when_parent_ends
+from bigupload.service.server import DRAIN_WITHIN, LAST_RESPONSES_WITHIN, exit_in_time, listen, running, url_of
+from bigupload.service.settings import ServeSettings
+
+_RESTART_AFTER = 1.0
+"""Seconds before a worker that ended is started again: one that can't live must not keep a core busy."""
+_LONGEST_PAUSE = 30.0
+"""Seconds between two tries to start a worker again; each pause is twice the one before."""
+
+
+class Supervisor:
+    """The parent of the workers. It is bound to the port and does not listen, so that the port stays the service's."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._bound = listen(settings.host, settings.port)
+        self._settings = dataclasses.replace(settings, port=self._bound.getsockname()[1])
+        self._workers: dict[int, ChildProcess] = {}
+        self._log = AccessLog()
+        self._is_stopping = False
+
+    def run(self, on_ready: Callable[[str], None]) -> None:
+        """Serve until a signal asks to stop; `on_ready` gets the URL. Raises what kept the workers from starting."""
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        previous = signal.set_wakeup_fd(write)
+        handlers = {number: signal.signal(number, self._on_signal) for number in heeded_signals()}
+        metrics = tempfile.TemporaryDirectory(prefix="bigupload-metrics-")
+        os.environ[MULTIPROCESS_DIR] = metrics.name
+        try:
+            for number in range(self._settings.workers):
+                self._start(number, read)
+            if not self._is_stopping:
+                on_ready(url_of(self._settings.host, self._settings.port))
+                self._watch(read)
+        finally:
+            self._stop()
+            del os.environ[MULTIPROCESS_DIR]
+            metrics.cleanup()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(previous)
+            os.close(read)
+            os.close(write)
+            self._bound.close()
+
+    def _on_signal(self, number: int, _: object) -> None:
+        """The first signal asks to stop, and wakes `wait` by the pipe. The second one ends everything at once."""
+        if self._is_stopping:
+            for worker in self._workers.values():
+                worker.kill()
+            shutil.rmtree(os.environ.get(MULTIPROCESS_DIR, ""), ignore_errors=True)
+            os._exit(128 + number)
+        self._is_stopping = True
+
+    def _start(self, number: int, signals: int) -> None:
+        """Return when the worker is ready, or a signal came. Raises what kept it from starting."""
+        worker = ChildProcess(_work, self._settings, number == 0)
+        self._workers[number] = worker
+        if signals in wait([worker.pipe, signals]):
+            return
+        try:
+            refusal = worker.pipe.recv()
+        except (EOFError, OSError):
+            refusal = "a worker ended before it was ready"
+        if refusal is not None:
+            self._workers.pop(number).stop(LAST_RESPONSES_WITHIN)
+            raise errors.ServiceError(refusal)
+
+    def _watch(self, signals: int) -> None:
+        """Until a signal comes, replace workers that end."""
+        due: dict[int, float] = {}
+        pauses: dict[int, float] = {}
+        while True:
+            sentinels = {worker.sentinel: number for number, worker in self._workers.items()}
+            timeout = max(0.0, min(due.values()) - time.monotonic()) if due else None
+            ready = wait([signals, *sentinels], timeout)
+            if self._is_stopping or signals in ready:
+                return
+            for sentinel in ready:
+                number = sentinels[sentinel]  # type: ignore[index]  # `wait` says "any object"
+                self._workers.pop(number).stop(LAST_RESPONSES_WITHIN)
+                due[number] = time.monotonic() + _RESTART_AFTER
+            for number in [number for number, when in due.items() if when <= time.monotonic()]:
+                del due[number]
+                try:
+                    self._start(number, signals)
+                except (errors.BigUploadError, OSError) as e:  # a broken key file, no more processes: it may pass
+                    pauses[number] = min(_LONGEST_PAUSE, 2 * pauses.get(number, _RESTART_AFTER / 2))
+                    due[number] = time.monotonic() + pauses[number]
+                    self._log.write_event("worker", error=str(e), again_in=pauses[number])
+                else:
+                    pauses.pop(number, None)
+
+    def _stop(self) -> None:
+        for worker in self._workers.values():
+            worker.ask_to_stop()
+        deadline = time.monotonic() + DRAIN_WITHIN + 4 * LAST_RESPONSES_WITHIN
+        for worker in self._workers.values():
+            worker.stop(deadline - time.monotonic())
+
+
+def _work(settings: ServeSettings, sweeps: bool, parent: Connection) -> None:
+    """A worker's main."""
+    begin_child()
+    with contextlib.suppress(BrokenPipeError):  # the parent stopped, or was killed, before this was ready
+        asyncio.run(_work_until_stopped(settings, parent, sweeps=sweeps))
+
+
+async def _work_until_stopped(settings: ServeSettings, parent: Connection, *, sweeps: bool) -> None:
+    stop = asyncio.Event()
+    try:
+        async with running(settings, sweeps=sweeps):
+            parent.send(None)
+            when_parent_ends(parent, stop.set)
+            await stop.wait()
+            exit_in_time()
+    except errors.BigUploadError as e:
+        parent.send(str(e))
+        return
+    above = multiprocessing.parent_process()
+    if above is None or not above.is_alive():  # it was killed; else it removes them, once all workers have ended
+        shutil.rmtree(os.environ[MULTIPROCESS_DIR], ignore_errors=True)

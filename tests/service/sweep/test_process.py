@@ -1,0 +1,88 @@
+"""The sweep of a running service: a process of its own, which ends with it, and is started again where it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bigupload.stores.local_store import LocalStore
+from tests.service.posts.support import sent
+from tests.service.test_workers import is_alive, workers_of
+from tests.tools.service import Service, serving
+from tests.tools.waiting import until
+
+EXE = b"MZ\x90\x00" + bytes(4096)
+MINUTES = 180.0
+"""Seconds: the sweep looks at what other tests left in the bucket, and yields to everything else on this machine."""
+
+
+def events(service: Service, name: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["event"] == name]
+
+
+async def sweeper_of(service: Service) -> int:
+    """The process that sweeps for a service of one process."""
+    await until(lambda: workers_of(service) != [])
+    (sweeper,) = workers_of(service)
+    return sweeper
+
+
+def gone(url: str) -> bool:
+    return httpx.get(url, trust_env=False).status_code == 404
+
+
+async def test_a_process_of_its_own_sweeps_and_ends_with_the_service(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path, "--sweep-every", "0.2") as service:
+        sweeper = await sweeper_of(service)
+        url = sent(service, EXE)
+        await until(lambda: gone(url), within=MINUTES)
+        assert os.getpriority(os.PRIO_PROCESS, sweeper) > os.getpriority(os.PRIO_PROCESS, service.process.pid)
+        assert list((tmp_path / "state" / "sweeps").glob("*.sqlite3"))
+        await until(lambda: sum(line["not_media"] for line in events(service, "sweep")) >= 1, within=MINUTES)
+        assert service.stop() == 0
+        await until(lambda: not is_alive(sweeper))
+        assert events(service, "sweeper") == []
+
+
+async def test_it_ends_with_a_service_that_is_killed(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path, "--sweep-every", "600") as service:
+        sweeper = await sweeper_of(service)
+        service.stop(signal.SIGKILL)
+        await until(lambda: not is_alive(sweeper))
+
+
+@pytest.mark.slow
+async def test_a_sweeper_that_ends_is_started_again(
+    weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "from importlib import import_module\n"
+        "if '--multiprocessing-fork' not in sys.argv and 'serve' in sys.argv:\n"
+        "    import_module('bigupload.service.sweeper')._RESTART_AFTER = 0.1\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serving(weed, tmp_path, "--sweep-every", "0.2") as service:
+        first = await sweeper_of(service)
+        await until(lambda: events(service, "sweep") != [], within=MINUTES)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: workers_of(service) not in ([], [first]), within=MINUTES)
+        url = sent(service, EXE)
+        await until(lambda: gone(url), within=MINUTES)
+        (told,) = events(service, "sweeper")
+        assert (told["error"], told["again_in"]) == ("the sweeper ended with status -9", 0.1)
+
+
+@pytest.mark.slow
+async def test_workers_have_one_sweeper_among_them(weed: LocalStore, tmp_path: Path) -> None:
+    with serving(weed, tmp_path, "--workers", "2", "--sweep-every", "0.2") as service:
+        url = sent(service, EXE)
+        await until(lambda: gone(url), within=MINUTES)
+        assert service.stop() == 0
