@@ -1,6 +1,6 @@
-"""Which parts in flight are so far behind the others that they are better sent again. Pure: time is passed in.
+"""Which parts in flight are stragglers, so that a second PUT may finish earlier. Pure: time is passed in.
 
-One slow connection of many holds up the whole upload at its end, and no retry policy sees it, since its bytes do move.
+One slow connection delays the whole upload at its end. A retry policy does not notice it, because its bytes do move.
 "The tail at scale", https://research.google/pubs/the-tail-at-scale/, section "within-request short-term adaptations".
 """
 
@@ -12,23 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _KNOWN = 4
-"""Parts must have arrived before anyone can say what is usual."""
+"""Parts that must have arrived before the usual time of a part is known."""
 _REMEMBERED = 32
+"""Parts that arrived last, by which the usual time is computed."""
 _FAR = 4.0
-"""Times as long as usual: parts that share a crowded path differ by two or three."""
+"""A straggler takes so many times the usual time. Parts that share a crowded path differ by a factor of 2 or 3."""
 _FAR_AT_THE_END = 2.5
-"""The same where nothing else is left to send: a second try costs no part of its turn."""
+"""The same when no other part waits: then a hedge delays no part."""
 _VERY_FAR = 10.0
-"""What is so far behind is sent again as soon as it should have arrived, and not only after twice that."""
+"""A part that takes so many times the usual time is hedged after the usual time, and not only after twice that."""
 _GRACE = 0.25
-"""Seconds: less is not worth a new connection."""
+"""Seconds. A new connection costs more than a shorter delay."""
 _SHARE = 20
-"""A twentieth of the file may be sent a second time, or one part."""
+"""One of so many bytes of the file may be sent a second time, and one part in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutProgress:
-    """One PUT: `sent` of `size` bytes after `seconds`; with all of them sent it waits for the answer."""
+    """The progress of one PUT: `sent` of `size` bytes after `seconds`. If all are sent, it waits for the response."""
 
     size: int
     sent: int
@@ -36,30 +37,38 @@ class PutProgress:
 
     @property
     def share(self) -> float:
-        """Of its bytes, how much is sent."""
+        """The share of its bytes that were sent, 0 to 1."""
         return self.sent / self.size if self.size else 1.0
 
     @property
     def projected(self) -> float:
-        """Seconds that it will have taken at the least, if it goes on like this."""
+        """Seconds that the PUT will take at least, at its present rate."""
         return self.seconds / self.share if self.share else float("inf")
 
 
 class Pace:
-    """What is usual for the parts of one upload."""
+    """The usual time of the parts of one upload."""
 
     def __init__(self) -> None:
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
 
     def arrived(self, seconds: float) -> None:
-        """A part was sent and answered in so long."""
+        """Note that a part took so many seconds, response included."""
         self._took.append(seconds)
 
     def lagging(self, flights: Sequence[PutProgress], *, at_the_end: bool) -> list[int]:
-        """The indices of those to send again, the furthest behind first.
+        """Choose the stragglers.
 
-        Usual is what parts took lately, or what most of those in flight will take, whichever is more: where all of
-        them have become slow, none lags. At the end, though, those that lag are all that is left to compare with.
+        The usual time is what the last parts took, or what most parts in flight will take, whichever is more: if all
+        parts have become slow, none is a straggler. At the end only the stragglers may be left, and comparing them with
+        each other would show nothing.
+
+        Args:
+            flights: The PUTs in flight.
+            at_the_end: Whether no other part waits to be sent.
+
+        Returns:
+            Indices into `flights`, the slowest first.
         """
         if len(self._took) < _KNOWN:
             return []
@@ -81,22 +90,22 @@ class Pace:
 
 
 class Budget:
-    """How many bytes may be sent a second time."""
+    """The number of bytes that may be sent a second time."""
 
     def __init__(self, size: int, part_size: int) -> None:
         self._left = max(part_size, size // _SHARE)
 
     def has(self, count: int) -> bool:
-        """Whether so many are left."""
+        """Whether `count` bytes are left."""
         return count <= self._left
 
     def take(self, count: int) -> bool:
-        """Reserve `count` bytes, if there are so many left."""
+        """Reserve `count` bytes. False if there are not so many left."""
         if not self.has(count):
             return False
         self._left -= count
         return True
 
     def give_back(self, count: int) -> None:
-        """Of what was reserved, so many were not needed."""
+        """Return `count` reserved bytes that were not needed."""
         self._left += count

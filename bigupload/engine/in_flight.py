@@ -1,5 +1,7 @@
-"""The PUTs under way: each in one of the shared slots, watched, cancelled when it stands still, and sent a second time
-when it lags far behind the others. The first answer wins, the other PUT is cancelled and awaited.
+"""The PUTs in flight: each holds one of the shared slots. One that stalls is cancelled.
+
+A straggler, which is far slower than the others, is hedged: the part is sent a second time. The first response wins.
+The other PUT is cancelled and awaited.
 """
 
 from __future__ import annotations
@@ -20,17 +22,17 @@ from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 
 _LOG = logging.getLogger("bigupload.engine")
 TICK = 0.1
-"""Seconds between two looks at what is in flight."""
+"""Seconds between two looks at the PUTs in flight."""
 _REPORT_EVERY = 3
-"""Ticks."""
-_MOST_AGAIN = 4
-"""Times that one PUT's part is sent again beside it. One that fails at once costs no bytes, and would be followed by
-the next at the next look: to a store that asks to slow down, of all stores."""
+"""Ticks between two progress reports."""
+_MOST_HEDGES = 4
+"""Hedges of one PUT. A hedge that fails at once costs no bytes, so that the budget would not stop the next one: a store
+that asks to slow down would get one at every tick."""
 _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 
 
 class PutInFlight:
-    """One PUT under way."""
+    """One PUT in flight."""
 
     def __init__(self, source: Source, part: Part, request: SignedRequest, now: float, attempt: int = 1) -> None:
         self.source = source
@@ -41,11 +43,11 @@ class PutInFlight:
         self.began = now
         self.attempt = attempt
         """Which attempt at the part this is, from 1; for the log."""
-        self.second: PutInFlight | None = None
-        """The same part, sent again because this one lags."""
-        self.again = 0
-        """How often it was."""
-        self.answer: PutResponse | None = None
+        self.hedge: PutInFlight | None = None
+        """The second PUT of the same part, if this one is a straggler."""
+        self.hedges = 0
+        """How often this PUT was hedged."""
+        self.response: PutResponse | None = None
         self.ended = anyio.Event()
         self._seen = 0
         self._moved_at = now
@@ -66,7 +68,7 @@ class PutInFlight:
         return PutProgress(self.part.size, self.sent(), now - self.began)
 
     def moves(self, now: float, policy: RetryPolicy) -> bool:
-        """Look again: False once it stands still for too long. `part.size` bytes out, it is the store's turn."""
+        """Whether the PUT makes progress. After the whole body was sent, the store may take longer to respond."""
         sent = self.sent()
         if sent != self._seen or self.paused():
             self._seen, self._moved_at = sent, now
@@ -75,80 +77,80 @@ class PutInFlight:
 
 
 class PartsInFlight:
-    """Of one run over the missing parts of one upload."""
+    """The PUTs of one `PartUploader`."""
 
     def __init__(self, context: UploadContext) -> None:
         self._context = context
-        self._flying: set[PutInFlight] = set()
+        self._puts: set[PutInFlight] = set()
         self._pace = Pace()
         plan = context.manifest.plan
         self._budget = Budget(plan.size, plan.part_size)
         self._proofs = {part.proof for part in context.manifest.parts.values()}
         self.all_begun = False
-        """Whether no part waits for its first PUT any more."""
+        """Whether every missing part has had a first PUT."""
 
     def sent(self) -> int:
-        """Bytes of parts that are in flight now; of one that is sent twice, those of the PUT that is further."""
-        return sum(max(f.sent(), f.second.sent() if f.second else 0) for f in self._flying)
+        """Bytes sent of the parts in flight. Of a part that is sent twice, the PUT that has sent more counts."""
+        return sum(max(f.sent(), f.hedge.sent() if f.hedge else 0) for f in self._puts)
 
     def proved(self, proof: PartProof) -> None:
-        """How a part was proved: no part is sent twice until one was, nor where that does not tell two bodies apart."""
+        """Note how a part was proved. Hedging needs a proof that tells two bodies apart."""
         self._proofs.add(proof)
 
     async def put(self, source: Source, part: Part, request: SignedRequest) -> PutResponse:
-        """As `Transport.put`, also by a second PUT of the same. Raises Fault(STALLED) where it stands still."""
+        """Like `Transport.put`, with hedging. Raises Fault(STALLED) if the PUT makes no progress."""
         async with self._context.shared.slots:
             return await self.put_in_slot(source, part, request)
 
     async def put_in_slot(
         self, source: Source, part: Part, request: SignedRequest, *, fresh: bool = False, attempt: int = 1
     ) -> PutResponse:
-        """As `put`, of a caller that has one of the slots. `fresh` as `Transport.put`'s."""
+        """Like `put`, for a caller that holds one of the slots. `fresh` is `Transport.put`'s."""
         context = self._context
-        flight = PutInFlight(source, part, request, context.effects.clock(), attempt)
-        self._flying.add(flight)
+        put = PutInFlight(source, part, request, context.effects.clock(), attempt)
+        self._puts.add(put)
         try:
-            answer = await self._first_answer(flight, fresh=fresh)
+            response = await self._first_response(put, fresh=fresh)
         finally:
-            self._flying.discard(flight)
-        self._pace.arrived(context.effects.clock() - flight.began)
-        return answer
+            self._puts.discard(put)
+        self._pace.arrived(context.effects.clock() - put.began)
+        return response
 
-    async def _first_answer(self, flight: PutInFlight, *, fresh: bool) -> PutResponse:
-        fault = Fault(FaultKind.STALLED, f"part {flight.part.number} stood still")
+    async def _first_response(self, put: PutInFlight, *, fresh: bool) -> PutResponse:
+        fault = Fault(FaultKind.STALLED, f"part {put.part.number} stalled")
         try:
             try:
-                await self._fly(flight, fresh=fresh)
+                await self._send(put, fresh=fresh)
             except Fault as e:
                 fault = e
-            if flight.again and fault.kind in REFUSALS:
-                self._context.stop_hedging(_refused(flight.part, fault))
-                # Nobody knows which of the two the store has kept, or whether it has any: the other's answer, too,
-                # would be of a part that it did not stand. Alone, the part shows whether the upload is still there.
-                message = f"part {flight.part.number} was refused while it was sent twice ({fault}): it is sent alone"
+            if put.hedges and fault.kind in REFUSALS:
+                self._context.stop_hedging(_refused(put.part, fault))
+                # Nobody knows which of the two PUTs the store has kept, if any, so that the other response proves
+                # nothing. Sent alone, the part shows whether the upload still exists.
+                message = f"part {put.part.number} was refused while it was sent twice ({fault}): it is sent alone"
                 raise Fault(FaultKind.BROKEN, message, status=fault.status) from fault
-            if flight.answer is None and flight.second is not None:
-                await flight.second.ended.wait()  # it may still arrive
+            if put.response is None and put.hedge is not None:
+                await put.hedge.ended.wait()  # it may still arrive
         finally:
-            if flight.second is not None and not flight.second.ended.is_set():
-                flight.second.scope.cancel()
+            if put.hedge is not None and not put.hedge.ended.is_set():
+                put.hedge.scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    await flight.second.ended.wait()
-        for each in (flight, flight.second):
-            if each is not None and each.answer is not None:
-                return each.answer
+                    await put.hedge.ended.wait()
+        for each in (put, put.hedge):
+            if each is not None and each.response is not None:
+                return each.response
         raise fault
 
-    async def _fly(self, flight: PutInFlight, *, fresh: bool) -> None:
-        """One PUT, until it is answered, fails, or its scope is cancelled."""
+    async def _send(self, put: PutInFlight, *, fresh: bool) -> None:
+        """Send one PUT, until there is a response, it fails, or its scope is cancelled."""
         context = self._context
-        context.shared.gauges.add(flight)
+        context.shared.gauges.add(put)
         context.shared.concurrency.started()
         outcome = "cancelled"
         try:
-            with flight.scope:
-                flight.answer = await context.transport.put(
-                    flight.request, flight.source, flight.part, on_start=flight.started, fresh=fresh
+            with put.scope:
+                put.response = await context.transport.put(
+                    put.request, put.source, put.part, on_start=put.started, fresh=fresh
                 )
                 outcome = "acknowledged"
         except Fault as fault:
@@ -156,76 +158,76 @@ class PartsInFlight:
             raise
         finally:
             if _LOG.isEnabledFor(logging.DEBUG):
-                _log_attempt(flight, context.effects.clock(), outcome)
-            context.shared.gauges.discard(flight)
-            context.counts.bytes_sent += flight.sent()
-            context.shared.bytes_sent += flight.sent()
-            flight.ended.set()
+                _log_attempt(put, context.effects.clock(), outcome)
+            context.shared.gauges.discard(put)
+            context.counts.bytes_sent += put.sent()
+            context.shared.bytes_sent += put.sent()
+            put.ended.set()
 
     async def watch(self, report: Callable[[], None]) -> None:
-        """Until it is cancelled; calls `report` a few times a second."""
-        async with anyio.create_task_group() as seconds:
+        """Watch the PUTs until cancelled. Call `report` a few times a second."""
+        async with anyio.create_task_group() as hedges:
             ticks = 0
             while True:
                 await self._context.effects.sleep(TICK)
                 now = self._context.effects.clock()
-                for flight in self._flying:
-                    for each in (flight, flight.second):
+                for put in self._puts:
+                    for each in (put, put.hedge):
                         if each is not None and not each.moves(now, self._context.retrier.policy):
                             each.scope.cancel()
-                self._send_laggards_again(seconds, now)
+                self._hedge_stragglers(hedges, now)
                 self._context.shared.adapt(now)
                 ticks += 1
                 if ticks % _REPORT_EVERY == 0:
                     report()
 
-    def _send_laggards_again(self, tasks: TaskGroup, now: float) -> None:
+    def _hedge_stragglers(self, tasks: TaskGroup, now: float) -> None:
         if not self._context.hedging.on or not self._proofs or not self._proofs <= _UNAMBIGUOUS:
             return
-        flying = [
+        primary = [
             f
-            for f in self._flying
-            if not f.ended.is_set() and f.again < _MOST_AGAIN and f.source is self._context.source and not f.paused()
+            for f in self._puts
+            if not f.ended.is_set() and f.hedges < _MOST_HEDGES and f.source is self._context.source and not f.paused()
         ]
-        newest = [f.second or f for f in flying]
+        newest = [f.hedge or f for f in primary]
         for index in self._pace.lagging([f.progress(now) for f in newest], at_the_end=self.all_begun):
-            flight = flying[index]
-            if flight.second is not None:
-                spent = flight.second.sent()
-                if spent <= flight.sent() and self._budget.has(spent):
-                    flight.second.scope.cancel()  # it is no better off: the next look sends another
-            elif self._budget.take(flight.part.size):
-                flight.again += 1
-                self._context.hedging.began(flight.part.number)
-                flight.second = PutInFlight(flight.source, flight.part, flight.request, now, flight.attempt)
-                tasks.start_soon(self._fly_again, flight, flight.second)
+            put = primary[index]
+            if put.hedge is not None:
+                spent = put.hedge.sent()
+                if spent <= put.sent() and self._budget.has(spent):
+                    put.hedge.scope.cancel()  # the hedge is no faster: the next tick starts another one
+            elif self._budget.take(put.part.size):
+                put.hedges += 1
+                self._context.hedging.began(put.part.number)
+                put.hedge = PutInFlight(put.source, put.part, put.request, now, put.attempt)
+                tasks.start_soon(self._hedge, put, put.hedge)
 
-    async def _fly_again(self, first: PutInFlight, second: PutInFlight) -> None:
+    async def _hedge(self, first: PutInFlight, second: PutInFlight) -> None:
         try:
             try:
-                await self._fly(second, fresh=True)
+                await self._send(second, fresh=True)
             except Fault as fault:
                 if fault.kind in REFUSALS:
                     self._context.stop_hedging(_refused(second.part, fault))
-            if second.answer is None and not first.ended.is_set():
-                first.second = None
+            if second.response is None and not first.ended.is_set():
+                first.hedge = None
         finally:
-            loser = second if second.answer is None else first
+            loser = second if second.response is None else first
             self._budget.give_back(max(0, second.part.size - loser.sent()))
-        if second.answer is not None:
+        if second.response is not None:
             first.scope.cancel()
 
 
-def _log_attempt(flight: PutInFlight, now: float, outcome: str) -> None:
+def _log_attempt(put: PutInFlight, now: float, outcome: str) -> None:
     _LOG.debug(
         "part %d, attempt %d to %s: %s after %.0f ms, %d of %d bytes sent",
-        flight.part.number,
-        flight.attempt,
-        flight.address() or "no address",
+        put.part.number,
+        put.attempt,
+        put.address() or "no address",
         outcome,
-        (now - flight.began) * 1000,
-        flight.sent(),
-        flight.part.size,
+        (now - put.began) * 1000,
+        put.sent(),
+        put.part.size,
     )
 
 

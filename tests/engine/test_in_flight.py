@@ -162,7 +162,7 @@ async def test_a_second_that_fails_leaves_the_first_to_its_fate(sky: Sky) -> Non
 
     with pytest.raises(ExceptionGroup) as found:
         await sky.fly(script)
-    assert found.group_contains(Fault, match="stood still")
+    assert found.group_contains(Fault, match="stalled")
     assert sky.now >= RetryPolicy().stall_after
 
 
@@ -191,7 +191,7 @@ async def test_no_part_is_sent_twice_where_hedging_is_off(sky: Sky) -> None:
     sky.context.hedging.turn_off()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sky.flights.watch, lambda: None)
-        with pytest.raises(Fault, match="stood still"):
+        with pytest.raises(Fault, match="stalled"):
             await sky.flights.put(sky.source, PART, REQUEST)
         tasks.cancel_scope.cancel()
     assert len(sky.puts) == 1
@@ -223,7 +223,7 @@ async def test_a_part_is_not_sent_again_and_again(sky: Sky) -> None:
     sky.put = refuse
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sky.flights.watch, lambda: None)
-        with pytest.raises(Fault, match="stood still"):
+        with pytest.raises(Fault, match="stalled"):
             await sky.flights.put(sky.source, PART, REQUEST)
         tasks.cancel_scope.cancel()
     assert [put.fresh for put in sky.puts] == [False, *[True] * 4]
@@ -292,7 +292,7 @@ async def test_what_has_sent_all_may_be_waited_for_longer(sky: Sky, sent: int, p
     sky.flights.proved(PartProof.MD5)  # so that there is no second
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(sky.flights.watch, lambda: sky.puts and setattr(sky.puts[0], "bytes", sent))
-        with pytest.raises(Fault, match="stood still"):
+        with pytest.raises(Fault, match="stalled"):
             await sky.flights.put(sky.source, PART, REQUEST)
         tasks.cancel_scope.cancel()
     assert patience <= sky.now <= patience + 1

@@ -95,7 +95,7 @@ async def test_a_stall_is_broken_off_and_sent_again(s3: StrictS3, tmp_path: Path
     s3.release()
     assert world.holds(path)
     assert result.verified is Verified.FULL_OBJECT
-    assert any("stood still" in event.reason for event in world.told(events.Retrying))
+    assert any("stalled" in event.reason for event in world.told(events.Retrying))
 
 
 async def test_an_answer_is_waited_for_once_all_is_sent(world: World) -> None:

@@ -100,15 +100,15 @@ async def test_a_second_that_fails_leaves_the_first_to_its_fate(
     cost nothing of what may be sent again."""
     only_what_is_not_read_lags(world.s3, monkeypatch)
     failed = asyncio.Event()
-    fly_again = PartsInFlight._fly_again
+    hedge = PartsInFlight._hedge
 
     async def until_it_fails(*arguments: object) -> None:
         try:
-            await fly_again(*arguments)
+            await hedge(*arguments)
         finally:
             failed.set()
 
-    monkeypatch.setattr(PartsInFlight, "_fly_again", until_it_fails)
+    monkeypatch.setattr(PartsInFlight, "_hedge", until_it_fails)
     world.s3.script("UploadPart", Stall(), fault, part_number=SLOW)
     path = world.file(PARTS * PART)
     sending = uploading(world, path)

@@ -97,6 +97,20 @@ async def test_cancelled_while_it_lists(world: World) -> None:
     assert result.resumed_parts >= 1
 
 
+@pytest.mark.parametrize("way", [by_task, by_timeout, by_scope], ids=["task", "timeout", "scope"])
+async def test_cancelled_while_it_lists_for_ever(world: World, way: Any) -> None:
+    """Nothing changes in the store, so that nothing is waited for."""
+    path = world.file(3 * PART)
+    await world.interrupted(path, after=1)
+    world.s3.hold("ListParts")
+    async with asyncio.timeout(60):
+        await way(world.resume, lambda: world.s3.wait_for_async("ListParts"), lambda: None)
+    world.s3.release()
+    await world.settled()
+    await world.resume()
+    assert world.holds(path)
+
+
 async def test_cancelled_before_it_began(world: World) -> None:
     task = asyncio.create_task(world.upload(world.file(PART)))
     task.cancel()

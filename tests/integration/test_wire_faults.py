@@ -249,6 +249,6 @@ async def test_a_name_that_is_resolved_slowly_or_not_at_once(wire: Wire, monkeyp
     options = wire.options(endpoint_url=f"http://store.test:{wire.proxy.port}")
     result = await wire.upload(options=options, on_event=hear, retry=IMPATIENT)
     assert result.verified is Verified.FULL_OBJECT
-    assert any("stood still" in reason for reason in wire.retries())
+    assert any("stalled" in reason for reason in wire.retries())
     assert any("no such host" in event.reason for event in wire.events if isinstance(event, events.OutageStarted))
     assert wire.holds()
