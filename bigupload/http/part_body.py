@@ -125,7 +125,7 @@ class PartBody(Payload):
 
     def sent(self) -> int:
         if self._stopping.is_set():
-            return self._sent_when_stopped
+            return self._written if self.complete else self._sent_when_stopped
         written = self._written  # read first: a worker thread may write more meanwhile
         unsent = len(self._encrypted) + socket_tuning.unsent(self._socket)
         if self._transport is not None and not self._transport.is_closing():
@@ -152,7 +152,7 @@ class PartBody(Payload):
     def stop(self) -> None:
         """Send no more, because a response is there or nobody waits for one. The socket may serve another request."""
         if not self._stopping.is_set():
-            self._sent_when_stopped = self._written if self.complete else self.sent()
+            self._sent_when_stopped = self.sent()
             self._stopping.set()
         if self._ended is not None:
             _settle(self._ended, None)

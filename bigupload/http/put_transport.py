@@ -101,11 +101,10 @@ class HttpTransport:
                 proxy=proxy,
                 proxy_auth=proxy_auth,
             ) as response:
-                payload.stop()
+                # Before anything is judged: a thread may have sent the last bytes and not counted them yet.
+                await payload.stop_and_wait()
                 body = b"" if response.status // 100 == 2 else await _error_body(response)
-                if payload.complete:
-                    await payload.stop_and_wait()  # only then aiohttp lets the next request have the connection
-                else:
+                if not payload.complete:
                     response.close()  # half a body was sent: nothing more can follow on this connection
                 return _judge(response, body, payload, f"part {part.number}")
         except (aiohttp.ClientError, OSError) as e:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bigupload.core.part_plan import MIB, Part
-from bigupload.http import thread_work
+from bigupload.http import part_body, put_transport, thread_work
 from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
@@ -116,3 +116,29 @@ async def test_a_source_that_hangs_does_not_stop_another(store: Bench, disk: Han
             disk.release()
             await asyncio.gather(*sending)
     assert store.stored(9) == content(SIZE)
+
+
+async def test_a_response_that_overtakes_the_sending_thread_is_a_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store may respond before the thread that sent the last byte has counted it."""
+    monkeypatch.setattr(part_body, "is_cached", lambda *_: False)
+    real, responded = os.sendfile, threading.Event()
+
+    def sendfile(*arguments: int) -> int:
+        count = real(*arguments)
+        responded.wait(10)
+        return count
+
+    class Body(part_body.PartBody):
+        def stop(self) -> None:
+            super().stop()
+            responded.set()
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    monkeypatch.setattr(put_transport, "PartBody", Body)
+    with bench(tmp_path, tls=False) as made, FileSource(write(tmp_path / "file", 1000)) as source:
+        async with no_leaks(), transport_to(made) as transport:
+            await made.put(transport, source, Part(1, 0, 1000))
+        assert made.stored() == content(1000)
+    assert made.gauges[0].sent() == 1000
