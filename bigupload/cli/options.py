@@ -164,7 +164,7 @@ outcome_options = _all(
 
 def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""
-    needed = ("pydantic", "itsdangerous", "prometheus_client")
+    needed = ("pydantic", "itsdangerous", "limits", "prometheus_client")
     if any(importlib.util.find_spec(name) is None for name in needed):
         raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'")
 

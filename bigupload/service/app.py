@@ -98,7 +98,7 @@ class _Service:
             key = self._authenticate(request)
             logged = request[LOGGED]
             logged.key_id, logged.owner = key.id, key.owner
-            wait = self._parts.rate.take(key.id)
+            wait = await self._parts.rate.take(key.id)
             if wait > 0:
                 raise Refused(Problem.RATE_LIMITED, retry_after=wait)
             if endpoint.takes is None:

@@ -1,55 +1,59 @@
-"""How many requests a second each key may make of this process: token buckets. Clock passed in; knows no HTTP."""
+"""How many requests each key may make of this process: the moving window of the library `limits`. Knows no HTTP."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from fractions import Fraction
+
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import MovingWindowRateLimiter
 
 from bigupload.errors import UsageError
 
+_SHORTEST_WINDOW = 2
+_LONGEST_WINDOW = 60
+"""Seconds. In a short window few requests can come at once; a rate of a few digits needs a longer one to be exact."""
+_SOON = 0.001
+"""Seconds to wait at least, where the window moved on between two looks at it."""
+
 
 class RequestRateLimit:
-    """`rate` requests a second, after `burst` at once: in any `t` seconds at most `burst + rate * t` of one key.
+    """At most `requests` in any `window` seconds, of each key."""
 
-    It is kept to the last request: fractions, since with floats ten tenths of a token are not one. They stay short, as
-    all that is ever added are clock readings and multiples of 1/rate.
-    """
+    def __init__(self, rate: float) -> None:
+        """`rate` is requests a second. As many may come at once as the window holds: mostly those of two seconds."""
+        if not 0 < rate < math.inf:  # so that NaN is none either
+            raise UsageError(f"not a limit: {rate:g} requests a second (it must be above 0)")
+        self.window = _window(rate)
+        """Seconds."""
+        self.requests = max(1, math.floor(rate * self.window + 1e-9))
+        self._limit = RateLimitItemPerSecond(self.requests, self.window)
+        self._storage = MemoryStorage()
+        self._limiter = MovingWindowRateLimiter(self._storage)
+        self._latest = 0.0
 
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if not (0 < rate < math.inf and 1 <= burst < math.inf):  # so that NaN is none either
-            raise UsageError(f"not a limit: {rate:g} requests a second and {burst:g} at once (above 0, and at least 1)")
-        self._a_token = 1 / Fraction(rate)
-        self._to_fill = Fraction(burst) / Fraction(rate)
-        self._clock = clock
-        # By key: when the bucket would have been empty, had it filled ever since. The one that was taken from longest
-        # ago comes first. (A dict would be slow at its front once much was deleted there.)
-        self._empty_at: OrderedDict[str, Fraction] = OrderedDict()
+    async def take(self, key_id: str) -> float:
+        """0.0 where a request may be made now, else the seconds until one may; a refused request does not count."""
+        await self._forget_a_future()
+        if await self._limiter.hit(self._limit, key_id):
+            return 0.0
+        window = await self._limiter.get_window_stats(self._limit, key_id)
+        return max(_SOON, window.reset_time - time.time())
 
-    def take(self, key_id: str) -> float:
-        """0.0 where the request may go on, else the seconds until one may; nothing is taken then, or booked."""
-        now = Fraction(self._clock())
-        self._forget_full(now)
-        empty_at = max(self._empty_at.get(key_id, now - self._to_fill), now - self._to_fill)
-        wait = empty_at + self._a_token - now
-        if wait > 0:
-            return _float_above(wait)
-        self._empty_at[key_id] = empty_at + self._a_token
-        self._empty_at.move_to_end(key_id)
-        return 0.0
-
-    def __len__(self) -> int:
-        """How many buckets are kept: at most those that were taken from in the last `burst / rate` seconds."""
-        return len(self._empty_at)
-
-    def _forget_full(self, now: Fraction) -> None:
-        while self._empty_at and next(iter(self._empty_at.values())) + self._to_fill <= now:
-            self._empty_at.popitem(last=False)
+    async def _forget_a_future(self) -> None:
+        """The library goes by the time of day. Set back, it would refuse a key until the clock is where it was."""
+        now = time.time()
+        if now < self._latest - self.window:
+            await self._storage.reset()
+            self._latest = now
+        self._latest = max(self._latest, now)
 
 
-def _float_above(exact: Fraction) -> float:
-    """Not the nearest float: whoever waits for so long must not be a hair too early."""
-    near = float(exact)
-    return near if near >= exact else math.nextafter(near, math.inf)
+def _window(rate: float) -> int:
+    """The shortest window in which the rate makes a whole number of requests."""
+    for window in range(_SHORTEST_WINDOW, _LONGEST_WINDOW + 1):
+        requests = rate * window
+        if requests >= 1 and abs(requests - round(requests)) < 1e-6:
+            return window
+    return max(_LONGEST_WINDOW, math.ceil(1 / rate))

@@ -83,7 +83,7 @@ async def _dependencies(settings: ServeSettings, bucket: S3Bucket, log: AccessLo
             max_open_uploads=settings.max_open_uploads,
         ),
         keys=keys,
-        rate=RequestRateLimit(settings.requests_a_second, max(1.0, 2 * settings.requests_a_second)),
+        rate=RequestRateLimit(settings.requests_a_second),
         log=log,
         metrics=Metrics(log.seconds),
         posts_api=settings.posts_api,
