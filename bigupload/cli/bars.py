@@ -30,11 +30,11 @@ class _Terminal(Console):
 class Bars(Printing):
     """A row for each file, in two tones: acknowledged, and in flight. Results are printed below, at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, narrator: Narrator) -> None:
         super().__init__()
         self._console = _Terminal(stderr=True)
         self._results: list[str] = []
-        self._narrator = Narrator()
+        self._narrator = narrator
         self._rows: dict[Path, RowState] = {}
         self._widest_name = 0
         self._live = Live(

@@ -67,12 +67,18 @@ class _Lines(logging.Formatter):
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
+def _is_not_an_uploads_end(record: logging.LogRecord) -> bool:
+    """Whether the command does not write this line itself, as it does for the error that ended an upload."""
+    return record.name != "bigupload" or record.levelno < logging.ERROR
+
+
 class _StandardError(logging.Handler):
     """Above the progress display, which replaces `sys.stderr` while it is shown."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
         self.setFormatter(_Lines(_FORMAT))
+        self.addFilter(_is_not_an_uploads_end)
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody reads it

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from bigupload import errors, events
+from bigupload.cli.settings import VERBOSE
 from bigupload.units import format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
@@ -117,13 +118,22 @@ class Narrator:
     a while is told, and of an outage its begin, one line in a while, and its end.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, verbose: int = 0) -> None:
+        """Start with nothing told.
+
+        Args:
+            clock: a monotonic clock in seconds. Tests pass their own.
+            verbose: how often -v was given: what the log shows on standard error is not told again.
+        """
         self._clock = clock
+        self._verbose = verbose
         self._quiet_until = 0.0
         self._outage_quiet_until: float | None = None
 
     def text(self, event: events.Event) -> str | None:
         """What to tell of an event now, if anything."""
+        if self._verbose > 1 or (self._verbose and not isinstance(event, events.Retrying)):
+            return None
         now = self._clock()
         match event:
             case events.Retrying():
@@ -159,9 +169,9 @@ class _Json(Printing):
 class _Plain(Printing):
     """A line every few seconds, for logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, narrator: Narrator) -> None:
         super().__init__()
-        self._narrator = Narrator()
+        self._narrator = narrator
         self._next: dict[Path, float] = {}
         self._rates: dict[Path, _Rate] = {}
 
@@ -204,7 +214,9 @@ class _Rate:
         return max(0.0, (done - self.at_start) / max(1e-9, now - self.began))
 
 
-_REPORTERS: dict[str, Callable[[], Reporter]] = {"plain": _Plain, "json": _Json, "none": _Silent}
+def _verbose() -> int:
+    ctx = click.get_current_context(silent=True)
+    return ctx.meta.get(VERBOSE, 0) if ctx is not None else 0
 
 
 @contextlib.contextmanager
@@ -215,10 +227,10 @@ def reporting(mode: str) -> Iterator[Reporter]:
     if mode == "bar":
         from bigupload.cli.bars import Bars  # rich is slow to import
 
-        with Bars().shown() as bars:
+        with Bars(Narrator(verbose=_verbose())).shown() as bars:
             yield bars
         return
-    reporter = _REPORTERS[mode]()
+    reporter = _Json() if mode == "json" else _Silent() if mode == "none" else _Plain(Narrator(verbose=_verbose()))
     yield reporter
     reporter.close()
 

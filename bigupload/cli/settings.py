@@ -25,6 +25,9 @@ from bigupload.errors import UsageError
 _COMMON = "bigupload.common"
 """The key in `Context.meta` of what was given before the command's name, as in `bigupload -v upload`."""
 
+VERBOSE = "bigupload.verbose"
+"""The key in `Context.meta` of how often -v was given, once the command runs."""
+
 
 def common_options() -> list[click.Option]:
     """What every command takes, also before its name."""
@@ -107,6 +110,7 @@ def _with_log(callback: Any) -> Any:
             from bigupload.cli import logs  # logging takes 10 ms to import
 
             ctx.call_on_close(logs.begin(verbose, log_file))
+        ctx.meta[VERBOSE] = verbose
         return callback(**arguments)
 
     return logging_too

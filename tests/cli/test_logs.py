@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from bigupload.cli import logs
+from tests.tools.strict_s3 import StrictS3
 
-from .support import Command, assert_refused
+from .support import Command, assert_refused, to
 
 LOGGER = logging.getLogger("bigupload.engine")
 
@@ -68,13 +69,33 @@ def test_lines_of_several_threads_stay_whole(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"(\w)\1{8999}", line.rpartition(" ")[2]) for line in lines)
 
 
+def test_an_error_is_written_once(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    ended = bigupload("upload", "nope.bin", *to(s3), "-v", "--log-file", tmp_path / "log")
+    assert_refused(ended, 1, "bigupload: no such file: nope.bin")
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert " ERROR bigupload: " in line
+
+
+def test_an_upload_is_logged(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    ended = bigupload("upload", file, *to(s3), "-v", "--log-file", tmp_path / "log")
+    assert ended.code == 0
+    assert all(" INFO bigupload: " in line for line in ended.err.splitlines())
+    assert "upload begins: 5.2 MB in " in ended.err
+    assert "proved by full-object" in ended.err
+    logged = (tmp_path / "log").read_text()
+    assert " DEBUG bigupload.engine: part 1, attempt 1 to 127.0.0.1:" in logged
+    for secret in (StrictS3.secret_key, StrictS3.access_key, "X-Amz-Signature"):
+        assert secret not in logged
+
+
 def test_a_log_file_that_cannot_be_written(bigupload: Command, tmp_path: Path) -> None:
     path = tmp_path / "none" / "log"
     assert_refused(bigupload("--log-file", path, "status"), 2, f"can't write the log file {path}: No such file")
 
 
 def test_before_and_after_the_command_s_name(bigupload: Command, tmp_path: Path) -> None:
+    before = list(logging.getLogger("bigupload").handlers)
     for arguments in (["--log-file", tmp_path / "a", "status"], ["status", "--log-file", tmp_path / "a"]):
         assert bigupload(*arguments).code == 0
     assert (tmp_path / "a").exists()
-    assert logging.getLogger("bigupload").handlers == []
+    assert logging.getLogger("bigupload").handlers == before

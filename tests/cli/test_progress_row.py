@@ -113,6 +113,13 @@ def test_an_outage_is_told_once_for_all_files() -> None:
     assert narrator.text(started) is not None  # the next outage
 
 
+@pytest.mark.parametrize(("verbose", "told"), [(0, [True, True]), (1, [False, True]), (2, [False, False])])
+def test_what_the_log_shows_is_not_told_again(verbose: int, told: list[bool]) -> None:
+    narrator = Narrator(lambda: 10.0, verbose=verbose)
+    retrying = events.Retrying(part=1, attempt=1, delay=0, reason="503")
+    assert [narrator.text(event) is not None for event in (events.Warned(message="w"), retrying)] == told
+
+
 def test_reading_back() -> None:
     row = RowState("movie.mov", note="connecting")
     update(row, events.ReadingBack(bytes_compared=0, size=SIZE), 0.0)
