@@ -40,24 +40,24 @@ _LOOKUPS = 8
 
 
 class Rule(enum.Enum):
-    """What a URL can break: what the code means. The name in lower case is the code, in `error.code` of the answer."""
+    """A rule that a URL can break. The value is its meaning; the name in lower case is `error.code` of the response."""
 
-    NOT_A_URL = "It is no absolute http or https URL, or it holds a user name or password."
-    NOT_PUBLIC = "Its host, or one that it redirects to, is not on the public internet."
-    SHARING_LINK = "A sharing link of Google, Dropbox, OneDrive or iCloud: those return pages, not media."
-    NEEDS_AUTHENTICATION = "The host answers 401, 403 or 407: it must serve anyone."
+    NOT_A_URL = "It is not an absolute http or https URL, or it contains a user name or password."
+    NOT_PUBLIC = "Its host, or a host that it redirects to, is not on the public internet."
+    SHARING_LINK = "It is a sharing link of Google, Dropbox, OneDrive or iCloud. Those return pages, not media."
+    NEEDS_AUTHENTICATION = "The host answers 401, 403 or 407. The URL must need no authentication."
     BAD_STATUS = "The host answers something other than 200."
     HTML = "It returns a web page, or redirects to one."
-    WRONG_CONTENT_TYPE = "The Content-Type is not on the list, or is not what the first bytes say."
-    NOT_MEDIA = "The first bytes are those of nothing on the list."
+    WRONG_CONTENT_TYPE = "The Content-Type is not on the list, or does not match the first bytes."
+    NOT_MEDIA = "The first bytes match no type on the list."
     TOO_MANY_REDIRECTS = f"It redirects more than {MOST_REDIRECTS} times."
     TOO_LARGE = "The file is over the limit."
-    UNREACHABLE = "No such name, no connection, no trusted TLS, or an answer that can't be read."
-    TOO_SLOW = f"Its beginning was not there within {TIME_LIMIT:.0f} seconds."
+    UNREACHABLE = "The name does not resolve, the connection or TLS failed, or the response is unreadable."
+    TOO_SLOW = f"The first bytes did not arrive within {TIME_LIMIT:.0f} seconds."
 
     @property
     def code(self) -> str:
-        """What programs match on."""
+        """The stable code, on which programs match."""
         return self.name.lower()
 
 

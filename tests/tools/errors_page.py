@@ -1,4 +1,4 @@
-"""docs/errors.md, made of what the service declares: `python -m tests.tools.errors_page > docs/errors.md`."""
+"""Generates docs/errors.md from the service's declarations: `python -m tests.tools.errors_page > docs/errors.md`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from bigupload.service.problems import Problem
 _HEAD = """\
 # Errors of the media service
 
-Whatever is refused is answered with `{"error": {"code", "message", "field"?}}`. Programs go by `code`, which never
-changes; `message` is one line for people, and `field` names what is meant in the request, like `parts[0].size`. Which
-endpoint knows which codes is in `/openapi.json`. The header `X-Request-Id` is the line's `id` in the service's log.
+The body of every error response is `{"error": {"code", "message", "field"?}}`:
+
+- `code` never changes. Programs should match on it.
+- `message` is one line for people.
+- `field`, if present, names the field of the request that is wrong, for example `parts[0].size`.
+
+`/openapi.json` lists the codes of each endpoint. The response header `X-Request-Id` is the `id` of the request's line in
+the service's log.
 
 | code | status | meaning |
 |---|---|---|
 """
 _RULES = """
-`POST /v1/media/check` answers 200 also where a URL can't be used. Then `usable` is false, and `error.code` is one of
-these; a post with such a URL is refused as `media_unusable`, with the same message.
+If a URL cannot be used, `POST /v1/media/check` still answers 200: `usable` is false, and `error.code` is one of the codes
+below. A post with such a URL is refused with `media_unusable` and the same message.
 
 | code | meaning |
 |---|---|
@@ -25,7 +30,7 @@ these; a post with such a URL is refused as `media_unusable`, with the same mess
 
 
 def page() -> str:
-    """The whole file."""
+    """Return the content of docs/errors.md."""
     problems = sorted(Problem, key=lambda problem: problem.status)  # in the order of the declaration within a status
     table = "".join(f"| `{p.code}` | {p.status} | {p.meaning} |\n" for p in problems)
     rules = "".join(f"| `{rule.code}` | {rule.value} |\n" for rule in Rule)

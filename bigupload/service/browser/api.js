@@ -20,7 +20,7 @@ const KINDS = {
   too_many_uploads: "final", // waiting does not help, and the message says what does
 };
 const MESSAGES = {
-  invalid_key: "This API key is not known, or was revoked. Enter another one to go on.",
+  invalid_key: "This API key is unknown or was revoked. Enter another one to continue.",
   missing_key: "Enter your API key, and it begins.",
   upload_gone: "The service has nothing of this upload any more: it was cancelled elsewhere, or too old.",
   upload_expired: "This upload was begun more than 7 days ago, and what was sent is deleted.",
