@@ -162,7 +162,7 @@ class _Json(Printing):
     """One event a line, for programs."""
 
     def on_event(self, path: Path, event: events.Event) -> None:
-        fields = {"event": type(event).__name__, "path": str(path), **dataclasses.asdict(event)}
+        fields = {"event": type(event).__name__, **dataclasses.asdict(event), "path": str(path)}
         _say(json.dumps(fields, default=str))
 
 

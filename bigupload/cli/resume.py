@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("manifests", nargs=-1, type=PATH)
+@click.argument("manifests", metavar="[MANIFEST...]", nargs=-1, type=PATH)
 @click.option(
     "--source", type=PATH, metavar="PATH", help="Where the file is now, if it was moved. Required with --adopt."
 )
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 @click.option(
     "--trust",
     is_flag=True,
-    help="Also resume manifests that come from another machine or user. They decide which file goes where.",
+    help="Also resume manifests that come from another machine or user. A manifest decides which file goes where.",
 )
 @pace_options
 @connection_options
 @outcome_options
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
-    """Resume the uploads of MANIFESTS, or all unfinished uploads of this machine.
+    """Resume the uploads of manifests, or all unfinished uploads of this machine.
 
     MANIFEST is a path, or an upload's id as `bigupload status` prints it.
     """
