@@ -43,7 +43,8 @@ SUNK = 0.5
 [off: 35 %, 0.75: 101 %]"""
 LONGEST_RAMP = 4.0
 """Seconds. How long new connections take to be up to speed is measured once, at the start of the upload. A start that
-took longer than this was no ordinary one: with a round trip of 300 ms it takes less than 2 s. [off: 495 %, 2 or 8: nothing]"""
+took longer than this was no ordinary one: with a round trip of 300 ms it takes less than 2 s.
+[off: 495 %, 2 or 8: nothing]"""
 LONGEST_REST = 16
 """Two trials that fail, one each way, double the time until the next, up to so many times that of a trial.
 [off: 21 %]"""
