@@ -24,6 +24,7 @@ from bigupload.sources.file import FileSource
 from bigupload.stores.targets import Store, state_dir
 from bigupload.verification.existing import prove_existing
 
+_NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
 _GONE = frozenset({FaultKind.GONE})
 
 
@@ -78,7 +79,7 @@ class UploaderState:
             ManifestCorrupt: It is empty, or its first line can't be read.
         """
         path = locate_manifest(manifest, self._directory_or_none())
-        with FileJournal(path, notes=self._notes()) as journal:
+        with FileJournal(path, notes=self._notes(), advice=_NO_MANIFEST) as journal:
             if not journal.exists:
                 raise errors.ManifestCorrupt(f"{path} is empty: upload the file again")
             yield journal

@@ -133,4 +133,4 @@ def _first(lines: Iterable[bytes]) -> Manifest:
         reason = "its first line is not a manifest's"
     except (ValueError, RecursionError) as e:
         reason = f"its first line can't be read: {e}" if "version" in str(e) else "its first line can't be read"
-    raise ManifestCorrupt(f"{reason}; nothing was changed. Name another --manifest, or move this file away")
+    raise ManifestCorrupt(f"{reason}; nothing was changed")

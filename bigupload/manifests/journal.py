@@ -26,6 +26,8 @@ from bigupload.support.shielding import run_shielded
 MAX_BYTES = 64 * 1024 * 1024
 """Of a manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
 _MAX_RECORDS_PER_SYNC = 1000
+ANOTHER_NAME = ": name another --manifest, or move this file away"
+"""What to do about a file that lies where an upload wants to write its manifest."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -46,14 +48,14 @@ def read_manifest(path: Path) -> Replay:
     return _replay(path, _read(path)[0])
 
 
-def _replay(path: Path, data: bytes) -> Replay:
+def _replay(path: Path, data: bytes, advice: str = "") -> Replay:
     try:
         return replay(data)
     except errors.ManifestCorrupt as e:
-        raise errors.ManifestCorrupt(f"{path}: {e}") from None
+        raise errors.ManifestCorrupt(f"{path}: {e}{advice}") from None
 
 
-def _read(path: Path) -> tuple[bytes, os.stat_result]:
+def _read(path: Path, advice: str = "") -> tuple[bytes, os.stat_result]:
     try:
         # A symbolic link in the place of a manifest could lead to any file.
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -64,11 +66,11 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise errors.ManifestMismatch(f"{path} is not a regular file: name another --manifest")
+            raise errors.ManifestMismatch(f"{path} is not a regular file{advice}")
         if not is_private_file(status):
-            raise errors.ManifestMismatch(f"{path} is another user's: name another --manifest")
+            raise errors.ManifestMismatch(f"{path} is another user's{advice}")
         if status.st_size > MAX_BYTES:
-            raise errors.ManifestCorrupt(f"{path} is longer than any manifest: name another --manifest")
+            raise errors.ManifestCorrupt(f"{path} is longer than any manifest{advice}")
         with os.fdopen(fd, "rb", closefd=False) as file:
             data = file.read()
     except OSError as e:
@@ -86,17 +88,19 @@ class FileJournal:
         warning: What was cut from a damaged tail, as a sentence; None if nothing was.
     """
 
-    def __init__(self, path: Path, *, notes: Path | None = None) -> None:
+    def __init__(self, path: Path, *, notes: Path | None = None, advice: str = ANOTHER_NAME) -> None:
         """Name the manifest; `open` locks and reads it.
 
         Args:
             path: The manifest's file, which need not exist.
             notes: A directory with a note for each manifest that this user began, so that `written_here` can tell it
                 from one that came from elsewhere.
+            advice: What to do about a file that is no manifest, as the end of a message.
         """
         self.path = path
         self.warning: str | None = None
         self._notes = notes
+        self._advice = advice
         self._first_line = b""
         self._lock = ManifestLock(path)
         self._manifest: Manifest | None = None
@@ -182,12 +186,12 @@ class FileJournal:
 
     def _open_locked(self) -> None:
         try:
-            data, status = _read(self.path)
+            data, status = _read(self.path, self._advice)
         except errors.ManifestNotFound:
             return
         if not data:  # the process was killed between creating the file and writing its first line
             return
-        found = _replay(self.path, data)
+        found = _replay(self.path, data, self._advice)
         self._manifest, self._good_bytes = found.manifest, found.good_bytes
         self._first_line = data[: data.index(b"\n") + 1]
         try:

@@ -125,7 +125,7 @@ def test_parts_that_cannot_hold_the_file(bigupload: Command, s3: StrictS3, tmp_p
 def test_a_damaged_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
     damaged = b"\0" * 100 + stopped.read_bytes()
     stopped.write_bytes(damaged)
-    says = ("its first line can't be read; nothing was changed", "Name another --manifest, or move this file away")
+    says = ("its first line can't be read; nothing was changed", "name another --manifest, or move this file away")
     assert_refused(bigupload("upload", file, *to(s3)), 1, str(stopped), *says)
     for command in ("resume", "abort"):  # they have no --manifest
         says = ("is not a manifest, or its first line is damaged; nothing was changed", "repeat its upload command")

@@ -1,4 +1,8 @@
-"""botocore's exceptions as `Fault`s and public errors. Imports botocore only once one of its exceptions is there."""
+"""Translate botocore's exceptions into `Fault`s and public errors, once, at this edge.
+
+Of botocore's own texts only an S3 code, an S3 message and a host are passed on: they can hold URLs with signatures.
+botocore is imported only when there is an exception to translate.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +24,27 @@ from bigupload.http.http_errors import (
 )
 from bigupload.units import one_line
 
+_WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+_BAD_CREDENTIALS = ("InvalidAccessKeyId", "ExpiredToken", "InvalidToken")
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
-"""http.client says a proxy's refusal of CONNECT in these words alone."""
+"""The only words in which http.client tells that a proxy refused CONNECT."""
 
 
 def refuse_region_redirect(request: Any, **_: Any) -> None:
-    """A handler of `request-created`: botocore would follow the bucket to its region by itself."""
+    """Handle botocore's `request-created` event: it would send the request to the bucket's region by itself.
+
+    Raises:
+        WrongRegion: botocore redirected the request.
+    """
     if request.context.get("s3_redirect", {}).get("redirected"):
         region = request.context.get("signing", {}).get("region")
-        if region == request.context.get("client_region"):  # a HEAD's 400, of which botocore takes that for the reason
+        if region == request.context.get("client_region"):  # botocore takes any 400 of a HEAD for a wrong region
             return
         raise wrong_region(region)
 
 
 def wrong_region(region: str | None) -> errors.WrongRegion:
-    """The error that names the bucket's region."""
+    """Make the error that names the bucket's region; None: the store does not say which one it is."""
     where = f"in region {region}: use --region {region}" if region else "in another region: name it with --region"
     error = errors.WrongRegion(f"the bucket is {where}")
     error.region = region
@@ -42,9 +52,17 @@ def wrong_region(region: str | None) -> errors.WrongRegion:
 
 
 def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
-    """What a failed call means: a Fault, or a public error. Nothing of botocore's text but an S3 code and message."""
+    """Translate the exception of a failed call.
+
+    Args:
+        e: The exception.
+        what: What was requested, for people: "to list the parts".
+        bucket: The bucket's name.
+
+    Returns:
+        A Fault, if a retry may help; else a public error. An exception of another kind is returned as it is.
+    """
     import botocore.exceptions as b
-    from botocore.parsers import ResponseParserError
 
     if isinstance(e, errors.BigUploadError | Fault):
         return e
@@ -54,58 +72,80 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
         return errors.UsageError(one_line(str(e)))
     if isinstance(e, ValueError) and "endpoint" in str(e).lower():
         return errors.UsageError("not an endpoint: write it like https://s3.example.com:9000")
+    return _of_credentials(e) or _of_connection(e) or _of_response(e, what)
+
+
+def _of_credentials(e: Exception) -> Exception | None:
+    import botocore.exceptions as b
+
     if isinstance(e, b.NoCredentialsError | b.PartialCredentialsError):
         return errors.CredentialsError(
             "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a --profile "
             "(or --no-sign-request, for a store that wants none)"
         )
-    if isinstance(
-        e,
-        b.CredentialRetrievalError
-        | b.SSOError
-        | b.TokenRetrievalError
-        | b.MetadataRetrievalError
-        | b.InvalidConfigError,
-    ):
+    unusable = (
+        b.CredentialRetrievalError,
+        b.SSOError,
+        b.TokenRetrievalError,
+        b.MetadataRetrievalError,
+        b.InvalidConfigError,
+    )
+    if isinstance(e, unusable):
         return errors.CredentialsError(f"the AWS credentials can't be used: {one_line(str(e))}")
+    return None
+
+
+def _of_connection(e: Exception) -> Exception | None:
+    import botocore.exceptions as b
+
     if out_of_descriptors(e):
         return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
-    if isinstance(e, b.SSLError) and tls_connection_lost(e):  # the store may have acted
-        return Fault(FaultKind.BROKEN, f"the store's answer was lost ({type(e).__name__})")
+    where = _host(e, "endpoint_url")
+    if isinstance(e, b.SSLError) and tls_connection_lost(e):  # the store may have performed the request
+        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} broke before the store's response")
     if isinstance(e, b.SSLError):
-        return errors.StoreRefused(f"no trusted TLS connection to {_host(e)}: see --ca-bundle")
+        return errors.StoreRefused(f"the certificate of {where} is not trusted: name its issuer's with --ca-bundle")
     if isinstance(e, b.ProxyConnectionError):
-        return _proxy_fault(e)
+        return _of_proxy(e)
     if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError):
-        return Fault(FaultKind.UNREACHABLE, f"{_host(e)} does not answer: check the endpoint and the network")
-    if isinstance(e, ResponseParserError):  # no BotoCoreError: a page that is none of the store's, or half of one
-        return Fault(FaultKind.BROKEN, f"what answered {what} was not the store")
-    if isinstance(e, b.HTTPClientError):  # closed, reset, timed out: the store may have acted
-        return Fault(FaultKind.BROKEN, f"the store's answer was lost ({type(e).__name__})")
-    if isinstance(e, b.BotoCoreError):
-        return errors.StoreRefused(f"the call {what} failed: {one_line(str(e))}")
-    if isinstance(e, OSError | ssl.SSLError):
-        return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}")
-    if isinstance(e, ResponseParserError | ValueError | LookupError | TypeError | AttributeError | RecursionError):
-        # What botocore's parsers raise is whatever they stumble over. The store may have acted.
-        return Fault(FaultKind.SERVER, f"the store's answer {what} can't be read ({type(e).__name__})")
-    return e
+        return Fault(FaultKind.UNREACHABLE, f"{where} does not answer: check the endpoint and the network")
+    return None
 
 
-def _host(e: Any, name: str = "endpoint_url") -> str:
-    """The "host:port" of a URL that one of botocore's exceptions keeps. The rest of the URL may be secret."""
-    try:
-        url = urlsplit(e.kwargs[name] if "://" in e.kwargs[name] else f"//{e.kwargs[name]}")
-        return f"{url.hostname or 'the store'}{f':{url.port}' if url.port else ''}"
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return "the store"
-
-
-def _proxy_fault(e: Any) -> Fault:
+def _of_proxy(e: Any) -> Fault:
     refused = _TUNNEL_REFUSED.search(str(e.kwargs.get("error")))
     if refused is not None:
         return fault_of_proxy(int(refused[1]), "the store")
     return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {_host(e, 'proxy_url')}: check http(s)_proxy")
+
+
+def _of_response(e: Exception, what: str) -> Exception:
+    import botocore.exceptions as b
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(e, ResponseParserError):  # no BotoCoreError: the page of a proxy, or half a response
+        return Fault(FaultKind.BROKEN, f"the response to the request {what} is not S3's: a proxy may have sent it")
+    if isinstance(e, b.HTTPClientError):  # closed, reset, timed out: the store may have performed the request
+        return Fault(FaultKind.BROKEN, f"the store's response was lost ({type(e).__name__})")
+    if isinstance(e, b.BotoCoreError):
+        return errors.StoreRefused(f"the call {what} failed: {one_line(str(e))}")
+    if isinstance(e, OSError | ssl.SSLError):
+        return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}")
+    if isinstance(e, ValueError | LookupError | TypeError | AttributeError | RecursionError):
+        # botocore's parsers raise these for a malformed response. The store may have performed the request.
+        return Fault(FaultKind.SERVER, f"the store's response to the request {what} can't be read ({type(e).__name__})")
+    return e
+
+
+def _host(e: Any, name: str) -> str:
+    """Return the "host:port" of a URL that one of botocore's exceptions keeps. The rest of the URL may be secret."""
+    try:
+        text = e.kwargs[name]
+        url = urlsplit(text if "://" in text else f"//{text}")
+        host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname
+        return f"{host or 'the store'}{f':{url.port}' if url.port else ''}"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return "the store"
 
 
 def _refusal(e: Any, what: str, bucket: str) -> Exception:
@@ -119,13 +159,8 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
         code = ""
     if code in ("NoSuchBucket", "InvalidBucketName"):
         return errors.BucketNotFound(f"there is no bucket {bucket!r} at this store: create it, or check the name")
-    region = error.get("Region") or headers.get("x-amz-bucket-region")
-    if status == 301 or code in (
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-    ):
-        return wrong_region(region)
+    if status == 301 or code in _WRONG_REGION:
+        return wrong_region(error.get("Region") or headers.get("x-amz-bucket-region"))
     if status == PROXY_AUTH_REQUIRED:
         return fault_of_proxy(status, "the store")
     kind = classify(status, code)
@@ -134,12 +169,11 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
         message += f" ({text})"
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("date"))
-    refused = errors.CredentialsError if code in ("InvalidAccessKeyId", "ExpiredToken", "InvalidToken") else None
     return Fault(
         kind,
         message,
         status=status,
         code=code,
         retry_after=retry_after(headers.get("retry-after")),
-        error=refused,
+        error=errors.CredentialsError if code in _BAD_CREDENTIALS else None,
     )

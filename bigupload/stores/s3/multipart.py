@@ -247,12 +247,14 @@ class S3Store:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
             if fault.status == 400:
-                # HEAD's answers have no body that would say ExpiredToken. The next call that has one tells.
+                # A response to HEAD has no body that would name the reason. It is no AccessDenied: that one means that
+                # the object may be there all the same, and an upload goes on without having seen it.
                 raise Fault(
                     FaultKind.REFUSED,
-                    "the store refused to look at the object: 400, without saying why (have the credentials expired? "
-                    "was the object encrypted with a key of its owner's?)",
+                    "the store refused to show the object: 400, without a reason. Either the credentials have expired: "
+                    "renew them; or the object is encrypted with its owner's key (SSE-C): nobody else can check it",
                     status=400,
+                    error=errors.CredentialsError,
                 ) from fault
             raise
         return answer
