@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -147,7 +148,7 @@ class Traffic:
     async def fire(self, *, answered: bool) -> None:
         """Run the hooks that are due; `answered`: those too that wait until the client has the answer."""
         for hook in self._due(answered=answered):
-            await in_thread(lambda hook=hook: self._run(hook))
+            await in_thread(functools.partial(self._run, hook))
 
     def _add(self, hook: _Hook) -> None:
         with self.changed:
