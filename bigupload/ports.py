@@ -47,8 +47,13 @@ class Source(Protocol):
         """A descriptor for `os.sendfile`, whose position is not used. None: the bytes must be copied."""
         ...
 
+    @property
+    def metadata_changed(self) -> bool:
+        """Whether `check` found a new mode, owner or link. Then hash the file once more: that can hide other bytes."""
+        ...
+
     def check(self) -> None:
-        """Raise SourceChanged if the fingerprint has changed since the file was opened."""
+        """Raise SourceChanged if the file has changed since it was opened. Blocking: it asks the file system."""
         ...
 
     def close(self) -> None:

@@ -38,9 +38,11 @@ class Completion:
     async def complete(self) -> StageResult:
         """Send the complete request, and prove the object by its response or by HEAD."""
         context = self._context
-        context.source.check()
+        await context.check_source()
         if context.settings.verify_source:
             await self._reconciler.verify_source("the file is hashed once more (--verify-source)")
+        elif context.source.metadata_changed:
+            await self._reconciler.verify_source("the file's mode, owner or links changed: it is hashed once more")
         checksum = context.manifest.expected_object().checksum
         if context.manifest.completing is None:
             await context.journal.append(CompletingRecord(checksum))

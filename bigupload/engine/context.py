@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.to_thread
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
@@ -46,6 +47,8 @@ class SharedResources:
         self.concurrency = ConcurrencyControl(concurrency)
         self.slots = anyio.CapacityLimiter(self.concurrency.limit)
         self.hashing = anyio.CapacityLimiter(min(4, os.cpu_count() or 1))
+        self.checking = anyio.CapacityLimiter(8)
+        """Threads that ask file systems whether a source has changed."""
         self.gauges: set[Gauge] = set()
         """The gauges of all PUTs in flight."""
         self.bytes_sent = 0
@@ -100,6 +103,14 @@ class UploadContext:
     def counts(self) -> RunCounts:
         """The counts of this run."""
         return self.retrier.counts
+
+    async def check_source(self) -> None:
+        """Call the source's `check` in a thread, because a network file system may hang. A cancel leaves it behind.
+
+        Raises:
+            SourceChanged: The file has changed since it was opened.
+        """
+        await anyio.to_thread.run_sync(self.source.check, abandon_on_cancel=True, limiter=self.shared.checking)
 
     def emit(self, event: events.Event) -> None:
         """Give an event to the caller."""

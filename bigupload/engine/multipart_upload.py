@@ -108,7 +108,7 @@ class MultipartUpload:
             context.counts.restarts += 1
             if context.counts.restarts > _MOST_RESTARTS:
                 raise errors.UploadGone(f"the store forgot {_MOST_RESTARTS} uploads in a row: it can't be relied on")
-            context.source.check()
+            await context.check_source()
         # A restart declares the same checksum as the first record says.
         recorded = context.journal.exists
         try:

@@ -51,7 +51,8 @@ class PartHasher:
         ahead = self._ahead.pop(part.number, None)  # used once: a second call asks whether the file has changed
         if ahead is not None and not md5:
             return ahead
-        return await anyio.to_thread.run_sync(self._hash, part, md5, limiter=self._threads)
+        # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
+        return await anyio.to_thread.run_sync(self._hash, part, md5, abandon_on_cancel=True, limiter=self._threads)
 
     async def hash_ahead(self, part: Part) -> Hashed:
         """Like `hash`. The next `hash` of the part returns the same without reading the file again."""

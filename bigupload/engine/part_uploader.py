@@ -101,7 +101,7 @@ class PartUploader:
         try:
             hashed = await self._hasher.hash(part, md5=self._with_md5)
             record, attempt = await self._until_proved(part, hashed)
-            self._context.source.check()
+            await self._context.check_source()
             await self._context.journal.append(record)
             self._state.record(part.number)
             self._flights.proved(record.proof)
@@ -155,7 +155,7 @@ class PartUploader:
 
     async def _hash_again(self, part: Part, before: Hashed) -> Hashed:
         """After a checksum mismatch: find out whether the file has changed."""
-        self._context.source.check()
+        await self._context.check_source()
         now = await self._hasher.hash(part, md5=before.md5 is not None)
         if now != before:
             raise errors.SourceChanged(

@@ -1,7 +1,8 @@
-"""The file to upload: re-readable ranges of one open descriptor, and the fingerprint that says it held still."""
+"""The file to upload: ranges of one open descriptor, and the fingerprint that shows whether the file has changed."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 import threading
@@ -15,16 +16,25 @@ from bigupload.core.manifest import Fingerprint
 class FileSource:
     """A regular file, opened once. Implements `ports.Source`.
 
-    The fingerprint is read from the open descriptor and, in `check`, from the path as well: a file that was replaced
-    by a rename is another file, although the descriptor still reads the old one.
+    `check` compares the fingerprint of the open descriptor and that of the path: a file that was replaced by a rename
+    is another file, although the descriptor still reads the old one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises SourceNotFound, SourceUnreadable or SourceUnsupported."""
-        self.path = os.path.abspath(path)  # noqa: PTH100 - `..` is taken out: one file has one manifest
+        """Open the file.
+
+        Args:
+            path: The file. A symbolic link is followed.
+
+        Raises:
+            SourceNotFound: There is no such file.
+            SourceUnreadable: The file can't be opened or read.
+            SourceUnsupported: It is not a regular file, or it does not say how long it is.
+        """
+        self.path = os.path.abspath(path)  # noqa: PTH100 - removes "..", so that one file has one manifest
         try:
             self._require_regular(Path(self.path).stat())
-            # O_NONBLOCK: should a pipe take the file's place right now, open must not wait for its writer.
+            # O_NONBLOCK: if a pipe takes the file's place right now, open must not wait for its writer.
             self._fd = os.open(self.path, os.O_RDONLY | _flag("O_BINARY") | _flag("O_CLOEXEC") | _flag("O_NONBLOCK"))
         except FileNotFoundError:
             raise errors.SourceNotFound(f"no such file: {path}") from None
@@ -32,15 +42,19 @@ class FileSource:
             raise errors.SourceNotFound(f"no file can have this name: {str(path)!r}") from None
         except OSError as e:
             raise errors.SourceUnreadable(f"can't read {path}: {e.strerror}") from e
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._closed = False
+        self.metadata_changed = False
         try:
             status = os.fstat(self._fd)
             self._require_regular(status)
-        except errors.SourceUnsupported:
-            os.close(self._fd)
+            self.fingerprint = _fingerprint(status)
+            self._attributes = _attributes(status)
+            self._require_true_size()
+        except BaseException:
+            self.close()
             raise
-        self.fingerprint = _fingerprint(status)
-        self._seek_lock = threading.Lock()
-        self._closed = False
 
     def __enter__(self) -> FileSource:
         return self
@@ -58,11 +72,30 @@ class FileSource:
         if not stat.S_ISREG(status.st_mode):
             raise errors.SourceUnsupported(f"{self.path} is not a regular file: copy it into one first")
 
+    def _require_true_size(self) -> None:
+        """Refuse a file that has more bytes than it says, as files in /proc and of some FUSE file systems do."""
+        size = self.fingerprint.size
+        try:
+            more = self._read(memoryview(bytearray(1)), size)
+        except OSError as e:
+            raise errors.SourceUnreadable(f"can't read {self.path} at its end: {e.strerror}") from e
+        if more and os.fstat(self._fd).st_size == size:
+            raise errors.SourceUnsupported(
+                f"{self.path} has more bytes than its size says ({size:,}), as files in /proc do: "
+                "copy it into a regular file and upload that"
+            )
+
     def fileno(self) -> int:
+        """The descriptor. Its position is not used."""
         return self._fd
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` with the bytes from `offset` on. See `ports.Source.read_into`."""
         done = 0
+        with self._lock:
+            if self._closed:
+                raise errors.SourceUnreadable(f"can't read {self.path}: it was closed")
+            self._readers += 1
         try:
             while done < len(buffer):
                 count = self._read(buffer[done:], offset + done)
@@ -71,40 +104,66 @@ class FileSource:
                 done += count
         except OSError as e:
             raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset + done:,}: {e.strerror}") from e
+        finally:
+            with self._lock:
+                self._readers -= 1
+                self._close_if_unused()
         return done
 
     def _read(self, buffer: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
             return os.preadv(self._fd, [buffer], offset)
-        with self._seek_lock:  # no positioned reads here: the descriptor's one position is shared by all threads
+        with self._lock:  # without positioned reads, all threads share the descriptor's position
             os.lseek(self._fd, offset, os.SEEK_SET)
             data = os.read(self._fd, len(buffer))
             buffer[: len(data)] = data
             return len(data)
 
     def check(self) -> None:
-        now = _fingerprint(os.fstat(self._fd))
+        """Compare the file with its fingerprint. Blocking. See `ports.Source.check`."""
+        opened = os.fstat(self._fd)
+        try:
+            named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
+        except OSError as e:
+            raise errors.SourceChanged(
+                f"{self.path} is no longer there ({e.strerror}): resume with --source if it was moved",
+                same_size=opened.st_size == self.fingerprint.size,
+            ) from e
+        for status in (opened, named):
+            if not self._is_unchanged(status):
+                same_size = status.st_size == self.fingerprint.size
+                advice = (
+                    "resume when nothing writes to it, and the parts that did not change are kept"
+                    if same_size
+                    else "upload it again when nothing writes to it"
+                )
+                raise errors.SourceChanged(f"{self.path} changed while it was uploaded: {advice}", same_size=same_size)
+        self._require_true_size()
+
+    def _is_unchanged(self, status: os.stat_result) -> bool:
+        now = _fingerprint(status)
         if now == self.fingerprint:
-            try:
-                now = _fingerprint(os.stat(self.path))  # noqa: PTH116 - once a part
-            except OSError as e:
-                raise errors.SourceChanged(
-                    f"{self.path} is no longer there ({e.strerror}): resume with --source if it was moved",
-                    same_size=True,
-                ) from e
-        if now != self.fingerprint:
-            same_size = now.size == self.fingerprint.size
-            rest = (
-                "resume when it holds still, and what still matches is kept"
-                if same_size
-                else "upload it anew when it holds still"
-            )
-            raise errors.SourceChanged(f"{self.path} changed while it was uploaded: {rest}", same_size=same_size)
+            return True
+        # A new mode, owner or link explains the new ctime. But it can hide that bytes changed and mtime was restored.
+        if (
+            dataclasses.replace(now, ctime_ns=self.fingerprint.ctime_ns) == self.fingerprint
+            and _attributes(status) != self._attributes
+        ):
+            self.metadata_changed = True
+            return True
+        return False
 
     def close(self) -> None:
-        if not self._closed:
+        """Close the file, once no thread reads it any more. May be called again."""
+        with self._lock:
             self._closed = True
-            os.close(self._fd)
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        """Close after the last read: its number could otherwise become another file's while a thread still uses it."""
+        if self._closed and not self._readers and self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
 
 def _flag(name: str) -> int:
@@ -113,3 +172,8 @@ def _flag(name: str) -> int:
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:
     return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _attributes(status: os.stat_result) -> tuple[int, ...]:
+    """What chmod, chown and links change."""
+    return status.st_mode, status.st_uid, status.st_gid, status.st_nlink

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
 import anyio.from_thread
+import anyio.to_thread
 import pytest
 
 from bigupload.core import checksums
@@ -154,3 +156,22 @@ async def test_a_shielded_hash_goes_to_its_end() -> None:
     with scope, anyio.CancelScope(shield=True):
         await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 4 * MIB))
     assert source.reads == 4
+
+
+async def test_a_cancel_does_not_wait_for_a_read_that_hangs(source: FileSource) -> None:
+    """As one on a network file system does."""
+    reading, release = threading.Event(), threading.Event()
+
+    class Hanging(FileSource):
+        def read_into(self, buffer: memoryview, offset: int) -> int:
+            reading.set()
+            assert release.wait(10), "the cancel waited"
+            return super().read_into(buffer, offset)
+
+    with Hanging(source.path) as hanging:
+        hasher = PartHasher(hanging, Algorithm.CRC32C, anyio.CapacityLimiter(1))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hasher.hash, Part(1, 0, 1000))
+            assert await anyio.to_thread.run_sync(reading.wait, 10)
+            tasks.cancel_scope.cancel()
+        release.set()

@@ -217,6 +217,43 @@ async def test_a_file_that_changes_before_complete_makes_no_object(world: World)
     assert world.s3.count("CompleteMultipartUpload") == 0
 
 
+async def uploaded_while(world: World, change: Callable[[Path], None]) -> tuple[Path, list[str]]:
+    """Upload a file of three parts, with `change` after the first. The parts that are hashed again, and why."""
+    path = world.file(3 * PART)
+    hashing: list[str] = []
+
+    def on_event(event: events.Event) -> None:
+        if isinstance(event, events.PartUploaded) and event.number == 1:
+            change(path)
+        if isinstance(event, events.Hashing):
+            hashing.append(event.reason)
+
+    await bigupload.upload(
+        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST,
+        concurrency=1, on_event=on_event,
+    )  # fmt: skip
+    return path, hashing
+
+
+async def test_a_new_mode_is_no_change_and_the_file_is_hashed_once_more(world: World) -> None:
+    path, hashing = await uploaded_while(world, lambda path: path.chmod(0o600))
+    assert world.holds(path)
+    assert hashing == ["the file's mode, owner or links changed: it is hashed once more"]
+
+
+async def test_a_new_mode_does_not_hide_other_bytes(world: World) -> None:
+    def change(path: Path) -> None:
+        before = path.stat()
+        with path.open("r+b") as file:
+            file.write(b"changed")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        path.chmod(0o600)
+
+    with pytest.raises(errors.SourceChanged, match="part 1 "):
+        await uploaded_while(world, change)
+    assert not world.object()
+
+
 async def test_verify_source_finds_what_the_times_hide(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a write through a mapping that was dirty already: the bytes change, neither mtime nor ctime do."""
     path = world.file(3 * PART)

@@ -112,6 +112,25 @@ def test_an_empty_file(tmp_path: Path) -> None:
         source.check()
 
 
+@pytest.mark.parametrize("path", ["/proc/cpuinfo", "/proc/self/status"])
+def test_a_file_that_has_more_than_it_says(path: str) -> None:
+    """Its size is 0: it would become an empty object, proved by the checksum of nothing."""
+    with pytest.raises(errors.SourceUnsupported, match=r"more bytes than its size says \(0\).*copy it into a regular"):
+        FileSource(path)
+
+
+def test_a_file_whose_size_does_not_follow_its_bytes(
+    path: Path, source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that caches attributes: there are more bytes by now, and the size is the old one."""
+    status = path.stat()
+    append(path)
+    monkeypatch.setattr(os, "fstat", lambda _: status)
+    monkeypatch.setattr(os, "stat", lambda _: status)
+    with pytest.raises(errors.SourceUnsupported, match=f"more bytes than its size says .{len(DATA):,}"):
+        source.check()
+
+
 def test_a_link_is_followed(path: Path) -> None:
     link = path.with_name("link")
     link.symlink_to(path)
@@ -142,6 +161,34 @@ def test_close_is_idempotent_and_closes(path: Path) -> None:
     source.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def test_close_waits_for_a_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read in an abandoned thread would else read whatever file gets the descriptor's number next."""
+    reading, closed = threading.Event(), threading.Event()
+    real = os.preadv
+
+    def preadv(fd: int, buffers: list[memoryview], offset: int) -> int:
+        reading.set()
+        assert closed.wait(10)
+        return real(fd, buffers, offset)
+
+    source = FileSource(path)
+    descriptor = source.fileno()
+    monkeypatch.setattr(os, "preadv", preadv)
+    buffer = bytearray(100)
+    thread = threading.Thread(target=source.read_into, args=(memoryview(buffer), 0))
+    thread.start()
+    assert reading.wait(10)
+    source.close()
+    os.fstat(descriptor)
+    closed.set()
+    thread.join()
+    assert buffer == DATA[:100]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    with pytest.raises(errors.SourceUnreadable, match="it was closed"):
+        source.read_into(memoryview(buffer), 0)
 
 
 # -- reading
@@ -216,6 +263,32 @@ def test_a_disk_that_fails_says_where(source: FileSource, monkeypatch: pytest.Mo
 # -- holding still
 
 
+def chmod(path: Path) -> None:
+    path.chmod(0o600 if path.stat().st_mode & 0o077 else 0o640)
+
+
+def hard_link(path: Path) -> None:
+    path.with_name("another name").hardlink_to(path)
+
+
+@pytest.mark.parametrize("change", [chmod, hard_link])
+def test_what_touches_no_byte_is_no_change(path: Path, source: FileSource, change: Callable[[Path], None]) -> None:
+    assert not source.metadata_changed
+    change(path)
+    source.check()
+    assert source.metadata_changed, "it may hide that the bytes changed, too: the engine hashes them once more"
+
+
+@pytest.mark.parametrize("change", [chmod, hard_link])
+def test_what_touches_no_byte_does_not_hide_another_time(
+    path: Path, source: FileSource, change: Callable[[Path], None]
+) -> None:
+    change(path)
+    touch(path)
+    with pytest.raises(errors.SourceChanged):
+        source.check()
+
+
 def append(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"more")
@@ -275,6 +348,13 @@ def test_every_change_is_noticed(
         source.check()
     assert caught.value.resumable == same_size
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [delete, move_away])
+def test_a_file_that_is_gone_is_said_to_be_gone(path: Path, source: FileSource, change: Callable[[Path], None]) -> None:
+    change(path)
+    with pytest.raises(errors.SourceChanged, match=r"no longer there .No such file.*: resume with --source"):
+        source.check()
 
 
 def test_rename_over_by_a_file_of_another_size(path: Path, source: FileSource) -> None:
