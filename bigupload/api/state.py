@@ -101,10 +101,12 @@ def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) 
     known = journal.manifest
     endpoint = known.header.options.get("endpoint_url")
     at = f" at {endpoint}" if endpoint and known.target.service is None else ""
+    if known.header.options.get("no_verify_ssl"):
+        at += ", whose certificate it would not check"
     file = source if source is not None else known.source.path
     raise errors.UsageError(
-        f"{journal.path} was not begun by you on this machine. It would send {file} to {known.target}{at}, signed "
-        "with your credentials: --trust (trust=True) goes on if that is what you mean"
+        f"you did not begin {journal.path} on this machine. It would send {file} to {known.target}{at}, with your "
+        "credentials. If you want that, use --trust (trust=True)"
     )
 
 

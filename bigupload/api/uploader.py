@@ -186,8 +186,10 @@ class Uploader:
                 recorded = known.header.options
                 store = await reconnect(known.target, recorded, options.get("s3"), api_key=api_key, source=opened)
                 async with contextlib.aclosing(store):
-                    run = UploadRun(await self._context(opened, store, journal, settings, options.get("on_event")))
-                    return await run.run_until_proved(follow_changes=False)
+                    context = await self._context(opened, store, journal, settings, options.get("on_event"))
+                    if store.ca_bundle is False:  # the caller of `resume` did not say so: the manifest does
+                        context.warn(f"the certificate of {known.target} is not checked, as no_verify_ssl was given")
+                    return await UploadRun(context).run_until_proved(follow_changes=False)
 
     async def adopt(self, to: str, *, source: StrPath, **options: Unpack[AdoptOptions]) -> UploadResult:
         """Take over an open upload that no manifest here describes, by what ListParts and the file say.

@@ -33,10 +33,18 @@ def test_nothing_goes_anywhere_before_it_is_trusted(
     asked = len(s3.requests)
     for command in ("resume", "abort"):
         ended = bigupload(command, received)
-        assert_refused(ended, 2, "not begun by you", str(file), "s3://bucket/key", s3.url, "--trust")
+        assert_refused(ended, 2, "you did not begin", str(file), "s3://bucket/key", s3.url, "--trust")
     assert len(s3.requests) == asked
     assert bigupload("resume", received, "--trust").code == 0
     assert "key" in s3.objects["bucket"]
+
+
+def test_a_certificate_that_would_not_be_checked_is_told(
+    bigupload: Command, received: Path, stopped: Path, s3: StrictS3
+) -> None:
+    lax = changed(stopped, lambda h: h | {"token": "0" * 32, "options": h["options"] | {"no_verify_ssl": True}})
+    received.write_bytes(lax)
+    assert_refused(bigupload("resume", received), 2, f"at {s3.url}, whose certificate it would not check")
 
 
 def test_an_abort_that_is_meant(bigupload: Command, s3: StrictS3, received: Path) -> None:
@@ -70,5 +78,5 @@ def test_an_api_key_is_not_taken_to_the_service_that_a_manifest_names(
     asked = len(s3.requests)
     options = {"filename": "a.mp4", "content_type": "video/mp4"}
     received.write_bytes(changed(stopped, lambda h: h | {"target": {"service": s3.url, "key": ""}, "options": options}))
-    assert_refused(bigupload("resume", received), 2, "not begun by you", s3.url)
+    assert_refused(bigupload("resume", received), 2, "you did not begin", s3.url)
     assert len(s3.requests) == asked
