@@ -53,15 +53,15 @@ class PartUploader:
         self._hasher = hasher
         self._upload_id = context.manifest.upload_id
         self._checksum = context.manifest.header.checksum
-        self._flights = PartsInFlight(context)
+        self._puts = PartsInFlight(context)
         self._signer: Batcher[UnsignedPart, tuple[SignedRequest, float]] = Batcher(
             self._sign_batch, max_batch=_SIGN_BATCH
         )
-        self._alive = 0
+        self._admitted = 0
         self._room = anyio.Event()
         # Content-MD5 is used if no checksum was declared, and as soon as the store shows that it ignores checksums.
         self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
-        self._probe = Md5Probe(self._sign_one, self._flights.put)
+        self._probe = Md5Probe(self._sign_one, self._puts.put)
 
     async def run(self) -> None:
         """Upload until no part is missing.
@@ -72,12 +72,12 @@ class PartUploader:
         """
         try:
             async with anyio.create_task_group() as watching:
-                watching.start_soon(self._flights.watch, self._report)
+                watching.start_soon(self._puts.watch, self._report)
                 async with anyio.create_task_group() as parts:
                     for part in self._state.pending():
                         parts.start_soon(self._part, part)
                         await self._admit()
-                    self._flights.all_begun = True
+                    self._puts.all_begun = True
                 watching.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise most_serious(group) from None
@@ -85,9 +85,9 @@ class PartUploader:
 
     async def _admit(self) -> None:
         """Wait until another part may be prepared: until a part ends, or the limit rises."""
-        self._alive += 1
+        self._admitted += 1
         shared = self._context.shared
-        while self._alive >= shared.concurrency.limit + _LOOKAHEAD:
+        while self._admitted >= shared.concurrency.limit + _LOOKAHEAD:
             self._room = anyio.Event()
             shared.waiting_for_room.add(self._room)
             try:
@@ -104,7 +104,7 @@ class PartUploader:
             await self._context.check_source()
             await self._context.journal.append(record)
             self._state.record(part.number)
-            self._flights.proved(record.proof)
+            self._puts.proved(record.proof)
             self._context.emit(
                 events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof)
             )
@@ -113,7 +113,7 @@ class PartUploader:
                 self._state.release(part.number)
             raise
         finally:
-            self._alive -= 1
+            self._admitted -= 1
             self._room.set()
 
     async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
@@ -124,13 +124,13 @@ class PartUploader:
             since = self._context.effects.clock()
             try:
                 if ahead:
-                    request = await self._fresh(part, hashed, request)
+                    request = await self._presigned(part, hashed, request)
                 async with self._context.shared.slots:
                     # Hours may have passed in the queue: large parts on a slow link outlive a URL. A request that was
                     # refused is signed only here, because a second refusal is final: credentials may have expired or
                     # a laptop may have slept while the part waited for a slot.
-                    request = await self._fresh(part, hashed, request)
-                    response = await self._flights.put_in_slot(
+                    request = await self._presigned(part, hashed, request)
+                    response = await self._puts.put_in_slot(
                         self._context.source, part, request[0], fresh=fresh, attempt=attempts.made
                     )
                 with_md5 = "content-md5" in request[0].headers
@@ -167,7 +167,7 @@ class PartUploader:
 
     # -- signing
 
-    async def _fresh(
+    async def _presigned(
         self, part: Part, hashed: Hashed, request: tuple[SignedRequest, float] | None
     ) -> tuple[SignedRequest, float]:
         """Get the present request, or a new one if the present one expires soon."""
@@ -244,7 +244,7 @@ class PartUploader:
         self._context.emit(
             events.Progress(
                 bytes_uploaded=manifest.bytes_uploaded,
-                bytes_in_flight=self._flights.sent(),
+                bytes_in_flight=self._puts.sent(),
                 size=manifest.plan.size,
                 parts_uploaded=len(manifest.parts),
                 parts=manifest.plan.count,

@@ -98,7 +98,7 @@ class Retrier:
             part: The part number, for a part's request.
 
         Returns:
-            What must be made anew before the next attempt.
+            What to do before the next attempt: sign or hash again.
 
         Raises:
             BigUploadError: That was the last attempt.
