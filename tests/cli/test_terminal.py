@@ -93,6 +93,9 @@ def test_every_event(mode: str, capfd: pytest.CaptureFixture[str], monkeypatch: 
         events.Hashing(parts=1, reason=EVIL), events.Restarted(reason=EVIL), events.Warned(message=EVIL),
         events.Retrying(part=1, attempt=1, delay=0, reason=EVIL), events.Completing(parts=1),
         events.UploadCompleted(url=EVIL, etag=EVIL, verified=Verified.SIZE),
+        events.UploadSkipped(url=EVIL, etag=EVIL, verified=Verified.FULL_OBJECT),
+        events.OutageStarted(reason=EVIL, gives_up_in=900), events.OutageEnded(lasted=90),
+        events.OutageContinues(reason=EVIL, lasted=60, gives_up_in=840),
     ]  # fmt: skip
     with reporting(mode) as reporter:
         for event in told:

@@ -14,15 +14,15 @@ The body of every error response is `{"error": {"code", "message", "field"?}}`:
 - `message` is one line for people.
 - `field`, if present, names the field of the request that is wrong, for example `parts[0].size`.
 
-`/openapi.json` lists the codes of each endpoint. The response header `X-Request-Id` is the `id` of the request's line in
-the service's log.
+`/openapi.json` lists the codes of each endpoint. The response header `X-Request-Id` is the `id` of the request's line
+in the service's log.
 
 | code | status | meaning |
 |---|---|---|
 """
 _RULES = """
-If a URL cannot be used, `POST /v1/media/check` still answers 200: `usable` is false, and `error.code` is one of the codes
-below. A post with such a URL is refused with `media_unusable` and the same message.
+If a URL cannot be used, `POST /v1/media/check` still answers 200: `usable` is false, and `error.code` is one of the
+codes below. A post with such a URL is refused with `media_unusable` and the same message.
 
 | code | meaning |
 |---|---|
