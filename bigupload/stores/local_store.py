@@ -105,7 +105,7 @@ class Removed:
 
 
 def sample_path() -> Path:
-    """Where the file to try uploads with is, or is to be made."""
+    """The path of the sample file, which may not exist yet."""
     return default_data_dir() / SAMPLE
 
 
@@ -178,10 +178,10 @@ def stop(data_dir: Path | None = None) -> bool:
 
 
 def remove(data_dir: Path | None = None) -> Removed | None:
-    """End the store if it runs, and delete all that it holds, with its credentials and the sample file.
+    """End the store if it runs, and delete its objects, its credentials and the sample file.
 
     Returns:
-        What was freed; None where there is no local store.
+        What was freed; None if there is no local store.
 
     Raises:
         LocalStoreError: it can't be ended or deleted, or the directory is not a local store's.

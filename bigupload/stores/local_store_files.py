@@ -12,7 +12,7 @@ from pathlib import Path
 from bigupload.errors import LocalStoreError
 
 SAMPLE = "sample.bin"
-"""A file to try uploads with lies here too, so that it goes when the store goes."""
+"""The sample file is here too, so that removing the store removes it."""
 _OURS = frozenset({
     "data", "lock", "run.json", "run.new", "s3.json", "s3.new", "security.toml", "security.new", "weed.log",
     "weed.log.old", SAMPLE, "sample.partial",
@@ -40,18 +40,18 @@ def make_private_directory(home: Path) -> None:
 
 
 def used_bytes(home: Path) -> int:
-    """How many bytes the store's files have."""
+    """Return the size of the store's files in bytes."""
     files = [path for name in _OURS for path in ((home / name), *(home / name).rglob("*"))]
     return sum(path.lstat().st_size for path in files if path.is_file() and not path.is_symlink())
 
 
 def is_local_store(home: Path) -> bool:
-    """Whether a directory is a local store's, so that what is in it may be deleted."""
+    """Return whether a directory is a local store's, so that its files may be deleted."""
     return (home / "s3.json").is_file() or all(path.name in _OURS for path in home.iterdir())
 
 
 def remove_directory(home: Path) -> list[Path]:
-    """Delete the store's files, and the directory where nothing else is in it. Returns what is left.
+    """Delete the store's files, and the directory if nothing else is in it. Returns the files that are left.
 
     Only names that the store makes are deleted: a directory that was named by mistake keeps its files.
 

@@ -1,4 +1,4 @@
-"""From what a caller names to a store: `s3://BUCKET/KEY`, the local store, a media service, or what a manifest has."""
+"""Make a store from `s3://BUCKET/KEY`, the local store, a media service's URL, or a manifest."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ Store: TypeAlias = S3Store | ServiceStore
 
 LOCAL_BUCKET = "bigupload"
 LOCAL = "local"
-"""What a manifest has for the local store's endpoint: its port and its keys are the machine's, not the upload's."""
+"""A manifest's endpoint for the local store, whose port and keys belong to the machine, not to the upload."""
 
 
 def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
-    """(bucket, key) of `s3://BUCKET/KEY`. Where KEY is empty or ends in "/", `file_name` is put behind it.
+    """Split `s3://BUCKET/KEY` into (bucket, key). If KEY is empty or ends in "/", `file_name` is appended.
 
-    Raises UsageError.
+    Raises:
+        UsageError: The URL is not a valid target.
     """
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
@@ -99,7 +100,7 @@ async def _reach_local(options: S3Options) -> S3Options:
 
 
 async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
-    """The store for a key. For the local store, makes its bucket."""
+    """Return the store for a key. For the local store, create its bucket."""
     reached = await reach(options)
     if not options.local:
         return S3Store(bucket, key, reached)
@@ -117,8 +118,11 @@ async def _connect_local(bucket: str, key: str, options: S3Options, reached: S3O
 
 
 def connect_service(url: str, options: S3Options, *, api_key: str | None, source: Source) -> ServiceStore:
-    """The media service at `url`, for a file. Of `options`, content type and CA bundle are meant; raises UsageError
-    for others: what a bucket is to do with an object, the service decides."""
+    """Return the media service at `url` as the store for a file. Of `options`, only content type and CA bundle apply.
+
+    Raises:
+        UsageError: Another option is set. The service decides how the bucket stores an object.
+    """
     theirs = S3Options(
         content_type=options.content_type, ca_bundle=options.ca_bundle, no_verify_ssl=options.no_verify_ssl
     )
@@ -128,13 +132,13 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, source
         if getattr(options, field.name) != getattr(theirs, field.name)
     ]
     if foreign:
-        raise errors.UsageError(f"a media service decides that by itself: leave out {', '.join(foreign)}")
+        raise errors.UsageError(f"the media service decides this: leave out {', '.join(foreign)}")
     name = Path(source.path).name
     try:
         name.encode()
     except UnicodeEncodeError:
         raise errors.UsageError(
-            f"a media service wants file names in UTF-8, {name!r} is not: rename the file"
+            f"a media service needs file names in UTF-8, and {name!r} is not: rename the file"
         ) from None
     return ServiceStore(
         url=url,
@@ -165,7 +169,7 @@ async def reconnect(
         recorded: The manifest's options.
         secrets: Credentials to use instead of those of the environment; nothing else of it is used.
         api_key: The media service's key; None: BIGUPLOAD_API_KEY.
-        source: The file. A media service wants to see its first bytes if the upload has to begin again.
+        source: The file. A media service checks its first bytes if the upload has to start again.
 
     Raises:
         ManifestMismatch: The manifest names no store, or two.
@@ -207,7 +211,7 @@ def _reconnect_service(
 
 
 def _api_key(given: str | None) -> str | None:
-    """Never taken from the command line, which others on the machine can read."""
+    """Return the API key. It is never taken from the command line, which other users of the machine can read."""
     return given or os.environ.get("BIGUPLOAD_API_KEY") or None
 
 
@@ -217,12 +221,12 @@ def _head(source: Source) -> bytes:
 
 
 def guess_content_type(path: str | PurePath) -> str:
-    """From the name; what nobody knows is bytes."""
+    """Guess the content type from the name; the default is application/octet-stream."""
     return mimetypes.guess_type(str(path), strict=False)[0] or "application/octet-stream"
 
 
 def state_dir() -> Path:
-    """Where manifests are kept: BIGUPLOAD_STATE_DIR, else the user's state directory."""
+    """Return the directory of manifests: BIGUPLOAD_STATE_DIR, or the user's state directory."""
     override = os.environ.get("BIGUPLOAD_STATE_DIR")
     if override:
         return Path(override)

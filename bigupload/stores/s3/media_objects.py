@@ -1,6 +1,7 @@
-"""The objects of a media bucket, by key: look at the beginning of one, delete it, leave a note. Through botocore.
+"""The objects of a media bucket, by key: read an object's first bytes, copy it, delete it, write a note.
 
-Knows neither owners nor what is allowed. Every call raises Fault or a public error, as `ports` says.
+It uses botocore. It does not know owners or which media are allowed. Every call raises Fault or a public error, as
+`ports` specifies.
 """
 
 from __future__ import annotations
@@ -14,40 +15,40 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3.client import S3Bucket, metadata_of
 
 _COPY_WITHIN = 300.0
-"""Seconds that the store has for a copy of 5 GB."""
+"""Timeout in seconds for a copy of 5 GB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectHead:
-    """What an object is, and how it begins."""
+    """An object's properties and its first bytes."""
 
     size: int
-    """Bytes."""
+    """Size in bytes."""
     etag: str
     content_type: str
     head: bytes
-    """Its first bytes, as many as were asked for."""
+    """The first bytes, as many as were requested."""
     modified: datetime.datetime
     headers: Mapping[str, str] = field(default_factory=dict)
-    """The response's, names in lower case: those that a client sent with a PUT are among them."""
+    """The response's headers, with names in lower case. They include headers that a client sent with its PUT."""
 
 
 class MediaBucket:
-    """Objects of one bucket."""
+    """The objects of one bucket."""
 
     def __init__(self, bucket: S3Bucket) -> None:
         self.bucket = bucket
 
     async def look(self, key: str, *, first: int, etag: str = "") -> ObjectHead | None:
-        """The object and its first `first` bytes; None where there is none.
+        """Return the object with its first `first` bytes; None if it does not exist.
 
-        With `etag`, raises Fault(EXISTS) where the object has another ETag by now.
+        With `etag`, raises Fault(EXISTS) if the object now has another ETag.
         """
         condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
         try:
             return await self._look(key, first, Range=f"bytes=0-{first - 1}", **condition)
         except Fault as fault:
-            if fault.status == 416:  # the object is empty, and has no range of bytes
+            if fault.status == 416:  # the object is empty, so no range of bytes exists
                 return await self._look(key, first, **condition)
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
@@ -68,8 +69,8 @@ class MediaBucket:
     async def copy(self, key: str, to: str, *, etag: str, content_type: str) -> None:
         """Have the store copy the object at `key` to the key `to`, with `content_type` and no other header.
 
-        Raises Fault(EXISTS) where the object has another ETag by now and the store knows the condition.
-        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html: one copy is of up to 5 GB.
+        Raises Fault(EXISTS) if the object now has another ETag and the store supports the condition. The limit of one
+        copy is 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
         """
         condition: dict[str, Any] = {"CopySourceIfMatch": etag} if etag else {}
         await self.bucket.call(
@@ -84,7 +85,7 @@ class MediaBucket:
         )
 
     async def delete(self, key: str, *, etag: str) -> None:
-        """Delete the object. Raises Fault(EXISTS) where it has another ETag by now and the store knows If-Match."""
+        """Delete the object. Raises Fault(EXISTS) if it now has another ETag and the store supports If-Match."""
         condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
         try:
             await self.bucket.call("to delete the object", "delete_object", Key=key, **condition)
@@ -94,15 +95,15 @@ class MediaBucket:
             await self.bucket.call("to delete the object", "delete_object", Key=key)
 
     async def delete_unchanged(self, key: str, *, etag: str, modified: datetime.datetime) -> bool:
-        """Delete an object unless it is another by now: its key may have been sent again, since a URL lives an hour.
+        """Delete an object unless it was replaced: a URL is valid for an hour, so the key may have been sent again.
 
-        The condition covers other bytes, and the look right before the same bytes under another Content-Type. What
-        remains: on a store that knows no If-Match, an object that is replaced between the two calls is lost. Its
-        client's next use of the publicUrl says so.
+        If-Match detects other bytes. The check right before it detects the same bytes with another Content-Type. One
+        gap remains: if the store does not support If-Match, an object that is replaced between the two calls is
+        lost. Its client notices at the next use of the publicUrl.
         """
         try:
             answer = await self.bucket.call("to look at the object", "head_object", Key=key)
-            # A list may have fractions of a second; the header never has.
+            # A list may contain fractions of a second; the header never does.
             if answer.get("ETag", "") != etag or answer["LastModified"] != modified.replace(microsecond=0):
                 return False
             await self.delete(key, etag=etag)
@@ -113,11 +114,11 @@ class MediaBucket:
         return True
 
     async def put_note(self, key: str, metadata: Mapping[str, str]) -> None:
-        """An empty object that carries `metadata` (ASCII)."""
+        """Put an empty object with `metadata` (ASCII)."""
         await self.bucket.call("to leave a note", "put_object", Key=key, Body=b"", Metadata=dict(metadata))
 
     async def note(self, key: str) -> Mapping[str, str] | None:
-        """The metadata of an object; None where there is none."""
+        """Return the metadata of an object; None if it does not exist."""
         try:
             answer = await self.bucket.call("to look for a note", "head_object", Key=key)
         except Fault as fault:
@@ -127,14 +128,14 @@ class MediaBucket:
         return metadata_of(answer)
 
     async def open_uploads(self, prefix: str, *, most: int) -> int:
-        """How many multipart uploads under `prefix` are open, counted up to `most`."""
+        """Return the number of open multipart uploads under `prefix`, but at most `most`."""
         page = await self.bucket.call(
             "to count the open uploads", "list_multipart_uploads", Prefix=prefix, MaxUploads=most
         )
         return len(page.get("Uploads", ()))
 
     async def sign_put(self, key: str, content_type: str, size: int | None) -> str:
-        """A URL to PUT the object to, bound to the content type and, where given, to the size in bytes."""
+        """Presign a PUT of the object. The signature covers the content type and, if given, the size in bytes."""
         bound: dict[str, Any] = {"Key": key, "ContentType": content_type}
         if size is not None:
             bound["ContentLength"] = size

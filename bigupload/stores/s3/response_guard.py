@@ -1,10 +1,10 @@
-"""What a store may answer, before botocore parses it: no document type, no end to it, nothing that takes for ever.
+"""Check a store's response before botocore parses it: refuse document types, endless bodies and too many elements.
 
-botocore reads an answer whole and hands it to xml.etree. Measured with expat 2.5: a billion laughs is cut off at 84 MB
-and external entities are refused, but three megabytes that name one entity ninety times fill 270 MB, two million empty
-elements take 24 s, and an answer without end is read until the memory ends. Older expats stop nothing. S3 declares no
-document type (without one there are no entities), its longest page has some ten thousands of elements, and botocore
-reads whatever comes as UTF-8: so a look at the bytes is enough, and no second parser is needed.
+botocore reads a whole response and parses it with xml.etree. Measured with expat 2.5: expat stops a "billion laughs"
+document at 84 MB and refuses external entities. But a document of 3 MB that names one entity ninety times fills 270 MB,
+two million empty elements take 24 s, and an endless response is read until memory is exhausted. Older versions of expat
+stop none of these. S3 declares no document type, and without one there are no entities. Its longest page has some ten
+thousand elements. botocore decodes every response as UTF-8. So checking the bytes is enough, without a second parser.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 from bigupload.core.retry_policy import Fault, FaultKind
 
 MOST_BYTES = 8 * 1024 * 1024
-"""Of an answer: a thousand uploads under keys of a kilobyte each, URL-encoded, are half of it."""
+"""The longest response, in bytes. A thousand uploads with URL-encoded keys of a kilobyte are half of it."""
 MOST_TAGS = 200_000
 MOST_SECONDS = 900.0
-"""In which an answer comes to its end. Complete may keep the connection with white space for minutes."""
+"""The longest duration of a response, in seconds. Complete may send white space for minutes."""
 _PIECE = 64 * 1024
 
 
 def guard(client: Any) -> None:
-    """Make a client of botocore look before it parses."""
+    """Install the guard in a botocore client."""
     client.meta.events.register("before-parse.s3", _look)
-    session = client._endpoint.http_session  # there is no public place before the body is read
+    session = client._endpoint.http_session  # botocore has no public hook before the body is read
     session.send = functools.partial(_send, session.send)
 
 
 def _send(send: Callable[[Any], Any], request: Any) -> Any:
-    """`send`, with the body read here: what is to be streamed stays so, if it is no refusal."""
+    """Wrap `send` so that the body is read here. A streamed response stays a stream, unless it is an error."""
     streamed, request.stream_output = request.stream_output, True
     response = send(request)
     if not streamed or response.status_code >= 300:
@@ -41,7 +41,7 @@ def _send(send: Callable[[Any], Any], request: Any) -> Any:
 
 
 def read_bounded(raw: Any, *, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """The whole of a urllib3 response. Raises Fault, and botocore's error where it breaks off."""
+    """Return the whole body of a urllib3 response. Raises Fault, or botocore's error if the connection breaks."""
     import botocore.exceptions
 
     until = clock() + MOST_SECONDS
@@ -57,14 +57,14 @@ def read_bounded(raw: Any, *, clock: Callable[[], float] = time.monotonic) -> by
         raise botocore.exceptions.ResponseStreamingError(error=e) from e
     raw.close()
     if len(body) > MOST_BYTES:
-        raise Fault(FaultKind.FINAL, f"the store's answer is longer than any of S3's ({MOST_BYTES:,} bytes)")
-    raise Fault(FaultKind.STALLED, f"the store's answer had no end in {MOST_SECONDS:.0f} s")
+        raise Fault(FaultKind.FINAL, f"the store's response is longer than any of S3's ({MOST_BYTES:,} bytes)")
+    raise Fault(FaultKind.STALLED, f"the store's response did not end within {MOST_SECONDS:.0f} s")
 
 
 def _look(response_dict: dict[str, Any], **_: Any) -> None:
-    """A handler of `before-parse`. Raises Fault where an answer that would count is none of S3's."""
+    """Handle `before-parse`. Raises Fault if a successful response is not an S3 document."""
     body = response_dict.get("body")
     if isinstance(body, bytes) and (b"<!DOCTYPE" in body or body.count(b"<") > MOST_TAGS):
         if response_dict["status_code"] < 300:
-            raise Fault(FaultKind.SERVER, "something answers in the store's place: that is none of S3's documents")
-        response_dict["body"] = b""  # a proxy's page, say: the status tells all that is to be known
+            raise Fault(FaultKind.SERVER, "the response is no S3 document: something else responded for the store")
+        response_dict["body"] = b""  # for example a proxy's page; the status is enough
