@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -128,6 +127,8 @@ def _known(root: click.Command, words: Sequence[str], depth: int, key: str) -> b
 def _unknown(path: Path, root: click.Command, place: str, key: str) -> str:
     if place == key and isinstance(root, click.Group) and key in root.list_commands(click.Context(root)):
         return f"{path}: {key} is a command: write its options below [{key}]"
+    import difflib
+
     names = {name for _, command in leaves(root) for name in _options(command)}
     close = difflib.get_close_matches(key, sorted(names), 1)
     advice = f"did you mean {close[0]}?" if close else "bigupload config show lists the options"
