@@ -1,8 +1,8 @@
-"""One bucket, reached with credentials through botocore: clients, calls in threads, presigned URLs. Knows no uploads.
+"""One bucket, reached with credentials through botocore: clients, calls in threads, presigned URLs.
 
-botocore is boto3 without what nobody here asks for. It is blocking and slow to import, so it is imported in the thread
-that first needs it. Its own retries are off: whoever calls decides, and a repeated complete must not be a surprise.
-What it raises is translated in `call`.
+This module knows nothing of uploads. It uses botocore alone, because nothing here needs the rest of boto3. botocore
+blocks and is slow to import, so it is imported in the thread that first needs it. Its own retries are off: the caller
+decides about retries, because complete must not be repeated unnoticed. `call` translates botocore's exceptions.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ R = TypeVar("R")
 URL_LIFETIME = 3600
 """Seconds that a presigned URL is valid."""
 ANSWER_WITHIN = 60.0
-"""Seconds in which everything but complete answers, or not at all."""
+"""Timeout in seconds for every request except complete."""
 _SIGNING = 0.0
-"""In place of a timeout, names the client that signs for another endpoint: it calls nobody."""
+"""Stands for the client that signs for another endpoint, in place of a timeout. It sends no requests."""
 CREDENTIALS_EXPIRING = "CredentialsExpiring"
-"""The code of the Fault that presigning raises where no credentials last long enough."""
+"""The code of the Fault that presigning raises if the credentials expire too soon."""
 MOST_PAGES = 1000
-"""Of one list: a million open uploads, and a hundred times the parts that one can have. A list that is longer, or leads
-where it has been, is no list."""
+"""The most pages of one list: a million open uploads, or a hundred times the parts that an upload can have. A list that
+is longer, or repeats a page, is refused."""
 _MOST_NAME = 1024
-"""Bytes of a key, as S3 has it, and no upload id is known to be as long: what is kept of a list has a bound."""
+"""The longest key or upload id in a list, in bytes. It is S3's limit for keys, and limits the memory for a list."""
 _ANY = "key"
 _CONNECTIONS = 64
-"""That a client keeps, and requests that may be under way at once."""
+"""The most connections of one client, and the most requests in flight."""
 _SIGNERS = 4
 
 
 def metadata_of(answer: Mapping[str, Any]) -> dict[str, str]:
-    """The object's user-defined metadata, its keys in lower case.
+    """Return the object's user-defined metadata with its keys in lower case.
 
-    They travel as header names, which have no case, so that some stores return `X-Amz-Meta-Tok` for `tok`. S3 itself
+    The keys are sent as header names, which have no case, so some stores return `X-Amz-Meta-Tok` for `tok`. S3 itself
     stores them in lower case: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
     """
     return {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
@@ -74,26 +74,26 @@ class UploadPages:
         self._been: set[tuple[tuple[str, Any], ...]] = {()}
 
     def advance(self, page: Mapping[str, Any]) -> None:
-        """Go past a page.
+        """Move to the next page.
 
         Raises:
-            Fault: FINAL if the list leads in circles or does not end, BROKEN if a row is incomplete.
+            Fault: FINAL if the list repeats a page or does not end, BROKEN if a row is incomplete.
         """
         rows = page.get("Uploads", ())
         if any(len(str(row.get(name, "")).encode()) > _MOST_NAME for row in rows for name in ("Key", "UploadId")):
-            raise Fault(FaultKind.FINAL, "the store lists names that are longer than any")
+            raise Fault(FaultKind.FINAL, "the store lists names that are longer than 1,024 bytes")
         if not all(row.get("Key") and row.get("UploadId") and row.get("Initiated") for row in rows):
-            raise Fault(FaultKind.BROKEN, "the store's list of open uploads has half a row")  # the same page again
+            raise Fault(FaultKind.BROKEN, "the store's list of open uploads has an incomplete row")
         if not page.get("IsTruncated"):
             self.ended = True
             return
-        # Only what the store gives: SeaweedFS pages by upload ids alone, and with a key would leave some out.
+        # Only the markers that the store gives: SeaweedFS pages by upload ids alone, and skips some if a key is added.
         markers = {n: page[f"Next{n}"] for n in ("KeyMarker", "UploadIdMarker") if page.get(f"Next{n}")}
         if not markers and rows:
             markers = {"KeyMarker": rows[-1].get("Key", ""), "UploadIdMarker": rows[-1].get("UploadId", "")}
         place = tuple(markers.items())
         if place in self._been:
-            raise Fault(FaultKind.FINAL, "the store's list of open uploads leads in circles")
+            raise Fault(FaultKind.FINAL, "the store's list of open uploads repeats a page")
         if len(self._been) >= MOST_PAGES:
             raise Fault(FaultKind.FINAL, "the store's list of open uploads does not end: name a longer prefix")
         self._been.add(place)
@@ -101,15 +101,18 @@ class UploadPages:
 
 
 class S3Bucket:
-    """Shared by all keys of one bucket."""
+    """The connection to one bucket, shared by all its keys."""
 
     def __init__(
         self, name: str, options: S3Options, *, signing_endpoint: str | None = None, urls_hold: bool = False
     ) -> None:
-        """`signing_endpoint`: the endpoint that presigned URLs are for, where clients reach the store by another.
+        """Make a connection. It sends nothing until the first call.
 
-        `urls_hold`: whether URLs must be valid for all of URL_LIFETIME, and not only as long as the credentials that
-        signed them.
+        Args:
+            name: The bucket's name.
+            options: The endpoint, region and credentials.
+            signing_endpoint: The endpoint of presigned URLs, if clients reach the store at another than this process.
+            urls_hold: Whether URLs must be valid for all of URL_LIFETIME, even if the credentials expire sooner.
         """
         self.name = name
         self.options = options
@@ -126,7 +129,7 @@ class S3Bucket:
 
     @property
     def ca_bundle(self) -> CaBundle:
-        """The certificates by which this store is known, instead of the system's; botocore looks there as well."""
+        """The certificates to trust instead of the system's. botocore reads AWS_CA_BUNDLE as well."""
         if self.options.no_verify_ssl:
             return False
         named = os.environ.get("AWS_CA_BUNDLE")
@@ -134,27 +137,35 @@ class S3Bucket:
 
     @property
     def region(self) -> str | None:
-        """The region that requests are signed for, where the bucket was found; None before the first request."""
+        """The region for which requests are signed; None before the first request."""
         for client in self._clients.values():
             return client.meta.region_name
         return self._region
 
     async def aclose(self) -> None:
-        """Close the connections that botocore keeps: they would last until the garbage collector comes to its cycles.
+        """Close botocore's connections. Idempotent; the next call opens new ones.
 
-        Idempotent; a call after it opens new ones.
+        Otherwise they stay open until the garbage collector finds botocore's reference cycles.
         """
-        self._part_signer = None  # it may know another region's URLs
+        self._part_signer = None  # its URLs may be for another region
         while self._clients:
             self._clients.popitem()[1].close()
 
     async def call(
         self, what: str, method: str, *, within: float = ANSWER_WITHIN, first: int | None = None, **arguments: Any
     ) -> Any:
-        """The answer of the client's `method` for this bucket. `what` is for people: "to list the parts".
+        """Call the client's `method` for this bucket. If the caller is cancelled, the call continues in its thread.
 
-        `first`: read so many bytes of the answer's Body, and give them in its place. Raises Fault and public errors;
-        a cancelled caller returns at once, while the call goes on in its thread.
+        Args:
+            what: The purpose, for messages: "to list the parts".
+            method: The name of a method of botocore's client.
+            within: The timeout in seconds.
+            first: Read only this many bytes of the response's Body, and return them in its place.
+            **arguments: The method's arguments.
+
+        Raises:
+            Fault: The call failed, and a retry may help.
+            BigUploadError: The call failed, and no retry helps.
         """
         client = await self._client(within)
 
@@ -171,14 +182,17 @@ class S3Bucket:
         except errors.WrongRegion as e:
             if self._region is not None or not e.region:
                 raise
-            # No region was asked for: the bucket's own is the right one.
+            # The user named no region, so the bucket's own is the right one.
             await self.aclose()
             self._region = e.region
             return await self.call(what, method, within=within, first=first, **arguments)
 
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
-        """The rows of ListMultipartUploads for keys that begin with `prefix`, all pages. Raises as
-        `next_open_uploads`."""
+        """Yield the rows of all pages of ListMultipartUploads for keys that begin with `prefix`.
+
+        Raises:
+            Fault: As `next_open_uploads`.
+        """
         pages = UploadPages()
         while not pages.ended:
             page = await self.next_open_uploads(prefix, pages)
@@ -186,9 +200,10 @@ class S3Bucket:
                 yield row
 
     async def next_open_uploads(self, prefix: str, pages: UploadPages) -> Mapping[str, Any]:
-        """The next page of ListMultipartUploads. Who asks again after a Fault goes on where it was.
+        """Return the next page of ListMultipartUploads. After a Fault, a repeated call requests the same page.
 
-        Raises Fault(FINAL) where the pages lead in circles or do not end.
+        Raises:
+            Fault: FINAL if the list repeats a page or does not end.
         """
         page: Mapping[str, Any] = await self.call(
             "to list the open uploads", "list_multipart_uploads", Prefix=prefix, **pages.markers
@@ -197,10 +212,12 @@ class S3Bucket:
         return page
 
     async def presign(self, method: str, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
-        """A URL for each of `parameters` of the client's `method`, valid for URL_LIFETIME.
+        """Presign a URL for the client's `method` with each of `parameters`, valid for URL_LIFETIME.
 
-        With `urls_hold`, temporary credentials that end sooner are refreshed first, and Fault(REFUSED) is raised where
-        that does not help.
+        With `urls_hold`, temporary credentials that expire sooner are refreshed first.
+
+        Raises:
+            Fault: REFUSED if the refreshed credentials expire too soon as well.
         """
         client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
 
@@ -212,7 +229,7 @@ class S3Bucket:
         return await self._in_thread(sign, "to sign", self._signers())
 
     async def presign_parts(self, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
-        """As `presign("upload_part", parameters)`, for many parts of few uploads."""
+        """Do the same as `presign("upload_part", parameters)`, faster for many parts of few uploads."""
         client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
         if self.options.no_sign_request:
             return await self._in_thread(
@@ -234,20 +251,20 @@ class S3Bucket:
             return [signer.sign(each, frozen) for each in parameters]
 
         if not ends and all(map(signer.knows, parameters)):
-            return sign()  # microseconds, where a thread costs more: nobody is asked for credentials
+            return sign()  # takes microseconds, less than a thread: no credentials are fetched
         return await self._in_thread(sign, "to sign", self._signers())
 
     def _presigned(self, client: S3Client, method: str, parameters: Mapping[str, Any]) -> str:
         return client.generate_presigned_url(method, Params={"Bucket": self.name, **parameters}, ExpiresIn=URL_LIFETIME)
 
     def _signers(self) -> anyio.CapacityLimiter:
-        """Threads that call nobody: they must not wait for those that wait for the store."""
+        """Return the threads for signing. They send no requests, so they need not wait for threads that do."""
         if self._signing_threads is None:
             self._signing_threads = anyio.CapacityLimiter(_SIGNERS)
         return self._signing_threads
 
     def url(self, key: str) -> str:
-        """Where an object is for those who may read it: without a signature. Before anything was signed, "s3://…"."""
+        """Return the object's URL without a signature. Before the first client was made, it is "s3://…"."""
         return self._url + quote(key, safe="/~")
 
     async def ensure(self) -> bool:
@@ -255,7 +272,7 @@ class S3Bucket:
         try:
             await self.call("to look at the bucket", "head_bucket")
         except Fault as fault:
-            if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
+            if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
                 raise fault.public() from fault
             return await self._make()
         return False
@@ -273,13 +290,16 @@ class S3Bucket:
         return True
 
     def _make_credentials_last(self, seconds: float) -> None:
-        """Blocking. What botocore refreshes by itself 15 minutes before the end is too late for a URL of an hour."""
+        """Refresh credentials that expire within `seconds`. Blocking.
+
+        botocore itself refreshes 15 minutes before the end, which is too late for a URL that is valid for an hour.
+        """
         assert self._session is not None
         credentials: Any = self._session.get_credentials()
         if credentials is None or not hasattr(credentials, "refresh_needed"):
-            return  # none, which signing reports; or none that end
+            return  # no credentials, which signing reports; or they never expire
         if credentials.refresh_needed(refresh_in=seconds):
-            # botocore has no public way to refresh early: a credential that claims to be at its end is its own idiom.
+            # botocore has no public way to refresh early.
             window = credentials._advisory_refresh_timeout
             credentials._advisory_refresh_timeout = seconds
             try:
@@ -287,12 +307,12 @@ class S3Bucket:
             finally:
                 credentials._advisory_refresh_timeout = window
             if credentials.refresh_needed(refresh_in=seconds):
-                raise Fault(FaultKind.REFUSED, "the credentials end before the URLs would", code=CREDENTIALS_EXPIRING)
+                raise Fault(FaultKind.REFUSED, "the credentials expire before the URLs", code=CREDENTIALS_EXPIRING)
 
     # -- the clients
 
     async def _client(self, within: float) -> S3Client:
-        """One a timeout, because botocore knows timeouts of clients only."""
+        """Return the client for a timeout. botocore has timeouts only for each client."""
         if within not in self._clients:
             async with self._making:
                 if within not in self._clients:
@@ -306,13 +326,13 @@ class S3Bucket:
         from botocore.config import Config
 
         options = self.options
-        if self._session is None:  # one for all clients: what it has read of AWS takes time and memory
+        if self._session is None:  # one for all clients: its descriptions of AWS take time and memory
             self._session = AwsSession(options)
         session = self._session
         if options.no_verify_ssl:
             import urllib3
 
-            # The caller has decided; urllib3 would say it again for each request, on standard error.
+            # The caller has decided. urllib3 would print a warning for each request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
             # The default presign can be SigV2.
@@ -322,12 +342,12 @@ class S3Bucket:
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=within or ANSWER_WITHIN,
             max_pool_connections=_CONNECTIONS,
-            # The engine computes its own; botocore's would be bound into part URLs.
+            # The engine computes its own checksums. botocore would sign its own into part URLs.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             user_agent_extra="bigupload",
-            # `targets.reach` has resolved the endpoint. What AWS_ENDPOINT_URL or a profile says by now may be another
-            # store than the one that a manifest is of.
+            # `targets.reach` has resolved the endpoint. By now, AWS_ENDPOINT_URL or a profile may name another store
+            # than the manifest does.
             ignore_configured_endpoint_urls=True,
         )
         client = session.client(
@@ -337,9 +357,9 @@ class S3Bucket:
             verify=str(options.ca_bundle) if options.ca_bundle else False if options.no_verify_ssl else None,
         )
         if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
-            # Only this keeps botocore from presigning for the global host, which redirects to a new bucket for hours.
+            # Otherwise botocore presigns for the global host, which redirects requests for a new bucket for hours.
             typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
-        # A redirected create would succeed, and every URL signed for the wrong region then fail.
+        # A redirected create would succeed, and then every part URL for the wrong region would fail.
         client.meta.events.register("request-created.s3", refuse_region_redirect)
         guard(client)
         if within == _SIGNING or self._signing_endpoint is None:
@@ -348,11 +368,11 @@ class S3Bucket:
         return client
 
     async def _in_thread(self, function: Callable[[], R], what: str, threads: anyio.CapacityLimiter | None = None) -> R:
-        """In one of `threads`; None: in a daemon thread, because a request can take minutes."""
+        """Run `function` in one of `threads`; None: in a daemon thread, because a request can take minutes."""
 
         def attempt() -> tuple[R, None] | tuple[None, Exception]:
-            # Translated here, and not as a context of what is raised: botocore's own texts can hold URLs, and its
-            # traceback keeps the connection open (in cycles, hence the clearing).
+            # The exception is translated here and does not become the new exception's context: botocore's texts can
+            # contain URLs, and its traceback keeps the connection open (in cycles, hence the clearing).
             try:
                 return function(), None
             except Exception as e:

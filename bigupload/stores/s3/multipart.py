@@ -1,4 +1,4 @@
-"""Direct signing: an S3 key reached with credentials, through botocore (`_bucket.S3Bucket`)."""
+"""Multipart uploads to one S3 key with credentials, through botocore (`client.S3Bucket`)."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from bigupload.stores.s3.client import UploadPages as UploadPages
 
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 MAX_LISTED_UPLOADS = 100_000
-"""Open uploads that are kept in memory at once."""
+"""The most open uploads that are kept in memory at once."""
 _COMPLETE_WITHIN = 300.0
-"""Seconds: complete may work for minutes before it answers."""
+"""Timeout in seconds: complete may work for minutes before it responds."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPage:
-    """Of ListMultipartUploads: rows of (key, upload id, when it was begun)."""
+    """Rows of ListMultipartUploads: (key, upload id, when it was created)."""
 
     uploads: Sequence[tuple[str, str, datetime]]
     now: datetime | None
-    """The store's clock, where it tells."""
+    """The store's clock; None if the response has no valid date."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectPart:
-    """A part of an object, as HEAD knows it: `size` in bytes, and of how many, where the store says."""
+    """A part of an object, from HEAD: its `size` in bytes, and the number of parts if the store says it."""
 
     etag: str
     size: int
@@ -64,9 +64,15 @@ class S3Store:
         target: Target | None = None,
         through: S3Bucket | None = None,
     ) -> None:
-        """`recorded` and `target` are what the manifest is to have where that is not how the store is reached.
+        """Make a store for one key.
 
-        `through`: the connection to the bucket where many keys share it; it is not this store's to close.
+        Args:
+            bucket: The bucket's name.
+            key: The object's key.
+            options: How to reach the store, and the object's properties.
+            recorded: The options for the manifest, if they differ from `options`.
+            target: The target for the manifest, if it differs from the key and endpoint in use.
+            through: A connection to the bucket that several keys share. `aclose` leaves it open.
         """
         self._key = key
         self._options = options
@@ -77,14 +83,14 @@ class S3Store:
 
     @property
     def ca_bundle(self) -> CaBundle:
-        """The certificates by which this store is known, instead of the system's."""
+        """The certificates to trust instead of the system's."""
         return self._bucket.ca_bundle
 
     def options(self) -> dict[str, Any]:
         recorded = self._recorded.to_json()
         region = self._bucket.region
         if region is not None and not self._recorded.local:
-            # AWS_DEFAULT_REGION may name another partition tomorrow, where another may have a bucket of this name.
+            # AWS_DEFAULT_REGION may later name another partition, where somebody else may own a bucket of this name.
             recorded.setdefault("region", region)
         return recorded
 
@@ -96,12 +102,12 @@ class S3Store:
         return self._bucket.url(self._key)
 
     async def aclose(self) -> None:
-        """Close its connections. Idempotent; a call after it opens new ones."""
+        """Close the connections. Idempotent; the next call opens new ones."""
         if not self._shared:
             await self._bucket.aclose()
 
     async def ensure_bucket(self) -> None:
-        """Make the bucket where it is missing."""
+        """Create the bucket if it is missing."""
         await self._bucket.ensure()
 
     async def _call(self, what: str, method: str, **arguments: Any) -> Any:
@@ -111,7 +117,7 @@ class S3Store:
 
     async def precheck(self) -> None:
         if self._options.if_none_match and await self._head() is not None:
-            raise errors.TargetExists(f"{self.target} exists, and replacing it was ruled out (--if-none-match)")
+            raise errors.TargetExists(f"{self.target} exists, and --if-none-match forbids to replace it")
 
     async def create(
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
@@ -137,7 +143,7 @@ class S3Store:
         return [SignedRequest(url, part.headers, URL_LIFETIME) for url, part in zip(urls, parts, strict=True)]
 
     def _parameters(self, upload_id: str, part: UnsignedPart) -> dict[str, Any]:
-        """What a part's URL is bound to."""
+        """Return the parameters that the signature of a part's URL covers."""
         bound = {_PARAMETERS[header]: value for header, value in part.headers.items()}
         return bound | {
             "Key": self._key,
@@ -164,14 +170,14 @@ class S3Store:
                 raise Fault(FaultKind.FINAL, "the store lists more parts than an upload can have")
             if not page.get("IsTruncated"):
                 return rows
-            # A store that does not say how to go on is asked for what comes after the last part that it told of.
+            # If the store does not name the next page, request the parts after the last one listed.
             following = page.get("NextPartNumberMarker", 0)
             if following <= marker:
                 following = max((row["PartNumber"] for row in page.get("Parts", ())), default=0)
             if not marker < following <= self.limits.max_parts:
                 break
             marker = following
-        # Half a list is none: parts would be sent again, and an upload given up for want of the new ones.
+        # Half a list would mislead: parts would be sent again, and `gc` could abort an upload that is still active.
         raise Fault(FaultKind.FINAL, "the store's list of parts does not end")
 
     async def find_open(self) -> list[OpenUpload]:
@@ -183,23 +189,28 @@ class S3Store:
             declared = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
             found.append(OpenUpload(_told(row, "UploadId", str), initiated, *declared))
             if len(found) > MAX_LISTED_UPLOADS:
-                raise Fault(FaultKind.FINAL, f"the store lists more open uploads of {self._key} than anyone can have")
+                raise Fault(FaultKind.FINAL, "the store lists too many open uploads of this key")
         return found
 
     async def next_open(self, pages: UploadPages) -> OpenPage:
-        """The next page of the open uploads of all keys that begin with this one. Raises as `next_open_uploads`, and
-        may be asked again as that."""
+        """Return the next page of the open uploads of all keys that begin with this key.
+
+        After a Fault, a repeated call requests the same page.
+
+        Raises:
+            Fault: As `S3Bucket.next_open_uploads`.
+        """
         page = await self._bucket.next_open_uploads(self._key, pages)
         headers = page.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         rows = [
             (_told(row, "Key", str), _told(row, "UploadId", str), _told(row, "Initiated", datetime))
             for row in page.get("Uploads", ())
         ]
-        # A store that ignores the prefix would have other keys' uploads given up.
+        # If a store ignores the prefix, uploads to other keys must not be aborted.
         return OpenPage([row for row in rows if row[0].startswith(self._key)], _date(headers.get("date")))
 
     def at(self, key: str) -> S3Store:
-        """The store of another key of this bucket, over the same connections, which stay this one's to close."""
+        """Return the store for another key of this bucket, over the same connections. Only this one closes them."""
         return S3Store(self._bucket.name, key, self._options, through=self._bucket)
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
@@ -207,7 +218,7 @@ class S3Store:
         return None if answer is None else _facts(answer, algorithm)
 
     async def attributes(self) -> ObjectAttributes | None:
-        """All that the store says of the object's bytes; None where there is none."""
+        """Return the object's size, ETag and checksums; None if it does not exist."""
         answer = await self._head()
         if answer is None:
             return None
@@ -221,11 +232,11 @@ class S3Store:
         )
 
     async def part(self, number: int) -> ObjectPart | None:
-        """One part of the object; the whole object, or None, where the store does not remember its parts."""
+        """Return one part of the object. If the store does not know its parts: the whole object, or None."""
         try:
             answer = await self._head(PartNumber=number)
         except Fault as fault:
-            if fault.status in (400, 416, 501):  # a store that knows no part numbers
+            if fault.status in (400, 416, 501):  # the store does not support part numbers
                 return None
             raise
         if answer is None:
@@ -233,7 +244,7 @@ class S3Store:
         return ObjectPart(answer.get("ETag", ""), answer.get("ContentLength", 0), answer.get("PartsCount"))
 
     async def sign_read(self) -> SignedRequest:
-        """A GET of the object, to which Range and If-Match may be added."""
+        """Presign a GET of the object. The caller may add Range and If-Match."""
         (url,) = await self._bucket.presign("get_object", [{"Key": self._key}])
         return SignedRequest(url, {}, URL_LIFETIME)
 
@@ -247,12 +258,12 @@ class S3Store:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
             if fault.status == 400:
-                # A response to HEAD has no body that would name the reason. It is no AccessDenied: that one means that
-                # the object may be there all the same, and an upload goes on without having seen it.
+                # A response to HEAD has no body with a reason. It must not count as AccessDenied: after AccessDenied,
+                # the object may exist, and the upload continues without having seen it.
                 raise Fault(
                     FaultKind.REFUSED,
                     "the store refused to show the object: 400, without a reason. Either the credentials have expired: "
-                    "renew them; or the object is encrypted with its owner's key (SSE-C): nobody else can check it",
+                    "renew them; or the object is encrypted with its owner's key (SSE-C): only the owner can check it",
                     status=400,
                     error=errors.CredentialsError,
                 ) from fault
@@ -269,7 +280,7 @@ class S3Store:
         ]
         arguments: dict[str, Any] = {"MpuObjectSize": size}
         if checksum is not None:
-            # S3 takes a composite with its "-N", and computes that itself where it is left out.
+            # S3 accepts a composite checksum only with its "-N", and computes it if it is left out.
             arguments |= {"ChecksumType": algorithm.type.value}
             if algorithm.type is ChecksumType.FULL_OBJECT:
                 arguments[name] = checksum
@@ -288,14 +299,16 @@ class S3Store:
         except Fault as fault:
             if fault.kind is not FaultKind.UNSUPPORTED or "IfNoneMatch" not in arguments:
                 raise
-            del arguments["IfNoneMatch"]  # this store knows no conditions: the look before the upload must do
+            del arguments["IfNoneMatch"]  # this store does not support conditions: rely on `precheck`
             answer = await complete(**arguments)
         _told(answer, "ETag", str)
         return _facts(answer, algorithm)
 
     async def abort(self, upload_id: str) -> None:
-        """https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html: parts that were arriving may
-        survive an abort, so list until there is nothing and abort again."""
+        """Abort the upload, and repeat that until no part is listed: a part in flight may survive an abort.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
+        """
         for _ in range(_MOST_ABORTS):
             try:
                 await self._call("to abort", "abort_multipart_upload", UploadId=upload_id)
@@ -326,7 +339,7 @@ _NO_ABORT = (
 )
 _MOST_ABORTS = 10
 _MOST_ROWS = 100_000
-"""Of parts: ten thousand, some of them several times."""
+"""The most rows in a list of parts: ten thousand parts, some of them several times."""
 _CHECKSUMS = [algorithm.s3_name for algorithm in Algorithm if algorithm.is_s3_checksum]
 _PARAMETERS = {
     "content-md5": "ContentMD5",
@@ -335,22 +348,26 @@ _PARAMETERS = {
 
 
 def _advise(fault: Fault, advice: str) -> None:
-    """Raises Fault(UNSUPPORTED) with `advice` where the store does not have the operation."""
+    """Raise Fault(UNSUPPORTED) with `advice` if the store does not support the operation."""
     if fault.kind is FaultKind.UNSUPPORTED:
         raise Fault(FaultKind.UNSUPPORTED, f"{fault}: {advice}", status=fault.status, code=fault.code) from fault
 
 
 def _told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """What every store says in this answer. Raises Fault(BROKEN): a 200 without it is somebody else's page (a captive
-    portal's, a proxy's), and says nothing of what the store did."""
+    """Return a field that every store's response has.
+
+    Raises:
+        Fault: BROKEN if it is missing. A 200 without it is another page, for example a captive portal's or a proxy's,
+            and does not say what the store did.
+    """
     told = answer.get(name)
     if not isinstance(told, kind) or told == "":
-        raise Fault(FaultKind.BROKEN, f"the store's answer has no {name}: something else may have answered")
+        raise Fault(FaultKind.BROKEN, f"the store's response has no {name}: something else may have responded")
     return told
 
 
 def _date(header: str | None) -> datetime | None:
-    """https://www.rfc-editor.org/rfc/rfc9110#name-date: always GMT."""
+    """Parse a Date header, which is always in GMT: https://www.rfc-editor.org/rfc/rfc9110#name-date."""
     try:
         date = email.utils.parsedate_to_datetime(header or "")
     except (ValueError, OverflowError):

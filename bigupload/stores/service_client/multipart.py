@@ -1,7 +1,7 @@
 """The media service as a store: create, sign, list, complete over HTTP with an API key. Never imports botocore.
 
-The port's upload id is the service's handle: opaque here, kept in the manifest, and worthless without an API key of the
-same owner. The service chooses the object's key when the upload is created.
+The port's upload id is the service's handle. It is opaque here, kept in the manifest, and useless without an API key of
+the same owner. The service chooses the object's key when the upload is created.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 HEAD_BYTES = 4096
-"""Of the file's beginning, sent at create: by them the service refuses what is not media before it is sent."""
+"""How many of the file's first bytes create sends, so that the service can refuse a file that is not media."""
 COMPLETE_WITHIN = 300.0
-"""Seconds: complete may work for minutes before it answers."""
+"""Timeout in seconds: complete may work for minutes before it responds."""
 _HANDLE_LAPSED = (
-    "the upload's handle has expired, so that nobody can ask any more whether the object was made: "
-    "upload the file anew with --no-resume"
+    "the upload's handle has expired, so bigupload can no longer find out whether the object was made: "
+    "upload the file again with --no-resume"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A request that came with create: for whom it was signed, and until when it is good."""
+    """A signed request from the response to create, with its part and its expiry."""
 
     upload_id: str
     part: UnsignedPart
@@ -50,7 +50,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """The service's answer to create."""
+    """The service's response to create."""
 
     upload: str
     key: str
@@ -62,7 +62,7 @@ class _Begun:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """The service's answer to complete."""
+    """The service's response to complete."""
 
     key: str
     public_url: str
@@ -70,7 +70,7 @@ class _Made:
 
 
 class ServiceStore:
-    """One file's place in a media service. Implements `ports.MultipartStore`."""
+    """A media service as the store for one file. Implements `ports.MultipartStore`."""
 
     limits: Limits = S3_LIMITS
     signs_ahead = 8
@@ -87,9 +87,20 @@ class ServiceStore:
         ca_bundle: CaBundle = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`head`: the file's first HEAD_BYTES; `key`: the object's, where a manifest knows it. Raises UsageError.
+        """Make a store. Without an API key, the first call raises CredentialsError.
 
-        Without an API key the first call raises CredentialsError.
+        Args:
+            url: The service's base URL.
+            api_key: The API key; None: there is none.
+            filename: The file's name, without a directory.
+            content_type: The file's content type.
+            head: The file's first HEAD_BYTES.
+            key: The object's key, if a manifest contains it.
+            ca_bundle: The certificates to trust instead of the system's.
+            clock: A monotonic clock, in seconds.
+
+        Raises:
+            UsageError: The URL is not a valid base URL.
         """
         self._http = ServiceHttp(url=url, api_key=api_key, ca_bundle=ca_bundle)
         self._filename = filename
@@ -116,32 +127,32 @@ class ServiceStore:
         return ["content-type"]
 
     def url(self) -> str:
-        """The publicUrl; the service's own while that is not known."""
+        """Return the publicUrl; before it is known, the service's URL."""
         return self._public_url or self._http.url
 
     async def aclose(self) -> None:
-        """Close its connections. Idempotent; a call after it opens new ones."""
+        """Close the connections. Idempotent; the next call opens new ones."""
         await self._http.aclose()
 
     async def _ask(self, read: Callable[[dict[str, Any]], R], what: str, *request: str, **arguments: Any) -> R:
-        """An answer in the port's words; one that has another shape is no media service's."""
+        """Send a request and read its response. A response with the wrong fields is not a media service's."""
         answer = await self._http.call(what, *request, **arguments)
         try:
             return read(answer)
         except (LookupError, TypeError, ValueError):
-            raise self._http.stranger(f"what it answered when asked {what} is none of the API's") from None
+            raise self._http.stranger(f"its response to the request {what} does not follow the API") from None
 
     # -- the port
 
     async def precheck(self) -> None:
-        """Without an API key there is no need to hash anything."""
+        """Raise CredentialsError before any hashing if there is no API key."""
         self._http.key()
 
     async def create(
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
     ) -> Created:
         if plan.size == 0:
-            raise errors.MediaRefused("the file is empty, and no media is")
+            raise errors.MediaRefused("the file is empty, so it is not media")
         declared = algorithm.type if declare and algorithm.is_s3_checksum else None
         sent_as = Algorithm.MD5 if declared is None and algorithm is not Algorithm.NONE else algorithm
         body: dict[str, Any] = {
@@ -158,8 +169,8 @@ class ServiceStore:
         asked_at = self._clock()
         begun = await self._ask(lambda answer: _begun(answer, first), "to start the upload", "POST", API, body=body)
         if begun.plan != (plan.part_size, plan.count, sent_as.value):
-            raise self._http.stranger("it cut the file in another way than it was asked to")
-        self._parts_at = None  # another upload may be another store's
+            raise self._http.stranger("it chose other part sizes than requested")
+        self._parts_at = None  # another upload may go to another store
         self._check_places(begun.signed)
         self.target = Target(service=self._http.url, key=begun.key)
         self._public_url = begun.public_url
@@ -176,7 +187,7 @@ class ServiceStore:
         return [request or next(asked) for request in known]
 
     def _take(self, upload_id: str, part: UnsignedPart) -> SignedRequest | None:
-        """What came with create, once: who asks again was refused with it, or has other headers now."""
+        """Return the URLs that came with create, once. A second request means that they failed or headers changed."""
         kept = self._kept.pop(part.number, None)
         if kept is None or kept.upload_id != upload_id:
             return None
@@ -194,24 +205,27 @@ class ServiceStore:
             if fault.code != EXPIRED:
                 raise
             raise errors.UploadExpired(
-                "the upload's handle has expired: run the same command again to start anew"
+                "the upload's handle has expired: run the same command again to start a new upload"
             ) from fault
         self._check_places(signed)
         return signed
 
     def _check_places(self, requests: Sequence[SignedRequest]) -> None:
-        """Where the parts would go. Raises StoreRefused: never out of TLS, and never to two places.
+        """Check where the part URLs lead: never from https to http, and to one place only.
 
-        The store may be anywhere, and only the service knows where. But whoever reaches it by https was promised that
-        nobody on the way reads along; and with https, what the URLs lead to must have a trusted certificate of its
-        own, so that no inner service that speaks plain HTTP can be made to hear a PUT.
+        Only the service knows where the store is. But if the client reached the service by https, nobody on the
+        network may read the file. With https, the target also needs a trusted certificate, so a URL cannot send a
+        PUT to an internal service that speaks plain HTTP.
+
+        Raises:
+            StoreRefused: A URL breaks one of these rules.
         """
         for request in requests:
             url = yarl.URL(request.url, encoded=True)
             place = (url.scheme, url.raw_authority)
             if url.scheme != "https" and self._http.url.startswith("https:"):
                 raise errors.StoreRefused(
-                    f"{self._http.url} would have the file sent to {url.host} in the clear (http): nothing was sent. "
+                    f"{self._http.url} signed URLs for {url.host} without encryption (http): nothing was sent. "
                     "Its operator must give the store an https endpoint"
                 )
             if self._parts_at not in (None, place):
@@ -225,7 +239,7 @@ class ServiceStore:
         raise errors.UsageError("adopting an upload needs the store's own credentials: name it as s3://BUCKET/KEY")
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
-        """The object where the upload completed. Raises also what complete was refused with, as the service kept it."""
+        """Return the object if the upload completed. If the service refused it at complete, raise that error again."""
         what = "to look at the upload"
         try:
             made, error = await self._ask(_status, what, "GET", API, upload=upload_id)
@@ -261,7 +275,7 @@ class ServiceStore:
 
     def _facts(self, made: _Made) -> ObjectFacts:
         if made.key != (self.target.key or made.key):
-            raise self._http.stranger("it names another object than this upload's")
+            raise self._http.stranger("its response names another upload's object")
         self.target = Target(service=self._http.url, key=made.key)
         self._public_url = made.public_url
         return made.facts
@@ -274,11 +288,11 @@ class ServiceStore:
                 raise
 
 
-# -- the API's words and the port's
+# -- reading the API's responses
 
 
 def _to_sign(part: UnsignedPart) -> dict[str, Any]:
-    """Content-MD5 alone is the checksum of an upload by md5; beside another one it is an extra."""
+    """Content-MD5 is the checksum of an upload with md5. Beside another checksum it is an addition."""
     md5 = part.headers.get(Algorithm.MD5.header)
     own = [value for name, value in part.headers.items() if name != Algorithm.MD5.header]
     checksum = own[0] if own else md5
@@ -287,7 +301,7 @@ def _to_sign(part: UnsignedPart) -> dict[str, Any]:
 
 
 def _of(kind: type[T], value: Any) -> T:
-    """Raises ValueError for a JSON value of another type; a bool is no number here."""
+    """Raise ValueError for a JSON value of another type. A bool does not count as a number."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError("of another type")
     return value
@@ -309,7 +323,7 @@ _VALUE = re.compile(r"[ -~]{0,1024}")
 
 
 def _signed(answer: Mapping[str, Any], asked: Sequence[UnsignedPart]) -> list[SignedRequest]:
-    """One request for each part that was asked for. A service is not trusted to put anything else into a PUT."""
+    """Read one request for each requested part. A service is not trusted to put anything else into a PUT."""
     lifetime = _of(int, answer["expiresIn"])
     if not 0 < lifetime < 10**9:
         raise ValueError("no number of seconds")
@@ -318,28 +332,28 @@ def _signed(answer: Mapping[str, Any], asked: Sequence[UnsignedPart]) -> list[Si
         if _of(int, row["partNumber"]) != part.number:
             raise ValueError("another part's")
         headers = {name.lower(): _of(str, value) for name, value in _of(dict, row["headers"]).items()}
-        if headers.pop("content-length", str(part.size)) != str(part.size):  # the transport sends it by itself
+        if headers.pop("content-length", str(part.size)) != str(part.size):  # the transport adds this header
             raise ValueError("another length")
         for name, value in headers.items():
             if not (name in _HEADERS or _HEADER.fullmatch(name)) or not _VALUE.fullmatch(value):
                 raise ValueError("a header that no part has")
         if any(headers.get(name) != value for name, value in part.headers.items()):
-            raise ValueError("without the checksum that is to be bound into it")
+            raise ValueError("without the checksum that the signature must cover")
         requests.append(SignedRequest(_link(row["url"]), headers, lifetime))
     return requests
 
 
 def _link(value: Any) -> str:
-    """A URL to send to or to show. Raises ValueError."""
+    """Read a URL to send to or to show. Raises ValueError."""
     text = _text(value)
-    url = yarl.URL(text, encoded=True)  # goes out as it stands: a space would end the request's line
+    url = yarl.URL(text, encoded=True)  # sent unchanged: a space would end the request line
     if " " in text or url.scheme not in ("http", "https") or not url.host or url.raw_user or url.raw_password:
         raise ValueError("not a URL")
     return text
 
 
 def _text(value: Any) -> str:
-    """Not empty, and nothing that a header, a line or a terminal would read as its own."""
+    """Read text that is not empty and has no character with a meaning in a header, a line or a terminal."""
     text = _of(str, value)
     if not text or len(text) > 16_384 or not text.isprintable():
         raise ValueError("not a line of text")
@@ -376,7 +390,7 @@ def _made(answer: Mapping[str, Any]) -> _Made:
 
 
 def _status(answer: Mapping[str, Any]) -> tuple[_Made | None, tuple[str, str] | None]:
-    """The object where it is there; the code and message where the service refused it at complete."""
+    """Read the object if it exists, or the code and message if the service refused it at complete."""
     if answer["status"] == "completed":
         return _made(_of(dict, answer["completed"])), None
     if answer["status"] not in ("open", "gone"):

@@ -1,7 +1,7 @@
-"""One exchange with the media service: the key sent along, the answer read within bounds, every refusal translated.
+"""One request to the media service: send the API key, read the response within limits, translate every error.
 
-Knows the service's error codes and nothing of what is asked. The service may be anything that listens under its URL:
-what it answers is believed only as far as it has the API's shape. No text of an exception holds the API key.
+This module knows the service's error codes and not the requests. Anything may listen at the service's URL, so only a
+response that follows the API counts. No exception's text contains the API key.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from bigupload.stores.request_log import log_request
 from bigupload.units import one_line
 
 ANSWER_WITHIN = 60.0
-"""Seconds in which everything but complete answers, or not at all."""
+"""Timeout in seconds for every request except complete."""
 MOST_BYTES = 16 * 1024 * 1024
-"""Of an answer: ten thousand listed parts are two megabytes."""
+"""The longest response, in bytes. A list of ten thousand parts has two megabytes."""
 EXPIRED = "upload_expired"
 API = "/v1/media/multipart"
 _KEY = re.compile(r"[!-~]{1,512}")
@@ -44,33 +44,33 @@ _FAULTS = {
     "checksum_mismatch": FaultKind.CORRUPTED,
     "unsupported_checksum": FaultKind.UNSUPPORTED,
 }
-"""By the service's code: what the engine knows how to go on from."""
+"""By the service's code: the faults that the engine handles."""
 _REFUSED = frozenset(
     {
         "not_media", "unsupported_media", "file_too_large", "size_mismatch", "unsupported_part_size", "wrong_part",
         "invalid_field",
     }
 )  # fmt: skip
-"""The service does not want this file, and won't the next time."""
+"""The codes by which the service refuses this file for good."""
 _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
-    "missing_key": (errors.CredentialsError, f"the service wants an API key: {_BAD_KEY}"),
+    "missing_key": (errors.CredentialsError, f"the service needs an API key: {_BAD_KEY}"),
     "invalid_key": (errors.CredentialsError, f"the service does not accept this API key (revoked?): {_BAD_KEY}"),
     "not_your_upload": (
         errors.AccessDenied,
-        "this upload was begun with another owner's API key: set BIGUPLOAD_API_KEY to one of that owner's and run the "
-        "same command again, or upload the file anew with --no-resume",
+        "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and run "
+        "the same command again, or upload the file again with --no-resume",
     ),
     "invalid_upload": (
         errors.StoreRefused,
         "the service does not know this upload's handle (was its secret changed?): "
-        "upload the file anew with --no-resume",
+        "upload the file again with --no-resume",
     ),
 }
-"""By the service's code: what a person has to do about it."""
+"""By the service's code: what the user can do."""
 
 
 def service_url(url: str) -> str:
-    """A service's base URL in one spelling, by which uploads to it are known. Raises UsageError."""
+    """Return a service's base URL in normal form, by which its uploads are found. Raises UsageError."""
     try:
         split = urlsplit(url)
         sound = split.scheme in ("http", "https") and bool(yarl.URL(url).host) and split.port != 0
@@ -86,7 +86,7 @@ def service_url(url: str) -> str:
 
 
 class ServiceHttp:
-    """Asks one service with one API key; its connections are kept until `aclose`."""
+    """Send requests to one service with one API key. The connections stay open until `aclose`."""
 
     def __init__(self, *, url: str, api_key: str | None, ca_bundle: CaBundle) -> None:
         self.url = service_url(url)
@@ -94,20 +94,20 @@ class ServiceHttp:
         self._ca_bundle = ca_bundle
         self._session: aiohttp.ClientSession | None = None
         self._known = False
-        """Whether it has answered as a media service does: what else is said from then on is somebody's in between."""
+        """Whether a response has followed the API. After that, another response comes from a proxy or portal."""
 
     async def aclose(self) -> None:
-        """Idempotent; a call after it opens new connections."""
+        """Close the connections. Idempotent; the next call opens new ones."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     def key(self) -> str:
-        """Raises CredentialsError where there is none, or one that can't be one."""
+        """Return the API key. Raises CredentialsError if there is none or it is malformed."""
         if not self._api_key:
-            raise errors.CredentialsError("the media service wants an API key: set BIGUPLOAD_API_KEY (sk_…)")
-        if not _KEY.fullmatch(self._api_key):  # it would end the header's line, or be sent as something else
-            raise errors.CredentialsError("the API key holds characters that no key has: set BIGUPLOAD_API_KEY anew")
+            raise errors.CredentialsError("the media service needs an API key: set BIGUPLOAD_API_KEY (sk_…)")
+        if not _KEY.fullmatch(self._api_key):  # it could end the header's line
+            raise errors.CredentialsError("the API key contains invalid characters: set BIGUPLOAD_API_KEY again")
         return self._api_key
 
     async def call(
@@ -120,7 +120,10 @@ class ServiceHttp:
         upload: str | None = None,
         within: float = ANSWER_WITHIN,
     ) -> dict[str, Any]:
-        """The answer's object. `what` is for people ("to list the parts"), `within` seconds. Raises as `ports` says."""
+        """Send a request and return the JSON object of the response. Raises as `ports` specifies.
+
+        `what` is the purpose for messages ("to list the parts"), and `within` the timeout in seconds.
+        """
         headers = {"Authorization": f"Bearer {self.key()}", "Accept": "application/json"}
         data = None
         if body is not None:
@@ -134,7 +137,7 @@ class ServiceHttp:
                 return await self._request(what, method, url, data=data, headers=headers, within=within)
         except (aiohttp.ClientError, OSError) as e:
             fault = fault_of_exception(e, f"{url.host}:{url.port}")
-            raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the handle
+            raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may contain the handle
 
     async def _request(
         self, what: str, method: str, url: yarl.URL, *, data: bytes | None, headers: dict[str, str], within: float
@@ -147,7 +150,7 @@ class ServiceHttp:
             url,
             data=data,
             headers=headers,
-            allow_redirects=False,  # the key is this service's alone
+            allow_redirects=False,  # the key is for this service only
             proxy=proxy,
             proxy_auth=proxy_auth,
             timeout=timeouts(total=within),
@@ -156,10 +159,10 @@ class ServiceHttp:
         return self._judge(what, response, text)
 
     def stranger(self, did: str) -> errors.StoreRefused:
-        """Whatever is under the URL, it does not speak as a media service does."""
+        """Return the error for a URL that is not a media service's."""
         return errors.StoreRefused(f"{self.url} is not a bigupload media service: {did}")
 
-    # -- what an answer means
+    # -- the meaning of a response
 
     def _judge(self, what: str, response: aiohttp.ClientResponse, text: bytes | None) -> dict[str, Any]:
         status = response.status
@@ -170,7 +173,7 @@ class ServiceHttp:
         answer = _object(text)
         if status // 100 == 2:
             if answer is None:
-                raise self._stray(f"it answered {status} without what was asked for", status)
+                raise self._stray(f"it answered {status} without the expected fields", status)
             self._known = True
             return answer
         wait = retry_after(response.headers.get("Retry-After"))
@@ -183,20 +186,24 @@ class ServiceHttp:
                 message = f"{field}: {message}"
             raise self.refusal(told["code"], message, what, status=status, wait=wait)
         kind = classify(status, None)
-        if kind in PASSING and status not in (404, 409):  # these two are also what a mistyped URL gets
+        if kind in PASSING and status not in (404, 409):  # a mistyped URL gets these two as well
             raise Fault(kind, f"the media service failed {what}: {status}", status=status, retry_after=wait)
         raise self._stray(f"it answered {status}", status)
 
     def _stray(self, did: str, status: int) -> Exception:
-        """An answer that is none of the API's: a mistyped URL at first, later a portal or balancer that passes."""
+        """Return the error for a response that does not follow the API.
+
+        Before the first valid response, the URL may be wrong. Later, it is a temporary response of a portal or a load
+        balancer.
+        """
         if self._known:
-            return Fault(FaultKind.SERVER, f"something before {self.url} answers in its place: {did}", status=status)
+            return Fault(FaultKind.SERVER, f"something responded in place of {self.url}: {did}", status=status)
         return self.stranger(did)
 
     def refusal(
         self, code: str, message: str, what: str, *, status: int | None = None, wait: float | None = None
     ) -> Exception:
-        """What a problem of the service's means here: a Fault, or the public error where no retry can help."""
+        """Translate the service's error: a Fault, or a public error if no retry can help."""
         said = one_line(message.replace(self._api_key or "\0", "sk_…"))
         name = code if _CODE.fullmatch(code) else "an unknown code"
         if code in _PUBLIC:
@@ -208,7 +215,7 @@ class ServiceHttp:
         if kind is None and status is not None and code != "store_refused" and classify(status, code) in PASSING:
             kind = classify(status, code)  # a later version of the service has this code
         if kind is None:
-            # What its operator can mend is no reason to give up what was sent.
+            # The service's operator can fix this, so keep the upload resumable.
             error = errors.StoreUnavailable if code == "store_refused" else errors.StoreRefused
             return error(f"the media service refused {what}: {name} ({said})")
         return Fault(
@@ -216,7 +223,7 @@ class ServiceHttp:
         )
 
     def _moved(self, location: str, status: int) -> Exception:
-        """Says where to, without what a query could hold."""
+        """Say where the redirect leads, without the query, which may be secret."""
         try:
             to = yarl.URL(self.url).join(yarl.URL(location)).with_user(None).with_query(None).with_fragment(None)
             place = str(to).partition(API)[0]
@@ -231,7 +238,7 @@ class ServiceHttp:
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """The body; None where it is longer than any answer of the service's."""
+    """Return the body; None if it is longer than any response of the service."""
     pieces = bytearray()
     async for piece in response.content.iter_any():
         pieces += piece
@@ -242,7 +249,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
 
 
 def _object(text: bytes | None) -> dict[str, Any] | None:
-    """The JSON object that it is, or None."""
+    """Parse a JSON object; None if the body is not one."""
     try:
         answer = json.loads(text) if text is not None else None
     except (ValueError, RecursionError):

@@ -186,7 +186,7 @@ async def test_a_service_with_tls_that_would_have_parts_sent_without(
     async with over_tls(fake, tmp_path) as store:
         refused = await refusal_of(create(store, [part(1)]) if call == "create" else store.sign(HANDLE, [part(1)]))
     assert isinstance(refused, errors.StoreRefused)
-    assert "to store.example in the clear" in str(refused)
+    assert "for store.example without encryption" in str(refused)
 
 
 async def test_a_service_with_tls_and_a_store_with_tls(fake: Fake, tmp_path: Path) -> None:

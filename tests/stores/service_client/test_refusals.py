@@ -100,7 +100,7 @@ async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
     signing = await refusal_of(CALLS["sign"](store))
     assert isinstance(signing, errors.UploadExpired)
     assert signing.resumable
-    assert "run the same command again to start anew" in str(signing)
+    assert "run the same command again to start a new upload" in str(signing)
     for name in ("complete", "stat"):
         ended = await refusal_of(CALLS[name](store))
         assert isinstance(ended, errors.UploadGone)
