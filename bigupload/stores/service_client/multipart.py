@@ -169,7 +169,7 @@ class ServiceStore:
         asked_at = self._clock()
         begun = await self._ask(lambda answer: _begun(answer, first), "to start the upload", "POST", API, body=body)
         if begun.plan != (plan.part_size, plan.count, sent_as.value):
-            raise self._http.stranger("it chose other part sizes than requested")
+            raise self._http.stranger("its plan differs from the requested part size, number of parts or checksum")
         self._parts_at = None  # another upload may go to another store
         self._check_places(begun.signed)
         self.target = Target(service=self._http.url, key=begun.key)

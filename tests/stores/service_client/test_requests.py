@@ -220,4 +220,4 @@ async def test_another_plan_than_was_asked_for(fake: Fake, store: ServiceStore, 
     fake.says(begun(**change))
     refused = await refusal_of(create(store))
     assert isinstance(refused, errors.StoreRefused)
-    assert "cut the file" in str(refused)
+    assert "its plan differs" in str(refused)
