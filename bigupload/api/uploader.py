@@ -144,7 +144,7 @@ class Uploader:
                             emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
                             return found
                     run = UploadRun(await self._context(source, store, journal, settings, options.get("on_event")))
-                    run.prepare(resume=options.get("resume", True))
+                    run.prepare(resume=options.get("resume", True), compared=options.get("skip_existing", False))
                     return await run.run_until_proved(follow_changes=True)
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:

@@ -60,11 +60,12 @@ class UploadRun:
         if context.journal.warning:
             context.warn(context.journal.warning)
 
-    def prepare(self, *, resume: bool) -> None:
+    def prepare(self, *, resume: bool, compared: bool = False) -> None:
         """Decide about an earlier manifest of the same name: resume it, or set it aside.
 
         Args:
             resume: Whether to resume an upload that is not complete.
+            compared: Whether the object was already compared with the file, and not proved to equal it.
 
         Raises:
             ManifestMismatch: The manifest is of another file or target.
@@ -79,7 +80,7 @@ class UploadRun:
                 "name another --manifest, or resume that upload"
             )
         if manifest.status == "completed":
-            context.warn(self._complete_already())
+            context.warn(self._complete_already(compared=compared))
             context.journal.set_aside()
         elif manifest.status == "aborted":
             context.journal.set_aside()
@@ -88,12 +89,17 @@ class UploadRun:
         else:
             self._keep_to_plan()
 
-    def _complete_already(self) -> str:
+    def _complete_already(self, *, compared: bool) -> str:
         manifest = self._context.manifest
         if manifest.target.service is not None:  # which chooses another key for each upload
             completed = manifest.completed
             where = completed.url if completed is not None and completed.url else manifest.target
             return f"this file was uploaded already, as {where}: uploading it again, as another object"
+        if compared:
+            return (
+                f"{manifest.target} was uploaded completely before, but is not there or not proved to equal the file "
+                "any more: uploading it again"
+            )
         return (
             f"{manifest.target} was uploaded completely before: uploading it again and replacing it (--skip-existing "
             "skips a file whose object is proved to be complete)"

@@ -58,6 +58,8 @@ async def test_without_an_object_or_with_another_one_the_file_is_uploaded(world:
     edit(path, 2)
     assert not (await world.upload(path, skip_existing=True)).skipped
     assert world.holds(path)
+    assert "is not there or not proved to equal the file any more: uploading it again" in world.warnings()
+    assert "--skip-existing" not in world.warnings()  # it was given
 
 
 async def test_what_is_not_proved_is_not_skipped(world: World) -> None:
