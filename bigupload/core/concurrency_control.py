@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from statistics import fmean as mean
 
 START = 16
-"""[8: 44 %, 32: 89 %]"""
+"""Parts in flight at the start. [8: 44 %, 32: 89 %]"""
 MOST = 128
-"""[64: 88 %, 256: nothing, but more parts in flight]"""
+"""The largest limit. [64: 88 %, 256: nothing, but 27 % more parts in flight]"""
 WINDOW = 0.4
 """Seconds of one measurement. [0.2: 34 %, 0.8: 127 %]"""
 STEP = 1 / 3
@@ -43,8 +43,7 @@ SUNK = 0.5
 [off: 35 %, 0.75: 101 %]"""
 LONGEST_RAMP = 4.0
 """Seconds. How long new connections take to be up to speed is measured once, at the start of the upload. A start that
-took longer than this was no ordinary one: with a round trip of 300 ms it takes less than 2 s.
-[off: 495 %, 2 or 8: nothing]"""
+took longer hung: with a round trip of 300 ms it takes less than 2 s. [off: 495 %, 2 or 8: nothing]"""
 LONGEST_REST = 16
 """Two trials that fail, one each way, double the time until the next, up to so many times that of a trial.
 [off: 21 %]"""
@@ -52,7 +51,7 @@ BACK_OFF = 0.8
 """The share of the limit that is left after too many refusals. [0.6: 200 %, 0.9: 12 %]"""
 REFUSED_SHARE = 0.1
 """Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight.
-[0.05: 347 %, 0.2: nothing, but three times as many PUTs are refused by `benchmarks faults --slow-down`]"""
+[0.05: 347 %, 0.2: nothing, but `benchmarks faults --slow-down` refused 53 PUTs instead of 14]"""
 REFUSALS = 4
 """Fewer are chance. [2: 222 %, 8: 22 %]"""
 OLDER = 0.9
