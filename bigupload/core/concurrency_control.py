@@ -51,7 +51,7 @@ BACK_OFF = 0.8
 """The share of the limit that is left after too many refusals. [0.6: 200 %, 0.9: 12 %]"""
 REFUSED_SHARE = 0.1
 """Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight.
-[0.05: 347 %, 0.2: nothing, but `benchmarks faults --slow-down` refused 53 PUTs instead of 14]"""
+[0.05: 347 %, 0.2: nothing, but a store that takes 12 parts at once refused 53 PUTs of 5 GB instead of 14]"""
 REFUSALS = 4
 """Fewer are chance. [2: 222 %, 8: 22 %]"""
 OLDER = 0.9
