@@ -7,6 +7,7 @@
   scale        from 0.1 to 20 GB, and 10,000 parts
   service      how fast the media service signs
   memory       into SeaweedFS and back, whatever the parts' size
+  loop_lag     how long the event loop stands still while a file comes from the disk
   ten_thousand parts into a strict store that verifies all of them
   soak         under faults: a thousand schedules, twenty uploads at once for half an hour
   controller   what each rule of the concurrency control brings, simulated
@@ -22,8 +23,8 @@ import signal
 import sys
 
 NAMES = (
-    "throughput", "latency", "faults", "resume", "scale", "service", "memory", "ten_thousand", "soak", "controller",
-    "peers",
+    "throughput", "latency", "faults", "resume", "scale", "service", "memory", "loop_lag", "ten_thousand", "soak",
+    "controller", "peers",
 )  # fmt: skip
 
 

@@ -215,7 +215,11 @@ class PartBody(Payload):
                         await self._threads.run(self._resources.wait_for_disk, partial(_until_blocked, send))
 
     def _send_if_cached(self, fd: int, source: int, until: int) -> bool:
-        return not self._is_cached() or self._send_file_range(fd, source, until)
+        """Send what is in the page cache and the socket takes. Returns whether this can't go on here, or is done."""
+        if not self._is_cached():
+            return True
+        self._send_file_range(fd, source, min(until, self._cached_until))
+        return self._written == until or self._stopping.is_set()
 
     def _send_file_range(self, fd: int, source: int, until: int) -> bool:
         """Send what the socket takes now. Returns whether nothing is left to do up to `until` (bytes of the part)."""

@@ -36,6 +36,8 @@ class HangingDisk:
         def call(*arguments: Any) -> int:
             if len(arguments) == 4 and real.__name__ == "preadv":  # with RWF_NOWAIT
                 raise BlockingIOError
+            if real.__name__ == "preadv" and arguments[2] >= SIZE:  # whether there is more than the file's size
+                return 0
             self.reading.set()
             self.gave_up = self.gave_up or not self._released.wait(10)
             count: int = real(*arguments)
