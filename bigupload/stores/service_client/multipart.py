@@ -7,7 +7,6 @@ the same owner. The service chooses the object's key when the upload is created.
 from __future__ import annotations
 
 import base64
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +15,24 @@ from typing import Any, TypeVar
 import yarl
 
 from bigupload import errors
-from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.session import CaBundle
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
+from bigupload.stores.service_client.messages import (
+    CompleteResponse,
+    part_to_sign,
+    read_complete,
+    read_create,
+    read_parts,
+    read_signed,
+    read_status,
+)
 from bigupload.stores.service_client.requests import API, EXPIRED, ServiceHttp
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 HEAD_BYTES = 4096
@@ -39,34 +46,13 @@ _HANDLE_LAPSED = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _PresignedAhead:
     """A signed request from the response to create, with its part and its expiry."""
 
     upload_id: str
     part: UnsignedPart
     request: SignedRequest
     until: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """The service's response to create."""
-
-    upload: str
-    key: str
-    public_url: str
-    plan: tuple[int, int, str]
-    """Part size in bytes, number of parts, checksum algorithm."""
-    signed: list[SignedRequest]
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """The service's response to complete."""
-
-    key: str
-    public_url: str
-    facts: ObjectFacts
 
 
 class ServiceStore:
@@ -108,7 +94,7 @@ class ServiceStore:
         self._head = head[:HEAD_BYTES]
         self._clock = clock
         self._public_url: str | None = None
-        self._kept: dict[int, _Kept] = {}
+        self._kept: dict[int, _PresignedAhead] = {}
         self._parts_at: tuple[str, str] | None = None
         self.ca_bundle = ca_bundle
         self.target = Target(service=self._http.url, key=key)
@@ -134,11 +120,11 @@ class ServiceStore:
         """Close the connections. Idempotent; the next call opens new ones."""
         await self._http.aclose()
 
-    async def _ask(self, read: Callable[[dict[str, Any]], R], what: str, *request: str, **arguments: Any) -> R:
+    async def _call(self, read: Callable[[dict[str, Any]], R], what: str, *request: str, **arguments: Any) -> R:
         """Send a request and read its response. A response with the wrong fields is not a media service's."""
-        answer = await self._http.call(what, *request, **arguments)
+        response = await self._http.call(what, *request, **arguments)
         try:
-            return read(answer)
+            return read(response)
         except (LookupError, TypeError, ValueError):
             raise self._http.stranger(f"its response to the request {what} does not follow the API") from None
 
@@ -161,32 +147,34 @@ class ServiceStore:
             "size": plan.size,
             "checksumAlgorithm": sent_as.value,
             "partSize": plan.part_size,
-            "firstParts": [_to_sign(part) for part in first],
+            "firstParts": [part_to_sign(part) for part in first],
             "token": token,
         }
         if self._head:
             body["head"] = base64.b64encode(self._head).decode()
-        asked_at = self._clock()
-        begun = await self._ask(lambda answer: _begun(answer, first), "to start the upload", "POST", API, body=body)
-        if begun.plan != (plan.part_size, plan.count, sent_as.value):
+        sent_at = self._clock()
+        created = await self._call(
+            lambda response: read_create(response, first), "to start the upload", "POST", API, body=body
+        )
+        if created.plan != (plan.part_size, plan.count, sent_as.value):
             raise self._http.stranger("its plan differs from the requested part size, number of parts or checksum")
         self._parts_at = None  # another upload may go to another store
-        self._check_places(begun.signed)
-        self.target = Target(service=self._http.url, key=begun.key)
-        self._public_url = begun.public_url
+        self._check_places(created.signed)
+        self.target = Target(service=self._http.url, key=created.key)
+        self._public_url = created.public_url
         self._kept = {
-            part.number: _Kept(begun.upload, part, request, asked_at + request.expires_in)
-            for part, request in zip(first, begun.signed, strict=True)
+            part.number: _PresignedAhead(created.upload, part, request, sent_at + request.expires_in)
+            for part, request in zip(first, created.signed, strict=True)
         }
-        return Created(begun.upload, declared)
+        return Created(created.upload, declared)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
-        known = [self._take(upload_id, part) for part in parts]
+        known = [self._take_presigned(upload_id, part) for part in parts]
         missing = [part for part, request in zip(parts, known, strict=True) if request is None]
         asked = iter(await self._sign(upload_id, missing) if missing else ())
         return [request or next(asked) for request in known]
 
-    def _take(self, upload_id: str, part: UnsignedPart) -> SignedRequest | None:
+    def _take_presigned(self, upload_id: str, part: UnsignedPart) -> SignedRequest | None:
         """Return the URLs that came with create, once. A second request means that they failed or headers changed."""
         kept = self._kept.pop(part.number, None)
         if kept is None or kept.upload_id != upload_id:
@@ -196,10 +184,10 @@ class ServiceStore:
         return SignedRequest(kept.request.url, kept.request.headers, left) if same and left > 0 else None
 
     async def _sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
-        body = {"upload": upload_id, "parts": [_to_sign(part) for part in parts]}
+        body = {"upload": upload_id, "parts": [part_to_sign(part) for part in parts]}
         try:
-            signed = await self._ask(
-                lambda answer: _signed(answer, parts), "to sign parts", "POST", f"{API}/parts", body=body
+            signed = await self._call(
+                lambda response: read_signed(response, parts), "to sign parts", "POST", f"{API}/parts", body=body
             )
         except Fault as fault:
             if fault.code != EXPIRED:
@@ -233,7 +221,7 @@ class ServiceStore:
             self._parts_at = place
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
-        return await self._ask(_rows, "to list the parts", "GET", f"{API}/parts", upload=upload_id)
+        return await self._call(read_parts, "to list the parts", "GET", f"{API}/parts", upload=upload_id)
 
     async def find_open(self) -> list[OpenUpload]:
         raise errors.UsageError("adopting an upload needs the store's own credentials: name it as s3://BUCKET/KEY")
@@ -242,7 +230,7 @@ class ServiceStore:
         """Return the object if the upload completed. If the service refused it at complete, raise that error again."""
         what = "to look at the upload"
         try:
-            made, error = await self._ask(_status, what, "GET", API, upload=upload_id)
+            made, error = await self._call(read_status, what, "GET", API, upload=upload_id)
         except Fault as fault:
             if fault.code == EXPIRED:
                 raise errors.UploadGone(_HANDLE_LAPSED) from fault
@@ -266,14 +254,14 @@ class ServiceStore:
             body["checksum"] = checksum
         what = "to complete the upload"
         try:
-            made = await self._ask(_made, what, "POST", f"{API}/complete", body=body, within=COMPLETE_WITHIN)
+            made = await self._call(read_complete, what, "POST", f"{API}/complete", body=body, within=COMPLETE_WITHIN)
         except Fault as fault:
             if fault.code != EXPIRED:
                 raise
             raise errors.UploadGone(_HANDLE_LAPSED) from fault
         return self._facts(made)
 
-    def _facts(self, made: _Made) -> ObjectFacts:
+    def _facts(self, made: CompleteResponse) -> ObjectFacts:
         if made.key != (self.target.key or made.key):
             raise self._http.stranger("its response names another upload's object")
         self.target = Target(service=self._http.url, key=made.key)
@@ -286,114 +274,3 @@ class ServiceStore:
         except Fault as fault:
             if fault.kind is not FaultKind.GONE:
                 raise
-
-
-# -- reading the API's responses
-
-
-def _to_sign(part: UnsignedPart) -> dict[str, Any]:
-    """Content-MD5 is the checksum of an upload with md5. Beside another checksum it is an addition."""
-    md5 = part.headers.get(Algorithm.MD5.header)
-    own = [value for name, value in part.headers.items() if name != Algorithm.MD5.header]
-    checksum = own[0] if own else md5
-    found = {"partNumber": part.number, "size": part.size, "checksum": checksum, "md5": md5}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _of(kind: type[T], value: Any) -> T:
-    """Raise ValueError for a JSON value of another type. A bool does not count as a number."""
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError("of another type")
-    return value
-
-
-def _begun(answer: Mapping[str, Any], first: Sequence[UnsignedPart]) -> _Begun:
-    return _Begun(
-        upload=_text(answer["upload"]),
-        key=_text(answer["key"]),
-        public_url=_link(answer["publicUrl"]),
-        plan=(_of(int, answer["partSize"]), _of(int, answer["parts"]), _of(str, answer["checksumAlgorithm"])),
-        signed=_signed(answer, first) if first else [],
-    )
-
-
-_HEADER = re.compile(r"x-amz-[a-z0-9-]{1,100}")
-_HEADERS = frozenset({"content-type", "content-md5"})
-_VALUE = re.compile(r"[ -~]{0,1024}")
-
-
-def _signed(answer: Mapping[str, Any], asked: Sequence[UnsignedPart]) -> list[SignedRequest]:
-    """Read one request for each requested part. A service is not trusted to put anything else into a PUT."""
-    lifetime = _of(int, answer["expiresIn"])
-    if not 0 < lifetime < 10**9:
-        raise ValueError("no number of seconds")
-    requests = []
-    for part, row in zip(asked, _of(list, answer["signed"]), strict=True):
-        if _of(int, row["partNumber"]) != part.number:
-            raise ValueError("another part's")
-        headers = {name.lower(): _of(str, value) for name, value in _of(dict, row["headers"]).items()}
-        if headers.pop("content-length", str(part.size)) != str(part.size):  # the transport adds this header
-            raise ValueError("another length")
-        for name, value in headers.items():
-            if not (name in _HEADERS or _HEADER.fullmatch(name)) or not _VALUE.fullmatch(value):
-                raise ValueError("a header that no part has")
-        if any(headers.get(name) != value for name, value in part.headers.items()):
-            raise ValueError("without the checksum that the signature must cover")
-        requests.append(SignedRequest(_link(row["url"]), headers, lifetime))
-    return requests
-
-
-def _link(value: Any) -> str:
-    """Read a URL to send to or to show. Raises ValueError."""
-    text = _text(value)
-    url = yarl.URL(text, encoded=True)  # sent unchanged: a space would end the request line
-    if " " in text or url.scheme not in ("http", "https") or not url.host or url.raw_user or url.raw_password:
-        raise ValueError("not a URL")
-    return text
-
-
-def _text(value: Any) -> str:
-    """Read text that is not empty and has no character with a meaning in a header, a line or a terminal."""
-    text = _of(str, value)
-    if not text or len(text) > 16_384 or not text.isprintable():
-        raise ValueError("not a line of text")
-    return text
-
-
-def _optional_text(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _rows(answer: Mapping[str, Any]) -> list[ListedPart]:
-    return [
-        ListedPart(
-            _of(int, row["partNumber"]),
-            _of(int, row["size"]),
-            _text(row["etag"]),
-            _optional_text(row.get("checksum")),
-        )
-        for row in _of(list, answer["parts"])
-    ]
-
-
-def _made(answer: Mapping[str, Any]) -> _Made:
-    algorithm, kind = answer.get("checksumAlgorithm"), answer.get("checksumType")
-    facts = ObjectFacts(
-        etag=_text(answer["etag"]),
-        size=_of(int, answer["size"]),
-        algorithm=None if algorithm is None else Algorithm(algorithm),
-        checksum=_optional_text(answer.get("checksum")),
-        checksum_type=None if kind is None else ChecksumType(kind),
-        token=_optional_text(answer.get("token")),
-    )
-    return _Made(_text(answer["key"]), _link(answer["publicUrl"]), facts)
-
-
-def _status(answer: Mapping[str, Any]) -> tuple[_Made | None, tuple[str, str] | None]:
-    """Read the object if it exists, or the code and message if the service refused it at complete."""
-    if answer["status"] == "completed":
-        return _made(_of(dict, answer["completed"])), None
-    if answer["status"] not in ("open", "gone"):
-        raise ValueError("an unknown status")
-    error = answer.get("error")
-    return None, None if error is None else (_of(str, error["code"]), _of(str, error["message"]))
