@@ -1,4 +1,4 @@
-"""The service over HTTP: who asks, what for, and the answer as JSON. The work is done by `uploads` and `posts`."""
+"""The endpoints over HTTP: authenticate, limit, validate, respond with JSON. `uploads` and `posts` do the work."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import LOGGED, RequestMiddleware
 from bigupload.service.openapi import document
-from bigupload.service.posts import PostAnswer, Posts
+from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import PostsApi
 from bigupload.service.uploads import MediaUploads
 
 _BODY_WITHIN = 60.0
-"""Seconds that a request's body may take: it is small, whoever sends it slowly holds a connection for nothing."""
+"""Seconds that a request's body may take. Bodies are small: a slow one only occupies a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceDependencies:
-    """What a service is made of."""
+    """What the application needs."""
 
     uploads: MediaUploads
     keys: KeyFile
@@ -46,27 +46,27 @@ class ServiceDependencies:
     posts_api: PostsApi | None = None
     allow_private_media_hosts: bool = False
     store_origin: str = ""
-    """Scheme, host and port of the signed URLs: where the page may send to."""
+    """Scheme, host and port of the signed URLs: the page may send requests there."""
 
 
-def new_app(parts: ServiceDependencies) -> web.Application:
+def new_app(dependencies: ServiceDependencies) -> web.Application:
     """The application, to be run by aiohttp's runner."""
     in_flight = RequestsInFlight()
-    app = web.Application(middlewares=[RequestMiddleware(parts.log, parts.metrics, in_flight).middleware])
+    app = web.Application(middlewares=[RequestMiddleware(dependencies.log, dependencies.metrics, in_flight).middleware])
     app[IN_FLIGHT] = in_flight
-    service = _Service(parts)
+    service = _Service(dependencies)
     app.cleanup_ctx.append(service.connections)
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, endpoint.path, service.handler(endpoint))
     app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/metrics", parts.metrics.handler)
+    app.router.add_get("/metrics", dependencies.metrics.handler)
     openapi = json.dumps(document()).encode()
 
     async def described(_: web.Request) -> web.Response:
         return web.Response(body=openapi, content_type="application/json", charset="utf-8")
 
     app.router.add_get("/openapi.json", described)
-    page = _Page(parts.store_origin)
+    page = _Page(dependencies.store_origin)
     app.router.add_get("/", page.handler)
     app.router.add_get("/page/{name}", page.handler)
     return app
@@ -75,30 +75,30 @@ def new_app(parts: ServiceDependencies) -> web.Application:
 class _Service:
     """The endpoints that need a key."""
 
-    def __init__(self, parts: ServiceDependencies) -> None:
-        self._parts = parts
+    def __init__(self, dependencies: ServiceDependencies) -> None:
+        self._dependencies = dependencies
         self._posts: Posts | None = None
         self._urls: DirectUrls | None = None
 
     async def connections(self, _: web.Application) -> AsyncIterator[None]:
         """For the application's life: a pool for the posts API, another for users' URLs."""
-        parts = self._parts
+        dependencies = self._dependencies
         async with (
-            DirectUrls(allow_private=parts.allow_private_media_hosts) as self._urls,
+            DirectUrls(allow_private=dependencies.allow_private_media_hosts) as self._urls,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http,
         ):
-            self._posts = Posts(parts.uploads.posted, self._urls, http, parts.posts_api)
+            self._posts = Posts(dependencies.uploads.posted, self._urls, http, dependencies.posts_api)
             yield
 
     def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """The endpoint's handler: key, limit, body, work, answer."""
+        """The endpoint's handler: key, rate limit, body, work, response."""
         work: Callable[[str, Any, bytes], Awaitable[Any]] = getattr(self, f"_{endpoint.name}")
 
         async def handle(request: web.Request) -> web.StreamResponse:
             key = self._authenticate(request)
             logged = request[LOGGED]
             logged.key_id, logged.owner = key.id, key.owner
-            wait = await self._parts.rate.take(key.id)
+            wait = await self._dependencies.rate.take(key.id)
             if wait > 0:
                 raise Refused(Problem.RATE_LIMITED, retry_after=wait)
             if endpoint.takes is None:
@@ -106,7 +106,7 @@ class _Service:
             else:
                 body = await _body(request, endpoint.most_bytes)
                 taken = _parse(endpoint.takes, body)
-            return _answer(await work(key.owner, taken, body))
+            return _response(await work(key.owner, taken, body))
 
         return handle
 
@@ -114,37 +114,37 @@ class _Service:
         scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not presented.strip():
             raise Refused(Problem.MISSING_KEY)
-        key = self._parts.keys.find(presented.strip())
+        key = self._dependencies.keys.find(presented.strip())
         if key is None:
             raise Refused(Problem.INVALID_KEY)
         return key
 
     async def _presign(self, owner: str, request: c.PresignRequest, _: bytes) -> c.PresignAnswer:
-        return await self._parts.uploads.presign(owner, request)
+        return await self._dependencies.uploads.presign(owner, request)
 
     async def _create(self, owner: str, request: c.CreateRequest, _: bytes) -> c.CreateAnswer:
-        return await self._parts.uploads.create(owner, request)
+        return await self._dependencies.uploads.create(owner, request)
 
     async def _sign(self, owner: str, request: c.SignRequest, _: bytes) -> c.SignAnswer:
-        return await self._parts.uploads.sign(owner, request)
+        return await self._dependencies.uploads.sign(owner, request)
 
     async def _list(self, owner: str, upload: str, _: bytes) -> c.PartsAnswer:
-        return await self._parts.uploads.parts(owner, upload)
+        return await self._dependencies.uploads.parts(owner, upload)
 
     async def _status(self, owner: str, upload: str, _: bytes) -> c.StatusAnswer:
-        return await self._parts.uploads.status(owner, upload)
+        return await self._dependencies.uploads.status(owner, upload)
 
     async def _complete(self, owner: str, request: c.CompleteRequest, _: bytes) -> c.CompleteAnswer:
-        return await self._parts.uploads.complete(owner, request)
+        return await self._dependencies.uploads.complete(owner, request)
 
     async def _abort(self, owner: str, upload: str, _: bytes) -> None:
-        await self._parts.uploads.abort(owner, upload)
+        await self._dependencies.uploads.abort(owner, upload)
 
     async def _check(self, _: str, request: c.CheckRequest, __: bytes) -> c.CheckAnswer:
         assert self._urls is not None
         return c.CheckAnswer.model_validate((await self._urls.check(request.url)).to_json())
 
-    async def _post(self, owner: str, request: c.PostRequest, body: bytes) -> PostAnswer:
+    async def _post(self, owner: str, request: c.PostRequest, body: bytes) -> PostResponse:
         assert self._posts is not None
         return await self._posts.post(owner, request, body)
 
@@ -157,7 +157,7 @@ async def _body(request: web.Request, most: int) -> bytes:
         raise Refused(Problem.UNSUPPORTED_CONTENT_TYPE)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refused(Problem.UNSUPPORTED_CONTENT_TYPE, "the request's body must not be compressed")
-    too_large = Refused(Problem.BODY_TOO_LARGE, f"the request's body has more than {most:,} bytes")
+    too_large = Refused(Problem.BODY_TOO_LARGE, f"the request's body is longer than {most:,} bytes")
     if (request.content_length or 0) > most:
         raise too_large
     body = bytearray()
@@ -168,9 +168,9 @@ async def _body(request: web.Request, most: int) -> bytes:
                 if len(body) > most:
                     raise too_large
     except TimeoutError:
-        raise Refused(Problem.INVALID_JSON, "the request's body did not arrive in time") from None
+        raise Refused(Problem.INVALID_JSON, "the request's body did not arrive within 60 s") from None
     except (ConnectionError, aiohttp.ClientPayloadError, web.RequestPayloadError):  # nobody may be there to read this
-        raise Refused(Problem.INVALID_JSON, "the request's body did not arrive whole") from None
+        raise Refused(Problem.INVALID_JSON, "the connection closed before the end of the request's body") from None
     return bytes(body)
 
 
@@ -197,13 +197,13 @@ def _query(request: web.Request) -> str:
     return given[0]
 
 
-# -- answers
+# -- responses
 
 
-def _answer(result: Any) -> web.Response:
+def _response(result: Any) -> web.Response:
     if result is None:
         return web.Response(status=204)
-    if isinstance(result, PostAnswer):
+    if isinstance(result, PostResponse):
         return web.Response(status=result.status, body=result.body, headers=result.headers)
     assert isinstance(result, pydantic.BaseModel)
     return web.Response(body=result.model_dump_json(by_alias=True).encode(), content_type="application/json")

@@ -1,9 +1,9 @@
-"""May a URL be used as a media item: public, media's bytes with the right Content-Type, and no page behind it?
+"""Checks whether a URL can be used as a media item: public, with a media file's bytes and the right Content-Type.
 
-The service fetches what its users name, so it is a target: whoever can make it connect to a private address reads
-what only it can reach. Hence: the addresses are resolved here, all of them must be public, and exactly those are
-connected to, at every hop. Nothing of the environment is used (proxies, cookies, ~/.netrc), little is read, and all
-of it has one time limit. Needs no pydantic: `bigupload check-url` runs without the service's extra.
+The service fetches what its users name, so it is a target: a user who makes it connect to a private address reads what
+only the service can reach. So host names are resolved here, all addresses must be public, and the connection goes to
+exactly these, at every redirect. Nothing of the environment is used (proxies, cookies, ~/.netrc), little is read, and
+the whole check has one time limit. Needs no pydantic: `bigupload check-url` runs without the extra `service`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bigupload import __version__
 from bigupload.service import media
 from bigupload.service.media import HEAD_BYTES, MAX_FILE_SIZE, MediaType
 from bigupload.service.public_addresses import is_host, is_public, is_public_host, sharing_service
-from bigupload.units import one_line
+from bigupload.units import format_two_sizes, one_line
 
 MOST_REDIRECTS = 3
 TIME_LIMIT = 10.0
@@ -36,7 +36,7 @@ TIME_LIMIT = 10.0
 _RECEIVE_BUFFER = 32 * 1024
 """Bytes that the kernel is to take in ahead (Linux doubles it): a host that pours is not read beyond 64 KiB."""
 _LOOKUPS = 8
-"""Threads of its own: a name server that never answers must not hold up what else resolves names in this process."""
+"""Threads of its own: a name server that never responds must not delay other look-ups of this process."""
 
 
 class Rule(enum.Enum):
@@ -45,13 +45,13 @@ class Rule(enum.Enum):
     NOT_A_URL = "It is not an absolute http or https URL, or it contains a user name or password."
     NOT_PUBLIC = "Its host, or a host that it redirects to, is not on the public internet."
     SHARING_LINK = "It is a sharing link of Google, Dropbox, OneDrive or iCloud. Those return pages, not media."
-    NEEDS_AUTHENTICATION = "The host answers 401, 403 or 407. The URL must need no authentication."
-    BAD_STATUS = "The host answers something other than 200."
+    NEEDS_AUTHENTICATION = "The host responds with 401, 403 or 407. The URL must need no authentication."
+    BAD_STATUS = "The host responds with another status than 200."
     HTML = "It returns a web page, or redirects to one."
     WRONG_CONTENT_TYPE = "The Content-Type is not on the list, or does not match the first bytes."
     NOT_MEDIA = "The first bytes match no type on the list."
     TOO_MANY_REDIRECTS = f"It redirects more than {MOST_REDIRECTS} times."
-    TOO_LARGE = "The file is over the limit."
+    TOO_LARGE = "The file is larger than the limit."
     UNREACHABLE = "The name does not resolve, the connection or TLS failed, or the response is unreadable."
     TOO_SLOW = f"The first bytes did not arrive within {TIME_LIMIT:.0f} seconds."
 
@@ -92,17 +92,17 @@ class UrlCheck:
         }
 
 
-class _Broken(Exception):
-    """A rule is. `str(broken)` is the message."""
+class _RuleBroken(Exception):
+    """A URL breaks a rule. The exception's text is the message."""
 
     def __init__(self, rule: Rule, message: str) -> None:
         super().__init__(message)
         self.rule = rule
 
 
-def _not_public() -> _Broken:
-    """One text for all of them: it must not tell what is behind an address, nor whether anything answered."""
-    return _Broken(Rule.NOT_PUBLIC, "the URL's host is not on the public internet")
+def _not_public() -> _RuleBroken:
+    """One message for all cases: it must not tell what is at an address, or whether anything responded."""
+    return _RuleBroken(Rule.NOT_PUBLIC, "the URL's host is not on the public internet")
 
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -110,7 +110,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class _Resolver(AbstractResolver):
-    """What aiohttp connects to: the addresses that were checked, of a host none of whose addresses is private."""
+    """Gives aiohttp the addresses that were checked, of a host without a private address."""
 
     def __init__(self, resolve: Resolve, *, allow_private: bool) -> None:
         self._resolve = resolve
@@ -194,46 +194,46 @@ class DirectUrls:
 
     async def check(self, url: str) -> UrlCheck:
         """Whether `url` may be used. Never raises for anything that URL, name server or host do."""
-        visit = _Visit(shown=_without_secrets(url))
+        progress = _Progress(shown=_without_secrets(url))
         try:
             async with asyncio.timeout(self._time_limit):
-                found, size = await self._follow(url, visit)
+                found, size = await self._follow(url, progress)
         except TimeoutError:
-            message = f"the host did not deliver the beginning of the file within {self._time_limit:g} s"
-            return UrlCheck(url=visit.shown, rule=Rule.TOO_SLOW, message=message)
-        except _Broken as e:
-            return UrlCheck(url=visit.shown, rule=e.rule, message=str(e))
-        return UrlCheck(url=visit.shown, media=found, size=size)
+            message = f"the host did not send the first bytes of the file within {self._time_limit:g} s"
+            return UrlCheck(url=progress.shown, rule=Rule.TOO_SLOW, message=message)
+        except _RuleBroken as e:
+            return UrlCheck(url=progress.shown, rule=e.rule, message=str(e))
+        return UrlCheck(url=progress.shown, media=found, size=size)
 
-    async def _follow(self, url: str, visit: _Visit) -> tuple[MediaType, int | None]:
+    async def _follow(self, url: str, progress: _Progress) -> tuple[MediaType, int | None]:
         at = _parse(url)
         while True:
-            visit.shown, visit.host = _without_secrets(str(at)), _host(at)
-            self._admit(visit.host)
+            progress.shown, progress.host = _without_secrets(str(at)), _host(at)
+            self._admit(progress.host)
             try:
-                answer = await self._ask(at)
+                response = await self._fetch(at)
             except aiohttp.InvalidURL as e:  # 127.1, where private hosts are allowed
-                raise _Broken(Rule.NOT_A_URL, "the URL's host is neither a name nor a whole address") from e
+                raise _RuleBroken(Rule.NOT_A_URL, "the URL's host is not a host name or a complete IP address") from e
             except (aiohttp.ClientError, OSError, ValueError) as e:
-                raise _Broken(Rule.UNREACHABLE, _why_unreachable(e)) from e
-            if answer.location is None:
-                return _judge(answer, visit)
-            visit.redirects += 1
-            if visit.redirects > MOST_REDIRECTS:
-                raise _Broken(Rule.TOO_MANY_REDIRECTS, f"the URL redirects more than {MOST_REDIRECTS} times")
-            at = _parse(answer.location, base=at)
+                raise _RuleBroken(Rule.UNREACHABLE, _why_unreachable(e)) from e
+            if response.location is None:
+                return _judge(response, progress)
+            progress.redirects += 1
+            if progress.redirects > MOST_REDIRECTS:
+                raise _RuleBroken(Rule.TOO_MANY_REDIRECTS, f"the URL redirects more than {MOST_REDIRECTS} times")
+            at = _parse(response.location, base=at)
 
     def _admit(self, host: str) -> None:
-        """Raise where no connection is to be made at all. An address in a URL never meets the resolver."""
+        """Raise where no connection must be made. The resolver is not asked for an address in a URL."""
         if (service := sharing_service(host)) is not None:
-            raise _Broken(
+            raise _RuleBroken(
                 Rule.SHARING_LINK,
                 f"{service} sharing links return HTML pages, not media files: upload the file instead",
             )
         if not self._allow_private and not is_public_host(host):
             raise _not_public()
 
-    async def _ask(self, url: yarl.URL) -> _Answer:
+    async def _fetch(self, url: yarl.URL) -> _Response:
         async with self._session.get(url, allow_redirects=False) as response:
             try:
                 location = response.headers.get("Location") if response.status in _REDIRECTS else None
@@ -241,7 +241,7 @@ class DirectUrls:
                 if response.status == 200:
                     while len(head) < HEAD_BYTES and (more := await response.content.read(HEAD_BYTES - len(head))):
                         head += more
-                return _Answer(
+                return _Response(
                     status=response.status,
                     location=location,
                     content_type=response.headers.get("Content-Type", ""),
@@ -257,8 +257,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(slots=True)
-class _Visit:
-    """Where a check is."""
+class _Progress:
+    """How far a check has come."""
 
     shown: str
     host: str = ""
@@ -266,8 +266,8 @@ class _Visit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """What a host said."""
+class _Response:
+    """A host's response."""
 
     status: int
     location: str | None
@@ -284,12 +284,12 @@ def _host(url: yarl.URL) -> str:
 
 
 def _parse(text: str, base: yarl.URL | None = None) -> yarl.URL:
-    """An absolute http URL with a host, its path and query as they were written. Raises `_Broken`.
+    """An absolute http URL with a host, its path and query as they were written. Raises `_RuleBroken`.
 
     A user's URL is read strictly: what two parsers could read in two ways is refused. A redirect (`base`) may be
     relative, and hold spaces.
     """
-    what = "the URL" if base is None else "the URL redirects to what"
+    what = "the URL" if base is None else "the target of the URL's redirect"
     try:
         if base is None and not re.fullmatch(r"https?://[^\s\\]+", text, re.IGNORECASE):
             raise ValueError
@@ -300,9 +300,9 @@ def _parse(text: str, base: yarl.URL | None = None) -> yarl.URL:
         if url.scheme not in ("http", "https") or not is_host(_host(url)) or not url.port:
             raise ValueError
         if "@" in url.raw_authority:
-            raise _Broken(Rule.NOT_A_URL, f"{what} holds a user name or password")
+            raise _RuleBroken(Rule.NOT_A_URL, f"{what} contains a user name or password")
     except ValueError:
-        raise _Broken(Rule.NOT_A_URL, f"{what} is no absolute http or https URL") from None
+        raise _RuleBroken(Rule.NOT_A_URL, f"{what} is not an absolute http or https URL") from None
     return url
 
 
@@ -312,35 +312,36 @@ def _without_secrets(url: str) -> str:
     return "".join(c if c.isprintable() else " " for c in plain)
 
 
-def _judge(answer: _Answer, visit: _Visit) -> tuple[MediaType, int | None]:
-    """What the last answer means. Raises `_Broken`."""
-    if answer.status in (401, 403, 407):
-        raise _Broken(
-            Rule.NEEDS_AUTHENTICATION, f"the host answers {answer.status}: the file must be public, for anyone to fetch"
+def _judge(response: _Response, progress: _Progress) -> tuple[MediaType, int | None]:
+    """What the last response means. Raises `_RuleBroken`."""
+    if response.status in (401, 403, 407):
+        raise _RuleBroken(
+            Rule.NEEDS_AUTHENTICATION, f"the host responds with {response.status}: the file must be public"
         )
-    if answer.status != 200:
-        raise _Broken(Rule.BAD_STATUS, f"the host answers {answer.status} instead of 200")
-    declared = media.by_content_type(answer.content_type)
-    if _is_page(answer, declared):
-        where = "returns" if not visit.redirects else f"redirects to {one_line(visit.host)}, which returns"
-        raise _Broken(Rule.HTML, f"the URL {where} an HTML page, not a media file")
-    if answer.size is not None and answer.size > MAX_FILE_SIZE:
-        raise _Broken(Rule.TOO_LARGE, f"the file is over {MAX_FILE_SIZE // 10**9} GB ({answer.size} bytes)")
-    found = media.identify(answer.head)
-    said = one_line(answer.content_type) or "none at all"
+    if response.status != 200:
+        raise _RuleBroken(Rule.BAD_STATUS, f"the host responds with {response.status} instead of 200")
+    declared = media.by_content_type(response.content_type)
+    if _is_page(response, declared):
+        where = "returns" if not progress.redirects else f"redirects to {one_line(progress.host)}, which returns"
+        raise _RuleBroken(Rule.HTML, f"the URL {where} an HTML page, not a media file")
+    if response.size is not None and response.size > MAX_FILE_SIZE:
+        size, limit = format_two_sizes(response.size, MAX_FILE_SIZE)
+        raise _RuleBroken(Rule.TOO_LARGE, f"the file has {size}, and the limit is {limit}")
+    found = media.identify(response.head)
+    said = one_line(response.content_type) or "missing"
     if declared is None:
-        wanted = f"the file is {found.name}, of {found.content_type}" if found else f"allowed are {media.NAMES}"
-        raise _Broken(Rule.WRONG_CONTENT_TYPE, f"the host's Content-Type is {said}: {wanted}")
-    if answer.encoding not in ("", "identity"):
-        raise _Broken(Rule.NOT_MEDIA, "the host sends the file compressed (Content-Encoding), though unasked")
+        wanted = f"the file is {found.name} ({found.content_type})" if found else f"supported are {media.NAMES}"
+        raise _RuleBroken(Rule.WRONG_CONTENT_TYPE, f"the host's Content-Type is {said}: {wanted}")
+    if response.encoding not in ("", "identity"):
+        raise _RuleBroken(Rule.NOT_MEDIA, "the host sends the file compressed (Content-Encoding): serve it as it is")
     if found is None:
-        raise _Broken(Rule.NOT_MEDIA, f"the first bytes are those of none of {media.NAMES}")
+        raise _RuleBroken(Rule.NOT_MEDIA, f"the first bytes are of none of {media.NAMES}")
     if found is not declared:
-        raise _Broken(
+        raise _RuleBroken(
             Rule.WRONG_CONTENT_TYPE,
-            f"the host's Content-Type is {said}, but the first bytes are those of {found.name} ({found.content_type})",
+            f"the host's Content-Type is {said}, but the first bytes are of {found.name} ({found.content_type})",
         )
-    return found, answer.size
+    return found, response.size
 
 
 _PAGE = re.compile(
@@ -348,17 +349,17 @@ _PAGE = re.compile(
 )
 
 
-def _is_page(answer: _Answer, declared: MediaType | None) -> bool:
-    said = answer.content_type.partition(";")[0].strip().lower()
-    return said in ("text/html", "application/xhtml+xml") or _PAGE.match(answer.head) is not None
+def _is_page(response: _Response, declared: MediaType | None) -> bool:
+    said = response.content_type.partition(";")[0].strip().lower()
+    return said in ("text/html", "application/xhtml+xml") or _PAGE.match(response.head) is not None
 
 
 def _why_unreachable(e: Exception) -> str:
     """aiohttp's own texts can hold a URL, and its query may be a secret."""
     if isinstance(e, aiohttp.ClientConnectorDNSError):
-        return "there is no host of that name"
+        return "the host name does not exist"
     if isinstance(e, aiohttp.ClientSSLError | ssl.SSLError):
-        return "the host has no TLS certificate that can be trusted"
+        return "the host's TLS certificate is not trusted"
     if isinstance(e, aiohttp.ClientConnectorError):
-        return "the host can't be connected to"
-    return "the host's answer broke off, or can't be read"
+        return "the connection to the host failed"
+    return "the host's response ended early, or can't be read"

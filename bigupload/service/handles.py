@@ -1,7 +1,7 @@
-"""The upload handle: everything that the service has to know of an upload, signed, in the client's keeping.
+"""The upload handle: everything that the service must know of an upload, signed, and kept by the client.
 
-So the service keeps no state, and any replica with the same secret can go on. A client can read a handle and can't
-change it; and it is worth nothing without an API key of the owner that it names.
+So the service has no state, and any replica with the same secret can continue an upload. A client can read a handle and
+cannot change it. A handle is useless without an API key of the owner that it names.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Handle:
     content_type: str
     algorithm: Algorithm
     token: str
-    """Also in the object's metadata: by it the object is known to come of this upload."""
+    """Also in the object's metadata: it tells that the object was made by this upload."""
     expires: int
     """Seconds since 1970."""
 
     @property
     def plan(self) -> Plan:
-        """How the file is cut."""
+        """How the file is divided into parts."""
         return Plan(self.size, self.part_size)
 
 
@@ -49,28 +49,36 @@ _TYPES = typing.get_type_hints(Handle)
 
 
 class Handles:
-    """Signs handles with the last of `secrets`, and believes those that any of them signed."""
+    """Signs handles with the last of `secrets`, and accepts those that any of them signed."""
 
     def __init__(self, secrets: Sequence[str], *, clock: Callable[[], float]) -> None:
         self._serializer = URLSafeSerializer(list(secrets), salt="bigupload.upload")
         self._clock = clock
 
     def expiry(self) -> int:
-        """Of a handle that is made now."""
+        """When a handle that is made now expires, in seconds since 1970."""
         return int(self._clock()) + STORED_FOR
 
     def encode(self, handle: Handle) -> str:
-        """As the client gets it: characters that need no quoting in a URL."""
+        """The handle as text, which needs no quoting in a URL."""
         return self._serializer.dumps([_VERSION, *dataclasses.astuple(handle)])
 
     def decode(self, text: str, *, owner: str) -> Handle:
-        """Raises Refused: INVALID_UPLOAD, NOT_YOUR_UPLOAD, UPLOAD_EXPIRED."""
+        """The handle that a client sent.
+
+        Raises:
+            Refused: INVALID_UPLOAD, NOT_YOUR_UPLOAD or UPLOAD_EXPIRED.
+        """
         try:
             loaded: Any = self._serializer.loads(text)
         except BadData:
             raise Refused(Problem.INVALID_UPLOAD, field="upload") from None
         if not isinstance(loaded, list) or loaded[:1] != [_VERSION] or len(loaded) != len(_TYPES) + 1:
-            raise Refused(Problem.INVALID_UPLOAD, "the upload was begun with another version", field="upload")
+            raise Refused(
+                Problem.INVALID_UPLOAD,
+                "the upload was created by another version of the service: start a new one",
+                field="upload",
+            )
         values = dict(zip(_TYPES, loaded[1:], strict=True))
         handle = Handle(**values | {"algorithm": Algorithm(values["algorithm"])})
         if handle.owner != owner:

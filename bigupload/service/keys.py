@@ -43,11 +43,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """What is known of a key, which is not the key. Dates are ISO 8601, UTC."""
+    """What the file says of a key; not the key itself. Dates are ISO 8601, UTC."""
 
     id: str
     owner: str
-    """A path element of the keys of all objects that are uploaded with it."""
+    """The owner's name: a path element of the keys of all objects that are uploaded with this API key."""
     created_at: str
     revoked_at: str | None = None
 
@@ -63,9 +63,9 @@ class _Entry:
 
 
 class KeyFile:
-    """The keys' file. Any number of processes may read and change it at once; `clock` gives Unix time, seconds.
+    """The file of the API keys. Several processes may read and change it at once; `clock` gives seconds since 1970.
 
-    The service calls `load` when it starts and `find` for each request. All else is for the commands.
+    The service calls `load` when it starts and `find` for each request. The other methods are for the commands.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -76,9 +76,14 @@ class KeyFile:
         self._warned = False
 
     def create(self, owner: str) -> tuple[ApiKey, str]:
-        """A new key, and the key itself, which is nowhere else. The file is made where there is none.
+        """Create a key, and the file if it is missing.
 
-        Raises `UsageError` for the owner's name, `ServiceError` for the file; then it is as it was.
+        Returns:
+            What the file says of the key, and the key itself, which is kept nowhere.
+
+        Raises:
+            UsageError: The owner's name is not valid.
+            ServiceError: The file can't be read or written; it is unchanged.
         """
         check_owner(owner)
         plain = KEY_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
@@ -92,13 +97,15 @@ class KeyFile:
         return _key(row), plain
 
     def revoke(self, id_or_key: str) -> ApiKey:
-        """End a key, named by its id or by itself. One that was revoked stays as it is, with its first date.
+        """Revoke a key, named by its id or by the key itself. Idempotent: the first date stays.
 
-        Raises `UsageError` where there is no such key, `ServiceError` for the file.
+        Raises:
+            UsageError: The file has no such key.
+            ServiceError: The file can't be read or written.
         """
         wanted = id_or_key.strip()
         digest = _digest(wanted).hex()
-        if self._rows():  # else a wrong path would get a directory and a lock
+        if self._rows():  # else a mistyped path would get a directory and a lock file
             with locked(self.path):
                 rows = self._rows()
                 for row in rows:
@@ -108,7 +115,7 @@ class KeyFile:
                             self._write(rows)
                         return _key(row)
         # Without the words that were given: they may be a key of another file.
-        raise UsageError(f"{self.path} has no such key: bigupload keys list shows the ids")
+        raise UsageError(f"{self.path} has no such key: list the ids by bigupload keys list")
 
     def ensure(self) -> None:
         """Make an empty file where there is none. Raises `ServiceError`."""
@@ -124,7 +131,7 @@ class KeyFile:
             self._seen, self._good = _stamp(status), _entries(_parse(data))
         except FileNotFoundError:
             raise ServiceError(
-                f"there is no key file {self.path}: bigupload keys create --owner NAME makes one"
+                f"there is no key file {self.path}: create it by bigupload keys create --owner NAME"
             ) from None
         except (OSError, ValueError) as e:
             raise ServiceError(_unreadable(self.path, e)) from e
@@ -159,7 +166,7 @@ class KeyFile:
             if isinstance(e, OSError):  # when it passes, the file may be what it was: look, and the next is warned of
                 self._seen = None
             if not self._warned:
-                _log.warning("%s; the keys that it last held go on to be valid", _unreadable(self.path, e))
+                _log.warning("%s; the keys that it held before stay valid", _unreadable(self.path, e))
                 self._warned = True
         return self._good
 
@@ -186,7 +193,7 @@ def check_owner(name: str) -> None:
     """Raise `UsageError` unless it can be an owner: it becomes a path element of objects' keys, and part of URLs."""
     if not _OWNER.fullmatch(name):
         raise UsageError(
-            f"{name!r} can't be an owner: use 1 to 63 of a-z, 0-9, '-' and '_', and begin with a letter or a digit"
+            f"not an owner's name: {name!r} (use 1 to 63 of a-z, 0-9, '-' and '_', and begin with a letter or a digit)"
         )
 
 
@@ -219,14 +226,14 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
     except OSError as e:
         raise ServiceError(_unreadable(path, e)) from e
     except UnicodeDecodeError:
-        raise ServiceError(f"the secret file {path} is not text: one secret a line") from None
+        raise ServiceError(f"the secret file {path} is not text: write one secret on each line") from None
     if status.st_mode & 0o077 and hasattr(os, "fchmod"):
-        raise ServiceError(f"others can read the secret file {path}: chmod 600 {path}")
+        raise ServiceError(f"other users can read the secret file {path}: run chmod 600 {path}")
     for number, line in enumerate(lines, 1):
         if line and len(line) < SHORTEST_SECRET:
-            raise ServiceError(f"line {number} of the secret file {path} is under {SHORTEST_SECRET} characters")
+            raise ServiceError(f"line {number} of the secret file {path} is shorter than {SHORTEST_SECRET} characters")
     if not any(lines):
-        raise ServiceError(f"the secret file {path} is empty: one secret a line")
+        raise ServiceError(f"the secret file {path} is empty: write one secret on each line")
     return [line for line in lines if line]
 
 
@@ -248,7 +255,7 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     """For the service. Raises OSError, which also says that others can write the file: they could make keys."""
     data, status = read_regular(path)
     if status.st_mode & 0o022 and hasattr(os, "fchmod"):
-        raise PermissionError(errno.EPERM, f"others can write it, and so make keys: chmod go-w {path}")
+        raise PermissionError(errno.EPERM, f"other users can write it, and so create keys: run chmod go-w {path}")
     return data, status
 
 
@@ -273,12 +280,12 @@ def _parse(data: bytes) -> list[_Row]:
     except (UnicodeDecodeError, RecursionError):
         raise ValueError("it is not JSON") from None
     if not isinstance(document, dict) or not isinstance(rows := document.get("keys"), list):
-        raise ValueError("it is no key file")
+        raise ValueError("it is not a key file")
     if document.get("version") != _VERSION:
         raise ValueError(f"its version is not {_VERSION}: a newer bigupload wrote it")
     for number, row in enumerate(rows, 1):
         if not _is_row(row):
-            raise ValueError(f"its key number {number} is not whole")
+            raise ValueError(f"its key number {number} is incomplete")
     for name in ("id", "sha256"):  # of two with one digest, one may be revoked
         if len({row[name] for row in rows}) < len(rows):
             raise ValueError(f"two keys have the same {name}")

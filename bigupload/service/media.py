@@ -1,6 +1,6 @@
-"""Which media the service takes: by file name, by content type, by first bytes. Pure, beside the library of types.
+"""Which media the service accepts: by file name, by content type, by first bytes. Pure, but for a library of types.
 
-Knows neither uploads nor HTTP. Needs no pydantic, so that `bigupload check-url` runs without the service's extra.
+Knows neither uploads nor HTTP. Needs no pydantic, so that `bigupload check-url` runs without the extra `service`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from bigupload.service.problems import Problem, Refused
 MAX_FILE_SIZE = 5_000_000_000
 """Bytes: 5 GB."""
 HEAD_BYTES = 4096
-"""Of a file's beginning: what tells its type."""
+"""Bytes at a file's beginning, which tell its type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaType:
-    """One type that is on the list."""
+    """A supported type."""
 
     name: str
     """For people: "JPEG"."""
@@ -83,34 +83,34 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff]
 
 
 def by_extension(filename: str) -> MediaType | None:
-    """What a file's name says. Of a hostile name nothing but the extension is used, so a path does no harm."""
+    """The type that a file name's extension names. Nothing else of the name is used, so that a path does no harm."""
     base = re.split(r"[/\\]", filename)[-1]
     stem, _, extension = base.rpartition(".")
     return _BY_EXTENSION.get(extension.lower()) if stem and extension.isascii() else None
 
 
 def by_content_type(content_type: str) -> MediaType | None:
-    """What a Content-Type says; case and parameters (`; charset=binary`) don't matter."""
+    """The type that a Content-Type names; case and parameters (`; charset=binary`) don't matter."""
     match = _CONTENT_TYPE.fullmatch(content_type)
     return _BY_CONTENT_TYPE.get(match[1].lower()) if match else None
 
 
 def declared(filename: str, content_type: str) -> MediaType:
-    """What a request says the file is. Raises `Refused`: not on the list, or the two disagree."""
+    """The type that a request declares. Raises `Refused` if it is not supported, or if the two names disagree."""
     if _UNSAFE.search(filename):
         raise Refused(
             Problem.UNSUPPORTED_MEDIA,
-            "the file name holds control characters, or some that hide how it ends: rename the file",
+            "the file name contains control characters, or characters that hide its ending: rename the file",
             field="filename",
         )
     named = by_extension(filename)
     if named is None:
         allowed = ", ".join(f".{extension}" for extension in _BY_EXTENSION)
-        raise Refused(Problem.UNSUPPORTED_MEDIA, f"the file name has to end in one of {allowed}", field="filename")
+        raise Refused(Problem.UNSUPPORTED_MEDIA, f"the file name must end in one of {allowed}", field="filename")
     typed = by_content_type(content_type)
     if typed is None:
         allowed = ", ".join(media.content_type for media in MEDIA_TYPES)
-        raise Refused(Problem.UNSUPPORTED_MEDIA, f"the content type has to be one of {allowed}", field="contentType")
+        raise Refused(Problem.UNSUPPORTED_MEDIA, f"the content type must be one of {allowed}", field="contentType")
     if named is not typed:
         raise Refused(
             Problem.UNSUPPORTED_MEDIA,
@@ -168,7 +168,7 @@ def check_head(head: bytes, declared: MediaType) -> None:
     if found is None:
         raise Refused(
             Problem.NOT_MEDIA,
-            f"the file is not {declared.name}: its first bytes are those of none of {NAMES}",
+            f"the file is not {declared.name}: its first bytes are of none of {NAMES}",
         )
     if found is not declared:
-        raise Refused(Problem.NOT_MEDIA, f"the file is not {declared.name}: its first bytes are those of {found.name}")
+        raise Refused(Problem.NOT_MEDIA, f"the file is not {declared.name}: its first bytes are of {found.name}")

@@ -1,4 +1,4 @@
-"""Counts and times for Prometheus. With several workers, each writes to files that any of them can sum up."""
+"""Counts and times for Prometheus. Each of several workers writes to files, which any of them can sum up."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """Of one process."""
+    """The metrics of one process."""
 
     def __init__(self, seconds: Callable[[LoggedRequest], float]) -> None:
-        """`seconds`: how long a logged has taken so far."""
-        self._taken = seconds
+        """`seconds`: how long a request has taken so far."""
+        self._seconds_of = seconds
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "bigupload_requests", "Requests answered.", ["method", "route", "status"], registry=self._registry
@@ -32,7 +32,7 @@ class Metrics:
         """A request was answered."""
         with contextlib.suppress(OSError):  # a full disk, or a directory that is gone, must break no request
             self._requests.labels(logged.method, logged.route, str(status)).inc()
-            self._seconds.labels(logged.route).observe(self._taken(logged))
+            self._seconds.labels(logged.route).observe(self._seconds_of(logged))
 
     async def handler(self, _: web.Request) -> web.Response:
         """Prometheus's own text format."""

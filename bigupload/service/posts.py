@@ -23,26 +23,26 @@ from bigupload.service.posted_media import PostedMedia
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import PostsApi
 
-_ANSWER_WITHIN = 60.0
+_RESPONSE_WITHIN = 60.0
 """Seconds."""
 _CHECKS_AT_ONCE = 8
 """Of one post's media: a slow host must not make a post wait for all items in turn."""
-_MOST_ANSWER_BYTES = 4 * 1024 * 1024
+_MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 _HANDED_BACK = ("Content-Type", "Content-Encoding", "Retry-After")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PostAnswer:
-    """What the posts API said."""
+class PostResponse:
+    """The posts API's response."""
 
     status: int
     body: bytes
     headers: Mapping[str, str]
-    """Those that belong to the body, or that a client must know to go on."""
+    """The headers of the body, and those that a client needs to continue."""
 
 
 class Posts:
-    """Checks and hands on. `http` is for the posts API alone."""
+    """Checks posts and hands them on. `http` is for the posts API alone."""
 
     def __init__(
         self, uploads: PostedMedia, urls: DirectUrls, http: aiohttp.ClientSession, api: PostsApi | None
@@ -52,7 +52,7 @@ class Posts:
         self._http = http
         self._api = api
 
-    async def post(self, owner: str, request: c.PostRequest, body: bytes) -> PostAnswer:
+    async def post(self, owner: str, request: c.PostRequest, body: bytes) -> PostResponse:
         """Raises Refused for the first media item that can't be used."""
         if self._api is None:
             raise Refused(Problem.POSTS_NOT_CONFIGURED)
@@ -70,7 +70,7 @@ class Posts:
             return None
 
         try:
-            async with asyncio.TaskGroup() as group:  # after a bug in one check, none is left running
+            async with asyncio.TaskGroup() as group:  # a bug in one check cancels the others
                 checks = [group.create_task(refusal(*numbered)) for numbered in enumerate(request.media_items)]
         except ExceptionGroup as e:
             raise e.exceptions[0] from None
@@ -93,9 +93,9 @@ class Posts:
                 raise Refused(Problem.MEDIA_UNUSABLE, found.message)
             kind = found.media
         if not _fits(item.type, kind):
-            raise Refused(Problem.MEDIA_UNUSABLE, f"this is {kind.name}, not of type {item.type}", field="type")
+            raise Refused(Problem.MEDIA_UNUSABLE, f"the file is {kind.name}, not of type {item.type}", field="type")
 
-    async def _hand_on(self, api: PostsApi, owner: str, body: bytes) -> PostAnswer:
+    async def _hand_on(self, api: PostsApi, owner: str, body: bytes) -> PostResponse:
         """A redirect is handed back, not followed: the post is for the host that the operator named, and no other."""
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "X-Bigupload-Owner": owner}
         if api.authorization is not None:
@@ -106,17 +106,17 @@ class Posts:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN, sock_connect=CONNECT_TIMEOUT),
-            ) as answer:
-                content = await answer.content.read(_MOST_ANSWER_BYTES + 1)
-                while len(content) <= _MOST_ANSWER_BYTES and (more := await answer.content.read(_MOST_ANSWER_BYTES)):
-                    content += more
+                timeout=aiohttp.ClientTimeout(total=_RESPONSE_WITHIN, sock_connect=CONNECT_TIMEOUT),
+            ) as response:
+                content = bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    if len(content) > _MAX_RESPONSE_BYTES:
+                        raise Refused(Problem.POSTS_UNREACHABLE, "the posts API's response is too long")
         except (aiohttp.ClientError, TimeoutError) as e:
             raise Refused(Problem.POSTS_UNREACHABLE) from e
-        if len(content) > _MOST_ANSWER_BYTES:
-            raise Refused(Problem.POSTS_UNREACHABLE, "the posts API's answer is too long")
-        kept = {name: answer.headers[name] for name in _HANDED_BACK if name in answer.headers}
-        return PostAnswer(status=answer.status, body=content, headers=kept)
+        kept = {name: response.headers[name] for name in _HANDED_BACK if name in response.headers}
+        return PostResponse(status=response.status, body=bytes(content), headers=kept)
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -162,7 +162,9 @@ def _only(name: str, of: _Pairs, where: str) -> Any:
     found = [(other, value) for other, value in of if other.casefold() == name.casefold()]
     if len(found) > 1 or (found and found[0][0] != name):
         raise Refused(
-            Problem.INVALID_FIELD, f"{where}{name} is there more than once, or misspelled", field=f"{where}{name}"
+            Problem.INVALID_FIELD,
+            f"{where}{name} must be there once, spelled like that",
+            field=f"{where}{name}",
         )
     return found[0][1] if found else None
 
@@ -176,5 +178,5 @@ def _no_constant(name: str) -> Any:
 
 
 def _fits(wanted: str, kind: MediaType) -> bool:
-    """A GIF is an image, and may be called a gif."""
+    """Whether a post's item may have this type. A GIF is an image, and may be called a gif."""
     return kind.name == "GIF" if wanted == "gif" else kind.kind == wanted

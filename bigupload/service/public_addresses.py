@@ -1,7 +1,8 @@
-"""Which hosts a service may be sent to by its users: public ones, and none that only shares links. Pure.
+"""Which hosts users may have the service fetch from: public hosts that are not sharing services. Pure.
 
 `ipaddress.is_global` changed its mind between Python's versions (3.12.4 moved several blocks), so the blocks are
-named here; what isn't known to be public isn't. https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-
+named here. An address that is not known to be public is not public.
+https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _HOLDS_4 = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff
 
 
 def is_public(address: str) -> bool:
-    """Whether an address, as a resolver or a URL gives it, is of the public internet. False for what is no address."""
+    """Whether an address, from a resolver or a URL, is on the public internet. False for other text."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -74,7 +75,7 @@ _LOCAL_NAMES = frozenset(
 
 
 def is_host(host: str) -> bool:
-    """Whether it can be one at all: a name (in lower case, of DNS's lengths) or an address."""
+    """Whether `host` can be a host: a name in lower case, within DNS's lengths, or an address."""
     return ":" in host or (len(host) <= 253 and _NAME.fullmatch(host) is not None)
 
 
@@ -111,6 +112,6 @@ _SHARING = {
 
 
 def sharing_service(host: str) -> str | None:
-    """The name of the service whose sharing links lie on this host (or below it). None: it is none of those known."""
+    """The name of the sharing service whose links are on this host or a domain above it; None for other hosts."""
     labels = host.removesuffix(".").split(".")
     return next((name for at in range(len(labels)) if (name := _SHARING.get(".".join(labels[at:])))), None)

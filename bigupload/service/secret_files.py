@@ -1,6 +1,6 @@
-"""The service's private files: written whole or not at all, one writer at a time, and never readable by others.
+"""The service's private files: written whole or not at all, by one writer at a time, never readable by other users.
 
-Knows bytes and paths, not what the files hold; texts of errors name paths and never contents.
+Knows bytes and paths, not what the files contain. Error messages name paths, never contents.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def write_private(path: Path, data: bytes) -> None:
                 fresh.unlink(missing_ok=True)
             raise
     except OSError as e:
-        raise ServiceError(f"can't write {path}: {e.strerror}; it is as it was") from e
+        raise ServiceError(f"can't write {path}: {e.strerror}; the file is unchanged") from e
     sync_directory(path.parent)
 
 

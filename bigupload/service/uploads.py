@@ -1,7 +1,7 @@
-"""What the service does for an owner's uploads: presign, open, sign, list, complete, judge, abort.
+"""An owner's uploads: presign, create, sign, list, complete, judge, abort.
 
-Knows nothing of HTTP: requests and answers are the contract's models, a refusal is `Refused`. It keeps no state of its
-own; what it must remember of an upload is in the handle, or in the store.
+Knows nothing of HTTP: requests and responses are the contract's models, a refusal is `Refused`. It has no state: what
+it must remember of an upload is in the handle, or in the store.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from bigupload.stores.s3.multipart import S3Store
 
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
-_LIKELY_MADE = frozenset(
+_MAYBE_COMPLETED = frozenset(
     {FaultKind.GONE, FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER, FaultKind.BUSY, FaultKind.UNREACHABLE}
 )
-"""After these, an earlier or this very complete may have made the object."""
+"""After these faults, this or an earlier complete may have made the object."""
 
 
 class MediaUploads:
@@ -56,9 +56,15 @@ class MediaUploads:
         max_open_uploads: int = 100,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`public_url`: where the bucket's objects are for everyone; None: the bucket's own URL.
+        """Make it.
 
-        `max_file_size` in bytes; `max_open_uploads` of one owner.
+        Args:
+            bucket: The bucket of the uploads.
+            handles: Signs and verifies upload handles.
+            public_url: Where everyone finds the bucket's objects; None: at the bucket's own URL.
+            max_file_size: The limit, in bytes.
+            max_open_uploads: The limit of open multipart uploads of one owner.
+            clock: The time, in seconds since 1970.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
@@ -71,7 +77,7 @@ class MediaUploads:
         """The uploads, as posts name them."""
 
     def public_url(self, key: str) -> str:
-        """Where everyone finds the object."""
+        """The URL at which everyone finds the object."""
         return self._bucket.url(key) if self._public_url is None else self._public_url + quote(key)
 
     # -- one PUT
@@ -88,7 +94,7 @@ class MediaUploads:
     # -- many parts
 
     async def create(self, owner: str, request: c.CreateRequest) -> c.CreateAnswer:
-        """Open a multipart upload."""
+        """Create a multipart upload."""
         kind = media.declared(request.filename, request.content_type)
         self._check_size(request.size)
         if request.head is not None:
@@ -105,7 +111,7 @@ class MediaUploads:
                 signed = await self._sign(store, upload_id, first)
             except BaseException:
                 with contextlib.suppress(Fault, errors.BigUploadError):
-                    await store.abort(upload_id)  # nobody will ever name it
+                    await store.abort(upload_id)  # its client never learns of it
                 raise
         handle = Handle(
             owner=owner,
@@ -147,7 +153,7 @@ class MediaUploads:
         )
 
     async def status(self, owner: str, upload: str) -> c.StatusAnswer:
-        """Whether an upload is open, completed or gone. An object that nobody has judged yet is judged."""
+        """Whether an upload is open, completed or gone. An object that was not judged yet is judged."""
         handle = self._handles.decode(upload, owner=owner)
         try:
             completed = await self._completed(handle)
@@ -166,7 +172,7 @@ class MediaUploads:
         return c.StatusAnswer(status=c.UploadStatus.GONE)
 
     async def complete(self, owner: str, request: c.CompleteRequest) -> c.CompleteAnswer:
-        """Make the object, and judge it. May be repeated, and answers the same."""
+        """Make the object and judge it. Idempotent: a repeated call has the same result."""
         handle = self._handles.decode(request.upload, owner=owner)
         parts = in_order(handle, request.parts)
         checksum = combined(handle, parts)
@@ -178,10 +184,10 @@ class MediaUploads:
                 handle.upload_id, parts, size=handle.size, algorithm=handle.algorithm, checksum=checksum
             )
         except (Fault, errors.BigUploadError) as e:
-            if isinstance(e, Fault) and e.kind in _LIKELY_MADE:
+            if isinstance(e, Fault) and e.kind in _MAYBE_COMPLETED:
                 completed = await self._completed(handle)
                 if completed is None and e.kind is FaultKind.GONE:
-                    if await self._is_open(handle):  # some stores call the upload unknown where a part of it is missing
+                    if await self._is_open(handle):  # some stores respond NoSuchUpload if only a part is missing
                         raise Refused(Problem.PART_NOT_STORED) from e
                     completed = await self._ended(handle)
                 if completed is not None:
@@ -190,7 +196,7 @@ class MediaUploads:
         return await self._judged(handle, facts)
 
     async def abort(self, owner: str, upload: str) -> None:
-        """Give an upload up. One that is gone is fine; one that is complete stays."""
+        """Abort an upload. Idempotent; the object of a completed upload stays."""
         handle = self._handles.decode(upload, owner=owner)
         with store_faults_as_refusals():
             await self._store_of(handle).abort(handle.upload_id)
@@ -202,7 +208,7 @@ class MediaUploads:
             check_size(size, self._max_file_size)
 
     async def _check_open_uploads(self, owner: str) -> None:
-        """By the store's own list: a replica knows nothing of another's uploads."""
+        """Count in the store's own list: a replica does not know another's uploads."""
         found = await self._objects.open_uploads(f"{MEDIA_PREFIX}{owner}/", most=self._max_open_uploads)
         if found >= self._max_open_uploads:
             raise Refused(Problem.TOO_MANY_UPLOADS, retry_after=_RETRY_OPEN)
@@ -233,15 +239,15 @@ class MediaUploads:
             return True
 
     async def _completed(self, handle: Handle) -> c.CompleteAnswer | None:
-        """The answer for an object that an earlier complete made; None where there is none."""
+        """The response for an object that an earlier complete made; None if there is none."""
         with store_faults_as_refusals():
             facts = await self._store_of(handle).stat(handle.upload_id, handle.algorithm)
         return None if facts is None or facts.token != handle.token else await self._judged(handle, facts)
 
     async def _ended(self, handle: Handle) -> c.CompleteAnswer | None:
-        """What became of an upload that is not open: looked at after that, as a complete may have come in between.
+        """What an upload that is not open has become. Asked after that, since a complete may have come in between.
 
-        None where it left nothing; raises Refused for what was judged.
+        None if it left nothing; raises Refused if its object was refused.
         """
         completed = await self._completed(handle)
         if completed is None:
@@ -249,7 +255,7 @@ class MediaUploads:
         return completed
 
     async def _judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteAnswer:
-        """Look at what was made. An object that is not what it claimed is deleted, and that is noted."""
+        """Judge the object that was made. An object that is refused is deleted, and a note says why."""
         with store_faults_as_refusals():
             look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
             if look is None:
@@ -261,7 +267,7 @@ class MediaUploads:
                 now = datetime.fromtimestamp(self._clock(), UTC)
                 judge(handle.key, look, max_file_size=self._max_file_size, now=now)
             except Refused as refused:
-                # Kept so that a repeated complete is answered the same.
+                # So that a repeated complete has the same result.
                 await self._objects.put_note(note_key(handle.key), {"code": refused.problem.code})
                 await self._objects.delete_unchanged(handle.key, etag=look.etag, modified=look.modified)
                 raise

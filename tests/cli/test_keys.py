@@ -189,7 +189,7 @@ def test_a_file_that_may_not_grow(place: Place, path: Path) -> None:
     before = path.read_bytes()
     command = driver(["--largest-file", str(len(before))])
     ended = place.run("keys", "create", "--owner", "me", "--keys", path, command=command)
-    assert_refused(ended, 1, f"can't write {path}: File too large; it is as it was")
+    assert_refused(ended, 1, f"can't write {path}: File too large; the file is unchanged")
     assert path.read_bytes() == before
     assert not path.with_name("keys.json.new").exists()
     assert KeyFile(path).find(plain)
@@ -205,7 +205,7 @@ def test_a_disk_that_is_full(place: Place, small_disk: Path) -> None:
             file.write(bytes(os.sysconf("SC_PAGE_SIZE")))
     for arguments in (["create", "--owner", "me"], ["revoke", plain]):
         ended = place.run("keys", *arguments, "--keys", path)
-        assert_refused(ended, 1, f"can't write {path}: No space left on device; it is as it was")
+        assert_refused(ended, 1, f"can't write {path}: No space left on device; the file is unchanged")
         assert path.read_bytes() == before
     assert KeyFile(path).find(plain)
     filler.unlink()

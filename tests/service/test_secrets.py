@@ -96,14 +96,14 @@ def test_a_missing_file(path: Path) -> None:
 @pytest.mark.parametrize("data", ["", "\n", "  \n\n"])
 def test_an_empty_file(path: Path, data: str) -> None:
     write(path, data)
-    with pytest.raises(ServiceError, match="is empty: one secret a line"):
+    with pytest.raises(ServiceError, match="is empty: write one secret on each line"):
         load_secret(path, create=True)
     assert path.read_text() == data
 
 
 def test_a_short_secret(path: Path) -> None:
     write(path, f"{LONG}\n{LONG[:-1]}\n")
-    with pytest.raises(ServiceError, match=r"line 2 .* is under 32 characters") as caught:
+    with pytest.raises(ServiceError, match=r"line 2 .* is shorter than 32 characters") as caught:
         load_secret(path, create=False)
     assert "0123" not in str(caught.value)
 
@@ -118,7 +118,7 @@ def test_no_text(path: Path) -> None:
 def test_a_file_that_others_can_read(path: Path, mode: int) -> None:
     write(path, LONG)
     path.chmod(mode)
-    with pytest.raises(ServiceError, match=f"others can read .*: chmod 600 {path}"):
+    with pytest.raises(ServiceError, match=f"other users can read .*: run chmod 600 {path}"):
         load_secret(path, create=True)
     path.chmod(0o600)  # as it says
     assert load_secret(path, create=True) == [LONG]

@@ -81,7 +81,7 @@ def test_what_is_not_media_is_refused_at_complete(
 def test_a_name_that_is_no_media(client: Client, proxy: ApiProxy, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(b"text")
-    stopped(client.upload(path), 1, "the file name has to end in one of")
+    stopped(client.upload(path), 1, "the file name must end in one of")
     path = tmp_path / "empty.mp4"
     path.write_bytes(b"")
     stopped(client.upload(path), 1, "the file is empty")

@@ -38,7 +38,7 @@ async def test_redirects_to_what_is_no_url(site: Site, location: str) -> None:
     site.redirect("/a", location)
     found = await check(site.url("/a"))
     assert (found.rule, found.url) == (Rule.NOT_A_URL, site.url("/a"))
-    assert "redirects to what" in str(found.message)
+    assert "the target of the URL's redirect" in str(found.message)
     assert "secret" not in str(found)
 
 

@@ -47,7 +47,7 @@ def test_a_file_that_others_can_write_makes_nobody_an_owner(file: KeyFile, path:
     _, plain = file.create("me")
     file.load()
     path.chmod(loose)
-    with pytest.raises(ServiceError, match=f"others can write it.*chmod go-w {path}"):
+    with pytest.raises(ServiceError, match=f"other users can write it.*chmod go-w {path}"):
         KeyFile(path).load()
     document = json.loads(path.read_text())
     row = document["keys"][0]

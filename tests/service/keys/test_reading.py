@@ -31,16 +31,16 @@ BROKEN = {
     "half": (document(row())[:-20], "is not JSON (line 1)"),
     "no text": ("\udcff", "is not JSON"),
     "deep": ("[" * 100_000, "is not JSON"),
-    "a list": ("[]", "is no key file"),
-    "no keys": ('{"version": 1}', "is no key file"),
+    "a list": ("[]", "is not a key file"),
+    "no keys": ('{"version": 1}', "is not a key file"),
     "another version": ('{"version": 2, "keys": []}', "version is not 1"),
-    "a row that is none": (document(row(), []), "key number 2 is not whole"),
-    "no id": (document({k: v for k, v in row().items() if k != "id"}), "number 1 is not whole"),
-    "an id for terminals": (document(row(id="\x1b[2J")), "number 1 is not whole"),
-    "an owner who goes up": (document(row(owner="../you")), "number 1 is not whole"),
-    "a short hash": (document(row(sha256="0" * 63)), "number 1 is not whole"),
-    "no date": (document(row(created_at="yesterday")), "number 1 is not whole"),
-    "revoked, but when": (document(row(revoked_at=True)), "number 1 is not whole"),
+    "a row that is none": (document(row(), []), "key number 2 is incomplete"),
+    "no id": (document({k: v for k, v in row().items() if k != "id"}), "number 1 is incomplete"),
+    "an id for terminals": (document(row(id="\x1b[2J")), "number 1 is incomplete"),
+    "an owner who goes up": (document(row(owner="../you")), "number 1 is incomplete"),
+    "a short hash": (document(row(sha256="0" * 63)), "number 1 is incomplete"),
+    "no date": (document(row(created_at="yesterday")), "number 1 is incomplete"),
+    "revoked, but when": (document(row(revoked_at=True)), "number 1 is incomplete"),
     "an id twice": (document(row(), row(sha256="1" * 64)), "same id"),
     "a hash twice": (document(row(), row(id="bbbbbbbb", revoked_at=NOON_TEXT)), "same sha256"),
 }
@@ -67,7 +67,7 @@ def test_what_is_broken_there_is_whole_otherwise(file: KeyFile, path: Path) -> N
 
 def test_a_missing_file(file: KeyFile, path: Path) -> None:
     for use in (file.load, lambda: file.find("sk_")):
-        with pytest.raises(ServiceError, match=r"there is no key file .*: bigupload keys create"):
+        with pytest.raises(ServiceError, match=r"there is no key file .*: create it by bigupload keys create"):
             use()
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_breaks_locks_nobody_out(
             assert file.find(revoked) is None
         (warning,) = warnings_of(caplog)
         assert str(path) in warning
-        assert warning.endswith("the keys that it last held go on to be valid"), outage
+        assert warning.endswith("the keys that it held before stay valid"), outage
         path.rmdir() if how == "directory" else path.unlink(missing_ok=True)
         path.write_bytes(whole)
         assert file.find(plain) == kept

@@ -111,7 +111,7 @@ def test_a_write_that_fails_leaves_all_as_it_was(
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fail)
         for use in (lambda: file.create("me"), lambda: file.revoke(key.id)):
-            with pytest.raises(ServiceError, match=r"can't write .*: No space left on device; it is as it was"):
+            with pytest.raises(ServiceError, match=r"can't write .*: No space left on device; the file is unchanged"):
                 use()
     assert path.read_bytes() == before
     assert not path.with_name("keys.json.new").exists()
