@@ -1,5 +1,5 @@
-"""One JSON line for each request, on standard error. A line never holds a query (a handle), a header (a key), a body or
-a signed URL."""
+"""Write one JSON line for each request to standard error. A line never contains a query (it may hold a handle), a
+header (it may hold a key), a body or a signed URL."""
 
 from __future__ import annotations
 
@@ -21,57 +21,57 @@ from bigupload.service.problems import Refused
 
 _STANDARD_ERROR = 2
 _LONGEST_CAUSE = 1000
-"""Characters. With the other fields, a line then stays below 4,096 bytes, which a pipe takes as a whole:
+"""The longest field, in characters. It keeps a line below 4,096 bytes, which a pipe accepts as a whole:
 https://man7.org/linux/man-pages/man7/pipe.7.html"""
 _FRAMES = 8
 
 
 @dataclass(slots=True, kw_only=True)
 class LoggedRequest:
-    """One request, as the log and the metrics see it."""
+    """One request in the log and the metrics."""
 
     id: str
     method: str
     route: str
-    """The path as it is declared: what a client makes up is not repeated."""
+    """The declared path of the endpoint. The requested path is not logged."""
     remote: str | None
     started: float
-    """Seconds, by the log's clock."""
+    """The start, in seconds of the log's clock."""
     owner: str | None = None
     key_id: str | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
     def refused(self, refused: Refused) -> None:
-        """Enter the response's code, and what the store had said."""
+        """Add the response's code, and the store's error."""
         self.more["code"] = refused.problem.code
         if refused.__cause__ is not None:
             self.more["cause"] = f"{type(refused.__cause__).__name__}: {refused.__cause__}"[:_LONGEST_CAUSE]
 
     def failed(self, error: BaseException) -> None:
-        """Enter where a bug shows. Not the error's text: nothing has removed secrets from it."""
+        """Add the place of a bug. The error's text is left out, because it may contain secrets."""
         frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
         self.more["error"] = type(error).__name__
         self.more["at"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def write_line(line: str, descriptor: int = _STANDARD_ERROR) -> None:
-    """Write a whole line by one call, so that the lines of several processes do not interleave."""
-    with contextlib.suppress(OSError):  # a full disk, or a reader that is gone, must not fail a request
+    """Write a whole line in one call, so that the lines of several processes do not interleave."""
+    with contextlib.suppress(OSError):  # a full disk or a closed pipe must not fail a request
         os.write(descriptor, line.encode(errors="backslashreplace") + b"\n")
 
 
 class AccessLog:
-    """Writes lines."""
+    """Writes the lines of the log."""
 
     def __init__(
         self, *, write: Callable[[str], None] = write_line, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`write` takes a line without its end; `clock` gives seconds."""
+        """`write` takes a line without its line end; `clock` returns seconds."""
         self._write = write
         self._clock = clock
 
     def begin(self, request: web.Request) -> LoggedRequest:
-        """A request has come."""
+        """Begin a request."""
         resource = request.match_info.route.resource
         return LoggedRequest(
             id=secrets.token_hex(8),
@@ -82,13 +82,13 @@ class AccessLog:
         )
 
     def begin_unread(self, request: web.BaseRequest) -> LoggedRequest:
-        """A request has come of which nothing is to be repeated, since it is not valid HTTP."""
+        """Begin a request that is not valid HTTP. Nothing of it is logged."""
         return LoggedRequest(
             id=secrets.token_hex(8), method="?", route="?", remote=request.remote, started=self._clock()
         )
 
     def end(self, logged: LoggedRequest, *, status: int) -> None:
-        """A request was answered."""
+        """Log the end of a request."""
         self.write_event(
             "request",
             id=logged.id,
@@ -103,30 +103,30 @@ class AccessLog:
         )
 
     def seconds(self, logged: LoggedRequest) -> float:
-        """How long a request has taken so far."""
+        """Return how long a request has taken so far, in seconds."""
         return self._clock() - logged.started
 
     def server_logger(self) -> logging.Logger:
-        """A logger for aiohttp's own messages: its own would show a malformed request's lines, and so a key."""
-        logger = logging.Logger("bigupload.service")  # not getLogger: a parent's handler would write everything
+        """Return a logger for aiohttp's messages. aiohttp's own logger would show a malformed request, with its key."""
+        logger = logging.Logger("bigupload.service")  # not getLogger: a parent's handler would also write its records
         logger.addHandler(_RedactingHandler(self))
         return logger
 
     def take_over(self, name: str) -> None:
-        """Write what the logger `name` is told, and nobody else does."""
+        """Write the records of the logger `name`, and keep other handlers from writing them."""
         logger = logging.getLogger(name)
         logger.handlers = [_RedactingHandler(self)]
         logger.propagate = False
 
     def write_event(self, event: str, **fields: Any) -> None:
-        """Write a line. Fields that are None are left out."""
+        """Write a line without the fields that are None."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         known = {name: value for name, value in fields.items() if value is not None}
         self._write(json.dumps({"time": now, "event": event, **known}))
 
 
 class _RedactingHandler(logging.Handler):
-    """Of a record, writes the message without its arguments, and the kind of its exception."""
+    """Write a record's message without its arguments, and the type of its exception."""
 
     def __init__(self, log: AccessLog) -> None:
         super().__init__(logging.WARNING)

@@ -1,8 +1,8 @@
-"""A bucket made fit for the service: files end after 7 days, browsers may PUT, anyone may read the media by its key.
+"""Prepare a bucket for the service: objects expire after 7 days, browsers may PUT, anyone may read media by their key.
 
-An operator's own rules are kept: what is there is read first, and of it only what an earlier set-up wrote is replaced.
-What a store does not take is told, and not fatal. Rules that are accepted and never acted on (SeaweedFS's, which want
-workers of their own) can't be told apart from here: the sweep keeps the promise where they don't.
+The operator's own rules stay: the existing rules are read first, and only the rules of an earlier set-up are replaced.
+If the store rejects a rule, the user is told, and the set-up continues. A store may accept rules and never apply them,
+as SeaweedFS does, whose rules need separate workers. That cannot be detected here, so the sweep deletes what expired.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     from bigupload.stores.s3.client import S3Bucket
 
 MEDIA_PREFIX = "media/"
-"""Of the uploads' keys. Nothing else is publicly readable."""
+"""The prefix of the uploads' keys. Nothing else is publicly readable."""
 REFUSED_PREFIX = "refused/"
-"""Of the keys under which it is kept why an upload was refused."""
+"""The prefix of the notes that say why an upload was refused."""
 
 _DAYS = STORED_FOR // 86_400
 _OURS = "bigupload-"
-"""How the IDs of our rules begin: those are replaced, all others kept."""
+"""The prefix of the IDs of bigupload's rules. Those rules are replaced, all others stay."""
 _SID = "BiguploadPublicRead"  # AWS allows letters and digits only
 _EXPOSED = (
     "ETag",
     "x-amz-checksum-type",
     *(f"x-amz-checksum-{name}" for name in ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")),
 )
-"""Written out: to a browser "x-amz-checksum-*" is a header of that name, and AWS refuses the pattern."""
+"""Each header in full: browsers do not treat "x-amz-checksum-*" as a pattern, and AWS refuses it."""
 _MAX_AGE = 3600
-"""Seconds for which a browser may remember what it was allowed."""
+"""How long a browser may cache the permissions, in seconds."""
 
 _NO_ANSWER = frozenset({FaultKind.UNREACHABLE, FaultKind.BROKEN, FaultKind.STALLED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """A list of rules that a bucket has: how it is read and written as a whole, which is the only way there is."""
+    """A list of a bucket's rules, and how to read and write it. S3 can only replace a whole list."""
 
     name: str
     get: str
     put: str
     argument: str
     rows: str
-    """The list's name, in the answer and in the argument."""
+    """The list's name in the response and in the argument."""
     carried: tuple[str, ...] = ()
-    """What else of the answer goes back, as AWS would otherwise reset it."""
+    """Other fields of the response to write back, because AWS would reset them otherwise."""
 
 
 _LIFECYCLE = _Kind(
@@ -75,12 +75,12 @@ async def set_up(
     public_read: bool = True,
     on_done: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Make the bucket where it is missing, and its rules. May be repeated: the last call's wishes hold.
+    """Create the bucket if it is missing, and set its rules. May be repeated; the last call's arguments apply.
 
-    `origins` are the pages that may upload, like "https://app.example.com"; "*" is all. Without `public_read`, what
-    an earlier set-up allowed is withdrawn. `on_done` is told each thing that holds now, in a line.
+    `origins` are the web origins that may upload, for example "https://app.example.com"; "*" is all. Without
+    `public_read`, the permission of an earlier set-up is withdrawn. `on_done` gets a line for each completed step.
 
-    Returns a line, for people, for each thing that the store did not take. Raises public errors where the bucket can't
+    Returns a line for people about each rule that the store did not accept. Raises public errors if the bucket cannot
     be used at all.
     """
     created = await bucket.ensure()
@@ -123,8 +123,10 @@ async def set_up(
 
 
 def _lifecycle_rules() -> list[dict[str, Any]]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html: S3 counts in whole days and
-    rounds up to midnight UTC. To the second, the sweep deletes."""
+    """Return the lifecycle rules. S3 counts whole days and rounds up to midnight UTC; the sweep deletes to the second.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
+    """
     return [
         {
             "ID": f"{_OURS}{prefix.rstrip('/')}",
@@ -151,9 +153,9 @@ def _cors_rules(origins: Sequence[str]) -> list[dict[str, Any]]:
 
 
 async def _merge(bucket: S3Bucket, kind: _Kind, ours: list[dict[str, Any]]) -> None:
-    """Put our rules among those that are there, behind them: of CORS rules the first that fits holds.
+    """Append bigupload's rules to the existing ones: of CORS rules, the first that matches applies.
 
-    Raises Fault; also where the rules can't be read, as writing then could wipe out others.
+    Raises Fault, also if the rules cannot be read: writing could then delete the operator's rules.
     """
     answer = await _read(bucket, kind)
     there = answer.get(kind.rows, [])
@@ -171,14 +173,14 @@ async def _read(bucket: S3Bucket, kind: _Kind) -> Mapping[str, Any]:
     try:
         answer: Mapping[str, Any] = await bucket.call(f"to read the {kind.name}", kind.get)
     except Fault as fault:
-        if fault.status == 404:  # stores don't agree on the code
+        if fault.status == 404:  # the code differs between stores
             return {}
         raise
     return answer
 
 
 def _is_one_of(row: Mapping[str, Any], ours: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a rule that is there is ours: by its ID; and where a store gives it another, by what it says."""
+    """Return whether an existing rule is bigupload's: by its ID, or by its content if the store changes IDs."""
     if str(row.get("ID", "")).startswith(_OURS):
         return True
     said = {name: value for name, value in row.items() if name != "ID"}
@@ -186,14 +188,14 @@ def _is_one_of(row: Mapping[str, Any], ours: Sequence[Mapping[str, Any]]) -> boo
 
 
 async def _set_reading(bucket: S3Bucket, *, allowed: bool) -> None:
-    """Let anyone GET what is under MEDIA_PREFIX, but neither list nor write; or withdraw that."""
+    """Let anyone GET objects under MEDIA_PREFIX, but not list or write them; or withdraw that permission."""
     policy: dict[str, Any] = {"Version": "2012-10-17"}
     try:
         answer = await bucket.call("to read the bucket's policy", "get_bucket_policy")
         policy = _parse_policy(answer["Policy"])
     except Fault as fault:
         if fault.kind is FaultKind.UNSUPPORTED and not allowed:
-            return  # where there are no policies, none allows anything
+            return  # a store without policies has nothing to withdraw
         if fault.status != 404:
             raise
     statements = policy.get("Statement", [])
@@ -224,7 +226,7 @@ def _parse_policy(text: str) -> dict[str, Any]:
     except ValueError:
         policy = None
     if not isinstance(policy, dict):
-        raise Fault(FaultKind.FINAL, "the bucket has a policy that can't be read")  # and so is not overwritten
+        raise Fault(FaultKind.FINAL, "the bucket has a policy that can't be read")  # so it is not overwritten
     return policy
 
 
@@ -232,5 +234,5 @@ async def _keeps_versions(bucket: S3Bucket) -> bool:
     try:
         answer = await bucket.call("to ask whether the bucket keeps versions", "get_bucket_versioning")
     except (Fault, errors.StoreRefused):
-        return False  # a store that does not know the question
+        return False  # the store does not support this request
     return bool(answer.get("Status") == "Enabled")

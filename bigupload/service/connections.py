@@ -1,7 +1,8 @@
-"""A bound on connections, and on how long one may wait without a request. Errors below HTTP are answered as all others.
+"""Limit the number of connections and their idle time, and answer malformed HTTP like every other error.
 
-A connection costs a descriptor and needs no API key, so silent ones must not keep others out: where there are too many,
-the one that has waited longest is closed. Knows nothing of what requests do.
+A connection costs a descriptor and needs no API key, so silent connections must not keep other clients out. At the
+limit, the connection that has waited longest for a request is closed. This module knows nothing of the requests'
+content.
 """
 
 from __future__ import annotations
@@ -19,28 +20,29 @@ from aiohttp import web
 from bigupload.service.problems import Problem, Refused
 
 HEADERS_WITHIN = 30.0
-"""Seconds from a connection, or from the first byte of a further request, to the end of the request's headers."""
+"""The most seconds from the connect, or from the first byte of a further request, to the end of the headers."""
 IDLE_FOR = 75.0
-"""Seconds that a connection may wait for a further request. More than the 60 s of common load balancers, so that it is
-they who close: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html"""
+"""The most seconds that a connection may wait for a further request. More than the 60 s of common load balancers, so
+that the load balancer closes first:
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html"""
 ACCEPTED_AT_ONCE = 128
-"""Connections that asyncio accepts in one go, before any of them is counted here."""
+"""How many connections asyncio accepts at once, before they are counted here."""
 _RESERVED = 256
-"""Descriptors for other things than clients: connections to the store, files, the event loop."""
+"""Descriptors reserved for the store's connections, files and the event loop."""
 _MOST = 10_000
 _FEWEST = 16
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FREED_AT_ONCE = 64
-"""Waiting connections that are closed where the system has no more descriptors."""
+"""How many waiting connections are closed if the system has no more descriptors."""
 _REPORTED_EVERY = 10.0
 """Seconds between two log lines about that."""
 
 ErrorReport = Callable[[web.BaseRequest, Refused, BaseException | None], Mapping[str, str]]
-"""Logs a request that no handler saw, with its cause, and returns headers for the response."""
+"""Logs a request that reached no handler, with its cause, and returns headers for the response."""
 
 
 def most_connections() -> int:
-    """How many clients' connections this process has descriptors for."""
+    """Return for how many client connections this process has descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST
@@ -51,7 +53,7 @@ class Connections:
     """The connections of one process."""
 
     def __init__(self, most: int, *, headers_within: float = HEADERS_WITHIN, idle_for: float = IDLE_FOR) -> None:
-        """At most `most` connections; times in seconds."""
+        """`most`: the most connections. Times are in seconds."""
         self.headers_within = headers_within
         self.idle_for = idle_for
         self._most = most
@@ -59,11 +61,11 @@ class Connections:
         self._waiting: OrderedDict[ClientConnection, None] = OrderedDict()  # the longest waiting first
 
     def __len__(self) -> int:
-        """How many connections are open."""
+        """Return the number of open connections."""
         return self._count
 
     def open(self) -> bool:
-        """Count a new connection, and make room for it. False where all others are busy with requests."""
+        """Count a new connection and make room for it. Returns False if all others are busy with requests."""
         if self._count >= self._most and not self.close_waiting(1):
             return False
         self._count += 1
@@ -75,16 +77,16 @@ class Connections:
         self._waiting.pop(connection, None)
 
     def waits(self, connection: ClientConnection) -> None:
-        """A connection has no request."""
+        """Mark a connection as waiting for a request."""
         self._waiting[connection] = None
         self._waiting.move_to_end(connection)
 
     def is_busy(self, connection: ClientConnection) -> None:
-        """A connection has a request."""
+        """Mark a connection as busy with a request."""
         self._waiting.pop(connection, None)
 
     def close_waiting(self, count: int) -> int:
-        """Close the `count` connections that have waited longest; how many there were."""
+        """Close the `count` connections that have waited longest. Returns how many were closed."""
         closing = [connection for connection, _ in zip(self._waiting, range(count), strict=False)]
         for connection in closing:
             del self._waiting[connection]
@@ -93,7 +95,7 @@ class Connections:
 
 
 class ClientConnection(web.RequestHandler):
-    """One client's connection: aiohttp's, with a time limit, and with errors as JSON."""
+    """A client's connection: aiohttp's, with time limits and errors as JSON."""
 
     def __init__(self, server: web.Server, connections: Connections, report: ErrorReport, **arguments: Any) -> None:
         """`arguments` are aiohttp's."""
@@ -106,7 +108,7 @@ class ClientConnection(web.RequestHandler):
         self._unsent = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Handle a new connection."""
         assert isinstance(transport, asyncio.Transport)
         if not self._connections.open():
             transport.write(_TOO_MANY)
@@ -117,7 +119,7 @@ class ClientConnection(web.RequestHandler):
         self._wait(self._connections.headers_within)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is closed, by whichever side."""
+        """Handle the end of the connection, whoever closed it."""
         if self._client is not None:
             self._client = None
             self._stop_timer()
@@ -125,7 +127,7 @@ class ClientConnection(web.RequestHandler):
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a request: from the first one on, there is a time limit for its headers."""
+        """Handle bytes of a request. The time limit for the headers starts at the first byte."""
         if self._client is None:
             return
         if self._is_idle:
@@ -134,18 +136,18 @@ class ClientConnection(web.RequestHandler):
         super().data_received(data)
 
     def begin_request(self) -> None:
-        """A request's headers are there: what follows has time limits of its own."""
+        """Handle the end of a request's headers. The rest of the request has other time limits."""
         self._stop_timer()
         self._connections.is_busy(self)
 
     def end_request(self) -> None:
-        """A request was answered; the response may still be on its way."""
+        """Handle the end of a request. Its response may still be in flight."""
         if self._client is not None:
             self._is_idle = True
             self._wait(self._connections.idle_for)
 
     def abort(self) -> None:
-        """Close at once, without sending what is left."""
+        """Close at once, without sending buffered bytes."""
         if self._client is not None:
             self._client.abort()
 
@@ -163,7 +165,7 @@ class ClientConnection(web.RequestHandler):
             self._timer = None
 
     def _time_is_up(self) -> None:
-        """Close, unless the client still takes bytes of a response."""
+        """Close, unless the client is still receiving a response."""
         assert self._client is not None
         unsent, before = self._client.get_write_buffer_size(), self._unsent
         self._unsent = unsent
@@ -181,7 +183,8 @@ class ClientConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is not HTTP, without aiohttp's message: that repeats the request, and so may hold a key."""
+        """Answer malformed HTTP. aiohttp's message is left out, because it repeats the request, which may contain a
+        key."""
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the response was sent already")
         problem = Problem.MALFORMED_REQUEST if status < 500 else Problem.INTERNAL
@@ -190,7 +193,7 @@ class ClientConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Answer what aiohttp itself refuses (an `Expect` that it does not know) as everything else is refused."""
+        """Answer what aiohttp itself refuses (an unknown `Expect`) like every other error."""
         if isinstance(resp, web.HTTPException):
             resp = self._refusal(request, Refused(Problem.MALFORMED_REQUEST), None)
         return await super().finish_response(request, resp, start_time)
@@ -203,7 +206,7 @@ class ClientConnection(web.RequestHandler):
 
 
 def _raw_response(refused: Refused) -> bytes:
-    """A whole response, for a client whose request is not read."""
+    """Return a complete response, for a client whose request is not read."""
     body = json.dumps(refused.to_json()).encode()
     head = (
         f"HTTP/1.1 {refused.problem.status} \r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
@@ -216,7 +219,7 @@ _TOO_MANY = _raw_response(Refused(Problem.TOO_MANY_CONNECTIONS))
 
 
 class LoopErrors:
-    """The event loop's exception handler: one log line, without asyncio's texts, which may hold a secret."""
+    """The event loop's exception handler. It logs one line without asyncio's texts, which may contain a secret."""
 
     def __init__(self, connections: Connections, write: Callable[..., None]) -> None:
         """`write(event, **fields)` writes a line to the log."""
@@ -225,13 +228,13 @@ class LoopErrors:
         self._quiet_until = 0.0
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-        """Log what happened. Without descriptors, make room: asyncio accepts again after a second."""
+        """Log an error. If no descriptors are left, make room: asyncio accepts again after a second."""
         error = context.get("exception")
         cause = None if error is None else type(error).__name__
         if not (isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES):
             self._write("server", message=str(context.get("message")), cause=cause)
             return
-        # asyncio tells this for each connection that it could not accept: thousands of times a second.
+        # asyncio reports each connection that it could not accept: thousands a second.
         if loop.time() >= self._quiet_until:
             self._quiet_until = loop.time() + _REPORTED_EVERY
             closed = self._connections.close_waiting(_FREED_AT_ONCE)

@@ -1,4 +1,4 @@
-"""A stop that breaks no request: counts the requests in flight and waits for their end. Knows nothing of their work."""
+"""Stop without breaking requests: count the requests in flight and wait for their end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from aiohttp import web
 
 
 class RequestsInFlight:
-    """The requests that are being answered."""
+    """The requests in flight."""
 
     def __init__(self) -> None:
         self.stopping = False
-        """Whether responses say that their connection takes no more requests."""
+        """Whether responses tell the client that the connection accepts no more requests."""
         self._count = 0
         self._none = asyncio.Event()
         self._none.set()
@@ -28,9 +28,9 @@ class RequestsInFlight:
             self._none.set()
 
     async def drain(self, server: asyncio.Server, *, within: float) -> None:
-        """Take no more connections, and answer the requests in flight, for up to `within` seconds.
+        """Accept no more connections, and finish the requests in flight, for up to `within` seconds.
 
-        aiohttp's own shutdown would wait, and read nothing more of a body that is still being sent.
+        aiohttp's own shutdown would wait without reading the rest of a body that is still arriving.
         """
         server.close()
         self.stopping = True

@@ -1,5 +1,5 @@
-"""Every endpoint, declared once: what it takes, answers and refuses. Requests are validated by this, and the OpenAPI
-document is written from it."""
+"""Declare every endpoint once: its request, its response and its errors. Requests are validated with these
+declarations, and the OpenAPI document is generated from them."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Endpoint:
     """One method of one path that needs an API key."""
 
     name: str
-    """Of the handler, and of the operation in the document."""
+    """The name of the handler, and of the operation in the OpenAPI document."""
     method: str
     path: str
     summary: str
     takes: type[BaseModel] | None = None
-    """The body; None: the query names the upload."""
+    """The model of the body; None: the query names the upload."""
     most_bytes: int = 64 * _KIB
-    """Of the body."""
+    """The longest body, in bytes."""
     answers: type[BaseModel] | None = None
-    """None: 204, or (posts) whatever the posts API says."""
+    """The model of the response; None: 204, or for posts the response of the posts API."""
     problems: tuple[Problem, ...] = ()
-    """Beside those that every endpoint knows."""
+    """The errors besides those of every endpoint."""
     example: dict[str, Any] = field(default_factory=dict)
 
     @property
     def common_problems(self) -> tuple[Problem, ...]:
-        """What can go wrong with any request of this shape."""
+        """The errors of any request of this shape."""
         always = (Problem.MISSING_KEY, Problem.INVALID_KEY, Problem.RATE_LIMITED, Problem.INTERNAL)
         with_body = (Problem.INVALID_JSON, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_CONTENT_TYPE)
         return (*always, Problem.INVALID_FIELD, *(with_body if self.takes is not None else ()))
@@ -127,7 +127,7 @@ ENDPOINTS = (
         name="complete",
         method="POST",
         path="/v1/media/multipart/complete",
-        summary="Make the object of its parts",
+        summary="Complete the upload: make the object of its parts",
         takes=c.CompleteRequest,
         most_bytes=4096 * _KIB,  # ten thousand parts
         answers=c.CompleteAnswer,
@@ -157,7 +157,7 @@ ENDPOINTS = (
         name="check",
         method="POST",
         path="/v1/media/check",
-        summary="Ask whether a URL can be used directly",
+        summary="Check whether a URL can be used directly",
         takes=c.CheckRequest,
         answers=c.CheckAnswer,
         example={"url": "https://cdn.example.com/movie.mp4"},
@@ -166,7 +166,7 @@ ENDPOINTS = (
         name="post",
         method="POST",
         path="/v1/posts",
-        summary="Check a post's media and hand it to the posts API, whose answer is the answer",
+        summary="Check a post's media, forward the post to the posts API and return its response",
         takes=c.PostRequest,
         most_bytes=1024 * _KIB,
         problems=(

@@ -1,6 +1,6 @@
-"""Whether an object in the bucket is what it claims to be: size, type, first bytes, and the headers it is served with.
+"""Check whether an object is what it claims to be: its size, type, first bytes, and the headers it is served with.
 
-Pure. The same rules hold at complete, for a post and in the sweep.
+Pure. The same rules apply at complete, for a post and in the sweep.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bigupload.stores.s3.media_objects import ObjectHead
 from bigupload.units import format_two_sizes
 
 LONGEST_CACHING = timedelta(days=1)
-"""How long a cache may keep an object. Objects are deleted after 7 days, and caches are not told."""
+"""How long a cache may keep an object. Objects are deleted after 7 days, and caches do not notice that."""
 
 FINAL_PROBLEMS = (
     Problem.NOT_MEDIA,
@@ -28,7 +28,7 @@ FINAL_PROBLEMS = (
 
 
 def judge(key: str, head: ObjectHead, *, max_file_size: int, now: datetime) -> media.MediaType:
-    """The type of the object `head` at `key`.
+    """Return the type of the object `head` at `key`.
 
     Args:
         key: The object's key; its extension is the declared type.
@@ -47,7 +47,7 @@ def judge(key: str, head: ObjectHead, *, max_file_size: int, now: datetime) -> m
 
 
 def check_size(size: int, limit: int) -> None:
-    """Raise Refused where `size` bytes are more than `limit` bytes."""
+    """Raise Refused if `size` is more than `limit`, both in bytes."""
     if size <= limit:
         return
     has, most = format_two_sizes(size, limit)
@@ -57,7 +57,7 @@ def check_size(size: int, limit: int) -> None:
 def check_headers(headers: Mapping[str, str], now: datetime) -> None:
     """Raise Refused for a header that makes clients or caches treat the object as something else.
 
-    A presigned PUT can be sent with headers that were not signed, and stores keep these: a plain JPEG with
+    A client can add unsigned headers to a presigned PUT, and stores keep them: a plain JPEG with
     `Content-Encoding: gzip` cannot be displayed, `Cache-Control: immutable` keeps it in caches for longer than the
     service promises, and `Content-Disposition: attachment; filename=evil.html` saves it under another type.
 
@@ -78,12 +78,12 @@ def check_headers(headers: Mapping[str, str], now: datetime) -> None:
 
 
 def _is_plain(content_encoding: str) -> bool:
-    """Whether the object's bytes are the file's. `aws-chunked` is how SDKs frame a request, and says nothing of it."""
+    """Return whether the object's bytes are the file's. `aws-chunked` describes an SDK's request, not the object."""
     return {coding.strip().lower() for coding in content_encoding.split(",")} <= {"", "identity", "aws-chunked"}
 
 
 def _ends_in_time(cache_control: str) -> bool:
-    """RFC 9111, 5.2.2; RFC 5861 (`stale-…`); RFC 8246 (`immutable`)."""
+    """Read Cache-Control: RFC 9111, 5.2.2; RFC 5861 (`stale-…`); RFC 8246 (`immutable`)."""
     for directive in cache_control.lower().split(","):
         name, _, value = directive.strip().partition("=")
         if name == "immutable":
@@ -98,7 +98,7 @@ def _ends_in_time(cache_control: str) -> bool:
 
 
 def _expires_in_time(expires: str, now: datetime) -> bool:
-    """A value that is no date means "has expired": RFC 9111, 5.3."""
+    """Read Expires. An invalid date means "has expired": RFC 9111, 5.3."""
     try:
         at = email.utils.parsedate_to_datetime(expires)
     except ValueError:
