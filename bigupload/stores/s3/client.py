@@ -24,6 +24,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.session import CONNECT_TIMEOUT, CaBundle
 from bigupload.options import S3Options
 from bigupload.stores.request_log import log_request
+from bigupload.stores.s3._compat import refresh_early, use_virtual_addressing
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.response_guard import guard
@@ -299,13 +300,7 @@ class S3Bucket:
         if credentials is None or not hasattr(credentials, "refresh_needed"):
             return  # no credentials, which signing reports; or they never expire
         if credentials.refresh_needed(refresh_in=seconds):
-            # botocore has no public way to refresh early.
-            window = credentials._advisory_refresh_timeout
-            credentials._advisory_refresh_timeout = seconds
-            try:
-                credentials.get_frozen_credentials()
-            finally:
-                credentials._advisory_refresh_timeout = window
+            refresh_early(credentials, seconds)
             if credentials.refresh_needed(refresh_in=seconds):
                 raise Fault(FaultKind.REFUSED, "the credentials expire before the URLs", code=CREDENTIALS_EXPIRING)
 
@@ -358,7 +353,7 @@ class S3Bucket:
         )
         if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
             # Otherwise botocore presigns for the global host, which redirects requests for a new bucket for hours.
-            typing.cast("Any", client.meta.config).s3["addressing_style"] = "virtual"
+            use_virtual_addressing(client)
         # A redirected create would succeed, and then every part URL for the wrong region would fail.
         client.meta.events.register("request-created.s3", refuse_region_redirect)
         guard(client)

@@ -9,12 +9,12 @@ thousand elements. botocore decodes every response as UTF-8. So checking the byt
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.stores.s3._compat import set_body, wrap_send
 
 MOST_BYTES = 8 * 1024 * 1024
 """The longest response, in bytes. A thousand uploads with URL-encoded keys of a kilobyte are half of it."""
@@ -27,8 +27,7 @@ _PIECE = 64 * 1024
 def guard(client: Any) -> None:
     """Install the guard in a botocore client."""
     client.meta.events.register("before-parse.s3", _look)
-    session = client._endpoint.http_session  # botocore has no public hook before the body is read
-    session.send = functools.partial(_send, session.send)
+    wrap_send(client, _send)  # botocore has no public hook before the body is read
 
 
 def _send(send: Callable[[Any], Any], request: Any) -> Any:
@@ -36,7 +35,7 @@ def _send(send: Callable[[Any], Any], request: Any) -> Any:
     streamed, request.stream_output = request.stream_output, True
     response = send(request)
     if not streamed or response.status_code >= 300:
-        response._content = read_bounded(response.raw)
+        set_body(response, read_bounded(response.raw))
     return response
 
 

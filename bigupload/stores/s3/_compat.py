@@ -1,0 +1,46 @@
+"""Every use of a private attribute of botocore. `tests/stores/s3/test_compat.py` fails when botocore changes one.
+
+botocore has no public way to do these things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Send = Callable[[Any], Any]
+"""Sends one of botocore's prepared requests, and returns its response before the body is parsed."""
+
+
+def wrap_send(client: Any, wrapper: Callable[[Send, Any], Any]) -> None:
+    """Call `wrapper(send, request)` in place of a client's own `send(request)`."""
+    session = client._endpoint.http_session
+    send: Send = session.send
+    session.send = lambda request: wrapper(send, request)
+
+
+def set_body(response: Any, body: bytes) -> None:
+    """Give a response its body, so that botocore does not read it from the connection."""
+    response._content = body
+
+
+def refresh_early(credentials: Any, seconds: float) -> None:
+    """Refresh temporary credentials that expire within `seconds`. Blocking. botocore itself does that much later.
+
+    Raises:
+        Exception: What the source of the credentials raised, if they have expired already.
+    """
+    window = credentials._advisory_refresh_timeout
+    credentials._advisory_refresh_timeout = seconds
+    try:
+        credentials.get_frozen_credentials()
+    finally:
+        credentials._advisory_refresh_timeout = window
+
+
+def use_virtual_addressing(client: Any) -> None:
+    """Make presigned URLs name the bucket in the host and the region, as requests do.
+
+    With "auto" addressing, botocore presigns for the global host, which redirects requests to a new bucket for hours.
+    """
+    client.meta.config.s3["addressing_style"] = "virtual"
