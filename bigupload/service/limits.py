@@ -1,4 +1,4 @@
-"""How many requests each key may make of this process: the moving window of the library `limits`. Knows no HTTP."""
+"""Limit each key's requests to this process with the moving window of the library `limits`. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from bigupload.errors import UsageError
 
 _SHORTEST_WINDOW = 2
 _LONGEST_WINDOW = 60
-"""Seconds. In a short window few requests can come at once; a rate of a few digits needs a longer one to be exact."""
+"""Seconds. A short window allows few requests at once. A rate with decimals needs a longer window to be exact."""
 _SOON = 0.001
-"""Seconds to wait at least, where the window moved on between two looks at it."""
+"""The shortest wait in seconds, used if the window moved between two checks."""
 
 
 class RequestRateLimit:
-    """At most `requests` in any `window` seconds, of each key."""
+    """At most `requests` of each key in any `window` seconds."""
 
     def __init__(self, rate: float) -> None:
-        """`rate` is requests a second. As many may come at once as the window holds: mostly those of two seconds."""
-        if not 0 < rate < math.inf:  # so that NaN is none either
+        """`rate` is in requests a second. The requests of a whole window may come at once: usually those of two
+        seconds."""
+        if not 0 < rate < math.inf:  # rejects NaN too
             raise UsageError(f"not a limit: {rate:g} requests a second (it must be above 0)")
         self.window = _window(rate)
         """Seconds."""
@@ -34,7 +35,7 @@ class RequestRateLimit:
         self._latest = 0.0
 
     async def take(self, key_id: str) -> float:
-        """0.0 where a request may be made now, else the seconds until one may; a refused request does not count."""
+        """Return the seconds until a request is allowed; 0.0: now. A refused request does not count."""
         await self._forget_a_future()
         if await self._limiter.hit(self._limit, key_id):
             return 0.0
@@ -42,7 +43,8 @@ class RequestRateLimit:
         return max(_SOON, window.reset_time - time.time())
 
     async def _forget_a_future(self) -> None:
-        """The library goes by the time of day. Set back, it would refuse a key until the clock is where it was."""
+        """Use a monotonic clock. With the library's wall clock, setting the time back would block keys until it catches
+        up."""
         now = time.time()
         if now < self._latest - self.window:
             await self._storage.reset()
@@ -51,7 +53,7 @@ class RequestRateLimit:
 
 
 def _window(rate: float) -> int:
-    """The shortest window in which the rate makes a whole number of requests."""
+    """Return the shortest window in which the rate gives a whole number of requests."""
     for window in range(_SHORTEST_WINDOW, _LONGEST_WINDOW + 1):
         requests = rate * window
         if requests >= 1 and abs(requests - round(requests)) < 1e-6:

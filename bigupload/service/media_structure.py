@@ -1,8 +1,8 @@
-"""Whether a file's beginning is built as its type's specification says. Pure; knows nothing of what is allowed.
+"""Check whether a file's first bytes follow its type's specification. Pure; it does not know which types are allowed.
 
-A library of magic numbers is content with six bytes ("GIF89a" and then a script). These functions read the few
-structures that come next, as far as `head` reaches: a file that is cut off by the head's end is not held against it,
-and what lies behind the head isn't seen. They are no decoders: a file that passes may still be broken.
+A library of magic numbers accepts six bytes ("GIF89a" and then a script). These functions read the next few structures,
+as far as `head` reaches. A structure that is cut off by the end of `head` is accepted, and bytes after `head` are not
+checked. They are not decoders: a file that passes may still be broken.
 """
 
 from __future__ import annotations

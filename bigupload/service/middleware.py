@@ -1,4 +1,4 @@
-"""What happens to every request: an id, a line in the log, a count, and a refusal as JSON. Knows no endpoint."""
+"""Give every request an id, a line in the log and a count, and answer errors as JSON. Knows no endpoint."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bigupload.service.metrics import Metrics
 from bigupload.service.problems import Problem, Refused
 
 _LINGER = 2.0
-"""Seconds that what is left of a refused request's body is read for, so that the response arrives before the close."""
+"""How long the rest of a refused request's body is read, in seconds, so that the response arrives before the close."""
 _LONGEST_LINE = 64 * 1024
-"""Bytes of a request's first line: more than the longest handle takes, however it is quoted."""
+"""The longest request line, in bytes: longer than the longest handle, even if it is quoted."""
 _SAFE_HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -30,7 +30,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class RequestMiddleware:
-    """Around every request."""
+    """The middleware around every request."""
 
     def __init__(self, log: AccessLog, metrics: Metrics, in_flight: RequestsInFlight) -> None:
         self._log = log
@@ -79,13 +79,13 @@ class RequestMiddleware:
             response = problem_response(Refused(Problem.METHOD_NOT_ALLOWED))
             response.headers["Allow"] = e.headers["Allow"]
             return response
-        except Exception as e:  # a bug: the client learns no more, the operator does
+        except Exception as e:  # a bug: the details go to the log, not to the client
             logged.failed(e)
             return problem_response(Refused(Problem.INTERNAL, f"a bug in the service: its log has it as {logged.id}"))
 
 
 def problem_response(refused: Refused) -> web.Response:
-    """The response for a refusal."""
+    """Return the response for an error."""
     headers = {}
     if refused.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(refused.retry_after))
@@ -97,7 +97,7 @@ def problem_response(refused: Refused) -> web.Response:
 
 
 def connection_factory(server: web.Server, connections: Connections, log: AccessLog) -> Callable[[], ClientConnection]:
-    """Makes a client's connection to the application that `server` runs."""
+    """Make the protocol of a client's connection to the application that `server` runs."""
 
     def report(request: web.BaseRequest, refused: Refused, cause: BaseException | None) -> dict[str, str]:
         logged = log.begin_unread(request)

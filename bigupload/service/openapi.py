@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, written from `endpoints`, `contract` and `problems`."""
+"""Generate the OpenAPI 3.1 document from `endpoints`, `contract` and `problems`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REQUEST_ID = {"X-Request-Id": {"description": "For the operator.", "schema": {"
 
 
 def document() -> dict[str, Any]:
-    """The whole document. It names no server: that is where it was got from, whatever stands before the service."""
+    """Return the document. It names no server, because clients may reach the service through a proxy."""
     models = {e.takes for e in ENDPOINTS} | {e.answers for e in ENDPOINTS} | {c.ErrorAnswer}
     ordered = sorted((m for m in models if m is not None), key=lambda m: m.__name__)
     _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF)
@@ -69,12 +69,12 @@ def _success(endpoint: Endpoint) -> dict[str, Any]:
         content = {"application/json": {"schema": _ref(endpoint.answers)}}
         return {"200": {"description": _line(endpoint.answers), "headers": _REQUEST_ID, "content": content}}
     if endpoint.name == "post":
-        return {"default": {"description": "What the posts API answered.", "content": {"*/*": {}}}}
+        return {"default": {"description": "The response of the posts API.", "content": {"*/*": {}}}}
     return {"204": {"description": "Done.", "headers": _REQUEST_ID}}
 
 
 def _refusals(problems: Iterable[Problem]) -> dict[str, Any]:
-    """One response a status, with an example for each code that has it."""
+    """Return one response for each status, with an example for each of its codes."""
     ordered = sorted(problems, key=lambda problem: problem.status)
     responses: dict[str, Any] = {}
     for status, group in itertools.groupby(ordered, key=lambda problem: problem.status):

@@ -1,8 +1,8 @@
-"""The uploads that a post names: found by their publicUrl, judged, and made immutable before the post is handed on.
+"""Find the uploads that a post names by their publicUrl, check them, and make them immutable.
 
-A presigned PUT stays valid for an hour, also after a post was accepted. So a post is handed on with the URL of a copy
-that the store made of the object (no bytes pass through the service), at a key that nobody has a URL to write to. The
-copy is what is judged. `docs/security.md` says why nothing simpler holds.
+A presigned PUT stays valid for an hour, even after a post was accepted. So the store copies the object to a key for
+which nobody has a URL to write; no bytes pass through the service. The service checks the copy and forwards the post
+with the copy's URL. `docs/security.md` says why nothing simpler is safe.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class PostableMedia:
 
     kind: MediaType
     key: str
-    """A final key: what is at it stays what was judged."""
+    """A final key: its object stays as it was checked."""
 
 
 class PostedMedia:
-    """All owners' uploads, as posts name them."""
+    """The uploads of all owners, as posts name them."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class PostedMedia:
         self._clock = clock
 
     def key_of(self, url: str) -> str | None:
-        """The key of an upload's publicUrl; None for a URL of elsewhere.
+        """Return the key of an upload's publicUrl; None for another URL.
 
-        The URL goes on to the posts API, which may read another spelling as another host. So only the exact text that
-        `public_url` returns is an upload.
+        The URL is forwarded to the posts API, which may read another spelling as another host. So only the exact text
+        that `public_url` returns is an upload.
 
         Raises:
             Refused: For another spelling of an upload's URL. Checked as a direct URL, it would give access to other
@@ -80,10 +80,10 @@ class PostedMedia:
         return None
 
     async def check(self, owner: str, key: str) -> PostableMedia:
-        """The immutable object to post for the upload at `key`. An object that is refused is deleted.
+        """Return the immutable object to post for the upload at `key`. A refused object is deleted.
 
         Raises:
-            Refused: The upload is not the owner's, is not there, or is not the media that it claims to be.
+            Refused: The upload belongs to another owner, does not exist, or is not the media that it claims to be.
         """
         if owner_of(key) != owner:
             raise Refused(Problem.MEDIA_NOT_FOUND)
@@ -120,7 +120,7 @@ class PostedMedia:
 
 
 def _place(url: str) -> str:
-    """Host, port and path, the same for all spellings. Raises ValueError."""
+    """Return host, port and path, equal for all spellings. Raises ValueError."""
     read = yarl.URL(url)
     port = "" if read.is_default_port() else read.port  # http leads to https
     return f"{(read.host or '').rstrip('.')}:{port}{re.sub('/+', '/', read.path)}"

@@ -1,7 +1,7 @@
-"""Processes of the service's own, and the signals that stop them. Knows nothing of what they do.
+"""Start and stop the service's child processes. Knows nothing of their work.
 
-A child is deaf to signals: a Ctrl-C reaches the whole process group, and it is the parent who decides. A pipe tells the
-child when its parent stops it, or is gone, so that not even a killed parent leaves children behind.
+A child ignores stop signals: a Ctrl-C reaches the whole process group, and the parent decides. A pipe tells the child
+when its parent stops it or has ended, so that even a killed parent leaves no children behind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 def heeded_signals() -> list[signal.Signals]:
-    """The stop signals, without those that the caller wants ignored: nohup, or a shell's background job."""
+    """Return the stop signals that this process does not ignore already (because of nohup or a background job)."""
     return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
@@ -31,7 +31,7 @@ class ChildProcess:
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=target, args=(*arguments, theirs))
         resource_tracker.ensure_running()  # started by `start`, it would unblock the signals
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # none must reach it before it is deaf
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # none must reach it before it ignores them
         try:
             self._process.start()
         except BaseException:
@@ -43,7 +43,7 @@ class ChildProcess:
 
     @property
     def sentinel(self) -> int:
-        """A descriptor that is readable once the process has ended."""
+        """A descriptor that becomes readable when the process ends."""
         return self._process.sentinel
 
     @property
@@ -63,7 +63,7 @@ class ChildProcess:
         self._process.join()
 
     def ask_to_stop(self) -> None:
-        """Tell it to stop, and do not wait."""
+        """Tell it to stop, without waiting."""
         self.pipe.close()
 
     def stop(self, within: float) -> None:
@@ -73,7 +73,7 @@ class ChildProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, and wait for that: it would go on writing files."""
+        """Kill it and wait for its end, because it would continue to write files."""
         self.pipe.close()
         if self._process.is_alive():
             self._process.kill()
@@ -81,14 +81,14 @@ class ChildProcess:
 
 
 def begin_child() -> None:
-    """Be deaf to signals from here on, in a child."""
+    """In a child: ignore stop signals from now on."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def when_parent_ends(pipe: Connection, action: Callable[..., object], *arguments: Any) -> None:
-    """In a child: call `action` once the parent stops it or is gone."""
+    """In a child: call `action` when the parent stops it or has ended."""
     loop = asyncio.get_running_loop()
 
     def act() -> None:

@@ -1,4 +1,4 @@
-"""One process of the service: it answers requests until it is stopped, and breaks none of them by stopping."""
+"""One process of the service. It answers requests until it is stopped, and finishes requests in flight first."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from bigupload.service.uploads import MediaUploads
 from bigupload.stores.s3.client import S3Bucket
 
 DRAIN_WITHIN = 20.0
-"""Seconds that requests in flight have at a stop: Kubernetes, for one, kills after 30."""
+"""How long a stop waits for requests in flight, in seconds. Kubernetes, for example, kills after 30."""
 LAST_RESPONSES_WITHIN = 1.0
-"""Seconds for the last responses to leave."""
+"""How long a stop waits for the last responses to be sent, in seconds."""
 _BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted."""
+"""How many connections the kernel queues until they are accepted."""
 
 
 @contextlib.asynccontextmanager
 async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str]:
-    """The service, answering at the URL that is given; at the end, requests under way are seen to their end."""
+    """Run the service and yield its URL. At the end, finish the requests in flight."""
     log = AccessLog()
     bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
     async with contextlib.aclosing(bucket), contextlib.AsyncExitStack() as stack:
@@ -55,7 +55,7 @@ async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str
 
 
 async def _accept(listener: socket.socket, runner: web.AppRunner, log: AccessLog) -> asyncio.Server:
-    """Take connections to `listener`, as many as there are descriptors for."""
+    """Accept connections to `listener`, as many as there are descriptors for."""
     loop = asyncio.get_running_loop()
     connections = Connections(most_connections())
     log.take_over("asyncio")
@@ -93,18 +93,18 @@ async def _dependencies(settings: ServeSettings, bucket: S3Bucket, log: AccessLo
 
 
 async def _look_at(bucket: S3Bucket) -> None:
-    """A wrong name, region or key is told by the start, and not by the first request. Raises Fault, BigUploadError."""
+    """Check the bucket, so that a wrong name, region or key fails the start. Raises Fault or BigUploadError."""
     try:
         await bucket.call("to look at the bucket", "head_bucket")
     except Fault as fault:
-        if fault.status != 404:  # HEAD has no body, so that no code tells NoSuchBucket
+        if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
             raise
         made_by = f"bigupload bucket setup s3://{bucket.name} makes it"
         raise errors.BucketNotFound(f"there is no bucket {bucket.name!r} at this store: {made_by}") from fault
 
 
 def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
-    """Bound, to be listened on; `shared` with others that share. Raises UsageError where that can't be."""
+    """Bind a socket to listen on; `shared`: other processes may bind the same port. Raises UsageError on failure."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -116,7 +116,7 @@ def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
         except BaseException:
             listener.close()
             raise
-    except (OSError, UnicodeError) as e:  # the second: a host that is no name at all
+    except (OSError, UnicodeError) as e:  # UnicodeError: the host is not a valid name
         why = (e.strerror if isinstance(e, OSError) else None) or "it is no host"
         raise errors.UsageError(f"can't listen on {host} port {port}: {why}: name another --port or --host") from e
     return listener
@@ -128,7 +128,7 @@ def url_of(host: str, port: int) -> str:
 
 
 def exit_in_time() -> None:
-    """A call to a store that stalls is in a thread that nothing can end, and that Python would wait for."""
+    """End the process even if a call to the store hangs in a thread, for which Python would wait."""
     timer = threading.Timer(DRAIN_WITHIN + 2 * LAST_RESPONSES_WITHIN, os._exit, [errors.EXIT_OK])
     timer.daemon = True
     timer.start()

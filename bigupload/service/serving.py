@@ -13,7 +13,7 @@ from bigupload.service.supervisor import Supervisor
 
 
 def serve(settings: ServeSettings, *, on_ready: Callable[[str], None]) -> None:
-    """Serve until a signal asks to stop; `on_ready` gets the URL. Blocking. Raises BigUploadError."""
+    """Serve until a stop signal; `on_ready` gets the URL. Blocking. Raises BigUploadError."""
     _refuse_taken_port(settings)
     if settings.workers == 1:
         asyncio.run(_serve_alone(settings, on_ready))
@@ -22,7 +22,7 @@ def serve(settings: ServeSettings, *, on_ready: Callable[[str], None]) -> None:
 
 
 def _refuse_taken_port(settings: ServeSettings) -> None:
-    """With SO_REUSEPORT a second service would bind silently, and get half of the first one's requests."""
+    """Bind without SO_REUSEPORT. With it, a second service would bind too, and get half of the first one's requests."""
     listen(settings.host, settings.port, shared=False).close()
 
 
@@ -36,7 +36,7 @@ async def _serve_alone(settings: ServeSettings, on_ready: Callable[[str], None])
 
 
 def _on_signals() -> asyncio.Event:
-    """The first one asks to stop, the second leaves at once."""
+    """Handle stop signals: the first asks to stop, the second ends the process at once."""
     stop = asyncio.Event()
 
     def heard(number: int) -> None:

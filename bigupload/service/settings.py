@@ -1,4 +1,4 @@
-"""How a service is run: one object that the command line fills."""
+"""The settings of a service, which the command line fills in."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from bigupload.options import S3Options
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostsApi:
-    """Where posts go. A caller's own key is never handed on: `authorization` is the service's."""
+    """The posts API. A caller's key is never forwarded: `authorization` is the service's own."""
 
     url: str
     authorization: str | None = field(default=None, repr=False)
-    """The value of the Authorization header, whole."""
+    """The whole value of the Authorization header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """How a service is run."""
+    """The settings of a service."""
 
     host: str
     port: int
-    """0: any that is free."""
+    """0: any free port."""
     workers: int
-    """Processes that answer requests."""
+    """How many processes answer requests."""
     bucket: str
     s3: S3Options
     signing_endpoint: str | None
     """The store's endpoint as clients reach it; None: the one of `s3`."""
     public_url: str | None
-    """Where the bucket's objects are for everyone; None: at the endpoint that is signed for."""
+    """The public URL of the bucket's objects; None: at the endpoint for which URLs are signed."""
     keys: Path
-    """The file of the API keys."""
+    """The path of the key file."""
     secrets: tuple[str, ...] = field(repr=False)
     """The secrets that sign upload handles: the last one signs, all are accepted."""
     requests_a_second: float
-    """Of one API key, in one process. As many may come at once as in two seconds."""
+    """Requests a second of one API key in one process. Those of two seconds may come at once."""
     max_open_uploads: int
-    """Of one owner."""
+    """The most open uploads of one owner."""
     posts_api: PostsApi | None
     allow_private_media_hosts: bool
     """Whether direct URLs may lead to private addresses."""

@@ -1,4 +1,4 @@
-"""A store's faults as the service's refusals. The client learns what to do; the store's own words go to the log."""
+"""Translate a store's errors into the service's. The client is told what to do; the store's message is logged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.client import CREDENTIALS_EXPIRING
 
 _RETRY_SOON = 5.0
-"""Seconds, for Retry-After."""
+"""The value of Retry-After, in seconds."""
 
 _PROBLEMS = {
     FaultKind.GONE: Problem.UPLOAD_GONE,
@@ -32,7 +32,7 @@ _PROBLEMS = {
 
 @contextlib.contextmanager
 def store_faults_as_refusals() -> Iterator[None]:
-    """Raise Refused in the place of a Fault or a public error of the store, which becomes its cause."""
+    """Raise Refused in place of a Fault or a public error of the store, which becomes its cause."""
     try:
         yield
     except (Fault, errors.BigUploadError) as e:
@@ -40,7 +40,7 @@ def store_faults_as_refusals() -> Iterator[None]:
 
 
 def refusal_of(error: Fault | errors.BigUploadError) -> Refused:
-    """The refusal that tells a client of a store's error."""
+    """Return the error for the client that a store's error becomes."""
     if isinstance(error, errors.StoreUnavailable | errors.StoreUnreachable):
         return Refused(Problem.STORE_UNAVAILABLE, retry_after=_RETRY_SOON)
     if not isinstance(error, Fault):

@@ -1,6 +1,6 @@
-"""Several processes that share one port: started together, replaced when they end, stopped without a broken request.
+"""Run several processes that share one port: start them, replace those that end, stop them without broken requests.
 
-docs/service.md says why this is not gunicorn's.
+docs/service.md says why this is not gunicorn.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from bigupload.service.server import DRAIN_WITHIN, LAST_RESPONSES_WITHIN, exit_i
 from bigupload.service.settings import ServeSettings
 
 _RESTART_AFTER = 1.0
-"""Seconds before a worker that ended is started again: one that can't live must not keep a core busy."""
+"""The first pause, in seconds, before a worker that ended is started again: failing starts must not busy a core."""
 _LONGEST_PAUSE = 30.0
-"""Seconds between two tries to start a worker again; each pause is twice the one before."""
+"""The longest pause between two starts of a worker, in seconds. Each pause is twice the one before."""
 
 
 class Supervisor:
-    """The parent of the workers. It is bound to the port and does not listen, so that the port stays the service's."""
+    """The parent of the workers. It binds the port without listening, so that no other process can take it."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._bound = listen(settings.host, settings.port)
@@ -41,7 +41,7 @@ class Supervisor:
         self._is_stopping = False
 
     def run(self, on_ready: Callable[[str], None]) -> None:
-        """Serve until a signal asks to stop; `on_ready` gets the URL. Raises what kept the workers from starting."""
+        """Serve until a stop signal; `on_ready` gets the URL. Raises the error if the workers cannot start."""
         read, write = os.pipe()
         os.set_blocking(write, False)
         previous = signal.set_wakeup_fd(write)
@@ -66,7 +66,7 @@ class Supervisor:
             self._bound.close()
 
     def _on_signal(self, number: int, _: object) -> None:
-        """The first signal asks to stop, and wakes `wait` by the pipe. The second one ends everything at once."""
+        """Handle stop signals: the first wakes `wait` through the pipe, the second ends everything at once."""
         if self._is_stopping:
             for worker in self._workers.values():
                 worker.kill()
@@ -75,7 +75,7 @@ class Supervisor:
         self._is_stopping = True
 
     def _start(self, number: int, signals: int) -> None:
-        """Return when the worker is ready, or a signal came. Raises what kept it from starting."""
+        """Return when the worker is ready or a signal came. Raises the error if it cannot start."""
         worker = ChildProcess(_work, self._settings, number == 0)
         self._workers[number] = worker
         if signals in wait([worker.pipe, signals]):
@@ -89,7 +89,7 @@ class Supervisor:
             raise errors.ServiceError(refusal)
 
     def _watch(self, signals: int) -> None:
-        """Until a signal comes, replace workers that end."""
+        """Replace workers that end, until a signal comes."""
         due: dict[int, float] = {}
         pauses: dict[int, float] = {}
         while True:
@@ -106,7 +106,7 @@ class Supervisor:
                 del due[number]
                 try:
                     self._start(number, signals)
-                except (errors.BigUploadError, OSError) as e:  # a broken key file, no more processes: it may pass
+                except (errors.BigUploadError, OSError) as e:  # may be temporary, like a broken key file
                     pauses[number] = min(_LONGEST_PAUSE, 2 * pauses.get(number, _RESTART_AFTER / 2))
                     due[number] = time.monotonic() + pauses[number]
                     self._log.write_event("worker", error=str(e), again_in=pauses[number])
@@ -122,9 +122,9 @@ class Supervisor:
 
 
 def _work(settings: ServeSettings, sweeps: bool, parent: Connection) -> None:
-    """A worker's main."""
+    """Run a worker."""
     begin_child()
-    with contextlib.suppress(BrokenPipeError):  # the parent stopped, or was killed, before this was ready
+    with contextlib.suppress(BrokenPipeError):  # the parent ended before this worker was ready
         asyncio.run(_work_until_stopped(settings, parent, sweeps=sweeps))
 
 
@@ -140,5 +140,5 @@ async def _work_until_stopped(settings: ServeSettings, parent: Connection, *, sw
         parent.send(str(e))
         return
     above = multiprocessing.parent_process()
-    if above is None or not above.is_alive():  # it was killed; else it removes them, once all workers have ended
+    if above is None or not above.is_alive():  # the parent was killed; otherwise it removes them after the workers' end
         shutil.rmtree(os.environ[MULTIPROCESS_DIR], ignore_errors=True)

@@ -1,13 +1,13 @@
-"""Deletes what may not stay in the bucket: what is 7 days old, over the size limit, or not the media that it claims.
+"""Delete objects that are 7 days old, over the size limit, or not the media that they claim to be.
 
-A presigned PUT can't bind a range of sizes nor look at bytes, and some stores accept lifecycle rules and never act on
-them: here both promises are kept. It has no state but a `SweepMemory`, which spares it to look at an object twice and
-lets it continue after an interruption. Any number of replicas may sweep one bucket at once: they delete the same
-objects. Keys that the service does not make are not touched.
+The sweep is needed because a presigned PUT can limit neither sizes nor content, and because some stores accept
+lifecycle rules and never apply them. Its only state is a `SweepMemory`: with it, a sweep examines no object twice and
+resumes after an interruption. Several replicas may sweep one bucket at once, because they delete the same objects. Keys
+that the service does not make are not touched.
 
-The clock is passed in, and is compared with the store's, which stamps the objects. Stores refuse signatures of clocks
-that are 15 minutes off, so an object may end early by that much and no more. AWS dates an object that was uploaded in
-parts by the upload's beginning: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
+The clock is passed in and compared with the store's dates. Stores refuse signatures if the clock is 15 minutes off, so
+an object is deleted at most 15 minutes early. AWS dates the object of a multipart upload by the upload's creation:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from bigupload.stores.s3.client import S3Bucket
 
 _PAGE = 1000
-"""Objects: what S3 lists at once, and deletes at once."""
+"""How many objects S3 lists or deletes in one request."""
 _LOOKS_AT_ONCE = 8
 _MAX_ABORTS = 100_000
-"""Open uploads that one sweep aborts: their keys and ids are some 40 MB."""
+"""The most open uploads that one sweep aborts. Their keys and ids need about 40 MB."""
 _STORED_FOR = timedelta(seconds=STORED_FOR)
 
 _AGAIN_SOON = frozenset({FaultKind.BUSY, FaultKind.SERVER, FaultKind.BROKEN, FaultKind.STALLED})
-"""After these, a batch is not tried again as a thousand calls: the next sweep will."""
+"""After these faults, a batch is left to the next sweep instead of being repeated as a thousand calls."""
 
 
 class Reason(enum.StrEnum):
-    """Why something is deleted. Upper bounds of what stays: younger than 7 days, at most the limit, media."""
+    """Why an object or upload is deleted. An object stays if it is younger than 7 days, within the limit, and media."""
 
     EXPIRED = "expired"
     TOO_LARGE = "too large"
@@ -56,12 +56,13 @@ class Reason(enum.StrEnum):
 
 
 _REASONS = {Problem.FILE_TOO_LARGE: Reason.TOO_LARGE, Problem.UNSUPPORTED_HEADERS: Reason.HEADERS}
-"""Of a refusal; all others mean that the object is not the media that it claims to be."""
+"""By problem. All other problems mean that the object is not the media that it claims to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """One thing that was deleted (in a dry run: would have been). `size` is in bytes, 0 for an open upload."""
+    """An object or upload that was deleted, or in a dry run would have been. `size` is in bytes, 0 for an open
+    upload."""
 
     key: str
     reason: Reason
@@ -70,29 +71,29 @@ class Removal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepReport:
-    """What one sweep did (in a dry run: would have done)."""
+    """The result of one sweep (of a dry run: what it would have done)."""
 
     looked_at: int = 0
-    """Objects in the bucket, under keys that the service makes."""
+    """How many objects are in the bucket, under keys that the service makes."""
     expired: int = 0
     too_large: int = 0
     not_media: int = 0
     wrong_headers: int = 0
     aborted_uploads: int = 0
     failed: int = 0
-    """Objects and uploads that could not be looked at or deleted: the next sweep tries again."""
+    """How many objects and uploads could not be checked or deleted. The next sweep tries again."""
     bytes_freed: int = 0
-    """Of objects. What open uploads held, no store tells."""
+    """The size of the deleted objects. Stores do not report the size of aborted uploads."""
 
     @property
     def deleted(self) -> int:
-        """Objects, for whatever reason."""
+        """How many objects were deleted, for any reason."""
         return self.expired + self.too_large + self.not_media + self.wrong_headers
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """An object as the list shows it."""
+    """An object in the store's list."""
 
     key: str
     size: int
@@ -101,12 +102,12 @@ class _Listed:
 
     @property
     def mark(self) -> int:
-        """A number for this version of the object."""
+        """A number that identifies this version of the object."""
         return mark_of(self.key, self.etag, self.last_modified.isoformat())
 
 
 class _Tally:
-    """What a run has done so far."""
+    """The state of a run."""
 
     def __init__(self, on_removal: Callable[[Removal], None] | None) -> None:
         self._on_removal = on_removal
@@ -135,7 +136,7 @@ class _Tally:
 
 
 class Sweep:
-    """Sweeps one bucket, again and again. One run at a time."""
+    """Sweeps one bucket, any number of times, one run at a time."""
 
     def __init__(
         self,
@@ -154,8 +155,8 @@ class Sweep:
             now: The time, with its zone.
             max_file_size: The limit, in bytes.
             page_size: Objects to list at once, at most 1,000.
-            on_removal: Is told each removal.
-            memory: What earlier sweeps found. None: nothing, and it is kept in memory.
+            on_removal: Called for each removal.
+            memory: The results of earlier sweeps. None: there are none, and this sweep's stay in memory.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
@@ -167,17 +168,18 @@ class Sweep:
         self._batches = True
 
     async def run(self, *, dry_run: bool = False) -> SweepReport:
-        """Look at everything once. One object that fails is counted and stops nothing; may be cancelled anywhere.
+        """Check every object once. An object that fails is counted and stops nothing. The sweep may be cancelled
+        anywhere.
 
-        After an interruption it continues at the page that it had come to, so that it reaches the end of a large bucket
-        however often the process restarts; the next sweep begins at the beginning again.
+        After an interruption it continues at the last page, so it reaches the end of a large bucket even if the process
+        restarts often. The next sweep begins at the first page again.
 
         Raises:
-            BigUploadError: The bucket can't be listed, or nothing connects any more.
+            BigUploadError: The bucket cannot be listed, or the store is unreachable.
         """
         tally = _Tally(self._on_removal)
         try:
-            async for page in self._pages(REFUSED_PREFIX):  # first: below, more are made
+            async for page in self._pages(REFUSED_PREFIX):  # first, because the sweep below writes more notes
                 tally.looked_at += len(page)
                 expired = [item for item in page if self._is_over(item.last_modified)]
                 await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
@@ -195,7 +197,7 @@ class Sweep:
         return self._now() - since >= _STORED_FOR
 
     async def _pages(self, prefix: str, after: str = "") -> AsyncIterator[list[_Listed]]:
-        """The objects under `prefix` whose keys come after `after`."""
+        """Yield pages of the objects under `prefix` whose keys come after `after`."""
         start: dict[str, Any] = {"StartAfter": after} if after else {}
         while True:
             page = await self._bucket.call(
@@ -204,20 +206,20 @@ class Sweep:
             yield [
                 _Listed(row["Key"], row["Size"], row.get("ETag", ""), row["LastModified"])
                 for row in page.get("Contents", ())
-                if is_made_here(row["Key"])  # an operator's own files may lie here as well
+                if is_made_here(row["Key"])  # the operator's own files may be here too
             ]
             if not page.get("IsTruncated"):
                 return
             before, contents = start, page.get("Contents", ())
             if token := page.get("NextContinuationToken"):
                 start = {"ContinuationToken": token}
-            elif contents:  # a store that gives no token
+            elif contents:  # the store gave no continuation token
                 start = {"StartAfter": contents[-1]["Key"]}
             if start == before:
-                raise Fault(FaultKind.FINAL, "the store's list of objects leads nowhere")
+                raise Fault(FaultKind.FINAL, "the store's list of objects repeats a page")
 
     async def _sweep_page(self, page: list[_Listed], tally: _Tally, *, dry_run: bool) -> set[int]:
-        """Delete what may not stay of a page; the marks of what was found to be media."""
+        """Delete the objects of a page that must not stay. Returns the marks of the objects that are media."""
         known = self._memory.known([item.mark for item in page])
         found: set[int] = set()
         tally.looked_at += len(page)
@@ -251,7 +253,7 @@ class Sweep:
                 tally.failed += 1
         await self._delete(noted, Reason.TOO_LARGE, tally, dry_run=dry_run)
 
-    # -- what is not media
+    # -- checking objects
 
     async def _look_at_all(self, items: Sequence[_Listed], tally: _Tally, found: set[int], *, dry_run: bool) -> None:
         waiting: Iterator[_Listed] = iter(items)
@@ -269,7 +271,7 @@ class Sweep:
                         tally.removed(item.key, _REASONS.get(problem, Reason.NOT_MEDIA), item.size)
                 except (Fault, errors.BigUploadError) as e:
                     if _is_end(e):
-                        lost.append(e)  # raised below: out of the group it would come as an ExceptionGroup
+                        lost.append(e)  # raised below: the task group would wrap it in an ExceptionGroup
                     elif not _is_away(e):
                         tally.failed += 1
 
@@ -280,7 +282,8 @@ class Sweep:
             raise lost[0]
 
     async def _refusal(self, item: _Listed) -> Problem | None:
-        """Why an object may not stay; None where it may. Raises Fault where it is gone, or was replaced meanwhile."""
+        """Return why an object must be deleted; None if it may stay. Raises Fault if it was deleted or replaced
+        meanwhile."""
         head = await self._objects.look(item.key, first=media.HEAD_BYTES, etag=item.etag)
         if head is None:
             raise Fault(FaultKind.GONE, "the object was deleted meanwhile", status=404)
@@ -295,16 +298,16 @@ class Sweep:
         return await self._objects.delete_unchanged(item.key, etag=item.etag, modified=item.last_modified)
 
     async def _note(self, item: _Listed, problem: Problem) -> None:
-        """So that a client whose complete was not judged yet hears the reason, as if it had been."""
+        """Write the note, so that a client whose complete was interrupted gets the reason at a repeated complete."""
         await self._objects.put_note(note_key(item.key), {"code": problem.code})
 
     # -- deleting
 
     async def _delete(self, items: Sequence[_Listed], reason: Reason, tally: _Tally, *, dry_run: bool) -> None:
-        """A page's objects, each on the condition that it is still the one that was listed."""
+        """Delete a page's objects, each on the condition that it is still the listed one."""
         outcomes = dict.fromkeys(items, True) if dry_run else await self._delete_batch(items)
         for item in items:
-            if item not in outcomes:  # neither deleted nor there, or another by now
+            if item not in outcomes:  # deleted by others, or replaced
                 continue
             if outcomes[item]:
                 tally.removed(item.key, reason, item.size)
@@ -312,7 +315,7 @@ class Sweep:
                 tally.failed += 1
 
     async def _delete_batch(self, items: Sequence[_Listed]) -> dict[_Listed, bool]:
-        """Whether each was deleted; those that had gone by themselves are left out."""
+        """Return whether each object was deleted, without the objects that were gone already."""
         if not items:
             return {}
         if not self._batches or len(items) == 1:
@@ -328,7 +331,7 @@ class Sweep:
             if fault.kind in _AGAIN_SOON:
                 return dict.fromkeys(items, False)
             self._batches = fault.kind is not FaultKind.UNSUPPORTED
-            return await self._delete_singly(items)  # one key that XML can't carry refuses them all
+            return await self._delete_singly(items)  # one key that XML cannot contain makes the batch fail
         codes = {row.get("Key"): row.get("Code", "") for row in answer.get("Errors", ())}
         singly = [item for item in items if codes.get(item.key) == "NotImplemented"]  # a condition in a batch
         outcomes = {item: item.key not in codes for item in items if codes.get(item.key) not in _AWAY_CODES}
@@ -350,15 +353,15 @@ class Sweep:
     # -- open uploads
 
     async def _abort_uploads(self, tally: _Tally, *, dry_run: bool) -> None:
-        """Parts that arrive during an abort can survive it; so does the upload then, for the next sweep.
+        """Abort old uploads. If a part arrives during an abort, the upload may survive until the next sweep.
 
-        The whole list is read before the first abort: some stores lose their place when uploads of a page are gone.
+        The whole list is read before the first abort: some stores lose their place in the list when its uploads go.
         """
         due: list[dict[str, Any]] = []
         async for row in self._bucket.open_uploads(MEDIA_PREFIX):
             if is_made_here(row["Key"]) and self._is_over(row["Initiated"]):
                 due.append({"Key": row["Key"], "UploadId": row["UploadId"]})
-            if len(due) >= _MAX_ABORTS:  # the next sweep finds the others
+            if len(due) >= _MAX_ABORTS:  # the next sweep aborts the others
                 break
         for upload in due:
             try:
@@ -375,12 +378,12 @@ _AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})
 
 
 def _is_away(e: Exception) -> bool:
-    """Deleted or replaced since it was listed: nothing to do, and no failure."""
+    """Return whether the object was deleted or replaced since it was listed, which is no failure."""
     return isinstance(e, Fault) and (e.kind in (FaultKind.GONE, FaultKind.EXISTS) or e.status == 404)
 
 
 def _is_end(e: Exception) -> bool:
-    """The next object would fail like this one."""
+    """Return whether the next object would fail with the same error."""
     return (isinstance(e, Fault) and e.kind is FaultKind.UNREACHABLE) or (
         isinstance(e, errors.BigUploadError) and not isinstance(e, errors.StoreRefused)
     )

@@ -1,8 +1,8 @@
-"""What a sweep remembers: the versions of objects that it found to be media, and how far it has come.
+"""Store a sweep's results: the object versions that are media, and the sweep's progress.
 
-A cache in an SQLite file. Without it everything is looked at again, and nothing else is lost: so a file that is
-damaged, or can't be written, is replaced by one in memory. Its size grows with the bucket, by some 25 bytes for each
-object; the memory of the process does not.
+This is a cache in an SQLite file. Without it, a sweep checks everything again, and nothing else is lost. So a file that
+is damaged or cannot be written is replaced by one in memory. The file grows by about 25 bytes for each object in the
+bucket; the memory of the process does not grow.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _SCHEMA = """
     INSERT OR IGNORE INTO progress VALUES (1, 0, '');
 """
 _AT_ONCE = 500
-"""Values in one statement: SQLite has had a limit of 999."""
+"""The most values in one statement: older SQLite has a limit of 999."""
 
 
 def mark_of(*version: str) -> int:
-    """A number for a version of an object; two of a million versions share one with a chance of 1 in 10⁷."""
+    """Return a number for a version of an object. Among a million versions, two share one with a chance of 1 in 10⁷."""
     digest = hashlib.blake2b("\n".join(version).encode(), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
 
 
 class SweepMemory:
-    """The memory of one bucket's sweeps. Blocking, and quick."""
+    """The results of one bucket's sweeps. Blocking, and quick."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """`path` is the file, made where it is missing; None: in memory only."""
+        """`path`: the file, created if it is missing; None: in memory only."""
         self._database = _in_memory() if path is None else _open(path)
 
     def close(self) -> None:
@@ -43,11 +43,11 @@ class SweepMemory:
         self._database.close()
 
     def position(self) -> str:
-        """The key after which an interrupted sweep continues; empty: at the beginning."""
+        """Return the key after which an interrupted sweep continues; empty: at the beginning."""
         return str(self._run(lambda database: database.execute("SELECT after FROM progress").fetchone()[0]))
 
     def known(self, marks: Sequence[int]) -> set[int]:
-        """Those of `marks` that were found to be media."""
+        """Return those of `marks` that are known to be media."""
 
         def find(database: sqlite3.Connection) -> set[int]:
             found: set[int] = set()
@@ -61,7 +61,8 @@ class SweepMemory:
         return self._run(find)
 
     def page_done(self, after: str, marks: Collection[int]) -> None:
-        """Everything up to the key `after` was swept; the objects with these marks are media, and are there."""
+        """Record that everything up to the key `after` was swept, and that the objects with these marks exist and are
+        media."""
 
         def write(database: sqlite3.Connection) -> None:
             with database:
@@ -75,7 +76,7 @@ class SweepMemory:
         self._run(write)
 
     def all_done(self) -> None:
-        """A sweep has come to its end: forget the objects that it did not meet."""
+        """Record the end of a sweep: forget the objects that it did not find."""
 
         def write(database: sqlite3.Connection) -> None:
             with database:
@@ -85,7 +86,7 @@ class SweepMemory:
         self._run(write)
 
     def _run(self, action: Callable[[sqlite3.Connection], R]) -> R:
-        """A full disk or a damaged file must not end a sweep: it goes on in memory, without what was remembered."""
+        """Continue in memory, without the earlier results, if the disk is full or the file is damaged."""
         try:
             return action(self._database)
         except sqlite3.Error:
@@ -111,7 +112,7 @@ def _open(path: Path) -> sqlite3.Connection:
         try:
             database = sqlite3.connect(path)
             database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")  # after a power cut it may be a sweep behind, and is sound
+            database.execute("PRAGMA synchronous = NORMAL")  # after a power cut it may be out of date, but not damaged
             database.executescript(_SCHEMA)
         except sqlite3.DatabaseError:
             if may_replace:

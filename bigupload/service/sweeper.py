@@ -1,4 +1,4 @@
-"""The sweep as a process of its own: it looks at thousands of objects, and requests must not wait for that."""
+"""Run the sweep in its own process: it checks thousands of objects, and requests must not wait for that."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from bigupload.stores.s3.client import S3Bucket
 from bigupload.stores.targets import state_dir
 
 _NICENESS = 10
-"""Requests come first where the processor is short."""
+"""The niceness of the process, so that requests come first on a busy processor."""
 _RESTART_AFTER = 30.0
-"""Seconds before a sweeper that ended is started again: one that can't live must not keep a core busy."""
+"""The pause in seconds before a sweeper that ended is started again: failing starts must not busy a core."""
 
 
 @contextlib.asynccontextmanager
 async def sweeping(settings: ServeSettings, log: AccessLog) -> AsyncIterator[None]:
-    """Meanwhile, a process sweeps. It is started again if it ends, and ends with this."""
+    """Run a sweeping process inside the `with` statement. It is started again if it ends."""
     task = asyncio.create_task(_keep_running(settings, log))
     try:
         yield
@@ -44,13 +44,13 @@ async def _keep_running(settings: ServeSettings, log: AccessLog) -> None:
     while True:
         try:
             child = ChildProcess(_sweep_in_child, settings)
-        except OSError as e:  # no more processes: it may pass
+        except OSError as e:  # no more processes: may be temporary
             reason = e.strerror
         else:
             try:
                 await child.ended()
             finally:
-                child.kill()  # every deletion is conditional, and the next sweep continues where this one was
+                child.kill()  # safe: every deletion is conditional, and the next sweep resumes
             reason = f"the sweeper ended with status {child.status}"
         log.write_event("sweeper", error=reason, again_in=_RESTART_AFTER)
         await asyncio.sleep(_RESTART_AFTER)
@@ -63,8 +63,8 @@ def _sweep_in_child(settings: ServeSettings, parent: Connection) -> None:
 
 
 async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) -> None:
-    """Keep the promise of seven days, whatever the store makes of its own rules."""
-    when_parent_ends(parent, os._exit, errors.EXIT_OK)  # not after a call to a store that stalls
+    """Sweep regularly, because the store may not apply its lifecycle rules."""
+    when_parent_ends(parent, os._exit, errors.EXIT_OK)  # at once, even if a call to the store hangs
     log = AccessLog()
     log.take_over("asyncio")
     bucket = S3Bucket(settings.bucket, settings.s3)
@@ -75,7 +75,7 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
             report = await sweep.run()
         except (Fault, errors.BigUploadError) as e:
             log.write_event("sweep", error=str(e))
-        except Exception as e:  # a bug in one sweep must not be the end of all
+        except Exception as e:  # a bug in one sweep must not prevent the next
             log.write_event("sweep", error=type(e).__name__)
         else:
             log.write_event("sweep", **dataclasses.asdict(report))
@@ -83,7 +83,7 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
 
 
 def _memory_file(settings: ServeSettings) -> Path | None:
-    """One for each bucket; None where the user has no directory for it."""
+    """Return the path of the bucket's cache; None if the user has no directory for it."""
     place = f"{settings.s3.endpoint_url}\n{settings.s3.region}\n{settings.bucket}"
     try:
         return state_dir() / "sweeps" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.sqlite3"
