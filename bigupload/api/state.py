@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 
 from bigupload import errors
@@ -25,6 +27,8 @@ from bigupload.stores.targets import Store, state_dir
 from bigupload.verification.existing import prove_existing
 
 _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
+_WRITERS = 8
+"""Manifests that are written at a time: each is one fsync."""
 _GONE = frozenset({FaultKind.GONE})
 
 
@@ -39,6 +43,13 @@ class UploaderState:
         """
         self._directory = directory
         self._cleaned = False
+        # Of its own: the threads of the event loop, and anyio's, may all wait for this very upload.
+        self._writers = concurrent.futures.ThreadPoolExecutor(_WRITERS, thread_name_prefix="bigupload-manifest")
+        self._readers = anyio.CapacityLimiter(1)
+
+    def close(self) -> None:
+        """End the threads, once what they write is on disk. Idempotent."""
+        self._writers.shutdown(wait=False)
 
     @property
     def directory(self) -> Path:
@@ -61,14 +72,14 @@ class UploaderState:
         directory = self._directory_or_none()
         if not self._cleaned and directory is not None:
             self._cleaned = True
-            await anyio.to_thread.run_sync(clean_if_due, directory)
+            await anyio.to_thread.run_sync(clean_if_due, directory, limiter=self._readers)
 
     def journal(self, manifest: StrPath | None, source: FileSource, store: Store) -> FileJournal:
         """The journal of an upload, not open yet: at the path `manifest`, or named by source and target."""
         if manifest is not None:
-            return FileJournal(Path(manifest), notes=self._notes())
+            return FileJournal(Path(manifest), notes=self._notes(), executor=self._writers)
         name = f"{manifest_id(source.path, store.target)}{SUFFIX}"
-        return FileJournal(self.directory / name, notes=self._notes())
+        return FileJournal(self.directory / name, notes=self._notes(), executor=self._writers)
 
     @contextlib.contextmanager
     def existing(self, manifest: StrPath) -> Iterator[FileJournal]:
@@ -79,7 +90,7 @@ class UploaderState:
             ManifestCorrupt: It is empty, or its first line can't be read.
         """
         path = locate_manifest(manifest, self._directory_or_none())
-        with FileJournal(path, notes=self._notes(), advice=_NO_MANIFEST) as journal:
+        with FileJournal(path, notes=self._notes(), advice=_NO_MANIFEST, executor=self._writers) as journal:
             if not journal.exists:
                 raise errors.ManifestCorrupt(f"{path} is empty: upload the file again")
             yield journal
@@ -87,7 +98,7 @@ class UploaderState:
     async def list_uploads(self) -> list[KnownUpload]:
         """What the manifests in the directory describe. Raises ManifestError if it can't be listed."""
         directory = self.directory
-        return await anyio.to_thread.run_sync(lambda: list(known_uploads(directory)))
+        return await anyio.to_thread.run_sync(lambda: list(known_uploads(directory)), limiter=self._readers)
 
 
 def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) -> None:

@@ -102,6 +102,7 @@ class Uploader:
         self._closed = True
         await self._exits.aclose()
         self._transports.clear()
+        self._state.close()
 
     async def upload(self, path: StrPath, **options: Unpack[UploadOptions]) -> UploadResult:
         """Upload a file, or resume its upload where it stopped, until the object is proved to be the file.

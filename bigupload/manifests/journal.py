@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import hashlib
@@ -88,7 +89,14 @@ class FileJournal:
         warning: What was cut from a damaged tail, as a sentence; None if nothing was.
     """
 
-    def __init__(self, path: Path, *, notes: Path | None = None, advice: str = ANOTHER_NAME) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        notes: Path | None = None,
+        advice: str = ANOTHER_NAME,
+        executor: concurrent.futures.Executor | None = None,
+    ) -> None:
         """Name the manifest; `open` locks and reads it.
 
         Args:
@@ -96,11 +104,13 @@ class FileJournal:
             notes: A directory with a note for each manifest that this user began, so that `written_here` can tell it
                 from one that came from elsewhere.
             advice: What to do about a file that is no manifest, as the end of a message.
+            executor: Threads that write; None: those of the event loop, which the program around may keep busy.
         """
         self.path = path
         self.warning: str | None = None
         self._notes = notes
         self._advice = advice
+        self._executor = executor
         self._first_line = b""
         self._lock = ManifestLock(path)
         self._manifest: Manifest | None = None
@@ -266,7 +276,7 @@ class FileJournal:
         if self._broken is not None:
             raise self._broken
         try:
-            await _in_thread(self._write)(b"".join(lines))
+            await _in_thread(self._write)(b"".join(lines), executor=self._executor)
         except OSError as e:
             # After a failed fsync nobody knows what is on disk, so that this run can't count on anything it writes.
             self._broken = self._unwritable(e)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
+import anyio
 import anyio.to_thread
 import platformdirs
 
@@ -20,6 +21,7 @@ from bigupload.stores.s3.errors import fault_of_botocore
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.session import configured_endpoint
 from bigupload.stores.service_client.multipart import HEAD_BYTES, ServiceStore
+from bigupload.support.daemon_threads import run_in_daemon_thread
 
 Store: TypeAlias = S3Store | ServiceStore
 
@@ -69,7 +71,7 @@ async def reach(options: S3Options) -> S3Options:
         completed = options.completed_by(os.environ)
         if completed.endpoint_url is not None:
             return completed
-        endpoint = await anyio.to_thread.run_sync(_configured_endpoint, completed)
+        endpoint = await run_in_daemon_thread(lambda: _configured_endpoint(completed), anyio.CapacityLimiter(1))
         return completed if endpoint is None else dataclasses.replace(completed, endpoint_url=endpoint)
     return await _reach_local(options)
 
