@@ -81,7 +81,7 @@ def fault_of_response(status: int, headers: Mapping[str, str], body: bytes, what
     message = f"the store refused {what}: {status} {code or ''}".rstrip()
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("Date"))
-    elif text := _group(_MESSAGE, body):
+    elif (text := _group(_MESSAGE, body)) and text != code:
         message += f" ({one_line(html.unescape(text))})"
     if kind is FaultKind.REFUSED and abs(_clock_offset(headers.get("Date")) or 0.0) > _CLOCK_TOLERANCE:
         message += f": {skew_message(headers.get('Date'))}"

@@ -10,6 +10,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
+from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB
 from tests.tools.strict_s3 import (
     Call,
@@ -21,6 +22,7 @@ from tests.tools.strict_s3 import (
     StrictS3,
 )
 
+from .backends import Backend, raised
 from .support import BUCKET, FAST, KIB, PART, World, assert_secretless, no_leaks
 
 PASSING = {
@@ -180,6 +182,20 @@ async def test_refused_again_with_a_new_signature_stops_resumable(world: World, 
     world.s3.clear()
     result = await world.resume()
     assert (result.resumed_parts, world.holds(path)) == (recorded, True)
+
+
+@pytest.mark.parametrize("op", ["UploadPart", "CreateMultipartUpload"])
+async def test_a_message_that_is_only_the_code_is_said_once(world: World, op: str) -> None:
+    world.s3.script(op, Status(418, "Teapot", message="Teapot"))
+    with pytest.raises(errors.StoreRefused, match=r": 418 Teapot$"):
+        await world.upload(world.file(1))
+
+
+async def test_a_response_without_a_body_says_its_status_once(fake: Backend) -> None:
+    assert fake.s3 is not None
+    fake.s3.script("ListParts", Status(404))
+    (fault,) = [await raised(fake.store().list_parts("any", Algorithm.NONE), [fake.secret])]
+    assert str(fault).count("404") == 1
 
 
 async def test_another_4xx_is_final(world: World) -> None:

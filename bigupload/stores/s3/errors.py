@@ -165,7 +165,7 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
         return fault_of_proxy(status, "the store")
     kind = classify(status, code)
     message = f"the store refused {what}: {status} {code}".rstrip()
-    if text:
+    if text and text != code:
         message += f" ({text})"
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("date"))
