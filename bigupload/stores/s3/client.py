@@ -8,7 +8,6 @@ decides about retries, because complete must not be repeated unnoticed. `call` t
 from __future__ import annotations
 
 import functools
-import os
 import traceback
 import typing
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,14 +20,14 @@ import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.session import CONNECT_TIMEOUT, CaBundle
+from bigupload.http.session import CONNECT_TIMEOUT, CaBundle, ssl_context
 from bigupload.options import S3Options
 from bigupload.stores.request_log import log_request
 from bigupload.stores.s3._compat import refresh_early, use_virtual_addressing
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.response_guard import guard
-from bigupload.stores.s3.session import AwsSession
+from bigupload.stores.s3.session import AwsSession, configured_ca_bundle
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
@@ -128,13 +127,12 @@ class S3Bucket:
         self._region = options.region
         self._url = f"s3://{name}/"
 
-    @property
+    @functools.cached_property
     def ca_bundle(self) -> CaBundle:
-        """The certificates to trust instead of the system's. botocore reads AWS_CA_BUNDLE as well."""
+        """The certificates to trust, for botocore's requests and for parts alike."""
         if self.options.no_verify_ssl:
             return False
-        named = os.environ.get("AWS_CA_BUNDLE")
-        return self.options.ca_bundle or (Path(named) if named else None)
+        return self.options.ca_bundle or configured_ca_bundle(self.options)
 
     @property
     def region(self) -> str | None:
@@ -329,6 +327,8 @@ class S3Bucket:
 
             # The caller has decided. urllib3 would print a warning for each request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        if isinstance(self.ca_bundle, Path):
+            ssl_context(self.ca_bundle)  # says which file can't be used. botocore would say that nothing is trusted.
         config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
             # The default presign can be SigV2.
             signature_version=UNSIGNED if options.no_sign_request else "s3v4",
@@ -349,7 +349,7 @@ class S3Bucket:
             endpoint_url=self._signing_endpoint if within == _SIGNING else options.endpoint_url,
             region_name=self._region or session.region or "us-east-1",
             config=config,
-            verify=str(options.ca_bundle) if options.ca_bundle else False if options.no_verify_ssl else None,
+            verify=str(self.ca_bundle) if isinstance(self.ca_bundle, Path) else self.ca_bundle,
         )
         if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
             # Otherwise botocore presigns for the global host, which redirects requests for a new bucket for hours.

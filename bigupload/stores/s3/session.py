@@ -5,6 +5,8 @@ Everything here blocks. botocore is slow to import, so it is imported on first n
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import functools
 import os
 import typing
@@ -48,6 +50,29 @@ class AwsSession:
         """Make a client for S3 with the arguments of botocore's `create_client`."""
         make = self._own.create_client if self._given is None else self._given.client
         return typing.cast("S3Client", make("s3", **arguments))
+
+
+def configured_ca_bundle(options: S3Options) -> Path | None:
+    """Return the certificates file that the environment or the AWS configuration names, as botocore would find it.
+
+    This reads the configuration without botocore, because parts are sent without it, too.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-gen-config.html
+    """
+    if named := os.environ.get("AWS_CA_BUNDLE"):
+        return Path(named).expanduser()
+    profile = options.profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
+    if options.session is not None:
+        profile = options.session.profile_name
+    for variable, default in reversed(_CONFIGURATION_FILES):  # botocore lets the credentials file win
+        parser = configparser.RawConfigParser(strict=False)
+        with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):  # botocore says what is wrong
+            parser.read(Path(os.environ.get(variable, default)).expanduser())
+        for section in (profile, f"profile {profile}", f'profile "{profile}"'):
+            if found := parser.get(section, "ca_bundle", fallback=None):
+                return Path(found).expanduser()
+    named = os.environ.get("REQUESTS_CA_BUNDLE")
+    return Path(named).expanduser() if named else None
 
 
 def configured_endpoint(options: S3Options) -> str | None:
