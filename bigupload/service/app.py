@@ -104,7 +104,7 @@ class _Service:
             if endpoint.takes is None:
                 body, taken = b"", _query(request)
             else:
-                body = await _body(request, endpoint.most_bytes)
+                body = await _body(request, endpoint.max_bytes)
                 taken = _parse(endpoint.takes, body)
             return _response(await work(key.owner, taken, body))
 
@@ -119,30 +119,30 @@ class _Service:
             raise Refused(Problem.INVALID_KEY)
         return key
 
-    async def _presign(self, owner: str, request: c.PresignRequest, _: bytes) -> c.PresignAnswer:
+    async def _presign(self, owner: str, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
         return await self._dependencies.uploads.presign(owner, request)
 
-    async def _create(self, owner: str, request: c.CreateRequest, _: bytes) -> c.CreateAnswer:
+    async def _create(self, owner: str, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
         return await self._dependencies.uploads.create(owner, request)
 
-    async def _sign(self, owner: str, request: c.SignRequest, _: bytes) -> c.SignAnswer:
+    async def _sign(self, owner: str, request: c.SignRequest, _: bytes) -> c.SignResponse:
         return await self._dependencies.uploads.sign(owner, request)
 
-    async def _list(self, owner: str, upload: str, _: bytes) -> c.PartsAnswer:
+    async def _list(self, owner: str, upload: str, _: bytes) -> c.PartsResponse:
         return await self._dependencies.uploads.parts(owner, upload)
 
-    async def _status(self, owner: str, upload: str, _: bytes) -> c.StatusAnswer:
+    async def _status(self, owner: str, upload: str, _: bytes) -> c.StatusResponse:
         return await self._dependencies.uploads.status(owner, upload)
 
-    async def _complete(self, owner: str, request: c.CompleteRequest, _: bytes) -> c.CompleteAnswer:
+    async def _complete(self, owner: str, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
         return await self._dependencies.uploads.complete(owner, request)
 
     async def _abort(self, owner: str, upload: str, _: bytes) -> None:
         await self._dependencies.uploads.abort(owner, upload)
 
-    async def _check(self, _: str, request: c.CheckRequest, __: bytes) -> c.CheckAnswer:
+    async def _check(self, _: str, request: c.CheckRequest, __: bytes) -> c.CheckResponse:
         assert self._urls is not None
-        return c.CheckAnswer.model_validate((await self._urls.check(request.url)).to_json())
+        return c.CheckResponse.model_validate((await self._urls.check(request.url)).to_json())
 
     async def _post(self, owner: str, request: c.PostRequest, body: bytes) -> PostResponse:
         assert self._posts is not None
@@ -192,7 +192,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 def _query(request: web.Request) -> str:
     given = request.query.getall("upload", [])
-    if len(given) != 1 or not 1 <= len(given[0]) <= c.MOST_HANDLE:
+    if len(given) != 1 or not 1 <= len(given[0]) <= c.MAX_HANDLE_LENGTH:
         raise Refused(Problem.INVALID_FIELD, "the query must name one upload: ?upload=HANDLE", field="upload")
     return given[0]
 

@@ -1,7 +1,7 @@
-"""What the service takes and answers: one declaration each, by which requests are validated and OpenAPI is written.
+"""The requests and responses of the service, each declared once: requests are validated by it, OpenAPI is made of it.
 
-Field names are the published API's (camelCase); docstrings and descriptions are what the document shows. Sizes are
-bytes, times seconds. Unknown fields are ignored, so that a newer client can speak to an older service.
+Field names are the published API's (camelCase); docstrings become the document's descriptions. Sizes are in bytes,
+times in seconds. Unknown fields are ignored, so that a newer client can use an older service.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from bigupload.service.media import MAX_FILE_SIZE as MAX_FILE_SIZE
 URL_LIFETIME = 3600
 """Seconds: 1 hour."""
 STORED_FOR = 7 * 24 * 3600
-"""Seconds: 7 days. A handle lives as long: so long may an upload be under way."""
-MOST_PARTS_A_CALL = 100
-MOST_HANDLE = 4096
+"""Seconds: 7 days. A handle is valid as long: so long may an upload take."""
+MAX_PARTS_PER_CALL = 100
+MAX_HANDLE_LENGTH = 4096
 """Characters."""
-_MOST = 2**63 - 1
-"""What no size passes, and what every program can hold."""
+_MAX_SIZE = 2**63 - 1
+"""The largest number that every program can hold."""
 
 
 class _Model(BaseModel):
@@ -34,44 +34,44 @@ class _Model(BaseModel):
 
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]
-FileSize = Annotated[int, Field(ge=1, le=_MOST, examples=[1_073_741_824])]
-Handle = Annotated[str, Field(min_length=1, max_length=MOST_HANDLE, examples=["WzEsIm93bmVyMTIzIi…"])]
+FileSize = Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[1_073_741_824])]
+Handle = Annotated[str, Field(min_length=1, max_length=MAX_HANDLE_LENGTH, examples=["WzEsIm93bmVyMTIzIi…"])]
 PartNumber = Annotated[int, Field(ge=1, le=10_000, examples=[1])]
 Base64 = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9+/]+={0,2}$", examples=["mDmyBmPrBjU="])]
 UploadChecksum = Literal["crc64nvme", "crc32c", "sha256", "md5", "none"]
 
 
 class PresignRequest(_Model):
-    """A single PUT is to be signed."""
+    """Sign one PUT of a whole file."""
 
     filename: Filename
     """Original filename with extension."""
     content_type: ContentType
-    """MIME type, as the extension and the file's first bytes say it. The PUT must carry it."""
+    """MIME type. It must match the extension and the file's first bytes. The PUT must carry it as its Content-Type."""
     size: FileSize | None = None
-    """Bytes. Where given, it is bound into the URL: a PUT of any other size is refused by the store."""
+    """Bytes. If given, it is part of the signature: the store refuses a PUT of another size."""
 
 
-class PresignAnswer(_Model):
-    """PUT the file's bytes to `uploadUrl` with the same Content-Type; then it is at `publicUrl`."""
+class PresignResponse(_Model):
+    """PUT the file's bytes to `uploadUrl` with the same Content-Type. Then the file is at `publicUrl`."""
 
     upload_url: str
     public_url: str
     key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
     expires_in: Annotated[int, Field(examples=[URL_LIFETIME])]
-    """Seconds that `uploadUrl` is valid."""
+    """Seconds for which `uploadUrl` is valid."""
 
 
 class PartToSign(_Model):
-    """One part, as it will be sent."""
+    """A part to be sent."""
 
     part_number: PartNumber
-    size: Annotated[int, Field(ge=0, le=_MOST)]
-    """Bytes; must be the plan's."""
+    size: Annotated[int, Field(ge=0, le=_MAX_SIZE)]
+    """Bytes. It must match the upload's part size, or the rest of the file for the last part."""
     checksum: Base64 | None = None
-    """Of the upload's `checksumAlgorithm`, base64. Bound into the URL."""
+    """The part's checksum by the upload's `checksumAlgorithm`, base64. It is part of the signature."""
     md5: Base64 | None = None
-    """Content-MD5 beside the checksum, for stores that ignore checksums. Bound into the URL."""
+    """The part's Content-MD5, base64, for stores that ignore checksums. It is part of the signature."""
 
 
 class SignedPart(_Model):
@@ -83,7 +83,7 @@ class SignedPart(_Model):
 
 
 class CreateRequest(_Model):
-    """A multipart upload is to begin. The client cuts the file, and says how."""
+    """Create a multipart upload. The client divides the file into parts, and names their size."""
 
     filename: Filename
     content_type: ContentType
@@ -91,48 +91,48 @@ class CreateRequest(_Model):
     """Bytes of the whole file."""
     checksum_algorithm: UploadChecksum = "crc64nvme"
     """`crc64nvme` and `crc32c` prove the whole object, `sha256` the parts' hashes; `md5` and `none` declare nothing."""
-    part_size: Annotated[int, Field(ge=1, le=_MOST)] | None = None
-    """Bytes of every part but the last. Left out: the service's choice."""
-    first_parts: Annotated[list[PartToSign], Field(max_length=MOST_PARTS_A_CALL)] = []
-    """Parts to be signed at once, so that a small upload needs no further call before its bytes."""
+    part_size: Annotated[int, Field(ge=1, le=_MAX_SIZE)] | None = None
+    """Bytes of every part but the last. If left out, the service chooses."""
+    first_parts: Annotated[list[PartToSign], Field(max_length=MAX_PARTS_PER_CALL)] = []
+    """Parts to sign with this call, so that a small upload needs no other call before its bytes."""
     head: Annotated[str, Field(max_length=8192, pattern=r"^[A-Za-z0-9+/]*={0,2}$")] | None = None
-    """The file's first bytes (up to 4,096), base64: what is not the declared media is refused before it is sent."""
+    """The file's first bytes (up to 4,096), base64. A file that is not of the declared type is then refused at once."""
     token: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
-    """The client's own random mark, kept in the object's metadata: by that it recognises its object again."""
+    """A random token of the client, kept in the object's metadata, by which the client recognises its object."""
 
 
-class CreateAnswer(_Model):
+class CreateResponse(_Model):
     """The upload is open."""
 
     upload: Handle
-    """Names the upload in all further calls. Opaque; worthless without an API key of the same owner."""
+    """The upload's handle for all further calls. Opaque, and useless without an API key of the same owner."""
     key: str
     public_url: str
     part_size: int
     parts: int
     checksum_algorithm: UploadChecksum
     signed: list[SignedPart]
-    """For each of `firstParts`, in order."""
+    """One for each of `firstParts`, in their order."""
     expires_in: int
-    """Seconds that the signed URLs are valid."""
+    """Seconds for which the signed URLs are valid."""
 
 
 class SignRequest(_Model):
-    """Parts are to be signed."""
+    """Sign parts of an upload."""
 
     upload: Handle
-    parts: Annotated[list[PartToSign], Field(min_length=1, max_length=MOST_PARTS_A_CALL)]
+    parts: Annotated[list[PartToSign], Field(min_length=1, max_length=MAX_PARTS_PER_CALL)]
 
 
-class SignAnswer(_Model):
-    """Signed requests, in the order that was asked for."""
+class SignResponse(_Model):
+    """The signed parts, in the order of the request."""
 
     signed: list[SignedPart]
     expires_in: int
 
 
 class StoredPart(_Model):
-    """A part that the store has. A store may list a number twice."""
+    """A part that the store has. A store may list a part number twice."""
 
     part_number: int
     size: int
@@ -140,14 +140,14 @@ class StoredPart(_Model):
     checksum: str | None = None
 
 
-class PartsAnswer(_Model):
-    """What the store has of an upload."""
+class PartsResponse(_Model):
+    """The parts that the store has of an upload."""
 
     parts: list[StoredPart]
 
 
 class CompletedPart(_Model):
-    """A part that was sent, and the ETag that its PUT was answered with."""
+    """A part that was sent, and the ETag of the response to its PUT."""
 
     part_number: PartNumber
     etag: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[ -~]+$")]
@@ -155,31 +155,31 @@ class CompletedPart(_Model):
 
 
 class CompleteRequest(_Model):
-    """All parts are there: make the object."""
+    """Make the object of the parts that were sent."""
 
     upload: Handle
     parts: Annotated[list[CompletedPart], Field(min_length=1, max_length=10_000)]
     checksum: Annotated[str, Field(max_length=80)] | None = None
-    """The whole object's, base64 (a composite with its "-N"). Left out: the parts' make it."""
+    """The object's checksum, base64 (a composite one with its "-N"). If left out, the parts' checksums make it."""
 
 
-class CompleteAnswer(_Model):
-    """The object is there, is the media that it claims to be, and this is what the store holds."""
+class CompleteResponse(_Model):
+    """The object exists and is of the declared media type. The fields are what the store holds."""
 
     public_url: str
     key: str
     size: int
     checksum: str | None
-    """The object's, as the store tells it; null where it tells none."""
+    """The object's checksum, as the store reports it; null if it reports none."""
     checksum_algorithm: UploadChecksum | None = None
-    """Of `checksum`."""
+    """The algorithm of `checksum`."""
     checksum_type: Literal["FULL_OBJECT", "COMPOSITE"] | None = None
     etag: str
     token: str | None = None
 
 
 class UploadStatus(enum.StrEnum):
-    """Where an upload is."""
+    """The state of an upload."""
 
     OPEN = "open"
     COMPLETED = "completed"
@@ -190,57 +190,57 @@ class ErrorDetail(_Model):
     """What went wrong."""
 
     code: str
-    """Stable, for programs."""
+    """For programs. It never changes."""
     message: str
-    """One line, for people."""
+    """One line for people."""
     field: str | None = None
-    """The request's field that is meant."""
+    """The field of the request that is wrong, like `parts[0].size`."""
 
 
-class ErrorAnswer(_Model):
-    """Every refusal looks like this."""
+class ErrorResponse(_Model):
+    """The body of every refusal."""
 
     error: ErrorDetail
 
 
-class StatusAnswer(_Model):
-    """Where an upload is: the complete answer where it completed, the reason where it was refused at complete."""
+class StatusResponse(_Model):
+    """The state of an upload: with the response of complete if it completed, with the error if complete refused it."""
 
     status: UploadStatus
-    completed: CompleteAnswer | None = None
+    completed: CompleteResponse | None = None
     error: ErrorDetail | None = None
 
 
 class CheckRequest(_Model):
-    """May this URL be used as a media item?"""
+    """Check whether a URL can be used as a media item."""
 
     url: Annotated[str, Field(min_length=1, max_length=4096, examples=["https://cdn.example.com/movie.mp4"])]
 
 
-class CheckAnswer(_Model):
+class CheckResponse(_Model):
     """Whether the URL can be used directly, and which rule it breaks if not."""
 
     usable: bool
     url: str
-    """Where the redirects ended, without its query."""
+    """The URL after all redirects, without its query."""
     content_type: str | None = None
     type: Literal["image", "video"] | None = None
     size: int | None = None
-    """Bytes, where the host says."""
+    """Bytes, if the host reports the size."""
     error: ErrorDetail | None = None
 
 
 class MediaItem(_Model):
-    """One of a post's media: an upload's publicUrl, or a direct URL."""
+    """A media item of a post: an upload's publicUrl, or a direct URL."""
 
     type: Literal["image", "video", "gif"]
     url: Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class PostRequest(BaseModel):
-    """A post. Only `mediaItems` is looked at; the body is handed on to the posts API as it came."""
+    """A post. Only `mediaItems` is checked. The posts API gets the body, with immutable URLs of the uploads."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow", populate_by_name=True, alias_generator=to_camel)
 
     media_items: Annotated[list[MediaItem], Field(max_length=35)] = []
-    """Checked 8 at a time: so many that the slowest hosts take less than a minute."""
+    """Eight are checked at a time. With 35 of the slowest hosts, that takes less than a minute."""

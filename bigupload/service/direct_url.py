@@ -81,7 +81,7 @@ class UrlCheck:
         return self.rule is None
 
     def to_json(self) -> dict[str, Any]:
-        """As `contract.CheckAnswer` has it."""
+        """As `contract.CheckResponse` has it."""
         return {
             "usable": self.usable,
             "url": self.url,

@@ -32,9 +32,9 @@ class Endpoint:
     summary: str
     takes: type[BaseModel] | None = None
     """The model of the body; None: the query names the upload."""
-    most_bytes: int = 64 * _KIB
+    max_bytes: int = 64 * _KIB
     """The longest body, in bytes."""
-    answers: type[BaseModel] | None = None
+    returns: type[BaseModel] | None = None
     """The model of the response; None: 204, or for posts the response of the posts API."""
     problems: tuple[Problem, ...] = ()
     """The errors besides those of every endpoint."""
@@ -65,7 +65,7 @@ ENDPOINTS = (
         path="/v1/media/presign",
         summary="Sign one PUT of a whole file",
         takes=c.PresignRequest,
-        answers=c.PresignAnswer,
+        returns=c.PresignResponse,
         problems=(Problem.UNSUPPORTED_MEDIA, Problem.FILE_TOO_LARGE, *_STORE),
         example={"filename": "photo.jpg", "contentType": "image/jpeg"},
     ),
@@ -73,9 +73,9 @@ ENDPOINTS = (
         name="create",
         method="POST",
         path="/v1/media/multipart",
-        summary="Begin an upload in parts",
+        summary="Create a multipart upload",
         takes=c.CreateRequest,
-        answers=c.CreateAnswer,
+        returns=c.CreateResponse,
         problems=(
             Problem.UNSUPPORTED_MEDIA,
             Problem.NOT_MEDIA,
@@ -98,9 +98,9 @@ ENDPOINTS = (
         name="sign",
         method="POST",
         path="/v1/media/multipart/parts",
-        summary="Sign parts",
+        summary="Sign parts of a multipart upload",
         takes=c.SignRequest,
-        answers=c.SignAnswer,
+        returns=c.SignResponse,
         problems=(Problem.WRONG_PART, Problem.MISSING_CHECKSUM, *_HANDLE, *_STORE),
         example={
             "upload": _EXAMPLE_HANDLE,
@@ -112,15 +112,15 @@ ENDPOINTS = (
         method="GET",
         path="/v1/media/multipart/parts",
         summary="List the parts that the store has",
-        answers=c.PartsAnswer,
+        returns=c.PartsResponse,
         problems=(Problem.UPLOAD_GONE, *_HANDLE, *_STORE),
     ),
     Endpoint(
         name="status",
         method="GET",
         path="/v1/media/multipart",
-        summary="Ask whether an upload is open, completed or gone",
-        answers=c.StatusAnswer,
+        summary="Get the state of an upload: open, completed or gone",
+        returns=c.StatusResponse,
         problems=(*_HANDLE, *_STORE),
     ),
     Endpoint(
@@ -129,8 +129,8 @@ ENDPOINTS = (
         path="/v1/media/multipart/complete",
         summary="Complete the upload: make the object of its parts",
         takes=c.CompleteRequest,
-        most_bytes=4096 * _KIB,  # ten thousand parts
-        answers=c.CompleteAnswer,
+        max_bytes=4096 * _KIB,  # ten thousand parts
+        returns=c.CompleteResponse,
         problems=(
             Problem.WRONG_PART,
             Problem.MISSING_CHECKSUM,
@@ -150,7 +150,7 @@ ENDPOINTS = (
         name="abort",
         method="DELETE",
         path="/v1/media/multipart",
-        summary="Give an upload up",
+        summary="Abort a multipart upload",
         problems=(*_HANDLE, *_STORE),
     ),
     Endpoint(
@@ -159,7 +159,7 @@ ENDPOINTS = (
         path="/v1/media/check",
         summary="Check whether a URL can be used directly",
         takes=c.CheckRequest,
-        answers=c.CheckAnswer,
+        returns=c.CheckResponse,
         example={"url": "https://cdn.example.com/movie.mp4"},
     ),
     Endpoint(
@@ -168,7 +168,7 @@ ENDPOINTS = (
         path="/v1/posts",
         summary="Check a post's media, forward the post to the posts API and return its response",
         takes=c.PostRequest,
-        most_bytes=1024 * _KIB,
+        max_bytes=1024 * _KIB,
         problems=(
             Problem.MEDIA_NOT_FOUND,
             Problem.MEDIA_UNUSABLE,

@@ -16,12 +16,14 @@ from bigupload.service.problems import Problem
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
-_REQUEST_ID = {"X-Request-Id": {"description": "For the operator.", "schema": {"type": "string"}}}
+_REQUEST_ID = {
+    "X-Request-Id": {"description": "The id of the request's line in the service's log.", "schema": {"type": "string"}}
+}
 
 
 def document() -> dict[str, Any]:
     """Return the document. It names no server, because clients may reach the service through a proxy."""
-    models = {e.takes for e in ENDPOINTS} | {e.answers for e in ENDPOINTS} | {c.ErrorAnswer}
+    models = {e.takes for e in ENDPOINTS} | {e.returns for e in ENDPOINTS} | {c.ErrorResponse}
     ordered = sorted((m for m in models if m is not None), key=lambda m: m.__name__)
     _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF)
     paths: dict[str, Any] = {}
@@ -57,7 +59,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 "in": "query",
                 "required": True,
                 "description": "The upload's handle.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": c.MOST_HANDLE},
+                "schema": {"type": "string", "minLength": 1, "maxLength": c.MAX_HANDLE_LENGTH},
             }
         ]
     operation["responses"] = _success(endpoint) | _refusals((*endpoint.common_problems, *endpoint.problems))
@@ -65,9 +67,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _success(endpoint: Endpoint) -> dict[str, Any]:
-    if endpoint.answers is not None:
-        content = {"application/json": {"schema": _ref(endpoint.answers)}}
-        return {"200": {"description": _line(endpoint.answers), "headers": _REQUEST_ID, "content": content}}
+    if endpoint.returns is not None:
+        content = {"application/json": {"schema": _ref(endpoint.returns)}}
+        return {"200": {"description": _line(endpoint.returns), "headers": _REQUEST_ID, "content": content}}
     if endpoint.name == "post":
         return {"default": {"description": "The response of the posts API.", "content": {"*/*": {}}}}
     return {"204": {"description": "Done.", "headers": _REQUEST_ID}}
@@ -82,7 +84,7 @@ def _refusals(problems: Iterable[Problem]) -> dict[str, Any]:
         responses[str(status)] = {
             "description": ", ".join(examples),
             "headers": _REQUEST_ID | (_RETRY_AFTER if status in (429, 503) else {}),
-            "content": {"application/json": {"schema": _ref(c.ErrorAnswer), "examples": examples}},
+            "content": {"application/json": {"schema": _ref(c.ErrorResponse), "examples": examples}},
         }
     return responses
 

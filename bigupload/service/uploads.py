@@ -82,18 +82,18 @@ class MediaUploads:
 
     # -- one PUT
 
-    async def presign(self, owner: str, request: c.PresignRequest) -> c.PresignAnswer:
+    async def presign(self, owner: str, request: c.PresignRequest) -> c.PresignResponse:
         """Sign one PUT of a whole file."""
         kind = media.declared(request.filename, request.content_type)
         self._check_size(request.size)
         key = new_writable_key(owner, kind)
         with store_faults_as_refusals():
             url = await self._objects.sign_put(key, request.content_type, request.size)
-        return c.PresignAnswer(upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME)
+        return c.PresignResponse(upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME)
 
     # -- many parts
 
-    async def create(self, owner: str, request: c.CreateRequest) -> c.CreateAnswer:
+    async def create(self, owner: str, request: c.CreateRequest) -> c.CreateResponse:
         """Create a multipart upload."""
         kind = media.declared(request.filename, request.content_type)
         self._check_size(request.size)
@@ -124,7 +124,7 @@ class MediaUploads:
             token=token,
             expires=self._handles.expiry(),
         )
-        return c.CreateAnswer(
+        return c.CreateResponse(
             upload=self._handles.encode(handle),
             key=key,
             public_url=self.public_url(key),
@@ -135,43 +135,43 @@ class MediaUploads:
             expires_in=URL_LIFETIME,
         )
 
-    async def sign(self, owner: str, request: c.SignRequest) -> c.SignAnswer:
+    async def sign(self, owner: str, request: c.SignRequest) -> c.SignResponse:
         """Sign parts of an upload."""
         handle = self._handles.decode(request.upload, owner=owner)
         parts = parts_to_sign(handle.plan, handle.algorithm, request.parts, "parts")
         with store_faults_as_refusals():
             signed = await self._sign(self._store_of(handle), handle.upload_id, parts)
-        return c.SignAnswer(signed=signed, expires_in=URL_LIFETIME)
+        return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
 
-    async def parts(self, owner: str, upload: str) -> c.PartsAnswer:
+    async def parts(self, owner: str, upload: str) -> c.PartsResponse:
         """What the store has of an upload."""
         handle = self._handles.decode(upload, owner=owner)
         with store_faults_as_refusals():
             rows = await self._store_of(handle).list_parts(handle.upload_id, handle.algorithm)
-        return c.PartsAnswer(
+        return c.PartsResponse(
             parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
         )
 
-    async def status(self, owner: str, upload: str) -> c.StatusAnswer:
+    async def status(self, owner: str, upload: str) -> c.StatusResponse:
         """Whether an upload is open, completed or gone. An object that was not judged yet is judged."""
         handle = self._handles.decode(upload, owner=owner)
         try:
             completed = await self._completed(handle)
             if completed is not None:
-                return c.StatusAnswer(status=c.UploadStatus.COMPLETED, completed=completed)
+                return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
             if await self._is_open(handle):
-                return c.StatusAnswer(status=c.UploadStatus.OPEN)
+                return c.StatusResponse(status=c.UploadStatus.OPEN)
             completed = await self._ended(handle)
             if completed is not None:
-                return c.StatusAnswer(status=c.UploadStatus.COMPLETED, completed=completed)
+                return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
         except Refused as refused:
             if refused.problem not in FINAL_PROBLEMS:
                 raise
             error = c.ErrorDetail.model_validate(refused.to_json()["error"])
-            return c.StatusAnswer(status=c.UploadStatus.GONE, error=error)
-        return c.StatusAnswer(status=c.UploadStatus.GONE)
+            return c.StatusResponse(status=c.UploadStatus.GONE, error=error)
+        return c.StatusResponse(status=c.UploadStatus.GONE)
 
-    async def complete(self, owner: str, request: c.CompleteRequest) -> c.CompleteAnswer:
+    async def complete(self, owner: str, request: c.CompleteRequest) -> c.CompleteResponse:
         """Make the object and judge it. Idempotent: a repeated call has the same result."""
         handle = self._handles.decode(request.upload, owner=owner)
         parts = in_order(handle, request.parts)
@@ -238,13 +238,13 @@ class MediaUploads:
                 return False
             return True
 
-    async def _completed(self, handle: Handle) -> c.CompleteAnswer | None:
+    async def _completed(self, handle: Handle) -> c.CompleteResponse | None:
         """The response for an object that an earlier complete made; None if there is none."""
         with store_faults_as_refusals():
             facts = await self._store_of(handle).stat(handle.upload_id, handle.algorithm)
         return None if facts is None or facts.token != handle.token else await self._judged(handle, facts)
 
-    async def _ended(self, handle: Handle) -> c.CompleteAnswer | None:
+    async def _ended(self, handle: Handle) -> c.CompleteResponse | None:
         """What an upload that is not open has become. Asked after that, since a complete may have come in between.
 
         None if it left nothing; raises Refused if its object was refused.
@@ -254,7 +254,7 @@ class MediaUploads:
             await self._raise_refusal(handle)
         return completed
 
-    async def _judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteAnswer:
+    async def _judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteResponse:
         """Judge the object that was made. An object that is refused is deleted, and a note says why."""
         with store_faults_as_refusals():
             look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
@@ -271,7 +271,7 @@ class MediaUploads:
                 await self._objects.put_note(note_key(handle.key), {"code": refused.problem.code})
                 await self._objects.delete_unchanged(handle.key, etag=look.etag, modified=look.modified)
                 raise
-        return c.CompleteAnswer(
+        return c.CompleteResponse(
             public_url=self.public_url(handle.key),
             key=handle.key,
             size=look.size,

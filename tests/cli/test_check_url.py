@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bigupload.cli import main
-from bigupload.service.contract import CheckAnswer
+from bigupload.service.contract import CheckResponse
 from tests.tools.media import sample
 
 Ended = tuple[int, str, str]
@@ -74,10 +74,10 @@ def test_private_hosts_are_not_usable(check_url: Callable[..., Ended], host: str
 def test_json(check_url: Callable[..., Ended], host: str) -> None:
     code, out, err = check_url(f"{host}/a.png?signature=secret", "--allow-private-media-hosts", "--json")
     assert (code, err) == (0, "")
-    answer = CheckAnswer.model_validate(json.loads(out))
+    answer = CheckResponse.model_validate(json.loads(out))
     assert (answer.usable, answer.content_type, answer.url) == (True, "image/png", f"{host}/a.png")
     code, out, err = check_url("x", "--json")
-    answer = CheckAnswer.model_validate(json.loads(out))
+    answer = CheckResponse.model_validate(json.loads(out))
     assert answer.error is not None
     assert (code, answer.usable, answer.error.code) == (1, False, "not_a_url")
     assert err.count("\n") == 1

@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi import checks
 
-from bigupload.service.contract import ErrorAnswer
+from bigupload.service.contract import ErrorResponse
 from bigupload.service.openapi import document
 from bigupload.service.problems import Problem
 from tests.service.test_multipart import PART
@@ -63,7 +63,7 @@ def test_requests_at_random(case: schemathesis.Case, posting: Service, welcoming
     answer = case.call(base_url=posting.url, headers={"Authorization": f"Bearer {posting.key}"}, timeout=60)
     case.validate_response(answer, checks=CHECKS if known else [*CHECKS, checks.negative_data_rejection])
     if answer.status_code >= 400:
-        error = ErrorAnswer.model_validate_json(answer.content).error
+        error = ErrorResponse.model_validate_json(answer.content).error
         assert Problem[error.code.upper()].status == answer.status_code
         assert not any(word in error.message for word in ("Traceback", "pydantic", "botocore", "Input tag"))
 

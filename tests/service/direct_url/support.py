@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from bigupload.service.contract import CheckAnswer
+from bigupload.service.contract import CheckResponse
 from bigupload.service.direct_url import DirectUrls, UrlCheck
 
 SITE = "127.0.0.2"
@@ -80,7 +80,7 @@ async def check(url: str, **how: Any) -> UrlCheck:
     how.setdefault("allow_private", True)
     async with DirectUrls(**how) as urls:
         found = await urls.check(url)
-    assert CheckAnswer.model_validate(found.to_json()).usable == found.usable
+    assert CheckResponse.model_validate(found.to_json()).usable == found.usable
     assert (found.message is None) == found.usable
     assert found.message is None or found.message.isprintable()
     return found

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.service import direct_url
-from bigupload.service.contract import MAX_FILE_SIZE, CheckAnswer
+from bigupload.service.contract import MAX_FILE_SIZE, CheckResponse
 from bigupload.service.direct_url import Rule, _without_secrets
 from bigupload.service.media import GIF, MP4, PNG
 from bigupload.service.public_addresses import is_public_host, sharing_service
@@ -43,9 +43,9 @@ async def test_usable(site: Site, recipe: str, content_type: str, media: object)
 
 async def test_the_contract_takes_both_answers(site: Site) -> None:
     site.serve("/a", sample("png"), Content_Type="image/png")
-    answer = CheckAnswer.model_validate((await check(site.url("/a"))).to_json())
+    answer = CheckResponse.model_validate((await check(site.url("/a"))).to_json())
     assert (answer.usable, answer.content_type, answer.type, answer.error) == (True, "image/png", "image", None)
-    answer = CheckAnswer.model_validate((await check(site.url("/b"))).to_json())
+    answer = CheckResponse.model_validate((await check(site.url("/b"))).to_json())
     assert answer.error is not None
     assert (answer.usable, answer.content_type, answer.error.code) == (False, None, "bad_status")
 
