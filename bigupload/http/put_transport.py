@@ -143,9 +143,11 @@ def _judge(response: aiohttp.ClientResponse, body: bytes, payload: PartBody, wha
     if response.status // 100 != 2:
         raise fault_of_response(response.status, response.headers, body, what)
     if not payload.complete:
-        raise Fault(FaultKind.BROKEN, f"the store answered {response.status} to {what} before it had the whole of it")
+        raise Fault(
+            FaultKind.BROKEN, f"the store responded {response.status} to {what} before it had received all of it"
+        )
     checksums = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-amz-checksum-")}
     etag = response.headers.get("ETag")
     if not etag:
-        raise Fault(FaultKind.BROKEN, f"the store's answer to {what} has no ETag")
+        raise Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
     return PutResponse(etag, checksums)

@@ -1,7 +1,7 @@
-"""Sockets made fit for bulk sending, and what the kernel tells of them.
+"""Socket options for bulk sending, and what the kernel says about a connection.
 
-Everything here is asked for where the kernel knows it and never required: what it refuses stays as it was. The options
-are named by feature (`hasattr`), never by operating system.
+No option is required: where the kernel does not know one or refuses it, its default stays. The code tests for features
+(`hasattr`), never for operating systems.
 """
 
 from __future__ import annotations
@@ -17,40 +17,43 @@ from bigupload import errors
 
 AUTO = "auto"
 SYSTEM = "system"
-_LOSSY_PATH = "bbr"
-"""Goes by bandwidth and round trip: a thousandth of packets lost halves the rate of the others again and again.
+_LONG_PATH = "bbr"
+"""Follows bandwidth and round trip. Other algorithms halve their rate at each loss, even at one packet in a thousand.
 https://datatracker.ietf.org/doc/draft-ietf-ccwg-bbr/"""
 _SHORT_PATH = "cubic"
-"""Where a round trip takes no time a loss costs none either, and BBR's pacing only costs timers: on loopback a quarter
-of the CPU time of sending."""
+"""With a short round trip a loss costs little, and BBR's pacing costs timers: on loopback, a quarter of the CPU time of
+sending."""
 _SHORT = 1_000
-"""Microseconds of a round trip within one site."""
+"""Microseconds. A shorter round trip stays within one site."""
 _UNSENT = 512 * 1024
-"""Bytes that the kernel takes beyond what the path carries now: enough that it never runs dry, little enough that a
-slow part is seen, and a rate limit felt, at once."""
-_PROBE_EVERY = 15
-_MOST_PROBES = 3
-"""Seconds between questions to a side that is quiet, and how many it may leave unanswered: a dead path is noticed
-within a minute although nothing is sent, as while the store works on its answer. Bytes that are not acknowledged are
-`RetryPolicy.stall_after`'s, and no business of the kernel's (TCP_USER_TIMEOUT): that would also end connections whose
-other side is there and only does not read for a while."""
+"""Bytes that the kernel buffers beyond what is in flight: enough to keep the path busy, and so few that a slow part and
+a rate limit show at once."""
+_KEEPALIVE_EVERY = 15
+_MAX_KEEPALIVES = 3
+"""Seconds between two keep-alive probes, and how many may stay without a reply. A dead path is found within a minute,
+also while nothing is sent, as when the store works on its response. For bytes that are not acknowledged there is
+`RetryPolicy.stall_after`. TCP_USER_TIMEOUT would also end connections whose other side merely does not read."""
 _MSS_AT, _SACKED_AT, _RTT_AT = 16, 28, 68
-"""Of tcpi_snd_mss, tcpi_sacked and tcpi_rtt in struct tcp_info, the same on every architecture: linux/tcp.h."""
+"""Offsets of tcpi_snd_mss, tcpi_sacked and tcpi_rtt in struct tcp_info, equal on every architecture: linux/tcp.h."""
 
 
 def new_socket(address: tuple[Any, ...]) -> socket.socket:
-    """aiohttp's `socket_factory`: a stream socket for what getaddrinfo gave, fit for bulk sending."""
+    """Make a stream socket for bulk sending. This is aiohttp's `socket_factory`.
+
+    Args:
+        address: One row of `getaddrinfo`.
+    """
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
-    _ask(made, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
-    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _PROBE_EVERY)
-    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _PROBE_EVERY)
-    _ask(made, socket.IPPROTO_TCP, "TCP_KEEPCNT", _MOST_PROBES)
-    _ask(made, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT)
+    _set(made, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
+    _set(made, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_EVERY)
+    _set(made, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_EVERY)
+    _set(made, socket.IPPROTO_TCP, "TCP_KEEPCNT", _MAX_KEEPALIVES)
+    _set(made, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT)
     return made
 
 
-def _ask(sock: socket.socket, level: int, option: str, value: int) -> None:
+def _set(sock: socket.socket, level: int, option: str, value: int) -> None:
     number = getattr(socket, option, None)
     if number is not None:
         with contextlib.suppress(OSError):
@@ -58,11 +61,18 @@ def _ask(sock: socket.socket, level: int, option: str, value: int) -> None:
 
 
 def check_congestion_control(name: str) -> None:
-    """Raises UsageError where this machine does not let us have what a user names."""
+    """Check that this user may have a congestion control.
+
+    Args:
+        name: "auto", "system", or a name that the kernel knows.
+
+    Raises:
+        UsageError: The kernel does not offer it.
+    """
     if name in (AUTO, SYSTEM):
         return
     with socket.socket() as probe:
-        if not _control(probe, name):
+        if not _set_congestion_control(probe, name):
             raise errors.UsageError(
                 f"this machine offers no congestion control {name!r}: choose {AUTO}, {SYSTEM}, or one of "
                 "those in /proc/sys/net/ipv4/tcp_allowed_congestion_control"
@@ -70,16 +80,21 @@ def check_congestion_control(name: str) -> None:
 
 
 def tune_for_path(sock: Any, congestion: str) -> None:
-    """Give a connected socket the congestion control that fits its path, as its handshake's round trip tells."""
+    """Set the congestion control of a connected socket.
+
+    Args:
+        sock: The socket, or None for a transport without one.
+        congestion: "auto" to choose by the round trip of the handshake, "system" to change nothing, or a name.
+    """
     if congestion == SYSTEM or sock is None:
         return
     if congestion != AUTO:
-        _control(sock, congestion)
+        _set_congestion_control(sock, congestion)
     elif (round_trip := _round_trip(sock)) is not None:
-        _control(sock, _LOSSY_PATH if round_trip >= _SHORT else _SHORT_PATH)
+        _set_congestion_control(sock, _LONG_PATH if round_trip >= _SHORT else _SHORT_PATH)
 
 
-def _control(sock: Any, name: str) -> bool:
+def _set_congestion_control(sock: Any, name: str) -> bool:
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
     except (AttributeError, OSError):  # another system, or not allowed for this user
@@ -88,20 +103,20 @@ def _control(sock: Any, name: str) -> bool:
 
 
 def _round_trip(sock: Any) -> int | None:
-    """Microseconds, smoothed by the kernel."""
+    """The connection's round trip in microseconds, smoothed by the kernel; None if the kernel does not say."""
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_AT + 4)
-        return _number(told, _RTT_AT)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_AT + 4)
+        return _field(info, _RTT_AT)
     except (AttributeError, OSError, struct.error):
         return None
 
 
-def _number(tcp_info: bytes, at: int) -> int:
+def _field(tcp_info: bytes, at: int) -> int:
     return int(struct.unpack_from("I", tcp_info, at)[0])
 
 
 def readable(sock: Any) -> bool:
-    """Whether the other side has said something that nobody has read yet."""
+    """Whether bytes, or the connection's end, have arrived and nobody has read them."""
     if not hasattr(select, "poll") or sock is None or sock.fileno() < 0:
         return False
     poll = select.poll()
@@ -111,10 +126,11 @@ def readable(sock: Any) -> bool:
 
 
 def unsent(sock: Any) -> int:
-    """Bytes that the peer's kernel has not said to have; 0 where nobody can tell.
+    """How many written bytes the other side's kernel has not acknowledged; 0 if this kernel does not say.
 
-    SIOCOUTQ stands still at the first hole that a loss has made, and jumps when that is filled. What has arrived behind
-    the hole (SACK) is goodput too: without it, a tenth of a second on a lossy path measures anything.
+    SIOCOUTQ stands still at the first byte that was lost, and jumps once it was sent again. Bytes behind it that have
+    arrived (SACK) count as acknowledged here. Otherwise, goodput measured over a tenth of a second would be random on a
+    path with losses.
     """
     if sock is None or sock.fileno() < 0:
         return 0
@@ -125,13 +141,13 @@ def unsent(sock: Any) -> int:
         waiting = int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
     except (ImportError, AttributeError, OSError):
         return 0
-    # Not all of it can have arrived out of order; short packets only make it seem so.
+    # At least one byte is missing. Packets that are shorter than the MSS make the estimate too high.
     return max(1, waiting - _arrived_out_of_order(sock)) if waiting else 0
 
 
 def _arrived_out_of_order(sock: Any) -> int:
     try:
-        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SACKED_AT + 4)
-        return _number(told, _SACKED_AT) * _number(told, _MSS_AT)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SACKED_AT + 4)
+        return _field(info, _SACKED_AT) * _field(info, _MSS_AT)
     except (AttributeError, OSError, struct.error):
         return 0

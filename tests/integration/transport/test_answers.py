@@ -65,7 +65,7 @@ async def test_an_early_200_is_no_success(tmp_path: Path) -> None:
     async with raw_server(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n') as port:
         with FileSource(write(tmp_path / "file", 32 * MIB)) as source:
             async with no_leaks(), HttpTransport() as transport:
-                with pytest.raises(Fault, match="before it had the whole") as caught:
+                with pytest.raises(Fault, match="before it had received all") as caught:
                     await transport.put(plain_request(port), source, Part(1, 0, 32 * MIB), on_start=lambda _: None)
     assert caught.value.kind is FaultKind.BROKEN
 
