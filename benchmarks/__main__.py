@@ -1,19 +1,19 @@
-"""`python -m benchmarks BENCHMARK [OPTIONS]`: comparisons that anyone can repeat.
+"""`python -m benchmarks BENCHMARK [OPTIONS]`: run a benchmark.
 
-  throughput   how fast into a store that costs nothing, over http, https, or into a real one; tiny files
-  latency      thirty milliseconds away, 40 MB/s a connection, a cap on all together, a real lossy path
-  faults       stragglers, refusals, resets; a store that says SlowDown
-  resume       from the start of the process to the first new part
-  scale        from 0.1 to 20 GB, and 10,000 parts
+  throughput   uploads to a null store over http or https, or to a real store; tiny files
+  latency      a store 30 ms away with 40 MB/s a connection, a total limit, or a real lossy path
+  faults       stragglers, 503s, resets; a store that answers SlowDown
+  resume       the time from the start of the process to the first new part
+  scale        files from 0.1 to 20 GB, and 10,000 parts
   service      how fast the media service signs
-  memory       into SeaweedFS and back, whatever the parts' size
-  loop_lag     how long the event loop stands still while a file comes from the disk
-  ten_thousand parts into a strict store that verifies all of them
-  soak         under faults: a thousand schedules, twenty uploads at once for half an hour
-  controller   what each rule of the concurrency control brings, simulated
-  peers        install who is compared with
+  memory       resident memory with SeaweedFS and different part sizes
+  loop_lag     how long the event loop is blocked while a file is read from the disk
+  ten_thousand 10,000 parts to a strict store that verifies all of them
+  soak         faults: a thousand schedules, and twenty uploads at once for half an hour
+  controller   simulate the effect of each rule of the concurrency control
+  peers        install the peers
 
-`python -m benchmarks BENCHMARK --help` has the options and what is to be shown.
+`python -m benchmarks BENCHMARK --help` lists the options and the targets.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
     if name not in NAMES:
         print(__doc__)
         return 0 if name in ("-h", "--help") else 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C: no child and no file stays
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: leave no child and no file
     sys.argv[0:2] = [f"benchmarks {name}"]
     module = importlib.import_module(f".{'peering' if name == 'peers' else name}", __package__)
     return int(module.main())

@@ -1,10 +1,10 @@
 """The forwarder between two TUN devices, a process of its own: `python -m benchmarks._forwarding NAME NAME OPTIONS`.
 
-The kernel hands TCP over unsegmented, up to 64 KiB at once with the size that each segment is to have (struct
-virtio_net_hdr, linux/virtio_net.h), as it does to a network card; a segment at a time would be 83,000 packets a second
-at 1 Gbit/s, more than Python forwards. What the link does, it does to segments: each takes its time, has its chance of
-loss and its place in the queue, and where some don't arrive, what is left is cut into what lies between the gaps, as a
-receiving card would hand it over. TCP checksums are left to the kernel, which does not look at them on either side.
+The kernel passes TCP unsegmented, up to 64 KiB at once with the size of each segment (struct virtio_net_hdr,
+linux/virtio_net.h), as it does to a network card. Single segments would be 83,000 packets a second at 1 Gbit/s, more
+than Python can forward. The link still handles each segment: its time, its chance of loss and its place in the queue.
+If some segments are lost, the rest is split at the gaps, as a receiving card would deliver it. The kernel handles TCP
+checksums, and checks them on neither side.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _VNET = struct.Struct("=BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_sta
 _MOST = 1 << 17
 _FIN_PSH, _CWR = 0x09, 0x80
 _BATCH = 32
-_SOON = 50e-6  # the kernel's timers are not more exact: wait for nothing that is nearer
+_SOON = 50e-6  # the precision of the kernel's timers: do not wait for a shorter time
 
 
 def open_tun(name: str) -> int:
-    """A TUN device that takes and gives unsegmented TCP. It lives as long as the descriptor. Needs root."""
+    """A TUN device for unsegmented TCP. It exists as long as its descriptor. Needs root."""
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR))
     fcntl.ioctl(device, _TUNSETOFFLOAD, _TUN_F_CSUM | _TUN_F_TSO4)
@@ -44,7 +44,7 @@ def open_tun(name: str) -> int:
 
 
 def segment_sizes(data: bytes) -> list[int]:
-    """Of the IP packets that this is on the wire."""
+    """Return the sizes of its IP packets on the wire."""
     _, kind, _, segment, _, _ = _VNET.unpack_from(data)
     size = len(data) - _VNET.size
     if not kind:
@@ -55,7 +55,7 @@ def segment_sizes(data: bytes) -> list[int]:
 
 
 def cut(data: bytes, begin: int, end: int) -> bytes:
-    """Only the segments from `begin` up to `end`."""
+    """Return only the segments from `begin` up to `end`."""
     flags, kind, header_length, segment, checksum_start, checksum_offset = _VNET.unpack_from(data)
     headers = _headers(data)
     head = bytearray(data[_VNET.size : _VNET.size + headers])
@@ -99,7 +99,7 @@ class _Direction:
         self.link = link
         self._under_way: deque[tuple[float, bytes]] = deque()
         self.latest = 0.0
-        """The most that anything arrived too late, because this process did not get to run."""
+        """The largest delay because this process could not run, in seconds."""
 
     def take(self) -> None:
         for _ in range(_BATCH):
@@ -114,18 +114,18 @@ class _Direction:
                 self._under_way.extend((at, cut(data, begin, end)) for begin, end in runs(arrives))
 
     def give(self) -> float:
-        """What is due; gives when the next is."""
+        """Deliver what is due. Returns when the next is due."""
         now = time.monotonic()
         while self._under_way and self._under_way[0][0] <= now + _SOON:
             due, data = self._under_way.popleft()
-            with contextlib.suppress(OSError):  # EIO: the other end is not up yet, or no more
+            with contextlib.suppress(OSError):  # EIO: the other end is not up yet, or down again
                 os.write(self._target, data)
             self.latest = max(self.latest, now - due)
         return self._under_way[0][0] if self._under_way else float("inf")
 
 
 def forward(one: int, other: int, links: tuple[Link, Link]) -> dict[str, object]:
-    """Until standard input ends; gives what passed."""
+    """Forward until standard input ends. Returns what passed."""
     directions = {one: _Direction(one, other, links[0]), other: _Direction(other, one, links[1])}
     waiting = [one, other, sys.stdin.fileno()]
     while True:
@@ -150,8 +150,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = vars(parser.parse_args())
     names, seed = given.pop("names"), given.pop("seed")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it ends it
-    os.nice(-10)  # a router does not wait for the machines at its ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    os.nice(-10)  # the hosts at both ends must not delay the router
     one, other = (open_tun(name) for name in names)
     links = Link(**given, seed=f"{seed} there"), Link(**given, seed=f"{seed} back")
     print("ready", flush=True)

@@ -1,6 +1,6 @@
 """One direction of a link: a drop-tail queue, a rate, a delay, and losses that hit single packets.
 
-Decides only: which segments of what was offered arrive, and when. Sizes are bytes of IP packets, times seconds.
+It only decides which segments arrive, and when. Sizes are bytes of IP packets; times are seconds.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ class Link:
         self.counts = LinkCounts()
 
     def _draw(self) -> float:
-        """How many packets pass until one is lost: as a draw for each packet would, at less cost."""
+        """Return how many packets pass until the next loss. Cheaper than a draw for each packet, with the same
+        result."""
         if not self._loss:
             return math.inf
         return math.floor(math.log(1 - self._random.random()) / math.log(1 - self._loss))
 
     def offer(self, now: float, sizes: Sequence[int]) -> tuple[float, list[bool]]:
-        """Packets that come together: when the last of them arrives, and which do.
+        """Handle packets that come together. Returns when the last of them arrives, and which ones arrive.
 
-        What is lost has used the link; what found the queue full has not.
+        A lost packet has used the link; a packet dropped by the full queue has not.
         """
         begins = max(now, self._free_at)
         room = self._queue - (begins - now) * self._rate
@@ -76,7 +77,7 @@ class Link:
 
 
 def runs(arrives: Sequence[bool]) -> Iterator[tuple[int, int]]:
-    """The stretches that are True: from, and up to but without."""
+    """Return the ranges of True as (start, end), without the end."""
     begin = None
     for at, there in enumerate(arrives):
         if there and begin is None:

@@ -1,4 +1,4 @@
-"""What a plain sender gets through a path: `python -m benchmarks.path --check`."""
+"""Measure the throughput of a plain sender over a path: `python -m benchmarks.path --check`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _measure(there: NetworkPath, connections: int, seconds: float) -> dict[str, 
 
 
 def _sink() -> None:
-    """Receive, drop, and say how much it was."""
+    """Receive, drop and count bytes."""
 
     def drop(connection: socket.socket) -> None:
         buffer, total = bytearray(1 << 20), 0

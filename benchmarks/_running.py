@@ -1,4 +1,4 @@
-"""What the benchmarks of bigupload alone share: a file, and the real command as a child."""
+"""Shared by the benchmarks of bigupload alone: a file, and the real command as a child."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finished:
 
 
 def make_file(path: Path, size: int) -> str:
-    """Random bytes; gives their SHA-256."""
+    """Write random bytes. Returns their SHA-256."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for offset in range(0, size, MIB):
@@ -44,7 +44,7 @@ def make_file(path: Path, size: int) -> str:
 
 
 def run_command(arguments: Sequence[str], environment: Mapping[str, str]) -> Finished:
-    """`bigupload upload … --json`. Raises SystemExit where it fails. Its peak: see `children.run`."""
+    """Run `bigupload upload … --json`. Raises SystemExit if it fails. For its peak memory see `children.run`."""
     command = [sys.executable, "-m", "bigupload", "upload", *arguments, "--json", "--progress", "none"]
     ended = run(command, {**os.environ, **environment}, patience=PATIENCE)
     if ended.status != 0:

@@ -1,4 +1,4 @@
-"""The media service as a child, and whose CPU time is whose meanwhile. Linux only (/proc)."""
+"""Run the media service as a child and measure CPU times. Linux only (/proc)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU time, user and system, of a process and of all that its first thread started. proc(5)."""
+    """Return the CPU seconds (user and system) of a process and of the processes that its first thread started:
+    proc(5)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return (int(fields[11]) + int(fields[12])) / _TICKS + sum(cpu_of(int(child)) for child in below)
 
 
 def cpu_of_machine() -> float:
-    """Seconds that all cores were busy, with what the hypervisor gave to others."""
+    """Return the busy seconds of all cores, with the time stolen by the hypervisor."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """Between two moments, in seconds."""
+    """CPU times between two moments, in seconds."""
 
     seconds: float
     service: float
@@ -38,19 +39,19 @@ class Spent:
 
     @property
     def others_cores(self) -> float:
-        """How many cores everyone else kept busy."""
+        """How many cores other processes kept busy."""
         return max(0.0, self.others) / self.seconds
 
 
 class Meter:
-    """From when it is made."""
+    """Measures from its creation."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._began = self._read()
 
     def read(self) -> Spent:
-        """What was spent since."""
+        """Return the CPU times since its creation."""
         seconds, service, client, machine = (now - then for now, then in zip(self._read(), self._began, strict=True))
         return Spent(seconds=seconds, service=service, client=client, others=machine - service - client)
 
@@ -63,7 +64,7 @@ class Meter:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One that runs."""
+    """A running service."""
 
     url: str
     key: str = field(repr=False)
@@ -72,7 +73,7 @@ class Service:
 
 @contextlib.contextmanager
 def serving(store: Path, home: Path, workers: int) -> Iterator[Service]:
-    """The real command, over the store in the directory `store`; its own files are under `home`."""
+    """Run the real command with the store in the directory `store`. Its own files are under `home`."""
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))}
     environment = kept | {

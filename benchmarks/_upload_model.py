@@ -1,16 +1,14 @@
-"""A model of uploads over paths of many kinds, in virtual time, for the concurrency control to be tried on.
+"""A model of uploads over many kinds of paths in virtual time, to test the concurrency control.
 
-Time moves in ticks of 0.1 s, as the engine's does. The model knows rates, not packets. What it has of real paths:
+Time moves in ticks of 0.1 s, as in the engine. The model computes rates, not packets. Its rules:
 
-- A connection begins with ten packets a round trip and doubles each round trip (RFC 6928, RFC 5681).
-- Reno halves where a packet is lost or the link's queue is full, and gains one packet a round trip. An old connection
-  carries 1448 / rtt × √(1.5 / loss) bytes a second (Mathis, "The macroscopic behavior of the TCP congestion avoidance
-  algorithm").
-- BBR keeps a quarter more than what was delivered, does not heed losses, and shares a link evenly.
-- Linux lets one connection have 4 MiB unacknowledged (`tcp_wmem`), 2.6 MB of them payload: see `benchmarks.path`.
-- Each part costs a round trip and the store's own time in which its connection carries nothing. A new connection costs
-  another one before its first byte.
-- A refusal (503) comes after a round trip. The part waits as `RetryPolicy` says, and holds no slot meanwhile.
+- A connection begins with ten packets a round trip and doubles each round trip (RFC 6928, RFC 5681). - Reno halves its
+window if a packet is lost or the link's queue is full, and gains one packet a round trip. An old connection carries
+1448 / rtt × √(1.5 / loss) bytes a second (Mathis, "The macroscopic behavior of the TCP congestion avoidance
+algorithm"). - BBR sends a quarter more than was delivered, ignores losses, and shares a link evenly. - Linux allows one
+connection 4 MiB of unacknowledged data (`tcp_wmem`), 2.6 MB of them payload: see `benchmarks.path`. - Each part costs a
+round trip and the store's own time, in which its connection is idle. A new connection costs another round trip before
+its first byte. - A refusal (503) comes after a round trip. The part waits as `RetryPolicy` says, without a slot.
 """
 
 from __future__ import annotations
@@ -33,11 +31,11 @@ UNACKNOWLEDGED = 2.6e6
 STORE_TIME = 0.02
 """Seconds between the end of one part and the request for the next on the same connection."""
 AHEAD = 4
-"""Parts that are hashed and signed beyond those that have a slot."""
+"""How many parts are hashed and signed ahead of those with a slot."""
 CROWDING_TAKES = 2.0
-"""Seconds until a crowd has its effect."""
+"""Seconds until too many connections slow the path down."""
 FOREVER = 1800.0
-"""Seconds after which an upload has not succeeded."""
+"""The time limit of an upload, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,45 +44,45 @@ class Way:
 
     name: str
     rate: float
-    """Bytes a second of the link, shared by all connections."""
+    """The link's rate in bytes a second, shared by all connections."""
     rtt: float
     """Seconds."""
     size: float
-    """Bytes of the upload."""
+    """The upload's size in bytes."""
     loss: float = 0.0
-    """Share of packets lost at random."""
+    """The share of packets that are lost at random."""
     reno: bool = False
-    """Else BBR."""
+    """Whether the congestion control is Reno; otherwise BBR."""
     each: float = math.inf
-    """Bytes a second that the store takes from one connection."""
+    """The most that the store accepts from one connection, in bytes a second."""
     accepts: int = 10**6
-    """PUTs in flight. Those beyond are refused."""
+    """The most PUTs in flight. The store refuses more."""
     relents: tuple[float, int] | None = None
-    """From that second on, so many are accepted."""
+    """(second, limit): from that second on, the store accepts that many PUTs."""
     hiccups: float = 0.0
-    """Share of PUTs that are refused however few there are."""
+    """The share of PUTs that are refused at random."""
     noise: float = 0.05
     """Standard deviation of goodput from tick to tick, as a share."""
     crowded: float = math.inf
-    """Connections beyond which link or store become slower."""
+    """With more connections than this, the link or the store becomes slower."""
     crowding: float = 0.5
-    """How much: goodput × (crowded / connections) to this power."""
+    """How much slower: goodput × (crowded / connections) to this power."""
     bursts: tuple[float, ...] = ()
-    """Shares of its rate that the store's disk takes, each for 0.4 s, drawn at random."""
+    """The store's disk accepts these shares of its rate, each for 0.4 s, drawn at random."""
     becomes: tuple[float, float] | None = None
-    """At that second the link's rate is multiplied."""
+    """(second, factor): at that second the link's rate is multiplied."""
 
 
 @dataclass(slots=True)
 class _Connection:
-    """One PUT after another."""
+    """A connection, which sends one PUT after another."""
 
     pace: float
-    """Bytes a second that the congestion window allows."""
+    """The rate that the congestion window allows, in bytes a second."""
     left: float = 0.0
-    """Bytes of the part still to be sent."""
+    """The bytes of the part that are not sent yet."""
     waits: float = 0.0
-    """Nothing is sent, and no response read, before that second."""
+    """The second before which nothing is sent and no response read."""
     refused: bool = False
     attempt: int = 1
     slow_start: bool = True
@@ -92,7 +90,7 @@ class _Connection:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one simulated upload came to."""
+    """The result of a simulated upload."""
 
     seconds: float
     parts_in_flight: float
@@ -104,7 +102,7 @@ class Outcome:
 
 
 class Upload:
-    """One upload. `wakes=False`: a raised limit lets nobody in until a part has ended."""
+    """A simulated upload. `wakes=False`: a raised limit takes effect only when a part ends."""
 
     def __init__(self, way: Way, control: ConcurrencyControl, *, seed: int, wakes: bool = True) -> None:
         self._way, self._control, self._wakes = way, control, wakes
@@ -113,9 +111,9 @@ class Upload:
         self._part_size = float(plan.part_size)
         self._to_do = self._unfinished = plan.count
         self._ready: list[int] = []
-        """The attempt of each part that waits for a slot."""
+        """For each part that waits for a slot: its attempt."""
         self._later: list[tuple[float, int]] = []
-        """When each refused part may be tried again, and its attempt."""
+        """For each refused part: when it may be retried, and its attempt."""
         self._flying: list[_Connection] = []
         self._sent = 0.0
         self._refused = self._puts = 0
@@ -139,7 +137,7 @@ class Upload:
         )
 
     def _available(self, tick: int) -> float:
-        """Bytes a second that link and store take in this tick."""
+        """Return the rate that the link and the store accept in this tick, in bytes a second."""
         way, now = self._way, tick * TICK
         rate = way.rate * (way.becomes[1] if way.becomes is not None and now >= way.becomes[0] else 1.0)
         self._wander = 0.5 * self._wander + self._chance.gauss(0, way.noise)
@@ -172,7 +170,7 @@ class Upload:
             self._flying.append(connection)
 
     def _begin(self, connection: _Connection, now: float) -> None:
-        """The next part's PUT over this connection."""
+        """Start the next part's PUT on this connection."""
         way = self._way
         accepts = way.relents[1] if way.relents is not None and now >= way.relents[0] else way.accepts
         others = sum(not each.refused for each in self._flying if each is not connection)
@@ -184,7 +182,7 @@ class Upload:
         self._control.started()
 
     def _end(self, connection: _Connection, now: float) -> None:
-        """The store has answered: the slot is the next part's, if there may be one."""
+        """Handle the store's response: give the slot to the next part, if there is one and the limit allows it."""
         if connection.refused:
             self._refused += 1
             again = now + RetryPolicy().delay(connection.attempt, self._chance.random)
@@ -202,7 +200,7 @@ class Upload:
     # -- bytes
 
     def _move_all(self, now: float, available: float) -> bool:
-        """Move every connection on by a tick. Whether a part has ended."""
+        """Advance every connection by a tick. Returns whether a part has ended."""
         way, ended = self._way, False
         most = min(way.each, UNACKNOWLEDGED / way.rtt)
         wants = [min(c.pace, most) for c in self._flying if c.left and not c.refused and c.waits < now + TICK]
@@ -221,7 +219,7 @@ class Upload:
         return ended
 
     def _move(self, each: _Connection, now: float, rate: float) -> bool:
-        """Send, wait for the response, take the next part, until the tick is over. Whether a part has ended."""
+        """Send, wait for the response and start the next part until the tick ends. Returns whether a part has ended."""
         end, ended = now + TICK, False
         while True:
             now = max(now, each.waits)
@@ -243,7 +241,7 @@ class Upload:
         return min(each.pace * math.exp2(min(TICK / self._way.rtt, 30)), 4 * most, 4 * self._way.rate)
 
     def _bbr(self, each: _Connection, rate: float, most: float, *, bound: bool) -> None:
-        """`bound`: the link, and not the connection, was what bounded it."""
+        """`bound`: the link limited the rate, not the connection."""
         if each.slow_start:
             each.pace = self._doubled(each, most)
         if bound:
@@ -261,7 +259,7 @@ class Upload:
         else:
             each.pace += PACKET / way.rtt * trips
         losses = rate * TICK / PACKET * way.loss
-        if losses > 1 and not each.slow_start:  # more than ticks can follow one by one: their average
+        if losses > 1 and not each.slow_start:  # too many to apply one by one: apply their average
             each.pace = min(each.pace, PACKET / way.rtt * math.sqrt(1.5 / way.loss))
             losses = 0.0
         if self._chance.random() < min(losses, trips) or (queue_is_full and self._chance.random() < 0.5):
@@ -271,7 +269,7 @@ class Upload:
 
 
 def _fair(wants: list[float], available: float) -> float:
-    """The rate that no connection exceeds, where those that want less than it get all that they want."""
+    """Return the fair rate: no connection exceeds it, and connections that need less get all that they need."""
     level = available / len(wants)
     for _ in range(4):
         modest = [want for want in wants if want < level]

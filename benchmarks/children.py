@@ -1,4 +1,4 @@
-"""One child process at a time: how long it took, and what the kernel says that it and its own children used."""
+"""Run one child process at a time, and measure its time and the resources of it and its children."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB on Linux
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """`seconds` go from before it was started until it was gone. `cpu` is user and system time, `peak` in bytes."""
+    """`seconds`: from before the start to the end. `cpu`: user and system time. `peak`: bytes."""
 
     status: int
     seconds: float
     cpu: float
     peak: int
     late: bool
-    """It was killed because it took longer than anyone waits."""
+    """Whether it was killed at the time limit."""
     output: str
     errors: str
 
     @property
     def complaint(self) -> str:
-        """The last thing that it said, in one line."""
+        """The last line of its output."""
         lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
         return lines[-1][:300] if lines else ""
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str], *, patience: float, where: Path | None = None) -> Ended:
-    """Run it to its end, or for `patience` seconds. Whatever ends the caller ends it too, with all that it started.
+    """Run it to its end, or for at most `patience` seconds. It ends with the caller, and so do its own children.
 
-    Linux counts what the caller had in memory when it forked towards the child's peak: see `own_peak`.
+    Linux includes the caller's memory at the fork in the child's peak: see `own_peak`.
     """
     late = threading.Event()
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -86,7 +86,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, patience: float,
 
 
 def own_peak() -> int:
-    """The least that `run` can report as a peak so far: callers stay small until all is measured."""
+    """Return the least peak that `run` can report so far. Callers stay small until everything is measured."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks' commands share: options, the files to send, who competes, and what is done with the figures."""
+"""Shared by the benchmarks' commands: options, files, contestants and output."""
 
 from __future__ import annotations
 
@@ -27,24 +27,28 @@ WARM = 64 << 20
 
 
 def parser(doc: str | None, *, size: str, rounds: int) -> argparse.ArgumentParser:
-    """With the options that all comparisons have."""
+    """Return a parser with the options of all comparisons."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--size", type=parse_size, default=parse_size(size), help=f"Of the file, like 256MB. [{size}]")
+    made.add_argument(
+        "--size", type=parse_size, default=parse_size(size), help=f"Size of the file, like 256MB. [{size}]"
+    )
     made.add_argument("--file", type=Path, help="Upload this file instead of a new one of random bytes.")
-    made.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"After the warm-up. [{rounds}]")
-    made.add_argument("--contestants", metavar="A,B,…", help="Only these; a name without ':' is all of its variants.")
-    made.add_argument("--list", action="store_true", help="Name the contestants that are installed, and stop.")
-    made.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="Give a contestant up after it.")
-    made.add_argument("--dir", type=Path, metavar="DIR", help="Where the file goes for the time being.")
+    made.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"Rounds after the warm-up. [{rounds}]")
+    made.add_argument("--contestants", metavar="A,B,…", help="Only these; a name without ':' selects all its variants.")
+    made.add_argument("--list", action="store_true", help="List the installed contestants and exit.")
+    made.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="Time limit of a contestant.")
+    made.add_argument("--dir", type=Path, metavar="DIR", help="Directory for the temporary file.")
     made.add_argument("--peers", type=Path, default=default_directory(), metavar="DIR", help="See `peers`.")
-    made.add_argument("--lock", type=Path, metavar="FILE", help="Take turns with others that lock it, run by run.")
+    made.add_argument(
+        "--lock", type=Path, metavar="FILE", help="Lock FILE for each run, to take turns with other benchmarks."
+    )
     made.add_argument("--json", type=Path, metavar="FILE", help="Write all figures there.")
     made.add_argument("--plots", type=Path, metavar="DIR", help="Write plots there, as PNG.")
     return made
 
 
 def chosen(arguments: argparse.Namespace, *, only: str | None = None) -> list[Contestant]:
-    """Those who compete: `--contestants`, else `only`, else all that are installed. Says who is missing."""
+    """Return the contestants: `--contestants`, else `only`, else all installed ones. Prints who is missing."""
     peers = Peers(arguments.peers)
     found = everyone(peers)
     if arguments.list:
@@ -59,15 +63,15 @@ def chosen(arguments: argparse.Namespace, *, only: str | None = None) -> list[Co
         return list(found.values())
     picked = [each for each in found.values() if {each.name, each.family} & set(named.split(","))]
     if unknown := set(named.split(",")) - {name for each in picked for name in (each.name, each.family)}:
-        print(f"not known or not installed: {', '.join(sorted(unknown))}")
+        print(f"unknown or not installed: {', '.join(sorted(unknown))}")
     return picked if any(each.name == OURS for each in picked) else [found[OURS], *picked]
 
 
 @contextlib.contextmanager
 def files(arguments: argparse.Namespace, *, sparse: bool = False) -> Iterator[tuple[Path, Path]]:
-    """The file to send and a small one to warm up with, in the page cache both. Compiles our bytecode: theirs is.
+    """Make the file to send and a small one for the warm-up, both in the page cache. Compiles bigupload's bytecode.
 
-    `sparse` is for files that are larger than memory, where a disk would be what is measured.
+    `sparse` is for files larger than memory, so that the disk is not measured.
     """
     compileall.compile_dir(Path(bigupload.__file__).parent, quiet=2)
     compileall.compile_dir(Path(__file__).parent, quiet=2)
@@ -92,14 +96,14 @@ def write_random(path: Path, size: int) -> None:
 
 
 def write_sparse(path: Path, size: int) -> None:
-    """Nothing but a hole: reads as zeros, without a disk."""
+    """Make a file that is one hole: it reads as zeros, without a disk."""
     with path.open("wb") as file:
         file.truncate(size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A contest that was held."""
+    """A finished contest."""
 
     title: str
     runs: list[Run]
@@ -107,7 +111,7 @@ class Held:
 
     @property
     def cpu(self) -> str:
-        """What the rows' CPU time is in."""
+        """The unit of the rows' CPU time."""
         return "CPU s/GiB" if self.runs[0].size >= 1 << 20 else "CPU s"
 
 
@@ -123,7 +127,7 @@ def hold(
     inside: bool = False,
     prefix: Sequence[str] = (),
 ) -> Held:
-    """All rounds. Raises SystemExit where bigupload did not finish: there is nothing to compare."""
+    """Run all rounds. Raises SystemExit if bigupload did not finish, because then nothing can be compared."""
     print(f"{title}: {', '.join(each.name for each in contestants)}", flush=True)
     contest = Contest(
         file=file,
@@ -143,7 +147,7 @@ def hold(
 def finish(
     benchmark: str, arguments: argparse.Namespace, held: Sequence[Held], targets: Sequence[Target], **more: Any
 ) -> int:
-    """Tables, targets, JSON and plots; the exit status."""
+    """Print tables and targets, write JSON and plots. Returns the exit status."""
     for each in held:
         report.show(each.title, each.rows, each.cpu)
     figures: Mapping[str, Any] = {

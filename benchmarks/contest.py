@@ -1,4 +1,4 @@
-"""Everyone in one run, by turns: A B C, A B C, … after a round to warm up. What each took, and whether it cheated."""
+"""Run all contestants by turns (A B C, A B C, …) after a warm-up round. Measure each, and detect cheating."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Outcome = Literal["done", "late", "failed", "cheated"]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One upload by one contestant. `seconds` is a lower bound where it was late."""
+    """One upload by one contestant. `seconds` is a lower bound if it was stopped."""
 
     contestant: str
     round: int
@@ -28,15 +28,15 @@ class Run:
     size: int
     seconds: float
     cpu: float
-    """Seconds, user and system, of the contestant and its children."""
+    """CPU seconds (user and system) of the contestant and its children."""
     peak: int
-    """Resident bytes."""
+    """Peak resident memory in bytes."""
     why: str = ""
-    """What it said where it failed, or how it cheated."""
+    """Its error output if it failed, or how it cheated."""
     counts: Mapping[str, Any] = field(default_factory=dict)
-    """What the store counted."""
+    """The store's counts."""
     result: Mapping[str, Any] = field(default_factory=dict)
-    """What bigupload's --json said."""
+    """The output of bigupload's --json."""
 
     @property
     def cpu_per_gib(self) -> float:
@@ -44,20 +44,20 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Bytes a second."""
+        """The rate in bytes a second."""
         return self.size / self.seconds
 
     @property
     def sent_ratio(self) -> float | None:
-        """What the store received, of the file; None where it did not count."""
+        """The bytes that the store received, over the file's size; None if the store does not count."""
         received = self.counts.get("bytes_received")
         return None if received is None else received / self.size
 
 
 def cheating(size: int, stored: int | None, counts: Mapping[str, Any]) -> str:
-    """Why what the store has is not exactly the file; empty where it is.
+    """Return why the stored object is not exactly the file; empty if it is.
 
-    More may have been received than the file, by attempts that failed or were doubled; less can't be.
+    The store may receive more than the file because of failed or hedged attempts, but not less.
     """
     if stored is None:
         return "it said that it was done, and the store has no object"
@@ -71,24 +71,25 @@ def cheating(size: int, stored: int | None, counts: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """What is the same for everyone."""
+    """The settings for all contestants."""
 
     file: Path
     store: Opened
     patience: float
-    """Seconds until a contestant is given up."""
+    """The time limit of a contestant, in seconds."""
     lock: Path | None = None
-    """Held around each run, where several share a machine and take turns."""
+    """A lock file that is held for each run, so that several benchmarks take turns."""
     prefix: Sequence[str] = ()
-    """Goes before each contestant's command, to run it in another network namespace."""
+    """The prefix of each contestant's command, to run it in another network namespace."""
     inside: bool = False
     """Measure within a running process, without its start."""
     warm: Path | None = None
-    """A small file: for the round to warm up, and within a running process."""
+    """A small file for the warm-up round, and for the warm-up within a running process."""
     say: Callable[[str], None] = lambda text: print(text, flush=True)
 
     def rounds(self, contestants: Sequence[Contestant], count: int) -> list[Run]:
-        """All of them, by turns. One that was late or failed in a round is not asked again. Cheating ends it all."""
+        """Run all contestants by turns. One that failed or was stopped is left out of later rounds. Cheating stops
+        all."""
         found: list[Run] = []
         out: set[str] = set()
         for number in range(0 if self.warm else 1, count + 1):
@@ -106,7 +107,7 @@ class Contest:
         return found
 
     def once(self, contestant: Contestant, number: int, file: Path) -> Run:
-        """One upload into a fresh store."""
+        """Run one upload to a fresh store."""
         with turn(self.lock), tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
             directory = Path(name)
             scratch = directory / "home"
@@ -147,12 +148,12 @@ def judge(
     *,
     inside: bool = False,
 ) -> Run:
-    """What an ended child amounts to."""
+    """Return the outcome of a child that has ended."""
     outcome: Outcome = "done"
     why = ""
     said: dict[str, Any] = {}
     if ended.late:
-        outcome, why = "late", f"given up after {ended.seconds:.0f} s"
+        outcome, why = "late", f"stopped after {ended.seconds:.0f} s"
     elif ended.status != 0:
         outcome, why = "failed", ended.complaint or f"exit status {ended.status}"
     elif why := cheating(size, stored, counts):
@@ -176,7 +177,7 @@ def judge(
 
 
 def describe(once: Run) -> str:
-    """One line."""
+    """Describe it in one line."""
     if once.outcome != "done":
         return f"{once.contestant:<16} {once.outcome}: {once.why}"
     sent = f"  sent x{once.sent_ratio:.3f}" if once.sent_ratio is not None else ""
@@ -189,7 +190,7 @@ def describe(once: Run) -> str:
 
 @contextlib.contextmanager
 def turn(lock: Path | None) -> Iterator[None]:
-    """While nobody else has it."""
+    """Hold the lock file."""
     if lock is None:
         yield
         return

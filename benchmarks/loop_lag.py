@@ -1,9 +1,8 @@
-"""How long does the event loop stand still while a file is sent?  `python -m benchmarks loop_lag [--size 1GB]`
+"""How long is the event loop blocked while a file is sent?  `python -m benchmarks loop_lag [--size 1GB]`
 
 Sends one file in parts to a null store over http, https, and http with a rate limit, once from the page cache and once
-from the disk (the file is evicted before each part). A timer asks for a turn of the loop every millisecond; the lag is
-how much later than that it comes. Nothing else runs in the loop, and hashing, which would read the file in again, is
-left out.
+from the disk (the file is evicted before each part). A timer fires every millisecond. The lag is how late it fires.
+Nothing else runs in the loop. Hashing is left out, because it would read the file into the cache again.
 """
 
 from __future__ import annotations
