@@ -1,8 +1,8 @@
-"""Who competes, and how each is set up: with its defaults, and `:tuned` as well as its documentation allows.
+"""The contestants and their settings: the defaults, and `:tuned` with settings from the peer's documentation.
 
-All verify the store's certificate, all sign, all get the same file, endpoint and credentials, and none sees anything of
-this user's configuration. `proof` is what a contestant sends that lets the store verify a part; a contestant without it
-is faster for a reason, and the targets that speak of integrity leave it out.
+All verify the store's certificate and sign. All get the same file, endpoint and credentials. None reads the user's
+configuration. `proof` is what a contestant sends to let the store verify a part. A contestant without it saves that
+work, so the targets about integrity leave it out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ MIB = 1 << 20
 OURS = "bigupload"
 _SCRIPTS = Path(__file__).parent / "peers"
 NONE, CRC32, CRC64, MD5, SHA256 = "", "CRC32", "CRC64NVME", "MD5", "SHA-256"
-"""What a part is sent with, by which a store can verify it: seen in the requests, not taken from documentation. SHA-256
-is that of the payload in SigV4's signature."""
+"""The checksum that is sent with a part, as seen in the requests, not taken from documentation. SHA-256 is that of the
+payload in SigV4's signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One upload to be made. `scratch` is the contestant's home, new and empty."""
+    """An upload to make. `scratch` is the contestant's new, empty home directory."""
 
     url: str
     ca: Path | None
@@ -39,7 +39,7 @@ class Job:
     secret_key: str = field(repr=False)
     region: str
     warm: Path | None = None
-    """A small file to send first, for the variant within a running process."""
+    """A small file to send first, if the upload is measured within a running process."""
 
     @property
     def secure(self) -> bool:
@@ -48,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """`proof` by scheme: what a part is sent with, by which the store can verify it."""
+    """`proof` by scheme: the checksum that is sent with a part."""
 
     name: str
     argv: Callable[[Job], list[str]]
@@ -125,7 +125,7 @@ def command(
     https: str,
     settings: Mapping[str, str] | None = None,
 ) -> list[Contestant]:
-    """A peer that is a command. Its arguments and settings may speak of {job}, {scheme} and {host}."""
+    """A peer that is a command. Its arguments and settings may contain {job}, {scheme} and {host}."""
     if binary is None:
         return []
 
@@ -153,20 +153,21 @@ def ourselves(name: str = OURS, *options: str) -> Contestant:
             *options,
         ]
 
-    # The package may be this checkout's rather than what is installed.
+    # The package may be this checkout's, not the installed one.
     settings = {"BIGUPLOAD_STATE_DIR": "{job.scratch}/state", "PYTHONPATH": str(Path(__file__).parent.parent)}
     inside = _script(sys.executable, "with_bigupload.py", {})
     return Contestant(name=name, argv=argv, inside=inside, http=CRC64, https=CRC64, settings=settings)
 
 
 def everyone(peers: Peers) -> dict[str, Contestant]:
-    """By name, those that are installed, bigupload first."""
+    """Return the installed contestants by name, bigupload first."""
     found = [ourselves(), *_of_boto3(peers), *_of_other_libraries(peers), *_of_commands(peers)]
     return {each.name: each for each in found}
 
 
 def _of_boto3(peers: Peers) -> list[Contestant]:
-    """boto3 and what is made of it. Over http, 16 threads on two cores were slower than its default of ten."""
+    """Return boto3 and the peers based on it. Over http, 16 threads on two cores were slower than its default of
+    ten."""
     python, aio = peers.python("main", "boto3"), peers.python("aioboto3", "aioboto3")
     larger = {"multipart_chunksize": 16 * MIB, "multipart_threshold": 16 * MIB}
     classic = {"preferred_transfer_client": "classic"}

@@ -1,9 +1,9 @@
-"""What does each rule of the concurrency control bring?  `python -m benchmarks controller [--seeds N] [--paths]`
+"""What is the effect of each rule of the concurrency control?  `python -m benchmarks controller [--seeds N] [--paths]`
 
-Uploads are simulated over paths of many kinds (`_upload_model`), with the real `ConcurrencyControl` and a clock of the
-simulation's. *Regret* is how much longer an upload takes than with the best fixed limit, found by trying them. Then
-each constant is changed, with everything else as it is, and the table shows what that does to the regret, on average
-and on the path that suffers most, and to the number of parts in flight. The same seeds give the same figures.
+It simulates uploads over many kinds of paths (`_upload_model`), with the real `ConcurrencyControl` and a virtual clock.
+*Regret* is how much longer an upload takes than with the best fixed limit, which is found by trying. Then each constant
+is changed alone. The table shows the effect on the regret, on average and on the worst path, and on the number of parts
+in flight. The same seeds give the same figures.
 
 `--paths` prints the paths alone. Nothing is asserted: the exit status is 0.
 """
@@ -25,7 +25,7 @@ from ._upload_model import Outcome, Upload, Way
 
 MB, GB = 1e6, 1e9
 GBIT = 120 * MB
-"""Payload of a gigabit in bytes."""
+"""The payload of 1 Gbit/s, in bytes a second."""
 FIXED = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 WAYS = (
     Way(name="1 MB/s, 30 ms", rate=1 * MB, rtt=0.03, size=100 * MB),
@@ -82,7 +82,7 @@ CHANGES: dict[str, tuple[float, ...]] = {
     "OLDER": (0.0, 0.8, 0.95),
     "PROBE_AFTER": (1.0, 5.0, 20.0, math.inf),
 }
-"""Halved, doubled, and off, where a constant has that."""
+"""The tried values of each constant: half, double, and off if that exists."""
 
 
 def simulate(way: Way, seeds: int, *, fixed: int | None = None, wakes: bool = True) -> list[Outcome]:
@@ -96,7 +96,7 @@ def seconds(outcomes: Sequence[Outcome]) -> float:
 
 
 def best_fixed(way: Way) -> tuple[int, dict[int, float]]:
-    """The limit with which it takes least, and the seconds of each."""
+    """Return the limit of the shortest upload, and the seconds with each limit."""
     limits = {*FIXED, *([way.accepts] if way.accepts <= max(FIXED) else [])}
     took = {limit: seconds(simulate(way, 2, fixed=limit)) for limit in sorted(limits)}
     return min(took, key=lambda limit: took[limit]), took
@@ -104,7 +104,7 @@ def best_fixed(way: Way) -> tuple[int, dict[int, float]]:
 
 @contextmanager
 def changed(name: str, value: float) -> Iterator[None]:
-    """One of the concurrency control's constants, for a while."""
+    """Change one of the concurrency control's constants inside the `with` statement."""
     before = getattr(concurrency_control, name)
     setattr(concurrency_control, name, value)
     try:
@@ -115,10 +115,10 @@ def changed(name: str, value: float) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Found:
-    """What the paths came to: of each, in the order of `WAYS`."""
+    """The results of the paths, in the order of `WAYS`."""
 
     least: list[float]
-    """Seconds by the best fixed limit."""
+    """Seconds with the best fixed limit."""
     regret: list[float]
     parts_in_flight: list[float]
 
@@ -150,7 +150,7 @@ def show_paths(seeds: int, ways: Sequence[Way] = WAYS) -> Found:
 
 
 def show_change(what: str, before: Found, seeds: int, *, wakes: bool = True) -> None:
-    """One row: what the regret becomes."""
+    """Print one row: the change of the regret."""
     now = Found.of(before.least, [simulate(way, seeds, wakes=wakes) for way in WAYS])
     changes = [after - regret for after, regret in zip(now.regret, before.regret, strict=True)]
     worst = max(range(len(WAYS)), key=lambda index: changes[index])

@@ -1,16 +1,16 @@
-"""How fast where the store misbehaves?  `python -m benchmarks faults [--slow-down]`
+"""How fast is an upload if the store misbehaves?  `python -m benchmarks faults [--slow-down]`
 
-By itself: a store 30 ms away, 40 MB/s a connection, where 2 % of the parts crawl at 1 MB/s, 3 % are answered 503 and
-2 % of the connections are reset. A part's fate hangs on the round's seed, its number and its attempt, so that everyone
-meets the same in each round. Contestants with larger parts have fewer that can go wrong.
+By default: a store 30 ms away with 40 MB/s a connection. 2 % of the parts are stragglers at 1 MB/s, 3 % get a 503, and
+2 % of the connections are reset. The round's seed, the part's number and its attempt decide a part's fault, so that all
+contestants meet the same faults in each round. Contestants with larger parts have fewer parts that can fail.
 
-`--slow-down`: a store that answers 503 to whatever is above 12 parts in flight, 40 MB/s a connection, and bigupload
-that has to find that out against bigupload that is told.
+`--slow-down`: a store with 40 MB/s a connection that answers 503 above 12 parts in flight. It compares bigupload, which
+must find that limit, with bigupload that is given the limit.
 
-A contestant that takes longer than --patience is given up; its row says `> N`, and its ratio is an upper bound.
+A contestant that takes longer than --patience is stopped. Its row says `> N`, and its ratio is an upper bound.
 
-Exit 1 where a target is missed: wall ≤ 0.25 × the best peer, bytes sent ≤ 1.07 × the file; with --slow-down, goodput
-≥ 90 % of the best fixed concurrency, and under 2 % of the PUTs answered 503 after the first ten seconds.
+The exit status is 1 if a target is missed: wall ≤ 0.25 × the best peer, bytes sent ≤ 1.07 × the file; with --slow-down,
+goodput ≥ 90 % of the best fixed concurrency, and under 2 % of the PUTs answered 503 after the first ten seconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STRAGGLERS = ["--straggler-share", "0.02", "--straggler-rate", "1MB/s"]
 FAULTS = ["--rtt", "0.03", *RATE, *STRAGGLERS, "--slow-down-share", "0.03", "--reset-share", "0.02"]
 MOST = 12
 SETTLED = 10
-"""Seconds after which refusals count."""
+"""The second from which refusals count."""
 FIXED = (8, 10, 11, 12, 13, 14, 16)
 
 
@@ -45,7 +45,7 @@ def targets(found: Sequence[Row]) -> list[Target]:
 
 
 def slow_down_targets(held: Held) -> list[Target]:
-    """Against ourselves, told how many."""
+    """Compare with bigupload at fixed concurrency."""
     mine = report.own(held.rows)
     best = min((row for row in held.rows if row.name != OURS and row.finished), key=lambda row: row.seconds.median)
     goodput = best.seconds.median / mine.seconds.median

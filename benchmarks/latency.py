@@ -1,12 +1,12 @@
-"""How fast where the path is what limits?  `python -m benchmarks latency [--total-rate RATE] [--path]`
+"""How fast is an upload if the path is the limit?  `python -m benchmarks latency [--total-rate RATE] [--path]`
 
-By itself: a store 30 ms away that takes 40 MB/s from each connection, everyone on defaults. `--total-rate 200MB/s` also
-holds all connections together to that; only bigupload runs then, unless others are named. `--path` takes a real path of
-packets instead, 50 ms, 1 Gbit/s and 0.1 % loss between two network namespaces, with the congestion control named: once
-with BBR allowed and once with Reno alone. That needs root, on Linux.
+By default: a store 30 ms away that accepts 40 MB/s from each connection, and all contestants with their defaults.
+`--total-rate 200MB/s` also limits all connections together; then only bigupload runs, unless others are named. `--path`
+uses a real path between two network namespaces with 50 ms, 1 Gbit/s and 0.1 % loss: once with BBR allowed and once with
+Reno alone. That needs root and Linux.
 
-Exit 1 where a target is missed: wall ≤ 0.9 × CRT and ≤ 0.5 × every other; ≥ 97 % of the cap; on the path ≥ 88 % of the
-link with BBR, and ≤ 0.6 × the best peer's time with Reno.
+The exit status is 1 if a target is missed: wall ≤ 0.9 × CRT and ≤ 0.5 × every other; ≥ 97 % of the cap; on the path ≥
+88 % of the link with BBR, and ≤ 0.6 × the best peer's time with Reno.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .stores import null_store
 RTT = 0.03
 RATE = "40MB/s"
 LINK = 125e6
-"""1 Gbit/s in bytes, headers of packets included."""
+"""1 Gbit/s in bytes a second, with the packets' headers."""
 AS_IT_IS = ("--congestion-control", "system")
-"""What bigupload asks the kernel for by itself would be BBR again."""
+"""Keep the system's congestion control. By default bigupload asks the kernel for BBR."""
 CRT = ("crt", "boto3-crt")
 
 
 def targets(found: Sequence[Row]) -> list[Target]:
-    """CRT is what opens more connections by itself, in whichever dress."""
+    """Return the targets. CRT has its own, because it raises its number of connections by itself."""
     crt = [row for row in found if row.name.partition(":")[0] in CRT]
     others = [row for row in found if row.name.partition(":")[0] not in CRT]
     return [
@@ -42,7 +42,7 @@ def targets(found: Sequence[Row]) -> list[Target]:
 
 
 def cap_target(held: Held, cap: float) -> Target:
-    """Of the whole process, start and end included."""
+    """Return the target on the total rate. The rate is that of the whole process, with its start and end."""
     rates = report.Spread.of(run.rate / cap for run in held.runs if run.contestant == OURS and run.outcome == "done")
     return Target(what="≥ 97 % of the cap", found=f"{rates.median:.1%} of it", holds=rates.median >= 0.97)
 
@@ -71,7 +71,7 @@ def _over_null_store(arguments: argparse.Namespace) -> int:
 
 
 def _over_path(arguments: argparse.Namespace) -> int:
-    from . import path  # only here: elsewhere than on Linux there is none
+    from . import path  # only here: it exists only on Linux
 
     held: list[Held] = []
     dropped: dict[str, object] = {}
@@ -95,7 +95,7 @@ def _over_path(arguments: argparse.Namespace) -> int:
 
 
 def path_targets(bbr: Held, reno: Held) -> list[Target]:
-    """Of the link as packets; 1,448 of 1,500 bytes are payload."""
+    """Return the targets on the path. The link's rate counts packets: 1,448 of 1,500 bytes are payload."""
     shares = report.Spread.of(run.rate / LINK for run in bbr.runs if run.contestant == OURS and run.outcome == "done")
     return [
         Target(what="≥ 88 % of the link with BBR", found=f"{shares.median:.1%}", holds=shares.median >= 0.88),

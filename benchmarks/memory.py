@@ -1,8 +1,8 @@
-"""Does resident memory stay the same, whatever is uploaded?  `python -m benchmarks.memory [--size 5e9]`
+"""Does resident memory stay the same with every file and part size?  `python -m benchmarks.memory [--size 5e9]`
 
 Uploads a file with the real command into a real SeaweedFS, with the defaults and with parts of 64 MiB and 32 workers,
-reads both objects back, and compares. Exit 1 where the defaults need 150 MB or more, where the other differs by more
-than 10 MB, or where anything is not proved. Needs three times the file's size of free disk; leaves nothing.
+reads both objects back, and compares. The exit status is 1 if the defaults need 150 MB or more, if the other differs by
+more than 10 MB, or if anything is not proved. It needs three times the file's size of free disk, and leaves no files.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def scratch(size: int, where: Path | None) -> Iterator[Path]:
 
 
 def sha256_of(store: local_store.LocalStore, bucket: str, key: str) -> str:
-    """Of what the store returns."""
+    """Return the SHA-256 of the stored object."""
     import boto3  # only now: see run_command
 
     client = boto3.client(
@@ -56,7 +56,7 @@ def sha256_of(store: local_store.LocalStore, bucket: str, key: str) -> str:
 
 
 def measure(size: int, directory: Path) -> tuple[dict[str, Finished], dict[str, bool]]:
-    """For each way of uploading: what it took, and whether the same bytes came back."""
+    """Return for each way of uploading its costs, and whether the object has the same bytes."""
     file = directory / "file.bin"
     print(f"making {size:,} random bytes in {directory}", flush=True)
     sha256 = make_file(file, size)
@@ -68,7 +68,7 @@ def measure(size: int, directory: Path) -> tuple[dict[str, Finished], dict[str, 
     runs: dict[str, Finished] = {}
     for number, (way, arguments) in enumerate(WAYS.items()):
         print(f"uploading: {way}", flush=True)
-        file = file.rename(directory / f"file-{number}.bin")  # each an object of its own
+        file = file.rename(directory / f"file-{number}.bin")  # one object for each way
         runs[way] = run_command([str(file), "--local", *arguments], environment)
     if own_peak() >= min(run.peak for run in runs.values()):
         raise SystemExit("this process is larger than the command, and hides its memory: nothing was measured")

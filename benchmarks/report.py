@@ -1,6 +1,6 @@
-"""From runs to figures: medians, ratios and their spread, tables, JSON, and what was to be shown.
+"""Turn runs into figures: medians, ratios and their spread, tables, JSON, and targets.
 
-rich is imported where it is needed: what this process has in memory would be counted as its children's.
+rich is imported only where it is needed, because this process's memory would count as its children's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .contestants import OURS
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Of one figure over the rounds."""
+    """One figure over the rounds: median, least and most."""
 
     least: float
     median: float
@@ -38,12 +38,12 @@ class Spread:
 
 
 NOBODY = "nobody to compare with"
-"""What is to be shown against others is not shown by being alone."""
+"""The result of a target without a peer to compare with. Such a target is not met."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One contestant over all rounds. `seconds` is a lower bound, and the rest absent, where it did not finish."""
+    """One contestant over all rounds. If it did not finish, `seconds` is a lower bound and the rest is absent."""
 
     name: str
     proof: str
@@ -51,7 +51,7 @@ class Row:
     why: str
     seconds: Spread
     ratio: Spread | None
-    """Our seconds over its, round by round. For one that was late, an upper bound."""
+    """bigupload's seconds over its, round by round; an upper bound if it was stopped."""
     cpu: Spread | None = None
     """CPU seconds a GiB; of a file below 1 MiB, CPU seconds."""
     peak: float | None = None
@@ -63,7 +63,7 @@ class Row:
 
 
 def rows(runs: Sequence[Run], proofs: Mapping[str, str]) -> list[Row]:
-    """Fastest first, those that did not finish last."""
+    """Return the rows: the fastest first, contestants that did not finish last."""
     ours = {run.round: run.seconds for run in runs if run.contestant == OURS and run.outcome == "done"}
     found = [_row(name, [run for run in runs if run.contestant == name], proofs, ours) for name in _names(runs)]
     return sorted(found, key=lambda row: (not row.finished, row.seconds.median))
@@ -97,7 +97,7 @@ def _row(name: str, runs: Sequence[Run], proofs: Mapping[str, str], ours: Mappin
 
 
 def own(found: Sequence[Row]) -> Row:
-    """Ours. Raises SystemExit where it did not finish: there is nothing to compare."""
+    """Return bigupload's row. Raises SystemExit if it did not finish, because then nothing can be compared."""
     row = next((row for row in found if row.name == OURS), None)
     if row is None or not row.finished:
         raise SystemExit(f"{OURS} did not finish: {row.why if row else 'it was left out'}")
@@ -105,23 +105,23 @@ def own(found: Sequence[Row]) -> Row:
 
 
 def fastest(found: Sequence[Row], *, but: Sequence[str] = ()) -> Row | None:
-    """The peer with the least seconds; of those that were late, what they took at least counts."""
+    """Return the fastest peer. For a stopped peer, its lower bound counts."""
     peers = [row for row in found if not row.name.startswith(OURS) and row.outcome != "failed" and row.name not in but]
     return min(peers, key=lambda row: row.seconds.median, default=None)
 
 
 def thriftiest(found: Sequence[Row], *, proving: bool = False) -> Row | None:
-    """The peer with the least CPU time; with `proving`, of those that send anything to verify a part by."""
+    """Return the peer with the least CPU time; with `proving`, among those that send a checksum with each part."""
     peers = [row for row in found if not row.name.startswith(OURS) and row.cpu and (row.proof or not proving)]
     return min(peers, key=lambda row: row.cpu.median if row.cpu else 0.0, default=None)
 
 
-# -- what was to be shown
+# -- targets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One line of what is to be shown: what, how it came out, and whether it holds."""
+    """A target: what it is, the result, and whether it is met."""
 
     what: str
     found: str
@@ -132,7 +132,7 @@ class Target:
 
 
 def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
-    """Our wall time against one rival's."""
+    """Compare bigupload's wall time with one rival's."""
     what = f"wall ≤ {most} × {whom}"
     if rival is None or rival.ratio is None:
         return [Target(what=what, found=NOBODY, holds=False)]
@@ -147,7 +147,7 @@ def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
 
 
 def cpu_target(found: Sequence[Row], most: float, rival: Row | None, whom: str) -> list[Target]:
-    """Our CPU time a GiB against one rival's: of the medians."""
+    """Compare bigupload's CPU time a GiB with one rival's, by the medians."""
     mine = own(found).cpu
     what = f"CPU ≤ {most} × {whom}"
     if rival is None or rival.cpu is None or mine is None:
@@ -166,7 +166,7 @@ def peak_target(found: Sequence[Row], most: float) -> list[Target]:
 
 
 def show(title: str, found: Sequence[Row], cpu: str) -> None:
-    """A table. `cpu` is what the rows' is in."""
+    """Print a table. `cpu` is the unit of the rows' CPU time."""
     from rich.console import Console
     from rich.table import Table
 
@@ -194,14 +194,14 @@ def show(title: str, found: Sequence[Row], cpu: str) -> None:
 
 
 def conclude(targets: Sequence[Target]) -> int:
-    """Print them; the exit status."""
+    """Print the targets. Returns the exit status."""
     for target in targets:
         print(target)
     return 0 if all(target.holds for target in targets) else 1
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """Return a description of the machine."""
     control = Path("/proc/sys/net/ipv4/tcp_congestion_control")
     return {
         "cores": os.cpu_count(),
@@ -213,7 +213,7 @@ def machine() -> dict[str, Any]:
 
 
 def write(path: Path, benchmark: str, figures: Mapping[str, Any], targets: Sequence[Target]) -> None:
-    """All figures as JSON."""
+    """Write all figures to a JSON file."""
     content = {"benchmark": benchmark, "machine": machine(), **figures, "targets": targets}
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n")
 

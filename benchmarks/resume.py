@@ -1,12 +1,12 @@
-"""How soon does an upload that was killed go on?  `python -m benchmarks resume`
+"""How soon does a killed upload resume?  `python -m benchmarks resume`
 
-The real command sends half of a file to a null store and is killed; given again, the time counts from the start of its
-process to when the store has the head of the first new PUT. Then the same with a file that was touched meanwhile, so
-that what was sent is hashed again first: what that takes longer, over the bytes that were hashed, is the rate. The file
-is in the page cache. No peer goes on where a killed process stopped, so that there is none to compare with.
+The real command sends half of a file to a null store and is killed. Then it runs again, and the time counts from the
+start of its process until the store has the headers of the first new PUT. The second measurement touches the file in
+between, so that the parts already sent are hashed again first: the bytes hashed over the extra time are the rate. The
+file is in the page cache. No peer resumes a killed process, so there is no comparison.
 
-Exit 1 where a target is missed: first new PUT within 0.7 s; hashed again at 2 GB/s or more; nothing sent twice but what
-was under way.
+The exit status is 1 if a target is missed: the first new PUT within 0.7 s; hashing at 2 GB/s or more; only the parts in
+flight sent twice.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .stores import Store, null_store
 MOST_SECONDS = 0.7
 LEAST_RATE = 2e9
 IN_FLIGHT = MOST * DEFAULT_PART_SIZE
-"""Bytes that may be under way at a kill: as many parts as are ever sent at once."""
+"""The most bytes in flight at a kill: as many parts as are ever sent at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed:
-    """One upload that went on. Times in seconds from the process's start, sizes in bytes."""
+    """A resumed upload. Times in seconds from the process's start, sizes in bytes."""
 
     round: int
     touched: bool
@@ -52,7 +52,7 @@ class Resumed:
 
 
 def resumed(store: Store, file: Path, number: int, *, touched: bool) -> Resumed:
-    """Half an upload, and the other half."""
+    """Send half of a file, then resume."""
     contestant = ourselves()
     with tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
         job = Job(
@@ -89,7 +89,7 @@ def resumed(store: Store, file: Path, number: int, *, touched: bool) -> Resumed:
 
 
 def kill_half_way(argv: Sequence[str], environment: dict[str, str], store: Store, half: int) -> None:
-    """SIGKILL once the store has accepted that much."""
+    """Send SIGKILL when the store has accepted that many bytes."""
     store.reset()
     with subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL) as child:
         try:

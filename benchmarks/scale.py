@@ -1,13 +1,13 @@
-"""Does the cost grow with the bytes and with nothing else?  `python -m benchmarks scale`
+"""Does the cost grow only with the number of bytes?  `python -m benchmarks scale`
 
-bigupload alone, into a null store: 0.1, 1, 5 and 20 GB; then as many bytes as 10,000 parts of 5 MiB hold, in those
-parts and in a hundredth of them. The files are holes, in memory where there is a tmpfs (--dir says where else): each
-byte is read from the kernel's one page of zeros, whatever the size, so that neither disk nor page cache is what is
-measured. That flatters the cost of a byte and hides none that grows. What a process costs before its first byte is
-that of a 1 KiB upload, and is taken off: a start is not a byte's fault. The table shows both.
+bigupload alone sends to a null store: 0.1, 1, 5 and 20 GB, and then the bytes of 10,000 parts of 5 MiB, in those parts
+and in a hundredth of them. The files are holes, in a tmpfs if there is one (--dir names another place): each byte is
+read from the kernel's one page of zeros, so that neither the disk nor the page cache is measured. That lowers the cost
+of a byte, but hides no cost that grows. The cost of a 1 KiB upload, which is that of the start, is subtracted. The
+table shows both.
 
-Exit 1 where a target is missed: CPU a GiB beyond the start and resident memory within 10 % of their median over the
-sizes; 10,000 parts ≤ 1 ms CPU each beyond what the bytes cost.
+The exit status is 1 if a target is missed: CPU a GiB beyond the start and resident memory within 10 % of their median
+over the sizes; 10,000 parts ≤ 1 ms CPU each beyond what the bytes cost.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ SIZES = "0.1GB,1GB,5GB,20GB"
 TINY = 1024
 PART = 5 << 20
 FEWER = 100
-"""Times fewer parts, for the cost of the same bytes."""
+"""How many times fewer parts the comparison has, for the same bytes."""
 GIB = 1 << 30
 
 
 def beyond(runs: Sequence[Run], start: float) -> float:
-    """CPU seconds a GiB that the bytes cost: the median."""
+    """Return the CPU seconds a GiB of the bytes alone: the median."""
     return Spread.of((run.cpu - start) / (run.size / GIB) for run in runs).median
 
 
 def flatness(values: Sequence[float]) -> float:
-    """How far the farthest is from the median, as a share of it."""
+    """Return the largest distance from the median, as a share of it."""
     middle = Spread.of(values).median
     return max(abs(value - middle) for value in values) / middle
 
@@ -64,14 +64,14 @@ def targets(by_size: Mapping[int, Sequence[Run]], start: float) -> list[Target]:
 
 
 def part_target(many: Sequence[Run], few: Sequence[Run], parts: int) -> Target:
-    """The same bytes in many parts and in few: what differs is the parts'."""
+    """Compare the same bytes in many parts and in few. The difference is the cost of the parts."""
     more = Spread.of(run.cpu for run in many).median - Spread.of(run.cpu for run in few).median
     each = more / (parts - parts // FEWER)
     return Target(what=f"{parts:,} parts ≤ 1 ms CPU each", found=f"{each * 1e3:.2f} ms", holds=each <= 1e-3)
 
 
 def measure(contest: Contest, plan: Sequence[tuple[Contestant, int]], rounds: int, where: Path) -> list[Run]:
-    """By turns, each with a fresh file of its size."""
+    """Run the sizes by turns, each with a new file."""
     found: list[Run] = []
     for number in range(1, rounds + 1):
         for contestant, size in plan:

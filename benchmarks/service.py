@@ -2,16 +2,16 @@
 
 Runs the real command over a real local store, with one worker and with two, and measures from outside, over HTTP:
 
-- part URLs a second, in batches of 100 with checksums, asked for over a few connections that are never idle. "A core"
-  is a second of CPU time, user and system, of all the service's processes: what others do on the machine, and what the
-  client costs, stretches the wall's seconds and hardly these. Both are shown;
-- the latency of one URL at 200 requests a second. They come at random times that are fixed beforehand, however slow the
-  answers are, and the latency counts from the fixed time: a stall is felt by all that come meanwhile, and the client's
-  own delays count too.
+- Part URLs a second, in batches of 100 with checksums, over a few connections that are never idle. "A core" is a second
+  of CPU time (user and system) of all the service's processes. Other processes and the client lengthen the wall time,
+  but hardly the CPU time. Both are shown.
+- The latency of one URL at 200 requests a second. The requests are due at random times that are fixed beforehand, and
+  the latency counts from the due time. So a stall delays all requests that are due meanwhile, and the client's own
+  delays count too.
 
-Store, service, client and whatever else runs share the machine; what others took of it is shown for each figure. Exit 1
-where a core signs fewer than 2,000 part URLs a second, or where the 99th percentile is 50 ms or more, or where the
-store refuses what was signed. Linux only (/proc). Leaves nothing.
+The store, the service, the client and other processes share the machine. Each figure shows what others used. The exit
+status is 1 if a core signs fewer than 2,000 part URLs a second, if the 99th percentile is 50 ms or more, or if the
+store refuses a signed part. Linux only (/proc). Leaves no files.
 """
 
 from __future__ import annotations
@@ -42,42 +42,42 @@ from ._running import MIB
 from ._serving import Meter, Service, Spent, serving
 
 LEAST_URLS_A_CORE = 2_000
-"""A second."""
+"""The target, in part URLs a second."""
 MOST_LATENCY = 0.050
-"""Seconds, of 99 in 100."""
+"""The target for the 99th percentile, in seconds."""
 WORKERS = (1, 2)
 BATCH = 100
 CONNECTIONS = 16
 RATE = 200.0
-"""Requests a second."""
+"""The request rate, a second."""
 PART = 5 * MIB
 PARTS = 900
 SEED = 3
 NOTHING = "(nothing)"
 WARM_UP = 2.0
-"""Seconds of each kind of request that are not counted: clients are made, code is loaded, connections are opened."""
+"""The warm-up of each measurement, in seconds: clients are made, code is loaded, connections are opened."""
 
 
 class WrongAnswerError(Exception):
-    """The service did not answer as it has to: there is nothing to measure."""
+    """The service gave a wrong response, so there is nothing to measure."""
 
 
 class Client:
-    """Asks. Whatever is not answered as it has to be raises WrongAnswerError."""
+    """Sends requests. A wrong response raises WrongAnswerError."""
 
     def __init__(self, service: Service, http: aiohttp.ClientSession) -> None:
         self._service = service
         self._http = http
 
     async def nothing(self) -> None:
-        """What does no work is answered as well."""
+        """Check that /healthz responds."""
         async with self._http.get(self._service.url + "/healthz") as answer:
             await answer.read()
         if answer.status != 200:
             raise WrongAnswerError(f"/healthz was answered {answer.status}")
 
     async def ask(self, path: str, body: bytes) -> bytes:
-        """The body of a 200."""
+        """Return the body of a 200."""
         headers = {"Authorization": f"Bearer {self._service.key}", "Content-Type": "application/json"}
         async with self._http.post(self._service.url + path, data=body, headers=headers) as answer:
             content = await answer.read()
@@ -86,18 +86,18 @@ class Client:
         return content
 
     async def put(self, signed: Mapping[str, Any], body: bytes) -> int:
-        """The store's status for a part that is sent as it was signed."""
+        """Send a part as it was signed. Returns the store's status."""
         async with self._http.put(signed["url"], data=body, headers=signed["headers"]) as answer:
             return answer.status
 
     async def open_upload(self) -> str:
-        """The handle of a new upload of `PARTS` parts."""
+        """Create an upload of `PARTS` parts. Returns its handle."""
         request = {"filename": "movie.mp4", "contentType": "video/mp4", "size": PARTS * PART, "partSize": PART}
         answer: dict[str, Any] = json.loads(await self.ask("/v1/media/multipart", _json(request)))
         return str(answer["upload"])
 
     async def abort(self, upload: str) -> None:
-        """Leave nothing open in the store."""
+        """Abort the upload."""
         headers = {"Authorization": f"Bearer {self._service.key}"}
         await self._http.delete(f"{self._service.url}/v1/media/multipart", params={"upload": upload}, headers=headers)
 
@@ -117,7 +117,7 @@ def sign_request(upload: str, numbers: Sequence[int], checksum: Callable[[], str
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Part URLs that were signed."""
+    """The number of signed part URLs."""
 
     workers: int
     urls: int
@@ -129,13 +129,13 @@ class Throughput:
 
     @property
     def a_core(self) -> float:
-        """In one second of the service's CPU time."""
+        """Signed part URLs in one second of the service's CPU time."""
         return self.urls / self.spent.service
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Of one URL, in seconds from when the request was due."""
+    """The latency of one URL, in seconds from the request's due time."""
 
     workers: int
     what: str
@@ -144,12 +144,12 @@ class Latency:
     p99: float
     worst: float
     latest_sent: float
-    """How late the client was at its latest: its own share of `worst`, at most."""
+    """The client's largest delay: at most this much of `worst` is its own."""
     spent: Spent
 
 
 async def saturate(client: Client, bodies: Sequence[bytes], seconds: float) -> int:
-    """Ask for batches over all connections until the time is over; how many URLs came."""
+    """Request batches over all connections until the time is over. Returns the number of URLs."""
     until = time.perf_counter() + seconds
     turns = itertools.cycle(bodies)
 
@@ -166,7 +166,7 @@ async def saturate(client: Client, bodies: Sequence[bytes], seconds: float) -> i
 
 
 async def at_their_times(ask: Callable[[], Awaitable[object]], seconds: float) -> tuple[list[float], float]:
-    """Ask at the times that are due. The latencies, sorted, and the most by which a request was sent late."""
+    """Send requests at their due times. Returns the sorted latencies and the largest delay of a request."""
     random_ = random.Random(SEED)
     latencies: list[float] = []
     latest = 0.0
@@ -185,7 +185,7 @@ async def at_their_times(ask: Callable[[], Awaitable[object]], seconds: float) -
 
 
 async def measure(service: Service, workers: int, seconds: float) -> tuple[Throughput, list[Latency], bool]:
-    """All of it, and whether the store took a part by a URL from one of the batches."""
+    """Run all measurements, and check that the store accepts a part with a URL from one of the batches."""
     random_ = random.Random(SEED)
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as http:
@@ -231,12 +231,12 @@ async def _latency(
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
-    """The least of them that is not less than that share."""
+    """Return the percentile: the least value that is not less than that share of them."""
     return ordered[math.ceil(share * len(ordered)) - 1]
 
 
 async def _store_takes(client: Client, upload: str) -> bool:
-    """A URL that binds nothing would be quick too: a part is really sent, and another that is not what was signed."""
+    """Send a part as signed and one that differs, because a URL with a useless signature would be quick too."""
     body = bytes(PART)
     checksums = iter([encode(digest_of(Algorithm.CRC64NVME, body)), *["AAAAAAAAAAA="] * (BATCH - 1)])
     request = sign_request(upload, range(1, BATCH + 1), lambda: next(checksums))
@@ -249,7 +249,7 @@ async def _store_takes(client: Client, upload: str) -> bool:
 
 
 def show(console: Console, throughputs: Sequence[Throughput], latencies: Sequence[Latency]) -> None:
-    """Two tables."""
+    """Print two tables."""
     table = Table(title=f"part URLs, {BATCH} a batch, {CONNECTIONS} connections", title_justify="left")
     for column in ("workers", "URLs", "a second", "a core second", "service µs", "client µs", "others' cores"):
         table.add_column(column, justify="right")
@@ -276,7 +276,7 @@ def show(console: Console, throughputs: Sequence[Throughput], latencies: Sequenc
 
 
 def measure_all(seconds: float) -> tuple[list[Throughput], list[Latency], bool]:
-    """With each number of workers. Raises SystemExit where that can't be done."""
+    """Measure with each number of workers. Raises SystemExit if that is impossible."""
     throughputs: list[Throughput] = []
     latencies: list[Latency] = []
     taken = True
@@ -284,7 +284,7 @@ def measure_all(seconds: float) -> tuple[list[Throughput], list[Latency], bool]:
     with tempfile.TemporaryDirectory(prefix="bigupload-service-") as name:
         directory = Path(name)
         try:
-            store = local_store.start(directory / "store")  # here: what it takes is not the service's
+            store = local_store.start(directory / "store")  # here, so that its cost is not the service's
             for workers in WORKERS:
                 with serving(store.data_dir, directory / f"service-{workers}", workers) as service:
                     print(f"measuring {workers} worker{'s'[: workers > 1]}: process {service.pid}", flush=True)
@@ -303,8 +303,8 @@ def measure_all(seconds: float) -> tuple[list[Throughput], list[Latency], bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="Of each of the eight measurements.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="Write the figures there as well.")
+    parser.add_argument("--seconds", type=float, default=20.0, help="Duration of each of the eight measurements.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="Also write the figures to FILE.")
     arguments = parser.parse_args()
     before = os.getloadavg()[0]
     throughputs, latencies, taken = measure_all(arguments.seconds)
@@ -317,7 +317,7 @@ def main() -> int:
         f"p99 under {MOST_LATENCY * 1e3:.0f} ms": all(
             latency.p99 < MOST_LATENCY for latency in latencies if latency.what != NOTHING
         ),
-        "the store took a part as it was signed, and refused another": taken,
+        "the store accepted a part as signed, and refused another": taken,
     }
     for what, holds in checks.items():
         print(f"{'yes' if holds else 'NO':<4}{what}")

@@ -1,10 +1,10 @@
-"""Is anything lost, however long and however badly it goes?
+"""Is anything lost under many faults and over a long time?
 
 `python -m benchmarks.soak [--schedules 1000] [--minutes 30]`: two runs; 0 leaves one out. A thousand seeded schedules
 of faults over a 64 MiB upload, a fifth of them against SeaweedFS with S3's own limits, the rest in parts of 256 KiB
-against the tests' strict fake: each must end proved within five resumes, or refused where the store lies. Then 20
-uploads at once in one process under 5 % faults: resident memory and descriptors must stay flat. Exit 1 where anything
-is not as it must be. `--seed N --schedules 1` repeats one.
+against the tests' strict fake. Each must end proved within five resumes, or refused if the store lies. Then 20 uploads
+at once in one process with 5 % faults: resident memory and descriptors must stay flat. The exit status is 1 if a check
+fails. `--seed N --schedules 1` repeats one.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ REAL_PART = 5 * MIB
 BUCKET = "soak"
 _REAL_EVERY = 5
 _STORE_FOR = 250
-"""Schedules after which a new store begins: SeaweedFS keeps what was deleted for a while."""
+"""The number of schedules for each store: SeaweedFS keeps deleted data for a while."""
 
 # The long run.
 FILE = 11 * MIB
 SHARE = 0.05
 SETTLING = 0.2
-"""Of the time: pools, threads and caches fill."""
+"""The share of the time for the warm-up, in which pools, threads and caches fill."""
 MOST_SLOPE = 1e6 / 600
-"""Bytes a second: 1 MB in 10 minutes."""
+"""The most growth, in bytes a second: 1 MB in 10 minutes."""
 
 
 # -- schedules
@@ -88,7 +88,7 @@ def stores() -> Iterator[tuple[Behind, Behind]]:
 
 
 def run_schedules(first: int, count: int, directory: Path) -> bool:
-    """Whether all of them ended well. Prints each that did not."""
+    """Return whether all schedules ended as they must. Prints each that did not."""
     path = directory / "file.bin"
     sha256 = make_file(path, SIZE)
     real_limits, small_limits = S3Store.limits, Limits(min_part_size=1024, enough_parts=1)
@@ -121,7 +121,7 @@ def report_schedules(outcomes: list[Outcome], seconds: float) -> bool:
     print("endings: " + ", ".join(f"{count} {ending}" for ending, count in endings.most_common()))
     print("resumes: " + ", ".join(f"{count} x {number}" for number, count in sorted(resumes.items())))
     print(f"sent again: {extra / MIB:,.0f} MiB, of requests that were broken: {broken / MIB:,.0f} MiB")
-    print(f"{'NO ' if wrong else 'yes'} every one as it must be ({wrong} are not)")
+    print(f"{'NO ' if wrong else 'yes'} every schedule ended as it must ({wrong} did not)")
     return wrong == 0
 
 
@@ -130,7 +130,7 @@ def report_schedules(outcomes: list[Outcome], seconds: float) -> bool:
 
 @contextlib.contextmanager
 def unreliable(port: int, share: float) -> Iterator[str]:
-    """The fault proxy as a process of its own: its memory is not the uploader's."""
+    """Run the fault proxy in its own process, so that its memory does not count as the uploader's."""
     command = [sys.executable, "-m", "tests.tools.unreliable", "--port", str(port), "--share", str(share)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -148,7 +148,7 @@ def resident() -> int:
 
 
 class Long:
-    """So many workers, each uploading one file after another until the time is over."""
+    """Several workers, each of which uploads one file after another until the time is over."""
 
     def __init__(self, store: local_store.LocalStore, url: str, directory: Path, *, rate: float) -> None:
         self.store, self.directory, self.rate = store, directory, rate
@@ -251,9 +251,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="The first.")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--uploads", type=int, default=20, help="At once.")
-    parser.add_argument("--rate", type=float, default=15e6, help="Bytes a second, so that the disk holds it.")
+    parser.add_argument("--rate", type=float, default=15e6, help="Bytes a second, so that the disk does not fill.")
     arguments = parser.parse_args()
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # the fake tells of every client that left it
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # the fake logs every client that disconnects
     runs: list[Callable[[Path], bool]] = []
     if arguments.schedules:
         runs.append(lambda directory: run_schedules(arguments.seed, arguments.schedules, directory))

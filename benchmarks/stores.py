@@ -1,4 +1,4 @@
-"""The stores that contestants upload to, each fresh for every run, and what they have to say of it."""
+"""The stores for the contestants, a new one for every run, and their counts."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ REGION = "us-east-1"
 
 @dataclass(kw_only=True)
 class Store:
-    """One that listens."""
+    """A running store."""
 
     url: str
     size_of: Callable[[str], int | None]
-    """Of an object by its key; None where there is none."""
+    """Return the size of an object; None if it does not exist."""
     counts: Callable[[], dict[str, Any]] = dict
-    """Since it was opened or reset. Nothing, for a store that does not count."""
+    """Return the counts since it was opened or reset; empty if the store does not count."""
     reset: Callable[[], object] = lambda: None
-    """Count from nothing; what is stored stays."""
+    """Reset the counts. Stored objects stay."""
     ca: Path | None = None
     bucket: str = BUCKET
     access_key: str = "benchmark"
@@ -39,13 +39,14 @@ class Store:
 
 
 Opened = Callable[[Path, int], AbstractContextManager[Store]]
-"""Opens a store whose files go into a directory, for the round of that number."""
+"""Opens a store with its files in a directory, for the round of that number."""
 
 
 def null_store(knobs: Sequence[str] = (), *, tls: bool = False, prefix: Sequence[str] = ()) -> Opened:
-    """`benchmarks.null_store` with those options. Each round has its own seed, the same for all contestants.
+    """Return a function that opens `benchmarks.null_store` with these options.
 
-    `prefix` goes before the command, for a store in another network namespace.
+    Each round has its own seed, the same for all contestants. `prefix` is put before the command, for a store in
+    another network namespace.
     """
 
     @contextlib.contextmanager
@@ -77,14 +78,14 @@ def null_store(knobs: Sequence[str] = (), *, tls: bool = False, prefix: Sequence
 
 @dataclass(frozen=True)
 class _Asked:
-    """The null store, about itself; with a prefix, from a process where it can be reached."""
+    """Request the null store's counts; with a prefix, from a process in its network namespace."""
 
     url: str
     ca: Path | None
     prefix: Sequence[str]
 
     def __call__(self, method: str, path: str) -> tuple[int, int, bytes]:
-        """Status, Content-Length and body."""
+        """Return status, Content-Length and body."""
         if self.prefix:
             command = [*self.prefix, sys.executable, "-m", "benchmarks.stores", self.url, method, path]
             command += [str(self.ca)] if self.ca else []
@@ -102,14 +103,14 @@ class _Asked:
             return answer.status, int(answer.headers["Content-Length"] or 0), answer.read()
 
     def size(self, path: str) -> int | None:
-        """Of an object."""
+        """Return the size of an object."""
         status, length, _ = self("HEAD", path)
         return length if status == 200 else None
 
 
 @contextlib.contextmanager
 def seaweedfs(directory: Path, number: int) -> Iterator[Store]:
-    """The real local store, on this disk, without any objects yet."""
+    """Open the real local store on this disk, without objects."""
     from bigupload.stores import local_store
 
     home = directory / "seaweedfs"
@@ -143,7 +144,7 @@ except botocore.exceptions.ClientError:
 
 
 def _size_by_boto3(arguments: Sequence[str]) -> int | None:
-    """In a process of its own: what this one has in memory is counted as its children's."""
+    """Run boto3 in its own process, because this process's memory would count as its children's."""
     found = subprocess.run([sys.executable, "-c", _HEAD_BY_BOTO3, *arguments], stdout=subprocess.PIPE, check=True)
     size = int(found.stdout)
     return size if size >= 0 else None

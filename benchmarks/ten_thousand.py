@@ -1,8 +1,9 @@
 """10,000 real parts, the most that S3 allows, of 5 MiB, the least.  `python -m benchmarks.ten_thousand`
 
-52 GB: the file is sparse, and the store is the tests' strict fake under S3's own limits, in a process of its own. It
-verifies signatures, lengths, each part's checksum and the whole object's, and keeps digests instead of bodies. The
-suite does the same with small parts. Takes minutes: the fake hashes what it gets twice. Exit 1 where it is not proved.
+It sends 52 GB of a sparse file to the tests' strict fake, which runs in its own process with S3's own limits. The fake
+verifies signatures, lengths, and the checksums of the parts and of the object, and keeps digests instead of bodies. The
+test suite does the same with small parts. It takes minutes, because the fake hashes everything twice. The exit status
+is 1 if the upload is not proved.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ BUCKET = "bucket"
 
 
 def serve() -> None:
-    """The store, until standard input ends; says where it is, and at the end what it has."""
+    """Run the store until standard input ends. Prints its address, and at the end its content."""
     from tests.tools.strict_s3 import StrictS3
 
     with StrictS3(keep_bodies=False) as s3:

@@ -1,13 +1,13 @@
-"""How fast, and at what cost, into a store that costs nothing?  `python -m benchmarks throughput [--tls] [--inside]`
+"""How fast is an upload to a null store, and what does it cost?  `python -m benchmarks throughput [--tls] [--inside]`
 
-The whole process of each contestant, from its start to its end, with a null store on the same machine over http or,
-with --tls, over https. `--inside` measures within a running process instead, as a library is used: connected, warmed
-up, without start and imports. `--seaweedfs` takes a real store, a fresh one for each run, on this disk.
+It measures the whole process of each contestant, from its start to its end, with a null store on the same machine over
+http or, with --tls, over https. `--inside` measures within a running process instead, like a library: connected, warmed
+up, without start and imports. `--seaweedfs` uses a real store on this disk, a new one for each run.
 
-`--tiny` sends 1 KiB: what a start costs, direct and through the media service.
+`--tiny` sends 1 KiB: the cost of a start, directly and through the media service.
 
-Exit 1 where a target is missed. http: wall ≤ 0.7 × the fastest peer, CPU ≤ 0.5 × the thriftiest peer that checks
-integrity at all, resident ≤ 100 MB. https: wall ≤ 0.9 ×, CPU ≤ 0.75 × the best peer. SeaweedFS: wall ≤ 1.0 × the
+The exit status is 1 if a target is missed. http: wall ≤ 0.7 × the fastest peer, CPU ≤ 0.5 × the thriftiest peer that
+checks integrity at all, resident ≤ 100 MB. https: wall ≤ 0.9 ×, CPU ≤ 0.75 × the best peer. SeaweedFS: wall ≤ 1.0 × the
 fastest, and proved. 1 KiB: --service ≤ 0.35 s, direct ≤ 1.3 × boto3's upload_file.
 """
 
@@ -24,7 +24,7 @@ from .stores import null_store, seaweedfs
 
 
 def targets(found: Sequence[Row], *, tls: bool, inside: bool) -> list[Target]:
-    """Against all peers, however they were set up."""
+    """Compare with all peers, with every setting."""
     wall, cpu = (0.9, 0.75) if tls else (0.7, 0.5)
     made = [
         *report.wall_target(wall, report.fastest(found), "the fastest peer"),
@@ -39,7 +39,7 @@ def targets(found: Sequence[Row], *, tls: bool, inside: bool) -> list[Target]:
 
 
 def proved(held: Held) -> Target:
-    """What bigupload's own runs ended with."""
+    """Check the results of bigupload's own runs."""
     levels = {str(run.result.get("verified")) for run in held.runs if run.contestant == OURS}
     return Target(what="proved full-object", found=", ".join(sorted(levels)), holds=levels == {"full-object"})
 
@@ -49,7 +49,7 @@ def main() -> int:
     how = made.add_mutually_exclusive_group()
     how.add_argument("--tls", action="store_true", help="https instead of http.")
     how.add_argument("--seaweedfs", action="store_true", help="A real store.")
-    how.add_argument("--tiny", action="store_true", help="1 KiB: what a start costs, direct and through the service.")
+    how.add_argument("--tiny", action="store_true", help="Send 1 KiB: the cost of a start, direct and by the service.")
     made.add_argument("--inside", action="store_true", help="Within a running process.")
     arguments = made.parse_args()
     contestants = chosen(arguments)

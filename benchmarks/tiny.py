@@ -1,7 +1,8 @@
-"""1 KiB, the whole process: what a start costs. `python -m benchmarks throughput --tiny`
+"""The cost of a start: the whole process of a 1 KiB upload. `python -m benchmarks throughput --tiny`
 
-Direct, into the null store, against everyone; then through the real media service over the real local store, which has
-no peers. Exit 1 where direct takes more than 1.3 × boto3's `upload_file` in a script, or `--service` more than 0.35 s.
+First directly to the null store, compared with all peers; then through the real media service and the real local store,
+which has no peers. The exit status is 1 if a direct upload takes more than 1.3 × boto3's `upload_file` in a script, or
+`--service` more than 0.35 s.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from .stores import null_store
 SIZE = 1024
 _IHDR = b"IHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00"
 PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\r" + _IHDR + zlib.crc32(_IHDR).to_bytes(4, "big") + b"\x00\x00\x00\x00IDAT"
-"""What the service takes for media: it looks at the first bytes and what they are built like."""
+"""A file that passes the service's check of the first bytes."""
 MOST_DIRECT = 1.3
 MOST_SERVICE = 0.35
 
 
 def through_service(file: Path, arguments: argparse.Namespace) -> list[Ended]:
-    """The command with --service, after one to warm up."""
+    """Run the command with --service, after a warm-up."""
     found: list[Ended] = []
     with tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
         home = Path(name)

@@ -1,13 +1,13 @@
-"""What the store can play, and what becomes of each part.
+"""The store's settings, and the fault of each part.
 
-A part's fate depends on the seed, its number and its attempt (the first request for it in its upload is 1), and not on
-when or beside which others it arrives: every contestant meets the same bad parts at its first attempt, in whatever
-order and by however many connections it sends them, and meets them again in a second run. A retry draws anew with the
-same chances, also one that overtakes the first attempt. Contestants with smaller parts have more of them, and so more
-bad ones, at the same share of the bytes. An object that goes in one PUT counts as part 0.
+The seed, the part's number and its attempt decide its fault (the first request for a part in its upload is attempt 1).
+Time and order do not matter. So every contestant meets the same bad parts at its first attempt, whatever its order and
+its number of connections, and meets them again in a second run. A retry is drawn again with the same chances, even if
+it overtakes the first attempt. Contestants with smaller parts have more bad parts, but the same share of bad bytes. An
+object sent in one PUT counts as part 0.
 
-A bad part may be bad in several ways. The first of SlowDown, error and hang is played alone; a straggler may be reset,
-and its answer may be lost.
+A part may have several faults. Of SlowDown, error and hang only the first is applied. A straggler may be reset, and its
+response may be lost.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ class Knobs:
     """Times in seconds, rates in bytes a second, shares between 0 and 1."""
 
     rtt: float = 0.0
-    """One for a new connection, one more for TLS, one for each request, and one for a `100 Continue`."""
+    """The round-trip time: once for a new connection, TLS, each request, and a `100 Continue`."""
     rate: float = 0.0
-    """Of one connection, from a body's first byte; 0: as fast as it goes."""
+    """The rate of one connection, from a body's first byte; 0: unlimited."""
     total_rate: float = 0.0
-    """Of all connections together, in turns of 64 KiB."""
+    """The rate of all connections together, in turns of 64 KiB."""
     straggler_share: float = 0.0
     straggler_rate: float = 1e6
     slow_down_share: float = 0.0
-    """Of PUTs that are answered 503 SlowDown before their body is read."""
+    """The share of PUTs that get 503 SlowDown before their body is read."""
     error_share: float = 0.0
-    """The same with 500 InternalError."""
+    """The share of PUTs that get 500 InternalError before their body is read."""
     reset_share: float = 0.0
-    """Of connections that are reset somewhere in the body."""
+    """The share of PUTs whose connection is reset somewhere in the body."""
     hang_share: float = 0.0
-    """Of PUTs of which nothing is read and that are never answered, until the other side gives up."""
+    """The share of PUTs of which nothing is read and that get no response, until the client closes the connection."""
     lost_answer_share: float = 0.0
-    """Of PUTs that are stored, and whose connection closes without an answer."""
+    """The share of PUTs that are stored, and whose connection closes without a response."""
     most_in_flight: int = 0
-    """503 for PUTs above this number, from their head to their answer; 0: no bound."""
+    """The most PUTs at once; more get 503. 0: no limit."""
     seed: int = 1
 
     @property
@@ -51,7 +51,7 @@ class Knobs:
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of one attempt at one part. `reset_at` is a share of its size."""
+    """The faults of one attempt at one part. `reset_at` is a share of its size."""
 
     slow_down: bool
     error: bool
@@ -62,7 +62,7 @@ class Fate:
 
 
 def fate(knobs: Knobs, number: int, attempt: int) -> Fate:
-    """The same for the same arguments, in every process."""
+    """Return the faults, the same for the same arguments in every process."""
     digest = hashlib.blake2b(f"{knobs.seed}:{number}:{attempt}".encode(), digest_size=56).digest()
     drawn = [int.from_bytes(digest[at : at + 8]) / _UNIT for at in range(0, 56, 8)]
     return Fate(
