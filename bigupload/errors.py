@@ -17,7 +17,7 @@
     │   └── ManifestUnwritable     no space, no permission, or a failed fsync                resumable
     ├── StoreError                 the store, or the way to it
     │   ├── StoreUnreachable       no connection, or no response                             resumable
-    │   ├── StoreUnavailable       the store goes on responding with errors                  resumable
+    │   ├── StoreUnavailable       the store keeps responding with errors                    resumable
     │   ├── CredentialsError       no credentials, or none that can be used                  resumable
     │   ├── AccessDenied           the store refuses these credentials                       resumable
     │   ├── ClockSkewed            this machine's clock is wrong                             resumable
@@ -167,7 +167,7 @@ class StoreUnreachable(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The store went on responding with errors (5xx, SlowDown) for longer than the retry policy allows."""
+    """The store kept responding with errors (5xx, SlowDown) for longer than the retry policy allows."""
 
     resumable = True
     transient = True

@@ -109,7 +109,7 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
-    """Something that a person should know. The upload goes on."""
+    """A warning for the user. The upload continues."""
 
     message: str
 

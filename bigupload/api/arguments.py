@@ -71,7 +71,7 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     congestion_control: str
     """TCP congestion control: "auto" (the default; BBR on long paths), "system", or a name that the kernel offers."""
     hedge: bool
-    """Send a part that lags far behind the others a second time, until a store refuses that. Default: True."""
+    """Send a straggler (a part far behind the others) a second time, until a store refuses that. Default: True."""
 
 
 class UploadOptions(ProofOptions, total=False):

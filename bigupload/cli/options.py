@@ -140,7 +140,7 @@ pace_options = _all(
     click.option(
         "--hedge/--no-hedge",
         default=True,
-        help="Send a part that lags far behind the others a second time. Ends if the store refuses that.",
+        help="Send a straggler (a part far behind the others) a second time. Stops if the store refuses that.",
     ),
 )
 """How fast."""

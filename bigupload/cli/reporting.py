@@ -67,7 +67,7 @@ class Printing:
     def on_result(self, line: str) -> None:
         try:
             click.echo(line)
-        except OSError as e:  # the other files go on
+        except OSError as e:  # the other files continue
             self._broken = e
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ class UploadContext:
         self.retrier.emit(event)
 
     def warn(self, message: str) -> None:
-        """Emit a warning. The upload goes on."""
+        """Emit a warning. The upload continues."""
         self.emit(events.Warned(message=message))
 
     def stop_hedging(self, reason: str) -> None:

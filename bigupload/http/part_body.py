@@ -215,7 +215,7 @@ class PartBody(Payload):
                         await self._threads.run(self._resources.wait_for_disk, partial(_until_blocked, send))
 
     def _send_if_cached(self, fd: int, source: int, until: int) -> bool:
-        """Send what is in the page cache and the socket takes. Returns whether this can't go on here, or is done."""
+        """Send bytes from the page cache that the socket accepts. Returns whether it is done or must stop here."""
         if not self._is_cached():
             return True
         self._send_file_range(fd, source, min(until, self._cached_until))

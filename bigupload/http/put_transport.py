@@ -60,7 +60,7 @@ class HttpTransport:
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """The pool of kept connections, or the one that gives each request a new connection."""
         if fresh:
-            self._proxies.clear()  # the attempt before failed or lags: this may be another network by now
+            self._proxies.clear()  # the last attempt failed or is slow: the network may have changed
         if fresh not in self._sessions:
             self._resolver = self._resolver or RotatingResolver()
             self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh, resolver=self._resolver)

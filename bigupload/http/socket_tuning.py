@@ -126,11 +126,11 @@ def readable(sock: Any) -> bool:
 
 
 def unsent(sock: Any) -> int:
-    """How many written bytes the other side's kernel has not acknowledged; 0 if this kernel does not say.
+    """Return the bytes that the peer's kernel has not acknowledged; 0 if the system cannot tell.
 
-    SIOCOUTQ stands still at the first byte that was lost, and jumps once it was sent again. Bytes behind it that have
-    arrived (SACK) count as acknowledged here. Otherwise, goodput measured over a tenth of a second would be random on a
-    path with losses.
+    SIOCOUTQ stays the same from the first lost byte on, and jumps when that byte was sent again. Bytes behind it that
+    have arrived (SACK) count as acknowledged here. Otherwise goodput over a tenth of a second would be random on a path
+    with losses.
     """
     if sock is None or sock.fileno() < 0:
         return 0

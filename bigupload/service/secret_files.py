@@ -57,7 +57,7 @@ def write_private(path: Path, data: bytes) -> None:
     """Replace the file by one that holds `data`, mode 0600, on disk when this returns. To be called under its lock.
 
     Raises `ServiceError`: then the file is as it was. A symbolic link is refused: it would be replaced by a file, and
-    whoever reads the one that it points to would go on reading the old.
+    a reader of the file that it points to would still read the old content.
     """
     fresh = path.with_name(f"{path.name}.new")
     try:

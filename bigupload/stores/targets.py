@@ -164,7 +164,7 @@ async def reconnect(
 
     Credentials may come from this process's environment; the endpoint never does. A manifest without an endpoint is of
     AWS, whatever AWS_ENDPOINT_URL or a profile says today: another store would answer an abort with NoSuchUpload, and
-    AWS would go on billing the parts.
+    AWS would continue to bill the parts.
 
     Args:
         target: The manifest's target.

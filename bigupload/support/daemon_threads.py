@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.CapacityLimiter) -> R:
-    """Call a blocking function in a thread of its own. A cancelled caller returns at once; the call goes on.
+    """Call a blocking function in a thread of its own. A cancelled caller returns at once; the call continues.
 
     A thread of asyncio's or anyio's pools would delay the end of the process until the call has returned. A daemon
     thread does not.

@@ -19,7 +19,7 @@ async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = No
 
     Args:
         work: What to run.
-        grace: Seconds that `work` may go on after the caller was cancelled. Then it is cancelled too. None: no limit.
+        grace: Seconds that `work` may continue after the caller was cancelled. Then it is cancelled. None: no limit.
 
     Returns:
         What `work` returned.

@@ -1,10 +1,10 @@
-// The service's calls. Knows URLs and JSON, nothing of files, parts under way or the page; asks once, and never again.
+// The calls to the service. Knows URLs and JSON, not files, parts in flight or the page. Sends each request once.
 
 import { Problem, classify, retryAfter } from "./problem.js";
 
 const PATH = "/v1/media/multipart";
 const ANSWER_WITHIN = 60_000; // milliseconds
-const COMPLETE_WITHIN = 300_000; // putting thousands of parts together takes a store its time
+const COMPLETE_WITHIN = 300_000; // a store may need minutes to join thousands of parts
 
 const KINDS = {
   unsupported_media: "refused",
@@ -17,15 +17,15 @@ const KINDS = {
   invalid_upload: "gone",
   part_not_stored: "part",
   checksum_mismatch: "part",
-  too_many_uploads: "final", // waiting does not help, and the message says what does
+  too_many_uploads: "final", // waiting does not help; the message says what to do
 };
 const MESSAGES = {
   invalid_key: "This API key is unknown or was revoked. Enter another one to continue.",
-  missing_key: "Enter your API key, and it begins.",
-  upload_gone: "The service has nothing of this upload any more: it was cancelled elsewhere, or too old.",
-  upload_expired: "This upload was begun more than 7 days ago, and what was sent is deleted.",
-  invalid_upload: "The service does not know this upload: it was begun with another service.",
-  not_your_upload: "This upload was begun with another owner's API key. Enter that one to go on.",
+  missing_key: "Enter your API key to start.",
+  upload_gone: "The service no longer has this upload: it was cancelled elsewhere or expired.",
+  upload_expired: "This upload was started more than 7 days ago, so its parts are deleted.",
+  invalid_upload: "The service does not know this upload: it was started with another service.",
+  not_your_upload: "This upload was started with another owner's API key. Enter that key to continue.",
 };
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
@@ -70,7 +70,7 @@ export class Api {
 
   async #call(method, path, { upload, body, signal, within = ANSWER_WITHIN }) {
     if (!this.key) throw new Problem("key", MESSAGES.missing_key, { code: "missing_key" });
-    // Anything else can't be put into a header, and no key has it.
+    // A header cannot contain anything else, and no key does.
     if (!/^[\x21-\x7e]+$/.test(this.key)) throw new Problem("key", MESSAGES.invalid_key, { code: "invalid_key" });
     const headers = { Authorization: `Bearer ${this.key}` };
     if (body) headers["Content-Type"] = "application/json";
@@ -91,7 +91,7 @@ export class Api {
       if (text) answer = JSON.parse(text);
     } catch (error) {
       signal?.throwIfAborted();
-      // A body that is no JSON comes from something in between, if the status says that all is well.
+      // If the status is a success but the body is not JSON, a proxy or portal responded.
       if (!(error instanceof SyntaxError) || response.ok) {
         throw new Problem("network", "The service can't be reached.", { cause: error });
       }

@@ -1,4 +1,4 @@
-// Wires the page: key, files in, the queue, what the buttons do. All that an upload does is upload.js's.
+// Connects the page: the key, chosen files, the queue and the buttons. upload.js does the uploading.
 
 import { Api } from "./api.js";
 import { Card } from "./card.js";
@@ -8,7 +8,7 @@ import { Memory } from "./memory.js";
 import { Problem } from "./problem.js";
 import { Upload } from "./upload.js";
 
-const KEY = "bigupload key"; // in sessionStorage: the tab's, and gone with it
+const KEY = "bigupload key"; // in sessionStorage, which ends with the tab
 const RENDER_EVERY = 200; // milliseconds
 const TITLE = document.title;
 
@@ -56,7 +56,7 @@ function remove(card) {
   render();
 }
 
-// A phone that falls asleep stops sending.
+// A sleeping phone stops sending.
 let awake = null;
 async function keepAwake(wanted) {
   if (wanted && !awake && document.visibilityState === "visible" && navigator.wakeLock) {
@@ -99,11 +99,11 @@ const BUTTONS = {
     }
     try {
       const file = await openAgain(upload.fileHandle);
-      if (!file) card.aside = "The browser was not allowed to read the file. Continue asks again.";
+      if (!file) card.aside = "The browser was not allowed to read the file. Press Continue to be asked again.";
       else if (takeUp(card, file, null)) pump();
     } catch {
       upload.fileHandle = null;
-      card.aside = "The file is not where it was. Choose it again, and the upload goes on.";
+      card.aside = "The file was moved or deleted. Choose it again to continue.";
     }
     render();
   },
@@ -116,11 +116,11 @@ const BUTTONS = {
   async cancel(card) {
     if (card.upload.record || card.upload.running) {
       if (!(await confirmed(card.upload.name))) return;
-      if (card.upload.phase === "finishing" || card.upload.phase === "done") return; // too late: it is there
+      if (card.upload.phase === "finishing" || card.upload.phase === "done") return; // too late: the object exists
     }
     card.aside = null;
     card.upload.cancel().then((known) => {
-      if (!known) card.aside = "The service could not be told. It throws the parts away by itself within 7 days.";
+      if (!known) card.aside = "The service could not be reached. It deletes the parts within 7 days.";
       render();
     });
     pump();
@@ -129,7 +129,7 @@ const BUTTONS = {
   remove,
 };
 
-/** The file behind a remembered handle; null where the person does not permit it. */
+/** The file of a stored handle; null if the user does not permit access. */
 async function openAgain(fileHandle) {
   const permission = await fileHandle.requestPermission({ mode: "read" });
   return permission === "granted" ? fileHandle.getFile() : null;
@@ -147,7 +147,7 @@ function confirmed(name) {
 
 // --- files in
 
-/** Go on with `card`, if this is its file, or could be. */
+/** Resume the upload of `card` if this is, or could be, its file. */
 function takeUp(card, file, fileHandle) {
   if (!card.upload.couldBe(file)) {
     card.aside = `That is another file (other name or size): this upload needs ${card.upload.name} as it was.`;
@@ -155,7 +155,7 @@ function takeUp(card, file, fileHandle) {
   }
   card.aside = card.upload.isOf(file)
     ? null
-    : "The file's date has changed: what was sent is compared with it, and only what is the same is kept.";
+    : "The file's date has changed, so the parts already sent are compared with it. Only equal parts are kept.";
   card.upload.give(file, fileHandle);
   return true;
 }
@@ -167,7 +167,7 @@ function addOne({ file, fileHandle }) {
   if (reason) return reason;
   const same = cards.filter((card) => card.upload.isOf(file));
   if (same.some(({ upload }) => upload.running || upload.phase === "waiting" || upload.phase === "key")) {
-    return "It is in the list already.";
+    return "It is already in the list.";
   }
   const interrupted = same.find(idle);
   if (interrupted) {
@@ -177,7 +177,7 @@ function addOne({ file, fileHandle }) {
   const namesake = cards.find((card) => card.upload.name === file.name && idle(card));
   const card = add({ file, fileHandle });
   if (namesake) {
-    card.aside = "Not the file of the unfinished upload of that name (other size or date): this is a new one.";
+    card.aside = "This file is not that of the unfinished upload (other size or date), so a new upload starts.";
   }
   return null;
 }
@@ -204,7 +204,7 @@ function showRefused(refused) {
       const line = document.createElement("p");
       const strong = document.createElement("strong");
       strong.textContent = name;
-      line.append(strong, ` was not taken. ${reason}`);
+      line.append(strong, ` was not accepted. ${reason}`);
       return line;
     }),
   );
@@ -212,7 +212,7 @@ function showRefused(refused) {
 
 const plainly = (files) => [...files].map((file) => ({ file, fileHandle: null }));
 
-/** Through the File System Access API, where there is one: what it gives can be opened again after a restart. */
+/** Use the File System Access API if the browser has it: its handles can be opened again after a restart. */
 async function pick() {
   let handles;
   try {
@@ -227,7 +227,7 @@ async function pick() {
 
 async function dropped(transfer) {
   const items = [...transfer.items].filter(({ kind }) => kind === "file");
-  // All before the first await: the items are gone with the event.
+  // All before the first await: the items disappear after the event.
   const files = items.map((item) => item.getAsFile());
   const handles = items.map((item) => item.getAsFileSystemHandle?.().catch(() => null) ?? null);
   const chosen = [];
@@ -236,7 +236,7 @@ async function dropped(transfer) {
     if (file && fileHandle?.kind !== "directory") chosen.push({ file, fileHandle });
   }
   addFiles(chosen);
-  if (items.length && !chosen.length) showRefused([["A folder", "Open it and drop the files that are in it."]]);
+  if (items.length && !chosen.length) showRefused([["A folder", "Open it and drop its files."]]);
 }
 
 function wireFiles() {
@@ -288,7 +288,7 @@ function wireKey() {
   const input = $("key");
   input.value = api.key = sessionStorage.getItem(KEY) ?? "";
   input.addEventListener("input", useKey);
-  // Enter, or leaving the field: those that wait for a key go on.
+  // Enter, or leaving the field: uploads that wait for a key continue.
   const changed = () => {
     useKey();
     if (!api.key) return;
@@ -321,8 +321,8 @@ async function start() {
   wireKey();
   if (!globalThis.crypto?.subtle) {
     unfit(
-      "This page must be opened over https (or on localhost): only there does the browser let it compute the " +
-        "checksums that keep your files whole.",
+      "Open this page over https (or on localhost): otherwise the browser does not let it compute the " +
+        "checksums that protect your files.",
     );
     $("drop").inert = true;
     return;
@@ -330,7 +330,7 @@ async function start() {
   memory = await Memory.open();
   for (const { record, parts } of await memory.all()) add({ record, parts });
   if (!memory.works) {
-    unfit("This browser does not let the page remember anything: uploads work, but can't go on after it is closed.");
+    unfit("This browser does not let the page store anything: uploads end when the page is closed.");
   }
   wireFiles();
   addEventListener("online", render);
@@ -339,7 +339,7 @@ async function start() {
     if (cards.some(({ upload }) => upload.running)) event.preventDefault();
   });
   document.addEventListener("visibilitychange", renderSoon);
-  // A rate falls without events, too.
+  // A rate falls even without events.
   setInterval(() => cards.some(({ upload }) => upload.running) && renderSoon(), 1000);
   render();
   document.documentElement.dataset.ready = "";

@@ -1,4 +1,4 @@
-// One upload as it is shown. Reads an Upload, writes DOM; decides nothing.
+// Shows one upload. Reads an Upload and writes the DOM; decides nothing.
 
 import { Meter, duration, percent, rate, size, sizeOf } from "./format.js";
 
@@ -6,7 +6,7 @@ const PHASES = {
   waiting: "Waiting for its turn",
   remembered: "Not finished",
   starting: "Starting",
-  comparing: "Comparing with what is there",
+  comparing: "Comparing with the parts already sent",
   hashing: "Reading the file",
   uploading: "Uploading",
   finishing: "Finishing",
@@ -17,9 +17,9 @@ const PHASES = {
   cancelled: "Cancelled",
 };
 const NOTES = {
-  offline: "No connection. It goes on by itself as soon as there is one.",
-  service: "The service does not answer right now. Trying again…",
-  store: "The store does not answer right now. Trying again…",
+  offline: "No connection. The upload continues when the connection is back.",
+  service: "The service does not respond. Trying again…",
+  store: "The store does not respond. Trying again…",
 };
 const COPIED_FOR = 2_500; // milliseconds
 
@@ -30,7 +30,7 @@ function word({ phase, problem, note }) {
   return phase === "failed" && problem.kind === "refused" ? "Not accepted" : PHASES[phase];
 }
 
-/** What may be done with an upload now, by the names of the buttons. */
+/** The actions that an upload allows now, by the names of the buttons. */
 export function actions(upload) {
   const { phase, problem, file, fileHandle } = upload;
   if (phase === "finishing") return [];
@@ -52,10 +52,10 @@ export class Card {
   #metered = null;
   #said = null;
 
-  /** `on` has a function for each button; `say` is for those who listen to the page. */
+  /** `on` has a function for each button; `say` announces text to screen readers. */
   constructor(upload, template, on, say) {
     this.upload = upload;
-    this.aside = null; // a remark of the page's own
+    this.aside = null; // a message of the page itself
     this.element = template.content.firstElementChild.cloneNode(true);
     this.say = say;
     const find = (selector) => this.element.querySelector(selector);
@@ -70,7 +70,7 @@ export class Card {
     this.buttons = {};
     for (const name of ["pause", "continue", "choose", "cancel", "remove"]) {
       const button = (this.buttons[name] = find(`button.${name}`));
-      // A list of equal buttons is of no use to the ear.
+      // With a screen reader, equal button names could not be told apart.
       button.setAttribute("aria-label", `${button.textContent}: ${upload.name}`);
       button.addEventListener("click", () => on[name](this));
     }
@@ -98,13 +98,13 @@ export class Card {
   #offer(offered) {
     const focused = Object.values(this.buttons).find((button) => button === document.activeElement);
     const again = this.upload.problem?.kind === "gone";
-    const label = again ? "Start anew" : "Continue";
+    const label = again ? "Start again" : "Continue";
     if (this.buttons.continue.textContent !== label) {
       this.buttons.continue.textContent = label;
       this.buttons.continue.setAttribute("aria-label", `${label}: ${this.upload.name}`);
     }
     for (const [name, button] of Object.entries(this.buttons)) button.hidden = !offered.includes(name);
-    // Whoever pressed Pause with the keyboard finds Continue under it, not the top of the page.
+    // After Pause is pressed with the keyboard, focus Continue and not the top of the page.
     if (!focused?.hidden) return;
     (this.upload.phase === "done" ? this.#parts.copy : this.buttons[offered[0]] ?? this.#parts.name).focus();
   }
@@ -113,11 +113,11 @@ export class Card {
     const { upload } = this;
     if (upload.phase === "remembered") {
       return upload.fileHandle
-        ? "Press Continue, and it goes on where it stopped."
-        : "Choose or drop the same file again, and it goes on where it stopped.";
+        ? "Press Continue to resume."
+        : "Choose or drop the same file again to resume.";
     }
     if (upload.found && upload.phase !== "failed") {
-      return `Taken up again: ${plural(upload.found, "part")} already there.`;
+      return `Resumed: ${plural(upload.found, "part")} already sent.`;
     }
     return null;
   }
@@ -154,7 +154,7 @@ export class Card {
     element.hidden = !text;
   }
 
-  /** Each change of what is going on, once; never the numbers. Errors speak for themselves. */
+  /** Announce each change of phase once, without numbers. Errors are announced by their own element. */
   #announce() {
     const { phase, name, note } = this.upload;
     const text = note ? NOTES[note] : PHASES[phase];

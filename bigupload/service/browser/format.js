@@ -1,4 +1,4 @@
-// Sizes, rates and times as people read them, and the rate itself, smoothed. Pure: the clock is passed in.
+// Format sizes, rates and times for people, and compute the smoothed rate. Pure: the clock is passed in.
 
 const SIZES = ["bytes", "kB", "MB", "GB"];
 
@@ -12,13 +12,13 @@ function scaled(value) {
   return [value.toFixed(digits), unit];
 }
 
-/** Bytes, decimal as limits and links are given: "320 MB", "1.25 GB". */
+/** Bytes in decimal units, like limits and links: "320 MB", "1.25 GB". */
 export function size(bytes) {
   const [number, unit] = scaled(bytes);
   return `${number} ${SIZES[unit]}`;
 }
 
-/** "150 of 320 MB": the unit once where both have it. */
+/** "150 of 320 MB": the unit only once if both have the same. */
 export function sizeOf(part, whole) {
   const [a, unitA] = scaled(part);
   const [b, unitB] = scaled(whole);
@@ -28,10 +28,10 @@ export function sizeOf(part, whole) {
 
 export const rate = (bytesPerSecond) => `${size(bytesPerSecond)}/s`;
 
-/** Never "100 %" before it is. */
+/** "100 %" only when everything is sent. */
 export const percent = (fraction) => `${fraction >= 1 ? 100 : Math.min(99, Math.floor(fraction * 100))} %`;
 
-/** Seconds, no finer than they can be foretold: "25 s", "3 min", "1 h 5 min". */
+/** A duration, no finer than the estimate: "25 s", "3 min", "1 h 5 min". */
 export function duration(seconds) {
   if (seconds < 10) return "a few seconds";
   if (seconds < 55) return `${Math.ceil(seconds / 5) * 5} s`;
@@ -41,14 +41,14 @@ export function duration(seconds) {
   return rest ? `${hours} h ${rest} min` : `${hours} h`;
 }
 
-const WINDOW = 12_000; // milliseconds looked back
-const LEAST = 2_000; // before which a rate would be a guess
+const WINDOW = 12_000; // milliseconds of history
+const LEAST = 2_000; // milliseconds before the first rate
 
-/** How fast it goes, from what was sent in the last seconds. */
+/** The rate, from the bytes of the last seconds. */
 export class Meter {
   #samples = [];
 
-  /** `bytes` is the total so far; it may fall, where a part has to be sent again. */
+  /** `bytes` is the total so far. It falls if a part must be sent again. */
   add(now, bytes) {
     this.#samples.push({ now, bytes });
     while (this.#samples.length > 2 && now - this.#samples[1].now >= WINDOW) this.#samples.shift();
@@ -58,7 +58,7 @@ export class Meter {
     this.#samples = [];
   }
 
-  /** Bytes a second; null while too little is known. */
+  /** Bytes a second; null if there is too little history. */
   get rate() {
     const first = this.#samples[0];
     const last = this.#samples.at(-1);

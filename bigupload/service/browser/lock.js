@@ -1,8 +1,8 @@
-// One tab at a time for one upload: two that send the same would only be in each other's way.
+// Only one tab at a time may send an upload: two would send the same parts.
 
 import { Problem } from "./problem.js";
 
-/** Do it while no other tab of this browser does something for `id`. The lock is gone with the tab. */
+/** Run it while no other tab of this browser holds the lock of `id`. The lock ends with the tab. */
 export function alone(id, action) {
   return navigator.locks.request(`bigupload ${id}`, { ifAvailable: true }, (lock) => {
     if (!lock) throw new Problem("final", "Another tab of this browser is sending this file.");

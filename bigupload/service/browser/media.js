@@ -1,4 +1,4 @@
-// Which files the service takes, told before anything is sent. The service decides; this only spares the wait.
+// Check which files the service accepts, before anything is sent. The service decides; this only saves time.
 
 import { size } from "./format.js";
 
@@ -21,21 +21,21 @@ const TYPES = {
 
 const extension = (name) => /.\.([a-z0-9]+)$/i.exec(name)?.[1].toLowerCase() ?? "";
 
-/** By the name alone: what browsers say of a .mov differs with the system. */
+/** The type by the name alone, because a browser's type of a .mov depends on the system. */
 export const contentType = (name) => TYPES[extension(name)] ?? null;
 
 /** Why the file can't be uploaded, or null. */
 export function objection(file) {
   const type = contentType(file.name);
-  if (type === null) return "It is none of JPEG, PNG, GIF, WebP, MP4, MOV and WebM, going by its name.";
+  if (type === null) return "Its name is not that of a JPEG, PNG, GIF, WebP, MP4, MOV or WebM file.";
   const said = file.type.split("/")[0];
-  if (said && !["image", "video", "application"].includes(said)) return `It says that it is ${file.type}, not ${type}.`;
+  if (said && !["image", "video", "application"].includes(said)) return `Its type is ${file.type}, not ${type}.`;
   if (file.size === 0) return "It is empty.";
-  if (file.size > MAX_SIZE) return `It has ${size(file.size)}; at most ${size(MAX_SIZE)} are taken.`;
+  if (file.size > MAX_SIZE) return `It has ${size(file.size)}; the limit is ${size(MAX_SIZE)}.`;
   return null;
 }
 
-/** For the browser's file dialogue, where it can be told. */
+/** The types for the browser's file dialogue, if it supports them. */
 export const PICKER_TYPES = [
   {
     description: "Photos and videos",

@@ -1,10 +1,10 @@
-// What outlives the tab: which uploads are open, of which file, and what was sent of it. IndexedDB; no keys, no URLs.
+// Store open uploads, their files and their sent parts in IndexedDB, so that they outlive the tab. No keys, no URLs.
 //
-// It is a hint. What the store has is asked of the service; this says by which checksums to know it again.
+// This is a hint: the service says which parts the store has, and the checksums stored here identify them.
 
 const NAME = "bigupload";
 const VERSION = 1;
-const KEPT = 7 * 24 * 3600 * 1000; // milliseconds: so long does an upload stay open
+const KEPT = 7 * 24 * 3600 * 1000; // milliseconds that an upload stays open
 
 const done = (request) =>
   new Promise((resolve, reject) => {
@@ -31,11 +31,11 @@ export class Memory {
 
   constructor(database) {
     this.#database = database;
-    // Another tab wants to bring a newer layout: it must not wait for this one.
+    // Another tab wants to install a newer layout and must not wait for this one.
     if (database) database.onversionchange = () => database.close();
   }
 
-  /** A browser that forbids it gets a memory that forgets: uploading works, only not across a restart. */
+  /** If the browser forbids IndexedDB, keep nothing: uploads work, but cannot be resumed after a restart. */
   static async open() {
     try {
       const request = indexedDB.open(NAME, VERSION);
@@ -53,7 +53,7 @@ export class Memory {
     return this.#database !== null;
   }
 
-  /** Every open upload as {record, parts: Map by number}; those that are too old are forgotten. */
+  /** Every open upload as {record, parts: Map by number}; expired ones are deleted. */
   async all(now = Date.now()) {
     if (!this.works) return [];
     const found = [];
@@ -63,7 +63,7 @@ export class Memory {
         else found.push({ record, parts: await this.parts(record.id) });
       }
     } catch {
-      this.#database = null; // damaged, or taken away
+      this.#database = null; // damaged or deleted
       return [];
     }
     return found.sort((a, b) => a.record.startedAt - b.record.startedAt);
@@ -80,7 +80,7 @@ export class Memory {
   }
 
   async save(record) {
-    // Some browsers have file handles that can't be kept.
+    // Some browsers cannot store file handles.
     if (!(await this.#put("uploads", record))) await this.#put("uploads", { ...record, fileHandle: null });
   }
 
@@ -96,7 +96,7 @@ export class Memory {
       transaction.objectStore("parts").delete(partsOf(id));
       await committed(transaction);
     } catch {
-      // Then it is offered again, and the service says that it is gone.
+      // Then the page offers it again, and the service says that it no longer exists.
     }
   }
 
@@ -104,7 +104,7 @@ export class Memory {
     return this.#database.transaction(name, mode).objectStore(name);
   }
 
-  /** Whether it is kept. A full disk must not end an upload: what is not remembered is hashed again later. */
+  /** Return whether it is stored. A full disk must not end an upload: a part that is not stored is hashed again. */
   async #put(name, row) {
     if (!this.works) return false;
     try {

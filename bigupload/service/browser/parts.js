@@ -1,8 +1,8 @@
-// A file's parts: how it is cut, what the store's list proves, and each part hashed and signed just ahead of its turn.
+// A file's parts: their sizes, which of them the store's list proves, and hashing and signing each before its turn.
 
 import { Problem } from "./problem.js";
 
-const HASHING = 2; // parts in memory at a time: they are let go once hashed, and read again as they are sent
+const HASHING = 2; // parts in memory at once; a part is released after hashing and read again for sending
 const MOST_A_CALL = 100;
 const LEFT = 60_000; // milliseconds a URL must still be valid when it is used
 
@@ -29,12 +29,12 @@ export class Plan {
 
 const base64 = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
 
-/** Bytes of a blob. What can't be read has changed or gone since it was chosen: browsers check that. */
+/** Read a blob. If that fails, the file was changed or deleted since it was chosen: browsers check that. */
 async function read(blob) {
   try {
     return await blob.arrayBuffer();
   } catch (error) {
-    throw new Problem("file", "The file can't be read: it was changed, moved or deleted meanwhile. Choose it again.", {
+    throw new Problem("file", "The file cannot be read: it was changed, moved or deleted. Choose it again.", {
       cause: error,
     });
   }
@@ -68,7 +68,7 @@ export function settle(plan, rows, remembered) {
   return { there, doubtful };
 }
 
-/** The row that is the part with this checksum; undefined where none is proved to be. */
+/** The row that is proved to be the part with this checksum; undefined if there is none. */
 export function recognise(rows, sum, known) {
   // Where the store lists no checksum, memory knows which one was signed, and which ETags are of an earlier version of
   // the file: the PUT of this version may have failed, so that the store still has the earlier part.
@@ -77,7 +77,7 @@ export function recognise(rows, sum, known) {
   return rows.findLast((row) => (row.checksum ? row.checksum === sum : signed(row)));
 }
 
-/** Lets so many at a time through. */
+/** Allow this many at once. */
 export class Gate {
   #free;
   #waiting = [];
@@ -99,7 +99,7 @@ export class Gate {
   }
 }
 
-/** Hashes and signs. `sign(parts)` is the service's call; those who ask while one is under way share the next. */
+/** Hash and sign parts. `sign(parts)` calls the service; requests during a call share the next one. */
 export class Preparer {
   #file;
   #plan;
@@ -118,7 +118,7 @@ export class Preparer {
     this.#signal = signal;
   }
 
-  /** Begin with this part; whoever needs it asks with `get`, and hears there what went wrong. */
+  /** Start to prepare this part. `get` returns the result or throws the error. */
   begin(number) {
     if (!this.#signed.has(number)) {
       const signed = this.#prepare(number);
@@ -138,12 +138,12 @@ export class Preparer {
     return { ...signed, checksum: await this.#sums.get(number) };
   }
 
-  /** Have it signed anew at the next `get`. */
+  /** Sign it again at the next `get`. */
   renew(number) {
     this.#signed.delete(number);
   }
 
-  /** Have it hashed anew, too; or it is done with. */
+  /** Forget the part: the next `get` hashes and signs it again. */
   drop(number) {
     this.#signed.delete(number);
     this.#sums.delete(number);

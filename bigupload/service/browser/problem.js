@@ -1,17 +1,17 @@
-// What can go wrong, in the kinds that decide what happens next. Texts are for people, and hold nothing secret.
+// The kinds of errors, which decide what happens next. Texts are for people and contain no secrets.
 
 /**
  * Kinds:
- *   network  no answer came: the connection broke, stalled, or there is none
- *   busy     a passing error response: 408, 429, 5xx, OperationAborted and the like
+ *   network  no response: the connection broke, stalled, or there is none
+ *   busy     a temporary error response: 408, 429, 5xx, OperationAborted and the like
  *   key      the API key is missing, unknown or revoked
  *   expired  the store refuses the signed URL
  *   damaged  the store received other bytes than were hashed
- *   part     complete named a part that the store has not, or not like that
+ *   part     complete named a part that the store does not have, or has with another ETag
  *   gone     the upload does not exist any more
- *   refused  the service will not have this file
- *   file     the file can't be read, or is not what it was
- *   final    anything else that the same request would meet again
+ *   refused  the service refuses this file
+ *   file     the file cannot be read, or has changed
+ *   final    any other error that a retry would meet again
  */
 export class Problem extends Error {
   constructor(kind, message, { code = null, retryAfter = null, cause } = {}) {
@@ -22,20 +22,20 @@ export class Problem extends Error {
     this.retryAfter = retryAfter; // milliseconds
   }
 
-  /** May the same request fare better in a while? */
+  /** Whether a retry may succeed. */
   get passing() {
     return this.kind === "network" || this.kind === "busy";
   }
 }
 
-const NOTHING_LEFT = "The service has nothing of this upload any more: it was cancelled, or too old.";
+const NOTHING_LEFT = "The service no longer has this upload: it was cancelled or expired.";
 
-/** What a status of "gone" means; `error` says more where the service knows why. */
+/** The error for the status "gone"; `error` says more if the service knows why. */
 export function gone(error) {
   return new Problem("gone", error?.message ?? NOTHING_LEFT, { code: error?.code ?? "upload_gone" });
 }
 
-/** Milliseconds of a Retry-After header: seconds or a date; null where there is none. */
+/** Milliseconds of a Retry-After header: seconds or a date; null if it is missing. */
 export function retryAfter(value, now = Date.now()) {
   if (!value) return null;
   const milliseconds = /^\d+$/.test(value.trim()) ? Number(value) * 1000 : Date.parse(value) - now;
@@ -75,6 +75,6 @@ const BY_STATUS = { 401: "expired", 403: "expired", 408: "busy", 425: "busy", 42
 /** The kind of an error response: by its code, else by its status, never by its message. `code` may be null. */
 export function classify(status, code) {
   if (code && Object.hasOwn(BY_CODE, code)) return BY_CODE[code];
-  if (!code && (status === 404 || status === 409)) return "busy"; // a gateway that has lost its store
+  if (!code && (status === 404 || status === 409)) return "busy"; // a gateway without its store
   return BY_STATUS[status] ?? (status >= 500 && status <= 599 ? "busy" : "final");
 }

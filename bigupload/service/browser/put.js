@@ -1,30 +1,30 @@
-// One PUT of one part. XMLHttpRequest, since fetch does not tell how far an upload is. Sends once, and never again.
+// PUT one part, once. It uses XMLHttpRequest, because fetch does not report upload progress.
 
 import { Problem, classify, retryAfter } from "./problem.js";
 
-const STALL = 30_000; // milliseconds in which nothing moves
-const ANSWER = 300_000; // that the store may take once it has the whole body
+const STALL = 30_000; // milliseconds without progress
+const ANSWER = 300_000; // milliseconds for the response after the whole body was sent
 const LOOK = 1_000;
 
 const NO_ETAG = "The store does not show the page its ETag header: its CORS rules are not set up.";
 const MESSAGES = {
-  damaged: "The store received other bytes than are in the file.",
-  gone: "The store does not know this upload any more.",
-  expired: "The store refuses the signed address.",
+  damaged: "Checksum mismatch: the store received other bytes than the file's.",
+  gone: "The store no longer has this upload.",
+  expired: "The store refused the signed URL.",
 };
 
-// getResponseHeader() complains in the console about headers that CORS hides; this one keeps silent.
+// getResponseHeader() logs an error about headers that CORS hides; this does not.
 function readHeaders(request) {
   const rows = request.getAllResponseHeaders().trim().split(/\r?\n/).map((row) => row.split(/:\s*(.*)/s));
   return new Map(rows.map(([name, value]) => [name.toLowerCase(), value]));
 }
 
-/** What a store's error response means. */
+/** Translate a store's error response. */
 function judge(status, text, headers) {
   const code = /<Code>(\w+)<\/Code>/.exec(text)?.[1] ?? null;
   const known = { code, retryAfter: retryAfter(headers.get("retry-after")) };
   if (code === "RequestTimeTooSkewed") {
-    return new Problem("final", "The store says that a clock is wrong: this computer's, or the service's.", known);
+    return new Problem("final", "The store says that a clock is wrong: this computer's or the service's.", known);
   }
   const kind = classify(status, code);
   if (kind in MESSAGES) return new Problem(kind, MESSAGES[kind], known);
@@ -32,7 +32,7 @@ function judge(status, text, headers) {
   return new Problem(kind, `The store refused a part (status ${status}${code ? `, ${code}` : ""}).`, known);
 }
 
-/** Send `body` (a slice of the file, read as it goes); resolves to the ETag. Rejects with a Problem, or as aborted. */
+/** Send `body`, a slice of the file; resolves to the ETag. Rejects with a Problem or an abort. */
 export function put({ url, headers, body, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -40,7 +40,7 @@ export function put({ url, headers, body, signal, onProgress }) {
     let patience = STALL;
 
     const abandon = () => request.abort();
-    // By the clock, not by one long timer: a tab in the background is given its timers late, its events in time.
+    // Check the clock instead of one long timer: a background tab gets its timers late, but its events in time.
     const watch = setInterval(() => {
       if (performance.now() - moved > patience) {
         finish(new Problem("network", "The connection to the store stalled."));
@@ -69,7 +69,7 @@ export function put({ url, headers, body, signal, onProgress }) {
       else finish(new Problem("final", NO_ETAG));
     };
     request.onerror = () => finish(new Problem("network", "The store can't be reached."));
-    request.onabort = () => finish(signal.reason ?? new Problem("network", "The request was broken off."));
+    request.onabort = () => finish(signal.reason ?? new Problem("network", "The request was aborted."));
     signal.addEventListener("abort", abandon);
     try {
       signal.throwIfAborted();

@@ -1,19 +1,19 @@
-// When to try again. `Patience` decides, and does nothing else; `pause` waits. Clock and randomness are passed in.
+// Retries. `Patience` decides when to retry; `pause` waits. Clock and randomness are passed in.
 
-const ATTEMPTS = 8; // of a request that is answered
-const FIRST_CONTACT = 5; // of one to a store that never answered: soon enough to say what is wrong
-const UNHEARD = 100; // of one that gets no answer while others do
-const SILENCE = 15 * 60_000; // milliseconds without any answer at all, before it is left to the person
-const MOST = 60_000; // milliseconds that one try may count as: in a computer that slept, nobody tried
+const ATTEMPTS = 8; // attempts of a request that gets responses
+const FIRST_CONTACT = 5; // attempts if the store never responded, so that the error is shown soon
+const UNHEARD = 100; // attempts of a request without a response while others get one
+const SILENCE = 15 * 60_000; // milliseconds without any response before the user must continue
+const MOST = 60_000; // milliseconds that one attempt may count: a sleeping computer attempts nothing
 const BASE = 500;
 const CAP = 20_000;
-const LONGEST = 5 * 60_000; // of a Retry-After: more would look like a hang
+const LONGEST = 5 * 60_000; // milliseconds of a Retry-After: more would look like a hang
 
-/** Shared by all requests of an upload to one host: while one of them gets through, the others need not despair. */
+/** Shared by all requests of an upload to one host: while one succeeds, the others keep retrying. */
 export class Patience {
   #heard = false; // ever
-  #silent = 0; // milliseconds spent trying since it answered
-  #mark; // until when that is counted
+  #silent = 0; // milliseconds spent on attempts since the last response
+  #mark; // the end of the time counted so far
   #now;
   #random;
 
@@ -23,19 +23,19 @@ export class Patience {
     this.#mark = now();
   }
 
-  /** A new try by a person: silence counts from here. */
+  /** The user tries again: count the time without a response from now. */
   begin() {
     this.#silent = 0;
     this.#mark = this.#now();
   }
 
-  /** An answer came, or bytes were taken. */
+  /** A response came, or bytes were accepted. */
   heard() {
     this.#heard = true;
     this.begin();
   }
 
-  /** Milliseconds to wait before the next try, after `made` tries; throws the problem where that was the last. */
+  /** Milliseconds to wait before the next attempt, after `made` attempts; throws the problem after the last. */
   after(problem, made, online = true) {
     if (!problem.passing) throw problem;
     if (problem.kind === "busy") {
@@ -54,7 +54,7 @@ export class Patience {
   }
 }
 
-/** Wait so many milliseconds, or until the network is back. Rejects when `signal` is aborted. */
+/** Wait this many milliseconds, or until the network is back. Rejects when `signal` is aborted. */
 export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const end = () => {
@@ -64,7 +64,7 @@ export function pause(milliseconds, signal) {
       if (signal.aborted) reject(signal.reason);
       else resolve();
     };
-    // What the browser says of the network may be wrong: never wait for its word alone.
+    // The browser's network state may be wrong: never wait for it alone.
     const timer = setTimeout(end, navigator.onLine ? milliseconds : CAP);
     addEventListener("online", end);
     signal.addEventListener("abort", end);

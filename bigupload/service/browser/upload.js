@@ -1,10 +1,10 @@
-// One upload, from a file to its public URL: begin or find again, send what is missing, complete. Knows no DOM.
+// One upload, from a file to its public URL: create or resume, send the missing parts, complete. Knows no DOM.
 //
 //   waiting ─▶ starting ─▶ (comparing) ─▶ hashing ─▶ uploading ─▶ finishing ─▶ done
 //      ▲            any of these ─▶ paused | key | failed ─▶ waiting         (to continue asks the service first)
 //   remembered ─────────────────────────────▶ cancelled
 //
-// "failed" loses nothing that the store has, unless the problem's kind is "gone" or "refused".
+// "failed" keeps the parts in the store, unless the problem's kind is "gone" or "refused".
 
 import { alone } from "./lock.js";
 import { contentType } from "./media.js";
@@ -15,18 +15,18 @@ import { Patience, pause } from "./retry.js";
 
 const AT_ONCE = 6; // HTTP/1.1 connections that a browser opens to one host
 const AHEAD = 6; // parts hashed and signed before their turn
-const HEAD_BYTES = 4096; // tell the service what the file is, before it is sent
-const ROUNDS = 3; // of completing, where the store turns out to lack a part
-const HEARD = 1 << 20; // bytes that a socket does not swallow by itself: somebody takes them
+const HEAD_BYTES = 4096; // sent at create, so that the service can check the type
+const ROUNDS = 3; // attempts to complete if the store lacks a part
+const HEARD = 1 << 20; // more bytes than a socket buffers, so the store accepts them
 
 const RUNNING = new Set(["starting", "comparing", "hashing", "uploading", "finishing"]);
 
 export class Upload {
   phase = "waiting";
   problem = null;
-  note = null; // what it is waiting for: "offline", "service", "store"
-  result = null; // the complete answer
-  found = 0; // parts that were there when it was taken up again
+  note = null; // the reason for waiting: "offline", "service", "store"
+  result = null; // the response to complete
+  found = 0; // parts in the store at a resume
   #control = null;
   #ended = Promise.resolve();
   #takenUp = false;
@@ -36,9 +36,9 @@ export class Upload {
   #inFlight = new Map(); // number → bytes
   #service = new Patience();
   #store = new Patience();
-  #rehash = false; // trust no part that was sent before: compare each with the file
+  #rehash = false; // compare each part in the store with the file
 
-  /** Either a file to begin with, or what memory has of one. `onChange` is called with this upload, often. */
+  /** Make an upload from a file or from a stored record. `onChange` is called with this upload, often. */
   constructor({ api, memory, file = null, fileHandle = null, record = null, parts = new Map(), onChange }) {
     this.api = api;
     this.memory = memory;
@@ -65,19 +65,19 @@ export class Upload {
 
   get partsStored() { return this.#stored.size; }
 
-  /** Bytes that the store has, or that are on their way. */
+  /** Bytes that the store has or that are in flight. */
   get sent() {
     let sum = this.#storedBytes;
     for (const bytes of this.#inFlight.values()) sum += bytes;
     return Math.min(sum, this.size);
   }
 
-  /** Is it this file? Name, size and date: its bytes are compared where it counts. */
+  /** Whether name, size and date are this file's. Its bytes are compared later. */
   isOf(file) {
     return file.name === this.name && file.size === this.size && file.lastModified === this.lastModified;
   }
 
-  /** Of this name and size, but of another date: its bytes decide. Some phones make a new copy at each choice. */
+  /** Whether only the date differs: then the bytes decide. Some phones make a new copy at each choice. */
   couldBe(file) {
     return file.name === this.name && file.size === this.size;
   }
@@ -107,7 +107,7 @@ export class Upload {
     this.#stop("paused");
   }
 
-  /** Throw away what was sent. Resolves to whether the service knows of it. */
+  /** Abort the upload. Resolves to whether the service was told. */
   async cancel() {
     this.#stop("cancelled");
     const { record } = this;
@@ -123,9 +123,9 @@ export class Upload {
     }
   }
 
-  /** Do all that is left. Never rejects: `phase`, `problem` and `result` say how it ended. */
+  /** Do everything that is left. Never rejects: `phase`, `problem` and `result` hold the outcome. */
   run() {
-    // One that was paused a moment ago may still be letting go of its requests.
+    // An upload that was just paused may still be aborting its requests.
     this.#ended = this.#ended.then(() => this.#run());
     return this.#ended;
   }
@@ -141,9 +141,9 @@ export class Upload {
       this.#enter("done");
       this.#forget();
     } catch (error) {
-      if (this.running) this.#fail(error); // else it was paused or cancelled, and that is what broke
+      if (this.running) this.#fail(error); // otherwise pausing or cancelling caused the error
     } finally {
-      control.abort(); // what was prepared ahead
+      control.abort(); // stop preparing further parts
       this.#inFlight.clear();
       this.onChange(this);
     }
@@ -185,7 +185,7 @@ export class Upload {
   async #go(signal) {
     if (this.record) return alone(this.record.id, () => this.#goOn(signal));
     await this.#create(signal);
-    return alone(this.record.id, () => this.#sendAndComplete(signal)); // it is remembered: another tab could find it
+    return alone(this.record.id, () => this.#sendAndComplete(signal)); // it is stored now: another tab could resume it
   }
 
   async #goOn(signal) {
@@ -226,7 +226,7 @@ export class Upload {
     signal.throwIfAborted();
   }
 
-  /** Ask what the store has, and compare that with the file: by what this page sent of it, or by hashing its parts. */
+  /** List the store's parts and compare them with the file: by this page's own checksums, or by hashing its parts. */
   async #reconcile(signal) {
     this.#enter("comparing");
     const [rows, memory] = await Promise.all([
@@ -234,7 +234,7 @@ export class Upload {
       this.memory.parts(this.record.id),
     ]);
     const { plan } = this;
-    // Only what this page itself sent of this very file needs no hashing: a memory outlives changes to the file.
+    // Only parts that this page itself sent need no hashing: the file may have changed since a record was stored.
     const { there, doubtful } = settle(plan, rows, this.#rehash ? new Map() : this.#stored);
     const gate = new Gate(2);
     await Promise.all([...doubtful].map(([number, candidates]) => gate.run(async () => {
@@ -286,17 +286,17 @@ export class Upload {
           await this.#sendPart(number, preparer, signal);
         } catch (error) {
           failure ??= error;
-          // Without a key nothing can be signed, but what is signed may still arrive.
+          // Without a key nothing can be signed, but parts already signed may still be sent.
           if (error.kind !== "key") this.#control.abort();
         }
       }
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker)); // they have all ended: nobody counts or records behind
+    await Promise.all(Array.from({ length: AT_ONCE }, worker)); // no worker records anything later
     if (failure) throw failure;
   }
 
   async #sendPart(number, preparer, signal) {
-    const seen = new Set(); // kinds that are put right once, and not a second time
+    const seen = new Set(); // kinds of errors that are corrected only once
     for (let made = 1; ; ) {
       const { url, headers, checksum: sum } = await preparer.get(number);
       signal.throwIfAborted();
@@ -332,13 +332,13 @@ export class Upload {
           else preparer.drop(number);
           continue;
         }
-        if (problem.kind === "network") await readable(this.file); // a file that changed looks the same from outside
+        if (problem.kind === "network") await readable(this.file); // a changed file causes the same error
         made += await this.#wait(this.#store, "store", problem, made, signal);
       }
     }
   }
 
-  /** A lost answer proves nothing: the service is asked what became of it, and nothing is ever sent twice for it. */
+  /** If the response to complete is lost, ask the service for the state instead of repeating the parts. */
   async #complete(signal) {
     this.#enter("finishing");
     const { handle } = this.record;
@@ -364,7 +364,7 @@ export class Upload {
     this.#storedBytes = this.size;
   }
 
-  /** A call of the service, until it is answered. */
+  /** Call the service, with retries. */
   async #ask(call, signal) {
     for (let made = 1; ; ) {
       try {
@@ -384,7 +384,7 @@ export class Upload {
     if (this.note === whom || this.note === "offline") this.note = null;
   }
 
-  /** Wait for the next try; resolves to how many tries this one counts as. Rejects where it was the last. */
+  /** Wait for the next attempt; resolves to the number of attempts to count. Rejects after the last. */
   async #wait(patience, whom, problem, made, signal) {
     const online = navigator.onLine;
     const milliseconds = patience.after(problem, made, online);

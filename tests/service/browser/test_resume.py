@@ -28,7 +28,7 @@ def test_a_video_goes_on_after_the_browser_was(how: str, profile: Profile, stage
         else:
             stage.proxy.on_acknowledged(half, lambda: stage.proxy.cut(refuse=True))
             page.choose(video)
-            expect(page.card.get_by_text("The store does not answer right now")).to_be_visible(timeout=SENT)
+            expect(page.card.get_by_text("The store does not respond")).to_be_visible(timeout=SENT)
     stage.proxy.restore()
     before = stage.newest()
     recorded = {number for number, traffic in before.items() if traffic.acknowledged}
@@ -42,7 +42,7 @@ def test_a_video_goes_on_after_the_browser_was(how: str, profile: Profile, stage
         page.page.get_by_label("API key").fill(stage.service.key)
         page.choose(video)
         url = page.expect_done()
-        told = re.search(r"(\d+) parts already there", page.card.inner_text())
+        told = re.search(r"(\d+) parts already sent", page.card.inner_text())
         quiet(page)
     after = stage.attempts(url)
     assert set(after) == set(range(1, parts + 1))
@@ -83,7 +83,7 @@ def test_with_a_file_handle_one_click_goes_on(profile: Profile, stage: Stage) ->
         page.expect_phase("remembered")
         page.button("Continue").click()
         url = page.expect_done()
-        expect(page.card).to_contain_text("1 part already there")
+        expect(page.card).to_contain_text("1 part already sent")
         quiet(page)
     assert {number: stage.attempts(url)[number] for number in before} == before
 
@@ -105,7 +105,7 @@ def test_another_file_of_that_name_is_told_apart(profile: Profile, stage: Stage,
         page.expect_phase("remembered")
         page.choose(other)
         url = page.expect_done()
-        expect(page.card).to_contain_text("this is a new one")
+        expect(page.card).to_contain_text("a new upload starts")
         expect(page.page.locator('.card[data-phase="remembered"]')).to_have_count(1)
     assert stage.has(url, other)
 
@@ -175,8 +175,8 @@ def test_an_upload_that_is_gone_is_said_to_be_and_begun_anew(page: UploadPage, s
     assert stage.service.call("DELETE", "/v1/media/multipart", params={"upload": handle}).status_code == 204
     page.button("Continue").click()
     page.expect_phase("failed")
-    expect(page.card.get_by_role("alert")).to_contain_text("nothing of this upload")
-    page.button("Start anew").click()
+    expect(page.card.get_by_role("alert")).to_contain_text("no longer has this upload")
+    page.button("Start again").click()
     assert stage.has(page.expect_done(), file)
 
 
