@@ -1,4 +1,4 @@
-"""What all tests share: a home that is nobody's, a real store for each worker, a small disk. And which are slow."""
+"""Shared by all tests: an empty home, a real store for each worker, a small disk, and the list of slow tests."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, s
     assert not s3.uploads
     assert bigupload("status").out.startswith(f"{name}  aborted ")
     assert_refused(bigupload("resume", stopped), 1, "was aborted: upload the file again")
-    assert (bigupload("resume").code, s3.uploads) == (0, {})  # nothing is left to go on with
+    assert (bigupload("resume").code, s3.uploads) == (0, {})  # nothing is left to resume
 
     assert bigupload("upload", file, *to(s3), "--progress", "none").code == 0
     assert bigupload("status").out.startswith(f"{name}  completed   proved: full-object  ")

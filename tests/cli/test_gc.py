@@ -1,4 +1,4 @@
-"""`bigupload gc`: what is nobody's goes, what may be somebody's stays."""
+"""`bigupload gc`: orphaned uploads are aborted, others stay."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_an_upload_that_is_fed_from_elsewhere_stays(bigupload: Command, s3: Stri
 def test_what_a_manifest_owns_stays(bigupload: Command, s3: StrictS3, stopped: Path, tmp_path: Path) -> None:
     (own,) = s3.uploads
     grow_old(s3, own, days=300)
-    begin(s3, "key")  # the same key, and nobody's
+    begin(s3, "key")  # the same key, owned by no manifest
     assert gc(bigupload, s3).err.endswith("; 1 owned by manifests of this machine\n")
     assert set(s3.uploads) == {own}
     # Its manifest lies where only --state finds it: as a file of any name, or in a directory.
@@ -190,7 +190,7 @@ def test_uploads_that_end_meanwhile(bigupload: Command, s3: StrictS3) -> None:
 
 
 def test_parts_that_outlive_an_abort(bigupload: Command, s3: StrictS3) -> None:
-    """One was arriving: listed again, and given up again."""
+    """A part was in flight: the upload is listed again and aborted again."""
     before = s3.count("AbortMultipartUpload")
     found = s3.uploads[begin(s3, "key")]
     late = dict(found.parts)

@@ -400,7 +400,7 @@ OPERATIONS = st.lists(
 @settings(deadline=None, max_examples=150)
 @given(operations=OPERATIONS)
 def test_it_never_leaves_its_bounds(operations: list[tuple[str, float, int]]) -> None:
-    """Whatever is measured, also that the bytes sent become fewer, as when a part in flight is given up."""
+    """For any measurement, even if the number of sent bytes falls because a part in flight was aborted."""
     controller = ConcurrencyControl()
     now, sent = 0.0, 0
     for what, pause, count in operations:

@@ -1,4 +1,4 @@
-"""Who lags, and how much may be sent twice."""
+"""Which parts are stragglers, and how much may be sent twice."""
 
 from __future__ import annotations
 

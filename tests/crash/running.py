@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
 COMMAND = [sys.executable, "-m", "bigupload"]
 LONG = 60.0
-"""Seconds after which a test gives up on a process; nothing depends on it."""
+"""The time limit for a process, in seconds; nothing depends on it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Kills one small upload at each of its steps in turn, goes on with it, and looks: `steps.py DIRECTORY SCENARIO`.
+"""Kill one small upload at each of its steps in turn, resume it, and check it: `steps.py DIRECTORY SCENARIO`.
 
 A step is an await that gives the processor away, whichever task's; an operation on a file of the manifest, before it,
 and half way where it writes; a request to the store, before it and after it has acted. They are counted from outside:

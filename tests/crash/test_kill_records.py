@@ -201,7 +201,7 @@ def test_restart(case: Case, moment: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", RECORDED)
 def test_completing(case: Case, moment: str) -> None:
-    """It goes on disk before the request goes out, so that there is no object yet."""
+    """It is on disk before the request is sent, so there is no object yet."""
     case.upload(*at("completing", moment))
     assert case.s3.count("CompleteMultipartUpload") == 0
     ended = case.upload()

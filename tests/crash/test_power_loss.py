@@ -1,7 +1,7 @@
 """The machine goes down after each operation on the manifest's files, and forgets whatever was not fsynced.
 
 Whatever is left: the manifest opens, it calls no part uploaded that the store does not have, nothing that was told to
-the caller is missing from it, and the upload goes on from there to its proof.
+the caller is missing from it, and the upload resumes from there to its proof.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def assert_stopped_by_the_disk(ended: Ended, reason: str) -> None:
 
 
 def assert_intact(place: Place) -> int:
-    """Whole lines, an upload that can go on; gives the parts that are recorded."""
+    """Check that the lines are whole and the upload can be resumed. Returns the recorded parts."""
     assert place.manifest_path().read_bytes().endswith(b"\n")
     manifest = place.manifest()
     assert manifest.status == "uploading"
@@ -214,7 +214,7 @@ def test_a_manifest_that_may_not_grow(s3: StrictS3, place: Place) -> None:
 
 @pytest.mark.slow
 def test_no_room_for_the_first_record(s3: StrictS3, place: Place) -> None:
-    """The upload that was just created is given up: nothing would ever know of it."""
+    """The upload that was just created is aborted, because no manifest records it."""
     ended = place.run(*upload(s3, place), command=driver(["--least-part", str(PART), "--largest-file", "100"]))
     assert_stopped_by_the_disk(ended, "File too large")
     assert not s3.uploads

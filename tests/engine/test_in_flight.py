@@ -155,7 +155,7 @@ async def test_where_both_break_the_first_s_fault_counts(sky: Sky) -> None:
 
 
 async def test_a_second_that_fails_leaves_the_first_to_its_fate(sky: Sky) -> None:
-    """Which stands still in the end; the second's fault is nobody's."""
+    """The first PUT stalls in the end; the second's fault is not reported."""
 
     def script(first: Put, second: Put) -> None:
         second.end(Fault(FaultKind.BUSY, "of the second"))

@@ -80,7 +80,7 @@ async def test_the_refusal_of_the_digest_proves_it() -> None:
 
 @pytest.mark.parametrize("kind", sorted(set(FaultKind) - {FaultKind.CORRUPTED}, key=lambda kind: kind.name))
 async def test_every_other_fault_proves_nothing(kind: FaultKind) -> None:
-    """It is raised as it is, and the next part asks again."""
+    """It is raised unchanged, and the next part probes again."""
     fault = refusal(kind)
     store = Store(fault, refusal(FaultKind.CORRUPTED))
     probe = Md5Probe(store.sign, store.put)

@@ -51,7 +51,7 @@ async def test_an_empty_part(source: FileSource) -> None:
 
 
 async def test_what_was_hashed_ahead_is_good_for_one_use(source: FileSource) -> None:
-    """Who asks again wants to know how the file is now."""
+    """A second call hashes the file as it is now."""
     hasher = PartHasher(source, Algorithm.CRC32C, anyio.CapacityLimiter(1))
     part = Part(1, 0, 1000)
     ahead = await hasher.hash_ahead(part)

@@ -112,7 +112,7 @@ async def test_an_outage_is_given_up_after_its_time(world: World) -> None:
 
 
 async def test_all_parts_share_one_outage(world: World) -> None:
-    """One that first fails late does not begin anew."""
+    """A request that first fails late gets no new time limit."""
     retrier = world.retrier(give_up_after=900.0)
     retrier.note_response()
     world.now += 1

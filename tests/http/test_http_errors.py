@@ -110,7 +110,7 @@ def test_an_answer_from_beyond_all_time() -> None:
 @pytest.mark.usefixtures("fixed_time")
 @pytest.mark.parametrize("off", [-7200, -601, -599, 0, 599, 601, 7200])
 def test_a_refused_url_names_a_clock_that_is_off(off: int) -> None:
-    """A store calls such a URL expired, or says nothing at all. It is signed anew all the same: a media service's
+    """A store calls such a URL expired, or says nothing at all. It is signed again all the same: a media service's
     signature has nothing to do with this machine's clock."""
     found = fault_of_response(403, {"Date": email.utils.formatdate(NOW - off, usegmt=True)}, b"", "part 3")
     assert found.kind is FaultKind.REFUSED

@@ -1,4 +1,4 @@
-"""What is nobody's, in a real store; and what a manifest owns, in every state it can be in."""
+"""Orphaned uploads in a real store, and uploads that a manifest owns, in every state."""
 
 from __future__ import annotations
 

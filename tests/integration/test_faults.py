@@ -89,7 +89,7 @@ async def test_a_part_that_goes_on_failing_ends_the_run_resumable(world: World) 
 
 
 async def test_a_stall_is_broken_off_and_sent_again(s3: StrictS3, tmp_path: Path) -> None:
-    """A body beyond what the kernel's buffers take, so that it can be seen to stand still."""
+    """A body larger than the kernel's buffers, so that a stall can be detected."""
     world = World(s3, tmp_path)
     s3.script("UploadPart", Stall(after_bytes=1))
     path = world.file(16 * MIB)

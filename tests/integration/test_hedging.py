@@ -1,7 +1,7 @@
-"""A part that lags far behind the others is sent a second time: the first answer wins, the other PUT leaves nothing.
+"""A straggler is sent a second time: the first response wins, and the other PUT leaves nothing.
 
-Whether a part lags is told by the clock, and a machine that stops for a moment makes any of them lag. Here only those
-do that the store does not read, and none is given up for standing still.
+The clock decides which part is a straggler, and a machine that stops for a moment would make any part one. Here only
+the parts that the store does not read are stragglers, and none is aborted as stalled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.tools.waiting import until
 from .support import BUCKET, KIB, PART, World, no_leaks
 
 SLOW = 9
-"""The part that lags, when enough others have arrived to tell."""
+"""The straggler, when enough others have arrived to notice it."""
 PARTS = 12
 ENOUGH = 60.0
 """Seconds for what takes one."""
@@ -139,7 +139,7 @@ async def test_where_etags_tell_nothing_no_part_is_sent_twice(world: World, monk
 
 
 async def test_no_more_is_sent_twice_than_the_budget_allows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of twelve parts stand still, and one part is what may be sent again: the others are waited for."""
+    """Three of twelve parts stall, and the budget allows to hedge one. The upload waits for the others."""
     only_what_is_not_read_lags(world.s3, monkeypatch, at_once=True)
     slow = (SLOW, SLOW + 1, SLOW + 2)
     for number in slow:

@@ -156,7 +156,7 @@ UPLOAD_ROW = (
 
 
 class Pages:
-    """A store whose lists go on: `markers` of the nth page, and of its rows, are made of n (from 1)."""
+    """A store whose lists continue: `markers` of the nth page, and of its rows, are made of n (from 1)."""
 
     def __init__(self, markers: str, row: str = "", *, last: int | None = None) -> None:
         self.asked = 0
@@ -233,7 +233,7 @@ async def sweep(store: S3Store) -> None:
 
 
 async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
-    """Who goes on after it would leave out what it has."""
+    """Continuing after it would skip its rows."""
     asked: list[str] = []
 
     async def handler(request: web.Request) -> web.Response:

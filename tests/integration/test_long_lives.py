@@ -191,17 +191,17 @@ def taking(seconds: float) -> Callable[[Life, int], Awaitable[None]]:
 @pytest.mark.parametrize("hours", [0.5, 0.99, 1.5, 30])
 @pytest.mark.parametrize("concurrency", [1, 2])
 async def test_an_upload_that_takes_days(run: Run, hours: float, concurrency: int) -> None:
-    """Parts wait in the queue longer than their URLs live: they are signed anew there."""
+    """Parts wait in the queue longer than their URLs live: they are signed again there."""
     life = Life(put=taking(hours * HOUR))
     assert await run(life, concurrency=concurrency) is Verified.FULL_OBJECT
-    assert life.puts - len(life.anew) == 6  # where time leaps, a part may seem to lag, and is sent a second time
+    assert life.puts - len(life.anew) == 6  # if time leaps, a part may seem to be a straggler and is hedged
     assert life.refused == 0 or concurrency > 1  # where time leaps between another's signature and its PUT
 
 
 @pytest.mark.parametrize("hours", [2, 12, 24 * 365])
 async def test_a_laptop_that_sleeps_during_every_part(run: Run, hours: float) -> None:
     """Its clock does not show the sleep, so that URLs look fresh; the connection breaks, and what the store then
-    refuses is signed anew, as often as it comes."""
+    refuses is signed again, as often as it comes."""
 
     times = Counter[int]()
 
@@ -242,7 +242,7 @@ async def test_session_credentials_that_the_chain_refreshes(run: Run) -> None:
 
 
 async def test_session_credentials_that_end_for_good(run: Run, tmp_path: Path) -> None:
-    """It stops, resumable, at the second refusal, and goes on with others."""
+    """It stops, resumable, at the second refusal, and resumes with others."""
     life = Life(put=taking(0.4 * HOUR), credentials_end=HOUR)
     with pytest.raises(errors.AccessDenied) as caught:
         await run(life)

@@ -104,7 +104,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
     """Each is made after what was known of the name has ended, and every look-up begins with the same address: a
     front end that takes connections and fails would meet every retry."""
     monkeypatch.setattr(session, "_DNS_CACHE_TTL", -1)
-    for fresh in (False, True, False):  # the second PUT of a part that lags, too, should not meet the first one's
+    for fresh in (False, True, False):  # a hedge's second PUT must get another address, too
         await sender.put(fresh=fresh)
     assert sender.ends.asked == 3
     assert sender.ends.met == HOSTS

@@ -203,7 +203,7 @@ async def test_an_upload_that_is_gone_without_an_object(world: World, monkeypatc
 
 
 async def test_an_object_that_appears_late_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A complete that goes on working after its answer was lost: the upload is closed, the object not there yet."""
+    """A complete that keeps working after its response was lost: the upload is closed, the object not there yet."""
     monkeypatch.setattr(completion, "_LOOK_FOR", 60.0)
     path = world.file(2 * PART)
     kept: list[Any] = []

@@ -32,7 +32,7 @@ class Proved:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """Of abort and gc: uploads that are given up, and for gc, that are listed."""
+    """For abort and gc: the uploads that are aborted, and for gc, that are listed."""
 
     given_up: frozenset[str]
     listed: frozenset[str] = frozenset()

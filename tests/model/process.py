@@ -53,7 +53,7 @@ class Keys:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What to do. `anew` is upload's `resume=False`; `older_than` (seconds) and `dry_run` are gc's."""
+    """The command. `anew` is upload's `resume=False`; `older_than` (seconds) and `dry_run` are gc's."""
 
     action: Action
     state: Path

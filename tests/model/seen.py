@@ -1,6 +1,6 @@
 """What there is to see between two actions: the file, the manifests, the store, the caller's keys. No I/O but reading.
 
-Manifests are parsed here anew, and not by the library: a fold that is wrong must not blind the model as well.
+Manifests are parsed here and not by the library, so that an error in the library's parser cannot hide from the model.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Seen:
         return self.manifests.get(manifest)
 
     def owned(self) -> set[str]:
-        """Open uploads that a manifest can go on with. What a torn one has lost may have been any upload of the key."""
+        """The open uploads that a manifest can resume. A torn manifest may have lost any upload of the key."""
         known = [each for each in self.manifests.values() if isinstance(each, Known)]
         if any(each.torn for each in known):
             return set(self.open)

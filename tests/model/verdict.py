@@ -90,7 +90,7 @@ def _judge_proof(played: Played, ending: Proved, told: Told) -> None:
 
 
 def judge_surroundings(played: Played) -> None:
-    """Also of what was killed: no upload vanishes that nobody gave up, and no other manifest changes."""
+    """After a kill too: no upload vanishes that was not aborted, and no other manifest changes."""
     vanished = set(played.before.open) - set(played.after.open) - played.taken
     assert vanished <= played.completed, f"gave up {vanished} by itself"
     assert _others(played.before, played.manifest) == _others(played.after, played.manifest), "changed another manifest"

@@ -323,7 +323,7 @@ class World:
         assert owned == seen.owned()
 
     def check_gc(self) -> None:
-        """It lists all open uploads but those that a manifest can go on with."""
+        """It lists all open uploads except those that a manifest can resume."""
         self.change_keys("valid", as_arguments=True)
         self.act(self.order("gc", dry_run=True, older_than=60.0), self.state)
 

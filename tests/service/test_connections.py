@@ -51,7 +51,7 @@ def many_descriptors() -> Iterator[None]:
 
 @pytest.mark.usefixtures("many_descriptors")
 def test_silent_connections_keep_nobody_out(weed: LocalStore, tmp_path: Path) -> None:
-    """More of them than the service has descriptors, some with half a request; it goes on answering, and is quiet."""
+    """More of them than the service has descriptors, some with half a request. It keeps answering, and logs little."""
     with contextlib.ExitStack() as stack:
         with descriptors(DESCRIPTORS):
             service = stack.enter_context(serving(weed, tmp_path))

@@ -88,7 +88,7 @@ SECRETS = {"access_key": "AK-secret", "secret_key": "SK-secret", "session_token"
 
 
 async def test_reconnect_with_secrets_that_are_recorded_nowhere() -> None:
-    """They reach the client, and nothing else of theirs holds: the upload goes on as it began."""
+    """Only the credentials reach the client. The upload resumes with its recorded options."""
     recorded = {"endpoint_url": "https://minio.example", "storage_class": "GLACIER"}
     target = Target(bucket="bucket", key="key", endpoint="https://minio.example")
     given = S3Options(**SECRETS, endpoint_url="https://elsewhere.example", storage_class="STANDARD")
@@ -115,7 +115,7 @@ async def test_a_store_goes_on_with_the_object_that_an_upload_began_with() -> No
 
 
 async def test_what_the_environment_names_is_part_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the same command in another shell would go on in another store."""
+    """Otherwise the same command in another shell would resume in another store."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://minio.example")
     monkeypatch.setenv("AWS_PROFILE", "work")
     store = await connect("bucket", "key", S3Options())

@@ -1,7 +1,7 @@
 """A store in a directory, as the engine's ports: what it has acknowledged is there whatever becomes of the process.
 
-Nothing is fsynced: it stands for a machine that goes on when this one dies. `reach` is called round every request, with
-its name, so that a driver can stop the process there.
+Nothing is fsynced: it stands for a machine that keeps running when this one fails. `reach` is called round every
+request, with its name, so that a driver can stop the process there.
 """
 
 from __future__ import annotations

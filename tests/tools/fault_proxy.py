@@ -34,7 +34,7 @@ from .wire_faults import BreakTls, Fault, Outage, Standing
 
 GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 _RECEIVE_BUFFER = 64 * 1024
-"""Small, so that a client whose body is not read sees it stand still."""
+"""Small, so that a client whose body is not read notices a stall."""
 
 
 class FaultProxy(Traffic):

@@ -41,7 +41,7 @@ class Reset(Fault):
 
 @dataclass(frozen=True)
 class Stall(Fault):
-    """Read `after_bytes` of the body, then stop reading until `release()`; then go on as if nothing had been.
+    """Read `after_bytes` of the body, then stop reading until `release()`; then continue normally.
 
     The kernel's socket buffers still take some: megabytes on loopback.
     """

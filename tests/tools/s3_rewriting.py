@@ -74,7 +74,7 @@ def stand(op: str, headers: dict[str, str], answer: Body, conditions: set[Standi
 
 
 def with_true_etags(head: Head, body: bytes, keys: tuple[str, str]) -> tuple[bytes, bytes]:
-    """A complete whose parts have the store's own ETags, signed anew."""
+    """A complete whose parts have the store's own ETags, signed again."""
     from botocore.auth import S3SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials

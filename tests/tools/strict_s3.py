@@ -176,7 +176,7 @@ class StrictS3(Listener):
             self._held.add((op, "end" if acted else "start"))
 
     def release(self, op: str | None = None) -> None:
-        """Let the held requests of `op` (of all) go on, and every stalled one. What comes later isn't held."""
+        """Let the held requests of `op` (of all) continue, and every stalled one. Later requests are not held."""
         with self._changed:
             self._held = {held for held in self._held if op is not None and held[0] != op}
             self._stalls += 1

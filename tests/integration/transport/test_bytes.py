@@ -52,7 +52,7 @@ async def test_one_connection_serves_part_after_part(any_path: Bench) -> None:
 
 
 async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -> None:
-    """It stops reading after a part of the body, so that every buffer on the way is full, and then goes on."""
+    """It stops reading within the body, so that every buffer on the path fills, and then continues."""
     size = 24 * MIB
     any_path.s3.script("UploadPart", Stall(after_bytes=3 * MIB))
     with FileSource(write(any_path.directory / "file", size)) as source:

@@ -1,4 +1,4 @@
-"""The browser is closed, killed, opened again: the upload goes on where it was, or says why not."""
+"""The browser is closed or killed and opened again: the upload resumes, or says why not."""
 
 from __future__ import annotations
 

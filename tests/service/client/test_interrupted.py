@@ -1,4 +1,4 @@
-"""An upload through the service that was killed goes on."""
+"""A killed upload through the service resumes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.tools.api_proxy import ApiProxy
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_complete_whose_answer_is_lost(client: Client, proxy: ApiProxy, movie: Path, twice: bool) -> None:
-    """The service is asked what became of it; it is never begun anew."""
+    """The client asks the service for the state, and never starts again."""
     proxy.lose("complete", *["status"] * twice)
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err
@@ -77,7 +77,7 @@ def test_a_service_whose_store_knows_no_checksums(client: Client, proxy: ApiProx
 
 @pytest.mark.slow
 def test_the_operator_has_to_look(client: Client, proxy: ApiProxy, movie: Path) -> None:
-    """And once he has, the same command goes on."""
+    """After the operator has fixed it, the same command resumes."""
     proxy.refuse("complete", 502, "store_refused")
     stopped(client.upload(movie), 75, "refused to complete the upload: store_refused")
     ended = client.upload(movie, "--json")

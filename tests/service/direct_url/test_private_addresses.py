@@ -97,7 +97,7 @@ async def test_redirects_to_private_hosts(guarded: Site, host: str) -> None:
     "host", ["metadata", "a.localhost", "printer.local", "vault.internal", "nas.home.arpa", "127.1"]
 )
 async def test_names_that_are_private_whatever_they_resolve_to(guarded: Site, host: str) -> None:
-    """Not even looked up: whether an internal name exists is nobody's business."""
+    """It is not even resolved, because that would reveal whether an internal name exists."""
 
     async def resolve(name: str, port: int) -> list[str]:
         raise AssertionError(f"{name} was looked up")
@@ -115,7 +115,7 @@ async def test_names_with_a_private_address_among_public_ones(guarded: Site, add
 
 
 async def test_a_name_that_is_public_only_when_it_is_checked(guarded: Site) -> None:
-    """Rebinding: what was checked is what is connected to, and a further hop is checked anew."""
+    """Rebinding: the service connects to the checked address, and checks each further hop."""
     answers = [[SITE], ["127.0.0.1"]]
 
     async def resolve(host: str, port: int) -> list[str]:

@@ -234,7 +234,7 @@ async def test_interim_answers_without_end() -> None:
 
 
 async def test_the_time_limit_is_for_all_hops(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And it does not begin anew with each: one that began anew would see all four through."""
+    """The time limit is for all hops together: with a limit for each hop, all four would pass."""
     limit = 10.0
     loop = asyncio.get_running_loop()
     real, passed = loop.time, [0.0]

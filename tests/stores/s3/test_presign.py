@@ -35,7 +35,7 @@ NOON = datetime.datetime(2026, 5, 17, 23, 59, 59, tzinfo=datetime.UTC)
 
 
 class Botocore:
-    """A client whose clock stands still, and how often it was asked."""
+    """A client with a fixed clock, and the number of its calls."""
 
     def __init__(self, token: str | None = None, bucket: str = "the-bucket", **where: Any) -> None:
         where.setdefault("config", Config(signature_version="s3v4"))

@@ -95,7 +95,7 @@ async def test_a_revoked_key_says_what_to_do(fake: Fake, store: ServiceStore, na
 
 
 async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
-    """While parts are sent, the same command starts anew; once it was to complete, only --no-resume does."""
+    """While parts are sent, the same command starts a new upload. After complete was sent, only --no-resume does."""
     fake.refuses("upload_expired", 410)
     signing = await refusal_of(CALLS["sign"](store))
     assert isinstance(signing, errors.UploadExpired)

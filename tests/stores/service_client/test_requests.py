@@ -97,7 +97,7 @@ async def test_parts_that_were_signed_at_create_are_not_asked_for(
 
 
 async def test_a_request_is_used_once(fake: Fake, store: ServiceStore) -> None:
-    """Whoever asks again was refused with it."""
+    """A second request means that the store refused the first URL."""
     fake.says(begun([part(1), part(2)]))
     fake.says({"signed": [row(part(1)), row(part(3))], "expiresIn": 60})
     await create(store, [part(1), part(2)])

@@ -24,7 +24,7 @@ _LONG = 42_000_000
 _KILL_AFTER = 3
 """Parts that the manifest has."""
 _LAGS = 5
-"""The part whose first PUT stands still, when enough others have arrived to tell."""
+"""The part whose first PUT stalls, when enough others have arrived to notice it."""
 
 
 @dataclass
@@ -207,7 +207,7 @@ class _Trials:
         assert sent < 3 * self._trial.store.many_parts, f"{sent:,} bytes were sent"
 
     def _hedge(self) -> None:
-        """A part whose first PUT stands still is sent a second time, or alone where the store wants that."""
+        """A part whose first PUT stalls is sent a second time, or alone if the store needs that."""
         running = self._client.running
         with FaultProxy("127.0.0.1", running.port, keys=(running.access_key, running.secret_key)) as proxy:
             proxy.script("UploadPart", Stall(after_bytes=1_000_000), part_number=_LAGS)
