@@ -42,6 +42,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.manifests.listing import KnownUpload
 from bigupload.options import S3Options
 from bigupload.sources.file import FileSource
+from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.targets import (
     LOCAL_BUCKET,
     Store,
@@ -93,6 +94,7 @@ class Uploader:
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._transports: dict[CaBundle, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
+        self._buckets = BucketPool()
         self._closed = False
 
     async def __aenter__(self) -> Uploader:
@@ -100,9 +102,12 @@ class Uploader:
 
     async def __aexit__(self, *exc: object) -> None:
         self._closed = True
-        await self._exits.aclose()
-        self._transports.clear()
-        self._state.close()
+        try:
+            await self._exits.aclose()
+        finally:  # a cancelled scope of anyio cancels each await that waits: these two do not
+            self._transports.clear()
+            await self._buckets.aclose()
+            self._state.close()
 
     async def upload(self, path: StrPath, **options: Unpack[UploadOptions]) -> UploadResult:
         """Upload a file, or resume its upload where it stopped, until the object is proved to be the file.
@@ -185,7 +190,9 @@ class Uploader:
                 raise errors.SourceNotFound(f"{e}: name it with --source if it was moved", manifest=journal.path) from e
             with opened:
                 recorded = known.header.options
-                store = await reconnect(known.target, recorded, options.get("s3"), api_key=api_key, source=opened)
+                store = await reconnect(
+                    known.target, recorded, options.get("s3"), api_key=api_key, source=opened, pool=self._buckets
+                )
                 async with contextlib.aclosing(store):
                     context = await self._context(opened, store, journal, settings, options.get("on_event"))
                     if store.ca_bundle is False:  # the caller of `resume` did not say so: the manifest does
@@ -219,7 +226,7 @@ class Uploader:
     async def _adopt(self, to: str, source: Path, settings: UploadSettings, options: AdoptOptions) -> UploadResult:
         with FileSource(source) as opened:
             bucket, key = parse_s3_url(to, Path(opened.path).name)
-            store = await connect(bucket, key, options.get("s3") or S3Options())
+            store = await connect(bucket, key, options.get("s3") or S3Options(), self._buckets)
             async with contextlib.aclosing(store):
                 with self._state.journal(options.get("manifest"), opened, store) as journal:
                     if journal.exists and journal.manifest.status in ("uploading", "completing"):
@@ -253,7 +260,9 @@ class Uploader:
                 raise errors.UsageError(f"this upload is complete: delete {known.target} if it is not wanted")
             require_trust(journal, trust=options.get("trust", False), source=None)
             recorded = known.header.options
-            store = await reconnect(known.target, recorded, options.get("s3"), api_key=options.get("api_key"))
+            store = await reconnect(
+                known.target, recorded, options.get("s3"), api_key=options.get("api_key"), pool=self._buckets
+            )
             subject = f"{known.source.path} → {known.target}"
             retrier = Retrier(policy=self._retry, emit=log_events(subject, options.get("on_event")))
             async with contextlib.aclosing(store):
@@ -355,7 +364,7 @@ class Uploader:
         bucket, key = parse_s3_url(options.get("to") or f"s3://{LOCAL_BUCKET}/", name)
         if s3.content_type is None:
             s3 = dataclasses.replace(s3, content_type=guess_content_type(name))
-        return await connect(bucket, key, s3)
+        return await connect(bucket, key, s3, self._buckets)
 
     async def _context(
         self, source: FileSource, store: Store, journal: FileJournal, settings: UploadSettings, on_event: OnEvent | None

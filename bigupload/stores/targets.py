@@ -17,6 +17,7 @@ from bigupload import errors
 from bigupload.core.manifest import Target
 from bigupload.options import S3Options
 from bigupload.ports import Source
+from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.errors import fault_of_botocore
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.session import configured_endpoint
@@ -101,11 +102,11 @@ async def _reach_local(options: S3Options) -> S3Options:
     )
 
 
-async def connect(bucket: str, key: str, options: S3Options) -> S3Store:
-    """Return the store for a key. For the local store, create its bucket."""
+async def connect(bucket: str, key: str, options: S3Options, pool: BucketPool | None = None) -> S3Store:
+    """Return the store for a key, with a connection from `pool`. For the local store, create its bucket."""
     reached = await reach(options)
     if not options.local:
-        return S3Store(bucket, key, reached)
+        return S3Store(bucket, key, reached, pool=pool)
     return await _connect_local(bucket, key, options, reached)
 
 
@@ -159,6 +160,7 @@ async def reconnect(
     *,
     api_key: str | None = None,
     source: Source | None = None,
+    pool: BucketPool | None = None,
 ) -> Store:
     """Connect to the store that a manifest recorded, and to no other.
 
@@ -172,6 +174,7 @@ async def reconnect(
         secrets: Credentials to use instead of those of the environment; nothing else of it is used.
         api_key: The media service's key; None: BIGUPLOAD_API_KEY.
         source: The file. A media service checks its first bytes if the upload has to start again.
+        pool: Where to take the connection to a bucket from.
 
     Raises:
         ManifestMismatch: The manifest names no store, or two.
@@ -185,7 +188,7 @@ async def reconnect(
         raise errors.ManifestMismatch("this manifest's target and its options name different endpoints")
     if options.local:
         return await _connect_local(target.bucket, target.key, options, await _reach_local(options))
-    return S3Store(target.bucket, target.key, options)
+    return S3Store(target.bucket, target.key, options, pool=pool)
 
 
 def _reconnect_service(

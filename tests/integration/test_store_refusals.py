@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import socket
@@ -246,3 +247,14 @@ async def test_a_lost_answer_is_broken(fake: Backend) -> None:
     assert isinstance(e, Fault)
     assert e.kind is FaultKind.BROKEN
     assert fake.s3.count("CreateMultipartUpload") == 1
+
+
+@pytest.mark.parametrize("way", get_args(Way))
+async def test_the_buckets_region_is_found_by_several_calls_at_once(fake: Backend, way: Way) -> None:
+    """Uploads share a connection: a second redirect must not take the found region for one that the user named."""
+    assert fake.s3 is not None
+    fake.s3.knobs.wrong_region = way
+    fake.s3.create_bucket("far-away", region="eu-north-1")
+    async with contextlib.aclosing(fake.store(bucket="far-away", region=None)) as store:
+        uploads = await asyncio.gather(*(create(store.at(f"key-{n}")) for n in range(4)))
+    assert set(uploads) == set(fake.s3.uploads)

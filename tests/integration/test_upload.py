@@ -14,6 +14,7 @@ import bigupload
 from bigupload import PartProof, RetryPolicy, S3Options, Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.client import S3Bucket
 from tests.tools.strict_s3 import (
     Status,
     StrictS3,
@@ -375,3 +376,25 @@ async def test_an_outage_does_not_count_as_attempts(world: World, s3: StrictS3) 
         events.OutageStarted,
         events.OutageEnded,
     ]
+
+
+async def test_uploads_to_one_bucket_share_their_clients(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making one takes 20 ms of CPU: with two for each upload, small files are limited by that."""
+    made = 0
+    real = S3Bucket._make_client
+
+    def counted(bucket: S3Bucket, within: float) -> Any:
+        nonlocal made
+        made += 1
+        return real(bucket, within)
+
+    monkeypatch.setattr(S3Bucket, "_make_client", counted)
+    async with (
+        bigupload.Uploader(retry=FAST, manifests=world.directory / "state") as uploader,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for n in range(5):
+            path = world.file(100, f"{n}.bin", seed=n)
+            tasks.create_task(uploader.upload(path, to=f"s3://{BUCKET}/", s3=world.options()))
+    assert made == 2, "one for complete, which may take longer, and one for the rest"
+    assert set(world.s3.objects[BUCKET]) == {f"{n}.bin" for n in range(5)}

@@ -179,11 +179,12 @@ class S3Bucket:
             with log_request(method, str(client.meta.endpoint_url)):
                 return await self._in_thread(call, what, None)
         except errors.WrongRegion as e:
-            if self._region is not None or not e.region:
+            if self.options.region is not None or e.region in (None, client.meta.region_name):
                 raise
             # The user named no region, so the bucket's own is the right one.
-            await self.aclose()
-            self._region = e.region
+            if self._region != e.region:  # else another call has found it out meanwhile
+                await self.aclose()
+                self._region = e.region
             return await self.call(what, method, within=within, first=first, **arguments)
 
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:

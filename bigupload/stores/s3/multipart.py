@@ -20,6 +20,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.session import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
+from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.client import MOST_PAGES, URL_LIFETIME, S3Bucket, metadata_of
 from bigupload.stores.s3.client import UploadPages as UploadPages
 
@@ -63,6 +64,7 @@ class S3Store:
         recorded: S3Options | None = None,
         target: Target | None = None,
         through: S3Bucket | None = None,
+        pool: BucketPool | None = None,
     ) -> None:
         """Make a store for one key.
 
@@ -73,11 +75,13 @@ class S3Store:
             recorded: The options for the manifest, if they differ from `options`.
             target: The target for the manifest, if it differs from the key and endpoint in use.
             through: A connection to the bucket that several keys share. `aclose` leaves it open.
+            pool: Where to take the connection from, and give it back.
         """
         self._key = key
         self._options = options
         self._recorded = recorded or options
-        self._bucket = through or S3Bucket(bucket, options)
+        self._pool = pool
+        self._bucket = through or (pool.lease(bucket, options) if pool is not None else S3Bucket(bucket, options))
         self._shared = through is not None
         self.target = target or Target(bucket=bucket, key=key, endpoint=options.endpoint_url, region=options.region)
 
@@ -103,7 +107,11 @@ class S3Store:
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent; the next call opens new ones."""
-        if not self._shared:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            self._shared = True  # a second call must not close what others use
+            await pool.release(self._bucket)
+        elif not self._shared:
             await self._bucket.aclose()
 
     async def ensure_bucket(self) -> None:

@@ -1,0 +1,91 @@
+"""Connections to buckets that several uploads share: when they are the same, and when they are closed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import boto3
+import pytest
+
+from bigupload.options import S3Options
+from bigupload.stores.s3.bucket_pool import MAX_AGE, BucketPool
+from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.multipart import S3Store
+
+OPTIONS = S3Options(endpoint_url="http://127.0.0.1:1", region="r", access_key="AK", secret_key="SK")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[S3Bucket]:
+    """The connections that were closed."""
+    found: list[S3Bucket] = []
+
+    async def aclose(self: S3Bucket) -> None:
+        found.append(self)
+
+    monkeypatch.setattr(S3Bucket, "aclose", aclose)
+    return found
+
+
+async def test_uploads_to_one_bucket_share_a_connection(closed: list[S3Bucket]) -> None:
+    pool = BucketPool()
+    stores = [S3Store("bucket", key, OPTIONS, pool=pool) for key in "abc"]
+    assert len({id(store._bucket) for store in stores}) == 1
+    for store in stores:
+        await store.aclose()
+        await store.aclose()
+    assert closed == []
+    assert S3Store("bucket", "d", OPTIONS, pool=pool)._bucket is stores[0]._bucket, "also later ones"
+    await pool.aclose()
+    assert stores[0]._bucket in closed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"region": "other"}, {"access_key": "AK2"}, {"secret_key": "SK2"}, {"session_token": "T"},
+        {"addressing": "path"},
+        {"endpoint_url": "http://127.0.0.1:2"}, {"no_verify_ssl": True}, {"no_sign_request": True},
+        {"access_key": None, "secret_key": None, "profile": "p"},
+        {"access_key": None, "secret_key": None, "session": boto3.Session()},
+    ],
+)  # fmt: skip
+def test_what_is_reached_otherwise_has_its_own(change: dict[str, Any]) -> None:
+    pool = BucketPool()
+    one = pool.lease("bucket", OPTIONS)
+    assert pool.lease("bucket", dataclasses.replace(OPTIONS, **change)) is not one
+    assert pool.lease("other", OPTIONS) is not one
+    assert pool.lease("bucket", dataclasses.replace(OPTIONS, content_type="a/b", metadata={"a": "b"})) is one
+
+
+def test_another_environment_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = BucketPool()
+    one = pool.lease("bucket", S3Options())
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+    assert pool.lease("bucket", S3Options()) is not one
+
+
+async def test_an_old_connection_is_not_given_out_again(closed: list[S3Bucket]) -> None:
+    """Its credentials may have been replaced in their file. It is closed when its last upload ends."""
+    clock = Clock()
+    pool = BucketPool(clock)
+    first, second = pool.lease("bucket", OPTIONS), pool.lease("bucket", OPTIONS)
+    clock.now = MAX_AGE + 1
+    third = pool.lease("bucket", OPTIONS)
+    assert first is second is not third
+    await pool.release(first)
+    assert closed == []
+    await pool.release(second)
+    assert closed == [first]
+    await pool.release(third)
+    assert closed == [first]
+    await pool.aclose()
+    assert closed == [first, third]
