@@ -96,9 +96,9 @@ if TYPE_CHECKING:
     )
     from bigupload.manifests.listing import KnownUpload
     from bigupload.options import S3Options
-    from bigupload.verification.abandoned_uploads import Orphan, OrphanReport
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.by_download import ReadBack
+    from bigupload.verification.orphans import Orphan, OrphanReport
 
 __version__ = "0.1.0"
 
@@ -196,7 +196,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name f
         "api.functions",
         "api.uploader",
         "api.arguments",
-        "verification.abandoned_uploads",
+        "verification.orphans",
     )
     """The modules that have the names; the first one that has a name counts. Those that load little come first."""
 

@@ -19,7 +19,7 @@ from bigupload.engine.context import UploadSettings
 from bigupload.options import S3Options
 from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
 from bigupload.units import parse_duration, parse_size
-from bigupload.verification.abandoned_uploads import Orphan
+from bigupload.verification.orphans import Orphan
 
 StrPath: TypeAlias = str | os.PathLike[str]
 OnEvent: TypeAlias = Callable[[events.Event], None]

@@ -22,9 +22,9 @@ from bigupload.api.arguments import (
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.listing import KnownUpload
-from bigupload.verification.abandoned_uploads import OrphanReport
 from bigupload.verification.by_checksum import Verification
 from bigupload.verification.by_download import ReadBack
+from bigupload.verification.orphans import OrphanReport
 
 
 def _split(function: str, options: Mapping[str, Any], declared: type[Any]) -> tuple[Uploader, Any]:

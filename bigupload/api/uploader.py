@@ -35,8 +35,8 @@ from bigupload.engine.context import SharedResources, UploadContext, UploadSetti
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
 from bigupload.events import UploadSkipped
+from bigupload.http.connections import CaBundle
 from bigupload.http.put_transport import HttpTransport, check_congestion_control
-from bigupload.http.session import CaBundle
 from bigupload.manifests.clean_up import DAY
 from bigupload.manifests.journal import FileJournal
 from bigupload.manifests.listing import KnownUpload
@@ -54,9 +54,9 @@ from bigupload.stores.targets import (
 )
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.units import printable
-from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, OrphanReport, Owners
 from bigupload.verification.by_checksum import Verification, verify
 from bigupload.verification.by_download import ReadBack, read_back
+from bigupload.verification.orphans import Orphan, OrphanReport, OrphanSearch, Owners
 
 _ORPHAN_AGE = 7 * DAY
 
@@ -340,7 +340,7 @@ class Uploader:
         """
         self._check("abort_orphans", options, OrphanOptions)
         others = [arguments.checked_path(path, "owners") for path in options.get("owners", ())]
-        collection = OrphanCollection(
+        search = OrphanSearch(
             Owners(self._state.directory, others),
             older_than=arguments.checked_age(options.get("older_than", _ORPHAN_AGE)),
             dry_run=options.get("dry_run", False),
@@ -348,7 +348,7 @@ class Uploader:
             on_failure=options.get("on_failure") or (lambda _, __: None),
             retry=self._retry,
         )
-        return await collection.run(url, options.get("s3") or S3Options())
+        return await search.run(url, options.get("s3") or S3Options())
 
     def _check(self, function: str, options: Any, declared: type) -> None:
         """Raises TypeError for names that a method does not take, and UsageError after the context has ended."""

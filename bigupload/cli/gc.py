@@ -15,7 +15,7 @@ from bigupload.cli.options import DURATION, PATH, connection_options, s3_options
 from bigupload.units import counted, format_age, format_size, one_line
 
 if TYPE_CHECKING:
-    from bigupload.verification.abandoned_uploads import Orphan, OrphanReport
+    from bigupload.verification.orphans import Orphan, OrphanReport
 
 
 @click.command()
@@ -55,7 +55,7 @@ def gc(
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
     from bigupload.stores.targets import state_dir
-    from bigupload.verification.abandoned_uploads import OrphanCollection, Owners
+    from bigupload.verification.orphans import OrphanSearch, Owners
 
     def tell(orphan: Orphan) -> None:
         if as_json:
@@ -66,14 +66,14 @@ def gc(
 
     async def collect() -> int:
         owners = Owners(state_dir(), state)
-        collection = OrphanCollection(
+        search = OrphanSearch(
             owners,
             older_than=older_than,
             dry_run=dry_run,
             on_orphan=tell,
             on_failure=lambda key, e: complain(e, key),
         )
-        report = await collection.run(url, s3_options(arguments, local=local))
+        report = await search.run(url, s3_options(arguments, local=local))
         for e in report.unreadable:
             complain(
                 errors.BigUploadError(f"nothing is aborted while this manifest may own the uploads: {e}"), "warning"

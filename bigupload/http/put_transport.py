@@ -13,10 +13,10 @@ import yarl
 from bigupload import errors
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.connections import CaBundle, Proxy, RotatingResolver, new_session, proxy_for
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception, fault_of_response
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
 from bigupload.http.send_resources import SendResources
-from bigupload.http.session import CaBundle, Proxy, RotatingResolver, new_session, proxy_for
 from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source

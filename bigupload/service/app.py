@@ -21,12 +21,12 @@ from bigupload.service.direct_url import DirectUrls
 from bigupload.service.draining import IN_FLIGHT, RequestsInFlight
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
 from bigupload.service.keys import ApiKey, KeyFile
-from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import LOGGED, RequestMiddleware
 from bigupload.service.openapi import document
 from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.request_rate import RequestRateLimit
 from bigupload.service.settings import PostsApi
 from bigupload.service.uploads import MediaUploads
 

@@ -20,9 +20,9 @@ from bigupload.service.connections import ACCEPTED_AT_ONCE, Connections, LoopErr
 from bigupload.service.draining import IN_FLIGHT
 from bigupload.service.handles import Handles
 from bigupload.service.keys import KeyFile
-from bigupload.service.limits import RequestRateLimit
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import connection_factory
+from bigupload.service.request_rate import RequestRateLimit
 from bigupload.service.settings import ServeSettings
 from bigupload.service.sweeper import sweeping
 from bigupload.service.uploads import MediaUploads

@@ -17,10 +17,10 @@ from bigupload import errors
 from bigupload.core.manifest import Target
 from bigupload.options import S3Options
 from bigupload.ports import Source
+from bigupload.stores.s3.aws_session import configured_endpoint
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.errors import fault_of_botocore
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.s3.session import configured_endpoint
 from bigupload.stores.service_client.multipart import HEAD_BYTES, ServiceStore
 from bigupload.support.daemon_threads import run_in_daemon_thread
 

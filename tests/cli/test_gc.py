@@ -13,7 +13,7 @@ import pytest
 from bigupload.core.manifest import Aborted, PartDropped
 from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import FileJournal
-from bigupload.verification import abandoned_uploads
+from bigupload.verification import orphans
 from tests.crash.running import Ended
 from tests.tools.strict_s3 import Call, Ok, Status, StrictS3
 
@@ -156,7 +156,7 @@ def test_a_directory_of_manifests_that_can_not_be_listed(
     def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(abandoned_uploads.os, "scandir", refuse)
+    monkeypatch.setattr(orphans.os, "scandir", refuse)
     assert_refused(gc(bigupload, s3), 1, "can't list the manifests in", "Permission denied")
     assert len(s3.uploads) == 2
 
@@ -211,7 +211,7 @@ def test_every_page(bigupload: Command, s3: StrictS3, monkeypatch: pytest.Monkey
         begin(s3, f"key{number // 2}", parts=3)
     s3.script("ListMultipartUploads", Status(503, "SlowDown"), Status(500, "InternalError"))
     s3.script("AbortMultipartUpload", Status(500, "InternalError"))
-    monkeypatch.setattr(abandoned_uploads.RetryPolicy, "delay", lambda *_: 0)
+    monkeypatch.setattr(orphans.RetryPolicy, "delay", lambda *_: 0)
     ended = gc(bigupload, s3, "--json")
     assert [(row["parts"], row["held"]) for row in rows(ended)] == [(3, 3000)] * 5
     assert not s3.uploads
@@ -234,7 +234,7 @@ def test_what_is_denied_does_not_stop_the_rest(
     # What passes is worth another try.
     s3.clear()
     s3.script("AbortMultipartUpload", Status(503, "SlowDown"), key="abort", repeat=True)
-    monkeypatch.setattr(abandoned_uploads.RetryPolicy, "delay", lambda *_: 0)
+    monkeypatch.setattr(orphans.RetryPolicy, "delay", lambda *_: 0)
     assert gc(bigupload, s3).code == 75
     assert set(s3.uploads) == {abort}
 
@@ -256,7 +256,7 @@ def test_ages_are_the_store_s(bigupload: Command, s3: StrictS3, monkeypatch: pyt
             return super().now(tz) + dt.timedelta(days=100)
 
     young, old = begin(s3, "young", days=1), begin(s3, "old", days=8)
-    monkeypatch.setattr(abandoned_uploads, "datetime", Ahead)
+    monkeypatch.setattr(orphans, "datetime", Ahead)
     assert [row["upload_id"] for row in rows(gc(bigupload, s3, "--json"))] == [old]
     assert set(s3.uploads) == {young}
 

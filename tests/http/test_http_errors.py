@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from bigupload import errors
 from bigupload.core.retry_policy import FaultKind
+from bigupload.http.connections import proxy_for, ssl_context
 from bigupload.http.http_errors import fault_of_response, retry_after, skew_message
-from bigupload.http.session import proxy_for, ssl_context
 
 NOW = 1_700_000_000.0
 

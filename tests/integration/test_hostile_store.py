@@ -21,8 +21,8 @@ from bigupload.service.sweep import Sweep, _Tally
 from bigupload.stores.s3 import client, multipart, response_guard
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.response_guard import read_bounded
-from bigupload.verification import abandoned_uploads
-from bigupload.verification.abandoned_uploads import OrphanCollection, Owners
+from bigupload.verification import orphans
+from bigupload.verification.orphans import OrphanSearch, Owners
 
 BOMB = b'<!DOCTYPE l [<!ENTITY a "' + b"a" * 100_000 + b'">]><l>' + b"&a;" * 1000 + b"</l>"
 XXE = (
@@ -221,9 +221,9 @@ async def find(store: S3Store) -> None:
 
 async def collect(store: S3Store) -> None:
     owners = Owners(Path("/nonexistent"))
-    collection = OrphanCollection(owners, older_than=0, dry_run=True, on_orphan=print, on_failure=print)
+    search = OrphanSearch(owners, older_than=0, dry_run=True, on_orphan=print, on_failure=print)
     with pytest.raises(errors.StoreRefused):
-        await collection.run("s3://bucket/key", store._options)
+        await search.run("s3://bucket/key", store._options)
 
 
 async def sweep(store: S3Store) -> None:
@@ -269,7 +269,7 @@ async def test_pages_of_open_uploads_that_do_not_end(
 async def test_more_open_uploads_than_are_kept(
     who: Callable[[S3Store], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (multipart, abandoned_uploads):
+    for module in (multipart, orphans):
         monkeypatch.setattr(module, "MAX_LISTED_UPLOADS", 5)
     pages = Pages(NEXT_UPLOAD, UPLOAD_ROW)
     async with store_that(pages.answer) as store:

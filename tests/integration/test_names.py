@@ -18,7 +18,7 @@ import pytest
 
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.http import session
+from bigupload.http import connections
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import PutResponse, SignedRequest
 from bigupload.sources.file import FileSource
@@ -103,7 +103,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 ) -> None:
     """Each is made after what was known of the name has ended, and every look-up begins with the same address: a
     front end that takes connections and fails would meet every retry."""
-    monkeypatch.setattr(session, "_DNS_CACHE_TTL", -1)
+    monkeypatch.setattr(connections, "_DNS_CACHE_TTL", -1)
     for fresh in (False, True, False):  # a hedge's second PUT must get another address, too
         await sender.put(fresh=fresh)
     assert sender.ends.asked == 3
@@ -113,7 +113,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 async def test_a_name_that_moves_is_followed_at_the_first_failure(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_DNS_CACHE_TTL", FOR_EVER)
+    monkeypatch.setattr(connections, "_DNS_CACHE_TTL", FOR_EVER)
     sender.ends.listed = HOSTS[:1]
     await sender.put()
     await sender.ends.stop(HOSTS[0])
@@ -134,10 +134,10 @@ async def test_a_name_that_moves_is_followed_in_time(sender: Sender, monkeypatch
     assert isinstance(connector, aiohttp.TCPConnector)
     kept: Any = connector._cached_hosts
     for key in kept._timestamps:
-        kept._timestamps[key] -= session._DNS_CACHE_TTL + 1
+        kept._timestamps[key] -= connections._DNS_CACHE_TTL + 1
     await sender.put()
     assert sender.ends.met == HOSTS[:2]
-    assert session._DNS_CACHE_TTL <= 60
+    assert connections._DNS_CACHE_TTL <= 60
 
 
 async def test_an_address_that_is_dead_costs_no_attempt(sender: Sender) -> None:
@@ -154,7 +154,7 @@ async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch
     async def hang(*_: Any, **__: Any) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(session, "CONNECT_WITHIN", 0.05)
+    monkeypatch.setattr(connections, "CONNECT_WITHIN", 0.05)
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hang)
     with pytest.raises(Fault) as caught:
         await asyncio.wait_for(sender.put(), 60)
@@ -163,9 +163,9 @@ async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch
 
 async def test_all_connecting_takes_less_than_a_stall() -> None:
     """aiohttp tries as often as there are addresses, `CONNECT_TIMEOUT` each: eight of S3's would be called a stall."""
-    assert session.CONNECT_TIMEOUT < session.CONNECT_WITHIN < RetryPolicy().stall_after
-    async with session.new_session(None) as opened:
-        assert opened.timeout.connect == session.CONNECT_WITHIN
+    assert connections.CONNECT_TIMEOUT < connections.CONNECT_WITHIN < RetryPolicy().stall_after
+    async with connections.new_session(None) as opened:
+        assert opened.timeout.connect == connections.CONNECT_WITHIN
 
 
 async def test_names_are_the_systems_also_where_aiodns_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,5 +175,5 @@ async def test_names_are_the_systems_also_where_aiodns_is_installed(monkeypatch:
         raise AssertionError("aiohttp's own choice")
 
     monkeypatch.setattr(aiohttp.connector, "DefaultResolver", not_this)
-    async with session.new_session(None):
+    async with connections.new_session(None):
         pass

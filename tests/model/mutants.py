@@ -19,7 +19,7 @@ from bigupload.engine.reconcile import Reconciler
 from bigupload.manifests.journal import FileJournal
 from bigupload.sources.file import FileSource
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.verification import abandoned_uploads
+from bigupload.verification import orphans
 
 
 def recorded_before_it_is_sent() -> None:
@@ -114,12 +114,12 @@ def aborts_what_it_sets_aside() -> None:
 
 
 def gc_takes_what_is_completing() -> None:
-    real = abandoned_uploads.owned_by
-    abandoned_uploads.owned_by = lambda read: None if read.manifest.status == "completing" else real(read)
+    real = orphans.owned_by
+    orphans.owned_by = lambda read: None if read.manifest.status == "completing" else real(read)
 
 
 def gc_spares_what_was_aborted() -> None:
-    abandoned_uploads.owned_by = lambda read: abandoned_uploads.OwnedUpload(read.manifest.upload_id, "key")
+    orphans.owned_by = lambda read: orphans.OwnedUpload(read.manifest.upload_id, "key")
 
 
 def full_disk_is_ignored() -> None:

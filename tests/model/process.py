@@ -21,7 +21,7 @@ from bigupload import S3Options, Uploader, UploadResult, errors
 from bigupload.engine import completion, in_flight
 from bigupload.events import Event
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, Owners
+from bigupload.verification.orphans import Orphan, OrphanSearch, Owners
 from tests.crash.steps import NEVER, Steps, double_os
 from tests.integration.support import FAST, LIMITS, whole_text
 
@@ -223,7 +223,7 @@ async def _gc(order: Order, told: Told) -> None:
     def on_failure(key: str, error: errors.BigUploadError) -> None:
         raise error
 
-    collection = OrphanCollection(
+    search = OrphanSearch(
         Owners(order.state),
         older_than=order.older_than,
         dry_run=order.dry_run,
@@ -231,7 +231,7 @@ async def _gc(order: Order, told: Told) -> None:
         on_failure=on_failure,
         retry=FAST,
     )
-    await collection.run(order.target, _options(order))
+    await search.run(order.target, _options(order))
 
 
 _ACTIONS = {"upload": _upload, "resume": _resume, "adopt": _adopt, "abort": _abort, "gc": _gc}

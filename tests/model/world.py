@@ -20,7 +20,7 @@ from typing import Any
 from bigupload import errors
 from bigupload.core.manifest import Target, manifest_id
 from bigupload.errors import EXIT_FAILED, EXIT_RESUMABLE
-from bigupload.verification.abandoned_uploads import Owners
+from bigupload.verification.orphans import Owners
 from tests.integration.support import BUCKET
 from tests.tools.s3_exchange import Dropped
 from tests.tools.s3_faults import Fault

@@ -20,14 +20,14 @@ import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.session import CONNECT_TIMEOUT, CaBundle, ssl_context
+from bigupload.http.connections import CONNECT_TIMEOUT, CaBundle, ssl_context
 from bigupload.options import S3Options
 from bigupload.stores.request_log import log_request
 from bigupload.stores.s3._compat import refresh_early, use_virtual_addressing
+from bigupload.stores.s3.aws_session import AwsSession, configured_ca_bundle
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.response_guard import guard
-from bigupload.stores.s3.session import AwsSession, configured_ca_bundle
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.session import CaBundle
+from bigupload.http.connections import CaBundle
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
 from bigupload.stores.service_client.messages import (
     CompleteResponse,

@@ -9,8 +9,8 @@ import pytest
 
 import bigupload
 from bigupload import S3Options, errors
+from bigupload.stores.s3.aws_session import configured_ca_bundle
 from bigupload.stores.s3.client import S3Bucket
-from bigupload.stores.s3.session import configured_ca_bundle
 from tests.tools.strict_s3 import StrictS3
 
 

@@ -11,7 +11,7 @@ from bigupload import S3Options
 from bigupload.core.manifest_lines import replay
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
-from bigupload.verification.abandoned_uploads import Orphan, OrphanCollection, Owners, owned_by
+from bigupload.verification.orphans import Orphan, OrphanSearch, Owners, owned_by
 from tests.core.samples import journals, lines
 from tests.tools.weed import weed_client
 
@@ -20,10 +20,10 @@ from .support import BUCKET, World
 
 async def collect(weed: LocalStore, owners: Owners, prefix: str, *, older_than: float = 0) -> list[Orphan]:
     found: list[Orphan] = []
-    collection = OrphanCollection(
+    search = OrphanSearch(
         owners, older_than=older_than, dry_run=False, on_orphan=found.append, on_failure=lambda _, e: raise_(e)
     )
-    await collection.run(f"s3://{BUCKET}/{prefix}", options_of(weed))
+    await search.run(f"s3://{BUCKET}/{prefix}", options_of(weed))
     return found
 
 

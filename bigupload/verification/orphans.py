@@ -1,4 +1,4 @@
-"""Open multipart uploads that were abandoned: find them and abort them.
+"""Orphans, which are abandoned multipart uploads: find them and abort them.
 
 An upload is *owned* if a manifest on this machine can resume it. It is *alive* while parts of it arrive, from anywhere:
 its age counts from the last part that the store has, by the store's clock. An upload that is neither is an orphan. A
@@ -169,7 +169,7 @@ class OrphanReport:
     """Manifests that can't be read and may own orphans; only with `dry_run`."""
 
 
-class OrphanCollection:
+class OrphanSearch:
     """One search under one prefix."""
 
     def __init__(

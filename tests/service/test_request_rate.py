@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
-from bigupload.service import limits as module
-from bigupload.service.limits import RequestRateLimit
+from bigupload.service import request_rate as module
+from bigupload.service.request_rate import RequestRateLimit
 
 
 class Clock:
