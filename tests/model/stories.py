@@ -1,0 +1,173 @@
+"""Short stories of one upload, told to the same model: no chance in it, so that each broken library is noticed by one.
+
+Each is a list of steps that `Model` knows as rules. `tell` plays one and holds the invariants after each step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.integration.support import KIB
+from tests.tools.strict_s3 import StrictS3
+
+from .disturbance import CHANGES_FILE, Disturbance, Request
+from .file import PART
+from .machine import How, Model
+
+Step = Callable[[Model], object]
+Story = list[Step]
+
+SIZE = 2 * PART + 100
+REQUESTS: list[tuple[Request, int]] = [
+    ("CreateMultipartUpload", 1),
+    ("UploadPart", 1),
+    ("UploadPart", 2),
+    ("CompleteMultipartUpload", 1),
+]
+
+
+def upload(how: How | None = None, **more: Any) -> Step:
+    given = {"since": None, "how": how or How(), "anew": False, "part_size": PART, "elsewhere": False} | more
+    return lambda model: model.upload(**given)
+
+
+def resume(how: How | None = None, *, place: int = 0, named: bool = True) -> Step:
+    return lambda model: model.resume(since=None, how=how or How(), place=place, named=named)
+
+
+def abort(how: How | None = None, *, place: int = 0) -> Step:
+    return lambda model: model.abort(how=how or How(), place=place)
+
+
+def gc(*, dry_run: bool) -> Step:
+    return lambda model: model.gc(dry_run=dry_run, older_than=60.0)
+
+
+def adopt() -> Step:
+    return lambda model: model.adopt(choose=True, how=How())
+
+
+def change(what: str) -> Step:
+    return lambda model: model.change_file(what)
+
+
+def lose(how: str) -> Step:
+    return lambda model: model.lose_manifest(place=0, how=how)
+
+
+def expire() -> Step:
+    return lambda model: model.expire_uploads()
+
+
+def mend_keys() -> Step:
+    return lambda model: model.mend_keys(as_arguments=True)
+
+
+def at(request: Request, number: int, what: Any, *, acted: bool = False) -> How:
+    """What befalls the process at this request."""
+    return How(Disturbance(request, number, acted, what))
+
+
+KILLED_HALF_WAY = upload(at("UploadPart", 2, "kill"))
+KILLED_AT_COMPLETE = upload(at("CompleteMultipartUpload", 1, "kill"))
+KILLED_AFTER_COMPLETE = upload(at("CompleteMultipartUpload", 1, "kill", acted=True))
+
+
+def _killed() -> Iterator[Story]:
+    for (request, number), acted in itertools.product(REQUESTS, (False, True)):
+        yield [upload(at(request, number, "kill", acted=acted)), gc(dry_run=False), resume(), upload()]
+
+
+def _given_up() -> Iterator[Story]:
+    for begun in (KILLED_HALF_WAY, KILLED_AT_COMPLETE, KILLED_AFTER_COMPLETE):
+        yield [begun, gc(dry_run=False), upload(anew=True), gc(dry_run=True)]
+        yield [begun, abort(), gc(dry_run=False), upload()]
+        yield [begun, expire(), resume(), upload()]
+
+
+def _changed_in_between() -> Iterator[Story]:
+    yield [KILLED_AT_COMPLETE, change("move"), upload(), resume(), resume(place=1)]
+    yield [KILLED_AFTER_COMPLETE, change("move"), change("edit"), upload(), resume(), resume(place=1)]
+    for what, begun in itertools.product(
+        sorted(CHANGES_FILE), (KILLED_HALF_WAY, KILLED_AT_COMPLETE, KILLED_AFTER_COMPLETE)
+    ):
+        yield [begun, change(what), resume(), upload()]
+
+
+def _changed_meanwhile() -> Iterator[Story]:
+    for what, (request, number) in itertools.product(sorted(CHANGES_FILE), reversed(REQUESTS)):
+        yield [upload(at(request, number, what)), resume(), upload()]
+
+
+def _lost_manifests() -> Iterator[Story]:
+    for how in ("torn", "unlinked", "emptied", "garbled"):
+        yield [KILLED_HALF_WAY, lose(how), gc(dry_run=True), upload(), gc(dry_run=False), adopt()]
+
+
+def _refused_and_disputed() -> Iterator[Story]:
+    for what in ["late_once", "second_upload", "revoke", "expire", "second_resume", "second_abort", "late"]:
+        if what.startswith("late"):  # only a URL is ever too late
+            yield [upload(at("UploadPart", 2, what)), resume(), upload()]
+            continue
+        yield [KILLED_HALF_WAY, resume(at("ListParts", 1, what)), mend_keys(), upload()]
+        for request, number in reversed(REQUESTS):
+            yield [upload(at(request, number, what)), mend_keys(), resume(), upload()]
+
+
+def _killed_at_a_file() -> Iterator[Story]:
+    for dies_at in range(1, 31):
+        yield [upload(How(dies_at=dies_at)), resume(), upload()]
+        yield [KILLED_HALF_WAY, abort(How(dies_at=dies_at)), abort(), upload()]
+
+
+def _full_disks() -> Iterator[Story]:
+    for room in range(0, 2500, 100):
+        yield [upload(How(room=room)), gc(dry_run=True), upload()]
+        yield [KILLED_HALF_WAY, abort(How(room=room)), abort()]
+
+
+def stories() -> Iterator[Story]:
+    """All of them, by turns of each kind: a broken library is noticed soon, whatever is broken."""
+    kinds = [
+        _killed(),
+        _changed_meanwhile(),
+        _given_up(),
+        _changed_in_between(),
+        _refused_and_disputed(),
+        _lost_manifests(),
+        _full_disks(),
+        _killed_at_a_file(),
+    ]
+    yield [upload(), upload()]
+    for turn in itertools.zip_longest(*kinds):
+        yield from filter(None, turn)
+
+
+def tell(story: Story, s3: StrictS3, home: Path, mutant: str | None = None) -> None:
+    """Raises AssertionError where what comes of a step is not what must."""
+    home = home / uuid.uuid4().hex
+    home.mkdir()
+    playing = type("Playing", (Model,), {"s3": s3, "home": home, "mutant": mutant})()
+    try:
+        playing.begin(size=SIZE)
+        playing.world.check()
+        for step in story:
+            step(playing)
+            playing.world.check()
+    finally:
+        playing.teardown()
+
+
+def noticed(mutant: str | None, home: Path) -> str | None:
+    """What the first story says that notices it; None where none does."""
+    with StrictS3(min_part_size=KIB) as s3:
+        for story in stories():
+            try:
+                tell(story, s3, home, mutant)
+            except AssertionError as error:
+                return str(error) or "an assertion"
+    return None
