@@ -7,6 +7,7 @@ cannot change it. A handle is useless without an API key of the owner that it na
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,12 @@ class Handles:
     """Signs handles with the last of `secrets`, and accepts those that any of them signed."""
 
     def __init__(self, secrets: Sequence[str], *, clock: Callable[[], float]) -> None:
-        self._serializer = URLSafeSerializer(list(secrets), salt="bigupload.upload")
+        self._serializer = URLSafeSerializer(
+            list(secrets),
+            salt="bigupload.upload",
+            signer_kwargs={"digest_method": hashlib.sha256},  # itsdangerous signs with SHA-1 by default
+            fallback_signers=[{"digest_method": hashlib.sha1}],  # clients still have handles signed like that
+        )
         self._clock = clock
 
     def expiry(self) -> int:

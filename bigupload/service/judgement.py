@@ -6,6 +6,7 @@ Pure. The same rules apply at complete, for a post and in the sweep.
 from __future__ import annotations
 
 import email.utils
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,9 @@ from bigupload.units import format_two_sizes
 
 LONGEST_CACHING = timedelta(days=1)
 """How long a cache may keep an object. Objects are deleted after 7 days, and caches do not notice that."""
+
+_IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT")
+"""RFC 9110, 5.6.7."""
 
 FINAL_PROBLEMS = (
     Problem.NOT_MEDIA,
@@ -98,9 +102,12 @@ def _ends_in_time(cache_control: str) -> bool:
 
 
 def _expires_in_time(expires: str, now: datetime) -> bool:
-    """Read Expires. An invalid date means "has expired": RFC 9111, 5.3."""
-    try:
-        at = email.utils.parsedate_to_datetime(expires)
-    except ValueError:
+    """Read Expires: RFC 9111, 5.3. An invalid date means "has expired", but caches read many invalid dates as dates."""
+    if expires.strip() in ("", "0", "-1"):
         return True
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - now <= LONGEST_CACHING
+    if not _IMF_FIXDATE.fullmatch(expires.strip()):
+        return False
+    try:
+        return email.utils.parsedate_to_datetime(expires).replace(tzinfo=UTC) - now <= LONGEST_CACHING
+    except (ValueError, OverflowError):
+        return False

@@ -274,6 +274,8 @@ class Sweep:
                         lost.append(e)  # raised below: the task group would wrap it in an ExceptionGroup
                     elif not _is_away(e):
                         tally.failed += 1
+                except Exception:
+                    tally.failed += 1  # one object must not stop every later sweep at its page
 
         async with anyio.create_task_group() as group:
             for _ in range(min(_LOOKS_AT_ONCE, len(items))):

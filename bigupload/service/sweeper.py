@@ -44,8 +44,8 @@ async def _keep_running(settings: ServeSettings, log: AccessLog) -> None:
     while True:
         try:
             child = ChildProcess(_sweep_in_child, settings)
-        except OSError as e:  # no more processes: may be temporary
-            reason = e.strerror
+        except Exception as e:  # an OSError, if there are no more processes, may be temporary
+            reason = getattr(e, "strerror", None) or type(e).__name__
         else:
             try:
                 await child.ended()

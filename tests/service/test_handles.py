@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from itsdangerous import URLSafeSerializer
 
 from bigupload.core.checksums import Algorithm
 from bigupload.service.contract import STORED_FOR
@@ -102,6 +103,17 @@ def test_secrets_can_be_changed() -> None:
     assert Handles([old, new], clock=lambda: 0).decode(encoded, owner="local") == HANDLE
     assert Handles([old], clock=lambda: 0).encode(HANDLE) != Handles([old, new], clock=lambda: 0).encode(HANDLE)
     assert _problem_of(Handles([new], clock=lambda: 0), encoded) is Problem.INVALID_UPLOAD
+
+
+def test_handles_are_signed_with_sha256_and_those_signed_with_sha1_are_accepted() -> None:
+    handles = Handles(SECRETS, clock=lambda: 0)
+    signature = handles.encode(HANDLE).rpartition(".")[2]
+    assert len(base64.urlsafe_b64decode(signature + "=")) == 32
+    with_sha1 = URLSafeSerializer(SECRETS, salt="bigupload.upload").dumps(
+        handles._serializer.loads(handles.encode(HANDLE))
+    )
+    assert len(base64.urlsafe_b64decode(with_sha1.rpartition(".")[2] + "=")) == 20
+    assert handles.decode(with_sha1, owner="local") == HANDLE
 
 
 def test_a_handle_of_another_version() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from bigupload.service.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep import Removal, Sweep
 from bigupload.service.uploads import MediaUploads
-from tests.tools.buckets import Meddled
+from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,6 +29,7 @@ HARMLESS = [
     {"cache-control": 'private, no-cache="Set-Cookie", s-maxage="0"'},
     {"expires": "Fri, 02 Jan 2026 00:00:00 GMT"},
     {"expires": "0"},
+    {"expires": "-1"},
     {"content-encoding": "identity"},
     {"content-encoding": "aws-chunked"},
     {"content-disposition": "inline"},
@@ -43,6 +46,9 @@ HARMFUL = [
     {"Cache-Control": "stale-while-revalidate=604800"},
     {"Expires": "Fri, 02 Jan 2026 00:00:01 GMT"},
     {"Expires": "Fri, 02 Jan 2026 00:00:01 -0000"},
+    {"Expires": "Fri, 01 Jan 2099 00:00:00 GMT x"},
+    {"Expires": "Fri, 01 Jan 2099 25:00:00 GMT"},
+    {"Expires": "2099-01-01T00:00:00Z"},
     {"Content-Disposition": "attachment; filename=evil.html"},
     {"Content-Disposition": "inline; filename*=UTF-8''evil.html"},
 ]
@@ -124,3 +130,14 @@ def test_two_sizes_that_would_look_the_same_are_told_in_bytes(size: int, limit: 
     with pytest.raises(Refused) as refused:
         check_size(size, limit)
     assert str(refused.value) == says
+
+
+async def test_a_date_that_botocore_cannot_parse_and_hides(bucket: Meddled) -> None:
+    async def with_bad_date(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        return await proceed() | {"ExpiresString": "Fri, 01 Jan 2100 25:00:00 GMT"}
+
+    uploads, key = await sent(bucket)
+    bucket.meddle["get_object"] = with_bad_date
+    with pytest.raises(Refused) as refused:
+        await uploads.posted.check("me", key)
+    assert refused.value.problem is Problem.UNSUPPORTED_HEADERS

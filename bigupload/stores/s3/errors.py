@@ -131,7 +131,7 @@ def _of_response(e: Exception, what: str) -> Exception:
         return errors.StoreRefused(f"the call {what} failed: {one_line(str(e))}")
     if isinstance(e, OSError | ssl.SSLError):
         return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}")
-    if isinstance(e, ValueError | LookupError | TypeError | AttributeError | RecursionError):
+    if isinstance(e, ValueError | LookupError | TypeError | AttributeError | RuntimeError | ArithmeticError):
         # botocore's parsers raise these for a malformed response. The store may have performed the request.
         return Fault(FaultKind.SERVER, f"the store's response to the request {what} can't be read ({type(e).__name__})")
     return e

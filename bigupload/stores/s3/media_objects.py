@@ -63,7 +63,8 @@ class MediaBucket:
             content_type=answer.get("ContentType", ""),
             head=answer["Body"],
             modified=answer["LastModified"],
-            headers=answer["ResponseMetadata"]["HTTPHeaders"],
+            # botocore removes an Expires that it cannot parse from the headers. A browser may parse it all the same.
+            headers=answer["ResponseMetadata"]["HTTPHeaders"] | {"expires": answer.get("ExpiresString", "")},
         )
 
     async def copy(self, key: str, to: str, *, etag: str, content_type: str) -> None:

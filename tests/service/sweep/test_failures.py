@@ -86,6 +86,19 @@ async def test_one_object_that_fails_stops_nothing(
     assert (await sweep.run()).not_media == 1
 
 
+async def test_one_object_that_raises_what_nobody_foresaw_stops_nothing(strict: Meddled, clock: Clock) -> None:
+    async def unforeseen(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        if arguments["Key"] == made("b.jpg"):
+            raise KeyError("LastModified")
+        return await proceed()
+
+    for name in ("a", "b", "c"):
+        await put(strict, made(f"{name}.jpg"), EXE)
+    strict.meddle["get_object"] = unforeseen
+    report = await Sweep(strict, now=clock).run()
+    assert (report.not_media, report.failed) == (2, 1)
+
+
 async def test_an_upload_that_fails_stops_nothing(strict: Meddled, s3: StrictS3, clock: Clock) -> None:
     for name in ("a", "b", "c"):
         await open_upload(strict, made(f"{name}.mp4"))
