@@ -164,7 +164,7 @@ class Long:
     async def run(self, seconds: float, workers: int) -> None:
         self._until = time.monotonic() + seconds
         policy = RetryPolicy(base_delay=0.01, max_delay=0.2, stall_after=5, response_timeout=20)
-        async with bigupload.Uploader(retry=policy, limit_rate=self.rate, manifests=self.directory) as uploader:
+        async with bigupload.Uploader(retry=policy, limit_rate=self.rate, state_dir=self.directory) as uploader:
             await asyncio.gather(self._sample(), *(self._work(uploader, number) for number in range(workers)))
         self._client.close()
 

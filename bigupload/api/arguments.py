@@ -56,7 +56,7 @@ class RetryOptions(TypedDict, total=False):
 class StateOptions(TypedDict, total=False):
     """Where manifests are."""
 
-    manifests: StrPath | None
+    state_dir: StrPath | None
     """The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory."""
 
 

@@ -105,7 +105,7 @@ async def abort(manifest: StrPath, **options: Unpack[AbortCall]) -> None:
 
     Args:
         manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
-        **options: See `AbortOptions`; also `retry` and `manifests`. The store is the manifest's.
+        **options: See `AbortOptions`; also `retry` and `state_dir`. The store is the manifest's.
 
     Raises:
         BigUploadError: As `Uploader.abort`.
@@ -147,16 +147,16 @@ async def read_back(path: StrPath, url: str, **options: Unpack[ReadBackCall]) ->
         return await uploader.read_back(path, url, **rest)
 
 
-async def list_uploads(*, manifests: StrPath | None = None) -> list[KnownUpload]:
+async def list_uploads(*, state_dir: StrPath | None = None) -> list[KnownUpload]:
     """Return the uploads that this machine knows, the least recently changed first.
 
     Args:
-        manifests: The directory with the manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+        state_dir: The directory with the manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
 
     Raises:
         ManifestError: The directory can't be listed.
     """
-    async with Uploader(manifests=manifests) as uploader:
+    async with Uploader(state_dir=state_dir) as uploader:
         return await uploader.list_uploads()
 
 
@@ -165,7 +165,7 @@ async def abort_orphans(url: str, **options: Unpack[OrphanCall]) -> OrphanReport
 
     Args:
         url: "s3://BUCKET/PREFIX"; the prefix may be empty.
-        **options: See `OrphanOptions`; also `retry` and `manifests`.
+        **options: See `OrphanOptions`; also `retry` and `state_dir`.
 
     Raises:
         BigUploadError: As `Uploader.abort_orphans`.

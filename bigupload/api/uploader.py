@@ -85,11 +85,11 @@ class Uploader:
         congestion_control = options.get("congestion_control", "auto")
         check_congestion_control(congestion_control)
         rate = arguments.checked_rate(options.get("limit_rate"))
-        directory = options.get("manifests")
+        directory = options.get("state_dir")
         concurrency = arguments.checked_concurrency(options.get("concurrency"))
         self._congestion_control = congestion_control
         self._retry = options.get("retry") or RetryPolicy()
-        self._state = UploaderState(None if directory is None else arguments.checked_path(directory, "manifests"))
+        self._state = UploaderState(None if directory is None else arguments.checked_path(directory, "state_dir"))
         self._shared = SharedResources(concurrency, hedge=options.get("hedge", True))
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._transports: dict[CaBundle, HttpTransport] = {}

@@ -49,7 +49,7 @@ async def test_a_part_size_that_is_none(part_size: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("older_than", [math.nan, math.inf, -1, True, [], "7", "soon"])
 async def test_an_age_that_is_none(older_than: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError):
-        await bigupload.abort_orphans("s3://bucket/", older_than=older_than, manifests=tmp_path)
+        await bigupload.abort_orphans("s3://bucket/", older_than=older_than, state_dir=tmp_path)
 
 
 async def test_a_name_that_is_not_declared() -> None:

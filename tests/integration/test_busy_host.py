@@ -42,4 +42,4 @@ async def test_nothing_waits_for_the_hosts_threads(world: World) -> None:
     await world.upload(path)
     assert world.holds(path)
     assert (await world.resume()).verified is bigupload.Verified.FULL_OBJECT
-    assert (await bigupload.list_uploads(manifests=world.directory))[0].status == "completed"
+    assert (await bigupload.list_uploads(state_dir=world.directory))[0].status == "completed"

@@ -142,8 +142,8 @@ async def test_the_same_file_to_the_same_key_finds_its_manifest_by_itself(world:
 
 async def test_many_uploads_share_one_uploader(world: World) -> None:
     paths = [world.file(n * PART // 2, f"file-{n}", seed=n) for n in range(6)]
-    manifests = world.directory / "manifests"
-    async with no_leaks(), bigupload.Uploader(concurrency=3, retry=FAST, manifests=manifests) as uploader:
+    state = world.directory / "manifests"
+    async with no_leaks(), bigupload.Uploader(concurrency=3, retry=FAST, state_dir=state) as uploader:
         results = await asyncio.gather(
             *(uploader.upload(path, to=f"s3://{BUCKET}/many/", s3=world.options()) for path in paths)
         )
@@ -156,7 +156,7 @@ async def test_many_uploads_share_one_uploader(world: World) -> None:
 async def test_the_concurrency_is_shared_and_kept(world: World) -> None:
     world.s3.hold("UploadPart")
     paths = [world.file(4 * PART, f"file-{n}", seed=n) for n in range(2)]
-    async with bigupload.Uploader(concurrency=2, retry=FAST, manifests=world.directory) as uploader:
+    async with bigupload.Uploader(concurrency=2, retry=FAST, state_dir=world.directory) as uploader:
         tasks = [
             asyncio.create_task(uploader.upload(path, to=f"s3://{BUCKET}/many/", s3=world.options())) for path in paths
         ]
@@ -172,7 +172,7 @@ async def test_the_concurrency_is_shared_and_kept(world: World) -> None:
 async def test_one_that_fails_does_not_take_the_others_along(world: World) -> None:
     good, bad = world.file(3 * PART, "good"), world.file(3 * PART, "bad")
     world.s3.script("UploadPart", Status(405, "MethodNotAllowed"), key="bad", repeat=True)
-    async with bigupload.Uploader(retry=FAST, manifests=world.directory) as uploader:
+    async with bigupload.Uploader(retry=FAST, state_dir=world.directory) as uploader:
         results = await asyncio.gather(
             *(uploader.upload(p, to=f"s3://{BUCKET}/", s3=world.options()) for p in (good, bad)), return_exceptions=True
         )
@@ -390,7 +390,7 @@ async def test_uploads_to_one_bucket_share_their_clients(world: World, monkeypat
 
     monkeypatch.setattr(S3Bucket, "_make_client", counted)
     async with (
-        bigupload.Uploader(retry=FAST, manifests=world.directory / "state") as uploader,
+        bigupload.Uploader(retry=FAST, state_dir=world.directory / "state") as uploader,
         asyncio.TaskGroup() as tasks,
     ):
         for n in range(5):

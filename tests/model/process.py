@@ -156,7 +156,7 @@ def fill_disk(state: Path, room: int, told: Told) -> None:
 
 def _uploader(order: Order) -> Uploader:
     # One part at a time: the so-many-th request is the same one whenever an example is played again.
-    return Uploader(retry=FAST, concurrency=1, manifests=order.state)
+    return Uploader(retry=FAST, concurrency=1, state_dir=order.state)
 
 
 def _options(order: Order) -> S3Options:
