@@ -113,6 +113,12 @@ class PartBody(Payload):
             await self._write_body(writer, transport)
         except OSError:
             await self._wait_for_response()
+        except asyncio.CancelledError:
+            # aiohttp cancels this task once it has a response, perhaps before a thread's last write was noticed. If all
+            # was written, the connection can serve another request.
+            if not self.complete:
+                transport.abort()
+                raise
         except BaseException as e:
             # Half a body was sent, and the buffer will be reused: nothing of it may be sent any more.
             transport.abort()
@@ -187,12 +193,9 @@ class PartBody(Payload):
 
     def _has_descriptors(self) -> bool:
         """Whether source and socket have descriptors, and the event loop can watch the socket's duplicate."""
-        proactor = getattr(asyncio, "ProactorEventLoop", ())
-        return (
-            self._socket is not None
-            and self._source.fileno() is not None
-            and not isinstance(asyncio.get_running_loop(), proactor)
-        )
+        if self._socket is None or self._source.fileno() is None:
+            return False
+        return not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
 
     def _encryptor(self, transport: asyncio.WriteTransport) -> TlsEncryptor | None:
         # With a rate limit, threads would gain nothing, and would have to wait for it.
@@ -393,7 +396,4 @@ def _thread_buffer() -> memoryview:
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
     if not future.done():
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+        future.set_result(None) if error is None else future.set_exception(error)

@@ -52,9 +52,13 @@ class ThreadWork:
 
     async def wait(self) -> None:
         """Wait until no work runs, or the work is abandoned."""
+        waited = False
         while self._future is not None and not self.abandoned:
             await self._end(self._future)
             await asyncio.sleep(0)  # lets the task in `run`, which waits for the same work, go first
+            waited = True
+        for _ in range(2 * waited):  # turns of the loop: that task ends, and aiohttp takes its connection back
+            await asyncio.sleep(0)
 
     def call_when_ended(self, callback: Callable[[], None]) -> None:
         """Call `callback` when no work runs any more: at once, except after a hang."""

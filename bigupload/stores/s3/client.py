@@ -328,8 +328,6 @@ class S3Bucket:
 
             # The caller has decided. urllib3 would print a warning for each request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        if isinstance(self.ca_bundle, Path):
-            ssl_context(self.ca_bundle)  # says which file can't be used. botocore would say that nothing is trusted.
         config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
             # The default presign can be SigV2.
             signature_version=UNSIGNED if options.no_sign_request else "s3v4",
@@ -363,6 +361,15 @@ class S3Bucket:
             self._url = signed.partition("?")[0].removesuffix(_ANY)
         return client
 
+    def _translated(self, e: Exception, what: str) -> Exception:
+        error = fault_of_botocore(e, what, self.name)
+        if isinstance(error, errors.StoreRefused) and isinstance(self.ca_bundle, Path):
+            try:
+                ssl_context(self.ca_bundle)
+            except errors.UsageError as unusable:  # botocore says of such a file that the store is not trusted
+                return unusable
+        return error
+
     async def _in_thread(self, function: Callable[[], R], what: str, threads: anyio.CapacityLimiter | None = None) -> R:
         """Run `function` in one of `threads`; None: in a daemon thread, because a request can take minutes."""
 
@@ -372,7 +379,7 @@ class S3Bucket:
             try:
                 return function(), None
             except Exception as e:
-                error = fault_of_botocore(e, what, self.name)
+                error = self._translated(e, what)
                 context: BaseException | None = e
                 while context is not None:
                     traceback.clear_frames(context.__traceback__)

@@ -76,6 +76,9 @@ async def test_a_bundle_that_can_not_be_used_is_named(tmp_path: Path, content: s
     bundle = tmp_path / "ca.pem"
     if content is not None:
         bundle.write_text(content)
-    bucket = S3Bucket("bucket", S3Options(endpoint_url="https://127.0.0.1:1", region="us-east-1", ca_bundle=bundle))
-    with pytest.raises(errors.UsageError, match=f"can't use the CA bundle {bundle}: "):
-        await bucket.call("to look at the bucket", "head_bucket")
+    with StrictS3(tls=True) as s3:
+        options = S3Options(endpoint_url=s3.url, region="us-east-1", access_key="a", secret_key="s", ca_bundle=bundle)
+        bucket = S3Bucket("bucket", options)
+        with pytest.raises(errors.UsageError, match=f"can't use the CA bundle {bundle}: "):
+            await bucket.call("to look at the bucket", "head_bucket")
+        await bucket.aclose()
