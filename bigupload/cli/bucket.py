@@ -13,6 +13,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import connection_options, need_service, s3_options
+from bigupload.cli.settings import drop_weaker
 from bigupload.units import format_size, one_line
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def bucket() -> None:
 )
 @click.option("--no-public-read", is_flag=True, help="Media can only be read with a signature.")
 @connection_options
-def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> None:
+def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> None:
     """Create the bucket if it is missing, and set its rules.
 
     The rules: media are deleted after 7 days, browsers may PUT, and anyone may GET media/*. Your own rules stay. It is
@@ -49,7 +50,8 @@ def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments:
     """
     from bigupload.cli.running import run
 
-    name = _bucket_name(url)
+    name = _bucket_name(arguments["url"])
+    drop_weaker(click.get_current_context(), arguments, "local", than="url")
     for origin in origins:
         _check_origin(origin)
     options = s3_options(arguments, local=arguments.pop("local"))
@@ -78,7 +80,7 @@ def setup(url: str, origins: tuple[str, ...], no_public_read: bool, **arguments:
 @click.option("--dry-run", is_flag=True, help="Delete nothing. Show what would be deleted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per deletion, then one with the totals.")
 @connection_options
-def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
+def sweep(dry_run: bool, as_json: bool, **arguments: Any) -> None:
     """Delete objects that are 7 days old, larger than 5 GB, or not the medium that they claim to be. Abort uploads that
     were open for 7 days. `bigupload serve` does this regularly.
 
@@ -86,7 +88,8 @@ def sweep(url: str, dry_run: bool, as_json: bool, **arguments: Any) -> None:
     """
     from bigupload.cli.running import run
 
-    name = _bucket_name(url)
+    name = _bucket_name(arguments["url"])
+    drop_weaker(click.get_current_context(), arguments, "local", than="url")
     options = s3_options(arguments, local=arguments.pop("local"))
 
     def tell(removal: Removal) -> None:

@@ -12,6 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import DURATION, PATH, connection_options, s3_options
+from bigupload.cli.settings import drop_weaker
 from bigupload.units import counted, format_age, format_size, one_line
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Abort nothing. Show what would be aborted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
 @connection_options
-def gc(
-    url: str, older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool, local: bool, **arguments: Any
-) -> None:
+def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool, **arguments: Any) -> None:
     """Abort the orphaned uploads of keys that begin with PREFIX, and free their parts.
 
     An open multipart upload is orphaned if no manifest of this machine owns it and no part arrived for a while. Each
@@ -56,6 +55,8 @@ def gc(
     from bigupload.cli.running import run
     from bigupload.stores.targets import state_dir
     from bigupload.verification.orphans import OrphanSearch, Owners
+
+    drop_weaker(click.get_current_context(), arguments, "local", than="url")
 
     def tell(orphan: Orphan) -> None:
         if as_json:
@@ -73,7 +74,7 @@ def gc(
             on_orphan=tell,
             on_failure=lambda key, e: complain(e, key),
         )
-        report = await search.run(url, s3_options(arguments, local=local))
+        report = await search.run(arguments["url"], s3_options(arguments, local=arguments["local"]))
         for e in report.unreadable:
             complain(
                 errors.BigUploadError(f"nothing is aborted while this manifest may own the uploads: {e}"), "warning"

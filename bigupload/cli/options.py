@@ -11,7 +11,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.settings import strength
+from bigupload.cli.settings import choose, strength
 from bigupload.support.rate_schedule import parse_rate_limit
 from bigupload.units import parse_duration, parse_size
 
@@ -186,6 +186,7 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     ctx = click.get_current_context()
     if more.get("local") and strength(ctx, "endpoint_url") < strength(ctx, "local"):
         arguments["endpoint_url"] = None  # a default that was set for other stores
+    choose(ctx, arguments, "ca_bundle", "no_verify_ssl")
     options = S3Options(**{name: arguments.pop(name) for name in names}, **more)
     if options.no_verify_ssl:
         complain(

@@ -11,7 +11,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import PATH, connection_options, outcome_options, pace, pace_options, s3_options
-from bigupload.cli.settings import COMMAND_LINE, strength
+from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
 
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
@@ -59,6 +59,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
         raise click.UsageError(
             "the manifest says which store it is: use the options of the connection with --adopt only"
         )
+    drop_weaker(ctx, arguments, "local", than="adopt")
     raise SystemExit(run(lambda: _resume_all(list(manifests), arguments)))
 
 

@@ -14,7 +14,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import PATH, connection_options, need_service, s3_options
-from bigupload.cli.settings import choose, drop_weaker
+from bigupload.cli.settings import choose
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -62,7 +62,7 @@ def serve(**arguments: Any) -> None:
     """Run the media service. Clients upload with an API key; the credentials stay with the service."""
     need_service()
     choose(click.get_current_context(), arguments, "bucket", "local")
-    drop_weaker(click.get_current_context(), arguments, "endpoint_url", than="local")
+    choose(click.get_current_context(), arguments, "endpoint_url", "local")
     if (arguments["bucket"] is None) == (not arguments["local"]):
         raise click.UsageError("name one place for the media: --bucket s3://BUCKET, or --local")
     if arguments["posts_authorization"] is not None and arguments["posts_url"] is None:

@@ -99,8 +99,15 @@ def _with_log(callback: Any) -> Any:
     def logging_too(verbose: int, quiet: bool, log_file: Path | None, config: Path | None, **arguments: Any) -> Any:
         ctx = click.get_current_context()
         before = ctx.meta.get(_COMMON, {})
-        verbose += before.get("verbose", 0)
-        quiet = quiet or before.get("quiet", False)
+        given = {"verbose": verbose, "quiet": quiet}
+        if before.get("verbose"):
+            given["quiet"] = quiet and strength(ctx, "quiet") == COMMAND_LINE
+        elif before.get("quiet"):
+            given["verbose"] = verbose if strength(ctx, "verbose") == COMMAND_LINE else 0
+        else:
+            choose(ctx, given, "verbose", "quiet")
+        verbose = int(given["verbose"] or 0) + before.get("verbose", 0)
+        quiet = bool(given["quiet"]) or before.get("quiet", False)
         log_file = log_file or before.get("log_file")
         if verbose and quiet:
             raise UsageError("--quiet and --verbose exclude each other: leave one out")

@@ -120,10 +120,14 @@ def _drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> No
         arguments["to"] = arguments.pop("target")
         if strength(ctx, "service") < COMMAND_LINE:
             arguments["service"] = None
+        if strength(ctx, "local") < COMMAND_LINE:
+            arguments["local"] = False
     else:
         choose(ctx, arguments, "to", "service", "local")
     drop_weaker(ctx, arguments, *_OF_A_BUCKET, "addressing", than="service")
-    drop_weaker(ctx, arguments, "endpoint_url", than="local")
+    choose(ctx, arguments, "endpoint_url", "local")
+    if arguments["sse"] == "AES256":
+        drop_weaker(ctx, arguments, "sse_kms_key_id", than="sse")
 
 
 def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli.options import PATH, PROOFS, SIZE, connection_options, progress_option, s3_options
+from bigupload.cli.settings import drop_weaker
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @progress_option
 @connection_options
-def verify(path: Path, url: str, **arguments: Any) -> None:
+def verify(path: Path, **arguments: Any) -> None:
     """Prove that the object at URL equals the file PATH.
 
     The proof compares the checksums that the store holds with the file's, whichever tool uploaded it. --download
@@ -45,7 +46,8 @@ def verify(path: Path, url: str, **arguments: Any) -> None:
         raise errors.UsageError("--download compares bytes and not parts: leave out --part-size")
     if arguments["part_size"] == 0:
         raise errors.UsageError("a part size is at least 1 byte")
-    options = s3_options(arguments, local=arguments["local"])
+    drop_weaker(click.get_current_context(), arguments, "local", than="url")
+    url, options = arguments["url"], s3_options(arguments, local=arguments["local"])
     way = _read_back if arguments["download"] else _by_checksums
     raise SystemExit(run(lambda: way(path, url, options, arguments)))
 

@@ -92,6 +92,50 @@ def test_a_target_on_the_command_line_beats_one_of_the_file(bigupload: Command, 
     assert_refused(ended, 2, "name one target")
 
 
+@pytest.mark.parametrize("by", ["file", "environment"])
+def test_an_s3_url_on_the_command_line_beats_the_local_store(
+    by: str, bigupload: Command, s3: StrictS3, file: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text(f'endpoint-url = "{s3.url}"\nprogress = "none"\n' + "local = true\n" * (by == "file"))
+    if by == "environment":
+        monkeypatch.setenv("BIGUPLOAD_LOCAL", "1")
+    assert bigupload("upload", file, "s3://bucket/key", "--json").result["key"] == "key"
+    assert "key" in s3.objects["bucket"]
+    assert bigupload("verify", file, "s3://bucket/key").out == "full-object\n"
+    assert bigupload("gc", "s3://bucket/").code == 0
+    adopted = bigupload("resume", "--adopt", "s3://bucket/other", "--source", file)
+    assert_refused(adopted, 1, "no open upload to s3://bucket/other")
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments"),
+    [
+        ({"QUIET": "1"}, ["-v", "status"]),
+        ({"QUIET": "1"}, ["status", "-v"]),
+        ({"VERBOSE": "1"}, ["status", "-q"]),
+        ({"VERBOSE": "1"}, ["-q", "status"]),
+        ({"CA_BUNDLE": "none.pem"}, ["upload", "FILE", "s3://bucket/key", "--endpoint-url", "URL", "--no-verify-ssl"]),
+        ({"SSE_KMS_KEY_ID": "id"}, ["upload", "FILE", "s3://bucket/key", "--endpoint-url", "URL", "--sse", "AES256"]),
+    ],
+)
+def test_an_option_of_the_command_line_beats_one_that_excludes_it(
+    variables: dict[str, str], arguments: list[str], bigupload: Command, s3: StrictS3, file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(f"BIGUPLOAD_{name}", value)
+    places = {"FILE": file, "URL": s3.url}
+    ended = bigupload(*(places.get(argument, argument) for argument in arguments))
+    assert ended.code == 0, ended.err
+
+
+def test_an_endpoint_on_the_command_line_beats_the_local_store(
+    bigupload: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGUPLOAD_LOCAL", "1")
+    assert_refused(bigupload("upload", file, "--endpoint-url", "http://127.0.0.1:1"), 2, "name one target")
+
+
 def test_another_file_and_none(bigupload: Command, config: Path, tmp_path: Path) -> None:
     config.write_text("concurrency = 1")
     other = tmp_path / "other.toml"
