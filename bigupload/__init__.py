@@ -5,10 +5,12 @@
 >>> result.verified  # doctest: +SKIP
 <Verified.FULL_OBJECT: 'full-object'>
 
-`__all__` is the only public promise. Names are imported where they are first used, so that importing the package
-costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers see plain
-imports, so that they find a misspelled name.
+See docs/library.md.
 """
+
+# `__all__` is the only public promise. Names are imported where they are first used, so that importing the package
+# costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers see plain
+# imports, so that they find a misspelled name.
 
 from __future__ import annotations
 
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
         ManifestUnwritable,
         MediaRefused,
         ObjectMismatch,
+        ObjectNotFound,
         PartCorrupted,
         PartUnproved,
         ProofError,
@@ -96,6 +99,7 @@ if TYPE_CHECKING:
     )
     from bigupload.manifests.listing import KnownUpload
     from bigupload.options import S3Options
+    from bigupload.support.rate_schedule import RateSchedule
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.by_download import ReadBack
     from bigupload.verification.orphans import Orphan, OrphanReport
@@ -124,6 +128,7 @@ __all__ = [
     "ManifestUnwritable",
     "MediaRefused",
     "ObjectMismatch",
+    "ObjectNotFound",
     "Orphan",
     "OrphanOptions",
     "OrphanReport",
@@ -137,6 +142,7 @@ __all__ = [
     "Progress",
     "ProofError",
     "ProofTooWeak",
+    "RateSchedule",
     "ReadBack",
     "ReadBackOptions",
     "ReadingBack",
@@ -192,6 +198,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name f
         "core.checksums",
         "core.integrity",
         "core.retry_policy",
+        "support.rate_schedule",
         "engine.upload_run",
         "api.functions",
         "api.uploader",

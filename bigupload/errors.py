@@ -33,6 +33,7 @@
     │   ├── PartUnproved           the store offers nothing that proves a part
     │   ├── PartCorrupted          a part's checksum mismatches repeatedly                   resumable
     │   ├── ObjectMismatch         the object is not the file
+    │   │   └── ObjectNotFound     there is no object
     │   └── ProofTooWeak           the proof is weaker than was required
     ├── LocalStoreError            the local store did not start or stop
     └── ServiceError               the media service cannot start, or its files are broken
@@ -244,6 +245,10 @@ class PartCorrupted(ProofError):
 
 class ObjectMismatch(ProofError):
     """The object under the key is not the file."""
+
+
+class ObjectNotFound(ObjectMismatch):
+    """There is no object under the key, so none that could be the file."""
 
 
 class ProofTooWeak(ProofError):

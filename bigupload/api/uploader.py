@@ -288,7 +288,8 @@ class Uploader:
             How it was proved. If the store holds no usable checksum, `verified` is only `size`.
 
         Raises:
-            ObjectMismatch: The object is not the file, or does not exist.
+            ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
+            ObjectMismatch: The object is not the file.
             ProofTooWeak: It is proved by less than `require_proof`.
         """
         self._check("verify", options, VerifyOptions)
@@ -310,7 +311,8 @@ class Uploader:
             **options: See `ReadBackOptions`.
 
         Raises:
-            ObjectMismatch: The object is not the file, or does not exist.
+            ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
+            ObjectMismatch: The object is not the file.
             TargetReplaced: Another object took its place meanwhile.
         """
         self._check("read_back", options, ReadBackOptions)

@@ -47,9 +47,13 @@ class ObjectClaim:
             return Verified.COMPOSITE_ETAG
         return Verified.FULL_OBJECT if self.parts is None else Verified.COMPOSITE_CHECKSUM
 
+    @property
+    def value(self) -> str:
+        """The checksum as S3 writes it, with the number of parts if it is composite."""
+        return checksums.encode(self.digest) + ("" if self.parts is None else f"-{self.parts}")
+
     def __str__(self) -> str:
-        count = "" if self.parts is None else f"-{self.parts}"
-        return f"{self.algorithm} {checksums.encode(self.digest)}{count}"
+        return f"{self.algorithm} {self.value}"
 
 
 def claims_of(attributes: ObjectAttributes) -> list[ObjectClaim]:

@@ -41,7 +41,7 @@ class Verification(Compared):
     """An object that was proved by the store's checksums."""
 
     checksum: str | None
-    """The checksum that proved it, "<algorithm> <value as S3 writes it>"; None if only the size was proved."""
+    """The checksum that proved it, "<algorithm>:<value as S3 writes it>"; None if only the size was proved."""
     verified: Verified
     seconds: float
 
@@ -66,7 +66,8 @@ async def verify(
         retry: How often and for how long a failed request is repeated.
 
     Raises:
-        ObjectMismatch: The object is not the file, or does not exist.
+        ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
+        ObjectMismatch: The object is not the file.
         ProofTooWeak: It is proved by less than `require_proof`.
         SourceError: The file can't be read, or changed meanwhile.
         StoreError: The store refused, or can't be reached.
@@ -84,7 +85,7 @@ async def verify(
         fields: dict[str, Any] = pair.compared()
         return Verification(
             **fields,
-            checksum=None if claim is None else str(claim),
+            checksum=None if claim is None else f"{claim.algorithm}:{claim.value}",
             verified=verified,
             seconds=round(time.monotonic() - began, 3),
         )

@@ -145,7 +145,8 @@ async def read_back(
         on_event: Called with each event, in the event loop.
 
     Raises:
-        ObjectMismatch: The object is not the file, or does not exist. The message names the first byte that differs.
+        ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
+        ObjectMismatch: The object is not the file. The message names the first byte that differs.
         TargetReplaced: Another object took its place meanwhile.
         SourceError: The file can't be read, or changed meanwhile.
         StoreError: The store refused, or can't be reached.

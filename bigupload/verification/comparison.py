@@ -91,7 +91,8 @@ async def open_both(
         retrier: Repeats failed requests.
 
     Raises:
-        ObjectMismatch: There is no object, or its size is not the file's.
+        ObjectNotFound: There is no object.
+        ObjectMismatch: Its size is not the file's.
         SourceError: The file can't be opened.
         StoreError: The store refused, or can't be reached.
     """
@@ -101,7 +102,7 @@ async def open_both(
         async with contextlib.aclosing(store):
             attributes = await retrier.request(store.attributes)
             if attributes is None:
-                raise errors.ObjectMismatch(f"there is no object at {url}")
+                raise errors.ObjectNotFound(f"there is no object at {url}")
             if attributes.size != source.fingerprint.size:
                 raise errors.ObjectMismatch(
                     f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"

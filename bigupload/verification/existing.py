@@ -36,7 +36,6 @@ async def prove_existing(
         return None
     if found.verified is Verified.SIZE or not found.verified.satisfies(required):
         return None
-    algorithm, _, checksum = (found.checksum or "").partition(" ")
     return UploadResult(
         path=found.path,
         bucket=found.bucket,
@@ -44,7 +43,7 @@ async def prove_existing(
         url=found.url,
         size=found.size,
         etag=found.etag,
-        checksum=f"{algorithm}:{checksum}" if found.verified is not Verified.COMPOSITE_ETAG else None,
+        checksum=found.checksum if found.verified is not Verified.COMPOSITE_ETAG else None,
         verified=found.verified,
         parts=0,
         resumed_parts=0,

@@ -75,7 +75,7 @@ async def test_an_object_of_one_put(world: World, algorithm: str) -> None:
     put(world.s3, path.read_bytes(), ChecksumAlgorithm=algorithm)
     found = await verify(path, URL, s3=world.options())
     assert found.verified is Verified.FULL_OBJECT
-    assert (found.checksum or "").startswith(f"{algorithm.lower()} ")
+    assert (found.checksum or "").startswith(f"{algorithm.lower()}:")
     with pytest.raises(
         errors.ObjectMismatch, match=f"the store's checksum is {algorithm.lower()} .*, and the file's is another"
     ):
@@ -225,6 +225,15 @@ async def test_another_size_is_not_read(world: World) -> None:
     with pytest.raises(errors.ObjectMismatch, match="bytes, and the file has"):
         await read(world, path)
     assert world.s3.count("GetObject") == 0
+
+
+async def test_no_object(world: World) -> None:
+    """A program may tell a missing object from one that differs, or treat them alike."""
+    path = world.file(SIZE)
+    with pytest.raises(errors.ObjectNotFound, match=f"there is no object at s3://{BUCKET}/"):
+        await read(world, path)
+    with pytest.raises(errors.ObjectMismatch):
+        await verify(path, f"s3://{BUCKET}/key", s3=world.options(), retry=FAST)
 
 
 async def test_https_without_a_secret_in_an_error(s3_tls: StrictS3, tmp_path: Path) -> None:
