@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sqlite3
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -36,11 +37,15 @@ class SweepMemory:
 
     def __init__(self, path: Path | None = None) -> None:
         """`path`: the file, created if it is missing; None: in memory only."""
-        self._database = _in_memory() if path is None else _open(path)
+        self._use(_in_memory() if path is None else _open(path))
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    def _use(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        weakref.finalize(self, database.close)  # for a memory that nobody closes
 
     def position(self) -> str:
         """Return the key after which an interrupted sweep continues; empty: at the beginning."""
@@ -92,12 +97,12 @@ class SweepMemory:
         except sqlite3.Error:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
-            self._database = _in_memory()
+            self._use(_in_memory())
             return action(self._database)
 
 
 def _in_memory() -> sqlite3.Connection:
-    database = sqlite3.connect(":memory:")
+    database = sqlite3.connect(":memory:", check_same_thread=False)
     database.executescript(_SCHEMA)
     return database
 
@@ -110,14 +115,16 @@ def _open(path: Path) -> sqlite3.Connection:
         return _in_memory()
     for may_replace in (True, False):
         try:
-            database = sqlite3.connect(path)
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")  # after a power cut it may be out of date, but not damaged
-            database.executescript(_SCHEMA)
+            with contextlib.ExitStack() as closing:
+                database = sqlite3.connect(path, check_same_thread=False)
+                closing.callback(database.close)
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = NORMAL")  # a power cut may leave it out of date, but not damaged
+                database.executescript(_SCHEMA)
+                closing.pop_all()
+                return database
         except sqlite3.DatabaseError:
             if may_replace:
                 with contextlib.suppress(OSError):
                     path.unlink()
-            continue
-        return database
     return _in_memory()
