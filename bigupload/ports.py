@@ -304,13 +304,10 @@ class Journal(Protocol):
         """
         ...
 
-    def set_aside(self) -> Path:
-        """Rename the file, so that a new manifest can begin.
+    def set_aside(self, renamed: Callable[[Path], None] = ...) -> None:
+        """Forget the manifest. Its file stays as it is until `begin` renames it, to make place for the new one.
 
-        Returns:
-            The new name.
-
-        Raises:
-            ManifestUnwritable: It cannot be renamed.
+        Args:
+            renamed: Called by `begin` with the file's new name.
         """
         ...

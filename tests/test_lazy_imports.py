@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,12 @@ def test_names_of_pure_modules_load_nothing_heavy() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"import runpy, sys; sys.argv[1:] = {arguments!r}; runpy.run_module('bigupload', run_name='__main__')"
+    assert loaded_by(code) <= {"asyncio", "anyio"}
+
+
+def test_status_loads_no_store(tmp_path: Path) -> None:
+    lines = f"os.environ['BIGUPLOAD_STATE_DIR'] = {str(tmp_path)!r}; sys.argv[1:] = ['status']"
+    code = f"import os, runpy, sys; {lines}; runpy.run_module('bigupload', run_name='__main__')"
     assert loaded_by(code) <= {"asyncio", "anyio"}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from bigupload import errors, events
-from bigupload.core.checksums import parse_algorithm
+from bigupload.core.checksums import Algorithm, parse_algorithm
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import UploadSettings
@@ -257,10 +257,15 @@ def upload_settings(
     verify_source: bool = False,
 ) -> UploadSettings:
     """The engine's settings. Raises UsageError."""
+    algorithm, required = parse_algorithm(checksum), checked_proof(require_proof)
+    if algorithm is Algorithm.NONE and required is not Verified.SIZE:
+        raise errors.UsageError(
+            f"--checksum none proves only the size, and --require-proof asks for {required}: change one of them"
+        )
     return UploadSettings(
-        algorithm=parse_algorithm(checksum),
+        algorithm=algorithm,
         part_size=checked_part_size(part_size),
-        require_proof=checked_proof(require_proof),
+        require_proof=required,
         verify_source=verify_source,
     )
 

@@ -20,10 +20,11 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.clean_up import clean_if_due
 from bigupload.manifests.journal import FileJournal
 from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manifest
+from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import NOTES, SUFFIX
 from bigupload.options import S3Options
 from bigupload.sources.file import FileSource
-from bigupload.stores.targets import Store, state_dir
+from bigupload.stores.targets import Store
 from bigupload.verification.existing import prove_existing
 
 _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"

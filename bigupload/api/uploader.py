@@ -150,7 +150,12 @@ class Uploader:
                             emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
                             return found
                     run = UploadRun(await self._context(source, store, journal, settings, options.get("on_event")))
-                    run.prepare(resume=options.get("resume", True), compared=options.get("skip_existing", False))
+                    s3 = options.get("s3")
+                    run.prepare(
+                        resume=options.get("resume", True),
+                        compared=options.get("skip_existing", False),
+                        replaces=s3 is None or not s3.if_none_match,
+                    )
                     return await run.run_until_proved(follow_changes=True)
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:
@@ -232,7 +237,7 @@ class Uploader:
                     if journal.exists and journal.manifest.status in ("uploading", "completing"):
                         raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
                     run = UploadRun(await self._context(opened, store, journal, settings, options.get("on_event")))
-                    run.prepare(resume=True)
+                    run.prepare(resume=True, replaces=False)
                     await run.begin_adopted(options.get("upload_id"))
                     return await run.run_until_proved(follow_changes=False)
 

@@ -53,7 +53,7 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
     """
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
-    from bigupload.stores.targets import state_dir
+    from bigupload.manifests.location import state_dir
     from bigupload.verification.orphans import OrphanSearch, Owners
 
     drop_weaker(click.get_current_context(), arguments, "local", than="url")

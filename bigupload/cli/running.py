@@ -18,12 +18,20 @@ _PATIENCE = 1.0
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-def run(command: Callable[[], Awaitable[int]]) -> int:
-    """Run the command. Returns its exit status; 130 after Ctrl-C, 75 after another signal, both resumable."""
-    return asyncio.run(_supervise(command))
+def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same command resumes") -> int:
+    """Run the command.
+
+    Args:
+        command: The command.
+        stopped: What to say after a signal has stopped it.
+
+    Returns:
+        The exit status; 130 after Ctrl-C, 75 after another signal, both resumable.
+    """
+    return asyncio.run(_supervise(command, stopped))
 
 
-async def _supervise(command: Callable[[], Awaitable[int]]) -> int:
+async def _supervise(command: Callable[[], Awaitable[int]], stopped: str) -> int:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(command())
     received: list[int] = []
@@ -47,7 +55,7 @@ async def _supervise(command: Callable[[], Awaitable[int]]) -> int:
     except asyncio.CancelledError:
         if not received:
             raise
-        _say("bigupload: stopped: the same command resumes")
+        _say(f"bigupload: stopped: {stopped}")
         return _status(received[0])
 
 

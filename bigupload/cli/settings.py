@@ -84,9 +84,9 @@ def remember(ctx: click.Context, **values: Any) -> None:
 def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
     """Read the configuration file, before any other option is looked at."""
     path = value or ctx.meta.get(_COMMON, {}).get("config")
+    ctx.meta["bigupload.config"] = path
     words = ctx.command_path.split()[1:]
     if words[:1] == ["config"]:  # it shows what another command would take
-        ctx.meta["bigupload.config"] = path
         return path
     ctx.default_map = config_file.options_of(path, ctx.find_root().command, words)
     return path

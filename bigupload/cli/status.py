@@ -24,7 +24,7 @@ _SHORT_ID = 8
 def _known() -> list[KnownUpload]:
     """The uploads of the state directory, the least recently written manifest first."""
     from bigupload.manifests.listing import known_uploads
-    from bigupload.stores.targets import state_dir
+    from bigupload.manifests.location import state_dir
 
     return list(known_uploads(state_dir()))
 
@@ -90,7 +90,7 @@ def status(as_json: bool, clean: bool) -> None:
 
 def _clean() -> None:
     from bigupload.manifests.clean_up import clean
-    from bigupload.stores.targets import state_dir
+    from bigupload.manifests.location import state_dir
 
     try:
         cleaned = clean(state_dir(), older_than=0, keep=0)

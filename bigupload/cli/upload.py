@@ -37,7 +37,7 @@ _FILES_AT_ONCE = 4
 _SAMPLE_SIZE = 250_000_000
 
 
-@click.command(epilog="After any stop, the same command resumes the upload.")
+@click.command(epilog="After any stop, the same command (without --no-resume) resumes the upload.")
 @click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=NAME)
 @click.option(
     "--to",
@@ -88,7 +88,8 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
     files = [Path(name) for name in dict.fromkeys(names)]
     _drop_what_is_overruled(click.get_current_context(), arguments)
     _check(files, arguments, names)
-    raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments)))
+    stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
+    raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments), stopped=stopped))
 
 
 _OF_A_BUCKET = (

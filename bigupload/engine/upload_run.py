@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from bigupload.engine.context import UploadContext, new_header
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Journal, ListedPart, OpenUpload
+from bigupload.units import format_part_size
+
+_NEW = " (--no-resume starts a new upload)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +64,13 @@ class UploadRun:
         if context.journal.warning:
             context.warn(context.journal.warning)
 
-    def prepare(self, *, resume: bool, compared: bool = False) -> None:
-        """Decide about an earlier manifest of the same name: resume it, or set it aside.
+    def prepare(self, *, resume: bool, compared: bool = False, replaces: bool = True) -> None:
+        """Decide about an earlier manifest of the same name: resume it, or set it aside once the new upload exists.
 
         Args:
             resume: Whether to resume an upload that is not complete.
             compared: Whether the object was already compared with the file, and not proved to equal it.
+            replaces: Whether the file may be sent again, to replace an object that an earlier upload completed.
 
         Raises:
             ManifestMismatch: The manifest is of another file or target.
@@ -80,12 +85,13 @@ class UploadRun:
                 "name another --manifest, or resume that upload"
             )
         if manifest.status == "completed":
-            context.warn(self._complete_already(compared=compared))
+            if replaces:
+                context.warn(self._complete_already(compared=compared))
             context.journal.set_aside()
         elif manifest.status == "aborted":
             context.journal.set_aside()
         elif not resume:
-            self._set_aside("starting again, and the unfinished upload's parts stay in the store (see abort)")
+            context.journal.set_aside(self._left_unfinished)
         else:
             self._keep_to_plan()
 
@@ -101,26 +107,27 @@ class UploadRun:
                 "any more: uploading it again"
             )
         return (
-            f"{manifest.target} was uploaded completely before: uploading it again and replacing it (--skip-existing "
-            "skips a file whose object is proved to be complete)"
+            f"{manifest.target} was uploaded before: uploading it again, which replaces the object (--skip-existing "
+            "sends nothing if the object equals the file)"
         )
 
-    def _set_aside(self, reason: str) -> None:
-        aside = self._context.journal.set_aside()
-        self._context.warn(f"{reason}: its manifest is now {aside}")
+    def _left_unfinished(self, aside: Path) -> None:
+        self._context.warn(
+            "starting again. The parts of the unfinished upload stay in the store; to delete them: "
+            f"bigupload abort {shlex.quote(str(aside))}"
+        )
 
     def _keep_to_plan(self) -> None:
         """Resume an upload with the part size, checksum and options that it began with."""
         manifest, settings = self._context.manifest, self._context.settings
         if settings.part_size not in (None, manifest.plan.part_size):
-            self._context.warn(f"this upload began with parts of {manifest.plan.part_size:,} bytes, and keeps them")
+            began = format_part_size(manifest.plan.part_size).replace(" ", "")
+            self._context.warn(f"this upload began with --part-size {began}, and keeps it{_NEW}")
         algorithm = manifest.header.checksum.algorithm
         if settings.algorithm not in (Algorithm.CRC64NVME, algorithm):
-            self._context.warn(f"this upload began with {algorithm} checksums, and keeps them")
+            self._context.warn(f"this upload began with --checksum {algorithm}, and keeps it{_NEW}")
         if others := self._context.store.restore_options(manifest.header.options):
-            self._context.warn(
-                f"this upload began with another {', '.join(others)}, and keeps it (--no-resume starts a new upload)"
-            )
+            self._context.warn(f"this upload began with another {', '.join(others)}, and keeps it{_NEW}")
 
     async def begin_adopted(self, upload_id: str | None) -> None:
         """Make a manifest for an open upload of this key.
@@ -159,7 +166,8 @@ class UploadRun:
             if not follow_changes:
                 context.warn("the object is complete, but the file has changed since")
                 break
-            self._set_aside("an earlier upload completed, and the file has changed since")
+            context.warn("an earlier upload is complete, but the file has changed since: uploading it again")
+            context.journal.set_aside()
             context.store.restore_options(self._asked)
             context.counts.resumed_parts = 0  # those are the earlier upload's
         seconds = context.effects.clock() - self._began
@@ -177,7 +185,8 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
     assert completed is not None
     if not completed.verified.satisfies(required):
         raise errors.ProofTooWeak(
-            f"{target} is complete, but proved by {completed.verified} only; {required} is required",
+            f"{target} is complete, but proved by {completed.verified} only; {required} is required. The object stays: "
+            "bigupload verify --download compares every byte of it with the file",
             manifest=journal.path,
         )
     checksum = completed.checksum and f"{manifest.header.checksum.algorithm}:{completed.checksum}"

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -114,6 +114,7 @@ class FileJournal:
         self._first_line = b""
         self._lock = ManifestLock(path)
         self._manifest: Manifest | None = None
+        self._renamed: Callable[[Path], None] | None = None
         self._fd = -1
         self._good_bytes = 0
         self._broken: errors.ManifestUnwritable | None = None
@@ -235,6 +236,7 @@ class FileJournal:
         """Write the first record of a new manifest. Blocking.
 
         It is written to another file which is then renamed: a manifest with half a first line could not be resumed.
+        A manifest that was set aside gets another name before that.
 
         Raises:
             ManifestUnwritable: The file can't be written; then there is none.
@@ -247,6 +249,9 @@ class FileJournal:
             self._close_file()  # Windows can't rename an open file
             self._first_line = line
             self._write_note()
+            aside = None if self._renamed is None else next_set_aside(self.path)
+            if aside is not None:
+                self.path.rename(aside)
             fresh.replace(self.path)
             sync_directory(self.path.parent)
             self._open_file()
@@ -257,6 +262,9 @@ class FileJournal:
                 fresh.unlink(missing_ok=True)
             raise self._unwritable(e) from e
         self._manifest = Manifest(header)
+        renamed, self._renamed = self._renamed, None
+        if renamed is not None and aside is not None:
+            renamed(aside)
 
     async def append(self, *records: Record) -> Manifest:
         """Write records and wait until they are on disk. A cancelled call has written all of its records or none.
@@ -296,23 +304,17 @@ class FileJournal:
             raise
         self._good_bytes += len(data)
 
-    def set_aside(self) -> Path:
-        """Rename the manifest, so that a new one can begin, and return the new path. Blocking.
+    def set_aside(self, renamed: Callable[[Path], None] = lambda _: None) -> None:
+        """Forget the manifest. `begin` renames its file, so that it stays where it is if no new one is begun.
 
-        Raises:
-            ManifestUnwritable: It can't be renamed.
+        Args:
+            renamed: Called by `begin` with the new path of the file.
         """
-        try:
-            aside = next_set_aside(self.path)
-            self._close_file()
-            self.path.rename(aside)
-            sync_directory(self.path.parent)
-        except OSError as e:
-            raise self._unwritable(e) from e
+        self._close_file()
+        self._renamed = renamed
         self._manifest = None
         self._first_line = b""
         self._good_bytes = 0
-        return aside
 
     def close(self) -> None:
         """Close the file, and release the lock last of all. Idempotent."""
@@ -328,7 +330,7 @@ class FileJournal:
 
     def _unwritable(self, e: OSError) -> errors.ManifestUnwritable:
         if e.errno in _NO_SPACE:
-            advice = "make room or name another --manifest, then run again"
+            advice = "free some space on that disk, then run again"
         elif isinstance(e, NotADirectoryError | FileExistsError):
             advice = f"{self.path.parent} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest"
         else:

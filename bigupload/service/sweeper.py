@@ -14,13 +14,13 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
+from bigupload.manifests.location import state_dir
 from bigupload.service.access_log import AccessLog
 from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
 from bigupload.service.settings import ServeSettings
 from bigupload.service.sweep import Sweep
 from bigupload.service.sweep_memory import SweepMemory
 from bigupload.stores.s3.client import S3Bucket
-from bigupload.stores.targets import state_dir
 
 _NICENESS = 10
 """The niceness of the process, so that requests come first on a busy processor."""

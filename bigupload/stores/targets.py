@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
-import platformdirs
 
 from bigupload import errors
 from bigupload.core.manifest import Target
@@ -228,14 +227,3 @@ def _head(source: Source) -> bytes:
 def guess_content_type(path: str | PurePath) -> str:
     """Guess the content type from the name; the default is application/octet-stream."""
     return mimetypes.guess_type(str(path), strict=False)[0] or "application/octet-stream"
-
-
-def state_dir() -> Path:
-    """Return the directory of manifests: BIGUPLOAD_STATE_DIR, or the user's state directory."""
-    override = os.environ.get("BIGUPLOAD_STATE_DIR")
-    if override:
-        return Path(override)
-    try:
-        return platformdirs.user_state_path("bigupload")
-    except RuntimeError:  # neither HOME nor a known user
-        raise errors.UsageError("there is no home directory: set HOME, or BIGUPLOAD_STATE_DIR") from None

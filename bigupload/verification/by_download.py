@@ -27,10 +27,10 @@ from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.http.range_reader import HttpReader
+from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
-from bigupload.stores.targets import state_dir
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 READ_BACK = "read-back"

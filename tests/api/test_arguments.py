@@ -96,6 +96,12 @@ async def test_an_unknown_proof(proof: Any, tmp_path: Path) -> None:
         await bigupload.upload(tmp_path / "none", to="s3://b/k", require_proof=proof)
 
 
+async def test_a_proof_that_the_checksum_cannot_give(tmp_path: Path) -> None:
+    """It would be found out only after the whole file was sent and the object replaced."""
+    with pytest.raises(errors.UsageError, match="--checksum none proves only the size"):
+        await bigupload.upload(tmp_path / "none", to="s3://b/k", checksum="none", require_proof="full-object")
+
+
 async def test_a_closed_uploader_says_so(tmp_path: Path) -> None:
     async with Uploader() as uploader:
         pass

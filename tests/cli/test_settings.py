@@ -176,6 +176,16 @@ def test_a_wrong_variable_is_named(bigupload: Command, file: Path, monkeypatch: 
     assert_refused(bigupload("upload", file, "--to", "s3://b/k"), 2, "not a size: 'big'", "in BIGUPLOAD_PART_SIZE")
 
 
+def test_an_error_names_the_file_that_was_read(
+    bigupload: Command, config: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text('[upload]\npart-size = "many"')
+    assert_refused(bigupload("upload", file, "--config", other), 2, "many", f"in {other}")
+    monkeypatch.setenv("BIGUPLOAD_CONFIG", str(other))
+    assert_refused(bigupload("upload", file), 2, "many", f"in {other}")
+
+
 def test_config_show_for_people(bigupload: Command, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = bigupload("config", "show")
     assert ended == Ended(0, f"configuration file: {config}  (there is no such file)\nBIGUPLOAD_STATE_DIR: "

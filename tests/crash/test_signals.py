@@ -90,6 +90,15 @@ def test_a_signal_leaves_a_resumable_manifest_and_one_line(
     assert {each.upload_id for each in s3.requests if each.op == "UploadPart"} == {upload_id}
 
 
+def test_a_signal_after_no_resume_names_the_command_that_resumes(s3: StrictS3, place: Place) -> None:
+    s3.hold("UploadPart")
+    with place.start(*upload(s3, place), "--no-resume", command=SMALL) as process:
+        s3.wait_for("UploadPart", 1, timeout=LONG)
+        process.send_signal(signal.SIGTERM)
+        ended = end_of(process)
+    assert ended.complaint == "bigupload: stopped: the same command without --no-resume resumes"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what is pending is read from /proc")
 def test_a_second_one_leaves_at_once(s3: StrictS3, place: Place) -> None:
@@ -190,7 +199,7 @@ def assert_stopped_by_the_disk(ended: Ended, reason: str) -> None:
     assert (ended.code, ended.out) == (75, "")
     assert "can't write the manifest" in ended.complaint
     assert reason in ended.complaint
-    assert "make room or name another --manifest, then run again" in ended.complaint
+    assert "free some space on that disk, then run again" in ended.complaint
 
 
 def assert_intact(place: Place) -> int:

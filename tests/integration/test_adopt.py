@@ -144,3 +144,12 @@ async def test_parts_that_the_plan_has_not_are_left_out(stopped: World) -> None:
     client.close()
     await stopped.resume()
     assert stopped.holds(the_file(stopped))
+
+
+async def test_a_failed_adopt_leaves_the_manifest_of_the_completed_upload(world: World) -> None:
+    path = world.file(SIZE)
+    done = await world.upload(path)
+    with pytest.raises(errors.UploadGone, match="no open upload"):
+        await world.adopt(path)
+    assert world.warnings() == ""  # nothing was going to be sent again
+    assert (await world.resume()).etag == done.etag

@@ -59,3 +59,24 @@ async def test_a_conditional_conflict_sends_every_part_again(world: World) -> No
     await world.upload(path, options=world.options(if_none_match=True))
     assert world.holds(path)
     assert sorted(world.sent()) == [1, 1, 2, 2]
+
+
+async def test_a_refused_upload_leaves_the_manifest_of_the_completed_one(world: World) -> None:
+    path = world.file(PART)
+    done = await world.upload(path)
+    with pytest.raises(errors.TargetExists):
+        await world.upload(path, options=world.options(if_none_match=True))
+    assert world.warnings() == ""  # nothing was going to be replaced
+    assert (await world.resume()).etag == done.etag
+
+
+async def test_a_refused_new_start_leaves_the_manifest_of_the_unfinished_upload(world: World) -> None:
+    path = world.file(6 * PART)
+    await world.interrupted(path, after=3)
+    client = world.s3.client()
+    client.put_object(Bucket=BUCKET, Key="key", Body=b"theirs")
+    client.close()
+    with pytest.raises(errors.TargetExists):
+        await world.upload(path, resume=False, options=world.options(if_none_match=True))
+    assert "starting again" not in world.warnings()
+    assert (await world.resume()).resumed_parts >= 3

@@ -20,7 +20,7 @@ async def test_the_same_upload_again_says_that_the_object_is_replaced(world: Wor
     result = await world.upload(path)
     assert not result.skipped
     assert world.s3.count("CreateMultipartUpload") == 2
-    assert "s3://bucket/key was uploaded completely before: uploading it again and replacing it" in world.warnings()
+    assert "s3://bucket/key was uploaded before: uploading it again, which replaces the object" in world.warnings()
     assert "--skip-existing" in world.warnings()
 
 

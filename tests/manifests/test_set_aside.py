@@ -15,14 +15,16 @@ from tests.manifests.support import no_space
 
 
 async def test_set_aside_numbers(path: Path) -> None:
+    names: list[Path] = []
     with FileJournal(path) as journal:
         for number in range(1, 4):
             journal.begin(dataclasses.replace(header(), upload_id=f"upload {number}"))
             await journal.append(*ALL_PARTS, CompletingRecord(None))
-            assert journal.set_aside() == path.with_name(f"{path.name}.{number}")
+            journal.set_aside(names.append)
             assert not journal.exists
-        assert not path.exists()
+            assert path.exists()
         journal.begin(header())
+        assert names == [path.with_name(f"{path.name}.{number}") for number in range(1, 4)]
         await journal.append(part(1))
     for number in range(1, 4):
         kept = read_manifest(path.with_name(f"{path.name}.{number}")).manifest
@@ -33,14 +35,23 @@ async def test_set_aside_numbers(path: Path) -> None:
 
 def test_set_aside_keeps_the_lock(path: Path, begun: FileJournal) -> None:
     begun.set_aside()
+    begun.begin(header())
     with pytest.raises(errors.ManifestLocked):
         FileJournal(path).open()
 
 
+def test_without_a_new_manifest_the_old_one_stays(path: Path, begun: FileJournal) -> None:
+    begun.set_aside()
+    begun.close()
+    assert path.read_bytes() == lines(header())
+    assert not path.with_name(f"{path.name}.1").exists()
+
+
 def test_set_aside_that_fails(path: Path, begun: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "rename", no_space)
+    begun.set_aside()
     with pytest.raises(errors.ManifestUnwritable):
-        begun.set_aside()
+        begun.begin(header())
     assert path.read_bytes() == lines(header())
 
 
@@ -51,4 +62,7 @@ def test_the_number_is_above_all_that_are_taken(
     for ending in ("1", "9", "9.damaged", "damaged", "x1", "²"):
         path.with_name(f"{path.name}.{ending}").touch()
     monkeypatch.setattr(Path, "exists", no_space)
-    assert begun.set_aside() == path.with_name(f"{path.name}.10")
+    names: list[Path] = []
+    begun.set_aside(names.append)
+    begun.begin(header())
+    assert names == [path.with_name(f"{path.name}.10")]

@@ -11,13 +11,15 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.manifest import Target
+from bigupload.manifests import location
+from bigupload.manifests.location import state_dir
 from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
-from bigupload.stores.targets import connect, connect_service, guess_content_type, parse_s3_url, reconnect, state_dir
+from bigupload.stores.targets import connect, connect_service, guess_content_type, parse_s3_url, reconnect
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
-    monkeypatch.setattr(targets.platformdirs, "user_state_path", no_home)
+    monkeypatch.setattr(location.platformdirs, "user_state_path", no_home)
     with pytest.raises(errors.UsageError, match="BIGUPLOAD_STATE_DIR"):
         state_dir()
 
