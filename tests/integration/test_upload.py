@@ -366,7 +366,7 @@ async def test_an_outage_does_not_count_as_attempts(world: World, s3: StrictS3) 
             if isinstance(event, events.Progress) and event.retries >= 30:
                 proxy.restore()
 
-        path = world.file(4 * PART)
+        path = world.file(40 * PART)  # more than are sent while the first record is written
         result = await bigupload.upload(
             path, to=f"s3://{BUCKET}/key", s3=options, manifest=world.manifest_path, concurrency=1,
             retry=RetryPolicy(base_delay=0, max_delay=0, attempts=60), on_event=on_event,
