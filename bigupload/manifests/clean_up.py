@@ -1,8 +1,8 @@
 """Delete what a state directory no longer needs. Nothing that can be resumed is ever deleted, and no lock that is held.
 
 Deleted are manifests of completed and aborted uploads (also those that were set aside), lock files that nobody holds,
-copies of damaged tails, half-written files of processes that were killed, notes about manifests elsewhere, and old
-progress of `verify --download`. Manifests that can't be read stay.
+copies of damaged tails, half-written files of processes that were killed, notes about manifests elsewhere, and the
+progress of a `verify --download` that was interrupted 30 days ago. Manifests that can't be read stay.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def clean_if_due(directory: Path, *, now: float | None = None) -> Cleaned | None
         if not directory.is_dir():
             return None
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
-        os.utime(mark, (now, now), follow_symlinks=False)
+        os.utime(mark, (now, now), follow_symlinks=os.utime not in os.supports_follow_symlinks)  # Windows: True
         return clean(directory, now=now, most=MOST_EXAMINED)
     return None
 
@@ -102,7 +102,8 @@ def clean(
     Args:
         directory: The state directory; it need not exist.
         now: Seconds since the epoch; None: the system's clock.
-        older_than: Seconds since its last record after which a finished manifest is deleted.
+        older_than: Seconds since its last record after which a finished manifest is deleted. The progress of a
+            `verify --download` is kept for KEEP_FINISHED at least.
         keep: How many finished manifests stay at most, the most recent ones.
         most: How many files to examine at most; None: all.
 
@@ -121,7 +122,8 @@ def clean(
         if now - status.st_mtime >= older_than or len(found.manifests) - number > keep:
             run.delete_finished(path)
     for path, status in found.rest:
-        if now - status.st_mtime >= older_than:
+        is_progress = _MANIFEST_NAME.match(path.name) is None  # of a download, which can be resumed
+        if now - status.st_mtime >= (max(older_than, KEEP_FINISHED) if is_progress else older_than):
             run.delete_rest(path, status)
     for path, _ in found.locks:
         run.delete_lock(path)
@@ -204,7 +206,7 @@ class _CleanUp:
 @contextlib.contextmanager
 def _locked(manifest: Path) -> Iterator[bool]:
     """Hold a manifest's lock; False where it can't be had."""
-    lock = ManifestLock(manifest)
+    lock = ManifestLock(manifest, wait=0)
     try:
         lock.acquire()
     except (errors.ManifestLocked, OSError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import filelock
@@ -16,22 +18,29 @@ from bigupload.support.private_files import is_private_file
 LOCK_SUFFIX = ".lock"
 _MOST_RACES = 100
 """How often the file may vanish between opening and locking it, as others release the lock."""
+_WAIT = 0.5
+"""Seconds to wait for a lock. The clean-up of the state directory holds each for less than a millisecond."""
+_PAUSE = 0.01
 
 
 class ManifestLock:
     """An exclusive lock on a manifest, in the file `MANIFEST.lock` beside it."""
 
-    def __init__(self, manifest: Path) -> None:
+    def __init__(self, manifest: Path, *, wait: float = _WAIT, sleep: Callable[[float], None] = time.sleep) -> None:
         """Name the lock; `acquire` takes it.
 
         Args:
             manifest: Path of the manifest, which need not exist.
+            wait: Seconds for which `acquire` waits for another holder.
+            sleep: Waits for so many seconds.
         """
+        self._pauses = round(wait / _PAUSE)
+        self._sleep = sleep
         self.path = Path(f"{manifest}{LOCK_SUFFIX}")
         self._lock = filelock.FileLock(self.path, thread_local=False, mode=0o600)
 
     def acquire(self) -> None:
-        """Take the lock without waiting, and create its directory if necessary.
+        """Take the lock, wait a moment if another has it, and create its directory if necessary.
 
         Raises:
             ManifestLocked: Another process, or another part of this one, holds it.
@@ -49,13 +58,17 @@ class ManifestLock:
             raise
 
     def _acquire(self) -> None:
-        for _ in range(_MOST_RACES):
+        pauses = 0
+        for _ in range(_MOST_RACES + self._pauses):
             try:
                 self._lock.acquire(blocking=False)
                 return
             except filelock.Timeout:
                 if os.path.lexists(self.path):
-                    break
+                    if pauses == self._pauses:
+                        break
+                    pauses += 1
+                    self._sleep(_PAUSE)
         pid = ""
         with contextlib.suppress(OSError, ValueError):
             pid = f" (process {_read_pid(self.path)})"

@@ -95,6 +95,15 @@ def test_what_lies_beside_manifests_is_deleted_once_it_is_old(state: Path) -> No
     assert {path.name for path in state.iterdir()} == {unfinished.name, *(f"young-{name}" for name in names)}
 
 
+def test_the_progress_of_a_download_stays_when_everything_finished_is_deleted(state: Path) -> None:
+    manifest(state, "a.manifest.jsonl", *COMPLETED, days=1)
+    progress = state / "b.readback.json"
+    progress.write_text("x")
+    os.utime(progress, (NOW - KEEP_FINISHED + 1,) * 2)
+    clean(state, now=NOW, older_than=0, keep=0)
+    assert list(state.iterdir()) == [progress]
+
+
 def test_what_is_none_of_ours_stays(state: Path, tmp_path: Path) -> None:
     for name in ("local-store.json", "a.manifest.jsonl.bak", "other.lock", "notes.txt"):
         (state / name).write_text("x")
@@ -160,6 +169,22 @@ def test_a_directory_is_cleaned_once_a_day(state: Path) -> None:
     assert cleaned is not None
     assert cleaned.manifests == 1
     assert clean_if_due(state, now=NOW + DAY + 2) is None
+
+
+def test_a_directory_is_cleaned_where_times_of_links_cannot_be_set(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    set_times = os.utime
+
+    def utime(path: Path, times: tuple[float, float], *, follow_symlinks: bool = True) -> None:
+        if not follow_symlinks:
+            raise NotImplementedError("utime: follow_symlinks unavailable on this platform")
+        set_times(path, times)
+
+    monkeypatch.setattr(os, "utime", utime)
+    assert clean_if_due(state, now=NOW) is not None
+    assert clean_if_due(state, now=NOW) is None
 
 
 def test_an_automatic_clean_up_is_bounded(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

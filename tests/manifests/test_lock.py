@@ -11,6 +11,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.manifests.journal import FileJournal
+from bigupload.manifests.lock import ManifestLock
 from tests.manifests.support import existing
 
 
@@ -27,6 +28,27 @@ def test_two_journals_of_one_manifest(path: Path, begun: FileJournal) -> None:
 def test_two_journals_of_two_manifests(path: Path, begun: FileJournal) -> None:
     with FileJournal(path.with_name("other")) as other:
         assert not other.exists
+
+
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(path: Path) -> None:
+    """As the clean-up of the state directory holds it."""
+    holder = ManifestLock(path)
+    holder.acquire()
+    lock = ManifestLock(path, sleep=lambda _: holder.release())
+    lock.acquire()
+    lock.release()
+
+
+def test_how_long_a_lock_is_waited_for(path: Path) -> None:
+    holder = ManifestLock(path)
+    holder.acquire()
+    slept: list[float] = []
+    for wait in (0.0, 0.5):
+        slept.clear()
+        with pytest.raises(errors.ManifestLocked):
+            ManifestLock(path, wait=wait, sleep=slept.append).acquire()
+        assert sum(slept) == pytest.approx(wait)
+    holder.release()
 
 
 _HOLD = """
