@@ -61,7 +61,10 @@ class StateOptions(TypedDict, total=False):
 
 
 class UploaderOptions(RetryOptions, StateOptions, total=False):
-    """What all uploads of one `Uploader` share."""
+    """What all uploads of one `Uploader` share.
+
+    Options: `retry`, `state_dir`, `concurrency`, `limit_rate`, `congestion_control`, `hedge`.
+    """
 
     concurrency: int | None
     """Parts in flight over all uploads, from 1 to 256; None (the default) adapts it to the path."""
@@ -75,7 +78,11 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
 
 
 class UploadOptions(ProofOptions, total=False):
-    """One upload."""
+    """One upload.
+
+    Options: `on_event`, `require_proof`, `verify_source`, `to`, `service`, `api_key`, `s3`, `part_size`, `checksum`,
+    `manifest`, `resume`, `skip_existing`.
+    """
 
     to: str | None
     """"s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the file's name. Not needed with `S3Options(local=True)`."""
@@ -98,7 +105,10 @@ class UploadOptions(ProofOptions, total=False):
 
 
 class AdoptOptions(ProofOptions, total=False):
-    """One upload that another program, or a lost manifest, left open."""
+    """One upload that another program, or a lost manifest, left open.
+
+    Options: `on_event`, `require_proof`, `verify_source`, `s3`, `upload_id`, `manifest`.
+    """
 
     s3: S3Options | None
     """How to reach the store."""
@@ -109,7 +119,10 @@ class AdoptOptions(ProofOptions, total=False):
 
 
 class AbortOptions(EventOptions, total=False):
-    """One upload that is aborted by its manifest."""
+    """One upload that is aborted by its manifest.
+
+    Options: `on_event`, `s3`, `api_key`, `trust`.
+    """
 
     s3: S3Options | None
     """Credentials to use. The manifest knows everything else, so that nothing else of it is used."""
@@ -120,14 +133,20 @@ class AbortOptions(EventOptions, total=False):
 
 
 class ResumeOptions(AbortOptions, ProofOptions, total=False):
-    """One upload that is resumed by its manifest."""
+    """One upload that is resumed by its manifest.
+
+    Options: `on_event`, `s3`, `api_key`, `trust`, `require_proof`, `verify_source`, `source`.
+    """
 
     source: StrPath | None
     """Where the file is now, if it was moved."""
 
 
 class VerifyOptions(TypedDict, total=False):
-    """One object that is verified by the store's checksums."""
+    """One object that is verified by the store's checksums.
+
+    Options: `s3`, `part_size`, `require_proof`.
+    """
 
     s3: S3Options | None
     """How to reach the store."""
@@ -138,14 +157,20 @@ class VerifyOptions(TypedDict, total=False):
 
 
 class ReadBackOptions(EventOptions, total=False):
-    """One object that is read back and compared."""
+    """One object that is read back and compared.
+
+    Options: `on_event`, `s3`.
+    """
 
     s3: S3Options | None
     """How to reach the store."""
 
 
 class OrphanOptions(TypedDict, total=False):
-    """A search for orphaned uploads."""
+    """A search for orphaned uploads.
+
+    Options: `s3`, `older_than`, `owners`, `dry_run`, `on_orphan`, `on_failure`.
+    """
 
     s3: S3Options | None
     """How to reach the store."""

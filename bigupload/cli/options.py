@@ -12,6 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.settings import choose, strength
+from bigupload.core.checksums import UPLOAD_ALGORITHMS
 from bigupload.support.rate_schedule import parse_rate_limit
 from bigupload.units import parse_duration, parse_size
 
@@ -28,7 +29,7 @@ else:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PROOFS = ("full-object", "composite-checksum", "composite-etag", "size")
-CHECKSUMS = ("auto", "crc64nvme", "crc32c", "sha256", "md5", "none")
+CHECKSUMS = ("auto", *(algorithm.value for algorithm in UPLOAD_ALGORITHMS))
 
 
 class _Parsed(_AnyType):

@@ -89,7 +89,11 @@ _DIGEST_SIZES = {
 }
 
 UPLOAD_ALGORITHMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256, Algorithm.MD5, Algorithm.NONE)
-"""What an upload can be made with. CRC32 and SHA1 would prove less at the same cost."""
+"""What an upload can be made with. CRC32 and SHA1 would prove less at the same cost.
+
+Four places repeat the names, because a type or a document must spell them; tests compare them with these:
+`api/arguments.ChecksumName`, `service/contract.UploadChecksum`, `schema/manifest.schema.json` and `docs/bigupload.1`.
+"""
 
 
 def parse_algorithm(name: str) -> Algorithm:

@@ -16,10 +16,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
+from bigupload.core.checksums import UPLOAD_ALGORITHMS
+
 _HEADERS = {
     "content-length": "ContentLength",
     "content-md5": "ContentMD5",
-    **{f"x-amz-checksum-{name.lower()}": f"Checksum{name}" for name in ("CRC64NVME", "CRC32C", "SHA256")},
+    **{algorithm.header: f"Checksum{algorithm.s3_name}" for algorithm in UPLOAD_ALGORITHMS if algorithm.is_s3_checksum},
 }
 """For each signed header: the parameter of UploadPart that is its value."""
 _OF_ONE_PART = {"PartNumber", *_HEADERS.values()}
