@@ -76,7 +76,7 @@ class PartBody(Payload):
         self._socket: Any = None
         self._transport: asyncio.WriteTransport | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._threads = ThreadWork(self.stop, resources.abandon)
+        self._threads = ThreadWork(resources.abandon)
         self.failure: errors.BigUploadError | None = None
         """A failure of the source. The store's response means nothing then."""
 
@@ -215,7 +215,7 @@ class PartBody(Payload):
                     await self._when_writable(fd, partial(self._send_if_cached, fd, source, until))
                     if self._written < until and not self._stopping.is_set():
                         send = partial(self._send_file_range, fd, source, min(until, self._written + _SLICE))
-                        await self._threads.run(self._resources.wait_for_disk, partial(_until_blocked, send))
+                        await self._threads.run(self._resources.wait_for_disk, partial(_until_blocked, send), self.stop)
 
     def _send_if_cached(self, fd: int, source: int, until: int) -> bool:
         """Send bytes from the page cache that the socket accepts. Returns whether it is done or must stop here."""
@@ -244,7 +244,7 @@ class PartBody(Payload):
                 start = self._resources.compute if self._is_cached() else self._resources.wait_for_disk
                 encryptor.pause_reading()
                 try:
-                    await self._threads.run(start, partial(self._encrypt_range, encryptor, fd))
+                    await self._threads.run(start, partial(self._encrypt_range, encryptor, fd), self.stop)
                 finally:
                     encryptor.resume_reading()
 
@@ -293,7 +293,7 @@ class PartBody(Payload):
         count = read_cached(fd, chunk, offset) if fd is not None else 0
         if count < len(chunk):
             read = partial(self._source.read_into, chunk[count:], offset + count)
-            count += await self._threads.run(self._resources.wait_for_disk, read)
+            count += await self._threads.run(self._resources.wait_for_disk, read, self.stop)
         if count < len(chunk):
             raise self._became_shorter()
 

@@ -17,21 +17,30 @@ ABANDON_AFTER = 2.0
 class ThreadWork:
     """Runs one piece of work at a time."""
 
-    def __init__(self, on_cancel: Callable[[], None], on_hang: Callable[[], None]) -> None:
+    def __init__(self, on_hang: Callable[[], None]) -> None:
         """Nothing runs yet.
 
         Args:
-            on_cancel: Called when the caller of `run` is cancelled. It asks the work to end soon.
-            on_hang: Called when the work has not ended `ABANDON_AFTER` seconds later.
+            on_hang: Called when the work has not ended `ABANDON_AFTER` seconds after a cancel.
         """
-        self._on_cancel = on_cancel
         self._on_hang = on_hang
         self._future: asyncio.Future[Any] | None = None
         self.abandoned = False
         """Whether a thread hangs, and nobody waits for it any more."""
 
-    async def run(self, start: Callable[[Callable[[], R]], asyncio.Future[R]], work: Callable[[], R]) -> R:
+    async def run(
+        self,
+        start: Callable[[Callable[[], R]], asyncio.Future[R]],
+        work: Callable[[], R],
+        on_cancel: Callable[[], None],
+    ) -> R:
         """Run `work` in the thread that `start` chooses, and wait for its result.
+
+        Args:
+            start: Starts a function in a thread.
+            work: The function.
+            on_cancel: Called when the caller is cancelled. It asks the work to end soon. It is not kept: a body that
+                owns this object would else be in a cycle, and stay in memory until the garbage collector comes.
 
         Raises:
             asyncio.CancelledError: The caller was cancelled. The work has ended, or is abandoned.
@@ -42,7 +51,7 @@ class ThreadWork:
         try:
             await asyncio.wait([future])  # a cancelled wait leaves the thread running
         except asyncio.CancelledError:
-            self._on_cancel()
+            on_cancel()
             await self._end(future)
             raise
         finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http.part_body import PLAIN_BUFFER, TLS_BUFFER
+from bigupload.ports import Gauge
 from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
@@ -125,3 +128,18 @@ async def test_the_gauge_is_monotone_and_never_ahead_of_the_kernel(any_path: Ben
     assert seen[-1] == size
     assert received <= seen[0] < size
     assert not any_path.gauges[0].paused()
+
+
+async def test_a_body_is_freed_at_its_end(any_path: Bench) -> None:
+    """Not when the garbage collector comes: bodies hold buffers, and the command runs with few collections."""
+    gc.collect()
+    gc.disable()
+    try:
+        with FileSource(write(any_path.directory / "file", 3 * MIB)) as source:
+            async with transport_to(any_path) as transport:
+                bodies: list[weakref.ref[Gauge]] = []
+                for number in range(1, 4):
+                    await any_path.put(transport, source, Part(number, 0, MIB), lambda b: bodies.append(weakref.ref(b)))
+        assert [body() for body in bodies] == [None] * 3
+    finally:
+        gc.enable()
