@@ -7,10 +7,10 @@ import contextlib
 import os
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from bigupload.http import socket_tuning
+from bigupload.support.daemon_threads import DaemonThreadPool
 from bigupload.support.rate_limiter import RateLimiter
 
 R = TypeVar("R")
@@ -35,7 +35,7 @@ class SendResources:
         self._congestion_control = congestion_control
         self._buffers: list[bytearray] = []
         self._tuned: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools: dict[str, DaemonThreadPool] = {}
         self._abandoned = False
 
     def take_buffer(self, size: int) -> bytearray:
@@ -65,7 +65,7 @@ class SendResources:
 
     def _run(self, name: str, threads: int, work: Callable[[], R]) -> asyncio.Future[R]:
         if name not in self._pools:
-            self._pools[name] = ThreadPoolExecutor(threads, name)
+            self._pools[name] = DaemonThreadPool(threads, name)
         return asyncio.get_running_loop().run_in_executor(self._pools[name], work)
 
     def abandon(self) -> None:

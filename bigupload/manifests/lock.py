@@ -18,7 +18,7 @@ from bigupload.support.private_files import is_private_file
 LOCK_SUFFIX = ".lock"
 _MOST_RACES = 100
 """How often the file may vanish between opening and locking it, as others release the lock."""
-_WAIT = 0.5
+_WAIT = 0.2
 """Seconds to wait for a lock. The clean-up of the state directory holds each for less than a millisecond."""
 _PAUSE = 0.01
 

@@ -1,23 +1,100 @@
-"""Blocking calls that a cancelled caller can leave behind."""
+"""Blocking calls that a cancelled caller can leave behind.
+
+The threads of `concurrent.futures` would delay the end of the process until each call has returned: Python joins them
+when it exits, daemon or not. A call that hangs in a file system would hold the process.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import queue
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 
+P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class DaemonThreadPool(Executor):
+    """A pool of at most `threads` daemon threads, which are started as they are needed."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        """Start without threads.
+
+        Args:
+            threads: How many calls run at a time; the others wait.
+            name: The beginning of the threads' names.
+        """
+        self._most = threads
+        self._name = name
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._idle = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call `fn` in a thread. Raises RuntimeError after `shutdown`."""
+        future: Future[R] = Future()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the threads were ended")
+            self._calls.put(partial(_call, future, partial(fn, *args, **kwargs)))
+            if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
+                name = f"{self._name}_{len(self._threads)}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        return future
+
+    def _work(self) -> None:
+        while True:
+            try:
+                call = self._calls.get_nowait()
+            except queue.Empty:
+                self._idle.release()
+                call = self._calls.get()
+            if call is None:
+                return
+            call()
+            del call  # or an idle thread would keep the call's buffers
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads once all calls are done.
+
+        Args:
+            wait: Whether to wait for that.
+            cancel_futures: Not supported; pass False.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for _ in self._threads:
+                    self._calls.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+
+def _call(future: Future[Any], function: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = function()
+    except BaseException as e:
+        future.set_exception(e)
+    else:
+        future.set_result(result)
 
 
 async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.CapacityLimiter) -> R:
     """Call a blocking function in a thread of its own. A cancelled caller returns at once; the call continues.
-
-    A thread of asyncio's or anyio's pools would delay the end of the process until the call has returned. A daemon
-    thread does not.
 
     Args:
         function: What to call.
