@@ -70,6 +70,7 @@ async def by_scope(
 @pytest.mark.parametrize("acted", [False, True], ids=["before it acted", "after it acted"])
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("way", [by_task, by_timeout, by_scope], ids=["task", "timeout", "scope"])
+@pytest.mark.exhaustive
 async def test_a_cancelled_upload_can_be_resumed(world: World, way: Any, op: str, acted: bool) -> None:
     path = world.file(3 * PART)
     world.s3.hold(op, acted=acted)

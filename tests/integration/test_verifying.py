@@ -95,6 +95,7 @@ async def test_an_object_of_one_put(world: World, algorithm: str) -> None:
     ],
 )
 @pytest.mark.parametrize("cut", ["even", "uneven", "one part"])
+@pytest.mark.exhaustive
 async def test_an_object_of_parts(world: World, algorithm: str, kind: str, level: Verified, cut: str) -> None:
     path = world.file(SIZE)
     sizes = {

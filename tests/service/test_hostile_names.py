@@ -129,6 +129,7 @@ POLYGLOTS = {
 
 @pytest.mark.parametrize("name", POLYGLOTS)
 @pytest.mark.parametrize("claim", ["jpg", "png", "gif", "webp", "mp4", "mov", "webm"])
+@pytest.mark.exhaustive
 def test_polyglots(service: Service, name: str, claim: str) -> None:
     kinds = {"jpg": "image/jpeg", "mp4": "video/mp4", "mov": "video/quicktime", "webm": "video/webm"}
     head = base64.b64encode(POLYGLOTS[name]).decode()

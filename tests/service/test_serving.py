@@ -146,6 +146,7 @@ def test_a_port_that_is_taken(weed: LocalStore, tmp_path: Path, workers: str) ->
     assert json.loads((tmp_path / "others").read_text())["keys"] == []  # none is made that nobody is shown
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_told_by_the_start(
     weed: LocalStore, tmp_path: Path, make_key: Callable[..., Any]
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_host_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         listen("no.such.host", 80)
 
 
+@pytest.mark.slow
 def test_another_machine_s_address_is_warned_of(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path, "--host", "0.0.0.0") as service:
         assert service.process.poll() is None

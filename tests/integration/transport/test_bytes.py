@@ -24,6 +24,7 @@ from tests.tools.strict_s3 import Stall
 SIZES = [0, 1, TLS_BUFFER - 1, TLS_BUFFER, TLS_BUFFER + 1, PLAIN_BUFFER - 1, PLAIN_BUFFER, PLAIN_BUFFER + 1]
 
 
+@pytest.mark.exhaustive
 async def test_exact_bytes_of_every_size(any_path: Bench) -> None:
     with FileSource(write(any_path.directory / "file", 3 * MIB)) as source:
         async with no_leaks(), transport_to(any_path) as transport:
@@ -37,6 +38,7 @@ async def test_exact_bytes_of_every_size(any_path: Bench) -> None:
                 assert any_path.gauges[-1].sent() == size
 
 
+@pytest.mark.exhaustive
 async def test_several_mib_at_odd_offsets(any_path: Bench) -> None:
     with FileSource(write(any_path.directory / "file", 20 * MIB)) as source:
         async with transport_to(any_path) as transport:
@@ -108,6 +110,7 @@ async def test_a_source_without_a_descriptor_is_copied(tmp_path: Path) -> None:
 # -- the gauge
 
 
+@pytest.mark.exhaustive
 async def test_the_gauge_is_monotone_and_never_ahead_of_the_kernel(any_path: Bench) -> None:
     size = 24 * MIB
     any_path.s3.script("UploadPart", Stall(after_bytes=MIB))

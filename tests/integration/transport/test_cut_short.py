@@ -17,6 +17,7 @@ from tests.integration.transport.support import Bench, bench, stalls, transport_
 from tests.tools.strict_s3 import Stall
 
 
+@pytest.mark.exhaustive
 async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
     size = 24 * MIB
     any_path.s3.script("UploadPart", Stall(after_bytes=MIB))
@@ -38,6 +39,7 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
     assert 1 not in any_path.s3.uploads[any_path.upload_id].parts
 
 
+@pytest.mark.exhaustive
 async def test_cancelled_while_the_answer_is_waited_for(any_path: Bench) -> None:
     any_path.s3.hold("UploadPart", acted=True)
     with FileSource(write(any_path.directory / "file", MIB)) as source:

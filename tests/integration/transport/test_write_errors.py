@@ -83,6 +83,7 @@ async def test_a_file_that_can_not_be_read_is_not_the_network_s_fault(
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["cancelled", "cancelled while the write fails"])
+@pytest.mark.exhaustive
 async def test_resets_and_cancels_leave_nothing_for_asyncio_to_log(any_path: Bench, broken: bool) -> None:
     """Such as "Future exception was never retrieved"."""
     logged: list[dict[str, Any]] = []

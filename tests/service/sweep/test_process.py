@@ -51,6 +51,7 @@ async def test_a_process_of_its_own_sweeps_and_ends_with_the_service(weed: Local
         assert events(service, "sweeper") == []
 
 
+@pytest.mark.slow
 async def test_it_ends_with_a_service_that_is_killed(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path, "--sweep-every", "600") as service:
         sweeper = await sweeper_of(service)
