@@ -50,6 +50,19 @@ class _Lazy(click.Group):
 
         return prepare(getattr(module, cmd_name.replace("-", "_")), (cmd_name,))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as e:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            if not close or "Did you mean" in e.message:
+                raise
+            raise click.UsageError(f"{e.message.rstrip('.')}. Did you mean '{close[0]}'?", e.ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])

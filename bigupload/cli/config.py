@@ -41,6 +41,7 @@ def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
     if not as_json:
         missing = "" if path.exists() else "  (there is no such file)"
         click.echo(f"configuration file: {printable(str(path))}{missing}")
+    shown = False
     for names, command in config_file.leaves(root):
         if words[: len(names)] == names:
             rows = list(_rows(ctx, command, names, words[len(names) :], given))
@@ -48,7 +49,10 @@ def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
             rows = [row for row in _rows(ctx, command, names, (), given) if row["source"] != "default"]
         else:
             continue
+        shown = shown or bool(rows)
         _show(" ".join(names), rows, as_json=as_json)
+    if not shown:
+        click.echo("no option is set; bigupload config show COMMAND lists those of a command", err=True)
     for name in _OTHERS:
         if os.environ.get(name) and not as_json:
             value = "(set)" if name == "BIGUPLOAD_API_KEY" else os.environ[name]

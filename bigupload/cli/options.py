@@ -141,7 +141,8 @@ pace_options = _all(
     click.option(
         "--hedge/--no-hedge",
         default=True,
-        help="Send a straggler (a part far behind the others) a second time. Stops if the store refuses that.",
+        help="Send a straggler (a part far behind the others) a second time. Switched off for the rest of the upload "
+        "if the store refuses a part that was sent twice. [default: on]",
     ),
 )
 """How fast."""
@@ -157,7 +158,11 @@ outcome_options = _all(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file."),
     progress_option,
     click.option(
-        "--require-proof", type=click.Choice(PROOFS), default="size", help="Fail if the proof is weaker than this."
+        "--require-proof",
+        type=click.Choice(PROOFS),
+        default="size",
+        show_default=True,
+        help="Fail if the proof is weaker than this.",
     ),
 )
 """What to print, and which proof is enough."""

@@ -225,7 +225,7 @@ def reporting(mode: str) -> Iterator[Reporter]:
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() else "plain"
     if mode == "bar":
-        from bigupload.cli.bars import Bars  # rich is slow to import
+        from bigupload.cli.progress_display import Bars  # rich is slow to import
 
         with Bars(Narrator(verbose=_verbose())).shown() as bars:
             yield bars

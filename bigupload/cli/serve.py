@@ -30,21 +30,57 @@ _LOOPBACK = ("127.", "localhost", "::1")
     "--bucket", metavar="s3://BUCKET", help="The bucket of the media. Prepare it with bigupload bucket setup."
 )
 @click.option("--local", is_flag=True, help="Use the local store. Creates the bucket, its rules and a first API key.")
-@click.option("--host", default="127.0.0.1", help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, help="The port to listen on. 0: any free port.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Number of processes that share the port.")
+@click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    metavar="N",
+    help="The port to listen on. 0: any free port.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of processes that share the port.",
+)
 @click.option("--public-url", metavar="URL", help="The URL under which everyone can read the objects, as of a CDN.")
 @click.option(
     "--client-endpoint-url", metavar="URL", help="The store's endpoint for clients, if they need another one."
 )
-@click.option("--keys", "key_file", type=PATH, metavar="FILE", help="The file of API keys.")
 @click.option(
-    "--secret", "secret_file", type=PATH, metavar="FILE", help="The file with the secret that all replicas share."
+    "--keys",
+    "key_file",
+    type=PATH,
+    metavar="FILE",
+    help="The file of API keys. [default: $BIGUPLOAD_KEYS, else the user's own]",
 )
 @click.option(
-    "--requests", type=click.FloatRange(0.1, 100_000), default=100, metavar="N", help="Requests per second and key."
+    "--secret",
+    "secret_file",
+    type=PATH,
+    metavar="FILE",
+    help="The file with the secret that all replicas share. [default: $BIGUPLOAD_SECRET_FILE, else the user's own]",
 )
-@click.option("--open-uploads", type=click.IntRange(1, 1000), default=1000, metavar="N", help="Open uploads per owner.")
+@click.option(
+    "--requests",
+    type=click.FloatRange(0.1, 100_000),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Requests per second and key.",
+)
+@click.option(
+    "--open-uploads",
+    type=click.IntRange(1, 1000),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Open uploads per owner.",
+)
 @click.option("--posts-url", metavar="URL", help="The posts API, to which POST /v1/posts is forwarded.")
 @click.option(
     "--posts-authorization", type=PATH, metavar="FILE", help="The file with the Authorization header for the posts API."
@@ -54,6 +90,7 @@ _LOOPBACK = ("127.", "localhost", "::1")
     "--sweep-every",
     type=click.FloatRange(0),
     default=600,
+    show_default=True,
     metavar="SECONDS",
     help="Seconds between two sweeps of the bucket. 0: never.",
 )

@@ -85,7 +85,13 @@ def status(as_json: bool, clean: bool) -> None:
     open_uploads = [upload for upload in uploads if upload.resumable]
     if open_uploads:
         held = format_size(sum(map(_held, open_uploads)))
-        click.echo(f"{len(open_uploads)} unfinished, with {held} of parts in their stores", err=True)
+        click.echo(
+            f"{len(open_uploads)} unfinished, with {held} in the store: bigupload resume continues, "
+            "bigupload abort ID deletes the parts",
+            err=True,
+        )
+    if not uploads and not as_json:
+        click.echo("this machine knows no upload", err=True)
 
 
 def _clean() -> None:
@@ -101,6 +107,20 @@ def _clean() -> None:
         return
     manifests, others = counted(cleaned.manifests, "manifest"), counted(cleaned.others, "other file")
     click.echo(f"deleted {manifests} and {others} ({format_size(cleaned.bytes)})", err=True)
+
+
+def _aborted(name: Path) -> str:
+    """What to say of an upload that was aborted, by its manifest."""
+    from bigupload.manifests.journal import read_manifest
+    from bigupload.manifests.listing import locate_manifest
+    from bigupload.manifests.location import state_dir
+
+    try:
+        manifest = read_manifest(locate_manifest(name, state_dir())).manifest
+    except errors.BigUploadError:  # another process has cleaned up meanwhile
+        return f"aborted: {printable(str(name))}"
+    file, freed = one_line(Path(manifest.source.path).name), format_size(manifest.bytes_uploaded)
+    return f"aborted: {file} → {one_line(str(manifest.target))} ({freed} freed)"
 
 
 @click.command()
@@ -120,6 +140,7 @@ def abort(paths: tuple[Path, ...], trust: bool) -> None:
         for path in paths:
             try:
                 await abort_upload(path, trust=trust)
+                click.echo(_aborted(path), err=True)
             except errors.BigUploadError as e:
                 complain(not_a_manifest(e, path), str(path), is_path=True)
                 codes.append(e.exit_code)

@@ -33,7 +33,7 @@ def stop() -> None:
     click.echo("stopped" if local_store.stop() else "the local store was not running", err=True)
 
 
-@store.command()
+@store.command(short_help="Stop and delete the local store.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(yes: bool) -> None:
     """Delete the local store with all its objects, its credentials and the sample file. Stops it if it runs."""

@@ -138,7 +138,10 @@ def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str
         raise click.UsageError("a file name is empty: is a variable of the shell not set?")
     if (to is not None or local) + (service is not None) != 1:
         _check_url(names)
-        raise click.UsageError("name one target: s3://BUCKET/KEY (last, or with --to), --service URL, or --local")
+        what = "one target" if files else "a file and one target"
+        raise click.UsageError(
+            f"name {what}: bigupload upload PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"
+        )
     if service is not None:
         _check_service(arguments)
     if not files and not local:

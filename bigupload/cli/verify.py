@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     "--require-proof",
     type=click.Choice(PROOFS),
     default="composite-etag",
+    show_default=True,
     help="Fail if the proof is weaker than this.",
 )
 @click.option(
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @progress_option
 @connection_options
 def verify(path: Path, **arguments: Any) -> None:
-    """Prove that the object at URL equals the file PATH.
+    """Prove that the object s3://BUCKET/KEY equals the file PATH.
 
     The proof compares the checksums that the store holds with the file's, whichever tool uploaded it. --download
     compares the bytes.

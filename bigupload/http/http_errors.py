@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import errno
 import html
+import os
 import re
 import ssl
 import time
@@ -164,6 +165,9 @@ def _os_reason(e: Exception) -> str:
     """The operating system's words, which contain no URL."""
     inner = getattr(e, "os_error", e)
     reason = getattr(inner, "strerror", None)
+    number = getattr(inner, "errno", None)
+    if number and str(reason).startswith("Connect call failed"):  # asyncio's words, which repeat the address
+        return os.strerror(number)
     if not isinstance(inner, aiohttp.ClientOSError) and reason:
         return str(reason)
     return type(e).__name__

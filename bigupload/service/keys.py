@@ -115,7 +115,7 @@ class KeyFile:
                             self._write(rows)
                         return _key(row)
         # Without the words that were given: they may be a key of another file.
-        raise UsageError(f"{self.path} has no such key: list the ids by bigupload keys list")
+        raise UsageError(f"{self.path} has no such key: bigupload keys list shows the ids")
 
     def ensure(self) -> None:
         """Make an empty file where there is none. Raises `ServiceError`."""

@@ -66,9 +66,7 @@ class FileSource:
 
     def _require_regular(self, status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
-            raise errors.SourceUnsupported(
-                f"{self.path} is a directory: name the files in it (uploading trees is not built yet)"
-            )
+            raise errors.SourceUnsupported(f"{self.path} is a directory: name the files in it, as in {self.path}/*")
         if not stat.S_ISREG(status.st_mode):
             raise errors.SourceUnsupported(f"{self.path} is not a regular file: copy it into one first")
 

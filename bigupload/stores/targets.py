@@ -39,7 +39,9 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme.lower() != "s3" or not bucket:
-        raise errors.UsageError(f"not a target: {url!r} (write it like s3://bucket/key or s3://bucket/folder/)")
+        shapes = {None: "s3://bucket/key", "": "s3://bucket/ or s3://bucket/prefix"}
+        shape = shapes.get(file_name, "s3://bucket/key or s3://bucket/folder/")
+        raise errors.UsageError(f"not a target: {url!r} (write it like {shape})")
     if not key or key.endswith("/"):
         if file_name is None:
             raise errors.UsageError(f"{url!r} names no object: write it like s3://bucket/key")

@@ -108,7 +108,10 @@ class _Proof:
             if holds:
                 return claim
             if holds is False and not claim.is_etag:
-                raise errors.ObjectMismatch(f"the store's checksum is {claim}, and the file's is another")
+                raise errors.ObjectMismatch(
+                    f"{self._store.target} is not the file: the store's checksum is {claim}, and the file's is "
+                    "another. verify --download shows the first byte that differs"
+                )
         return None
 
     async def _of_whole(self, claim: ObjectClaim) -> bool:

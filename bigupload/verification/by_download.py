@@ -212,7 +212,8 @@ class _Comparison:
         self._progress.delete()
         if self._differs is not None:
             raise errors.ObjectMismatch(
-                f"{self._store.target} is not the file: byte {self._differs:,} is the first that differs (from 0)"
+                f"{self._store.target} is not the file: the first byte that differs is byte "
+                f"{self._differs:,} (counted from 0)"
             )
         self._reported = 0.0
         self._report()

@@ -102,7 +102,7 @@ async def open_both(
         async with contextlib.aclosing(store):
             attributes = await retrier.request(store.attributes)
             if attributes is None:
-                raise errors.ObjectNotFound(f"there is no object at {url}")
+                raise errors.ObjectNotFound(f"there is no object at {url}, or no such bucket: check the name")
             if attributes.size != source.fingerprint.size:
                 raise errors.ObjectMismatch(
                     f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"

@@ -198,7 +198,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "name one target: s3://BUCKET/KEY (last, or with --to), --service URL, or --local"),
+        ([], "name one target: bigupload upload PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"),
         (["--to", "s3://b/k", "--local", "--service", "https://media.example"], "name one target"),
         (["--to", "s3://b/k", "--service", "https://media.example"], "name one target"),
         (["--service", "https://media.example", "--local"], "name one target"),
@@ -246,9 +246,9 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("abort"), 2, "Missing argument 'MANIFEST...'")
     assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
     assert_refused(bigupload("verify", file, "s3://b/"), 2, "names no object")
-    assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "bigupload --help")
+    assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "Did you mean 'upload'?")
     assert_refused(bigupload("verify", file, "b/k"), 2, "not a target: 'b/k'")
-    assert_refused(bigupload("gc", "bucket"), 2, "not a target: 'bucket'", "s3://bucket/")
+    assert_refused(bigupload("gc", "bucket"), 2, "not a target: 'bucket'", "s3://bucket/prefix")
     assert_refused(bigupload("gc", "s3://b/", "--older-than", "7"), 2, "not a time: '7'", "write it like 2d")
     assert_refused(bigupload("bucket", "setup", "b"), 2, "not a target: 'b'")
     assert_refused(bigupload("bucket", "setup", "s3://b/k"), 2, "names more than a bucket")
@@ -256,7 +256,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("store", "remove"), 2, "give --yes")
     assert_refused(bigupload("config", "show", "nope"), 2, "no such command: nope")
     assert_refused(bigupload("status", "extra"), 2, "unexpected extra argument (extra)")
-    assert_refused(bigupload("keys", "create", "--owner", "A B"), 2, "'A B' can't be an owner")
+    assert_refused(bigupload("keys", "create", "--owner", "A B"), 2, "not an owner's name: 'A B'")
     assert_refused(bigupload("serve"), 2, "name one place for the media")
     assert_refused(bigupload("serve", "--local", "--port", "99999"), 2, "99999 is not in the range")
     assert_refused(bigupload("check-url", "ftp://x"), 1, "not usable (not_a_url)")

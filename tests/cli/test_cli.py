@@ -183,7 +183,8 @@ def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, s
 
     assert_refused(bigupload("abort", name[:3]), 1, f"no such manifest: {name[:3]}")
     ended = bigupload("abort", name)
-    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    aborted = "aborted: file.bin → s3://bucket/key (5.2 MB freed)\n"
+    assert (ended.code, ended.out, ended.err) == (0, "", aborted)
     assert not s3.uploads
     assert bigupload("status").out.startswith(f"{name}  aborted ")
     assert_refused(bigupload("resume", stopped), 1, "was aborted: upload the file again")
@@ -210,8 +211,10 @@ def test_resume_by_the_id_that_status_prints(bigupload: Command, s3: StrictS3, s
 
 
 def test_status_of_nothing(bigupload: Command) -> None:
-    assert bigupload("status") == Ended(0, "", "")
-    assert bigupload("status", "--clean") == Ended(0, "", "there is no manifest to delete\n")
+    nothing = "this machine knows no upload\n"
+    assert bigupload("status") == Ended(0, "", nothing)
+    assert bigupload("status", "--json") == Ended(0, "", "")
+    assert bigupload("status", "--clean") == Ended(0, "", f"there is no manifest to delete\n{nothing}")
 
 
 def test_status_deletes_finished_manifests_if_asked(
@@ -235,13 +238,18 @@ def test_verify(bigupload: Command, s3: StrictS3, file: Path) -> None:
     body = bytearray(file.read_bytes())
     body[SIZE // 2] ^= 1
     file.write_bytes(body)
-    assert_refused(bigupload("verify", file, *there), 1, "the store's checksum is crc64nvme", "the file's is another")
+    assert_refused(
+        bigupload("verify", file, *there),
+        1,
+        "s3://bucket/key is not the file: the store's checksum is crc64nvme",
+        "verify --download shows",
+    )
     file.write_bytes(body[:-1])
     assert_refused(
         bigupload("verify", file, *there), 1, "s3://bucket/key has 5,243,880 bytes, and the file has 5,243,879"
     )
     gone = ["s3://bucket/none", "--endpoint-url", s3.url]
-    assert_refused(bigupload("verify", file, *gone), 1, "there is no object at s3://bucket/none")
+    assert_refused(bigupload("verify", file, *gone), 1, "there is no object at s3://bucket/none, or no such bucket")
 
 
 # --- store

@@ -296,11 +296,15 @@ def test_all_that_is_open_by_the_user_s_word(bigupload: Command, s3: StrictS3) -
 
 
 def test_status_shows_what_is_held(bigupload: Command, s3: StrictS3, stopped: Path) -> None:
-    assert bigupload("status").err == "1 unfinished, with 5.2 MB of parts in their stores\n"
+    assert bigupload("status").err == (
+        "1 unfinished, with 5.2 MB in the store: bigupload resume continues, bigupload abort ID deletes the parts\n"
+    )
     assert json.loads(bigupload("status", "--json").out)["held"] == PART
     with stopped.open("ab") as journal:
         journal.write(encode(PartDropped(1, "gone")))
-    assert bigupload("status").err == "1 unfinished, with 0 B of parts in their stores\n"
+    assert bigupload("status").err == (
+        "1 unfinished, with 0 B in the store: bigupload resume continues, bigupload abort ID deletes the parts\n"
+    )
     assert bigupload("abort", stopped).code == 0
     assert bigupload("status").err == ""
     assert json.loads(bigupload("status", "--json").out)["held"] == 0

