@@ -165,9 +165,10 @@ async def reconnect(
 ) -> Store:
     """Connect to the store that a manifest recorded, and to no other.
 
-    Credentials may come from this process's environment; the endpoint never does. A manifest without an endpoint is of
-    AWS, whatever AWS_ENDPOINT_URL or a profile says today: another store would answer an abort with NoSuchUpload, and
-    AWS would continue to bill the parts.
+    Credentials may come from this process's environment; the endpoint never does. A manifest without an endpoint
+    means AWS, unless it does not say `aws` and the AWS configuration files name an endpoint: versions that did not
+    write `aws` sent uploads there without recording it. Nobody knows then, and the wrong store would answer an abort
+    with NoSuchUpload, while the other one keeps the parts.
 
     Args:
         target: The manifest's target.
@@ -178,7 +179,7 @@ async def reconnect(
         pool: Where to take the connection to a bucket from.
 
     Raises:
-        ManifestMismatch: The manifest names no store, or two.
+        ManifestMismatch: The manifest names no store, or two, or may mean either of two.
     """
     if target.service is not None:
         return _reconnect_service(target, target.service, recorded, api_key, source)
@@ -189,6 +190,14 @@ async def reconnect(
         raise errors.ManifestMismatch("this manifest's target and its options name different endpoints")
     if options.local:
         return await _connect_local(target.bucket, target.key, options, await _reach_local(options))
+    if options.endpoint_url is None and recorded.get("aws") is not True:
+        endpoint = await run_in_daemon_thread(lambda: _configured_endpoint(options), anyio.CapacityLimiter(1))
+        if endpoint is not None:
+            raise errors.ManifestMismatch(
+                "this manifest of an earlier version does not say whether its upload is at AWS or at the endpoint_url "
+                "of the AWS configuration. If at AWS, set AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true and repeat the "
+                f"command. If at the endpoint, take the upload over: bigupload resume --adopt {target} --source FILE"
+            )
     return S3Store(target.bucket, target.key, options, pool=pool)
 
 

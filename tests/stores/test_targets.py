@@ -82,7 +82,9 @@ async def test_reconnect_from_what_a_manifest_recorded() -> None:
     second = await reconnect(first.target, first.options())
     assert second.target == first.target
     assert (
-        second.options() == first.options() == {"storage_class": "STANDARD_IA", "metadata": {"a": "b"}, "profile": "p"}
+        second.options()
+        == first.options()
+        == {"storage_class": "STANDARD_IA", "metadata": {"a": "b"}, "profile": "p", "aws": True}
     )
 
 
@@ -106,7 +108,7 @@ async def test_reconnect_with_secrets_that_are_recorded_nowhere() -> None:
 
 async def test_a_store_gives_no_secret_away() -> None:
     store = await connect("bucket", "key", S3Options(**SECRETS, region="r"))
-    assert store.options() == {"region": "r"}
+    assert store.options() == {"region": "r", "aws": True}
     assert "secret" not in json.dumps(store.options())
 
 
@@ -163,13 +165,30 @@ async def test_a_manifest_without_an_endpoint_leads_to_aws(
     (tmp_path / "config").write_text("[default]\n" + "endpoint_url = https://minio.example\n" * (change == CHANGES[-1]))
     if change != CHANGES[-1]:
         monkeypatch.setenv(change, "https://minio.example")
-    recorded = {"region": "eu-west-1"}
+    recorded = {"region": "eu-west-1", "aws": True}
     target = Target(bucket="bucket", key="key", region="eu-west-1")
     async with contextlib.aclosing(await reconnect(target, recorded, S3Options(**SECRETS))) as store:
         (request,) = await store.sign("id", [UnsignedPart(1, 1, {})])
         assert request.url.startswith("https://bucket.s3.eu-west-1.amazonaws.com/key?")
         assert store.target == target
         assert store.options() == recorded
+
+
+async def test_an_earlier_version_did_not_record_the_endpoint_of_the_configuration_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its upload may be there or at AWS. It is at AWS if the file names none, or if the user says so."""
+    recorded, target = {"region": "eu-west-1"}, Target(bucket="bucket", key="key")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for text, ignored in [("", "false"), ("endpoint_url = https://minio.example\n", "true")]:
+        (tmp_path / "config").write_text(f"[default]\n{text}")
+        monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", ignored)
+        async with contextlib.aclosing(await reconnect(target, recorded, S3Options(**SECRETS))) as store:
+            (request,) = await store.sign("id", [UnsignedPart(1, 1, {})])
+            assert request.url.startswith("https://bucket.s3.eu-west-1.amazonaws.com/key?")
+    monkeypatch.delenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+    with pytest.raises(errors.ManifestMismatch, match="--adopt s3://bucket/key --source FILE"):
+        await reconnect(target, recorded, S3Options(**SECRETS))
 
 
 async def test_a_manifest_with_an_endpoint_leads_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +205,7 @@ async def test_the_region_is_recorded_once_it_is_known(monkeypatch: pytest.Monke
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
     async with contextlib.aclosing(await connect("bucket", "key", S3Options(**SECRETS))) as store:
         await store.sign("id", [UnsignedPart(1, 1, {})])
-        assert store.options() == {"region": "eu-north-1"}
+        assert store.options() == {"region": "eu-north-1", "aws": True}
         monkeypatch.setenv("AWS_DEFAULT_REGION", "cn-north-1")
         async with contextlib.aclosing(await reconnect(store.target, store.options(), S3Options(**SECRETS))) as again:
             (request,) = await again.sign("id", [UnsignedPart(1, 1, {})])

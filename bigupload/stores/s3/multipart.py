@@ -92,6 +92,8 @@ class S3Store:
 
     def options(self) -> dict[str, Any]:
         recorded = self._recorded.to_json()
+        if self._recorded.endpoint_url is None and not self._recorded.local:
+            recorded["aws"] = True
         region = self._bucket.region
         if region is not None and not self._recorded.local:
             # AWS_DEFAULT_REGION may later name another partition, where somebody else may own a bucket of this name.
