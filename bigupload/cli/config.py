@@ -23,7 +23,7 @@ def config() -> None:
     """Options from the environment and from the configuration file."""
 
 
-@config.command(context_settings={"ignore_unknown_options": True})
+@config.command(short_help="Show where option values come from.", context_settings={"ignore_unknown_options": True})
 @click.argument("words", metavar="[COMMAND [OPTIONS...]]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per option.")
 @click.pass_context

@@ -15,8 +15,8 @@ _STATUS = (
     ("0", "Done and proved."),
     ("1", "Failed; resuming cannot help."),
     ("2", "Wrong call: an option, a name, a setting."),
-    ("75", "Stopped; the same command resumes."),
-    ("130", "Ctrl-C; the same command resumes."),
+    ("75", "Stopped; the same command (without --no-resume) resumes."),
+    ("130", "Ctrl-C; the same command (without --no-resume) resumes."),
 )
 _VARIABLES = (
     ("BIGUPLOAD_<COMMAND>_<OPTION>, BIGUPLOAD_<OPTION>", "Options: of one command, or of every command that has it."),
