@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +19,13 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.clean_up import clean_if_due
-from bigupload.manifests.journal import FileJournal
+from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manifest
 from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import NOTES, SUFFIX
 from bigupload.options import S3Options
 from bigupload.sources.file import FileSource
-from bigupload.stores.targets import Store
+from bigupload.stores.targets import LOCAL, Store
 from bigupload.verification.existing import prove_existing
 
 _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
@@ -80,7 +81,28 @@ class UploaderState:
         if manifest is not None:
             return FileJournal(Path(manifest), notes=self._notes(), executor=self._writers)
         name = f"{manifest_id(source.path, store.target)}{SUFFIX}"
-        return FileJournal(self.directory / name, notes=self._notes(), executor=self._writers)
+        journal = FileJournal(self.directory / name, notes=self._notes(), executor=self._writers)
+        if not journal.path.exists():
+            journal.warning = self._perhaps_begun(source, store)
+        return journal
+
+    def _perhaps_begun(self, source: FileSource, store: Store) -> str | None:
+        """Return a warning if an earlier version may have begun this upload and not recorded its endpoint."""
+        target = store.target
+        if target.service is not None or target.endpoint in (None, LOCAL):
+            return None
+        path = self.directory / f"{manifest_id(source.path, dataclasses.replace(target, endpoint=None))}{SUFFIX}"
+        try:
+            found = read_manifest(path).manifest
+        except errors.ManifestError:
+            return None
+        if found.status not in ("uploading", "completing") or found.header.options.get("aws") is True:
+            return None
+        return (
+            f"{path} is of an unfinished upload of this file. It names no endpoint, so the upload may be at "
+            f"{target.endpoint} too. To continue that one, stop this command and type: "
+            f"bigupload resume --adopt {target} --source FILE"
+        )
 
     @contextlib.contextmanager
     def existing(self, manifest: StrPath) -> Iterator[FileJournal]:

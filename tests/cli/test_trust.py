@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bigupload.core.manifest import Target, manifest_id
 from tests.cli.support import Command, assert_refused, to
 from tests.crash.running import Place
 from tests.tools.strict_s3 import Status, StrictS3
@@ -80,3 +81,38 @@ def test_an_api_key_is_not_taken_to_the_service_that_a_manifest_names(
     received.write_bytes(changed(stopped, lambda h: h | {"target": {"service": s3.url, "key": ""}, "options": options}))
     assert_refused(bigupload("resume", received), 2, "you did not begin", s3.url)
     assert len(s3.requests) == asked
+
+
+@pytest.fixture
+def unnamed(stopped: Path, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The manifest as a version wrote it that did not record the endpoint of the AWS configuration file."""
+    config = tmp_path / "aws-config"
+    config.write_text(f"[default]\nendpoint_url = {s3.url}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    path = stopped.with_name(f"{manifest_id(str(file), Target(bucket='bucket', key='key'))}.manifest.jsonl")
+
+    def without_endpoint(header: dict[str, Any]) -> dict[str, Any]:
+        del header["target"]["endpoint"], header["options"]["endpoint_url"]
+        return header | {"id": path.name.partition(".")[0]}
+
+    path.write_bytes(changed(stopped, without_endpoint))
+    stopped.unlink()
+    return path
+
+
+@pytest.mark.parametrize("command", ["resume", "abort"])
+def test_a_manifest_that_may_be_of_either_of_two_stores(
+    command: str, bigupload: Command, s3: StrictS3, file: Path, unnamed: Path
+) -> None:
+    before, asked = unnamed.read_bytes(), len(s3.requests)
+    assert_refused(bigupload(command, unnamed, "--trust"), 1, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "--adopt")
+    assert (unnamed.read_bytes(), len(s3.requests)) == (before, asked)
+    assert bigupload("resume", "--adopt", "s3://bucket/key", "--source", file).code == 0
+    assert not s3.uploads
+
+
+def test_an_upload_tells_of_a_manifest_that_may_be_of_its_store(bigupload: Command, file: Path, unnamed: Path) -> None:
+    ended = bigupload("upload", file, "s3://bucket/key", "--progress", "plain")
+    assert ended.code == 0
+    assert f"{unnamed} is of an unfinished upload of this file" in ended.err
+    assert "names no endpoint" not in bigupload("upload", file, "s3://bucket/key", "--progress", "plain").err
