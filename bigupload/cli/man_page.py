@@ -13,8 +13,8 @@ from bigupload.cli import _cli, config_file
 PAGE = Path(__file__).parents[2] / "docs" / "bigupload.1"
 _STATUS = (
     ("0", "Done and proved."),
-    ("1", "Failed; resuming cannot help."),
-    ("2", "Wrong call: an option, a name, a setting."),
+    ("1", "Failed, and the same command would fail again."),
+    ("2", "Wrong call: an option, an argument or a setting that cannot be used."),
     ("75", "Stopped; the same command (without --no-resume) resumes."),
     ("130", "Ctrl-C; the same command (without --no-resume) resumes."),
 )
