@@ -150,12 +150,9 @@ class Uploader:
                             emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
                             return found
                     run = UploadRun(await self._context(source, store, journal, settings, options.get("on_event")))
-                    s3 = options.get("s3")
-                    run.prepare(
-                        resume=options.get("resume", True),
-                        compared=options.get("skip_existing", False),
-                        replaces=s3 is None or not s3.if_none_match,
-                    )
+                    s3, compared = options.get("s3"), options.get("skip_existing", False)
+                    replaces = s3 is None or not s3.if_none_match
+                    run.prepare(resume=options.get("resume", True), compared=compared, replaces=replaces)
                     return await run.run_until_proved(follow_changes=True)
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:
