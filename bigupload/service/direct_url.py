@@ -194,7 +194,7 @@ class DirectUrls:
 
     async def check(self, url: str) -> UrlCheck:
         """Whether `url` may be used. Never raises for anything that URL, name server or host do."""
-        progress = _Progress(shown=_without_secrets(url))
+        progress = _FollowedUrl(shown=_without_secrets(url))
         try:
             async with asyncio.timeout(self._time_limit):
                 found, size = await self._follow(url, progress)
@@ -205,7 +205,7 @@ class DirectUrls:
             return UrlCheck(url=progress.shown, rule=e.rule, message=str(e))
         return UrlCheck(url=progress.shown, media=found, size=size)
 
-    async def _follow(self, url: str, progress: _Progress) -> tuple[MediaType, int | None]:
+    async def _follow(self, url: str, progress: _FollowedUrl) -> tuple[MediaType, int | None]:
         at = _parse(url)
         while True:
             progress.shown, progress.host = _without_secrets(str(at)), _host(at)
@@ -257,8 +257,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(slots=True)
-class _Progress:
-    """How far a check has come."""
+class _FollowedUrl:
+    """The URL that a check has come to, by redirects."""
 
     shown: str
     host: str = ""
@@ -312,7 +312,7 @@ def _without_secrets(url: str) -> str:
     return "".join(c if c.isprintable() else " " for c in plain)
 
 
-def _judge(response: _Response, progress: _Progress) -> tuple[MediaType, int | None]:
+def _judge(response: _Response, progress: _FollowedUrl) -> tuple[MediaType, int | None]:
     """What the last response means. Raises `_RuleBroken`."""
     if response.status in (401, 403, 407):
         raise _RuleBroken(

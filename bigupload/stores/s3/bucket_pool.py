@@ -20,7 +20,7 @@ credentials which were replaced in a file are found."""
 
 
 @dataclass(slots=True)
-class _Entry:
+class _PooledBucket:
     bucket: S3Bucket
     made: float
     users: int = 0
@@ -36,8 +36,8 @@ class BucketPool:
             clock: A monotonic clock in seconds. Tests pass their own.
         """
         self._clock = clock
-        self._entries: dict[tuple[Any, ...], _Entry] = {}
-        self._in_use: dict[int, _Entry] = {}
+        self._entries: dict[tuple[Any, ...], _PooledBucket] = {}
+        self._in_use: dict[int, _PooledBucket] = {}
 
     def lease(self, name: str, options: S3Options) -> S3Bucket:
         """Return a connection to a bucket, which the caller gives back by `release`.
@@ -49,7 +49,7 @@ class BucketPool:
         key = _key(name, options)
         entry = self._entries.get(key)
         if entry is None or self._clock() - entry.made > MAX_AGE:
-            entry = self._entries[key] = _Entry(S3Bucket(name, options), self._clock())
+            entry = self._entries[key] = _PooledBucket(S3Bucket(name, options), self._clock())
         entry.users += 1
         self._in_use[id(entry.bucket)] = entry
         return entry.bucket

@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class CreateResponse:
-    """The service's response to create."""
+class CreatedUpload:
+    """What the service created."""
 
     upload: str
     key: str
@@ -32,8 +32,8 @@ class CreateResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class CompleteResponse:
-    """The service's response to complete."""
+class CompletedUpload:
+    """What the service completed."""
 
     key: str
     public_url: str
@@ -56,9 +56,9 @@ def _typed(kind: type[T], value: Any) -> T:
     return value
 
 
-def read_create(response: Mapping[str, Any], first: Sequence[UnsignedPart]) -> CreateResponse:
+def read_create(response: Mapping[str, Any], first: Sequence[UnsignedPart]) -> CreatedUpload:
     """Read the response to create, with the presigned requests of the first parts."""
-    return CreateResponse(
+    return CreatedUpload(
         upload=_line(response["upload"]),
         key=_line(response["key"]),
         public_url=_link(response["publicUrl"]),
@@ -131,7 +131,7 @@ def read_parts(response: Mapping[str, Any]) -> list[ListedPart]:
     ]
 
 
-def read_complete(response: Mapping[str, Any]) -> CompleteResponse:
+def read_complete(response: Mapping[str, Any]) -> CompletedUpload:
     """Read the object that complete made."""
     algorithm, kind = response.get("checksumAlgorithm"), response.get("checksumType")
     facts = ObjectFacts(
@@ -142,10 +142,10 @@ def read_complete(response: Mapping[str, Any]) -> CompleteResponse:
         checksum_type=None if kind is None else ChecksumType(kind),
         token=_optional_line(response.get("token")),
     )
-    return CompleteResponse(_line(response["key"]), _link(response["publicUrl"]), facts)
+    return CompletedUpload(_line(response["key"]), _link(response["publicUrl"]), facts)
 
 
-def read_status(response: Mapping[str, Any]) -> tuple[CompleteResponse | None, tuple[str, str] | None]:
+def read_status(response: Mapping[str, Any]) -> tuple[CompletedUpload | None, tuple[str, str] | None]:
     """Read the object if it exists, or the code and message if the service refused it at complete."""
     if response["status"] == "completed":
         return read_complete(_typed(dict, response["completed"])), None

@@ -23,7 +23,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connections import CaBundle
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
 from bigupload.stores.service_client.messages import (
-    CompleteResponse,
+    CompletedUpload,
     part_to_sign,
     read_complete,
     read_create,
@@ -261,7 +261,7 @@ class ServiceStore:
             raise errors.UploadGone(_HANDLE_LAPSED) from fault
         return self._facts(made)
 
-    def _facts(self, made: CompleteResponse) -> ObjectFacts:
+    def _facts(self, made: CompletedUpload) -> ObjectFacts:
         if made.key != (self.target.key or made.key):
             raise self._http.stranger("its response names another upload's object")
         self.target = Target(service=self._http.url, key=made.key)
