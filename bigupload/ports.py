@@ -52,6 +52,11 @@ class Source(Protocol):
         """Whether `check` found a new mode, owner or link. Then hash the file once more: that can hide other bytes."""
         ...
 
+    @property
+    def on_local_disk(self) -> bool:
+        """Whether `check` asks no network, so that it may run in the event loop."""
+        ...
+
     def check(self) -> None:
         """Raise SourceChanged if the file has changed since it was opened. Blocking: it asks the file system."""
         ...

@@ -62,6 +62,7 @@ class _OneByte:
     path = "the probe"
     fingerprint = Fingerprint(1, 0, 0, 0)
     metadata_changed = False
+    on_local_disk = True
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         buffer[:] = b"!"

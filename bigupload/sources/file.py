@@ -11,6 +11,7 @@ from types import TracebackType
 
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint
+from bigupload.support.page_cache import is_on_local_disk
 
 
 class FileSource:
@@ -52,6 +53,7 @@ class FileSource:
             self.fingerprint = _fingerprint(status)
             self._attributes = _attributes(status)
             self._require_true_size()
+            self.on_local_disk = is_on_local_disk(self._fd)
         except BaseException:
             self.close()
             raise

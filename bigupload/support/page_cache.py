@@ -33,6 +33,23 @@ def read_cached(fd: int, buffer: memoryview, offset: int) -> int:
         return 0
 
 
+def is_on_local_disk(fd: int) -> bool:
+    """Whether the file's system is one of those that support `RWF_NOWAIT`. None of them waits for a network.
+
+    Args:
+        fd: A descriptor of a regular file.
+    """
+    if _NOWAIT is None or not hasattr(os, "preadv"):
+        return False
+    try:
+        os.preadv(fd, [bytearray(1)], 0, _NOWAIT)
+    except BlockingIOError:  # not cached
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def is_cached(fd: int, offset: int, size: int) -> bool:
     """Whether a range of a file is in the page cache, judged by one byte in each MiB and by the last byte.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,22 @@ def test_a_system_that_can_not_tell(fd: int, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(page_cache, "_NOWAIT", None)
     assert not page_cache.is_cached(fd, 0, 1)
     assert page_cache.read_cached(fd, memoryview(bytearray(10)), 0) == 0
+
+
+def test_a_file_system_that_cannot_tell_is_not_a_local_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    with path.open("rb") as file:
+        monkeypatch.setattr(page_cache.os, "preadv", raising(OSError(errno.EOPNOTSUPP, "not supported")))
+        assert not page_cache.is_on_local_disk(file.fileno())
+        monkeypatch.setattr(page_cache.os, "preadv", raising(BlockingIOError()))
+        assert page_cache.is_on_local_disk(file.fileno()), "what is not cached is on a disk all the same"
+        monkeypatch.setattr(page_cache, "_NOWAIT", None)
+        assert not page_cache.is_on_local_disk(file.fileno())
+
+
+def raising(error: OSError) -> Callable[..., int]:
+    def preadv(*_: object) -> int:
+        raise error
+
+    return preadv
