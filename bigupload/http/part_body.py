@@ -75,6 +75,7 @@ class PartBody(Payload):
         self._sent = 0
         self._socket: Any = None
         self._transport: asyncio.WriteTransport | None = None
+        self._peer: object = None  # a closed TLS transport of asyncio raises AttributeError if it is asked
         self._ended: asyncio.Future[None] | None = None
         self._threads = ThreadWork(resources.abandon)
         self.failure: errors.BigUploadError | None = None
@@ -102,6 +103,7 @@ class PartBody(Payload):
             raise ConnectionResetError("the connection is gone")
         self._written = self._sent = self._cached_until = 0
         self._transport = transport
+        self._peer = transport.get_extra_info("peername")
         self._socket = transport.get_extra_info("socket")
         if self._length == 0:
             return
@@ -140,10 +142,10 @@ class PartBody(Payload):
         return self._sent
 
     def address(self) -> str | None:
-        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
-        if not isinstance(peer, tuple):
+        if not isinstance(self._peer, tuple):
             return None
-        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
+        host, port = self._peer[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def paused(self) -> bool:
         return self._rate_limited

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bigupload
 from bigupload import errors
-from tests.tools.strict_s3 import LostAnswer, Status
+from tests.tools.strict_s3 import LostAnswer, Reset, Status, StrictS3
 
 from .stopped import PARTS, SIZE
 from .support import BUCKET, FAST, World
@@ -98,3 +99,15 @@ async def test_abort_is_logged(stopped: World, caplog: pytest.LogCaptureFixture)
 async def test_without_a_handler_nothing_is_printed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """Python prints the warnings of a library that has no handler at all."""
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("bigupload").handlers)
+
+
+@pytest.mark.parametrize("fault", [Reset(1000), LostAnswer()], ids=["reset", "lost response"])
+async def test_an_attempt_whose_tls_connection_is_closed(
+    s3_tls: StrictS3, tmp_path: Path, small_limits: None, caplog: pytest.LogCaptureFixture, fault: Any
+) -> None:
+    world = World(s3_tls, tmp_path)
+    s3_tls.script("UploadPart", fault, part_number=1)
+    path = world.file(SIZE)
+    await world.upload(path)
+    assert world.holds(path)
+    assert any("part 1, attempt 1 to 127.0.0.1:" in line for line in lines(caplog))

@@ -11,6 +11,7 @@ from .__main__ import play
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1200),  # hundreds of processes
     pytest.mark.skipif(not hasattr(os, "fork"), reason="each process is a fork of one that is warm"),
 ]
 
