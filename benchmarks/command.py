@@ -162,5 +162,5 @@ def finish(
         from . import plots
 
         for number, each in enumerate(held, 1):
-            plots.contest(each.title, each.rows, each.cpu, arguments.plots / f"{benchmark}-{number}.png")
+            plots.contest(each.title, each.rows, each.cpu, arguments.plots / f"{benchmark}-{number}.svg")
     return report.conclude(targets)

@@ -81,6 +81,7 @@ def _bars(axis: Any, label: str, spreads: Sequence[Spread | None], rows: Sequenc
     if logarithmic:
         axis.set_xlim(least / 2, max(there) * 2.2)
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.minorticks_off()
     elif there:
         axis.set_xlim(0, max(there) * 1.18)
     axis.set_xlabel(label + (" (log)" if logarithmic else ""))

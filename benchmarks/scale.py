@@ -138,7 +138,7 @@ def main() -> int:
         from . import plots
 
         costs = {size: beyond(each, start) for size, each in by_size.items()}
-        plots.scale(by_size, costs, arguments.plots / "scale.png")
+        plots.scale(by_size, costs, arguments.plots / "scale.svg")
     return report.conclude(checked)
 
 
