@@ -13,6 +13,7 @@ from typing import Any
 
 from bigupload import errors, events
 from bigupload.units import format_size, printable
+from bigupload.verification.orphans import Orphan
 
 LOG = logging.getLogger("bigupload")
 LOG.addHandler(logging.NullHandler())  # else Python prints warnings of a library to standard error
@@ -49,6 +50,19 @@ def log_failure(subject: str) -> Iterator[None]:
     except BaseException as e:  # cancelled, or the caller's on_event raised
         LOG.info("%s: stopped (%s); it can be resumed", printable(subject), type(e).__name__)
         raise
+
+
+def log_orphans(on_orphan: Callable[[Orphan], None] | None, *, dry_run: bool) -> Callable[[Orphan], None]:
+    """Return a function that logs an orphaned upload that was aborted, and passes it on."""
+
+    def tell(orphan: Orphan) -> None:
+        if not dry_run:
+            place = printable(f"s3://{orphan.bucket}/{orphan.key}")
+            LOG.info("%s: aborted the orphaned upload %s, %d bytes", place, orphan.upload_id, orphan.held)
+        if on_orphan is not None:
+            on_orphan(orphan)
+
+    return tell
 
 
 def _resumable(e: errors.BigUploadError) -> str:

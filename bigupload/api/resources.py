@@ -1,0 +1,87 @@
+"""What the uploads of one `Uploader` share, and how it is wired: store, transport and journal for each upload."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+from bigupload.api import arguments
+from bigupload.api.arguments import OnEvent, UploaderOptions, UploadOptions
+from bigupload.api.event_log import log_events
+from bigupload.api.state import UploaderState
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
+from bigupload.engine.retrying import Retrier
+from bigupload.http.connections import CaBundle
+from bigupload.http.put_transport import HttpTransport, check_congestion_control
+from bigupload.manifests.journal import FileJournal
+from bigupload.options import S3Options
+from bigupload.sources.file import FileSource
+from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, connect_service, guess_content_type, parse_s3_url
+from bigupload.support.rate_limiter import RateLimiter
+
+
+class UploaderResources:
+    """The manifests, connections, slots and threads of one `Uploader`."""
+
+    def __init__(self, options: UploaderOptions) -> None:
+        """Check the options; nothing is connected yet.
+
+        Raises:
+            UsageError: A value is out of range, or the kernel does not offer the congestion control.
+        """
+        congestion_control = options.get("congestion_control", "auto")
+        check_congestion_control(congestion_control)
+        rate = arguments.checked_rate(options.get("limit_rate"))
+        directory = options.get("state_dir")
+        concurrency = arguments.checked_concurrency(options.get("concurrency"))
+        self.retry = options.get("retry") or RetryPolicy()
+        self.state = UploaderState(None if directory is None else arguments.checked_path(directory, "state_dir"))
+        self.buckets = BucketPool()
+        self._shared = SharedResources(concurrency, hedge=options.get("hedge", True))
+        self._congestion_control = congestion_control
+        self._limiter = RateLimiter(rate) if rate is not None else None
+        self._transports: dict[CaBundle, HttpTransport] = {}
+        self._exits = contextlib.AsyncExitStack()
+
+    async def aclose(self) -> None:
+        """Close connections and end threads."""
+        try:
+            await self._exits.aclose()
+        finally:  # a cancelled scope of anyio cancels each await that waits: these two do not
+            self._transports.clear()
+            await self.buckets.aclose()
+            self.state.close()
+
+    async def connect(self, source: FileSource, options: UploadOptions) -> Store:
+        """The store of a new upload; the caller closes it."""
+        s3, service = options.get("s3") or S3Options(), options.get("service")
+        if service is not None:
+            return connect_service(service, s3, api_key=options.get("api_key"), source=source)
+        name = Path(source.path).name
+        bucket, key = parse_s3_url(options.get("to") or f"s3://{LOCAL_BUCKET}/", name)
+        if s3.content_type is None:
+            s3 = dataclasses.replace(s3, content_type=guess_content_type(name))
+        return await connect(bucket, key, s3, self.buckets)
+
+    async def context(
+        self, source: FileSource, store: Store, journal: FileJournal, settings: UploadSettings, on_event: OnEvent | None
+    ) -> UploadContext:
+        """The engine's context of one upload."""
+        return UploadContext(
+            retrier=Retrier(policy=self.retry, emit=log_events(f"{source.path} → {store.target}", on_event)),
+            source=source,
+            store=store,
+            transport=await self._transport(store.ca_bundle),
+            journal=journal,
+            settings=settings,
+            shared=self._shared,
+        )
+
+    async def _transport(self, ca_bundle: CaBundle) -> HttpTransport:
+        if ca_bundle not in self._transports:
+            transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
+            self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
+        return self._transports[ca_bundle]
