@@ -16,7 +16,7 @@ import binascii
 import enum
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from bigupload.errors import UsageError
 
@@ -120,13 +120,19 @@ class Hasher(Protocol):
     def digest(self) -> bytes: ...
 
 
+def _of_awscrt(name: str) -> Any:
+    """A function of awscrt's module of checksums."""
+    # awscrt has no types of its own, may not be there when a program is checked, and may get types one day.
+    import awscrt.checksums  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+    return getattr(awscrt.checksums, name)
+
+
 class _Crc:
     """A CRC of awscrt with hashlib's methods."""
 
     def __init__(self, algorithm: Algorithm) -> None:
-        import awscrt.checksums
-
-        self._function: Callable[[Data, int], int] = getattr(awscrt.checksums, algorithm.value)
+        self._function: Callable[[Data, int], int] = _of_awscrt(algorithm.value)
         self._size = algorithm.digest_size
         self._value = 0
 
@@ -185,9 +191,7 @@ def decode(algorithm: Algorithm, checksum: str) -> bytes:
 
 def combine_crc(algorithm: Algorithm, parts: Iterable[tuple[bytes, int]]) -> bytes:
     """Compute the CRC of the whole from the parts' (digest, size in bytes), in order. `algorithm` is a CRC."""
-    import awscrt.checksums
-
-    join: Callable[[int, int, int], int] = getattr(awscrt.checksums, f"combine_{algorithm.value}")
+    join: Callable[[int, int, int], int] = _of_awscrt(f"combine_{algorithm.value}")
     whole = 0
     for digest, size in parts:
         whole = join(whole, int.from_bytes(digest, "big"), size)
