@@ -110,11 +110,12 @@ async def abort(resources: UploaderResources, manifest: StrPath, options: AbortO
         retrier = Retrier(policy=resources.retry, emit=log_events(subject, options.get("on_event")))
         async with contextlib.aclosing(store):
             try:
-                if known.completing is not None and await object_exists(store, known, retrier):
+                if known.status == "completing" and await object_exists(store, known, retrier):
                     raise errors.UsageError(f"{known.target} is complete: resume the upload to prove it")
                 await retrier.request(lambda: store.abort(known.upload_id))
             except errors.BigUploadError as e:
-                e.manifest = journal.path
+                if not known.aborted:  # else there is nothing to resume
+                    e.manifest = journal.path
                 raise
         await journal.append(Aborted())
         LOG.info("%s: aborted, its parts are deleted", printable(subject))

@@ -270,6 +270,14 @@ async def test_a_failed_abort_names_the_manifest(stopped: World) -> None:
     assert stopped.manifest.status == "uploading"
 
 
+async def test_a_failed_abort_of_an_aborted_upload_leaves_nothing_to_resume(stopped: World) -> None:
+    await bigupload.abort(stopped.manifest_path)
+    stopped.s3.script("AbortMultipartUpload", Status(403, "AccessDenied"), repeat=True)
+    with pytest.raises(errors.AccessDenied) as caught:
+        await bigupload.abort(stopped.manifest_path)
+    assert (caught.value.manifest, caught.value.exit_code) == (None, errors.EXIT_FAILED)
+
+
 # --- SeaweedFS
 
 

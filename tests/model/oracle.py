@@ -53,7 +53,7 @@ Ending = Proved | Done | Refused
 _KEYS: dict[str, tuple[type[BigUploadError], ...]] = {
     "none": (errors.CredentialsError,),
     "unknown": (errors.CredentialsError, errors.AccessDenied),
-    "expired": (errors.CredentialsError, errors.AccessDenied),
+    "expired": (errors.CredentialsError,),  # 400, of HEAD too
     "wrong": (errors.AccessDenied,),
 }
 """What a call is refused with, when the store can say why, and when it cannot: HEAD has no body."""
@@ -178,7 +178,7 @@ def _abort(seen: Seen, manifest: Path) -> Ending:
         return Refused(error=errors.UsageError, exit_code=EXIT_USAGE, untouched=True)
     if seen.keys != "valid":  # of a complete one, the object is looked at first
         error = _KEYS[seen.keys][-1 if known.status == "completing" else 0]
-        return Refused(error=error, exit_code=EXIT_RESUMABLE)
+        return Refused(error=error, exit_code=EXIT_RESUMABLE if known.live else EXIT_FAILED)
     # Of an adopted upload the bytes alone tell, and they may be another's: not where it is open still.
     is_open = known.token is None and known.upload_id in seen.open
     if known.status == "completing" and is_ours(seen, known) and not is_open:
@@ -214,7 +214,8 @@ def part_size_of(sizes: dict[int, int], size: int) -> int:
         allowed = len(of_plan) == 1 or largest >= LIMITS.min_part_size
         if allowed and all(of_plan.get(n) == given for n, given in sizes.items()):
             return largest
-    return LIMITS.default_part_size
+    granules = -(-size // LIMITS.granule) * LIMITS.granule  # LIMITS call one part enough
+    return min(max(granules, LIMITS.min_part_size), LIMITS.default_part_size)
 
 
 def _gc(seen: Seen, order: Order) -> Ending:

@@ -63,6 +63,10 @@ def expire() -> Step:
     return lambda model: model.expire_uploads()
 
 
+def keys(kind: str) -> Step:
+    return lambda model: model.change_keys(kind=kind, as_arguments=True)
+
+
 def mend_keys() -> Step:
     return lambda model: model.mend_keys(as_arguments=True)
 
@@ -104,6 +108,7 @@ def _changed_meanwhile() -> Iterator[Story]:
 
 
 def _lost_manifests() -> Iterator[Story]:
+    yield [upload(at("CreateMultipartUpload", 1, "kill", acted=True)), adopt()]
     for how in ("torn", "unlinked", "emptied", "garbled"):
         yield [KILLED_HALF_WAY, lose(how), gc(dry_run=True), upload(), gc(dry_run=False), adopt()]
 
@@ -116,6 +121,12 @@ def _refused_and_disputed() -> Iterator[Story]:
         yield [KILLED_HALF_WAY, resume(at("ListParts", 1, what)), mend_keys(), upload()]
         for request, number in reversed(REQUESTS):
             yield [upload(at(request, number, what)), mend_keys(), resume(), upload()]
+
+
+def _other_keys() -> Iterator[Story]:
+    for kind in ("none", "unknown", "wrong", "expired"):
+        for begun in (KILLED_HALF_WAY, KILLED_AT_COMPLETE, KILLED_AFTER_COMPLETE):
+            yield [begun, keys(kind), abort(), resume(), mend_keys(), abort(), keys(kind), abort()]
 
 
 def _killed_at_a_file() -> Iterator[Story]:
@@ -138,6 +149,7 @@ def stories() -> Iterator[Story]:
         _given_up(),
         _changed_in_between(),
         _refused_and_disputed(),
+        _other_keys(),
         _lost_manifests(),
         _full_disks(),
         _killed_at_a_file(),
