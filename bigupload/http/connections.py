@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -27,8 +29,29 @@ _DNS_CACHE_TTL = 10
 
 CaBundle: TypeAlias = Path | Literal[False] | None
 """Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""
-Proxy: TypeAlias = tuple[yarl.URL, aiohttp.BasicAuth | None] | tuple[None, None]
-"""A proxy and its credentials, as aiohttp takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy, and the user's credentials for it."""
+
+    url: yarl.URL | None = None
+    """Without credentials. None: there is no proxy."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Proxy-Authorization, if the user has a name there."""
+
+    def arguments(self, url: yarl.URL, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Return aiohttp's arguments for a request through the proxy: `headers`, `proxy` and `proxy_headers`.
+
+        Over https, the proxy gets its headers with CONNECT, and the store must not see them. Over http, there is only
+        one request, and the proxy takes its header out.
+
+        Args:
+            url: What is requested.
+            headers: The request's own headers.
+        """
+        own = headers if url.scheme == "https" else {**headers, **self.headers}
+        return {"headers": own, "proxy": self.url, "proxy_headers": self.headers or None}
 
 
 def ssl_context(ca_bundle: Path) -> ssl.SSLContext:
@@ -133,10 +156,12 @@ def proxy_for(url: yarl.URL) -> Proxy:
     """
     found = urllib.request.getproxies().get(url.scheme)
     if not found or url.host is None or _goes_direct(url.host, url.port):
-        return None, None
+        return Proxy()
     proxy = yarl.URL(found if "://" in found else f"http://{found}")
-    auth = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), auth
+    headers = {}
+    if proxy.user:
+        headers["Proxy-Authorization"] = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+    return Proxy(proxy.with_user(None), headers)
 
 
 def _goes_direct(host: str, port: int | None) -> bool:

@@ -89,17 +89,12 @@ class HttpTransport:
         try:
             url = yarl.URL(request.url, encoded=True)  # as it was signed, byte for byte
             where = f"{url.host}:{url.port}"
-            proxy, proxy_auth = self._proxy_for(url)
+            proxy = self._proxy_for(url)
         except ValueError as e:
             raise _unusable(e) from None
         try:
             async with session.put(
-                url,
-                data=payload,
-                headers=request.headers,
-                allow_redirects=False,
-                proxy=proxy,
-                proxy_auth=proxy_auth,
+                url, data=payload, allow_redirects=False, **proxy.arguments(url, request.headers)
             ) as response:
                 # Before anything is judged: a thread may have sent the last bytes and not counted them yet.
                 await payload.stop_and_wait()

@@ -69,18 +69,16 @@ class HttpReader:
         assert self._session is not None
         url = yarl.URL(request.url, encoded=True)
         where = f"{url.host}:{url.port}"
-        proxy, auth = proxy_for(url)
+        proxy = proxy_for(url)
         # Neither header is signed. They only narrow down what the URL allows.
         headers = {**request.headers, "Range": f"bytes={start}-{end - 1}", "If-Match": etag}
         try:
             async with self._session.get(
                 url,
-                headers=headers,
-                proxy=proxy,
-                proxy_auth=auth,
                 timeout=self._timeout,
                 allow_redirects=False,
                 read_bufsize=_BUFFER,
+                **proxy.arguments(url, headers),
             ) as response:
                 if response.status not in (200, 206):
                     body = await response.content.read(MAX_ERROR_BODY)

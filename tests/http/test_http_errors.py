@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import math
 import time
 from pathlib import Path
 
-import aiohttp
 import pytest
 import yarl
 from hypothesis import given, settings
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bigupload import errors
 from bigupload.core.retry_policy import FaultKind
-from bigupload.http.connections import proxy_for, ssl_context
+from bigupload.http.connections import Proxy, proxy_for, ssl_context
 from bigupload.http.http_errors import fault_of_response, retry_after, skew_message
 
 NOW = 1_700_000_000.0
@@ -125,7 +125,7 @@ def test_a_ca_bundle_that_is_not_there(tmp_path: Path) -> None:
 # -- proxies
 
 HTTP, HTTPS = yarl.URL("http://s3.example/b/k?X-Amz-Signature=x"), yarl.URL("https://s3.example/b/k")
-DIRECT = (None, None)
+DIRECT = Proxy()
 
 
 @pytest.fixture(autouse=True)
@@ -143,15 +143,15 @@ def test_no_proxy_is_named() -> None:
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy_is_that_of_the_scheme(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://proxy.example:3128")
-    assert proxy_for(HTTP) == (yarl.URL("http://proxy.example:3128"), None)
+    assert proxy_for(HTTP) == Proxy(yarl.URL("http://proxy.example:3128"))
     assert proxy_for(HTTPS) == DIRECT
     monkeypatch.setenv("https_proxy", "http://secure.example:3129")
-    assert proxy_for(HTTPS) == (yarl.URL("http://secure.example:3129"), None)
+    assert proxy_for(HTTPS) == Proxy(yarl.URL("http://secure.example:3129"))
 
 
 def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "proxy.example:3128")
-    assert proxy_for(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
+    assert proxy_for(HTTPS) == Proxy(yarl.URL("http://proxy.example:3128"))
 
 
 def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,24 +180,23 @@ def test_ipv6_addresses_that_are_reached_directly(monkeypatch: pytest.MonkeyPatc
     assert (proxy_for(yarl.URL("http://[::1]:9000/b/k")) == DIRECT) is direct
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("userinfo", "auth"),
     [
-        ("user:pass", ("user", "pass")),
-        ("user", ("user", "")),
-        ("us%40er:p%3Aa%2Fs", ("us@er", "p:a/s")),
+        ("user:pass", "user:pass"),
+        ("user", "user:"),
+        ("us%40er:p%3Aa%2Fs", "us@er:p:a/s"),
+        ("us%C3%A9r:p", "usér:p"),
     ],
 )
 @pytest.mark.parametrize("scheme", ["", "http://"])
 def test_a_proxys_credentials_are_not_in_its_url(
-    monkeypatch: pytest.MonkeyPatch, scheme: str, userinfo: str, auth: tuple[str, str]
+    monkeypatch: pytest.MonkeyPatch, scheme: str, userinfo: str, auth: str
 ) -> None:
     monkeypatch.setenv("https_proxy", f"{scheme}{userinfo}@proxy.example:3128")
-    proxy, found = proxy_for(HTTPS)
-    assert proxy == yarl.URL("http://proxy.example:3128")
-    assert isinstance(found, aiohttp.BasicAuth)
-    assert (found.login, found.password) == auth
+    proxy = proxy_for(HTTPS)
+    assert proxy.url == yarl.URL("http://proxy.example:3128")
+    assert proxy.headers == {"Proxy-Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"}
 
 
 @pytest.mark.parametrize("how", ["HOME", "NETRC"])
@@ -209,7 +208,7 @@ def test_netrc_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how:
     monkeypatch.setenv(how, str(tmp_path if how == "HOME" else netrc))
     assert proxy_for(HTTPS) == DIRECT
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    assert proxy_for(HTTPS) == (yarl.URL("http://proxy.example:3128"), None)
+    assert proxy_for(HTTPS) == Proxy(yarl.URL("http://proxy.example:3128"))
 
 
 def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:

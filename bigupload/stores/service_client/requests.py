@@ -142,18 +142,15 @@ class ServiceHttp:
     async def _request(
         self, what: str, method: str, url: yarl.URL, *, data: bytes | None, headers: dict[str, str], within: float
     ) -> dict[str, Any]:
-        proxy, proxy_auth = proxy_for(url)
         if self._session is None:
             self._session = new_session(self._ca_bundle)
         async with self._session.request(
             method,
             url,
             data=data,
-            headers=headers,
             allow_redirects=False,  # the key is for this service only
-            proxy=proxy,
-            proxy_auth=proxy_auth,
             timeout=timeouts(total=within),
+            **proxy_for(url).arguments(url, headers),
         ) as response:
             text = await _read(response)
         return self._judge(what, response, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import re
 import resource
 import socket
 from collections.abc import AsyncIterator
@@ -20,21 +21,29 @@ from bigupload.stores.s3.client import S3Bucket
 from tests.integration.support import BUCKET, content, write
 from tests.integration.transport.support import Bench, bench, transport_to
 
+_AUTHORIZATION = re.compile(rb"Proxy-Authorization: (.*)\r\n", re.IGNORECASE)
+
 
 class ForwardProxy:
-    """An HTTP proxy in the old sense: takes `PUT http://host/path` and hands it on. Notes what it was asked for."""
+    """Takes `PUT http://host/path` and forwards it, and opens tunnels. Notes what was requested, by whom."""
 
     def __init__(self) -> None:
         self.targets: list[str] = []
+        self.users: list[bytes] = []
+        """The values of Proxy-Authorization. They go no further, as from any proxy."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        method, target, rest = head.split(b" ", 2)
+        self.users += _AUTHORIZATION.findall(head)
+        method, target, rest = _AUTHORIZATION.sub(b"", head).split(b" ", 2)
         self.targets.append(target.decode())
         host, _, path = target.removeprefix(b"http://").partition(b"/")
         address, _, port = host.decode().partition(":")
         upstream_reader, upstream = await asyncio.open_connection(address, int(port))
-        upstream.write(method + b" /" + path + b" " + rest)
+        if method == b"CONNECT":
+            writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        else:
+            upstream.write(method + b" /" + path + b" " + rest)
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with contextlib.suppress(ConnectionError):
@@ -106,6 +115,22 @@ async def test_the_users_proxy_is_used(tmp_path: Path, monkeypatch: pytest.Monke
             ]
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_the_password_is_the_proxys_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
+    """In a tunnel nothing would take it out again."""
+    proxy = ForwardProxy()
+    with FileSource(write(tmp_path / "file", 2 * MIB)) as source, bench(tmp_path, tls=tls) as made:
+        async with proxy_of_the_environment(monkeypatch, proxy) as port:
+            name_proxy(monkeypatch, f"http://user:pass@127.0.0.1:{port}")
+            async with transport_to(made) as transport:
+                await made.put(transport, source, Part(1, 0, 2 * MIB))
+        (put,) = [request for request in made.s3.requests if request.op == "UploadPart"]
+        assert put.status == 200
+        assert "proxy-authorization" not in put.headers
+    assert proxy.targets.count(made.s3.url.partition("//")[2]) == tls
+    assert set(proxy.users) == {b"Basic dXNlcjpwYXNz"}
+
+
 async def test_no_proxy_can_name_a_host_with_its_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = ForwardProxy()
     with FileSource(write(tmp_path / "file", MIB)) as source, bench(tmp_path, tls=False) as made:
@@ -158,8 +183,6 @@ async def test_a_proxy_that_wants_a_password_refuses_botocore_too(
     assert caught.value.kind is FaultKind.FINAL
 
 
-@pytest.mark.filterwarnings("ignore:BasicAuth is deprecated:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:The .proxy_auth. parameter is deprecated:DeprecationWarning")
 async def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
