@@ -49,7 +49,19 @@ class Source(Protocol):
 
     @property
     def metadata_changed(self) -> bool:
-        """Whether `check` found a new mode, owner or link. Then hash the file once more: that can hide other bytes."""
+        """Whether `check` found another ctime, although size, mtime and inode are the same.
+
+        Then hash the file once more: somebody may have written bytes and restored the mtime.
+        """
+        ...
+
+    def accept_metadata(self) -> None:
+        """Make the ctime that `check` found part of the fingerprint, before the file is hashed once more."""
+        ...
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last `check` found no file at the path, while the open one can still be read."""
         ...
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bigupload import errors, events
 from bigupload.core.integrity import ObjectFacts, Verified, prove_object, refused_checksum
-from bigupload.core.manifest import Completed, CompletingRecord
+from bigupload.core.manifest import Completed, CompletingRecord, SourceIdentity, SourceRecord
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind
 from bigupload.core.upload_state import StageResult
@@ -18,6 +18,8 @@ _LOOK_FOR = 300.0
 """Seconds to look for an object that complete may have made. S3 may work on a complete for minutes."""
 _LOOK_EVERY = 5.0
 """Seconds between two looks."""
+_MOST_HASHES = 2
+"""How often a file whose metadata keeps changing is hashed again before complete."""
 _MOST_ROUNDS = 4
 """How often one run completes although the store refuses the parts or reports conflicts. More would not help."""
 
@@ -38,11 +40,7 @@ class Completion:
     async def complete(self) -> StageResult:
         """Send the complete request, and prove the object by its response or by HEAD."""
         context = self._context
-        await context.check_source()
-        if context.settings.verify_source:
-            await self._reconciler.verify_source("the file is hashed once more (--verify-source)")
-        elif context.source.metadata_changed:
-            await self._reconciler.verify_source("the file's mode, owner or links changed: it is hashed once more")
+        await self._check_source()
         checksum = context.manifest.expected_object().checksum
         if context.manifest.completing is None:
             await context.journal.append(CompletingRecord(checksum))
@@ -56,6 +54,23 @@ class Completion:
             facts, verified = await self._prove_by_head(facts, verified)
             await run_shielded(self._record(facts, verified or Verified.SIZE))
         return StageResult.PROVED
+
+    async def _check_source(self) -> None:
+        """Raise SourceChanged unless the parts are the file."""
+        context, source = self._context, self._context.source
+        await context.check_source()
+        if context.settings.verify_source and not source.metadata_changed:
+            await self._reconciler.verify_source("the file is hashed once more (--verify-source)")
+        # Bounded: a program that touches the metadata all the time must not keep the upload from its end.
+        for _ in range(_MOST_HASHES):
+            if not source.metadata_changed:
+                break
+            source.accept_metadata()
+            await self._reconciler.verify_source("the file's metadata changed: it is hashed once more")
+            await context.journal.append(SourceRecord(SourceIdentity.of(source.path, source.fingerprint)))
+            await context.check_source()
+        if source.is_away:
+            context.warn(f"{source.path} was moved or deleted: the object is the file that was opened")
 
     async def _complete_and_record(self) -> tuple[ObjectFacts, Verified | None]:
         """Record the object at once if the response proves it. HEAD may take its time, and can be cancelled."""

@@ -62,6 +62,7 @@ class _OneByte:
     path = "the probe"
     fingerprint = Fingerprint(1, 0, 0, 0)
     metadata_changed = False
+    is_away = False
     on_local_disk = True
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
@@ -72,6 +73,9 @@ class _OneByte:
         return None
 
     def check(self) -> None:
+        pass
+
+    def accept_metadata(self) -> None:
         pass
 
     def close(self) -> None:

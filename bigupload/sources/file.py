@@ -18,7 +18,8 @@ class FileSource:
     """A regular file, opened once. Implements `ports.Source`.
 
     `check` compares the fingerprint of the open descriptor and that of the path: a file that was replaced by a rename
-    is another file, although the descriptor still reads the old one.
+    is another file, although the descriptor still reads the old one. A file that was moved or deleted is still the file
+    that was to be uploaded.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -46,12 +47,11 @@ class FileSource:
         self._lock = threading.Lock()
         self._readers = 0
         self._closed = False
-        self.metadata_changed = False
+        self.is_away = False
         try:
             status = os.fstat(self._fd)
             self._require_regular(status)
-            self.fingerprint = _fingerprint(status)
-            self._attributes = _attributes(status)
+            self.fingerprint = self._newest = _fingerprint(status)
             self._require_true_size()
             self.on_local_disk = is_on_local_disk(self._fd)
         except BaseException:
@@ -121,16 +121,17 @@ class FileSource:
 
     def check(self) -> None:
         """Compare the file with its fingerprint. Blocking. See `ports.Source.check`."""
-        opened = os.fstat(self._fd)
+        try:
+            opened = os.fstat(self._fd)
+        except OSError as e:  # a network file system that has forgotten the descriptor
+            raise errors.SourceUnreadable(f"can't read {self.path}: {e.strerror}") from e
         try:
             named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
-        except OSError as e:
-            raise errors.SourceChanged(
-                f"{self.path} is no longer there ({e.strerror}): resume with --source if it was moved",
-                same_size=opened.st_size == self.fingerprint.size,
-            ) from e
+        except OSError:  # moved, maybe for a moment only: the open descriptor reads the same file
+            named = None
+        self.is_away = named is None
         for status in (opened, named):
-            if not self._is_unchanged(status):
+            if status is not None and not self._is_unchanged(status):
                 same_size = status.st_size == self.fingerprint.size
                 advice = (
                     "resume when nothing writes to it, and the parts that did not change are kept"
@@ -142,16 +143,23 @@ class FileSource:
 
     def _is_unchanged(self, status: os.stat_result) -> bool:
         now = _fingerprint(status)
-        if now == self.fingerprint:
+        if now in (self.fingerprint, self._newest):
             return True
-        # A new mode, owner or link explains the new ctime. But it can hide that bytes changed and mtime was restored.
-        if (
-            dataclasses.replace(now, ctime_ns=self.fingerprint.ctime_ns) == self.fingerprint
-            and _attributes(status) != self._attributes
-        ):
-            self.metadata_changed = True
+        # chmod, links, renames, extended attributes and `touch -a` change the ctime alone. So does whoever writes bytes
+        # and restores the mtime.
+        if dataclasses.replace(now, ctime_ns=self.fingerprint.ctime_ns) == self.fingerprint:
+            self._newest = now
             return True
         return False
+
+    @property
+    def metadata_changed(self) -> bool:
+        """Whether `check` found another ctime. See `ports.Source.metadata_changed`."""
+        return self._newest != self.fingerprint
+
+    def accept_metadata(self) -> None:
+        """Take the ctime that `check` found for the file's. See `ports.Source.accept_metadata`."""
+        self.fingerprint = self._newest
 
     def close(self) -> None:
         """Close the file, once no thread reads it any more. May be called again."""
@@ -172,8 +180,3 @@ def _flag(name: str) -> int:
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:
     return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
-def _attributes(status: os.stat_result) -> tuple[int, ...]:
-    """What chmod, chown and links change."""
-    return status.st_mode, status.st_uid, status.st_gid, status.st_nlink

@@ -1,22 +1,19 @@
-"""Cancelled at any moment, or a file that does not hold still: resumable, and no object that is not the file."""
+"""Cancelled at any moment: resumable."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-import bigupload
-from bigupload import Verified, errors, events
+from bigupload import Verified
 from bigupload.engine import completion, multipart_upload
 from tests.tools.waiting import until
 
-from .support import BUCKET, FAST, PART, World, no_leaks, write
+from .support import PART, World, no_leaks
 
 # --- cancellation
 
@@ -157,124 +154,3 @@ async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(
     assert world.holds(path)
     assert result.verified is Verified.FULL_OBJECT
     assert world.s3.count("CompleteMultipartUpload") == 1
-
-
-# --- the source must hold still
-
-
-def change_in_place(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(2 * PART + 3)
-        file.write(b"changed")
-
-
-def append(path: Path) -> None:
-    with path.open("ab") as file:
-        file.write(b"more")
-
-
-def truncate(path: Path) -> None:
-    os.truncate(path, 10)
-
-
-def rename_over(path: Path) -> None:
-    other = path.with_name("other")
-    write(other, path.stat().st_size, seed=5)
-    other.rename(path)
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-@pytest.mark.parametrize("checksum", ["auto", "md5", "none"])
-@pytest.mark.parametrize("change", [change_in_place, append, truncate, rename_over, remove])
-async def test_a_file_that_changes_meanwhile_makes_no_object(
-    world: World, change: Callable[[Path], None], checksum: str
-) -> None:
-    path = world.file(4 * PART)
-    world.s3.hold("UploadPart")
-    task = asyncio.create_task(world.upload(path, concurrency=1, checksum=checksum))
-    await world.s3.wait_for_async("UploadPart")
-    change(path)
-    world.s3.release()
-    with pytest.raises(errors.SourceChanged) as caught:
-        await task
-    assert caught.value.resumable == (change not in (append, truncate))
-    assert not world.object()
-    assert world.s3.count("CompleteMultipartUpload") == 0
-    assert world.manifest.status == "uploading"
-
-
-async def test_a_file_that_changes_before_complete_makes_no_object(world: World) -> None:
-    path = world.file(2 * PART)
-    world.s3.hold("UploadPart", acted=True)
-    task = asyncio.create_task(world.upload(path))
-    await world.s3.wait_for_async("UploadPart", 2)
-    change_in_place(path)
-    world.s3.release()
-    with pytest.raises(errors.SourceChanged):
-        await task
-    assert world.s3.count("CompleteMultipartUpload") == 0
-
-
-async def uploaded_while(world: World, change: Callable[[Path], None]) -> tuple[Path, list[str]]:
-    """Upload a file of three parts, with `change` after the first. The parts that are hashed again, and why."""
-    path = world.file(3 * PART)
-    hashing: list[str] = []
-
-    def on_event(event: events.Event) -> None:
-        if isinstance(event, events.PartUploaded) and event.number == 1:
-            change(path)
-        if isinstance(event, events.Hashing):
-            hashing.append(event.reason)
-
-    await bigupload.upload(
-        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST,
-        concurrency=1, on_event=on_event,
-    )  # fmt: skip
-    return path, hashing
-
-
-async def test_a_new_mode_is_no_change_and_the_file_is_hashed_once_more(world: World) -> None:
-    path, hashing = await uploaded_while(world, lambda path: path.chmod(0o600))
-    assert world.holds(path)
-    assert hashing == ["the file's mode, owner or links changed: it is hashed once more"]
-
-
-async def test_a_new_mode_does_not_hide_other_bytes(world: World) -> None:
-    def change(path: Path) -> None:
-        before = path.stat()
-        with path.open("r+b") as file:
-            file.write(b"changed")
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        path.chmod(0o600)
-
-    with pytest.raises(errors.SourceChanged, match="part 1 "):
-        await uploaded_while(world, change)
-    assert not world.object()
-
-
-async def test_verify_source_finds_what_the_times_hide(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a write through a mapping that was dirty already: the bytes change, neither mtime nor ctime do."""
-    path = world.file(3 * PART)
-    monkeypatch.setattr("bigupload.sources.file.FileSource.check", lambda self: None)
-
-    def on_event(event: events.Event) -> None:
-        if isinstance(event, events.PartUploaded) and event.number == 3:
-            with path.open("r+b") as file:
-                file.write(b"changed")
-
-    with pytest.raises(errors.SourceChanged, match="part 1 "):
-        await bigupload.upload(
-            path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST,
-            concurrency=1, verify_source=True, on_event=on_event,
-        )  # fmt: skip
-    assert not world.object()
-
-
-async def test_verify_source_of_a_file_that_held_still(world: World) -> None:
-    path = world.file(3 * PART)
-    result = await world.upload(path, verify_source=True)
-    assert result.verified is Verified.FULL_OBJECT
-    assert [event.parts for event in world.told(events.Hashing)] == [3]

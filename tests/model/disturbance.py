@@ -10,7 +10,7 @@ from typing import Literal
 from bigupload import errors
 from bigupload.errors import EXIT_FAILED, EXIT_RESUMABLE
 
-from .oracle import Ending, Proved, Refused, all_of, is_ours, lost, undisturbed
+from .oracle import Either, Ending, Proved, Refused, all_of, is_ours, lost, undisturbed
 from .process import Order
 from .seen import Known, Seen
 
@@ -61,11 +61,15 @@ def _after(seen: Seen, by: Disturbance) -> Seen:
 
 
 def _file_changed(base: Ending, by: Disturbance) -> Ending:
-    """Noticed after each part, and before complete goes out; what has gone out is the file as it was."""
-    if not isinstance(base, Proved) or by.request == "CompleteMultipartUpload":
+    """Noticed after each part, and before complete goes out; what has gone out is the file as it was.
+
+    A file that is moved is the same file. Where only the ctime shows a change, the file is hashed once more at the end.
+    """
+    if not isinstance(base, Proved) or by.request == "CompleteMultipartUpload" or by.what == "move":
         return base
     same_size = by.what not in CHANGES_SIZE
-    return Refused(error=errors.SourceChanged, exit_code=EXIT_RESUMABLE if same_size else EXIT_FAILED)
+    refused = Refused(error=errors.SourceChanged, exit_code=EXIT_RESUMABLE if same_size else EXIT_FAILED)
+    return Either(refused=refused) if by.what == "edit_quietly" else refused
 
 
 class _Run:

@@ -48,7 +48,14 @@ class Refused:
     """Whether no manifest may differ by a byte, nor the store in anything."""
 
 
-Ending = Proved | Done | Refused
+@dataclass(frozen=True, kw_only=True)
+class Either:
+    """Which part was hashed last decides: `refused`, or the object is the file as it is at the end."""
+
+    refused: Refused
+
+
+Ending = Proved | Done | Refused | Either
 
 _KEYS: dict[str, tuple[type[BigUploadError], ...]] = {
     "none": (errors.CredentialsError,),

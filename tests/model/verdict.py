@@ -10,7 +10,7 @@ from bigupload import errors
 from bigupload.errors import EXIT_RESUMABLE
 from tests.tools.strict_s3 import Record
 
-from .oracle import Done, Ending, Proved, Refused
+from .oracle import Done, Either, Ending, Proved, Refused
 from .process import Action, Told
 from .seen import Known, Seen
 
@@ -45,6 +45,13 @@ def judge(played: Played, ending: Ending, told: Told) -> None:
         case Proved():
             assert told.error is None, said
             _judge_proof(played, ending, told)
+        case Either(refused=refused) if told.error is not None:
+            judge(played, refused, told)
+        case Either():
+            known, made = _known(played), played.after.made
+            assert known.status == "completed", "proved, and the manifest does not say so"
+            assert made is not None
+            assert made.body == played.after.file.body == played.after.versions[known.fingerprint], said
         case Done():
             assert told.error is None, said
             assert set(told.orphans) == ending.listed, said
