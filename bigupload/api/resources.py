@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 from bigupload.api import arguments
@@ -19,7 +18,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.sources.file import FileSource
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, connect_service, guess_content_type, parse_s3_url
+from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, connect_service, parse_s3_url, with_type_of
 from bigupload.support.rate_limiter import RateLimiter
 
 
@@ -62,9 +61,7 @@ class UploaderResources:
             return connect_service(service, s3, api_key=options.get("api_key"), source=source)
         name = Path(source.path).name
         bucket, key = parse_s3_url(options.get("to") or f"s3://{LOCAL_BUCKET}/", name)
-        if s3.content_type is None:
-            s3 = dataclasses.replace(s3, content_type=guess_content_type(name))
-        return await connect(bucket, key, s3, self.buckets)
+        return await connect(bucket, key, with_type_of(name, s3), self.buckets)
 
     async def context(
         self, source: FileSource, store: Store, journal: FileJournal, settings: UploadSettings, on_event: OnEvent | None

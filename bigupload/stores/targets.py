@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import mimetypes
 import os
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
 
 from bigupload import errors
+from bigupload.core.content_types import content_type_of
 from bigupload.core.manifest import Target
 from bigupload.options import S3Options
 from bigupload.ports import Source
@@ -148,7 +148,7 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, source
         url=url,
         api_key=_api_key(api_key),
         filename=name,
-        content_type=options.content_type or guess_content_type(name),
+        content_type=options.content_type or content_type_of(name),
         head=_head(source),
         ca_bundle=False if options.no_verify_ssl else options.ca_bundle,
     )
@@ -235,6 +235,8 @@ def _head(source: Source) -> bytes:
     return bytes(head[: source.read_into(memoryview(head), 0)])
 
 
-def guess_content_type(path: str | PurePath) -> str:
-    """Guess the content type from the name; the default is application/octet-stream."""
-    return mimetypes.guess_type(str(path), strict=False)[0] or "application/octet-stream"
+def with_type_of(name: str, options: S3Options) -> S3Options:
+    """Return options with the Content-Type that a file's name stands for, unless they have one."""
+    if options.content_type is not None:
+        return options
+    return dataclasses.replace(options, content_type=content_type_of(name))

@@ -19,7 +19,7 @@ from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
-from bigupload.stores.targets import connect, connect_service, guess_content_type, parse_s3_url, reconnect
+from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
 
 
 @pytest.mark.parametrize(
@@ -300,13 +300,9 @@ async def test_a_local_store_without_its_bucket_is_closed(monkeypatch: pytest.Mo
 # -- small things
 
 
-@pytest.mark.parametrize(
-    ("name", "content_type"),
-    [("a.mp4", "video/mp4"), ("a.MOV", "video/quicktime"), ("/x/a.jpg", "image/jpeg"), (Path("a.png"), "image/png"),
-     ("a", "application/octet-stream"), ("a.unheard-of", "application/octet-stream"), ("", "application/octet-stream")],
-)  # fmt: skip
-def test_content_types(name: str | Path, content_type: str) -> None:
-    assert guess_content_type(name) == content_type
+def test_the_type_of_a_name_is_set_unless_one_is_given() -> None:
+    assert with_type_of("a.mkv", S3Options()).content_type == "video/matroska"
+    assert with_type_of("a.mkv", S3Options(content_type="video/mp4")).content_type == "video/mp4"
 
 
 def test_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
