@@ -1,0 +1,70 @@
+"""The programs of docs/examples, as they stand, and what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bigupload.stores.local_store import LocalStore
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+Run = Callable[..., str]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(weed: LocalStore, tmp_path: Path) -> Run:
+    """Runs a program against the session's store, with warnings as errors, and returns what it prints."""
+    environment = os.environ | {
+        "BIGUPLOAD_LOCAL_STORE_DIR": str(weed.data_dir),
+        "BIGUPLOAD_STATE_DIR": str(tmp_path / "state"),
+        "PYTHONWARNINGS": "error",
+        "TMPDIR": str(tmp_path),
+    }
+
+    def run_program(name: str, *arguments: str) -> str:
+        command = [sys.executable, EXAMPLES / name, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    return run_program
+
+
+def test_a_fastapi_application(run: Run) -> None:
+    pytest.importorskip("fastapi")
+    out = run("fastapi_load.py", "0.5")
+    assert re.findall(r"endpoint: (\d+) done", out) == ["40", "40"]
+    assert "the application's own sync endpoint meanwhile: " in out
+
+
+def test_pools_of_processes(run: Run) -> None:
+    """Each result and each error arrives, whichever pool it is."""
+    found = re.findall(r"^  (\w+): ([\w-]+)", run("process_pool.py"), re.MULTILINE)
+    each = [
+        ("sound", "full-object"),
+        ("growing", "SourceChanged"),
+        ("unreachable", "StoreUnreachable"),
+        ("missing", "SourceNotFound"),
+    ]
+    assert found == each * 2
+
+
+def test_the_end_of_a_program_after_a_cancel(run: Run) -> None:
+    """The store takes longer than the test may, so that a program which waits for it fails."""
+    ended = re.findall(r"^cancelled during (\w+): .* status 0$", run("process_exit.py", "3600"), re.MULTILINE)
+    assert ended == ["HeadObject", "CreateMultipartUpload", "ListParts", "CompleteMultipartUpload"]
+
+
+def test_the_examples_are_typed(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path), "."]
+    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
