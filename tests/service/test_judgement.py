@@ -16,6 +16,8 @@ from bigupload.service.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep import Removal, Sweep
 from bigupload.service.uploads import MediaUploads
+from tests.service.test_races import DATA, once
+from tests.service.test_races import sent as sent_in_parts
 from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample
 
@@ -106,6 +108,24 @@ async def test_in_the_sweep(bucket: Meddled, headers: dict[str, str]) -> None:
     assert [(removal.key, str(removal.reason)) for removal in removals] == [(key, "wrong headers")]
     note = await bucket.call("", "head_object", Key=note_key(key))
     assert note["Metadata"]["code"] == "unsupported_headers"
+
+
+async def test_at_complete(bucket: Meddled) -> None:
+    """The service declares what a multipart upload is served with. The object is judged as it is all the same."""
+    uploads = MediaUploads(bucket, Handles(["secret"], clock=lambda: 0))
+    request = await sent_in_parts(uploads)
+
+    async def replaced() -> None:
+        (row,) = (await bucket.call("", "list_objects_v2", Prefix="media/"))["Contents"]
+        arguments = {"ContentType": "video/mp4", "ContentEncoding": "gzip"}
+        await bucket.call("", "put_object", Key=row["Key"], Body=DATA, **arguments)
+
+    once(bucket, "complete_multipart_upload", replaced, before=False)
+    for _ in range(2):  # the second finds the note
+        with pytest.raises(Refused) as refused:
+            await uploads.complete("me", request)
+        assert refused.value.problem is Problem.UNSUPPORTED_HEADERS
+    assert "Contents" not in await bucket.call("", "list_objects_v2", Prefix="media/")
 
 
 async def test_harmless_headers_are_not_copied(bucket: Meddled) -> None:
