@@ -20,7 +20,7 @@ from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
 from bigupload.events import UploadSkipped
 from bigupload.manifests.clean_up import DAY
 from bigupload.options import S3Options
-from bigupload.sources.file import FileSource
+from bigupload.sources.file import open_file
 from bigupload.stores.targets import connect, parse_s3_url, reconnect
 from bigupload.units import printable
 from bigupload.verification.orphans import OrphanReport, OrphanSearch, Owners
@@ -32,7 +32,7 @@ async def upload(
     resources: UploaderResources, path: Path, settings: UploadSettings, options: UploadOptions
 ) -> UploadResult:
     """Upload a file, or resume its upload."""
-    with FileSource(path) as source:
+    with await open_file(path) as source:
         store = await resources.connect(source, options)
         async with contextlib.aclosing(store):
             with resources.state.journal(options.get("manifest"), source, store) as journal:
@@ -63,7 +63,7 @@ async def resume(
             raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
         require_trust(journal, trust=options.get("trust", False), source=source)
         try:
-            opened = FileSource(source if source is not None else known.source.path)
+            opened = await open_file(source if source is not None else known.source.path)
         except errors.SourceNotFound as e:
             raise errors.SourceNotFound(f"{e}: name it with --source if it was moved", manifest=journal.path) from e
         with opened:
@@ -82,7 +82,7 @@ async def adopt(
     resources: UploaderResources, to: str, source: Path, settings: UploadSettings, options: AdoptOptions
 ) -> UploadResult:
     """Take over an open upload that no manifest here describes."""
-    with FileSource(source) as opened:
+    with await open_file(source) as opened:
         bucket, key = parse_s3_url(to, Path(opened.path).name)
         store = await connect(bucket, key, options.get("s3") or S3Options(), resources.buckets)
         async with contextlib.aclosing(store):

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass, field
 
 import anyio
-import anyio.to_thread
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
@@ -18,6 +17,7 @@ from bigupload.core.part_plan import Plan
 from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
+from bigupload.support.daemon_threads import run_in_daemon_thread
 
 CANCEL_GRACE = 5.0
 """Seconds that a cancelled upload waits for the response to create or complete, which may change the store.
@@ -105,17 +105,8 @@ class UploadContext:
         return self.retrier.counts
 
     async def check_source(self) -> None:
-        """Call the source's `check`: in a thread if the file is not on a local disk, because a network may hang.
-
-        A cancel leaves the thread behind. On a local disk the check takes microseconds, and the hop would take longer.
-
-        Raises:
-            SourceChanged: The file has changed since it was opened.
-        """
-        if self.source.on_local_disk:
-            self.source.check()
-            return
-        await anyio.to_thread.run_sync(self.source.check, abandon_on_cancel=True, limiter=self.shared.checking)
+        """Raise SourceChanged if the file has changed since it was opened."""
+        await check_source(self.source, self.shared.checking)
 
     def emit(self, event: events.Event) -> None:
         """Give an event to the caller."""
@@ -134,6 +125,24 @@ class UploadContext:
     def manifest(self) -> Manifest:
         """The manifest so far."""
         return self.journal.manifest
+
+
+async def check_source(source: Source, threads: anyio.CapacityLimiter) -> None:
+    """Call the source's `check`: in a thread if the file is not on a local disk, because a network may hang.
+
+    A cancel leaves the thread behind. On a local disk the check takes microseconds, and the hop would take longer.
+
+    Args:
+        source: The source.
+        threads: Bounds the threads.
+
+    Raises:
+        SourceChanged: The file has changed since it was opened.
+    """
+    if source.on_local_disk:
+        source.check()
+    else:
+        await run_in_daemon_thread(source.check, threads)
 
 
 def new_header(

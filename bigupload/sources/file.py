@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import stat
@@ -9,8 +10,11 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+import anyio
+
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.page_cache import is_on_local_disk
 
 
@@ -172,6 +176,30 @@ class FileSource:
         if self._closed and not self._readers and self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
+
+
+async def open_file(path: str | os.PathLike[str]) -> FileSource:
+    """Open a file in a thread, because a network file system may hang. Raises what `FileSource` raises.
+
+    A cancelled caller returns at once. The thread is left behind, and closes what it may open later.
+    """
+    opened: list[FileSource] = []
+    cancelled = False
+
+    def open_it() -> FileSource:
+        source = FileSource(path)
+        opened.append(source)
+        if cancelled:
+            source.close()
+        return source
+
+    try:
+        return await run_in_daemon_thread(open_it, anyio.CapacityLimiter(1))
+    except asyncio.CancelledError:
+        cancelled = True
+        for source in opened:  # it was opened just now, and the caller does not get it
+            source.close()
+        raise
 
 
 def _flag(name: str) -> int:

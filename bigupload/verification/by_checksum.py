@@ -75,7 +75,7 @@ async def verify(
     began = time.monotonic()
     async with open_both(path, url, s3, Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)) as pair:
         claim = await _Proof(pair, part_size).strongest()
-        pair.check_source()
+        await pair.check_source()
         verified = Verified.SIZE if claim is None else claim.level
         if not verified.satisfies(require_proof):
             raise errors.ProofTooWeak(

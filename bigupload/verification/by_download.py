@@ -208,7 +208,7 @@ class _Comparison:
     async def run(self) -> None:
         self._report()
         await for_each([n for n in self._pieces if n not in self._progress.done], self._piece, at_once=_AT_ONCE)
-        self._pair.check_source()
+        await self._pair.check_source()
         self._progress.delete()
         if self._differs is not None:
             raise errors.ObjectMismatch(
@@ -260,10 +260,10 @@ class _Comparison:
             else:
                 self._retrier.note_response()
         if not self._is_beyond(at):
-            self._finish(number)
+            await self._finish(number)
 
-    def _finish(self, number: int) -> None:
-        self._pair.check_source()
+    async def _finish(self, number: int) -> None:
+        await self._pair.check_source()
         if not self._progress.add(number) and not self._warned:
             self._warned = True
             self._retrier.emit(

@@ -8,13 +8,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
 from bigupload import errors
 from bigupload.core.object_claims import ObjectAttributes
+from bigupload.engine.context import check_source
 from bigupload.engine.retrying import Retrier
 from bigupload.options import S3Options
-from bigupload.sources.file import FileSource
+from bigupload.sources.file import FileSource, open_file
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import connect, parse_s3_url
+
+_CHECKS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,8 @@ class FileAndObject:
     store: S3Store
     retrier: Retrier
     attributes: ObjectAttributes
+    checking: anyio.CapacityLimiter
+    """Threads that ask the file system whether the file has changed."""
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer from the file. Blocking.
@@ -57,10 +64,10 @@ class FileAndObject:
         if self.source.read_into(buffer, offset) < len(buffer):
             raise errors.SourceChanged(f"{self.source.path} became shorter while it was compared", same_size=False)
 
-    def check_source(self) -> None:
+    async def check_source(self) -> None:
         """Raises SourceChanged if the file changed since it was opened."""
         try:
-            self.source.check()
+            await check_source(self.source, self.checking)
         except errors.SourceChanged as e:
             raise errors.SourceChanged(
                 f"{self.source.path} changed while it was compared: verify it again", same_size=e.resumable
@@ -96,7 +103,7 @@ async def open_both(
         SourceError: The file can't be opened.
         StoreError: The store refused, or can't be reached.
     """
-    with FileSource(path) as source:
+    with await open_file(path) as source:
         bucket, key = parse_s3_url(url)
         store = await connect(bucket, key, s3 or S3Options())
         async with contextlib.aclosing(store):
@@ -107,4 +114,4 @@ async def open_both(
                 raise errors.ObjectMismatch(
                     f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"
                 )
-            yield FileAndObject(source, bucket, key, store, retrier, attributes)
+            yield FileAndObject(source, bucket, key, store, retrier, attributes, anyio.CapacityLimiter(_CHECKS_AT_ONCE))

@@ -125,10 +125,11 @@ def test_a_file_whose_size_does_not_follow_its_bytes(
     """As on a file system that caches attributes: there are more bytes by now, and the size is the old one."""
     status = path.stat()
     append(path)
-    monkeypatch.setattr(os, "fstat", lambda _: status)
-    monkeypatch.setattr(os, "stat", lambda _: status)
-    with pytest.raises(errors.SourceUnsupported, match=f"more bytes than its size says .{len(DATA):,}"):
-        source.check()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda _: status)
+        patch.setattr(os, "stat", lambda _: status)
+        with pytest.raises(errors.SourceUnsupported, match=f"more bytes than its size says .{len(DATA):,}"):
+            source.check()
 
 
 def test_a_link_is_followed(path: Path) -> None:
