@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bigupload.core.checksums import Algorithm
     from bigupload.core.integrity import PartProof, Verified
     from bigupload.core.retry_policy import RetryPolicy
+    from bigupload.credentials import Credentials
     from bigupload.engine.upload_run import UploadResult
     from bigupload.errors import (
         AccessDenied,
@@ -115,6 +116,7 @@ __all__ = [
     "BucketNotFound",
     "ClockSkewed",
     "Completing",
+    "Credentials",
     "CredentialsError",
     "Event",
     "Hashing",
@@ -196,6 +198,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name f
         "events",
         "options",
         "core.checksums",
+        "credentials",
         "core.integrity",
         "core.retry_policy",
         "support.rate_schedule",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pickle
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from bigupload.credentials import CredentialsSource
 from bigupload.errors import ManifestMismatch, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 else:
     Session = Any  # importing boto3 takes a second
 
-_SECRETS = ("access_key", "secret_key", "session_token", "session")
+_SECRETS = ("access_key", "secret_key", "session_token", "session", "credentials")
 _OF_THE_OBJECT = (
     "content_type", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id", "if_none_match",
 )  # fmt: skip
@@ -64,6 +66,10 @@ class S3Options:
     session: Session | None = field(default=None, repr=False)
     """A `boto3.Session`, whose credentials (assumed roles and custom providers included), region and endpoint are used.
     Never written to a manifest: pass it again to resume. No other thread may use it while an upload begins."""
+    credentials: CredentialsSource | None = field(default=None, repr=False)
+    """A function, async or not, that returns `Credentials`. It is called when they are first needed, again before they
+    expire, and again when the store refuses them; never twice at a time. Never written to a manifest: pass it again to
+    resume."""
     content_type: str | None = None
     """None: guessed from the file's name."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -88,10 +94,22 @@ class S3Options:
             raise UsageError("no_verify_ssl checks no certificate, so that ca_bundle means nothing: leave one out")
         if self.sse_kms_key_id and self.sse not in (None, "aws:kms"):
             raise UsageError("a KMS key goes with aws:kms encryption")
-        if self.session is not None:
-            others = ("profile", "access_key", "secret_key", "session_token", "no_sign_request", "local")
-            if given := [name for name in others if getattr(self, name)]:
-                raise UsageError(f"a session has its own credentials: leave {', '.join(given)} out")
+        for one in ("session", "credentials"):
+            others = ("profile", "access_key", "secret_key", "session_token", "no_sign_request", "local", "credentials")
+            given = [name for name in others if name != one and getattr(self, name)]
+            if getattr(self, one) is not None and given:
+                raise UsageError(f"{one} says which credentials to use: leave {', '.join(given)} out")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by name, and say of which part it is that it can't be."""
+        for name in ("session", "credentials"):
+            try:
+                pickle.dumps(getattr(self, name))
+            except Exception:
+                raise pickle.PicklingError(
+                    f"S3Options can't be pickled because of its {name}: make the options in the process that uses them"
+                ) from None
+        return _unpickle, ({f.name: getattr(self, f.name) for f in dataclasses.fields(self)},)
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from the defaults, without secrets."""
@@ -119,8 +137,8 @@ class S3Options:
         hints = _hints()
         given: dict[str, Any] = {}
         for f in dataclasses.fields(cls):
-            if f.name == "profile" and secrets is not None and secrets.session is not None:
-                continue  # the session has the credentials
+            if f.name == "profile" and secrets is not None and (secrets.session or secrets.credentials) is not None:
+                continue  # those say which credentials to use
             if f.name in _SECRETS:
                 given[f.name] = getattr(secrets, f.name, None)
             elif f.name in options:
@@ -147,9 +165,13 @@ class S3Options:
         endpoint, profile = self.endpoint_url, self.profile
         if endpoint is None and environment.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
             endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
-        if profile is None and self.access_key is None and self.session is None:
+        if profile is None and self.access_key is None and self.session is None and self.credentials is None:
             profile = environment.get("AWS_PROFILE") or None
         return dataclasses.replace(self, endpoint_url=endpoint, profile=profile)
+
+
+def _unpickle(fields: dict[str, Any]) -> S3Options:
+    return S3Options(**fields)
 
 
 @functools.cache
@@ -160,6 +182,10 @@ def _hints() -> dict[str, Any]:
 def _check(name: str, value: Any, hint: Any) -> None:
     """Raises UsageError, which does not repeat the value: it may be a secret."""
     if name in ("session", "ca_bundle") or value is None:
+        return
+    if name == "credentials":
+        if not callable(value):
+            raise UsageError("credentials must be a function that returns bigupload.Credentials")
         return
     if not _fits(value, hint):
         raise UsageError(f"{name} must be {_shown(hint)}")

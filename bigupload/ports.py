@@ -189,6 +189,10 @@ class MultipartStore(Protocol):
         """Presign one request for each of `parts` (100 at most), in order."""
         ...
 
+    def refused(self, request: SignedRequest) -> None:
+        """Learn that the object store refused a request of `sign`: its credentials may have expired."""
+        ...
+
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         """List all parts, from all pages.
 

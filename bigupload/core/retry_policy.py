@@ -70,9 +70,17 @@ class Fault(Exception):
 
     def public(self) -> errors.BigUploadError:
         """Make the error to raise if the request is not retried."""
-        error = self._error or _PUBLIC[self.kind]
+        if self.code in EXPIRED:
+            return errors.CredentialsError(f"{self}: {_EXPIRED}")
+        bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
+        error = self._error or bad or _PUBLIC[self.kind]
         return error(str(self))
 
+
+EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
+"""S3's codes for temporary credentials that have ended."""
+_BAD_CREDENTIALS = frozenset({"InvalidAccessKeyId", "InvalidToken", "InvalidTokenId"})
+_EXPIRED = "the credentials have expired. Renew them, then resume; `credentials` renews them while an upload runs"
 
 _PUBLIC: dict[FaultKind, type[errors.BigUploadError]] = {
     FaultKind.UNREACHABLE: errors.StoreUnreachable,

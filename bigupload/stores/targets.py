@@ -98,6 +98,7 @@ async def _reach_local(options: S3Options) -> S3Options:
         region=running.region,
         profile=None,
         session=None,
+        credentials=None,
         access_key=running.access_key,
         secret_key=running.secret_key,
     )

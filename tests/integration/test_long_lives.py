@@ -99,6 +99,9 @@ class FarStore:
         self.token = token
         return Created("id", algorithm.type)
 
+    def refused(self, request: SignedRequest) -> None:
+        pass
+
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         life = self.life
         life.signed += len(parts)

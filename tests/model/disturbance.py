@@ -100,15 +100,14 @@ class _Run:
         return lost(seen)
 
     def revoked(self, by: Disturbance) -> Ending:
-        """A call says why it is refused; for a part's URL that is all the same."""
+        """The store says why it refuses: it knows no such key."""
         if by.request == "CompleteMultipartUpload" and by.acted:
             return self._base
         if by.request == "CreateMultipartUpload" and not by.acted:
             # Where there is no manifest yet, there is nothing that could be resumed.
             exit_code = EXIT_FAILED if self._known is None else EXIT_RESUMABLE
             return Refused(error=errors.CredentialsError, exit_code=exit_code)
-        error = errors.CredentialsError if self._is_last(by) else errors.AccessDenied
-        return Refused(error=error, exit_code=EXIT_RESUMABLE)
+        return Refused(error=errors.CredentialsError, exit_code=EXIT_RESUMABLE)
 
     def _is_last(self, by: Disturbance) -> bool:
         """Whether no part is sent after `by`. What may have been completed is listed once to look for it, and once more

@@ -38,6 +38,14 @@ def refresh_early(credentials: Any, seconds: float) -> None:
         credentials._advisory_refresh_timeout = window
 
 
+def seconds_left(credentials: Any) -> float | None:
+    """Return for how many seconds temporary credentials are valid; None: they do not expire, or are not fetched yet."""
+    if getattr(credentials, "_expiry_time", None) is None:
+        return None
+    left: float = credentials._seconds_remaining()
+    return left
+
+
 def use_virtual_addressing(client: Any) -> None:
     """Make presigned URLs name the bucket in the host and the region, as requests do.
 

@@ -27,14 +27,21 @@ _CONFIGURATION_FILES = (
 class AwsSession:
     """What the clients of one bucket are made from."""
 
-    def __init__(self, options: S3Options) -> None:
+    def __init__(self, options: S3Options, credentials: Any = None) -> None:
         """Take the caller's session, or make one from the profile, region and keys of `options` and the AWS chain.
+
+        Args:
+            options: How to reach the store.
+            credentials: botocore's credentials to use instead.
 
         Raises:
             botocore.exceptions.ProfileNotFound: There is no such profile.
         """
         self._given: Any = options.session
         self._own: Any = _new_session(options) if self._given is None else None
+        if credentials is not None:
+            own: Any = self._own
+            own.register_component("credential_provider", _Given(credentials))
 
     def get_credentials(self) -> Any:
         """Return botocore's credentials, which may refresh themselves; None if there are none."""
@@ -50,6 +57,16 @@ class AwsSession:
         """Make a client for S3 with the arguments of botocore's `create_client`."""
         make = self._own.create_client if self._given is None else self._given.client
         return typing.cast("S3Client", make("s3", **arguments))
+
+
+class _Given:
+    """In the place of botocore's chain of providers."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials = credentials
+
+    def load_credentials(self) -> Any:
+        return self._credentials
 
 
 def configured_ca_bundle(options: S3Options) -> Path | None:

@@ -87,5 +87,6 @@ def _key(name: str, options: S3Options) -> tuple[Any, ...]:
         options.secret_key,
         options.session_token,
         id(options.session),
+        id(options.credentials),
         environment,
     )

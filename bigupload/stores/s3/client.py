@@ -23,10 +23,11 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connections import CONNECT_TIMEOUT, CaBundle, ssl_context
 from bigupload.options import S3Options
 from bigupload.stores.request_log import log_request
-from bigupload.stores.s3._compat import refresh_early, use_virtual_addressing
+from bigupload.stores.s3._compat import refresh_early, seconds_left, use_virtual_addressing
 from bigupload.stores.s3.aws_session import AwsSession, configured_ca_bundle
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
+from bigupload.stores.s3.renewal import Renewal, is_refusal
 from bigupload.stores.s3.response_guard import guard
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
@@ -122,6 +123,7 @@ class S3Bucket:
         self._clients: dict[float, S3Client] = {}
         self._part_signer: PartSigner | None = None
         self._making = anyio.Lock()
+        self.renewal = Renewal(options.credentials)
         self._signing_threads: anyio.CapacityLimiter | None = None
         self._requesting: anyio.CapacityLimiter | None = None
         self._region = options.region
@@ -257,6 +259,13 @@ class S3Bucket:
     def _presigned(self, client: S3Client, method: str, parameters: Mapping[str, Any]) -> str:
         return client.generate_presigned_url(method, Params={"Bucket": self.name, **parameters}, ExpiresIn=URL_LIFETIME)
 
+    def urls_last(self) -> float:
+        """Return for how many seconds a URL that was signed just now is valid: no longer than its credentials."""
+        left = self.renewal.seconds_left()
+        if left is None and self._session is not None:
+            left = seconds_left(self._session.get_credentials())
+        return URL_LIFETIME if left is None else min(URL_LIFETIME, left)
+
     def _signers(self) -> anyio.CapacityLimiter:
         """Return the threads for signing. They send no requests, so they need not wait for threads that do."""
         if self._signing_threads is None:
@@ -307,6 +316,7 @@ class S3Bucket:
 
     async def _client(self, within: float) -> S3Client:
         """Return the client for a timeout. botocore has timeouts only for each client."""
+        await self.renewal.ready()
         if within not in self._clients:
             async with self._making:
                 if within not in self._clients:
@@ -321,7 +331,7 @@ class S3Bucket:
 
         options = self.options
         if self._session is None:  # one for all clients: its descriptions of AWS take time and memory
-            self._session = AwsSession(options)
+            self._session = AwsSession(options, self.renewal.botocore_credentials())
         session = self._session
         if options.no_verify_ssl:
             import urllib3
@@ -386,11 +396,14 @@ class S3Bucket:
                     context = context.__context__
                 return None, error
 
+        used = self.renewal.current
         if threads is not None:
             result, error = await anyio.to_thread.run_sync(attempt, limiter=threads)
         else:
             self._requesting = self._requesting or anyio.CapacityLimiter(_CONNECTIONS)
             result, error = await run_in_daemon_thread(attempt, self._requesting)
         if error is not None:
+            if is_refusal(error):
+                self.renewal.refused(used)
             raise error
         return typing.cast("R", result)

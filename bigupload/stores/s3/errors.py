@@ -25,7 +25,6 @@ from bigupload.http.http_errors import (
 from bigupload.units import one_line
 
 _WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
-_BAD_CREDENTIALS = ("InvalidAccessKeyId", "ExpiredToken", "InvalidToken")
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
 """The only words in which http.client tells that a proxy refused CONNECT."""
 
@@ -175,5 +174,4 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
         status=status,
         code=code,
         retry_after=retry_after(headers.get("retry-after")),
-        error=errors.CredentialsError if code in _BAD_CREDENTIALS else None,
     )

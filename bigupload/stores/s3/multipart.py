@@ -21,7 +21,7 @@ from bigupload.http.connections import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.client import MOST_PAGES, URL_LIFETIME, S3Bucket, metadata_of
+from bigupload.stores.s3.client import MOST_PAGES, S3Bucket, metadata_of
 from bigupload.stores.s3.client import UploadPages as UploadPages
 
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
@@ -150,7 +150,11 @@ class S3Store:
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         urls = await self._bucket.presign_parts([self._parameters(upload_id, part) for part in parts])
-        return [SignedRequest(url, part.headers, URL_LIFETIME) for url, part in zip(urls, parts, strict=True)]
+        lasts = self._bucket.urls_last()
+        return [SignedRequest(url, part.headers, lasts) for url, part in zip(urls, parts, strict=True)]
+
+    def refused(self, request: SignedRequest) -> None:
+        self._bucket.renewal.refused_url(request.url)
 
     def _parameters(self, upload_id: str, part: UnsignedPart) -> dict[str, Any]:
         """Return the parameters that the signature of a part's URL covers."""
@@ -256,7 +260,7 @@ class S3Store:
     async def sign_read(self) -> SignedRequest:
         """Presign a GET of the object. The caller may add Range and If-Match."""
         (url,) = await self._bucket.presign("get_object", [{"Key": self._key}])
-        return SignedRequest(url, {}, URL_LIFETIME)
+        return SignedRequest(url, {}, self._bucket.urls_last())
 
     async def _head(self, **arguments: Any) -> Mapping[str, Any] | None:
         try:

@@ -28,7 +28,7 @@ _OF_ONE_PART = {"PartNumber", *_HEADERS.values()}
 _MOST_UPLOADS = 256
 
 
-class Credentials(Protocol):
+class SigningKeys(Protocol):
     """The credentials that signing needs: botocore's ReadOnlyCredentials."""
 
     @property
@@ -53,7 +53,7 @@ class PartSigner:
         self._clock = clock
         self._patterns: dict[tuple[Any, ...], _Pattern | None] = {}
 
-    def sign(self, parameters: Mapping[str, Any], credentials: Credentials | None) -> str:
+    def sign(self, parameters: Mapping[str, Any], credentials: SigningKeys | None) -> str:
         """Return the URL for one part. If there are no credentials, botocore raises the error."""
         if credentials is None:
             return self._presign(parameters)
@@ -97,7 +97,7 @@ class _Pattern:
         """Whether the credentials have a session token, which the URLs contain."""
 
     @classmethod
-    def of(cls, url: str, parameters: Mapping[str, Any], credentials: Credentials) -> _Pattern | None:
+    def of(cls, url: str, parameters: Mapping[str, Any], credentials: SigningKeys) -> _Pattern | None:
         """Return None if this module would sign another URL than `url`."""
         try:
             pattern = cls(url)
@@ -105,7 +105,7 @@ class _Pattern:
         except (KeyError, ValueError):  # not signed with SigV4
             return None
 
-    def url(self, parameters: Mapping[str, Any], credentials: Credentials, date: str) -> str:
+    def url(self, parameters: Mapping[str, Any], credentials: SigningKeys, date: str) -> str:
         scope = f"{date[:8]}/{self._scope}"
         values = {
             "partNumber": str(parameters["PartNumber"]),

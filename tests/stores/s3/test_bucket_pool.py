@@ -56,6 +56,7 @@ async def test_uploads_to_one_bucket_share_a_connection(closed: list[S3Bucket]) 
         {"endpoint_url": "http://127.0.0.1:2"}, {"no_verify_ssl": True}, {"no_sign_request": True},
         {"access_key": None, "secret_key": None, "profile": "p"},
         {"access_key": None, "secret_key": None, "session": boto3.Session()},
+        {"access_key": None, "secret_key": None, "credentials": lambda: None},
     ],
 )  # fmt: skip
 def test_what_is_reached_otherwise_has_its_own(change: dict[str, Any]) -> None:

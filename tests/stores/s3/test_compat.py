@@ -15,7 +15,7 @@ import botocore.awsrequest
 import botocore.session
 import pytest
 from botocore.config import Config
-from botocore.credentials import RefreshableCredentials
+from botocore.credentials import Credentials, DeferredRefreshableCredentials, RefreshableCredentials
 
 from bigupload.stores.s3 import _compat
 
@@ -66,6 +66,17 @@ def test_credentials_are_refreshed_early() -> None:
     assert credentials.get_frozen_credentials().access_key == "new"
     assert len(refreshed) == 1
     assert credentials._advisory_refresh_timeout == window
+
+
+def test_the_seconds_that_credentials_are_valid() -> None:
+    ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1000)
+    made: Any = RefreshableCredentials("a", "b", "c", ends, dict, "test")
+    left = _compat.seconds_left(made)
+    assert left is not None
+    assert 990 < left <= 1000
+    assert _compat.seconds_left(DeferredRefreshableCredentials(dict, "test")) is None, "not fetched yet"
+    assert _compat.seconds_left(Credentials("a", "b")) is None
+    assert _compat.seconds_left(None) is None
 
 
 def test_presigned_urls_name_the_region() -> None:

@@ -1,0 +1,165 @@
+"""Uploads that outlive their credentials: of a function, of a session, and of keys that nobody renews."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import time
+from collections.abc import Callable
+from datetime import UTC
+from typing import Any
+
+import boto3
+import botocore.session
+import pytest
+from botocore.credentials import RefreshableCredentials
+
+import bigupload
+from bigupload import Credentials, S3Options, Verified, errors, events
+from bigupload.stores.s3 import client
+from bigupload.stores.s3.renewal import Renewal
+from tests.tools.strict_s3 import StrictS3
+
+from .support import BUCKET, FAST, PART, World, assert_secretless
+
+LIFE = 3600.0
+
+
+class Issuer:
+    """Issues sessions, the first for an hour. The caller knows their end, or learns it by ExpiredToken."""
+
+    def __init__(self, s3: StrictS3, *, tells: bool) -> None:
+        self._s3 = s3
+        self._tells = tells
+        self.issued = 0
+        self.secrets: list[str] = []
+
+    async def __call__(self) -> Credentials:
+        self.issued += 1
+        session = self._s3.issue_session(seconds=LIFE * 10 ** (self.issued - 1))
+        assert session.session_token is not None
+        assert session.expires_at is not None
+        self.secrets += [session.secret_key, session.session_token]
+        return Credentials(
+            access_key=session.access_key,
+            secret_key=session.secret_key,
+            session_token=session.session_token,
+            expires_at=datetime.datetime.fromtimestamp(session.expires_at, UTC) if self._tells else None,
+        )
+
+
+def options(world: World, **more: Any) -> S3Options:
+    return S3Options(endpoint_url=world.s3.url, region=world.s3.region, **more)
+
+
+async def upload(world: World, s3: S3Options, at: int, then: Callable[[], None]) -> bigupload.UploadResult:
+    """Upload a file of six parts, with `then` after part number `at` arrived."""
+
+    def on_event(event: events.Event) -> None:
+        world.events.append(event)
+        if isinstance(event, events.PartUploaded) and len(world.told(events.PartUploaded)) == at:
+            then()
+
+    return await bigupload.upload(
+        world.file(6 * PART), to=f"s3://{BUCKET}/key", s3=s3, manifest=world.manifest_path, retry=FAST, concurrency=1,
+        on_event=on_event,
+    )  # fmt: skip
+
+
+def revoke(world: World) -> None:
+    """Every session that was issued ends now."""
+    for credentials in world.s3.credentials.values():
+        if credentials.session_token is not None:
+            object.__setattr__(credentials, "expires_at", time.time())
+
+
+@pytest.mark.parametrize("at", [1, 3, 6])
+async def test_an_upload_outlives_the_credentials_of_a_function(world: World, at: int) -> None:
+    """The store alone knows that they have ended: parts, list and complete are signed with others then."""
+    issuer = Issuer(world.s3, tells=False)
+    result = await upload(world, options(world, credentials=issuer), at, lambda: revoke(world))
+    assert result.verified is Verified.FULL_OBJECT
+    assert issuer.issued == 2
+    assert not any(secret in world.manifest_path.read_text() for secret in issuer.secrets)
+
+
+async def test_credentials_that_are_known_to_end_are_renewed_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer = Issuer(world.s3, tells=True)
+    moved = 0.0
+    monkeypatch.setattr(client, "Renewal", functools.partial(Renewal, clock=lambda: time.time() + moved))
+
+    def later() -> None:
+        nonlocal moved
+        moved = LIFE - 100
+
+    result = await upload(world, options(world, credentials=issuer), 3, later)
+    assert result.verified is Verified.FULL_OBJECT
+    assert issuer.issued == 2
+    assert not world.told(events.Retrying), "the store never saw the old ones again"
+
+
+async def test_an_upload_outlives_the_credentials_of_a_session(world: World) -> None:
+    """As those of an assumed role: botocore renews them, and parts are signed by what is valid then."""
+    issued = 0
+
+    def refresh() -> dict[str, str]:
+        nonlocal issued
+        issued += 1
+        session = world.s3.issue_session(seconds=LIFE * 10 ** (issued - 1))
+        return {
+            "access_key": session.access_key,
+            "secret_key": session.secret_key,
+            "token": session.session_token or "",
+            "expiry_time": datetime.datetime.fromtimestamp(session.expires_at or 0, UTC).isoformat(),
+        }
+
+    now = datetime.datetime.now(UTC)
+    moved = datetime.timedelta()
+    inner = botocore.session.get_session()
+    first = refresh()
+    inner._credentials = RefreshableCredentials(
+        first["access_key"],
+        first["secret_key"],
+        first["token"],
+        now + datetime.timedelta(seconds=LIFE),
+        refresh,
+        "assume-role",
+        time_fetcher=lambda: datetime.datetime.now(UTC) + moved,
+    )
+    session = boto3.session.Session(botocore_session=inner, region_name=world.s3.region)
+
+    def later() -> None:
+        nonlocal moved
+        moved = datetime.timedelta(seconds=LIFE - 60)
+        revoke(world)
+
+    result = await upload(world, options(world, session=session), 3, later)
+    assert result.verified is Verified.FULL_OBJECT
+    assert issued == 2
+
+
+@pytest.mark.parametrize("at", [3, 6])
+async def test_keys_that_nobody_renews_are_said_to_have_expired(world: World, at: int) -> None:
+    """At a part's URL, and at complete. The same command resumes with others."""
+    session = world.s3.issue_session(seconds=LIFE)
+    frozen = options(
+        world, access_key=session.access_key, secret_key=session.secret_key, session_token=session.session_token
+    )
+    with pytest.raises(errors.CredentialsError, match="the credentials have expired") as e:
+        await upload(world, frozen, at, lambda: revoke(world))
+    assert e.value.exit_code == errors.EXIT_RESUMABLE
+    assert_secretless(e.value, [session.secret_key, session.session_token or ""])
+    result = await world.upload(world.directory / "file.bin")
+    assert result.resumed_parts >= 3
+    assert result.verified is Verified.FULL_OBJECT
+
+
+async def test_a_function_that_gives_the_expired_ones_again(world: World) -> None:
+    session = world.s3.issue_session(seconds=LIFE)
+    same = Credentials(
+        access_key=session.access_key, secret_key=session.secret_key, session_token=session.session_token
+    )
+    with pytest.raises(errors.CredentialsError, match="have expired"):
+        await upload(world, options(world, credentials=lambda: same), 3, lambda: revoke(world))
