@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ import pytest
 
 from bigupload.cli import main
 from tests.crash.running import Ended, Place
-from tests.tools.strict_s3 import Status, StrictS3
+from tests.tools.s3_wire import S3Error
+from tests.tools.strict_s3 import Call, StrictS3
+from tests.tools.waiting import until
 
 from .support import SIZE, Command, assert_refused, to
 
@@ -65,9 +68,13 @@ def bigupload(place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 @pytest.fixture
 def stopped(bigupload: Command, s3: StrictS3, file: Path, place: Place) -> Path:
-    """The manifest of an upload that came half way: the second part is refused."""
-    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
-    # One at a time: the first part is on record before the second is refused.
+    """The manifest of an upload that came half way: the first part is on record, the second one was refused."""
+
+    def refuse_when_recorded(_: StrictS3) -> None:
+        asyncio.run(until(lambda: len(place.manifest().parts) == 1))
+        raise S3Error("AccessDenied")
+
+    s3.script("UploadPart", Call(refuse_when_recorded), part_number=2, repeat=True)
     pace = ["--part-size", "5MiB", "--concurrency", "1"]
     ended = bigupload("upload", file, *to(s3), *pace, "--progress", "none")
     assert_refused(ended, 75, "403 AccessDenied")

@@ -94,6 +94,7 @@ def _given_up() -> Iterator[Story]:
 
 
 def _changed_in_between() -> Iterator[Story]:
+    yield [upload(elsewhere=True), upload()]
     yield [KILLED_AT_COMPLETE, change("move"), upload(), resume(), resume(place=1)]
     yield [KILLED_AFTER_COMPLETE, change("move"), change("edit"), upload(), resume(), resume(place=1)]
     for what, begun in itertools.product(

@@ -25,7 +25,7 @@ class Played:
     after: Seen
     files_before: Mapping[str, bytes]
     files_after: Mapping[str, bytes]
-    """Below the state directory, but for locks: those have the number of whoever tried last."""
+    """Below the state directory, but for locks and the mark of the day's clean-up."""
     requests: Sequence[Record]
     taken: frozenset[str]
     """Upload ids that the user or a lifecycle rule ended, so far."""

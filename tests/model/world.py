@@ -94,9 +94,10 @@ class World:
         )
 
     def _files(self) -> dict[str, bytes]:
-        """All that is below the state directory, but for locks: those have the number of whoever tried last."""
-        found = (path for path in self.state.rglob("*") if path.is_file() and path.suffix != ".lock")
-        return {str(path): path.read_bytes() for path in found}
+        """All that is below the state directory, but for locks, which have the number of whoever tried last, and for
+        the mark of the day's clean-up, which comes before all else."""
+        found = (path for path in self.state.rglob("*") if path.is_file() and path.name != "cleaned")
+        return {str(path): path.read_bytes() for path in found if path.suffix != ".lock"}
 
     # --- what happens around the uploads
 
