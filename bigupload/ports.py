@@ -15,21 +15,30 @@ from typing import Any, Protocol
 
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import ObjectFacts
-from bigupload.core.manifest import Fingerprint, Header, Manifest, PartRecord, Record, Target
+from bigupload.core.manifest import Fingerprint, Header, Manifest, PartRecord, Record, SourceKind, Target
 from bigupload.core.part_plan import Limits, Part, Plan
 
 
 class Source(Protocol):
-    """A file to upload. Any range of it can be read at any time, again, and from any thread."""
+    """What is uploaded. Any range of it can be read at any time, again, and from any thread."""
+
+    @property
+    def kind(self) -> SourceKind:
+        """What it is. Only a FILE can be resumed by its manifest alone, and only a FILE has a true fingerprint."""
+        ...
 
     @property
     def path(self) -> str:
-        """The absolute path."""
+        """A file's absolute path; the name of anything else."""
         ...
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """The fingerprint when the file was opened."""
+        """A file's fingerprint when it was opened. Anything else has only a size, and is guarded by checksums."""
+        ...
+
+    def view(self, offset: int, size: int) -> memoryview | None:
+        """The bytes of a range, if they are in memory, so that nobody has to copy them. None: read them."""
         ...
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
@@ -272,8 +281,8 @@ class Transport(Protocol):
 
         Args:
             request: The presigned request.
-            source: The file.
-            part: The range of the file to send.
+            source: What has the bytes.
+            part: The range of it to send.
             on_start: Gets a gauge before the first byte is sent.
             fresh: Whether to use a new connection.
 

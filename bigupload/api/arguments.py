@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 from bigupload import errors, events
 from bigupload.core.checksums import Algorithm, parse_algorithm
@@ -21,7 +21,18 @@ from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
 from bigupload.units import parse_duration, parse_size
 from bigupload.verification.orphans import Orphan
 
+
+class BinaryFile(Protocol):
+    """A file object that is open in binary mode, and can seek."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Read at most `size` bytes, none at the end."""
+        ...
+
+
 StrPath: TypeAlias = str | os.PathLike[str]
+UploadSource: TypeAlias = StrPath | bytes | bytearray | memoryview | BinaryFile
+"""What can be uploaded."""
 OnEvent: TypeAlias = Callable[[events.Event], None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
@@ -80,18 +91,22 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
 class UploadOptions(ProofOptions, total=False):
     """One upload.
 
-    Options: `on_event`, `require_proof`, `verify_source`, `to`, `service`, `api_key`, `s3`, `part_size`, `checksum`,
-    `manifest`, `resume`, `skip_existing`.
+    Options: `on_event`, `require_proof`, `verify_source`, `to`, `service`, `api_key`, `s3`, `name`, `part_size`,
+    `checksum`, `manifest`, `resume`, `skip_existing`.
     """
 
     to: str | None
-    """"s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the file's name. Not needed with `S3Options(local=True)`."""
+    """"s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name. Not needed with
+    `S3Options(local=True)`."""
     service: str | None
     """The URL of a media service, instead of `to`."""
     api_key: str | None
     """The media service's key; None: the environment variable BIGUPLOAD_API_KEY."""
     s3: S3Options | None
     """How to reach the store, and the object's properties. A media service takes `content_type` and `ca_bundle`."""
+    name: str | None
+    """The source's name, where `to` ends in a slash, and for a media service. None: the file's, or the key's end. What
+    has no path is known by its name and target: the same ones resume its upload."""
     part_size: int | str | None
     """Bytes, or a text like "16MiB"; None: chosen by the file's size."""
     checksum: ChecksumName

@@ -16,6 +16,7 @@ from bigupload.api.arguments import (
     StrPath,
     UploadCall,
     UploaderOptions,
+    UploadSource,
     VerifyCall,
     check_names,
 )
@@ -35,11 +36,12 @@ def _split(function: str, options: Mapping[str, Any], declared: type[Any]) -> tu
     return Uploader(**cast("UploaderOptions", of_uploader)), rest
 
 
-async def upload(path: StrPath, **options: Unpack[UploadCall]) -> UploadResult:
-    """Upload a file, or resume its upload where it stopped, until the object is proved to be the file.
+async def upload(source: UploadSource, **options: Unpack[UploadCall]) -> UploadResult:
+    """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
     Args:
-        path: The file.
+        source: A path; bytes; or a binary file object that can seek, of which the rest from its position on is
+            uploaded. It is not closed, and must not be used meanwhile.
         **options: See `UploadOptions` and `UploaderOptions`. One target is needed: `to`, `service`, or
             `s3=S3Options(local=True)`.
 
@@ -52,11 +54,11 @@ async def upload(path: StrPath, **options: Unpack[UploadCall]) -> UploadResult:
     """
     uploader, rest = _split("upload", options, UploadCall)
     async with uploader:
-        return await uploader.upload(path, **rest)
+        return await uploader.upload(source, **rest)
 
 
-def upload_sync(path: StrPath, **options: Unpack[UploadCall]) -> UploadResult:
-    """Upload a file from code without an event loop. The options are those of `upload`.
+def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadResult:
+    """Upload a source from code without an event loop. The options are those of `upload`.
 
     Raises:
         UsageError: An event loop is running in this thread: `await bigupload.upload(…)` there.
@@ -65,7 +67,7 @@ def upload_sync(path: StrPath, **options: Unpack[UploadCall]) -> UploadResult:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(upload(path, **options))
+        return asyncio.run(upload(source, **options))
     raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
 
 

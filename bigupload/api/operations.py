@@ -5,15 +5,25 @@ manifest, and run the engine.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from pathlib import Path
 
 from bigupload import errors
 from bigupload.api import arguments
-from bigupload.api.arguments import AbortOptions, AdoptOptions, OrphanOptions, ResumeOptions, StrPath, UploadOptions
+from bigupload.api.arguments import (
+    AbortOptions,
+    AdoptOptions,
+    OrphanOptions,
+    ResumeOptions,
+    StrPath,
+    UploadOptions,
+    UploadSource,
+)
 from bigupload.api.event_log import LOG, log_events, log_orphans
 from bigupload.api.resources import UploaderResources
+from bigupload.api.sources import open_named
 from bigupload.api.state import existing_object, object_exists, require_trust
-from bigupload.core.manifest import Aborted
+from bigupload.core.manifest import Aborted, SourceKind
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
@@ -21,6 +31,7 @@ from bigupload.events import UploadSkipped
 from bigupload.manifests.clean_up import DAY
 from bigupload.options import S3Options
 from bigupload.sources.file import open_file
+from bigupload.sources.opening import skipped_bytes
 from bigupload.stores.targets import connect, parse_s3_url, reconnect
 from bigupload.units import printable
 from bigupload.verification.orphans import OrphanReport, OrphanSearch, Owners
@@ -29,10 +40,12 @@ _ORPHAN_AGE = 7 * DAY
 
 
 async def upload(
-    resources: UploaderResources, path: Path, settings: UploadSettings, options: UploadOptions
+    resources: UploaderResources, given: UploadSource, settings: UploadSettings, options: UploadOptions
 ) -> UploadResult:
-    """Upload a file, or resume its upload."""
-    with await open_file(path) as source:
+    """Upload a source, or resume its upload."""
+    with contextlib.closing(await open_named(given, options)) as source:
+        if options.get("skip_existing", False) and source.kind is not SourceKind.FILE:
+            raise errors.UsageError(f"skip_existing is for files, and {source.path} is none: leave it out")
         store = await resources.connect(source, options)
         async with contextlib.aclosing(store):
             with resources.state.journal(options.get("manifest"), source, store) as journal:
@@ -42,7 +55,10 @@ async def upload(
                         emit = log_events(f"{source.path} → {store.target}", options.get("on_event"))
                         emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
                         return found
-                run = UploadRun(await resources.context(source, store, journal, settings, options.get("on_event")))
+                context = await resources.context(source, store, journal, settings, options.get("on_event"))
+                if skipped := skipped_bytes(source):
+                    context.warn(f"{source.path} is uploaded from its position on: without its first {skipped:,} bytes")
+                run = UploadRun(context)
                 s3, compared = options.get("s3"), options.get("skip_existing", False)
                 replaces = s3 is None or not s3.if_none_match
                 run.prepare(resume=options.get("resume", True), compared=compared, replaces=replaces)
@@ -62,6 +78,11 @@ async def resume(
         if known.aborted:
             raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
         require_trust(journal, trust=options.get("trust", False), source=source)
+        if known.source.kind is not None and source is None:
+            raise errors.UsageError(
+                f"{known.source.path} was no file that could be opened again: upload the same bytes once more, under "
+                f"the same name and to the same target (or type: bigupload abort {shlex.quote(str(journal.path))})"
+            )
         try:
             opened = await open_file(source if source is not None else known.source.path)
         except errors.SourceNotFound as e:

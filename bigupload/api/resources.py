@@ -16,7 +16,7 @@ from bigupload.http.connections import CaBundle
 from bigupload.http.put_transport import HttpTransport, check_congestion_control
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
-from bigupload.sources.file import FileSource
+from bigupload.ports import Source
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, connect_service, parse_s3_url, with_type_of
 from bigupload.support.rate_limiter import RateLimiter
@@ -54,17 +54,17 @@ class UploaderResources:
             await self.buckets.aclose()
             self.state.close()
 
-    async def connect(self, source: FileSource, options: UploadOptions) -> Store:
+    async def connect(self, source: Source, options: UploadOptions) -> Store:
         """The store of a new upload; the caller closes it."""
         s3, service = options.get("s3") or S3Options(), options.get("service")
+        name = options.get("name") or Path(source.path).name
         if service is not None:
-            return connect_service(service, s3, api_key=options.get("api_key"), source=source)
-        name = Path(source.path).name
+            return connect_service(service, s3, api_key=options.get("api_key"), name=name, source=source)
         bucket, key = parse_s3_url(options.get("to") or f"s3://{LOCAL_BUCKET}/", name)
         return await connect(bucket, key, with_type_of(name, s3), self.buckets)
 
     async def context(
-        self, source: FileSource, store: Store, journal: FileJournal, settings: UploadSettings, on_event: OnEvent | None
+        self, source: Source, store: Store, journal: FileJournal, settings: UploadSettings, on_event: OnEvent | None
     ) -> UploadContext:
         """The engine's context of one upload."""
         return UploadContext(

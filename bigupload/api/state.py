@@ -24,7 +24,7 @@ from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manif
 from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import NOTES, SUFFIX
 from bigupload.options import S3Options
-from bigupload.sources.file import FileSource
+from bigupload.ports import Source
 from bigupload.stores.targets import LOCAL, Store
 from bigupload.verification.existing import prove_existing
 
@@ -76,7 +76,7 @@ class UploaderState:
             self._cleaned = True
             await anyio.to_thread.run_sync(clean_if_due, directory, limiter=self._readers)
 
-    def journal(self, manifest: StrPath | None, source: FileSource, store: Store) -> FileJournal:
+    def journal(self, manifest: StrPath | None, source: Source, store: Store) -> FileJournal:
         """The journal of an upload, not open yet: at the path `manifest`, or named by source and target."""
         if manifest is not None:
             return FileJournal(Path(manifest), notes=self._notes(), executor=self._writers)
@@ -86,7 +86,7 @@ class UploaderState:
             journal.warning = self._perhaps_begun(source, store)
         return journal
 
-    def _perhaps_begun(self, source: FileSource, store: Store) -> str | None:
+    def _perhaps_begun(self, source: Source, store: Store) -> str | None:
         """Return a warning if an earlier version may have begun this upload and not recorded its endpoint."""
         target = store.target
         if target.service is not None or target.endpoint in (None, LOCAL):
@@ -145,7 +145,7 @@ def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) 
 
 
 async def existing_object(
-    source: FileSource, store: Store, journal: FileJournal, s3: S3Options | None, required: Verified
+    source: Source, store: Store, journal: FileJournal, s3: S3Options | None, required: Verified
 ) -> UploadResult | None:
     """The result without an upload, if the object is the file already. An unfinished upload is resumed instead."""
     part_size = None

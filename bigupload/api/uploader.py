@@ -19,10 +19,12 @@ from bigupload.api.arguments import (
     StrPath,
     UploaderOptions,
     UploadOptions,
+    UploadSource,
     VerifyOptions,
 )
 from bigupload.api.event_log import log_failure
 from bigupload.api.resources import UploaderResources
+from bigupload.api.sources import shown
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.listing import KnownUpload
@@ -62,11 +64,12 @@ class Uploader:
         self._closed = True
         await self._resources.aclose()
 
-    async def upload(self, path: StrPath, **options: Unpack[UploadOptions]) -> UploadResult:
-        """Upload a file, or resume its upload where it stopped, until the object is proved to be the file.
+    async def upload(self, source: UploadSource, **options: Unpack[UploadOptions]) -> UploadResult:
+        """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
         Args:
-            path: The file.
+            source: A path; bytes; or a binary file object that can seek, of which the rest from its position on is
+                uploaded. It is not closed, and must not be used meanwhile.
             **options: See `UploadOptions`. One target is needed: `to`, `service`, or `s3=S3Options(local=True)`.
 
         Returns:
@@ -87,9 +90,9 @@ class Uploader:
         if options.get("skip_existing", False) and options.get("service") is not None:
             raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
         await self._resources.state.clean()
-        subject = f"{path} → {options.get('to') or options.get('service') or 'the local store'}"
+        subject = f"{shown(source, options)} → {options.get('to') or options.get('service') or 'the local store'}"
         with log_failure(subject):
-            return await operations.upload(self._resources, arguments.checked_path(path, "path"), settings, options)
+            return await operations.upload(self._resources, source, settings, options)
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:
         """Resume the upload that a manifest describes. If it is complete, return its result again.

@@ -10,6 +10,7 @@ file.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,21 +35,34 @@ class Fingerprint:
     inode: int
 
 
+class SourceKind(enum.StrEnum):
+    """What is uploaded."""
+
+    FILE = "file"
+    """A regular file, by its path: its fingerprint shows whether it has changed."""
+    OBJECT = "object"
+    """Bytes in memory, or a file object: its name says nothing about its content, so that only checksums can."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
     """The path of the source and its fingerprint."""
 
     path: str
-    """Absolute path of the source."""
+    """A file's absolute path. The name of any other source, which is never absolute."""
     size: int
     mtime_ns: int
     ctime_ns: int
     inode: int
+    kind: SourceKind | None = None
+    """None: a file."""
 
     @classmethod
-    def of(cls, path: str, fingerprint: Fingerprint) -> SourceIdentity:
-        """Make one of a path and a fingerprint."""
-        return cls(path, *dataclasses.astuple(fingerprint))
+    def of(cls, path: str, fingerprint: Fingerprint, kind: SourceKind) -> SourceIdentity:
+        """Make one of a path, a fingerprint and a kind."""
+        now = fingerprint
+        recorded = None if kind is SourceKind.FILE else kind
+        return cls(path, now.size, now.mtime_ns, now.ctime_ns, now.inode, recorded)
 
     @property
     def fingerprint(self) -> Fingerprint:

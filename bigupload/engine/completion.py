@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bigupload import errors, events
 from bigupload.core.integrity import ObjectFacts, Verified, prove_object, refused_checksum
-from bigupload.core.manifest import Completed, CompletingRecord, SourceIdentity, SourceRecord
+from bigupload.core.manifest import Completed, CompletingRecord, SourceRecord
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind
 from bigupload.core.upload_state import StageResult
@@ -67,7 +67,7 @@ class Completion:
                 break
             source.accept_metadata()
             await self._reconciler.verify_source("the file's metadata changed: it is hashed once more")
-            await context.journal.append(SourceRecord(SourceIdentity.of(source.path, source.fingerprint)))
+            await context.journal.append(SourceRecord(context.source_identity))
             await context.check_source()
         if source.is_away:
             context.warn(f"{source.path} was moved or deleted: the object is the file that was opened")

@@ -12,7 +12,7 @@ from bigupload import events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.concurrency_control import ConcurrencyControl
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity
+from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Plan
 from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
@@ -122,6 +122,16 @@ class UploadContext:
             self.warn(f"no more parts are sent twice in this upload (to never send one twice: --no-hedge): {reason}")
 
     @property
+    def source_identity(self) -> SourceIdentity:
+        """What the manifest records of the source."""
+        return SourceIdentity.of(self.source.path, self.source.fingerprint, self.source.kind)
+
+    @property
+    def has_fingerprint(self) -> bool:
+        """Whether an equal fingerprint means equal bytes. Else they have to be hashed to be known."""
+        return self.source.kind is SourceKind.FILE
+
+    @property
     def manifest(self) -> Manifest:
         """The manifest so far."""
         return self.journal.manifest
@@ -151,7 +161,7 @@ def new_header(
     """Make the first record of an upload that exists in the store."""
     return Header(
         id=manifest_id,
-        source=SourceIdentity.of(context.source.path, context.source.fingerprint),
+        source=context.source_identity,
         target=context.store.target,
         plan=PlanRecord(plan.part_size, plan.count),
         checksum=checksum,

@@ -9,7 +9,7 @@ import anyio
 from bigupload import errors
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
-from bigupload.core.manifest import Fingerprint
+from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
@@ -59,11 +59,15 @@ class Md5Probe:
 class _OneByte:
     """The body of the probe, as a source."""
 
+    kind = SourceKind.OBJECT
     path = "the probe"
     fingerprint = Fingerprint(1, 0, 0, 0)
     metadata_changed = False
     is_away = False
     on_local_disk = True
+
+    def view(self, offset: int, size: int) -> memoryview:
+        return memoryview(b"!")[offset : offset + size]
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         buffer[:] = b"!"

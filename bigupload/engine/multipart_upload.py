@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 
 from bigupload import errors, events
-from bigupload.core.manifest import ChecksumRecord, Completed, Restart, SourceIdentity, SourceRecord
+from bigupload.core.manifest import ChecksumRecord, Completed, Restart, SourceRecord
 from bigupload.core.part_plan import MIB, plan_parts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import Stage, StageResult, UploadState
@@ -47,6 +47,7 @@ class MultipartUpload:
         self._restart_reason: str | None = None
         self._superseded: str | None = None
         self._announced = False
+        self._compared = False
         if context.journal.exists:
             manifest = context.manifest
             stage = Stage.OUTCOME_UNKNOWN if manifest.status == "completing" else Stage.RECONCILING
@@ -94,6 +95,17 @@ class MultipartUpload:
         completed = self._context.manifest.completed
         assert completed is not None
         return completed
+
+    async def made_of_source(self) -> bool:
+        """Whether the object that was proved is the source as it is now. An earlier run may have completed it."""
+        context = self._context
+        if context.has_fingerprint:
+            return context.manifest.source.fingerprint == context.source.fingerprint
+        if self._compared:
+            return True
+        if context.manifest.plan.size != context.source.fingerprint.size:
+            return False
+        return not await self._reconciler.changed("an earlier run completed the object: is it of these bytes?")
 
     # -- NEW
 
@@ -168,7 +180,7 @@ class MultipartUpload:
             if context.journal.exists:
                 key = context.store.target.key
                 moved = None if key == context.manifest.target.key else key
-                now = SourceIdentity.of(context.source.path, context.source.fingerprint)
+                now = context.source_identity
                 # There are no parts to compare with the file: its present fingerprint counts.
                 changed = [] if now == context.manifest.source else [SourceRecord(now)]
                 restart = Restart(created.upload_id, token, self._restart_reason or "", moved)
@@ -211,6 +223,7 @@ class MultipartUpload:
         if not self._announced:
             self._announced = True
             context.emit(self._started())
+        self._compared = True  # each part was hashed in this run
         try:
             await PartUploader(context, self._state, self._hasher).run()
         except UnknownUpload:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import anyio.from_thread
@@ -64,19 +65,27 @@ class PartHasher:
         own = checksums.new_hasher(self.algorithm)
         is_md5 = self.algorithm is Algorithm.MD5
         also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
-        view = memoryview(_buffer())
-        done = 0
-        while done < part.size:
-            chunk = view[: min(_BUFFER, part.size - done)]
-            if self._source.read_into(chunk, part.offset + done) < len(chunk):
-                raise SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
+        for chunk in self._chunks(part):
             own.update(chunk)
             if also is not None:
                 also.update(chunk)
-            done += len(chunk)
             anyio.from_thread.check_cancelled()  # hashing gigabytes would delay Ctrl-C
         digest = own.digest()
         return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
+
+    def _chunks(self, part: Part) -> Iterator[memoryview]:
+        """The part's bytes. A chunk is valid until the next one."""
+        whole = self._source.view(part.offset, part.size)
+        buffer = memoryview(_buffer()) if whole is None else None
+        for done in range(0, part.size, _BUFFER):
+            size = min(_BUFFER, part.size - done)
+            if buffer is None:
+                assert whole is not None
+                yield whole[done : done + size]
+            elif self._source.read_into(buffer[:size], part.offset + done) < size:
+                raise SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
+            else:
+                yield buffer[:size]
 
 
 def _buffer() -> bytearray:

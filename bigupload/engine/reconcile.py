@@ -13,7 +13,7 @@ from bigupload import errors, events
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import PartProof
-from bigupload.core.manifest import PartDropped, PartRecord, SourceIdentity, SourceRecord
+from bigupload.core.manifest import PartDropped, PartRecord, SourceRecord
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import UploadContext
@@ -106,16 +106,18 @@ class Reconciler:
         await self._drop(lost, "the store does not list it")
 
     async def _check_source(self) -> None:
-        """If the file was touched, moved or replaced by one of the same size, keep the parts that are still its own."""
+        """If the source may be another one of the same size, keep the parts that are still its own."""
         context = self._context
-        now = SourceIdentity.of(context.source.path, context.source.fingerprint)
-        if now == context.manifest.source:
-            return
-        if now.fingerprint != context.manifest.source.fingerprint:
-            await self._drop(
-                await self._changed("the file was touched, moved or replaced since"), "the file has changed there"
-            )
-        await context.journal.append(SourceRecord(now))
+        now, before = context.source_identity, context.manifest.source
+        if not context.has_fingerprint:
+            changed = await self.changed("nothing but its bytes shows whether the source is the same")
+        elif now.fingerprint != before.fingerprint:
+            changed = await self.changed("the file was touched, moved or replaced since")
+        else:
+            changed = []
+        await self._drop(changed, "the file has changed there")
+        if now != before:
+            await context.journal.append(SourceRecord(now))
 
     async def verify_source(self, reason: str) -> None:
         """Hash the whole file again, and compare it with the recorded parts.
@@ -123,7 +125,7 @@ class Reconciler:
         Raises:
             SourceChanged: Some parts differ. They are dropped, so that a resumed upload sends them again.
         """
-        changed = await self._changed(reason)
+        changed = await self.changed(reason)
         if changed:
             await self._drop(changed, "the file has changed there")
             named = ", ".join(map(str, changed[:5])) + (" and more" if len(changed) > 5 else "")
@@ -133,8 +135,8 @@ class Reconciler:
                 same_size=True,
             )
 
-    async def _changed(self, reason: str) -> list[int]:
-        """List the recorded parts that differ from the file, hashed again."""
+    async def changed(self, reason: str) -> list[int]:
+        """List the recorded parts that differ from the source, hashed again."""
         records = sorted(self._context.manifest.parts.values(), key=lambda part: part.number)
         if not records:
             return []

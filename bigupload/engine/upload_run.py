@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bigupload import errors
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
@@ -45,6 +46,9 @@ class UploadResult:
     seconds: float
     manifest: Path
     """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object."""
+    guarded_by: Literal["fingerprint", "checksums"] = "fingerprint"
+    """What would have shown a change of the source during the upload. Only a file has a fingerprint: size, times and
+    inode. Of anything else, the store refuses a part whose bytes changed after they were hashed."""
     skipped: bool = False
     """Whether nothing was uploaded because the object was the file already, which `verified` proves."""
 
@@ -160,13 +164,14 @@ class UploadRun:
         """
         context = self._context
         while True:
-            await MultipartUpload(context, manifest_id=self._id).run()
-            if context.manifest.source.fingerprint == context.source.fingerprint:
+            upload = MultipartUpload(context, manifest_id=self._id)
+            await upload.run()
+            if await upload.made_of_source():
                 break
             if not follow_changes:
-                context.warn("the object is complete, but the file has changed since")
+                context.warn("the object is complete, but the source has changed since")
                 break
-            context.warn("an earlier upload is complete, but the file has changed since: uploading it again")
+            context.warn("an earlier upload is complete, but the source has changed since: uploading it again")
             context.journal.set_aside()
             context.store.restore_options(self._asked)
             context.counts.resumed_parts = 0  # those are the earlier upload's
@@ -205,6 +210,7 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
         retries=counts.retries,
         seconds=seconds,
         manifest=journal.path,
+        guarded_by="fingerprint" if manifest.source.kind is None else "checksums",
     )
 
 

@@ -6,6 +6,7 @@ What experiments showed, and why this module looks as it does:
   writable callback. `loop.sendfile` would stop the transport from reading, and so miss the response of a store that
   refuses a part before it has read it. With the duplicate, reading continues, and an early response ends the sending
   at once. It also works where `loop.sendfile` does not exist (uvloop).
+- What is in memory is written to the same duplicate, from where it is.
 - `sendfile` of a range that is not in the page cache waits for the disk, and everything in the event loop's thread
   waits with it. So the range is looked up in the page cache first, and what is not there is sent from a thread.
 - An error of `sendfile` does not say whether the file or the socket failed. Copying from there on does.
@@ -39,15 +40,15 @@ from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http import socket_tuning
 from bigupload.http._compat import read_before_closing
+from bigupload.http.part_bytes import LOOK_AHEAD, PartBytes
 from bigupload.http.send_resources import SendResources
 from bigupload.http.thread_work import ThreadWork, retrieve
 from bigupload.http.tls_offload import TlsEncryptor
 from bigupload.ports import Source
-from bigupload.support.page_cache import is_cached, read_cached
 
 PLAIN_BUFFER = MIB
 TLS_BUFFER = 256 * 1024
-_SLICE = 4 * MIB
+_SLICE = LOOK_AHEAD
 """Bytes to send before the event loop gets a turn: it sees a response also where the kernel takes all at once."""
 RESPONSE_AFTER_WRITE_ERROR = 5.0
 """Seconds to wait for a response on a connection that can't be written to any more."""
@@ -60,15 +61,12 @@ class PartBody(Payload):
     def __init__(self, source: Source, part: Part, resources: SendResources) -> None:
         super().__init__(None)
         self._length = part.size
-        self._source = source
-        self._offset = part.offset
+        self._bytes = PartBytes(source, part)
         self._resources = resources
         self._written = 0
         """Bytes handed to the kernel or to TLS."""
         self._encrypted = memoryview(b"")
         """TLS records that the socket has not taken yet."""
-        self._cached_until = 0
-        """Bytes of the part that were in the page cache when it was last asked."""
         self._rate_limited = False
         self._stopping = threading.Event()
         self._sent_when_stopped = 0
@@ -101,7 +99,7 @@ class PartBody(Payload):
         transport = writer.transport
         if transport is None:
             raise ConnectionResetError("the connection is gone")
-        self._written = self._sent = self._cached_until = 0
+        self._written = self._sent = self._bytes.cached_until = 0
         self._transport = transport
         self._peer = transport.get_extra_info("peername")
         self._socket = transport.get_extra_info("socket")
@@ -182,7 +180,10 @@ class PartBody(Payload):
             return
         transport.set_write_buffer_limits(high=0)
         await writer.drain()
-        if hasattr(os, "sendfile") and self._has_descriptors():
+        if hasattr(os, "sendfile") and self._bytes.view is not None and self._can_watch_socket():
+            await self._send_view(self._bytes.view)
+            return
+        if hasattr(os, "sendfile") and self._bytes.fileno() is not None and self._can_watch_socket():
             try:
                 await self._send_file()
             except ConnectionError:
@@ -193,22 +194,21 @@ class PartBody(Payload):
                 return
         await self._copy(writer, PLAIN_BUFFER)
 
-    def _has_descriptors(self) -> bool:
-        """Whether source and socket have descriptors, and the event loop can watch the socket's duplicate."""
-        if self._socket is None or self._source.fileno() is None:
-            return False
-        return not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
+    def _can_watch_socket(self) -> bool:
+        """Whether the socket has a descriptor, and the event loop can watch its duplicate."""
+        watches = not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
+        return self._socket is not None and watches
 
     def _encryptor(self, transport: asyncio.WriteTransport) -> TlsEncryptor | None:
         # With a rate limit, threads would gain nothing, and would have to wait for it.
-        if self._resources.limiter is not None or not self._has_descriptors():
+        if self._resources.limiter is not None or not self._can_watch_socket():
             return None
         encryptor = TlsEncryptor.of(transport)
         return encryptor if encryptor is not None and encryptor.idle else None
 
     async def _send_file(self) -> None:
         """Send by `os.sendfile`: from the page cache in the event loop, else in a thread."""
-        source = self._source.fileno()
+        source = self._bytes.fileno()
         assert source is not None
         with self._socket_copy() as fd:
             while self._written < self._length and not self._stopping.is_set():
@@ -221,19 +221,33 @@ class PartBody(Payload):
 
     def _send_if_cached(self, fd: int, source: int, until: int) -> bool:
         """Send bytes from the page cache that the socket accepts. Returns whether it is done or must stop here."""
-        if not self._is_cached():
+        if not self._bytes.at_hand(self._written):
             return True
-        self._send_file_range(fd, source, min(until, self._cached_until))
+        self._send_file_range(fd, source, min(until, self._bytes.cached_until))
         return self._written == until or self._stopping.is_set()
 
     def _send_file_range(self, fd: int, source: int, until: int) -> bool:
         """Send what the socket takes now. Returns whether nothing is left to do up to `until` (bytes of the part)."""
         if self._stopping.is_set():
             return True
-        count = os.sendfile(fd, source, self._offset + self._written, min(_SLICE, until - self._written))
+        count = os.sendfile(fd, source, self._bytes.offset + self._written, min(_SLICE, until - self._written))
         if count == 0:
-            raise self._became_shorter()
+            raise self._bytes.became_shorter()
         self._written += count
+        return self._written == until
+
+    async def _send_view(self, view: memoryview) -> None:
+        """Send what is in memory, as the socket takes it."""
+        with self._socket_copy() as fd:
+            while self._written < self._length and not self._stopping.is_set():
+                until = self._written + await self._allowance(self._length - self._written)
+                await self._when_writable(fd, partial(self._send_view_range, fd, view, until))
+
+    def _send_view_range(self, fd: int, view: memoryview, until: int) -> bool:
+        """As `_send_file_range`, for bytes in memory."""
+        if self._stopping.is_set():
+            return True
+        self._written += os.write(fd, view[self._written : min(until, self._written + _SLICE)])
         return self._written == until
 
     async def _send_encrypted(self, encryptor: TlsEncryptor) -> None:
@@ -243,7 +257,8 @@ class PartBody(Payload):
                 await self._when_writable(fd, lambda: True)
                 if self._stopping.is_set():
                     return
-                start = self._resources.compute if self._is_cached() else self._resources.wait_for_disk
+                at_hand = self._bytes.at_hand(self._written)
+                start = self._resources.compute if at_hand else self._resources.wait_for_disk
                 encryptor.pause_reading()
                 try:
                     await self._threads.run(start, partial(self._encrypt_range, encryptor, fd), self.stop)
@@ -262,9 +277,7 @@ class PartBody(Payload):
                     return
             if self._written == until:
                 return
-            chunk = buffer[: min(len(buffer), until - self._written)]
-            if self._source.read_into(chunk, self._offset + self._written) < len(chunk):
-                raise self._became_shorter()
+            chunk = self._bytes.chunk(buffer, self._written, min(len(buffer), until - self._written))
             if self._stopping.is_set():  # the read may have taken hours, and the connection may be closed
                 return
             self._encrypted = memoryview(encryptor.encrypt(chunk))
@@ -277,7 +290,7 @@ class PartBody(Payload):
             while self._written < self._length and not await self._responded():
                 step = await self._allowance(min(size, self._length - self._written))
                 chunk = memoryview(buffer)[:step]
-                await self._read(chunk, self._offset + self._written)
+                await self._read(chunk, self._written)
                 self._written += step  # before it is written: `sent` subtracts what the transport has not sent yet
                 try:
                     await writer.write(chunk)
@@ -289,27 +302,16 @@ class PartBody(Payload):
             if not self._threads.abandoned:
                 self._resources.give_back(buffer)
 
-    async def _read(self, chunk: memoryview, offset: int) -> None:
-        """Fill `chunk`: from the page cache if the bytes are there, else in a thread."""
-        fd = self._source.fileno()
-        count = read_cached(fd, chunk, offset) if fd is not None else 0
+    async def _read(self, chunk: memoryview, position: int) -> None:
+        """Fill `chunk`: at once if the bytes are at hand, else in a thread."""
+        count = self._bytes.read_at_hand(chunk, position)
         if count < len(chunk):
-            read = partial(self._source.read_into, chunk[count:], offset + count)
+            read = partial(self._bytes.read, chunk[count:], position + count)
             count += await self._threads.run(self._resources.wait_for_disk, read, self.stop)
         if count < len(chunk):
-            raise self._became_shorter()
+            raise self._bytes.became_shorter()
 
     # -- waiting
-
-    def _is_cached(self) -> bool:
-        """Whether the next bytes are in the page cache. Asked once for each slice."""
-        fd = self._source.fileno()
-        if self._written >= self._cached_until and fd is not None:
-            size = min(_SLICE, self._length - self._written)
-            if size and not is_cached(fd, self._offset + self._written, size):
-                return False
-            self._cached_until = self._written + size
-        return True
 
     async def _when_writable(self, fd: int, send: Callable[[], bool]) -> None:
         """Call `send` in the event loop each time that the socket can take more.
@@ -377,9 +379,6 @@ class PartBody(Payload):
         finally:
             self._rate_limited = False
         return step
-
-    def _became_shorter(self) -> errors.SourceChanged:
-        return errors.SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
 
 
 def _until_blocked(send: Callable[[], bool]) -> None:

@@ -7,15 +7,20 @@ import dataclasses
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import anyio
 
 from bigupload import errors
-from bigupload.core.manifest import Fingerprint
+from bigupload.core.manifest import Fingerprint, SourceKind
+from bigupload.ports import Source
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.page_cache import is_on_local_disk
+
+S = TypeVar("S", bound=Source)
 
 
 class FileSource:
@@ -25,6 +30,8 @@ class FileSource:
     is another file, although the descriptor still reads the old one. A file that was moved or deleted is still the file
     that was to be uploaded.
     """
+
+    kind = SourceKind.FILE
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the file.
@@ -92,6 +99,9 @@ class FileSource:
     def fileno(self) -> int:
         """The descriptor. Its position is not used."""
         return self._fd
+
+    def view(self, offset: int, size: int) -> None:
+        """None: a file is not in memory."""
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill `buffer` with the bytes from `offset` on. See `ports.Source.read_into`."""
@@ -179,15 +189,20 @@ class FileSource:
 
 
 async def open_file(path: str | os.PathLike[str]) -> FileSource:
-    """Open a file in a thread, because a network file system may hang. Raises what `FileSource` raises.
+    """Open a file in a thread, because a network file system may hang. Raises what `FileSource` raises."""
+    return await open_in_thread(lambda: FileSource(path))
+
+
+async def open_in_thread(open_source: Callable[[], S]) -> S:
+    """Call a blocking function that opens a source.
 
     A cancelled caller returns at once. The thread is left behind, and closes what it may open later.
     """
-    opened: list[FileSource] = []
+    opened: list[S] = []
     cancelled = False
 
-    def open_it() -> FileSource:
-        source = FileSource(path)
+    def open_it() -> S:
+        source = open_source()
         opened.append(source)
         if cancelled:
             source.close()

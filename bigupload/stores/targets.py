@@ -122,8 +122,8 @@ async def _connect_local(bucket: str, key: str, options: S3Options, reached: S3O
     return store
 
 
-def connect_service(url: str, options: S3Options, *, api_key: str | None, source: Source) -> ServiceStore:
-    """Return the media service at `url` as the store for a file. Of `options`, only content type and CA bundle apply.
+def connect_service(url: str, options: S3Options, *, api_key: str | None, name: str, source: Source) -> ServiceStore:
+    """Return the media service at `url` as the store for a source. Of `options`, only content type and CA bundle apply.
 
     Raises:
         UsageError: Another option is set. The service decides how the bucket stores an object.
@@ -138,7 +138,6 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, source
     ]
     if foreign:
         raise errors.UsageError(f"the media service decides this: leave out {', '.join(foreign)}")
-    name = Path(source.path).name
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
-from typing import assert_type
+from typing import Literal, assert_type
 
 import boto3
 
@@ -34,6 +36,12 @@ async def program() -> None:
     assert_type(await bigupload.read_back("f", "s3://b/k", on_event=on_event), ReadBack)
     assert_type(await bigupload.abort_orphans("s3://b/p", older_than="2d", dry_run=True), OrphanReport)
     await bigupload.abort("m", s3=S3Options(session=boto3.Session(profile_name="p")))
+    with open("f", "rb") as file, zipfile.ZipFile(file) as archive, archive.open("member") as member:
+        for source in (file, member, io.BytesIO(b"")):
+            assert_type(await bigupload.upload(source, to="s3://b/folder/", name="f.bin"), UploadResult)
+    for data in (b"", bytearray(), memoryview(b"")):
+        result = await bigupload.upload(data, to="s3://b/k")
+        assert_type(result.guarded_by, Literal["fingerprint", "checksums"])
     options: bigupload.UploadOptions = {"to": "s3://b/k", "checksum": "md5"}
     await bigupload.upload("f", **options)
     try:

@@ -24,6 +24,10 @@ WRONG = {
     "a proof that is none": "bigupload.verify('f', 's3://b/k', require_proof='some')",
     "a result that has no such field": "bigupload.upload_sync('f', to='s3://b/k').sha256",
     "an argument of the uploader in its method": "bigupload.Uploader().upload('f', to='s3://b/k', hedge=True)",
+    "a text file": "bigupload.upload(open('f'), to='s3://b/k')",
+    "a text in memory": "import io\nbigupload.upload(io.StringIO(), to='s3://b/k')",
+    "a source that is none": "bigupload.upload(7, to='s3://b/k')",
+    "a name that is no text": "bigupload.upload(b'', to='s3://b/k', name=b'n')",
     "an event that has no such field": "def f(e: bigupload.PartUploaded) -> int: return e.part",
 }
 

@@ -25,6 +25,7 @@ from bigupload.core.manifest import (
     Record,
     Restart,
     SourceIdentity,
+    SourceKind,
     SourceRecord,
     Target,
 )
@@ -49,7 +50,8 @@ JSON = st.recursive(
 
 
 def identities(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[SourceIdentity]:
-    return st.builds(SourceIdentity, PATHS, sizes, NANOSECONDS, NANOSECONDS, COUNTS)
+    kinds = st.none() | st.sampled_from(SourceKind)
+    return st.builds(SourceIdentity, PATHS, sizes, NANOSECONDS, NANOSECONDS, COUNTS, kinds)
 
 
 @st.composite

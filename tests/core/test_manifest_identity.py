@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.manifest import Fingerprint, SourceIdentity, Target, belongs_to, manifest_id
+from bigupload.core.manifest import Fingerprint, SourceIdentity, SourceKind, Target, belongs_to, manifest_id
 from tests.core.samples import PATHS, QUICK, header
 
 
@@ -22,9 +22,11 @@ def test_how_targets_are_shown() -> None:
 @QUICK
 @given(fingerprint=st.builds(Fingerprint, st.integers(), st.integers(), st.integers(), st.integers()))
 def test_an_identity_is_a_path_and_a_fingerprint(fingerprint: Fingerprint) -> None:
-    identity = SourceIdentity.of("/p", fingerprint)
+    identity = SourceIdentity.of("/p", fingerprint, SourceKind.FILE)
     assert identity.path == "/p"
     assert identity.fingerprint == fingerprint
+    assert identity.kind is None
+    assert SourceIdentity.of("p", fingerprint, SourceKind.OBJECT).kind is SourceKind.OBJECT
 
 
 TARGETS = st.builds(

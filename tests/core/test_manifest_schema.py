@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.checksums import UPLOAD_ALGORITHMS
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import VERSION
+from bigupload.core.manifest import VERSION, SourceKind
 from bigupload.core.manifest_lines import decode, encode
 from tests.core.samples import QUICK, RECORDS, TYPES, part
 
@@ -93,6 +93,7 @@ def test_schema_and_enums_have_the_same_values() -> None:
     checksum = resolved(header_fields["checksum"])["properties"]
     assert checksum["algorithm"]["enum"] == list(UPLOAD_ALGORITHMS)
     assert set(BY_TYPE["completed"]["properties"]["verified"]["enum"]) == set(Verified)
+    assert SCHEMA["$defs"]["source_identity"]["properties"]["kind"]["enum"] == [*SourceKind, None]
     assert set(part_fields["proof"]["enum"]) == set(typing.get_type_hints(type(part(1)))["proof"])
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import mmap
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import pytest
 
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http.part_body import PLAIN_BUFFER, TLS_BUFFER
-from bigupload.ports import Gauge
+from bigupload.ports import Gauge, Source
 from bigupload.sources.file import FileSource
+from bigupload.sources.file_object import FileObjectSource
+from bigupload.sources.memory import MemorySource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 from tests.tools.strict_s3 import Stall
@@ -106,6 +110,32 @@ async def test_a_source_without_a_descriptor_is_copied(tmp_path: Path) -> None:
         async with transport_to(made) as transport:
             await made.put(transport, source, Part(1, 5, 2 * MIB))
         assert made.stored() == content(3 * MIB)[5 : 5 + 2 * MIB]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("wrap", [MemorySource, lambda name, data: FileObjectSource(name, mapped(data))])
+async def test_exact_bytes_of_what_is_no_file(any_path: Bench, wrap: Callable[[str, memoryview], Source]) -> None:
+    """Written from where they are in memory, or read in a thread, while the store stops and continues to read."""
+    size, data = 24 * MIB, content(24 * MIB + 10)
+    any_path.s3.script("UploadPart", Stall(after_bytes=3 * MIB))
+    part = Part(1, 7, size)
+    async with no_leaks(), transport_to(any_path) as transport:
+        request = any_path.sign(part, data[7 : 7 + size])
+        sending = asyncio.create_task(
+            transport.put(request, wrap("name", memoryview(data)), part, on_start=any_path.gauges.append)
+        )
+        await stalls(any_path)
+        assert 0 < any_path.gauges[0].sent() < size
+        any_path.s3.release()
+        await sending
+        assert any_path.gauges[0].sent() == size
+    assert any_path.stored() == data[7 : 7 + size]
+
+
+def mapped(data: memoryview) -> mmap.mmap:
+    found = mmap.mmap(-1, len(data))
+    found[:] = data
+    return found
 
 
 # -- the gauge

@@ -1,0 +1,32 @@
+"""Open what the caller wants to upload, and find its name."""
+
+from __future__ import annotations
+
+from bigupload import errors
+from bigupload.api.arguments import UploadOptions, UploadSource, checked_path
+from bigupload.ports import Source
+from bigupload.sources.file import open_file, open_in_thread
+from bigupload.sources.opening import checked_name, is_path, name_of, open_source
+
+
+async def open_named(source: UploadSource, options: UploadOptions) -> Source:
+    """Open a source. The caller closes it.
+
+    Raises:
+        UsageError: It is nothing that can be uploaded, or it needs a name.
+        SourceError: It can't be opened or read.
+    """
+    name = options.get("name")
+    if name is not None:
+        checked_name(name)
+    if is_path(source):
+        return await open_file(checked_path(source, "source"))
+    name = name or name_of(source) or (options.get("to") or "").rpartition("/")[2]
+    if not name:
+        raise errors.UsageError("this source has no name of its own: give it one, as in name='movie.mov'")
+    return await open_in_thread(lambda: open_source(source, name))
+
+
+def shown(source: UploadSource, options: UploadOptions) -> str:
+    """What a log line calls a source, which may not be opened yet."""
+    return str(source) if is_path(source) else options.get("name") or name_of(source) or type(source).__name__

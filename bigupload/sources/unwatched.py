@@ -1,0 +1,30 @@
+"""What sources without a fingerprint have in common: no metadata tells whether their bytes have changed."""
+
+from __future__ import annotations
+
+from bigupload.core.manifest import Fingerprint, SourceKind
+
+
+class Unwatched:
+    """The part of `ports.Source` that is about metadata."""
+
+    kind = SourceKind.OBJECT
+    metadata_changed = False
+    is_away = False
+    on_local_disk = True
+    start = 0
+    """Bytes before the first one that is uploaded: a file object was read before."""
+
+    def __init__(self, name: str, size: int) -> None:
+        """Take a source's name and its size in bytes."""
+        self.path = name
+        self.fingerprint = Fingerprint(size, 0, 0, 0)
+
+    def fileno(self) -> None:
+        """None: a descriptor below may have other bytes, as a compressed file's has."""
+
+    def check(self) -> None:
+        """Do nothing: only the checksums show a change."""
+
+    def accept_metadata(self) -> None:
+        """Do nothing: there is no metadata."""
