@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
 from bigupload import errors, events
+from bigupload.api.option_types import check_types
 from bigupload.core.checksums import Algorithm, parse_algorithm
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
@@ -230,14 +231,16 @@ class OrphanCall(RetryOptions, StateOptions, OrphanOptions, total=False):
 
 
 def check_names(function: str, options: Mapping[str, Any], declared: type[Any]) -> None:
-    """Refuse names that a function does not take, as Python does for parameters.
+    """Refuse names that a function does not take, as Python does for parameters, and values of a wrong type.
 
     Raises:
         TypeError: A name is not declared.
+        UsageError: A value is of another type than is declared.
     """
     for name in options:
         if name not in declared.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    check_types(options, declared)
 
 
 def checked_concurrency(concurrency: int | None) -> int | None:
@@ -286,7 +289,7 @@ def checked_path(path: StrPath, name: str) -> Path:
     try:
         return Path(path)
     except TypeError:
-        raise errors.UsageError(f"{name} is a path, not {path!r}") from None
+        raise errors.UsageError(f"{name} must be a path, not {type(path).__name__}") from None
 
 
 def upload_settings(

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from bigupload import errors
-from bigupload.api.arguments import StrPath
+from bigupload.api.arguments import StrPath, checked_path
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Manifest, manifest_id
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -111,7 +111,9 @@ class UploaderState:
         Raises:
             ManifestNotFound: There is no such manifest.
             ManifestCorrupt: It is empty, or its first line can't be read.
+            UsageError: It is neither a text nor a path.
         """
+        checked_path(manifest, "manifest")
         path = locate_manifest(manifest, self._directory_or_none())
         with FileJournal(path, notes=self._notes(), advice=_NO_MANIFEST, executor=self._writers) as journal:
             if not journal.exists:

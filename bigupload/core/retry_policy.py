@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from bigupload import errors
 from bigupload.units import format_seconds
@@ -117,10 +118,15 @@ ATTEMPTS_BEFORE_RESPONSE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how long failed requests are retried. All times are in seconds."""
+    """How often and how long failed requests are retried. All times are in seconds.
+
+    Raises:
+        UsageError: A time is no number from 0 on, or `attempts` no whole number.
+    """
 
     attempts: int = 8
-    """Attempts of one request, including the first. Attempts during an outage (nothing connects) do not count."""
+    """Attempts of one request, including the first, which is always made. Attempts during an outage (nothing connects)
+    do not count."""
     base_delay: float = 0.5
     """The longest delay before the first retry. It doubles with each retry; the delay is random between 0 and that."""
     max_delay: float = 20.0
@@ -131,6 +137,15 @@ class RetryPolicy:
     """A PUT whose body makes no progress for so long is sent again."""
     response_timeout: float = 300.0
     """How long the store may take to respond after it has received the whole body of a part."""
+
+    def __post_init__(self) -> None:
+        attempts: Any = self.attempts  # no caller is bound by the annotation
+        if not isinstance(attempts, int) or isinstance(attempts, bool):
+            raise errors.UsageError(f"attempts must be a whole number, not {attempts!r}")
+        for name in ("base_delay", "max_delay", "give_up_after", "stall_after", "response_timeout"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:  # also nan
+                raise errors.UsageError(f"{name} must be a number of seconds from 0 on, not {seconds!r}")
 
     def delay(self, retry: int, random: Callable[[], float]) -> float:
         """Choose the delay before retry number `retry` (from 1), with full jitter. `random` gives numbers in [0, 1)."""

@@ -36,6 +36,8 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
     Raises:
         UsageError: The URL is not a valid target.
     """
+    if not isinstance(url, str):  # a Path would have lost one of the slashes
+        raise errors.UsageError(f"the target must be a text like 's3://bucket/key', not {url!r}")
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme.lower() != "s3" or not bucket:

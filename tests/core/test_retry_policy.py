@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -266,3 +267,20 @@ def test_classify(status: int, code: str | None, kind: FaultKind) -> None:
 def test_everything_is_classified() -> None:
     for status, code in itertools.product(range(100, 600), [None, "", "Unheard-of"]):
         assert classify(status, code) in FaultKind
+
+
+@pytest.mark.parametrize("value", ["2h", -1, math.nan, True, None])
+@pytest.mark.parametrize("name", ["base_delay", "max_delay", "give_up_after", "stall_after", "response_timeout"])
+def test_a_time_that_is_none(name: str, value: Any) -> None:
+    with pytest.raises(errors.UsageError, match=f"^{name} must be a number of seconds"):
+        RetryPolicy(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["8", 2.0, math.inf, True, None])
+def test_attempts_that_are_none(value: Any) -> None:
+    with pytest.raises(errors.UsageError, match=r"^attempts must be a whole number"):
+        RetryPolicy(attempts=value)
+
+
+def test_an_outage_may_be_waited_for_without_end() -> None:
+    assert RetryPolicy(give_up_after=math.inf).give_up_after == math.inf
