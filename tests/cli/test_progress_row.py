@@ -8,6 +8,7 @@ import pytest
 from rich.cells import cell_len
 
 from bigupload import events
+from bigupload.cli import reporting
 from bigupload.cli.progress_display import update
 from bigupload.cli.progress_row import RateMeter, RowState, most_name, render
 from bigupload.cli.reporting import Narrator
@@ -43,6 +44,13 @@ def test_a_row_never_wraps(name: str) -> None:
 
 def test_the_total_is_whole_at_60_columns() -> None:
     assert " 50 %    60/120 MB  90.0 MB/s" in shown(half_way("a name that is far longer than any row"), 59)
+
+
+def test_what_does_not_fit_is_left_out_whole() -> None:
+    whole = " 50 %    60/120 MB  90.0 MB/s    0:00 57/103 parts 3 retries"
+    fields = [whole[:end] for end in (5, 18, 29, 37, 50, 60)]
+    shortened = {shown(half_way(), width).rpartition("─")[2].removeprefix(" ") for width in range(30, 120)}
+    assert shortened == set(fields)
 
 
 def test_wide_terminals_show_everything() -> None:
@@ -111,6 +119,16 @@ def test_an_outage_is_told_once_for_all_files() -> None:
     assert minute.startswith("no connection for 1:00 min (connection refused): still waiting, gives up at ")
     assert end == "the store responds again, after 1:30 min"
     assert narrator.text(started) is not None  # the next outage
+
+
+def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "_PLAIN_EVERY", 0.0)
+    with reporting.reporting("plain") as reporter:
+        reporter.on_event(Path("movie.mov"), progress(uploaded=SIZE // 4, in_flight=SIZE * 3 // 4, parts=25))
+    line = capsys.readouterr().err
+    assert line.startswith("movie.mov: 25 % of 120 MB, 25 of 103 parts, 90 MB in flight, ")
 
 
 @pytest.mark.parametrize(("verbose", "told"), [(0, [True, True]), (1, [False, True]), (2, [False, False])])
