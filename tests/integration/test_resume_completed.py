@@ -140,3 +140,14 @@ async def test_no_resume_sets_the_manifest_aside_and_says_so(stopped: World) -> 
     assert len(stopped.s3.uploads) == 1, "the parts of the first stay, until they are aborted"
     await bigupload.abort(aside)
     assert not stopped.s3.uploads
+
+
+async def test_an_upload_deletes_what_finished_long_ago(world: World) -> None:
+    """No command is needed to keep the state directory small."""
+    state = world.directory / "state"
+    state.mkdir(mode=0o700)
+    old = state / f"old{SUFFIX}"
+    old.write_bytes(lines(header(), *ALL_PARTS, CompletingRecord(None), Completed(etag='"e"', verified=Verified.SIZE)))
+    os.utime(old, (0, 0))
+    result = await world.upload(world.file(PART), state_dir=state, manifest=None)
+    assert list(state.glob(f"*{SUFFIX}*")) == [result.manifest]
