@@ -42,7 +42,7 @@ from bigupload.http import socket_tuning
 from bigupload.http._compat import read_before_closing
 from bigupload.http.part_bytes import LOOK_AHEAD, PartBytes
 from bigupload.http.send_resources import SendResources
-from bigupload.http.thread_work import ThreadWork, retrieve
+from bigupload.http.thread_work import ThreadWork, retrieve, thread_buffer
 from bigupload.http.tls_offload import TlsEncryptor
 from bigupload.ports import Source
 
@@ -52,7 +52,6 @@ _SLICE = LOOK_AHEAD
 """Bytes to send before the event loop gets a turn: it sees a response also where the kernel takes all at once."""
 RESPONSE_AFTER_WRITE_ERROR = 5.0
 """Seconds to wait for a response on a connection that can't be written to any more."""
-_thread_local = threading.local()
 
 
 class PartBody(Payload):
@@ -267,7 +266,7 @@ class PartBody(Payload):
 
     def _encrypt_range(self, encryptor: TlsEncryptor, fd: int) -> None:
         """In a thread: encrypt and write as much as the socket takes now, at most a slice."""
-        buffer = _thread_buffer()
+        buffer = thread_buffer(TLS_BUFFER)
         until = min(self._length, self._written + _SLICE)
         while not self._stopping.is_set():
             while self._encrypted:
@@ -386,13 +385,6 @@ def _until_blocked(send: Callable[[], bool]) -> None:
     with contextlib.suppress(BlockingIOError):
         while not send():
             pass
-
-
-def _thread_buffer() -> memoryview:
-    """This thread's own buffer, for all connections: it stays in the core's cache."""
-    if not hasattr(_thread_local, "buffer"):
-        _thread_local.buffer = bytearray(TLS_BUFFER)
-    return memoryview(_thread_local.buffer)
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bigupload.support.shielding import run_shielded
 
 R = TypeVar("R")
+_thread_local = threading.local()
 
 ABANDON_AFTER = 2.0
 """Seconds that a cancelled request waits for its thread. A thread that takes longer hangs in a file system."""
@@ -83,6 +85,13 @@ class ThreadWork:
         if not future.done():
             self.abandoned = True
             self._on_hang()
+
+
+def thread_buffer(size: int) -> memoryview:
+    """Return this thread's own buffer of `size` bytes, for all connections: it stays in the core's cache."""
+    if not hasattr(_thread_local, "buffer"):
+        _thread_local.buffer = bytearray(size)
+    return memoryview(_thread_local.buffer)
 
 
 def retrieve(future: asyncio.Future[Any]) -> None:

@@ -86,8 +86,29 @@ async def set_up(
     created = await bucket.ensure()
     done = on_done or (lambda _: None)
     done(f"created the bucket {bucket.name}, which did not exist" if created else f"the bucket {bucket.name} exists")
+    warnings = []
+    for held, otherwise, step in _steps(bucket, origins, public_read=public_read):
+        try:
+            await step()
+        except (Fault, errors.StoreRefused) as e:
+            if isinstance(e, Fault) and e.kind in _NO_ANSWER:
+                raise e.public() from e
+            warnings.append(f"{otherwise}: {e}")
+        else:
+            done(held)
+    if await _keeps_versions(bucket):
+        warnings.append(
+            "the bucket keeps versions: deleted objects stay as noncurrent versions until a lifecycle rule expires them"
+        )
+    return warnings
+
+
+def _steps(
+    bucket: S3Bucket, origins: Sequence[str], *, public_read: bool
+) -> list[tuple[str, str, Callable[[], Awaitable[None]]]]:
+    """The steps of a set-up: what holds afterwards, what holds if it fails, and the call."""
     access = "anyone may read" if public_read else "nobody may read without a signature"
-    steps: list[tuple[str, str, Callable[[], Awaitable[None]]]] = [
+    return [
         (
             f"files and open uploads end after {_DAYS} days",
             "the store itself will not delete old files, only the sweep will",
@@ -105,21 +126,6 @@ async def set_up(
             functools.partial(_set_reading, bucket, allowed=public_read),
         ),
     ]
-    warnings = []
-    for held, otherwise, step in steps:
-        try:
-            await step()
-        except (Fault, errors.StoreRefused) as e:
-            if isinstance(e, Fault) and e.kind in _NO_ANSWER:
-                raise e.public() from e
-            warnings.append(f"{otherwise}: {e}")
-        else:
-            done(held)
-    if await _keeps_versions(bucket):
-        warnings.append(
-            "the bucket keeps versions: deleted objects stay as noncurrent versions until a lifecycle rule expires them"
-        )
-    return warnings
 
 
 def _lifecycle_rules() -> list[dict[str, Any]]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 import bigupload
 from bigupload import Verified, errors
+from bigupload.core.manifest import Completed, CompletingRecord
 from bigupload.engine import completion
 from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.state_directory import SUFFIX
+from tests.core import samples
 from tests.tools.strict_s3 import Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
-from .support import BUCKET, World
+from .support import BUCKET, PART, World
 
 
 async def test_completed_but_not_recorded(world: World) -> None:
@@ -147,7 +151,8 @@ async def test_an_upload_deletes_what_finished_long_ago(world: World) -> None:
     state = world.directory / "state"
     state.mkdir(mode=0o700)
     old = state / f"old{SUFFIX}"
-    old.write_bytes(lines(header(), *ALL_PARTS, CompletingRecord(None), Completed(etag='"e"', verified=Verified.SIZE)))
+    completed = (*samples.ALL_PARTS, CompletingRecord(None), Completed(etag='"e"', verified=Verified.SIZE))
+    old.write_bytes(samples.lines(samples.header(), *completed))
     os.utime(old, (0, 0))
     result = await world.upload(world.file(PART), state_dir=state, manifest=None)
     assert list(state.glob(f"*{SUFFIX}*")) == [result.manifest]

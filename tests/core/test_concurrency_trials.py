@@ -1,0 +1,77 @@
+"""The concurrency controller's trials, each told the goodput of one window after the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from bigupload.core.concurrency_control import LONGEST_RAMP, START, WINDOW, ConcurrencyControl
+
+
+class Measured:
+    """A control that is told each window's goodput, with as many parts in flight as the limit allows."""
+
+    def __init__(self) -> None:
+        self.control = ConcurrencyControl()
+        self.now = 0.0
+        self.sent = 0.0
+        self.control.sample(0.0, 0, in_flight=START)
+
+    def windows(self, *goodput: float) -> int:
+        """The limit after these, in bytes a second."""
+        for each in goodput:
+            limit = self.control.limit
+            self.now += 1.001 * WINDOW
+            self.sent += 1.001 * WINDOW * each
+            self.control.sample(self.now, int(self.sent), in_flight=limit)
+            if self.control.limit != limit:
+                self.control.sample(self.now, int(self.sent), in_flight=self.control.limit)
+        return self.control.limit
+
+
+@pytest.mark.parametrize(("grows_by", "limit"), [(1.08, 2 * START), (1.12, START)])
+def test_the_first_trial_waits_until_goodput_does_not_grow_by_itself(grows_by: float, limit: int) -> None:
+    assert Measured().windows(1e6, grows_by * 1e6) == limit
+
+
+@pytest.mark.parametrize(("brings", "limit"), [(1.21, 4 * START), (1.17, START)])
+def test_a_doubling_must_bring_enough(brings: float, limit: int) -> None:
+    measured = Measured()
+    assert measured.windows(1e6, 1e6) == 2 * START
+    assert measured.windows(brings * 1e6, brings * 1e6) == limit
+
+
+@pytest.mark.parametrize(("keeps", "limit"), [(0.995, 13), (0.98, START)])
+def test_fewer_parts_stay_where_they_cost_nothing(keeps: float, limit: int) -> None:
+    measured = Measured()
+    assert measured.windows(1e6, 1e6, 1e6, 1e6) == START, "a doubling that brought nothing"
+    assert measured.windows(1e6, 1e6, 1e6) == 13
+    assert measured.windows(keeps * 1e6, keeps * 1e6) == 13
+    measured.windows(keeps * 1e6)
+    assert (measured.control.limit < 13) is (limit == 13)
+    assert measured.control.limit in (limit, 10)
+
+
+@pytest.mark.parametrize(("falls_to", "limit"), [(0.45, 2 * START), (0.55, 13)])
+def test_goodput_that_has_sunk_begins_the_search_anew(falls_to: float, limit: int) -> None:
+    measured = Measured()
+    assert measured.windows(1e6, 1e6, 1e6, 1e6) == START
+    low = falls_to * 1e6
+    assert measured.windows(low, low) == START, "which may be an accident"
+    assert measured.windows(low) == limit
+
+
+@pytest.mark.parametrize("windows", [5, 8])
+def test_a_trial_lasts_as_long_as_the_first_connections_took_to_be_up_to_speed(windows: int) -> None:
+    """What new connections bring over a long path shows after several round trips."""
+    measured = Measured()
+    ramp = [1e5 * 1.3**n for n in range(windows)]
+    assert measured.windows(*ramp, ramp[-1]) == 2 * START
+    assert measured.windows(*[ramp[-1]] * windows) == 2 * START
+    assert measured.windows(*[ramp[-1]] * 2) == START
+
+
+def test_a_start_that_hung_does_not_make_every_trial_long() -> None:
+    measured = Measured()
+    assert measured.windows(*[0.0] * 100, 1e6, 1e6) == 2 * START
+    assert measured.windows(*[1e6] * int(LONGEST_RAMP / WINDOW)) == 2 * START
+    assert measured.windows(*[1e6] * 3) == START

@@ -1,0 +1,64 @@
+"""Objects as other tools would upload them: in one PUT, or in parts of any sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bigupload.core.part_plan import Plan
+from tests.tools.strict_s3 import StrictS3
+
+from .support import BUCKET, KIB
+
+URL = f"s3://{BUCKET}/key"
+SIZE = 300 * KIB + 7
+
+
+def put(s3: StrictS3, body: bytes, **more: Any) -> None:
+    client = s3.client()
+    client.put_object(Bucket=BUCKET, Key="key", Body=body, **more)
+    client.close()
+
+
+def put_parts(client: Any, body: bytes, sizes: list[int], **declared: Any) -> None:
+    """As another tool would upload it, in parts of any sizes."""
+    upload = client.create_multipart_upload(Bucket=BUCKET, Key="key", **declared)["UploadId"]
+    algorithm = declared.get("ChecksumAlgorithm", "CRC32")
+    rows, at = [], 0
+    for number, size in enumerate(sizes, 1):
+        answer = client.upload_part(
+            Bucket=BUCKET, Key="key", UploadId=upload, PartNumber=number, Body=body[at : at + size],
+            ChecksumAlgorithm=algorithm,
+        )  # fmt: skip
+        name = f"Checksum{algorithm}"
+        rows.append({"PartNumber": number, "ETag": answer["ETag"]} | ({name: answer[name]} if name in answer else {}))
+        at += size
+    assert at == len(body)
+    client.complete_multipart_upload(Bucket=BUCKET, Key="key", UploadId=upload, MultipartUpload={"Parts": rows})
+
+
+def upload_parts(s3: StrictS3, body: bytes, sizes: list[int], **declared: Any) -> None:
+    client = s3.client()
+    put_parts(client, body, sizes, **declared)
+    client.close()
+
+
+def even(size: int, part_size: int) -> list[int]:
+    return [part.size for part in Plan(size, part_size)]
+
+
+def flipped(path: Path, at: int) -> Path:
+    """The file, with one byte that is another."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    other = path.with_name("other.bin")
+    other.write_bytes(data)
+    return other
+
+
+def replace(s3: StrictS3) -> None:
+    s3.objects[BUCKET]["key"].etag = '"00000000000000000000000000000bad"'
+
+
+def delete(s3: StrictS3) -> None:
+    s3.objects[BUCKET].clear()

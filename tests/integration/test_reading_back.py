@@ -1,0 +1,238 @@
+"""Objects that are downloaded and compared with the file, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import S3Options, errors, events
+from bigupload.core.integrity import Verified
+from bigupload.core.part_plan import MIB
+from bigupload.stores.local_store import LocalStore
+from bigupload.verification import by_download
+from bigupload.verification.by_checksum import verify
+from bigupload.verification.by_download import ReadBack, read_back
+from tests.tools.strict_s3 import Call, CutAnswer, LostAnswer, Ok, Status, StrictS3
+from tests.tools.weed import weed_client
+
+from .other_tools import SIZE, URL, delete, even, flipped, put, put_parts, replace
+from .support import BUCKET, FAST, KIB, World, assert_secretless, content, no_leaks
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_download, "_PIECE", 64 * KIB)
+
+
+async def read(world: World, path: Path, **more: Any) -> ReadBack:
+    return await read_back(path, URL, s3=world.options(), retry=FAST, on_event=world.events.append, **more)
+
+
+def state_files() -> list[Path]:
+    return list(Path(os.environ["BIGUPLOAD_STATE_DIR"]).glob("*"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 64 * KIB, 64 * KIB + 1, SIZE])
+async def test_equal(world: World, small_pieces: None, size: int) -> None:
+    path = world.file(size)
+    put(world.s3, path.read_bytes())
+    async with no_leaks():
+        found = await read(world, path)
+    assert (found.verified, found.bytes_read, found.resumed_bytes) == ("read-back", size, 0)
+    last = world.told(events.ReadingBack)[-1]
+    assert (last.bytes_compared, last.size) == (size, size)
+    assert state_files() == []
+
+
+@pytest.mark.parametrize("places", [[0], [SIZE - 1], [64 * KIB], [70_000, 200_000, SIZE - 1], [65535, 65536]])
+async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: None, places: list[int]) -> None:
+    """Although the pieces come in any order: the first is held up until the others are through."""
+    path = world.file(SIZE)
+    body = bytearray(path.read_bytes())
+    for place in places:
+        body[place] ^= 0x80
+    put(world.s3, bytes(body))
+    world.s3.script("GetObject", LostAnswer(), LostAnswer(), LostAnswer())
+    with pytest.raises(errors.ObjectMismatch, match=f"the first byte that differs is byte {places[0]:,} "):
+        await read(world, path)
+    assert state_files() == []
+
+
+async def test_another_size_is_not_read(world: World) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes()[:-1])
+    with pytest.raises(errors.ObjectMismatch, match="bytes, and the file has"):
+        await read(world, path)
+    assert world.s3.count("GetObject") == 0
+
+
+async def test_no_object(world: World) -> None:
+    """A program may tell a missing object from one that differs, or treat them alike."""
+    path = world.file(SIZE)
+    with pytest.raises(errors.ObjectNotFound, match=f"there is no object at s3://{BUCKET}/"):
+        await read(world, path)
+    with pytest.raises(errors.ObjectMismatch):
+        await verify(path, f"s3://{BUCKET}/key", s3=world.options(), retry=FAST)
+
+
+async def test_https_without_a_secret_in_an_error(s3_tls: StrictS3, tmp_path: Path) -> None:
+    world = World(s3_tls, tmp_path)
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    assert (await read(world, path)).bytes_read == SIZE
+    world.s3.script("GetObject", Status(403, "AccessDenied"), repeat=True)
+    with pytest.raises(errors.AccessDenied) as caught:
+        await read(world, path)
+    assert_secretless(caught.value)
+
+
+async def test_a_broken_read_goes_on_where_it_broke(world: World) -> None:
+    """Each connection gives some bytes and breaks off, more often than a request may be tried without getting on."""
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script("GetObject", *[CutAnswer(20_000)] * 14)
+    async with no_leaks():
+        found = await read(world, path)
+    assert (found.bytes_read, found.retries) == (SIZE, 14)
+    ranges = [r.headers["range"] for r in world.s3.requests if r.op == "GetObject"]
+    assert ranges == [f"bytes={20_000 * n}-{SIZE - 1}" for n in range(15)]
+
+
+async def test_faults_of_all_kinds(world: World, small_pieces: None) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script(
+        "GetObject", Status(503, "SlowDown"), LostAnswer(), Status(500, "InternalError"), Status(403, "AccessDenied"),
+        Status(403, ""), LostAnswer(),
+    )  # fmt: skip
+    async with no_leaks():
+        found = await read(world, path)
+    assert found.bytes_read == SIZE
+    assert found.retries >= 4  # a reused connection that is lost, aiohttp replaces by itself
+
+
+@pytest.mark.parametrize("meanwhile", [replace, delete])
+async def test_an_object_that_is_another_while_it_is_read(world: World, small_pieces: None, meanwhile: Any) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script("GetObject", Call(meanwhile))
+    with pytest.raises(errors.TargetReplaced, match="was replaced or deleted while it was read: verify it again"):
+        await read(world, path)
+
+
+async def test_a_store_that_ignores_ranges(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.s3.knobs.ranges = False
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    assert (await read(world, path)).bytes_read == SIZE
+    monkeypatch.setattr(by_download, "_PIECE", 64 * KIB)
+    with pytest.raises(errors.StoreRefused, match="it ignores Range"):
+        await read(world, path)
+
+
+async def test_a_file_that_changes_meanwhile(world: World, small_pieces: None) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.script("GetObject", Call(lambda _: os.utime(path, (1, 1))))
+    with pytest.raises(errors.SourceChanged, match="changed while it was compared: verify it again"):
+        await read(world, path)
+
+
+async def stopped(world: World, path: Path) -> int:
+    """A run that is cancelled once the last piece alone is missing. Gives the bytes that are recorded as equal."""
+    world.s3.script("GetObject", *[Ok()] * 4, Status(503, "SlowDown", headers={"Retry-After": "900"}))
+
+    def on_event(event: events.Event) -> None:
+        if isinstance(event, events.Retrying):
+            task.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_download, "_AT_ONCE", 1)
+        task = asyncio.create_task(read_back(path, URL, s3=world.options(), retry=FAST, on_event=on_event))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (state,) = state_files()
+    assert json.loads(state.read_text())["done"] == [[0, 3]]
+    return 4 * 64 * KIB
+
+
+async def test_it_goes_on_where_it_stopped(world: World, small_pieces: None) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    done = await stopped(world, path)
+    (state,) = state_files()
+    assert state.stat().st_mode & 0o777 == 0o600
+    assert state.parent.stat().st_mode & 0o777 == 0o700
+    found = await read(world, path)
+    assert (found.resumed_bytes, found.bytes_read) == (done, SIZE - done)
+    assert state_files() == []
+
+
+@pytest.mark.parametrize("change", ["object", "time", "file", "junk", "foreign", "pieces", "link"])
+async def test_it_begins_anew_where_something_is_another(
+    world: World, small_pieces: None, change: str, tmp_path: Path
+) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    await stopped(world, path)
+    (state,) = state_files()
+    text = state.read_text()
+    match change:
+        case "object":
+            world.object().etag = '"another"'
+        case "time":
+            world.object().last_modified += 5
+        case "file":
+            os.utime(path, (1, 1))
+        case "junk":
+            state.write_text(text[:-5])
+        case "foreign":
+            state.write_text("[" * 100_000)
+        case "pieces":
+            state.write_text(json.dumps(json.loads(text) | {"done": [[0, -1], [3, 1 << 60], ["0", 3], 7, [True]]}))
+        case "link":
+            state.rename(tmp_path / "elsewhere")
+            state.symlink_to(tmp_path / "elsewhere")
+    found = await read(world, path)
+    assert (found.resumed_bytes, found.bytes_read) == (0, SIZE)
+
+
+async def test_a_full_disk_costs_the_resuming_alone(
+    world: World, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    blocked = world.directory / "blocked"
+    blocked.write_text("")
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(blocked))
+    assert (await read(world, path)).bytes_read == SIZE
+    assert [w.message for w in world.told(events.Warned)] == [
+        "the progress can't be recorded: if this run stops, the next one reads everything again"
+    ]
+
+
+async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
+    """Parts of two sizes, no checksum: the store remembers its parts."""
+    options = S3Options(
+        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
+    )
+    body = content(12 * MIB)
+    path = tmp_path / "file.bin"
+    path.write_bytes(body)
+    client = weed_client(weed)
+    try:
+        for sizes in (even(12 * MIB, 5 * MIB), [6 * MIB, 5 * MIB, MIB]):
+            put_parts(client, body, sizes)
+            found = await verify(path, URL, s3=options)
+            assert found.verified is Verified.COMPOSITE_ETAG
+        read_all = await read_back(path, URL, s3=options)
+        assert (read_all.bytes_read, read_all.etag) == (12 * MIB, found.etag)
+        with pytest.raises(errors.ObjectMismatch, match="the first byte that differs is byte 7,000,001 "):
+            await read_back(flipped(path, 7_000_001), URL, s3=options)
+    finally:
+        client.close()
