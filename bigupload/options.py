@@ -12,22 +12,25 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from bigupload.credentials import CredentialsSource
 from bigupload.errors import ManifestMismatch, UsageError
+from bigupload.s3_parameters import OBJECT, PARAMETERS, Acl, LockMode, normalized, refuse_contradictions
 
 if TYPE_CHECKING:
     from boto3.session import Session
 else:
     Session = Any  # importing boto3 takes a second
 
-_SECRETS = ("access_key", "secret_key", "session_token", "session", "credentials")
-_OF_THE_OBJECT = (
-    "content_type", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id", "if_none_match",
-)  # fmt: skip
+_CUSTOMER_KEY = "sse_customer_key"
+_SECRETS = ("access_key", "secret_key", "session_token", "session", "credentials", _CUSTOMER_KEY)
+_NEEDS_CUSTOMER_KEY = "needs_sse_customer_key"
+"""In a manifest: that the upload has a customer key, which is not recorded."""
+_OF_THE_OBJECT = (*OBJECT, "if_none_match")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,18 +85,60 @@ class S3Options:
     """Server-side encryption: `AES256` (SSE-S3) or `aws:kms`."""
     sse_kms_key_id: str | None = None
     """The KMS key for `aws:kms`."""
+    sse_customer_key: bytes | str | None = field(default=None, repr=False)
+    """A key of your own (SSE-C): 32 bytes, or those in base64. Only over https. Never written to a manifest: pass it
+    again to resume, and to verify the object."""
+    cache_control: str | None = None
+    """The object's Cache-Control header."""
+    content_disposition: str | None = None
+    """The object's Content-Disposition header."""
+    content_encoding: str | None = None
+    """The object's Content-Encoding header. The bytes are sent as they are."""
+    content_language: str | None = None
+    """The object's Content-Language header."""
+    expires: datetime | str | None = None
+    """When caches drop the object: with time zone, or as ISO 8601 with it. Kept as text in UTC."""
+    website_redirect: str | None = None
+    """Where a website redirects from this object: "/KEY" of the same bucket, or a URL."""
+    acl: Acl | None = None
+    """The object's canned ACL. Excludes grants."""
+    grant_full_control: str | None = None
+    """Who may do everything with the object: `id="…"`, `emailAddress="…"` or `uri="…"`, separated by commas."""
+    grant_read: str | None = None
+    """Who may read the object and its metadata."""
+    grant_read_acp: str | None = None
+    """Who may read the object's ACL."""
+    grant_write_acp: str | None = None
+    """Who may write the object's ACL."""
+    object_lock_mode: LockMode | None = None
+    """How the object is locked until `object_lock_retain_until`."""
+    object_lock_retain_until: datetime | str | None = None
+    """Until when nobody may delete this version: with time zone, or as ISO 8601 with it. Kept as text in UTC."""
+    object_lock_legal_hold: bool = False
+    """Whether nobody may delete this version until the hold is taken off."""
     if_none_match: bool = False
     """Refuse to replace an object: checked before the upload, and again by the store at complete."""
+    expected_bucket_owner: str | None = None
+    """The AWS account, 12 digits, that must own the bucket: else every request fails with 403."""
+    request_payer: bool = False
+    """Whether you pay for the requests to a bucket whose owner does not (requester pays)."""
+    accelerate: bool = False
+    """Use S3 Transfer Acceleration, which the bucket must have."""
+    dual_stack: bool = False
+    """Use AWS's addresses that have IPv6, too."""
+    fips: bool = False
+    """Use AWS's addresses that comply with FIPS 140."""
 
     def __post_init__(self) -> None:
         for name, hint in _hints().items():
             _check(name, getattr(self, name), hint)
+            if name in PARAMETERS:
+                object.__setattr__(self, name, normalized(name, getattr(self, name)))  # frozen for all others
         if self.endpoint_url is not None:
             _check_endpoint(self.endpoint_url)
         if self.no_verify_ssl and self.ca_bundle is not None:
             raise UsageError("no_verify_ssl checks no certificate, so that ca_bundle means nothing: leave one out")
-        if self.sse_kms_key_id and self.sse not in (None, "aws:kms"):
-            raise UsageError("a KMS key goes with aws:kms encryption")
+        refuse_contradictions(self)
         for one in ("session", "credentials"):
             others = ("profile", "access_key", "secret_key", "session_token", "no_sign_request", "local", "credentials")
             given = [name for name in others if name != one and getattr(self, name)]
@@ -120,6 +165,8 @@ class S3Options:
                 found[f.name] = dict(value) if isinstance(value, Mapping) else value
         if self.ca_bundle is not None:
             found["ca_bundle"] = str(self.ca_bundle)
+        if self.sse_customer_key is not None:
+            found[_NEEDS_CUSTOMER_KEY] = True
         return found
 
     @classmethod
@@ -139,6 +186,8 @@ class S3Options:
         for f in dataclasses.fields(cls):
             if f.name == "profile" and secrets is not None and (secrets.session or secrets.credentials) is not None:
                 continue  # those say which credentials to use
+            if f.name == _CUSTOMER_KEY and not recorded_with_customer_key(options):
+                continue  # a key for other uploads
             if f.name in _SECRETS:
                 given[f.name] = getattr(secrets, f.name, None)
             elif f.name in options:
@@ -149,7 +198,16 @@ class S3Options:
         return cls(**given)
 
     def with_object_of(self, recorded: Mapping[str, Any]) -> tuple[S3Options, list[str]]:
-        """Return these options with the object's properties as an upload began with them, and the names that differ."""
+        """Return these options with the object's properties as an upload began with them, and the names that differ.
+
+        Raises:
+            UsageError: The upload has a customer key, and these options have none; or the other way round.
+        """
+        require_customer_key(recorded, self)
+        if self.sse_customer_key is not None and not recorded_with_customer_key(recorded):
+            raise UsageError(
+                "this upload began without sse_customer_key: leave that out, or start a new upload with --no-resume"
+            )
         began = S3Options.from_json(recorded)
         differing = [name for name in _OF_THE_OBJECT if getattr(began, name) != getattr(self, name)]
         kept = dataclasses.replace(self, **{name: getattr(began, name) for name in differing})
@@ -174,6 +232,20 @@ def _unpickle(fields: dict[str, Any]) -> S3Options:
     return S3Options(**fields)
 
 
+def recorded_with_customer_key(recorded: Mapping[str, Any]) -> bool:
+    """Whether the upload of a manifest's options has a customer key (SSE-C)."""
+    return recorded.get(_NEEDS_CUSTOMER_KEY) is True
+
+
+def require_customer_key(recorded: Mapping[str, Any], options: S3Options | None) -> None:
+    """Raise UsageError if an upload can't be resumed because its customer key is missing. No manifest has the key."""
+    if recorded_with_customer_key(recorded) and (options is None or options.sse_customer_key is None):
+        raise UsageError(
+            "this upload is encrypted with a key of your own (SSE-C), which no manifest records: "
+            "give it again with --sse-customer-key FILE (sse_customer_key)"
+        )
+
+
 @functools.cache
 def _hints() -> dict[str, Any]:
     return typing.get_type_hints(S3Options)
@@ -195,11 +267,21 @@ def _check(name: str, value: Any, hint: Any) -> None:
 
 
 def _shown(hint: Any) -> str:
+    choices = [hint] if not _is_union(hint) else [each for each in typing.get_args(hint) if each is not types.NoneType]
+    return " or ".join(_SHOWN.get(each) or _shown_generic(each) for each in choices)
+
+
+def _shown_generic(hint: Any) -> str:
     if typing.get_origin(hint) is Literal:
         return " or ".join(typing.get_args(hint))
-    if typing.get_origin(hint) is Mapping:
-        return "a mapping of texts to texts"
-    return "True or False" if hint is bool else "a text"
+    return "a mapping of texts to texts" if typing.get_origin(hint) is Mapping else "a text"
+
+
+_SHOWN = {bool: "True or False", bytes: "bytes", datetime: "a time"}
+
+
+def _is_union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union  # the latter with a Literal
 
 
 def _check_endpoint(endpoint_url: str) -> None:
@@ -217,7 +299,7 @@ def _check_endpoint(endpoint_url: str) -> None:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value can be a field of this type; a path is a text in JSON."""
-    if isinstance(hint, types.UnionType):
+    if _is_union(hint):
         return any(_fits(value, choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) is Literal:
         return value in typing.get_args(hint)

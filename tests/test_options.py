@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from bigupload.options import S3Options
 from tests.core.samples import JSON
 
 SECRETS = {"access_key": "AK-hidden", "secret_key": "SK-hidden", "session_token": "ST-hidden"}
+KEY = b"a customer key, which is hidden."
 
 # -- what is refused
 
@@ -92,6 +95,36 @@ def test_no_secret_is_shown() -> None:
         ({"content_type": "text/plain\nSet-Cookie: a=b"}, "content_type holds a control character"),
         ({"tags": {"a": "\0"}}, "tags holds a control character"),
         ({"region": "eu\x7f"}, "region holds a control character"),
+        ({"cache_control": "no-store\r\nX: y"}, "cache_control holds a control character"),
+        ({"content_type": "vidéo"}, "content_type is sent as an HTTP header, which is ASCII"),
+        ({"content_disposition": "attachment; filename=é"}, r"filename\*=UTF-8''caf%C3%A9.mov"),
+        ({"expires": "2027-01-31"}, "expires is a time with its time zone: write it like 2027-01-31T00:00:00Z"),
+        ({"expires": datetime(2027, 1, 31)}, "expires is a time with its time zone"),
+        ({"expires": "0001-01-01T00:00:00+05:00"}, "expires is a time with its time zone"),
+        ({"expires": 1234567}, "expires must be a time or a text"),
+        ({"object_lock_retain_until": "tomorrow"}, "object_lock_retain_until is a time with its time zone"),
+        ({"object_lock_retain_until": "2027-01-31T00:00:00Z"}, "a lock needs both object_lock_mode and"),
+        ({"object_lock_mode": "COMPLIANCE"}, "a lock needs both object_lock_mode and object_lock_retain_until"),
+        ({"object_lock_mode": "compliance"}, "object_lock_mode must be GOVERNANCE or COMPLIANCE"),
+        ({"object_lock_legal_hold": "ON"}, "object_lock_legal_hold must be True or False"),
+        ({"acl": "everyone"}, "acl must be private or public-read or"),
+        ({"acl": "private", "grant_read": 'id="a"'}, "S3 takes an acl or grants, not both"),
+        ({"website_redirect": "other"}, "website_redirect is a key of the same bucket with a slash before it, or"),
+        ({"expected_bucket_owner": "1234567"}, "expected_bucket_owner is the 12 digits of an AWS account"),
+        ({"expected_bucket_owner": ""}, "expected_bucket_owner is the 12 digits"),
+        ({"request_payer": True, "no_sign_request": True}, "request_payer needs credentials"),
+        ({"sse_customer_key": b"1234567"}, "sse_customer_key is a key of 32 bytes, or those in base64"),
+        ({"sse_customer_key": "1234567" * 6}, "sse_customer_key is a key of 32 bytes"),
+        ({"sse_customer_key": ""}, "sse_customer_key is a key of 32 bytes"),
+        ({"sse_customer_key": 1234567}, "sse_customer_key must be bytes or a text"),
+        ({"sse_customer_key": KEY, "sse": "AES256"}, "encrypted in one way: leave out sse_customer_key, or sse"),
+        ({"sse_customer_key": KEY, "endpoint_url": "HTTP://s3.example"}, "would be sent unencrypted over http"),
+        ({"sse_customer_key": KEY, "local": True}, "would be sent unencrypted over http"),
+        ({"accelerate": True, "addressing": "path"}, "accelerate needs the bucket in the host name"),
+        ({"accelerate": True, "fips": True}, "AWS has no address for accelerate with fips"),
+        ({"accelerate": True, "endpoint_url": "https://s3.example"}, "accelerate chooses one of AWS's own addresses"),
+        ({"dual_stack": True, "endpoint_url": "https://s3.example"}, "dual_stack chooses one of AWS's own addresses"),
+        ({"fips": True, "local": True}, "fips chooses one of AWS's own addresses"),
     ],
 )
 def test_values_that_make_no_sense(options: dict[str, Any], says: str) -> None:
@@ -121,39 +154,68 @@ def test_a_session_is_recorded_nowhere() -> None:
 # -- to a manifest and back
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+HEADER = st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=12)
+TIME = st.none() | st.datetimes(
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=5))]), min_value=datetime(2000, 1, 1)
+)
 
 _CERTIFICATES = st.sampled_from(
     [(None, False), (Path("/ca.pem"), False), (Path("relative/ca.pem"), False), (None, True)]
 )
 """What is trusted and whether nothing is checked, which exclude each other."""
+_EXCLUSIVE = st.sampled_from(
+    [
+        {"acl": "private", "object_lock_mode": "GOVERNANCE", "object_lock_retain_until": "2999-01-31T00:00:00Z"},
+        {"grant_full_control": "id=a", "grant_read": "id=a", "grant_read_acp": "id=a", "grant_write_acp": "id=a"},
+    ]
+)
+"""An access control list or grants, and what needs one another."""
 OPTIONS = st.builds(
-    lambda certificates, **rest: S3Options(ca_bundle=certificates[0], no_verify_ssl=certificates[1], **rest),
+    lambda certificates, more, **rest: S3Options(
+        ca_bundle=certificates[0], no_verify_ssl=certificates[1], **more, **rest
+    ),
     certificates=_CERTIFICATES,
+    more=_EXCLUSIVE,
     no_sign_request=st.booleans(),
     endpoint_url=st.sampled_from([None, "https://s3.example", "http://[::1]:9000"]),
     region=st.none() | TEXT.filter(bool),
     profile=st.none() | TEXT.filter(bool),
     local=st.booleans(),
     addressing=st.sampled_from(["auto", "path", "virtual"]),
-    content_type=st.none() | TEXT.filter(bool),
+    content_type=HEADER,
     metadata=st.dictionaries(TEXT, TEXT, max_size=2),
     tags=st.dictionaries(TEXT, TEXT, max_size=2),
-    storage_class=st.none() | TEXT.filter(bool),
+    storage_class=HEADER,
     sse=st.sampled_from([None, "aws:kms"]),
-    sse_kms_key_id=st.none() | TEXT.filter(bool),
+    sse_kms_key_id=HEADER,
     if_none_match=st.booleans(),
+    cache_control=HEADER,
+    content_disposition=HEADER,
+    content_encoding=HEADER,
+    content_language=HEADER,
+    expires=TIME,
+    website_redirect=st.sampled_from([None, "/key", "https://s3.example/"]),
+    object_lock_legal_hold=st.booleans(),
+    expected_bucket_owner=st.sampled_from([None, "111122223333"]),
 )
 
 
 def test_every_option_is_drawn() -> None:
     """Else a new one would go untested."""
-    names = {f.name for f in dataclasses.fields(S3Options)} - {*SECRETS, "session", "credentials"}
+    names = {f.name for f in dataclasses.fields(S3Options)} - {*SECRETS, "session", "credentials", "sse_customer_key"}
     full = S3Options(
         endpoint_url="https://e", region="r", profile="p", local=True, addressing="path", ca_bundle=Path("c"),
         content_type="t", metadata={"a": "b"}, tags={"a": "b"}, storage_class="s", sse="aws:kms", sse_kms_key_id="k",
-        if_none_match=True, no_sign_request=True, **SECRETS,
+        if_none_match=True, no_sign_request=True, cache_control="c", content_disposition="d", content_encoding="e",
+        content_language="l", expires="2027-01-31T00:00:00Z", website_redirect="/w", acl="private",
+        object_lock_mode="COMPLIANCE", object_lock_retain_until="2027-01-31T00:00:00Z", object_lock_legal_hold=True,
+        expected_bucket_owner="111122223333", **SECRETS,
     )  # fmt: skip
-    assert set(full.to_json()) | set(S3Options(no_verify_ssl=True).to_json()) == names
+    excluded = S3Options(
+        no_verify_ssl=True, grant_full_control="g", grant_read="g", grant_read_acp="g", grant_write_acp="g",
+        request_payer=True, dual_stack=True, fips=True,
+    )  # fmt: skip
+    assert {*full.to_json(), *excluded.to_json(), *S3Options(accelerate=True).to_json()} == names
     assert S3Options().to_json() == {}
 
 
@@ -181,6 +243,28 @@ def test_secrets_in_a_manifest_are_not_believed() -> None:
 @pytest.mark.parametrize("name", ["endpoint_url", "region", "profile", "ca_bundle", "content_type", "sse"])
 def test_what_is_null_was_left_out(name: str) -> None:
     assert S3Options.from_json({name: None}) == S3Options()
+
+
+def test_a_customer_key_is_not_recorded_and_its_need_is() -> None:
+    for form in (KEY, base64.b64encode(KEY), base64.b64encode(KEY).decode()):
+        options = S3Options(sse_customer_key=form)
+        assert options == S3Options(sse_customer_key=KEY)
+        assert "hidden" not in repr(options)
+        recorded = options.to_json()
+        assert recorded == {"needs_sse_customer_key": True}
+        assert S3Options.from_json(recorded, options) == options
+        assert S3Options.from_json(recorded) == S3Options()
+        assert S3Options.from_json({}, options) == S3Options(), "the key is of other uploads"
+
+
+def test_an_endpoint_of_the_environment_is_checked_too() -> None:
+    with pytest.raises(UsageError, match="unencrypted over http"):
+        S3Options(sse_customer_key=KEY).completed_by({"AWS_ENDPOINT_URL": "http://s3.example"})
+
+
+@pytest.mark.parametrize("moment", ["2027-01-31T05:00:00.5+05:00", datetime(2027, 1, 31, tzinfo=UTC)])
+def test_times_are_kept_in_utc(moment: str | datetime) -> None:
+    assert S3Options(expires=moment).expires == "2027-01-31T00:00:00Z"
 
 
 def test_unknown_names_are_ignored() -> None:

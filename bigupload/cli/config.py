@@ -16,6 +16,8 @@ from bigupload.units import printable
 
 _OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
 """Variables that are no option's."""
+_SECRET = frozenset({"sse_customer_key"})
+"""Options whose values may be a secret."""
 
 
 @click.group()
@@ -90,7 +92,8 @@ def _rows(
             (value, where), source = from_file[param.name], "file"
         else:
             value, source, where = param.get_default(context), "default", ""
-        yield {"option": _title(param), "value": _text(value), "source": source, "where": where}
+        shown = "(set)" if param.name in _SECRET and source != "default" else _text(value)
+        yield {"option": _title(param), "value": shown, "source": source, "where": where}
 
 
 def _variables(option: click.Option) -> Sequence[str]:

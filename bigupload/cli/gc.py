@@ -12,6 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import DURATION, PATH, connection_options, s3_options
+from bigupload.cli.s3_options import store_options
 from bigupload.cli.settings import drop_weaker
 from bigupload.units import counted, format_age, format_size, one_line
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Abort nothing. Show what would be aborted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
 @connection_options
+@store_options
 def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool, **arguments: Any) -> None:
     """Abort the orphaned uploads of keys that begin with PREFIX, and free their parts.
 

@@ -11,6 +11,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
+from bigupload.cli.s3_options import take
 from bigupload.cli.settings import choose, strength
 from bigupload.core.checksums import UPLOAD_ALGORITHMS
 from bigupload.support.rate_schedule import parse_rate_limit
@@ -48,13 +49,6 @@ class _Parsed(_AnyType):
             self.fail(str(e), param, ctx)
 
 
-def _parse_pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise errors.UsageError(f"not KEY=VALUE: {text!r}")
-    return key, value
-
-
 def _parse_concurrency(text: str) -> int | None:
     if text == "auto":
         return None
@@ -66,7 +60,6 @@ def _parse_concurrency(text: str) -> int | None:
 SIZE = _Parsed("size", parse_size)
 RATE = _Parsed("rate", parse_rate_limit)
 DURATION = _Parsed("time", parse_duration)
-PAIR = _Parsed("key=value", _parse_pair)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
 PATH = click.Path(path_type=Path)
 
@@ -185,7 +178,7 @@ def pace(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
-    """Take the connection options out of a command's arguments. `more`: further fields of S3Options."""
+    """Take the options of connection, requests and object out of a command's arguments. `more`: further fields."""
     from bigupload.options import S3Options
 
     names = ("endpoint_url", "region", "profile", "addressing", "ca_bundle", "no_verify_ssl", "no_sign_request")
@@ -193,7 +186,7 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     if more.get("local") and strength(ctx, "endpoint_url") < strength(ctx, "local"):
         arguments["endpoint_url"] = None  # a default that was set for other stores
     choose(ctx, arguments, "ca_bundle", "no_verify_ssl")
-    options = S3Options(**{name: arguments.pop(name) for name in names}, **more)
+    options = S3Options(**{name: arguments.pop(name) for name in names}, **take(arguments), **more)
     if options.no_verify_ssl:
         complain(
             errors.BigUploadError(

@@ -11,7 +11,9 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import PATH, connection_options, outcome_options, pace, pace_options, s3_options
+from bigupload.cli.s3_options import store_options
 from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
+from bigupload.s3_parameters import ADDRESS
 
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 )
 @pace_options
 @connection_options
+@store_options
 @outcome_options
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     """Resume the uploads of manifests, or all unfinished uploads of this machine.
@@ -52,10 +55,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     if adopt is None and source is not None and len(manifests) != 1:
         raise click.UsageError("--source is for one manifest: name the one whose file was moved")
     ctx = click.get_current_context()
-    if adopt is None and any(
-        strength(ctx, n) == COMMAND_LINE
-        for n in ("endpoint_url", "region", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", "upload_id")
-    ):
+    if adopt is None and any(strength(ctx, name) == COMMAND_LINE for name in _OF_THE_MANIFEST):
         raise click.UsageError(
             "the manifest says which store it is: use the options of the connection with --adopt only"
         )
@@ -63,12 +63,21 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     raise SystemExit(run(lambda: _resume_all(list(manifests), arguments)))
 
 
+_OF_THE_MANIFEST = (
+    "endpoint_url", "region", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", "upload_id",
+    "expected_bucket_owner", "request_payer", *ADDRESS,
+)  # fmt: skip
+"""Options that mean nothing where a manifest says which store it is."""
+
+
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
     from bigupload.cli.status import not_a_manifest, unfinished
+    from bigupload.options import S3Options
 
     adopt, source = arguments["adopt"], arguments["source"]
+    key = S3Options(sse_customer_key=arguments["sse_customer_key"])
     async with Uploader(**pace(arguments)) as uploader:
         with reporting(arguments["progress"]) as reporter:
 
@@ -86,7 +95,13 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                 verify = arguments["verify_source"]
                 trust = arguments["trust"]
                 return uploader.resume(
-                    name, source=source, require_proof=proof, verify_source=verify, trust=trust, on_event=on_event
+                    name,
+                    source=source,
+                    s3=key,
+                    require_proof=proof,
+                    verify_source=verify,
+                    trust=trust,
+                    on_event=on_event,
                 )
 
             codes: list[int] = []

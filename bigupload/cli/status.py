@@ -12,6 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import PATH
+from bigupload.cli.s3_options import customer_key_option
 from bigupload.units import counted, format_size, one_line, printable
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def _aborted(name: Path) -> str:
 @click.command()
 @click.argument("paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True)
 @click.option("--trust", is_flag=True, help="Also abort uploads whose manifests come from another machine or user.")
-def abort(paths: tuple[Path, ...], trust: bool) -> None:
+@customer_key_option
+def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) -> None:
     """Abort uploads: the store deletes their parts. Complete objects stay.
 
     MANIFEST is a path, or an upload's id as `bigupload status` prints it.
@@ -134,12 +136,13 @@ def abort(paths: tuple[Path, ...], trust: bool) -> None:
     from bigupload.api.functions import abort as abort_upload
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
+    from bigupload.options import S3Options
 
     async def abort_all() -> int:
         codes = []
         for path in paths:
             try:
-                await abort_upload(path, trust=trust)
+                await abort_upload(path, trust=trust, s3=S3Options(sse_customer_key=sse_customer_key))
                 click.echo(_aborted(path), err=True)
             except errors.BigUploadError as e:
                 complain(not_a_manifest(e, path), str(path), is_path=True)

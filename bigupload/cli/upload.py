@@ -17,7 +17,6 @@ from bigupload.cli import complain
 from bigupload.cli.options import (
     CHECKSUMS,
     NAME,
-    PAIR,
     PATH,
     SIZE,
     connection_options,
@@ -26,7 +25,9 @@ from bigupload.cli.options import (
     pace_options,
     s3_options,
 )
+from bigupload.cli.s3_options import object_options, spelled, store_options
 from bigupload.cli.settings import COMMAND_LINE, choose, drop_weaker, strength
+from bigupload.s3_parameters import PARAMETERS
 from bigupload.units import format_size
 
 if TYPE_CHECKING:
@@ -61,12 +62,7 @@ _SAMPLE_SIZE = 250_000_000
     default="auto",
     help="The checksum of each part. auto: CRC64NVME if the store has it.",
 )
-@click.option("--content-type", metavar="TYPE", help="The object's Content-Type. [default: by the file's name]")
-@click.option("--metadata", type=PAIR, multiple=True, metavar="KEY=VALUE", help="Metadata of the object. Repeatable.")
-@click.option("--tag", "tags", type=PAIR, multiple=True, metavar="KEY=VALUE", help="A tag of the object. Repeatable.")
-@click.option("--storage-class", metavar="CLASS", help="The object's storage class, as in STANDARD_IA.")
-@click.option("--sse", type=click.Choice(["AES256", "aws:kms"]), help="Have the store encrypt the object.")
-@click.option("--sse-kms-key-id", metavar="ID", help="The KMS key for --sse aws:kms.")
+@object_options
 @click.option("--if-none-match", is_flag=True, help="Fail if the object exists.")
 @click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file.")
 @click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
@@ -76,6 +72,7 @@ _SAMPLE_SIZE = 250_000_000
 @click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
 @pace_options
 @connection_options
+@store_options
 @outcome_options
 def upload(names: tuple[str, ...], **arguments: Any) -> None:
     """Upload files to an S3 bucket or a media service, in parts and in parallel, and prove the objects.
@@ -93,8 +90,8 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
 
 
 _OF_A_BUCKET = (
-    "endpoint_url", "region", "profile", "metadata", "tags", "storage_class", "sse", "sse_kms_key_id", "if_none_match",
-    "no_sign_request",
+    "endpoint_url", "region", "profile", "no_sign_request", "if_none_match",
+    *(name for name in PARAMETERS if name != "content_type"),
 )  # fmt: skip
 
 
@@ -133,6 +130,8 @@ def _drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> No
 
 def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str]) -> None:
     """Raise UsageError for a call that contradicts itself."""
+    from bigupload.stores.s3.access_points import split
+
     to, service, local = arguments["to"], arguments["service"], arguments["local"]
     if "" in names:
         raise click.UsageError("a file name is empty: is a variable of the shell not set?")
@@ -151,7 +150,7 @@ def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str
     if local and arguments["endpoint_url"] is not None:
         raise click.UsageError("--local has its own endpoint: leave out --endpoint-url")
     if len(files) > 1:
-        if to is not None and not to.endswith("/") and to.count("/") > 2:
+        if to is not None and _is_s3(to) and not to.endswith("/") and split(to[len("s3://") :])[1]:
             raise click.UsageError(
                 f"{len(files)} files can't become one object: end the target with a slash, as in {to}/"
             )
@@ -177,7 +176,7 @@ def _check_service(arguments: dict[str, Any]) -> None:
     if arguments["addressing"] != "auto":
         foreign.append("addressing")
     if foreign:
-        named = ", ".join("--" + ("tag" if name == "tags" else name.replace("_", "-")) for name in foreign)
+        named = ", ".join(map(spelled, foreign))
         raise click.UsageError(f"the media service decides these: leave out {named}")
 
 
@@ -207,13 +206,7 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
     from bigupload.cli.reporting import reporting, waits_for, worst
 
     local = arguments.pop("local")
-    options = s3_options(
-        arguments,
-        local=local,
-        metadata=dict(arguments.pop("metadata")),
-        tags=dict(arguments.pop("tags")),
-        **{n: arguments.pop(n) for n in ("content_type", "storage_class", "sse", "sse_kms_key_id", "if_none_match")},
-    )
+    options = s3_options(arguments, local=local, if_none_match=arguments.pop("if_none_match"))
     arguments["resume"] = not arguments.pop("no_resume")
     as_json, mode = arguments.pop("as_json"), arguments.pop("progress")
     codes: list[int] = []

@@ -11,6 +11,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli.options import PATH, PROOFS, SIZE, connection_options, progress_option, s3_options
+from bigupload.cli.s3_options import store_options
 from bigupload.cli.settings import drop_weaker
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @progress_option
 @connection_options
+@store_options
 def verify(path: Path, **arguments: Any) -> None:
     """Prove that the object s3://BUCKET/KEY equals the file PATH.
 

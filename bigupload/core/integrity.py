@@ -93,6 +93,8 @@ class ObjectFacts:
     checksum_type: ChecksumType | None = None
     token: str | None = None
     """The upload's token, from the object's metadata."""
+    version_id: str | None = None
+    """The object's version, if the bucket keeps versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -192,6 +192,7 @@ class Completed:
     verified: Verified
     checksum: str | None = None
     url: str | None = None
+    version_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

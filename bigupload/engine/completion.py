@@ -115,7 +115,13 @@ class Completion:
 
     async def _record(self, facts: ObjectFacts, verified: Verified) -> None:
         context = self._context
-        completed = Completed(etag=facts.etag, verified=verified, checksum=facts.checksum, url=context.store.url())
+        completed = Completed(
+            etag=facts.etag,
+            verified=verified,
+            checksum=facts.checksum,
+            url=context.store.url(),
+            version_id=facts.version_id,
+        )
         await context.journal.append(completed)
         if verified is Verified.SIZE:
             advice = "To compare every byte, use bigupload verify --download"

@@ -51,6 +51,8 @@ class UploadResult:
     inode. Of anything else, the store refuses a part whose bytes changed after they were hashed."""
     skipped: bool = False
     """Whether nothing was uploaded because the object was the file already, which `verified` proves."""
+    version_id: str | None = None
+    """The version of the object that this upload made; None if the bucket keeps no versions, or does not say."""
 
 
 class UploadRun:
@@ -211,6 +213,7 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
         seconds=seconds,
         manifest=journal.path,
         guarded_by="fingerprint" if manifest.source.kind is None else "checksums",
+        version_id=completed.version_id,
     )
 
 

@@ -14,8 +14,9 @@ import anyio.to_thread
 from bigupload import errors
 from bigupload.core.content_types import content_type_of
 from bigupload.core.manifest import Target
-from bigupload.options import S3Options
+from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
+from bigupload.stores.s3 import access_points
 from bigupload.stores.s3.aws_session import configured_endpoint
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.errors import fault_of_botocore
@@ -39,8 +40,8 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
     if not isinstance(url, str):  # a Path would have lost one of the slashes
         raise errors.UsageError(f"the target must be a text like 's3://bucket/key', not {url!r}")
     scheme, _, rest = url.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme.lower() != "s3" or not bucket:
+    bucket, key = access_points.split(rest) if scheme.lower() == "s3" else ("", "")
+    if not bucket:
         shapes = {None: "s3://bucket/key", "": "s3://bucket/ or s3://bucket/prefix"}
         shape = shapes.get(file_name, "s3://bucket/key or s3://bucket/folder/")
         raise errors.UsageError(f"not a target: {url!r} (write it like {shape})")
@@ -109,6 +110,7 @@ async def _reach_local(options: S3Options) -> S3Options:
 async def connect(bucket: str, key: str, options: S3Options, pool: BucketPool | None = None) -> S3Store:
     """Return the store for a key, with a connection from `pool`. For the local store, create its bucket."""
     reached = await reach(options)
+    access_points.refuse_unsuited(bucket, reached)
     if not options.local:
         return S3Store(bucket, key, reached, pool=pool)
     return await _connect_local(bucket, key, options, reached)
@@ -188,6 +190,8 @@ async def reconnect(
     if target.bucket is None:
         raise errors.ManifestMismatch("this manifest's target is neither a bucket nor a media service")
     options = S3Options.from_json(recorded, secrets)
+    if source is not None:  # to abort, no key is needed
+        require_customer_key(recorded, secrets)
     if target.endpoint != (LOCAL if options.local else options.endpoint_url):  # else it would show one and use another
         raise errors.ManifestMismatch("this manifest's target and its options name different endpoints")
     if options.local:

@@ -24,7 +24,8 @@ from bigupload.engine.task_groups import for_each
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
-from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store, UploadPages
+from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store
+from bigupload.stores.s3.upload_pages import UploadPages
 from bigupload.stores.targets import connect, parse_s3_url
 
 MEDIA = "media/"

@@ -33,7 +33,7 @@ def test_the_result(bigupload: Command, s3: StrictS3, file: Path, place: Place) 
     stored = s3.objects["bucket"]["key"]
     assert list(result) == [
         "path", "bucket", "key", "url", "size", "etag", "checksum", "verified", "parts", "resumed_parts", "bytes_sent",
-        "retries", "seconds", "manifest", "skipped",
+        "retries", "seconds", "manifest", "guarded_by", "skipped", "version_id",
     ]  # fmt: skip
     assert result["path"] == str(file)
     assert (result["bucket"], result["key"], result["url"]) == ("bucket", "key", f"{s3.url}/bucket/key")

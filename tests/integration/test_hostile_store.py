@@ -18,7 +18,7 @@ from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
 from bigupload.service.sweep import Sweep, _Tally
-from bigupload.stores.s3 import client, multipart, response_guard
+from bigupload.stores.s3 import multipart, response_guard, upload_pages
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.response_guard import read_bounded
 from bigupload.verification import orphans
@@ -244,7 +244,7 @@ async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
         return web.Response(body=page.encode(), content_type="application/xml")
 
     async with store_that(handler) as store:
-        way = client.UploadPages()
+        way = upload_pages.UploadPages()
         with pytest.raises(Fault) as caught:
             await store.next_open(way)
         assert caught.value.kind is FaultKind.BROKEN
@@ -258,7 +258,7 @@ async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
 async def test_pages_of_open_uploads_that_do_not_end(
     who: Callable[[S3Store], Awaitable[None]], markers: str, row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "MOST_PAGES", 20)
+    monkeypatch.setattr(upload_pages, "MOST_PAGES", 20)
     pages = Pages(markers, row)
     async with store_that(pages.answer) as store:
         await who(store)

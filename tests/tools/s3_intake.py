@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,22 +28,32 @@ _KEPT_HEADERS = {
     "content-type",
     "expires",
     "x-amz-acl",
+    "x-amz-grant-full-control",
+    "x-amz-grant-read",
+    "x-amz-grant-read-acp",
+    "x-amz-grant-write-acp",
+    "x-amz-object-lock-legal-hold",
+    "x-amz-object-lock-mode",
+    "x-amz-object-lock-retain-until-date",
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-customer-algorithm",
     "x-amz-server-side-encryption-customer-key-md5",
     "x-amz-storage-class",
     "x-amz-tagging",
+    "x-amz-website-redirect-location",
 }
 _STORAGE_CLASSES = {
     "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE",
     "OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE",
 }  # fmt: skip
-SSE, _SSE_C, _SSE_C_MD5 = (
+SSE, _SSE_C, _SSE_C_KEY, _SSE_C_MD5 = (
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-customer-key",
     "x-amz-server-side-encryption-customer-key-md5",
 )
+NOT_IN_HEAD = {"x-amz-tagging", "x-amz-acl", SSE, *(name for name in _KEPT_HEADERS if name.startswith("x-amz-grant-"))}
 
 
 def number_in_query(exchange: Exchange, name: str, default: int, limit: int) -> int:
@@ -66,7 +80,45 @@ def object_headers(s3: StrictS3, exchange: Exchange) -> dict[str, str]:
             "Requests specifying Server Side Encryption with Customer provided keys must be made over a secure "
             "connection.",
         )
+    if _SSE_C in kept:
+        _customer_key_md5(given)
+    _check_access_and_lock(s3, given)
     return kept
+
+
+def _check_access_and_lock(s3: StrictS3, given: Mapping[str, str]) -> None:
+    if "x-amz-acl" in given and any(name.startswith("x-amz-grant-") for name in given):
+        raise S3Error("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
+    mode, until = given.get("x-amz-object-lock-mode"), given.get("x-amz-object-lock-retain-until-date")
+    if not is_locked(given):
+        return
+    if not s3.knobs.object_lock:
+        raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
+    if (mode is None) != (until is None):
+        raise S3Error(
+            "InvalidArgument",
+            "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied",
+        )
+    if until is not None and datetime.fromisoformat(until).timestamp() <= s3.clock():
+        raise S3Error("InvalidArgument", "The retain until date must be in the future!")
+
+
+def is_locked(headers: Mapping[str, str]) -> bool:
+    return any(name.startswith("x-amz-object-lock-") for name in headers)
+
+
+def _customer_key_md5(given: Mapping[str, str]) -> str:
+    """The MD5 of the customer key that comes with a request, in base64."""
+    try:
+        key = base64.b64decode(given.get(_SSE_C_KEY, ""), validate=True)
+    except binascii.Error:
+        key = b""
+    if given.get(_SSE_C) != "AES256" or len(key) != 32:
+        raise S3Error("InvalidArgument", "The secret key was invalid for the specified algorithm.")
+    digest = b64(hashlib.md5(key).digest())
+    if given.get(_SSE_C_MD5) != digest:
+        raise S3Error("InvalidArgument", "The calculated MD5 hash of the key did not match the hash that was provided.")
+    return digest
 
 
 def opaque_etags(s3: StrictS3, headers: Mapping[str, str]) -> bool:
@@ -81,11 +133,18 @@ def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_customer_key(exchange: Exchange, headers: Mapping[str, str]) -> None:
-    if _SSE_C in headers and exchange.headers.get(_SSE_C_MD5) != headers.get(_SSE_C_MD5):
+    """`headers`: of the object, or of the upload."""
+    given = {name for name in (_SSE_C, _SSE_C_KEY, _SSE_C_MD5) if name in exchange.headers}
+    if _SSE_C not in headers:
+        if given:
+            raise S3Error("InvalidRequest", "The encryption parameters are not applicable to this object.")
+    elif not given:
         raise S3Error(
             "InvalidRequest",
             "The object was stored using a form of Server Side Encryption. The correct parameters must be provided.",
         )
+    elif _customer_key_md5(exchange.headers) != headers[_SSE_C_MD5]:
+        raise S3Error("AccessDenied")
 
 
 def declared_algorithm(exchange: Exchange) -> str | None:

@@ -50,3 +50,7 @@ class Knobs:
     part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's
     keep_metadata: bool = True  # False: HEAD shows no x-amz-meta-* headers
     public_read: bool = False  # anonymous GetObject and HeadObject
+    owner: str = "111122223333"  # the account of every bucket, which x-amz-expected-bucket-owner must name
+    requester_pays: bool = False  # True: AccessDenied without x-amz-request-payer
+    versioning: bool = False  # True: each object has a version id
+    object_lock: bool = True  # False: the buckets have no Object Lock configuration

@@ -210,6 +210,10 @@ class StoredObject:
     last_modified: float
     multipart: bool = True
     upload_id: str | None = None
+    version_id: str | None = None
+
+    def version(self) -> dict[str, str]:
+        return {} if self.version_id is None else {"x-amz-version-id": self.version_id}
 
     @property
     def size(self) -> int:

@@ -14,6 +14,7 @@ from .s3_intake import (
     check_if_none_match,
     declared_algorithm,
     encryption_headers,
+    is_locked,
     new_part,
     number_in_query,
     object_headers,
@@ -80,6 +81,12 @@ async def upload_part(s3: StrictS3, exchange: Exchange) -> Answer:
     if upload.aborted:
         raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
     check_customer_key(exchange, upload.headers)
+    proved = model.given_checksum(exchange.headers) is not None or "content-md5" in exchange.headers
+    if is_locked(upload.headers) and not proved:
+        raise S3Error(
+            "InvalidRequest",
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Part requests with Object Lock parameters",
+        )
     algorithm = _part_algorithm(s3, exchange, upload) if s3.knobs.echo_checksums else None
     upload.in_flight += 1
     if upload.arriving[number] and not upload.refused:
@@ -121,6 +128,8 @@ def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | N
 
 async def list_parts(s3: StrictS3, exchange: Exchange) -> Answer:
     upload = _find_upload(s3, exchange)
+    if upload.algorithm is not None:
+        check_customer_key(exchange, upload.headers)
     limit = number_in_query(exchange, "max-parts", s3.knobs.page_size, s3.knobs.page_size)
     marker = number_in_query(exchange, "part-number-marker", 0, 2**31 - 1)
     later = [part for part in upload.listed() if part.number > marker]
@@ -209,6 +218,8 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
         if s3.knobs.second_put == "loses":
             del s3.uploads[upload.id]
         raise S3Error("InvalidPart")
+    if upload.algorithm is not None:
+        check_customer_key(exchange, upload.headers)
     rows = model.parse_complete(body)
     checksums = s3.knobs.echo_checksums
     parts = model.choose_parts(
@@ -226,9 +237,9 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
     if checksum is not None and s3.knobs.lie_complete:
         checksum = replace(checksum, value=model.wrong(checksum.value))
     etag = f'"{uuid.uuid4().hex}-{len(parts)}"' if upload.opaque_etags else model.multipart_etag(parts)
-    s3.objects[upload.bucket][upload.key] = StoredObject(
-        upload.key, etag, parts, upload.headers, checksum, s3.clock(), upload_id=upload.id
-    )
+    made = StoredObject(upload.key, etag, parts, upload.headers, checksum, s3.clock(), upload_id=upload.id)
+    made.version_id = uuid.uuid4().hex if s3.knobs.versioning else None
+    s3.objects[upload.bucket][upload.key] = made
     del s3.uploads[upload.id]
     content: list[tuple[str, Content]] = [
         ("Location", f"{s3.url}/{upload.bucket}/{upload.key}"),
@@ -237,7 +248,7 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
         ("ETag", etag),
         *(checksum.elements() if checksum is not None else []),
     ]
-    answer = xml("CompleteMultipartUploadResult", content, encryption_headers(upload.headers))
+    answer = xml("CompleteMultipartUploadResult", content, {**encryption_headers(upload.headers), **made.version()})
     s3.completed[upload.id] = answer
     return answer
 

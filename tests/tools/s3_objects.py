@@ -11,7 +11,7 @@ from . import s3_model as model
 from .s3_answer import Answer, timestamp, xml
 from .s3_exchange import Exchange
 from .s3_intake import (
-    SSE,
+    NOT_IN_HEAD,
     check_customer_key,
     check_if_none_match,
     declared_algorithm,
@@ -54,7 +54,7 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
     match = exchange.headers.get("if-match")
     if match is not None and match.strip('"') not in ("*", found.etag.strip('"')):
         raise S3Error("PreconditionFailed", fields={"Condition": "If-Match"})
-    headers = {name: value for name, value in found.headers.items() if name not in ("x-amz-tagging", "x-amz-acl", SSE)}
+    headers = {name: value for name, value in found.headers.items() if name not in NOT_IN_HEAD}
     if found.storage_class == "STANDARD":
         headers.pop("x-amz-storage-class", None)
     headers.setdefault("content-type", "binary/octet-stream")
@@ -63,6 +63,7 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
         "Last-Modified": formatdate(found.last_modified, usegmt=True),
         "Accept-Ranges": "bytes",
         **encryption_headers(found.headers),
+        **found.version(),
     }
     if s3.knobs.whole_etags:
         headers["ETag"] = f'"{hashlib.md5(b"".join(found.chunks())).hexdigest()}"'

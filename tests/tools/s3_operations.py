@@ -30,6 +30,10 @@ async def perform(s3: StrictS3, exchange: Exchange) -> Answer:
             raise S3Error("NoSuchBucket", fields={"BucketName": exchange.bucket})
         if verified is not None and verified.region != region:
             raise _wrong_region(s3, exchange, verified.region, region)
+        if exchange.headers.get("x-amz-expected-bucket-owner", s3.knobs.owner) != s3.knobs.owner:
+            raise S3Error("AccessDenied")
+        if s3.knobs.requester_pays and exchange.headers.get("x-amz-request-payer") != "requester":
+            raise S3Error("AccessDenied")
     answer = await operation(s3, exchange)
     return replace(answer, headers={**common_headers(s3, exchange), **answer.headers})
 

@@ -5,6 +5,7 @@ Making a client costs 20 ms of CPU and megabytes. With one for each upload, many
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -12,11 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from bigupload.options import S3Options
+from bigupload.s3_parameters import OBJECT
 from bigupload.stores.s3.client import S3Bucket
 
 MAX_AGE = 900.0
 """Seconds for which a connection is given to new uploads. A later upload reads the AWS configuration again, so that
 credentials which were replaced in a file are found."""
+
+_OF_THE_CONNECTION = tuple(
+    field.name
+    for field in dataclasses.fields(S3Options)
+    if field.name not in (*OBJECT, "if_none_match", "local", "session", "credentials")
+)
+"""The fields of S3Options that are not the object's, without those that count by their identity."""
 
 
 @dataclass(slots=True)
@@ -74,19 +83,5 @@ class BucketPool:
 def _key(name: str, options: S3Options) -> tuple[Any, ...]:
     """What makes two connections different: the store, the credentials, and the environment that both may come from."""
     environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
-    return (
-        name,
-        options.endpoint_url,
-        options.region,
-        options.profile,
-        options.addressing,
-        options.ca_bundle,
-        options.no_verify_ssl,
-        options.no_sign_request,
-        options.access_key,
-        options.secret_key,
-        options.session_token,
-        id(options.session),
-        id(options.credentials),
-        environment,
-    )
+    identities = (id(options.session), id(options.credentials))
+    return (name, *(getattr(options, field) for field in _OF_THE_CONNECTION), *identities, environment)

@@ -22,13 +22,16 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connections import CONNECT_TIMEOUT, CaBundle, ssl_context
 from bigupload.options import S3Options
+from bigupload.s3_parameters import ADDRESS, REQUEST, REQUEST_HEADERS, parameters
 from bigupload.stores.request_log import log_request
 from bigupload.stores.s3._compat import refresh_early, seconds_left, use_virtual_addressing
+from bigupload.stores.s3.access_points import region_of
 from bigupload.stores.s3.aws_session import AwsSession, configured_ca_bundle
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
 from bigupload.stores.s3.renewal import Renewal, is_refusal
 from bigupload.stores.s3.response_guard import guard
+from bigupload.stores.s3.upload_pages import UploadPages
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
@@ -44,11 +47,6 @@ _SIGNING = 0.0
 """Stands for the client that signs for another endpoint, in place of a timeout. It sends no requests."""
 CREDENTIALS_EXPIRING = "CredentialsExpiring"
 """The code of the Fault that presigning raises if the credentials expire too soon."""
-MOST_PAGES = 1000
-"""The most pages of one list: a million open uploads, or a hundred times the parts that an upload can have. A list that
-is longer, or repeats a page, is refused."""
-_MOST_NAME = 1024
-"""The longest key or upload id in a list, in bytes. It is S3's limit for keys, and limits the memory for a list."""
 _ANY = "key"
 _CONNECTIONS = 64
 """The most connections of one client, and the most requests in flight."""
@@ -62,43 +60,6 @@ def metadata_of(answer: Mapping[str, Any]) -> dict[str, str]:
     stores them in lower case: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
     """
     return {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
-
-
-class UploadPages:
-    """A walk through the pages of ListMultipartUploads: where the next page begins, and that the list ends."""
-
-    def __init__(self) -> None:
-        self.markers: dict[str, Any] = {}
-        """The parameters of the next request."""
-        self.ended = False
-        """Whether the last page was read."""
-        self._been: set[tuple[tuple[str, Any], ...]] = {()}
-
-    def advance(self, page: Mapping[str, Any]) -> None:
-        """Move to the next page.
-
-        Raises:
-            Fault: FINAL if the list repeats a page or does not end, BROKEN if a row is incomplete.
-        """
-        rows = page.get("Uploads", ())
-        if any(len(str(row.get(name, "")).encode()) > _MOST_NAME for row in rows for name in ("Key", "UploadId")):
-            raise Fault(FaultKind.FINAL, "the store lists names that are longer than 1,024 bytes")
-        if not all(row.get("Key") and row.get("UploadId") and row.get("Initiated") for row in rows):
-            raise Fault(FaultKind.BROKEN, "the store's list of open uploads has an incomplete row")
-        if not page.get("IsTruncated"):
-            self.ended = True
-            return
-        # Only the markers that the store gives: SeaweedFS pages by upload ids alone, and skips some if a key is added.
-        markers = {n: page[f"Next{n}"] for n in ("KeyMarker", "UploadIdMarker") if page.get(f"Next{n}")}
-        if not markers and rows:
-            markers = {"KeyMarker": rows[-1].get("Key", ""), "UploadIdMarker": rows[-1].get("UploadId", "")}
-        place = tuple(markers.items())
-        if place in self._been:
-            raise Fault(FaultKind.FINAL, "the store's list of open uploads repeats a page")
-        if len(self._been) >= MOST_PAGES:
-            raise Fault(FaultKind.FINAL, "the store's list of open uploads does not end: name a longer prefix")
-        self._been.add(place)
-        self.markers = markers
 
 
 class S3Bucket:
@@ -126,7 +87,8 @@ class S3Bucket:
         self.renewal = Renewal(options.credentials)
         self._signing_threads: anyio.CapacityLimiter | None = None
         self._requesting: anyio.CapacityLimiter | None = None
-        self._region = options.region
+        self._region = options.region or region_of(name)
+        self._of_requests = parameters(REQUEST, options)
         self._url = f"s3://{name}/"
 
     @functools.cached_property
@@ -142,6 +104,15 @@ class S3Bucket:
         for client in self._clients.values():
             return client.meta.region_name
         return self._region
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request must send, beside its own headers, if it uses a presigned URL for an object or a part.
+
+        It can hold a key. The signature covers it.
+        """
+        sent = self._of_requests
+        return {header: sent[name] for header, name in REQUEST_HEADERS.items() if name in sent}
 
     async def aclose(self) -> None:
         """Close botocore's connections. Idempotent; the next call opens new ones.
@@ -171,7 +142,7 @@ class S3Bucket:
         client = await self._client(within)
 
         def call() -> Any:
-            answer = getattr(client, method)(Bucket=self.name, **arguments)
+            answer = getattr(client, method)(**self._parameters(client, method, arguments))
             if first is not None:
                 with answer["Body"] as stream:  # a store that ignores Range would send everything
                     answer["Body"] = stream.read(first)
@@ -242,6 +213,7 @@ class S3Bucket:
         if self._part_signer is None:
             self._part_signer = PartSigner(functools.partial(self._presigned, client, "upload_part"))
         signer = self._part_signer
+        whole = [{**each, **self._of_requests} for each in parameters]
         assert self._session is not None
         credentials: Any = self._session.get_credentials()
         ends = hasattr(credentials, "refresh_needed")
@@ -250,14 +222,24 @@ class S3Bucket:
             if self._urls_hold:
                 self._make_credentials_last(URL_LIFETIME)
             frozen = credentials and credentials.get_frozen_credentials()
-            return [signer.sign(each, frozen) for each in parameters]
+            return [signer.sign(each, frozen) for each in whole]
 
-        if not ends and all(map(signer.knows, parameters)):
+        if not ends and all(map(signer.knows, whole)):
             return sign()  # takes microseconds, less than a thread: no credentials are fetched
         return await self._in_thread(sign, "to sign", self._signers())
 
     def _presigned(self, client: S3Client, method: str, parameters: Mapping[str, Any]) -> str:
-        return client.generate_presigned_url(method, Params={"Bucket": self.name, **parameters}, ExpiresIn=URL_LIFETIME)
+        whole = self._parameters(client, method, parameters)
+        return client.generate_presigned_url(method, Params=whole, ExpiresIn=URL_LIFETIME)
+
+    def _parameters(self, client: S3Client, method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Add what every request sends whose operation takes it, as botocore's description of S3 says."""
+        whole = {"Bucket": self.name, **arguments}
+        if self._of_requests:
+            operation = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method])
+            taken = operation.input_shape.members if operation.input_shape is not None else {}
+            whole |= {name: value for name, value in self._of_requests.items() if name in taken}
+        return whole
 
     def urls_last(self) -> float:
         """Return for how many seconds a URL that was signed just now is valid: no longer than its credentials."""
@@ -338,10 +320,12 @@ class S3Bucket:
 
             # The caller has decided. urllib3 would print a warning for each request.
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        address: dict[str, Any] = parameters(ADDRESS, options)
+        of_s3: Any = {"addressing_style": options.addressing, **address.pop("s3", {})}
         config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
             # The default presign can be SigV2.
             signature_version=UNSIGNED if options.no_sign_request else "s3v4",
-            s3={"addressing_style": options.addressing},
+            s3=of_s3,
             retries={"total_max_attempts": 1},
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=within or ANSWER_WITHIN,
@@ -353,6 +337,7 @@ class S3Bucket:
             # `targets.reach` has resolved the endpoint. By now, AWS_ENDPOINT_URL or a profile may name another store
             # than the manifest does.
             ignore_configured_endpoint_urls=True,
+            **address,
         )
         client = session.client(
             endpoint_url=self._signing_endpoint if within == _SIGNING else options.endpoint_url,

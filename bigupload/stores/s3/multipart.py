@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
@@ -20,24 +19,16 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connections import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
+from bigupload.s3_parameters import OBJECT, check_lock, parameters
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.client import MOST_PAGES, S3Bucket, metadata_of
-from bigupload.stores.s3.client import UploadPages as UploadPages
+from bigupload.stores.s3.client import S3Bucket, metadata_of
+from bigupload.stores.s3.upload_pages import MOST_PAGES, OpenPage, UploadPages
 
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 MAX_LISTED_UPLOADS = 100_000
 """The most open uploads that are kept in memory at once."""
 _COMPLETE_WITHIN = 300.0
 """Timeout in seconds: complete may work for minutes before it responds."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenPage:
-    """Rows of ListMultipartUploads: (key, upload id, when it was created)."""
-
-    uploads: Sequence[tuple[str, str, datetime]]
-    now: datetime | None
-    """The store's clock; None if the response has no valid date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +123,9 @@ class S3Store:
     async def create(
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
     ) -> Created:
-        options = self._options
-        arguments: dict[str, Any] = {"Metadata": {**options.metadata, TOKEN: token}}
-        optional = {
-            "ContentType": options.content_type,
-            "StorageClass": options.storage_class,
-            "ServerSideEncryption": options.sse or ("aws:kms" if options.sse_kms_key_id else None),
-            "SSEKMSKeyId": options.sse_kms_key_id,
-            "Tagging": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in options.tags.items()),
-        }
-        arguments |= {name: value for name, value in optional.items() if value}
+        check_lock(self._options, now=datetime.now(UTC), checksums=algorithm is not Algorithm.NONE)
+        arguments = parameters(OBJECT, self._options)
+        arguments["Metadata"] = {**self._options.metadata, TOKEN: token}
         declared = algorithm.type if declare and algorithm.is_s3_checksum else None
         if declared is not None:
             arguments |= {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value}
@@ -151,7 +135,8 @@ class S3Store:
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         urls = await self._bucket.presign_parts([self._parameters(upload_id, part) for part in parts])
         lasts = self._bucket.urls_last()
-        return [SignedRequest(url, part.headers, lasts) for url, part in zip(urls, parts, strict=True)]
+        always = self._bucket.headers
+        return [SignedRequest(url, {**always, **part.headers}, lasts) for url, part in zip(urls, parts, strict=True)]
 
     def refused(self, request: SignedRequest) -> None:
         self._bucket.renewal.refused_url(request.url)
@@ -174,7 +159,7 @@ class S3Store:
                 page = await self._call("to list the parts", "list_parts", UploadId=upload_id, PartNumberMarker=marker)
             except Fault as fault:
                 _advise(fault, _NO_LIST)
-                raise
+                raise self._with_key_advice(fault) from fault
             _told(page, "UploadId", str)
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
@@ -193,6 +178,16 @@ class S3Store:
             marker = following
         # Half a list would mislead: parts would be sent again, and `gc` could abort an upload that is still active.
         raise Fault(FaultKind.FINAL, "the store's list of parts does not end")
+
+    def _lacks_key(self, fault: Fault) -> bool:
+        """Whether a customer key may be what the store misses."""
+        return fault.status == 400 and fault.code == "InvalidRequest" and self._options.sse_customer_key is None
+
+    def _with_key_advice(self, fault: Fault) -> Fault:
+        if not self._lacks_key(fault):
+            return fault
+        advice = "if the upload is encrypted with a key of its owner (SSE-C), name that with --sse-customer-key FILE"
+        return Fault(fault.kind, f"{fault}: {advice}", status=fault.status, code=fault.code)
 
     async def find_open(self) -> list[OpenUpload]:
         found: list[OpenUpload] = []
@@ -260,7 +255,7 @@ class S3Store:
     async def sign_read(self) -> SignedRequest:
         """Presign a GET of the object. The caller may add Range and If-Match."""
         (url,) = await self._bucket.presign("get_object", [{"Key": self._key}])
-        return SignedRequest(url, {}, self._bucket.urls_last())
+        return SignedRequest(url, self._bucket.headers, self._bucket.urls_last())
 
     async def _head(self, **arguments: Any) -> Mapping[str, Any] | None:
         try:
@@ -277,7 +272,8 @@ class S3Store:
                 raise Fault(
                     FaultKind.REFUSED,
                     "the store refused to show the object: 400, without a reason. Either the credentials have expired: "
-                    "renew them; or the object is encrypted with its owner's key (SSE-C): only the owner can check it",
+                    "renew them; or the object is encrypted with its owner's key (SSE-C): name it with "
+                    "--sse-customer-key",
                     status=400,
                     error=errors.CredentialsError,
                 ) from fault
@@ -337,7 +333,8 @@ class S3Store:
             except Fault as fault:
                 if fault.kind in (FaultKind.GONE, FaultKind.UNSUPPORTED):
                     return
-                raise
+                if not self._lacks_key(fault):  # else it is still there: the store would not know it otherwise
+                    raise
         raise errors.StoreUnavailable("parts of the aborted upload are still there: run abort again later")
 
 
@@ -399,4 +396,5 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
         checksum=checksum,
         checksum_type=ChecksumType(kind) if kind in list(ChecksumType) else None,
         token=metadata_of(answer).get(TOKEN),
+        version_id=answer.get("VersionId"),
     )

@@ -17,13 +17,16 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from bigupload.core.checksums import UPLOAD_ALGORITHMS
+from bigupload.s3_parameters import REQUEST_HEADERS
 
 _HEADERS = {
     "content-length": "ContentLength",
     "content-md5": "ContentMD5",
     **{algorithm.header: f"Checksum{algorithm.s3_name}" for algorithm in UPLOAD_ALGORITHMS if algorithm.is_s3_checksum},
 }
-"""For each signed header: the parameter of UploadPart that is its value."""
+"""For each header of one part: the parameter of UploadPart that is its value."""
+_SIGNED = {**_HEADERS, **REQUEST_HEADERS}
+"""The same for all signed headers."""
 _OF_ONE_PART = {"PartNumber", *_HEADERS.values()}
 _MOST_UPLOADS = 256
 
@@ -114,7 +117,7 @@ class _Pattern:
             "X-Amz-Security-Token": _quoted(credentials.token or ""),
         }
         query = [f"{name}={values.get(name, value)}" for name, value in self._pairs if name != "X-Amz-Signature"]
-        headers = [f"{name}:{self._host if name == 'host' else parameters[_HEADERS[name]]}\n" for name in self._signed]
+        headers = [f"{name}:{self._host if name == 'host' else parameters[_SIGNED[name]]}\n" for name in self._signed]
         request = "\n".join(
             ["PUT", self._path, "&".join(sorted(query)), "".join(headers), ";".join(self._signed), "UNSIGNED-PAYLOAD"]
         )

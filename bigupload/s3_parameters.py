@@ -1,0 +1,302 @@
+"""What S3 takes for an object, for each request and for its address, declared once. Pure.
+
+Each row belongs to the field of `S3Options` that has its name. From the rows come the parameters of botocore's
+operations, the command line's options, what is refused, and what a manifest keeps of an upload.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import functools
+import hashlib
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote
+
+from bigupload.errors import UsageError
+
+Acl: TypeAlias = Literal[
+    "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
+    "bucket-owner-full-control",
+]  # fmt: skip
+LockMode: TypeAlias = Literal["GOVERNANCE", "COMPLIANCE"]
+KEY_BYTES = 32
+"""The length of a key for SSE-C, which is AES-256."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One row: a field of `S3Options`, and what is sent for it."""
+
+    send: Callable[[Any], Mapping[str, Any]]
+    """Returns the parameters of botocore's operations (for `ADDRESS`: the settings of its client) for a value."""
+    help: str
+    """The help of the option on the command line."""
+    metavar: str | None = None
+    """How the help writes a value. None: a flag, or one of `choices`."""
+    choices: tuple[str, ...] = ()
+    """All values there are."""
+    option: str | None = None
+    """The option's name on the command line; None: the field's, with dashes."""
+    check: Callable[[Any], Any] | None = None
+    """Returns the value in the form that the field keeps. Raises ValueError, whose text follows the field's name."""
+
+
+def _as(parameter: str) -> Callable[[Any], Mapping[str, Any]]:
+    return lambda value: {parameter: value}
+
+
+def _moment_as(parameter: str) -> Callable[[Any], Mapping[str, Any]]:
+    return lambda value: {parameter: dt.datetime.fromisoformat(value)}
+
+
+def _header(value: str) -> str:
+    if not value.isascii():
+        raise ValueError("is sent as an HTTP header, which is ASCII: leave other characters out")
+    return value
+
+
+def _disposition(value: str) -> str:
+    if not value.isascii():  # RFC 6266
+        raise ValueError("is ASCII: write a name with other characters like attachment; filename*=UTF-8''caf%C3%A9.mov")
+    return value
+
+
+def _location(value: str) -> str:
+    if not value.startswith(("/", "http://", "https://")):
+        raise ValueError("is a key of the same bucket with a slash before it, or a URL of http or https")
+    return _header(value)
+
+
+def _account(value: str) -> str:
+    if re.fullmatch(r"[0-9]{12}", value) is None:
+        raise ValueError("is the 12 digits of an AWS account")
+    return value
+
+
+def _moment(value: dt.datetime | str) -> str:
+    """Write a moment in UTC, as in 2027-01-31T00:00:00Z."""
+    try:
+        moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+        if moment.tzinfo is not None:
+            return moment.astimezone(dt.UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("is a time with its time zone: write it like 2027-01-31T00:00:00Z")
+
+
+def _customer_key(value: bytes | str) -> bytes:
+    """Return the key's bytes. The error never repeats the value."""
+    if isinstance(value, bytes) and len(value) == KEY_BYTES:
+        return value
+    try:
+        key = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError("is a key of 32 bytes, or those in base64 (44 characters)")
+    return key
+
+
+def _send_customer_key(key: bytes) -> Mapping[str, Any]:
+    return {
+        "SSECustomerAlgorithm": "AES256",
+        "SSECustomerKey": base64.b64encode(key).decode(),
+        "SSECustomerKeyMD5": base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode(),
+    }
+
+
+def _send_tags(tags: Mapping[str, str]) -> Mapping[str, Any]:
+    return {"Tagging": "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in tags.items())}
+
+
+_text = functools.partial(Parameter, metavar="TEXT", check=_header)
+_grant = functools.partial(Parameter, metavar="GRANTEES", check=_header)
+
+OBJECT: Mapping[str, Parameter] = {
+    "content_type": _text(
+        send=_as("ContentType"), metavar="TYPE", help="The object's Content-Type. [default: by the file's name]"
+    ),
+    "cache_control": _text(send=_as("CacheControl"), help="The object's Cache-Control, as in max-age=3600."),
+    "content_disposition": _text(
+        send=_as("ContentDisposition"), check=_disposition, help="The object's Content-Disposition."
+    ),
+    "content_encoding": _text(
+        send=_as("ContentEncoding"), help="The object's Content-Encoding, as in gzip. The bytes are sent as they are."
+    ),
+    "content_language": _text(send=_as("ContentLanguage"), help="The object's Content-Language, as in de-CH."),
+    "expires": Parameter(
+        send=_moment_as("Expires"), metavar="TIME", check=_moment, help="When caches drop it: 2027-01-31T00:00:00Z."
+    ),
+    "metadata": Parameter(send=_as("Metadata"), metavar="KEY=VALUE", help="Metadata of the object. Repeatable."),
+    "tags": Parameter(send=_send_tags, metavar="KEY=VALUE", option="tag", help="A tag of the object. Repeatable."),
+    "storage_class": _text(
+        send=_as("StorageClass"), metavar="CLASS", help="The object's storage class, as in STANDARD_IA."
+    ),
+    "website_redirect": _text(
+        send=_as("WebsiteRedirectLocation"),
+        metavar="PLACE",
+        check=_location,
+        help="Where a website redirects from this object: /KEY or a URL.",
+    ),
+    "acl": Parameter(send=_as("ACL"), choices=typing.get_args(Acl), help="The object's canned ACL."),
+    "grant_full_control": _grant(send=_as("GrantFullControl"), help='Who may do everything, as in id="ID".'),
+    "grant_read": _grant(send=_as("GrantRead"), help="Who may read the object."),
+    "grant_read_acp": _grant(send=_as("GrantReadACP"), help="Who may read the object's ACL."),
+    "grant_write_acp": _grant(send=_as("GrantWriteACP"), help="Who may write the object's ACL."),
+    "sse": _text(
+        send=_as("ServerSideEncryption"), choices=("AES256", "aws:kms"), help="Have the store encrypt the object."
+    ),
+    "sse_kms_key_id": _text(
+        send=lambda key: {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key},
+        metavar="ID",
+        help="The KMS key for --sse aws:kms.",
+    ),
+    "object_lock_mode": Parameter(
+        send=_as("ObjectLockMode"),
+        choices=typing.get_args(LockMode),
+        help="How the object is locked until --object-lock-retain-until.",
+    ),
+    "object_lock_retain_until": Parameter(
+        send=_moment_as("ObjectLockRetainUntilDate"),
+        metavar="TIME",
+        check=_moment,
+        help="Nobody deletes this version before, as in 2027-01-31T00:00:00Z.",
+    ),
+    "object_lock_legal_hold": Parameter(
+        send=lambda on: {"ObjectLockLegalHoldStatus": "ON"} if on else {},
+        help="Nobody deletes this version until the hold is taken off.",
+    ),
+}
+"""The properties of the object, which create declares. An upload keeps those that it began with."""
+
+REQUEST: Mapping[str, Parameter] = {
+    "expected_bucket_owner": Parameter(
+        send=_as("ExpectedBucketOwner"),
+        metavar="ACCOUNT",
+        check=_account,
+        help="Fail unless the bucket belongs to this AWS account.",
+    ),
+    "request_payer": Parameter(
+        send=lambda on: {"RequestPayer": "requester"} if on else {},
+        help="Pay for the requests to a bucket whose owner does not (requester pays).",
+    ),
+    "sse_customer_key": Parameter(
+        send=_send_customer_key,
+        metavar="FILE",
+        check=_customer_key,
+        help="Have the store encrypt the object with the key in this file (SSE-C). Needed again to resume or verify.",
+    ),
+}
+"""What is sent with every request that takes it, by S3's own model."""
+
+REQUEST_HEADERS = {
+    "x-amz-expected-bucket-owner": "ExpectedBucketOwner",
+    "x-amz-request-payer": "RequestPayer",
+    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+    "x-amz-server-side-encryption-customer-key": "SSECustomerKey",
+    "x-amz-server-side-encryption-customer-key-md5": "SSECustomerKeyMD5",
+}
+"""The headers of `REQUEST`, which a presigned URL requires: the parameter that is each one's value."""
+
+ADDRESS: Mapping[str, Parameter] = {
+    "accelerate": Parameter(
+        send=lambda on: {"s3": {"use_accelerate_endpoint": on}},
+        help="Use S3 Transfer Acceleration, which the bucket must have.",
+    ),
+    "dual_stack": Parameter(
+        send=lambda on: {"use_dualstack_endpoint": on}, help="Use AWS's addresses that have IPv6, too."
+    ),
+    "fips": Parameter(send=lambda on: {"use_fips_endpoint": on}, help="Use AWS's addresses that comply with FIPS 140."),
+}
+"""Which of AWS's own addresses are used."""
+
+PARAMETERS: Mapping[str, Parameter] = {**OBJECT, **REQUEST, **ADDRESS}
+
+_GRANTS = tuple(name for name in OBJECT if name.startswith("grant_"))
+
+_Contradiction = tuple[Callable[[Any], Any], str]
+_CONTRADICTIONS: tuple[_Contradiction, ...] = (
+    (lambda o: o.sse_kms_key_id and o.sse not in (None, "aws:kms"), "a KMS key goes with aws:kms encryption"),
+    (
+        lambda o: o.acl and any(getattr(o, name) for name in _GRANTS),
+        "S3 takes an acl or grants, not both: leave one out",
+    ),
+    (
+        lambda o: bool(o.object_lock_mode) != bool(o.object_lock_retain_until),
+        "a lock needs both object_lock_mode and object_lock_retain_until",
+    ),
+    (
+        lambda o: o.sse_customer_key and (o.sse or o.sse_kms_key_id),
+        "an object is encrypted in one way: leave out sse_customer_key, or sse and sse_kms_key_id",
+    ),
+    (
+        lambda o: o.sse_customer_key and (o.local or (o.endpoint_url or "").lower().startswith("http:")),
+        "sse_customer_key would be sent unencrypted over http: use an https endpoint",
+    ),
+    (
+        lambda o: o.request_payer and o.no_sign_request,
+        "request_payer needs credentials of the one who pays: leave out no_sign_request",
+    ),
+    (lambda o: o.accelerate and o.addressing == "path", "accelerate needs the bucket in the host name, not the path"),
+    (lambda o: o.accelerate and o.fips, "AWS has no address for accelerate with fips: leave one out"),
+)
+
+
+def normalized(name: str, value: Any) -> Any:
+    """Return a field's value in the form that the field keeps.
+
+    Raises:
+        UsageError: S3 takes no such value. The text does not repeat it: it may be a secret.
+    """
+    check = PARAMETERS[name].check
+    if check is None or value is None:
+        return value
+    try:
+        return check(value)
+    except ValueError as e:
+        raise UsageError(f"{name} {e}") from None
+
+
+def refuse_contradictions(options: Any) -> None:
+    """Raise UsageError if fields of `S3Options` exclude one another."""
+    for contradicts, message in _CONTRADICTIONS:
+        if contradicts(options):
+            raise UsageError(message)
+    addressed = [name for name in ADDRESS if getattr(options, name)]
+    if addressed and (options.endpoint_url is not None or options.local):
+        raise UsageError(
+            f"{addressed[0]} chooses one of AWS's own addresses, and an endpoint is set: leave one of them out"
+        )
+
+
+def parameters(table: Mapping[str, Parameter], options: Any) -> dict[str, Any]:
+    """Return what is sent for the fields of `options` (an `S3Options`) that a table names and that are set."""
+    sent: dict[str, Any] = {}
+    for name, row in table.items():
+        if value := getattr(options, name):
+            sent.update(row.send(value))
+    return sent
+
+
+def check_lock(options: Any, *, now: dt.datetime, checksums: bool) -> None:
+    """Check the Object Lock of a new object, as S3 does.
+
+    Args:
+        options: An `S3Options`.
+        now: The time.
+        checksums: Whether parts are sent with a checksum or an MD5.
+
+    Raises:
+        UsageError: The retention has already ended, or parts would have no checksum.
+    """
+    until = options.object_lock_retain_until
+    if until and dt.datetime.fromisoformat(until) <= now:
+        raise UsageError(f"object_lock_retain_until is in the past: {until}")
+    if not checksums and (until or options.object_lock_legal_hold):
+        raise UsageError("a locked object needs checksums: use another --checksum than none")

@@ -1,0 +1,126 @@
+"""Access points in place of a bucket's name, and which of AWS's addresses requests go to."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from bigupload.errors import UsageError
+from bigupload.options import S3Options
+from bigupload.stores.s3.access_points import region_of
+from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.targets import connect, parse_s3_url
+
+ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint/films"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+def options(**more: Any) -> S3Options:
+    return S3Options(access_key="AK", secret_key="SK", **more)
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "key"),
+    [
+        (f"s3://{ARN}/raw/a.mov", ARN, "raw/a.mov"),
+        (f"s3://{ARN}/raw/", ARN, "raw/file"),
+        (f"s3://{ARN}/", ARN, "file"),
+        (f"s3://{ARN}", ARN, "file"),
+        (f"s3://{ARN.replace('/', ':')}/raw/a:b", ARN.replace("/", ":"), "raw/a:b"),
+        ("s3://arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/films/k",
+         "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/films", "k"),
+        ("s3://films-abcdef-s3alias/k", "films-abcdef-s3alias", "k"),
+        ("s3://bucket/arn:aws:s3", "bucket", "arn:aws:s3"),
+    ],
+)  # fmt: skip
+def test_targets(url: str, bucket: str, key: str) -> None:
+    assert parse_s3_url(url, "file") == (bucket, key)
+    assert parse_s3_url(f"s3://{bucket}/{key}") == (bucket, key), "as a manifest's target is shown"
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (
+            "arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-1/accesspoint/films/k",
+            "S3 on Outposts is not supported",
+        ),
+        ("films-abcdef--op-s3/k", "S3 on Outposts is not supported"),
+        (
+            "arn:aws:s3-object-lambda:eu-west-1:123456789012:accesspoint/films/k",
+            "an Object Lambda access point takes no",
+        ),
+        ("arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap/k", "Multi-Region Access Points are not supported"),
+        ("arn:aws:s3::123456789012:accesspoint:films/k", "Multi-Region Access Points are not supported"),
+        ("arn:aws:s3:::bucket/k", "not an access point"),
+        ("arn:aws:s3:eu-west-1:123:accesspoint/films/k", "not an access point"),
+        ("arn:aws:s3:eu-west-1:123456789012:accesspoint", "not an access point"),
+        ("arn:aws:s3:eu-west-1:123456789012:accesspoint/FILMS/k", "not an access point"),
+        ("arn:aws:s3:eu-west-1:123456789012:accesspoint/films:k", "not an access point"),
+        ("arn:aws:iam::123456789012:role/films/k", "not an access point"),
+        ("arn:", "not an access point"),
+    ],
+)
+def test_other_arns_are_refused(target: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        parse_s3_url(f"s3://{target}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "more", "says"),
+    [
+        (ARN, {"region": "us-east-1"}, "the access point is in region eu-west-1, and us-east-1 is asked for"),
+        (ARN, {"accelerate": True}, "accelerate can't be used with an access point"),
+        ("films.example", {"accelerate": True}, "accelerate can't be used with a bucket whose name has dots"),
+    ],
+)
+async def test_what_an_access_point_excludes(bucket: str, more: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        await connect(bucket, "key", options(**more))
+
+
+def test_an_access_point_has_its_region() -> None:
+    assert region_of(ARN) == "eu-west-1"
+    assert region_of("bucket") is None
+
+
+@pytest.mark.parametrize(
+    ("bucket", "more", "host"),
+    [
+        (ARN, {}, "films-123456789012.s3-accesspoint.eu-west-1.amazonaws.com"),
+        (ARN, {"dual_stack": True, "fips": True},
+         "films-123456789012.s3-accesspoint-fips.dualstack.eu-west-1.amazonaws.com"),
+        ("films-abcdef-s3alias", {"region": "eu-west-1"}, "films-abcdef-s3alias.s3.eu-west-1.amazonaws.com"),
+        ("films", {"region": "eu-west-1", "accelerate": True}, "films.s3-accelerate.amazonaws.com"),
+        ("films", {"region": "eu-west-1", "accelerate": True, "dual_stack": True},
+         "films.s3-accelerate.dualstack.amazonaws.com"),
+        ("films", {"region": "eu-west-1", "dual_stack": True}, "films.s3.dualstack.eu-west-1.amazonaws.com"),
+        ("films", {"region": "us-gov-west-1", "fips": True}, "films.s3-fips.us-gov-west-1.amazonaws.com"),
+    ],
+)  # fmt: skip
+async def test_addresses(bucket: str, more: dict[str, Any], host: str) -> None:
+    sent = {"expected_bucket_owner": "111122223333", "request_payer": True, "sse_customer_key": bytes(32)}
+    connection = S3Bucket(bucket, options(**sent, **more))
+    part = {"Key": "k", "UploadId": "u", "ContentLength": 1}
+    first, second = [
+        urlsplit(url)
+        for number in (1, 2)  # botocore signs the first, `presign` the second
+        for url in await connection.presign_parts([{**part, "PartNumber": number}])
+    ]
+    assert (first.hostname, second.hostname) == (host, host)
+    region = region_of(bucket) or more["region"]
+    assert f"%2F{region}%2Fs3%2Faws4_request" in first.query
+    assert connection.url("a b") == f"https://{host}/a%20b"
+    assert connection._part_signer is not None
+    assert connection._part_signer.knows({**part, "PartNumber": 3, **connection._of_requests})
+    await connection.aclose()
