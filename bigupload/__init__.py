@@ -34,10 +34,12 @@ if TYPE_CHECKING:
         list_uploads,
         read_back,
         resume,
+        start,
         upload,
         upload_sync,
         verify,
     )
+    from bigupload.api.handle import UploadHandle
     from bigupload.api.uploader import Uploader
     from bigupload.core.checksums import Algorithm
     from bigupload.core.integrity import PartProof, Verified
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
         StoreUnreachable,
         TargetExists,
         TargetReplaced,
+        UploadCancelled,
         UploadExpired,
         UploadGone,
         UsageError,
@@ -94,6 +97,7 @@ if TYPE_CHECKING:
         Restarted,
         Retrying,
         UploadCompleted,
+        UploadIdentity,
         UploadSkipped,
         UploadStarted,
         Warned,
@@ -165,9 +169,12 @@ __all__ = [
     "StoreUnreachable",
     "TargetExists",
     "TargetReplaced",
+    "UploadCancelled",
     "UploadCompleted",
     "UploadExpired",
     "UploadGone",
+    "UploadHandle",
+    "UploadIdentity",
     "UploadOptions",
     "UploadResult",
     "UploadSkipped",
@@ -187,6 +194,7 @@ __all__ = [
     "list_uploads",
     "read_back",
     "resume",
+    "start",
     "upload",
     "upload_sync",
     "verify",
@@ -204,6 +212,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name f
         "support.rate_schedule",
         "engine.upload_run",
         "api.functions",
+        "api.handle",
         "api.uploader",
         "api.arguments",
         "verification.orphans",

@@ -35,6 +35,7 @@
     │   ├── ObjectMismatch         the object is not the file
     │   │   └── ObjectNotFound     there is no object
     │   └── ProofTooWeak           the proof is weaker than was required
+    ├── UploadCancelled            its handle's `cancel`, or the end of its Uploader's context   resumable
     ├── LocalStoreError            the local store did not start or stop
     └── ServiceError               the media service cannot start, or its files are broken
 
@@ -253,6 +254,16 @@ class ObjectNotFound(ObjectMismatch):
 
 class ProofTooWeak(ProofError):
     """The object is complete, but the proof is weaker than was required."""
+
+
+class UploadCancelled(BigUploadError):
+    """The upload was cancelled by its handle, or its Uploader was closed meanwhile.
+
+    A task that is itself cancelled gets `asyncio.CancelledError`, as everywhere.
+    """
+
+    resumable = True
+    transient = True
 
 
 class LocalStoreError(BigUploadError):

@@ -15,7 +15,9 @@ from bigupload import events
 from bigupload.core.integrity import PartProof, Verified
 
 KINDS: tuple[type[Any], ...] = typing.get_args(events.Event)
+UPLOAD = events.UploadIdentity(source="/f", target="s3://b/k", id="0123", manifest=Path("m"))
 VALUES: dict[Any, Any] = {
+    events.UploadIdentity: UPLOAD,
     int: 1, float: 0.5, str: "x", Path: Path("x"), int | None: None, PartProof: PartProof.ETAG, Verified: Verified.SIZE,
 }  # fmt: skip
 
@@ -44,9 +46,22 @@ def test_events_pass_between_processes(kind: type[Any]) -> None:
 
 
 def test_every_event_is_public() -> None:
-    made_here = {name for name, value in vars(events).items() if getattr(value, "__module__", None) == events.__name__}
-    assert made_here == {kind.__name__ for kind in KINDS}
+    made_here = {
+        name
+        for name, value in vars(events).items()
+        if isinstance(value, type) and value.__module__ == events.__name__ and not name.startswith("_")
+    }
+    assert made_here == {*(kind.__name__ for kind in KINDS), "UploadIdentity"}
     assert {*made_here, "Event"} <= set(bigupload.__all__)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_event_gets_its_upload(kind: type[Any]) -> None:
+    told: list[Any] = []
+    fields = {f.name: getattr(make(kind), f.name) for f in dataclasses.fields(kind) if f.name != "upload"}
+    events.identified(UPLOAD, told.append)(kind(**fields))
+    assert told == [make(kind)]
+    assert {UPLOAD: "may be a key"}[told[0].upload]
 
 
 def test_no_event_has_a_place_for_a_secret() -> None:

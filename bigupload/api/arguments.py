@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
@@ -34,7 +34,7 @@ class BinaryFile(Protocol):
 StrPath: TypeAlias = str | os.PathLike[str]
 UploadSource: TypeAlias = StrPath | bytes | bytearray | memoryview | BinaryFile
 """What can be uploaded."""
-OnEvent: TypeAlias = Callable[[events.Event], None]
+OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
 
@@ -46,7 +46,8 @@ class EventOptions(TypedDict, total=False):
     """What happens, as it happens."""
 
     on_event: OnEvent | None
-    """Called with each event, in the event loop. It must return quickly and must not raise."""
+    """Called with each event, in the event loop: a function, which must return quickly, or an `async def`, which is
+    awaited before it gets the next event. If it raises, the upload ends with that exception, and can be resumed."""
 
 
 class ProofOptions(EventOptions, total=False):

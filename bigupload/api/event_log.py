@@ -19,23 +19,11 @@ LOG = logging.getLogger("bigupload")
 LOG.addHandler(logging.NullHandler())  # else Python prints warnings of a library to standard error
 
 
-def log_events(subject: str, on_event: Callable[[events.Event], None] | None) -> Callable[[events.Event], None]:
-    """Return a function that logs an event and passes it on.
-
-    Args:
-        subject: Which upload it is: file and target.
-        on_event: The caller's function.
-    """
-    about = printable(subject)
-
-    def emit(event: events.Event) -> None:
-        line = _LINES.get(type(event))
-        if line is not None and LOG.isEnabledFor(line[0]):
-            LOG.log(line[0], "%s: %s", about, line[1](event))
-        if on_event is not None:
-            on_event(event)
-
-    return emit
+def log_event(event: events.Event) -> None:
+    """Log an event, if its kind has a line."""
+    line = _LINES.get(type(event))
+    if line is not None and LOG.isEnabledFor(line[0]):
+        LOG.log(line[0], "%s: %s", printable(f"{event.upload.source} → {event.upload.target}"), line[1](event))
 
 
 @contextlib.contextmanager
@@ -43,6 +31,9 @@ def log_failure(subject: str) -> Iterator[None]:
     """Log how an upload ended if it did not complete."""
     try:
         yield
+    except errors.UploadCancelled:
+        LOG.info("%s: stopped; it can be resumed", printable(subject))
+        raise
     except errors.BigUploadError as e:
         # Without a traceback: the error is foreseen, and the caller gets it too.
         LOG.log(logging.ERROR, "%s: failed: %s: %s%s", printable(subject), type(e).__name__, e, _resumable(e))

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Unpack, cast
 
+import anyio
+
 from bigupload import errors
 from bigupload.api.arguments import (
     AbortCall,
@@ -20,6 +22,7 @@ from bigupload.api.arguments import (
     VerifyCall,
     check_names,
 )
+from bigupload.api.handle import UploadHandle
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.listing import KnownUpload
@@ -57,6 +60,23 @@ async def upload(source: UploadSource, **options: Unpack[UploadCall]) -> UploadR
         return await uploader.upload(source, **rest)
 
 
+def start(source: UploadSource, **options: Unpack[UploadCall]) -> UploadHandle:
+    """Start an upload and return at once. It runs in a task of its own until it ends.
+
+    Args:
+        source: What `upload` takes.
+        **options: Those of `upload`.
+
+    Returns:
+        The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
+
+    Raises:
+        UsageError: The options contradict one another, or no event loop is running.
+    """
+    uploader, rest = _split("start", options, UploadCall)
+    return uploader._start_alone(source, rest)
+
+
 def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadResult:
     """Upload a source from code without an event loop. The options are those of `upload`.
 
@@ -65,7 +85,7 @@ def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadRe
         BigUploadError: As `upload`.
     """
     try:
-        asyncio.get_running_loop()
+        anyio.get_current_task()  # asyncio's or trio's
     except RuntimeError:
         return asyncio.run(upload(source, **options))
     raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")

@@ -19,7 +19,8 @@ from bigupload.api.arguments import (
     UploadOptions,
     UploadSource,
 )
-from bigupload.api.event_log import LOG, log_events, log_orphans
+from bigupload.api.calls import OpenCall
+from bigupload.api.event_log import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import open_named
 from bigupload.api.state import existing_object, object_exists, require_trust
@@ -40,9 +41,10 @@ _ORPHAN_AGE = 7 * DAY
 
 
 async def upload(
-    resources: UploaderResources, given: UploadSource, settings: UploadSettings, options: UploadOptions
+    resources: UploaderResources, call: OpenCall, given: UploadSource, settings: UploadSettings, options: UploadOptions
 ) -> UploadResult:
     """Upload a source, or resume its upload."""
+    await resources.state.clean()
     with contextlib.closing(await open_named(given, options)) as source:
         if options.get("skip_existing", False) and source.kind is not SourceKind.FILE:
             raise errors.UsageError(f"skip_existing is for files, and {source.path} is none: leave it out")
@@ -52,10 +54,10 @@ async def upload(
                 if options.get("skip_existing", False):
                     found = await existing_object(source, store, journal, options.get("s3"), settings.require_proof)
                     if found is not None:
-                        emit = log_events(f"{source.path} → {store.target}", options.get("on_event"))
+                        emit = call.emit_of(source.path, store.target, journal)
                         emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
                         return found
-                context = await resources.context(source, store, journal, settings, options.get("on_event"))
+                context = await resources.context(source, store, journal, settings, call)
                 if skipped := skipped_bytes(source):
                     context.warn(f"{source.path} is uploaded from its position on: without its first {skipped:,} bytes")
                 run = UploadRun(context)
@@ -66,7 +68,7 @@ async def upload(
 
 
 async def resume(
-    resources: UploaderResources, manifest: StrPath, settings: UploadSettings, options: ResumeOptions
+    resources: UploaderResources, call: OpenCall, manifest: StrPath, settings: UploadSettings, options: ResumeOptions
 ) -> UploadResult:
     """Resume the upload that a manifest describes."""
     source, api_key = options.get("source"), options.get("api_key")
@@ -93,14 +95,14 @@ async def resume(
                 known.target, recorded, options.get("s3"), api_key=api_key, source=opened, pool=resources.buckets
             )
             async with contextlib.aclosing(store):
-                context = await resources.context(opened, store, journal, settings, options.get("on_event"))
+                context = await resources.context(opened, store, journal, settings, call)
                 if store.ca_bundle is False:  # the caller of `resume` did not say so: the manifest does
                     context.warn(f"the certificate of {known.target} is not checked, as no_verify_ssl was given")
                 return await UploadRun(context).run_until_proved(follow_changes=False)
 
 
 async def adopt(
-    resources: UploaderResources, to: str, source: Path, settings: UploadSettings, options: AdoptOptions
+    resources: UploaderResources, call: OpenCall, to: str, source: Path, settings: UploadSettings, options: AdoptOptions
 ) -> UploadResult:
     """Take over an open upload that no manifest here describes."""
     with await open_file(source) as opened:
@@ -110,13 +112,13 @@ async def adopt(
             with resources.state.journal(options.get("manifest"), opened, store) as journal:
                 if journal.exists and journal.manifest.status in ("uploading", "completing"):
                     raise errors.ManifestMismatch(f"this upload has a manifest: resume {journal.path} instead")
-                run = UploadRun(await resources.context(opened, store, journal, settings, options.get("on_event")))
+                run = UploadRun(await resources.context(opened, store, journal, settings, call))
                 run.prepare(resume=True, replaces=False)
                 await run.begin_adopted(options.get("upload_id"))
                 return await run.run_until_proved(follow_changes=False)
 
 
-async def abort(resources: UploaderResources, manifest: StrPath, options: AbortOptions) -> None:
+async def abort(resources: UploaderResources, call: OpenCall, manifest: StrPath, options: AbortOptions) -> None:
     """Abort the upload that a manifest describes."""
     with resources.state.existing(manifest) as journal:
         known = journal.manifest
@@ -128,7 +130,7 @@ async def abort(resources: UploaderResources, manifest: StrPath, options: AbortO
             known.target, recorded, options.get("s3"), api_key=options.get("api_key"), pool=resources.buckets
         )
         subject = f"{known.source.path} → {known.target}"
-        retrier = Retrier(policy=resources.retry, emit=log_events(subject, options.get("on_event")))
+        retrier = Retrier(policy=resources.retry, emit=call.emit_of(known.source.path, known.target, journal))
         async with contextlib.aclosing(store):
             try:
                 if known.status == "completing" and await object_exists(store, known, retrier):

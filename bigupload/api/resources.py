@@ -6,8 +6,8 @@ import contextlib
 from pathlib import Path
 
 from bigupload.api import arguments
-from bigupload.api.arguments import OnEvent, UploaderOptions, UploadOptions
-from bigupload.api.event_log import log_events
+from bigupload.api.arguments import UploaderOptions, UploadOptions
+from bigupload.api.calls import OpenCall, OpenCalls
 from bigupload.api.state import UploaderState
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
@@ -23,7 +23,7 @@ from bigupload.support.rate_limiter import RateLimiter
 
 
 class UploaderResources:
-    """The manifests, connections, slots and threads of one `Uploader`."""
+    """The calls, manifests, connections, slots and threads of one `Uploader`."""
 
     def __init__(self, options: UploaderOptions) -> None:
         """Check the options; nothing is connected yet.
@@ -39,6 +39,7 @@ class UploaderResources:
         self.retry = options.get("retry") or RetryPolicy()
         self.state = UploaderState(None if directory is None else arguments.checked_path(directory, "state_dir"))
         self.buckets = BucketPool()
+        self.calls = OpenCalls()
         self._shared = SharedResources(concurrency, hedge=options.get("hedge", True))
         self._congestion_control = congestion_control
         self._limiter = RateLimiter(rate) if rate is not None else None
@@ -46,9 +47,12 @@ class UploaderResources:
         self._exits = contextlib.AsyncExitStack()
 
     async def aclose(self) -> None:
-        """Close connections and end threads."""
+        """End the calls that are under way, close connections and end threads."""
         try:
-            await self._exits.aclose()
+            try:
+                await self.calls.aclose()
+            finally:
+                await self._exits.aclose()
         finally:  # a cancelled scope of anyio cancels each await that waits: these two do not
             self._transports.clear()
             await self.buckets.aclose()
@@ -64,11 +68,11 @@ class UploaderResources:
         return await connect(bucket, key, with_type_of(name, s3), self.buckets)
 
     async def context(
-        self, source: Source, store: Store, journal: FileJournal, settings: UploadSettings, on_event: OnEvent | None
+        self, source: Source, store: Store, journal: FileJournal, settings: UploadSettings, call: OpenCall
     ) -> UploadContext:
         """The engine's context of one upload."""
         return UploadContext(
-            retrier=Retrier(policy=self.retry, emit=log_events(f"{source.path} → {store.target}", on_event)),
+            retrier=Retrier(policy=self.retry, emit=call.emit_of(source.path, store.target, journal)),
             source=source,
             store=store,
             transport=await self._transport(store.ca_bundle),

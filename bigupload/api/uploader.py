@@ -6,6 +6,8 @@ awaited.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Unpack
 
 from bigupload import errors
@@ -22,7 +24,9 @@ from bigupload.api.arguments import (
     UploadSource,
     VerifyOptions,
 )
+from bigupload.api.calls import OpenCall
 from bigupload.api.event_log import log_failure
+from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import shown
 from bigupload.core.integrity import Verified
@@ -55,13 +59,12 @@ class Uploader:
         """
         arguments.check_names("Uploader", options, UploaderOptions)
         self._resources = UploaderResources(options)
-        self._closed = False
 
     async def __aenter__(self) -> Uploader:
+        self._resources.calls.open()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._closed = True
         await self._resources.aclose()
 
     async def upload(self, source: UploadSource, **options: Unpack[UploadOptions]) -> UploadResult:
@@ -79,7 +82,44 @@ class Uploader:
             UsageError: The options contradict one another.
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
-        self._check("upload", options, UploadOptions)
+        return await self._upload("upload", source, options)[1]()
+
+    def start(self, source: UploadSource, **options: Unpack[UploadOptions]) -> UploadHandle:
+        """Start an upload and return at once. It runs in a task of its own until it ends, or until this context does.
+
+        Args:
+            source: What `upload` takes.
+            **options: Those of `upload`.
+
+        Returns:
+            The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
+
+        Raises:
+            UsageError: The options contradict one another, or no event loop is running.
+        """
+        call, work = self._upload("start", source, options)
+        self._resources.calls.add(call)
+        return UploadHandle(call, _subject(source, options), work)
+
+    def _start_alone(self, source: UploadSource, options: UploadOptions) -> UploadHandle:
+        """Like `start`, of an Uploader that is not entered yet, and closes when the upload has ended."""
+        self._resources.calls.open()
+        call, work = self._upload("start", source, options)
+
+        async def work_and_close() -> UploadResult:
+            try:
+                return await work()
+            finally:
+                await self._resources.aclose()
+
+        return UploadHandle(call, _subject(source, options), work_and_close)
+
+    def _upload(
+        self, function: str, source: UploadSource, options: UploadOptions
+    ) -> tuple[OpenCall, Callable[[], Coroutine[Any, Any, UploadResult]]]:
+        """Check the arguments. The upload runs when the function that is returned is called and awaited."""
+        arguments.check_names(function, options, UploadOptions)
+        call = self._resources.calls.begin(options.get("on_event"))
         arguments.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = arguments.upload_settings(
             checksum=options.get("checksum", "auto"),
@@ -89,10 +129,12 @@ class Uploader:
         )
         if options.get("skip_existing", False) and options.get("service") is not None:
             raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
-        await self._resources.state.clean()
-        subject = f"{shown(source, options)} → {options.get('to') or options.get('service') or 'the local store'}"
-        with log_failure(subject):
-            return await operations.upload(self._resources, source, settings, options)
+
+        async def work() -> UploadResult:
+            with log_failure(_subject(source, options)):
+                return await call.run(partial(operations.upload, self._resources, call, source, settings, options))
+
+        return call, work
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:
         """Resume the upload that a manifest describes. If it is complete, return its result again.
@@ -107,13 +149,13 @@ class Uploader:
                 which file is sent where with whose credentials.
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
-        self._check("resume", options, ResumeOptions)
+        call = self._begin("resume", options, ResumeOptions)
         settings = arguments.upload_settings(
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
         )
         with log_failure(str(manifest)):
-            return await operations.resume(self._resources, manifest, settings, options)
+            return await call.run(partial(operations.resume, self._resources, call, manifest, settings, options))
 
     async def adopt(self, to: str, *, source: StrPath, **options: Unpack[AdoptOptions]) -> UploadResult:
         """Take over an open upload that no manifest here describes, by what ListParts and the file say.
@@ -131,15 +173,14 @@ class Uploader:
             UsageError: Several are open, and `upload_id` does not say which one.
             ManifestMismatch: A manifest here describes the upload: resume that.
         """
-        self._check("adopt", options, AdoptOptions)
+        call = self._begin("adopt", options, AdoptOptions)
         settings = arguments.upload_settings(
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
         )
+        file = arguments.checked_path(source, "source")
         with log_failure(f"{source} → {to}"):
-            return await operations.adopt(
-                self._resources, to, arguments.checked_path(source, "source"), settings, options
-            )
+            return await call.run(partial(operations.adopt, self._resources, call, to, file, settings, options))
 
     async def abort(self, manifest: StrPath, **options: Unpack[AbortOptions]) -> None:
         """Abort an upload: delete its parts from the store, and record that in its manifest.
@@ -154,9 +195,9 @@ class Uploader:
                 on this machine, and `trust` is not set.
             StoreError: The store refused, or can't be reached.
         """
-        self._check("abort", options, AbortOptions)
+        call = self._begin("abort", options, AbortOptions)
         with log_failure(str(manifest)):
-            await operations.abort(self._resources, manifest, options)
+            await call.run(partial(operations.abort, self._resources, call, manifest, options))
 
     async def verify(self, path: StrPath, url: str, **options: Unpack[VerifyOptions]) -> Verification:
         """Prove that an object is a file, by the checksums that the store holds, whichever program uploaded it.
@@ -174,8 +215,9 @@ class Uploader:
             ObjectMismatch: The object is not the file.
             ProofTooWeak: It is proved by less than `require_proof`.
         """
-        self._check("verify", options, VerifyOptions)
-        return await verify(
+        call = self._begin("verify", options, VerifyOptions)
+        work = partial(
+            verify,
             arguments.checked_path(path, "path"),
             url,
             s3=options.get("s3"),
@@ -183,6 +225,7 @@ class Uploader:
             require_proof=arguments.checked_proof(options.get("require_proof", Verified.SIZE)),
             retry=self._resources.retry,
         )
+        return await call.run(work)
 
     async def read_back(self, path: StrPath, url: str, **options: Unpack[ReadBackOptions]) -> ReadBack:
         """Download an object and compare every byte with a file. A second call resumes where the first stopped.
@@ -197,9 +240,10 @@ class Uploader:
             ObjectMismatch: The object is not the file.
             TargetReplaced: Another object took its place meanwhile.
         """
-        self._check("read_back", options, ReadBackOptions)
-        file, on_event = arguments.checked_path(path, "path"), options.get("on_event")
-        return await read_back(file, url, s3=options.get("s3"), retry=self._resources.retry, on_event=on_event)
+        call = self._begin("read_back", options, ReadBackOptions)
+        file = arguments.checked_path(path, "path")
+        work = partial(read_back, file, url, s3=options.get("s3"), retry=self._resources.retry, on_event=call.emit)
+        return await call.run(work)
 
     async def list_uploads(self) -> list[KnownUpload]:
         """Return the uploads whose manifests are in the state directory, the least recently changed first.
@@ -207,7 +251,7 @@ class Uploader:
         Raises:
             ManifestError: The directory can't be listed.
         """
-        return await self._resources.state.list_uploads()
+        return await self._resources.calls.begin().run(self._resources.state.list_uploads)
 
     async def abort_orphans(self, url: str, **options: Unpack[OrphanOptions]) -> OrphanReport:
         """Abort open multipart uploads that no manifest here owns and of which no part arrived for a while.
@@ -222,11 +266,14 @@ class Uploader:
             ManifestError: A manifest can't be read. It may own any upload, so that nothing was aborted.
             StoreError: The store refused to list, or can't be reached.
         """
-        self._check("abort_orphans", options, OrphanOptions)
-        return await operations.abort_orphans(self._resources, url, options)
+        call = self._begin("abort_orphans", options, OrphanOptions)
+        return await call.run(partial(operations.abort_orphans, self._resources, url, options))
 
-    def _check(self, function: str, options: Any, declared: type) -> None:
-        """Raises TypeError for names that a method does not take, and UsageError after the context has ended."""
+    def _begin(self, function: str, options: Any, declared: type) -> OpenCall:
+        """Raises TypeError for names that a method does not take, and UsageError where no call may begin."""
         arguments.check_names(function, options, declared)
-        if self._closed:
-            raise errors.UsageError("this Uploader was closed: create another one")
+        return self._resources.calls.begin(options.get("on_event"))
+
+
+def _subject(source: UploadSource, options: UploadOptions) -> str:
+    return f"{shown(source, options)} → {options.get('to') or options.get('service') or 'the local store'}"

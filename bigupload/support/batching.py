@@ -54,6 +54,8 @@ class Batcher(Generic[T, R]):
         batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
         try:
             results = await self._process([item for item, _ in batch])
+            if len(results) != len(batch):  # each item needs one: its caller would wait for ever
+                raise ValueError(f"{len(results)} results for {len(batch)} items")
         except Exception as e:
             for _, future in batch:
                 future.set_exception(e)

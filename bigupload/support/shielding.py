@@ -28,7 +28,7 @@ async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = No
         asyncio.CancelledError: The caller was cancelled. It is raised after `work` has ended.
         Exception: What `work` raised, if the caller was not cancelled.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None
     timer: asyncio.TimerHandle | None = None
     try:
@@ -43,12 +43,9 @@ async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = No
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:
-                await asyncio.shield(task)
+                await asyncio.wait({task})  # raises nothing of the task's, and does not cancel it
             except asyncio.CancelledError as e:
-                if not task.cancelled():
-                    cancelled = e
-            except Exception:  # noqa: S110 - the caller gets the cancellation instead
-                pass
+                cancelled = e
     if timer is not None:
         timer.cancel()
     if not task.cancelled():

@@ -142,7 +142,7 @@ async def read_back(
         url: "s3://BUCKET/KEY" of the object.
         s3: How to reach the store.
         retry: How often and for how long a failed request is repeated.
-        on_event: Called with each event, in the event loop.
+        on_event: Called with each event, in the event loop; a plain function.
 
     Raises:
         ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
@@ -152,7 +152,9 @@ async def read_back(
         StoreError: The store refused, or can't be reached.
     """
     policy, began = retry or RetryPolicy(), time.monotonic()
-    retrier = Retrier(policy=policy, emit=on_event or (lambda _: None))
+    # The path as it names a source: absolute, without "..".
+    read = events.UploadIdentity(source=os.path.abspath(path), target=url, id="", manifest=None)  # noqa: PTH100
+    retrier = Retrier(policy=policy, emit=events.identified(read, on_event or (lambda _: None)))
     async with (
         open_both(path, url, s3, retrier) as pair,
         HttpReader(ca_bundle=pair.store.ca_bundle, stall_after=policy.stall_after) as reader,

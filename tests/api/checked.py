@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
 from pathlib import Path
@@ -16,6 +17,11 @@ from bigupload import KnownUpload, OrphanReport, ReadBack, S3Options, UploadResu
 def on_event(event: bigupload.Event) -> None:
     if isinstance(event, events.PartUploaded):
         assert_type(event.number, int)
+    assert_type(event.upload, bigupload.UploadIdentity)
+    assert_type(event.upload.manifest, Path | None)
+
+
+async def on_event_later(event: bigupload.Event) -> None: ...
 
 
 async def program() -> None:
@@ -26,6 +32,21 @@ async def program() -> None:
         assert_type(result.verified, bigupload.Verified)
         assert_type(await uploader.resume(Path("m"), trust=True), UploadResult)
         assert_type(await uploader.list_uploads(), list[KnownUpload])
+        handle = uploader.start("f", to="s3://b/k", s3=s3, on_event=on_event_later)
+        assert_type(handle, bigupload.UploadHandle)
+        async for event in handle:
+            assert_type(event, bigupload.Event)
+        assert_type(handle.progress, bigupload.Progress)
+        assert_type(handle.manifest, Path | None)
+        assert_type(await handle, UploadResult)
+        assert_type(await handle.result(), UploadResult)
+        handle.cancel()
+        await handle.aclose()
+    told: asyncio.Queue[bigupload.Event] = asyncio.Queue()
+    assert_type(bigupload.start("f", to="s3://b/k", hedge=False, on_event=told.put), bigupload.UploadHandle)
+    await bigupload.upload("f", to="s3://b/k", on_event=lambda event: told.put(event))
+    await bigupload.upload("f", to="s3://b/k", on_event=print)
+    await bigupload.upload("f", to="s3://b/k", on_event=list[bigupload.Event]().append)
     assert_type(
         await bigupload.upload("f", service="https://media.example", part_size="16MiB", concurrency=None), UploadResult
     )
@@ -46,5 +67,5 @@ async def program() -> None:
     await bigupload.upload("f", **options)
     try:
         pass
-    except (bigupload.StoreUnreachable, bigupload.SourceChanged) as e:
+    except (bigupload.StoreUnreachable, bigupload.SourceChanged, bigupload.UploadCancelled) as e:
         assert_type(e.manifest, Path | None)

@@ -28,6 +28,9 @@ WRONG = {
     "a text in memory": "import io\nbigupload.upload(io.StringIO(), to='s3://b/k')",
     "a source that is none": "bigupload.upload(7, to='s3://b/k')",
     "a name that is no text": "bigupload.upload(b'', to='s3://b/k', name=b'n')",
+    "an unknown argument of start": "bigupload.start('f', to='s3://b/k', part_sice=1)",
+    "a handle that has no such attribute": "bigupload.start('f', to='s3://b/k').percent",
+    "an on_event of no argument": "def f() -> None: ...\nbigupload.upload('f', to='s3://b/k', on_event=f)",
     "an event that has no such field": "def f(e: bigupload.PartUploaded) -> int: return e.part",
 }
 

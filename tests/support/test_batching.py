@@ -117,6 +117,19 @@ async def test_a_failure_reaches_all_of_its_batch_and_no_one_else() -> None:
     assert results == ["did 0", work.failures[1], work.failures[1], "did 3"]
 
 
+async def test_too_few_results_reach_all_of_the_batch() -> None:
+    """A caller whose item had none would look for its batch for ever, without waiting for anything."""
+    batcher: Batcher[int, int] = Batcher(lambda items: one_too_few(items), max_batch=10)
+    async with asyncio.timeout(60):
+        found = await asyncio.gather(*(batcher.submit(n) for n in range(3)), return_exceptions=True)
+    assert [str(each) for each in found] == ["0 results for 1 items", "1 results for 2 items", "1 results for 2 items"]
+
+
+async def one_too_few(items: Sequence[int]) -> Sequence[int]:
+    await asyncio.sleep(0)
+    return items[1:]
+
+
 async def test_equal_items_each_get_their_own_result() -> None:
     numbers = iter(range(100))
 
@@ -327,12 +340,14 @@ async def test_under_a_cancelled_scope_it_waits_without_spinning() -> None:
     """anyio knocks again at every turn of the loop: unshielded, each knock would be one more await of the work."""
     work = Slow()
     awaits = 0
-    shield = asyncio.shield
 
-    def counted(awaitable: Any) -> Any:
-        nonlocal awaits
-        awaits += 1
-        return shield(awaitable)
+    def counting(wait: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def counted(what: Any) -> Any:
+            nonlocal awaits
+            awaits += 1
+            return wait(what)
+
+        return counted
 
     async def main() -> None:
         with anyio.CancelScope() as scope:
@@ -340,7 +355,8 @@ async def test_under_a_cancelled_scope_it_waits_without_spinning() -> None:
             await run_shielded(work())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio, "shield", counted)
+        patch.setattr(asyncio, "shield", counting(asyncio.shield))
+        patch.setattr(asyncio, "wait", counting(asyncio.wait))
         task = asyncio.create_task(main())
         await settle()
         work.gate.set()

@@ -1,0 +1,217 @@
+"""The calls of one `Uploader` that are under way: what they have in common, and how they are ended from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from bigupload import errors, events
+from bigupload.api.arguments import OnEvent
+from bigupload.api.event_delivery import EventHandler
+from bigupload.api.event_log import log_event
+from bigupload.core.manifest import Target, manifest_id
+from bigupload.manifests.journal import FileJournal
+from bigupload.support.shielding import run_shielded
+
+R = TypeVar("R")
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of the caller.
+
+    Raises:
+        UsageError: There is none: the caller runs under trio, or is no task at all.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise errors.UsageError(
+            "bigupload needs a running asyncio event loop: use asyncio.run(…), or anyio.run(…, backend='asyncio'); "
+            "trio is not supported"
+        ) from None
+
+
+class OpenCall:
+    """One call of a method that is under way.
+
+    It ends early if `stop` is called, or if the caller's async `on_event` fails.
+    """
+
+    def __init__(self, calls: OpenCalls, on_event: OnEvent | None) -> None:
+        """Prepare a call; `run` makes it.
+
+        Args:
+            calls: Those that it is one of.
+            on_event: The caller's function.
+        """
+        self.observers: list[Callable[[events.Event], None]] = []
+        """Called with each event before the caller's function, which may be slow. They must not raise."""
+        self.handler = EventHandler(on_event, self._handler_failed)
+        self.ended = asyncio.Event()
+        self._calls = calls
+        self._journal: FileJournal | None = None
+        self._scope = anyio.CancelScope()
+        self._reason: BaseException | None = None
+        self._handler_error: BaseException | None = None
+        self._work_is_done = False
+
+    @property
+    def manifest(self) -> Path | None:
+        """The path of the upload's manifest, once there is one."""
+        return self._journal.path if self._journal is not None and self._journal.exists else None
+
+    def emit(self, event: events.Event) -> None:
+        """Log an event, and give it to observers and caller. Raises what a plain `on_event` raises."""
+        log_event(event)
+        for observe in self.observers:
+            observe(event)
+        self.handler(event)
+
+    def emit_of(self, source: str, target: Target, journal: FileJournal) -> Callable[[events.Event], None]:
+        """Return a function that emits the events of an upload.
+
+        Args:
+            source: What is uploaded, as the manifest names it.
+            target: Where to.
+            journal: The upload's manifest, open.
+        """
+        self._journal = journal
+        identifier = journal.manifest.header.id if journal.exists else manifest_id(source, target)
+        upload = events.UploadIdentity(source=source, target=str(target), id=identifier, manifest=journal.path)
+        return events.identified(upload, self.emit)
+
+    def stop(self, reason: errors.UploadCancelled) -> None:
+        """Cancel the call: `run` raises `reason`. If the work is done, `run` only waits for `on_event` no longer."""
+        if self._work_is_done:
+            self.handler.cancel()
+        else:
+            self._end_by(reason)
+
+    def _handler_failed(self, error: BaseException) -> None:
+        self._handler_error = error
+        self._end_by(error)
+
+    def _end_by(self, reason: BaseException) -> None:
+        if self._reason is None:
+            self._reason = reason
+        if not self._work_is_done:
+            self._scope.cancel()
+
+    async def run(self, work: Callable[[], Awaitable[R]]) -> R:
+        """Do the work of the call. The caller's `on_event` has had every event when it returns or raises an error.
+
+        Raises:
+            BaseException: What the work or `on_event` raised, or the reason of `stop`.
+        """
+        self._calls.add(self)
+        try:
+            with self._scope:
+                try:
+                    return await self._run(work)
+                except BaseException as e:
+                    self._say_what_resumes(e)
+                    raise
+        finally:
+            try:
+                await self.handler.aclose()
+            finally:
+                self.end()
+        assert self._reason is not None
+        self._say_what_resumes(self._reason)
+        raise self._reason
+
+    async def _run(self, work: Callable[[], Awaitable[R]]) -> R:
+        try:
+            result = await work()
+        except Exception:
+            await self._tell_the_rest()
+            raise
+        await self._tell_the_rest()
+        return result
+
+    async def _tell_the_rest(self) -> None:
+        self._work_is_done = True
+        await self.handler.drain()
+        if self._handler_error is not None:
+            raise self._handler_error
+
+    def _say_what_resumes(self, e: BaseException) -> None:
+        """An error of this package has the manifest's path as an attribute; any other exception gets a note."""
+        if self._journal is None or self.manifest is None:
+            return
+        if isinstance(e, errors.UploadCancelled):
+            e.manifest = self.manifest
+        elif not isinstance(e, errors.BigUploadError) and self._journal.manifest.completed is None:
+            e.add_note(f"the upload can be resumed: bigupload resume {shlex.quote(str(self.manifest))}")
+
+    def end(self) -> None:
+        """Say that the call has ended. Idempotent."""
+        self._calls.discard(self)
+        self.ended.set()
+
+
+class OpenCalls:
+    """The calls of one `Uploader` that are under way, between `open` and `aclose`."""
+
+    def __init__(self) -> None:
+        self._calls: set[OpenCall] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = ""
+        self._closed = False
+
+    def open(self) -> None:
+        """Allow calls, in the running event loop.
+
+        Raises:
+            UsageError: There is no asyncio event loop, or `open` was called before.
+        """
+        loop = running_loop()
+        if self._loop is not None:
+            raise errors.UsageError("this Uploader was entered before: create another one")
+        self._loop, self._thread = loop, threading.current_thread().name
+
+    def check(self) -> None:
+        """Raises UsageError unless a call may begin here and now."""
+        loop = running_loop()
+        if self._closed:
+            raise errors.UsageError("this Uploader was closed: create another one")
+        if self._loop is None:
+            raise errors.UsageError(
+                "this Uploader was not entered: use it inside `async with Uploader(…) as uploader:`"
+            )
+        if loop is not self._loop:
+            raise errors.UsageError(
+                f"this Uploader belongs to another event loop (in thread {self._thread}): "
+                "create one for each event loop"
+            )
+
+    def begin(self, on_event: OnEvent | None = None) -> OpenCall:
+        """Prepare a call. Raises UsageError as `check` does."""
+        self.check()
+        return OpenCall(self, on_event)
+
+    def add(self, call: OpenCall) -> None:
+        """Count a call. Idempotent."""
+        self._calls.add(call)
+
+    def discard(self, call: OpenCall) -> None:
+        """Count a call no more. Idempotent."""
+        self._calls.discard(call)
+
+    async def aclose(self) -> None:
+        """Allow no more calls, cancel those that are under way, and await their ends. Idempotent."""
+        self._closed = True
+        for call in list(self._calls):
+            call.stop(errors.UploadCancelled("cancelled: its Uploader was closed"))
+        if self._calls:
+            await run_shielded(self._ended())
+
+    async def _ended(self) -> None:
+        while self._calls:
+            await next(iter(self._calls)).ended.wait()

@@ -1,0 +1,160 @@
+"""How events reach their reader, who may be slower than the upload: the upload does not wait.
+
+Events that the reader has not taken yet wait in a queue, in order. What it holds is bounded: of `Progress` and
+`ReadingBack`, which say how far the work is, only the newest waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from bigupload import events
+from bigupload.api.arguments import OnEvent
+from bigupload.api.event_log import LOG
+from bigupload.support.shielding import run_shielded
+
+MOST_WAITING = 10_000
+"""Events that wait for one reader: as many as an upload has parts. Of more, which a reader that hangs lets come
+together, the oldest are dropped."""
+_SNAPSHOTS = (events.Progress, events.ReadingBack)
+
+
+class EventQueue:
+    """The events that one reader has not taken yet."""
+
+    def __init__(self, most: int = MOST_WAITING) -> None:
+        """Start empty.
+
+        Args:
+            most: How many events may wait.
+        """
+        self._waiting: OrderedDict[int, events.Event] = OrderedDict()
+        self._most = most
+        self._count = 0
+        self._snapshot = -1
+        """Which of the waiting events is a snapshot; there is at most one."""
+        self._dropped = False
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def put(self, event: events.Event) -> None:
+        """Add an event. It takes the place of an older snapshot."""
+        self._count += 1
+        if isinstance(event, _SNAPSHOTS):
+            self._waiting.pop(self._snapshot, None)
+            self._snapshot = self._count
+        self._waiting[self._count] = event
+        if len(self._waiting) > self._most:
+            self._waiting.popitem(last=False)
+            if not self._dropped:
+                self._dropped = True
+                LOG.warning("%d events wait for a reader who does not take them: the oldest are dropped", self._most)
+        self._changed.set()
+
+    def take(self) -> events.Event | None:
+        """Return the oldest event; None if no event waits."""
+        return self._waiting.popitem(last=False)[1] if self._waiting else None
+
+    def clear(self) -> None:
+        """Forget the events that wait."""
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Say that no event comes any more. Idempotent."""
+        self._closed = True
+        self._changed.set()
+
+    def __aiter__(self) -> EventQueue:
+        return self
+
+    async def __anext__(self) -> events.Event:
+        while not self._waiting and not self._closed:
+            self._changed.clear()
+            await self._changed.wait()
+        event = self.take()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+class EventHandler:
+    """Calls `on_event` with one event at a time, in order, and awaits what it returns if that is awaitable.
+
+    A plain function is called at once. While an awaitable is not done, the events after it wait in a queue.
+    """
+
+    def __init__(self, on_event: OnEvent | None, failed: Callable[[BaseException], None]) -> None:
+        """Start without events.
+
+        Args:
+            on_event: The caller's function.
+            failed: Called with what an awaitable raised. After that, `on_event` gets no more events.
+        """
+        self._on_event = on_event
+        self._failed = failed
+        self._queue = EventQueue()
+        self._first: Awaitable[object] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, event: events.Event) -> None:
+        """Handle an event. Raises what `on_event` raises when it is called."""
+        if self._on_event is None:
+            return
+        if self._task is not None:
+            self._queue.put(event)
+            return
+        made = self._on_event(event)
+        if inspect.isawaitable(made):
+            self._first = made
+            self._task = asyncio.get_running_loop().create_task(self._catch_up(made))
+
+    @property
+    def is_current_task(self) -> bool:
+        """Whether the caller is what `on_event` returned."""
+        return self._task is not None and asyncio.current_task() is self._task
+
+    async def _catch_up(self, first: Awaitable[object]) -> None:
+        made: object = first
+        try:
+            while True:
+                if inspect.isawaitable(made):
+                    await made
+                event = self._queue.take()
+                if event is None or self._on_event is None:
+                    return
+                made = self._on_event(event)
+        except BaseException as e:
+            if self._on_event is None and isinstance(e, asyncio.CancelledError):  # by aclose
+                raise
+            self._on_event = None
+            self._failed(e)
+        finally:
+            self._task = None
+
+    async def drain(self) -> None:
+        """Wait until `on_event` has had every event."""
+        while self._task is not None:
+            await asyncio.wait({self._task})
+
+    def cancel(self) -> None:
+        """Cancel what is under way. The events that wait are dropped, and `on_event` gets no more."""
+        self._on_event = None
+        self._queue.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, and await its end. Idempotent."""
+        task = self._task
+        self.cancel()
+        if task is not None:
+            await run_shielded(_ended(task))
+        if inspect.iscoroutine(self._first):  # the task may have been cancelled before it began with it
+            self._first.close()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
