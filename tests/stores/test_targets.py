@@ -218,7 +218,11 @@ async def test_a_manifest_of_a_service_leads_back_to_it(monkeypatch: pytest.Monk
     movie.write_bytes(b"x" * 5000)
     with FileSource(movie) as source:
         first = connect_service(
-            "https://Media.example/", S3Options(ca_bundle=Path("/ca.pem")), api_key=None, source=source
+            "https://Media.example/",
+            S3Options(ca_bundle=Path("/ca.pem")),
+            api_key=None,
+            name="movie.mov",
+            source=source,
         )
         target = Target(service="https://media.example", key="media/o/k.mov")
         second = await reconnect(target, first.options(), api_key="sk_given", source=source)
@@ -255,7 +259,7 @@ async def test_a_manifest_of_nothing() -> None:
 def test_what_a_service_decides_by_itself(options: S3Options, named: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     with FileSource(tmp_path / "a.png") as source, pytest.raises(errors.UsageError, match=f"leave out {named}$"):
-        connect_service("https://media.example", options, api_key="sk_", source=source)
+        connect_service("https://media.example", options, api_key="sk_", name="a.png", source=source)
 
 
 async def test_the_local_store_is_started_and_its_secrets_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,4 +332,4 @@ def test_a_media_service_gets_names_in_utf_8_only(tmp_path: Path) -> None:
     path = tmp_path / "b\udcff.mp4"
     path.write_bytes(b"x")
     with FileSource(path) as source, pytest.raises(errors.UsageError, match="rename the file"):
-        connect_service("https://media.example", S3Options(), api_key="sk_x", source=source)
+        connect_service("https://media.example", S3Options(), api_key="sk_x", name=path.name, source=source)
