@@ -3,6 +3,8 @@
 This is a cache in an SQLite file. Without it, a sweep checks everything again, and nothing else is lost. So a file that
 is damaged or cannot be written is replaced by one in memory. The file grows by about 25 bytes for each object in the
 bucket; the memory of the process does not grow.
+
+The file is valid for one version of the rules, and for one process at a time: see `SweepLock`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,21 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import filelock
+
+from bigupload import __version__
+
 R = TypeVar("R")
+
+RULES = f"1 {__version__}"
+"""The rules by which the stored objects were found to be media: of this layout of the file, and of this release. A
+release may have stricter rules, so that the first sweep of each examines every object again."""
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS judged (mark INTEGER PRIMARY KEY, sweep INTEGER NOT NULL);
     CREATE TABLE IF NOT EXISTS progress (id INTEGER PRIMARY KEY, sweep INTEGER NOT NULL, after TEXT NOT NULL);
     INSERT OR IGNORE INTO progress VALUES (1, 0, '');
+    CREATE TABLE IF NOT EXISTS rules (text TEXT NOT NULL);
 """
 _AT_ONCE = 500
 """The most values in one statement: older SQLite has a limit of 999."""
@@ -35,9 +46,14 @@ def mark_of(*version: str) -> int:
 class SweepMemory:
     """The results of one bucket's sweeps. Blocking, and quick."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """`path`: the file, created if it is missing; None: in memory only."""
-        self._use(_in_memory() if path is None else _open(path))
+    def __init__(self, path: Path | None = None, *, rules: str = RULES) -> None:
+        """Open the file.
+
+        Args:
+            path: The file, created if it is missing; None: in memory only.
+            rules: The rules that hold now. What was stored under others is forgotten.
+        """
+        self._use(_in_memory() if path is None else _open(path, rules))
 
     def close(self) -> None:
         """Close the file."""
@@ -107,7 +123,7 @@ def _in_memory() -> sqlite3.Connection:
     return database
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, rules: str) -> sqlite3.Connection:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
@@ -121,6 +137,7 @@ def _open(path: Path) -> sqlite3.Connection:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("PRAGMA synchronous = NORMAL")  # a power cut may leave it out of date, but not damaged
                 database.executescript(_SCHEMA)
+                _keep_to_rules(database, rules)
                 closing.pop_all()
                 return database
         except sqlite3.DatabaseError:
@@ -128,3 +145,42 @@ def _open(path: Path) -> sqlite3.Connection:
                 with contextlib.suppress(OSError):
                     path.unlink()
     return _in_memory()
+
+
+def _keep_to_rules(database: sqlite3.Connection, rules: str) -> None:
+    if database.execute("SELECT text FROM rules").fetchall() != [(rules,)]:
+        with database:
+            database.execute("DELETE FROM judged")
+            database.execute("UPDATE progress SET after = ''")
+            database.execute("DELETE FROM rules")
+            database.execute("INSERT INTO rules VALUES (?)", (rules,))
+
+
+class SweepLock:
+    """Keeps the sweeps of one bucket, and their file, to one process of this machine.
+
+    Of two processes that share the file, each would continue where the other one is, and forget what the other one has
+    found. The operating system releases the lock when the process ends, however it ends.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """`path`: the file of the sweeps' memory; None: there is none, so that nothing is shared."""
+        self._path = None if path is None else path.with_suffix(".lock")
+        self._lock = None if self._path is None else filelock.FileLock(self._path, mode=0o600)
+
+    def take(self) -> bool:
+        """Take the lock. Returns False if another process has it. Blocking, but does not wait."""
+        if self._path is not None and self._lock is not None:
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._lock.acquire(blocking=False)
+            except filelock.Timeout:
+                return False
+            except OSError:  # no directory, or no locks there: then there is no file to share either
+                pass
+        return True
+
+    def release(self) -> None:
+        """Release the lock, if it is held."""
+        if self._lock is not None:
+            self._lock.release()

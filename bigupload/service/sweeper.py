@@ -19,7 +19,7 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
 from bigupload.service.settings import ServeSettings
 from bigupload.service.sweep import Sweep
-from bigupload.service.sweep_memory import SweepMemory
+from bigupload.service.sweep_memory import SweepLock, SweepMemory
 from bigupload.stores.s3.client import S3Bucket
 
 _NICENESS = 10
@@ -67,8 +67,11 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
     when_parent_ends(parent, os._exit, errors.EXIT_OK)  # at once, even if a call to the store hangs
     log = AccessLog()
     log.take_over("asyncio")
+    file = _memory_file(settings)
+    lock = SweepLock(file)  # kept: it is released when nothing refers to it
+    await _until_alone(lock, settings.sweep_every, log)
     bucket = S3Bucket(settings.bucket, settings.s3)
-    memory = SweepMemory(_memory_file(settings))
+    memory = SweepMemory(file)
     sweep = Sweep(bucket, now=lambda: datetime.now(UTC), memory=memory)
     while True:
         try:
@@ -80,6 +83,16 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
         else:
             log.write_event("sweep", **dataclasses.asdict(report))
         await asyncio.sleep(settings.sweep_every)
+
+
+async def _until_alone(lock: SweepLock, look_every: float, log: AccessLog) -> None:
+    """Wait until no other process of this machine sweeps the bucket. Then this one does, for as long as it lives."""
+    told = False
+    while not lock.take():
+        if not told:
+            told = True
+            log.write_event("sweep", waits_for="another process of this machine, which sweeps this bucket")
+        await asyncio.sleep(look_every)
 
 
 def _memory_file(settings: ServeSettings) -> Path | None:

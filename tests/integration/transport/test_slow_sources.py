@@ -93,6 +93,7 @@ async def test_a_cancel_does_not_wait_for_a_disk_that_hangs(
                 sending.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await sending
+            assert not disk.gave_up
             disk.release()
         assert store.gauges[0].sent() == 0
     assert 1 not in store.s3.uploads[store.upload_id].parts

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +12,16 @@ from typing import Any
 
 import pytest
 
+import bigupload
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.service import sweeper
+from bigupload.service.access_log import AccessLog
 from bigupload.service.sweep import Sweep, SweepReport
-from bigupload.service.sweep_memory import SweepMemory, mark_of
+from bigupload.service.sweep_memory import RULES, SweepLock, SweepMemory, mark_of
 from tests.service.sweep.support import EXE, Clock, keys, made, put
 from tests.tools.buckets import Meddled, Next
+from tests.tools.waiting import until
 
 MANY = 200_500
 
@@ -35,6 +42,69 @@ def test_a_memory_of_more_objects_than_fit_in_one_statement(tmp_path: Path) -> N
     again.close()
     assert (tmp_path / "state").stat().st_mode & 0o077 == 0
     assert (tmp_path / "state" / "sweep.sqlite3").stat().st_mode & 0o077 == 0
+
+
+def test_what_was_found_under_other_rules_is_forgotten(tmp_path: Path) -> None:
+    for rules, known in (("old", set()), ("old", {1, 2}), (RULES, set()), (RULES, {1, 2}), ("old", set())):
+        memory = SweepMemory(tmp_path / "sweep.sqlite3", rules=rules)
+        assert memory.known([1, 2, 3]) == known
+        assert memory.position() == ("a" if known else "")
+        memory.page_done("a", [1, 2])
+        memory.close()
+
+
+def test_a_file_that_names_no_rules_is_forgotten(tmp_path: Path) -> None:
+    """As the first release wrote it."""
+    memory = SweepMemory(tmp_path / "sweep.sqlite3")
+    memory.page_done("a", [1])
+    memory.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "sweep.sqlite3")) as database:
+        database.execute("DROP TABLE rules")
+    memory = SweepMemory(tmp_path / "sweep.sqlite3")
+    assert memory.known([1]) == set()
+    memory.close()
+
+
+def test_the_rules_are_those_of_the_release() -> None:
+    """Else objects that a new release would refuse stayed for as long as an earlier sweep's word counts."""
+    assert bigupload.__version__ in RULES
+
+
+def test_one_process_has_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "state" / "sweep.sqlite3"
+    one, other = SweepLock(file), SweepLock(file)
+    assert one.take()
+    assert not other.take()
+    assert SweepLock(tmp_path / "state" / "another.sqlite3").take()
+    assert (tmp_path / "state").stat().st_mode & 0o077 == 0
+    one.release()
+    assert other.take()
+    other.release()
+
+
+def test_where_there_can_be_no_file_nothing_is_shared(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (None, tmp_path / "file" / "sweep.sqlite3"):
+        locks = [SweepLock(path), SweepLock(path)]
+        assert all(lock.take() for lock in locks)
+
+
+async def test_a_sweeper_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    lines: list[str] = []
+    log = AccessLog(write=lines.append)
+    one, other = SweepLock(tmp_path / "sweep.sqlite3"), SweepLock(tmp_path / "sweep.sqlite3")
+    assert one.take()
+    waiting = asyncio.create_task(sweeper._until_alone(other, 0.0, log))
+    await until(lambda: lines != [])
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    one.release()
+    await asyncio.wait_for(waiting, 60)
+    (line,) = lines
+    assert "another process of this machine" in json.loads(line)["waits_for"]
+    assert not one.take()
+    other.release()
 
 
 async def test_an_interrupted_sweep_continues_in_another_process(bucket: Meddled, clock: Clock, tmp_path: Path) -> None:

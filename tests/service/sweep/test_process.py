@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
+import resource
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from bigupload.service import sweeper
+from bigupload.service.access_log import AccessLog
+from bigupload.service.settings import ServeSettings
 from bigupload.stores.local_store import LocalStore
 from tests.service.posts.support import sent
 from tests.service.test_workers import is_alive, workers_of
+from tests.tools.buckets import fresh_name, options_for
 from tests.tools.service import Service, serving
 from tests.tools.waiting import until
 
@@ -79,6 +87,52 @@ async def test_a_sweeper_that_ends_is_started_again(
         await until(lambda: gone(url), within=MINUTES)
         (told,) = events(service, "sweeper")
         assert (told["error"], told["again_in"]) == ("the sweeper ended with status -9", 0.1)
+
+
+@pytest.mark.slow
+async def test_of_two_services_that_share_a_directory_one_sweeps(weed: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state").symlink_to(tmp_path / "state")
+    with serving(weed, tmp_path / "one", "--sweep-every", "0.2") as one:
+        await until(lambda: events(one, "sweep") != [], within=MINUTES)
+        with serving(weed, tmp_path / "other", "--sweep-every", "0.2") as other:
+            await until(lambda: events(other, "sweep") != [], within=MINUTES)
+            (told,) = events(other, "sweep")
+            assert "waits_for" in told
+            assert "waits_for" not in events(one, "sweep")[-1]
+            assert one.stop() == 0
+            url = sent(other, EXE)
+            await until(lambda: gone(url), within=MINUTES)
+
+
+async def test_a_sweeper_that_can_not_be_started_is_tried_again(
+    weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is left for its pipe, at first."""
+    monkeypatch.setattr(sweeper, "_RESTART_AFTER", 0.0)
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
+    lines: list[str] = []
+    settings = ServeSettings(
+        host="127.0.0.1", port=0, workers=1, bucket=fresh_name(), s3=options_for(weed), signing_endpoint=None,
+        public_url=None, keys=tmp_path / "keys", secrets=("secret",), requests_a_second=1.0, max_open_uploads=1,
+        posts_api=None, allow_private_media_hosts=False, sweep_every=600.0,
+    )  # fmt: skip
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as lowest_free:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + 1, hard))
+        try:
+            async with sweeper.sweeping(settings, AccessLog(write=lines.append)):
+                await until(lambda: len(lines) >= 2)
+                assert not multiprocessing.active_children()
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                await until(lambda: multiprocessing.active_children() != [])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not multiprocessing.active_children()
+    told = json.loads(lines[0])
+    assert (told["event"], told["error"], told["again_in"]) == ("sweeper", os.strerror(errno.EMFILE), 0.0)
 
 
 @pytest.mark.slow

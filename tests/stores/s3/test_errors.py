@@ -32,6 +32,8 @@ URL = "https://bucket.minio.example:9000/key?uploadId=u&X-Amz-Signature=hidden"
         (b.ConnectionClosedError(endpoint_url=URL), FaultKind.BROKEN, "response was lost"),
         (b.EndpointConnectionError(endpoint_url="http://[::1"), FaultKind.UNREACHABLE, "the store does not answer"),
         (KeyError("hidden"), FaultKind.SERVER, "can't be read"),
+        (RuntimeError("hidden"), FaultKind.SERVER, r"response to the request to list the parts can't be read \(Run"),
+        (ZeroDivisionError("hidden"), FaultKind.SERVER, "can't be read"),
     ],
 )
 def test_what_may_be_retried(exception: Exception, kind: FaultKind, says: str) -> None:
