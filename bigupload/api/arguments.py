@@ -59,6 +59,14 @@ class ProofOptions(EventOptions, total=False):
     """Hash the file once more before the upload is completed. Default: False."""
 
 
+class PriorityOptions(TypedDict, total=False):
+    """What goes first."""
+
+    priority: int
+    """A whole number; default: 0. Of the uploads of one `Uploader`, those with a higher priority get threads and
+    connections first. Those with the same priority take turns, small files first."""
+
+
 class RetryOptions(TypedDict, total=False):
     """What to do when a request fails."""
 
@@ -90,11 +98,11 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     """Send a straggler (a part far behind the others) a second time, until a store refuses that. Default: True."""
 
 
-class UploadOptions(ProofOptions, total=False):
+class UploadOptions(ProofOptions, PriorityOptions, total=False):
     """One upload.
 
-    Options: `on_event`, `require_proof`, `verify_source`, `to`, `service`, `api_key`, `s3`, `name`, `part_size`,
-    `checksum`, `manifest`, `resume`, `skip_existing`.
+    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `to`, `service`, `api_key`, `s3`, `name`,
+    `part_size`, `checksum`, `manifest`, `resume`, `skip_existing`.
     """
 
     to: str | None
@@ -121,10 +129,10 @@ class UploadOptions(ProofOptions, total=False):
     """Upload nothing if the object is the file already, proved by a checksum or ETag, for which the file is hashed."""
 
 
-class AdoptOptions(ProofOptions, total=False):
+class AdoptOptions(ProofOptions, PriorityOptions, total=False):
     """One upload that another program, or a lost manifest, left open.
 
-    Options: `on_event`, `require_proof`, `verify_source`, `s3`, `upload_id`, `manifest`.
+    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `s3`, `upload_id`, `manifest`.
     """
 
     s3: S3Options | None
@@ -149,10 +157,10 @@ class AbortOptions(EventOptions, total=False):
     """Also take a manifest that this user did not begin on this machine. Default: False."""
 
 
-class ResumeOptions(AbortOptions, ProofOptions, total=False):
+class ResumeOptions(AbortOptions, ProofOptions, PriorityOptions, total=False):
     """One upload that is resumed by its manifest.
 
-    Options: `on_event`, `s3`, `api_key`, `trust`, `require_proof`, `verify_source`, `source`.
+    Options: `on_event`, `s3`, `api_key`, `trust`, `require_proof`, `verify_source`, `priority`, `source`.
     """
 
     source: StrPath | None
@@ -251,6 +259,13 @@ def checked_concurrency(concurrency: int | None) -> int | None:
     return concurrency
 
 
+def checked_priority(priority: int) -> int:
+    """Raises UsageError for what is no whole number."""
+    if not _is_whole(priority):
+        raise errors.UsageError(f"priority is a whole number, not {priority!r}")
+    return priority
+
+
 def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedule | None:
     """The limit in bytes per second, or a schedule. Raises UsageError for what is no positive, finite number."""
     if isinstance(rate, str):
@@ -299,6 +314,7 @@ def upload_settings(
     part_size: int | str | None = None,
     require_proof: Verified | ProofName = Verified.SIZE,
     verify_source: bool = False,
+    priority: int = 0,
 ) -> UploadSettings:
     """The engine's settings. Raises UsageError."""
     algorithm, required = parse_algorithm(checksum), checked_proof(require_proof)
@@ -311,6 +327,7 @@ def upload_settings(
         part_size=checked_part_size(part_size),
         require_proof=required,
         verify_source=verify_source,
+        priority=checked_priority(priority),
     )
 
 

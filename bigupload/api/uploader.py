@@ -126,6 +126,7 @@ class Uploader:
             part_size=options.get("part_size"),
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
+            priority=options.get("priority", 0),
         )
         if options.get("skip_existing", False) and options.get("service") is not None:
             raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
@@ -153,6 +154,7 @@ class Uploader:
         settings = arguments.upload_settings(
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
+            priority=options.get("priority", 0),
         )
         with log_failure(str(manifest)):
             return await call.run(partial(operations.resume, self._resources, call, manifest, settings, options))
@@ -177,6 +179,7 @@ class Uploader:
         settings = arguments.upload_settings(
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
+            priority=options.get("priority", 0),
         )
         file = arguments.checked_path(source, "source")
         with log_failure(f"{source} → {to}"):

@@ -18,6 +18,7 @@ from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.fair_slots import FairSlots, SlotQueue
 
 CANCEL_GRACE = 5.0
 """Seconds that a cancelled upload waits for the response to create or complete, which may change the store.
@@ -37,6 +38,8 @@ class UploadSettings:
     require_proof: Verified = Verified.SIZE
     verify_source: bool = False
     """Whether to hash the file once more before complete."""
+    priority: int = 0
+    """Uploads with a higher one get slots and threads first."""
 
 
 class SharedResources:
@@ -45,8 +48,8 @@ class SharedResources:
     def __init__(self, concurrency: int | None, *, hedge: bool = True) -> None:
         """`hedge`: whether parts may be sent a second time."""
         self.concurrency = ConcurrencyControl(concurrency)
-        self.slots = anyio.CapacityLimiter(self.concurrency.limit)
-        self.hashing = anyio.CapacityLimiter(min(4, os.cpu_count() or 1))
+        self.slots = FairSlots(self.concurrency.limit)
+        self.hashing = FairSlots(min(4, os.cpu_count() or 1))
         self.checking = anyio.CapacityLimiter(8)
         """Threads that ask file systems whether a source has changed."""
         self.gauges: set[Gauge] = set()
@@ -90,9 +93,22 @@ class UploadContext:
     settings: UploadSettings
     shared: SharedResources
     hedging: HedgeSwitch = field(init=False)
+    slots: SlotQueue = field(init=False)
+    """This upload's queue for the slots of parts in flight."""
+    hashing: SlotQueue = field(init=False)
+    """This upload's queue for the hashing threads."""
 
     def __post_init__(self) -> None:
         self.hedging = HedgeSwitch(self.shared.hedge)
+        self.slots = self.shared.slots.queue(self.bytes_left, self.settings.priority)
+        self.hashing = self.shared.hashing.queue(self.bytes_left, self.settings.priority)
+
+    def bytes_left(self) -> int:
+        """Bytes whose parts are not recorded yet, by the number of these parts: it is asked for with each slot."""
+        if not self.journal.exists:
+            return self.source.fingerprint.size
+        plan = self.manifest.plan
+        return min(plan.size, (plan.count - len(self.manifest.parts)) * plan.part_size)
 
     @property
     def effects(self) -> Effects:

@@ -99,7 +99,7 @@ class PartsInFlight:
 
     async def put(self, source: Source, part: Part, request: SignedRequest) -> PutResponse:
         """Like `Transport.put`, with hedging. Raises Fault(STALLED) if the PUT makes no progress."""
-        async with self._context.shared.slots:
+        async with self._context.slots:
             return await self.put_in_slot(source, part, request)
 
     async def put_in_slot(

@@ -60,7 +60,7 @@ class MultipartUpload:
         self._plan = plan
         self._algorithm = algorithm
         self._state = UploadState(plan, stage)
-        self._hasher = PartHasher(context.source, algorithm, context.shared.hashing)
+        self._hasher = PartHasher(context.source, algorithm, context.hashing)
         self._reconciler = Reconciler(context, self._state, self._hasher)
         self._completion = Completion(context, plan, self._reconciler)
         self._steps: dict[Stage, Callable[[], Awaitable[StageResult]]] = {

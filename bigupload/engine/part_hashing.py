@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import Any
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 
@@ -28,12 +32,20 @@ class Hashed:
 
 
 class PartHasher:
-    """Hashes parts of one source. `threads` bounds the threads of all uploads that share it."""
+    """Hashes parts of one source."""
 
-    def __init__(self, source: Source, algorithm: Algorithm, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, source: Source, algorithm: Algorithm, threads: AbstractAsyncContextManager[Any]) -> None:
+        """Hash nothing yet.
+
+        Args:
+            source: What the parts are of.
+            algorithm: Of their checksums.
+            threads: Entered while a thread hashes. It bounds the threads of all uploads.
+        """
         self._source = source
         self.algorithm = algorithm
         self._threads = threads
+        self._unbounded = anyio.CapacityLimiter(math.inf)
         self._ahead: dict[int, Hashed] = {}
 
     async def hash(self, part: Part, *, md5: bool = False) -> Hashed:
@@ -52,8 +64,11 @@ class PartHasher:
         ahead = self._ahead.pop(part.number, None)  # used once: a second call asks whether the file has changed
         if ahead is not None and not md5:
             return ahead
-        # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
-        return await anyio.to_thread.run_sync(self._hash, part, md5, abandon_on_cancel=True, limiter=self._threads)
+        async with self._threads:
+            # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
+            return await anyio.to_thread.run_sync(
+                self._hash, part, md5, abandon_on_cancel=True, limiter=self._unbounded
+            )
 
     async def hash_ahead(self, part: Part) -> Hashed:
         """Like `hash`. The next `hash` of the part returns the same without reading the file again."""

@@ -125,7 +125,7 @@ class PartUploader:
             try:
                 if ahead:
                     request = await self._presigned(part, hashed, request)
-                async with self._context.shared.slots:
+                async with self._context.slots:
                     # Hours may have passed in the queue: large parts on a slow link outlive a URL. A request that was
                     # refused is signed only here, because a second refusal is final: credentials may have expired or
                     # a laptop may have slept while the part waited for a slot.

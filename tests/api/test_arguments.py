@@ -37,6 +37,12 @@ def test_a_concurrency_that_is_none(concurrency: Any) -> None:
         Uploader(concurrency=concurrency)
 
 
+@pytest.mark.parametrize("priority", [1.0, True, None, "1", math.inf])
+async def test_a_priority_that_is_none(priority: Any, tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="whole number"):
+        await bigupload.upload(tmp_path / "none", to="s3://b/k", priority=priority)
+
+
 @pytest.mark.parametrize("part_size", [*NO_NUMBERS, 6.5e6, "", "6 parts"])
 async def test_a_part_size_that_is_none(part_size: Any, tmp_path: Path) -> None:
     for call in (

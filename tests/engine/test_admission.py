@@ -61,6 +61,7 @@ class Upload:
         self.context: Any = SimpleNamespace(
             retrier=retrier, effects=effects, counts=retrier.counts, emit=retrier.emit, manifest=manifest,
             shared=self.shared, source=object(), store=self, transport=self, hedging=HedgeSwitch(False),
+            slots=self.shared.slots.queue(lambda: PLAN.size),
         )  # fmt: skip
         hasher: Any = SimpleNamespace(hash=self._hash)
         self.sender = PartUploader(self.context, UploadState(PLAN), hasher)

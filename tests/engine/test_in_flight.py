@@ -67,10 +67,12 @@ class Sky:
         self.puts: list[Put] = []
         self.now = 0.0
         self.source: Any = object()
+        shared = SharedResources(4)
         self.context: Any = SimpleNamespace(
             source=self.source,
             transport=self,
-            shared=SharedResources(4),
+            shared=shared,
+            slots=shared.slots.queue(lambda: 100_000),
             retrier=SimpleNamespace(policy=RetryPolicy()),
             effects=Effects(clock=lambda: self.now, sleep=self.sleep),
             counts=SimpleNamespace(bytes_sent=0),

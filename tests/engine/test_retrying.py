@@ -334,13 +334,14 @@ async def test_what_all_uploads_sent_is_one_measure() -> None:
 async def test_in_flight_is_what_has_a_slot() -> None:
     controller = Controller(2)
     shared = shared_by(controller)
-    async with shared.slots:
+    slots = shared.slots.queue(lambda: 0)
+    async with slots:
         shared.adapt(1.0)
-        await shared.slots.acquire_on_behalf_of("another")
-        shared.adapt(2.0)
-        controller.next = 4
-        shared.adapt(3.0)
-        shared.adapt(4.0)
+        async with slots:
+            shared.adapt(2.0)
+            controller.next = 4
+            shared.adapt(3.0)
+            shared.adapt(4.0)
     assert [in_flight for _, _, in_flight in controller.samples] == [1, 2, 2, 2]
     assert shared.slots.total_tokens == 4
 
@@ -348,31 +349,38 @@ async def test_in_flight_is_what_has_a_slot() -> None:
 async def test_a_smaller_budget_takes_no_slot_away() -> None:
     controller = Controller(3)
     shared = shared_by(controller)
-    for task in ("a", "b", "c"):
-        await shared.slots.acquire_on_behalf_of(task)
-    controller.next = 1
-    shared.refused(7.0)
-    assert controller.slowed == [7.0]
-    assert shared.slots.total_tokens == 1
-    assert shared.slots.borrowed_tokens == 3
-    shared.slots.release_on_behalf_of("a")
-    shared.slots.release_on_behalf_of("b")
-    with pytest.raises(anyio.WouldBlock):
-        shared.slots.acquire_on_behalf_of_nowait("d")
-    shared.slots.release_on_behalf_of("c")
-    shared.slots.acquire_on_behalf_of_nowait("d")
+    slots = shared.slots.queue(lambda: 0)
+    came = anyio.Event()
+
+    async def wait() -> None:
+        async with slots:
+            came.set()
+
+    async with anyio.create_task_group() as tasks:
+        async with slots:
+            async with slots, slots:
+                controller.next = 1
+                shared.refused(7.0)
+                assert controller.slowed == [7.0]
+                assert shared.slots.total_tokens == 1
+                assert shared.slots.borrowed_tokens == 3
+                tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            assert not came.is_set()
+        await came.wait()
 
 
 async def test_a_larger_budget_lets_those_who_wait_in() -> None:
     controller = Controller(1)
     shared = shared_by(controller)
+    slots = shared.slots.queue(lambda: 0)
     came = anyio.Event()
 
     async def wait() -> None:
-        async with shared.slots:
+        async with slots:
             came.set()
 
-    async with shared.slots, anyio.create_task_group() as tasks:
+    async with slots, anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
         assert not came.is_set()

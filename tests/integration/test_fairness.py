@@ -1,0 +1,125 @@
+"""Many uploads in one `Uploader`: a small file that comes last does not wait for the big ones."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+import bigupload
+from bigupload.core.part_plan import Part
+from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.support.fair_slots import FairSlots
+
+from .support import BUCKET, FAST, PART, World
+
+BIG, PARTS = 50, 8
+SMALL = 100
+IN_FLIGHT = 4
+
+
+class Uploads:
+    """Uploads of one `Uploader`, all to keys of their own."""
+
+    def __init__(self, world: World, uploader: bigupload.Uploader) -> None:
+        self._world = world
+        self._uploader = uploader
+        self.shared = uploader._resources._shared
+        self._big = world.file(PARTS * PART)
+        self._small = world.file(SMALL, name="small.bin", seed=1)
+        self.tasks: list[asyncio.Task[bigupload.UploadResult]] = []
+
+    def start(self, key: str, *, big: bool = True, priority: int = 0) -> None:
+        upload = self._uploader.upload(
+            self._big if big else self._small,
+            to=f"s3://{BUCKET}/{key}",
+            s3=self._world.options(),
+            priority=priority,
+        )
+        self.tasks.append(asyncio.create_task(upload))
+
+    async def until_it_waits(self, slots: FairSlots, *, size: int, parts: int = 1) -> None:
+        """Return when so many parts of an upload of this size wait for slots."""
+        while not any(queue._left() == size and len(queue._waiters) >= parts for queue in slots._waiting):
+            await anyio.sleep(0.01)
+
+    async def all_proved(self) -> None:
+        for result in await asyncio.gather(*self.tasks):
+            assert result.verified is bigupload.Verified.FULL_OBJECT
+        assert self._world.holds(self._small, "small")
+        assert self._world.holds(self._big, "big 0")
+
+
+@pytest.fixture
+async def uploads(world: World) -> AsyncIterator[Uploads]:
+    async with bigupload.Uploader(concurrency=IN_FLIGHT, retry=FAST) as uploader:
+        made = Uploads(world, uploader)
+        try:
+            yield made
+        finally:
+            for task in made.tasks:
+                task.cancel()
+            await asyncio.gather(*made.tasks, return_exceptions=True)
+
+
+async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads) -> None:
+    """By the order of requests: of 400 parts, those that are in flight come before it, and no other."""
+    world.s3.hold("UploadPart")
+    for number in range(BIG):
+        uploads.start(f"big {number}")
+    await world.s3.wait_for_async("CreateMultipartUpload", BIG, answered=True, timeout=60)
+    await world.s3.wait_for_async("UploadPart", IN_FLIGHT)
+    uploads.start("small", big=False)
+    await uploads.until_it_waits(uploads.shared.slots, size=SMALL)
+    world.s3.release("UploadPart")
+    await uploads.all_proved()
+    order = [request.key for request in world.s3.requests if request.op == "UploadPart"]
+    assert len(order) == BIG * PARTS + 1
+    assert order.index("small") == IN_FLIGHT
+
+
+async def test_an_urgent_upload_comes_before_small_ones(world: World, uploads: Uploads) -> None:
+    world.s3.hold("UploadPart")
+    uploads.start("big 0")
+    await world.s3.wait_for_async("UploadPart", IN_FLIGHT)
+    uploads.start("small", big=False)
+    await uploads.until_it_waits(uploads.shared.slots, size=SMALL)
+    waiting = PARTS - 1  # the last part is prepared when another one has ended
+    uploads.start("urgent", priority=1)
+    await uploads.until_it_waits(uploads.shared.slots, size=PARTS * PART, parts=waiting)
+    world.s3.release("UploadPart")
+    await uploads.all_proved()
+    order = [request.key for request in world.s3.requests if request.op == "UploadPart"]
+    assert order[IN_FLIGHT:][:waiting] == ["urgent"] * waiting
+
+
+async def test_a_small_file_does_not_wait_for_what_others_hash_ahead(
+    world: World, uploads: Uploads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = PartHasher._hash
+    gate = threading.Event()
+    order: list[int] = []
+
+    def hash_when_told(self: PartHasher, part: Part, md5: bool) -> Hashed:
+        order.append(part.size)
+        gate.wait()
+        return real(self, part, md5)
+
+    monkeypatch.setattr(PartHasher, "_hash", hash_when_told)
+    world.s3.hold("CreateMultipartUpload")  # a response ends the look-ahead
+    for number in range(BIG):
+        uploads.start(f"big {number}")
+    uploads.start("small", big=False)
+    try:
+        await uploads.until_it_waits(uploads.shared.hashing, size=SMALL)
+        threads = uploads.shared.hashing.total_tokens
+        while len(order) < threads:
+            await anyio.sleep(0.01)
+    finally:
+        gate.set()
+    world.s3.release("CreateMultipartUpload")
+    await uploads.all_proved()
+    assert order.index(SMALL) < 2 * threads, "of the next ones"
