@@ -45,7 +45,8 @@ An error is *resumable* if the same command, given again, can resume. Before an 
 resume: then a lasting problem (no credentials, say) exits with 1, and a passing one (`transient`) with 75.
 
 This module imports nothing of the package. A message is one line that says what to do. It never holds a URL's query, a
-credential or a key: a presigned URL is a bearer secret.
+credential or a key: a presigned URL is a bearer secret. It names arguments in backticks, with a value where that
+matters: `part_size`, `resume=False`. The command line shows its options instead (`cli/wording`).
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class SourceError(BigUploadError):
 
 
 class SourceNotFound(SourceError):
-    """There is no such file. If it was moved during its upload, --source names it."""
+    """There is no such file. If it was moved during its upload, `source` names it."""
 
     resumable = True
 

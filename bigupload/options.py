@@ -137,7 +137,7 @@ class S3Options:
         if self.endpoint_url is not None:
             _check_endpoint(self.endpoint_url)
         if self.no_verify_ssl and self.ca_bundle is not None:
-            raise UsageError("no_verify_ssl checks no certificate, so that ca_bundle means nothing: leave one out")
+            raise UsageError("`no_verify_ssl` checks no certificate, so that `ca_bundle` means nothing: leave one out")
         refuse_contradictions(self)
         for one in ("session", "credentials"):
             others = ("profile", "access_key", "secret_key", "session_token", "no_sign_request", "local", "credentials")
@@ -206,12 +206,12 @@ class S3Options:
         require_customer_key(recorded, self)
         if self.sse_customer_key is not None and not recorded_with_customer_key(recorded):
             raise UsageError(
-                "this upload began without sse_customer_key: leave that out, or start a new upload with --no-resume"
+                "this upload began without `sse_customer_key`: leave that out, or start a new upload by `resume=False`"
             )
         began = S3Options.from_json(recorded)
         differing = [name for name in _OF_THE_OBJECT if getattr(began, name) != getattr(self, name)]
         kept = dataclasses.replace(self, **{name: getattr(began, name) for name in differing})
-        return kept, [name.replace("_", "-") for name in differing]
+        return kept, differing
 
     def completed_by(self, environment: Mapping[str, str]) -> S3Options:
         """Return these options with the endpoint and profile that AWS's environment variables name.
@@ -242,7 +242,7 @@ def require_customer_key(recorded: Mapping[str, Any], options: S3Options | None)
     if recorded_with_customer_key(recorded) and (options is None or options.sse_customer_key is None):
         raise UsageError(
             "this upload is encrypted with a key of your own (SSE-C), which no manifest records: "
-            "give it again with --sse-customer-key FILE (sse_customer_key)"
+            "give it again as `sse_customer_key`"
         )
 
 

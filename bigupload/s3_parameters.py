@@ -155,12 +155,12 @@ OBJECT: Mapping[str, Parameter] = {
     "sse_kms_key_id": _text(
         send=lambda key: {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key},
         metavar="ID",
-        help="The KMS key for --sse aws:kms.",
+        help="The KMS key for `sse='aws:kms'`.",
     ),
     "object_lock_mode": Parameter(
         send=_as("ObjectLockMode"),
         choices=typing.get_args(LockMode),
-        help="How the object is locked until --object-lock-retain-until.",
+        help="How the object is locked until `object_lock_retain_until`.",
     ),
     "object_lock_retain_until": Parameter(
         send=_moment_as("ObjectLockRetainUntilDate"),
@@ -225,26 +225,26 @@ _CONTRADICTIONS: tuple[_Contradiction, ...] = (
     (lambda o: o.sse_kms_key_id and o.sse not in (None, "aws:kms"), "a KMS key goes with aws:kms encryption"),
     (
         lambda o: o.acl and any(getattr(o, name) for name in _GRANTS),
-        "S3 takes an acl or grants, not both: leave one out",
+        "S3 takes an `acl` or grants, not both: leave one out",
     ),
     (
         lambda o: bool(o.object_lock_mode) != bool(o.object_lock_retain_until),
-        "a lock needs both object_lock_mode and object_lock_retain_until",
+        "a lock needs both `object_lock_mode` and `object_lock_retain_until`",
     ),
     (
         lambda o: o.sse_customer_key and (o.sse or o.sse_kms_key_id),
-        "an object is encrypted in one way: leave out sse_customer_key, or sse and sse_kms_key_id",
+        "an object is encrypted in one way: leave out `sse_customer_key`, or `sse` and `sse_kms_key_id`",
     ),
     (
         lambda o: o.sse_customer_key and (o.local or (o.endpoint_url or "").lower().startswith("http:")),
-        "sse_customer_key would be sent unencrypted over http: use an https endpoint",
+        "`sse_customer_key` would be sent unencrypted over http: use an https endpoint",
     ),
     (
         lambda o: o.request_payer and o.no_sign_request,
-        "request_payer needs credentials of the one who pays: leave out no_sign_request",
+        "`request_payer` needs credentials of the one who pays: leave out `no_sign_request`",
     ),
-    (lambda o: o.accelerate and o.addressing == "path", "accelerate needs the bucket in the host name, not the path"),
-    (lambda o: o.accelerate and o.fips, "AWS has no address for accelerate with fips: leave one out"),
+    (lambda o: o.accelerate and o.addressing == "path", "`accelerate` needs the bucket in the host name, not the path"),
+    (lambda o: o.accelerate and o.fips, "AWS has no address for `accelerate` with `fips`: leave one out"),
 )
 
 
@@ -260,7 +260,7 @@ def normalized(name: str, value: Any) -> Any:
     try:
         return check(value)
     except ValueError as e:
-        raise UsageError(f"{name} {e}") from None
+        raise UsageError(f"`{name}` {e}") from None
 
 
 def refuse_contradictions(options: Any) -> None:
@@ -297,6 +297,6 @@ def check_lock(options: Any, *, now: dt.datetime, checksums: bool) -> None:
     """
     until = options.object_lock_retain_until
     if until and dt.datetime.fromisoformat(until) <= now:
-        raise UsageError(f"object_lock_retain_until is in the past: {until}")
+        raise UsageError(f"`object_lock_retain_until` is in the past: {until}")
     if not checksums and (until or options.object_lock_legal_hold):
-        raise UsageError("a locked object needs checksums: use another --checksum than none")
+        raise UsageError("a locked object needs checksums: use another `checksum` than none")

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import dataclasses
 import json
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,9 @@ def test_no_secret_is_shown() -> None:
     ],
 )
 def test_values_that_make_no_sense(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(UsageError, match=says) as caught:
+    with pytest.raises(UsageError) as caught:
         S3Options(**options)
+    assert re.search(says, str(caught.value).replace("`", ""))
     assert "1234567" not in str(caught.value)
 
 
@@ -309,7 +311,7 @@ def test_an_upload_goes_on_with_the_object_that_it_began_with() -> None:
     assert kept == S3Options(
         **SECRETS, region="now", content_type="video/mp4", metadata={"a": "b"}, sse="aws:kms", sse_kms_key_id="k"
     )
-    assert differing == ["content-type", "metadata", "sse", "sse-kms-key-id", "if-none-match"]
+    assert differing == ["content_type", "metadata", "sse", "sse_kms_key_id", "if_none_match"]
 
 
 def test_how_the_store_is_reached_is_no_difference() -> None:

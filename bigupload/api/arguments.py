@@ -320,7 +320,7 @@ def upload_settings(
     algorithm, required = parse_algorithm(checksum), checked_proof(require_proof)
     if algorithm is Algorithm.NONE and required is not Verified.SIZE:
         raise errors.UsageError(
-            f"--checksum none proves only the size, and --require-proof asks for {required}: change one of them"
+            f"`checksum='none'` proves only the size, and `require_proof` asks for {required}: change one of them"
         )
     return UploadSettings(
         algorithm=algorithm,

@@ -88,7 +88,7 @@ async def resume(
         try:
             opened = await open_file(source if source is not None else known.source.path)
         except errors.SourceNotFound as e:
-            raise errors.SourceNotFound(f"{e}: name it with --source if it was moved", manifest=journal.path) from e
+            raise errors.SourceNotFound(f"{e}: if it was moved, name it as `source`", manifest=journal.path) from e
         with opened:
             recorded = known.header.options
             store = await reconnect(

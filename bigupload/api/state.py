@@ -100,8 +100,8 @@ class UploaderState:
             return None
         return (
             f"{path} is of an unfinished upload of this file. It names no endpoint, so the upload may be at "
-            f"{target.endpoint} too. To continue that one, stop this command and type: "
-            f"bigupload resume --adopt {target} --source FILE"
+            f"{target.endpoint} too. To continue that one, stop this upload, then "
+            f"`adopt('{target}')`"
         )
 
     @contextlib.contextmanager
@@ -142,7 +142,7 @@ def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) 
     file = source if source is not None else known.source.path
     raise errors.UsageError(
         f"you did not begin {journal.path} on this machine. It would send {file} to {known.target}{at}, with your "
-        "credentials. If you want that, use --trust (trust=True)"
+        "credentials. If you want that: `trust=True`"
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bigupload.cli.wording import for_command_line
 from bigupload.errors import UsageError
 from bigupload.units import printable
 
@@ -61,7 +62,7 @@ class _Lines(logging.Formatter):
     default_msec_format = "%s.%03dZ"
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(redacted(super().format(record)))
+        return printable(redacted(for_command_line(super().format(record))))
 
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -16,6 +16,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli.settings import VERBOSE
+from bigupload.cli.wording import for_command_line
 from bigupload.units import format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ class Narrator:
                 self._outage_quiet_until = None
             case _:
                 pass
-        return _message(event)
+        message = _message(event)
+        return None if message is None else for_command_line(message)
 
 
 class _Silent(Printing):
@@ -163,6 +165,9 @@ class _Json(Printing):
 
     def on_event(self, path: Path, event: events.Event) -> None:
         fields = {"event": type(event).__name__, **dataclasses.asdict(event), "path": str(path)}
+        for name in ("message", "reason"):
+            if name in fields:
+                fields[name] = for_command_line(fields[name])
         _say(json.dumps(fields, default=str))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bigupload.cli.settings import COMMAND_LINE, strength
+from bigupload.cli.wording import for_command_line, spelled
 from bigupload.errors import UsageError
 from bigupload.s3_parameters import ADDRESS, KEY_BYTES, OBJECT, PARAMETERS, REQUEST, Parameter, normalized
 
@@ -75,15 +76,15 @@ _CUSTOMER_KEY = _CustomerKey()
 
 
 def _option(name: str, row: Parameter) -> Callable[[F], F]:
-    spelled = f"--{row.option or name.replace('_', '-')}"
+    option, text = spelled(name), for_command_line(row.help)
     if row.metavar == "KEY=VALUE":
-        return click.option(spelled, name, type=PAIR, multiple=True, metavar=row.metavar, help=row.help)
+        return click.option(option, name, type=PAIR, multiple=True, metavar=row.metavar, help=text)
     if row.choices:
-        return click.option(spelled, name, type=click.Choice(row.choices), help=row.help)
+        return click.option(option, name, type=click.Choice(row.choices), help=text)
     if row.metavar is None:
-        return click.option(spelled, name, is_flag=True, help=row.help)
+        return click.option(option, name, is_flag=True, help=text)
     kind = _CUSTOMER_KEY if name == "sse_customer_key" else None
-    return click.option(spelled, name, type=kind, metavar=row.metavar, help=row.help)
+    return click.option(option, name, type=kind, metavar=row.metavar, help=text)
 
 
 def _options(table: Mapping[str, Parameter]) -> Callable[[F], F]:
@@ -107,9 +108,3 @@ def take(arguments: dict[str, Any]) -> dict[str, Any]:
     """Take these options out of a command's arguments, as far as it has them. Returns fields of S3Options."""
     taken = {name: arguments.pop(name) for name in PARAMETERS if name in arguments}
     return {name: dict(value) if isinstance(value, tuple) else value for name, value in taken.items()}
-
-
-def spelled(name: str) -> str:
-    """The option of a field of S3Options."""
-    row = PARAMETERS.get(name)
-    return f"--{(row.option if row is not None else None) or name.replace('_', '-')}"

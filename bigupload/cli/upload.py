@@ -25,8 +25,9 @@ from bigupload.cli.options import (
     pace_options,
     s3_options,
 )
-from bigupload.cli.s3_options import object_options, spelled, store_options
+from bigupload.cli.s3_options import object_options, store_options
 from bigupload.cli.settings import COMMAND_LINE, choose, drop_weaker, strength
+from bigupload.cli.wording import spelled
 from bigupload.s3_parameters import PARAMETERS
 from bigupload.units import format_size
 

@@ -129,8 +129,8 @@ def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | Non
             if not _same_checksum(found.checksum, expected.checksum):
                 raise ObjectMismatch(
                     f"the store has {expected.algorithm} {found.checksum} of the object, the file has "
-                    f"{expected.checksum}: upload the file again with --no-resume, and if that fails too, the store "
-                    f"computes {expected.algorithm} wrongly: add --checksum {_other(expected.algorithm)}"
+                    f"{expected.checksum}: upload the file again with `resume=False`, and if that fails too, the store "
+                    f"computes {expected.algorithm} wrongly: add `checksum='{_other(expected.algorithm)}'`"
                 )
             return Verified.COMPOSITE_CHECKSUM if composite else Verified.FULL_OBJECT
     if expected.part_etags is not None:
@@ -153,7 +153,8 @@ def refused_checksum(algorithm: Algorithm) -> ObjectMismatch:
     """
     return ObjectMismatch(
         f"the store refuses the object's {algorithm} although it confirmed every part and the file has not changed: it "
-        f"computes that checksum wrongly. Upload the file again with --no-resume --checksum {_other(algorithm)}"
+        "computes that checksum wrongly. Upload the file again with `resume=False` and "
+        f"`checksum='{_other(algorithm)}'`"
     )
 
 

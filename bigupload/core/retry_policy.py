@@ -199,8 +199,8 @@ class Attempts:
     def _outage(self, fault: Fault, silence: float) -> Retry:
         if silence >= self._policy.give_up_after:
             raise errors.StoreUnreachable(
-                f"no connection to the store for {format_seconds(silence)} ({fault}): run again later, or wait longer "
-                "with --give-up-after"
+                f"no connection to the store for {format_seconds(silence)} ({fault}): run again later, or allow a "
+                "longer `give_up_after`"
             ) from fault
         self._outages += 1
         return Retry(self._policy.delay(self._outages, self._random))

@@ -60,7 +60,7 @@ class Completion:
         context, source = self._context, self._context.source
         await context.check_source()
         if context.settings.verify_source and not source.metadata_changed:
-            await self._reconciler.verify_source("the file is hashed once more (--verify-source)")
+            await self._reconciler.verify_source("the file is hashed once more (`verify_source`)")
         # Bounded: a program that touches the metadata all the time must not keep the upload from its end.
         for _ in range(_MOST_HASHES):
             if not source.metadata_changed:
@@ -124,7 +124,7 @@ class Completion:
         )
         await context.journal.append(completed)
         if verified is Verified.SIZE:
-            advice = "To compare every byte, use bigupload verify --download"
+            advice = "To compare every byte, use `read_back`"
             context.warn(f"the store gives no checksum of the whole object: only its size is proved. {advice}")
         if verified.satisfies(context.settings.require_proof):
             context.emit(events.UploadCompleted(url=context.store.url(), etag=facts.etag, verified=verified))
@@ -150,7 +150,7 @@ class Completion:
             if found is not None and context.manifest.made_object(found):
                 return StageResult.RESPONSE_LOST  # an earlier complete of this upload made the object
             raise errors.TargetExists(
-                f"{context.manifest.target} was created meanwhile, and --if-none-match forbids to replace it"
+                f"{context.manifest.target} was created meanwhile, and `if_none_match` forbids to replace it"
             ) from fault
         self._rounds += 1
         if self._rounds >= _MOST_ROUNDS:
@@ -210,9 +210,9 @@ class Completion:
         if found is not None:
             return errors.TargetReplaced(
                 f"{target} is another object, and this upload no longer exists. Nothing was overwritten. "
-                "Use another key, or upload again with --no-resume to replace the object"
+                "Use another key, or upload again with `resume=False` to replace the object"
             )
         return errors.UploadGone(
             f"the upload to {target} no longer exists, and there is no object: the upload was aborted, or the object "
-            "deleted. Upload again with --no-resume"
+            "deleted. Upload again with `resume=False`"
         )

@@ -135,7 +135,7 @@ class UploadContext:
     def stop_hedging(self, reason: str) -> None:
         """Send no part a second time any more in this upload, and tell the caller why, once."""
         if self.hedging.turn_off():
-            self.warn(f"no more parts are sent twice in this upload (to never send one twice: --no-hedge): {reason}")
+            self.warn(f"no more parts are sent twice in this upload (to never send one twice: `hedge=False`): {reason}")
 
     @property
     def source_identity(self) -> SourceIdentity:

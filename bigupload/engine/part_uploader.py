@@ -231,7 +231,7 @@ class PartUploader:
             raise _SendAgainWithMd5
         raise errors.PartUnproved(
             f"nothing proves part {part.number}: the store confirms no checksum, its ETags are not MD5s, and it does "
-            "not check Content-MD5. Use another store, or --checksum none to upload without proof"
+            "not check Content-MD5. Use another store, or `checksum='none'` to upload without proof"
         )
 
     def _use_md5(self) -> None:

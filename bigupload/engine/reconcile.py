@@ -93,7 +93,7 @@ class Reconciler:
         if recorded != now:
             raise errors.SourceChanged(
                 f"{self._context.source.path} has {now:,} bytes now and had {recorded:,} when its upload began: "
-                "nothing was changed. Upload the file again with --no-resume, or resume with the right --source",
+                "nothing was changed. Upload the file again with `resume=False`, or resume with the right `source`",
                 same_size=False,
             )
 

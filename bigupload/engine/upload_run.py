@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +17,7 @@ from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Journal, ListedPart, OpenUpload
 from bigupload.units import format_part_size
 
-_NEW = " (--no-resume starts a new upload)"
+_NEW = " (`resume=False` starts a new upload)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ class UploadRun:
         if not belongs_to(manifest.header, context.source.path, context.store.target):
             raise errors.ManifestMismatch(
                 f"{context.journal.path} is the manifest of {manifest.source.path} to {manifest.target}: "
-                "name another --manifest, or resume that upload"
+                "name another `manifest`, or resume that upload"
             )
         if manifest.status == "completed":
             if replaces:
@@ -113,14 +112,13 @@ class UploadRun:
                 "any more: uploading it again"
             )
         return (
-            f"{manifest.target} was uploaded before: uploading it again, which replaces the object (--skip-existing "
-            "sends nothing if the object equals the file)"
+            f"{manifest.target} was uploaded before: uploading it again, which replaces the object "
+            "(`skip_existing=True` sends nothing if the object equals the file)"
         )
 
     def _left_unfinished(self, aside: Path) -> None:
         self._context.warn(
-            "starting again. The parts of the unfinished upload stay in the store; to delete them: "
-            f"bigupload abort {shlex.quote(str(aside))}"
+            f"starting again. The parts of the unfinished upload stay in the store; to delete them: `abort('{aside}')`"
         )
 
     def _keep_to_plan(self) -> None:
@@ -128,12 +126,13 @@ class UploadRun:
         manifest, settings = self._context.manifest, self._context.settings
         if settings.part_size not in (None, manifest.plan.part_size):
             began = format_part_size(manifest.plan.part_size).replace(" ", "")
-            self._context.warn(f"this upload began with --part-size {began}, and keeps it{_NEW}")
+            self._context.warn(f"this upload began with `part_size='{began}'`, and keeps it{_NEW}")
         algorithm = manifest.header.checksum.algorithm
         if settings.algorithm not in (Algorithm.CRC64NVME, algorithm):
-            self._context.warn(f"this upload began with --checksum {algorithm}, and keeps it{_NEW}")
+            self._context.warn(f"this upload began with `checksum='{algorithm}'`, and keeps it{_NEW}")
         if others := self._context.store.restore_options(manifest.header.options):
-            self._context.warn(f"this upload began with another {', '.join(others)}, and keeps it{_NEW}")
+            named = ", ".join(f"`{name}`" for name in others)
+            self._context.warn(f"this upload began with another {named}, and keeps it{_NEW}")
 
     async def begin_adopted(self, upload_id: str | None) -> None:
         """Make a manifest for an open upload of this key.
@@ -193,7 +192,7 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
     if not completed.verified.satisfies(required):
         raise errors.ProofTooWeak(
             f"{target} is complete, but proved by {completed.verified} only; {required} is required. The object stays: "
-            "bigupload verify --download compares every byte of it with the file",
+            "`read_back` compares every byte of it with the file",
             manifest=journal.path,
         )
     checksum = completed.checksum and f"{manifest.header.checksum.algorithm}:{completed.checksum}"
@@ -237,7 +236,7 @@ def _choose(found: list[OpenUpload], upload_id: str | None, target: str) -> Open
         raise errors.UploadGone(f"there is no open upload to {target}: upload the file instead")
     if len(found) > 1:
         listed = "; ".join(f"{upload.upload_id} (begun {upload.initiated})" for upload in found)
-        raise errors.UsageError(f"{len(found)} uploads to {target} are open, choose one with --upload-id: {listed}")
+        raise errors.UsageError(f"{len(found)} uploads to {target} are open, choose one with `upload_id`: {listed}")
     return found[0]
 
 

@@ -49,7 +49,7 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
     if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
         reason = getattr(e, "certificate_error", None) or getattr(e, "os_error", None) or type(e).__name__
         return Fault(
-            FaultKind.FINAL, f"no trusted TLS connection to {where} ({one_line(str(reason))}): see --ca-bundle"
+            FaultKind.FINAL, f"no trusted TLS connection to {where} ({one_line(str(reason))}): see `ca_bundle`"
         )
     if isinstance(e, aiohttp.ClientProxyConnectionError):
         return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {e.host}:{e.port}: {_os_reason(e)}")

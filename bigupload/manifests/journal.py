@@ -27,7 +27,7 @@ from bigupload.support.shielding import run_shielded
 MAX_BYTES = 64 * 1024 * 1024
 """Of a manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
 _MAX_RECORDS_PER_SYNC = 1000
-ANOTHER_NAME = ": name another --manifest, or move this file away"
+ANOTHER_NAME = ": name another `manifest`, or move this file away"
 """What to do about a file that lies where an upload wants to write its manifest."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -332,9 +332,9 @@ class FileJournal:
         if e.errno in _NO_SPACE:
             advice = "free some space on that disk, then run again"
         elif isinstance(e, NotADirectoryError | FileExistsError):
-            advice = f"{self.path.parent} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest"
+            advice = f"{self.path.parent} must be a directory: set BIGUPLOAD_STATE_DIR, or name another `manifest`"
         else:
-            advice = "name another --manifest, or set BIGUPLOAD_STATE_DIR to a directory that you can write to"
+            advice = "name another `manifest`, or set BIGUPLOAD_STATE_DIR to a directory that you can write to"
         return errors.ManifestUnwritable(
             f"can't write the manifest {self.path}: {e.strerror}; {advice}",
             manifest=self.path if self._manifest is not None else None,

@@ -91,7 +91,7 @@ def _configured_endpoint(options: S3Options) -> str | None:
 
 async def _reach_local(options: S3Options) -> S3Options:
     if options.endpoint_url is not None:
-        raise errors.UsageError("--local has its own endpoint: leave out --endpoint-url")
+        raise errors.UsageError("`local` has its own endpoint: leave out `endpoint_url`")
     from bigupload.stores import local_store
 
     running = await anyio.to_thread.run_sync(local_store.start)
@@ -136,7 +136,7 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, name: 
         content_type=options.content_type, ca_bundle=options.ca_bundle, no_verify_ssl=options.no_verify_ssl
     )
     foreign = [
-        field.name.replace("_", "-")
+        f"`{field.name}`"
         for field in dataclasses.fields(S3Options)
         if getattr(options, field.name) != getattr(theirs, field.name)
     ]
@@ -202,7 +202,7 @@ async def reconnect(
             raise errors.ManifestMismatch(
                 "this manifest of an earlier version does not say whether its upload is at AWS or at the endpoint_url "
                 "of the AWS configuration. If at AWS, set AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true and repeat the "
-                f"command. If at the endpoint, take the upload over: bigupload resume --adopt {target} --source FILE"
+                f"command. If at the endpoint, take the upload over: `adopt('{target}')`"
             )
     return S3Store(target.bucket, target.key, options, pool=pool)
 

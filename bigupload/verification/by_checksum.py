@@ -80,7 +80,7 @@ async def verify(
         if not verified.satisfies(require_proof):
             raise errors.ProofTooWeak(
                 f"not proved ({verified} only): the store holds no checksum that can be compared with the file; "
-                "--download reads the object back"
+                "`read_back` compares the bytes themselves"
             )
         fields: dict[str, Any] = pair.compared()
         return Verification(
@@ -110,7 +110,7 @@ class _Proof:
             if holds is False and not claim.is_etag:
                 raise errors.ObjectMismatch(
                     f"{self._store.target} is not the file: the store's checksum is {claim}, and the file's is "
-                    "another. verify --download shows the first byte that differs"
+                    "another. `read_back` shows the first byte that differs"
                 )
         return None
 

@@ -114,7 +114,7 @@ async def test_an_unknown_proof(proof: Any, tmp_path: Path) -> None:
 
 async def test_a_proof_that_the_checksum_cannot_give(tmp_path: Path) -> None:
     """It would be found out only after the whole file was sent and the object replaced."""
-    with pytest.raises(errors.UsageError, match="--checksum none proves only the size"):
+    with pytest.raises(errors.UsageError, match="`checksum='none'` proves only the size, and `require_proof`"):
         await bigupload.upload(tmp_path / "none", to="s3://b/k", checksum="none", require_proof="full-object")
 
 

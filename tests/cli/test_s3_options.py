@@ -59,15 +59,15 @@ def test_a_media_service_decides(bigupload: Command, file: Path, name: str, tmp_
     ("options", "says"),
     [
         (["--acl", "everyone"], "'everyone' is not one of 'private'"),
-        (["--acl", "private", "--grant-read", "id=a"], "S3 takes an acl or grants, not both"),
-        (["--object-lock-retain-until", "2027-01-31T00:00:00Z"], "a lock needs both object_lock_mode and"),
+        (["--acl", "private", "--grant-read", "id=a"], "S3 takes an --acl or grants, not both"),
+        (["--object-lock-retain-until", "2027-01-31T00:00:00Z"], "a lock needs both --object-lock-mode and"),
         (["--object-lock-mode", "GOVERNANCE", "--object-lock-retain-until", "2020-01-01T00:00:00Z"],
-         "object_lock_retain_until is in the past: 2020-01-01T00:00:00Z"),
-        (["--expires", "tomorrow"], "expires is a time with its time zone: write it like 2027-01-31T00:00:00Z"),
-        (["--expected-bucket-owner", "me"], "expected_bucket_owner is the 12 digits of an AWS account"),
+         "--object-lock-retain-until is in the past: 2020-01-01T00:00:00Z"),
+        (["--expires", "tomorrow"], "--expires is a time with its time zone: write it like 2027-01-31T00:00:00Z"),
+        (["--expected-bucket-owner", "me"], "--expected-bucket-owner is the 12 digits of an AWS account"),
         (["--cache-control", "a\nb"], "cache_control holds a control character"),
         (["--accelerate"], "accelerate chooses one of AWS's own addresses, and an endpoint is set"),
-        (["--accelerate", "--addressing", "path"], "accelerate needs the bucket in the host name, not the path"),
+        (["--accelerate", "--addressing", "path"], "--accelerate needs the bucket in the host name, not the path"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense(bigupload: Command, s3: StrictS3, file: Path, options: list[str], says: str) -> None:
@@ -92,7 +92,7 @@ def test_a_key_is_read_from_a_file(
     """It is refused for the endpoint, and not for the key."""
     (tmp_path / "key").write_bytes(content)
     ended = bigupload("upload", file, *to(s3), "--sse-customer-key", tmp_path / "key")
-    assert_refused(ended, 2, "sse_customer_key would be sent unencrypted over http: use an https endpoint")
+    assert_refused(ended, 2, "--sse-customer-key would be sent unencrypted over http: use an https endpoint")
 
 
 def test_a_key_may_be_in_the_environment(
@@ -100,7 +100,7 @@ def test_a_key_may_be_in_the_environment(
 ) -> None:
     monkeypatch.setenv("BIGUPLOAD_SSE_CUSTOMER_KEY", IN_BASE64)
     ended = bigupload("upload", file, *to(s3))
-    assert_refused(ended, 2, "sse_customer_key would be sent unencrypted over http")
+    assert_refused(ended, 2, "--sse-customer-key would be sent unencrypted over http")
     shown = bigupload("config", "show", "upload", "--json")
     assert IN_BASE64 not in shown.out + shown.err + bigupload("config", "show").out
     row = next(each for each in map(json.loads, shown.out.splitlines()) if each["option"] == "--sse-customer-key")
@@ -116,11 +116,11 @@ def test_a_key_from_upload_to_verification(bigupload: Command, file: Path, tmp_p
         key = ["--sse-customer-key", tmp_path / "key"]
         assert bigupload("upload", file, "s3://bucket/key", *reach, *key).code == 75
         s3.clear()
-        says = "encrypted with a key of your own (SSE-C), which no manifest records: give it again with"
+        says = "of your own (SSE-C), which no manifest records: give it again as --sse-customer-key"
         assert_refused(bigupload("resume"), 2, says)
         resumed = bigupload("resume", *key, "--json")
         assert (resumed.code, json.loads(resumed.out)["version_id"]) == (0, None)
-        says = "the object is encrypted with its owner's key (SSE-C): name it with --sse-customer-key"
+        says = "the object is encrypted with its owner's key (SSE-C): name it as --sse-customer-key"
         assert_refused(bigupload("verify", file, "s3://bucket/key", *reach), 1, says)
         assert bigupload("verify", file, "s3://bucket/key", *reach, *key).out == "full-object\n"
 

@@ -57,7 +57,9 @@ def test_what_proves_nothing_names_the_way_that_does(bigupload: Command, s3: Str
     put(s3, file.read_bytes())
     stored = s3.objects["bucket"]["key"]
     stored.checksum, stored.etag = None, '"opaque"'
-    assert_refused(bigupload("verify", file, *there(s3)), 1, "not proved (size only)", "--download reads the object")
+    assert_refused(
+        bigupload("verify", file, *there(s3)), 1, "not proved (size only)", "bigupload verify --download compares"
+    )
     assert bigupload("verify", file, *there(s3), "--require-proof", "size").out == "size\n"
     assert bigupload("verify", file, *there(s3), "--download").out == "read-back\n"
 

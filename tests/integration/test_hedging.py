@@ -173,9 +173,7 @@ async def test_where_a_second_put_kills_the_upload_no_part_is_sent_twice_again(
     result = await asyncio.wait_for(sending, ENOUGH)
     assert world.holds(path)
     assert result.verified is Verified.FULL_OBJECT
-    assert (
-        world.warnings().count("no more parts are sent twice in this upload (to never send one twice: --no-hedge") == 1
-    )
+    assert world.warnings().count("no more parts are sent twice in this upload (to never send one twice") == 1
     assert world.sent().count(SLOW) <= 4, (
         "two of the first upload, one alone to see whether it is there, one of the next"
     )

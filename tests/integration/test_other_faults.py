@@ -159,7 +159,7 @@ async def test_conflicts_without_end_end(world: World) -> None:
 
 async def test_bad_digest_at_complete_of_an_unchanged_file_is_a_mismatch(world: World) -> None:
     world.s3.script("CompleteMultipartUpload", Status(400, "BadDigest"))
-    with pytest.raises(errors.ObjectMismatch, match="--no-resume") as caught:
+    with pytest.raises(errors.ObjectMismatch, match="`resume=False`") as caught:
         await world.upload(world.file(2 * PART))
     assert caught.value.exit_code == 1
     assert world.told(events.Hashing)
@@ -195,7 +195,7 @@ async def test_bad_digest_at_complete_of_a_changed_file_names_the_part(world: Wo
 async def test_an_upload_that_is_gone_without_an_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "_LOOK_FOR", 0.5)
     world.s3.script("CompleteMultipartUpload", Call(lambda s3: s3.uploads.clear()))
-    with pytest.raises(errors.UploadGone, match="--no-resume") as caught:
+    with pytest.raises(errors.UploadGone, match="`resume=False`") as caught:
         await world.upload(world.file(PART))
     assert caught.value.exit_code == 1
     assert not world.told(events.Restarted), "it may have been completed, and its object deleted by its owner"

@@ -61,8 +61,8 @@ async def test_another_plan_or_checksum_is_kept_to_the_first(stopped: World) -> 
     result = await stopped.upload(the_file(stopped), part_size=2 * PART, checksum="sha256")
     assert stopped.holds(the_file(stopped))
     assert (result.parts, result.verified) == (PARTS, Verified.FULL_OBJECT)
-    assert "began with --part-size 64KiB, and keeps it (--no-resume" in stopped.warnings()
-    assert "began with --checksum crc64nvme, and keeps it (--no-resume" in stopped.warnings()
+    assert "began with `part_size='64KiB'`, and keeps it (`resume=False`" in stopped.warnings()
+    assert "began with `checksum='crc64nvme'`, and keeps it (`resume=False`" in stopped.warnings()
 
 
 async def test_a_touched_file_is_hashed_again_and_kept(stopped: World) -> None:

@@ -89,7 +89,7 @@ async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pyte
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
     world.s3.objects[BUCKET].clear()
-    with pytest.raises(errors.UploadGone, match="--no-resume") as caught:
+    with pytest.raises(errors.UploadGone, match="`resume=False`") as caught:
         await world.upload(path)
     assert caught.value.exit_code == 1
     await world.upload(path, resume=False)

@@ -109,7 +109,7 @@ async def test_a_wrong_region_is_named(fake: Backend, way: Way) -> None:
             e = await raised(call(store), [fake.secret])
         assert isinstance(e, errors.WrongRegion)
         assert e.region == "eu-north-1"
-        assert "--region eu-north-1" in str(e)
+        assert "`region='eu-north-1'`" in str(e)
     assert not fake.s3.uploads
 
 
@@ -151,7 +151,7 @@ async def test_a_certificate_that_nobody_vouches_for(s3_tls: StrictS3, tmp_path:
     async with contextlib.aclosing(strict(s3_tls, tmp_path).store(ca_bundle=None)) as store:
         e = await raised(create(store), [s3_tls.secret_key])
     assert isinstance(e, errors.StoreRefused)
-    assert "--ca-bundle" in str(e)
+    assert "`ca_bundle`" in str(e)
 
 
 async def test_a_ca_bundle_that_is_missing(s3_tls: StrictS3, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ async def test_the_same_upload_again_says_that_the_object_is_replaced(world: Wor
     assert not result.skipped
     assert world.s3.count("CreateMultipartUpload") == 2
     assert "s3://bucket/key was uploaded before: uploading it again, which replaces the object" in world.warnings()
-    assert "--skip-existing" in world.warnings()
+    assert "skip_existing" in world.warnings()
 
 
 @pytest.mark.parametrize("checksum", ["auto", "crc32c", "sha256", "md5"])
@@ -59,7 +59,7 @@ async def test_without_an_object_or_with_another_one_the_file_is_uploaded(world:
     assert not (await world.upload(path, skip_existing=True)).skipped
     assert world.holds(path)
     assert "is not there or not proved to equal the file any more: uploading it again" in world.warnings()
-    assert "--skip-existing" not in world.warnings()  # it was given
+    assert "skip_existing" not in world.warnings()  # it was given
 
 
 async def test_what_is_not_proved_is_not_skipped(world: World) -> None:

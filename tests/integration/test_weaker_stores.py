@@ -66,7 +66,9 @@ async def test_a_store_that_computes_the_objects_checksum_wrongly(world: World, 
     refused = Status(400, "BadDigest")
     world.s3.script("CompleteMultipartUpload", refused)
     path = world.file(3 * PART)
-    with pytest.raises(errors.ObjectMismatch, match=f"wrongly. Upload .* --no-resume --checksum {other}$") as caught:
+    with pytest.raises(
+        errors.ObjectMismatch, match=f"wrongly. Upload .*`resume=False`.*`checksum='{other}'`$"
+    ) as caught:
         await world.upload(path, checksum=checksum)
     assert caught.value.exit_code == 1
     await world.upload(path, checksum=other, resume=False)
@@ -78,7 +80,7 @@ async def test_a_store_without_list_parts_names_the_way_out(world: World, lacks:
     path = world.file(6 * PART)
     await world.interrupted(path, after=2)
     world.s3.script("ListParts", lacks, repeat=True)
-    with pytest.raises(errors.StoreRefused, match=r"cannot list the parts.*again with --no-resume$") as caught:
+    with pytest.raises(errors.StoreRefused, match=r"cannot list the parts.*again with `resume=False`$") as caught:
         await world.upload(path)
     assert caught.value.exit_code == 1
     await world.upload(path, resume=False)
@@ -121,7 +123,7 @@ async def test_where_nothing_proves_a_part_the_upload_ends(world: World) -> None
     world.s3.knobs.etags = "opaque"
     world.s3.knobs.verify_md5 = False
     path = world.file(3 * PART)
-    with pytest.raises(errors.PartUnproved, match="--checksum none") as caught:
+    with pytest.raises(errors.PartUnproved, match="`checksum='none'`") as caught:
         await world.upload(path)
     assert caught.value.exit_code == 1
     assert not world.object()

@@ -114,7 +114,7 @@ async def test_a_store_gives_no_secret_away() -> None:
 
 async def test_a_store_goes_on_with_the_object_that_an_upload_began_with() -> None:
     store = await connect("bucket", "key", S3Options(**SECRETS, storage_class="STANDARD", sse="AES256"))
-    assert store.restore_options({"storage_class": "GLACIER", "sse": "AES256"}) == ["storage-class"]
+    assert store.restore_options({"storage_class": "GLACIER", "sse": "AES256"}) == ["storage_class"]
     assert store.restore_options({"storage_class": "GLACIER", "sse": "AES256"}) == []
 
 
@@ -187,7 +187,7 @@ async def test_an_earlier_version_did_not_record_the_endpoint_of_the_configurati
             (request,) = await store.sign("id", [UnsignedPart(1, 1, {})])
             assert request.url.startswith("https://bucket.s3.eu-west-1.amazonaws.com/key?")
     monkeypatch.delenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-    with pytest.raises(errors.ManifestMismatch, match="--adopt s3://bucket/key --source FILE"):
+    with pytest.raises(errors.ManifestMismatch, match=r"`adopt.'s3://bucket/key'.`"):
         await reconnect(target, recorded, S3Options(**SECRETS))
 
 
@@ -250,10 +250,10 @@ async def test_a_manifest_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (S3Options(storage_class="GLACIER", tags={"a": "b"}), "tags, storage-class"),
-        (S3Options(endpoint_url="https://s3.example", region="r"), "endpoint-url, region"),
-        (S3Options(access_key="AK", secret_key="SK"), "access-key, secret-key"),
-        (S3Options(if_none_match=True, addressing="path"), "addressing, if-none-match"),
+        (S3Options(storage_class="GLACIER", tags={"a": "b"}), "`tags`, `storage_class`"),
+        (S3Options(endpoint_url="https://s3.example", region="r"), "`endpoint_url`, `region`"),
+        (S3Options(access_key="AK", secret_key="SK"), "`access_key`, `secret_key`"),
+        (S3Options(if_none_match=True, addressing="path"), "`addressing`, `if_none_match`"),
     ],
 )
 def test_what_a_service_decides_by_itself(options: S3Options, named: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def refuse_region_redirect(request: Any, **_: Any) -> None:
 
 def wrong_region(region: str | None) -> errors.WrongRegion:
     """Make the error that names the bucket's region; None: the store does not say which one it is."""
-    where = f"in region {region}: use --region {region}" if region else "in another region: name it with --region"
+    where = f"in region {region}: use `region='{region}'`" if region else "in another region: name it as `region`"
     error = errors.WrongRegion(f"the bucket is {where}")
     error.region = region
     return error
@@ -79,8 +79,8 @@ def _of_credentials(e: Exception) -> Exception | None:
 
     if isinstance(e, b.NoCredentialsError | b.PartialCredentialsError):
         return errors.CredentialsError(
-            "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a --profile "
-            "(or --no-sign-request, for a store that wants none)"
+            "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` "
+            "(or `no_sign_request=True`, for a store that wants none)"
         )
     unusable = (
         b.CredentialRetrievalError,
@@ -103,7 +103,7 @@ def _of_connection(e: Exception) -> Exception | None:
     if isinstance(e, b.SSLError) and tls_connection_lost(e):  # the store may have performed the request
         return Fault(FaultKind.BROKEN, f"the TLS connection to {where} broke before the store's response")
     if isinstance(e, b.SSLError):
-        return errors.StoreRefused(f"the certificate of {where} is not trusted: name its issuer's with --ca-bundle")
+        return errors.StoreRefused(f"the certificate of {where} is not trusted: name its issuer's as `ca_bundle`")
     if isinstance(e, b.ProxyConnectionError):
         return _of_proxy(e)
     if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError):

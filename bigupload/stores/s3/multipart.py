@@ -118,7 +118,7 @@ class S3Store:
 
     async def precheck(self) -> None:
         if self._options.if_none_match and await self._head() is not None:
-            raise errors.TargetExists(f"{self.target} exists, and --if-none-match forbids to replace it")
+            raise errors.TargetExists(f"{self.target} exists, and `if_none_match` forbids to replace it")
 
     async def create(
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
@@ -186,7 +186,7 @@ class S3Store:
     def _with_key_advice(self, fault: Fault) -> Fault:
         if not self._lacks_key(fault):
             return fault
-        advice = "if the upload is encrypted with a key of its owner (SSE-C), name that with --sse-customer-key FILE"
+        advice = "if the upload is encrypted with a key of its owner (SSE-C), name that as `sse_customer_key`"
         return Fault(fault.kind, f"{fault}: {advice}", status=fault.status, code=fault.code)
 
     async def find_open(self) -> list[OpenUpload]:
@@ -272,8 +272,8 @@ class S3Store:
                 raise Fault(
                     FaultKind.REFUSED,
                     "the store refused to show the object: 400, without a reason. Either the credentials have expired: "
-                    "renew them; or the object is encrypted with its owner's key (SSE-C): name it with "
-                    "--sse-customer-key",
+                    "renew them; or the object is encrypted with its owner's key (SSE-C): name it as "
+                    "`sse_customer_key`",
                     status=400,
                     error=errors.CredentialsError,
                 ) from fault
@@ -342,7 +342,7 @@ T = TypeVar("T")
 
 _NO_LIST = (
     "this store cannot list the parts of an upload, so no upload to it can be resumed. Upload the file again with "
-    "--no-resume"
+    "`resume=False`"
 )
 _NO_ABORT = (
     "this store cannot abort an upload: delete the manifest to forget it. Its parts stay in the store until the store "

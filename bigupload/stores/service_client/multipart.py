@@ -41,7 +41,7 @@ COMPLETE_WITHIN = 300.0
 """Timeout in seconds: complete may work for minutes before it responds."""
 _HANDLE_LAPSED = (
     "the upload's handle has expired, so bigupload can no longer find out whether the object was made: "
-    "upload the file again with --no-resume"
+    "upload the file again with `resume=False`"
 )
 
 
@@ -110,7 +110,7 @@ class ServiceStore:
         if not isinstance(began, str) or began == self._content_type:
             return []
         self._content_type = began
-        return ["content-type"]
+        return ["content_type"]
 
     def url(self) -> str:
         """Return the publicUrl; before it is known, the service's URL."""

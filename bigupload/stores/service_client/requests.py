@@ -58,12 +58,12 @@ _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
     "not_your_upload": (
         errors.AccessDenied,
         "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and run "
-        "the same command again, or upload the file again with --no-resume",
+        "the same command again, or upload the file again with `resume=False`",
     ),
     "invalid_upload": (
         errors.StoreRefused,
         "the service does not know this upload's handle (was its secret changed?): "
-        "upload the file again with --no-resume",
+        "upload the file again with `resume=False`",
     ),
 }
 """By the service's code: what the user can do."""

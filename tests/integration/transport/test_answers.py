@@ -169,7 +169,7 @@ async def test_no_such_host(tmp_path: Path) -> None:
 async def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
     with bench(tmp_path, tls=True) as made, FileSource(write(tmp_path / "file", 10)) as source:
         async with no_leaks(), HttpTransport() as transport:
-            with pytest.raises(Fault, match="--ca-bundle") as caught:
+            with pytest.raises(Fault, match="`ca_bundle`") as caught:
                 await made.put(transport, source, Part(1, 0, 10))
     assert caught.value.kind is FaultKind.FINAL
     assert_secretless(caught.value)

@@ -49,5 +49,5 @@ def test_a_certificate_that_is_not_trusted() -> None:
     error = fault_of_botocore(b.SSLError(endpoint_url=URL, error="self-signed"), "to list", "bucket")
     assert isinstance(error, errors.StoreRefused)
     assert str(error) == (
-        "the certificate of bucket.minio.example:9000 is not trusted: name its issuer's with --ca-bundle"
+        "the certificate of bucket.minio.example:9000 is not trusted: name its issuer's as `ca_bundle`"
     )

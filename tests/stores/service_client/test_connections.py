@@ -129,7 +129,7 @@ async def test_a_service_with_a_certificate_of_ones_own(fake: Fake, tmp_path: Pa
                 fault = await refusal_of(complete(store))
                 assert isinstance(fault, Fault)
                 assert fault.kind is FaultKind.FINAL
-                assert "--ca-bundle" in str(fault)
+                assert "`ca_bundle`" in str(fault)
             finally:
                 await store.aclose()
     assert len(fake.asked) == 1

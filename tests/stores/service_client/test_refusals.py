@@ -104,7 +104,7 @@ async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
     for name in ("complete", "stat"):
         ended = await refusal_of(CALLS[name](store))
         assert isinstance(ended, errors.UploadGone)
-        assert "--no-resume" in str(ended)
+        assert "`resume=False`" in str(ended)
 
 
 async def test_no_refusal_looks_like_a_store_that_knows_no_checksums(fake: Fake, store: ServiceStore) -> None:

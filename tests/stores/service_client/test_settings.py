@@ -64,7 +64,7 @@ async def test_options_hold_no_secret(fake: Fake, store: ServiceStore) -> None:
 
 
 async def test_an_upload_goes_on_with_the_type_that_it_began_with(store: ServiceStore) -> None:
-    assert store.restore_options({"content_type": "video/quicktime"}) == ["content-type"]
+    assert store.restore_options({"content_type": "video/quicktime"}) == ["content_type"]
     assert store.restore_options({"content_type": "video/quicktime"}) == []
     assert store.restore_options({}) == []
     assert store.options()["content_type"] == "video/quicktime"

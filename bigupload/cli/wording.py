@@ -1,0 +1,60 @@
+"""The library's messages, as the command line says them: options and commands, not arguments and functions.
+
+The library names an argument in backticks: `part_size`, or with its value: `resume=False`. A function of the library is
+named with its first argument: `abort('…')`. Nothing else in a message stands in backticks.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from bigupload.s3_parameters import PARAMETERS
+
+OPTIONS = PARAMETERS.keys() | {
+    "addressing", "ca_bundle", "checksum", "endpoint_url", "give_up_after", "hedge", "if_none_match", "local",
+    "manifest", "no_sign_request", "no_verify_ssl", "part_size", "profile", "region", "require_proof", "resume",
+    "service", "skip_existing", "source", "to", "trust", "upload_id", "verify_source",
+}  # fmt: skip
+"""Arguments of the library that are options, by the same name or as `s3_parameters` says."""
+OTHERS = {
+    "credentials": "a --profile with a role, SSO or credential_process",
+    "read_back": "bigupload verify --download",
+}
+"""What stands for other arguments and functions."""
+COMMANDS = {
+    "abort": "bigupload abort {}",
+    "adopt": "bigupload resume --adopt {} --source FILE",
+}
+"""Functions of the library that take one name, as commands."""
+_ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+_FUNCTION = re.compile(r"`([a-z_]+)\('([^`]*)'\)`")
+
+
+def for_command_line(message: str) -> str:
+    """Return a message of the library with options in place of arguments, and commands in place of functions."""
+    return _FUNCTION.sub(_command, _ARGUMENT.sub(_option, message))
+
+
+def spelled(name: str) -> str:
+    """Return the option of an argument or of a field of S3Options."""
+    row = PARAMETERS.get(name)
+    return f"--{(row.option if row is not None else None) or name.replace('_', '-')}"
+
+
+def _option(match: re.Match[str]) -> str:
+    name, value = match[1], match[2]
+    if name not in OPTIONS:
+        return OTHERS.get(name, match[0])
+    option = spelled(name)
+    if value is None or value == "True":
+        return option
+    if value == "False":
+        return option.replace("--", "--no-", 1)
+    text = value.strip("'")
+    return f"{option} {text}"
+
+
+def _command(match: re.Match[str]) -> str:
+    command = COMMANDS.get(match[1])
+    return match[0] if command is None else command.format(shlex.quote(match[2]))

@@ -1,0 +1,87 @@
+"""The library's messages name arguments, and the command line's options: one text, translated in one place."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import bigupload
+from bigupload.cli import _COMMANDS, _cli
+from bigupload.cli.wording import COMMANDS, OPTIONS, OTHERS, for_command_line
+
+_ROOT = Path(bigupload.__file__).parent
+_OF_COMMANDS_ALONE = {"cli", "service"}
+"""Folders whose messages nobody meets but who types commands."""
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("again with `resume=False`", "again with --no-resume"),
+        ("(`skip_existing=True` sends nothing)", "(--skip-existing sends nothing)"),
+        ("never: `hedge=False`", "never: --no-hedge"),
+        ("began with `part_size='16MiB'`, and", "began with --part-size 16MiB, and"),
+        ("with another `tags`, `storage_class`", "with another --tag, --storage-class"),
+        ("use `read_back`", "use bigupload verify --download"),
+        ("`abort('/x/a b.jsonl')`", "bigupload abort '/x/a b.jsonl'"),
+        ("`adopt('s3://b/k')`", "bigupload resume --adopt s3://b/k --source FILE"),
+        ("a file named `x` or `abort(1)`", "a file named `x` or `abort(1)`"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_what_the_command_line_shows(message: str, shown: str) -> None:
+    assert for_command_line(message) == shown
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """Each text of the library that is not a docstring, with its place."""
+    for path in sorted(_ROOT.rglob("*.py")):
+        if path.relative_to(_ROOT).parts[0] in _OF_COMMANDS_ALONE:
+            continue
+        tree = ast.parse(path.read_text())
+        documentation = {
+            id(statement.value)
+            for node in ast.walk(tree)
+            for statement in (node.body if isinstance(getattr(node, "body", None), list) else ())
+            if isinstance(statement, ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                parts = [each.value if isinstance(each, ast.Constant) else "…" for each in node.values]
+                yield f"{path.relative_to(_ROOT)}:{node.lineno}", "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                yield f"{path.relative_to(_ROOT)}:{node.lineno}", node.value
+
+
+def test_no_message_of_the_library_names_an_option() -> None:
+    """A program that calls the library has no `--no-resume`."""
+    assert [(where, text) for where, text in _texts() if re.search(r"(?<![\w-])--[a-z]{3}", text)] == []
+
+
+def test_every_argument_that_a_message_names_is_translated() -> None:
+    """`credentials` itself is an argument that no command has: its text is for programs, or translated."""
+    named = {
+        (where, name)
+        for where, text in _texts()
+        for name in re.findall(r"`([a-z][a-z0-9_]*)[`=(]", text)
+        if name not in OPTIONS and name not in OTHERS and name not in COMMANDS
+    }
+    assert named == set()
+
+
+def test_every_translation_is_an_option() -> None:
+    options = {
+        option
+        for name in _COMMANDS
+        if isinstance(command := _cli.get_command(click.Context(_cli), name), click.Command)  # type: ignore[attr-defined]  # a group
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for name in OPTIONS:
+        shown = [for_command_line(f"`{name}{value}`") for value in ("", "=True", "=False")]
+        assert set(shown) & options, name
