@@ -13,7 +13,7 @@ import click
 
 from bigupload import errors
 
-_PATIENCE = 1.0
+_REASSURE_AFTER = 1.0
 """Seconds after which a person wonders whether Ctrl-C was heard."""
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -41,7 +41,7 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str) -> int
             _leave(_status(number))
         received.append(number)
         task.cancel()
-        loop.call_later(_PATIENCE, _say, "bigupload: stopping; press Ctrl-C again to quit at once")
+        loop.call_later(_REASSURE_AFTER, _say, "bigupload: stopping; press Ctrl-C again to quit at once")
 
     for number in _SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:  # nohup or a background job: the caller wants that

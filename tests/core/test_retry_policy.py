@@ -176,7 +176,7 @@ def test_a_policy_without_delays() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(COUNTED, key=lambda kind: kind.name))
-def test_before_the_first_contact_patience_is_short(kind: FaultKind) -> None:
+def test_before_the_first_response_few_attempts_are_made(kind: FaultKind) -> None:
     retries, error = tries(Attempts(POLICY, most), kind, silence=None)
     assert len(retries) == ATTEMPTS_BEFORE_RESPONSE - 1
     assert f"{ATTEMPTS_BEFORE_RESPONSE} attempts" in str(error)

@@ -217,7 +217,7 @@ async def test_a_laptop_that_sleeps_during_every_part(run: Run, hours: float) ->
     life = Life(put=put)
     assert await run(life) is Verified.FULL_OBJECT
     assert life.refused >= 6
-    assert life.now < HOUR  # patience was not worn out by the sleep
+    assert life.now < HOUR  # the sleep did not count as an outage
 
 
 async def test_a_laptop_that_wakes_before_its_network_does(run: Run) -> None:

@@ -14,7 +14,7 @@ from bigupload.core.retry_policy import RetryPolicy
 from .stopped import lines
 from .support import World
 
-NO_PATIENCE = RetryPolicy(base_delay=0, max_delay=0, give_up_after=0)
+NO_RETRIES = RetryPolicy(base_delay=0, max_delay=0, give_up_after=0)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ async def test_abort_asks_no_other_store(of_aws: World) -> None:
     (upload,) = of_aws.s3.uploads
     of_aws.s3.uploads.pop(upload)
     before = len(of_aws.s3.requests)
-    async with bigupload.Uploader(retry=NO_PATIENCE) as uploader:
+    async with bigupload.Uploader(retry=NO_RETRIES) as uploader:
         with pytest.raises(errors.StoreUnreachable):
             await uploader.abort(of_aws.manifest_path, trust=True)
     assert len(of_aws.s3.requests) == before
@@ -49,6 +49,6 @@ async def test_abort_asks_no_other_store(of_aws: World) -> None:
 async def test_resume_sends_nothing_to_another_store(of_aws: World) -> None:
     before = len(of_aws.s3.requests)
     with pytest.raises(errors.StoreUnreachable):
-        await of_aws.resume(retry=NO_PATIENCE, trust=True)
+        await of_aws.resume(retry=NO_RETRIES, trust=True)
     assert len(of_aws.s3.requests) == before
     assert of_aws.manifest.status == "uploading"

@@ -120,7 +120,7 @@ ANSWERS: dict[str, faults.Fault] = {
 @pytest.mark.parametrize("fault", ANSWERS.values(), ids=ANSWERS)
 async def test_create_and_complete(wire: Wire, op: str, fault: faults.Fault) -> None:
     if isinstance(fault, faults.Outage) and op == "CreateMultipartUpload":
-        wire.proxy.script("HeadBucket", fault)  # never asked: before a first word, patience is short
+        wire.proxy.script("HeadBucket", fault)  # never requested: before a first response, few attempts are made
         fault = faults.Status(503)
     wire.proxy.script(op, fault)
     result = await wire.upload()
@@ -147,7 +147,7 @@ async def test_complete_s_own_ways(wire: Wire, fault: faults.Fault) -> None:
 
 
 @pytest.mark.slow
-async def test_white_space_for_longer_than_the_patience_is_no_silence(
+async def test_white_space_for_longer_than_the_timeout_is_no_silence(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three seconds of it, where an answer may begin after one and a half: what is not silent is not asked again."""

@@ -29,7 +29,7 @@ QUICK = RetryPolicy(base_delay=0, max_delay=0)
 IMPATIENT = replace(QUICK, stall_after=0.5, attempts=1000)
 """The stall timeout. If the machine stops for a moment, everything seems to stall, which costs attempts."""
 IN_A_HURRY = replace(QUICK, give_up_after=0.2)
-"""`give_up_after` also bounds Retry-After. Where nothing connects for a while, this would be all the patience."""
+"""`give_up_after` also bounds Retry-After. Where nothing connects for a while, this is all the time there is."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from .process import Order, Told, carry_out
 
-_PATIENCE = 60.0
+_HANGS_AFTER = 60.0
 """Seconds after which a process hangs."""
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["__main__", "tests.model.warmed"])
@@ -24,7 +24,7 @@ def run(order: Order, begun: Callable[[int], None]) -> tuple[int, Told | None]:
     told: Told | None = None
     try:
         begun(process.pid or 0)
-        assert reader.poll(_PATIENCE), "it hangs"
+        assert reader.poll(_HANGS_AFTER), "it hangs"
         with contextlib.suppress(EOFError):  # killed
             told = reader.recv()
     finally:

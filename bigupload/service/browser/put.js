@@ -1,9 +1,8 @@
 // PUT one part, once. It uses XMLHttpRequest, because fetch does not report upload progress.
 
 import { Problem, classify, retryAfter } from "./problem.js";
+import { POLICY } from "./retry.js";
 
-const STALL = 30_000; // milliseconds without progress
-const ANSWER = 300_000; // milliseconds for the response after the whole body was sent
 const LOOK = 1_000;
 
 const NO_ETAG = "The store does not show the page its ETag header: its CORS rules are not set up.";
@@ -37,12 +36,12 @@ export function put({ url, headers, body, signal, onProgress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let moved = performance.now();
-    let patience = STALL;
+    let limit = POLICY.stallAfter; // milliseconds without progress
 
     const abandon = () => request.abort();
     // Check the clock instead of one long timer: a background tab gets its timers late, but its events in time.
     const watch = setInterval(() => {
-      if (performance.now() - moved > patience) {
+      if (performance.now() - moved > limit) {
         finish(new Problem("network", "The connection to the store stalled."));
         request.abort();
       }
@@ -60,7 +59,7 @@ export function put({ url, headers, body, signal, onProgress }) {
     };
     request.upload.onload = () => {
       moved = performance.now();
-      patience = ANSWER;
+      limit = POLICY.responseTimeout;
     };
     request.onload = () => {
       const answered = readHeaders(request);

@@ -1,17 +1,22 @@
-// Retries. `Patience` decides when to retry; `pause` waits. Clock and randomness are passed in.
+// Retries. `Retrier` decides when to retry; `pause` waits. Clock and randomness are passed in.
 
-const ATTEMPTS = 8; // attempts of a request that gets responses
-const FIRST_CONTACT = 5; // attempts if the store never responded, so that the error is shown soon
-const UNHEARD = 100; // attempts of a request without a response while others get one
-const SILENCE = 15 * 60_000; // milliseconds without any response before the user must continue
-const MOST = 60_000; // milliseconds that one attempt may count: a sleeping computer attempts nothing
-const BASE = 500;
-const CAP = 20_000;
-const LONGEST = 5 * 60_000; // milliseconds of a Retry-After: more would look like a hang
+// The defaults of RetryPolicy in bigupload/core/retry_policy.py, which says why; times in milliseconds. A test compares
+// the two.
+export const POLICY = Object.freeze({
+  attempts: 8,
+  attemptsBeforeResponse: 4,
+  baseDelay: 500,
+  maxDelay: 20_000,
+  giveUpAfter: 15 * 60_000,
+  stallAfter: 30_000,
+  responseTimeout: 300_000,
+});
+const MOST_WHILE_OTHERS_SUCCEED = 100; // attempts of a request without a response while others get one
+const MOST_COUNTED = 60_000; // milliseconds that one attempt may count: a sleeping computer attempts nothing
 
 /** Shared by all requests of an upload to one host: while one succeeds, the others keep retrying. */
-export class Patience {
-  #heard = false; // ever
+export class Retrier {
+  #responded = false; // ever
   #silent = 0; // milliseconds spent on attempts since the last response
   #mark; // the end of the time counted so far
   #now;
@@ -30,8 +35,8 @@ export class Patience {
   }
 
   /** A response came, or bytes were accepted. */
-  heard() {
-    this.#heard = true;
+  noteResponse() {
+    this.#responded = true;
     this.begin();
   }
 
@@ -39,18 +44,18 @@ export class Patience {
   after(problem, made, online = true) {
     if (!problem.passing) throw problem;
     if (problem.kind === "busy") {
-      this.heard();
-      if (made >= ATTEMPTS) throw problem;
+      this.noteResponse();
+      if (made >= POLICY.attempts) throw problem;
     } else if (online) {
       const now = this.#now();
-      this.#silent += Math.min(now - this.#mark, MOST);
+      this.#silent += Math.min(now - this.#mark, MOST_COUNTED);
       this.#mark = now;
-      if (!this.#heard && made >= FIRST_CONTACT) throw problem;
-      if (this.#silent >= SILENCE || made >= UNHEARD) throw problem;
+      if (!this.#responded && made >= POLICY.attemptsBeforeResponse) throw problem;
+      if (this.#silent >= POLICY.giveUpAfter || made >= MOST_WHILE_OTHERS_SUCCEED) throw problem;
     }
     // Full jitter: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
-    const jitter = this.#random() * Math.min(CAP, BASE * 2 ** Math.min(made - 1, 30));
-    return Math.max(jitter, Math.min(problem.retryAfter ?? 0, LONGEST));
+    const jitter = this.#random() * Math.min(POLICY.maxDelay, POLICY.baseDelay * 2 ** Math.min(made - 1, 30));
+    return Math.max(jitter, Math.min(problem.retryAfter ?? 0, POLICY.giveUpAfter)); // more would look like a hang
   }
 }
 
@@ -65,7 +70,7 @@ export function pause(milliseconds, signal) {
       else resolve();
     };
     // The browser's network state may be wrong: never wait for it alone.
-    const timer = setTimeout(end, navigator.onLine ? milliseconds : CAP);
+    const timer = setTimeout(end, navigator.onLine ? milliseconds : POLICY.maxDelay);
     addEventListener("online", end);
     signal.addEventListener("abort", end);
     if (signal.aborted) end();

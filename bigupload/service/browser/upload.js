@@ -11,13 +11,13 @@ import { contentType } from "./media.js";
 import { Gate, Plan, Preparer, checksum, head, readable, recognise, settle } from "./parts.js";
 import { Problem, gone } from "./problem.js";
 import { put } from "./put.js";
-import { Patience, pause } from "./retry.js";
+import { Retrier, pause } from "./retry.js";
 
 const AT_ONCE = 6; // HTTP/1.1 connections that a browser opens to one host
 const AHEAD = 6; // parts hashed and signed before their turn
 const HEAD_BYTES = 4096; // sent at create, so that the service can check the type
 const ROUNDS = 3; // attempts to complete if the store lacks a part
-const HEARD = 1 << 20; // more bytes than a socket buffers, so the store accepts them
+const ACCEPTED = 1 << 20; // more bytes than a socket buffers, so the store accepts them
 
 const RUNNING = new Set(["starting", "comparing", "hashing", "uploading", "finishing"]);
 
@@ -34,8 +34,8 @@ export class Upload {
   #earlier = new Map(); // number → ETags of parts of earlier versions of the file
   #storedBytes = 0;
   #inFlight = new Map(); // number → bytes
-  #service = new Patience();
-  #store = new Patience();
+  #service = new Retrier();
+  #store = new Retrier();
   #rehash = false; // compare each part in the store with the file
 
   /** Make an upload from a file or from a stored record. `onChange` is called with this upload, often. */
@@ -49,7 +49,7 @@ export class Upload {
     this.name = file?.name ?? record.name;
     this.size = file?.size ?? record.size;
     this.lastModified = file?.lastModified ?? record.lastModified;
-    this.#service.heard(); // the page came from it
+    this.#service.noteResponse(); // the page came from it
     if (record) {
       this.phase = "remembered";
       this.#takenUp = true;
@@ -311,11 +311,11 @@ export class Upload {
           signal,
           onProgress: (bytes) => {
             this.#inFlight.set(number, bytes);
-            if (bytes > HEARD) this.#heard(this.#store, "store");
+            if (bytes > ACCEPTED) this.#noteResponse(this.#store, "store");
             this.onChange(this);
           },
         });
-        this.#heard(this.#store, "store");
+        this.#noteResponse(this.#store, "store");
         preparer.drop(number);
         this.#inFlight.delete(number);
         this.#stored.set(number, { checksum: sum, etag });
@@ -346,7 +346,7 @@ export class Upload {
     for (let made = 1; ; ) {
       try {
         const answer = await this.api.complete(handle, parts, signal);
-        this.#heard(this.#service, "service");
+        this.#noteResponse(this.#service, "service");
         return answer;
       } catch (problem) {
         signal.throwIfAborted();
@@ -369,7 +369,7 @@ export class Upload {
     for (let made = 1; ; ) {
       try {
         const answer = await call();
-        this.#heard(this.#service, "service");
+        this.#noteResponse(this.#service, "service");
         return answer;
       } catch (problem) {
         signal.throwIfAborted();
@@ -379,20 +379,20 @@ export class Upload {
     }
   }
 
-  #heard(patience, whom) {
-    patience.heard();
+  #noteResponse(retrier, whom) {
+    retrier.noteResponse();
     if (this.note === whom || this.note === "offline") this.note = null;
   }
 
   /** Wait for the next attempt; resolves to the number of attempts to count. Rejects after the last. */
-  async #wait(patience, whom, problem, made, signal) {
+  async #wait(retrier, whom, problem, made, signal) {
     const online = navigator.onLine;
-    const milliseconds = patience.after(problem, made, online);
+    const milliseconds = retrier.after(problem, made, online);
     this.note = online ? whom : "offline";
     this.onChange(this);
     await pause(milliseconds, signal);
     if (online) return 1;
-    patience.begin();
+    retrier.begin();
     return 0;
   }
 }
