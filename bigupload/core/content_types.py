@@ -1,4 +1,4 @@
-"""The Content-Type that a file's name stands for: the same on each machine. Pure.
+"""The Content-Type and Content-Encoding that a file's name stands for: the same on each machine. Pure.
 
 Python's `mimetypes` reads the system's files, and its own table differs between versions. Then one file would get
 different types from different machines, and `.ts` might be a translation file of Qt.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import PurePath
+from typing import NamedTuple
 
 DEFAULT = "application/octet-stream"
 
@@ -140,14 +141,38 @@ font/collection               ttc
 """IANA's names where there are any, else those that players and browsers use: https://www.iana.org/assignments/media-types
 """
 
+_CODINGS = {"gz": "gzip", "br": "br", "zst": "zstd"}
+"""Endings of files that are compressed in a way that HTTP has a content coding for; it has none for bzip2 and xz.
 
-def content_type_of(name: str) -> str:
+https://www.iana.org/assignments/http-parameters
+"""
+_TEXTS = frozenset({
+    "txt", "text", "log", "csv", "tsv", "html", "htm", "css", "js", "mjs", "md", "markdown", "json", "map", "ndjson",
+    "jsonl", "geojson", "xml", "xsl", "xsd", "yaml", "yml", "sql", "svg", "vtt", "srt", "ics",
+})  # fmt: skip
+"""Endings of texts. A compressed text is that text with a content coding. A compressed file of another kind, such as
+.tar.gz, is an archive: a browser must not unpack it."""
+
+
+class NamedType(NamedTuple):
+    """What a name says of a file: the values of Content-Type and Content-Encoding; None: it has no encoding."""
+
+    content_type: str
+    content_encoding: str | None = None
+
+
+def type_of(name: str) -> NamedType:
     """Return what the ending of a file's name stands for, in any case of letters.
+
+    `rows.csv.gz` is `text/csv` with the encoding `gzip`. `text/csv` alone would be wrong.
 
     Args:
         name: The file's name, or its path.
     """
-    return _types().get(PurePath(name).suffix[1:].lower(), DEFAULT)
+    *_, inner, ending = ["", "", *(suffix[1:].lower() for suffix in PurePath(name).suffixes)]
+    if ending in _CODINGS and inner in _TEXTS:
+        return NamedType(_types()[inner], _CODINGS[ending])
+    return NamedType(_types().get(ending, DEFAULT))
 
 
 @functools.cache

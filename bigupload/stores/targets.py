@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from bigupload import errors
-from bigupload.core.content_types import content_type_of
+from bigupload.core.content_types import type_of
 from bigupload.core.manifest import Target
 from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
@@ -152,7 +152,7 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, name: 
         url=url,
         api_key=_api_key(api_key),
         filename=name,
-        content_type=options.content_type or content_type_of(name),
+        content_type=options.content_type or type_of(name).content_type,
         head=_head(source),
         ca_bundle=False if options.no_verify_ssl else options.ca_bundle,
     )
@@ -242,7 +242,12 @@ def _head(source: Source) -> bytes:
 
 
 def with_type_of(name: str, options: S3Options) -> S3Options:
-    """Return options with the Content-Type that a file's name stands for, unless they have one."""
+    """Return options with the Content-Type and Content-Encoding that a file's name stands for.
+
+    Who gives a type has said what the file is, and who gives an encoding has said that, too.
+    """
     if options.content_type is not None:
         return options
-    return dataclasses.replace(options, content_type=content_type_of(name))
+    named = type_of(name)
+    encoding = options.content_encoding or named.content_encoding
+    return dataclasses.replace(options, content_type=named.content_type, content_encoding=encoding)

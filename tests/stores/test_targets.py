@@ -309,6 +309,19 @@ def test_the_type_of_a_name_is_set_unless_one_is_given() -> None:
     assert with_type_of("a.mkv", S3Options(content_type="video/mp4")).content_type == "video/mp4"
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({}, ("text/csv", "gzip")),
+        ({"content_type": "application/gzip"}, ("application/gzip", None)),
+        ({"content_encoding": "aws-chunked"}, ("text/csv", "aws-chunked")),
+    ],
+)
+def test_the_encoding_of_a_compressed_text(given: dict[str, Any], sent: tuple[str, str | None]) -> None:
+    options = with_type_of("rows.csv.gz", S3Options(**given))
+    assert (options.content_type, options.content_encoding) == sent
+
+
 def test_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path))
     assert state_dir() == tmp_path
