@@ -14,7 +14,7 @@ import bigupload
 from bigupload import S3Options, errors, events
 from bigupload.s3_parameters import OBJECT
 from bigupload.stores.local_store import LocalStore
-from tests.tools.strict_s3 import StrictS3
+from tests.tools.strict_s3 import Status, StrictS3
 from tests.tools.weed import weed_client
 
 from .backends import Backend, create, put
@@ -230,8 +230,11 @@ async def test_an_upload_without_a_customer_key_is_not_resumed_with_one(world_tl
 async def test_an_upload_with_a_customer_key_is_aborted_without_it(world_tls: World) -> None:
     world = world_tls
     await world.interrupted(world.file(6 * PART), after=2, s3=world.options(sse_customer_key=KEY))
+    # A part that was in flight survived the abort, and the store does not list it without the key.
+    world.s3.script("ListParts", Status(400, "InvalidRequest"))
     await bigupload.abort(world.manifest_path, retry=FAST)
     assert world.s3.uploads == {}
+    assert world.s3.count("AbortMultipartUpload") == 2
 
 
 async def test_gc_needs_the_customer_key_and_says_so(world_tls: World) -> None:

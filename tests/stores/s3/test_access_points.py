@@ -120,6 +120,7 @@ async def test_addresses(bucket: str, more: dict[str, Any], host: str) -> None:
     assert (first.hostname, second.hostname) == (host, host)
     region = region_of(bucket) or more["region"]
     assert f"%2F{region}%2Fs3%2Faws4_request" in first.query
+    assert connection.region == region
     assert connection.url("a b") == f"https://{host}/a%20b"
     assert connection._part_signer is not None
     assert connection._part_signer.knows({**part, "PartNumber": 3, **connection._of_requests})
