@@ -91,7 +91,7 @@ class EventHandler:
 
         Args:
             on_event: The caller's function.
-            failed: Called with what an awaitable raised. After that, `on_event` gets no more events.
+            failed: Called with what `on_event` or an awaitable raised. After that, `on_event` gets no more events.
         """
         self._on_event = on_event
         self._failed = failed
@@ -106,7 +106,11 @@ class EventHandler:
         if self._task is not None:
             self._queue.put(event)
             return
-        made = self._on_event(event)
+        try:
+            made = self._on_event(event)
+        except BaseException as e:
+            self._fail(e)
+            raise
         if inspect.isawaitable(made):
             self._first = made
             self._task = asyncio.get_running_loop().create_task(self._catch_up(made))
@@ -129,10 +133,13 @@ class EventHandler:
         except BaseException as e:
             if self._on_event is None and isinstance(e, asyncio.CancelledError):  # by aclose
                 raise
-            self._on_event = None
-            self._failed(e)
+            self._fail(e)
         finally:
             self._task = None
+
+    def _fail(self, e: BaseException) -> None:
+        self._on_event = None
+        self._failed(e)
 
     async def drain(self) -> None:
         """Wait until `on_event` has had every event."""

@@ -56,6 +56,10 @@ def test_progress_json_is_one_event_a_line(bigupload: Command, s3: StrictS3, fil
     assert ended.code == 0
     events = [json.loads(line) for line in ended.err.splitlines()]
     assert {event["path"] for event in events} == {str(file)}
+    (upload,) = {json.dumps(event["upload"]): event["upload"] for event in events}.values()
+    assert (upload["source"], upload["target"]) == (str(file), "s3://bucket/key")
+    assert upload["manifest"] == events[0]["manifest"]
+    assert Path(upload["manifest"]).name == f"{upload['id']}.manifest.jsonl"
     names = [event["event"] for event in events]
     assert (names[0], names[-1]) == ("UploadStarted", "UploadCompleted")
     assert sorted(event["number"] for event in events if event["event"] == "PartUploaded") == [1, 2]

@@ -12,6 +12,7 @@ import pytest
 
 import bigupload
 from bigupload import errors
+from bigupload.verification import by_download
 from tests.tools.strict_s3 import LostAnswer, Reset, Status, StrictS3
 
 from .stopped import PARTS, SIZE
@@ -89,6 +90,22 @@ async def test_no_secret_is_logged(world: World, caplog: pytest.LogCaptureFixtur
     assert world.s3.access_key not in text
     for part in ("X-Amz-", "Signature", "uploadId=", "?"):
         assert part not in text, [line for line in lines(caplog) if part in line]
+
+
+async def test_warnings_are_logged_without_on_event(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, url = world.file(SIZE), f"s3://{BUCKET}/key"
+    for _ in range(2):
+        await bigupload.upload(path, to=url, s3=world.options(), manifest=world.manifest_path, retry=FAST)
+    (warning,) = lines(caplog, logging.WARNING)
+    assert warning.startswith(f"{path} → {url}: {url} was uploaded before: uploading it again")
+    caplog.clear()
+    monkeypatch.setattr(by_download.ReadBackProgress, "add", lambda *_: False)
+    await bigupload.read_back(path, url, s3=world.options(), retry=FAST)
+    assert lines(caplog, logging.WARNING) == [
+        f"{path} → {url}: the progress can't be recorded: if this run stops, the next one reads everything again"
+    ]
 
 
 async def test_abort_is_logged(stopped: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,346 @@
+"""`on_event`: which upload an event is of, and functions that are async, slow, or wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import bigupload
+from bigupload import errors, events
+from bigupload.api.event_delivery import EventHandler, EventQueue
+from bigupload.events import PartUploaded, Progress, ReadingBack, UploadCompleted, UploadIdentity, UploadStarted
+from tests.tools.strict_s3 import Status
+
+from .stopped import PARTS, SIZE
+from .support import BUCKET, FAST, World, no_leaks
+
+
+@pytest.fixture(autouse=True)
+async def silence() -> AsyncIterator[None]:
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    yield
+    gc.collect()
+    assert complaints == []
+
+
+def target(world: World, **more: Any) -> Any:
+    return {"to": f"s3://{BUCKET}/key", "s3": world.options(), "manifest": world.manifest_path, **more}
+
+
+# --- which upload
+
+
+async def test_one_function_tells_many_uploads_apart(world: World) -> None:
+    told: dict[UploadIdentity, list[events.Event]] = {}
+    paths = [world.file(SIZE, f"file-{n}", seed=n) for n in range(10)]
+
+    def on_event(event: events.Event) -> None:
+        told.setdefault(event.upload, []).append(event)
+
+    async with bigupload.Uploader(retry=FAST) as uploader, asyncio.TaskGroup() as tasks:
+        for path in paths:
+            tasks.create_task(uploader.upload(path, to=f"s3://{BUCKET}/", s3=world.options(), on_event=on_event))
+    assert {upload.source for upload in told} == {str(path) for path in paths}
+    known = {each.id: each for each in await bigupload.list_uploads()}
+    for upload, mine in told.items():
+        assert isinstance(mine[0], UploadStarted)
+        assert isinstance(mine[-1], UploadCompleted)
+        assert sorted(e.number for e in mine if isinstance(e, PartUploaded)) == list(range(1, PARTS + 1))
+        assert (str(mine[0].path), mine[0].target, mine[0].manifest) == (upload.source, upload.target, upload.manifest)
+        assert known[upload.id].manifest == upload.manifest
+    assert len(told) == len(known) == len(paths)
+
+
+async def test_each_call_says_which_upload(stopped: World) -> None:
+    """`resume`, `skip_existing`, `read_back` and `abort`: the same upload has the same identity."""
+    world, path = stopped, str(stopped.directory / "file.bin")
+    (begun,) = {event.upload for event in world.events} or {None}
+    upload = UploadIdentity(
+        source=path, target=f"s3://{BUCKET}/key", id=world.manifest.header.id, manifest=world.manifest_path
+    )
+    assert begun in (None, upload)
+    world.events.clear()
+    await world.resume()
+    await world.upload(world.directory / "file.bin", skip_existing=True)
+    assert {event.upload for event in world.events} == {upload}
+    world.events.clear()
+    await bigupload.read_back(path, upload.target, s3=world.options(), on_event=world.events.append)
+    assert {event.upload for event in world.events} == {
+        UploadIdentity(source=path, target=upload.target, id="", manifest=None)
+    }
+
+
+async def test_abort_says_which_upload(stopped: World) -> None:
+    stopped.s3.script("AbortMultipartUpload", Status(503, "SlowDown"))
+    identity = stopped.manifest.header.id
+    told: list[events.Event] = []
+    await bigupload.abort(stopped.manifest_path, retry=FAST, on_event=told.append)
+    assert [(type(e), e.upload.id, e.upload.manifest) for e in told] == [
+        (events.Retrying, identity, stopped.manifest_path)
+    ]
+
+
+# --- async
+
+
+class Recorder:
+    """An async handler that notices if it gets the next event before it is done with the last one."""
+
+    def __init__(self) -> None:
+        self.told: list[events.Event] = []
+        self._busy = False
+
+    async def __call__(self, event: events.Event) -> None:
+        assert not self._busy
+        self._busy = True
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self._busy = False
+        self.told.append(event)
+
+
+def plain(told: Recorder) -> Callable[[events.Event], Awaitable[None]]:
+    return lambda event: told(event)
+
+
+def partial(told: Recorder) -> Callable[[events.Event], Awaitable[None]]:
+    async def two(_: int, event: events.Event) -> None:
+        await told(event)
+
+    return functools.partial(two, 7)
+
+
+def of_tasks(told: Recorder) -> Callable[[events.Event], Awaitable[None]]:
+    return lambda event: asyncio.ensure_future(told(event))
+
+
+def now_and_then(told: Recorder) -> Callable[[events.Event], Awaitable[None] | None]:
+    """Awaitable or not: it is a plain function that returns a coroutine for some events."""
+
+    def on_event(event: events.Event) -> Awaitable[None] | None:
+        if isinstance(event, PartUploaded):
+            return told(event)
+        told.told.append(event)
+        return None
+
+    return on_event
+
+
+WAYS = [lambda told: told, plain, partial, of_tasks, now_and_then]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["object", "lambda", "partial", "tasks", "some events"])
+async def test_an_async_function_is_awaited_in_order(world: World, way: Any) -> None:
+    told = Recorder()
+    async with no_leaks(), bigupload.Uploader(retry=FAST) as uploader:
+        handle = uploader.start(world.file(SIZE), **target(world), on_event=way(told))
+        expected = [event async for event in handle if not isinstance(event, Progress)]
+        await handle
+    assert [event for event in told.told if not isinstance(event, Progress)] == expected
+    assert isinstance(told.told[-1], UploadCompleted)
+
+
+async def test_a_queue_is_a_function_for_events(world: World) -> None:
+    told: asyncio.Queue[events.Event] = asyncio.Queue(1)
+    async with no_leaks():
+        handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=told.put)
+        while not isinstance(event := await told.get(), UploadCompleted):
+            assert event.upload.source == str(world.directory / "file.bin")
+        await handle
+
+
+async def test_parts_do_not_wait_for_a_slow_function(world: World) -> None:
+    """It hangs at the first event until the object is there, and gets every event but outdated progress afterwards."""
+    told: list[events.Event] = []
+    there = asyncio.Event()
+
+    async def on_event(event: events.Event) -> None:
+        await there.wait()
+        told.append(event)
+
+    async with no_leaks(), bigupload.Uploader(retry=FAST, concurrency=1) as uploader:
+        handle = uploader.start(world.file(SIZE), **target(world), on_event=on_event)
+        seen = [event async for event in handle if isinstance(event, UploadCompleted) and there.set() is None]
+        assert len(seen) == 1
+        await handle
+    assert [e.number for e in told if isinstance(e, PartUploaded)] == list(range(1, PARTS + 1))
+    assert sum(isinstance(e, Progress) for e in told) == 1
+    assert isinstance(told[-1], UploadCompleted)
+
+
+@pytest.mark.parametrize("kind", [UploadStarted, PartUploaded, UploadCompleted])
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "plain"])
+async def test_what_it_raises_ends_the_upload(world: World, kind: type[Any], is_async: bool) -> None:
+    told: list[events.Event] = []
+
+    def on_event(event: events.Event) -> None:
+        assert not any(isinstance(each, kind) for each in told), "no event comes after it raised"
+        told.append(event)
+        if isinstance(event, kind):
+            raise ZeroDivisionError
+
+    async def later(event: events.Event) -> None:
+        await asyncio.sleep(0)
+        on_event(event)
+
+    async with no_leaks():
+        with pytest.raises(ZeroDivisionError):
+            await bigupload.upload(
+                world.file(SIZE), **target(world), retry=FAST, concurrency=1, on_event=later if is_async else on_event
+            )
+    assert world.manifest.status == ("completed" if kind is UploadCompleted else "uploading")
+    await bigupload.resume(world.manifest_path, retry=FAST)
+    assert world.holds(world.directory / "file.bin")
+
+
+async def test_what_it_raises_of_a_failed_upload(world: World) -> None:
+    """It has had every event before the error is raised, and its own exception wins, as of a plain function."""
+    world.s3.script("UploadPart", Status(403, "AccessDenied"), part_number=3, repeat=True)
+    told = Recorder()
+    path = world.file(SIZE)
+    handle = bigupload.start(path, **target(world), retry=FAST, concurrency=1, on_event=told)
+    expected = [event async for event in handle if not isinstance(event, Progress)]
+    with pytest.raises(errors.AccessDenied):
+        await handle
+    assert [event for event in told.told if not isinstance(event, Progress)] == expected
+    ended = asyncio.Event()
+
+    async def wrong(event: events.Event) -> None:
+        await ended.wait()
+        raise ZeroDivisionError
+
+    handle = bigupload.start(path, **target(world), retry=FAST, on_event=wrong)
+    async for event in handle:
+        if isinstance(event, events.Retrying):
+            ended.set()
+    ended.set()
+    with pytest.raises(ZeroDivisionError):
+        await handle
+
+
+async def test_a_cancellation_of_its_own_ends_the_upload(world: World) -> None:
+    """As when it awaits a task that is cancelled. A plain function that raises CancelledError does so, too."""
+
+    async def on_event(event: events.Event) -> None:
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    async with no_leaks(), asyncio.timeout(60):
+        with pytest.raises(asyncio.CancelledError):
+            await bigupload.upload(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
+    assert world.manifest.status == "uploading"
+
+
+@pytest.mark.parametrize("way", ["handle", "task", "timeout"])
+async def test_a_cancelled_upload_cancels_it(world: World, way: str) -> None:
+    waits = asyncio.Event()
+    cancelled: list[bool] = []
+
+    async def on_event(event: events.Event) -> None:
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    path = world.file(SIZE)
+    async with no_leaks(), bigupload.Uploader(retry=FAST) as uploader:
+        if way == "handle":
+            handle = uploader.start(path, **target(world), on_event=on_event)
+            await waits.wait()
+            await handle.aclose()
+        elif way == "task":
+            task = asyncio.create_task(uploader.upload(path, **target(world), on_event=on_event))
+            await waits.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            with pytest.raises(TimeoutError):  # noqa: PT012 - the end of the block raises it
+                async with asyncio.timeout(None) as timeout:
+                    waiting = asyncio.create_task(waits.wait())
+                    waiting.add_done_callback(lambda _: timeout.reschedule(0))
+                    await uploader.upload(path, **target(world), on_event=on_event)
+    assert cancelled == [True]
+
+
+async def test_a_coroutine_that_has_not_begun() -> None:
+    """It is closed: Python would complain that it was never awaited."""
+    handler = EventHandler(Recorder(), pytest.fail)
+    handler(events.Warned(message="w"))
+    await handler.aclose()
+    await handler.aclose()
+
+
+async def test_closing_while_it_hangs_at_the_end_gives_the_result(world: World) -> None:
+    async def on_event(event: events.Event) -> None:
+        if isinstance(event, UploadCompleted):
+            await asyncio.Event().wait()
+
+    async with no_leaks(), bigupload.Uploader(retry=FAST) as uploader:
+        handle = uploader.start(world.file(SIZE), **target(world), on_event=on_event)
+        async for event in handle:
+            if isinstance(event, UploadCompleted):
+                break
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not handle.done()
+    assert (await handle).parts == PARTS
+
+
+async def test_it_can_not_wait_for_the_upload_that_waits_for_it(world: World) -> None:
+    async def on_event(event: events.Event) -> None:
+        await handle
+
+    handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
+    with pytest.raises(errors.UsageError, match="an upload waits for its on_event"):
+        await handle
+
+
+async def test_an_async_function_for_every_call(stopped: World) -> None:
+    told = Recorder()
+    await bigupload.resume(stopped.manifest_path, retry=FAST, on_event=told)
+    assert isinstance(told.told[-1], UploadCompleted)
+    path = stopped.directory / "file.bin"
+    await bigupload.read_back(path, f"s3://{BUCKET}/key", s3=stopped.options(), on_event=told)
+    last = told.told[-1]
+    assert isinstance(last, ReadingBack)
+    assert last.bytes_compared == SIZE
+
+
+# --- the queue
+
+
+def progress(done: int) -> Progress:
+    return Progress(bytes_uploaded=done, bytes_in_flight=0, size=9, parts_uploaded=0, parts=1, concurrency=1, retries=0)
+
+
+async def test_only_the_newest_progress_waits() -> None:
+    queue = EventQueue()
+    warned = events.Warned(message="w")
+    for event in (progress(1), warned, progress(2), progress(3), warned):
+        queue.put(event)
+    queue.close()
+    assert [event async for event in queue] == [warned, progress(3), warned]
+
+
+async def test_no_more_events_wait_than_the_most(caplog: pytest.LogCaptureFixture) -> None:
+    queue = EventQueue(most=3)
+    told = [events.Warned(message=str(n)) for n in range(6)]
+    for event in told:
+        queue.put(event)
+    queue.close()
+    assert [event async for event in queue] == told[3:]
+    (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert "3 events wait for a reader who does not take them" in record.getMessage()
+    with contextlib.suppress(StopAsyncIteration):
+        raise AssertionError(await anext(queue))
