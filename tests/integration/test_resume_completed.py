@@ -54,7 +54,7 @@ async def test_completed_unrecorded_and_the_file_changed_since_uploads_it_as_it_
     result = await world.upload(path)
     assert world.holds(path)
     assert result.resumed_parts == 0, "those that were there are the other upload's"
-    assert "the file has changed since: uploading it again" in world.warnings()
+    assert "the source has changed since: uploading it again" in world.warnings()
 
 
 async def test_resume_of_a_completed_unrecorded_upload_of_a_changed_file_only_says_so(world: World) -> None:

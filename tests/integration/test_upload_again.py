@@ -36,9 +36,8 @@ async def test_an_object_that_is_the_file_is_skipped(world: World, checksum: str
     assert result.verified.satisfies(first.verified)
     assert (result.url, result.etag, result.size) == (first.url, first.etag, first.size)
     assert (result.bytes_sent, result.parts) == (0, 0)
-    assert world.told(events.UploadSkipped) == [
-        events.UploadSkipped(url=result.url, etag=result.etag, verified=result.verified)
-    ]
+    (told,) = world.told(events.UploadSkipped)
+    assert told == events.UploadSkipped(upload=told.upload, url=result.url, etag=result.etag, verified=result.verified)
     assert world.warnings() == ""
     assert pickle.loads(pickle.dumps(result)) == result
 
