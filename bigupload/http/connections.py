@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import socket
 import ssl
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import aiohttp
+import anyio
 import yarl
 from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 
 from bigupload import errors
 from bigupload.http.socket_tuning import new_socket
+from bigupload.support.daemon_threads import run_in_daemon_thread
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for one attempt to connect, which tries all addresses of a name, TLS handshake included."""
@@ -26,6 +30,9 @@ With eight addresses behind a dead path, they would take longer than `RetryPolic
 taken for a stall."""
 _DNS_CACHE_TTL = 10
 """Seconds for which the addresses of a name are kept: a store that has moved is found within them."""
+_LOOKUPS = 8
+"""Lookups of names at a time, those included that were left behind. A transport waits for at most two: one for each of
+its pools."""
 
 CaBundle: TypeAlias = Path | Literal[False] | None
 """Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""
@@ -66,6 +73,23 @@ def ssl_context(ca_bundle: Path) -> ssl.SSLContext:
         raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
 
 
+class _NameLookups:
+    """The methods of an event loop that aiohttp's resolver calls, in threads of its own.
+
+    The loop's threads may all be waiting for uploads. A lookup whose caller is cancelled is left behind: it would hold
+    the program's end for as long as the name servers do not answer.
+    """
+
+    def __init__(self) -> None:
+        self._limiter = anyio.CapacityLimiter(_LOOKUPS)
+
+    async def getaddrinfo(self, host: str, port: int, **arguments: Any) -> list[Any]:
+        return await run_in_daemon_thread(functools.partial(socket.getaddrinfo, host, port, **arguments), self._limiter)
+
+    async def getnameinfo(self, address: tuple[Any, ...], flags: int) -> tuple[str, str]:
+        return await run_in_daemon_thread(functools.partial(socket.getnameinfo, address, flags), self._limiter)
+
+
 class RotatingResolver(aiohttp.ThreadedResolver):
     """The system's name resolution. Each result starts one address later than the one before.
 
@@ -77,7 +101,7 @@ class RotatingResolver(aiohttp.ThreadedResolver):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(cast("asyncio.AbstractEventLoop", _NameLookups()))
         self._resolved = -1
 
     async def resolve(

@@ -94,7 +94,8 @@ async def _reach_local(options: S3Options) -> S3Options:
         raise errors.UsageError("`local` has its own endpoint: leave out `endpoint_url`")
     from bigupload.stores import local_store
 
-    running = await anyio.to_thread.run_sync(local_store.start)
+    # A thread beside the program's own, which may all be waiting for uploads.
+    running = await anyio.to_thread.run_sync(local_store.start, limiter=anyio.CapacityLimiter(1))
     return dataclasses.replace(
         options,
         endpoint_url=running.endpoint_url,

@@ -8,6 +8,7 @@ file only if the part sizes are certain.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -194,7 +195,8 @@ class _Proof:
             offsets.append(offsets[-1] + size)
 
         async def digest(number: int) -> None:
-            digests[number] = await anyio.to_thread.run_sync(self._hash, algorithm, offsets[number], cuts[number])
+            hash_cut = functools.partial(self._hash, algorithm, offsets[number], cuts[number])
+            digests[number] = await anyio.to_thread.run_sync(hash_cut, limiter=self._pair.reading)
 
         await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
         return digests

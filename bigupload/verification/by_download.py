@@ -230,7 +230,7 @@ class _Comparison:
             nonlocal at
             if self._is_beyond(at):
                 return False
-            same = await anyio.to_thread.run_sync(self._equal_bytes, data, at)
+            same = await anyio.to_thread.run_sync(self._equal_bytes, data, at, limiter=self._pair.reading)
             at += len(data)
             self.compared += len(data)
             if same < len(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class FileAndObject:
     attributes: ObjectAttributes
     checking: anyio.CapacityLimiter
     """Threads that ask the file system whether the file has changed."""
+    reading: anyio.CapacityLimiter
+    """Threads that read the file. The program's own may all be waiting for this."""
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer from the file. Blocking.
@@ -114,4 +117,8 @@ async def open_both(
                 raise errors.ObjectMismatch(
                     f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"
                 )
-            yield FileAndObject(source, bucket, key, store, retrier, attributes, anyio.CapacityLimiter(_CHECKS_AT_ONCE))
+            checking, reading = (
+                anyio.CapacityLimiter(_CHECKS_AT_ONCE),
+                anyio.CapacityLimiter(math.inf),
+            )  # callers bound it
+            yield FileAndObject(source, bucket, key, store, retrier, attributes, checking, reading)

@@ -1,13 +1,14 @@
 """A store's name during an upload that takes days: it gets other addresses, has several, or is not answered; and the
 path to them dies without a word.
 
-Loopback's many addresses play the store's, and the loop's `getaddrinfo` the name servers.
+Loopback's many addresses play the store's, and `getaddrinfo` the name servers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,7 @@ class FrontEnds:
         await writer.drain()
         writer.close()
 
-    async def look_up(self, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
+    def look_up(self, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
         self.asked += 1
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (h, self.port)) for h in self.listed]
 
@@ -79,7 +80,7 @@ class Sender:
 async def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sender]:
     ends = FrontEnds()
     await ends.start()
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", ends.look_up)
+    monkeypatch.setattr(socket, "getaddrinfo", ends.look_up)
     try:
         with FileSource(write(tmp_path / "file", 10)) as source:
             async with HttpTransport() as transport:
@@ -151,13 +152,19 @@ async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch
     """Name servers of the network that was left do not answer. It is an outage, waited for as one: the part's attempts
     do not count."""
 
-    async def hang(*_: Any, **__: Any) -> Any:
-        await asyncio.Event().wait()
+    release = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> Any:
+        release.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(connections, "CONNECT_WITHIN", 0.05)
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hang)
-    with pytest.raises(Fault) as caught:
-        await asyncio.wait_for(sender.put(), 60)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        with pytest.raises(Fault) as caught:
+            await asyncio.wait_for(sender.put(), 60)
+    finally:
+        release.set()
     assert caught.value.kind is FaultKind.UNREACHABLE
 
 
