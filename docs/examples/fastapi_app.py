@@ -11,8 +11,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import anyio.from_thread
 import fastapi
@@ -32,22 +31,18 @@ app.state.s3 = bigupload.S3Options(local=True)
 
 @app.put("/async/{name}")
 async def put_async(name: str, request: fastapi.Request) -> str:
-    """Upload the request's body, in the event loop."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "body")
-        with path.open("wb") as file:
-            async for data in request.stream():
-                file.write(data)
-        return await upload(path, name)
+    """Upload the request's body, in the event loop. A large one goes through a file."""
+    with tempfile.TemporaryFile() as file:
+        async for data in request.stream():
+            file.write(data)
+        file.seek(0)
+        return await upload(file, name)
 
 
 @app.put("/sync/{name}")
 def put_sync(name: str, body: Annotated[bytes, fastapi.Body(media_type="application/octet-stream")]) -> str:
     """Upload the request's body, from one of the 40 threads in which FastAPI runs `def` endpoints."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "body")
-        path.write_bytes(body)
-        return anyio.from_thread.run(upload, path, name)
+    return anyio.from_thread.run(upload, body, name)
 
 
 @app.get("/own")
@@ -56,7 +51,7 @@ def own() -> str:
     return "here"
 
 
-async def upload(path: Path, name: str) -> str:
+async def upload(source: bytes | BinaryIO, name: str) -> str:
     uploader: bigupload.Uploader = app.state.uploader
-    result = await uploader.upload(path, to=f"s3://bigupload/{name}", s3=app.state.s3)
+    result = await uploader.upload(source, to=f"s3://bigupload/{name}", s3=app.state.s3)
     return result.url

@@ -63,6 +63,19 @@ def test_the_end_of_a_program_after_a_cancel(run: Run) -> None:
     assert ended == ["HeadObject", "CreateMultipartUpload", "ListParts", "CompleteMultipartUpload"]
 
 
+def test_credentials_that_expire(run: Run) -> None:
+    """How often they are renewed depends on the machine; at least once, as they live for a quarter of the upload."""
+    (issued,) = re.findall(
+        r"^uploaded for [\d.]+ s with (\d+) credentials .*: full-object$", run("async_credentials.py")
+    )
+    assert int(issued) > 1
+
+
+def test_progress_bars(run: Run) -> None:
+    rows = re.findall(r"^take-(\d).mov .* \d+.0/\d+.0 MB .* full-object *$", run("progress_bar.py"), re.MULTILINE)
+    assert rows == ["1", "2", "3"]
+
+
 def test_the_examples_are_typed(tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path), "."]
