@@ -98,12 +98,14 @@ class EventHandler:
         self._queue = EventQueue()
         self._first: Awaitable[object] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._busy = False
+        """Whether the task runs. An eager task factory may run all of it before there is a `_task`."""
 
     def __call__(self, event: events.Event) -> None:
         """Handle an event. Raises what `on_event` raises when it is called."""
         if self._on_event is None:
             return
-        if self._task is not None:
+        if self._busy:
             self._queue.put(event)
             return
         try:
@@ -112,13 +114,13 @@ class EventHandler:
             self._fail(e)
             raise
         if inspect.isawaitable(made):
-            self._first = made
+            self._first, self._busy = made, True
             self._task = asyncio.get_running_loop().create_task(self._catch_up(made))
 
     @property
     def is_current_task(self) -> bool:
         """Whether the caller is what `on_event` returned."""
-        return self._task is not None and asyncio.current_task() is self._task
+        return self._busy and asyncio.current_task() is self._task
 
     async def _catch_up(self, first: Awaitable[object]) -> None:
         made: object = first
@@ -135,15 +137,15 @@ class EventHandler:
                 raise
             self._fail(e)
         finally:
-            self._task = None
+            self._busy = False
 
     def _fail(self, e: BaseException) -> None:
         self._on_event = None
         self._failed(e)
 
     async def drain(self) -> None:
-        """Wait until `on_event` has had every event."""
-        while self._task is not None:
+        """Wait until `on_event` has had every event, or its task was cancelled from outside before it began."""
+        while self._busy and self._task is not None and not self._task.done():
             await asyncio.wait({self._task})
 
     def cancel(self) -> None:
@@ -155,10 +157,9 @@ class EventHandler:
 
     async def aclose(self) -> None:
         """Cancel what is under way, and await its end. Idempotent."""
-        task = self._task
         self.cancel()
-        if task is not None:
-            await run_shielded(_ended(task))
+        if self._busy and self._task is not None:
+            await run_shielded(_ended(self._task))
         if inspect.iscoroutine(self._first):  # the task may have been cancelled before it began with it
             self._first.close()
 

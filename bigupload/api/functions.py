@@ -22,6 +22,7 @@ from bigupload.api.arguments import (
     VerifyCall,
     check_names,
 )
+from bigupload.api.calls import running_loop
 from bigupload.api.handle import UploadHandle
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
@@ -85,10 +86,21 @@ def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadRe
         BigUploadError: As `upload`.
     """
     try:
-        anyio.get_current_task()  # asyncio's or trio's
+        asyncio.get_running_loop()
     except RuntimeError:
+        if _is_trio_running():
+            running_loop()  # says that asyncio is needed
         return asyncio.run(upload(source, **options))
     raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
+
+
+def _is_trio_running() -> bool:
+    """Whether trio's loop runs in this thread. There is no loop of asyncio's in it."""
+    try:
+        anyio.get_current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def resume(manifest: StrPath, **options: Unpack[ResumeCall]) -> UploadResult:

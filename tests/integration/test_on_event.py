@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gc
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -277,6 +278,10 @@ async def test_a_coroutine_that_has_not_begun() -> None:
     """It is closed: Python would complain that it was never awaited."""
     handler = EventHandler(Recorder(), pytest.fail)
     handler(events.Warned(message="w"))
+    (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+    task.cancel()
+    async with asyncio.timeout(60):
+        await handler.drain()
     await handler.aclose()
     await handler.aclose()
 
@@ -315,6 +320,23 @@ async def test_an_async_function_for_every_call(stopped: World) -> None:
     last = told.told[-1]
     assert isinstance(last, ReadingBack)
     assert last.bytes_compared == SIZE
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has no eager tasks yet")
+async def test_eager_tasks(world: World) -> None:
+    """A task may have ended before it is known which one it is."""
+    told: list[events.Event] = []
+
+    async def on_event(event: events.Event) -> None:
+        told.append(event)
+
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]  # of 3.12
+    async with asyncio.timeout(60):
+        handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
+        expected = [event async for event in handle]
+        await handle
+    assert told[-len(expected) :] == expected
+    assert isinstance(told[-1], UploadCompleted)
 
 
 # --- the queue
