@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
@@ -36,6 +37,7 @@ UploadSource: TypeAlias = StrPath | bytes | bytearray | memoryview | BinaryFile
 """What can be uploaded."""
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
+OnChange: TypeAlias = Literal["raise", "restart"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
 
 MAX_CONCURRENCY = 256
@@ -98,11 +100,21 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     """Send a straggler (a part far behind the others) a second time, until a store refuses that. Default: True."""
 
 
-class UploadOptions(ProofOptions, PriorityOptions, total=False):
+class ChangeOptions(TypedDict, total=False):
+    """What to do about a source that changes."""
+
+    on_change: OnChange
+    """"raise" (the default): SourceChanged, if the source changes during the upload, or has another size than when its
+    unfinished upload began. "restart": upload it as it is now. If its size is the same, parts that did not change are
+    kept. Otherwise the unfinished upload is aborted, so that its parts cost nothing, and a new one begins. After three
+    changes in one call, SourceChanged."""
+
+
+class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
     """One upload.
 
-    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `to`, `service`, `api_key`, `s3`, `name`,
-    `part_size`, `checksum`, `manifest`, `resume`, `skip_existing`.
+    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `on_change`, `to`, `service`, `api_key`, `s3`,
+    `name`, `part_size`, `checksum`, `manifest`, `resume`, `skip_existing`.
     """
 
     to: str | None
@@ -157,10 +169,11 @@ class AbortOptions(EventOptions, total=False):
     """Also take a manifest that this user did not begin on this machine. Default: False."""
 
 
-class ResumeOptions(AbortOptions, ProofOptions, PriorityOptions, total=False):
+class ResumeOptions(AbortOptions, ProofOptions, PriorityOptions, ChangeOptions, total=False):
     """One upload that is resumed by its manifest.
 
-    Options: `on_event`, `s3`, `api_key`, `trust`, `require_proof`, `verify_source`, `priority`, `source`.
+    Options: `on_event`, `s3`, `api_key`, `trust`, `require_proof`, `verify_source`, `priority`, `on_change`,
+    `source`.
     """
 
     source: StrPath | None
@@ -315,6 +328,7 @@ def upload_settings(
     require_proof: Verified | ProofName = Verified.SIZE,
     verify_source: bool = False,
     priority: int = 0,
+    on_change: OnChange = "raise",
 ) -> UploadSettings:
     """The engine's settings. Raises UsageError."""
     algorithm, required = parse_algorithm(checksum), checked_proof(require_proof)
@@ -328,7 +342,14 @@ def upload_settings(
         require_proof=required,
         verify_source=verify_source,
         priority=checked_priority(priority),
+        follow_changes=_follows_changes(on_change),
     )
+
+
+def _follows_changes(on_change: OnChange) -> bool:
+    if on_change not in typing.get_args(OnChange):
+        raise errors.UsageError(f"`on_change` is 'raise' or 'restart', not {on_change!r}")
+    return on_change == "restart"
 
 
 def check_target(to: str | None, service: str | None, options: S3Options | None) -> None:

@@ -5,6 +5,7 @@ manifest, and run the engine.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from bigupload.api.arguments import (
 from bigupload.api.calls import OpenCall
 from bigupload.api.event_log import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sources import open_named
+from bigupload.api.sources import open_named, reopening
 from bigupload.api.state import existing_object, object_exists, require_trust
 from bigupload.core.manifest import Aborted, SourceKind
 from bigupload.engine.context import UploadSettings
@@ -45,7 +46,8 @@ async def upload(
 ) -> UploadResult:
     """Upload a source, or resume its upload."""
     await resources.state.clean()
-    with contextlib.closing(await open_named(given, options)) as source:
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(contextlib.closing(await open_named(given, options)))
         if options.get("skip_existing", False) and source.kind is not SourceKind.FILE:
             raise errors.UsageError(f"skip_existing is for files, and {source.path} is none: leave it out")
         store = await resources.connect(source, options)
@@ -60,7 +62,7 @@ async def upload(
                 context = await resources.context(source, store, journal, settings, call)
                 if skipped := skipped_bytes(source):
                     context.warn(f"{source.path} is uploaded from its position on: without its first {skipped:,} bytes")
-                run = UploadRun(context)
+                run = UploadRun(context, reopening(source, store, opened))
                 s3, compared = options.get("s3"), options.get("skip_existing", False)
                 replaces = s3 is None or not s3.if_none_match
                 run.prepare(resume=options.get("resume", True), compared=compared, replaces=replaces)
@@ -86,19 +88,23 @@ async def resume(
                 f"the same name and to the same target (or type: bigupload abort {shlex.quote(str(journal.path))})"
             )
         try:
-            opened = await open_file(source if source is not None else known.source.path)
+            file = await open_file(source if source is not None else known.source.path)
         except errors.SourceNotFound as e:
             raise errors.SourceNotFound(f"{e}: if it was moved, name it as `source`", manifest=journal.path) from e
-        with opened:
+        # If the file has another size, a new upload is of the same kind as the one that the manifest describes.
+        settings = dataclasses.replace(settings, algorithm=known.header.checksum.algorithm)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(file)
             recorded = known.header.options
             store = await reconnect(
-                known.target, recorded, options.get("s3"), api_key=api_key, source=opened, pool=resources.buckets
+                known.target, recorded, options.get("s3"), api_key=api_key, source=file, pool=resources.buckets
             )
             async with contextlib.aclosing(store):
-                context = await resources.context(opened, store, journal, settings, call)
+                context = await resources.context(file, store, journal, settings, call)
                 if store.ca_bundle is False:  # the caller of `resume` did not say so: the manifest does
                     context.warn(f"the certificate of {known.target} is not checked, as no_verify_ssl was given")
-                return await UploadRun(context).run_until_proved(follow_changes=False)
+                run = UploadRun(context, reopening(file, store, opened))
+                return await run.run_until_proved(follow_changes=False)
 
 
 async def adopt(

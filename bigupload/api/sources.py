@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Awaitable, Callable
+
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource, checked_path
+from bigupload.core.manifest import SourceKind
 from bigupload.ports import Source
 from bigupload.sources.file import open_file, open_in_thread
 from bigupload.sources.opening import checked_name, is_path, name_of, open_source
+from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.targets import Store, head_of
 
 
 async def open_named(source: UploadSource, options: UploadOptions) -> Source:
@@ -25,6 +31,26 @@ async def open_named(source: UploadSource, options: UploadOptions) -> Source:
     if not name:
         raise errors.UsageError("this source has no name of its own: give it one, as in name='movie.mov'")
     return await open_in_thread(lambda: open_source(source, name))
+
+
+def reopening(source: Source, store: Store, opened: contextlib.ExitStack) -> Callable[[], Awaitable[Source]] | None:
+    """Return a function that opens a file again, as it is now; None for what is no file.
+
+    Args:
+        source: The source.
+        store: Its store. A media service is shown the file's new first bytes.
+        opened: Closes what was opened.
+    """
+    if source.kind is not SourceKind.FILE:
+        return None
+
+    async def reopen() -> Source:
+        again = opened.enter_context(await open_file(source.path))
+        if isinstance(store, ServiceStore):
+            store.use_head(head_of(again))
+        return again
+
+    return reopen
 
 
 def shown(source: UploadSource, options: UploadOptions) -> str:

@@ -127,6 +127,7 @@ class Uploader:
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
             priority=options.get("priority", 0),
+            on_change=options.get("on_change", "raise"),
         )
         if options.get("skip_existing", False) and options.get("service") is not None:
             raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
@@ -155,6 +156,7 @@ class Uploader:
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
             priority=options.get("priority", 0),
+            on_change=options.get("on_change", "raise"),
         )
         with log_failure(str(manifest)):
             return await call.run(partial(operations.resume, self._resources, call, manifest, settings, options))

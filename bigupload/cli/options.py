@@ -161,6 +161,16 @@ outcome_options = _all(
 """What to print, and which proof is enough."""
 
 
+on_change_option = click.option(
+    "--on-change",
+    type=click.Choice(["raise", "restart"]),
+    default="raise",
+    show_default=True,
+    help="What to do if the file changes, or has another size than when its unfinished upload began. restart: upload "
+    "it as it is now, and abort an unfinished upload of another size.",
+)
+
+
 def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""
     needed = ("pydantic", "itsdangerous", "limits", "prometheus_client")

@@ -10,7 +10,15 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import PATH, connection_options, outcome_options, pace, pace_options, s3_options
+from bigupload.cli.options import (
+    PATH,
+    connection_options,
+    on_change_option,
+    outcome_options,
+    pace,
+    pace_options,
+    s3_options,
+)
 from bigupload.cli.s3_options import store_options
 from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
 from bigupload.s3_parameters import ADDRESS
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--upload-id", metavar="ID", help="The upload to adopt, if several of this key are open.")
 @click.option("--local", is_flag=True, help="The upload to adopt is in the local store.")
 @click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
+@on_change_option
 @click.option(
     "--trust",
     is_flag=True,
@@ -92,17 +101,8 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                     return uploader.adopt(
                         adopt, source=source, s3=options, upload_id=chosen, require_proof=proof, on_event=on_event
                     )
-                verify = arguments["verify_source"]
-                trust = arguments["trust"]
-                return uploader.resume(
-                    name,
-                    source=source,
-                    s3=key,
-                    require_proof=proof,
-                    verify_source=verify,
-                    trust=trust,
-                    on_event=on_event,
-                )
+                more = {each: arguments[each] for each in ("verify_source", "trust", "on_change")}
+                return uploader.resume(name, source=source, s3=key, require_proof=proof, on_event=on_event, **more)
 
             codes: list[int] = []
             names = [source] if adopt is not None else manifests or unfinished()

@@ -20,6 +20,7 @@ from bigupload.cli.options import (
     PATH,
     SIZE,
     connection_options,
+    on_change_option,
     outcome_options,
     pace,
     pace_options,
@@ -71,6 +72,7 @@ _SAMPLE_SIZE = 250_000_000
     "--skip-existing", is_flag=True, help="Upload nothing if the object equals the file already, by its checksum."
 )
 @click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
+@on_change_option
 @pace_options
 @connection_options
 @store_options

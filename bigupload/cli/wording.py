@@ -13,8 +13,8 @@ from bigupload.s3_parameters import PARAMETERS
 
 OPTIONS = PARAMETERS.keys() | {
     "addressing", "ca_bundle", "checksum", "endpoint_url", "give_up_after", "hedge", "if_none_match", "local",
-    "manifest", "no_sign_request", "no_verify_ssl", "part_size", "profile", "region", "require_proof", "resume",
-    "service", "skip_existing", "source", "to", "trust", "upload_id", "verify_source",
+    "manifest", "no_sign_request", "no_verify_ssl", "on_change", "part_size", "profile", "region", "require_proof",
+    "resume", "service", "skip_existing", "source", "to", "trust", "upload_id", "verify_source",
 }  # fmt: skip
 """Arguments of the library that are options, by the same name or as `s3_parameters` says."""
 OTHERS = {

@@ -38,6 +38,8 @@ class UploadSettings:
     require_proof: Verified = Verified.SIZE
     verify_source: bool = False
     """Whether to hash the file once more before complete."""
+    follow_changes: bool = False
+    """Whether to upload a source that changed as it is now, instead of raising SourceChanged."""
     priority: int = 0
     """Uploads with a higher one get slots and threads first."""
 

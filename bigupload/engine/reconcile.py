@@ -93,7 +93,8 @@ class Reconciler:
         if recorded != now:
             raise errors.SourceChanged(
                 f"{self._context.source.path} has {now:,} bytes now and had {recorded:,} when its upload began: "
-                "nothing was changed. Upload the file again with `resume=False`, or resume with the right `source`",
+                "nothing was changed. To abort that upload and start again: `on_change='restart'`. Or resume with the "
+                "right `source`",
                 same_size=False,
             )
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bigupload import errors
+from bigupload import errors, events
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import ChecksumRecord, belongs_to, manifest_id
+from bigupload.core.manifest import Aborted, ChecksumRecord, belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
 from bigupload.engine.context import UploadContext, new_header
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import RunCounts
-from bigupload.ports import Journal, ListedPart, OpenUpload
+from bigupload.ports import Journal, ListedPart, OpenUpload, Source
 from bigupload.units import format_part_size
 
+_MOST_CHANGES = 3
+"""How often one run starts again because the source changed. A file that is being written has to be waited for."""
 _NEW = " (`resume=False` starts a new upload)"
 
 
@@ -57,8 +60,16 @@ class UploadResult:
 class UploadRun:
     """One upload, in one context. The caller holds the lock of the manifest."""
 
-    def __init__(self, context: UploadContext) -> None:
+    def __init__(self, context: UploadContext, reopen: Callable[[], Awaitable[Source]] | None = None) -> None:
+        """Look at the manifest, if there is one.
+
+        Args:
+            context: The upload's context.
+            reopen: Opens the source again, after it changed; None: it can't be opened again.
+        """
         self._context = context
+        self._reopen = reopen
+        self._changes = 0
         self._id = (
             context.manifest.header.id
             if context.journal.exists
@@ -166,18 +177,71 @@ class UploadRun:
         context = self._context
         while True:
             upload = MultipartUpload(context, manifest_id=self._id)
-            await upload.run()
+            try:
+                await upload.run()
+            except errors.SourceChanged as e:
+                await self._follow(e)
+                continue
             if await upload.made_of_source():
                 break
             if not follow_changes:
                 context.warn("the object is complete, but the source has changed since")
                 break
             context.warn("an earlier upload is complete, but the source has changed since: uploading it again")
-            context.journal.set_aside()
-            context.store.restore_options(self._asked)
-            context.counts.resumed_parts = 0  # those are the earlier upload's
+            self._begin_anew()
         seconds = context.effects.clock() - self._began
         return result_of(context.journal, context.counts, seconds=seconds, required=context.settings.require_proof)
+
+    def _begin_anew(self) -> None:
+        context = self._context
+        context.journal.set_aside()
+        context.store.restore_options(self._asked)
+        context.hedging.restarted()
+        context.counts.resumed_parts = 0  # those are the earlier upload's
+
+    async def _follow(self, changed: errors.SourceChanged) -> None:
+        """Take the source as it is now, for `on_change="restart"`. Raises `changed` where that is not wanted."""
+        context = self._context
+        if not context.settings.follow_changes:
+            raise changed
+        self._changes += 1
+        if self._changes > _MOST_CHANGES:
+            raise errors.SourceChanged(
+                f"{context.source.path} changed {self._changes} times in this run: upload it when nothing writes to it",
+                same_size=changed.resumable,
+                manifest=changed.manifest,
+            ) from changed
+        if self._reopen is not None:
+            await context.effects.sleep(context.retrier.policy.delay(self._changes, context.effects.random))
+            try:
+                context.source = await self._reopen()
+            except errors.SourceError as e:
+                e.manifest = changed.manifest
+                raise
+        if not context.journal.exists:
+            return
+        recorded, now = context.manifest.plan.size, context.source.fingerprint.size
+        if recorded != now:
+            await self._abort_superseded(f"the source has {now:,} bytes, and had {recorded:,} when its upload began")
+        elif self._reopen is None:  # a file object: what was read before can't be told from what is read now
+            raise changed
+        else:
+            context.warn(f"{context.source.path} changed: uploading it as it is now; parts that are the same are kept")
+
+    async def _abort_superseded(self, reason: str) -> None:
+        """Abort the upload of the bytes that are no more, and record that before another one begins.
+
+        After a kill in between, the next run finds an upload that is aborted, or aborts it again.
+        """
+        context = self._context
+        try:
+            await context.retrier.request(lambda: context.store.abort(context.manifest.upload_id))
+        except errors.BigUploadError as e:
+            e.manifest = context.journal.path
+            raise
+        await context.journal.append(Aborted())
+        self._begin_anew()
+        context.emit(events.Restarted(reason=reason))
 
 
 def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: Verified) -> UploadResult:

@@ -154,7 +154,7 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, name: 
         api_key=_api_key(api_key),
         filename=name,
         content_type=options.content_type or type_of(name).content_type,
-        head=_head(source),
+        head=head_of(source),
         ca_bundle=False if options.no_verify_ssl else options.ca_bundle,
     )
 
@@ -222,7 +222,7 @@ def _reconnect_service(
         api_key=_api_key(api_key),
         filename=filename,
         content_type=content_type,
-        head=_head(source) if source is not None else b"",
+        head=head_of(source) if source is not None else b"",
         key=target.key,
         ca_bundle=False
         if recorded.get("no_verify_ssl") is True
@@ -237,7 +237,8 @@ def _api_key(given: str | None) -> str | None:
     return given or os.environ.get("BIGUPLOAD_API_KEY") or None
 
 
-def _head(source: Source) -> bytes:
+def head_of(source: Source) -> bytes:
+    """Return the first bytes of a source, by which a media service judges it. Blocking."""
     head = bytearray(HEAD_BYTES)
     return bytes(head[: source.read_into(memoryview(head), 0)])
 

@@ -112,6 +112,10 @@ class ServiceStore:
         self._content_type = began
         return ["content_type"]
 
+    def use_head(self, head: bytes) -> None:
+        """Show the service the first bytes of a file that has changed, when the next upload is created."""
+        self._head = head[:HEAD_BYTES]
+
     def url(self) -> str:
         """Return the publicUrl; before it is known, the service's URL."""
         return self._public_url or self._http.url
