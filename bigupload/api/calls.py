@@ -33,7 +33,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     except RuntimeError:
         raise errors.UsageError(
             "bigupload needs a running asyncio event loop: use asyncio.run(…), or anyio.run(…, backend='asyncio'); "
-            "trio is not supported"
+            "under trio, call upload_sync or asyncio.run(…) in a thread"
         ) from None
 
 

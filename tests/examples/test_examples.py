@@ -71,6 +71,28 @@ def test_credentials_that_expire(run: Run) -> None:
     assert int(issued) > 1
 
 
+def test_a_cancel_and_a_resume(run: Run) -> None:
+    out = run("cancel_and_resume.py")
+    (recorded,) = re.findall(r"^cancelled: (\d+) of 12 parts are recorded$", out, re.MULTILINE)
+    (there, sent) = re.findall(r"^resumed: (\d+) parts were there, (\d+) were sent$", out, re.MULTILINE)[0]
+    assert 0 < int(recorded) <= int(there)
+    assert int(there) + int(sent) == 12
+    assert out.endswith("proved: full-object\n")
+
+
+def test_a_small_file_beside_big_ones(run: Run) -> None:
+    (before,) = re.findall(
+        r"^100 KB that arrive behind them: .* s, (\d+) of the 50", run("small_beside_big.py"), re.MULTILINE
+    )
+    assert int(before) < 40
+
+
+def test_trio(run: Run) -> None:
+    pytest.importorskip("trio")
+    out = run("trio_program.py")
+    assert re.fullmatch(r"in trio's loop: bigupload needs .* in a thread\nin a thread: full-object\n", out)
+
+
 def test_progress_bars(run: Run) -> None:
     rows = re.findall(r"^take-(\d).mov .* \d+.0/\d+.0 MB .* full-object *$", run("progress_bar.py"), re.MULTILINE)
     assert rows == ["1", "2", "3"]
