@@ -198,8 +198,12 @@ class MultipartStore(Protocol):
         """Presign one request for each of `parts` (100 at most), in order."""
         ...
 
-    def refused(self, request: SignedRequest) -> None:
-        """Learn that the object store refused a request of `sign`: its credentials may have expired."""
+    def refused(self, request: SignedRequest) -> str:
+        """Learn that the object store refused a request of `sign`: its credentials may have expired.
+
+        Returns:
+            What may explain the refusal, for the user; empty if nothing does.
+        """
         ...
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:

@@ -67,6 +67,8 @@ class Fault(Exception):
         self.code = code
         self.retry_after = retry_after
         """Seconds to wait, from the response's Retry-After."""
+        self.hint = ""
+        """What may explain a refusal, for the error that is raised if a new signature does not help."""
         self._error = error
 
     def public(self) -> errors.BigUploadError:
@@ -75,7 +77,7 @@ class Fault(Exception):
             return errors.CredentialsError(f"{self}: {_EXPIRED}")
         bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
         error = self._error or bad or _PUBLIC[self.kind]
-        return error(str(self))
+        return error(f"{self}: {self.hint}" if self.hint and self.kind is FaultKind.REFUSED else str(self))
 
 
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})

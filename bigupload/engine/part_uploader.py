@@ -141,7 +141,7 @@ class PartUploader:
                 if fault.kind is FaultKind.GONE:
                     raise UnknownUpload from fault
                 if fault.kind is FaultKind.REFUSED and request is not None:
-                    self._context.store.refused(request[0])
+                    fault.hint = self._context.store.refused(request[0])
                 if fault.kind is FaultKind.BUSY:
                     self._context.shared.refused(self._context.effects.clock())
                 retry = await self._context.retrier.pause(attempts, fault, since, part.number)

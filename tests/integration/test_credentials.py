@@ -18,7 +18,7 @@ import bigupload
 from bigupload import Credentials, S3Options, Verified, errors, events
 from bigupload.stores.s3 import client
 from bigupload.stores.s3.renewal import Renewal
-from tests.tools.strict_s3 import StrictS3
+from tests.tools.strict_s3 import Status, StrictS3
 
 from .support import BUCKET, FAST, PART, World, assert_secretless
 
@@ -163,3 +163,25 @@ async def test_a_function_that_gives_the_expired_ones_again(world: World) -> Non
     )
     with pytest.raises(errors.CredentialsError, match="have expired"):
         await upload(world, options(world, credentials=lambda: same), 3, lambda: revoke(world))
+
+
+@pytest.mark.parametrize(("temporary", "hinted"), [(True, True), (False, False)])
+@pytest.mark.parametrize("op", ["UploadPart", "ListParts"])
+async def test_a_refusal_without_a_reason_may_be_an_expired_token(
+    world: World, op: str, temporary: bool, hinted: bool
+) -> None:
+    """As of stores that answer 403 to it. Keys that do not end are not suspected, nor those that are renewed."""
+    issued = world.s3.issue_session(seconds=LIFE) if temporary else world.s3.credentials[world.s3.access_key]
+    frozen = options(
+        world, access_key=issued.access_key, secret_key=issued.secret_key, session_token=issued.session_token
+    )
+    await world.interrupted(world.file(6 * PART), after=3, s3=frozen)
+    world.s3.script(op, Status(403), repeat=True)
+    with pytest.raises(errors.AccessDenied, match=r"refused .*: 403") as caught:
+        await upload(world, frozen, 9, lambda: None)
+    assert ("if the session token has expired, renew the credentials" in str(caught.value)) == hinted
+    issuer = Issuer(world.s3, tells=True)
+    with pytest.raises(errors.AccessDenied) as caught:
+        await upload(world, options(world, credentials=issuer), 9, lambda: None)
+    assert "session token" not in str(caught.value)
+    assert 2 <= issuer.issued <= 4, "the store may mean the credentials, but is not believed for ever"

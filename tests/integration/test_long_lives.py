@@ -99,8 +99,8 @@ class FarStore:
         self.token = token
         return Created("id", algorithm.type)
 
-    def refused(self, request: SignedRequest) -> None:
-        pass
+    def refused(self, request: SignedRequest) -> str:
+        return ""
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         life = self.life

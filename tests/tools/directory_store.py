@@ -93,8 +93,8 @@ class DirectoryStore:
         await self._answer("create")
         return Created(upload_id, algorithm.type if declare else None)
 
-    def refused(self, request: SignedRequest) -> None:
-        pass
+    def refused(self, request: SignedRequest) -> str:
+        return ""
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         return [SignedRequest(f"{upload_id}/{part.number}", part.headers, 3600) for part in parts]

@@ -29,7 +29,7 @@ from bigupload.stores.s3.access_points import region_of
 from bigupload.stores.s3.aws_session import AwsSession, configured_ca_bundle
 from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
 from bigupload.stores.s3.presign import PartSigner
-from bigupload.stores.s3.renewal import Renewal, is_refusal
+from bigupload.stores.s3.renewal import Renewal, expiry_hint, is_refusal
 from bigupload.stores.s3.response_guard import guard
 from bigupload.stores.s3.upload_pages import UploadPages
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -241,6 +241,11 @@ class S3Bucket:
             whole |= {name: value for name, value in self._of_requests.items() if name in taken}
         return whole
 
+    @property
+    def expiry_hint(self) -> str:
+        """What a refusal may mean if nobody renews the credentials; empty if they are renewed or do not expire."""
+        return expiry_hint(None if self._session is None else self._session.get_credentials())
+
     def urls_last(self) -> float:
         """Return for how many seconds a URL that was signed just now is valid: no longer than its credentials."""
         left = self.renewal.seconds_left()
@@ -388,7 +393,8 @@ class S3Bucket:
             self._requesting = self._requesting or anyio.CapacityLimiter(_CONNECTIONS)
             result, error = await run_in_daemon_thread(attempt, self._requesting)
         if error is not None:
-            if is_refusal(error):
+            if isinstance(error, Fault) and is_refusal(error):
                 self.renewal.refused(used)
+                error.hint = self.expiry_hint
             raise error
         return typing.cast("R", result)

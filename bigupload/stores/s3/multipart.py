@@ -134,12 +134,12 @@ class S3Store:
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         urls = await self._bucket.presign_parts([self._parameters(upload_id, part) for part in parts])
-        lasts = self._bucket.urls_last()
-        always = self._bucket.headers
+        always, lasts = self._bucket.headers, self._bucket.urls_last()
         return [SignedRequest(url, {**always, **part.headers}, lasts) for url, part in zip(urls, parts, strict=True)]
 
-    def refused(self, request: SignedRequest) -> None:
+    def refused(self, request: SignedRequest) -> str:
         self._bucket.renewal.refused_url(request.url)
+        return self._bucket.expiry_hint
 
     def _parameters(self, upload_id: str, part: UnsignedPart) -> dict[str, Any]:
         """Return the parameters that the signature of a part's URL covers."""

@@ -26,13 +26,33 @@ LOG = logging.getLogger("bigupload")
 
 _RENEW_BEFORE = 300.0
 """Seconds before the end at which others are asked for; or at the last fifth of their life, if that is shorter."""
+_METHOD = "bigupload"
+"""What botocore calls the source of these credentials."""
+_MAY_HAVE_EXPIRED = (
+    "if the session token has expired, renew the credentials, then resume; "
+    "`credentials` renews them while an upload runs"
+)
 _ASK_AGAIN = 30.0
 """Seconds between two attempts while the present credentials are still valid."""
 
 
-def is_refusal(error: Exception) -> bool:
+def is_refusal(fault: Fault) -> bool:
     """Whether a store's response may mean that the credentials have expired. HEAD has no body that could say so."""
-    return isinstance(error, Fault) and (error.kind is FaultKind.REFUSED or (error.status == 400 and not error.code))
+    return fault.kind is FaultKind.REFUSED or (fault.status == 400 and not fault.code)
+
+
+def expiry_hint(credentials: Any) -> str:
+    """Say what a refusal may mean. Some stores answer 403 to expired credentials, and do not say why.
+
+    Args:
+        credentials: botocore's credentials that signed the request, or None.
+
+    Returns:
+        A hint, if they are temporary and nobody renews them; else an empty text.
+    """
+    if credentials is None or hasattr(credentials, "refresh_needed") or credentials.method == _METHOD:
+        return ""
+    return _MAY_HAVE_EXPIRED if credentials.token else ""
 
 
 class _Shared:
@@ -182,4 +202,4 @@ def _for_botocore(renewal: Renewal) -> Any:
             assert given is not None, "ready() comes first"
             return ReadOnlyCredentials(given.access_key, given.secret_key, given.session_token)
 
-    return Renewed("", "", method="bigupload")
+    return Renewed("", "", method=_METHOD)

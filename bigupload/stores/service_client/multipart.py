@@ -224,8 +224,8 @@ class ServiceStore:
                 raise self._http.stranger(f"it sends parts of one upload to {url.host} and elsewhere")
             self._parts_at = place
 
-    def refused(self, request: SignedRequest) -> None:
-        """The service signs each request with credentials of its own."""
+    def refused(self, request: SignedRequest) -> str:
+        return ""  # the service signs with credentials of its own
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         return await self._call(read_parts, "to list the parts", "GET", f"{API}/parts", upload=upload_id)
