@@ -134,6 +134,8 @@ class S3Options:
             _check(name, getattr(self, name), hint)
             if name in PARAMETERS:
                 object.__setattr__(self, name, normalized(name, getattr(self, name)))  # frozen for all others
+        if self.ca_bundle is not None:
+            object.__setattr__(self, "ca_bundle", _path(self.ca_bundle))
         if self.endpoint_url is not None:
             _check_endpoint(self.endpoint_url)
         if self.no_verify_ssl and self.ca_bundle is not None:
@@ -144,6 +146,15 @@ class S3Options:
             given = [name for name in others if name != one and getattr(self, name)]
             if getattr(self, one) is not None and given:
                 raise UsageError(f"{one} says which credentials to use: leave {', '.join(given)} out")
+        self._check_keys()
+
+    def _check_keys(self) -> None:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise UsageError("access_key and secret_key go together: give both, or neither")
+        if self.session_token is not None and self.access_key is None:
+            raise UsageError("session_token goes with access_key and secret_key: give all three")
+        if "" in (self.access_key, self.secret_key):
+            raise UsageError("access_key and secret_key must not be empty")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, and say of which part it is that it can't be."""
@@ -253,10 +264,10 @@ def _hints() -> dict[str, Any]:
 
 def _check(name: str, value: Any, hint: Any) -> None:
     """Raises UsageError, which does not repeat the value: it may be a secret."""
-    if name in ("session", "ca_bundle") or value is None:
+    if name in ("session", "ca_bundle"):
         return
     if name == "credentials":
-        if not callable(value):
+        if value is not None and not callable(value):
             raise UsageError("credentials must be a function that returns bigupload.Credentials")
         return
     if not _fits(value, hint):
@@ -264,6 +275,14 @@ def _check(name: str, value: Any, hint: Any) -> None:
     texts = [value] if isinstance(value, str) else [*value, *value.values()] if isinstance(value, Mapping) else []
     if any((character < " " and character != "\t") or character == "\x7f" for text in texts for character in text):
         raise UsageError(f"{name} holds a control character, such as a line break: leave it out")
+
+
+def _path(ca_bundle: Any) -> Path:
+    """Raises UsageError for what is no path."""
+    try:
+        return Path(ca_bundle)
+    except TypeError:
+        raise UsageError(f"ca_bundle must be a path, not {type(ca_bundle).__name__}") from None
 
 
 def _shown(hint: Any) -> str:

@@ -97,3 +97,27 @@ async def test_a_value_of_a_right_type(options: Any, tmp_path: Path) -> None:
     options = {"s3": S3Options(endpoint_url="http://127.0.0.1:9")} | {"state_dir": tmp_path} | options
     with pytest.raises(bigupload.BigUploadError, match=r"no such file|a target"):
         await bigupload.upload(tmp_path / "none", **({"to": "s3://b/k"} | options))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"access_key": "hush"}, "access_key and secret_key go together"),
+        ({"secret_key": "hush"}, "access_key and secret_key go together"),
+        ({"session_token": "hush"}, "session_token goes with access_key"),
+        ({"access_key": "", "secret_key": ""}, "must not be empty"),
+        ({"metadata": None}, "metadata must be a mapping of texts to texts"),
+        ({"tags": None}, "tags must be a mapping of texts to texts"),
+        ({"local": None}, "local must be True or False"),
+        ({"ca_bundle": 5}, "ca_bundle must be a path, not int"),
+    ],
+)
+def test_s3_options_that_would_fail_late(given: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as raised:
+        S3Options(**given)
+    assert "hush" not in str(raised.value)
+
+
+def test_a_ca_bundle_may_be_a_text(tmp_path: Path) -> None:
+    bundle: Any = str(tmp_path / "ca.pem")
+    assert S3Options(ca_bundle=bundle) == S3Options(ca_bundle=tmp_path / "ca.pem")
