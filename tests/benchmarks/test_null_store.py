@@ -42,9 +42,9 @@ class Client:
         self, method: str, target: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
         self._connection.request(method, target, body=body, headers=headers or {})
-        answer = self._connection.getresponse()
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return answer.status, found, answer.read()
+        response = self._connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, found, response.read()
 
     def close(self) -> None:
         self._connection.close()
@@ -223,9 +223,9 @@ def test_what_came_with_a_part_comes_back(client: Client) -> None:
     upload = client.create()
     md5 = bytes(range(16))
     sent = {"Content-MD5": base64.b64encode(md5).decode(), "x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}
-    answer = client("PUT", f"{OBJECT}?partNumber=7&uploadId={upload}", b"x", sent)[1]
-    assert answer["etag"] == f'"{md5.hex()}"'
-    assert answer["x-amz-checksum-crc64nvme"] == "AAAAAAAAAAA="
+    response = client("PUT", f"{OBJECT}?partNumber=7&uploadId={upload}", b"x", sent)[1]
+    assert response["etag"] == f'"{md5.hex()}"'
+    assert response["x-amz-checksum-crc64nvme"] == "AAAAAAAAAAA="
     listed = client("GET", f"{OBJECT}?uploadId={upload}")[2]
     assert field(listed, "ETag").strip("&quot;") == f'"{md5.hex()}"'
     assert field(listed, "ChecksumCRC64NVME") == "AAAAAAAAAAA="
@@ -241,7 +241,7 @@ def test_a_refusal_comes_before_the_body_and_its_bytes_are_counted_as_received_o
 
 
 @pytest.mark.parametrize(("knob", "counted"), [("lost_answer_share", "lost_answers"), ("reset_share", "reset")])
-def test_no_answer(knob: str, counted: str) -> None:
+def test_no_response(knob: str, counted: str) -> None:
     with serving(**{knob: 1.0}) as client:
         upload = client.create()
         with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
@@ -274,7 +274,7 @@ def test_above_the_most_in_flight_parts_are_refused() -> None:
             client.close()
             first.sendall(b"5")
             assert first.recv(100).startswith(b"HTTP/1.1 200")
-        while client("PUT", OBJECT, b"x")[0] == 503:  # it leaves after its answer
+        while client("PUT", OBJECT, b"x")[0] == 503:  # it leaves after its response
             client.close()
         counts = client.counts()
     assert (counts["most_in_flight"], counts["parts"]) == (1, 2)

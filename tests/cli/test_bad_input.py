@@ -94,7 +94,7 @@ def test_an_unknown_profile(bigupload: Command, s3: StrictS3, file: Path) -> Non
     assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "nobody")
 
 
-def test_an_endpoint_that_does_not_answer(bigupload: Command, file: Path) -> None:
+def test_an_endpoint_that_does_not_respond(bigupload: Command, file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]

@@ -74,12 +74,12 @@ def test_private_hosts_are_not_usable(check_url: Callable[..., Ended], host: str
 def test_json(check_url: Callable[..., Ended], host: str) -> None:
     code, out, err = check_url(f"{host}/a.png?signature=secret", "--allow-private-media-hosts", "--json")
     assert (code, err) == (0, "")
-    answer = CheckResponse.model_validate(json.loads(out))
-    assert (answer.usable, answer.content_type, answer.url) == (True, "image/png", f"{host}/a.png")
+    response = CheckResponse.model_validate(json.loads(out))
+    assert (response.usable, response.content_type, response.url) == (True, "image/png", f"{host}/a.png")
     code, out, err = check_url("x", "--json")
-    answer = CheckResponse.model_validate(json.loads(out))
-    assert answer.error is not None
-    assert (code, answer.usable, answer.error.code) == (1, False, "not_a_url")
+    response = CheckResponse.model_validate(json.loads(out))
+    assert response.error is not None
+    assert (code, response.usable, response.error.code) == (1, False, "not_a_url")
     assert err.count("\n") == 1
 
 

@@ -30,7 +30,7 @@ def test_one_slow_connection_among_fast_ones() -> None:
     assert pace(*USUAL).lagging(flights, at_the_end=False) == [1]
 
 
-def test_one_that_stands_still_and_one_that_waits_for_its_answer() -> None:
+def test_one_that_stands_still_and_one_that_waits_for_its_response() -> None:
     flights = [at(40e6, 0.3), PutProgress(SIZE, 0, 1.7), PutProgress(SIZE, SIZE, 1.7)]
     assert pace(*USUAL).lagging(flights, at_the_end=False) == [1, 2]
 

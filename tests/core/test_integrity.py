@@ -1,4 +1,4 @@
-"""What an answer proves: every combination, and that a contradiction is never a lower level."""
+"""What a response proves: every combination, and that a contradiction is never a lower level."""
 
 from __future__ import annotations
 

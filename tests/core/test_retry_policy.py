@@ -205,7 +205,7 @@ def test_only_what_does_not_connect_is_an_outage(kind: FaultKind) -> None:
     assert attempts.made == 2
 
 
-def test_unreachable_while_others_get_answers_is_counted() -> None:
+def test_unreachable_while_others_get_responses_is_counted() -> None:
     attempts = Attempts(POLICY, most)
     attempts.after(fault(FaultKind.UNREACHABLE), silence=0.0)
     assert attempts.made == 2

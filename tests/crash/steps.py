@@ -221,7 +221,7 @@ def gone(directory: Path) -> None:
 
 
 def completing(directory: Path) -> None:
-    """Killed between the store's complete and its answer."""
+    """Killed between the store's complete and its response."""
     fresh(directory)
     asyncio.run(upload(directory))
     lines = manifest_in(directory).read_bytes().splitlines(keepends=True)

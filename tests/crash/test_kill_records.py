@@ -1,10 +1,10 @@
 """Killed with SIGKILL at every kind of journal record: before it is written, torn half way, written and not fsynced,
-fsynced. And around complete: when the store has acted and nobody was told, and when its answer is here but no record.
+fsynced. And around complete: when the store has acted and nobody was told, and when its response is here but no record.
 
 `driver.py` kills the real command from outside the product; the real command then goes on. What every case shows: the
 upload ends proved with the right bytes; no part that the store had acknowledged (let alone one that was recorded) is
 sent again; the object is made once; and no upload stays open but one whose id died with the process: killed between
-create's answer and the record of it. That one is empty, and a lifecycle rule (AbortIncompleteMultipartUpload) is what
+create's response and the record of it. That one is empty, and a lifecycle rule (AbortIncompleteMultipartUpload) is what
 removes it.
 """
 
@@ -213,7 +213,7 @@ def test_completing(case: Case, moment: str) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_completed(case: Case, moment: str) -> None:
-    """`before` is the moment between complete's answer and its record: the object is found and recognised.
+    """`before` is the moment between complete's response and its record: the object is found and recognised.
 
     Once it is on record the same command would be another upload, as DESIGN 5 has it: `resume` gives the result.
     """
@@ -229,7 +229,7 @@ def test_completed(case: Case, moment: str) -> None:
 
 
 @pytest.mark.slow
-def test_between_the_store_s_complete_and_its_answer(case: Case) -> None:
+def test_between_the_store_s_complete_and_its_response(case: Case) -> None:
     case.s3.hold("CompleteMultipartUpload", acted=True)
     with case.place.start(*_target(case), command=SMALL) as process:
         until(lambda: "key" in case.s3.objects["bucket"], process)

@@ -102,7 +102,7 @@ def test_a_signal_after_no_resume_names_the_command_that_resumes(s3: StrictS3, p
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what is pending is read from /proc")
 def test_a_second_one_leaves_at_once(s3: StrictS3, place: Place) -> None:
-    """Complete is under way, and its answer is waited for after the first."""
+    """Complete is under way, and its response is waited for after the first."""
     s3.hold("CompleteMultipartUpload", acted=True)
     with place.start(*upload(s3, place), command=SMALL) as process:
         until(lambda: "key" in s3.objects["bucket"], process)

@@ -107,7 +107,7 @@ class Sky:
         return first, second
 
     async def fly(self, test: Callable[[Put, Put], None]) -> PutResponse:
-        """The answer to a part that is sent twice, of whose PUTs `test` makes what it likes."""
+        """The response to a part that is sent twice, of whose PUTs `test` makes what it likes."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.flights.watch, lambda: None)
 
@@ -129,7 +129,7 @@ def sky() -> Sky:
     return Sky()
 
 
-async def test_the_first_answer_wins_whichever_it_is(sky: Sky) -> None:
+async def test_the_first_response_wins_whichever_it_is(sky: Sky) -> None:
     assert await sky.fly(lambda first, second: first.end(FIRST)) == FIRST
     assert sky.puts[1].cancelled
     other = Sky()
@@ -170,7 +170,7 @@ async def test_a_second_that_fails_leaves_the_first_to_its_fate(sky: Sky) -> Non
 
 @pytest.mark.parametrize("kind", sorted(REFUSALS, key=str))
 async def test_a_first_that_is_refused_beside_a_second_makes_the_part_go_alone(sky: Sky, kind: FaultKind) -> None:
-    """The second's answer is of a part that the store did not stand: it is not waited for."""
+    """The second's response is of a part that the store did not stand: it is not waited for."""
     with pytest.raises(ExceptionGroup) as found:
         await sky.fly(lambda first, second: first.end(Fault(kind, "404 NoSuchUpload", status=404)))
     assert found.group_contains(Fault, match=r"refused while it was sent twice.*: it is sent alone")
@@ -312,8 +312,8 @@ async def test_what_was_sent_counts_for_both(sky: Sky) -> None:
 
 
 @pytest.mark.parametrize("proofs", [[], *([proof] for proof in PartProof), [PartProof.ETAG, PartProof.MD5]])
-async def test_only_where_an_answer_tells_whose_body_it_is_of(sky: Sky, proofs: list[PartProof]) -> None:
-    """While nothing is proved yet, nobody knows: the store's first answers may all have told nothing."""
+async def test_only_where_a_response_tells_whose_body_it_is_of(sky: Sky, proofs: list[PartProof]) -> None:
+    """While nothing is proved yet, nobody knows: the store's first responses may all have told nothing."""
     sky.flights._proofs = set()
     for proof in proofs:
         sky.flights.proved(proof)

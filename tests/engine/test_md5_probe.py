@@ -19,7 +19,7 @@ PART = Part(7, 700, 100)
 
 
 class Store:
-    """Answers every PUT with `faults`, one after another, the last for ever; None is an acceptance."""
+    """Responds to every PUT with `faults`, one after another, the last for ever; None is an acceptance."""
 
     def __init__(self, *faults: Fault | None) -> None:
         self.faults = list(faults)

@@ -13,7 +13,6 @@ from bigupload import errors, events
 from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedResources
 from bigupload.engine.retrying import Effects, Retrier
-from bigupload.engine.task_groups import most_serious
 
 HOUR = 3600.0
 
@@ -94,7 +93,7 @@ def test_silence_that_has_only_begun_is_silence(world: World) -> None:
 
 
 async def test_hours_before_the_first_silent_attempt_do_not_count(world: World) -> None:
-    """A part may be on its way for hours without an answer to anything: that is no outage yet."""
+    """A part may be on its way for hours without a response to anything: that is no outage yet."""
     retrier = world.retrier(give_up_after=900.0)
     retrier.note_response()
     world.now += 9 * HOUR
@@ -138,14 +137,14 @@ async def test_a_contact_ends_the_outage(world: World) -> None:
     assert retrier.counts.retries == 6, "899 s of silence, three times, ended nothing"
 
 
-async def test_an_answer_is_a_contact_whatever_it_says(world: World) -> None:
+async def test_a_response_is_a_contact_whatever_it_says(world: World) -> None:
     retrier = world.retrier()
     since = world.now
     await retrier.pause(retrier.attempts(), fault(FaultKind.SERVER, status=500), since)
     assert retrier._silence(since) == 0.0
 
 
-async def test_what_is_no_answer_is_no_contact(world: World) -> None:
+async def test_what_is_no_response_is_no_contact(world: World) -> None:
     retrier = world.retrier()
     await retrier.pause(retrier.attempts(), fault(FaultKind.BROKEN), world.now)
     assert retrier._silence(0.0) is None
@@ -236,13 +235,13 @@ class Call:
         self.made += 1
         if self._faults:
             raise self._faults.pop(0)
-        return "answer"
+        return "response"
 
 
-async def test_a_request_is_asked_until_it_is_answered(world: World) -> None:
+async def test_a_request_is_asked_until_it_gets_a_response(world: World) -> None:
     retrier = world.retrier()
     call = Call(fault(FaultKind.BUSY, 503), fault(FaultKind.SERVER, 500))
-    assert await retrier.request(call) == "answer"
+    assert await retrier.request(call) == "response"
     assert call.made == 3
     assert world.slept == [0.5, 1.0]
 
@@ -261,7 +260,7 @@ async def test_what_may_succeed_without_the_store_is_no_contact(
     world: World, contacts_store: bool, silence: float | None
 ) -> None:
     retrier = world.retrier()
-    assert await retrier.request(Call(), contacts_store=contacts_store) == "answer"
+    assert await retrier.request(Call(), contacts_store=contacts_store) == "response"
     assert retrier._silence(world.now) == silence
 
 
@@ -390,16 +389,3 @@ async def test_a_larger_budget_lets_those_who_wait_in() -> None:
 
 
 # -- what several tasks raised
-
-
-@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(3)], ids=lambda e: type(e).__name__)
-def test_what_ends_the_program_comes_before_any_error(end: BaseException) -> None:
-    error = errors.StoreRefused("x")
-    assert most_serious(BaseExceptionGroup("g", [error, BaseExceptionGroup("h", [end])])) is end
-
-
-def test_of_several_errors_the_one_that_no_retry_mends_is_shown() -> None:
-    final, passing, foreign = errors.StoreRefused("x"), errors.StoreUnreachable("x"), ValueError("x")
-    assert most_serious(BaseExceptionGroup("g", [foreign, passing, ExceptionGroup("h", [final])])) is final
-    assert most_serious(BaseExceptionGroup("g", [foreign, passing])) is passing
-    assert most_serious(BaseExceptionGroup("g", [foreign])) is foreign

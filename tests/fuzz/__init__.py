@@ -1,4 +1,4 @@
-"""Fuzzers of everything that parses what others wrote: manifests, stores' answers, a media service's answers.
+"""Fuzzers of everything that parses what others wrote: manifests, stores' responses, a media service's responses.
 
     python -m tests.fuzz manifest --minutes 10
 

@@ -65,7 +65,7 @@ def manifest(data: bytes) -> None:
         S3Options.from_json(known.header.options)
 
 
-# -- a store's answers
+# -- a store's responses
 
 
 class Raw(io.BytesIO):
@@ -92,7 +92,7 @@ HEADERS = ["etag", "content-length", "x-amz-checksum-crc64nvme", "x-amz-checksum
 
 
 @dataclass(frozen=True)
-class Answer:
+class FuzzedResponse:
     """The first two bytes choose call and status; a line of `name: value`s, then the body."""
 
     call: int
@@ -101,7 +101,7 @@ class Answer:
     body: bytes
 
     @classmethod
-    def of(cls, data: bytes) -> Answer:
+    def of(cls, data: bytes) -> FuzzedResponse:
         first, _, body = data[2:].partition(b"\n")
         headers = {}
         for field in first.split(b"\t")[:8]:
@@ -114,7 +114,7 @@ class Answer:
 
 @functools.cache
 def _s3() -> tuple[asyncio.AbstractEventLoop, S3Store, Any]:
-    """A store whose client asks nobody. Kept: to make a client takes longer than a thousand answers."""
+    """A store whose client asks nobody. Kept: to make a client takes longer than a thousand responses."""
     options = S3Options(endpoint_url="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="s")
     store = S3Store("bucket", "key", options)
     client: Any = store._bucket._make_client(60.0)
@@ -137,26 +137,26 @@ def s3(data: bytes) -> None:
     from botocore.awsrequest import AWSResponse, HeadersDict
 
     loop, store, client = _s3()
-    answer = Answer.of(data)
+    fuzzed = FuzzedResponse.of(data)
     asked = 0
 
     def send(request: Any) -> Any:
         nonlocal asked
         asked += 1
         assert asked < 200, "it asks without end"
-        return AWSResponse(request.url, answer.status, HeadersDict(answer.headers), Raw(answer.body))
+        return AWSResponse(request.url, fuzzed.status, HeadersDict(fuzzed.headers), Raw(fuzzed.body))
 
     client._endpoint.http_session.send = functools.partial(response_guard._send, send)
     store._bucket._region = "us-east-1"  # else the region that the store names is followed, with a new client
     with contextlib.suppress(*DECLARED):
-        found = loop.run_until_complete(S3_CALLS[answer.call % len(S3_CALLS)](store))
+        found = loop.run_until_complete(S3_CALLS[fuzzed.call % len(S3_CALLS)](store))
         if isinstance(found, ObjectFacts):
             prove_object(found, EXPECTED)
-    fault = fault_of_response(answer.status, answer.headers, answer.body, "part 1")
+    fault = fault_of_response(fuzzed.status, fuzzed.headers, fuzzed.body, "part 1")
     assert "\n" not in str(fault)
 
 
-# -- a media service's answers
+# -- a media service's responses
 
 TO_SIGN = [UnsignedPart(n, PLAN.part(n).size, {Algorithm.CRC64NVME.header: CRC}) for n in (1, 2)]
 SERVICE_CALLS: list[Callable[[ServiceStore], Awaitable[Any]]] = [
@@ -175,24 +175,24 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 
 def service(data: bytes) -> None:
-    """The API's answers, from bytes to what the engine gets."""
-    answer = Answer.of(data)
+    """The API's responses, from bytes to what the engine gets."""
+    fuzzed = FuzzedResponse.of(data)
     store = ServiceStore(
         url="https://media.example", api_key="sk_hidden-from-all", filename="a.mp4", content_type="video/mp4"
     )
 
     class Response:
-        status, headers = answer.status, answer.headers
+        status, headers = fuzzed.status, fuzzed.headers
 
     async def call(what: str, *_: Any, **__: Any) -> Any:
         response: Any = Response()
-        return store._http._judge(what, response, answer.body if len(answer.body) <= MOST_BYTES else None)
+        return store._http._judge(what, response, fuzzed.body if len(fuzzed.body) <= MOST_BYTES else None)
 
     store._http.call = call
     found: Any = None
     refused = ""
     try:
-        found = _loop().run_until_complete(SERVICE_CALLS[answer.call % len(SERVICE_CALLS)](store))
+        found = _loop().run_until_complete(SERVICE_CALLS[fuzzed.call % len(SERVICE_CALLS)](store))
     except DECLARED as e:
         refused = str(e)
     assert "sk_hidden" not in refused
@@ -238,7 +238,7 @@ def _samples() -> dict[str, list[bytes]]:
     ]
     made = {"publicUrl": "https://c.example/k", "key": "k", "size": 25, "checksum": CRC, "etag": "e", "token": "t",
             "checksumAlgorithm": "crc64nvme", "checksumType": "FULL_OBJECT"}  # fmt: skip
-    answers: list[Any] = [
+    responses: list[Any] = [
         {"upload": "h", "key": "k", "publicUrl": "https://c.example/k", "partSize": 10, "parts": 3, "signed": signed,
          "checksumAlgorithm": "crc64nvme", "expiresIn": 60},
         {"signed": signed, "expiresIn": 60},
@@ -253,7 +253,7 @@ def _samples() -> dict[str, list[bytes]]:
         "s3": [bytes([n, 8 if b"<Error" in body else 0]) + head + body for body in bodies for n in range(7)],
         "service": [
             bytes([n, 8 if "error" in body else 0]) + head + json.dumps(body).encode()
-            for body in answers
+            for body in responses
             for n in range(6)
         ],
     }

@@ -23,7 +23,7 @@ from tests.tools.certs import make_certificates
 
 @contextlib.asynccontextmanager
 async def connected(directory: Path | None) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to a server that answers one line with one line; over TLS if there is a directory."""
+    """A connection to a server that responds to one line with one line; over TLS if there is a directory."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"you said " + await reader.readline())

@@ -82,7 +82,7 @@ def test_by_how_much_the_clock_is_off(off: float, says: str) -> None:
     assert "clock is off" in skew_message(None)
 
 
-# -- answers
+# -- responses
 
 
 def test_a_refused_digest_is_a_corrupted_part() -> None:
@@ -94,14 +94,14 @@ def test_a_refused_digest_is_a_corrupted_part() -> None:
         assert "\n" not in str(found)
 
 
-def test_an_answer_that_asks_to_wait_for_ever() -> None:
+def test_a_response_that_asks_to_wait_for_ever() -> None:
     found = fault_of_response(503, {"Retry-After": "9" * 5000}, b"", "part 3")
     assert found.kind is FaultKind.BUSY
     assert found.retry_after is not None
     assert math.isfinite(found.retry_after)
 
 
-def test_an_answer_from_beyond_all_time() -> None:
+def test_a_response_from_beyond_all_time() -> None:
     headers = {"Retry-After": BEYOND[0], "Date": BEYOND[0]}
     found = fault_of_response(403, headers, b"<Code>RequestTimeTooSkewed</Code>", "part 3")
     assert (found.kind, found.retry_after) == (FaultKind.SKEWED, None)

@@ -125,7 +125,7 @@ def test_unsent_is_what_the_other_kernel_has_not_taken(pair: tuple[socket.socket
 def test_what_arrived_out_of_order_is_not_unsent(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that loses packets would have to be made for it: here the kernel's answer is."""
+    """A path that loses packets would have to be made for it: here the kernel's response is."""
     ours, _ = pair
     monkeypatch.setattr("fcntl.ioctl", lambda *arguments: struct.pack("i", 100_000))
 
@@ -147,9 +147,9 @@ def test_what_arrived_out_of_order_is_not_unsent(
         assert socket_tuning.unsent(Socket(sacked)) == left
 
 
-@pytest.mark.parametrize("answer", [OSError("not here"), b"", bytes(20)])
+@pytest.mark.parametrize("response", [OSError("not here"), b"", bytes(20)])
 def test_where_the_kernel_says_nothing_of_that_it_is_left_out(
-    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, answer: Exception | bytes
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, response: Exception | bytes
 ) -> None:
     ours, _ = pair
     monkeypatch.setattr("fcntl.ioctl", lambda *arguments: struct.pack("i", 100_000))
@@ -159,9 +159,9 @@ def test_where_the_kernel_says_nothing_of_that_it_is_left_out(
             return ours.fileno()
 
         def getsockopt(self, *arguments: int) -> bytes:
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            if isinstance(response, Exception):
+                raise response
+            return response
 
     assert socket_tuning.unsent(Socket()) == 100_000
 

@@ -100,8 +100,8 @@ async def send(backend: Backend, request: SignedRequest, data: bytes, number: in
 
 async def put(backend: Backend, store: S3Store, upload: str, number: int, data: bytes) -> PartRecord:
     (request,) = await store.sign(upload, [UnsignedPart(number, len(data), headers_of(data))])
-    answer = await send(backend, request, data, number)
-    return PartRecord(number=number, size=len(data), etag=answer.etag, checksum=crc(data), proof=PartProof.CHECKSUM)
+    response = await send(backend, request, data, number)
+    return PartRecord(number=number, size=len(data), etag=response.etag, checksum=crc(data), proof=PartProof.CHECKSUM)
 
 
 async def raised(awaitable: Any, secrets: list[str]) -> BaseException:

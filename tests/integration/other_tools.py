@@ -26,12 +26,14 @@ def put_parts(client: Any, body: bytes, sizes: list[int], **declared: Any) -> No
     algorithm = declared.get("ChecksumAlgorithm", "CRC32")
     rows, at = [], 0
     for number, size in enumerate(sizes, 1):
-        answer = client.upload_part(
+        response = client.upload_part(
             Bucket=BUCKET, Key="key", UploadId=upload, PartNumber=number, Body=body[at : at + size],
             ChecksumAlgorithm=algorithm,
         )  # fmt: skip
         name = f"Checksum{algorithm}"
-        rows.append({"PartNumber": number, "ETag": answer["ETag"]} | ({name: answer[name]} if name in answer else {}))
+        rows.append(
+            {"PartNumber": number, "ETag": response["ETag"]} | ({name: response[name]} if name in response else {})
+        )
         at += size
     assert at == len(body)
     client.complete_multipart_upload(Bucket=BUCKET, Key="key", UploadId=upload, MultipartUpload={"Parts": rows})

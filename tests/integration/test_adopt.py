@@ -9,7 +9,7 @@ import pytest
 from bigupload import Verified, errors
 from bigupload.ports import ListedPart
 from bigupload.stores.s3.multipart import S3Store
-from tests.tools.strict_s3 import LostAnswer, Status
+from tests.tools.strict_s3 import LostResponse, Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
 from .support import BUCKET, World, content, no_leaks
@@ -68,9 +68,9 @@ async def test_adopt_where_only_the_short_last_part_has_arrived(world: World) ->
     assert sorted(world.sent(since=before)) == list(range(1, PARTS))
 
 
-async def test_adopt_with_a_lost_answer_is_recognised_by_content(stopped: World) -> None:
+async def test_adopt_with_a_lost_response_is_recognised_by_content(stopped: World) -> None:
     stopped.manifest_path.unlink()
-    stopped.s3.script("CompleteMultipartUpload", LostAnswer())
+    stopped.s3.script("CompleteMultipartUpload", LostResponse())
     result = await stopped.adopt(the_file(stopped))
     assert stopped.holds(the_file(stopped))
     assert result.verified is Verified.FULL_OBJECT

@@ -70,7 +70,7 @@ async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads) ->
     world.s3.hold("UploadPart")
     for number in range(BIG):
         uploads.start(f"big {number}")
-    await world.s3.wait_for_async("CreateMultipartUpload", BIG, answered=True, timeout=60)
+    await world.s3.wait_for_async("CreateMultipartUpload", BIG, responded=True, timeout=60)
     await world.s3.wait_for_async("UploadPart", IN_FLIGHT)
     uploads.start("small", big=False)
     await uploads.until_it_waits(uploads.shared.slots, size=SMALL)

@@ -15,7 +15,7 @@ from bigupload.core.part_plan import MIB
 from tests.tools.strict_s3 import (
     Call,
     FlipBit,
-    LostAnswer,
+    LostResponse,
     Reset,
     Stall,
     Status,
@@ -43,7 +43,7 @@ PASSING = {
     "RequestTimeout": Status(400, "RequestTimeout"),
     "RequestTimeout before the body": Status(400, "RequestTimeout", read_body=False),
     "reset": Reset(after_bytes=100),
-    "lost answer": LostAnswer(),
+    "lost response": LostResponse(),
     "flipped bit": FlipBit(at=7),
 }
 
@@ -100,7 +100,7 @@ async def test_a_stall_is_broken_off_and_sent_again(s3: StrictS3, tmp_path: Path
     assert any("stalled" in event.reason for event in world.told(events.Retrying))
 
 
-async def test_an_answer_is_waited_for_once_all_is_sent(world: World) -> None:
+async def test_a_response_is_waited_for_once_all_is_sent(world: World) -> None:
     """The whole body is out, and the gauge says so: the store may think about it for `response_timeout`."""
     world.s3.hold("UploadPart", acted=True)
     ticks = 0
@@ -121,7 +121,7 @@ async def test_an_answer_is_waited_for_once_all_is_sent(world: World) -> None:
     assert world.sent() == [1]
 
 
-async def test_an_answer_that_never_comes_is_given_up(world: World) -> None:
+async def test_a_response_that_never_comes_is_given_up(world: World) -> None:
     world.s3.hold("UploadPart", acted=True)
     released = False
 

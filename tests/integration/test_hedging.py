@@ -16,7 +16,7 @@ from bigupload import UploadResult, Verified, events
 from bigupload.core import hedging
 from bigupload.core.hedging import Pace, PutProgress
 from bigupload.engine.in_flight import PartsInFlight
-from tests.tools.strict_s3 import LostAnswer, Ok, Reset, Stall, Status, StrictS3
+from tests.tools.strict_s3 import LostResponse, Ok, Reset, Stall, Status, StrictS3
 from tests.tools.waiting import until
 
 from .support import BUCKET, KIB, PART, World, no_leaks
@@ -92,7 +92,7 @@ async def test_the_second_goes_over_a_connection_of_its_own(world: World, monkey
     assert again.peer not in {request.peer for request in puts if request is not again}
 
 
-@pytest.mark.parametrize("fault", [Status(503, "SlowDown"), Reset(), LostAnswer()], ids=["refused", "reset", "lost"])
+@pytest.mark.parametrize("fault", [Status(503, "SlowDown"), Reset(), LostResponse()], ids=["refused", "reset", "lost"])
 async def test_a_second_that_fails_leaves_the_first_to_its_fate(
     world: World, fault: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""A store that answers calls made by credentials with whatever would hurt: bombs, no end, junk, other places."""
+"""A store that responds to calls made by credentials with whatever would hurt: bombs, no end, junk, other places."""
 
 from __future__ import annotations
 
@@ -94,18 +94,18 @@ JUNK = [
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.slow
-async def test_junk_is_an_answer_or_a_declared_error(call: str) -> None:
+async def test_junk_is_a_response_or_a_declared_error(call: str) -> None:
     for body in JUNK:
         async with store_that(says(body)) as store:
-            answered = False
+            responded = False
             with contextlib.suppress(Fault, errors.BigUploadError):
                 await CALLS[call](store)
-                answered = True
-            assert not (answered and call == "create"), body  # an upload without an id is none
+                responded = True
+            assert not (responded and call == "create"), body  # an upload without an id is none
 
 
 @pytest.mark.parametrize("status", [200, 403])
-async def test_an_answer_without_end(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_without_end(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response_guard, "MOST_BYTES", 1 << 20)
     sent = 0
 
@@ -125,7 +125,7 @@ async def test_an_answer_without_end(status: int, monkeypatch: pytest.MonkeyPatc
     assert sent < 64 << 20  # what the sockets between hold
 
 
-def test_an_answer_that_trickles_for_ever() -> None:
+def test_a_response_that_trickles_for_ever() -> None:
     now = [0.0]
 
     class Raw:
@@ -163,7 +163,7 @@ class Pages:
         self.queries: list[dict[str, str]] = []
         self._markers, self._row, self._last = markers, row, last
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         self.asked += 1
         self.queries.append(dict(request.query))
         n = self.asked
@@ -187,7 +187,7 @@ async def test_pages_of_parts_that_do_not_end(markers: str, row: str, monkeypatc
     """Half a list is none: what is listed last are the parts by which an upload that lives is known."""
     monkeypatch.setattr(multipart, "MOST_PAGES", 20)
     pages = Pages(markers, row)
-    async with store_that(pages.answer) as store:
+    async with store_that(pages.respond) as store:
         found = await refusal(store, "list")
     assert isinstance(found, Fault)
     assert found.kind is FaultKind.FINAL
@@ -196,7 +196,7 @@ async def test_pages_of_parts_that_do_not_end(markers: str, row: str, monkeypatc
 
 async def test_a_store_that_does_not_say_how_its_list_of_parts_goes_on() -> None:
     pages = Pages("", PART_ROW, last=3)
-    async with store_that(pages.answer) as store:
+    async with store_that(pages.respond) as store:
         assert [row.number for row in await store.list_parts("id", Algorithm.NONE)] == [1, 2, 3]
     assert [query["part-number-marker"] for query in pages.queries] == ["0", "1", "2"]
 
@@ -260,7 +260,7 @@ async def test_pages_of_open_uploads_that_do_not_end(
 ) -> None:
     monkeypatch.setattr(upload_pages, "MOST_PAGES", 20)
     pages = Pages(markers, row)
-    async with store_that(pages.answer) as store:
+    async with store_that(pages.respond) as store:
         await who(store)
     assert pages.asked <= 20
 
@@ -272,14 +272,14 @@ async def test_more_open_uploads_than_are_kept(
     for module in (multipart, orphans):
         monkeypatch.setattr(module, "MAX_LISTED_UPLOADS", 5)
     pages = Pages(NEXT_UPLOAD, UPLOAD_ROW)
-    async with store_that(pages.answer) as store:
+    async with store_that(pages.respond) as store:
         await who(store)
     assert pages.asked == 6
 
 
 async def test_a_store_that_does_not_say_how_its_list_of_uploads_goes_on() -> None:
     pages = Pages("", UPLOAD_ROW, last=3)
-    async with store_that(pages.answer) as store:
+    async with store_that(pages.respond) as store:
         assert [found.upload_id for found in await store.find_open()] == ["u1", "u2", "u3"]
     assert [query.get("upload-id-marker") for query in pages.queries] == [None, "u1", "u2"]
 
@@ -290,7 +290,7 @@ NEXT_OBJECT = "<NextContinuationToken>{}</NextContinuationToken>"
 @pytest.mark.parametrize("markers", ["", NEXT_OBJECT.format("same")], ids=["no way on", "standing still"])
 async def test_pages_of_objects_that_lead_nowhere(markers: str) -> None:
     pages = Pages(markers)
-    async with store_that(pages.answer) as store:
+    async with store_that(pages.respond) as store:
         with pytest.raises(errors.StoreRefused):
             await Sweep(store._bucket, now=lambda: datetime.now(UTC)).run()
     assert pages.asked <= 2

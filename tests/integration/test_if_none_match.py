@@ -7,7 +7,7 @@ import pytest
 from bigupload import Verified, errors
 from tests.tools.strict_s3 import (
     Call,
-    LostAnswer,
+    LostResponse,
     StrictS3,
 )
 
@@ -45,8 +45,8 @@ async def test_if_none_match_lets_a_new_key_through(world: World) -> None:
     assert world.holds(path)
 
 
-async def test_if_none_match_with_a_lost_answer_finds_its_own_object(world: World) -> None:
-    world.s3.script("CompleteMultipartUpload", LostAnswer())
+async def test_if_none_match_with_a_lost_response_finds_its_own_object(world: World) -> None:
+    world.s3.script("CompleteMultipartUpload", LostResponse())
     path = world.file(PART)
     result = await world.upload(path, options=world.options(if_none_match=True))
     assert world.holds(path)

@@ -13,7 +13,7 @@ import pytest
 import bigupload
 from bigupload import errors
 from bigupload.verification import by_download
-from tests.tools.strict_s3 import LostAnswer, Reset, Status, StrictS3
+from tests.tools.strict_s3 import LostResponse, Reset, Status, StrictS3
 
 from .stopped import PARTS, SIZE
 from .support import BUCKET, FAST, World
@@ -41,7 +41,7 @@ async def test_what_an_operator_is_told(world: World, caplog: pytest.LogCaptureF
 
 async def test_each_attempt_has_a_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.s3.script("UploadPart", Status(503, "SlowDown"), part_number=2)
-    world.s3.script("UploadPart", LostAnswer(), part_number=3)
+    world.s3.script("UploadPart", LostResponse(), part_number=3)
     await world.upload(world.file(SIZE))
     address = world.s3.url.removeprefix("http://")
     attempts = [line for line in lines(caplog) if re.match(r"part \d+, attempt", line)]
@@ -71,7 +71,7 @@ async def test_a_failure_says_what_resumes_it(world: World, caplog: pytest.LogCa
 
 
 FAULTS: list[Any] = [
-    Status(500), Status(403, "AccessDenied"), Status(400, "RequestTimeout"), LostAnswer(), Status(307), Status(404),
+    Status(500), Status(403, "AccessDenied"), Status(400, "RequestTimeout"), LostResponse(), Status(307), Status(404),
 ]  # fmt: skip
 
 
@@ -82,7 +82,7 @@ async def test_no_secret_is_logged(world: World, caplog: pytest.LogCaptureFixtur
     if op == "ListParts":
         await world.interrupted(world.file(SIZE), after=2)
     world.s3.script(op, fault, repeat=True)
-    with contextlib.suppress(errors.BigUploadError):  # an answer that is lost is found out about
+    with contextlib.suppress(errors.BigUploadError):  # a response that is lost is found out about
         await world.upload(world.file(SIZE), retry=bigupload.RetryPolicy(base_delay=0, max_delay=0, attempts=2))
     assert len(lines(caplog)) >= 2
     text = "\n".join(lines(caplog))
@@ -118,7 +118,7 @@ async def test_without_a_handler_nothing_is_printed(world: World, capsys: pytest
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("bigupload").handlers)
 
 
-@pytest.mark.parametrize("fault", [Reset(1000), LostAnswer()], ids=["reset", "lost response"])
+@pytest.mark.parametrize("fault", [Reset(1000), LostResponse()], ids=["reset", "lost response"])
 async def test_an_attempt_whose_tls_connection_is_closed(
     s3_tls: StrictS3, tmp_path: Path, small_limits: None, caplog: pytest.LogCaptureFixture, fault: Any
 ) -> None:

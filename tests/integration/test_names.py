@@ -1,4 +1,4 @@
-"""A store's name during an upload that takes days: it gets other addresses, has several, or is not answered; and the
+"""A store's name during an upload that takes days: it gets other addresses, has several, or gets no response; and the
 path to them dies without a word.
 
 Loopback's many addresses play the store's, and `getaddrinfo` the name servers.
@@ -44,7 +44,7 @@ class FrontEnds:
 
     async def start(self) -> None:
         for host in HOSTS:
-            self.servers[host] = await asyncio.start_server(self._answer, host, self.port)
+            self.servers[host] = await asyncio.start_server(self._respond, host, self.port)
             self.port = self.servers[host].sockets[0].getsockname()[1]
 
     async def stop(self, host: str) -> None:
@@ -52,7 +52,7 @@ class FrontEnds:
         server.close()
         await server.wait_closed()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.met.append(writer.get_extra_info("sockname")[0])
         await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(10)
@@ -149,7 +149,7 @@ async def test_an_address_that_is_dead_costs_no_attempt(sender: Sender) -> None:
 
 
 async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name servers of the network that was left do not answer. It is an outage, waited for as one: the part's attempts
+    """Name servers of the network that was left do not respond. It is an outage, waited for as one: the part's attempts
     do not count."""
 
     release = threading.Event()

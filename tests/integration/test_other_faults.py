@@ -16,7 +16,7 @@ from tests.tools.strict_s3 import (
     Call,
     Conflict,
     ErrorIn200,
-    LostAnswer,
+    LostResponse,
     Reset,
     Status,
     StrictS3,
@@ -37,9 +37,9 @@ from .support import BUCKET, FAST, LEVELS, PART, World, content, no_leaks
         Status(409, "OperationAborted"),
         Status(400, "ThrottlingException"),
         Reset(),
-        LostAnswer(),
+        LostResponse(),
     ],
-    ids=["503", "500", "507", "520", "OperationAborted", "ThrottlingException", "reset", "lost answer"],
+    ids=["503", "500", "507", "520", "OperationAborted", "ThrottlingException", "reset", "lost response"],
 )
 async def test_create_is_tried_again(world: World, op: str, fault: Any) -> None:
     world.s3.script(op, fault)
@@ -58,7 +58,7 @@ COMPLETES = {
     "404 without a body": Status(404),
     "OperationAborted": Status(409, "OperationAborted"),
     "409 without a body": Status(409),
-    "lost answer": LostAnswer(),
+    "lost response": LostResponse(),
     "reset": Reset(),
     "error in 200": ErrorIn200(),
     "error in 200 after acting": ErrorIn200(act=True),
@@ -82,13 +82,13 @@ async def test_complete_that_fails_once(world: World, fault: Any) -> None:
     assert sorted(world.sent()) == [1, 2, 3], "no part is sent again"
     assert not world.told(events.Restarted)
     assert not world.s3.uploads
-    acted = isinstance(fault, LostAnswer | Whitespace) or (isinstance(fault, ErrorIn200) and fault.act)
+    acted = isinstance(fault, LostResponse | Whitespace) or (isinstance(fault, ErrorIn200) and fault.act)
     assert world.s3.count("CompleteMultipartUpload") == (1 if acted else 2)
 
 
 @pytest.mark.parametrize("checksum", LEVELS)
-async def test_a_lost_answer_to_complete_keeps_the_proof(world: World, checksum: str) -> None:
-    world.s3.script("CompleteMultipartUpload", LostAnswer())
+async def test_a_lost_response_to_complete_keeps_the_proof(world: World, checksum: str) -> None:
+    world.s3.script("CompleteMultipartUpload", LostResponse())
     path = world.file(3 * PART)
     result = await world.upload(path, checksum=checksum)
     assert world.holds(path)
@@ -216,7 +216,7 @@ async def test_an_object_that_appears_late_is_found(world: World, monkeypatch: p
         if isinstance(event, events.Warned) and "looking" in event.message:
             world.s3.objects[BUCKET]["key"] = kept[0]
 
-    world.s3.script("CompleteMultipartUpload", LostAnswer())
+    world.s3.script("CompleteMultipartUpload", LostResponse())
     world.s3.script("HeadObject", Call(hide))
     result = await bigupload.upload(
         path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST, on_event=on_event
@@ -248,7 +248,7 @@ async def test_anothers_object_under_the_key_is_never_taken_for_ours(
 
 
 async def test_replaced_right_after_complete(world: World) -> None:
-    """Where complete's answer proves nothing, HEAD is asked, and finds another's object."""
+    """Where complete's response proves nothing, HEAD is asked, and finds another's object."""
     world.s3.knobs.echo_checksums = False
     world.s3.knobs.etags = "opaque"
     path = world.file(2 * PART)

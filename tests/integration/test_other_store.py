@@ -21,7 +21,7 @@ NO_RETRIES = RetryPolicy(base_delay=0, max_delay=0, give_up_after=0)
 def of_aws(stopped: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """The manifest as it would be of an upload to AWS, and the fake store is what the environment names now.
 
-    AWS is behind a proxy that does not answer.
+    AWS is behind a proxy that does not respond.
     """
     first, *rest = lines(stopped)
     header = json.loads(first)

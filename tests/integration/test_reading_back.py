@@ -17,7 +17,7 @@ from bigupload.stores.local_store import LocalStore
 from bigupload.verification import by_download
 from bigupload.verification.by_checksum import verify
 from bigupload.verification.by_download import ReadBack, read_back
-from tests.tools.strict_s3 import Call, CutAnswer, LostAnswer, Ok, Status, StrictS3
+from tests.tools.strict_s3 import Call, CutResponse, LostResponse, Ok, Status, StrictS3
 from tests.tools.weed import weed_client
 
 from .other_tools import SIZE, URL, delete, even, flipped, put, put_parts, replace
@@ -57,7 +57,7 @@ async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: 
     for place in places:
         body[place] ^= 0x80
     put(world.s3, bytes(body))
-    world.s3.script("GetObject", LostAnswer(), LostAnswer(), LostAnswer())
+    world.s3.script("GetObject", LostResponse(), LostResponse(), LostResponse())
     with pytest.raises(errors.ObjectMismatch, match=f"the first byte that differs is byte {places[0]:,} "):
         await read(world, path)
     assert state_files() == []
@@ -95,7 +95,7 @@ async def test_a_broken_read_goes_on_where_it_broke(world: World) -> None:
     """Each connection gives some bytes and breaks off, more often than a request may be tried without getting on."""
     path = world.file(SIZE)
     put(world.s3, path.read_bytes())
-    world.s3.script("GetObject", *[CutAnswer(20_000)] * 14)
+    world.s3.script("GetObject", *[CutResponse(20_000)] * 14)
     async with no_leaks():
         found = await read(world, path)
     assert (found.bytes_read, found.retries) == (SIZE, 14)
@@ -107,8 +107,8 @@ async def test_faults_of_all_kinds(world: World, small_pieces: None) -> None:
     path = world.file(SIZE)
     put(world.s3, path.read_bytes())
     world.s3.script(
-        "GetObject", Status(503, "SlowDown"), LostAnswer(), Status(500, "InternalError"), Status(403, "AccessDenied"),
-        Status(403, ""), LostAnswer(),
+        "GetObject", Status(503, "SlowDown"), LostResponse(), Status(500, "InternalError"), Status(403, "AccessDenied"),
+        Status(403, ""), LostResponse(),
     )  # fmt: skip
     async with no_leaks():
         found = await read(world, path)

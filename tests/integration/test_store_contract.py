@@ -1,7 +1,7 @@
 """One contract for every store behind S3Store: the strict fake over http and https, SeaweedFS, and moto.
 
 moto proves nothing about signing or integrity (it takes any signature and any checksum) and lists no checksums: it runs
-only the tests that say so by using `any_store`, which are about the shape of calls and answers.
+only the tests that say so by using `any_store`, which are about the shape of calls and responses.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def test_abort_frees_the_parts_and_may_be_repeated(real_store: Backend) ->
 
 
 async def test_an_unknown_upload_is_gone(real_store: Backend) -> None:
-    """Not moto: it answers 500."""
+    """Not moto: it responds with 500."""
     async with contextlib.aclosing(real_store.store("unknown")) as store:
         upload = await create(store)
         await store.abort(upload)

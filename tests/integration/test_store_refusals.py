@@ -19,7 +19,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.stores import targets
 from bigupload.stores.s3.multipart import S3Store
-from tests.tools.strict_s3 import LostAnswer, Status, StrictS3
+from tests.tools.strict_s3 import LostResponse, Status, StrictS3
 
 from .backends import ANY_UPLOAD, Backend, crc, create, headers_of, put, raised, send, strict
 from .support import BUCKET
@@ -163,7 +163,7 @@ async def test_a_ca_bundle_that_is_missing(s3_tls: StrictS3, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("offset", "way"), [(3600, "slow"), (-3600, "fast")])
 async def test_a_skewed_clock(fake: Backend, offset: int, way: str) -> None:
-    """As the store sees it: its clock, and the Date of its answers, are an hour off."""
+    """As the store sees it: its clock, and the Date of its responses, are an hour off."""
     assert fake.s3 is not None
     date = datetime.datetime.fromtimestamp(time.time() + offset, datetime.UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     fake.s3.script("CreateMultipartUpload", Status(403, "RequestTimeTooSkewed", headers={"Date": date}))
@@ -204,7 +204,7 @@ async def test_session_credentials_that_expire(fake: Backend, monkeypatch: pytes
         e = await raised(send(fake, request, b"data"), secrets)
         assert isinstance(e, Fault)
         assert e.kind is FaultKind.REFUSED
-        e = await raised(store.stat(upload, Algorithm.NONE), secrets)  # whose answer has no body to say why
+        e = await raised(store.stat(upload, Algorithm.NONE), secrets)  # whose response has no body to say why
         assert isinstance(e, Fault)
         assert (e.kind, e.status) == (FaultKind.REFUSED, 400)
 
@@ -240,9 +240,9 @@ async def test_refusals_in_general(fake: Backend, fault: Status, kind: FaultKind
     assert len(fake.s3.requests) == 5
 
 
-async def test_a_lost_answer_is_broken(fake: Backend) -> None:
+async def test_a_lost_response_is_broken(fake: Backend) -> None:
     assert fake.s3 is not None
-    fake.s3.script("CreateMultipartUpload", LostAnswer())
+    fake.s3.script("CreateMultipartUpload", LostResponse())
     async with contextlib.aclosing(fake.store()) as store:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, Fault)

@@ -160,7 +160,7 @@ async def test_the_concurrency_is_shared_and_kept(world: World) -> None:
             asyncio.create_task(uploader.upload(path, to=f"s3://{BUCKET}/many/", s3=world.options())) for path in paths
         ]
         await world.s3.wait_for_async("UploadPart", 2)
-        await world.s3.wait_for_async("CreateMultipartUpload", 2, answered=True)
+        await world.s3.wait_for_async("CreateMultipartUpload", 2, responded=True)
         for _ in range(20):
             await asyncio.sleep(0)
         assert world.s3.count("UploadPart") == 2
@@ -260,7 +260,7 @@ async def test_a_rate_limit_slows_and_still_proves(world: World) -> None:
     assert result.bytes_sent == 2 * PART
 
 
-async def test_no_answer_at_all_ends_within_a_few_attempts(world: World) -> None:
+async def test_no_response_at_all_ends_within_a_few_attempts(world: World) -> None:
     options = world.options()
     world.s3.stop()
     with pytest.raises(errors.StoreUnreachable) as caught:

@@ -6,7 +6,7 @@ import pytest
 
 import bigupload
 from bigupload import PartProof, Verified, errors, events
-from tests.tools.strict_s3 import LostAnswer, Reset, Status, WrongEtag
+from tests.tools.strict_s3 import LostResponse, Reset, Status, WrongEtag
 
 from .support import FAST, PART, World, assert_secretless
 
@@ -40,7 +40,7 @@ async def test_a_lost_complete_on_a_store_that_keeps_no_metadata(world: World, c
     """There is no token to look for. Without one it looked for five minutes, and then called the object another's."""
     world.s3.knobs.keep_metadata = False
     world.s3.knobs.echo_checksums = checksums
-    world.s3.script("CompleteMultipartUpload", LostAnswer())
+    world.s3.script("CompleteMultipartUpload", LostResponse())
     path = world.file(3 * PART)
     result = await world.upload(path)
     assert world.holds(path)

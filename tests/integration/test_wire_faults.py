@@ -33,8 +33,8 @@ PASSING: dict[str, faults.Fault] = {
     "429": faults.Status(429, "TooManyRequests"),
     "504": faults.Status(504),
     "RequestTimeout": faults.Status(400, "RequestTimeout"),
-    "lost answer": faults.LostAnswer(),
-    "half an answer": faults.HalfAnswer(),
+    "lost response": faults.LostResponse(),
+    "half a response": faults.HalfResponse(),
     "a page of somebody else's": faults.Junk(),
     "corrupted": faults.FlipBit(at=4_000_000),
     "403": faults.Status(403, "AccessDenied"),
@@ -68,11 +68,11 @@ async def test_what_is_slow_or_dies_on_idle_costs_no_part(wire: Wire, fault: fau
 
 
 async def test_tls_that_breaks_off(tls_wire: Wire) -> None:
-    """In a body and in an answer: there is no close_notify anywhere."""
+    """In a body and in a response: there is no close_notify anywhere."""
     tls_wire.proxy.script(
-        "UploadPart", faults.Reset(3_000_000), faults.HalfAnswer(), faults.LostAnswer(), part_number=1
+        "UploadPart", faults.Reset(3_000_000), faults.HalfResponse(), faults.LostResponse(), part_number=1
     )
-    tls_wire.proxy.script("CompleteMultipartUpload", faults.HalfAnswer())
+    tls_wire.proxy.script("CompleteMultipartUpload", faults.HalfResponse())
     result = await tls_wire.upload()
     assert result.verified is Verified.FULL_OBJECT
     assert tls_wire.holds()
@@ -101,13 +101,13 @@ async def test_tls_that_breaks_off_in_the_handshake(tls_wire: Wire, whose: str, 
 
 # --- everything else that is asked
 
-ANSWERS: dict[str, faults.Fault] = {
+RESPONSES: dict[str, faults.Fault] = {
     "reset": faults.Reset(0),
     "500": faults.Status(500, "InternalError"),
     "503": faults.Status(503, "SlowDown", headers={"Retry-After": "1"}),
-    "lost answer": faults.LostAnswer(),
-    "half an answer": faults.HalfAnswer(),
-    "half a head": faults.HalfAnswer(5),
+    "lost response": faults.LostResponse(),
+    "half a response": faults.HalfResponse(),
+    "half a head": faults.HalfResponse(5),
     "a page": faults.Junk(),
     "a page after it acted": faults.Junk(act=True),
     "no XML": faults.Junk(body=b"Welcome & <enjoy>"),
@@ -117,7 +117,7 @@ ANSWERS: dict[str, faults.Fault] = {
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "CompleteMultipartUpload"])
-@pytest.mark.parametrize("fault", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("fault", RESPONSES.values(), ids=RESPONSES)
 async def test_create_and_complete(wire: Wire, op: str, fault: faults.Fault) -> None:
     if isinstance(fault, faults.Outage) and op == "CreateMultipartUpload":
         wire.proxy.script("HeadBucket", fault)  # never requested: before a first response, few attempts are made
@@ -150,7 +150,7 @@ async def test_complete_s_own_ways(wire: Wire, fault: faults.Fault) -> None:
 async def test_white_space_for_longer_than_the_timeout_is_no_silence(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three seconds of it, where an answer may begin after one and a half: what is not silent is not asked again."""
+    """Three seconds of it, where a response may begin after one and a half: what is not silent is not asked again."""
     monkeypatch.setattr("bigupload.stores.s3.multipart._COMPLETE_WITHIN", 1.5)
     wire.proxy.script("CompleteMultipartUpload", faults.Whitespace(30, pace=0.1))
     assert (await wire.upload()).verified is Verified.FULL_OBJECT
@@ -160,7 +160,7 @@ async def test_white_space_for_longer_than_the_timeout_is_no_silence(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    "fault", [*ANSWERS.values(), faults.TruncatedList(honest=True)], ids=[*ANSWERS, "a short page"]
+    "fault", [*RESPONSES.values(), faults.TruncatedList(honest=True)], ids=[*RESPONSES, "a short page"]
 )
 async def test_listing_when_it_goes_on(wire: Wire, fault: faults.Fault) -> None:
     """A page that is not the store's must not be taken for "the store has nothing"."""
@@ -197,7 +197,7 @@ async def stopped(wire: Wire) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "fault",
-    [faults.LostAnswer(), faults.HalfAnswer(), faults.Status(500), faults.Junk()],
+    [faults.LostResponse(), faults.HalfResponse(), faults.Status(500), faults.Junk()],
     ids=["lost", "half", "500", "page"],
 )
 async def test_abort_is_asked_again(wire: Wire, fault: faults.Fault) -> None:
@@ -226,7 +226,7 @@ async def test_a_skewed_clock_is_named_and_the_upload_stays(wire: Wire, op: str)
 
 
 async def test_a_name_that_is_resolved_slowly_or_not_at_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first answers never come in time, then there is no such host for a while, then it is found."""
+    """The first responses never come in time, then there is no such host for a while, then it is found."""
     real = socket.getaddrinfo
     asked, enough = [0], threading.Event()
 

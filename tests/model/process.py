@@ -90,7 +90,7 @@ class Told:
     disk_was_full: bool = False
 
 
-def carry_out(order: Order, answer: Connection) -> None:
+def carry_out(order: Order, response: Connection) -> None:
     """The child's main function."""
     with order.log.open("ab", buffering=0) as log:
         os.dup2(log.fileno(), 1)
@@ -119,7 +119,7 @@ def carry_out(order: Order, answer: Connection) -> None:
     except errors.BigUploadError as e:
         logging.getLogger(__name__).error(whole_text(e))
         told.error, told.resumable, told.exit_code, told.message = type(e), e.resumable, e.exit_code, str(e)
-    answer.send(told)
+    response.send(told)
 
 
 def fill_disk(state: Path, room: int, told: Told) -> None:

@@ -235,7 +235,7 @@ class World:
         self.s3.script(by.request, *itertools.repeat(Ok(), by.number - 1), *then)
 
     def _happen(self, by: Disturbance, manifest: Path) -> None:
-        """In a thread of the store's, while the process waits for its answer."""
+        """In a thread of the store's, while the process waits for its response."""
         self._happened = True
         match by.what:
             case "kill":

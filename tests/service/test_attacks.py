@@ -24,8 +24,8 @@ from tests.tools.service import Service
 PHOTO = {"filename": "photo.jpg", "contentType": "image/jpeg"}
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def refusal(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 # -- part numbers and sizes
@@ -63,9 +63,9 @@ def test_a_part_that_lies(service: Service, lie: dict[str, Any], code: str) -> N
     assert refusal(first) == (422, code)
     assert first.json()["error"]["field"].startswith("firstParts[0]")
     handle = create(service, SIZE).json()["upload"]
-    answer = service.call("POST", "/v1/media/multipart/parts", json={"upload": handle, "parts": [part]})
-    assert refusal(answer) == (422, code)
-    assert answer.json()["error"]["field"].startswith("parts[0]")
+    response = service.call("POST", "/v1/media/multipart/parts", json={"upload": handle, "parts": [part]})
+    assert refusal(response) == (422, code)
+    assert response.json()["error"]["field"].startswith("parts[0]")
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_a_part_that_lies(service: Service, lie: dict[str, Any], code: str) -> N
 def test_complete_with_other_parts_than_the_plan_s(service: Service, numbers: list[int]) -> None:
     handle = create(service, SIZE).json()["upload"]
     parts = [{"partNumber": number, "etag": '"x"', "checksum": "AAAAAAAAAAA="} for number in numbers]
-    answer = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
-    assert answer.json()["error"]["code"] in ("wrong_part", "invalid_field")
+    response = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
+    assert response.json()["error"]["code"] in ("wrong_part", "invalid_field")
     assert service.call("GET", "/v1/media/multipart", params={"upload": handle}).json()["status"] == "open"
 
 
@@ -83,16 +83,16 @@ def test_the_field_is_the_request_s_whatever_its_order(service: Service) -> None
     handle = create(service, SIZE).json()["upload"]
     parts: list[dict[str, Any]] = [{"partNumber": n, "etag": '"x"', "checksum": "AAAAAAAAAAA="} for n in (3, 1, 2)]
     del parts[0]["checksum"]
-    answer = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
-    assert (*refusal(answer), answer.json()["error"]["field"]) == (422, "missing_checksum", "parts[0].checksum")
+    response = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
+    assert (*refusal(response), response.json()["error"]["field"]) == (422, "missing_checksum", "parts[0].checksum")
 
 
 @pytest.mark.parametrize("etag", ["\0", "\n", "é", "x" * 257, "", '"x"\r\nX: y'])
 def test_an_etag_that_is_none(service: Service, etag: str) -> None:
     handle = create(service, PART).json()["upload"]
     parts = [{"partNumber": 1, "etag": etag, "checksum": "AAAAAAAAAAA="}]
-    answer = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
-    assert refusal(answer) == (422, "invalid_field")
+    response = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
+    assert refusal(response) == (422, "invalid_field")
 
 
 @pytest.mark.parametrize("etag", ['"x"', "</ETag><ETag>", "&amp;", '"d41d8cd98f00b204e9800998ecf8427e"'])
@@ -100,15 +100,15 @@ def test_a_part_that_was_never_sent(service: Service, etag: str) -> None:
     """Not "gone", as some stores call it: the client would begin again."""
     handle = create(service, PART).json()["upload"]
     parts = [{"partNumber": 1, "etag": etag, "checksum": "AAAAAAAAAAA="}]
-    answer = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
-    assert refusal(answer) == (409, "part_not_stored")
+    response = service.call("POST", "/v1/media/multipart/complete", json={"upload": handle, "parts": parts})
+    assert refusal(response) == (409, "part_not_stored")
     assert service.call("GET", "/v1/media/multipart", params={"upload": handle}).json()["status"] == "open"
 
 
 def test_a_checksum_of_the_whole_that_lies(service: Service) -> None:
     handle, body = upload(service, film(PART + 1))
-    answer = service.call("POST", "/v1/media/multipart/complete", json=body | {"checksum": "AAAAAAAAAAA="})
-    assert refusal(answer) == (409, "checksum_mismatch")
+    response = service.call("POST", "/v1/media/multipart/complete", json=body | {"checksum": "AAAAAAAAAAA="})
+    assert refusal(response) == (409, "checksum_mismatch")
     assert service.call("GET", "/v1/media/multipart", params={"upload": handle}).json()["status"] == "open"
     assert service.call("POST", "/v1/media/multipart/complete", json=body).status_code == 200
 
@@ -134,13 +134,13 @@ def test_a_size_over_the_limit_or_none(
 ) -> None:
     presigned = service.call("POST", "/v1/media/presign", json=PHOTO | more)
     created = service.call("POST", "/v1/media/multipart", json=PHOTO | more)
-    for answer in (presigned, created):
-        assert expected == (None if answer.status_code == 200 else refusal(answer))
+    for response in (presigned, created):
+        assert expected == (None if response.status_code == 200 else refusal(response))
 
 
 def test_a_size_one_byte_over_the_limit_does_not_look_like_the_limit(service: Service) -> None:
-    answer = service.call("POST", "/v1/media/presign", json=PHOTO | {"size": 5_000_000_001})
-    message = answer.json()["error"]["message"]
+    response = service.call("POST", "/v1/media/presign", json=PHOTO | {"size": 5_000_000_001})
+    message = response.json()["error"]["message"]
     assert message == "the file has 5,000,000,001 bytes, and the limit is 5,000,000,000 bytes"
 
 
@@ -241,14 +241,16 @@ def test_what_is_complete_can_t_be_aborted(service: Service) -> None:
 
 
 @pytest.mark.parametrize(("data", "status", "code"), [(film(PART), 200, None), (bytes(PART), 422, "not_media")])
-def test_several_completes_at_once_are_answered_the_same(
+def test_several_completes_at_once_get_responses_the_same(
     service: Service, data: bytes, status: int, code: str | None
 ) -> None:
     _, body = upload(service, data)
     with ThreadPoolExecutor(6) as threads:
         calls = [threads.submit(service.call, "POST", "/v1/media/multipart/complete", json=body) for _ in range(6)]
-    answers = [call.result() for call in calls]
-    assert {(answer.status_code, answer.json().get("error", {}).get("code")) for answer in answers} == {(status, code)}
+    responses = [call.result() for call in calls]
+    assert {(response.status_code, response.json().get("error", {}).get("code")) for response in responses} == {
+        (status, code)
+    }
 
 
 async def test_a_complete_that_comes_second_tells_what_the_first_one_found(service: Service, weed: LocalStore) -> None:

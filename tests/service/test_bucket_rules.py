@@ -33,8 +33,8 @@ async def put(bucket: Meddled, key: str, body: bytes = b"bytes") -> None:
 
 
 async def rules(bucket: Meddled) -> list[dict[str, Any]]:
-    answer = await bucket.call("to read", "get_bucket_lifecycle_configuration")
-    return list(answer["Rules"])
+    response = await bucket.call("to read", "get_bucket_lifecycle_configuration")
+    return list(response["Rules"])
 
 
 async def cors(bucket: Meddled) -> list[dict[str, Any]]:
@@ -42,8 +42,8 @@ async def cors(bucket: Meddled) -> list[dict[str, Any]]:
 
 
 async def statements(bucket: Meddled) -> list[dict[str, Any]]:
-    answer = await bucket.call("to read", "get_bucket_policy")
-    return list(json.loads(answer["Policy"])["Statement"])
+    response = await bucket.call("to read", "get_bucket_policy")
+    return list(json.loads(response["Policy"])["Statement"])
 
 
 # -- what holds
@@ -152,9 +152,9 @@ async def test_a_page_may_upload_and_see_what_was_stored(
 async def test_another_page_may_not(bucket: Meddled, weed: LocalStore) -> None:
     await set_up(bucket, origins=[PAGE])
     headers = {"Origin": "https://evil.example", **PREFLIGHT}
-    status, answered, _ = ask(weed.endpoint_url, "OPTIONS", f"/{bucket.name}/{MEDIA}", headers)
+    status, responded, _ = ask(weed.endpoint_url, "OPTIONS", f"/{bucket.name}/{MEDIA}", headers)
     assert status == 403
-    assert "access-control-allow-origin" not in answered
+    assert "access-control-allow-origin" not in responded
 
 
 # -- what others have set
@@ -249,10 +249,10 @@ async def test_a_policy_that_is_no_json_is_not_overwritten(bucket: Meddled) -> N
 
 async def test_a_store_that_names_rules_itself_gets_them_once(bucket: Meddled) -> None:
     async def renamed(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        answer = await proceed()
-        for row in answer["CORSRules"]:
+        response = await proceed()
+        for row in response["CORSRules"]:
             row.pop("ID", None)
-        return answer
+        return response
 
     bucket.meddle["get_bucket_cors"] = renamed
     await set_up(bucket)

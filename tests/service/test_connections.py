@@ -51,7 +51,7 @@ def many_descriptors() -> Iterator[None]:
 
 @pytest.mark.usefixtures("many_descriptors")
 def test_silent_connections_keep_nobody_out(weed: LocalStore, tmp_path: Path) -> None:
-    """More of them than the service has descriptors, some with half a request. It keeps answering, and logs little."""
+    """More of them than the service has descriptors, some with half a request. It keeps responding, and logs little."""
     with contextlib.ExitStack() as stack:
         with descriptors(DESCRIPTORS):
             service = stack.enter_context(serving(weed, tmp_path))
@@ -252,7 +252,7 @@ async def test_out_of_descriptors_is_one_line_and_makes_room() -> None:
     ],
     ids=lambda sent: repr(sent[:30]),
 )
-async def test_what_is_no_http_is_answered_as_every_refusal(sent: bytes) -> None:
+async def test_what_is_no_http_gets_a_response_as_every_refusal(sent: bytes) -> None:
     async with Served().running() as served:
         reader, writer = await served.connect(sent)
         head, _, body = (await rest(reader)).partition(b"\r\n\r\n")

@@ -77,8 +77,8 @@ async def test_credentials_that_stay_short_sign_nothing(bucket_with: Callable[..
     assert refused.value.code == CREDENTIALS_EXPIRING
 
     uploads = MediaUploads(bucket, Handles(["s" * 32], clock=lambda: 0.0))
-    with pytest.raises(Refused) as answered:
+    with pytest.raises(Refused) as responded:
         await uploads.presign("me", REQUEST)
-    assert (answered.value.problem, answered.value.problem.status) == (Problem.CREDENTIALS_EXPIRING, 503)
-    assert answered.value.retry_after is not None
+    assert (responded.value.problem, responded.value.problem.status) == (Problem.CREDENTIALS_EXPIRING, 503)
+    assert responded.value.retry_after is not None
     await bucket.aclose()

@@ -47,8 +47,8 @@ def with_handle(service: Service, handle: str, *, key: str | None = None) -> Ite
 def test_another_owner_s_handle(service: Service) -> None:
     handle, body = upload(service, film(100))
     eve = service.new_key("eve")
-    answers = list(with_handle(service, handle, key=eve))
-    assert [refusal(answer) for answer in answers] == [(403, "not_your_upload")] * 5
+    responses = list(with_handle(service, handle, key=eve))
+    assert [refusal(response) for response in responses] == [(403, "not_your_upload")] * 5
     assert service.call("GET", "/v1/media/multipart", params={"upload": handle}).json()["status"] == "open"
     assert service.call("POST", "/v1/media/multipart/complete", json=body).status_code == 200
 
@@ -59,13 +59,13 @@ def test_forged_handles(service: Service) -> None:
     other = Handles(["another secret " * 3], clock=lambda: 0).encode(HANDLE)
     mine = base64.urlsafe_b64encode(json.dumps([1, "local", "media/eve/x.mp4"]).encode()).decode().rstrip("=")
     for forged in (other, payload, f"{payload}.", f"{mine}.{signature}", handle[:-1], handle[1:], "x", ".", "é", "\0"):
-        assert [refusal(answer) for answer in with_handle(service, forged)] == [(400, "invalid_upload")] * 5, forged
+        assert [refusal(response) for response in with_handle(service, forged)] == [(400, "invalid_upload")] * 5, forged
 
 
 def test_an_expired_handle(service: Service) -> None:
     secrets = (service.home / "secret").read_text().split()
     expired = Handles(secrets, clock=lambda: 0).encode(HANDLE)
-    assert [refusal(answer) for answer in with_handle(service, expired)] == [(410, "upload_expired")] * 5
+    assert [refusal(response) for response in with_handle(service, expired)] == [(410, "upload_expired")] * 5
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ from tests.tools.service import Service
     ],
 )
 def test_of_a_file_name_only_the_type_is_used(service: Service, filename: str) -> None:
-    answer = service.call("POST", "/v1/media/presign", json=PHOTO | {"filename": filename})
-    assert answer.status_code == 200
-    prefix, owner, name = answer.json()["key"].split("/")
+    response = service.call("POST", "/v1/media/presign", json=PHOTO | {"filename": filename})
+    assert response.status_code == 200
+    prefix, owner, name = response.json()["key"].split("/")
     stem, _, extension = name.partition(".")
     assert (prefix, owner, len(stem), extension) == ("media", "local", 32, "jpg")
     assert int(stem, 16) >= 0
@@ -68,8 +68,8 @@ def test_of_a_file_name_only_the_type_is_used(service: Service, filename: str) -
 )
 def test_a_file_name_that_is_refused(service: Service, filename: str) -> None:
     for path in ("/v1/media/presign", "/v1/media/multipart"):
-        answer = service.call("POST", path, json=PHOTO | {"filename": filename, "size": 1})
-        assert (*refusal(answer), answer.json()["error"]["field"]) == (422, "unsupported_media", "filename")
+        response = service.call("POST", path, json=PHOTO | {"filename": filename, "size": 1})
+        assert (*refusal(response), response.json()["error"]["field"]) == (422, "unsupported_media", "filename")
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_file_name_that_is_refused(service: Service, filename: str) -> None:
 )
 def test_a_content_type_that_is_refused(service: Service, content_type: str) -> None:
     for path in ("/v1/media/presign", "/v1/media/multipart"):
-        answer = service.call("POST", path, json=PHOTO | {"contentType": content_type, "size": 1})
-        assert (*refusal(answer), answer.json()["error"]["field"]) == (422, "unsupported_media", "contentType")
+        response = service.call("POST", path, json=PHOTO | {"contentType": content_type, "size": 1})
+        assert (*refusal(response), response.json()["error"]["field"]) == (422, "unsupported_media", "contentType")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.service.test_handles import with_handle
 from tests.service.test_multipart import PART, create, described, film
 from tests.tools.declared import log_lines, what_is_wrong
 from tests.tools.directories import session_directory
-from tests.tools.http_stub import Answer, HttpStub
+from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
 from tests.tools.service import Service, serving
 from tests.tools.waiting import until
@@ -79,9 +79,9 @@ def test_a_compressed_body_is_not_unpacked(service: Service, coding: str) -> Non
 
 def test_a_megabyte_of_json(service: Service) -> None:
     body = json.dumps(PHOTO | {"x": "x" * 1024 * 1024}).encode()
-    answer = send_body(service, body)
-    assert refusal(answer) == (413, "body_too_large")
-    assert answer.headers["Connection"] == "close"
+    response = send_body(service, body)
+    assert refusal(response) == (413, "body_too_large")
+    assert response.headers["Connection"] == "close"
     assert send_body(service, json.dumps(PHOTO | {"x": "x" * 60_000}).encode()).status_code == 200
 
 
@@ -96,7 +96,7 @@ def test_what_is_too_long_is_not_waited_for(service: Service) -> None:
 
 
 async def test_a_body_that_breaks_off(service: Service) -> None:
-    """Nobody is left to be answered; the log calls it the client's fault, and no bug."""
+    """Nobody is left to get a response; the log calls it the client's fault, and no bug."""
 
     def cut_off() -> int:
         return sum(line.get("code") == "invalid_json" for line in log_lines(service.log()))
@@ -177,20 +177,20 @@ def test_no_key_or_none_of_ours(service: Service, header: str | None, code: str)
     headers = [] if header is None else [(b"Authorization", header.format(key=service.key, less=service.key[:-1]))]
     encoded = [(name, value.encode("latin-1")) for name, value in headers]
     for endpoint in ENDPOINTS:
-        answer = httpx.request(endpoint.method, service.url + endpoint.path, headers=encoded, trust_env=False)
-        assert refusal(answer) == (401, code)
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        response = httpx.request(endpoint.method, service.url + endpoint.path, headers=encoded, trust_env=False)
+        assert refusal(response) == (401, code)
+        assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_a_key_elsewhere_than_in_the_header(service: Service) -> None:
-    answer = httpx.post(
+    response = httpx.post(
         f"{service.url}/v1/media/presign",
         params={"key": service.key, "api_key": service.key, "access_token": service.key},
         headers={"X-Api-Key": service.key, "Cookie": f"key={service.key}"},
         json=PHOTO | {"apiKey": service.key},
         trust_env=False,
     )
-    assert refusal(answer) == (401, "missing_key")
+    assert refusal(response) == (401, "missing_key")
     assert what_is_wrong(service.log()) == []
 
 
@@ -206,8 +206,8 @@ def test_a_revoked_key_is_refused_at_once(service: Service) -> None:
     assert made.status_code == 200
     service.revoke(key)
     assert refusal(create(service, PART, key=key)) == (401, "invalid_key")
-    answers = list(with_handle(service, made.json()["upload"], key=key))
-    assert [refusal(answer) for answer in answers] == [(401, "invalid_key")] * 5
+    responses = list(with_handle(service, made.json()["upload"], key=key))
+    assert [refusal(response) for response in responses] == [(401, "invalid_key")] * 5
     again = service.new_key("leaver")  # the upload is the owner's, not the key's
     status = service.call("GET", "/v1/media/multipart", key=again, params={"upload": made.json()["upload"]})
     assert status.json()["status"] == "open"
@@ -235,9 +235,9 @@ def test_too_many_requests_of_one_key(strict: Service) -> None:
     eager, other = another_key(strict, "eager"), another_key(strict, "eager")
     assert strict.call("POST", "/v1/media/presign", key=eager, json=PHOTO).status_code == 200
     for _ in range(3):
-        answer = strict.call("POST", "/v1/media/presign", key=eager, json=PHOTO)
-        assert refusal(answer) == (429, "rate_limited")
-        assert 1 <= int(answer.headers["Retry-After"]) <= 10
+        response = strict.call("POST", "/v1/media/presign", key=eager, json=PHOTO)
+        assert refusal(response) == (429, "rate_limited")
+        assert 1 <= int(response.headers["Retry-After"]) <= 10
     assert strict.call("POST", "/v1/media/presign", key=other, json=PHOTO).status_code == 200
 
 
@@ -285,11 +285,11 @@ def test_too_many_uploads_of_one_owner(strict: Service) -> None:
     ],
 )
 def test_private_addresses_are_not_fetched(service: Service, posts_api: HttpStub, host: str) -> None:
-    posts_api.answers["/a.jpg"] = Answer(headers={"Content-Type": "image/jpeg"}, body=sample("jpg"))
+    posts_api.responses["/a.jpg"] = Response(headers={"Content-Type": "image/jpeg"}, body=sample("jpg"))
     url = f"http://{host}:{urlsplit(posts_api.url).port}/a.jpg"
-    answer = service.call("POST", "/v1/media/check", json={"url": url})
-    assert (answer.status_code, answer.json()["usable"]) == (200, False)
-    assert answer.json()["error"]["code"] in ("not_public", "not_a_url")
+    response = service.call("POST", "/v1/media/check", json={"url": url})
+    assert (response.status_code, response.json()["usable"]) == (200, False)
+    assert response.json()["error"]["code"] in ("not_public", "not_a_url")
     assert posts_api.received == []
 
 
@@ -309,8 +309,8 @@ def test_private_addresses_are_not_fetched(service: Service, posts_api: HttpStub
     ],
 )
 def test_other_ways_in(service: Service, url: str) -> None:
-    answer = service.call("POST", "/v1/media/check", json={"url": url})
-    assert answer.json()["error"]["code"] in ("not_public", "not_a_url")
+    response = service.call("POST", "/v1/media/check", json={"url": url})
+    assert response.json()["error"]["code"] in ("not_public", "not_a_url")
 
 
 # -- methods and paths
@@ -319,10 +319,10 @@ def test_other_ways_in(service: Service, url: str) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "PROPFIND"])
 def test_other_methods(service: Service, method: str) -> None:
     for path in {endpoint.path for endpoint in ENDPOINTS}:
-        answer = service.call(method, path)
+        response = service.call(method, path)
         allowed = {endpoint.method for endpoint in ENDPOINTS if endpoint.path == path}
-        assert (answer.status_code, set(answer.headers["Allow"].split(","))) == (405, allowed)
-        assert method == "HEAD" or refusal(answer) == (405, "method_not_allowed")
+        assert (response.status_code, set(response.headers["Allow"].split(","))) == (405, allowed)
+        assert method == "HEAD" or refusal(response) == (405, "method_not_allowed")
 
 
 @pytest.mark.parametrize(
@@ -360,9 +360,9 @@ def test_no_such_path(service: Service, path: str) -> None:
 @pytest.mark.parametrize("path", [b"/", b"/openapi.json", b"/healthz", b"/metrics", b"http://evil/openapi.json"])
 def test_whatever_host_is_asked_for(service: Service, host: bytes, path: bytes) -> None:
     request = b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
-    answer = _rest(_connect(service, request))
-    assert answer.split()[1] == b"200"
-    assert b"evil" not in answer
+    response = _rest(_connect(service, request))
+    assert response.split()[1] == b"200"
+    assert b"evil" not in response
 
 
 def test_nothing_secret_is_logged(service: Service) -> None:

@@ -75,8 +75,10 @@ async def sent(bucket: Meddled, **headers: str) -> tuple[MediaUploads, str]:
     made = await uploads.presign("me", c.PresignRequest(filename="a.jpg", content_type="image/jpeg"))
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with httpx.AsyncClient(trust_env=False) as http:
-        answer = await http.put(made.upload_url, headers=named | {"Content-Type": "image/jpeg"}, content=sample("jpg"))
-    assert answer.status_code == 200
+        response = await http.put(
+            made.upload_url, headers=named | {"Content-Type": "image/jpeg"}, content=sample("jpg")
+        )
+    assert response.status_code == 200
     return uploads, made.key
 
 
@@ -131,8 +133,8 @@ async def test_at_complete(bucket: Meddled) -> None:
 async def test_harmless_headers_are_not_copied(bucket: Meddled) -> None:
     uploads, key = await sent(bucket, Cache_Control="no-cache", Content_Language="de")
     posted = await uploads.posted.check("me", key)
-    answer = await bucket.call("", "head_object", Key=posted.key)
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    response = await bucket.call("", "head_object", Key=posted.key)
+    headers = response["ResponseMetadata"]["HTTPHeaders"]
     assert not {"cache-control", "content-language"} & set(headers)
     assert headers["content-type"] == "image/jpeg"
 

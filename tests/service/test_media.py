@@ -326,7 +326,7 @@ def test_a_name_and_a_content_type_that_disagree() -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_declared_refuses_or_answers(filename: str, content_type: str) -> None:
+def test_declared_refuses_or_responds(filename: str, content_type: str) -> None:
     try:
         found, problem = media.declared(filename, content_type), ""
     except Refused as e:

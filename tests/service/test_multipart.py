@@ -50,9 +50,9 @@ def send(signed: Sequence[dict[str, Any]], pieces: Sequence[bytes]) -> list[str]
     """PUT the parts; their ETags."""
     etags = []
     for request, piece in zip(signed, pieces, strict=True):
-        answer = httpx.put(request["url"], headers=request["headers"], content=piece, trust_env=False)
-        assert answer.status_code == 200, answer.text
-        etags.append(answer.headers["ETag"])
+        response = httpx.put(request["url"], headers=request["headers"], content=piece, trust_env=False)
+        assert response.status_code == 200, response.text
+        etags.append(response.headers["ETag"])
     return etags
 
 
@@ -105,15 +105,15 @@ def test_an_upload_in_parts(service: Service, algorithm: Algorithm, size: int) -
 
 
 def test_what_is_not_media_is_refused_before_it_is_sent(service: Service) -> None:
-    answer = create(service, 10 * MIB, head=base64.b64encode(b"MZ\x90\x00" + bytes(100)).decode())
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_media")
+    response = create(service, 10 * MIB, head=base64.b64encode(b"MZ\x90\x00" + bytes(100)).decode())
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "not_media")
 
 
 def test_what_is_not_media_is_deleted_at_complete_and_the_refusal_is_repeated(service: Service) -> None:
     handle, body = upload(service, b"MZ\x90\x00" + bytes(PART + 1000))
     for _ in range(2):
-        answer = service.call("POST", "/v1/media/multipart/complete", json=body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "not_media")
+        response = service.call("POST", "/v1/media/multipart/complete", json=body)
+        assert (response.status_code, response.json()["error"]["code"]) == (422, "not_media")
     status = service.call("GET", "/v1/media/multipart", params={"upload": handle}).json()
     assert (status["status"], status["error"]["code"]) == ("gone", "not_media")
 
@@ -123,5 +123,5 @@ def test_an_aborted_upload_is_gone(service: Service) -> None:
     for _ in range(2):
         assert service.call("DELETE", "/v1/media/multipart", params={"upload": handle}).status_code == 204
     assert service.call("GET", "/v1/media/multipart", params={"upload": handle}).json()["status"] == "gone"
-    answer = service.call("POST", "/v1/media/multipart/complete", json=body)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "upload_gone")
+    response = service.call("POST", "/v1/media/multipart/complete", json=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "upload_gone")

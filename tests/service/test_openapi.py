@@ -31,9 +31,9 @@ def test_it_is_openapi_3_1() -> None:
 
 
 def test_the_service_shows_it_to_anyone(service: Service) -> None:
-    answer = httpx.get(f"{service.url}/openapi.json", trust_env=False)
-    assert answer.headers["Content-Type"].partition(";")[0] == "application/json"
-    assert answer.json() == DOCUMENT
+    response = httpx.get(f"{service.url}/openapi.json", trust_env=False)
+    assert response.headers["Content-Type"].partition(";")[0] == "application/json"
+    assert response.json() == DOCUMENT
 
 
 def test_every_endpoint_is_in_it() -> None:

@@ -13,13 +13,13 @@ import httpx
 import pytest
 
 from bigupload.service.media import by_extension
-from tests.tools.http_stub import Answer, HttpStub
+from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
 from tests.tools.service import Service
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 EXAMPLES = Path(__file__).with_name("examples")
-ANSWER = Answer(
+RESPONSE = Response(
     status=201, headers={"Content-Type": "application/vnd.posts+json; v=1"}, body='{"id": "päst_1"}\n'.encode()
 )
 
@@ -60,12 +60,12 @@ def check_uploaded(url: str, content: bytes, content_type: str) -> None:
 
 def post(folder: Path, service: Service, posts_api: HttpStub, url: str) -> None:
     """The published post, by curl. The posts API gets it byte for byte, but for the URL, which is that of a copy."""
-    posts_api.answers["/v1/posts"] = ANSWER
+    posts_api.responses["/v1/posts"] = RESPONSE
     step = steps(published("example.sh", service, PUBLIC_URL=url))[2]
     printed = run(folder, "sh", "-c", f"{step.rstrip()} --silent --show-error --include")
     head, _, body = printed.partition("\n\n")
-    assert (head.split()[1], body.encode()) == ("201", ANSWER.body)
-    assert f"content-type: {ANSWER.headers['Content-Type']}" in head.lower()
+    assert (head.split()[1], body.encode()) == ("201", RESPONSE.body)
+    assert f"content-type: {RESPONSE.headers['Content-Type']}" in head.lower()
     (received,) = posts_api.received
     assert (received.method, received.path) == ("POST", "/v1/posts")
     (item,) = json.loads(received.body)["mediaItems"]
@@ -105,23 +105,23 @@ def test_node(folder: Path, posting: Service, posts_api: HttpStub) -> None:
     post(folder, posting, posts_api, url)
 
 
-def test_the_answer_is_the_published_one(service: Service) -> None:
-    answer = service.call("POST", "/v1/media/presign", json={"filename": "photo.jpg", "contentType": "image/jpeg"})
-    assert answer.headers["Content-Type"].partition(";")[0] == "application/json"
-    assert list(answer.json()) == ["uploadUrl", "publicUrl", "key", "expiresIn"]
-    assert answer.json()["expiresIn"] == 3600
-    name = answer.json()["key"].removeprefix("media/local/")
+def test_the_response_is_the_published_one(service: Service) -> None:
+    response = service.call("POST", "/v1/media/presign", json={"filename": "photo.jpg", "contentType": "image/jpeg"})
+    assert response.headers["Content-Type"].partition(";")[0] == "application/json"
+    assert list(response.json()) == ["uploadUrl", "publicUrl", "key", "expiresIn"]
+    assert response.json()["expiresIn"] == 3600
+    name = response.json()["key"].removeprefix("media/local/")
     assert len(name) == 32 + len(".jpg")
-    assert answer.json()["publicUrl"].endswith(f"/media/local/{name}")
-    assert answer.json()["uploadUrl"].startswith(f"{answer.json()['publicUrl']}?")
+    assert response.json()["publicUrl"].endswith(f"/media/local/{name}")
+    assert response.json()["uploadUrl"].startswith(f"{response.json()['publicUrl']}?")
 
 
 @pytest.mark.parametrize("field", ["filename", "contentType"])
 def test_both_fields_are_required(service: Service, field: str) -> None:
     body = {"filename": "photo.jpg", "contentType": "image/jpeg"}
     del body[field]
-    answer = service.call("POST", "/v1/media/presign", json=body)
-    assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+    response = service.call("POST", "/v1/media/presign", json=body)
+    assert (response.status_code, response.json()["error"]["field"]) == (422, field)
 
 
 @pytest.mark.parametrize("recipe", ["jpg", "png", "gif", "animated.gif", "webp", "animated.webp", "mp4", "mov", "webm"])
@@ -135,7 +135,7 @@ def test_every_format(posting: Service, posts_api: HttpStub, recipe: str, sized:
     sent = httpx.put(made["uploadUrl"], headers={"Content-Type": kind.content_type}, content=content, trust_env=False)
     assert sent.status_code == 200, sent.text
     check_uploaded(made["publicUrl"], content, kind.content_type)
-    posts_api.answers["/v1/posts"] = ANSWER
+    posts_api.responses["/v1/posts"] = RESPONSE
     for name in {kind.kind, "gif" if kind.name == "GIF" else kind.kind}:
         item = {"type": name, "url": made["publicUrl"]}
         assert posting.call("POST", "/v1/posts", json={"mediaItems": [item]}).status_code == 201

@@ -1,4 +1,4 @@
-"""What comes between two calls of one request: another request, the sweep, a lost answer, a store that stalls."""
+"""What comes between two calls of one request: another request, the sweep, a lost response, a store that stalls."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def sent(uploads: MediaUploads, data: bytes = DATA) -> c.CompleteRequest:
     made = await uploads.create("me", creation(data, firstParts=first))
     (signed,) = made.signed
     async with httpx.AsyncClient(trust_env=False) as http:
-        answer = await http.put(signed.url, headers=signed.headers, content=data)
-    part = {"partNumber": 1, "etag": answer.headers["ETag"], "checksum": first[0]["checksum"]}
+        response = await http.put(signed.url, headers=signed.headers, content=data)
+    part = {"partNumber": 1, "etag": response.headers["ETag"], "checksum": first[0]["checksum"]}
     return c.CompleteRequest.model_validate({"upload": made.upload, "parts": [part]})
 
 
@@ -58,9 +58,9 @@ def once(bucket: Meddled, method: str, act: Callable[[], Awaitable[Any]], *, bef
         if before:
             await act()
             return await proceed()
-        answer = await proceed()
+        response = await proceed()
         await act()
-        return answer
+        return response
 
     bucket.meddle[method] = meddle
 
@@ -117,7 +117,7 @@ async def test_a_complete_that_another_one_overtakes(bucket: Meddled, uploads: M
         FaultKind.GONE,
     ],
 )
-async def test_an_answer_of_the_store_that_is_lost(bucket: Meddled, uploads: MediaUploads, kind: FaultKind) -> None:
+async def test_a_response_of_the_store_that_is_lost(bucket: Meddled, uploads: MediaUploads, kind: FaultKind) -> None:
     request = await sent(uploads)
 
     async def lost(proceed: Next, arguments: Mapping[str, Any]) -> Any:

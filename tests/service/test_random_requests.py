@@ -18,7 +18,7 @@ from bigupload.service.contract import ErrorResponse
 from bigupload.service.openapi import document
 from bigupload.service.problems import Problem
 from tests.service.test_multipart import PART
-from tests.tools.http_stub import Answer, HttpStub
+from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
 from tests.tools.service import Service
 
@@ -43,8 +43,8 @@ _schema = schemathesis.openapi.from_dict(
 @pytest.fixture
 def welcoming(posts_api: HttpStub) -> HttpStub:
     """A posts API that is always content, and a picture beside it."""
-    posts_api.answers["/v1/posts"] = Answer(status=201, headers={"Content-Type": "application/json"}, body=b"{}")
-    posts_api.answers["/a.jpg"] = Answer(headers={"Content-Type": "image/jpeg"}, body=sample("jpg"))
+    posts_api.responses["/v1/posts"] = Response(status=201, headers={"Content-Type": "application/json"}, body=b"{}")
+    posts_api.responses["/a.jpg"] = Response(headers={"Content-Type": "image/jpeg"}, body=sample("jpg"))
     return posts_api
 
 
@@ -60,11 +60,11 @@ def test_requests_at_random(case: schemathesis.Case, posting: Service, welcoming
     if isinstance(case.body, dict):
         case.body = _with_known(case.body, known, posting)
     case.body = _at_home(case.body, f"{welcoming.url}/a.jpg")
-    answer = case.call(base_url=posting.url, headers={"Authorization": f"Bearer {posting.key}"}, timeout=60)
-    case.validate_response(answer, checks=CHECKS if known else [*CHECKS, checks.negative_data_rejection])
-    if answer.status_code >= 400:
-        error = ErrorResponse.model_validate_json(answer.content).error
-        assert Problem[error.code.upper()].status == answer.status_code
+    response = case.call(base_url=posting.url, headers={"Authorization": f"Bearer {posting.key}"}, timeout=60)
+    case.validate_response(response, checks=CHECKS if known else [*CHECKS, checks.negative_data_rejection])
+    if response.status_code >= 400:
+        error = ErrorResponse.model_validate_json(response.content).error
+        assert Problem[error.code.upper()].status == response.status_code
         assert not any(word in error.message for word in ("Traceback", "pydantic", "botocore", "Input tag"))
 
 

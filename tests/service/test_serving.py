@@ -63,8 +63,8 @@ def test_two_replicas_serve_one_upload_in_turns(weed: LocalStore, tmp_path: Path
 def test_a_handle_of_another_secret_is_none(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path / "one") as one, serving(weed, tmp_path / "two") as two:
         made = create(one, PART).json()
-        answer = two.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_upload")
+        response = two.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_upload")
 
 
 @pytest.mark.slow
@@ -91,11 +91,11 @@ def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: Loca
         assert httpx.get(done["publicUrl"], trust_env=False).status_code == 200
     with serving(weed, tmp_path, *more, "--public-url", "https://cdn.example/m", local=False) as service:
         body = {"filename": "a.jpg", "contentType": "image/jpeg"}
-        answer = service.call("POST", "/v1/media/presign", json=body).json()
-        assert answer["uploadUrl"].startswith(f"{clients}/bigupload-media/media/local/")
-        assert answer["publicUrl"] == f"https://cdn.example/m/{answer['key']}"
+        response = service.call("POST", "/v1/media/presign", json=body).json()
+        assert response["uploadUrl"].startswith(f"{clients}/bigupload-media/media/local/")
+        assert response["publicUrl"] == f"https://cdn.example/m/{response['key']}"
         put = httpx.put(
-            answer["uploadUrl"], headers={"Content-Type": "image/jpeg"}, content=b"\xff\xd8\xff", trust_env=False
+            response["uploadUrl"], headers={"Content-Type": "image/jpeg"}, content=b"\xff\xd8\xff", trust_env=False
         )
         assert put.status_code == 200, put.text
         page = httpx.get(service.url, trust_env=False)

@@ -60,8 +60,8 @@ async def test_workers_share_a_port_and_are_replaced(weed: LocalStore, tmp_path:
         assert len(before) == 2
         made = create(service, PART).json()
         for _ in range(20):  # each a connection of its own, so that both workers get some
-            answer = service.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
-            assert answer.json()["status"] == "open"
+            response = service.call("GET", "/v1/media/multipart", params={"upload": made["upload"]})
+            assert response.json()["status"] == "open"
         assert 'method="GET",route="/v1/media/multipart",status="200"} 20.0' in httpx.get(service.url + "/metrics").text
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: len(workers_of(service)) == 2 and before[0] not in workers_of(service))
@@ -86,10 +86,10 @@ async def test_workers_end_with_a_parent_that_is_killed(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_stop_answers_what_is_under_way(
+def test_a_stop_responds_to_what_is_under_way(
     weed: LocalStore, tmp_path: Path, workers: str, number: signal.Signals
 ) -> None:
-    """The request's last byte is sent only after the signal: its answer comes all the same."""
+    """The request's last byte is sent only after the signal: its response comes all the same."""
     with serving(weed, tmp_path, "--workers", workers) as service:
         host, port = service.url.removeprefix("http://").split(":")
         body = b'{"filename": "a.jpg", "contentType": "image/jpeg"}'
@@ -103,10 +103,10 @@ def test_a_stop_answers_what_is_under_way(
             service.process.send_signal(number)
             refused(service)  # no new connection is taken: the stop has begun
             connection.sendall(body[-1:])
-            answer = b""
+            response = b""
             while more := connection.recv(65536):
-                answer += more
-        assert answer.startswith(b"HTTP/1.1 200"), answer
+                response += more
+        assert response.startswith(b"HTTP/1.1 200"), response
         assert service.process.wait(60) == 0
 
 

@@ -33,13 +33,13 @@ def code(error: pytest.ExceptionInfo[ClientError]) -> tuple[int, str]:
 def create(client: Any, **options: Any) -> dict[str, Any]:
     """The arguments that name the upload."""
     options.setdefault("ChecksumAlgorithm", "CRC64NVME")
-    answer = client.create_multipart_upload(Bucket=BUCKET, Key=KEY, **options)
-    return {"Bucket": BUCKET, "Key": KEY, "UploadId": answer["UploadId"]}
+    response = client.create_multipart_upload(Bucket=BUCKET, Key=KEY, **options)
+    return {"Bucket": BUCKET, "Key": KEY, "UploadId": response["UploadId"]}
 
 
 def send(client: Any, upload: dict[str, Any], number: int, data: bytes) -> dict[str, Any]:
-    answer = client.upload_part(**upload, PartNumber=number, Body=data, ChecksumCRC64NVME=crc64(data))
-    return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC64NVME": answer["ChecksumCRC64NVME"]}
+    response = client.upload_part(**upload, PartNumber=number, Body=data, ChecksumCRC64NVME=crc64(data))
+    return {"PartNumber": number, "ETag": response["ETag"], "ChecksumCRC64NVME": response["ChecksumCRC64NVME"]}
 
 
 def send_all(client: Any, upload: dict[str, Any]) -> list[dict[str, Any]]:
@@ -47,8 +47,8 @@ def send_all(client: Any, upload: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def complete(client: Any, upload: dict[str, Any], rows: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": rows}, **options)
-    return answer
+    response: dict[str, Any] = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": rows}, **options)
+    return response
 
 
 def presign(client: Any, upload: dict[str, Any], data: bytes, number: int = 1, seconds: int = 60) -> str:
@@ -70,7 +70,7 @@ def put(
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
     try:
         connection.connect()
-        # A store that refuses before it has read the body closes: the answer is there though sending failed.
+        # A store that refuses before it has read the body closes: the response is there though sending failed.
         with contextlib.suppress(ConnectionError):
             connection.request("PUT", f"{parts.path}?{parts.query}", data, headers)
         response = connection.getresponse()

@@ -12,7 +12,7 @@ import yarl
 
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, complete, crc64, create, presign, put, send_all
 from tests.tools.fault_proxy import FaultProxy
-from tests.tools.strict_s3 import LostAnswer, Status, StrictS3
+from tests.tools.strict_s3 import LostResponse, Status, StrictS3
 
 
 def test_the_proxy_counts_parts(s3: StrictS3) -> None:
@@ -45,7 +45,7 @@ def test_the_proxy_calls_back(s3: StrictS3) -> None:
             return lambda: calls.append((name, proxy.bytes_taken, proxy.bytes_acknowledged))
 
         proxy.on_taken(PART + 1, note("taken"))
-        proxy.on_acknowledged(2 * PART, note("acknowledged"), before_answer=True)
+        proxy.on_acknowledged(2 * PART, note("acknowledged"), before_response=True)
         client = s3.client(endpoint_url=proxy.url)
         send_all(client, create(client))
         client.close()
@@ -54,12 +54,12 @@ def test_the_proxy_calls_back(s3: StrictS3) -> None:
     assert {name: acked for name, _, acked in calls}["acknowledged"] == 2 * PART
 
 
-def test_the_proxy_passes_resets_and_early_answers(s3: StrictS3) -> None:
+def test_the_proxy_passes_resets_and_early_responses(s3: StrictS3) -> None:
     with FaultProxy("127.0.0.1", s3.port) as proxy:
         client = s3.client(endpoint_url=proxy.url)
         upload = create(client)
         url, headers = presign(client, upload, PARTS[0]), {"x-amz-checksum-crc64nvme": crc64(PARTS[0])}
-        s3.script("UploadPart", LostAnswer(), Status(403, read_body=False))
+        s3.script("UploadPart", LostResponse(), Status(403, read_body=False))
         with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
             put(url, PARTS[0], headers)
         assert put(url, PARTS[0], headers)[0] == 403
@@ -85,8 +85,8 @@ async def test_the_proxy_carries_many_connections() -> None:
         async with aiohttp.ClientSession() as session:
             for number in range(1, count + 1):
                 url = presign(client, upload, data, number)
-                async with session.put(yarl.URL(url, encoded=True), data=data, headers=headers) as answer:
-                    assert answer.status == 200
+                async with session.put(yarl.URL(url, encoded=True), data=data, headers=headers) as response:
+                    assert response.status == 200
         client.close()
         assert reached.wait(10)
         assert {traffic.body_bytes for traffic in proxy.parts.values()} == {size}

@@ -15,7 +15,7 @@ from tests.tools.strict_s3 import (
     Call,
     ErrorIn200,
     FlipBit,
-    LostAnswer,
+    LostResponse,
     Ok,
     Reset,
     Status,
@@ -29,9 +29,9 @@ def test_scripted_faults(s3: StrictS3, client: Any) -> None:
     upload = create(client)
     url, headers = presign(client, upload, PARTS[0]), {"x-amz-checksum-crc64nvme": crc64(PARTS[0])}
     slow = Status(503, "SlowDown", headers={"Retry-After": "7"})
-    s3.script("UploadPart", slow, Reset(after_bytes=10), Ok(), LostAnswer(), WrongEtag(), FlipBit(3), Status(403))
-    status, error, answered = put(url, PARTS[0], headers)
-    assert (status, error, answered["retry-after"]) == (503, "SlowDown", "7")
+    s3.script("UploadPart", slow, Reset(after_bytes=10), Ok(), LostResponse(), WrongEtag(), FlipBit(3), Status(403))
+    status, error, responded = put(url, PARTS[0], headers)
+    assert (status, error, responded["retry-after"]) == (503, "SlowDown", "7")
     with pytest.raises(ConnectionError):
         put(url, PARTS[0], headers)
     assert s3.uploads[upload["UploadId"]].parts == {}
@@ -48,7 +48,7 @@ def test_scripted_faults(s3: StrictS3, client: Any) -> None:
     assert s3.count("UploadPart", status=200) == 2
 
 
-def test_an_answer_before_the_body(s3: StrictS3, client: Any) -> None:
+def test_a_response_before_the_body(s3: StrictS3, client: Any) -> None:
     s3.script("UploadPart", Status(503, "SlowDown", read_body=False))
     upload = create(client)
     parts = urlsplit(presign(client, upload, bytes(1 << 26)))
@@ -64,7 +64,7 @@ def test_an_answer_before_the_body(s3: StrictS3, client: Any) -> None:
 def test_faults_in_complete(s3: StrictS3, client: Any) -> None:
     upload = create(client)
     rows = send_all(client, upload)
-    s3.script("CompleteMultipartUpload", ErrorIn200("InternalError"), LostAnswer())
+    s3.script("CompleteMultipartUpload", ErrorIn200("InternalError"), LostResponse())
     with pytest.raises(ClientError) as error:
         complete(client, upload, rows)
     assert error.value.response["Error"]["Code"] == "InternalError"
@@ -97,7 +97,7 @@ async def test_holding_a_request(s3: StrictS3, client: Any) -> None:
         await s3.wait_for_async("UploadPart")
         assert not sending.done()
         s3.release("UploadPart")
-        s3.wait_for("UploadPart", answered=True)
+        s3.wait_for("UploadPart", responded=True)
         assert sending.result()[0] == 200
     with pytest.raises(TimeoutError):
         s3.wait_for("UploadPart", 2, timeout=0)
@@ -111,7 +111,7 @@ def test_a_store_that_stops_while_requests_hang() -> None:
         hanging = threads.submit(client.head_bucket, Bucket=BUCKET)
         s3.wait_for("HeadBucket")
         s3.stop()
-        hanging.exception(timeout=10)  # it ends, with an answer or without one
+        hanging.exception(timeout=10)  # it ends, with a response or without one
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", s3.port), timeout=5).close()
         client.close()

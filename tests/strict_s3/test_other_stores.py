@@ -16,10 +16,10 @@ from tests.tools.strict_s3 import StrictS3
 def test_a_store_that_ignores_checksums(s3: StrictS3, client: Any) -> None:
     s3.knobs.echo_checksums = False
     upload = create(client)
-    answer = client.upload_part(**upload, PartNumber=1, Body=BODY, ChecksumCRC64NVME=crc64(b"other"))
-    assert "ChecksumCRC64NVME" not in answer
+    response = client.upload_part(**upload, PartNumber=1, Body=BODY, ChecksumCRC64NVME=crc64(b"other"))
+    assert "ChecksumCRC64NVME" not in response
     assert "ChecksumCRC64NVME" not in client.list_parts(**upload)["Parts"][0]
-    done = complete(client, upload, [{"PartNumber": 1, "ETag": answer["ETag"]}], ChecksumCRC64NVME=crc64(b"other"))
+    done = complete(client, upload, [{"PartNumber": 1, "ETag": response["ETag"]}], ChecksumCRC64NVME=crc64(b"other"))
     assert "ChecksumType" not in done
     assert "ChecksumType" not in client.head_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")
 

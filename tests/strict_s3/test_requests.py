@@ -109,8 +109,8 @@ def test_a_declared_checksum_must_come_as_a_header(s3: StrictS3, client: Any) ->
 
 
 def test_an_undeclared_checksum_is_refused(s3: StrictS3, client: Any) -> None:
-    answer = client.create_multipart_upload(Bucket=BUCKET, Key=KEY)
-    upload = {"Bucket": BUCKET, "Key": KEY, "UploadId": answer["UploadId"]}
+    response = client.create_multipart_upload(Bucket=BUCKET, Key=KEY)
+    upload = {"Bucket": BUCKET, "Key": KEY, "UploadId": response["UploadId"]}
     with pytest.raises(ClientError) as error:
         send(client, upload, 1, PARTS[0])
     assert code(error) == (400, "InvalidRequest")

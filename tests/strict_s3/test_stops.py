@@ -26,7 +26,7 @@ def connect(s3: StrictS3, stack: contextlib.ExitStack) -> socket.socket:
 
 
 def speak(s3: StrictS3, stack: contextlib.ExitStack, said: bytes) -> socket.socket:
-    """On a connection of its own, over TLS where the store wants it. Nothing answers the store's farewell."""
+    """On a connection of its own, over TLS where the store wants it. Nothing responds to the store's farewell."""
     connection = connect(s3, stack)
     if s3.ca_bundle is not None:
         context = ssl.create_default_context(cafile=s3.ca_bundle)
@@ -56,7 +56,7 @@ def half_a_body(s3: StrictS3, stack: contextlib.ExitStack) -> None:
     s3.wait_for("PutObject")
 
 
-def an_answer_and_the_end(s3: StrictS3, stack: contextlib.ExitStack) -> None:
+def a_response_and_the_end(s3: StrictS3, stack: contextlib.ExitStack) -> None:
     connection = speak(s3, stack, HEAD + b"Connection: close\r\n\r\n" + bytes(100))
     assert connection.recv(1)
 
@@ -80,7 +80,7 @@ def half_a_handshake(s3: StrictS3, stack: contextlib.ExitStack) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-@pytest.mark.parametrize("act", [just_accepted, half_a_handshake, half_a_body, an_answer_and_the_end, kept_alive])
+@pytest.mark.parametrize("act", [just_accepted, half_a_handshake, half_a_body, a_response_and_the_end, kept_alive])
 def test_nothing_is_left_open(act: Act, tls: bool) -> None:
     gc.collect()  # what others left is not ours
     with contextlib.ExitStack() as stack, warnings.catch_warnings(record=True) as seen:

@@ -49,12 +49,12 @@ def test_an_upload_through_presigned_urls(tls: bool) -> None:
             assert (status, headers["x-amz-checksum-crc64nvme"]) == (200, crc64(data))
             assert headers["etag"] == f'"{hashlib.md5(data).hexdigest()}"'
             rows.append({"PartNumber": number, "ETag": headers["etag"], "ChecksumCRC64NVME": crc64(data)})
-        answer = complete(
+        response = complete(
             client, upload, rows, ChecksumCRC64NVME=crc64(BODY), ChecksumType="FULL_OBJECT", MpuObjectSize=len(BODY)
         )
-        assert (answer["ChecksumCRC64NVME"], answer["ChecksumType"]) == (crc64(BODY), "FULL_OBJECT")
+        assert (response["ChecksumCRC64NVME"], response["ChecksumType"]) == (crc64(BODY), "FULL_OBJECT")
         etags = b"".join(hashlib.md5(data).digest() for data in PARTS)
-        assert answer["ETag"] == f'"{hashlib.md5(etags).hexdigest()}-4"'
+        assert response["ETag"] == f'"{hashlib.md5(etags).hexdigest()}-4"'
         head = client.head_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")
         assert (head["ContentLength"], head["ChecksumCRC64NVME"]) == (len(BODY), crc64(BODY))
         assert head["Metadata"] == {"token": "t"}
@@ -82,8 +82,8 @@ def test_other_checksums(client: Any, algorithm: str, kind: str, expected: re.Pa
     upload = create(client, ChecksumAlgorithm=algorithm, ChecksumType=kind)
     rows = []
     for number, data in enumerate(PARTS, 1):
-        answer = client.upload_part(**upload, PartNumber=number, Body=data, ChecksumAlgorithm=algorithm)
-        rows.append({"PartNumber": number, "ETag": answer["ETag"], name: answer[name]})
+        response = client.upload_part(**upload, PartNumber=number, Body=data, ChecksumAlgorithm=algorithm)
+        rows.append({"PartNumber": number, "ETag": response["ETag"], name: response[name]})
     assert client.list_parts(**upload)["ChecksumType"] == kind
     assert expected.fullmatch(complete(client, upload, rows)[name])
 

@@ -1,4 +1,4 @@
-"""`FaultProxy` before the media service: counts its calls, changes what is asked, holds a call back, loses an answer.
+"""`FaultProxy` before the media service: counts its calls, changes what is asked, holds a call back, loses a response.
 
 Only the API passes here; the parts go to the store directly. Callbacks run in threads of the proxy's.
 """
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .fault_proxy import FaultProxy
 from .http_framing import Head
-from .wire_faults import Alter, Call, Fault, LostAnswer, Refuse
+from .wire_faults import Alter, Call, Fault, LostResponse, Refuse
 
 _NAMES = {
     ("POST", "/v1/media/multipart"): "create",
@@ -50,12 +50,12 @@ class ApiProxy(FaultProxy):
         return [exchange.op for exchange in list(self.exchanges)]
 
     def lose(self, *names: str) -> None:
-        """Of each, the next answer."""
+        """Of each, the next response."""
         for name in names:
-            self.script(name, LostAnswer())
+            self.script(name, LostResponse())
 
     def refuse(self, name: str, status: int, code: str) -> None:
-        """Answer the next such call in the service's place, and tell it nothing. A code that begins with "<" is the
+        """Respond to the next such call in the service's place, and tell it nothing. A code that begins with "<" is the
         whole body, as of a balancer that fails."""
         body = code if code.startswith("<") else json.dumps({"error": {"code": code, "message": "No."}})
         self.script(name, Refuse(status, headers={"Retry-After": "0"}, body=body.encode()))

@@ -54,7 +54,7 @@ def ask(
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
     try:
         connection.request(method, path, body=body, headers=dict(headers or {}))
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
     finally:
         connection.close()

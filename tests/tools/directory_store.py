@@ -62,7 +62,7 @@ class DirectoryStore:
         self._reach(f"before {what}")
         await anyio.sleep(0)
 
-    async def _answer(self, what: str) -> None:
+    async def _respond(self, what: str) -> None:
         """The store has acted, and here nobody knows yet."""
         self._reach(f"after {what}")
         await anyio.sleep(0)
@@ -90,7 +90,7 @@ class DirectoryStore:
         fresh.mkdir()
         (fresh / "token").write_text(token)
         fresh.rename(self._directory / upload_id)
-        await self._answer("create")
+        await self._respond("create")
         return Created(upload_id, algorithm.type if declare else None)
 
     def refused(self, request: SignedRequest) -> str:
@@ -121,7 +121,7 @@ class DirectoryStore:
         fresh = upload / f"{part.number}.new"
         fresh.write_bytes(body)
         fresh.rename(upload / f"{part.number}.part")
-        await self._answer("part")
+        await self._respond("part")
         return PutResponse(_etag(body), {header: digest})
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
@@ -168,14 +168,14 @@ class DirectoryStore:
         fresh.write_bytes(b"".join(bodies))
         fresh.rename(self._directory / "object")
         upload.rename(self._directory / f"done-{upload.name}")
-        await self._answer("complete")
+        await self._respond("complete")
         return self._facts(b"".join(bodies), algorithm)
 
     async def abort(self, upload_id: str) -> None:
         await self._request("abort")
         if (self._directory / upload_id).exists():
             os.rename(self._directory / upload_id, self._directory / f"gone-{upload_id}")
-        await self._answer("abort")
+        await self._respond("abort")
 
 
 class _Sent:

@@ -1,4 +1,4 @@
-"""One request and its answer on their way through `FaultProxy`, and what becomes of them there."""
+"""One request and its response on their way through `FaultProxy`, and what becomes of them there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UPLOAD_OPS = {
 }
 _OBJECT_OPS = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
 UNHARMFUL = (wire.Ok, wire.Call, wire.HangUp, wire.Trickle, wire.Whitespace)
-"""Faults after which the request was answered as it should be."""
+"""Faults after which the request got the response that it should get."""
 
 
 Name = Callable[[Head], tuple[str, int | None]]
@@ -47,9 +47,9 @@ class Proxy(Protocol):
 
     def took(self, exchange: Exchange, size: int) -> None: ...
 
-    def answered(self, exchange: Exchange, status: int) -> None: ...
+    def responded(self, exchange: Exchange, status: int) -> None: ...
 
-    async def fire(self, *, answered: bool) -> None: ...
+    async def fire(self, *, responded: bool) -> None: ...
 
 
 class Ended(OSError):
@@ -90,7 +90,7 @@ class Passing:
         self._gone = False
 
     def reset(self) -> None:
-        """End the client's connection, and whatever of an answer it has not read."""
+        """End the client's connection, and whatever of a response it has not read."""
         if self._latest is not None:
             self._latest.doubtful = True
         self._gone = True
@@ -104,7 +104,7 @@ class Passing:
     async def exchange(self) -> bool:
         """Pass one on; False where the connection ends with it."""
         raw = await self._reader.readuntil(b"\r\n\r\n")
-        if self._gone:  # that was read before, and nobody waits for an answer
+        if self._gone:  # that was read before, and nobody waits for a response
             raise OSError("the connection was reset")
         head = parse_head(raw[:-4])
         if head.chunked:
@@ -142,29 +142,31 @@ class Passing:
         if isinstance(fault, wire.ErrorIn200) and not fault.act:
             async for _ in self._body(exchange):
                 pass
-            return await self._answer(exchange, head, Answer(200, {}, b"<?xml version='1.0'?>", closing=False), fault)
+            return await self._respond(
+                exchange, head, Response(200, {}, b"<?xml version='1.0'?>", closing=False), fault
+            )
         if isinstance(fault, wire.Junk) and not fault.act:
             async for _ in self._body(exchange):
                 pass
-            answer = Answer(200, {}, b"", closing=False)
-            self._change(exchange, answer, fault)
-            return await self._answer(exchange, head, answer, fault)
+            response = Response(200, {}, b"", closing=False)
+            self._change(exchange, response, fault)
+            return await self._respond(exchange, head, response, fault)
         if head.headers.get("expect"):
             self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        answer = await self._ask(exchange, head, fault)
-        self._proxy.answered(exchange, answer.status)
-        await self._proxy.fire(answered=False)
+        response = await self._ask(exchange, head, fault)
+        self._proxy.responded(exchange, response.status)
+        await self._proxy.fire(responded=False)
         if isinstance(fault, wire.Call) and fault.acted:
             await in_thread(lambda: fault.function(self._proxy))
-        self._change(exchange, answer, fault)
-        goes_on = await self._answer(exchange, head, answer, fault)
-        await self._proxy.fire(answered=True)
+        self._change(exchange, response, fault)
+        goes_on = await self._respond(exchange, head, response, fault)
+        await self._proxy.fire(responded=True)
         return goes_on
 
     # --- the request
 
     async def _refuse(self, exchange: Exchange, fault: wire.Status) -> bool:
-        """An answer that the store knows nothing of."""
+        """A response that the store knows nothing of."""
         if fault.read_body:
             async for _ in self._body(exchange):
                 pass
@@ -187,8 +189,8 @@ class Passing:
             exchange.received += len(piece)
             yield piece
 
-    async def _ask(self, exchange: Exchange, head: Head, fault: wire.Fault) -> Answer:
-        """Send the request on and read the answer, which may come before the store has the whole body."""
+    async def _ask(self, exchange: Exchange, head: Head, fault: wire.Fault) -> Response:
+        """Send the request on and read the response, which may come before the store has the whole body."""
         if exchange.op == "CompleteMultipartUpload" and wire.Standing.OPAQUE_ETAGS in self._proxy.standing:
             body = b"".join([piece async for piece in self._body(exchange)])
             return await self._talk(*s3_rewriting.with_true_etags(head, body, self._proxy.keys))
@@ -200,30 +202,30 @@ class Passing:
             raise Ended  # its head is all of it: the store must not have that
         reader, writer = await self._store()
         writer.write(_request(head))
-        answering = asyncio.ensure_future(_read_answer(reader, head.start[0]))
+        responding = asyncio.ensure_future(_read_response(reader, head.start[0]))
         try:
             with contextlib.suppress(ConnectionError):
                 async for piece in self._meddled(exchange, fault):
                     writer.write(piece)
                     await writer.drain()
                     self._proxy.took(exchange, len(piece))
-                    await self._proxy.fire(answered=False)
-                    if answering.done():
+                    await self._proxy.fire(responded=False)
+                    if responding.done():
                         break
-            answer = await answering
+            response = await responding
         except BaseException:
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
+            responding.cancel()
+            await asyncio.gather(responding, return_exceptions=True)
             self.close()
             raise
-        if answer.closing or exchange.received < exchange.size:
+        if response.closing or exchange.received < exchange.size:
             self.close()
-        return answer
+        return response
 
-    async def _talk(self, raw_head: bytes, body: bytes) -> Answer:
+    async def _talk(self, raw_head: bytes, body: bytes) -> Response:
         reader, writer = await self._store()
         writer.write(raw_head + body)
-        return await _read_answer(reader, "POST")
+        return await _read_response(reader, "POST")
 
     async def _store(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._up is not None and (self._up[0].at_eof() or self._up[1].is_closing()):
@@ -270,32 +272,32 @@ class Passing:
         transport.pause_reading()
         await exchange.past.wait()
 
-    # --- the answer
+    # --- the response
 
-    def _change(self, exchange: Exchange, answer: Answer, fault: wire.Fault) -> None:
-        if isinstance(fault, wire.WrongEtag) and "etag" in answer.headers:
-            answer.headers["etag"] = fault.etag
+    def _change(self, exchange: Exchange, response: Response, fault: wire.Fault) -> None:
+        if isinstance(fault, wire.WrongEtag) and "etag" in response.headers:
+            response.headers["etag"] = fault.etag
         elif isinstance(fault, wire.Junk):
-            answer.status, answer.headers, answer.body = 200, {"content-type": "text/html"}, fault.body
-        elif isinstance(fault, wire.TruncatedList) and answer.status == 200:
-            answer.body, hidden = s3_rewriting.truncated(answer.body, fault.rows, honest=fault.honest)
+            response.status, response.headers, response.body = 200, {"content-type": "text/html"}, fault.body
+        elif isinstance(fault, wire.TruncatedList) and response.status == 200:
+            response.body, hidden = s3_rewriting.truncated(response.body, fault.rows, honest=fault.honest)
             self._proxy.hide(hidden)
-        if s3_rewriting.stand(exchange.op, answer.headers, answer, self._proxy.standing):
+        if s3_rewriting.stand(exchange.op, response.headers, response, self._proxy.standing):
             exchange.broken = True
 
-    async def _answer(self, exchange: Exchange, head: Head, answer: Answer, fault: wire.Fault) -> bool:
-        exchange.status = answer.status
-        if isinstance(fault, wire.LostAnswer):
+    async def _respond(self, exchange: Exchange, head: Head, response: Response, fault: wire.Fault) -> bool:
+        exchange.status = response.status
+        if isinstance(fault, wire.LostResponse):
             raise Ended
         early = exchange.received < exchange.size
-        if isinstance(fault, wire.Whitespace | wire.ErrorIn200) and answer.status == 200:
-            await self._drawn_out(answer, fault)
+        if isinstance(fault, wire.Whitespace | wire.ErrorIn200) and response.status == 200:
+            await self._drawn_out(response, fault)
             return not early
-        fields = answer.headers | ({} if head.start[0] == "HEAD" else {"content-length": str(len(answer.body))})
+        fields = response.headers | ({} if head.start[0] == "HEAD" else {"content-length": str(len(response.body))})
         if early:
             fields["connection"] = "close"
-        raw = _head(answer.status, fields) + (b"" if head.start[0] == "HEAD" else answer.body)
-        if isinstance(fault, wire.HalfAnswer):
+        raw = _head(response.status, fields) + (b"" if head.start[0] == "HEAD" else response.body)
+        if isinstance(fault, wire.HalfResponse):
             self._writer.write(raw[: fault.size])
             await self._writer.drain()
             raise Ended
@@ -305,11 +307,11 @@ class Passing:
             raise Ended
         return not (early or isinstance(fault, wire.HangUp))
 
-    async def _drawn_out(self, answer: Answer, fault: wire.Whitespace | wire.ErrorIn200) -> None:
+    async def _drawn_out(self, response: Response, fault: wire.Whitespace | wire.ErrorIn200) -> None:
         """200 and white space first, a byte at a time, as complete does on what takes long."""
-        fields = {name: value for name, value in answer.headers.items() if name != "content-length"}
+        fields = {name: value for name, value in response.headers.items() if name != "content-length"}
         self._writer.write(_head(200, fields | {"transfer-encoding": "chunked"}))
-        declaration, _, rest = answer.body.partition(b"?>")
+        declaration, _, rest = response.body.partition(b"?>")
         spaces, pace = (fault.count, fault.pace) if isinstance(fault, wire.Whitespace) else (fault.whitespace, 0.0)
         for piece in [declaration + b"?>", *[b" "] * spaces]:
             self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -322,7 +324,7 @@ class Passing:
 
 
 @dataclass
-class Answer:
+class Response:
     """A store's, whole. `headers` by names in lower case."""
 
     status: int
@@ -331,7 +333,7 @@ class Answer:
     closing: bool
 
 
-async def _read_answer(reader: asyncio.StreamReader, method: str) -> Answer:
+async def _read_response(reader: asyncio.StreamReader, method: str) -> Response:
     while True:
         head = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
         status = int(head.start[1])
@@ -347,7 +349,7 @@ async def _read_answer(reader: asyncio.StreamReader, method: str) -> Answer:
         body = await reader.readexactly(head.content_length)
     else:
         body, closing = await reader.read(), True
-    return Answer(status, headers, body, closing)
+    return Response(status, headers, body, closing)
 
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:

@@ -108,7 +108,7 @@ class FaultProxy(Traffic):
         self._on_loop(self._listen())
 
     def run_ended(self) -> None:
-        """Whatever has no answer now lost its client to the end of a run: it was broken by what ended that."""
+        """Whatever has no response now lost its client to the end of a run: it was broken by what ended that."""
         for exchange in list(self.exchanges):
             if exchange.status is None:
                 exchange.broken = True

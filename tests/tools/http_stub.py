@@ -1,4 +1,4 @@
-"""An HTTP server that answers what a test says and remembers what it was asked: a posts API, somebody's CDN."""
+"""An HTTP server that responds with what a test says and remembers what it was asked: a posts API, somebody's CDN."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Response:
     """What it says."""
 
     status: int = 200
@@ -34,16 +34,16 @@ class Received:
 
 
 class HttpStub:
-    """`answers` by path; a path that has none is 404, and None closes the connection without a word."""
+    """`responses` by path; a path that has none is 404, and None closes the connection without a word."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Answer | None] = {}
+        self.responses: dict[str, Response | None] = {}
         self.received: list[Received] = []
         self.url = ""
 
     def forget(self) -> None:
         """As it was at the beginning."""
-        self.answers.clear()
+        self.responses.clear()
         self.received.clear()
 
 
@@ -55,21 +55,21 @@ def http_stub() -> Iterator[HttpStub]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _answer(self) -> None:
+        def _respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             stub.received.append(Received(method=self.command, path=self.path, headers=headers, body=body))
-            answer = stub.answers.get(self.path, Answer(status=404))
+            response = stub.responses.get(self.path, Response(status=404))
             self.close_connection = True
-            if answer is None:
+            if response is None:
                 return
-            self.send_response_only(answer.status)
-            for name, value in ({"Content-Length": str(len(answer.body))} | dict(answer.headers)).items():
+            self.send_response_only(response.status)
+            for name, value in ({"Content-Length": str(len(response.body))} | dict(response.headers)).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer.body)
+            self.wfile.write(response.body)
 
-        do_GET = do_POST = _answer
+        do_GET = do_POST = _respond
 
         def log_message(self, *_: object) -> None:
             """Nowhere."""

@@ -46,9 +46,9 @@ class Stage:
     def has(self, url: str, file: Path) -> bool:
         """Does the store hold, for everyone, the file's bytes?"""
         there = hashlib.sha256()
-        with httpx.stream("GET", url, timeout=60, trust_env=False) as answer:
-            assert answer.status_code == 200
-            for chunk in answer.iter_bytes(MIB):
+        with httpx.stream("GET", url, timeout=60, trust_env=False) as response:
+            assert response.status_code == 200
+            for chunk in response.iter_bytes(MIB):
                 there.update(chunk)
         with file.open("rb") as source:
             return hashlib.file_digest(source, "sha256").digest() == there.digest()

@@ -21,7 +21,7 @@ from .s3_model import Hasher, hasher
 from .s3_wire import S3Error
 from .sigv4 import STREAMING_UNSIGNED, UNSIGNED_PAYLOAD, SignedRequest, Verified, parse_query
 
-# Sub-resources whose operations the fake doesn't have; answering them as the plain operation would hide a mistake.
+# Sub-resources whose operations the fake doesn't have; responding to them as the plain operation would hide a mistake.
 _UNSUPPORTED = {
     "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "inventory", "legal-hold",
     "lifecycle", "logging", "notification", "object-lock", "ownershipControls", "policy", "publicAccessBlock",
@@ -45,12 +45,12 @@ GONE = (OSError, aiohttp.ClientError, web.RequestPayloadError, asyncio.Incomplet
 
 
 class Dropped(Exception):
-    """The connection was reset on purpose: there is nobody to answer."""
+    """The connection was reset on purpose: there is nobody to respond to."""
 
 
 @dataclass
 class Record:
-    """A request that arrived. `status` is None until it was answered, and 0 where it ended without an answer."""
+    """A request that arrived. `status` is None until it got a response, and 0 where it ended without a response."""
 
     op: str
     bucket: str
@@ -149,7 +149,7 @@ class Exchange:
         return int(value)
 
     def reset(self) -> None:
-        """RST: the answer, if any was written, is lost."""
+        """RST: the response, if any was written, is lost."""
         transport = self.request.transport
         if transport is not None:
             sock = transport.get_extra_info("socket")
@@ -158,12 +158,12 @@ class Exchange:
             transport.abort()
 
     def hang_up(self) -> None:
-        """Close in the middle of an answer; what was written of it still arrives."""
+        """Close in the middle of a response; what was written of it still arrives."""
         if self.request.transport is not None:
             self.request.transport.close()
 
-    def answer_and_close(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        """Write an answer past aiohttp, which would first wait for the rest of the request's body, and close."""
+    def response_and_close(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        """Write a response past aiohttp, which would first wait for the rest of the request's body, and close."""
         transport = self.request.transport
         if transport is None:
             return

@@ -1,4 +1,4 @@
-"""What StrictS3 can be told to do wrong, one request at a time: the answers that `StrictS3.script` takes."""
+"""What StrictS3 can be told to do wrong, one request at a time: the responses that `StrictS3.script` takes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Ok(Fault):
 
 @dataclass(frozen=True)
 class Status(Fault):
-    """Answer with this error and do nothing.
+    """Respond with this error and do nothing.
 
-    `read_body=False` answers before a byte of the body is read and closes the connection at once: a client that is
-    still sending meets EPIPE or ECONNRESET, with the answer in its receive buffer. `code=""` sends no body, as some
+    `read_body=False` responds before a byte of the body is read and closes the connection at once: a client that is
+    still sending meets EPIPE or ECONNRESET, with the response in its receive buffer. `code=""` sends no body, as some
     stores and most balancers do.
     """
 
@@ -34,7 +34,7 @@ class Status(Fault):
 
 @dataclass(frozen=True)
 class Reset(Fault):
-    """Read `after_bytes` of the body, then reset the connection (RST). Nothing is done, nothing is answered."""
+    """Read `after_bytes` of the body, then reset the connection (RST). Nothing is done, nothing is sent back."""
 
     after_bytes: int = 0
 
@@ -50,12 +50,12 @@ class Stall(Fault):
 
 
 @dataclass(frozen=True)
-class LostAnswer(Fault):
-    """Do what was asked, then reset the connection without an answer."""
+class LostResponse(Fault):
+    """Do what was asked, then reset the connection without a response."""
 
 
 @dataclass(frozen=True)
-class CutAnswer(Fault):
+class CutResponse(Fault):
     """Do what was asked, send so many bytes of the object, then close the connection."""
 
     after_bytes: int = 0
@@ -63,7 +63,7 @@ class CutAnswer(Fault):
 
 @dataclass(frozen=True)
 class ErrorIn200(Fault):
-    """Answer 200, white space, then an `<Error>`. With `act=True` the request was carried out all the same."""
+    """Respond with 200, white space, then an `<Error>`. With `act=True` the request was carried out all the same."""
 
     code: str = "InternalError"
     message: str | None = None
@@ -73,8 +73,8 @@ class ErrorIn200(Fault):
 
 @dataclass(frozen=True)
 class Whitespace(Fault):
-    """Answer 200 and white space first, as complete does on big objects, then the true answer. `pace`: seconds between
-    two spaces; the strict fake knows none."""
+    """Respond with 200 and white space first, as complete does on big objects, then the true response. `pace`: seconds
+    between two spaces; the strict fake knows none."""
 
     count: int = 64
     pace: float = 0.0
@@ -82,7 +82,7 @@ class Whitespace(Fault):
 
 @dataclass(frozen=True)
 class WrongEtag(Fault):
-    """Do what was asked, and answer with an ETag that isn't the stored one."""
+    """Do what was asked, and respond with an ETag that isn't the stored one."""
 
     etag: str = '"00000000000000000000000000000bad"'
 
@@ -103,7 +103,7 @@ class Conflict(Fault):
 @dataclass(frozen=True)
 class Call(Fault):
     """Call this (in a thread of the server's, with the StrictS3) before going on as usual; with `acted`, once all was
-    done that was asked, and before the answer."""
+    done that was asked, and before the response."""
 
     function: Callable[[Any], object]
     acted: bool = False

@@ -36,7 +36,7 @@ class Knobs:
     etags: Literal["md5", "opaque"] = "md5"
     lie_checksum: bool = False  # UploadPart echoes another checksum than the part's
     lie_complete: bool = False  # complete (and HEAD after it) tells another checksum than the object's
-    complete_repeatable: bool = False  # the same complete again answers the same; else NoSuchUpload
+    complete_repeatable: bool = False  # the same complete again gets the same response; else NoSuchUpload
     conditional_conflicts: int = 0  # so many uploads' conditional completes end in 409, each for good
     abort_leaves_in_flight: bool = True  # parts in flight survive an abort, and the upload with them, until the next
     abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
@@ -45,7 +45,7 @@ class Knobs:
     # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
     # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
     second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
-    whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's answer was
+    whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's response was
     title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
     part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's
     keep_metadata: bool = True  # False: HEAD shows no x-amz-meta-* headers

@@ -18,7 +18,7 @@ from .certs import make_certificates
 
 
 class Listener:
-    """Runs while it is entered, at `url`. Its subclass answers the requests."""
+    """Runs while it is entered, at `url`. Its subclass responds to the requests."""
 
     def __init__(self, host: str, *, tls: bool) -> None:
         self.url = ""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import s3_model as model
-from .s3_answer import Answer, timestamp, xml
 from .s3_exchange import Exchange
 from .s3_intake import (
     check_customer_key,
@@ -22,13 +21,14 @@ from .s3_intake import (
     receive,
 )
 from .s3_model import Checksum, Part, StoredObject, Upload, b64
+from .s3_response import Response, timestamp, xml
 from .s3_wire import Content, S3Error
 
 if TYPE_CHECKING:
     from .strict_s3 import StrictS3
 
 
-async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
+async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> Response:
     await exchange.read()
     given, refuse = exchange.headers.get("x-amz-checksum-algorithm"), s3.knobs.refuse_checksum_algorithm
     if given is not None and refuse:
@@ -69,7 +69,7 @@ def _find_upload(s3: StrictS3, exchange: Exchange) -> Upload:
     return upload
 
 
-async def upload_part(s3: StrictS3, exchange: Exchange) -> Answer:
+async def upload_part(s3: StrictS3, exchange: Exchange) -> Response:
     number = exchange.part_number
     if number is None or not 1 <= number <= s3.knobs.max_parts:
         raise S3Error(
@@ -109,7 +109,7 @@ async def upload_part(s3: StrictS3, exchange: Exchange) -> Answer:
     if algorithm is not None:
         value = b64(part.digests[algorithm])
         headers[model.header_name(algorithm)] = model.wrong(value) if s3.knobs.lie_checksum else value
-    return Answer(200, headers)
+    return Response(200, headers)
 
 
 def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | None:
@@ -126,7 +126,7 @@ def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | N
     )
 
 
-async def list_parts(s3: StrictS3, exchange: Exchange) -> Answer:
+async def list_parts(s3: StrictS3, exchange: Exchange) -> Response:
     upload = _find_upload(s3, exchange)
     if upload.algorithm is not None:
         check_customer_key(exchange, upload.headers)
@@ -162,7 +162,7 @@ async def list_parts(s3: StrictS3, exchange: Exchange) -> Answer:
     return xml("ListPartsResult", head + rows)
 
 
-async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> Answer:
+async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> Response:
     prefix = exchange.query.get("prefix", "")
     key_marker, id_marker = exchange.query.get("key-marker", ""), exchange.query.get("upload-id-marker", "")
     limit = number_in_query(exchange, "max-uploads", s3.knobs.page_size, s3.knobs.page_size)
@@ -205,7 +205,7 @@ async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> Answer:
     return xml("ListMultipartUploadsResult", head + rows)
 
 
-async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
+async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Response:
     body = await exchange.read()
     before = s3.completed.get(exchange.query["uploadId"])
     if before is not None and s3.knobs.complete_repeatable:
@@ -248,9 +248,9 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
         ("ETag", etag),
         *(checksum.elements() if checksum is not None else []),
     ]
-    answer = xml("CompleteMultipartUploadResult", content, {**encryption_headers(upload.headers), **made.version()})
-    s3.completed[upload.id] = answer
-    return answer
+    response = xml("CompleteMultipartUploadResult", content, {**encryption_headers(upload.headers), **made.version()})
+    s3.completed[upload.id] = response
+    return response
 
 
 def _object_checksum(s3: StrictS3, upload: Upload, parts: list[Part]) -> Checksum | None:
@@ -272,11 +272,11 @@ def _check_object_size(exchange: Exchange, actual: int) -> None:
         )
 
 
-async def abort_multipart_upload(s3: StrictS3, exchange: Exchange) -> Answer:
+async def abort_multipart_upload(s3: StrictS3, exchange: Exchange) -> Response:
     upload = _find_upload(s3, exchange)
     if upload.in_flight and s3.knobs.abort_leaves_in_flight:
         upload.aborted = True
         upload.parts.clear()
     else:
         del s3.uploads[upload.id]
-    return Answer(204)
+    return Response(204)

@@ -8,7 +8,6 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from . import s3_model as model
-from .s3_answer import Answer, timestamp, xml
 from .s3_exchange import Exchange
 from .s3_intake import (
     NOT_IN_HEAD,
@@ -23,13 +22,14 @@ from .s3_intake import (
     receive,
 )
 from .s3_model import Checksum, StoredObject, b64
+from .s3_response import Response, timestamp, xml
 from .s3_wire import Content, S3Error
 
 if TYPE_CHECKING:
     from .strict_s3 import StrictS3
 
 
-async def put_object(s3: StrictS3, exchange: Exchange) -> Answer:
+async def put_object(s3: StrictS3, exchange: Exchange) -> Response:
     headers = object_headers(s3, exchange)
     algorithm = declared_algorithm(exchange) if s3.knobs.echo_checksums else None
     received = await receive(s3, exchange, algorithm)
@@ -42,10 +42,10 @@ async def put_object(s3: StrictS3, exchange: Exchange) -> Answer:
     s3.objects[exchange.bucket][exchange.key] = StoredObject(
         exchange.key, part.etag, [part], headers, checksum, s3.clock(), multipart=False
     )
-    return Answer(200, {"ETag": part.etag, **encryption_headers(headers), **(checksum.headers() if checksum else {})})
+    return Response(200, {"ETag": part.etag, **encryption_headers(headers), **(checksum.headers() if checksum else {})})
 
 
-async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
+async def get_object(s3: StrictS3, exchange: Exchange) -> Response:
     """GetObject, and HeadObject: the same but for the body."""
     found = s3.objects[exchange.bucket].get(exchange.key)
     if found is None:
@@ -87,7 +87,7 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Answer:
     if exchange.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and end - start == found.size:
         headers |= found.checksum.headers() if found.checksum is not None else {}
     headers["Content-Length"] = str(end - start)
-    return Answer(status, headers, stream=lambda: _slice(found, start, end))
+    return Response(status, headers, stream=lambda: _slice(found, start, end))
 
 
 def _selected(exchange: Exchange, found: StoredObject, headers: dict[str, str]) -> tuple[int, int]:
@@ -125,12 +125,12 @@ def _slice(found: StoredObject, start: int, end: int) -> Iterator[bytes]:
             return
 
 
-async def delete_object(s3: StrictS3, exchange: Exchange) -> Answer:
+async def delete_object(s3: StrictS3, exchange: Exchange) -> Response:
     s3.objects[exchange.bucket].pop(exchange.key, None)
-    return Answer(204)
+    return Response(204)
 
 
-async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> Answer:
+async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> Response:
     prefix = exchange.query.get("prefix", "")
     after = exchange.query.get("continuation-token") or exchange.query.get("start-after", "")
     limit = number_in_query(exchange, "max-keys", s3.knobs.page_size, s3.knobs.page_size)

@@ -1,4 +1,4 @@
-"""StrictS3's operations: each takes an exchange and gives an `Answer`, or raises the `S3Error` that S3 would give."""
+"""StrictS3's operations: each takes an exchange and gives a `Response`, or raises the `S3Error` that S3 would give."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import s3_multipart, s3_objects
-from .s3_answer import Answer, xml
 from .s3_exchange import Exchange
+from .s3_response import Response, xml
 from .s3_wire import Content, S3Error
 
 if TYPE_CHECKING:
     from .strict_s3 import StrictS3
 
-Operation = Callable[["StrictS3", Exchange], Awaitable[Answer]]
+Operation = Callable[["StrictS3", Exchange], Awaitable[Response]]
 
 
-async def perform(s3: StrictS3, exchange: Exchange) -> Answer:
+async def perform(s3: StrictS3, exchange: Exchange) -> Response:
     operation = _OPERATIONS.get(exchange.op)
     if operation is None:
         raise S3Error("NotImplemented")
@@ -34,8 +34,8 @@ async def perform(s3: StrictS3, exchange: Exchange) -> Answer:
             raise S3Error("AccessDenied")
         if s3.knobs.requester_pays and exchange.headers.get("x-amz-request-payer") != "requester":
             raise S3Error("AccessDenied")
-    answer = await operation(s3, exchange)
-    return replace(answer, headers={**common_headers(s3, exchange), **answer.headers})
+    response = await operation(s3, exchange)
+    return replace(response, headers={**common_headers(s3, exchange), **response.headers})
 
 
 def common_headers(s3: StrictS3, exchange: Exchange) -> dict[str, str]:
@@ -58,24 +58,24 @@ def _wrong_region(s3: StrictS3, exchange: Exchange, signed: str, region: str) ->
     )
 
 
-async def list_buckets(s3: StrictS3, exchange: Exchange) -> Answer:
+async def list_buckets(s3: StrictS3, exchange: Exchange) -> Response:
     rows: list[tuple[str, Content]] = [("Bucket", [("Name", name)]) for name in sorted(s3.buckets)]
     return xml("ListAllMyBucketsResult", [("Owner", [("ID", "strict")]), ("Buckets", rows)])
 
 
-async def create_bucket(s3: StrictS3, exchange: Exchange) -> Answer:
+async def create_bucket(s3: StrictS3, exchange: Exchange) -> Response:
     await exchange.read()
     if exchange.bucket in s3.buckets:
         raise S3Error("BucketAlreadyOwnedByYou", fields={"BucketName": exchange.bucket})
     s3.create_bucket(exchange.bucket, region=exchange.verified.region if exchange.verified else None)
-    return Answer(200, {"Location": f"/{exchange.bucket}"})
+    return Response(200, {"Location": f"/{exchange.bucket}"})
 
 
-async def head_bucket(s3: StrictS3, exchange: Exchange) -> Answer:
-    return Answer(200, {"Content-Type": "application/xml"})
+async def head_bucket(s3: StrictS3, exchange: Exchange) -> Response:
+    return Response(200, {"Content-Type": "application/xml"})
 
 
-async def get_bucket_location(s3: StrictS3, exchange: Exchange) -> Answer:
+async def get_bucket_location(s3: StrictS3, exchange: Exchange) -> Response:
     region = s3.buckets[exchange.bucket]
     return xml("LocationConstraint", "" if region == "us-east-1" else region)
 

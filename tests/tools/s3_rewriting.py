@@ -1,4 +1,4 @@
-"""S3's answers, and one of its requests, made to say what they did not.
+"""S3's responses, and one of its requests, made to say what they did not.
 
 By patterns: the XML of the stores that tests talk to is flat and known.
 """
@@ -50,26 +50,26 @@ def truncated(page: bytes, rows: int, *, honest: bool) -> tuple[bytes, set[int]]
     return page.replace(b"</ListPartsResult>", tail + b"</ListPartsResult>"), hidden
 
 
-def stand(op: str, headers: dict[str, str], answer: Body, conditions: set[Standing]) -> bool:
-    """Make an answer what that store's would be. True where a part's answer no longer proves what it did."""
+def stand(op: str, headers: dict[str, str], response: Body, conditions: set[Standing]) -> bool:
+    """Make a response what that store's would be. True where a part's response no longer proves what it did."""
     spoilt = False
     checksums = [name for name in headers if name.startswith("x-amz-checksum-")]
     if Standing.SILENT in conditions or Standing.REFUSES_CHECKSUMS in conditions:
         spoilt = op == "UploadPart" and bool(checksums)
         for name in checksums:
             del headers[name]
-        answer.body = _CHECKSUM_ELEMENT.sub(b"", answer.body)
+        response.body = _CHECKSUM_ELEMENT.sub(b"", response.body)
     if Standing.LIES_ABOUT_PARTS in conditions and op == "UploadPart" and "x-amz-checksum-crc64nvme" in headers:
         headers["x-amz-checksum-crc64nvme"], spoilt = _LIE, True
     if Standing.LIES_ABOUT_WHOLE in conditions and op in ("CompleteMultipartUpload", "HeadObject"):
-        answer.body = _CRC64.sub(rb"\g<1>%b\g<2>" % _LIE.encode(), answer.body)
+        response.body = _CRC64.sub(rb"\g<1>%b\g<2>" % _LIE.encode(), response.body)
         if "x-amz-checksum-crc64nvme" in headers:
             headers["x-amz-checksum-crc64nvme"] = _LIE
     if Standing.OPAQUE_ETAGS in conditions:
         if op == "UploadPart" and "etag" in headers:
             headers["etag"], spoilt = f'"opaque-{headers["etag"].strip(chr(34))}"', True
         elif op == "ListParts":
-            answer.body = _PART_ETAG.sub(rb"\g<1>opaque-\g<3>\g<4>", answer.body)
+            response.body = _PART_ETAG.sub(rb"\g<1>opaque-\g<3>\g<4>", response.body)
     return spoilt
 
 

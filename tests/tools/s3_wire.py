@@ -83,7 +83,7 @@ ERRORS: dict[str, tuple[int, str]] = {
 
 
 class S3Error(Exception):
-    """An error answer. Status and message are S3's own for the code, unless given."""
+    """An error response. Status and message are S3's own for the code, unless given."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ def element(name: str, content: Content, namespace: str = "") -> bytes:
 
 
 def document(name: str, content: Content) -> bytes:
-    """A whole answer: declaration and root element in S3's namespace."""
+    """A whole response: declaration and root element in S3's namespace."""
     return DECLARATION + element(name, content, NAMESPACE)
 
 

@@ -174,7 +174,7 @@ class ScheduledUpload:
         return None if (status == "completed") == (ending == "proved") else f"{ending}, and the manifest says {status}"
 
     def _wrong_leftovers(self, client: Any, ending: str, creates: int) -> str | None:
-        """Open uploads that no manifest knows are those whose create's answer was lost; nothing is in them."""
+        """Open uploads that no manifest knows are those whose create's response was lost; nothing is in them."""
         for upload in self._open(client):
             creates -= 1
             rows = client.list_parts(Bucket=self.store.bucket, Key=self.key, UploadId=upload["UploadId"])

@@ -118,8 +118,8 @@ class _Maker:
             (2, lambda: wire.Status(400, "RequestTimeout", read_body=chance.random() < 0.5)),
             (2, wire.Trickle),
             (2, lambda: wire.FlipBit(self._somewhere())),
-            (2, wire.LostAnswer),
-            (2, lambda: wire.HalfAnswer(chance.randrange(200))),
+            (2, wire.LostResponse),
+            (2, lambda: wire.HalfResponse(chance.randrange(200))),
             (2, lambda: wire.HangUp(reset=chance.random() < 0.5)),
             (1, lambda: wire.Junk(act=chance.random() < 0.5)),
             (1, lambda: wire.Status(403, "AccessDenied")),
@@ -148,10 +148,10 @@ class _Maker:
         chance = self._chance
         kinds: list[Callable[[], wire.Fault]] = [
             wire.Reset,
-            wire.LostAnswer,
+            wire.LostResponse,
             wire.HangUp,
             self._refusal,
-            lambda: wire.HalfAnswer(chance.randrange(200)),
+            lambda: wire.HalfResponse(chance.randrange(200)),
             lambda: wire.Junk(act=chance.random() < 0.5),
             lambda: wire.Junk(act=chance.random() < 0.5, body=b"Welcome & <enjoy>"),
         ]

@@ -83,7 +83,7 @@ def verify(
     credentials: Callable[[str], Credentials | None],
     now: float,
 ) -> Verified | None:
-    """The verified identity, or None for an anonymous request. Raises `S3Error` as S3 would answer."""
+    """The verified identity, or None for an anonymous request. Raises `S3Error` as S3 would respond."""
     query = dict(parse_query(request.raw_query))
     headers = _fold(request.headers)
     in_query = "X-Amz-Signature" in query or "X-Amz-Algorithm" in query

@@ -4,7 +4,7 @@
 
     with StrictS3() as s3:
         s3.create_bucket("bucket")
-        s3.script("UploadPart", Status(503, "SlowDown", read_body=False), Ok(), LostAnswer())
+        s3.script("UploadPart", Status(503, "SlowDown", read_body=False), Ok(), LostResponse())
         ...  # talk to s3.url with s3.access_key and s3.secret_key in s3.region
         assert s3.objects["bucket"]["key"].body == body
 
@@ -30,16 +30,15 @@ from typing import Any
 from aiohttp import web
 
 from . import s3_operations
-from .s3_answer import Answer
 from .s3_exchange import GONE, OPERATIONS, Dropped, Exchange, Record
 from .s3_faults import (
     Call,
     Conflict,
-    CutAnswer,
+    CutResponse,
     ErrorIn200,
     Fault,
     FlipBit,
-    LostAnswer,
+    LostResponse,
     Ok,
     Reset,
     Stall,
@@ -50,6 +49,7 @@ from .s3_faults import (
 from .s3_knobs import Knobs
 from .s3_listener import Listener
 from .s3_model import StoredObject, Upload
+from .s3_response import Response
 from .s3_wire import DECLARATION, S3Error
 from .sigv4 import Credentials, verify
 
@@ -57,11 +57,11 @@ __all__ = [
     "Call",
     "Conflict",
     "Credentials",
-    "CutAnswer",
+    "CutResponse",
     "ErrorIn200",
     "FlipBit",
     "Knobs",
-    "LostAnswer",
+    "LostResponse",
     "Ok",
     "Record",
     "Reset",
@@ -94,7 +94,7 @@ class StrictS3(Listener):
         self.buckets: dict[str, str] = {}
         self.objects: dict[str, dict[str, StoredObject]] = {}
         self.uploads: dict[str, Upload] = {}
-        self.completed: dict[str, Answer] = {}
+        self.completed: dict[str, Response] = {}
         self.requests: list[Record] = []
         self.bytes_received = 0
         self.stalled = 0
@@ -102,7 +102,7 @@ class StrictS3(Listener):
         self.keep_in: Path | None = None
         self._changed = threading.Condition()
         self._arrived: Counter[str] = Counter()
-        self._answered: Counter[str] = Counter()
+        self._responded: Counter[str] = Counter()
         self._scripts: dict[str, deque[_Scripted]] = {}
         self._held: set[tuple[str, str]] = set()
         self._stalls = 0  # counts releases of stalled requests, so that each release frees the stalls before it
@@ -149,17 +149,17 @@ class StrictS3(Listener):
             return _session().client("s3", config=config, **{**defaults, **options})
 
     def script(
-        self, op: str, *answers: Fault, part_number: int | None = None, key: str | None = None, repeat: bool = False
+        self, op: str, *responses: Fault, part_number: int | None = None, key: str | None = None, repeat: bool = False
     ) -> None:
-        """The next requests of `op` meet these answers, one each; with `repeat`, the last for ever.
+        """The next requests of `op` meet these responses, one each; with `repeat`, the last for ever.
 
-        With `part_number` or `key` only the requests that match consume an answer.
+        With `part_number` or `key` only the requests that match consume a response.
         """
         self._known(op)
         with self._changed:
             queue = self._scripts.setdefault(op, deque())
-            for index, answer in enumerate(answers):
-                queue.append(_Scripted(answer, part_number, key, repeat and index == len(answers) - 1))
+            for index, response in enumerate(responses):
+                queue.append(_Scripted(response, part_number, key, repeat and index == len(responses) - 1))
 
     def clear(self, op: str | None = None) -> None:
         """Forget what was scripted."""
@@ -170,7 +170,7 @@ class StrictS3(Listener):
                 self._scripts.pop(op, None)
 
     def hold(self, op: str, *, acted: bool = False) -> None:
-        """Make requests of `op` wait for `release`: before they do anything, or with `acted` before they answer."""
+        """Make requests of `op` wait for `release`: before they do anything, or with `acted` before they respond."""
         self._known(op)
         with self._changed:
             self._held.add((op, "end" if acted else "start"))
@@ -182,17 +182,17 @@ class StrictS3(Listener):
             self._stalls += 1
         self._loop.call_soon_threadsafe(self._wake.set)
 
-    def wait_for(self, op: str, count: int = 1, *, answered: bool = False, timeout: float = 10) -> None:
-        """Block until `count` requests of `op` in total have arrived (`answered`: were answered or dropped)."""
+    def wait_for(self, op: str, count: int = 1, *, responded: bool = False, timeout: float = 10) -> None:
+        """Block until `count` requests of `op` in total have arrived (`responded`: got a response or were dropped)."""
         self._known(op)
-        counter = self._answered if answered else self._arrived
+        counter = self._responded if responded else self._arrived
         with self._changed:
             if not self._changed.wait_for(lambda: counter[op] >= count, timeout):
                 raise TimeoutError(f"{counter[op]} of {count} {op} in {timeout} s; seen: {dict(self._arrived)}")
 
-    async def wait_for_async(self, op: str, count: int = 1, *, answered: bool = False, timeout: float = 10) -> None:
+    async def wait_for_async(self, op: str, count: int = 1, *, responded: bool = False, timeout: float = 10) -> None:
         """`wait_for` that leaves the event loop running."""
-        await asyncio.to_thread(self.wait_for, op, count, answered=answered, timeout=timeout)
+        await asyncio.to_thread(self.wait_for, op, count, responded=responded, timeout=timeout)
 
     def settle(self, *, timeout: float = 20) -> None:
         """Block until every request has ended, those included whose client has gone before it was read. Over http."""
@@ -227,9 +227,9 @@ class StrictS3(Listener):
         record = exchange.record
         try:
             await self._gate(record.op, "start")
-            return await self._answer(exchange)
+            return await self._respond(exchange)
         except Dropped as dropped:
-            if not isinstance(dropped, _Answered):
+            if not isinstance(dropped, _Responded):
                 record.status = 0
             return web.Response()  # to a connection that is no more
         except GONE:
@@ -237,7 +237,7 @@ class StrictS3(Listener):
             raise
         finally:
             with self._changed:
-                self._answered[record.op] += 1
+                self._responded[record.op] += 1
                 if record.status is None:
                     record.status = 0
                 self._changed.notify_all()
@@ -250,7 +250,7 @@ class StrictS3(Listener):
             queue = self._scripts.get(exchange.op, deque())
             for scripted in queue:
                 if scripted.fits(exchange):
-                    exchange.fault = scripted.answer
+                    exchange.fault = scripted.response
                     if not scripted.repeat:
                         queue.remove(scripted)
                     break
@@ -276,7 +276,7 @@ class StrictS3(Listener):
         self._wake.clear()
         await self._wake.wait()
 
-    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+    async def _respond(self, exchange: Exchange) -> web.StreamResponse:
         fault, record = exchange.fault, exchange.record
         try:
             if isinstance(fault, Status):
@@ -288,24 +288,24 @@ class StrictS3(Listener):
                 await asyncio.to_thread(fault.function, self)
             if isinstance(fault, ErrorIn200) and not fault.act:
                 await exchange.read()
-                answer = Answer(200)
+                response = Response(200)
             else:
                 exchange.verified = verify(exchange.signed, credentials=self.credentials.get, now=self.clock())
-                answer = await s3_operations.perform(self, exchange)
+                response = await s3_operations.perform(self, exchange)
         except S3Error as error:
             return self._refuse(exchange, error)
         await self._gate(record.op, "end")
         if isinstance(fault, Call) and fault.acted:
             await asyncio.to_thread(fault.function, self)
-        if isinstance(fault, LostAnswer):
+        if isinstance(fault, LostResponse):
             exchange.reset()
             raise Dropped
-        record.status = answer.status
+        record.status = response.status
         if isinstance(fault, WrongEtag):
-            answer = answer.with_etag(fault.etag)
+            response = response.with_etag(fault.etag)
         if isinstance(fault, ErrorIn200 | Whitespace):
-            return await self._spaced(exchange, fault, answer)
-        return await answer.send(exchange)
+            return await self._spaced(exchange, fault, response)
+        return await response.send(exchange)
 
     async def _status(self, exchange: Exchange, fault: Status) -> web.StreamResponse:
         error = S3Error(fault.code, fault.message, status=fault.status, headers=fault.headers)
@@ -328,12 +328,12 @@ class StrictS3(Listener):
             **error.headers,
         }
         if abrupt or (exchange.body_waits and self.knobs.abrupt_errors):
-            exchange.answer_and_close(error.status, headers, body)
-            raise _Answered
+            exchange.response_and_close(error.status, headers, body)
+            raise _Responded
         return web.Response(status=error.status, headers=headers, body=body)
 
-    async def _spaced(self, exchange: Exchange, fault: ErrorIn200 | Whitespace, answer: Answer) -> web.StreamResponse:
-        response = web.StreamResponse(status=200, headers={**answer.headers, "Content-Type": "application/xml"})
+    async def _spaced(self, exchange: Exchange, fault: ErrorIn200 | Whitespace, whole: Response) -> web.StreamResponse:
+        response = web.StreamResponse(status=200, headers={**whole.headers, "Content-Type": "application/xml"})
         response.enable_chunked_encoding()
         await response.prepare(exchange.request)
         await response.write(DECLARATION)
@@ -343,7 +343,7 @@ class StrictS3(Listener):
             exchange.record.error = fault.code
             await response.write(S3Error(fault.code, fault.message).element(exchange.request_id))
         else:
-            await response.write(answer.body.removeprefix(DECLARATION))
+            await response.write(whole.body.removeprefix(DECLARATION))
         await response.write_eof()
         return response
 
@@ -359,13 +359,13 @@ def _session() -> Any:
 _session_lock = threading.Lock()
 
 
-class _Answered(Dropped):
-    """The answer is out and the connection closing."""
+class _Responded(Dropped):
+    """The response is out and the connection closing."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Scripted:
-    answer: Fault
+    response: Fault
     part_number: int | None
     key: str | None
     repeat: bool

@@ -30,14 +30,14 @@ class Exchange:
     taken: int = 0
     """Bytes of the body that the store's socket has taken."""
     status: int | None = None
-    """Of the answer that was sent to the client, whole or not."""
+    """Of the response that was sent to the client, whole or not."""
     acted: bool = False
-    """Whether the store answered it with success."""
+    """Whether the store responded to it with success."""
     broken: bool = False
     doubtful: bool = False
-    """Its answer was sent, and may have been lost with the connection: it was broken if the same is asked again."""
+    """Its response was sent, and may have been lost with the connection: it was broken if the same is asked again."""
     past: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nobody waits for its answer: the same was asked again since, or the run that it was part of is over."""
+    """Nobody waits for its response: the same was asked again since, or the run that it was part of is over."""
 
     @property
     def key(self) -> PartKey | None:
@@ -61,7 +61,7 @@ class _Hook:
     at: int
     callback: Callable[[], object]
     counter: str
-    before_answer: bool = False
+    before_response: bool = False
 
 
 class Traffic:
@@ -73,7 +73,7 @@ class Traffic:
         self.bytes_taken = 0
         """Bytes of PUTs' bodies that the store's sockets have taken."""
         self.bytes_acknowledged = 0
-        """Bytes of PUTs' bodies that the store answered with success."""
+        """Bytes of PUTs' bodies to which the store responded with success."""
         self.errors: list[BaseException] = []
         """Bugs of the proxy's own, and what callbacks raised; raised when the proxy closes."""
         self.changed = threading.Condition()
@@ -99,7 +99,7 @@ class Traffic:
         return parts
 
     def count(self, op: str, status: int | None = None) -> int:
-        """How many exchanges of `op` passed (that were answered so)."""
+        """How many exchanges of `op` passed (that got such a response)."""
         with self.changed:
             return sum(each.op == op and status in (None, each.status) for each in self.exchanges)
 
@@ -108,10 +108,12 @@ class Traffic:
         passes meanwhile."""
         self._add(_Hook(total_bytes, callback, "bytes_taken"))
 
-    def on_acknowledged(self, total_bytes: int, callback: Callable[[], object], *, before_answer: bool = False) -> None:
-        """Call once, in a thread, when so many bytes of PUTs' bodies were answered with success: after the client was
-        sent that answer, or with `before_answer` while only the store knows."""
-        self._add(_Hook(total_bytes, callback, "bytes_acknowledged", before_answer))
+    def on_acknowledged(
+        self, total_bytes: int, callback: Callable[[], object], *, before_response: bool = False
+    ) -> None:
+        """Call once, in a thread, when so many bytes of PUTs' bodies got a success: after the client was
+        sent that response, or with `before_response` while only the store knows."""
+        self._add(_Hook(total_bytes, callback, "bytes_acknowledged", before_response))
 
     def wait_for(self, predicate: Callable[[Self], bool], timeout: float = 10) -> None:
         """Block until the predicate holds; it is tried whenever something has passed."""
@@ -130,8 +132,8 @@ class Traffic:
             self._take(exchange, size)
             self.changed.notify_all()
 
-    def answered(self, exchange: Exchange, status: int) -> None:
-        """The store answered. A success says that it has the whole body, whatever was counted so far."""
+    def responded(self, exchange: Exchange, status: int) -> None:
+        """The store responded. A success says that it has the whole body, whatever was counted so far."""
         with self.changed:
             exchange.acted = status // 100 == 2
             if exchange.acted:
@@ -145,18 +147,18 @@ class Traffic:
         if exchange.method == "PUT":
             self.bytes_taken += size
 
-    async def fire(self, *, answered: bool) -> None:
-        """Run the hooks that are due; `answered`: those too that wait until the client has the answer."""
-        for hook in self._due(answered=answered):
+    async def fire(self, *, responded: bool) -> None:
+        """Run the hooks that are due; `responded`: those too that wait until the client has the response."""
+        for hook in self._due(responded=responded):
             await in_thread(functools.partial(self._run, hook))
 
     def _add(self, hook: _Hook) -> None:
         with self.changed:
             self._hooks.append(hook)
-        for due in self._due(answered=True):
+        for due in self._due(responded=True):
             self._run(due)
 
-    def _due(self, *, answered: bool) -> list[_Hook]:
+    def _due(self, *, responded: bool) -> list[_Hook]:
         if not self._hooks:
             return []
         with self.changed:
@@ -164,7 +166,7 @@ class Traffic:
                 hook
                 for hook in self._hooks
                 if getattr(self, hook.counter) >= hook.at
-                and (answered or hook.before_answer or hook.counter == "bytes_taken")
+                and (responded or hook.before_response or hook.counter == "bytes_taken")
             ]
             for hook in due:
                 self._hooks.remove(hook)

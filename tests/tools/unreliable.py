@@ -12,7 +12,19 @@ import random
 import sys
 
 from .fault_proxy import FaultProxy
-from .wire_faults import ErrorIn200, Fault, FlipBit, HalfAnswer, HangUp, Junk, LostAnswer, Reset, Stall, Status, Trickle
+from .wire_faults import (
+    ErrorIn200,
+    Fault,
+    FlipBit,
+    HalfResponse,
+    HangUp,
+    Junk,
+    LostResponse,
+    Reset,
+    Stall,
+    Status,
+    Trickle,
+)
 
 
 class Chooser:
@@ -27,7 +39,7 @@ class Chooser:
         if chance.random() >= self._share:
             return None
         self.chosen += 1
-        faults: list[Fault] = [Reset(), LostAnswer(), HangUp(), HalfAnswer(chance.randrange(200)), Junk()]
+        faults: list[Fault] = [Reset(), LostResponse(), HangUp(), HalfResponse(chance.randrange(200)), Junk()]
         faults += [Status(503, "SlowDown", read_body=False), Status(500, "InternalError"), Status(429), Status(502)]
         if op == "UploadPart":
             at = chance.randrange(5 << 20)

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .s3_faults import Call, ErrorIn200, Fault, FlipBit, LostAnswer, Ok, Reset, Stall, Status, Whitespace, WrongEtag
+from .s3_faults import Call, ErrorIn200, Fault, FlipBit, LostResponse, Ok, Reset, Stall, Status, Whitespace, WrongEtag
 
 __all__ = [
     "Alter",
@@ -15,10 +15,10 @@ __all__ = [
     "ErrorIn200",
     "Fault",
     "FlipBit",
-    "HalfAnswer",
+    "HalfResponse",
     "HangUp",
     "Junk",
-    "LostAnswer",
+    "LostResponse",
     "Ok",
     "Outage",
     "Refuse",
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Refuse(Status):
-    """Answer with this body and do nothing."""
+    """Respond with this body and do nothing."""
 
     body: bytes = b""
 
@@ -56,8 +56,8 @@ class Trickle(Fault):
 
 
 @dataclass(frozen=True)
-class HalfAnswer(Fault):
-    """Do what was asked, then reset the connection behind so many bytes of the answer."""
+class HalfResponse(Fault):
+    """Do what was asked, then reset the connection behind so many bytes of the response."""
 
     size: int = 40
 
@@ -71,7 +71,7 @@ class HangUp(Fault):
 
 @dataclass(frozen=True)
 class Junk(Fault):
-    """Answer 200 with a page that is no store's, as a captive portal does; with `act`, do what was asked before."""
+    """Respond with 200 and a page that is no store's, as captive portals do; with `act`, do what was asked before."""
 
     act: bool = False
     body: bytes = b"<html><body>Welcome to the hotel</body></html>"
@@ -101,7 +101,7 @@ class BreakTls(Fault):
 class Standing(enum.Enum):
     """What a store is like for as long as it is there."""
 
-    SILENT = "no checksum in any answer"
+    SILENT = "no checksum in any response"
     OPAQUE_ETAGS = "no ETag of a part is its MD5"
     REFUSES_CHECKSUMS = "a create that declares a checksum is refused"
     LIES_ABOUT_PARTS = "another checksum than the part's is echoed"

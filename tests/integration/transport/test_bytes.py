@@ -35,11 +35,11 @@ async def test_exact_bytes_of_every_size(any_path: Bench) -> None:
         async with no_leaks(), transport_to(any_path) as transport:
             for number, size in enumerate(SIZES, 1):
                 part = Part(number, 12_345, size)
-                answer = await any_path.put(transport, source, part)
+                response = await any_path.put(transport, source, part)
                 expected = content(3 * MIB)[12_345 : 12_345 + size]
                 assert any_path.stored(number) == expected
-                assert answer.etag == f'"{hashlib.md5(expected).hexdigest()}"'
-                assert set(answer.checksums) == {"x-amz-checksum-crc64nvme"}
+                assert response.etag == f'"{hashlib.md5(expected).hexdigest()}"'
+                assert set(response.checksums) == {"x-amz-checksum-crc64nvme"}
                 assert any_path.gauges[-1].sent() == size
 
 

@@ -40,7 +40,7 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
 
 
 @pytest.mark.exhaustive
-async def test_cancelled_while_the_answer_is_waited_for(any_path: Bench) -> None:
+async def test_cancelled_while_the_response_is_waited_for(any_path: Bench) -> None:
     any_path.s3.hold("UploadPart", acted=True)
     with FileSource(write(any_path.directory / "file", MIB)) as source:
         async with no_leaks():

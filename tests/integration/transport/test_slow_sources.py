@@ -1,4 +1,4 @@
-"""A source that does not answer blocks its own part only: the event loop turns, and a cancel ends the PUT."""
+"""A source that does not respond blocks its own part only: the event loop turns, and a cancel ends the PUT."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class ForwardProxy:
 
 
 class RefusingProxy:
-    """Answers everything, CONNECT included, with one status. Notes what it was asked for."""
+    """Responds to everything, CONNECT included, with one status. Notes what it was asked for."""
 
     def __init__(self, status: int) -> None:
         self.status = status

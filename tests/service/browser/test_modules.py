@@ -79,7 +79,7 @@ def test_every_file_is_cut_into_parts_that_make_it_up(run: Call) -> None:
         pytest.param([row(1, 10)], [KNOWN], "there", id="as it was remembered"),
         pytest.param([row(1, 10, checksum=None)], [KNOWN], "there", id="the store lists no checksums"),
         pytest.param([row(1, 10)], [], "doubtful", id="not remembered"),
-        pytest.param([row(1, 10)], [KNOWN | {"etag": None}], "doubtful", id="sent, and no answer came"),
+        pytest.param([row(1, 10)], [KNOWN | {"etag": None}], "doubtful", id="sent, and no response came"),
         pytest.param([row(1, 10, etag="other")], [KNOWN], "doubtful", id="another ETag"),
         pytest.param([row(1, 10, checksum="other")], [KNOWN], "doubtful", id="another checksum"),
         pytest.param([row(1, 10, etag="other"), row(1, 10)], [KNOWN], "there", id="listed twice, once as remembered"),
@@ -104,7 +104,9 @@ def test_a_part_is_there_only_if_store_and_memory_agree(
         pytest.param("c", {"checksum": "c", "etag": "e"}, "x", False, id="the file has changed"),
         pytest.param(None, {"checksum": "c", "etag": "e"}, "c", True, id="this PUT was of this checksum"),
         pytest.param(None, {"checksum": "c", "etag": "e"}, "x", False, id="this PUT was of another checksum"),
-        pytest.param(None, {"checksum": "c", "etag": None}, "c", True, id="no answer came, and nothing else was sent"),
+        pytest.param(
+            None, {"checksum": "c", "etag": None}, "c", True, id="no response came, and nothing else was sent"
+        ),
         pytest.param(
             None, {"checksum": "c", "etag": None, "earlier": ["e"]}, "c", False, id="it is an earlier version"
         ),
@@ -195,7 +197,7 @@ def test_retry_after_is_obeyed_within_reason(run: Call) -> None:
     assert run("retry", RETRIES, {"kind": "busy", "random": 0, "retryAfter": 10**9})[0] == 900_000
 
 
-def test_a_store_that_never_answered_is_given_up_soon_and_one_that_did_is_not(run: Call) -> None:
+def test_a_store_that_never_responded_is_given_up_soon_and_one_that_did_is_not(run: Call) -> None:
     assert len(run("retry", RETRIES, {"kind": "network"})) == 3
     minute = {"kind": "network", "responded": True, "silence": 60_000}
     assert len(run("retry", RETRIES, minute)) == 14  # a quarter of an hour

@@ -48,7 +48,7 @@ def test_a_video_goes_on_after_the_browser_was(how: str, profile: Profile, stage
     assert set(after) == set(range(1, parts + 1))
     again = {number for number in after if number not in before or after[number] > before[number].attempts}
     assert not again & recorded, "a part that the store had acknowledged was sent again"
-    # The store may have had more: parts whose answers were lost with the connection. Their bytes were compared.
+    # The store may have had more: parts whose responses were lost with the connection. Their bytes were compared.
     assert told is not None
     assert int(told[1]) == parts - len(again) >= len(recorded)
     assert stage.has(url, video)

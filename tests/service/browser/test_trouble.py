@@ -1,4 +1,4 @@
-"""What goes wrong on the way: keys, answers, parts, networks, files."""
+"""What goes wrong on the way: keys, responses, parts, networks, files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_key_revoked_half_way_is_asked_for_and_it_goes_on(page: UploadPage, st
     quiet(page, lost=True)
 
 
-def test_a_complete_whose_answer_is_lost_is_asked_after(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+def test_a_complete_whose_response_is_lost_is_asked_after(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     def lose(route: Route) -> None:
         assert route.fetch().status == 200
         route.abort()

@@ -136,7 +136,7 @@ def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage:
     page.page.get_by_role("button", name="Keep it").click()
     page.expect_phase("uploading")
     page.button("Cancel").click()
-    with page.page.expect_response(lambda answer: answer.request.method == "DELETE") as aborted:
+    with page.page.expect_response(lambda response: response.request.method == "DELETE") as aborted:
         page.page.get_by_role("button", name="Cancel the upload").click()
     assert aborted.value.status == 204
     page.expect_phase("cancelled")

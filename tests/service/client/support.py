@@ -54,9 +54,9 @@ class Client:
 def object_sha256(url: str) -> str:
     """Of what everyone gets under a publicUrl."""
     digest = hashlib.sha256()
-    with httpx.stream("GET", url, trust_env=False, timeout=60) as answer:
-        assert answer.status_code == 200
-        for piece in answer.iter_bytes(1 << 20):
+    with httpx.stream("GET", url, trust_env=False, timeout=60) as response:
+        assert response.status_code == 200
+        for piece in response.iter_bytes(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
 

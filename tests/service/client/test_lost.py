@@ -1,4 +1,4 @@
-"""Answers of the service that are lost or pass, and uploads that vanish."""
+"""Responses of the service that are lost or pass, and uploads that vanish."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.tools.api_proxy import ApiProxy
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("twice", [False, True])
-def test_a_complete_whose_answer_is_lost(client: Client, proxy: ApiProxy, movie: Path, twice: bool) -> None:
+def test_a_complete_whose_response_is_lost(client: Client, proxy: ApiProxy, movie: Path, twice: bool) -> None:
     """The client asks the service for the state, and never starts again."""
     proxy.lose("complete", *["status"] * twice)
     ended = client.upload(movie, "--json")

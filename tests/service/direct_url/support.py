@@ -45,13 +45,13 @@ class Site:
 
 
 @asynccontextmanager
-async def raw_server(answer: bytes, *, again: bytes = b"") -> AsyncIterator[str]:
-    """Answers with bytes that no HTTP library would send, then `again` for ever. Its URL."""
+async def raw_server(response: bytes, *, again: bytes = b"") -> AsyncIterator[str]:
+    """Responds with bytes that no HTTP library would send, then `again` for ever. Its URL."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
+            writer.write(response)
             await writer.drain()
             while again:
                 writer.write(again)

@@ -116,20 +116,20 @@ async def test_names_with_a_private_address_among_public_ones(guarded: Site, add
 
 async def test_a_name_that_is_public_only_when_it_is_checked(guarded: Site) -> None:
     """Rebinding: the service connects to the checked address, and checks each further hop."""
-    answers = [[SITE], ["127.0.0.1"]]
+    responses = [[SITE], ["127.0.0.1"]]
 
     async def resolve(host: str, port: int) -> list[str]:
-        return answers.pop(0)
+        return responses.pop(0)
 
     guarded.serve("/a", sample("png"), Content_Type="image/png")
     assert (await guarded_check(guarded.url("/a", "cdn.example"), resolve)).media is PNG
-    assert answers == [["127.0.0.1"]]
+    assert responses == [["127.0.0.1"]]
 
-    answers[:] = [[SITE], ["127.0.0.1"]]
+    responses[:] = [[SITE], ["127.0.0.1"]]
     guarded.redirect("/b", "/a")
     guarded.requests.clear()
     assert (await guarded_check(guarded.url("/b", "cdn.example"), resolve)).rule is Rule.NOT_PUBLIC
-    assert answers == []
+    assert responses == []
     assert [request.path for request in guarded.requests] == ["/b"]
 
 
@@ -155,7 +155,7 @@ async def test_private_hosts_can_be_allowed(site: Site) -> None:
 
 
 async def test_the_systems_resolver() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nConnection: close\r\n\r\n" + sample("png")
-    async with raw_server(answer) as url:
+    response = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nConnection: close\r\n\r\n" + sample("png")
+    async with raw_server(response) as url:
         assert (await check(url.replace("127.0.0.1", "localhost"))).media is PNG
     assert (await check("http://nothing.invalid/a")).rule is Rule.UNREACHABLE

@@ -41,13 +41,13 @@ async def test_usable(site: Site, recipe: str, content_type: str, media: object)
     assert found.url == site.url("/a")
 
 
-async def test_the_contract_takes_both_answers(site: Site) -> None:
+async def test_the_contract_takes_both_responses(site: Site) -> None:
     site.serve("/a", sample("png"), Content_Type="image/png")
-    answer = CheckResponse.model_validate((await check(site.url("/a"))).to_json())
-    assert (answer.usable, answer.content_type, answer.type, answer.error) == (True, "image/png", "image", None)
-    answer = CheckResponse.model_validate((await check(site.url("/b"))).to_json())
-    assert answer.error is not None
-    assert (answer.usable, answer.content_type, answer.error.code) == (False, None, "bad_status")
+    response = CheckResponse.model_validate((await check(site.url("/a"))).to_json())
+    assert (response.usable, response.content_type, response.type, response.error) == (True, "image/png", "image", None)
+    response = CheckResponse.model_validate((await check(site.url("/b"))).to_json())
+    assert response.error is not None
+    assert (response.usable, response.content_type, response.error.code) == (False, None, "bad_status")
 
 
 async def test_a_host_that_tells_no_size(site: Site) -> None:
@@ -155,8 +155,8 @@ async def test_content_type(site: Site) -> None:
 
 
 async def test_no_content_type() -> None:
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(sample("png")) + sample("png")
-    async with raw_server(answer) as url:
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(sample("png")) + sample("png")
+    async with raw_server(response) as url:
         found = await check(url)
     assert found.rule is Rule.WRONG_CONTENT_TYPE
     assert "missing" in str(found.message)
@@ -205,10 +205,10 @@ async def test_headers_without_end(again: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"220 smtp.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
+    "response", [b"", b"220 smtp.example ESMTP\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"]
 )
-async def test_what_is_no_http(answer: bytes) -> None:
-    async with raw_server(answer) as url:
+async def test_what_is_no_http(response: bytes) -> None:
+    async with raw_server(response) as url:
         found = await check(url)
     assert (found.rule, found.message) == (Rule.UNREACHABLE, "the host's response ended early, or can't be read")
 
@@ -228,7 +228,7 @@ async def test_a_host_that_holds(site: Site, sent: int) -> None:
     assert (found.rule, found.url) == (Rule.TOO_SLOW, site.url("/a"))
 
 
-async def test_interim_answers_without_end() -> None:
+async def test_interim_responses_without_end() -> None:
     async with raw_server(b"", again=b"HTTP/1.1 100 Continue\r\n\r\n") as url:
         assert (await check(url, time_limit=0.2)).rule in (Rule.TOO_SLOW, Rule.UNREACHABLE)
 
@@ -250,7 +250,7 @@ async def test_the_time_limit_is_for_all_hops(site: Site, monkeypatch: pytest.Mo
     assert passed[0] < 4 * limit / 2
 
 
-async def test_a_name_server_that_never_answers() -> None:
+async def test_a_name_server_that_never_responds() -> None:
     async def resolve(host: str, port: int) -> list[str]:
         await asyncio.Event().wait()
         return []

@@ -6,17 +6,17 @@ from typing import Any
 
 import httpx
 
-from tests.tools.http_stub import Answer
+from tests.tools.http_stub import Response
 from tests.tools.service import Service
 
-CREATED = Answer(status=201, headers={"Content-Type": "application/json"}, body=b'{"id": 1}')
+CREATED = Response(status=201, headers={"Content-Type": "application/json"}, body=b'{"id": 1}')
 
 
 def sent(service: Service, content: bytes, name: str = "photo.jpg", kind: str = "image/jpeg", **more: Any) -> str:
     """The public URL of an upload."""
     made = service.call("POST", "/v1/media/presign", json={"filename": name, "contentType": kind}, **more).json()
-    answer = httpx.put(made["uploadUrl"], headers={"Content-Type": kind}, content=content, trust_env=False)
-    assert answer.status_code == 200
+    response = httpx.put(made["uploadUrl"], headers={"Content-Type": kind}, content=content, trust_env=False)
+    assert response.status_code == 200
     return str(made["publicUrl"])
 
 
@@ -26,6 +26,6 @@ def post(service: Service, *items: tuple[str, str], **more: Any) -> httpx.Respon
     return service.call("POST", "/v1/posts", json={"content": "x", "mediaItems": listed}, **more)
 
 
-def refusal(answer: httpx.Response) -> tuple[int, str, str | None]:
-    error = answer.json()["error"]
-    return answer.status_code, error["code"], error.get("field")
+def refusal(response: httpx.Response) -> tuple[int, str, str | None]:
+    error = response.json()["error"]
+    return response.status_code, error["code"], error.get("field")

@@ -39,7 +39,7 @@ def posted_url(posts_api: HttpStub) -> str:
 def test_a_put_after_the_post_does_not_change_what_was_posted(
     posting: Service, posts_api: HttpStub, sized: bool
 ) -> None:
-    posts_api.answers["/v1/posts"] = CREATED
+    posts_api.responses["/v1/posts"] = CREATED
     picture = sample("jpg")
     other = picture[:-2] + b"\0\0" if sized else EXE  # with a size bound, one of the same length is what is possible
     body = {"filename": "photo.jpg", "contentType": "image/jpeg"} | ({"size": len(picture)} if sized else {})
@@ -57,7 +57,7 @@ def test_a_put_after_the_post_does_not_change_what_was_posted(
 
 
 def test_a_post_that_is_sent_again_names_the_same_copy(posting: Service, posts_api: HttpStub) -> None:
-    posts_api.answers["/v1/posts"] = CREATED
+    posts_api.responses["/v1/posts"] = CREATED
     url = sent(posting, sample("jpg"))
     urls = set()
     for _ in range(2):
@@ -74,7 +74,7 @@ def test_a_post_that_is_sent_again_names_the_same_copy(posting: Service, posts_a
 
 def test_a_multipart_upload_is_posted_as_it_is(posting: Service, posts_api: HttpStub) -> None:
     """Its part URLs are worthless after complete: no copy is needed."""
-    posts_api.answers["/v1/posts"] = CREATED
+    posts_api.responses["/v1/posts"] = CREATED
     _, body = upload(posting, film(PART))
     url = posting.call("POST", "/v1/media/multipart/complete", json=body).json()["publicUrl"]
     assert post(posting, ("video", url)).status_code == 201

@@ -15,7 +15,7 @@ from bigupload.service.posts import Posts
 from bigupload.service.problems import Refused
 from bigupload.service.settings import PostsApi
 from tests.service.posts.support import CREATED, post, refusal, sent
-from tests.tools.http_stub import Answer, HttpStub
+from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
 from tests.tools.service import Service
 
@@ -93,8 +93,8 @@ def test_without_a_posts_api(service: Service) -> None:
 
 
 def test_a_key_is_needed(posting: Service, posts_api: HttpStub) -> None:
-    answer = httpx.post(f"{posting.url}/v1/posts", json={}, trust_env=False)
-    assert refusal(answer) == (401, "missing_key", None)
+    response = httpx.post(f"{posting.url}/v1/posts", json={}, trust_env=False)
+    assert refusal(response) == (401, "missing_key", None)
     assert posts_api.received == []
 
 
@@ -187,10 +187,10 @@ def test_an_upload_s_url_that_two_parsers_read_in_two_ways(
     posting: Service, posts_api: HttpStub, change: tuple[str, str]
 ) -> None:
     """It would be handed on as it came: to a posts API that may fetch from another host."""
-    posts_api.answers["/v1/posts"] = CREATED
+    posts_api.responses["/v1/posts"] = CREATED
     url = sent(posting, sample("jpg"))
-    answer = post(posting, ("image", url.replace(*change, 1)))
-    assert refusal(answer) in (not_found(), (422, "media_unusable", "mediaItems[0].url"))
+    response = post(posting, ("image", url.replace(*change, 1)))
+    assert refusal(response) in (not_found(), (422, "media_unusable", "mediaItems[0].url"))
     assert posts_api.received == []
     assert exists(url)
     assert post(posting, ("image", url)).status_code == 201
@@ -204,9 +204,9 @@ def test_an_own_upload_that_is_not_what_it_claims_is_deleted(
     posting: Service, posts_api: HttpStub, content: bytes, said: str
 ) -> None:
     url = sent(posting, content)
-    answer = post(posting, ("image", url))
-    assert refusal(answer) == (422, "not_media", "mediaItems[0].url")
-    assert said in answer.json()["error"]["message"]
+    response = post(posting, ("image", url))
+    assert refusal(response) == (422, "not_media", "mediaItems[0].url")
+    assert said in response.json()["error"]["message"]
     assert not exists(url)
     assert refusal(post(posting, ("image", url))) == not_found()
     assert posts_api.received == []
@@ -225,10 +225,10 @@ def test_a_type_that_is_not_the_upload_s(posting: Service, posts_api: HttpStub, 
 
 
 def test_direct_urls(posting: Service, posts_api: HttpStub) -> None:
-    posts_api.answers |= {
+    posts_api.responses |= {
         "/v1/posts": CREATED,
-        "/a.jpg": Answer(headers={"Content-Type": "image/jpeg"}, body=sample("jpg")),
-        "/a.mp4?x=1": Answer(headers={"Content-Type": "video/mp4"}, body=sample("mp4")),
+        "/a.jpg": Response(headers={"Content-Type": "image/jpeg"}, body=sample("jpg")),
+        "/a.mp4?x=1": Response(headers={"Content-Type": "video/mp4"}, body=sample("mp4")),
     }
     items = ("image", f"{posts_api.url}/a.jpg"), ("video", f"{posts_api.url}/a.mp4?x=1")
     assert post(posting, *items).status_code == 201
@@ -238,19 +238,19 @@ def test_direct_urls(posting: Service, posts_api: HttpStub) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
-        Answer(headers={"Content-Type": "text/html"}, body=b"<html>"),
-        Answer(headers={"Content-Type": "image/jpeg"}, body=b"<html>"),
-        Answer(headers={"Content-Type": "image/png"}, body=sample("jpg")),
-        Answer(status=401, headers={"Content-Type": "image/jpeg"}, body=sample("jpg")),
-        Answer(status=302, headers={"Location": "/b.html"}),
+        Response(headers={"Content-Type": "text/html"}, body=b"<html>"),
+        Response(headers={"Content-Type": "image/jpeg"}, body=b"<html>"),
+        Response(headers={"Content-Type": "image/png"}, body=sample("jpg")),
+        Response(status=401, headers={"Content-Type": "image/jpeg"}, body=sample("jpg")),
+        Response(status=302, headers={"Location": "/b.html"}),
         None,
     ],
 )
-def test_a_direct_url_that_is_no_good(posting: Service, posts_api: HttpStub, answer: Answer | None) -> None:
-    posts_api.answers["/a.jpg"] = answer
-    posts_api.answers["/b.html"] = Answer(headers={"Content-Type": "text/html"}, body=b"<html>")
+def test_a_direct_url_that_is_no_good(posting: Service, posts_api: HttpStub, response: Response | None) -> None:
+    posts_api.responses["/a.jpg"] = response
+    posts_api.responses["/b.html"] = Response(headers={"Content-Type": "text/html"}, body=b"<html>")
     assert refusal(post(posting, ("image", f"{posts_api.url}/a.jpg"))) == (422, "media_unusable", "mediaItems[0].url")
     assert "/v1/posts" not in [received.path for received in posts_api.received]
 
@@ -265,7 +265,7 @@ def test_what_is_no_url(posting: Service, posts_api: HttpStub, url: str) -> None
 
 def test_private_addresses_are_not_allowed_by_default(service: Service, posting: Service, posts_api: HttpStub) -> None:
     """Only `posting` was started with --allow-private-media-hosts."""
-    posts_api.answers["/a.jpg"] = Answer(headers={"Content-Type": "image/jpeg"}, body=sample("jpg"))
+    posts_api.responses["/a.jpg"] = Response(headers={"Content-Type": "image/jpeg"}, body=sample("jpg"))
     url = f"{posts_api.url}/a.jpg"
     assert posting.call("POST", "/v1/media/check", json={"url": url}).json()["usable"]
     assert not service.call("POST", "/v1/media/check", json={"url": url}).json()["usable"]

@@ -53,14 +53,14 @@ from tests.tools.service import Service
 def test_what_two_parsers_could_read_differently_is_refused(
     posting: Service, posts_api: HttpStub, body: bytes, expected: tuple[int, str, str | None]
 ) -> None:
-    answer = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
-    assert refusal(answer) == expected
+    response = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
+    assert refusal(response) == expected
     assert posts_api.received == []
 
 
 def test_media_items_under_python_s_name_are_none(posting: Service, posts_api: HttpStub) -> None:
     """It is a field like any other, and the posts API's business."""
-    posts_api.answers["/v1/posts"] = CREATED
+    posts_api.responses["/v1/posts"] = CREATED
     assert posting.call("POST", "/v1/posts", json={"media_items": [1]}).status_code == 201
     assert posting.call("POST", "/v1/posts", json={"media_items": [], "mediaItems": [1]}).status_code == 422
 
@@ -90,7 +90,7 @@ def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -
 @given(st.dictionaries(st.text(), _JSON), st.booleans())
 def test_any_body_is_unchanged(posting: Service, posts_api: HttpStub, body: dict[str, Any], ascii_only: bool) -> None:
     posts_api.forget()
-    posts_api.answers["/v1/posts"] = CREATED
+    posts_api.responses["/v1/posts"] = CREATED
     text = json.dumps(body | {"mediaItems": []}, ensure_ascii=ascii_only).encode()
-    answer = posting.call("POST", "/v1/posts", content=text, headers={"Content-Type": "application/json"})
-    assert (answer.status_code, posts_api.received[0].body) == (201, text)
+    response = posting.call("POST", "/v1/posts", content=text, headers={"Content-Type": "application/json"})
+    assert (response.status_code, posts_api.received[0].body) == (201, text)

@@ -36,8 +36,8 @@ async def put(bucket: Meddled, key: str, body: bytes | None = None, content_type
     """When it was written, by the store's clock. Without a body, a picture."""
     body = sample("jpg") if body is None else body
     await bucket.call("to put", "put_object", Key=key, Body=body, ContentType=content_type)
-    answer = await bucket.call("to look", "head_object", Key=key)
-    written: datetime = answer["LastModified"]
+    response = await bucket.call("to look", "head_object", Key=key)
+    written: datetime = response["LastModified"]
     return written
 
 

@@ -191,10 +191,10 @@ async def test_what_was_looked_at_is_remembered_over_a_sweep_that_broke_off(
 
 async def test_an_object_that_is_replaced_after_the_look_stays(bucket: Meddled, clock: Clock) -> None:
     async def replaced(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        answer = await proceed()
+        response = await proceed()
         del bucket.meddle["get_object"]
         await put(bucket, JPG)
-        return answer
+        return response
 
     await put(bucket, JPG, EXE)
     bucket.meddle["get_object"] = replaced
@@ -231,10 +231,10 @@ async def test_an_object_that_another_sweep_deletes_is_no_failure(
     bucket: Meddled, clock: Clock, age: timedelta
 ) -> None:
     async def deleted(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        answer = await proceed()
+        response = await proceed()
         if arguments["Prefix"] == "media/":
             await bucket.call("", "delete_object", Key=JPG)
-        return answer
+        return response
 
     clock.at = await put(bucket, JPG) + age
     bucket.meddle["list_objects_v2"] = deleted

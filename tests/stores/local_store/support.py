@@ -32,7 +32,7 @@ def alive(pid: int) -> bool:
 
 
 def write_run(home: Path, *, pid: int, token: str = "run-stale", ready: bool = True) -> None:
-    """A record of an earlier start, of which nothing else is left. Its ports are free, so that nothing answers."""
+    """A record of an earlier start, of which nothing else is left. Its ports are free, so that nothing responds."""
     ports = local_store._choose_ports(None)
     local_store.make_private_directory(home)
     local_store.write_settings(home)

@@ -48,7 +48,7 @@ def put_multipart(store: LocalStore, bucket: str, key: str, body: bytes, part_si
 
 @needs_weed
 def test_a_multipart_upload_works_right_after_start(tmp_path: Path) -> None:
-    """In a store that never ran: the volume server registers with the master some time after S3 answers."""
+    """In a store that never ran: the volume server registers with the master some time after S3 responds."""
     body = random.Random(1).randbytes((5 << 20) + 1)
     store = local_store.start(tmp_path)
     try:

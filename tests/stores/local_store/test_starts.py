@@ -67,7 +67,7 @@ def test_a_port_taken_meanwhile_means_other_ports(tmp_path: Path, monkeypatch: p
 @posix
 @pytest.mark.parametrize("ending", ["not ready in time", "Ctrl-C"])
 def test_nothing_is_left_half_started(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A weed that starts, never answers, and ignores SIGTERM."""
+    """A weed that starts, never responds, and ignores SIGTERM."""
     fake_weed(tmp_path / "weed", "trap '' TERM; echo waiting; exec sleep 60", monkeypatch)
     monkeypatch.setattr(local_store, "_TERM_SECONDS", 0.1)
     if ending == "Ctrl-C":
@@ -105,7 +105,7 @@ def test_what_a_killed_starter_left_behind_is_ended(tmp_path: Path, monkeypatch:
 
 @posix
 @pytest.mark.skipif(not PROC, reason="without /proc a process that does not answer can't be proved ours")
-def test_one_that_was_ready_and_does_not_answer_is_left_to_the_user(tmp_path: Path) -> None:
+def test_one_that_was_ready_and_does_not_respond_is_left_to_the_user(tmp_path: Path) -> None:
     busy = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-busy"])
     try:
         write_run(tmp_path, pid=busy.pid, token="run-busy")
@@ -118,16 +118,16 @@ def test_one_that_was_ready_and_does_not_answer_is_left_to_the_user(tmp_path: Pa
         busy.wait()
 
 
-def test_ready_means_that_a_volume_server_has_room_not_only_that_s3_answers(
+def test_ready_means_that_a_volume_server_has_room_not_only_that_s3_responds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([None, [], [{"Max": 0}], [{"Max": 8}]])
+    responses = iter([None, [], [{"Max": 0}], [{"Max": 8}]])
     monkeypatch.setattr(local_store, "_is_ours", lambda run: True)
     monkeypatch.setattr(local_store, "_s3_answers", lambda run: True)
-    monkeypatch.setattr(local_store, "_volume_servers", lambda run: next(answers))
+    monkeypatch.setattr(local_store, "_volume_servers", lambda run: next(responses))
     run = local_store._Run(pid=1, token="run-x", ports={}, ready=False)
     local_store._wait_ready(tmp_path, run, 10)
-    assert list(answers) == []
+    assert list(responses) == []
 
 
 def test_a_start_under_way_elsewhere_is_waited_for_no_longer_than_asked(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ class Asked:
 
 
 class Fake:
-    """Answers each request with the next of `answers`, the last for ever."""
+    """Responds to each request with the next of `responses`, the last for ever."""
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
-        self.answers: list[Handler] = []
+        self.responses: list[Handler] = []
 
     def says(self, body: Any = None, status: int = 200, **headers: str) -> None:
         """JSON, or as it is where it is text."""
@@ -54,10 +54,10 @@ class Fake:
         data = text.encode() if isinstance(text, str) else text
         named = {name.replace("_", "-"): value for name, value in headers.items()}
 
-        async def answer(_: web.Request) -> web.Response:
+        async def respond(_: web.Request) -> web.Response:
             return web.Response(body=data, status=status, headers=named)
 
-        self.answers.append(answer)
+        self.responses.append(respond)
 
     def refuses(self, code: str, status: int = 422, message: str = "the words of the service", **headers: str) -> None:
         self.says({"error": {"code": code, "message": message}}, status, **headers)
@@ -66,7 +66,7 @@ class Fake:
         data = await request.read()
         body = json.loads(data) if data else None
         self.asked.append(Asked(request.method, request.path, dict(request.query), dict(request.headers), body))
-        return await (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])(request)
+        return await (self.responses.pop(0) if len(self.responses) > 1 else self.responses[0])(request)
 
 
 @asynccontextmanager

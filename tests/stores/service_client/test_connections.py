@@ -1,4 +1,4 @@
-"""On the way to the media service: redirects, lost and late answers, certificates."""
+"""On the way to the media service: redirects, lost and late responses, certificates."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ async def test_where_a_redirect_leads(fake: Fake, store: ServiceStore, location:
 
 
 @pytest.mark.parametrize("name", ["create", "sign", "complete"])
-async def test_a_lost_answer(fake: Fake, store: ServiceStore, name: str) -> None:
+async def test_a_lost_response(fake: Fake, store: ServiceStore, name: str) -> None:
     async def lose(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
 
-    fake.answers.append(lose)
+    fake.responses.append(lose)
     fault = await refusal_of(CALLS[name](store))
     assert isinstance(fault, Fault)
     assert fault.kind is FaultKind.BROKEN
     assert len(fake.asked) == 1  # a POST is never sent again unasked
 
 
-async def test_half_an_answer(fake: Fake, store: ServiceStore) -> None:
+async def test_half_a_response(fake: Fake, store: ServiceStore) -> None:
     async def half(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(request)
@@ -65,7 +65,7 @@ async def test_half_an_answer(fake: Fake, store: ServiceStore) -> None:
         request.transport.abort()
         return response
 
-    fake.answers.append(half)
+    fake.responses.append(half)
     fault = await refusal_of(complete(store))
     assert isinstance(fault, Fault)
     assert fault.kind is FaultKind.BROKEN
@@ -84,7 +84,7 @@ async def test_nobody_listens() -> None:
 @pytest.mark.parametrize(
     ("name", "within"), [("list", requests.ANSWER_WITHIN), ("complete", COMPLETE_WITHIN)], ids=["list", "complete"]
 )
-async def test_a_late_answer(
+async def test_a_late_response(
     fake: Fake, store: ServiceStore, monkeypatch: pytest.MonkeyPatch, name: str, within: float
 ) -> None:
     """On a clock that jumps: nothing happens a second before, and the end a second after."""
@@ -98,7 +98,7 @@ async def test_a_late_answer(
         await end.wait()
         return web.Response()
 
-    fake.answers.append(silent)
+    fake.responses.append(silent)
     call = asyncio.ensure_future(CALLS[name](store))
     try:
         await arrived.wait()

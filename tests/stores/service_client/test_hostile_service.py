@@ -1,4 +1,4 @@
-"""What is no media service, or a hostile one: every kind of junk that a server could answer with."""
+"""What is no media service, or a hostile one: every kind of junk that a server could respond with."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.stores.service_client.support import (
 )
 from tests.tools.certs import make_certificates
 
-ANSWERED = {name: call for name, call in CALLS.items() if name != "abort"}
-"""Those whose answer says something."""
+RESPONDED = {name: call for name, call in CALLS.items() if name != "abort"}
+"""Those whose response says something."""
 HTML = "<!doctype html><title>Welcome to nginx!</title>"
 JUNK = [HTML, "", "[]", '"text"', "null", "{", "[" * 100_000, b"\xff\xfe", "1" * 5000, "{}"]
 
@@ -41,10 +41,10 @@ def stranger(e: Exception) -> bool:
     return isinstance(e, errors.StoreRefused) and "is not a bigupload media service" in str(e)
 
 
-@pytest.mark.parametrize("name", ANSWERED)
+@pytest.mark.parametrize("name", RESPONDED)
 async def test_junk(fake: Fake, store: ServiceStore, name: str) -> None:
     for junk in JUNK:
-        fake.answers.clear()
+        fake.responses.clear()
         fake.says(junk)
         assert stranger(await refusal_of(CALLS[name](store))), junk
 
@@ -52,7 +52,7 @@ async def test_junk(fake: Fake, store: ServiceStore, name: str) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 413, 422])
 async def test_refusals_that_are_none_of_the_services(fake: Fake, store: ServiceStore, status: int) -> None:
     for body in (HTML, {"detail": "Not Found"}, {"error": "no"}, {"error": {"code": 1, "message": "no"}}):
-        fake.answers.clear()
+        fake.responses.clear()
         fake.says(body, status)
         assert stranger(await refusal_of(create(store)))
 
@@ -91,13 +91,13 @@ def changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
 
 @pytest.mark.parametrize("name", GOOD)
 async def test_wrong_shapes(fake: Fake, store: ServiceStore, name: str) -> None:
-    """Each field of each answer, made each kind of wrong: refused as a stranger's, or read; never another exception."""
+    """Each field of each response, wrong in each way: refused as a stranger's, or read; never another exception."""
     call = CALLS[name] if name != "create" else lambda store: create(store, [part(1)])
     fake.says(GOOD[name])
     await call(store)
     for path in places(GOOD[name]):
         for wrong in WRONG:
-            fake.answers.clear()
+            fake.responses.clear()
             fake.says(changed(GOOD[name], path, wrong))
             if (
                 (wrong is None and path[-1] in MAY_LACK[name])
@@ -109,7 +109,7 @@ async def test_wrong_shapes(fake: Fake, store: ServiceStore, name: str) -> None:
                 assert stranger(await refusal_of(call(store))), (path, wrong)
 
 
-async def test_an_answer_without_end(fake: Fake, store: ServiceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_response_without_end(fake: Fake, store: ServiceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MOST_BYTES", 1 << 16)
     sent = 0
 
@@ -122,7 +122,7 @@ async def test_an_answer_without_end(fake: Fake, store: ServiceStore, monkeypatc
             sent += 1 << 16
         return response
 
-    fake.answers.append(endless)
+    fake.responses.append(endless)
     assert stranger(await refusal_of(CALLS["list"](store)))
     assert sent < 1 << 28
 
@@ -203,7 +203,7 @@ async def test_one_upload_goes_to_one_place(fake: Fake, store: ServiceStore, oth
     await store.sign(HANDLE, [part(1)])
     refused = await refusal_of(store.sign(HANDLE, [part(2)]))
     assert stranger(refused)
-    fake.answers.clear()
+    fake.responses.clear()
     fake.says(begun())
     fake.says({"signed": [row(part(2), url=other)], "expiresIn": 60})
     await create(store)  # another upload may be another store's

@@ -54,16 +54,16 @@ STRAY: list[tuple[Any, int, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("body", "status", "headers"), STRAY)
-async def test_what_answers_in_a_known_service_s_place_passes(
+async def test_what_responds_in_a_known_service_s_place_passes(
     fake: Fake, store: ServiceStore, body: str, status: int, headers: dict[str, str]
 ) -> None:
     """A portal, a balancer: a stranger at first sight, and no end of an upload that is under way."""
     fake.says(body, status, **headers)
     assert isinstance(await refusal_of(store.list_parts(HANDLE, Algorithm.NONE)), errors.StoreRefused)
-    fake.answers.clear()
+    fake.responses.clear()
     fake.says({"parts": []})
     assert await store.list_parts(HANDLE, Algorithm.NONE) == []
-    fake.answers.clear()
+    fake.responses.clear()
     fake.says(body, status, **headers)
     passing = await refusal_of(store.list_parts(HANDLE, Algorithm.NONE))
     assert isinstance(passing, Fault)
@@ -73,7 +73,7 @@ async def test_what_answers_in_a_known_service_s_place_passes(
 async def test_a_field_that_is_meant_is_named_and_a_key_in_a_code_is_not_shown(fake: Fake, store: ServiceStore) -> None:
     fake.says({"error": {"code": "invalid_field", "message": "is too long", "field": "filename"}}, 422)
     assert "filename: is too long" in str(await refusal_of(store.list_parts(HANDLE, Algorithm.NONE)))
-    fake.answers.clear()
+    fake.responses.clear()
     fake.refuses(f"X{KEY}", 422)
     assert KEY not in str(await refusal_of(store.list_parts(HANDLE, Algorithm.NONE)))
 
@@ -110,7 +110,7 @@ async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
 async def test_no_refusal_looks_like_a_store_that_knows_no_checksums(fake: Fake, store: ServiceStore) -> None:
     """The engine tries without them after a FINAL 400: the service says so in other words."""
     for problem in Problem:
-        fake.answers.clear()
+        fake.responses.clear()
         fake.refuses(problem.code, 400)
         refused = await refusal_of(create(store))
         assert not (isinstance(refused, Fault) and refused.kind is FaultKind.FINAL)

@@ -1,4 +1,4 @@
-"""What the media service's client asks, and what it makes of the answer."""
+"""What the media service's client asks, and what it makes of the response."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_a_request_for_something_else_is_not_used(
         upload = "another"
     else:
         now[0] += 3600
-    fake.answers.clear()
+    fake.responses.clear()
     fake.says({"signed": [row(wanted)], "expiresIn": 60})
     await store.sign(upload, [wanted])
     assert fake.asked[1].body["upload"] == upload

@@ -38,10 +38,10 @@ def _upload(s3: Any, **arguments: Any) -> Iterator[dict[str, Any]]:
 def _status(call: Callable[..., Any], **arguments: Any) -> int:
     """The HTTP status of its response."""
     try:
-        answer = call(**arguments)
+        response = call(**arguments)
     except ClientError as e:
-        answer = e.response
-    status: int = answer["ResponseMetadata"]["HTTPStatusCode"]
+        response = e.response
+    status: int = response["ResponseMetadata"]["HTTPStatusCode"]
     return status
 
 
@@ -56,10 +56,10 @@ def _crc(data: bytes) -> str:
 def _echoes_checksums(s3: Any) -> bool:
     try:
         with _upload(s3, ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT") as upload:
-            answer = s3.upload_part(**upload, PartNumber=1, Body=_BODY, ChecksumCRC64NVME=_crc(_BODY))
+            response = s3.upload_part(**upload, PartNumber=1, Body=_BODY, ChecksumCRC64NVME=_crc(_BODY))
     except ClientError:
         return False
-    return bool(answer.get("ChecksumCRC64NVME") == _crc(_BODY))
+    return bool(response.get("ChecksumCRC64NVME") == _crc(_BODY))
 
 
 def _checks_checksums(s3: Any) -> bool:

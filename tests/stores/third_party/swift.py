@@ -34,7 +34,7 @@ pipeline = {kind}-server
 [app:{kind}-server]
 use = egg:swift#{kind}
 """
-# No memcached listens on port 1: tempauth wants one to be configured, and works without an answer from it.
+# No memcached listens on port 1: tempauth wants one to be configured, and works without a response from it.
 _PROXY_CONF = """\
 [DEFAULT]
 swift_dir = {etc}

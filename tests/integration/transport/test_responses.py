@@ -1,4 +1,4 @@
-"""Answers and broken connections reach the retry policy as what they are."""
+"""Responses and broken connections reach the retry policy as what they are."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
 from tests.integration.support import assert_secretless, content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
-from tests.tools.strict_s3 import FlipBit, LostAnswer, Reset, Status
+from tests.tools.strict_s3 import FlipBit, LostResponse, Reset, Status
 
-# -- answers before the body was read
+# -- responses before the body was read
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("status", [503, 403, 400])
-async def test_early_answers_come_out_as_what_they_are(any_path: Bench, status: int) -> None:
-    """The store answers and closes while 8 MiB are on their way. Not one of 30 may look like a broken connection."""
+async def test_early_responses_come_out_as_what_they_are(any_path: Bench, status: int) -> None:
+    """The store responds and closes while 8 MiB are on their way. Not one of 30 may look like a broken connection."""
     kinds = {503: FaultKind.BUSY, 403: FaultKind.REFUSED, 400: FaultKind.SERVER}
     code = {503: "SlowDown", 403: "AccessDenied", 400: "RequestTimeout"}[status]
     size = 8 * MIB
@@ -45,7 +45,7 @@ async def test_early_answers_come_out_as_what_they_are(any_path: Bench, status: 
     assert_secretless(caught.value)
 
 
-async def test_many_early_answers_at_once(any_path: Bench) -> None:
+async def test_many_early_responses_at_once(any_path: Bench) -> None:
     any_path.s3.script("UploadPart", Status(503, "SlowDown", read_body=False), repeat=True)
     size = 4 * MIB
     data = write(any_path.directory / "file", size).read_bytes()
@@ -61,7 +61,7 @@ async def test_many_early_answers_at_once(any_path: Bench) -> None:
 
 
 async def test_an_early_200_is_no_success(tmp_path: Path) -> None:
-    """An answer that can't know the body: half of it is still here."""
+    """A response that can't know the body: half of it is still here."""
     async with raw_server(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n') as port:
         with FileSource(write(tmp_path / "file", 32 * MIB)) as source:
             async with no_leaks(), HttpTransport() as transport:
@@ -75,9 +75,11 @@ async def test_an_early_200_is_no_success(tmp_path: Path) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
-    "fault", [Reset(), Reset(after_bytes=3 * MIB), LostAnswer()], ids=["reset", "reset in the middle", "lost answer"]
+    "fault",
+    [Reset(), Reset(after_bytes=3 * MIB), LostResponse()],
+    ids=["reset", "reset in the middle", "lost response"],
 )
-async def test_no_answer_is_broken(any_path: Bench, fault: Any) -> None:
+async def test_no_response_is_broken(any_path: Bench, fault: Any) -> None:
     size = 8 * MIB
     any_path.s3.script("UploadPart", fault)
     with FileSource(write(any_path.directory / "file", size)) as source:
@@ -197,7 +199,7 @@ async def test_a_url_that_can_not_be_used(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"garbage\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -206,8 +208,8 @@ async def test_a_url_that_can_not_be_used(tmp_path: Path, url: str) -> None:
     ],
     ids=["garbage", "no ETag", "half a head", "nothing"],
 )
-async def test_answers_that_are_none(tmp_path: Path, answer: bytes) -> None:
-    async with raw_server(answer, read=True) as port:
+async def test_responses_that_are_none(tmp_path: Path, response: bytes) -> None:
+    async with raw_server(response, read=True) as port:
         with FileSource(write(tmp_path / "file", 1000)) as source:
             async with HttpTransport() as transport:
                 with pytest.raises(Fault) as caught:
@@ -221,15 +223,15 @@ def plain_request(port: int) -> SignedRequest:
 
 
 @contextlib.asynccontextmanager
-async def raw_server(answer: bytes, *, read: bool = False) -> AsyncIterator[int]:
-    """Answers each connection with these bytes and closes it; before it has read the body, or after the head's end."""
+async def raw_server(response: bytes, *, read: bool = False) -> AsyncIterator[int]:
+    """Sends these bytes on each connection and closes it; before it has read the body, or after the head's end."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             if read:
                 await reader.readexactly(1000)
-            writer.write(answer)
+            writer.write(response)
             await writer.drain()
         writer.close()
         with contextlib.suppress(ConnectionError):

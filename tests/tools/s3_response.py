@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from aiohttp import web
 
 from .s3_exchange import Dropped, Exchange
-from .s3_faults import CutAnswer
+from .s3_faults import CutResponse
 from .s3_wire import Content, document
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """A success. `stream` instead of `body` where the object's bytes are sent."""
 
     status: int
@@ -22,7 +22,7 @@ class Answer:
     body: bytes = b""
     stream: Callable[[], Iterator[bytes]] | None = None
 
-    def with_etag(self, etag: str) -> Answer:
+    def with_etag(self, etag: str) -> Response:
         headers, body = dict(self.headers), self.body
         if "ETag" in headers:
             headers["ETag"] = etag
@@ -37,7 +37,7 @@ class Answer:
         response = web.StreamResponse(status=self.status, headers=self.headers)
         await response.prepare(exchange.request)
         if exchange.request.method != "HEAD":
-            left = exchange.fault.after_bytes if isinstance(exchange.fault, CutAnswer) else None
+            left = exchange.fault.after_bytes if isinstance(exchange.fault, CutResponse) else None
             for chunk in self.stream():
                 await response.write(chunk if left is None else chunk[:left])
                 if left is not None and (left := max(0, left - len(chunk))) == 0:
@@ -51,5 +51,5 @@ def timestamp(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def xml(name: str, content: Content, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(200, {"Content-Type": "application/xml", **(headers or {})}, document(name, content))
+def xml(name: str, content: Content, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(200, {"Content-Type": "application/xml", **(headers or {})}, document(name, content))
