@@ -98,13 +98,13 @@ async def test_resuming_keeps_the_properties(world: World) -> None:
     found = world.s3.objects[BUCKET]["key"].headers
     assert (found["cache-control"], found["x-amz-object-lock-retain-until-date"]) == ("no-store", LATER)
     assert "x-amz-acl" not in found
-    for option in ("cache-control", "acl", "object-lock-mode", "object-lock-retain-until"):
+    for option in ("cache_control", "acl", "object_lock_mode", "object_lock_retain_until"):
         assert option in named(world.events)
 
 
 async def test_a_retention_that_has_ended_starts_no_upload(world: World) -> None:
     options = world.options(object_lock_mode="GOVERNANCE", object_lock_retain_until="2020-01-01T00:00:00Z")
-    with pytest.raises(errors.UsageError, match="object_lock_retain_until is in the past: 2020-01-01T00:00:00Z"):
+    with pytest.raises(errors.UsageError, match="`object_lock_retain_until` is in the past: 2020-01-01T00:00:00Z"):
         await world.upload(world.file(KIB), options=options)
     assert world.s3.requests == []
 
@@ -113,7 +113,7 @@ async def test_a_retention_that_has_ended_starts_no_upload(world: World) -> None
 async def test_a_locked_object_has_checksums(world: World, checksum: Any) -> None:
     options = world.options(object_lock_legal_hold=True)
     if checksum == "none":
-        with pytest.raises(errors.UsageError, match="a locked object needs checksums: use another --checksum"):
+        with pytest.raises(errors.UsageError, match="a locked object needs checksums: use another `checksum`"):
             await world.upload(world.file(KIB), options=options, checksum=checksum)
         assert world.s3.requests == []
     else:
@@ -208,7 +208,7 @@ async def test_a_missing_customer_key_is_asked_for_before_anything_is_sent(world
     path = world.file(6 * PART)
     await world.interrupted(path, after=2, s3=world.options(sse_customer_key=KEY))
     sent = len(world.s3.requests)
-    asked = r"encrypted with a key of your own \(SSE-C\).*--sse-customer-key FILE"
+    asked = r"encrypted with a key of your own \(SSE-C\).*`sse_customer_key`"
     with pytest.raises(errors.UsageError, match=asked):
         await world.resume()
     with pytest.raises(errors.UsageError, match=asked):
@@ -221,7 +221,7 @@ async def test_an_upload_without_a_customer_key_is_not_resumed_with_one(world_tl
     path = world.file(6 * PART)
     await world.interrupted(path, after=2)
     world.s3.clear()
-    with pytest.raises(errors.UsageError, match="this upload began without sse_customer_key"):
+    with pytest.raises(errors.UsageError, match="this upload began without `sse_customer_key`"):
         await world.upload(path, options=world.options(sse_customer_key=KEY))
     await world.resume(s3=S3Options(sse_customer_key=KEY))  # a key for other uploads
     assert "x-amz-server-side-encryption-customer-algorithm" not in world.s3.objects[BUCKET]["key"].headers
@@ -247,7 +247,7 @@ async def test_gc_needs_the_customer_key_and_says_so(world_tls: World) -> None:
         f"s3://{BUCKET}/", s3=world.options(), older_than=0, on_failure=lambda _, e: failed.append(str(e)), retry=FAST
     )
     assert without.orphans == 0
-    assert ["--sse-customer-key FILE" in each for each in failed] == [True]
+    assert ["`sse_customer_key`" in each for each in failed] == [True]
     assert (await bigupload.abort_orphans(f"s3://{BUCKET}/", s3=options, older_than=0, retry=FAST)).orphans == 1
     assert world.s3.uploads == {}
 
