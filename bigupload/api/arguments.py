@@ -86,11 +86,15 @@ class StateOptions(TypedDict, total=False):
 class UploaderOptions(RetryOptions, StateOptions, total=False):
     """What all uploads of one `Uploader` share.
 
-    Options: `retry`, `state_dir`, `concurrency`, `limit_rate`, `congestion_control`, `hedge`.
+    Options: `retry`, `state_dir`, `concurrency`, `max_uploads`, `limit_rate`, `congestion_control`, `hedge`.
     """
 
     concurrency: int | None
     """Parts in flight over all uploads, from 1 to 256; None (the default) adapts it to the path."""
+    max_uploads: int | None
+    """Uploads that are open at once. More of them wait for their turn, and open nothing meanwhile. None (the default):
+    64, or fewer if this process may not open so many files (`ulimit -n`): 8 descriptors for each, 2 for each part in
+    flight, and a quarter for the rest of the program."""
     limit_rate: float | str | RateSchedule | None
     """Bytes per second over all uploads: a number, "20MB/s", or "08:00=2MB/s,20:00=off" by the local time of day. None:
     no limit."""
@@ -270,6 +274,13 @@ def checked_concurrency(concurrency: int | None) -> int | None:
     if concurrency is not None and not (_is_whole(concurrency) and 1 <= concurrency <= MAX_CONCURRENCY):
         raise errors.UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {concurrency!r}")
     return concurrency
+
+
+def checked_max_uploads(most: int | None) -> int | None:
+    """Raises UsageError for what is neither None nor a positive whole number."""
+    if most is not None and not (_is_whole(most) and most >= 1):
+        raise errors.UsageError(f"max_uploads is a whole number from 1 on, not {most!r}")
+    return most
 
 
 def checked_priority(priority: int) -> int:

@@ -8,7 +8,9 @@ from pathlib import Path
 from bigupload.api import arguments
 from bigupload.api.arguments import UploaderOptions, UploadOptions
 from bigupload.api.calls import OpenCall, OpenCalls
+from bigupload.api.places import Places
 from bigupload.api.state import UploaderState
+from bigupload.core.descriptor_budget import divide_descriptors
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
@@ -19,11 +21,12 @@ from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, connect_service, parse_s3_url, with_type_of
+from bigupload.support.descriptors import descriptor_limit
 from bigupload.support.rate_limiter import RateLimiter
 
 
 class UploaderResources:
-    """The calls, manifests, connections, slots and threads of one `Uploader`."""
+    """The calls, manifests, places, connections, slots and threads of one `Uploader`."""
 
     def __init__(self, options: UploaderOptions) -> None:
         """Check the options; nothing is connected yet.
@@ -40,7 +43,10 @@ class UploaderResources:
         self.state = UploaderState(None if directory is None else arguments.checked_path(directory, "state_dir"))
         self.buckets = BucketPool()
         self.calls = OpenCalls()
-        self._shared = SharedResources(concurrency, hedge=options.get("hedge", True))
+        max_uploads = arguments.checked_max_uploads(options.get("max_uploads"))
+        budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
+        self.places = Places(budget.uploads)
+        self._shared = SharedResources(concurrency, most=budget.parts, hedge=options.get("hedge", True))
         self._congestion_control = congestion_control
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._transports: dict[CaBundle, HttpTransport] = {}

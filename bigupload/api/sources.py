@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource, checked_path
+from bigupload.api.places import UNKNOWN
 from bigupload.core.manifest import SourceKind
 from bigupload.ports import Source
 from bigupload.sources.file import open_file, open_in_thread
@@ -51,6 +55,25 @@ def reopening(source: Source, store: Store, opened: contextlib.ExitStack) -> Cal
         return again
 
     return reopen
+
+
+def size_of(source: UploadSource) -> int:
+    """Bytes of a source that is not open yet. Blocking.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: No file can have this name.
+    """
+    if is_path(source):
+        return Path(source).stat().st_size
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source).nbytes
+    if isinstance(source, io.BytesIO):
+        return len(source.getbuffer())
+    try:
+        return os.fstat(getattr(source, "fileno")()).st_size  # noqa: B009 - not every file object has it
+    except (AttributeError, OSError, ValueError):
+        return UNKNOWN
 
 
 def shown(source: UploadSource, options: UploadOptions) -> str:

@@ -20,7 +20,7 @@ from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.clean_up import clean_if_due
 from bigupload.manifests.journal import FileJournal, read_manifest
-from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manifest
+from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manifest, read_known_upload
 from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import NOTES, SUFFIX
 from bigupload.options import S3Options
@@ -119,6 +119,11 @@ class UploaderState:
             if not journal.exists:
                 raise errors.ManifestCorrupt(f"{path} is empty: upload the file again")
             yield journal
+
+    def bytes_left(self, manifest: StrPath) -> int:
+        """Bytes that the upload of a manifest, given as for `existing`, has left. Blocking. Raises what that does."""
+        known = read_known_upload(locate_manifest(checked_path(manifest, "manifest"), self._directory_or_none()))
+        return known.size - known.bytes_uploaded
 
     async def list_uploads(self) -> list[KnownUpload]:
         """What the manifests in the directory describe. Raises ManifestError if it can't be listed."""

@@ -28,7 +28,7 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.event_log import log_failure
 from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sources import shown
+from bigupload.api.sources import shown, size_of
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.listing import KnownUpload
@@ -134,7 +134,9 @@ class Uploader:
 
         async def work() -> UploadResult:
             with log_failure(_subject(source, options)):
-                return await call.run(partial(operations.upload, self._resources, call, source, settings, options))
+                upload = partial(operations.upload, self._resources, call, source, settings, options)
+                subject, size = shown(source, options), partial(size_of, source)
+                return await call.run(partial(self._resources.places.run, subject, size, settings.priority, upload))
 
         return call, work
 
@@ -159,7 +161,9 @@ class Uploader:
             on_change=options.get("on_change", "raise"),
         )
         with log_failure(str(manifest)):
-            return await call.run(partial(operations.resume, self._resources, call, manifest, settings, options))
+            resume = partial(operations.resume, self._resources, call, manifest, settings, options)
+            size = partial(self._resources.state.bytes_left, manifest)
+            return await call.run(partial(self._resources.places.run, str(manifest), size, settings.priority, resume))
 
     async def adopt(self, to: str, *, source: StrPath, **options: Unpack[AdoptOptions]) -> UploadResult:
         """Take over an open upload that no manifest here describes, by what ListParts and the file say.
@@ -185,7 +189,9 @@ class Uploader:
         )
         file = arguments.checked_path(source, "source")
         with log_failure(f"{source} → {to}"):
-            return await call.run(partial(operations.adopt, self._resources, call, to, file, settings, options))
+            adopt = partial(operations.adopt, self._resources, call, to, file, settings, options)
+            size = partial(size_of, file)
+            return await call.run(partial(self._resources.places.run, str(source), size, settings.priority, adopt))
 
     async def abort(self, manifest: StrPath, **options: Unpack[AbortOptions]) -> None:
         """Abort an upload: delete its parts from the store, and record that in its manifest.

@@ -78,11 +78,12 @@ class _Trial:
 
 
 class ConcurrencyControl:
-    """The limit for one store. `fixed` switches the adapting off."""
+    """The limit for one store. `fixed` switches the adapting off. `most` is the largest limit, if less than MOST."""
 
-    def __init__(self, fixed: int | None = None) -> None:
+    def __init__(self, fixed: int | None = None, *, most: int | None = None) -> None:
         self._fixed = fixed
-        self._limit = fixed or START
+        self._most = min(MOST, most or MOST)
+        self._limit = fixed or min(START, self._most)
         self._since = 0.0
         """When the limit changed."""
         self._window: _Window | None = None
@@ -204,7 +205,7 @@ class ConcurrencyControl:
         wanted = round(self._limit * 2.0 ** (self._step if self._up else -self._step))
         if wanted == self._limit:
             wanted += 1 if self._up else -1
-        most = MOST
+        most = self._most
         if self._ceiling is not None:
             most = self._ceiling + (now - self._backed_off_at >= self._probe_after)
         wanted = max(1, min(wanted, most))
@@ -224,7 +225,7 @@ class ConcurrencyControl:
         self._move(trial.limit, now)
 
     def _move(self, limit: int, now: float) -> None:
-        self._limit = max(1, min(limit, MOST))
+        self._limit = max(1, min(limit, self._most))
         self._since = now
         self._started = self._refused = 0.0
         self._goodput.clear()

@@ -47,9 +47,15 @@ class UploadSettings:
 class SharedResources:
     """What the uploads of one `Uploader` share: the slots for parts in flight, and the hashing threads."""
 
-    def __init__(self, concurrency: int | None, *, hedge: bool = True) -> None:
-        """`hedge`: whether parts may be sent a second time."""
-        self.concurrency = ConcurrencyControl(concurrency)
+    def __init__(self, concurrency: int | None, *, most: int | None = None, hedge: bool = True) -> None:
+        """Start with nothing in flight.
+
+        Args:
+            concurrency: Parts in flight; None: adapted to the path.
+            most: The most parts in flight if it is adapted; None: what the controller allows.
+            hedge: Whether parts may be sent a second time.
+        """
+        self.concurrency = ConcurrencyControl(concurrency, most=most)
         self.slots = FairSlots(self.concurrency.limit)
         self.hashing = FairSlots(min(4, os.cpu_count() or 1))
         self.checking = anyio.CapacityLimiter(8)

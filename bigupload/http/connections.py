@@ -21,6 +21,7 @@ from aiohttp.connector import Connection
 from bigupload import errors
 from bigupload.http.socket_tuning import new_socket
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for one attempt to connect, which tries all addresses of a name, TLS handshake included."""
@@ -66,10 +67,13 @@ def ssl_context(ca_bundle: Path) -> ssl.SSLContext:
 
     Raises:
         UsageError: The file can't be read, or holds no certificate.
+        StoreUnreachable: Too many files are open.
     """
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except OSError as e:
+        if is_out_of_descriptors(e):
+            raise errors.StoreUnreachable(OUT_OF_DESCRIPTORS) from e
         raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import errno
 import html
 import os
 import re
@@ -19,6 +18,7 @@ from collections.abc import Iterator, Mapping
 import aiohttp
 
 from bigupload.core.retry_policy import Fault, FaultKind, classify
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.units import one_line
 
 MAX_ERROR_BODY = 64 * 1024
@@ -112,14 +112,9 @@ def tls_connection_lost(e: BaseException | None) -> bool:
     )
 
 
-OUT_OF_DESCRIPTORS = (
-    "this process has too many files and connections open: allow more (ulimit -n), or upload fewer files at once"
-)
-
-
 def out_of_descriptors(e: BaseException | None) -> bool:
-    """Whether an exception comes from this machine's limit on open files: EMFILE or ENFILE."""
-    return any(isinstance(each, OSError) and each.errno in (errno.EMFILE, errno.ENFILE) for each in _chain(e))
+    """Whether an exception, or one inside it, comes from this machine's limit on open files."""
+    return any(isinstance(each, OSError) and is_out_of_descriptors(each) for each in _chain(e))
 
 
 def skew_message(date: str | None) -> str:

@@ -40,6 +40,7 @@ from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http import socket_tuning
 from bigupload.http._compat import read_before_closing
+from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.part_bytes import LOOK_AHEAD, PartBytes
 from bigupload.http.send_resources import SendResources
 from bigupload.http.thread_work import ThreadWork, retrieve, thread_buffer
@@ -173,25 +174,32 @@ class PartBody(Payload):
     # -- the ways to write a body
 
     async def _write_body(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
-        if transport.get_extra_info("sslcontext") is not None:
-            encryptor = self._encryptor(transport)
-            await (self._copy(writer, TLS_BUFFER) if encryptor is None else self._send_encrypted(encryptor))
-            return
-        transport.set_write_buffer_limits(high=0)
-        await writer.drain()
-        if hasattr(os, "sendfile") and self._bytes.view is not None and self._can_watch_socket():
-            await self._send_view(self._bytes.view)
-            return
-        if hasattr(os, "sendfile") and self._bytes.fileno() is not None and self._can_watch_socket():
-            try:
-                await self._send_file()
-            except ConnectionError:
-                raise
-            except OSError:  # EINVAL, ENOSYS: no sendfile from this file system. EIO, ESTALE: copying meets it again.
-                pass
-            else:
+        tls = transport.get_extra_info("sslcontext") is not None
+        if not tls:
+            transport.set_write_buffer_limits(high=0)
+            await writer.drain()
+        send = self._way_around_asyncio(transport, tls=tls)
+        try:
+            if send is not None:
+                await send()
                 return
-        await self._copy(writer, PLAIN_BUFFER)
+        except ConnectionError:
+            raise
+        except OSError as e:
+            # EINVAL, ENOSYS: no sendfile from this file system. EIO, ESTALE: copying meets it again. EMFILE: no `dup`.
+            if send != self._send_file and not out_of_descriptors(e):
+                raise
+        await self._copy(writer, TLS_BUFFER if tls else PLAIN_BUFFER)
+
+    def _way_around_asyncio(self, transport: asyncio.WriteTransport, *, tls: bool) -> Callable[[], Any] | None:
+        if tls:
+            encryptor = self._encryptor(transport)
+            return None if encryptor is None else partial(self._send_encrypted, encryptor)
+        if not hasattr(os, "sendfile") or not self._can_watch_socket():
+            return None
+        if self._bytes.view is not None:
+            return partial(self._send_view, self._bytes.view)
+        return self._send_file if self._bytes.fileno() is not None else None
 
     def _can_watch_socket(self) -> bool:
         """Whether the socket has a descriptor, and the event loop can watch its duplicate."""

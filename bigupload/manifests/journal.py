@@ -20,6 +20,7 @@ from bigupload.core.manifest_lines import Replay, encode, replay
 from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
+from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.durable_files import sync_directory
 from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
 from bigupload.support.shielding import run_shielded
@@ -63,7 +64,7 @@ def _read(path: Path, advice: str = "") -> tuple[bytes, os.stat_result]:
     except FileNotFoundError:
         raise errors.ManifestNotFound(f"no such manifest: {path}") from None
     except OSError as e:
-        raise errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}") from e
+        raise errors.ManifestMismatch(f"can't read the manifest {path}: {reason_of(e)}") from e
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -75,7 +76,7 @@ def _read(path: Path, advice: str = "") -> tuple[bytes, os.stat_result]:
         with os.fdopen(fd, "rb", closefd=False) as file:
             data = file.read()
     except OSError as e:
-        raise errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}") from e
+        raise errors.ManifestMismatch(f"can't read the manifest {path}: {reason_of(e)}") from e
     finally:
         os.close(fd)
     return data, status
@@ -329,14 +330,16 @@ class FileJournal:
             self._fd = -1
 
     def _unwritable(self, e: OSError) -> errors.ManifestUnwritable:
-        if e.errno in _NO_SPACE:
-            advice = "free some space on that disk, then run again"
+        if is_out_of_descriptors(e):
+            advice = ""
+        elif e.errno in _NO_SPACE:
+            advice = "; free some space on that disk, then run again"
         elif isinstance(e, NotADirectoryError | FileExistsError):
-            advice = f"{self.path.parent} must be a directory: set BIGUPLOAD_STATE_DIR, or name another `manifest`"
+            advice = f"; {self.path.parent} must be a directory: set BIGUPLOAD_STATE_DIR, or name another `manifest`"
         else:
-            advice = "name another `manifest`, or set BIGUPLOAD_STATE_DIR to a directory that you can write to"
+            advice = "; name another `manifest`, or set BIGUPLOAD_STATE_DIR to a directory that you can write to"
         return errors.ManifestUnwritable(
-            f"can't write the manifest {self.path}: {e.strerror}; {advice}",
+            f"can't write the manifest {self.path}: {reason_of(e)}{advice}",
             manifest=self.path if self._manifest is not None else None,
         )
 

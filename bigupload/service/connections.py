@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import resource
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from bigupload.service.problems import Problem, Refused
+from bigupload.support.descriptors import descriptor_limit
 
 HEADERS_WITHIN = 30.0
 """The most seconds from the connect, or from the first byte of a further request, to the end of the headers."""
@@ -43,10 +43,8 @@ ErrorReport = Callable[[web.BaseRequest, Refused, BaseException | None], Mapping
 
 def most_connections() -> int:
     """Return for how many client connections this process has descriptors."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MOST
-    return max(_FEWEST, min(_MOST, soft - _RESERVED - ACCEPTED_AT_ONCE))
+    limit = descriptor_limit()
+    return _MOST if limit is None else max(_FEWEST, min(_MOST, limit - _RESERVED - ACCEPTED_AT_ONCE))
 
 
 class Connections:

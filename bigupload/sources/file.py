@@ -18,6 +18,7 @@ from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.ports import Source
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.descriptors import reason_of
 from bigupload.support.page_cache import is_on_local_disk
 
 S = TypeVar("S", bound=Source)
@@ -54,7 +55,7 @@ class FileSource:
         except ValueError:  # a NUL in it
             raise errors.SourceNotFound(f"no file can have this name: {str(path)!r}") from None
         except OSError as e:
-            raise errors.SourceUnreadable(f"can't read {path}: {e.strerror}") from e
+            raise errors.SourceUnreadable(f"can't read {path}: {reason_of(e)}") from e
         self._lock = threading.Lock()
         self._readers = 0
         self._closed = False

@@ -93,6 +93,11 @@ class SlotQueue:
         self._waiters: deque[anyio.Event] = deque()
         self._place: tuple[int, int, float] = (0, 0, 0.0)
 
+    @property
+    def full(self) -> bool:
+        """Whether who asks now may have to wait."""
+        return self._slots._borrowed >= self._slots._total
+
     async def __aenter__(self) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()
         granted = anyio.Event()

@@ -366,7 +366,7 @@ class S3Bucket:
         if isinstance(error, errors.StoreRefused) and isinstance(self.ca_bundle, Path):
             try:
                 ssl_context(self.ca_bundle)
-            except errors.UsageError as unusable:  # botocore says of such a file that the store is not trusted
+            except errors.BigUploadError as unusable:  # botocore says of such a file that the store is not trusted
                 return unusable
         return error
 

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.http_errors import (
-    OUT_OF_DESCRIPTORS,
     PROXY_AUTH_REQUIRED,
     fault_of_proxy,
     out_of_descriptors,
@@ -22,6 +21,7 @@ from bigupload.http.http_errors import (
     skew_message,
     tls_connection_lost,
 )
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS
 from bigupload.units import one_line
 
 _WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")

@@ -1,0 +1,178 @@
+"""Which uploads are open at once, and that the others hold nothing meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import errors
+from bigupload.api import sources
+from bigupload.api.places import SMALL, UNKNOWN, Places
+
+GB = 10**9
+
+
+class Crowd:
+    """Uploads by name that end when the test says so; `open` are those that have a place, in the order of that."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.open: list[str] = []
+        self.tasks: dict[str, asyncio.Task[str]] = {}
+        self._ends: dict[str, asyncio.Event] = {}
+
+    async def add(self, name: str, size: int | Callable[[], int], priority: int = 0) -> None:
+        end = self._ends[name] = asyncio.Event()
+        before = len(self.open) + self.waiting()
+
+        def find_size() -> int:
+            return size() if callable(size) else size
+
+        async def work() -> str:
+            self.open.append(name)
+            await end.wait()
+            self.open.remove(name)
+            return name
+
+        self.tasks[name] = asyncio.create_task(self.places.run(name, find_size, priority, work))
+        while len(self.open) + self.waiting() == before:
+            await asyncio.sleep(0.001)
+
+    def waiting(self) -> int:
+        return sum(
+            len(queue._waiters) for slots in (self.places._all, self.places._for_big) for queue in slots._waiting
+        )
+
+    async def settle(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def end(self, name: str) -> None:
+        self._ends[name].set()
+        await self.tasks[name]
+        await self.settle()
+
+
+async def test_the_smallest_of_those_that_wait_is_next(caplog: pytest.LogCaptureFixture) -> None:
+    crowd = Crowd(Places(1))
+    caplog.set_level(logging.INFO, "bigupload")
+    await crowd.add("first", 5 * GB)
+    assert not caplog.records
+    for name, size in {"big": 5 * GB, "small": 100, "medium": 20 * SMALL}.items():
+        await crowd.add(name, size)
+    await crowd.add("urgent", 9 * GB, 1)
+    order = []
+    for _ in range(5):
+        order += crowd.open
+        await crowd.end(crowd.open[0])
+    assert order == ["first", "urgent", "small", "medium", "big"]
+    assert [record.message for record in caplog.records] == [
+        f"{name}: waits until another upload ends" for name in ("big", "small", "medium", "urgent")
+    ]
+
+
+async def test_big_ones_leave_places_for_small_and_urgent_ones() -> None:
+    """They may take hours."""
+    crowd = Crowd(Places(8))
+    for number in range(8):
+        await crowd.add(f"big {number}", SMALL + 1)
+    assert len(crowd.open) == 6
+    await crowd.add("urgent", GB, 1)
+    await crowd.add("small", SMALL)
+    await crowd.add("late", SMALL)
+    assert crowd.open[6:] == ["urgent", "small"]
+    await crowd.end("small")
+    assert crowd.open[6:] == ["urgent", "late"]
+    await crowd.end("big 0")
+    assert crowd.open[-1] == "big 6"
+    for name in [*crowd.open, "big 7"]:
+        await crowd.end(name)
+
+
+async def test_small_ones_may_take_all_places() -> None:
+    crowd = Crowd(Places(4))
+    for number in range(6):
+        await crowd.add(str(number), 1)
+    assert crowd.open == ["0", "1", "2", "3"]
+    for number in range(6):
+        await crowd.end(str(number))
+
+
+async def test_one_that_is_cancelled_or_fails_gives_its_place_back() -> None:
+    crowd = Crowd(Places(1))
+    for name in ("runs", "waits", "last"):
+        await crowd.add(name, GB)
+    for name in ("waits", "runs"):
+        crowd.tasks[name].cancel()
+        await crowd.settle()
+    assert crowd.open == ["runs", "last"]  # which was cancelled at its work's await
+    await crowd.end("last")
+
+    async def fail() -> None:
+        raise errors.StoreRefused("no")
+
+    with pytest.raises(errors.StoreRefused):
+        await crowd.places.run("fails", lambda: GB, 0, fail)
+    await crowd.add("next", GB)
+    assert "next" in crowd.open
+    await crowd.end("next")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "x"), ValueError("a NUL"), errors.ManifestNotFound("x")])
+async def test_what_has_no_size_because_it_fails_does_not_wait_to_fail(error: Exception) -> None:
+    crowd = Crowd(Places(1))
+    await crowd.add("runs", GB)
+
+    def fail() -> int:
+        raise error
+
+    await crowd.add("fails", fail)
+    assert crowd.open == ["runs", "fails"]
+    await crowd.end("fails")
+    await crowd.end("runs")
+
+
+async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
+    crowd = Crowd(Places(2, look_for=0.01))
+    release = threading.Event()
+
+    def hang() -> int:
+        release.wait()
+        return 1
+
+    async def work() -> str:
+        return "done"
+
+    try:
+        for _ in range(20):
+            assert await crowd.places.run("hangs", hang, 0, work) == "done"
+        assert await crowd.places.run("another", lambda: 1, 0, work) == "done"
+        hanging = [thread for thread in threading.enumerate() if thread.name == "bigupload call"]
+        assert len(hanging) <= 8
+    finally:
+        release.set()
+
+
+def test_sizes(tmp_path: Path) -> None:
+    import io
+
+    path = tmp_path / "file"
+    path.write_bytes(b"1234")
+    with path.open("rb") as opened:
+        given: list[Any] = [path, str(path), b"1234", bytearray(4), memoryview(b"1234"), io.BytesIO(b"1234"), opened]
+        assert [sources.size_of(each) for each in given] == [4] * 7
+
+    class NoFile:
+        def read(self, size: int = -1) -> bytes:
+            return b""
+
+    unknown: Any = NoFile()
+    assert sources.size_of(unknown) == UNKNOWN
+    with pytest.raises(FileNotFoundError):
+        sources.size_of(tmp_path / "none")
