@@ -208,7 +208,9 @@ class OpenCalls:
         """Allow no more calls, cancel those that are under way, and await their ends. Idempotent."""
         self._closed = True
         for call in list(self._calls):
-            call.stop(errors.UploadCancelled("cancelled: its Uploader was closed"))
+            call.stop(
+                errors.UploadCancelled("cancelled, because its Uploader was closed: await it inside `async with`")
+            )
         if self._calls:
             await run_shielded(self._ended())
 

@@ -83,10 +83,7 @@ class UploadHandle:
             BigUploadError: The upload failed, as `upload` does.
             UsageError: The caller is in another event loop, or in the upload's own `on_event`.
         """
-        if running_loop() is not self._loop:
-            raise errors.UsageError("this upload belongs to another event loop: await its result there")
-        if self._call.handler.is_current_task:
-            raise errors.UsageError("an upload waits for its on_event, which therefore can't await the result")
+        self._check_caller()
         self._waiting += 1
         try:
             await asyncio.wait({self._task})
@@ -105,6 +102,7 @@ class UploadHandle:
         A reader who is slower than the upload does not hold it up, and misses no event but `Progress`, of which it gets
         the newest.
         """
+        self._check_caller()
         queue = EventQueue()
         if self._task.done():
             queue.close()
@@ -121,8 +119,15 @@ class UploadHandle:
 
     async def aclose(self) -> None:
         """Cancel the upload, and wait until it has ended. What `result` raises is not raised."""
+        self._check_caller()
         self.cancel()
         await asyncio.wait({self._task})
+
+    def _check_caller(self) -> None:
+        if running_loop() is not self._loop:
+            raise errors.UsageError("this upload belongs to another event loop: wait for it there")
+        if self._call.handler.is_current_task:
+            raise errors.UsageError("an upload waits for its on_event, which therefore can't wait for the upload")
 
     def _observe(self, event: events.Event) -> None:
         self._progress = _advanced(self._progress, event)

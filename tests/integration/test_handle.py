@@ -264,7 +264,7 @@ async def test_leaving_the_context_ends_the_uploads(world: World) -> None:
         assert handle.done()
         assert not task.cancelling()
         for awaiting in (handle.result(), task):
-            with pytest.raises(errors.UploadCancelled, match="its Uploader was closed"):
+            with pytest.raises(errors.UploadCancelled, match="because its Uploader was closed"):
                 await awaiting
         world.s3.release()
     await world.settled()

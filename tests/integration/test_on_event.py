@@ -302,13 +302,21 @@ async def test_closing_while_it_hangs_at_the_end_gives_the_result(world: World) 
     assert (await handle).parts == PARTS
 
 
-async def test_it_can_not_wait_for_the_upload_that_waits_for_it(world: World) -> None:
+@pytest.mark.parametrize("way", ["await", "iterate", "close"])
+async def test_it_can_not_wait_for_the_upload_that_waits_for_it(world: World, way: str) -> None:
     async def on_event(event: events.Event) -> None:
-        await handle
+        if way == "await":
+            await handle
+        elif way == "iterate":
+            async for _ in handle:
+                pass
+        else:
+            await handle.aclose()
 
-    handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
-    with pytest.raises(errors.UsageError, match="an upload waits for its on_event"):
-        await handle
+    async with asyncio.timeout(60):
+        handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
+        with pytest.raises(errors.UsageError, match="an upload waits for its on_event"):
+            await handle
 
 
 async def test_an_async_function_for_every_call(stopped: World) -> None:
