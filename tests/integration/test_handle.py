@@ -22,15 +22,7 @@ from tests.tools.waiting import until
 from .stopped import PARTS, SIZE
 from .support import BUCKET, FAST, World, no_leaks
 
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    """Nothing is left for asyncio to complain about, such as "Task exception was never retrieved"."""
-    complaints: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    yield
-    gc.collect()
-    assert complaints == []
+pytestmark = pytest.mark.usefixtures("no_complaints")
 
 
 @asynccontextmanager
@@ -367,7 +359,7 @@ async def test_a_bug_in_on_event_says_what_resumes_the_upload(world: World) -> N
 async def test_resets_and_cancels_leave_nothing_to_complain_about(
     request: pytest.FixtureRequest, tmp_path: Path, small_limits: None, tls: bool
 ) -> None:
-    """The fixture `silence` sees it: such as "Future exception was never retrieved"."""
+    """The fixture `no_complaints` sees it: such as "Future exception was never retrieved"."""
     world = World(request.getfixturevalue("s3_tls" if tls else "s3"), tmp_path)
     path = world.file(SIZE)
     world.s3.script("UploadPart", Reset(1000), part_number=1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import logging
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -22,14 +21,7 @@ from tests.tools.strict_s3 import Status
 from .stopped import PARTS, SIZE
 from .support import BUCKET, FAST, World, no_leaks
 
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    complaints: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    yield
-    gc.collect()
-    assert complaints == []
+pytestmark = pytest.mark.usefixtures("no_complaints")
 
 
 def target(world: World, **more: Any) -> Any:
