@@ -19,6 +19,9 @@ from bigupload.stores.s3.client import S3Bucket
 MAX_AGE = 900.0
 """Seconds for which a connection is given to new uploads. A later upload reads the AWS configuration again, so that
 credentials which were replaced in a file are found."""
+MOST_IDLE = 8
+"""Connections that are kept although nobody uses them. A program may upload for thousands of users, each with
+credentials or a bucket of their own."""
 
 _OF_THE_CONNECTION = tuple(
     field.name
@@ -32,6 +35,7 @@ _OF_THE_CONNECTION = tuple(
 class _PooledBucket:
     bucket: S3Bucket
     made: float
+    key: tuple[Any, ...]
     users: int = 0
 
 
@@ -46,7 +50,10 @@ class BucketPool:
         """
         self._clock = clock
         self._entries: dict[tuple[Any, ...], _PooledBucket] = {}
+        """Those that new uploads get, the one that was given back last at the end."""
         self._in_use: dict[int, _PooledBucket] = {}
+        self._outdated: list[_PooledBucket] = []
+        """Those that nobody uses and nobody will get. The next `release` closes them."""
 
     def lease(self, name: str, options: S3Options) -> S3Bucket:
         """Return a connection to a bucket, which the caller gives back by `release`.
@@ -57,24 +64,35 @@ class BucketPool:
         """
         key = _key(name, options)
         entry = self._entries.get(key)
-        if entry is None or self._clock() - entry.made > MAX_AGE:
-            entry = self._entries[key] = _PooledBucket(S3Bucket(name, options), self._clock())
+        if entry is not None and self._clock() - entry.made > MAX_AGE:
+            if not entry.users:
+                self._outdated.append(entry)
+            entry = None
+        if entry is None:
+            entry = self._entries[key] = _PooledBucket(S3Bucket(name, options), self._clock(), key)
         entry.users += 1
         self._in_use[id(entry.bucket)] = entry
         return entry.bucket
 
     async def release(self, bucket: S3Bucket) -> None:
-        """Give a connection back. It is closed if it is too old for others and nobody uses it any more."""
+        """Give a connection back. Those that nobody uses are closed if they are too many, or too old for others."""
         entry = self._in_use[id(bucket)]
         entry.users -= 1
         if entry.users == 0:
             del self._in_use[id(bucket)]
-            if entry not in self._entries.values():
-                await bucket.aclose()
+            if self._entries.get(entry.key) is entry:
+                self._entries[entry.key] = self._entries.pop(entry.key)
+            else:
+                self._outdated.append(entry)
+            idle = [each for each in self._entries.values() if not each.users]
+            for each in idle[:-MOST_IDLE]:
+                self._outdated.append(self._entries.pop(each.key))
+        while self._outdated:
+            await self._outdated.pop().bucket.aclose()
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
-        entries = [*self._entries.values(), *self._in_use.values()]
+        entries = [*self._entries.values(), *self._in_use.values(), *self._outdated]
         self._entries.clear()
         for entry in entries:
             await entry.bucket.aclose()

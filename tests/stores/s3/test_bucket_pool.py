@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from bigupload.options import S3Options
-from bigupload.stores.s3.bucket_pool import MAX_AGE, BucketPool
+from bigupload.stores.s3.bucket_pool import MAX_AGE, MOST_IDLE, BucketPool
 from bigupload.stores.s3.client import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 
@@ -93,3 +93,28 @@ async def test_an_old_connection_is_not_given_out_again(closed: list[S3Bucket]) 
     assert closed == [first]
     await pool.aclose()
     assert closed == [first, third]
+
+
+async def test_an_old_connection_that_nobody_uses_is_closed(closed: list[S3Bucket]) -> None:
+    clock = Clock()
+    pool = BucketPool(clock)
+    first = pool.lease("bucket", OPTIONS)
+    await pool.release(first)
+    clock.now = MAX_AGE + 1
+    second = pool.lease("bucket", OPTIONS)
+    await pool.release(second)
+    assert closed == [first]
+
+
+async def test_connections_that_nobody_uses_do_not_pile_up(closed: list[S3Bucket]) -> None:
+    """As for a service whose users each have a bucket. Those that were used last are kept."""
+    pool = BucketPool()
+    used = pool.lease("used", OPTIONS)
+    buckets = [pool.lease(str(number), OPTIONS) for number in range(MOST_IDLE + 2)]
+    assert closed == []
+    for bucket in [*buckets[1:], buckets[0]]:
+        await pool.release(bucket)
+    assert closed == buckets[1:3]
+    assert pool.lease("0", OPTIONS) is buckets[0]
+    assert pool.lease("1", OPTIONS) is not buckets[1]
+    assert pool.lease("used", OPTIONS) is used
