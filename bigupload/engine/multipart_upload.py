@@ -100,8 +100,9 @@ class MultipartUpload:
         """Whether the object that was proved is the source as it is now. An earlier run may have completed it."""
         context = self._context
         if context.has_fingerprint:
-            return context.manifest.source.fingerprint == context.source.fingerprint
-        if self._compared:
+            if context.manifest.source.fingerprint == context.source.fingerprint:
+                return True
+        elif self._compared:
             return True
         if context.manifest.plan.size != context.source.fingerprint.size:
             return False

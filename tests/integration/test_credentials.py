@@ -185,3 +185,13 @@ async def test_a_refusal_without_a_reason_may_be_an_expired_token(
         await upload(world, options(world, credentials=issuer), 9, lambda: None)
     assert "session token" not in str(caught.value)
     assert 2 <= issuer.issued <= 4, "the store may mean the credentials, but is not believed for ever"
+
+
+async def test_a_resume_takes_them_from_a_function_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest records none, and what the environment has is not asked for."""
+    await world.interrupted(world.file(6 * PART), after=3)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    issuer = Issuer(world.s3, tells=True)
+    result = await bigupload.resume(world.manifest_path, s3=S3Options(credentials=issuer), trust=True, retry=FAST)
+    assert result.resumed_parts >= 3
+    assert issuer.issued == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import bigupload
-from bigupload import Verified, errors
+from bigupload import Verified, errors, events
 from bigupload.core.manifest import Completed, CompletingRecord
 from bigupload.engine import completion
 from bigupload.manifests.journal import read_manifest
@@ -55,6 +56,32 @@ async def test_completed_unrecorded_and_the_file_changed_since_uploads_it_as_it_
     assert world.holds(path)
     assert result.resumed_parts == 0, "those that were there are the other upload's"
     assert "the source has changed since: uploading it again" in world.warnings()
+
+
+@pytest.mark.parametrize("change", [Path.touch, lambda path: path.chmod(0o600), lambda path: copy_over(path)])
+async def test_completed_unrecorded_and_only_the_fingerprint_changed_sends_nothing(
+    world: World, change: Callable[[Path], None]
+) -> None:
+    """The file is hashed instead: it may be a terabyte."""
+    path = world.file(SIZE)
+    await world.upload(path)
+    world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
+    world.events.clear()
+    change(path)
+    sent = len(world.sent())
+    result = await world.upload(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert (len(world.sent()), world.s3.count("CompleteMultipartUpload")) == (sent, 1)
+    assert [event.reason for event in world.told(events.Hashing)] == [
+        "an earlier run completed the object: is it of these bytes?"
+    ]
+    assert not world.warnings()
+
+
+def copy_over(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
 
 
 async def test_resume_of_a_completed_unrecorded_upload_of_a_changed_file_only_says_so(world: World) -> None:

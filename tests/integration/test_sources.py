@@ -160,7 +160,7 @@ async def test_other_bytes_of_the_same_name_are_found_by_hashing(world: World) -
 async def test_bytes_of_another_size_touch_nothing(world: World) -> None:
     await world.interrupted(WHOLE, after=3)
     before = world.manifest_path.read_bytes()
-    with pytest.raises(errors.SourceChanged, match="--no-resume"):
+    with pytest.raises(errors.SourceChanged, match="on_change"):
         await world.upload(WHOLE[1:])
     assert world.manifest_path.read_bytes() == before
     await world.upload(WHOLE[1:], resume=False)

@@ -110,7 +110,7 @@ def _go_on(seen: Seen, known: Known, *, follow: int | None) -> Ending:
         if seen.keys != "valid":
             return Refused(error=_KEYS[seen.keys][0], exit_code=EXIT_RESUMABLE)
         if is_ours(seen, known):
-            if follow is not None and seen.file.fingerprint != known.fingerprint:
+            if follow is not None and seen.file.body != seen.versions[known.fingerprint]:
                 return _fresh(seen, follow)
             body = seen.versions[known.fingerprint]
             return Proved(

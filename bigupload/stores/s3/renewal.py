@@ -82,7 +82,7 @@ class _Shared:
     async def _renew(self) -> None:
         try:
             given = await self._ask()
-        except errors.UsageError:
+        except errors.BigUploadError:  # the function says so on purpose
             raise
         except Exception as e:
             if not self._outlives(e):

@@ -165,6 +165,13 @@ async def test_a_later_call_that_fails_is_repeated(caplog: pytest.LogCaptureFixt
     assert renewal.current.access_key == "AK4"
 
 
+async def test_an_error_of_this_library_is_raised_as_it_is() -> None:
+    giver = Giver()
+    giver.failure = errors.CredentialsError("log in to the vault first")
+    with pytest.raises(errors.CredentialsError, match=r"^log in to the vault first$"):
+        await giver.renewal().ready()
+
+
 @pytest.mark.parametrize("given", [None, ("AK", "SK"), {"access_key": "AK"}])
 async def test_what_is_no_credentials(given: Any) -> None:
     with pytest.raises(errors.UsageError, match=r"must return bigupload.Credentials, not"):
