@@ -21,6 +21,10 @@ from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 from bigupload.support.rate_limiter import RateLimiter
+from bigupload.support.shielding import run_shielded
+
+_CLOSE_GRACE = 2.0
+"""Seconds that connections may take to close after the caller was cancelled."""
 
 
 class HttpTransport:
@@ -53,9 +57,12 @@ class HttpTransport:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._sessions:
-            await self._sessions.popitem()[1].close()
-        self._resources.close()
+        sessions = list(self._sessions.values())
+        self._sessions.clear()
+        try:
+            await run_shielded(_close(sessions), grace=_CLOSE_GRACE)
+        finally:  # a cancelled scope of anyio cancels each await
+            self._resources.close()
 
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """The pool of kept connections, or the one that gives each request a new connection."""
@@ -112,6 +119,10 @@ class HttpTransport:
             raise _unusable(e) from None
         finally:
             await payload.stop_and_wait()
+
+
+async def _close(sessions: list[aiohttp.ClientSession]) -> None:
+    await asyncio.gather(*(session.close() for session in sessions))
 
 
 def _unusable(e: Exception) -> errors.StoreRefused:

@@ -1,10 +1,11 @@
-"""What a piece of work leaves behind in this process: tasks, descriptors."""
+"""What a piece of work leaves behind in this process: tasks, threads, descriptors."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,12 +16,20 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def own_threads() -> set[threading.Thread]:
+    """Those that bigupload started itself."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("bigupload")}
+
+
 @asynccontextmanager
 async def no_leaks() -> AsyncIterator[None]:
-    """The body leaves neither a task nor a descriptor. The server lives in this process too: its ends of closed
-    connections need a turn of its loop to go."""
+    """The body leaves neither a task nor a thread of bigupload's nor a descriptor.
+
+    The server lives in this process too: its ends of closed connections need a turn of its loop to go.
+    """
     gc.collect()
-    tasks, descriptors = asyncio.all_tasks(), open_descriptors()
+    tasks, threads, descriptors = asyncio.all_tasks(), own_threads(), open_descriptors()
     yield
     assert asyncio.all_tasks() <= tasks
+    await until(lambda: own_threads() <= threads)
     await until(lambda: open_descriptors() <= descriptors)

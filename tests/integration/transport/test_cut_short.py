@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from bigupload import errors
@@ -51,6 +52,21 @@ async def test_cancelled_while_the_response_is_waited_for(any_path: Bench) -> No
                 with pytest.raises(asyncio.CancelledError):
                     await sending
             any_path.s3.release()
+
+
+@pytest.mark.exhaustive
+async def test_closed_in_a_cancelled_scope(any_path: Bench) -> None:
+    """anyio cancels each await of the closing, too."""
+    with FileSource(write(any_path.directory / "file", MIB)) as source:
+        async with no_leaks():
+            with anyio.CancelScope() as scope:
+                async with transport_to(any_path) as transport:
+                    for number, fresh in ((1, False), (2, True)):
+                        data = Path(source.path).read_bytes()
+                        request = any_path.sign(Part(number, 0, MIB), data)
+                        await transport.put(request, source, Part(number, 0, MIB), on_start=bool, fresh=fresh)
+                    scope.cancel()
+    assert scope.cancel_called
 
 
 @pytest.mark.exhaustive
