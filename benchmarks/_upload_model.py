@@ -19,6 +19,7 @@ import random
 from dataclasses import dataclass, field
 
 from bigupload.core.concurrency_control import ConcurrencyControl
+from bigupload.core.flight_bound import FlightBound
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
 
@@ -99,13 +100,24 @@ class Outcome:
     """Share of the PUTs."""
     limits: list[int] = field(repr=False)
     """At each tick."""
+    at_risk: list[float] = field(repr=False)
+    """At each tick: the bytes that were sent of parts which are not acknowledged."""
+    wasted: float
+    """Bytes that were sent of parts which were cancelled."""
 
 
 class Upload:
-    """A simulated upload. `wakes=False`: a raised limit takes effect only when a part ends."""
+    """A simulated upload. `wakes=False`: a raised limit takes effect only when a part ends.
 
-    def __init__(self, way: Way, control: ConcurrencyControl, *, seed: int, wakes: bool = True) -> None:
+    `bounded`: with the bound of parts in flight that makes interruptions cheap.
+    """
+
+    def __init__(
+        self, way: Way, control: ConcurrencyControl, *, seed: int, wakes: bool = True, bounded: bool = False
+    ) -> None:
         self._way, self._control, self._wakes = way, control, wakes
+        self._bound = FlightBound() if bounded else None
+        self._wasted = 0.0
         self._chance = random.Random(seed)
         plan = plan_parts(int(way.size))
         self._part_size = float(plan.part_size)
@@ -122,19 +134,44 @@ class Upload:
 
     def run(self) -> Outcome:
         """Simulate until every part has arrived."""
-        tick, flying, limits = 0, 0, []
+        tick, flying, limits, at_risk = 0, 0, [], []
         woken = True
         while self._unfinished and tick * TICK < FOREVER:
             now = tick * TICK
             self._admit(now, woken=woken or self._wakes)
             woken = self._move_all(now, self._available(tick))
             tick += 1
+            self._cut(tick * TICK)
             self._control.sample(tick * TICK, int(self._sent), in_flight=len(self._flying))
-            limits.append(self._control.limit)
+            limits.append(self._limit())
+            at_risk.append(sum(self._part_size - each.left for each in self._flying if not each.refused))
             flying += len(self._flying)
         return Outcome(
-            seconds=tick * TICK, parts_in_flight=flying / tick, refused=self._refused / self._puts, limits=limits
+            seconds=tick * TICK,
+            parts_in_flight=flying / tick,
+            refused=self._refused / self._puts,
+            limits=limits,
+            at_risk=at_risk,
+            wasted=self._wasted,
         )
+
+    def _limit(self, ending: _Connection | None = None) -> int:
+        """As `SharedResources` does: the control's limit, and the bound's. `ending`: its part was acknowledged."""
+        bound = self._bound.limit if self._bound is not None else None
+        if bound == 1 and any(not each.left for each in self._flying if each is not ending):
+            bound = 2  # the next part begins while this one waits for its response
+        return self._control.limit if bound is None else min(self._control.limit, bound)
+
+    def _cut(self, now: float) -> None:
+        if self._bound is None:
+            return
+        count = len(self._flying)
+        left = self._bound.sample(now, int(self._sent), in_flight=count, part_size=self._part_size)
+        if left is not None:
+            for each in sorted(self._flying, key=lambda each: each.left)[left:]:
+                self._flying.remove(each)
+                self._ready.insert(0, each.attempt)
+                self._wasted += self._part_size - each.left
 
     def _available(self, tick: int) -> float:
         """Return the rate that the link and the store accept in this tick, in bytes a second."""
@@ -158,13 +195,13 @@ class Upload:
             self._fill_slots(now)
 
     def _prepare(self, flying: int) -> None:
-        room = self._control.limit + AHEAD - flying - len(self._ready) - len(self._later)
+        room = self._limit() + AHEAD - flying - len(self._ready) - len(self._later)
         count = max(0, min(self._to_do, room))
         self._ready.extend([1] * count)
         self._to_do -= count
 
     def _fill_slots(self, now: float) -> None:
-        while self._ready and len(self._flying) < self._control.limit:
+        while self._ready and len(self._flying) < self._limit():
             connection = _Connection(10 * PACKET / self._way.rtt)
             self._begin(connection, now + self._way.rtt)
             self._flying.append(connection)
@@ -191,7 +228,7 @@ class Upload:
         else:
             self._unfinished -= 1
         self._prepare(len(self._flying) - 1)
-        if self._ready and len(self._flying) <= self._control.limit:
+        if self._ready and len(self._flying) <= self._limit(connection):
             self._begin(connection, now + STORE_TIME)
         else:
             self._flying.remove(connection)

@@ -5,7 +5,8 @@ It simulates uploads over many kinds of paths (`_upload_model`), with the real `
 is changed alone. The table shows the effect on the regret, on average and on the worst path, and on the number of parts
 in flight. The same seeds give the same figures.
 
-`--paths` prints the paths alone. Nothing is asserted: the exit status is 0.
+`--paths` prints the paths alone. `--interruptions` prints instead what a kill loses on each path, and what it costs to
+lose less (`core.flight_bound`). Nothing is asserted: the exit status is 0.
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ WAYS = (
     Way(name="a link that becomes a quarter", rate=100 * MB, rtt=0.03, size=3 * GB, each=5 * MB, becomes=(20, 0.25)),
     Way(name="a link that becomes fourfold", rate=100 * MB, rtt=0.03, size=10 * GB, each=5 * MB, becomes=(20, 4)),
 )  # fmt: skip
+LINKS = tuple(
+    Way(name=f"{rate:g} MB/s, {rtt:g} ms", rate=rate * MB, rtt=rtt / 1000, size=max(60.0, 60 * rate) * MB)
+    for rate, rtt in ((0.5, 30), (1, 30), (2, 30), (2, 150), (5, 50), (10, 30), (100, 30))
+)
+"""Links that one upload fills, for what an interruption costs: a minute or two of sending."""
 CHANGES: dict[str, tuple[float, ...]] = {
     "START": (8, 32, 64),
     "MOST": (64, 256),
@@ -149,6 +155,25 @@ def show_paths(seeds: int, ways: Sequence[Way] = WAYS) -> Found:
     return found
 
 
+def show_interruptions(seeds: int, ways: Sequence[Way]) -> None:
+    """Print what a kill loses at any moment, and what the bound of parts in flight costs."""
+    print("| path | seconds | with the bound | sent in vain | a kill loses: median | 95 % | with the bound | 95 % |")
+    print("|---|---|---|---|---|---|---|---|")
+    for way in ways:
+        free = simulate(way, seeds)
+        bounded = [Upload(way, ConcurrencyControl(), seed=seed, bounded=True).run() for seed in range(1, seeds + 1)]
+        longer = seconds(bounded) / seconds(free) - 1
+        wasted = mean(outcome.wasted for outcome in bounded) / way.size
+        lost = " | ".join(f"{each:.1f} s" for outcomes in (free, bounded) for each in lost_by_a_kill(way, outcomes))
+        print(f"| {way.name} | {seconds(free):.0f} | {longer:+.1%} | {wasted:.1%} | {lost} |", flush=True)
+
+
+def lost_by_a_kill(way: Way, outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """Return what a kill loses, in seconds of sending: at half of all moments less, and at 95 % of them."""
+    lost = sorted(sent / (way.size / outcome.seconds) for outcome in outcomes for sent in outcome.at_risk)
+    return lost[len(lost) // 2], lost[int(0.95 * len(lost))]
+
+
 def show_change(what: str, before: Found, seeds: int, *, wakes: bool = True) -> None:
     """Print one row: the change of the regret."""
     now = Found.of(before.least, [simulate(way, seeds, wakes=wakes) for way in WAYS])
@@ -162,7 +187,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="Uploads over each path. [3]")
     parser.add_argument("--paths", action="store_true", help="Only the paths.")
+    parser.add_argument("--interruptions", action="store_true", help="What a kill loses, and what that bound costs.")
     arguments = parser.parse_args()
+    if arguments.interruptions:
+        show_interruptions(arguments.seeds, LINKS + WAYS)
+        return 0
     found = show_paths(arguments.seeds)
     if arguments.paths:
         return 0

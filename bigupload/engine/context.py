@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import os
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.concurrency_control import ConcurrencyControl
+from bigupload.core.flight_bound import FlightBound
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Plan
@@ -44,6 +46,19 @@ class UploadSettings:
     """Uploads with a higher one get slots and threads first."""
 
 
+class PartInFlight(Gauge, Protocol):
+    """The PUT of a part, which can be postponed."""
+
+    @property
+    def size(self) -> int:
+        """The part's size in bytes."""
+        ...
+
+    def postpone(self) -> None:
+        """Cancel the PUT. Its part is sent later."""
+        ...
+
+
 class SharedResources:
     """What the uploads of one `Uploader` share: the slots for parts in flight, and the hashing threads."""
 
@@ -56,12 +71,15 @@ class SharedResources:
             hedge: Whether parts may be sent a second time.
         """
         self.concurrency = ConcurrencyControl(concurrency, most=most)
+        self.bound = FlightBound() if concurrency is None else None
         self.slots = FairSlots(self.concurrency.limit)
         self.hashing = FairSlots(min(4, os.cpu_count() or 1))
         self.checking = anyio.CapacityLimiter(8)
         """Threads that ask file systems whether a source has changed."""
         self.gauges: set[Gauge] = set()
         """The gauges of all PUTs in flight."""
+        self.parts: set[PartInFlight] = set()
+        """Those of them that can be postponed."""
         self.bytes_sent = 0
         """Bytes that ended PUTs have sent."""
         self.waiting_for_room: set[anyio.Event] = set()
@@ -69,19 +87,50 @@ class SharedResources:
         so that its end is too late a moment to look again."""
         self.hedge = hedge
 
+    @property
+    def limit(self) -> int:
+        """Parts that may be in flight now."""
+        bound = self.bound.limit if self.bound is not None else None
+        if bound == 1 and any(part.sent() >= part.size for part in self.parts):
+            bound = 2  # the next part begins while this one waits for its response
+        return self.concurrency.limit if bound is None else min(self.concurrency.limit, bound)
+
     def adapt(self, now: float) -> None:
-        """Report the bytes sent by all uploads to the controller, and set the number of slots to its limit."""
+        """Report the bytes sent by all uploads to the controllers, and set the number of slots to their limit."""
         sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
-        self.concurrency.sample(now, sent, in_flight=self.slots.borrowed_tokens)
+        in_flight = self._postpone(now, sent, self.slots.borrowed_tokens)
+        self.concurrency.sample(now, sent, in_flight=in_flight)
         self._resize()
+
+    def _postpone(self, now: float, sent: int, in_flight: int) -> int:
+        """Postpone the parts that the bound leaves no room for, those of which the least was sent.
+
+        Returns:
+            The parts that stay in flight.
+        """
+        if self.bound is None or not self.parts:
+            return in_flight
+        size = sum(part.size for part in self.parts) / len(self.parts)
+        left = self.bound.sample(now, sent, in_flight=in_flight, part_size=size)
+        if left is None:
+            return in_flight
+        for part in sorted(self.parts, key=lambda part: part.sent())[: max(0, in_flight - left)]:
+            part.postpone()
+        return left
 
     def refused(self, now: float) -> None:
         """The store asked to slow down: lower the limit."""
         self.concurrency.refused(now)
         self._resize()
 
+    def ended(self, put: Gauge) -> None:
+        """A PUT has ended, in whatever way."""
+        self.gauges.discard(put)
+        self.bytes_sent += put.sent()
+        self._resize()
+
     def _resize(self) -> None:
-        before, limit = self.slots.total_tokens, self.concurrency.limit
+        before, limit = self.slots.total_tokens, self.limit
         if limit != before:
             self.slots.total_tokens = limit
         if limit > before:

@@ -1,4 +1,5 @@
-"""The PUTs in flight: each holds one of the shared slots. One that stalls is cancelled.
+"""The PUTs in flight: each holds one of the shared slots. One that stalls is cancelled. One that is postponed, because
+fewer parts finish sooner, is cancelled and sent later.
 
 A straggler, which is far slower than the others, is hedged: the part is sent a second time. The first response wins.
 The other PUT is cancelled and awaited.
@@ -31,6 +32,10 @@ that asks to slow down would get one at every tick."""
 _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 
 
+class Postponed(Exception):
+    """The part is to be sent later. That is no failure."""
+
+
 class PutInFlight:
     """One PUT in flight."""
 
@@ -48,9 +53,18 @@ class PutInFlight:
         self.hedges = 0
         """How often this PUT was hedged."""
         self.response: PutResponse | None = None
+        self.postponed = False
         self.ended = anyio.Event()
         self._seen = 0
         self._moved_at = now
+
+    @property
+    def size(self) -> int:
+        return self.part.size
+
+    def postpone(self) -> None:
+        self.postponed = True
+        self.scope.cancel()
 
     def started(self, gauge: Gauge) -> None:
         self.gauge = gauge
@@ -105,13 +119,20 @@ class PartsInFlight:
     async def put_in_slot(
         self, source: Source, part: Part, request: SignedRequest, *, fresh: bool = False, attempt: int = 1
     ) -> PutResponse:
-        """Like `put`, for a caller that holds one of the slots. `fresh` is `Transport.put`'s."""
+        """Like `put`, for a caller that holds one of the slots. `fresh` is `Transport.put`'s.
+
+        Raises:
+            Postponed: The part is to be sent later.
+        """
         context = self._context
         put = PutInFlight(source, part, request, context.effects.clock(), attempt)
         self._puts.add(put)
+        if source is context.source:
+            context.shared.parts.add(put)
         try:
             response = await self._first_response(put, fresh=fresh)
         finally:
+            context.shared.parts.discard(put)
             self._puts.discard(put)
         self._pace.arrived(context.effects.clock() - put.began)
         return response
@@ -129,7 +150,7 @@ class PartsInFlight:
                 # nothing. Sent alone, the part shows whether the upload still exists.
                 message = f"part {put.part.number} was refused while it was sent twice ({fault}): it is sent alone"
                 raise Fault(FaultKind.BROKEN, message, status=fault.status) from fault
-            if put.response is None and put.hedge is not None:
+            if put.response is None and put.hedge is not None and not put.postponed:
                 await put.hedge.ended.wait()  # it may still arrive
         finally:
             if put.hedge is not None and not put.hedge.ended.is_set():
@@ -139,6 +160,8 @@ class PartsInFlight:
         for each in (put, put.hedge):
             if each is not None and each.response is not None:
                 return each.response
+        if put.postponed:
+            raise Postponed
         raise fault
 
     async def _send(self, put: PutInFlight, *, fresh: bool) -> None:
@@ -153,15 +176,16 @@ class PartsInFlight:
                     put.request, put.source, put.part, on_start=put.started, fresh=fresh
                 )
                 outcome = "acknowledged"
+            if put.postponed:
+                outcome = "postponed"
         except Fault as fault:
             outcome = f"{fault.kind.name}: {fault}"
             raise
         finally:
             if _LOG.isEnabledFor(logging.DEBUG):
                 _log_attempt(put, context.effects.clock(), outcome)
-            context.shared.gauges.discard(put)
+            context.shared.ended(put)
             context.counts.bytes_sent += put.sent()
-            context.shared.bytes_sent += put.sent()
             put.ended.set()
 
     async def watch(self, report: Callable[[], None]) -> None:

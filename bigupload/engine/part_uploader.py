@@ -19,7 +19,7 @@ from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
-from bigupload.engine.in_flight import PartsInFlight
+from bigupload.engine.in_flight import PartsInFlight, Postponed
 from bigupload.engine.md5_probe import Md5Probe
 from bigupload.engine.part_hashing import Hashed, PartHasher
 from bigupload.engine.task_groups import most_serious
@@ -87,7 +87,7 @@ class PartUploader:
         """Wait until another part may be prepared: until a part ends, or the limit rises."""
         self._admitted += 1
         shared = self._context.shared
-        while self._admitted >= shared.concurrency.limit + _LOOKAHEAD:
+        while self._admitted >= shared.limit + _LOOKAHEAD:
             self._room = anyio.Event()
             shared.waiting_for_room.add(self._room)
             try:
@@ -135,6 +135,8 @@ class PartUploader:
                     )
                 with_md5 = "content-md5" in request[0].headers
                 proof = await self._prove(part, hashed, response, with_md5=with_md5)
+            except Postponed:
+                continue
             except _SendAgainWithMd5:
                 hashed, request = await self._hasher.hash(part, md5=True), None
             except Fault as fault:
@@ -250,7 +252,7 @@ class PartUploader:
                 size=manifest.plan.size,
                 parts_uploaded=len(manifest.parts),
                 parts=manifest.plan.count,
-                concurrency=self._context.shared.concurrency.limit,
+                concurrency=self._context.shared.limit,
                 retries=self._context.counts.retries,
             )
         )

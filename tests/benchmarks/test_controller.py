@@ -84,3 +84,29 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| link |" in capsys.readouterr().out
     assert len(found.regret) == 1
     assert -0.02 <= found.regret[0] < 0.2
+
+
+# -- interruptions
+
+
+@pytest.mark.parametrize("way", controller.LINKS[:5], ids=lambda way: way.name)
+def test_a_kill_loses_little_on_a_link_that_is_full(way: Way) -> None:
+    """At most ten seconds, or one part, at nearly every moment; and the upload takes no more than 8 % longer."""
+    free, bounded = (
+        [Upload(way, ConcurrencyControl(), seed=seed, bounded=bound).run() for seed in (1, 2)]
+        for bound in (False, True)
+    )
+    a_part = plan_parts(int(way.size)).part_size / way.rate
+    lost = controller.lost_by_a_kill(way, bounded)[1]
+    assert lost < 1.5 * max(10.0, a_part) < controller.lost_by_a_kill(way, free)[1]
+    assert controller.seconds(bounded) < 1.08 * controller.seconds(free)
+
+
+@pytest.mark.parametrize(
+    "name", ["1 Gbit/s, 1 ms", "60 MB/s, 100 ms, 2 % lost", "12 MB/s, 80 ms, 0.5 % lost, Reno", "SlowDown above 4"]
+)
+def test_fast_and_long_paths_lose_nothing(name: str) -> None:
+    way = next(way for way in controller.WAYS if way.name == name)
+    free, bounded = (Upload(way, ConcurrencyControl(), seed=1, bounded=bound).run() for bound in (False, True))
+    assert bounded.seconds == free.seconds
+    assert bounded.wasted == 0

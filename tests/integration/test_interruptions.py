@@ -9,11 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from bigupload import Verified
+from bigupload import Verified, events
+from bigupload.core.flight_bound import FlightBound
 from bigupload.engine import completion, multipart_upload
 from tests.tools.waiting import until
 
-from .support import PART, World, no_leaks
+from .support import BUCKET, PART, World, no_leaks, sha256
 
 # --- cancellation
 
@@ -160,3 +161,28 @@ async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(
     assert world.holds(path)
     assert result.verified is Verified.FULL_OBJECT
     assert world.s3.count("CompleteMultipartUpload") == 1
+
+
+# --- parts that are postponed
+
+
+async def test_postponed_parts_are_sent_later_and_are_no_retries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a slow link does: of six parts in flight, two stay."""
+
+    def sample(self: FlightBound, now: float, bytes_done: int, *, in_flight: int, part_size: float) -> int | None:
+        if self.limit is None and world.s3.count("UploadPart") == 6:
+            assert (in_flight, part_size) == (6, PART)
+            self._limit = 2
+            return 2
+        if self.limit is not None:
+            world.s3.release()
+        return None
+
+    monkeypatch.setattr(FlightBound, "sample", sample)
+    world.s3.hold("UploadPart")
+    path = world.file(6 * PART)
+    result = await world.upload(path)
+    assert (result.verified, result.retries) == (Verified.FULL_OBJECT, 0)
+    assert world.s3.count("UploadPart") == 10
+    assert not any(isinstance(event, events.Retrying) for event in world.events)
+    assert world.s3.objects[BUCKET]["key"].sha256() == sha256(path)

@@ -1,0 +1,154 @@
+"""Parts that are postponed, so that the others are finished sooner: which ones, and what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bigupload.core.concurrency_control import START
+from bigupload.engine.context import SharedResources
+from bigupload.engine.in_flight import Postponed
+from bigupload.ports import PutResponse
+
+from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
+
+
+class Flying:
+    """A part in flight."""
+
+    size = 1000
+
+    def __init__(self, sent: int) -> None:
+        self.bytes = sent
+        self.postponed = False
+
+    def sent(self) -> int:
+        return self.bytes
+
+    def address(self) -> str | None:
+        return None
+
+    def paused(self) -> bool:
+        return False
+
+    def postpone(self) -> None:
+        self.postponed = True
+
+
+class Bound:
+    """A bound that says what the test wants."""
+
+    def __init__(self, limit: int | None, left: int | None = None) -> None:
+        self.limit, self.left = limit, left
+        self.seen: list[dict[str, Any]] = []
+
+    def sample(self, now: float, bytes_done: int, **seen: Any) -> int | None:
+        self.seen.append(seen)
+        return self.left
+
+
+def shared_with(bound: Any, *parts: Flying) -> SharedResources:
+    shared = SharedResources(None)
+    shared.bound = bound
+    shared.parts |= set(parts)
+    shared.gauges |= set(parts)
+    return shared
+
+
+async def test_those_are_postponed_of_which_the_least_was_sent() -> None:
+    parts = [Flying(sent) for sent in (500, 20, 300, 10)]
+    bound = Bound(2, left=2)
+    shared = shared_with(bound, *parts)
+    async with contextlib.AsyncExitStack() as slots:
+        for _ in parts:
+            await slots.enter_async_context(shared.slots.queue(lambda: 1))
+        shared.adapt(1.0)
+    assert [part.postponed for part in parts] == [False, True, False, True]
+    assert bound.seen == [{"in_flight": 4, "part_size": 1000}]
+    assert shared.slots.total_tokens == shared.limit == 2
+
+
+async def test_without_a_bound_the_concurrency_control_decides() -> None:
+    shared = shared_with(Bound(None), Flying(1))
+    shared.adapt(1.0)
+    assert shared.limit == START
+    shared = shared_with(Bound(START + 1), Flying(1))
+    assert shared.limit == START
+
+
+async def test_the_next_part_begins_while_the_only_one_waits_for_its_response() -> None:
+    part = Flying(999)
+    shared = shared_with(Bound(1), part)
+    assert shared.limit == 1
+    part.bytes = 1000
+    shared.adapt(1.0)
+    assert shared.limit == shared.slots.total_tokens == 2
+    shared.parts.remove(part)
+    shared.ended(part)
+    assert shared.slots.total_tokens == 1, "before its slot is given to another one"
+    assert shared.bytes_sent == 1000
+
+
+def test_a_chosen_concurrency_has_no_bound() -> None:
+    assert SharedResources(16).bound is None
+
+
+async def postponed(sky: Sky, test: Any = lambda first: None) -> PutResponse:
+    """Send a part, postpone it as soon as it flies."""
+    async with anyio.create_task_group() as tasks:
+
+        async def play() -> None:
+            while not sky.puts:
+                await anyio.lowlevel.checkpoint()
+            test(sky.puts[0])
+            for part in set(sky.context.shared.parts):
+                part.postpone()
+
+        tasks.start_soon(play)
+        return await sky.flights.put(sky.source, PART, REQUEST)
+
+
+async def test_a_postponed_part_is_no_failure() -> None:
+    sky = Sky()
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await postponed(sky)
+    assert caught.group_contains(Postponed, depth=1)
+    assert sky.puts[0].cancelled
+    assert sky.context.shared.parts == sky.context.shared.gauges == set()
+    assert sky.context.counts.bytes_sent == sky.context.shared.bytes_sent == 1
+
+
+async def test_a_response_that_was_there_already_counts() -> None:
+    assert await postponed(Sky(), lambda first: first.end(FIRST)) == FIRST
+
+
+async def test_a_postponed_part_leaves_its_hedge() -> None:
+    sky = Sky()
+
+    def postpone(first: Put, second: Put) -> None:
+        for part in set(sky.context.shared.parts):
+            part.postpone()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await sky.fly(postpone)
+    assert caught.group_contains(Postponed)
+    assert [put.cancelled for put in sky.puts] == [True, True]
+
+
+async def test_what_is_no_part_of_the_file_is_not_postponed() -> None:
+    sky = Sky()
+    async with anyio.create_task_group() as tasks:
+
+        async def play() -> None:
+            while not sky.puts:
+                await anyio.lowlevel.checkpoint()
+            assert sky.context.shared.parts == set()
+            sky.puts[0].end(SECOND)
+
+        tasks.start_soon(play)
+        assert await sky.flights.put(SimpleNamespace(), PART, REQUEST) == SECOND
