@@ -114,11 +114,14 @@ async def connect(bucket: str, key: str, options: S3Options, pool: BucketPool | 
     access_points.refuse_unsuited(bucket, reached)
     if not options.local:
         return S3Store(bucket, key, reached, pool=pool)
-    return await _connect_local(bucket, key, options, reached)
+    return await _connect_local(bucket, key, options, reached, pool)
 
 
-async def _connect_local(bucket: str, key: str, options: S3Options, reached: S3Options) -> S3Store:
-    store = S3Store(bucket, key, reached, recorded=options, target=Target(bucket=bucket, key=key, endpoint=LOCAL))
+async def _connect_local(
+    bucket: str, key: str, options: S3Options, reached: S3Options, pool: BucketPool | None
+) -> S3Store:
+    target = Target(bucket=bucket, key=key, endpoint=LOCAL)
+    store = S3Store(bucket, key, reached, recorded=options, target=target, pool=pool)
     try:
         await store.ensure_bucket()
     except BaseException:
@@ -196,7 +199,7 @@ async def reconnect(
     if target.endpoint != (LOCAL if options.local else options.endpoint_url):  # else it would show one and use another
         raise errors.ManifestMismatch("this manifest's target and its options name different endpoints")
     if options.local:
-        return await _connect_local(target.bucket, target.key, options, await _reach_local(options))
+        return await _connect_local(target.bucket, target.key, options, await _reach_local(options), pool)
     if options.endpoint_url is None and recorded.get("aws") is not True:
         endpoint = await run_in_daemon_thread(lambda: _configured_endpoint(options), anyio.CapacityLimiter(1))
         if endpoint is not None:
