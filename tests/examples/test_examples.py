@@ -87,6 +87,10 @@ def test_a_small_file_beside_big_ones(run: Run) -> None:
     assert int(before) < 40
 
 
+def test_more_uploads_than_descriptors(run: Run) -> None:
+    assert re.fullmatch(r"600 of 600 uploaded in \d+ s\n", run("many_at_once.py"))
+
+
 def test_trio(run: Run) -> None:
     pytest.importorskip("trio")
     out = run("trio_program.py")
