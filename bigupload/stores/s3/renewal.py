@@ -26,6 +26,8 @@ LOG = logging.getLogger("bigupload")
 
 _RENEW_BEFORE = 300.0
 """Seconds before the end at which others are asked for; or at the last fifth of their life, if that is shorter."""
+ANSWER_WITHIN = 300.0
+"""Seconds that the function may take: a person may have to type a code. All uploads of the function wait meanwhile."""
 _METHOD = "bigupload"
 """What botocore calls the source of these credentials."""
 _MAY_HAVE_EXPIRED = (
@@ -81,7 +83,8 @@ class _Shared:
 
     async def _renew(self) -> None:
         try:
-            given = await self._ask()
+            with anyio.fail_after(ANSWER_WITHIN):
+                given = await self._ask()
         except errors.BigUploadError:  # the function says so on purpose
             raise
         except Exception as e:

@@ -165,6 +165,12 @@ async def test_a_later_call_that_fails_is_repeated(caplog: pytest.LogCaptureFixt
     assert renewal.current.access_key == "AK4"
 
 
+async def test_a_function_that_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigupload.stores.s3.renewal.ANSWER_WITHIN", 0.01)
+    with pytest.raises(errors.CredentialsError, match="TimeoutError"):
+        await Renewal(asyncio.Event().wait).ready()  # type: ignore[arg-type]  # it never returns
+
+
 async def test_an_error_of_this_library_is_raised_as_it_is() -> None:
     giver = Giver()
     giver.failure = errors.CredentialsError("log in to the vault first")
