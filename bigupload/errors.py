@@ -7,8 +7,9 @@
     ├── SourceError                the file
     │   ├── SourceNotFound         there is no such file, or it was moved                    resumable
     │   ├── SourceUnreadable       no permission, or an I/O error                            resumable
-    │   ├── SourceUnsupported      a directory, a device or a pipe
-    │   └── SourceChanged          the file changed meanwhile                 resumable while its size is the same
+    │   ├── SourceUnsupported      a directory or a device
+    │   ├── SourceChanged          the file changed meanwhile                 resumable while its size is the same
+    │   └── StreamInterrupted      a stream ended early, or has to be sent once more         resumable
     ├── ManifestError              the manifest of the upload
     │   ├── ManifestNotFound       there is no such manifest
     │   ├── ManifestCorrupt        its first line cannot be read
@@ -126,6 +127,12 @@ class SourceChanged(SourceError):
     def __init__(self, message: str, *, same_size: bool, manifest: Path | None = None) -> None:
         super().__init__(message, manifest=manifest)
         self.resumable = same_size
+
+
+class StreamInterrupted(SourceError):
+    """A stream ended too early, or what went by is needed once more. The same command with the same bytes resumes."""
+
+    resumable = True
 
 
 class ManifestError(BigUploadError):

@@ -46,9 +46,10 @@ class UploadStarted(_UploadEvent):
 
     path: Path
     target: str
-    size: int
+    size: int | None
+    """None: nobody knows how long the stream is, nor how many parts that makes."""
     part_size: int
-    parts: int
+    parts: int | None
     manifest: Path
     resumed_parts: int
     resumed_bytes: int
@@ -64,9 +65,10 @@ class Progress(_UploadEvent):
 
     bytes_uploaded: int
     bytes_in_flight: int
-    size: int
+    size: int | None
+    """None until the end of a stream whose size nobody knows; as `parts`."""
     parts_uploaded: int
-    parts: int
+    parts: int | None
     concurrency: int
     retries: int
 

@@ -20,7 +20,10 @@ from bigupload.core.part_plan import Limits, Part, Plan
 
 
 class Source(Protocol):
-    """What is uploaded. Any range of it can be read at any time, again, and from any thread."""
+    """What is uploaded. Any range of it can be read at any time, again, and from any thread.
+
+    Of a stream, only the parts that it holds can be read.
+    """
 
     @property
     def kind(self) -> SourceKind:
@@ -30,6 +33,11 @@ class Source(Protocol):
     @property
     def path(self) -> str:
         """A file's absolute path; the name of anything else."""
+        ...
+
+    @property
+    def stream(self) -> Stream | None:
+        """Where the parts come from, one after another; None: all are there from the beginning."""
         ...
 
     @property
@@ -84,6 +92,39 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file. May be called again."""
+        ...
+
+
+class Stream(Protocol):
+    """The parts of a source whose bytes come once, in order. Used in one event loop, by one caller at a time."""
+
+    async def next_part(self, plan: Plan) -> Part | None:
+        """Wait for the next part, and hold it. While too much is held, nothing is read.
+
+        Args:
+            plan: The plan. If it is open, the stream ends where it ends: its last part may be smaller than planned.
+
+        Returns:
+            The part; None after the last one. An empty stream has one empty part.
+
+        Raises:
+            SourceUnreadable: The stream failed.
+            StreamInterrupted: It ended too early, or what it holds can't be stored.
+            SourceChanged: It is longer than it should be.
+        """
+        ...
+
+    def release(self, part: Part) -> None:
+        """Hold the part no longer: it is in the store, and proved. May be called again."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """The bytes of the parts that came: after the last one, the size."""
+        ...
+
+    async def rewind(self) -> bool:
+        """Begin again with the first part. False if that is not possible, because bytes of it are gone."""
         ...
 
 

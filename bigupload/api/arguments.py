@@ -6,14 +6,15 @@ The functions take them as `**options: Unpack[...]`, so that type checkers and e
 from __future__ import annotations
 
 import math
-import os
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from bigupload import errors, events
 from bigupload.api.option_types import check_types
+from bigupload.api.source_types import StrPath as StrPath
+from bigupload.api.source_types import UploadSource as UploadSource
 from bigupload.core.checksums import Algorithm, parse_algorithm
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
@@ -23,23 +24,12 @@ from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
 from bigupload.units import parse_duration, parse_size
 from bigupload.verification.orphans import Orphan
 
-
-class BinaryFile(Protocol):
-    """A file object that is open in binary mode, and can seek."""
-
-    def read(self, size: int = ..., /) -> bytes:
-        """Read at most `size` bytes, none at the end."""
-        ...
-
-
-StrPath: TypeAlias = str | os.PathLike[str]
-UploadSource: TypeAlias = StrPath | bytes | bytearray | memoryview | BinaryFile
-"""What can be uploaded."""
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
 OnChange: TypeAlias = Literal["raise", "restart"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
 
+_LONGEST_MARKER = 4096
 MAX_CONCURRENCY = 256
 """Parts in flight. More connections to one store bring nothing on any path that was measured."""
 
@@ -86,7 +76,8 @@ class StateOptions(TypedDict, total=False):
 class UploaderOptions(RetryOptions, StateOptions, total=False):
     """What all uploads of one `Uploader` share.
 
-    Options: `retry`, `state_dir`, `concurrency`, `max_uploads`, `limit_rate`, `congestion_control`, `hedge`.
+    Options: `retry`, `state_dir`, `concurrency`, `max_uploads`, `limit_rate`, `congestion_control`, `hedge`,
+    `temp_dir`.
     """
 
     concurrency: int | None
@@ -102,6 +93,9 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     """TCP congestion control: "auto" (the default; BBR on long paths), "system", or a name that the kernel offers."""
     hedge: bool
     """Send a straggler (a part far behind the others) a second time, until a store refuses that. Default: True."""
+    temp_dir: StrPath | None
+    """Where parts of streams are held that are too large for the memory, in temporary files without a name. None: where
+    the system has its temporary files."""
 
 
 class ChangeOptions(TypedDict, total=False):
@@ -118,7 +112,8 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
     """One upload.
 
     Options: `on_event`, `require_proof`, `verify_source`, `priority`, `on_change`, `to`, `service`, `api_key`, `s3`,
-    `name`, `part_size`, `checksum`, `manifest`, `resume`, `skip_existing`.
+    `name`, `part_size`, `expected_size`, `end_marker`, `allow_empty`, `checksum`, `manifest`, `resume`,
+    `skip_existing`.
     """
 
     to: str | None
@@ -134,7 +129,16 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
     """The source's name, where `to` ends in a slash, and for a media service. None: the file's, or the key's end. What
     has no path is known by its name and target: the same ones resume its upload."""
     part_size: int | str | None
-    """Bytes, or a text like "16MiB"; None: chosen by the file's size."""
+    """Bytes, or a text like "16MiB"; None: chosen by the source's size."""
+    expected_size: int | str | None
+    """The size that the source must have, in bytes or like "5GB". It chooses a stream's part size, and guards against a
+    stream that ends early: nothing becomes an object that is longer or shorter. None: where it ends, it ends."""
+    end_marker: str | bytes | None
+    """The bytes that a stream must end with, which are not uploaded: only a program that succeeded writes them. None:
+    the end of the stream is enough."""
+    allow_empty: bool
+    """Let a stream without bytes become an empty object. False (the default): an error, because what writes the stream
+    has probably failed."""
     checksum: ChecksumName
     """The algorithm of the parts' checksums; "auto" (the default) is CRC64NVME."""
     manifest: StrPath | None
@@ -305,6 +309,22 @@ def checked_part_size(part_size: int | str | None) -> int | None:
     if size is not None and not (_is_whole(size) and size > 0):
         raise errors.UsageError(f"part_size is a positive whole number of bytes, or like '16MiB', not {part_size!r}")
     return size
+
+
+def checked_expected_size(expected_size: int | str | None) -> int | None:
+    """The size in bytes. Raises UsageError for what is no whole number from 0 on."""
+    size = parse_size(expected_size) if isinstance(expected_size, str) else expected_size
+    if size is not None and not (_is_whole(size) and size >= 0):
+        raise errors.UsageError(f"expected_size is a whole number of bytes, or like '5GB', not {expected_size!r}")
+    return size
+
+
+def checked_marker(marker: str | bytes | None) -> bytes | None:
+    """The bytes of an end marker. Raises UsageError for one that is empty or very long."""
+    encoded = marker.encode("utf-8", "surrogateescape") if isinstance(marker, str) else marker
+    if encoded is not None and not 1 <= len(encoded) <= _LONGEST_MARKER:
+        raise errors.UsageError(f"end_marker has 1 to {_LONGEST_MARKER:,} bytes")
+    return encoded
 
 
 def checked_age(age: float | str) -> float:

@@ -61,7 +61,8 @@ def _resumable(e: errors.BigUploadError) -> str:
 
 
 def _started(event: events.UploadStarted) -> str:
-    what = f"{format_size(event.size)} in {event.parts} parts of {format_size(event.part_size)}"
+    size = "a stream" if event.size is None else f"{format_size(event.size)} in {event.parts} parts"
+    what = f"{size} of {format_size(event.part_size)}" if event.parts is not None else f"{size} of unknown size"
     if event.resumed_parts:
         what += f", resumed with {event.resumed_parts} parts in the store"
     return f"upload begins: {what}; manifest {event.manifest}"

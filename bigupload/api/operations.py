@@ -47,7 +47,7 @@ async def upload(
     """Upload a source, or resume its upload."""
     await resources.state.clean()
     with contextlib.ExitStack() as opened:
-        source = opened.enter_context(contextlib.closing(await open_named(given, options)))
+        source = opened.enter_context(contextlib.closing(await open_named(given, options, resources.parts)))
         if options.get("skip_existing", False) and source.kind is not SourceKind.FILE:
             raise errors.UsageError(f"skip_existing is for files, and {source.path} is none: leave it out")
         store = await resources.connect(source, options)

@@ -19,6 +19,7 @@ from bigupload.http.put_transport import HttpTransport, check_congestion_control
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.ports import Source
+from bigupload.sources.part_pool import PartPool
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, connect_service, parse_s3_url, with_type_of
 from bigupload.support.descriptors import descriptor_limit
@@ -43,6 +44,8 @@ class UploaderResources:
         self.state = UploaderState(None if directory is None else arguments.checked_path(directory, "state_dir"))
         self.buckets = BucketPool()
         self.calls = OpenCalls()
+        temp_dir = options.get("temp_dir")
+        self.parts = PartPool(None if temp_dir is None else arguments.checked_path(temp_dir, "temp_dir"))
         max_uploads = arguments.checked_max_uploads(options.get("max_uploads"))
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
         self.places = Places(budget.uploads)

@@ -5,36 +5,85 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bigupload import errors
-from bigupload.api.arguments import UploadOptions, UploadSource, checked_path
+from bigupload.api.arguments import UploadOptions, UploadSource, checked_expected_size, checked_marker, checked_path
 from bigupload.api.places import UNKNOWN
 from bigupload.core.manifest import SourceKind
 from bigupload.ports import Source
+from bigupload.sources.end_marker import MarkedProducer
 from bigupload.sources.file import open_file, open_in_thread
-from bigupload.sources.opening import checked_name, is_path, name_of, open_source
+from bigupload.sources.opening import checked_name, is_path, name_of, open_source, producer_of
+from bigupload.sources.part_pool import PartPool
+from bigupload.sources.stream import StreamSource
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import Store, head_of
 
 
-async def open_named(source: UploadSource, options: UploadOptions) -> Source:
+async def open_named(source: UploadSource, options: UploadOptions, parts: PartPool) -> Source:
     """Open a source. The caller closes it.
 
+    Args:
+        source: What the caller gave.
+        options: Those of the upload.
+        parts: Where a stream's parts are held.
+
     Raises:
-        UsageError: It is nothing that can be uploaded, or it needs a name.
+        UsageError: It is nothing that can be uploaded, needs a name, or has another size than the expected one.
         SourceError: It can't be opened or read.
     """
+    expected = checked_expected_size(options.get("expected_size"))
+    marker = checked_marker(options.get("end_marker"))
     name = options.get("name")
     if name is not None:
         checked_name(name)
     if is_path(source):
-        return await open_file(checked_path(source, "source"))
-    name = name or name_of(source) or (options.get("to") or "").rpartition("/")[2]
-    if not name:
-        raise errors.UsageError("this source has no name of its own: give it one, as in name='movie.mov'")
-    return await open_in_thread(lambda: open_source(source, name))
+        opened: Source = await open_file(checked_path(source, "source"))
+    else:
+        name = name or name_of(source) or (options.get("to") or "").rpartition("/")[2]
+        if not name:
+            raise errors.UsageError("this source has no name of its own: give it one, as in name='movie.mov' (--name)")
+        producer = producer_of(source, name)
+        if producer is not None:
+            _check_stream(name, expected, options)
+            if marker is not None:
+                producer = MarkedProducer(producer, marker, name)
+            stream = StreamSource(
+                name, producer, parts, expected=expected, allow_empty=options.get("allow_empty", False)
+            )
+            await stream.begin()
+            return stream
+        opened = await open_in_thread(lambda: open_source(source, name))
+    try:
+        size = opened.fingerprint.size
+        if expected not in (None, size):
+            raise errors.UsageError(
+                f"{opened.path} has {size:,} bytes, and {expected:,} were expected: nothing was sent"
+            )
+        if marker is not None:
+            raise errors.UsageError(f"end_marker is for streams, and {opened.path} is none: leave it out")
+    except errors.UsageError:
+        opened.close()
+        raise
+    return opened
+
+
+def _check_stream(name: str, expected: int | None, options: UploadOptions) -> None:
+    """Raises UsageError for what can't be done with a stream."""
+    if options.get("service") is not None and not expected:
+        raise errors.UsageError(
+            f"a media service wants to know how long {name} is: give its size as expected_size (--expected-size)"
+        )
+    if options.get("skip_existing", False):
+        raise errors.UsageError(f"skip_existing is for files, and {name} is a stream: leave it out")
+    if options.get("verify_source", False):
+        raise errors.UsageError(
+            f"verify_source reads a file once more, and {name} is a stream, which is hashed and sent from one read: "
+            "leave it out"
+        )
 
 
 def reopening(source: Source, store: Store, opened: contextlib.ExitStack) -> Callable[[], Awaitable[Source]] | None:
@@ -71,9 +120,10 @@ def size_of(source: UploadSource) -> int:
     if isinstance(source, io.BytesIO):
         return len(source.getbuffer())
     try:
-        return os.fstat(getattr(source, "fileno")()).st_size  # noqa: B009 - not every file object has it
+        status = os.fstat(getattr(source, "fileno")())  # noqa: B009 - not every file object has it
     except (AttributeError, OSError, ValueError):
         return UNKNOWN
+    return status.st_size if stat.S_ISREG(status.st_mode) else UNKNOWN
 
 
 def shown(source: UploadSource, options: UploadOptions) -> str:

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from bigupload import errors
 from bigupload.api.arguments import StrPath, checked_path
+from bigupload.api.places import UNKNOWN
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Manifest, manifest_id
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -123,7 +124,7 @@ class UploaderState:
     def bytes_left(self, manifest: StrPath) -> int:
         """Bytes that the upload of a manifest, given as for `existing`, has left. Blocking. Raises what that does."""
         known = read_known_upload(locate_manifest(checked_path(manifest, "manifest"), self._directory_or_none()))
-        return known.size - known.bytes_uploaded
+        return UNKNOWN if known.size is None else known.size - known.bytes_uploaded
 
     async def list_uploads(self) -> list[KnownUpload]:
         """What the manifests in the directory describe. Raises ManifestError if it can't be listed."""

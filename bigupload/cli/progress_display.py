@@ -15,7 +15,7 @@ from rich.text import Text
 from bigupload import events
 from bigupload.cli.progress_row import RowState, most_name, render
 from bigupload.cli.reporting import Narrator, Printing, time_in
-from bigupload.units import one_line
+from bigupload.units import format_rate, format_size, one_line
 
 _REFRESHES_A_SECOND = 5
 
@@ -112,6 +112,9 @@ def update(row: RowState, event: events.Event, now: float) -> None:
             row.acknowledged, row.in_flight = event.bytes_uploaded, event.bytes_in_flight
             row.parts, row.retries = f"{event.parts_uploaded}/{event.parts}", event.retries
             row.meter.add(now, event.bytes_uploaded + event.bytes_in_flight)
+            if event.size is None:  # there is no whole to show a share of
+                rate = format_rate(row.meter.rate(now))
+                row.note = f"{format_size(event.bytes_uploaded)}  {rate}  {event.parts_uploaded} parts"
         case events.ReadingBack(size=size, bytes_compared=done):
             if row.size is None:
                 row.meter.add(now, done)

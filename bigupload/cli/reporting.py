@@ -85,7 +85,7 @@ def _message(event: events.Event) -> str | None:
     """An event as text, if a person should read it."""
     match event:
         case events.UploadStarted(resumed_parts=resumed, parts=parts) if resumed:
-            return f"resuming: the store has {resumed} of {parts} parts"
+            return f"resuming: the store has {resumed}{'' if parts is None else f' of {parts}'} parts"
         case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
             what = "" if part is None else f"part {part}: "
             return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
@@ -192,7 +192,8 @@ class _Plain(Printing):
             case events.Progress():
                 done, moved = event.bytes_uploaded, event.bytes_uploaded + event.bytes_in_flight
                 flying = format_size(event.bytes_in_flight)
-                rest = f", {event.parts_uploaded} of {event.parts} parts, {flying} in flight"
+                of = f" of {event.parts}" if event.parts is not None else ""
+                rest = f", {event.parts_uploaded}{of} parts, {flying} in flight"
             case events.ReadingBack():
                 done = moved = event.bytes_compared
                 rest = " compared"
@@ -203,6 +204,9 @@ class _Plain(Printing):
         if now >= self._next.setdefault(path, now + _PLAIN_EVERY):
             self._next[path] = now + _PLAIN_EVERY
             speed = rate.since_start(now, moved)
+            if event.size is None:
+                _say(f"{name}: {format_size(done)}{rest}, {format_rate(speed)}")
+                return
             left = f", {format_seconds((event.size - moved) / speed)} left" if speed else ""
             percent = 100 * done // max(1, event.size)
             _say(f"{name}: {percent} % of {format_size(event.size)}{rest}, {format_rate(speed)}{left}")

@@ -31,8 +31,16 @@ def _known() -> list[KnownUpload]:
 
 
 def unfinished() -> list[Path]:
-    """The manifests whose uploads can be resumed."""
-    return [upload.manifest for upload in _known() if upload.resumable]
+    """The manifests whose uploads can be resumed by them alone. Says which others are unfinished."""
+    uploads = [upload for upload in _known() if upload.resumable]
+    for upload in uploads:
+        if not upload.is_file:
+            click.echo(
+                f"{one_line(upload.source or '')} → {one_line(upload.target or '')} was no file: the same upload "
+                "command with the same bytes resumes it",
+                err=True,
+            )
+    return [upload.manifest for upload in uploads if upload.is_file]
 
 
 def not_a_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUploadError:
@@ -52,6 +60,13 @@ def _fields(upload: KnownUpload) -> dict[str, Any]:
     fields = {name: value for name, value in dataclasses.asdict(upload).items() if name != "error"}
     path = fields.pop("source")
     return {**fields, "manifest": str(upload.manifest), "path": path, "held": _held(upload)}
+
+
+def _share(upload: KnownUpload) -> str:
+    """How much of an upload is in the store."""
+    if upload.size is None:
+        return f"{format_size(upload.bytes_uploaded)} so far"
+    return f"{100 * upload.bytes_uploaded // max(1, upload.size)} % of {format_size(upload.size)}"
 
 
 def _held(upload: KnownUpload) -> int:
@@ -79,8 +94,7 @@ def status(as_json: bool, clean: bool) -> None:
         elif upload.status == "unreadable":
             click.echo(f"{name}  unreadable  {one_line(upload.error or '')}")
         else:
-            share = 100 * upload.bytes_uploaded // max(1, upload.size)
-            done = f"proved: {upload.verified}" if upload.verified else f"{share} % of {format_size(upload.size)}"
+            done = f"proved: {upload.verified}" if upload.verified else _share(upload)
             where = f"{one_line(upload.source or '')} → {one_line(upload.target or '')}"
             click.echo(f"{name}  {upload.status:<10}  {done:<22}  {where}")
     open_uploads = [upload for upload in uploads if upload.resumable]

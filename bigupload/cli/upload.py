@@ -28,6 +28,13 @@ from bigupload.cli.options import (
 )
 from bigupload.cli.s3_options import object_options, store_options
 from bigupload.cli.settings import COMMAND_LINE, choose, drop_weaker, strength
+from bigupload.cli.standard_input import (
+    STANDARD_INPUT,
+    check_standard_input,
+    label_of,
+    open_standard_input,
+    stream_options,
+)
 from bigupload.cli.wording import spelled
 from bigupload.s3_parameters import PARAMETERS
 from bigupload.units import format_size
@@ -73,6 +80,7 @@ _SAMPLE_SIZE = 250_000_000
 )
 @click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
 @on_change_option
+@stream_options
 @pace_options
 @connection_options
 @store_options
@@ -80,12 +88,13 @@ _SAMPLE_SIZE = 250_000_000
 def upload(names: tuple[str, ...], **arguments: Any) -> None:
     """Upload files to an S3 bucket or a media service, in parts and in parallel, and prove the objects.
 
-    If an upload of the same file to the same key was interrupted, it is resumed.
+    If an upload of the same file to the same key was interrupted, it is resumed. PATH may be -, which is standard
+    input: to resume that, run the same command with the same bytes again.
     """
     from bigupload.cli.running import run
 
     names = _take_target(names, arguments)
-    files = [Path(name) for name in dict.fromkeys(names)]
+    files = [Path(name) if name != "./-" else Path.cwd() / "-" for name in dict.fromkeys(names)]
     _drop_what_is_overruled(click.get_current_context(), arguments)
     _check(files, arguments, names)
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
@@ -148,8 +157,7 @@ def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str
         _check_service(arguments)
     if not files and not local:
         raise click.UsageError("name at least one file: bigupload upload PATH... s3://BUCKET/KEY")
-    if Path("-") in files:
-        raise click.UsageError("standard input can't be uploaded yet: write it to a file and upload that")
+    check_standard_input(files, arguments)
     if local and arguments["endpoint_url"] is not None:
         raise click.UsageError("--local has its own endpoint: leave out --endpoint-url")
     if len(files) > 1:
@@ -214,16 +222,17 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
     as_json, mode = arguments.pop("as_json"), arguments.pop("progress")
     codes: list[int] = []
     at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)
-    async with Uploader(**pace(arguments)) as uploader:
+    async with Uploader(**pace(arguments), temp_dir=arguments.pop("temp_dir")) as uploader:
         with reporting(mode) as reporter:
 
             async def one(path: Path) -> None:
+                label = label_of(path, arguments)
                 async with at_once:
-                    reporter.begin(path, await waits_for(local=local))
+                    reporter.begin(label, await waits_for(local=local))
                     try:
                         codes.append(await _upload_one(uploader, path, reporter, as_json, {**arguments, "s3": options}))
                     finally:
-                        reporter.end(path)
+                        reporter.end(label)
 
             async with anyio.create_task_group() as tasks:
                 for path in files:
@@ -237,20 +246,22 @@ async def _upload_one(
     from bigupload.cli.reporting import result_line
 
     completed: list[events.Event] = []
+    label = label_of(path, arguments)
 
     def on_event(event: events.Event) -> None:
         if isinstance(event, events.UploadCompleted):
             completed.append(event)
-        reporter.on_event(path, event)
+        reporter.on_event(label, event)
 
     try:
-        result = await uploader.upload(path, on_event=on_event, **arguments)
+        source = open_standard_input() if path == STANDARD_INPUT else path
+        result = await uploader.upload(source, on_event=on_event, **arguments)
     except asyncio.CancelledError:
         if completed:  # stopped too late: the upload is done
-            complain(errors.BigUploadError("the object is complete and proved"), str(path))
+            complain(errors.BigUploadError("the object is complete and proved"), str(label))
         raise
     except errors.BigUploadError as e:
-        complain(e, str(path), is_path=True)
+        complain(e, str(label), is_path=True)
         return e.exit_code
     reporter.on_result(result_line(result, as_json=as_json))
     return errors.EXIT_OK

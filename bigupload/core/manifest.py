@@ -19,10 +19,12 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from bigupload.core import checksums
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType
 from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
-from bigupload.core.part_plan import S3_LIMITS, Plan
+from bigupload.core.part_plan import S3_LIMITS, Part, Plan, Step
 from bigupload.errors import ObjectMismatch
 
-VERSION = 1
+VERSION = 2
+"""The newest version that this program understands. Version 2 is written for streams of unknown size alone, so that an
+earlier program refuses them, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class SourceKind(enum.StrEnum):
     """A regular file, by its path: its fingerprint shows whether it has changed."""
     OBJECT = "object"
     """Bytes in memory, or a file object: its name says nothing about its content, so that only checksums can."""
+    STREAM = "stream"
+    """Bytes that come once, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class SourceIdentity:
     path: str
     """A file's absolute path. The name of any other source, which is never absolute."""
     size: int
+    """0 if nobody knows the size of a stream."""
     mtime_ns: int
     ctime_ns: int
     inode: int
@@ -72,10 +77,17 @@ class SourceIdentity:
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """The part size in bytes, and the number of parts."""
+    """The part size in bytes, and the number of parts: for a stream of unknown size, the most that there may be."""
 
     part_size: int
     parts: int
+    steps: tuple[Step, ...] | None = None
+    """How the part size grows, for a stream of unknown size."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanRecord:
+        """Make one of a plan."""
+        return cls(plan.part_size, plan.count, plan.steps or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +139,7 @@ class Header:
     created_at: str
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else connecting, create and complete need (profile, storage class, …), as the store's adapter wrote it."""
-    version: int = VERSION
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +193,8 @@ class CompletingRecord:
 
     type: ClassVar = "completing"
     checksum: str | None
+    size: int | None = None
+    """The size in bytes of a stream that had no known one: it has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,9 +242,10 @@ class Manifest:
         if header.checksum.algorithm not in UPLOAD_ALGORITHMS:
             raise ValueError(f"no upload is made with {header.checksum.algorithm}")
         self.header = header
-        self.plan = Plan(header.source.size, header.plan.part_size)
-        if header.plan.parts != self.plan.count:
-            raise ValueError("the plan does not fit the file's size")
+        self.first_plan = _first_plan(header)
+        """Open for a stream of unknown size."""
+        self.plan = self.first_plan
+        """As the first plan, and no longer open while such a stream's upload completes."""
         self.source = header.source
         self.target = header.target
         self.upload_id = header.upload_id
@@ -262,7 +277,8 @@ class Manifest:
         """
         match record:
             case PartRecord(number=number, size=size):
-                if size != self.plan.part(number).size:
+                self._reopen()  # that a part follows means that the store did not complete
+                if not self._may_have(number, size):
                     raise ValueError(f"part {number} does not have {size} bytes in the plan")
                 if record.checksum and self.header.checksum.algorithm.is_s3_checksum:
                     checksums.decode(self.header.checksum.algorithm, record.checksum)
@@ -270,8 +286,9 @@ class Manifest:
             case PartDropped(number=number):
                 self.parts.pop(number, None)
                 self.completing = None  # parts change only while the object does not exist
+                self._reopen()
             case SourceRecord(source=source):
-                if source.size != self.plan.size:
+                if self.plan.size is not None and source.size != self.plan.size:
                     raise ValueError("another size is another file")
                 self.source = source
             case Restart(upload_id=upload_id, token=token, key=key):
@@ -282,10 +299,12 @@ class Manifest:
                     self.target = dataclasses.replace(self.target, key=key)
                 self.parts.clear()
                 self.completing = None
-            case CompletingRecord():
-                if len(self.parts) < self.plan.count:
+                self._reopen()
+            case CompletingRecord(size=size):
+                plan = self.first_plan if size is None else self.first_plan.closed(size)
+                if plan.size is None or any(not self._has(part) for part in plan):
                     raise ValueError("parts are missing")
-                self.completing = record
+                self.plan, self.completing = plan, record
             case Completed():
                 self.completed = record
             case Aborted():
@@ -293,17 +312,36 @@ class Manifest:
             case Header():
                 raise ValueError("a second header")
 
-    def expected_object(self) -> ExpectedObject:
-        """Compute what the object must be, from the recorded parts. No part may be missing."""
+    def _reopen(self) -> None:
+        """The end of a stream counts only while the store completes its upload: a replay may be longer."""
+        if self.plan.steps and self.plan.size is not None:
+            self.plan, self.completing = self.first_plan, None
+
+    def _may_have(self, number: int, size: int) -> bool:
+        """Whether a part of the plan may have so many bytes: in an open plan it may be the last one."""
+        planned = self.plan.part(number).size
+        return size == planned or (self.plan.size is None and (size > 0 or number == 1) and size < planned)
+
+    def _has(self, part: Part) -> bool:
+        found = self.parts.get(part.number)
+        return found is not None and found.size == part.size
+
+    def expected_object(self, plan: Plan | None = None) -> ExpectedObject:
+        """Compute what the object must be, from the recorded parts. No part may be missing.
+
+        Args:
+            plan: The plan, if the manifest's is still open.
+        """
         algorithm = self.header.checksum.algorithm
-        parts = [self.parts[part.number] for part in self.plan]
+        plan = plan or self.plan
+        parts = [self.parts[part.number] for part in plan]
         checksum = None
         if algorithm.is_s3_checksum:
             digests = [(checksums.decode(algorithm, part.checksum), part.size) for part in parts]
             checksum = checksums.combine(algorithm, digests)
         md5s_known = all(part.proof is PartProof.ETAG for part in parts)
         return ExpectedObject(
-            size=self.plan.size,
+            size=plan.known_size,
             algorithm=algorithm if algorithm.is_s3_checksum else Algorithm.NONE,
             checksum=checksum,
             part_etags=[part.etag for part in parts] if md5s_known else None,
@@ -326,6 +364,19 @@ class Manifest:
             known = [md5 for md5 in md5s if md5 is not None]
             return len(known) == len(md5s) and found.etag == checksums.composite_etag(known)
         return True
+
+
+def _first_plan(header: Header) -> Plan:
+    """The plan that an upload begins with. Raises ValueError if the header contradicts itself."""
+    if header.plan.steps is None:
+        plan = Plan(header.source.size, header.plan.part_size)
+    else:
+        if not header.plan.steps or any(step.parts < 1 or step.part_size < 1 for step in header.plan.steps):
+            raise ValueError("there are steps, they have parts, and these have bytes")
+        plan = Plan(None, header.plan.part_size, header.plan.steps)
+    if header.plan.parts != plan.count:
+        raise ValueError("the plan does not fit the source's size")
+    return plan
 
 
 def manifest_id(path: str, target: Target) -> str:

@@ -35,7 +35,13 @@ def encode(record: Record) -> bytes:
 def _fields(record: Any) -> dict[str, Any]:
     """The fields that are not None. `dataclasses.asdict` would copy every value deeply, which is slower."""
     found = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-    return {n: _fields(v) if dataclasses.is_dataclass(v) else v for n, v in found.items() if v is not None}
+    return {n: _plain(v) for n, v in found.items() if v is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _fields(value) if dataclasses.is_dataclass(value) else value
 
 
 def decode(line: bytes) -> Record | None:
@@ -82,6 +88,10 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return _build(typing.cast("type[Any]", hint), value)
     if isinstance(hint, type) and issubclass(hint, enum.StrEnum):
         return hint(value)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is not a list")
+        return tuple(_convert(typing.get_args(hint)[0], item, name) for item in value)
     expected = dict if typing.get_origin(hint) is not None else hint
     if not isinstance(value, expected) or isinstance(value, bool):
         raise ValueError(f"{name} is not a {expected.__name__}")

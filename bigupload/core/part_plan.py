@@ -1,11 +1,12 @@
-"""How a file is divided into parts. Pure arithmetic.
+"""How a source is divided into parts. Pure arithmetic.
 
 S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html. All parts but the last are equal,
-because Cloudflare R2 refuses anything else.
+because Cloudflare R2 refuses anything else. Only a stream of unknown size gets larger parts as it goes on.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from bigupload.units import format_part_size, format_size
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 DEFAULT_PART_SIZE = 16 * MIB
+_STEPS = 10
+"""Of a stream's plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,23 +50,72 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A file of `size` bytes in parts of `part_size` bytes. The last part may be smaller. An empty file is one part."""
+class Step:
+    """A row of parts of the same size, in bytes."""
 
-    size: int
+    parts: int
     part_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`size` bytes in parts of `part_size` bytes. The last part may be smaller. An empty source is one part.
+
+    With `steps`, the parts are those of the first step, then those of the next one, and so on. `part_size` is the first
+    step's then. Only a plan with steps may be open.
+    """
+
+    size: int | None
+    """None: the plan is open, because the stream has not ended. Its last part may be smaller than planned."""
+    part_size: int
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def known_size(self) -> int:
+        """The size of a plan that is not open."""
+        assert self.size is not None
+        return self.size
+
+    @property
+    def capacity(self) -> int:
+        """The most bytes that the steps hold."""
+        return sum(step.parts * step.part_size for step in self.steps)
 
     @property
     def count(self) -> int:
-        """The number of parts, at least 1."""
+        """The number of parts, at least 1; of an open plan, the most that there may be."""
+        if self.size is None:
+            return sum(step.parts for step in self.steps)
+        count, left = 0, self.size
+        for step in self.steps:
+            if left <= step.parts * step.part_size:
+                return max(1, count - -left // step.part_size)
+            count, left = count + step.parts, left - step.parts * step.part_size
         return max(1, -(-self.size // self.part_size))
+
+    @property
+    def has_equal_parts(self) -> bool:
+        """Whether all parts but the last have the same size."""
+        return not self.steps or self.count <= self.steps[0].parts
 
     def part(self, number: int) -> Part:
         """Get part `number`, from 1 to `count`. Raises ValueError for any other number."""
         if not 1 <= number <= self.count:
             raise ValueError(f"part {number} is not one of 1..{self.count}")
-        offset = (number - 1) * self.part_size
-        return Part(number, offset, min(self.part_size, self.size - offset))
+        before, offset, part_size = 0, 0, self.part_size
+        for step in self.steps:
+            part_size = step.part_size
+            if number <= before + step.parts:
+                break
+            before, offset = before + step.parts, offset + step.parts * part_size
+        offset += (number - before - 1) * part_size
+        return Part(number, offset, part_size if self.size is None else min(part_size, self.size - offset))
+
+    def closed(self, size: int) -> Plan:
+        """Get the plan of a stream that has ended after `size` bytes. Raises ValueError if it does not hold them."""
+        if not 0 <= size <= self.capacity:
+            raise ValueError(f"the plan does not hold {size} bytes")
+        return dataclasses.replace(self, size=size)
 
     def __iter__(self) -> Iterator[Part]:
         return map(self.part, range(1, self.count + 1))
@@ -89,29 +141,64 @@ def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_L
         UsageError: No plan fits the limits.
     """
     least = -(-size // limits.max_parts)
-    if part_size is None:
+    if part_size is not None:
+        _check_part_size(part_size, limits, alone=size <= part_size)
+    else:
         small = max(limits.min_part_size, _granules(size, limits.enough_parts, limits))
         part_size = max(min(small, limits.default_part_size), _granules(size, limits.max_parts, limits))
         if part_size > limits.max_part_size:
             part_size = limits.max_part_size  # which need not be a multiple of the granule
-    elif part_size < limits.min_part_size and size > part_size:
-        raise UsageError(
-            f"a part size of {format_part_size(part_size)} is below the store's "
-            f"{format_part_size(limits.min_part_size)}"
-        )
-    elif part_size < 1:
-        raise UsageError("a part size is at least 1 byte")
-    if part_size > limits.max_part_size:
-        raise UsageError(
-            f"a part size of {format_part_size(part_size)} is above the store's "
-            f"{format_part_size(limits.max_part_size)}"
-        )
     if part_size < least:
         raise UsageError(
             f"parts of {format_part_size(part_size)} can't hold {format_size(size)} in {limits.max_parts:,} parts: "
             f"use a part size of {-(-least // MIB)}MiB or more"
         )
     return Plan(size, part_size)
+
+
+def plan_stream(part_size: int | None = None, *, limits: Limits = S3_LIMITS) -> Plan:
+    """Plan the parts of a stream whose size nobody knows.
+
+    The part size is the default one, and doubles with every tenth of the parts that an upload may have. At S3's limits
+    that holds 14 TB. A smaller start would cost more requests, and larger parts more memory.
+
+    Args:
+        part_size: The size of all parts in bytes; None: automatic.
+        limits: What the store allows.
+
+    Returns:
+        An open plan.
+
+    Raises:
+        UsageError: The part size is not within the limits.
+    """
+    if part_size is not None:
+        _check_part_size(part_size, limits)
+        return Plan(None, part_size, (Step(limits.max_parts, part_size),))
+    first = max(limits.default_part_size, limits.min_part_size)
+    tenth = max(1, limits.max_parts // _STEPS)
+    begins = range(0, limits.max_parts, tenth)
+    steps = [
+        Step(min(tenth, limits.max_parts - begin), min(first << number, limits.max_part_size))
+        for number, begin in enumerate(begins)
+    ]
+    return Plan(None, steps[0].part_size, tuple(steps))
+
+
+def _check_part_size(part_size: int, limits: Limits, *, alone: bool = False) -> None:
+    """Raises UsageError for a size that the store does not allow. `alone`: there is one part, which may be small."""
+    if part_size < limits.min_part_size and not alone:
+        raise UsageError(
+            f"a part size of {format_part_size(part_size)} is below the store's "
+            f"{format_part_size(limits.min_part_size)}"
+        )
+    if part_size < 1:
+        raise UsageError("a part size is at least 1 byte")
+    if part_size > limits.max_part_size:
+        raise UsageError(
+            f"a part size of {format_part_size(part_size)} is above the store's "
+            f"{format_part_size(limits.max_part_size)}"
+        )
 
 
 def _granules(size: int, parts: int, limits: Limits) -> int:

@@ -99,6 +99,7 @@ class UploadState:
 
     def __init__(self, plan: Plan, stage: Stage = Stage.NEW) -> None:
         self.plan = plan
+        self._first_plan = plan
         self.stage = stage
         self._parts = bytearray(plan.count + 1)  # [0] is unused: parts count from 1
         self._next = 1
@@ -116,6 +117,7 @@ class UploadState:
         except KeyError:
             raise ImpossibleMove(f"{result} can't happen in {self.stage}") from None
         if self.stage is Stage.NEW:
+            self.plan = self._first_plan
             self._parts = bytearray(self.plan.count + 1)
             self._next = 1
         return self.stage
@@ -127,6 +129,15 @@ class UploadState:
             if self._parts[number] == PartState.PENDING:
                 self._move("take", number)
                 yield self.plan.part(number)
+
+    def take(self, number: int) -> None:
+        """Take one part of a stream, which comes in the stream's order. It is in flight from then on."""
+        self._move("take", number)
+
+    def end(self, size: int) -> None:
+        """The stream has ended after `size` bytes. Raises ValueError if the plan does not hold them."""
+        if self.plan.steps:
+            self.plan = self.plan.closed(size)
 
     def record(self, number: int) -> None:
         """The part is in the store and in the journal."""

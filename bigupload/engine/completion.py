@@ -5,9 +5,8 @@ from __future__ import annotations
 from bigupload import errors, events
 from bigupload.core.integrity import ObjectFacts, Verified, prove_object, refused_checksum
 from bigupload.core.manifest import Completed, CompletingRecord, SourceRecord
-from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind
-from bigupload.core.upload_state import StageResult
+from bigupload.core.upload_state import StageResult, UploadState
 from bigupload.engine.context import CANCEL_GRACE, UploadContext
 from bigupload.engine.reconcile import Reconciler
 from bigupload.support.shielding import run_shielded
@@ -27,9 +26,9 @@ _MOST_ROUNDS = 4
 class Completion:
     """The last stages of one upload, for one context."""
 
-    def __init__(self, context: UploadContext, plan: Plan, reconciler: Reconciler) -> None:
+    def __init__(self, context: UploadContext, state: UploadState, reconciler: Reconciler) -> None:
         self._context = context
-        self._plan = plan
+        self._state = state
         self._reconciler = reconciler
         self._algorithm = reconciler.algorithm
         self._rounds = 0
@@ -41,10 +40,11 @@ class Completion:
         """Send the complete request, and prove the object by its response or by HEAD."""
         context = self._context
         await self._check_source()
-        checksum = context.manifest.expected_object().checksum
+        plan = self._state.plan
+        checksum = context.manifest.expected_object(plan).checksum
         if context.manifest.completing is None:
-            await context.journal.append(CompletingRecord(checksum))
-        context.emit(events.Completing(parts=self._plan.count))
+            await context.journal.append(CompletingRecord(checksum, plan.size if plan.steps else None))
+        context.emit(events.Completing(parts=plan.count))
         since = context.effects.clock()
         try:
             facts, verified = await run_shielded(self._complete_and_record(), grace=CANCEL_GRACE)
@@ -59,6 +59,8 @@ class Completion:
         """Raise SourceChanged unless the parts are the file."""
         context, source = self._context, self._context.source
         await context.check_source()
+        if context.source.stream is not None:
+            return  # each part was hashed from memory, and sent from there
         if context.settings.verify_source and not source.metadata_changed:
             await self._reconciler.verify_source("the file is hashed once more (`verify_source`)")
         # Bounded: a program that touches the metadata all the time must not keep the upload from its end.
@@ -78,8 +80,8 @@ class Completion:
         expected = context.manifest.expected_object()
         facts = await context.store.complete(
             context.manifest.upload_id,
-            [context.manifest.parts[part.number] for part in self._plan],
-            size=self._plan.size,
+            [context.manifest.parts[part.number] for part in context.manifest.plan],
+            size=context.manifest.plan.known_size,
             algorithm=self._algorithm,
             checksum=expected.checksum if context.manifest.header.checksum.type is not None else None,
         )
@@ -143,7 +145,8 @@ class Completion:
             await context.retrier.pause(self._attempts, fault, since)
             return StageResult.RESPONSE_LOST
         if fault.kind is FaultKind.CORRUPTED:
-            await self._reconciler.verify_source("the store refuses the checksum of the whole object")
+            if context.source.stream is None:
+                await self._reconciler.verify_source("the store refuses the checksum of the whole object")
             raise refused_checksum(self._algorithm) from fault
         if fault.kind is FaultKind.EXISTS:
             found = await self._head()
@@ -151,6 +154,11 @@ class Completion:
                 return StageResult.RESPONSE_LOST  # an earlier complete of this upload made the object
             raise errors.TargetExists(
                 f"{context.manifest.target} was created meanwhile, and `if_none_match` forbids to replace it"
+            ) from fault
+        if fault.kind in (FaultKind.INVALID_PART, FaultKind.FINAL) and not self._state.plan.has_equal_parts:
+            raise errors.StoreRefused(
+                f"{fault}. The parts of a stream grow if nobody says how long it is, and this store may want parts of "
+                "equal size: upload again with --expected-size (expected_size) and --no-resume"
             ) from fault
         self._rounds += 1
         if self._rounds >= _MOST_ROUNDS:

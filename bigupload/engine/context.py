@@ -28,6 +28,8 @@ CANCEL_GRACE = 5.0
 A create that is left behind may leave an orphaned upload, which `gc` finds. A complete that is left behind may make the
 object: the manifest says `completing`, and the next run finds out.
 """
+_OF_UNKNOWN_SIZE = 1 << 30
+"""What `bytes_left` says of a stream of unknown size: it takes turns as a file of this size does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +164,13 @@ class UploadContext:
 
     def bytes_left(self) -> int:
         """Bytes whose parts are not recorded yet, by the number of these parts: it is asked for with each slot."""
+        if self.source.stream is not None and not self.source.fingerprint.size:
+            return _OF_UNKNOWN_SIZE
         if not self.journal.exists:
             return self.source.fingerprint.size
         plan = self.manifest.plan
-        return min(plan.size, (plan.count - len(self.manifest.parts)) * plan.part_size)
+        size = self.source.fingerprint.size if plan.size is None else plan.size
+        return min(size, (plan.count - len(self.manifest.parts)) * plan.part_size)
 
     @property
     def effects(self) -> Effects:
@@ -236,10 +241,11 @@ def new_header(
         id=manifest_id,
         source=context.source_identity,
         target=context.store.target,
-        plan=PlanRecord(plan.part_size, plan.count),
+        plan=PlanRecord.of(plan),
         checksum=checksum,
         upload_id=upload_id,
         token=token,
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         options=context.store.options(),
+        version=2 if plan.steps else 1,
     )

@@ -98,7 +98,7 @@ class PartsInFlight:
         self._puts: set[PutInFlight] = set()
         self._pace = Pace()
         plan = context.manifest.plan
-        self._budget = Budget(plan.size, plan.part_size)
+        self._budget = Budget(plan.size or 0, plan.part_size)
         self._proofs = {part.proof for part in context.manifest.parts.values()}
         self.all_begun = False
         """Whether every missing part has had a first PUT."""

@@ -60,6 +60,7 @@ class _OneByte:
     """The body of the probe, as a source."""
 
     kind = SourceKind.OBJECT
+    stream = None
     path = "the probe"
     fingerprint = Fingerprint(1, 0, 0, 0)
     metadata_changed = False

@@ -16,7 +16,7 @@ import anyio
 
 from bigupload import errors, events
 from bigupload.core.manifest import ChecksumRecord, Completed, Restart, SourceRecord
-from bigupload.core.part_plan import MIB, plan_parts
+from bigupload.core.part_plan import MIB, Plan, plan_parts, plan_stream
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import Stage, StageResult, UploadState
 from bigupload.engine.completion import Completion
@@ -24,6 +24,7 @@ from bigupload.engine.context import CANCEL_GRACE, UploadContext, new_header
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_uploader import PartUploader, UnknownUpload
 from bigupload.engine.reconcile import Reconciler
+from bigupload.engine.stream_parts import StreamParts
 from bigupload.engine.task_groups import most_serious
 from bigupload.ports import UnsignedPart
 from bigupload.support.shielding import run_shielded
@@ -52,17 +53,22 @@ class MultipartUpload:
             manifest = context.manifest
             stage = Stage.OUTCOME_UNKNOWN if manifest.status == "completing" else Stage.RECONCILING
             algorithm = manifest.header.checksum.algorithm
-            plan = manifest.plan
+            plan = manifest.first_plan
+            if plan.size is None and context.source.stream is None:  # what was a stream is a file now
+                plan = plan.closed(context.source.fingerprint.size)
         else:
             stage = Stage.NEW
             algorithm = context.settings.algorithm
-            plan = plan_parts(context.source.fingerprint.size, context.settings.part_size, limits=context.store.limits)
-        self._plan = plan
+            plan = _plan_of(context)
         self._algorithm = algorithm
         self._state = UploadState(plan, stage)
         self._hasher = PartHasher(context.source, algorithm, context.hashing)
         self._reconciler = Reconciler(context, self._state, self._hasher)
-        self._completion = Completion(context, plan, self._reconciler)
+        self._completion = Completion(context, self._state, self._reconciler)
+        stream = context.source.stream
+        self._arriving = (
+            None if stream is None else StreamParts(context, stream, self._state, self._hasher, self._reconciler)
+        )
         self._steps: dict[Stage, Callable[[], Awaitable[StageResult]]] = {
             Stage.NEW: self._create,
             Stage.RECONCILING: self._reconcile,
@@ -104,6 +110,9 @@ class MultipartUpload:
                 return True
         elif self._compared:
             return True
+        if self._arriving is not None:
+            await self._arriving.compare_all()
+            return True
         if context.manifest.plan.size != context.source.fingerprint.size:
             return False
         return not await self._reconciler.changed("an earlier run completed the object: is it of these bytes?")
@@ -115,6 +124,8 @@ class MultipartUpload:
         if self._restart_reason is None:
             await self._precheck()
         else:
+            if self._arriving is not None:
+                await self._restart_stream(self._arriving)
             context.emit(events.Restarted(reason=self._restart_reason))
             context.counts.resumed_parts = 0
             context.hedging.restarted()
@@ -137,6 +148,16 @@ class MultipartUpload:
         self._announced = False
         return StageResult.CREATED
 
+    async def _restart_stream(self, arriving: StreamParts) -> None:
+        """Begin with the first part, or let the next run do so."""
+        try:
+            await arriving.restart()
+        except errors.StreamInterrupted:
+            if self._superseded is not None:  # it lists its parts, and completing them would conflict again
+                await self._reconciler.drop(list(self._context.manifest.parts), _CONFLICT)
+                await self._abort_quietly(self._superseded)
+            raise
+
     async def _precheck(self) -> None:
         try:
             await self._context.retrier.request(self._context.store.precheck, contacts_store=False)
@@ -145,7 +166,7 @@ class MultipartUpload:
 
     async def _create_once(self, *, declare: bool) -> None:
         expected = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
-        ahead = declare and self._algorithm.is_s3_checksum
+        ahead = declare and self._algorithm.is_s3_checksum and self._arriving is None
         first = await self._first_parts() if ahead else []
         try:
             async with anyio.create_task_group() as meanwhile:
@@ -162,7 +183,7 @@ class MultipartUpload:
     async def _first_parts(self) -> list[UnsignedPart]:
         """Hash the parts whose URLs come with the response to create: this saves the round trip to sign them."""
         signed: list[UnsignedPart] = []
-        for part in itertools.islice(self._plan.first(_HASH_FIRST), self._context.store.signs_ahead):
+        for part in itertools.islice(self._state.plan.first(_HASH_FIRST), self._context.store.signs_ahead):
             hashed = await self._hasher.hash_ahead(part)
             signed.append(UnsignedPart(part.number, part.size, {self._algorithm.header: hashed.checksum}))
         return signed
@@ -170,25 +191,27 @@ class MultipartUpload:
     async def _hash_ahead(self) -> None:
         """Hash while the upload is created, which takes an import of botocore, round trips and maybe retries."""
         with contextlib.suppress(errors.BigUploadError):  # hashing the part will raise it again
-            for part in self._plan.first(_HASH_AHEAD):
+            for part in self._state.plan.first(_HASH_AHEAD):
                 await self._hasher.hash_ahead(part)
 
     async def _create_and_record(self, first: Sequence[UnsignedPart], *, declare: bool) -> None:
         context = self._context
         token = secrets.token_hex(16)
-        created = await context.store.create(self._plan, self._algorithm, declare=declare, token=token, first=first)
+        plan = self._state.plan
+        created = await context.store.create(plan, self._algorithm, declare=declare, token=token, first=first)
         try:
             if context.journal.exists:
                 key = context.store.target.key
                 moved = None if key == context.manifest.target.key else key
                 now = context.source_identity
                 # There are no parts to compare with the file: its present fingerprint counts.
-                changed = [] if now == context.manifest.source else [SourceRecord(now)]
+                same = self._arriving is not None or now == context.manifest.source
+                changed = [] if same else [SourceRecord(now)]
                 restart = Restart(created.upload_id, token, self._restart_reason or "", moved)
                 await context.journal.append(restart, *changed)
             else:
                 checksum = ChecksumRecord(self._algorithm, created.checksum_type)
-                context.journal.begin(new_header(context, self._id, self._plan, checksum, created.upload_id, token))
+                context.journal.begin(new_header(context, self._id, plan, checksum, created.upload_id, token))
         except errors.ManifestUnwritable:
             await self._abort_quietly(created.upload_id)  # it is empty, and no manifest will know it
             raise
@@ -226,7 +249,7 @@ class MultipartUpload:
             context.emit(self._started())
         self._compared = True  # each part was hashed in this run
         try:
-            await PartUploader(context, self._state, self._hasher).run()
+            await PartUploader(context, self._state, self._hasher, self._arriving).run()
         except UnknownUpload:
             if context.hedging.parts:
                 context.stop_hedging("the store lost the upload after a part of it was sent twice")
@@ -235,13 +258,13 @@ class MultipartUpload:
         return StageResult.ALL_UPLOADED
 
     def _started(self) -> events.UploadStarted:
-        manifest = self._context.manifest
+        manifest, plan = self._context.manifest, self._state.plan
         return events.UploadStarted(
             path=Path(self._context.source.path),
             target=str(manifest.target),
-            size=self._plan.size,
-            part_size=self._plan.part_size,
-            parts=self._plan.count,
+            size=plan.size,
+            part_size=plan.part_size,
+            parts=plan.count if plan.size is not None else None,
             manifest=self._context.journal.path,
             resumed_parts=len(manifest.parts),
             resumed_bytes=manifest.bytes_uploaded,
@@ -255,3 +278,11 @@ class MultipartUpload:
             self._superseded = self._context.manifest.upload_id  # aborted only when its successor is recorded
             self._restart_reason = _CONFLICT
         return result
+
+
+def _plan_of(context: UploadContext) -> Plan:
+    """The plan of a new upload."""
+    part_size, limits = context.settings.part_size, context.store.limits
+    if context.source.stream is not None and context.source.fingerprint.size == 0:
+        return plan_stream(part_size, limits=limits)
+    return plan_parts(context.source.fingerprint.size, part_size, limits=limits)

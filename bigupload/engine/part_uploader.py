@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import anyio
+from anyio.abc import TaskGroup
 
 from bigupload import errors, events
 from bigupload.core import checksums
@@ -22,6 +23,7 @@ from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight, Postponed
 from bigupload.engine.md5_probe import Md5Probe
 from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.engine.stream_parts import StreamParts
 from bigupload.engine.task_groups import most_serious
 from bigupload.ports import PutResponse, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
@@ -47,9 +49,15 @@ class _SendAgainWithMd5(Exception):
 class PartUploader:
     """Uploads the missing parts of one upload id, once."""
 
-    def __init__(self, context: UploadContext, state: UploadState, hasher: PartHasher) -> None:
+    def __init__(
+        self, context: UploadContext, state: UploadState, hasher: PartHasher, arriving: StreamParts | None = None
+    ) -> None:
+        """`arriving`: the parts of a stream; None: all of the plan's parts are there."""
         self._context = context
         self._state = state
+        self._arriving = arriving
+        self._recorded: set[int] = set()
+        self._broken_off: errors.SourceError | None = None
         self._hasher = hasher
         self._upload_id = context.manifest.upload_id
         self._checksum = context.manifest.header.checksum
@@ -57,6 +65,7 @@ class PartUploader:
         self._signer: Batcher[UnsignedPart, tuple[SignedRequest, float]] = Batcher(
             self._sign_batch, max_batch=_SIGN_BATCH
         )
+        self._pending = state.pending()
         self._admitted = 0
         self._room = anyio.Event()
         # Content-MD5 is used if no checksum was declared, and as soon as the store shows that it ignores checksums.
@@ -74,14 +83,33 @@ class PartUploader:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._puts.watch, self._report)
                 async with anyio.create_task_group() as parts:
-                    for part in self._state.pending():
-                        parts.start_soon(self._part, part)
-                        await self._admit()
-                    self._puts.all_begun = True
+                    await self._begin_all(parts)
                 watching.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise most_serious(group) from None
+            error = most_serious(group)
+            if self._arriving is not None:
+                await self._arriving.forget(self._recorded)
+            raise error from None
+        if self._broken_off is not None:
+            raise self._broken_off
+        if self._arriving is not None:
+            self._arriving.require_all()
         self._report()
+
+    async def _begin_all(self, parts: TaskGroup) -> None:
+        try:
+            while (part := await self._next()) is not None:
+                parts.start_soon(self._part, part)
+                await self._admit()
+        except errors.SourceError as e:
+            if self._arriving is None or self._arriving.is_another:
+                raise
+            self._broken_off = e  # raised when the parts that came before it are in the store: less is left to resume
+        self._puts.all_begun = True
+
+    async def _next(self) -> Part | None:
+        """Take the next part that is missing. It is in flight from then on."""
+        return next(self._pending, None) if self._arriving is None else await self._arriving.next_missing()
 
     async def _admit(self) -> None:
         """Wait until another part may be prepared: until a part ends, or the limit rises."""
@@ -104,6 +132,7 @@ class PartUploader:
             await self._context.check_source()
             await self._context.journal.append(record)
             self._state.record(part.number)
+            self._recorded.add(part.number)
             self._puts.proved(record.proof)
             self._context.emit(
                 events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof)
@@ -113,6 +142,8 @@ class PartUploader:
                 self._state.release(part.number)
             raise
         finally:
+            if self._arriving is not None:
+                self._arriving.release(part)
             self._admitted -= 1
             self._room.set()
 
@@ -249,9 +280,9 @@ class PartUploader:
             events.Progress(
                 bytes_uploaded=manifest.bytes_uploaded,
                 bytes_in_flight=self._puts.sent(),
-                size=manifest.plan.size,
+                size=self._state.plan.size,
                 parts_uploaded=len(manifest.parts),
-                parts=manifest.plan.count,
+                parts=self._state.plan.count if self._state.plan.size is not None else None,
                 concurrency=self._context.shared.limit,
                 retries=self._context.counts.retries,
             )

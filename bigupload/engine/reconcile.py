@@ -14,8 +14,9 @@ from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import PartProof
 from bigupload.core.manifest import PartDropped, PartRecord, SourceRecord
+from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.core.upload_state import UploadState
+from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.task_groups import for_each
@@ -35,6 +36,8 @@ class Reconciler:
         self._hasher = hasher
         self.algorithm = hasher.algorithm
         self._distrusted: set[int] = set()
+        self.unrecorded: dict[int, list[ListedPart]] = {}
+        """Of a stream, whose parts come later: what the store lists and no record has, by part number."""
 
     async def drop_hedged(self, fault: Fault) -> None:
         """Drop the parts that were sent twice, after the store refused complete because of a part.
@@ -49,7 +52,7 @@ class Reconciler:
         hedging.parts.clear()
         hedging.refused_at_complete = True
         recorded = sorted(self._distrusted & self._context.manifest.parts.keys())
-        await self._drop(recorded, "it was sent twice at a time, and the store refused to complete")
+        await self.drop(recorded, "it was sent twice at a time, and the store refused to complete")
 
     async def run(self) -> bool:
         """Keep the parts that are in the store and are the file's. Drop the others.
@@ -60,13 +63,19 @@ class Reconciler:
         Raises:
             SourceChanged: The file has another size.
         """
-        self._check_size()
+        is_stream = self._context.source.stream is not None
+        if not is_stream:
+            self._check_size()
         rows = await self._list()
         if rows is None:
             return False
         await self._keep_recorded(rows)
-        await self._check_source()
-        await self._find_unrecorded({n: listed for n, listed in rows.items() if n not in self._distrusted})
+        unrecorded = self._unrecorded({n: listed for n, listed in rows.items() if n not in self._distrusted})
+        if is_stream:
+            self.unrecorded = unrecorded
+        else:
+            await self._check_source()
+            await self._adopt_all(unrecorded)
         self._distrusted.clear()
         return True
 
@@ -90,7 +99,7 @@ class Reconciler:
 
     def _check_size(self) -> None:
         recorded, now = self._context.manifest.plan.size, self._context.source.fingerprint.size
-        if recorded != now:
+        if recorded not in (None, now):
             raise errors.SourceChanged(
                 f"{self._context.source.path} has {now:,} bytes now and had {recorded:,} when its upload began: "
                 "nothing was changed. To abort that upload and start again: `on_change='restart'`. Or resume with the "
@@ -104,7 +113,7 @@ class Reconciler:
             for number, part in self._context.manifest.parts.items()
             if not any(row.size == part.size and row.etag == part.etag for row in rows.get(number, ()))
         ]
-        await self._drop(lost, "the store does not list it")
+        await self.drop(lost, "the store does not list it")
 
     async def _check_source(self) -> None:
         """If the source may be another one of the same size, keep the parts that are still its own."""
@@ -116,7 +125,7 @@ class Reconciler:
             changed = await self.changed("the file was touched, moved or replaced since")
         else:
             changed = []
-        await self._drop(changed, "the file has changed there")
+        await self.drop(changed, "the file has changed there")
         if now != before:
             await context.journal.append(SourceRecord(now))
 
@@ -128,7 +137,7 @@ class Reconciler:
         """
         changed = await self.changed(reason)
         if changed:
-            await self._drop(changed, "the file has changed there")
+            await self.drop(changed, "the file has changed there")
             named = ", ".join(map(str, changed[:5])) + (" and more" if len(changed) > 5 else "")
             raise errors.SourceChanged(
                 f"{self._context.source.path} changed in part {named} while it was uploaded: "
@@ -158,25 +167,39 @@ class Reconciler:
         md5 = (await self._hasher.hash(part, md5=True)).md5
         return checksums.md5_of_etag(record.etag) == md5
 
-    async def _find_unrecorded(self, rows: dict[int, list[ListedPart]]) -> None:
-        """Record parts that only the store has: a kill prevented their records, or another machine sent them."""
+    def _unrecorded(self, rows: dict[int, list[ListedPart]]) -> dict[int, list[ListedPart]]:
+        """The parts that only the store has: a kill prevented their records, or another machine sent them."""
         plan = self._state.plan
-        candidates = [
-            (number, [row for row in listed if row.size == plan.part(number).size])
+        return {
+            number: listed
             for number, listed in sorted(rows.items())
             if 1 <= number <= plan.count and number not in self._context.manifest.parts
+        }
+
+    async def _adopt_all(self, unrecorded: dict[int, list[ListedPart]]) -> None:
+        """Record those of the parts that are the source's."""
+        plan = self._state.plan
+        candidates = [
+            (plan.part(number), rows)
+            for number, rows in unrecorded.items()
+            if any(row.size == plan.part(number).size for row in rows)
         ]
-        candidates = [(number, listed) for number, listed in candidates if listed]
         if not candidates:
             return
         self._context.emit(
             events.Hashing(parts=len(candidates), reason="the store has parts that are not in the manifest")
         )
-        await for_each(candidates, self._adopt_part, at_once=_AT_ONCE)
 
-    async def _adopt_part(self, candidate: tuple[int, list[ListedPart]]) -> None:
-        number, rows = candidate
-        part = self._state.plan.part(number)
+        async def adopt(candidate: tuple[Part, list[ListedPart]]) -> None:
+            await self.adopt(*candidate)
+
+        await for_each(candidates, adopt, at_once=_AT_ONCE)
+
+    async def adopt(self, part: Part, listed: Iterable[ListedPart]) -> bool:
+        """Record a part that the store lists, if it is the source's. Returns whether it is."""
+        rows = [row for row in listed if row.size == part.size]
+        if not rows:
+            return False
         checksum = self._context.manifest.header.checksum
         has_checksums = checksum.algorithm.is_s3_checksum and all(row.checksum is not None for row in rows)
         hashed = await self._hasher.hash(part, md5=not has_checksums)
@@ -189,14 +212,17 @@ class Reconciler:
                 continue
             own = "" if checksum.algorithm is Algorithm.NONE else hashed.checksum
             await self._context.journal.append(
-                PartRecord(number=number, size=part.size, etag=row.etag, checksum=own, proof=proof)
+                PartRecord(number=part.number, size=part.size, etag=row.etag, checksum=own, proof=proof)
             )
-            self._state.record(number)
-            return
+            self._state.record(part.number)
+            return True
+        return False
 
-    async def _drop(self, numbers: Iterable[int], reason: str) -> None:
+    async def drop(self, numbers: Iterable[int], reason: str) -> None:
+        """Let recorded parts count no more, so that they are sent again."""
         dropped = [PartDropped(number, reason) for number in numbers]
         if dropped:
             await self._context.journal.append(*dropped)
             for record in dropped:
-                self._state.drop(record.number)
+                if self._state.part(record.number) is PartState.UPLOADED:  # not if the upload begins anew
+                    self._state.drop(record.number)

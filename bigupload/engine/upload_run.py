@@ -135,6 +135,7 @@ class UploadRun:
     def _keep_to_plan(self) -> None:
         """Resume an upload with the part size, checksum and options that it began with."""
         manifest, settings = self._context.manifest, self._context.settings
+        self._check_expected_size()
         if settings.part_size not in (None, manifest.plan.part_size):
             began = format_part_size(manifest.plan.part_size).replace(" ", "")
             self._context.warn(f"this upload began with `part_size='{began}'`, and keeps it{_NEW}")
@@ -144,6 +145,15 @@ class UploadRun:
         if others := self._context.store.restore_options(manifest.header.options):
             named = ", ".join(f"`{name}`" for name in others)
             self._context.warn(f"this upload began with another {named}, and keeps it{_NEW}")
+
+    def _check_expected_size(self) -> None:
+        """Raises UsageError if a stream is expected to have another size than when its upload began."""
+        source, began = self._context.source, self._context.manifest.first_plan.size
+        expected = source.fingerprint.size
+        if source.stream is not None and expected and began not in (None, expected):
+            raise errors.UsageError(
+                f"this upload began with an expected size of {began:,} bytes: use that one, or start anew{_NEW}"
+            )
 
     async def begin_adopted(self, upload_id: str | None) -> None:
         """Make a manifest for an open upload of this key.
@@ -202,7 +212,7 @@ class UploadRun:
     async def _follow(self, changed: errors.SourceChanged) -> None:
         """Take the source as it is now, for `on_change="restart"`. Raises `changed` where that is not wanted."""
         context = self._context
-        if not context.settings.follow_changes:
+        if not context.settings.follow_changes or context.source.stream is not None:  # which has gone by
             raise changed
         self._changes += 1
         if self._changes > _MOST_CHANGES:
@@ -221,7 +231,7 @@ class UploadRun:
         if not context.journal.exists:
             return
         recorded, now = context.manifest.plan.size, context.source.fingerprint.size
-        if recorded != now:
+        if recorded not in (None, now):
             await self._abort_superseded(f"the source has {now:,} bytes, and had {recorded:,} when its upload began")
         elif self._reopen is None:  # a file object: what was read before can't be told from what is read now
             raise changed
@@ -265,7 +275,7 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
         bucket=target.bucket or "",
         key=target.key,
         url=completed.url or str(target),
-        size=manifest.plan.size,
+        size=manifest.plan.known_size,
         etag=completed.etag,
         checksum=checksum,
         verified=completed.verified,

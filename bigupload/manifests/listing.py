@@ -30,10 +30,12 @@ class KnownUpload:
     """The file's absolute path; None if the manifest is unreadable, as for the fields below."""
     target: str | None = None
     """"s3://BUCKET/KEY", or the media service's URL."""
-    size: int = 0
+    size: int | None = 0
+    """None: a stream whose size nobody knows yet."""
     bytes_uploaded: int = 0
     """Bytes of the parts that the store has acknowledged."""
-    parts: int = 0
+    parts: int | None = 0
+    """As `size`."""
     parts_uploaded: int = 0
     created_at: str | None = None
     """ISO 8601, UTC."""
@@ -41,6 +43,9 @@ class KnownUpload:
     """How a completed upload was proved."""
     error: str | None = None
     """Why the manifest is unreadable."""
+
+    is_file: bool = True
+    """Whether the source is a file, so that the manifest alone is enough to resume."""
 
     @property
     def resumable(self) -> bool:
@@ -81,10 +86,11 @@ def read_known_upload(path: Path) -> KnownUpload:
         id=name,
         status=manifest.status,
         source=manifest.source.path,
+        is_file=manifest.source.kind is None,
         target=str(manifest.target),
         size=manifest.plan.size,
         bytes_uploaded=manifest.bytes_uploaded,
-        parts=manifest.plan.count,
+        parts=manifest.plan.count if manifest.plan.size is not None else None,
         parts_uploaded=len(manifest.parts),
         created_at=manifest.header.created_at,
         verified=manifest.completed.verified if manifest.completed is not None else None,

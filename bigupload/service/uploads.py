@@ -117,7 +117,7 @@ class MediaUploads:
             owner=owner,
             key=key,
             upload_id=upload_id,
-            size=plan.size,
+            size=plan.known_size,
             part_size=plan.part_size,
             content_type=kind.content_type,
             algorithm=algorithm,

@@ -33,6 +33,7 @@ class FileSource:
     """
 
     kind = SourceKind.FILE
+    stream = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the file.

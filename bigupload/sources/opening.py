@@ -1,11 +1,16 @@
-"""Make the right source of what the caller gave: a path, bytes, or a file object."""
+"""Make the right source of what the caller gave: a path, bytes, a file object, or a stream of bytes."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import inspect
 import io
+import lzma
 import mmap
 import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
@@ -14,9 +19,12 @@ from bigupload.ports import Source
 from bigupload.sources.file import FileSource
 from bigupload.sources.file_object import FileObjectSource
 from bigupload.sources.memory import MemorySource, bytes_of
+from bigupload.sources.producers import Producer, of_async_iterable, of_file, of_iterable, of_reader
 from bigupload.sources.unwatched import Unwatched
 
-_KINDS = "a path, bytes, or a binary file object that can seek"
+_KINDS = "a path, bytes, a binary file object, or an iterable of bytes"
+_ONCE = (zipfile.ZipExtFile, gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)
+"""What can seek, but reads everything again from its beginning to do so."""
 
 
 def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -43,7 +51,7 @@ def checked_name(name: object) -> str:
 
 
 def open_source(source: Any, name: str) -> Source:
-    """Open a source. Blocking.
+    """Open a source that is no stream: one of which `producer_of` gives None. Blocking.
 
     Args:
         source: What the caller gave.
@@ -59,16 +67,40 @@ def open_source(source: Any, name: str) -> Source:
         return _rest_of(source, name)
     if isinstance(source, bytes | bytearray | memoryview):
         return MemorySource(name, bytes_of(source))
+    path = _path_of(source)
+    return FileObjectSource(name, source) if path is None else FileSource(path)
+
+
+def producer_of(source: Any, name: str) -> Producer | None:
+    """Where the bytes of a stream come from. None for what can be read again in any order.
+
+    Args:
+        source: What the caller gave, and no path.
+        name: What it is called in an error.
+
+    Raises:
+        UsageError: It is nothing that can be uploaded.
+    """
+    if isinstance(source, bytes | bytearray | memoryview | io.BytesIO):
+        return None
     if isinstance(source, io.TextIOBase):
         raise errors.UsageError(f"{name} is a text file: open it in binary mode ('rb')")
-    if isinstance(source, Mapping) or not callable(getattr(source, "read", None)):
+    if isinstance(source, type | Mapping):
         raise errors.UsageError(f"a source is {_KINDS}, not {type(source).__name__}")
     if getattr(source, "closed", False) is True:
         raise errors.UsageError(f"{name} is a closed file object: open it again")
-    if not _can_seek(source):
-        raise errors.UsageError(f"{name} can't seek, so that it can't be uploaded: a source is {_KINDS}")
-    path = _path_of(source)
-    return FileObjectSource(name, source) if path is None else FileSource(path)
+    read = getattr(source, "read", None)
+    if callable(read):
+        if inspect.iscoroutinefunction(read):
+            return of_reader(read)
+        if _can_seek(source) and not isinstance(source, _ONCE):
+            return None
+        return of_file(source)
+    if isinstance(source, AsyncIterable):
+        return of_async_iterable(source)
+    if isinstance(source, Iterable):
+        return of_iterable(source)
+    raise errors.UsageError(f"a source is {_KINDS}, not {type(source).__name__}")
 
 
 def _rest_of(buffer: io.BytesIO, name: str) -> MemorySource:

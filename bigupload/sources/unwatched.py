@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bigupload.core.manifest import Fingerprint, SourceKind
+from bigupload.ports import Stream
 
 
 class Unwatched:
     """The part of `ports.Source` that is about metadata."""
 
     kind = SourceKind.OBJECT
+    stream: Stream | None = None
     metadata_changed = False
     is_away = False
     on_local_disk = True

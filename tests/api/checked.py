@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal, assert_type
 
+import aiohttp
 import boto3
 
 import bigupload
@@ -60,6 +63,15 @@ async def program() -> None:
     with open("f", "rb") as file, zipfile.ZipFile(file) as archive, archive.open("member") as member:
         for source in (file, member, io.BytesIO(b"")):
             assert_type(await bigupload.upload(source, to="s3://b/folder/", name="f.bin"), UploadResult)
+    reader = asyncio.StreamReader()
+    chunks: AsyncIterator[bytes] = aiter(reader)
+    await bigupload.upload(reader, to="s3://b/k", expected_size="5GB", end_marker=b"complete")
+    await bigupload.upload(chunks, to="s3://b/k", allow_empty=True, temp_dir="/var/tmp")
+    await bigupload.upload([b"a", bytearray(b"b")], to="s3://b/k")
+    await bigupload.upload((line.encode() for line in "lines"), to="s3://b/k")
+    await bigupload.upload(sys.stdin.buffer, to="s3://b/k")
+    async with aiohttp.ClientSession() as session, session.get("https://example.org") as response:
+        await bigupload.upload(response.content, to="s3://b/k", expected_size=response.content_length)
     for data in (b"", bytearray(), memoryview(b"")):
         result = await bigupload.upload(data, to="s3://b/k")
         assert_type(result.guarded_by, Literal["fingerprint", "checksums"])

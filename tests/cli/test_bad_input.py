@@ -39,10 +39,6 @@ def test_a_special_file(bigupload: Command, s3: StrictS3, tmp_path: Path, kind: 
     assert_refused(bigupload("upload", path, *to(s3)), 1, "is not a regular file: copy it into one first")
 
 
-def test_standard_input(bigupload: Command, s3: StrictS3) -> None:
-    assert_refused(bigupload("upload", "-", *to(s3)), 2, "can't be uploaded yet: write it to a file and upload that")
-
-
 def test_an_unreadable_file(bigupload: Command, s3: StrictS3, file: Path) -> None:
     bigupload("upload", "nowhere.bin", *to(s3))  # what it imports is imported before this process may read less
     file.chmod(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_in_flight_bytes_are_not_done() -> None:
     assert "  0 %  0 B/120 MB" in text.replace("   0 B", "  0 B")
     assert "=" * 40 in text
     assert "0/103 parts" in text
+
+
+def test_a_stream_of_unknown_size_has_no_share() -> None:
+    row = RowState("pipe")
+    for seconds in (0.0, 1.0):
+        now = replace(progress(uploaded=int(seconds * 30e6), in_flight=0), size=None, parts=None, parts_uploaded=2)
+        update(row, now, seconds)
+    assert shown(row, 80).split() == ["pipe", "30", "MB", "30.0", "MB/s", "2", "parts"]
 
 
 def test_an_upload_from_resuming_to_its_end() -> None:

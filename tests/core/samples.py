@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import settings
@@ -30,7 +31,7 @@ from bigupload.core.manifest import (
     Target,
 )
 from bigupload.core.manifest_lines import encode
-from bigupload.core.part_plan import Plan
+from bigupload.core.part_plan import Part, Plan, Step
 
 QUICK = settings(deadline=None, max_examples=60)
 TYPES: tuple[type[Any], ...] = typing.get_args(Record)
@@ -55,14 +56,24 @@ def identities(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[SourceIdentit
 
 
 @st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A plan of few parts, of a file or of a stream of unknown size."""
+    if draw(st.booleans()):
+        return Plan(draw(st.integers(0, 40)), draw(st.integers(5, 20)))
+    steps = draw(st.lists(st.builds(Step, st.integers(1, 3), st.integers(2, 9)), min_size=1, max_size=3))
+    return Plan(None, steps[0].part_size, tuple(steps))
+
+
+@st.composite
 def headers(draw: st.DrawFn) -> Header:
-    """A header whose plan fits its file's size, in few parts."""
-    plan = Plan(draw(st.integers(0, 40)), draw(st.integers(5, 20)))
+    """A header whose plan fits its source's size, in few parts."""
+    plan = draw(plans())
     return Header(
         id=draw(TEXT),
-        source=draw(identities(st.just(plan.size))),
+        source=draw(identities(st.just(plan.size or 0))),
         target=draw(st.builds(Target, key=TEXT, bucket=MAYBE, endpoint=MAYBE, region=MAYBE, service=MAYBE)),
-        plan=PlanRecord(plan.part_size, plan.count),
+        plan=PlanRecord.of(plan),
+        version=2 if plan.steps else 1,
         checksum=ChecksumRecord(
             draw(st.sampled_from(UPLOAD_ALGORITHMS)), draw(st.none() | st.sampled_from(ChecksumType))
         ),
@@ -96,7 +107,7 @@ RECORDS: dict[type, st.SearchStrategy[Record]] = {Header: headers(), **LATER_REC
 @st.composite
 def later(draw: st.DrawFn, header: Header) -> Record:
     """A record that may follow `header`."""
-    plan = Plan(header.source.size, header.plan.part_size)
+    plan = Manifest(header).first_plan
     record = draw(st.one_of(*LATER_RECORDS.values()))
     algorithm = header.checksum.algorithm
     match record:
@@ -105,7 +116,9 @@ def later(draw: st.DrawFn, header: Header) -> Record:
             checksum = encode_digest(draw(st.binary(min_size=algorithm.digest_size, max_size=algorithm.digest_size)))
             return dataclasses.replace(record, number=part.number, size=part.size, checksum=checksum)
         case SourceRecord(source=source):
-            return SourceRecord(dataclasses.replace(source, size=plan.size))
+            return SourceRecord(dataclasses.replace(source, size=plan.size or 0))
+        case CompletingRecord():
+            return dataclasses.replace(record, size=draw(st.integers(0, plan.capacity)) if plan.steps else None)
     return record
 
 
@@ -115,13 +128,13 @@ def journals(draw: st.DrawFn) -> list[Record]:
     found: list[Record] = [header]
     manifest = Manifest(header)
     for record in draw(st.lists(later(header), max_size=8)):
-        missing = (
-            manifest.plan if isinstance(record, CompletingRecord) else ()
-        )  # which follows when every part is there
+        missing: Iterable[Part] = ()
+        if isinstance(record, CompletingRecord):  # which follows when every part is there
+            missing = manifest.first_plan if record.size is None else manifest.first_plan.closed(record.size)
         before = [
             PartRecord(number=part.number, size=part.size, etag="e", checksum="", proof=PartProof.ETAG)
             for part in missing
-            if part.number not in manifest.parts
+            if part.number not in manifest.parts or manifest.parts[part.number].size != part.size
         ]
         for each in (*before, record):
             manifest.apply(each)

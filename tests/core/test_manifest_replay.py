@@ -158,7 +158,7 @@ def test_headers_that_make_no_sense(bad: Header) -> None:
 
 
 def test_a_newer_version_is_refused_by_name() -> None:
-    with pytest.raises(ManifestCorrupt, match="version 2 is newer than this program understands"):
+    with pytest.raises(ManifestCorrupt, match="version 3 is newer than this program understands"):
         replay(lines(dataclasses.replace(header(), version=VERSION + 1), part(1)))
 
 

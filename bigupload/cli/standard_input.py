@@ -1,0 +1,89 @@
+"""`bigupload upload -`: what comes in through a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bigupload import errors
+from bigupload.cli.options import PATH, SIZE
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STANDARD_INPUT = Path("-")
+_PIPE_BYTES = 1024 * 1024
+"""What Linux lets anybody have; a pipe has 64 KiB by itself, and then each read wakes the writer for little."""
+
+
+def stream_options(function: F) -> F:
+    """Add the options that are about standard input."""
+    for option in reversed((
+        click.option("--name", metavar="NAME", help="The name of the file, or of standard input (-), for the object."),
+        click.option(
+            "--expected-size",
+            type=SIZE,
+            metavar="SIZE",
+            help="The size of standard input, as in 5GB. If it ends earlier or later, nothing is completed.",
+        ),
+        click.option(
+            "--end-marker",
+            metavar="TEXT",
+            help="What standard input must end with; it is not uploaded. If it is missing, nothing is completed.",
+        ),
+        click.option("--allow-empty", is_flag=True, help="Make an empty object of an empty standard input."),
+        click.option(
+            "--temp-dir",
+            type=PATH,
+            metavar="DIR",
+            help="Where parts of standard input wait that memory does not hold. [default: the system's]",
+        ),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def check_standard_input(files: Sequence[Path], arguments: dict[str, Any]) -> None:
+    """Raise UsageError for what can't be done with standard input, or with several files."""
+    if len(files) > 1:
+        for name in ("name", "expected_size", "end_marker"):
+            if arguments[name] is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for one file: upload one at a time")
+    if STANDARD_INPUT in files:
+        to = arguments["to"] or ""
+        needs_name = to.endswith("/") or not to[len("s3://") :].partition("/")[2]
+        if needs_name and arguments["name"] is None:
+            raise click.UsageError("standard input has no name: give one with --name, or name the object in the target")
+
+
+def label_of(path: Path, arguments: dict[str, Any]) -> Path:
+    """What messages call a source."""
+    if path != STANDARD_INPUT:
+        return path
+    return Path(arguments["name"] or (arguments["to"] or "").rpartition("/")[2] or "standard input")
+
+
+def open_standard_input() -> io.FileIO:
+    """Standard input without a buffer of Python's: its lock would keep a process that ends from ending.
+
+    Raises:
+        SourceUnreadable: It is closed.
+    """
+    try:
+        if sys.stdin is None:  # it was closed when Python started: its number may be another file's by now
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        file = io.FileIO(0, closefd=False)
+        with contextlib.suppress(ImportError, OSError, AttributeError):  # no pipe, or another system than Linux
+            import fcntl
+
+            fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except OSError as e:
+        raise errors.SourceUnreadable(f"can't read standard input: {e.strerror}") from None
+    return file

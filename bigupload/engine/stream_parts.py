@@ -1,0 +1,148 @@
+"""The parts of a stream as they come: compared with what earlier runs uploaded, sent if they are missing.
+
+A stream is resumed by replay: the same bytes come again. What the store has of them is hashed here and not sent. Once
+bytes have gone by, nobody can read them again: a run that needs them ends in StreamInterrupted, and the next one
+continues.
+"""
+
+from __future__ import annotations
+
+from bigupload import errors
+from bigupload.core import checksums
+from bigupload.core.manifest import PartRecord
+from bigupload.core.part_plan import Part
+from bigupload.core.upload_state import UploadState
+from bigupload.engine.context import UploadContext
+from bigupload.engine.part_hashing import PartHasher
+from bigupload.engine.reconcile import Reconciler
+from bigupload.ports import Stream
+
+_AGAIN = "run the same command with the same bytes again to resume"
+
+
+class StreamParts:
+    """What one run knows of its stream's parts."""
+
+    def __init__(
+        self, context: UploadContext, stream: Stream, state: UploadState, hasher: PartHasher, reconciler: Reconciler
+    ) -> None:
+        self._context = context
+        self._stream = stream
+        self._state = state
+        self._hasher = hasher
+        self._reconciler = reconciler
+        self._seen: set[int] = set()
+        """The parts that came in this run."""
+        self._ended = False
+        self.is_another = False
+        """Whether a part was not what an earlier run uploaded."""
+
+    async def restart(self) -> None:
+        """Begin with the first part again, for a new upload.
+
+        Raises:
+            StreamInterrupted: The first parts have gone by.
+        """
+        if not await self._stream.rewind():
+            raise errors.StreamInterrupted(
+                f"{self._context.source.path} has to be uploaded from its first byte again, which has gone by: {_AGAIN}"
+            )
+        self._seen.clear()
+        self._ended = False
+
+    async def next_missing(self) -> Part | None:
+        """Wait for the next part that the store does not have; None when the stream has ended.
+
+        Raises:
+            SourceChanged: A part is not what an earlier run uploaded.
+            StreamInterrupted: The stream ended before the place that an earlier run had reached.
+        """
+        while not self._ended:
+            part = await self._stream.next_part(self._state.plan)
+            if part is None:
+                self._end()
+                break
+            self._seen.add(part.number)
+            if not await self._is_there(part):
+                self._state.take(part.number)
+                return part
+            self.release(part)
+        return None
+
+    def release(self, part: Part) -> None:
+        """The part is not needed any more."""
+        self._stream.release(part)
+
+    async def compare_all(self) -> None:
+        """Read the whole stream, and compare it with the parts of an upload that turned out to be complete.
+
+        Raises:
+            SourceError: The object is not the stream.
+        """
+        while (part := await self._stream.next_part(self._context.manifest.plan)) is not None:
+            record = self._context.manifest.parts[part.number]
+            if await self._is_same(part, record) is not True:
+                raise errors.SourceChanged(
+                    f"an earlier run completed {self._context.manifest.target}, and this stream is another one: it "
+                    f"differs in the part from byte {part.offset:,} on. Nothing was changed: run the command again to "
+                    "replace the object",
+                    same_size=False,
+                )
+            self.release(part)
+
+    async def forget(self, recorded: set[int]) -> None:
+        """If the stream is another one, drop what this run uploaded of it, so that the right one still resumes."""
+        if not self.is_another:
+            return
+        await self._reconciler.drop(sorted(recorded & self._context.manifest.parts.keys()), "it is of other bytes")
+
+    def require_all(self) -> None:
+        """Raises StreamInterrupted if a part is missing that has gone by."""
+        if self._state.missing:
+            raise errors.StreamInterrupted(
+                f"the store lost {self._state.missing} parts of {self._context.source.path} that have gone by: {_AGAIN}"
+            )
+
+    def _end(self) -> None:
+        size = self._stream.position
+        if unseen := sorted(self._context.manifest.parts.keys() - self._seen):
+            raise self._ended_early(size, self._state.plan.part(unseen[-1]))
+        self._ended = True
+        self._state.end(size)
+
+    def _ended_early(self, size: int, reached: Part) -> errors.StreamInterrupted:
+        return errors.StreamInterrupted(
+            f"{self._context.source.path} ended after {size:,} bytes, but an earlier run read more than "
+            f"{reached.offset:,}: did what writes it fail? Nothing was completed; {_AGAIN}"
+        )
+
+    async def _is_there(self, part: Part) -> bool:
+        record = self._context.manifest.parts.get(part.number)
+        if record is None:
+            rows = self._reconciler.unrecorded.get(part.number, ())
+            adopted = bool(rows) and await self._reconciler.adopt(part, rows)
+            self._context.counts.resumed_parts += adopted
+            return adopted
+        if record.size > part.size:
+            raise self._ended_early(part.offset + part.size, part)
+        if record.size == part.size:
+            same = await self._is_same(part, record)
+            if same:
+                return True
+            if same is not None:
+                self.is_another = True
+                raise errors.SourceChanged(
+                    f"{self._context.source.path} is not what an earlier run uploaded: the part from byte "
+                    f"{part.offset:,} on differs. Nothing was changed: {_AGAIN}, or start anew with --no-resume",
+                    same_size=False,
+                )
+        # It was the stream's end, which goes on now; or nothing tells what was sent.
+        await self._reconciler.drop([part.number], "the stream goes on there")
+        return False
+
+    async def _is_same(self, part: Part, record: PartRecord) -> bool | None:
+        """Whether the part is the recorded one; None if only the ETag could tell, which need not be an MD5."""
+        if record.checksum:
+            return (await self._hasher.hash(part)).checksum == record.checksum
+        known = checksums.md5_of_etag(record.etag)
+        return True if known is not None and (await self._hasher.hash(part, md5=True)).md5 == known else None

@@ -1,0 +1,203 @@
+"""Where the parts of streams are held until the store has them: in memory up to a limit, else in temporary files.
+
+A temporary file has no name, so that nothing is left behind by a process that is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import tempfile
+from collections import deque
+from collections.abc import Sized
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+
+from bigupload import errors
+from bigupload.core.part_plan import MIB
+from bigupload.units import format_size
+
+MEMORY = 96 * MIB
+"""Bytes of parts in memory, of all streams of an `Uploader`: six parts of a stream of unknown size. With everything
+else that a process needs, this stays below 200 MB."""
+_SHARE = 3
+"""A part that is larger than this share of the memory goes into a file: with fewer parts, nothing would overlap."""
+_FILES = 3
+"""Temporary files of one stream: one is filled while others are sent."""
+CHUNK = MIB
+
+
+class HeldPart(Protocol):
+    """The bytes of one part. Filled once from its beginning, then read by any thread."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it can hold."""
+        ...
+
+    def view(self, offset: int, size: int) -> memoryview | None:
+        """A range of it, if it is in memory."""
+        ...
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` with the bytes from `offset` on. Blocking."""
+        ...
+
+    def space(self, offset: int) -> memoryview:
+        """Where to put the next bytes, those from `offset` on; some of them, or all."""
+        ...
+
+    async def filled(self, offset: int, size: int) -> None:
+        """So many bytes are in what `space` returned last.
+
+        Raises:
+            StreamInterrupted: They can't be stored.
+        """
+        ...
+
+
+class _InMemory:
+    def __init__(self, buffer: mmap.mmap, size: int) -> None:
+        self.buffer = buffer
+        self.size = size
+        self._view = memoryview(buffer)[:size]
+
+    def view(self, offset: int, size: int) -> memoryview:
+        return self._view[offset : offset + size]
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        found = self.view(offset, len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def space(self, offset: int) -> memoryview:
+        return self._view[offset:]
+
+    async def filled(self, offset: int, size: int) -> None:
+        pass
+
+
+class _InFile:
+    def __init__(self, size: int, directory: Path | None) -> None:
+        self.size = size
+        self._directory = directory
+        self._buffer = memoryview(bytearray(min(CHUNK, max(1, size))))
+        self._file: Any = None
+
+    def view(self, offset: int, size: int) -> None:
+        return None
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        done = 0
+        try:
+            while done < len(buffer):
+                data = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
+                if not data:
+                    break
+                buffer[done : done + len(data)] = data
+                done += len(data)
+        except OSError as e:
+            raise self._failure("read", e) from e
+        return done
+
+    def space(self, offset: int) -> memoryview:
+        return self._buffer[: self.size - offset]
+
+    async def filled(self, offset: int, size: int) -> None:
+        await anyio.to_thread.run_sync(self._write, offset, size)
+
+    def _write(self, offset: int, size: int) -> None:
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - kept open
+            done = 0
+            while done < size:
+                done += os.pwrite(self._file.fileno(), self._buffer[done:size], offset + done)
+        except OSError as e:
+            raise self._failure("write", e) from e
+
+    def _failure(self, action: str, e: OSError) -> errors.StreamInterrupted:
+        where = self._directory or tempfile.gettempdir()
+        return errors.StreamInterrupted(
+            f"can't {action} a part of {format_size(self.size)} in {where}, where parts wait for the store: "
+            f"{e.strerror}. Free some space, or name another directory with --temp-dir (temp_dir), and run the same "
+            "command with the same bytes again"
+        )
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+class PartPool:
+    """Holds parts of several streams. Used in one event loop."""
+
+    def __init__(self, directory: Path | None = None, *, memory: int | None = None) -> None:
+        """Hold nothing yet.
+
+        Args:
+            directory: Where temporary files are made; None: where the system has its own.
+            memory: Bytes in memory at most; None: MEMORY.
+        """
+        self._memory = MEMORY if memory is None else memory
+        self._directory = directory
+        self._used = 0
+        self._free: list[mmap.mmap] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def hold(self, size: int, held: Sized) -> HeldPart:
+        """Make room for a part, and wait until there is some.
+
+        Args:
+            size: The part's size in bytes.
+            held: The parts that the stream holds. If there is none, it does not wait: those that have the memory may
+                belong to streams that stand still.
+        """
+        while True:
+            if size > self._memory // _SHARE:
+                if len(held) < _FILES:
+                    return _InFile(size, self._directory)
+            elif self._used + size <= self._memory:
+                self._used += size
+                return _InMemory(self._buffer(size), size)
+            elif not held:
+                return _InFile(size, self._directory)
+            room = asyncio.get_running_loop().create_future()
+            self._waiting.append(room)
+            await room
+
+    def release(self, part: HeldPart, *, reuse: bool = True) -> None:
+        """Free a part's room.
+
+        Args:
+            part: What `hold` returned.
+            reuse: False if a thread may still write into it.
+        """
+        if isinstance(part, _InMemory):
+            self._used -= part.size
+            if reuse:
+                self._free.append(part.buffer)
+        elif isinstance(part, _InFile):
+            part.close()
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _buffer(self, size: int) -> mmap.mmap:
+        """A buffer, whose pages are in memory already if it was used before."""
+        size = max(1, size)
+        for index, buffer in enumerate(self._free):
+            if len(buffer) == size:
+                return self._free.pop(index)
+        self._free.clear()
+        return mmap.mmap(-1, size)
+
+    def trim(self) -> None:
+        """Give the system back what no part uses."""
+        self._free.clear()

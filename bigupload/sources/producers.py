@@ -1,0 +1,170 @@
+"""Where the bytes of a stream come from: a file object, an iterable, an async iterable, or an async reader.
+
+Each gives the next bytes into a buffer. Blocking ones do so in a daemon thread, which a cancelled upload leaves behind:
+what the thread takes from its file object or iterable after that is lost to others.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any, Protocol
+
+import anyio
+
+from bigupload import errors
+from bigupload.core.part_plan import MIB
+from bigupload.support.daemon_threads import run_in_daemon_thread
+
+_MOST = MIB
+"""Bytes to ask a file object or reader for at a time."""
+
+
+class Producer(Protocol):
+    """The bytes of a stream, in order."""
+
+    async def fill(self, buffer: memoryview) -> int:
+        """Fill `buffer` with the next bytes. After a cancel, a thread may still write into it.
+
+        Returns:
+            How many there were; fewer than the buffer has only at the end.
+
+        Raises:
+            Exception: What the caller's object raised.
+        """
+        ...
+
+
+class _Chunks:
+    """Bytes that came and found no room yet."""
+
+    def __init__(self) -> None:
+        self._rest = memoryview(b"")
+
+    def __bool__(self) -> bool:
+        return bool(self._rest)
+
+    def put(self, chunk: object) -> None:
+        self._rest = bytes_of_chunk(chunk)
+
+    def take(self, buffer: memoryview) -> int:
+        """Move as many bytes as possible into `buffer`."""
+        taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
+
+class _InThread:
+    """Fills buffers in a thread, by a function that puts the next bytes into a buffer, and none at the end."""
+
+    def __init__(self, read_into: Callable[[memoryview], int]) -> None:
+        self._read_into = read_into
+        self._threads = anyio.CapacityLimiter(1)
+
+    async def fill(self, buffer: memoryview) -> int:
+        stopped = threading.Event()
+        try:
+            return await run_in_daemon_thread(lambda: self._fill(buffer, stopped), self._threads)
+        finally:
+            stopped.set()
+
+    def _fill(self, buffer: memoryview, stopped: threading.Event) -> int:
+        done = 0
+        while done < len(buffer) and not stopped.is_set():
+            count = self._read_into(buffer[done : done + _MOST])
+            if not count:
+                break
+            done += count
+        return done
+
+
+class _InLoop:
+    """Fills buffers by an async function that returns the next bytes, and none at the end."""
+
+    def __init__(self, read: Callable[[int], Awaitable[Any]]) -> None:
+        self._read = read
+        self._chunks = _Chunks()
+
+    async def fill(self, buffer: memoryview) -> int:
+        done = 0
+        while done < len(buffer):
+            if not self._chunks:
+                self._chunks.put(await self._read(min(_MOST, len(buffer) - done)))
+                if not self._chunks:
+                    break
+            done += self._chunks.take(buffer[done:])
+        return done
+
+
+def of_file(file: Any) -> Producer:
+    """The bytes of a file object, which may block, and may return fewer bytes than it is asked for."""
+    if isinstance(file, io.RawIOBase | io.BufferedIOBase):
+
+        def read_into(buffer: memoryview) -> int:
+            count = file.readinto(buffer)
+            if count is None:
+                bytes_of_chunk(None)
+            return count or 0
+
+        return _InThread(read_into)
+    return _by_chunks(file.read)
+
+
+def _by_chunks(read: Callable[[int], Any]) -> Producer:
+    chunks = _Chunks()
+
+    def read_into(buffer: memoryview) -> int:
+        if not chunks:
+            chunks.put(read(len(buffer)))
+        return chunks.take(buffer)
+
+    return _InThread(read_into)
+
+
+def of_reader(read: Callable[[int], Awaitable[Any]]) -> Producer:
+    """The bytes of an async `read`, as asyncio's and aiohttp's StreamReader have."""
+    return _InLoop(read)
+
+
+def of_iterable(chunks: Iterable[Any]) -> Producer:
+    """The bytes of an iterable, which may block. Its empty chunks are no end."""
+    iterator = iter(chunks)
+
+    def read(_: int) -> Any:
+        for chunk in iterator:
+            if len(bytes_of_chunk(chunk)):
+                return chunk
+        return b""
+
+    return _by_chunks(read)
+
+
+def of_async_iterable(chunks: AsyncIterable[Any]) -> Producer:
+    """The bytes of an async iterable. Its empty chunks are no end."""
+    iterator = aiter(chunks)
+
+    async def read(_: int) -> Any:
+        async for chunk in iterator:
+            if len(bytes_of_chunk(chunk)):
+                return chunk
+        return b""
+
+    return _InLoop(read)
+
+
+def bytes_of_chunk(chunk: object) -> memoryview:
+    """View what a stream gave as bytes.
+
+    Raises:
+        UsageError: It is no bytes.
+    """
+    if isinstance(chunk, bytes | bytearray):
+        return memoryview(chunk)
+    if isinstance(chunk, memoryview):
+        return memoryview(chunk.tobytes()) if not chunk.c_contiguous or not chunk.nbytes else chunk.cast("B")
+    if isinstance(chunk, str):
+        raise errors.UsageError("the stream gives text, and not bytes: encode it")
+    if chunk is None:
+        raise errors.UsageError("the stream gives None, as a file object does that does not block: let it block")
+    raise errors.UsageError(f"the stream gives {type(chunk).__name__}, and not bytes")

@@ -1,0 +1,186 @@
+"""A stream: bytes that come once, in order, cut into parts that are held until the store has them."""
+
+from __future__ import annotations
+
+from bigupload import errors
+from bigupload.core.manifest import SourceKind
+from bigupload.core.part_plan import Part, Plan
+from bigupload.ports import Stream
+from bigupload.sources.part_pool import HeldPart, PartPool
+from bigupload.sources.producers import Producer
+from bigupload.sources.unwatched import Unwatched
+
+_HEAD = 4096
+"""Bytes that are read before the upload begins. They show whether there are any; a media service judges them."""
+_AGAIN = "Nothing was completed: run the same command with the same bytes again to resume"
+
+
+class StreamSource(Unwatched):
+    """The parts of a stream. Implements `ports.Source` for the parts that are held, and `ports.Stream`."""
+
+    kind = SourceKind.STREAM
+
+    def __init__(
+        self, name: str, producer: Producer, pool: PartPool, *, expected: int | None = None, allow_empty: bool = False
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            name: The stream's name.
+            producer: Where its bytes come from.
+            pool: Where its parts are held.
+            expected: The size in bytes that it must have, if known.
+            allow_empty: Whether it may have no bytes.
+        """
+        super().__init__(name, expected or 0)
+        self.stream: Stream | None = self
+        self.position = 0
+        self._producer = producer
+        self._pool = pool
+        self._expected = expected
+        self._allow_empty = allow_empty
+        self._held: dict[int, tuple[int, HeldPart]] = {}
+        """By part number: the part's offset in the stream, and its bytes."""
+        self._head = b""
+        """The first bytes, which belong to the first part."""
+        self._began = False
+        self._parts = 0
+        self._ended = False
+
+    # -- ports.Stream
+
+    async def begin(self) -> None:
+        """Wait for the first bytes.
+
+        Raises:
+            StreamInterrupted: There are none.
+            SourceUnreadable: The stream failed.
+        """
+        head = bytearray(_HEAD)
+        count = await self._fill(memoryview(head))
+        self._head = bytes(head[:count])
+        if not count and not (self._allow_empty or self._expected == 0):
+            raise errors.StreamInterrupted(
+                f"{self.path} is empty: did what writes it fail? --allow-empty (allow_empty) uploads an empty object"
+            )
+
+    async def next_part(self, plan: Plan) -> Part | None:
+        """Wait for the next part and hold it. See `ports.Stream.next_part`."""
+        expected = plan.size if plan.size is not None else self._expected
+        if self._ended:
+            return None
+        number = self._parts + 1
+        if number > plan.count:
+            await self._require_end(plan)
+            return None
+        planned = plan.part(number)
+        held = await self._pool.hold(planned.size, self._held)
+        self._held[number] = (planned.offset, held)
+        try:
+            size = await self._read(held)
+        except BaseException:
+            self._drop(number, reuse=False)
+            raise
+        self.position += size
+        if size < planned.size:
+            self._ended = True
+        if expected is not None and (self.position > expected or (self._ended and self.position < expected)):
+            self._drop(number)
+            raise self._unexpected(expected)
+        if not size and number > 1:
+            self._drop(number)
+            return None
+        self._parts = number
+        return Part(number, planned.offset, size)
+
+    def release(self, part: Part) -> None:
+        """Hold a part no longer. See `ports.Stream.release`."""
+        self._drop(part.number)
+
+    async def rewind(self) -> bool:
+        """Whether nothing was taken from the stream yet. See `ports.Stream.rewind`."""
+        return not self._parts
+
+    async def _require_end(self, plan: Plan) -> None:
+        """After the last part that the plan has room for."""
+        if self._head or await self._fill(memoryview(bytearray(1))):
+            if plan.size is not None:
+                raise self._unexpected(plan.size, longer=True)
+            raise errors.SourceUnsupported(
+                f"{self.path} is longer than {plan.capacity:,} bytes, which is all that {plan.count:,} parts hold if "
+                "nobody says how long it is: upload it again with --expected-size (expected_size) and --no-resume"
+            )
+        self._ended = True
+
+    def _unexpected(self, expected: int, *, longer: bool = False) -> errors.SourceError:
+        if longer or self.position > expected:
+            return errors.SourceChanged(
+                f"{self.path} has more than the {expected:,} bytes that were expected. Nothing was completed: give its "
+                "true size, or none, and --no-resume",
+                same_size=False,
+            )
+        return errors.StreamInterrupted(
+            f"{self.path} ended after {self.position:,} bytes, and {expected:,} were expected: did what writes it "
+            f"fail? {_AGAIN}"
+        )
+
+    async def _read(self, held: HeldPart) -> int:
+        """Fill a part. Returns its size: smaller than planned at the end of the stream."""
+        done = 0
+        while done < held.size:
+            space = held.space(done)
+            if self._head:
+                count = min(len(space), len(self._head))
+                space[:count], self._head = self._head[:count], self._head[count:]
+            else:
+                count = await self._fill(space)
+                if not count:
+                    break
+            await held.filled(done, count)
+            done += count
+        return done
+
+    async def _fill(self, buffer: memoryview) -> int:
+        try:
+            return await self._producer.fill(buffer)
+        except errors.BigUploadError:
+            raise
+        except Exception as e:
+            # Whatever the caller's object raises. Its text may hold anything, also a URL that is a secret.
+            reason = (isinstance(e, OSError) and e.strerror) or type(e).__name__
+            raise errors.SourceUnreadable(f"{self.path} failed after byte {self.position:,}: {reason}. {_AGAIN}") from e
+
+    def _drop(self, number: int, *, reuse: bool = True) -> None:
+        found = self._held.pop(number, None)
+        if found is not None:
+            self._pool.release(found[1], reuse=reuse)
+
+    # -- ports.Source
+
+    def _holding(self, offset: int) -> tuple[int, HeldPart]:
+        for begin, held in list(self._held.values()):  # a copy: threads read while the event loop adds and releases
+            if begin <= offset < begin + held.size or (begin == offset and not held.size):
+                return begin, held
+        raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part has gone by")
+
+    def view(self, offset: int, size: int) -> memoryview | None:
+        """The bytes of a range of a held part, if it is in memory. See `ports.Source.view`."""
+        if not size:
+            return memoryview(b"")
+        begin, held = self._holding(offset)
+        return held.view(offset - begin, size)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` from a held part, or from the stream's first bytes before it has any."""
+        if not self._parts and not self._held:
+            found = self._head[offset : offset + len(buffer)]
+            buffer[: len(found)] = found
+            return len(found)
+        begin, held = self._holding(offset)
+        return held.read_into(buffer, offset - begin)
+
+    def close(self) -> None:
+        """Let all parts go. May be called again."""
+        for number in list(self._held):
+            self._drop(number)
+        self._pool.trim()

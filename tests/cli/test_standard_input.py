@@ -1,0 +1,150 @@
+"""`bigupload upload -`: a pipe, what guards it, and its replay."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.running import Place
+from tests.tools.s3_faults import Status
+from tests.tools.strict_s3 import StrictS3
+
+from .support import SIZE, Command, assert_refused, to
+
+
+@contextlib.contextmanager
+def standard_input(data: bytes) -> Iterator[None]:
+    """A pipe in the place of this process's standard input, and somebody who writes into it."""
+    reading, writing = os.pipe()
+    saved = os.dup(0)
+    os.dup2(reading, 0)
+    os.close(reading)
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as file:
+            file.write(data)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+        thread.join()
+
+
+@pytest.fixture
+def data(file: Path) -> bytes:
+    return file.read_bytes()
+
+
+def test_a_pipe(bigupload: Command, s3: StrictS3, place: Place, data: bytes) -> None:
+    with standard_input(data):
+        ended = bigupload("upload", "-", *to(s3, "s3://bucket/a/"), "--name=movie.mov", "--json", "--progress=none")
+    assert (ended.code, ended.err) == (0, "")
+    assert (ended.result["key"], ended.result["size"], ended.result["path"]) == ("a/movie.mov", SIZE, "movie.mov")
+    assert ended.result["verified"] == "full-object"
+    assert s3.objects["bucket"]["a/movie.mov"].sha256() == hashlib.sha256(data).hexdigest()
+
+
+def test_the_same_pipe_again_resumes(bigupload: Command, s3: StrictS3, place: Place, data: bytes) -> None:
+    s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
+    arguments = ["upload", "-", *to(s3), "--part-size", "5MiB", "--progress=none"]
+    with standard_input(data):
+        assert bigupload(*arguments).code == 75
+    s3.clear("CompleteMultipartUpload")
+    assert "key → s3://bucket/key" in bigupload("status").out
+    before = s3.count("UploadPart")
+    with standard_input(data):
+        ended = bigupload(*arguments, "--json")
+    assert (ended.code, ended.result["resumed_parts"], ended.result["bytes_sent"]) == (0, 2, 0)
+    assert s3.count("UploadPart") == before
+
+
+def test_resume_says_which_uploads_need_their_bytes_again(bigupload: Command, s3: StrictS3, data: bytes) -> None:
+    s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
+    with standard_input(data):
+        bigupload("upload", "-", *to(s3), "--progress=none")
+    ended = bigupload("resume")
+    assert "key → s3://bucket/key was no file: the same upload command with the same bytes resumes it" in ended.err
+
+
+def test_an_empty_pipe(bigupload: Command, s3: StrictS3) -> None:
+    with standard_input(b""):
+        assert_refused(bigupload("upload", "-", *to(s3)), 1, "key is empty: did what writes it fail?", "--allow-empty")
+    with standard_input(b""):
+        assert bigupload("upload", "-", *to(s3), "--allow-empty", "--progress=none").code == 0
+    assert s3.objects["bucket"]["key"].size == 0
+
+
+@pytest.mark.parametrize(
+    ("guard", "says"),
+    [(["--expected-size", str(SIZE + 1)], "were expected"), (["--end-marker", "complete"], "end marker")],
+)
+def test_a_pipe_whose_beginning_fails(
+    bigupload: Command, s3: StrictS3, data: bytes, guard: list[str], says: str
+) -> None:
+    with standard_input(data):
+        assert_refused(bigupload("upload", "-", *to(s3), *guard, "--progress=none"), 75, says)
+    assert "key" not in s3.objects["bucket"]
+
+
+def test_a_pipe_that_ends_with_its_marker(bigupload: Command, s3: StrictS3, data: bytes) -> None:
+    with standard_input(data + b"complete"):
+        assert bigupload("upload", "-", *to(s3), "--end-marker", "complete", "--progress=none").code == 0
+    assert s3.objects["bucket"]["key"].sha256() == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-", "s3://bucket/folder/"], "standard input has no name: give one with --name"),
+        (["-", "s3://bucket"], "standard input has no name"),
+        (["-", "--local"], "standard input has no name"),
+        (["-", "s3://bucket/key", "--skip-existing"], "skip_existing is for files"),
+        (["-", "s3://bucket/key", "--verify-source"], "hashed and sent from one read"),
+        (["-", "s3://bucket/key", "--end-marker", ""], "end_marker"),
+        (["a", "b", "s3://bucket/", "--name", "c"], "--name is for one file"),
+        (["a", "b", "s3://bucket/", "--expected-size", "5"], "--expected-size is for one file"),
+    ],
+)
+def test_what_contradicts_itself(bigupload: Command, s3: StrictS3, arguments: list[str], says: str) -> None:
+    with standard_input(b"data"):
+        ended = bigupload("upload", *arguments, *([] if "--local" in arguments else ["--endpoint-url", s3.url]))
+    assert_refused(ended, 2, says)
+
+
+def test_a_closed_standard_input(bigupload: Command, s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert_refused(bigupload("upload", "-", *to(s3)), 1, "can't read standard input: Bad file descriptor")
+
+
+def test_a_file_on_standard_input_is_read_from_its_place(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    """As by `bigupload upload - < file`: it can seek, so that its size is known."""
+    saved = os.dup(0)
+    opened = os.open(file, os.O_RDONLY)
+    os.dup2(opened, 0)
+    os.close(opened)
+    try:
+        ended = bigupload("upload", "-", *to(s3), "--json", "--progress=none")
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+    assert (ended.code, ended.result["size"]) == (0, SIZE)
+    assert s3.objects["bucket"]["key"].sha256() == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_file_that_is_called_dash(
+    bigupload: Command, s3: StrictS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_bytes(b"a file")
+    ended = bigupload("upload", "./-", *to(s3), "--json", "--progress=none")
+    assert ended.result["path"] == str(tmp_path / "-")

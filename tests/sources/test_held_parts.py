@@ -1,0 +1,207 @@
+"""A stream holds no more parts than its pool allows, and what it holds stays as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from bigupload import errors
+from bigupload.core.manifest import SourceKind
+from bigupload.core.part_plan import MIB, Limits, plan_stream
+from bigupload.sources import part_pool, producers
+from bigupload.sources.stream import StreamSource
+from tests.integration.support import content
+from tests.sources.streams import DATA, LIMITS, PLAN, cut, pool, read, stream_of
+from tests.tools.waiting import until
+
+# -- what is held
+
+
+async def test_only_held_parts_can_be_read() -> None:
+    stream = stream_of([DATA])
+    assert (stream.kind, stream.stream) == (SourceKind.STREAM, stream)
+    await stream.begin()
+    head = bytearray(10)
+    assert stream.read_into(memoryview(head), 0) == 10
+    assert head == DATA[:10]
+    first, second = await stream.next_part(PLAN), await stream.next_part(PLAN)
+    assert first is not None
+    assert second is not None
+    assert (read(stream, first), read(stream, second)) == (DATA[:100], DATA[100:200])
+    stream.release(first)
+    stream.release(first)
+    assert read(stream, second) == DATA[100:200]
+    with pytest.raises(errors.SourceUnreadable, match="gone by"):
+        stream.read_into(memoryview(bytearray(1)), 0)
+    stream.close()
+    with pytest.raises(errors.SourceUnreadable, match="gone by"):
+        stream.view(100, 1)
+
+
+async def test_it_can_begin_again_until_a_part_came() -> None:
+    stream = stream_of([DATA])
+    await stream.begin()
+    assert await stream.rewind()
+    await stream.next_part(PLAN)
+    assert not await stream.rewind()
+
+
+class Counted:
+    """An iterable that notes how many bytes were taken from it."""
+
+    def __init__(self, chunk: int) -> None:
+        self.taken = 0
+        self._chunk = chunk
+
+    def __aiter__(self) -> Counted:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.taken += self._chunk
+        return bytes(self._chunk)
+
+
+async def test_while_the_pool_is_full_nothing_is_read() -> None:
+    source, parts = Counted(50), pool(memory=400)
+    stream = stream_of(source, parts=parts)
+    await stream.begin()
+    plan = plan_stream(100, limits=LIMITS)
+    held = [await stream.next_part(plan) for _ in range(4)]
+    waiting = asyncio.create_task(stream.next_part(plan))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    assert source.taken <= 4096 + 50
+    assert held[2] is not None
+    stream.release(held[2])
+    assert (await waiting) == plan.part(5)
+
+
+async def test_streams_share_the_memory_and_none_waits_for_another() -> None:
+    """One that stands still keeps its parts: others that have none are held in files."""
+    parts = pool(memory=300)
+    standing, other = stream_of(Counted(50), parts=parts), stream_of([DATA], parts=parts)
+    plan = plan_stream(100, limits=LIMITS)
+    await standing.begin()
+    for _ in range(3):
+        await standing.next_part(plan)
+    assert b"".join(data for _, data in await cut(other, plan)) == DATA
+
+
+async def test_a_part_larger_than_its_share_is_in_a_file_without_a_name(tmp_path: Path) -> None:
+    stream = stream_of([DATA], parts=pool(memory=2000, directory=tmp_path))
+    await stream.begin()
+    plan = plan_stream(1000, limits=LIMITS)
+    first = await stream.next_part(plan)
+    assert first is not None
+    assert stream.view(0, 10) is None
+    assert read(stream, first) == DATA[:1000]
+    assert list(tmp_path.iterdir()) == []
+    await stream.next_part(plan)
+    await stream.next_part(plan)
+    waiting = asyncio.create_task(stream.next_part(plan))  # three files at most
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    stream.release(first)
+    assert await waiting == plan.part(4)
+    stream.close()
+
+
+async def test_a_file_of_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_pool, "CHUNK", 7)
+    found = await cut(stream_of([DATA], parts=pool(memory=1)), plan_stream(1000, limits=LIMITS))
+    assert b"".join(data for _, data in found) == DATA
+
+
+async def test_a_full_disk_can_be_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(errors.StreamInterrupted, match=r"No space left on device.*--temp-dir") as caught:
+        await cut(stream_of([DATA], parts=pool(memory=1, directory=tmp_path)))
+    assert str(tmp_path) in str(caught.value)
+
+
+async def test_a_directory_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(errors.StreamInterrupted, match="No such file"):
+        await cut(stream_of([DATA], parts=pool(memory=1, directory=tmp_path / "none")))
+
+
+async def test_memory_is_used_again_and_given_back() -> None:
+    parts = pool(memory=1000)
+    stream = stream_of([DATA], parts=parts)
+    await cut(stream, plan_stream(100, limits=LIMITS))
+    assert (parts._used, len(parts._free)) == (0, 1)
+    stream.close()
+    assert not parts._free
+
+
+# -- cancelling
+
+
+async def test_a_cancel_does_not_wait_for_a_read_that_blocks() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0) as file, os.fdopen(writing, "wb", buffering=0) as writer:
+        stream = stream_of(file)
+        task = asyncio.create_task(stream.begin())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        writer.write(b"x")  # the thread that was left behind takes it, and ends
+
+
+async def test_what_a_thread_writes_after_a_cancel_is_in_no_other_part() -> None:
+    """The room of a part whose thread was left behind is used for nothing else."""
+    entered, release, done = threading.Event(), threading.Event(), threading.Event()
+
+    class Late(io.RawIOBase):
+        def readinto(self, buffer: Any) -> int:
+            entered.set()
+            release.wait(10)
+            buffer[:] = b"!" * len(buffer)
+            done.set()
+            return len(buffer)
+
+    parts = pool(memory=300)
+    late = StreamSource("late", producers.of_file(Late()), parts)
+    plan = plan_stream(100, limits=LIMITS)
+    task = asyncio.create_task(late.next_part(plan))
+    assert await anyio.to_thread.run_sync(entered.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    other = stream_of([DATA], parts=parts)
+    await other.begin()
+    held = [await other.next_part(plan) for _ in range(3)]
+    release.set()
+    await until(done.is_set)
+    for part in held:
+        assert part is not None
+        assert read(other, part) == DATA[part.offset : part.offset + 100]
+
+
+async def test_a_fast_pipe_fills_parts_of_a_megabyte() -> None:
+    reading, writing = os.pipe()
+    data = content(3 * MIB)
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as writer:
+            writer.write(data)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with os.fdopen(reading, "rb") as file:
+        plan = plan_stream(MIB, limits=Limits(min_part_size=1))
+        found = await cut(stream_of(file, parts=pool(memory=4 * MIB)), plan)
+    thread.join()
+    assert b"".join(piece for _, piece in found) == data

@@ -1,0 +1,146 @@
+"""A stream is cut into the same parts however its bytes come, and nothing is made of one that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bigupload import errors
+from bigupload.core.checksums import Algorithm, combine_crc, digest_of
+from bigupload.core.part_plan import Limits, Part, plan_parts, plan_stream
+from tests.sources.streams import DATA, LIMITS, PLAN, WAYS, Raw, async_chunks, chunked, cut, stream_of
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(deadline=None, max_examples=170)
+@given(size=st.integers(1, len(DATA)), cuts=st.lists(st.integers(0, len(DATA)), max_size=40))
+def test_the_chunks_make_no_difference(way: str, size: int, cuts: list[int]) -> None:
+    """A thousand chunkings in all: the same parts, and the same checksum of the whole."""
+    data = DATA[:size]
+    source = WAYS[way](chunked(data, [min(at, size) for at in cuts]))
+    found = asyncio.run(cut(stream_of(source)))
+    assert [part for part, _ in found] == list(PLAN.closed(size))
+    assert b"".join(piece for _, piece in found) == data
+    digests = [(digest_of(Algorithm.CRC64NVME, piece), len(piece)) for _, piece in found]
+    assert combine_crc(Algorithm.CRC64NVME, digests) == digest_of(Algorithm.CRC64NVME, data)
+
+
+@pytest.mark.parametrize("size", [99, 100, 101, 499, 500, 501, 700, 1500, 1501])
+async def test_at_the_edges_of_parts_and_steps(size: int) -> None:
+    found = await cut(stream_of([DATA[:size]]))
+    assert [part for part, _ in found] == list(PLAN.closed(size))
+
+
+@pytest.mark.parametrize("size", [1, 100, 301])
+async def test_of_a_size_that_was_expected(size: int) -> None:
+    plan = plan_parts(size, 100, limits=LIMITS)
+    stream = stream_of([DATA[:size]], expected=size)
+    assert stream.fingerprint.size == size
+    assert [part for part, _ in await cut(stream, plan)] == list(plan)
+
+
+# -- where it ends
+
+
+@pytest.mark.parametrize("expected", [False, True])
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("size", [1, 99, 100, 150, 299])
+async def test_a_stream_that_ends_early(expected: bool, is_open: bool, size: int) -> None:
+    """The size may be the caller's, or that of the plan that an earlier run began with."""
+    plan = PLAN if is_open else plan_parts(300, 100, limits=LIMITS)
+    stream = stream_of([DATA[:size]], expected=300 if expected or is_open else None)
+    with pytest.raises(errors.StreamInterrupted, match=f"ended after {size} bytes, and 300 were expected") as caught:
+        await cut(stream, plan)
+    assert caught.value.resumable
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("size", [301, 400, 4000])
+async def test_a_stream_that_goes_on(is_open: bool, size: int) -> None:
+    plan = PLAN if is_open else plan_parts(300, 100, limits=LIMITS)
+    with pytest.raises(errors.SourceChanged, match="more than the 300 bytes") as caught:
+        await cut(stream_of([DATA[:size]], expected=300), plan)
+    assert not caught.value.resumable
+
+
+async def test_a_stream_that_no_plan_holds() -> None:
+    tiny = plan_stream(limits=Limits(min_part_size=10, max_part_size=20, max_parts=4, default_part_size=10))
+    assert len(await cut(stream_of([DATA[: tiny.capacity]]), tiny)) == 4
+    with pytest.raises(errors.SourceUnsupported, match="--expected-size"):
+        await cut(stream_of([DATA[: tiny.capacity + 1]]), tiny)
+
+
+@pytest.mark.parametrize("source", [[], [b""], [b"", b""], io.BufferedReader(Raw([]))])
+async def test_an_empty_stream(source: Any) -> None:
+    with pytest.raises(errors.StreamInterrupted, match="is empty: did what writes it fail"):
+        await stream_of(source).begin()
+
+
+async def test_an_empty_stream_that_may_be_empty() -> None:
+    assert [part for part, _ in await cut(stream_of([], allow_empty=True))] == [Part(1, 0, 0)]
+    assert [part for part, _ in await cut(stream_of([], expected=0))] == [Part(1, 0, 0)]
+
+
+# -- what fails
+
+
+class Broken(Exception):
+    pass
+
+
+def raising(error: BaseException, after: int) -> Iterator[bytes]:
+    yield DATA[:after]
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(Broken("https://x/?X-Amz-Signature=s"), "Broken"), (OSError(5, "Input/output error"), "Input/output error")],
+)
+async def test_an_iterator_that_raises(error: Exception, reason: str) -> None:
+    """Its text may hold a URL, which may be a secret."""
+    with pytest.raises(errors.SourceUnreadable, match=rf"name failed after byte [0-9]+: {reason}") as caught:
+        await cut(stream_of(raising(error, 250)))
+    assert caught.value.__cause__ is error
+    assert "Signature" not in str(caught.value)
+    assert caught.value.resumable
+
+
+@pytest.mark.parametrize("error", [errors.SourceNotFound("none"), KeyboardInterrupt(), asyncio.CancelledError()])
+async def test_what_is_not_translated(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        await cut(stream_of(raising(error, 250)))
+
+
+@pytest.mark.parametrize("wrong", ["text", 7, None, [b"a"]])
+@pytest.mark.parametrize("kind", [iter, async_chunks])
+async def test_chunks_that_are_no_bytes(wrong: Any, kind: Any) -> None:
+    with pytest.raises(errors.UsageError, match="the stream gives"):
+        await cut(stream_of(kind([b"right", wrong])))
+
+
+async def test_chunks_of_every_kind() -> None:
+    chunks: list[Any] = [
+        b"ab",
+        bytearray(b"cd"),
+        memoryview(b"ef"),
+        memoryview(b"g.h.")[::2],
+        memoryview(bytes(8)).cast("I"),
+    ]
+    ((_, data),) = await cut(stream_of(chunks))
+    assert data == b"abcdefgh" + bytes(8)
+
+
+async def test_a_file_object_that_does_not_block() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    refused = pytest.raises(errors.UsageError, match="let it block")
+    with os.fdopen(reading, "rb", buffering=0) as file, os.fdopen(writing, "wb"), refused:
+        await stream_of(file).begin()
