@@ -271,10 +271,10 @@ def _check(name: str, value: Any, hint: Any) -> None:
             raise UsageError("credentials must be a function that returns bigupload.Credentials")
         return
     if not _fits(value, hint):
-        raise UsageError(f"{name} must be {_shown(hint)}")
+        raise UsageError(f"`{name}` must be {_shown(hint)}")
     texts = [value] if isinstance(value, str) else [*value, *value.values()] if isinstance(value, Mapping) else []
     if any((character < " " and character != "\t") or character == "\x7f" for text in texts for character in text):
-        raise UsageError(f"{name} holds a control character, such as a line break: leave it out")
+        raise UsageError(f"`{name}` holds a control character, such as a line break: leave it out")
 
 
 def _path(ca_bundle: Any) -> Path:

@@ -49,7 +49,7 @@ async def upload(
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(contextlib.closing(await open_named(given, options, resources.parts)))
         if options.get("skip_existing", False) and source.kind is not SourceKind.FILE:
-            raise errors.UsageError(f"skip_existing is for files, and {source.path} is none: leave it out")
+            raise errors.UsageError(f"`skip_existing` is for files, and {source.path} is none: leave it out")
         store = await resources.connect(source, options)
         async with contextlib.aclosing(store):
             with resources.state.journal(options.get("manifest"), source, store) as journal:
@@ -102,7 +102,7 @@ async def resume(
             async with contextlib.aclosing(store):
                 context = await resources.context(file, store, journal, settings, call)
                 if store.ca_bundle is False:  # the caller of `resume` did not say so: the manifest does
-                    context.warn(f"the certificate of {known.target} is not checked, as no_verify_ssl was given")
+                    context.warn(f"the certificate of {known.target} is not checked, as `no_verify_ssl` was given")
                 run = UploadRun(context, reopening(file, store, opened))
                 return await run.run_until_proved(follow_changes=False)
 

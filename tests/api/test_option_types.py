@@ -106,9 +106,9 @@ async def test_a_value_of_a_right_type(options: Any, tmp_path: Path) -> None:
         ({"secret_key": "hush"}, "access_key and secret_key go together"),
         ({"session_token": "hush"}, "session_token goes with access_key"),
         ({"access_key": "", "secret_key": ""}, "must not be empty"),
-        ({"metadata": None}, "metadata must be a mapping of texts to texts"),
-        ({"tags": None}, "tags must be a mapping of texts to texts"),
-        ({"local": None}, "local must be True or False"),
+        ({"metadata": None}, "`metadata` must be a mapping of texts to texts"),
+        ({"tags": None}, "`tags` must be a mapping of texts to texts"),
+        ({"local": None}, "`local` must be True or False"),
         ({"ca_bundle": 5}, "ca_bundle must be a path, not int"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_media_service_decides(bigupload: Command, file: Path, name: str, tmp_
          "--object-lock-retain-until is in the past: 2020-01-01T00:00:00Z"),
         (["--expires", "tomorrow"], "--expires is a time with its time zone: write it like 2027-01-31T00:00:00Z"),
         (["--expected-bucket-owner", "me"], "--expected-bucket-owner is the 12 digits of an AWS account"),
-        (["--cache-control", "a\nb"], "cache_control holds a control character"),
+        (["--cache-control", "a\nb"], "--cache-control holds a control character"),
         (["--accelerate"], "accelerate chooses one of AWS's own addresses, and an endpoint is set"),
         (["--accelerate", "--addressing", "path"], "--accelerate needs the bucket in the host name, not the path"),
     ],
