@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 import ssl
 import urllib.request
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,9 @@ _DNS_CACHE_TTL = 10
 _LOOKUPS = 8
 """Lookups of names at a time, those included that were left behind. A transport waits for at most two: one for each of
 its pools."""
+
+_TURNS_TO_CLOSE = 20
+"""Turns of the event loop that a transport may take to notice that its socket was shut down. asyncio takes three."""
 
 CaBundle: TypeAlias = Path | Literal[False] | None
 """Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""
@@ -118,7 +123,31 @@ class RotatingResolver(aiohttp.ThreadedResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Resolves a name again as soon as none of its addresses accepts a connection."""
+    """Resolves a name again as soon as none of its addresses accepts a connection. Leaves no socket open."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(socket_factory=self._new_socket, **options)
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def _new_socket(self, address: tuple[Any, ...]) -> socket.socket:
+        made = new_socket(address)
+        self._sockets.add(made)
+        return made
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """Close all connections, those included that aiohttp has given up.
+
+        A TLS connection whose request or handshake was cancelled sends close_notify, and asyncio waits 30 seconds for
+        the store's. With its socket shut down, its transport reads the end, and closes.
+        """
+        await super().close(abort_ssl=abort_ssl)
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # closed, or not connected yet
+                each.shutdown(socket.SHUT_RDWR)
+        for _ in range(_TURNS_TO_CLOSE):
+            if all(each.fileno() == -1 for each in self._sockets):
+                break
+            await asyncio.sleep(0)
 
     async def connect(self, *arguments: Any, **more: Any) -> Connection:
         try:
@@ -150,7 +179,6 @@ def new_session(
         limit=0,
         # aiohttp keeps one context with the system's certificates. Reading them takes long.
         ssl=ssl_context(ca_bundle) if isinstance(ca_bundle, Path) else ca_bundle is None,
-        socket_factory=new_socket,
         resolver=resolver or RotatingResolver(),
         ttl_dns_cache=_DNS_CACHE_TTL,
         **keep,
