@@ -45,6 +45,19 @@ def test_what_may_be_retried(exception: Exception, kind: FaultKind, says: str) -
     assert "hidden" not in str(fault)
 
 
+@pytest.mark.parametrize(("status", "words"), [(404, "Not Found"), (503, "Service Unavailable")])
+def test_a_response_without_a_body_has_no_code(status: int, words: str) -> None:
+    """botocore makes up a code for it: the status once more."""
+    parsed = {
+        "Error": {"Code": str(status), "Message": words},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
+    }
+    fault = fault_of_botocore(b.ClientError(parsed, "HeadObject"), "to look at the object", "bucket")
+    assert str(fault) == f"the store refused to look at the object: {status} ({words})"
+    assert isinstance(fault, Fault)
+    assert not fault.code
+
+
 def test_a_certificate_that_is_not_trusted() -> None:
     error = fault_of_botocore(b.SSLError(endpoint_url=URL, error="self-signed"), "to list", "bucket")
     assert isinstance(error, errors.StoreRefused)
