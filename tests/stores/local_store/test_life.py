@@ -242,6 +242,20 @@ def test_remove_leaves_directories_alone_that_are_not_its_own(tmp_path: Path) ->
     removed = local_store.remove(tmp_path)
     assert removed is not None
     assert removed.left == (tmp_path / "thesis.tex",)
+    assert list(tmp_path.iterdir()) == [tmp_path / "thesis.tex"]
+
+
+def test_the_sample_file_goes_with_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`upload --local` makes it, and it is larger than all that people try the store with."""
+    monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(tmp_path / "home"))
+    sample = local_store.sample_path()
+    sample.parent.mkdir(parents=True)
+    sample.write_bytes(bytes(5000))
+    removed = local_store.remove()
+    assert removed is not None
+    assert removed.freed_bytes == 5000
+    assert not sample.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- fakes ----------------------------------------------------------------------------------------------------------
