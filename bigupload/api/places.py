@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import anyio
-
 from bigupload import errors
 from bigupload.core.part_plan import DEFAULT_PART_SIZE
-from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.daemon_threads import DaemonThreadPool
 from bigupload.support.fair_slots import FairSlots, SlotQueue
 from bigupload.units import printable
 
@@ -24,7 +23,7 @@ UNKNOWN = 2**40
 """Bytes that a source is taken to have if it does not say how many."""
 _KEPT_FREE = 4
 """One of so many places is kept for small and urgent uploads."""
-_LOOK_AT_ONCE = 8
+_LOOKING_THREADS = 8
 
 
 class Places:
@@ -38,12 +37,18 @@ class Places:
 
         Args:
             total: How many there are, at least 1.
-            look_for: Seconds to wait for a source's size. A network file system may hang.
+            look_for: Seconds to wait for a source's size if no other is found meanwhile: a file system may hang.
         """
         self._all = FairSlots(total)
         self._for_big = FairSlots(total - total // _KEPT_FREE)
         self._look_for = look_for
-        self._looking = anyio.CapacityLimiter(_LOOK_AT_ONCE)
+        self._lookers = DaemonThreadPool(_LOOKING_THREADS, "bigupload-size")
+        self._looked = 0
+        """Changes when another size was found."""
+
+    def close(self) -> None:
+        """End the threads. Those that hang are left behind. Idempotent."""
+        self._lookers.shutdown(wait=False)
 
     async def run(
         self, subject: str, find_size: Callable[[], int], priority: int, work: Callable[[], Awaitable[R]]
@@ -72,11 +77,27 @@ class Places:
             return await work()
 
     async def _needed(self, find_size: Callable[[], int], priority: int) -> list[SlotQueue]:
-        size = UNKNOWN
-        try:
-            with anyio.move_on_after(self._look_for):
-                size = await run_in_daemon_thread(find_size, self._looking)
-        except (OSError, ValueError, errors.BigUploadError):
+        size = await self._find(find_size)
+        if size is None:
             return []
         big = size > SMALL and priority <= 0
         return [slots.queue(lambda: size, priority) for slots in ([self._for_big] if big else []) + [self._all]]
+
+    async def _find(self, find_size: Callable[[], int]) -> int | None:
+        """Return a size; None if the source or the manifest has none, because it can't be opened."""
+
+        def look() -> int | None:
+            try:
+                return find_size()
+            except (OSError, ValueError, errors.BigUploadError):
+                return None
+            finally:
+                self._looked += 1
+
+        found = asyncio.get_running_loop().run_in_executor(self._lookers, look)
+        while not found.done():
+            looked = self._looked
+            await asyncio.wait({found}, timeout=self._look_for)
+            if self._looked == looked and not found.done():
+                return UNKNOWN
+        return found.result()

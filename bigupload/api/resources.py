@@ -65,6 +65,7 @@ class UploaderResources:
         finally:  # a cancelled scope of anyio cancels each await that waits: these two do not
             self._transports.clear()
             await self.buckets.aclose()
+            self.places.close()
             self.state.close()
 
     async def connect(self, source: Source, options: UploadOptions) -> Store:

@@ -37,6 +37,12 @@ def test_a_concurrency_that_is_none(concurrency: Any) -> None:
         Uploader(concurrency=concurrency)
 
 
+@pytest.mark.parametrize("most", [*NO_NUMBERS, 2.5, "8"])
+def test_a_number_of_uploads_that_is_none(most: Any) -> None:
+    with pytest.raises(errors.UsageError, match="whole number from 1 on"):
+        Uploader(max_uploads=most)
+
+
 @pytest.mark.parametrize("priority", [1.0, True, None, "1", math.inf])
 async def test_a_priority_that_is_none(priority: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="whole number"):

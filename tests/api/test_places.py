@@ -140,6 +140,7 @@ async def test_what_has_no_size_because_it_fails_does_not_wait_to_fail(error: Ex
 
 async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
     crowd = Crowd(Places(2, look_for=0.01))
+    before = threading.active_count()
     release = threading.Event()
 
     def hang() -> int:
@@ -153,8 +154,28 @@ async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
         for _ in range(20):
             assert await crowd.places.run("hangs", hang, 0, work) == "done"
         assert await crowd.places.run("another", lambda: 1, 0, work) == "done"
-        hanging = [thread for thread in threading.enumerate() if thread.name == "bigupload call"]
-        assert len(hanging) <= 8
+        assert threading.active_count() <= before + 8
+    finally:
+        release.set()
+        crowd.places.close()
+
+
+async def test_a_size_is_waited_for_while_others_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands that begin at once take longer than a second, although no file system hangs."""
+    places = Places(1)
+    release = threading.Event()
+    waits = 0
+
+    async def wait(futures: Any, *, timeout: float) -> None:
+        nonlocal waits
+        waits += 1
+        if waits < 10:
+            places._looked += 1
+
+    monkeypatch.setattr("bigupload.api.places.asyncio.wait", wait)
+    try:
+        assert await places._find(lambda: release.wait() or 1) == UNKNOWN
+        assert waits == 10
     finally:
         release.set()
 
