@@ -105,7 +105,7 @@ class SharedResources:
         self._resize()
 
     def _postpone(self, now: float, sent: int, in_flight: int) -> int:
-        """Postpone the parts that the bound leaves no room for, those of which the least was sent.
+        """Postpone the parts that the bound leaves no room for, those that have the most left to send.
 
         Returns:
             The parts that stay in flight.
@@ -116,7 +116,7 @@ class SharedResources:
         left = self.bound.sample(now, sent, in_flight=in_flight, part_size=size)
         if left is None:
             return in_flight
-        for part in sorted(self.parts, key=lambda part: part.sent())[: max(0, in_flight - left)]:
+        for part in sorted(self.parts, key=lambda part: part.sent() - part.size)[: max(0, in_flight - left)]:
             part.postpone()
         return left
 

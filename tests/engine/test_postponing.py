@@ -21,9 +21,8 @@ from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
 class Flying:
     """A part in flight."""
 
-    size = 1000
-
-    def __init__(self, sent: int) -> None:
+    def __init__(self, sent: int, size: int = 1000) -> None:
+        self.size = size
         self.bytes = sent
         self.postponed = False
 
@@ -61,15 +60,22 @@ def shared_with(bound: Any, *parts: Flying) -> SharedResources:
 
 
 async def test_those_are_postponed_of_which_the_least_was_sent() -> None:
-    parts = [Flying(sent) for sent in (500, 20, 300, 10)]
+    await _postpone([Flying(sent) for sent in (500, 20, 300, 10)], [False, True, False, True])
+
+
+async def test_a_small_part_beside_big_ones_is_not_postponed() -> None:
+    await _postpone([Flying(500), Flying(20), Flying(300), Flying(5, size=10)], [False, True, True, False], size=752.5)
+
+
+async def _postpone(parts: list[Flying], postponed: list[bool], *, size: float = 1000) -> None:
     bound = Bound(2, left=2)
     shared = shared_with(bound, *parts)
     async with contextlib.AsyncExitStack() as slots:
         for _ in parts:
             await slots.enter_async_context(shared.slots.queue(lambda: 1))
         shared.adapt(1.0)
-    assert [part.postponed for part in parts] == [False, True, False, True]
-    assert bound.seen == [{"in_flight": 4, "part_size": 1000}]
+    assert [part.postponed for part in parts] == postponed
+    assert bound.seen == [{"in_flight": 4, "part_size": size}]
     assert shared.slots.total_tokens == shared.limit == 2
 
 
