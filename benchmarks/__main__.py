@@ -7,6 +7,7 @@
   scale        files from 0.1 to 20 GB, and 10,000 parts
   service      how fast the media service signs
   memory       resident memory with SeaweedFS and different part sizes
+  stream       a pipe of 5 GB: resident memory, and ten kills with a replay each
   fairness     how long a small file waits behind fifty big ones
   loop_lag     how long the event loop is blocked while a file is read from the disk
   ten_thousand 10,000 parts to a strict store that verifies all of them
@@ -24,8 +25,8 @@ import signal
 import sys
 
 NAMES = (
-    "throughput", "latency", "faults", "resume", "scale", "service", "memory", "fairness", "loop_lag", "ten_thousand",
-    "soak", "controller", "peers",
+    "throughput", "latency", "faults", "resume", "scale", "service", "memory", "stream", "fairness", "loop_lag",
+    "ten_thousand", "soak", "controller", "peers",
 )  # fmt: skip
 
 

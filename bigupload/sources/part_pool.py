@@ -22,8 +22,8 @@ from bigupload.core.part_plan import MIB
 from bigupload.units import format_size
 
 MEMORY = 96 * MIB
-"""Bytes of parts in memory, of all streams of an `Uploader`: six parts of a stream of unknown size. With everything
-else that a process needs, this stays below 200 MB."""
+"""Bytes of parts in memory, of all streams of an `Uploader`: six parts of a stream of unknown size. The command needs
+as much for everything else, and stays below 200 MB (`python -m benchmarks stream`)."""
 _SHARE = 3
 """A part that is larger than this share of the memory goes into a file: with fewer parts, nothing would overlap."""
 _FILES = 3

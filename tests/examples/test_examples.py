@@ -45,6 +45,17 @@ def test_a_fastapi_application(run: Run) -> None:
     assert "the application's own sync endpoint meanwhile: " in out
 
 
+def test_a_streamed_request(run: Run) -> None:
+    pytest.importorskip("fastapi")
+    out = run("streamed_request.py", "300")
+    (peak,) = re.findall(r"^300 MiB in .* s: full-object, (\d+) MB resident at most$", out, re.MULTILINE)
+    assert int(peak) < 250  # the client, the server and FastAPI are in it
+    (there, whole) = re.findall(r"^a client that disconnected: uploading, (\d+) of (\d+) parts", out, re.MULTILINE)[0]
+    assert 0 < int(there) < int(whole)
+    (resumed,) = re.findall(r"^the same body again: full-object, (\d+) of 10 parts were there$", out, re.MULTILINE)
+    assert int(resumed) >= int(there)
+
+
 def test_pools_of_processes(run: Run) -> None:
     """Each result and each error arrives, whichever pool it is."""
     found = re.findall(r"^  (\w+): ([\w-]+)", run("process_pool.py"), re.MULTILINE)
