@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MethodType
 from typing import Any, TypeAlias
 
 from bigupload.errors import UsageError
@@ -37,3 +38,13 @@ class Credentials:
 
 CredentialsSource: TypeAlias = Callable[[], Credentials | Awaitable[Credentials]]
 """A function, async or not, that returns credentials which are valid now."""
+
+
+def identity_of(source: CredentialsSource | None) -> tuple[int, ...]:
+    """Return what equal functions have in common, for as long as one of them is kept.
+
+    Python makes another object for a method at each access: `vault.issue is not vault.issue`.
+    """
+    if isinstance(source, MethodType):
+        return id(source.__self__), id(source.__func__)
+    return (id(source),)

@@ -204,6 +204,11 @@ class OpenCalls:
         """Count a call no more. Idempotent."""
         self._calls.discard(call)
 
+    def check_end(self) -> None:
+        """Raises UsageError if the caller is what one of the calls waits for: neither would ever end."""
+        if any(call.handler.is_current_task for call in self._calls):
+            raise errors.UsageError("an upload waits for its on_event, which therefore can't close the Uploader")
+
     async def aclose(self) -> None:
         """Allow no more calls, cancel those that are under way, and await their ends. Idempotent."""
         self._closed = True

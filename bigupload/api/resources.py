@@ -56,7 +56,12 @@ class UploaderResources:
         self._exits = contextlib.AsyncExitStack()
 
     async def aclose(self) -> None:
-        """End the calls that are under way, close connections and end threads."""
+        """End the calls that are under way, close connections and end threads.
+
+        Raises:
+            UsageError: The caller is the `on_event` of one of the calls. Nothing was ended.
+        """
+        self.calls.check_end()
         try:
             try:
                 await self.calls.aclose()

@@ -66,8 +66,8 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
 
 
 async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
+    from bigupload.api.functions import read_back
     from bigupload.cli.reporting import reporting, waits_for
-    from bigupload.verification.by_download import read_back
 
     with reporting(arguments["progress"]) as reporter:
         reporter.begin(path, await waits_for(local=arguments["local"]))

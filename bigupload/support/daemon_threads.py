@@ -88,9 +88,18 @@ def _call(future: Future[Any], function: Callable[[], Any]) -> None:
     try:
         result = function()
     except BaseException as e:
-        future.set_exception(e)
+        future.set_exception(_storable(e))
     else:
         future.set_result(result)
+
+
+def _storable(e: BaseException) -> BaseException:
+    """Convert a StopIteration, which asyncio's futures refuse, so that who awaits one would wait for ever."""
+    if not isinstance(e, StopIteration):
+        return e
+    converted = RuntimeError("a function that was called in a thread raised StopIteration")
+    converted.__cause__ = e
+    return converted
 
 
 async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.CapacityLimiter) -> R:
@@ -104,7 +113,7 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
         What `function` returned.
 
     Raises:
-        BaseException: What `function` raised.
+        BaseException: What `function` raised; RuntimeError for StopIteration.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
@@ -124,7 +133,7 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
         try:
             result = context.run(function)
         except BaseException as e:
-            error = e
+            error = _storable(e)
         try:
             loop.call_soon_threadsafe(end, result, error)
         except RuntimeError:  # the loop is closed: nobody waits any more

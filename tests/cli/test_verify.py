@@ -65,15 +65,17 @@ def test_what_proves_nothing_names_the_way_that_does(bigupload: Command, s3: Str
 
 
 def test_a_store_that_is_away_for_now(
-    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bigupload.core.retry_policy import RetryPolicy
 
     monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0)
     put(s3, file.read_bytes())
     s3.script("GetObject", Status(503, "SlowDown"), repeat=True)
-    ended = bigupload("verify", file, *there(s3), "--download", "--progress", "none")
+    log = tmp_path / "log"
+    ended = bigupload("--log-file", log, "verify", file, *there(s3), "--download", "--progress", "none")
     assert_refused(ended, 75, "503 SlowDown", "run the same command again later")
+    assert f"{file} → s3://bucket/key: request: attempt 1 failed" in log.read_text()
 
 
 def test_calls_that_make_no_sense(bigupload: Command, file: Path) -> None:

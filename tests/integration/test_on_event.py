@@ -311,6 +311,19 @@ async def test_it_can_not_wait_for_the_upload_that_waits_for_it(world: World, wa
             await handle
 
 
+async def test_it_can_not_close_the_uploader_of_the_upload_that_waits_for_it(world: World) -> None:
+    """Nothing is closed by that: the Uploader's other uploads go on."""
+    uploader = bigupload.Uploader(retry=FAST)
+
+    async def on_event(event: events.Event) -> None:
+        await uploader.__aexit__(None, None, None)
+
+    async with asyncio.timeout(60), uploader:
+        with pytest.raises(errors.UsageError, match="an upload waits for its on_event"):
+            await uploader.upload(world.file(SIZE), **target(world), on_event=on_event)
+        await uploader.upload(world.file(SIZE), **target(world))
+
+
 async def test_an_async_function_for_every_call(stopped: World) -> None:
     told = Recorder()
     await bigupload.resume(stopped.manifest_path, retry=FAST, on_event=told)

@@ -6,11 +6,12 @@ import asyncio
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import anyio
 import pytest
 
-from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread
 from tests.tools.waiting import until
 
 
@@ -20,6 +21,17 @@ async def test_it_gives_what_the_function_returns_or_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         await run_in_daemon_thread(lambda: 1 // 0, limiter)
     assert limiter.borrowed_tokens == 0
+
+
+async def test_an_iterator_that_has_ended_is_an_error_and_no_hang() -> None:
+    """asyncio's futures take no StopIteration."""
+    pool = DaemonThreadPool(1, "test")
+    ended = partial(next, iter(()))
+    with anyio.fail_after(30), pytest.raises(RuntimeError, match="raised StopIteration"):
+        await run_in_daemon_thread(ended, anyio.CapacityLimiter(1))
+    with anyio.fail_after(30), pytest.raises(RuntimeError, match="raised StopIteration"):
+        await asyncio.get_running_loop().run_in_executor(pool, ended)
+    pool.shutdown()
 
 
 async def test_a_cancelled_caller_returns_while_the_call_goes_on_and_keeps_its_slot() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bigupload.credentials import identity_of
 from bigupload.options import S3Options
 from bigupload.s3_parameters import OBJECT
 from bigupload.stores.s3.client import S3Bucket
@@ -101,5 +102,5 @@ class BucketPool:
 def _key(name: str, options: S3Options) -> tuple[Any, ...]:
     """What makes two connections different: the store, the credentials, and the environment that both may come from."""
     environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
-    identities = (id(options.session), id(options.credentials))
+    identities = (id(options.session), identity_of(options.credentials))
     return (name, *(getattr(options, field) for field in _OF_THE_CONNECTION), *identities, environment)

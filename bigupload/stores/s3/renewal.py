@@ -19,7 +19,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.credentials import Credentials, CredentialsSource
+from bigupload.credentials import Credentials, CredentialsSource, identity_of
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 LOG = logging.getLogger("bigupload")
@@ -131,7 +131,7 @@ class _Shared:
         return None if left == float("inf") else left
 
 
-_all: weakref.WeakValueDictionary[tuple[int, int], _Shared] = weakref.WeakValueDictionary()
+_all: weakref.WeakValueDictionary[tuple[tuple[int, ...], int], _Shared] = weakref.WeakValueDictionary()
 
 
 class Renewal:
@@ -159,7 +159,7 @@ class Renewal:
         if self._source is None:
             return
         if self._shared is None:
-            key = id(self._source), id(asyncio.get_running_loop())
+            key = identity_of(self._source), id(asyncio.get_running_loop())
             self._shared = _all.get(key) or _Shared(self._source, self._clock)
             _all[key] = self._shared
         await self._shared.ready()

@@ -19,6 +19,7 @@ import pytest
 
 from bigupload import Credentials, S3Options, errors
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.client import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.renewal import Renewal
 
@@ -87,6 +88,19 @@ async def test_never_twice_at_a_time() -> None:
     giver.now += 3500
     await asyncio.gather(*(renewal.ready() for renewal in renewals * 20))
     assert (giver.calls, giver.most_at_once) == (2, 1)
+
+
+async def test_a_method_is_the_same_function_each_time() -> None:
+    """Python makes another object at each access to `vault.issue`. Another vault's is another function."""
+    vaults = Giver(), Giver()
+    renewals = [Renewal(vault.__call__, vault.clock) for vault in vaults for _ in range(5)]
+    await asyncio.gather(*(renewal.ready() for renewal in renewals))
+    assert [vault.calls for vault in vaults] == [1, 1]
+    pool = BucketPool()
+    one, same, other = (
+        pool.lease("bucket", S3Options(credentials=vault.__call__)) for vault in (vaults[0], vaults[0], vaults[1])
+    )
+    assert one is same is not other
 
 
 async def test_a_cancelled_caller_leaves_the_others_alone() -> None:
