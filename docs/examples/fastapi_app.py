@@ -9,12 +9,12 @@ One `Uploader` lives as long as the application, so that all requests share its 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import anyio.from_thread
 import fastapi
+import fastapi.responses
 
 import bigupload
 
@@ -31,12 +31,8 @@ app.state.s3 = bigupload.S3Options(local=True)
 
 @app.put("/async/{name}")
 async def put_async(name: str, request: fastapi.Request) -> str:
-    """Upload the request's body, in the event loop. A large one goes through a file."""
-    with tempfile.TemporaryFile() as file:
-        async for data in request.stream():
-            file.write(data)
-        file.seek(0)
-        return await upload(file, name)
+    """Upload the request's body while it arrives. If the client leaves before its end, no object is made."""
+    return await upload(request.stream(), name)
 
 
 @app.put("/sync/{name}")
@@ -45,13 +41,19 @@ def put_sync(name: str, body: Annotated[bytes, fastapi.Body(media_type="applicat
     return anyio.from_thread.run(upload, body, name)
 
 
+@app.exception_handler(bigupload.BigUploadError)
+async def report(request: fastapi.Request, error: bigupload.BigUploadError) -> fastapi.responses.JSONResponse:
+    """Tell the client why its upload failed, and whether the same request may succeed later."""
+    return fastapi.responses.JSONResponse({"detail": str(error)}, status_code=503 if error.resumable else 502)
+
+
 @app.get("/own")
 def own() -> str:
     """Answer at once, also from one of those threads."""
     return "here"
 
 
-async def upload(source: bytes | BinaryIO, name: str) -> str:
+async def upload(source: bytes | AsyncIterator[bytes], name: str) -> str:
     uploader: bigupload.Uploader = app.state.uploader
     result = await uploader.upload(source, to=f"s3://bigupload/{name}", s3=app.state.s3)
     return result.url
