@@ -43,7 +43,7 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
     if is_path(source):
         opened: Source = await open_file(checked_path(source, "source"))
     else:
-        name = name or name_of(source) or (options.get("to") or "").rpartition("/")[2]
+        name = _name(source, options)
         if not name:
             raise errors.UsageError("this source has no name of its own: give it one, as in name='movie.mov' (--name)")
         producer = producer_of(source, name)
@@ -69,6 +69,11 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
         opened.close()
         raise
     return opened
+
+
+def _name(source: UploadSource, options: UploadOptions) -> str:
+    """The name of a source that has no path; "" if it has none."""
+    return options.get("name") or name_of(source) or (options.get("to") or "").rpartition("/")[2]
 
 
 def _check_stream(name: str, expected: int | None, options: UploadOptions) -> None:
@@ -128,4 +133,4 @@ def size_of(source: UploadSource) -> int:
 
 def shown(source: UploadSource, options: UploadOptions) -> str:
     """What a log line calls a source, which may not be opened yet."""
-    return str(source) if is_path(source) else options.get("name") or name_of(source) or type(source).__name__
+    return str(source) if is_path(source) else _name(source, options) or type(source).__name__

@@ -75,6 +75,17 @@ FAULTS: list[Any] = [
 ]  # fmt: skip
 
 
+async def test_a_source_without_a_name_has_its_keys(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """One name in all lines, also in that of a failure."""
+    world.s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
+    with pytest.raises(errors.AccessDenied):
+        await bigupload.upload(iter([b"bytes"]), to=f"s3://{BUCKET}/key", s3=world.options(), retry=FAST)
+    told = lines(caplog, logging.INFO)
+    assert "upload begins" in told[0]
+    assert "failed" in told[-1]
+    assert {line.partition(" → ")[0] for line in told} == {"key"}
+
+
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "ListParts", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
 async def test_no_secret_is_logged(world: World, caplog: pytest.LogCaptureFixture, op: str, fault: Any) -> None:
