@@ -45,7 +45,7 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
     else:
         name = _name(source, options)
         if not name:
-            raise errors.UsageError("this source has no name of its own: give it one, as in name='movie.mov' (--name)")
+            raise errors.UsageError("this source has no name of its own: give it one, as in `name='movie.mov'`")
         producer = producer_of(source, name)
         if producer is not None:
             _check_stream(name, expected, options)
@@ -79,14 +79,12 @@ def _name(source: UploadSource, options: UploadOptions) -> str:
 def _check_stream(name: str, expected: int | None, options: UploadOptions) -> None:
     """Raises UsageError for what can't be done with a stream."""
     if options.get("service") is not None and not expected:
-        raise errors.UsageError(
-            f"a media service wants to know how long {name} is: give its size as expected_size (--expected-size)"
-        )
+        raise errors.UsageError(f"a media service wants to know how long {name} is: give its size as `expected_size`")
     if options.get("skip_existing", False):
-        raise errors.UsageError(f"skip_existing is for files, and {name} is a stream: leave it out")
+        raise errors.UsageError(f"`skip_existing` is for files, and {name} is a stream: leave it out")
     if options.get("verify_source", False):
         raise errors.UsageError(
-            f"verify_source reads a file once more, and {name} is a stream, which is hashed and sent from one read: "
+            f"`verify_source` reads a file once more, and {name} is a stream, which is hashed and sent from one read: "
             "leave it out"
         )
 

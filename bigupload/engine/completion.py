@@ -158,7 +158,7 @@ class Completion:
         if fault.kind in (FaultKind.INVALID_PART, FaultKind.FINAL) and not self._state.plan.has_equal_parts:
             raise errors.StoreRefused(
                 f"{fault}. The parts of a stream grow if nobody says how long it is, and this store may want parts of "
-                "equal size: upload again with --expected-size (expected_size) and --no-resume"
+                "equal size: upload again with `expected_size` and `resume=False`"
             ) from fault
         self._rounds += 1
         if self._rounds >= _MOST_ROUNDS:

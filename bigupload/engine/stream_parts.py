@@ -133,7 +133,7 @@ class StreamParts:
                 self.is_another = True
                 raise errors.SourceChanged(
                     f"{self._context.source.path} is not what an earlier run uploaded: the part from byte "
-                    f"{part.offset:,} on differs. Nothing was changed: {_AGAIN}, or start anew with --no-resume",
+                    f"{part.offset:,} on differs. Nothing was changed: {_AGAIN}, or start anew with `resume=False`",
                     same_size=False,
                 )
         # It was the stream's end, which goes on now; or nothing tells what was sent.

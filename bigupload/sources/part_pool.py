@@ -124,7 +124,7 @@ class _InFile:
         where = self._directory or tempfile.gettempdir()
         return errors.StreamInterrupted(
             f"can't {action} a part of {format_size(self.size)} in {where}, where parts wait for the store: "
-            f"{e.strerror}. Free some space, or name another directory with --temp-dir (temp_dir), and run the same "
+            f"{e.strerror}. Free some space, or name another directory with `temp_dir`, and run the same "
             "command with the same bytes again"
         )
 

@@ -61,7 +61,7 @@ class StreamSource(Unwatched):
         self._head = bytes(head[:count])
         if not count and not (self._allow_empty or self._expected == 0):
             raise errors.StreamInterrupted(
-                f"{self.path} is empty: did what writes it fail? --allow-empty (allow_empty) uploads an empty object"
+                f"{self.path} is empty: did what writes it fail? `allow_empty=True` uploads an empty object"
             )
 
     async def next_part(self, plan: Plan) -> Part | None:
@@ -108,7 +108,7 @@ class StreamSource(Unwatched):
                 raise self._unexpected(plan.size, longer=True)
             raise errors.SourceUnsupported(
                 f"{self.path} is longer than {plan.capacity:,} bytes, which is all that {plan.count:,} parts hold if "
-                "nobody says how long it is: upload it again with --expected-size (expected_size) and --no-resume"
+                "nobody says how long it is: upload it again with `expected_size` and `resume=False`"
             )
         self._ended = True
 
@@ -116,7 +116,7 @@ class StreamSource(Unwatched):
         if longer or self.position > expected:
             return errors.SourceChanged(
                 f"{self.path} has more than the {expected:,} bytes that were expected. Nothing was completed: give its "
-                "true size, or none, and --no-resume",
+                "true size, or none, and `resume=False`",
                 same_size=False,
             )
         return errors.StreamInterrupted(

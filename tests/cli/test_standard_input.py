@@ -108,7 +108,7 @@ def test_a_pipe_that_ends_with_its_marker(bigupload: Command, s3: StrictS3, data
         (["-", "s3://bucket/folder/"], "standard input has no name: give one with --name"),
         (["-", "s3://bucket"], "standard input has no name"),
         (["-", "--local"], "standard input has no name"),
-        (["-", "s3://bucket/key", "--skip-existing"], "skip_existing is for files"),
+        (["-", "s3://bucket/key", "--skip-existing"], "--skip-existing is for files"),
         (["-", "s3://bucket/key", "--verify-source"], "hashed and sent from one read"),
         (["-", "s3://bucket/key", "--end-marker", ""], "end_marker"),
         (["a", "b", "s3://bucket/", "--name", "c"], "--name is for one file"),

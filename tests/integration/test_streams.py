@@ -191,7 +191,7 @@ async def test_the_expected_size_of_a_file(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"skip_existing": True}, "skip_existing is for files"),
+        ({"skip_existing": True}, "`skip_existing` is for files"),
         ({"verify_source": True}, "hashed and sent from one read"),
         ({"expected_size": -1}, "expected_size"),
         ({"expected_size": True}, "expected_size"),

@@ -126,7 +126,7 @@ async def test_a_full_disk_can_be_resumed(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(errors.StreamInterrupted, match=r"No space left on device.*--temp-dir") as caught:
+    with pytest.raises(errors.StreamInterrupted, match=r"No space left on device.*`temp_dir`") as caught:
         await cut(stream_of([DATA], parts=pool(memory=1, directory=tmp_path)))
     assert str(tmp_path) in str(caught.value)
 

@@ -73,7 +73,7 @@ async def test_a_stream_that_goes_on(is_open: bool, size: int) -> None:
 async def test_a_stream_that_no_plan_holds() -> None:
     tiny = plan_stream(limits=Limits(min_part_size=10, max_part_size=20, max_parts=4, default_part_size=10))
     assert len(await cut(stream_of([DATA[: tiny.capacity]]), tiny)) == 4
-    with pytest.raises(errors.SourceUnsupported, match="--expected-size"):
+    with pytest.raises(errors.SourceUnsupported, match="`expected_size`"):
         await cut(stream_of([DATA[: tiny.capacity + 1]]), tiny)
 
 
