@@ -27,6 +27,8 @@ class HangingOpen:
         real_open, real_close = os.open, os.close
 
         def hang(*arguments: Any, **named: Any) -> int:
+            if Path(arguments[0]).name != "file":  # pytest's own, while it tells of a failure
+                return real_open(*arguments, **named)
             self.opening.set()
             assert self._released.wait(10)
             self.opened.append(real_open(*arguments, **named))
