@@ -1,4 +1,4 @@
-"""The sockets of a connection pool, whose store may never answer."""
+"""The sockets of a connection pool, whose store may never respond."""
 
 from __future__ import annotations
 

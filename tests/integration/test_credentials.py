@@ -170,7 +170,7 @@ async def test_a_function_that_gives_the_expired_ones_again(world: World) -> Non
 async def test_a_refusal_without_a_reason_may_be_an_expired_token(
     world: World, op: str, temporary: bool, hinted: bool
 ) -> None:
-    """As of stores that answer 403 to it. Keys that do not end are not suspected, nor those that are renewed."""
+    """As of stores that respond with 403 to it. Keys that do not end are not suspected, nor those that are renewed."""
     issued = world.s3.issue_session(seconds=LIFE) if temporary else world.s3.credentials[world.s3.access_key]
     frozen = options(
         world, access_key=issued.access_key, secret_key=issued.secret_key, session_token=issued.session_token
