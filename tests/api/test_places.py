@@ -193,7 +193,11 @@ def test_sizes(tmp_path: Path) -> None:
         def read(self, size: int = -1) -> bytes:
             return b""
 
-    unknown: Any = NoFile()
-    assert sources.size_of(unknown) == UNKNOWN
+    class Strange(NoFile):
+        def fileno(self) -> str:
+            return "no number"
+
+    unknown: list[Any] = [NoFile(), Strange(), 7, None]
+    assert [sources.size_of(each) for each in unknown] == [UNKNOWN] * 4
     with pytest.raises(FileNotFoundError):
         sources.size_of(tmp_path / "none")
