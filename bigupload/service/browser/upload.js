@@ -6,6 +6,7 @@
 //
 // "failed" keeps the parts in the store, unless the problem's kind is "gone" or "refused".
 
+import { Flight, Postponed } from "./flight.js";
 import { alone } from "./lock.js";
 import { contentType } from "./media.js";
 import { Gate, Plan, Preparer, checksum, head, readable, recognise, settle } from "./parts.js";
@@ -276,26 +277,27 @@ export class Upload {
       sign: (parts) => this.#ask(() => this.api.sign(this.record.handle, parts, signal), signal),
       signal,
     });
+    const flight = new Flight(AT_ONCE, signal);
     let failure = null;
-    const worker = async () => {
-      while (missing.length && !failure) {
-        const number = missing.shift();
-        preparer.begin(number);
-        for (const next of missing.slice(0, AHEAD)) preparer.begin(next);
-        try {
-          await this.#sendPart(number, preparer, signal);
-        } catch (error) {
-          failure ??= error;
-          // Without a key nothing can be signed, but parts already signed may still be sent.
-          if (error.kind !== "key") this.#control.abort();
-        }
+    await flight.run(async () => {
+      if (failure || !missing.length) return false;
+      const number = missing.shift();
+      preparer.begin(number);
+      for (const next of missing.slice(0, AHEAD)) preparer.begin(next);
+      try {
+        await this.#sendPart(number, preparer, flight, signal);
+      } catch (error) {
+        if (error instanceof Postponed) return missing.unshift(number);
+        failure ??= error;
+        // Without a key nothing can be signed, but parts already signed may still be sent.
+        if (error.kind !== "key") this.#control.abort();
       }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker)); // no worker records anything later
+      return true;
+    });
     if (failure) throw failure;
   }
 
-  async #sendPart(number, preparer, signal) {
+  async #sendPart(number, preparer, flight, signal) {
     const seen = new Set(); // kinds of errors that are corrected only once
     for (let made = 1; ; ) {
       const { url, headers, checksum: sum } = await preparer.get(number);
@@ -304,16 +306,15 @@ export class Upload {
       await this.memory.savePart(this.record.id, number, { checksum: sum, etag: null, earlier });
       if (this.phase === "hashing") this.#enter("uploading");
       try {
-        const etag = await put({
-          url,
-          headers,
-          body: this.plan.slice(this.file, number),
-          signal,
-          onProgress: (bytes) => {
+        const body = this.plan.slice(this.file, number);
+        const etag = await flight.put(body.size, (own, progress) => {
+          const onProgress = (bytes) => {
+            progress(bytes);
             this.#inFlight.set(number, bytes);
             if (bytes > ACCEPTED) this.#noteResponse(this.#store, "store");
             this.onChange(this);
-          },
+          };
+          return put({ url, headers, body, signal: own, onProgress });
         });
         this.#noteResponse(this.#store, "store");
         preparer.drop(number);
@@ -326,6 +327,7 @@ export class Upload {
       } catch (problem) {
         this.#inFlight.delete(number);
         signal.throwIfAborted();
+        if (problem instanceof Postponed) throw problem;
         if ((problem.kind === "expired" || problem.kind === "damaged") && !seen.has(problem.kind)) {
           seen.add(problem.kind);
           if (problem.kind === "expired") preparer.renew(number);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, Playwright
 
 from bigupload.core import retry_policy
+from bigupload.core.flight_bound import FlightBound
 from bigupload.core.retry_policy import FaultKind
 from bigupload.service import contract, media
 from tests.tools.browser import CHROMIUM
@@ -253,6 +255,90 @@ def test_the_page_classifies_responses_as_the_library_does(run: Call) -> None:
     found = run("problem", "return x.map(([status, code]) => m.classify(status, code));", responses)
     for (status, code), kind in zip(responses, found, strict=True):
         assert kind == KINDS[retry_policy.classify(status, code)], (status, code)
+
+
+# --- parts in flight
+
+SAMPLE = """const bound = new m.FlightBound();
+return x.map(([now, done, inFlight, partSize]) => [bound.sample(now, done, inFlight, partSize), bound.limit]);"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_page_bounds_its_parts_in_flight_as_the_library_does(run: Call, seed: int) -> None:
+    """A link that wavers, and becomes slower or faster; or connections that carry little each."""
+    chance, bound = random.Random(seed), FlightBound()
+    rate, each = chance.choice([3e5, 2e6, 6e6]), chance.choice([3e5, 1e9])
+    samples: list[tuple[float, int, int, float]] = []
+    decided = []
+    done, in_flight = 0.0, 6
+    for tick in range(1, 3000):
+        if chance.random() < 0.002:
+            rate *= chance.choice([0.0, 0.3, 3.0]) or 1e-9
+        done += min(rate, each * in_flight) * chance.uniform(0.8, 1.2) / 10
+        samples.append((tick / 10, int(done), in_flight, 5e6))
+        left = bound.sample(tick / 10, int(done), in_flight=in_flight, part_size=5e6)
+        decided.append([left, bound.limit])
+        in_flight = min(6, left or in_flight if chance.random() < 0.5 else bound.limit or 6)
+    assert run("flight", SAMPLE, samples) == decided
+    assert len({limit for _, limit in decided}) > 1
+
+
+FLIGHT = """const control = new AbortController();
+const bound = { limit: null, sample: () => x.left };
+const flight = new m.Flight(4, control.signal, bound);
+const todo = [1, 2, 3, 4, 5, 6], log = [], ends = new Map(), moves = new Map();
+const running = flight.run(async () => {
+  if (!todo.length) return false;
+  const number = todo.shift();
+  try {
+    await flight.put(1000, (signal, progress) => new Promise((resolve, reject) => {
+      log.push(number);
+      progress(number * 10);
+      moves.set(number, progress);
+      ends.set(number, resolve);
+      signal.addEventListener("abort", () => reject(signal.reason));
+    }));
+  } catch (error) {
+    if (!(error instanceof m.Postponed)) throw error;
+    return todo.unshift(number);
+  }
+  return true;
+});
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+await settled();
+"""
+
+
+def test_parts_are_postponed_and_sent_later(run: Call) -> None:
+    body = """const before = [...log];
+    bound.limit = 2;
+    flight.look(1); // the two of which the least was sent
+    await settled();
+    bound.sample = () => null;
+    for (let number = 1; number < 20; number += 1) {
+      for (const end of ends.values()) end();
+      await settled();
+    }
+    await running;
+    return [before, log.slice(4).sort(), todo.length];"""
+    assert run("flight", FLIGHT + body, {"left": 2}) == [[1, 2, 3, 4], [1, 2, 5, 6], 0]
+
+
+def test_the_next_part_begins_while_the_only_one_waits_for_its_response(run: Call) -> None:
+    body = """bound.limit = 1;
+    flight.look(1);
+    await settled();
+    bound.sample = () => null;
+    const seen = [flight.limit, log.length];
+    moves.get(4)(1000); // its whole body is sent
+    flight.look(2);
+    await settled();
+    seen.push(flight.limit, log.length);
+    ends.get(4)();
+    await settled();
+    seen.push(flight.limit, log.length);
+    return seen;"""
+    assert run("flight", FLIGHT + body, {"left": 1}) == [1, 4, 2, 5, 1, 5]
 
 
 # --- what people read

@@ -8,7 +8,7 @@ from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Dialog, expect
+from playwright.sync_api import Dialog, Route, expect
 
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.page import MIB, MP4, PART, Held, Stage, clip, quiet
@@ -275,3 +275,37 @@ def test_over_plain_http_it_says_why_it_can_not(profile: Profile, stage: Stage) 
         page.page.goto(stage.service.url)
         expect(page.page.locator("#unfit")).to_contain_text("https")
         quiet(page)
+
+
+TWO_TOO_MANY = """
+FlightBound.prototype.sample = function (now, done, inFlight) {
+  if (this.limit !== null || inFlight < 3) return null;
+  this.limit = 1;
+  return 1;
+};
+"""
+
+
+@pytest.mark.slow
+def test_postponed_parts_are_sent_later(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    """As on a slow link, where a few parts are finished sooner than many."""
+
+    def bounded(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text() + TWO_TOO_MANY)
+
+    page.page.route("**/flight.js", bounded)
+    page.open(stage.service.url, stage.service.key)
+    held = Held(page, stage)
+    aborted: list[str] = []
+    page.page.on("requestfailed", lambda request: aborted.append(request.url))
+    file = clip(tmp_path)
+    page.choose(file)
+    while len(aborted) < 2:
+        page.page.wait_for_timeout(50)
+    held.let_go()
+    url = page.expect_done()
+    assert stage.has(url, file)
+    assert len([request for request in page.requests if request.method == "PUT"]) == 5
+    assert len(page.calls("POST", "/parts")) <= 1, "their URLs are still valid"
+    quiet(page, lost=True)
