@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.part_plan import MIB
+from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.units import format_size
 
 MEMORY = 96 * MIB
@@ -122,10 +123,12 @@ class _InFile:
 
     def _failure(self, action: str, e: OSError) -> errors.StreamInterrupted:
         where = self._directory or tempfile.gettempdir()
+        advice = (
+            "Run" if is_out_of_descriptors(e) else "Free some space, or name another directory with `temp_dir`, and run"
+        )
         return errors.StreamInterrupted(
             f"can't {action} a part of {format_size(self.size)} in {where}, where parts wait for the store: "
-            f"{e.strerror}. Free some space, or name another directory with `temp_dir`, and run the same "
-            "command with the same bytes again"
+            f"{reason_of(e)}. {advice} the same command with the same bytes again"
         )
 
     def close(self) -> None:

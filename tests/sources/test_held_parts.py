@@ -131,6 +131,16 @@ async def test_a_full_disk_can_be_resumed(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert str(tmp_path) in str(caught.value)
 
 
+async def test_too_many_open_files_are_not_called_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(part_pool.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(errors.StreamInterrupted, match=r"too many files and connections open.*ulimit -n") as caught:
+        await cut(stream_of([DATA], parts=pool(memory=1)))
+    assert "space" not in str(caught.value)
+
+
 async def test_a_directory_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(errors.StreamInterrupted, match="No such file"):
         await cut(stream_of([DATA], parts=pool(memory=1, directory=tmp_path / "none")))
