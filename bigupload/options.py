@@ -264,7 +264,11 @@ def _hints() -> dict[str, Any]:
 
 def _check(name: str, value: Any, hint: Any) -> None:
     """Raises UsageError, which does not repeat the value: it may be a secret."""
-    if name in ("session", "ca_bundle"):
+    if name == "session":
+        if value is not None and not all(hasattr(value, each) for each in ("client", "profile_name", "region_name")):
+            raise UsageError(f"session must be a boto3.Session, not {type(value).__module__}.{type(value).__name__}")
+        return
+    if name == "ca_bundle":
         return
     if name == "credentials":
         if value is not None and not callable(value):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +83,8 @@ def test_no_secret_is_shown() -> None:
     [
         ({"metadata": {"take": 7}}, "metadata must be a mapping of texts to texts"),
         ({"metadata": [("a", "b")]}, "metadata must be"),
+        ({"session": 7}, "session must be a boto3.Session, not builtins.int"),
+        ({"session": botocore.session.Session()}, "session must be a boto3.Session, not botocore.session.Session"),
         ({"tags": {"e": 1}}, "tags must be a mapping of texts to texts"),
         ({"tags": {1: "e"}}, "tags must be"),
         ({"content_type": b"text/plain"}, "content_type must be a text"),

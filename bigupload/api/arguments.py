@@ -85,7 +85,7 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     max_uploads: int | None
     """Uploads that are open at once. More of them wait for their turn, and open nothing meanwhile. None (the default):
     64, or fewer if this process may not open so many files (`ulimit -n`): 8 descriptors for each, 2 for each part in
-    flight, and a quarter for the rest of the program."""
+    flight, and a quarter for the rest of the program. The calls of the functions in one event loop share them."""
     limit_rate: float | str | RateSchedule | None
     """Bytes per second over all uploads: a number, "20MB/s", or "08:00=2MB/s,20:00=off" by the local time of day. None:
     no limit."""

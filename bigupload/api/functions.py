@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Mapping
 from typing import Any, Unpack, cast
 
@@ -24,6 +25,7 @@ from bigupload.api.arguments import (
 )
 from bigupload.api.calls import running_loop
 from bigupload.api.handle import UploadHandle
+from bigupload.api.places import Places
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.listing import KnownUpload
@@ -31,13 +33,21 @@ from bigupload.verification.by_checksum import Verification
 from bigupload.verification.by_download import ReadBack
 from bigupload.verification.orphans import OrphanReport
 
+_PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = weakref.WeakKeyDictionary()
+"""The calls in one event loop share these, as the calls of one `Uploader` do. A program may make a thousand at once, of
+which each for itself would have places enough."""
+
 
 def _split(function: str, options: Mapping[str, Any], declared: type[Any]) -> tuple[Uploader, Any]:
     """A new uploader for one call, and what is left of the options for its method."""
     check_names(function, options, declared)
+    loop = running_loop()
     of_uploader = {name: value for name, value in options.items() if name in UploaderOptions.__annotations__}
     rest = {name: value for name, value in options.items() if name not in of_uploader}
-    return Uploader(**cast("UploaderOptions", of_uploader)), rest
+    uploader = Uploader(**cast("UploaderOptions", of_uploader))
+    if of_uploader.get("max_uploads") is None:
+        uploader._resources.places.share(_PLACES.setdefault(loop, uploader._resources.places))
+    return uploader, rest
 
 
 async def upload(source: UploadSource, **options: Unpack[UploadCall]) -> UploadResult:

@@ -46,6 +46,10 @@ class Places:
         self._looked = 0
         """Changes when another size was found."""
 
+    def share(self, others: Places) -> None:
+        """Take the places of others for its own: the uploads of both are counted together."""
+        self._all, self._for_big = others._all, others._for_big
+
     def close(self) -> None:
         """End the threads. Those that hang are left behind. Idempotent."""
         self._lookers.shutdown(wait=False)

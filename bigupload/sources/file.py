@@ -152,7 +152,7 @@ class FileSource:
                 advice = (
                     "resume when nothing writes to it, and the parts that did not change are kept"
                     if same_size
-                    else "upload it again when nothing writes to it"
+                    else "it has another size now; `on_change='restart'` uploads it again as it is"
                 )
                 raise errors.SourceChanged(f"{self.path} changed while it was uploaded: {advice}", same_size=same_size)
         self._require_true_size()

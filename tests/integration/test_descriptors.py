@@ -16,7 +16,7 @@ from tests.tools.strict_s3 import StrictS3
 from .support import BUCKET
 
 MANY = """
-import asyncio, json, os, resource, sys, threading
+import asyncio, contextlib, json, os, resource, sys, threading
 import bigupload
 
 url, ca, directory, limit, count, options = *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), json.loads(sys.argv[6])
@@ -36,7 +36,8 @@ def look(number, event):
 
 
 async def main():
-    async with bigupload.Uploader(**options) as uploader:
+    alone = contextlib.nullcontext(bigupload)
+    async with alone if options == "alone" else bigupload.Uploader(**options) as uploader:
         found = await asyncio.gather(
             *(
                 uploader.upload(
@@ -58,10 +59,13 @@ asyncio.run(main())
 """
 
 
-def upload_many(s3: StrictS3, directory: Path, *, limit: int, count: int, **options: Any) -> dict[str, Any]:
+def upload_many(
+    s3: StrictS3, directory: Path, *, limit: int, count: int, alone: bool = False, **options: Any
+) -> dict[str, Any]:
     for number in range(count):
         (directory / str(number)).write_bytes(b"%d" % number * 100)
-    arguments = [s3.url, str(s3.ca_bundle or ""), str(directory), str(limit), str(count), json.dumps(options)]
+    given = json.dumps("alone" if alone else options)
+    arguments = [s3.url, str(s3.ca_bundle or ""), str(directory), str(limit), str(count), given]
     ended = subprocess.run([sys.executable, "-c", MANY, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = json.loads(ended.stdout)
@@ -83,6 +87,13 @@ def test_more_uploads_than_descriptors(
     assert found["descriptors"] <= limit
     assert found["threads"] <= 2 * most_open + 40, "and not one for each upload"
     assert found["peak"] < 250
+
+
+def test_calls_without_an_uploader_are_counted_together(s3: StrictS3, tmp_path: Path) -> None:
+    found = upload_many(s3, tmp_path, limit=128, count=30, alone=True)
+    assert found["errors"] == []
+    assert (found["proved"], found["retries"]) == (30, 0)
+    assert found["open"] <= 6
 
 
 def test_max_uploads(s3: StrictS3, tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_every_change_is_noticed(
     with pytest.raises(errors.SourceChanged) as caught:
         source.check()
     assert caught.value.resumable == same_size
+    assert ("`on_change='restart'` uploads it again" in str(caught.value)) == (not same_size)
     assert str(path) in str(caught.value)
 
 
