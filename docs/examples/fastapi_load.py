@@ -7,15 +7,12 @@ meanwhile.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
-import threading
 import time
-from collections.abc import Iterator
 
 import httpx
-import uvicorn
 from fastapi_app import app
+from serving import serving
 from slow_store import SlowStore
 
 UPLOADS = 40
@@ -46,26 +43,10 @@ async def put_all(client: httpx.AsyncClient, endpoint: str) -> str:
     return f"{done} done in {time.perf_counter() - before:.1f} s"
 
 
-@contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Serve the application in a thread; gives its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        host, port = server.servers[0].sockets[0].getsockname()
-        yield f"http://{host}:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def main() -> None:
     with SlowStore(complete=float(sys.argv[1]) if len(sys.argv) > 1 else 3.0) as store:
         app.state.s3 = store.options
-        with serving() as url:
+        with serving(app) as url:
             asyncio.run(measure(url))
 
 

@@ -11,13 +11,12 @@ import contextlib
 import resource
 import socket
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import fastapi
 import httpx
-import uvicorn
+from serving import serving
 
 import bigupload
 
@@ -87,30 +86,15 @@ def disconnect(url: str) -> None:
 async def unfinished() -> list[bigupload.KnownUpload]:
     """The uploads that can be resumed, once the application has noticed that the client is gone."""
     while True:
-        found = [upload for upload in await bigupload.list_uploads() if upload.resumable]
+        uploads = await bigupload.list_uploads()
+        found = [upload for upload in uploads if upload.resumable and str(upload.target).endswith("/broken.bin")]
         if found and found[0].parts_uploaded >= BODY // 2 // 5:  # those that had come are still uploaded
             return found
         await asyncio.sleep(0.1)
 
 
-@contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Serve the application in a thread; gives its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        host, port = server.servers[0].sockets[0].getsockname()
-        yield f"http://{host}:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def main() -> None:
-    with serving() as url:
+    with serving(app) as url:
         asyncio.run(measure(url, int(sys.argv[1]) if len(sys.argv) > 1 else 200))
 
 
