@@ -76,6 +76,18 @@ def test_where_each_connection_carries_little_the_bound_is_taken_back(rate: floa
     assert path.bound.limit is None
 
 
+def test_connections_that_grow_slowly_are_waited_for() -> None:
+    """As over a long round trip: after half of them are gone, the others need two seconds to fill the link."""
+    pace = 2 * MB / 16
+
+    def goodput(parts: int) -> float:
+        nonlocal pace
+        pace = min(1.04 * pace, 2 * MB / parts)
+        return pace * parts
+
+    assert Path(goodput).run(10).bound.limit == 4
+
+
 def test_a_start_that_still_grows_is_waited_for() -> None:
     path = Path(lambda parts: 2**path.now * MB)  # as slow start does
     assert path.run(3).cut == []
@@ -132,4 +144,4 @@ def test_the_bound_is_lifted_for_a_moment_and_comes_back() -> None:
 def test_a_path_that_has_changed_loses_its_bound() -> None:
     path = Path(link(2 * MB)).run(5)
     path.goodput = each(0.3 * MB)
-    assert path.run(2 * REST).bound.limit is None
+    assert path.run(15).bound.limit is None

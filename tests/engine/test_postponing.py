@@ -144,6 +144,7 @@ async def test_a_postponed_part_leaves_its_hedge() -> None:
         await sky.fly(postpone)
     assert caught.group_contains(Postponed)
     assert [put.cancelled for put in sky.puts] == [True, True]
+    assert sky.now < 1, "at once, and not when the hedge stalls"
 
 
 async def test_what_is_no_part_of_the_file_is_not_postponed() -> None:
