@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import inspect
 import io
-import lzma
 import mmap
 import os
-import zipfile
+import sys
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, TypeGuard
@@ -23,8 +20,8 @@ from bigupload.sources.producers import Producer, of_async_iterable, of_file, of
 from bigupload.sources.unwatched import Unwatched
 
 _KINDS = "a path, bytes, a binary file object, or an iterable of bytes"
-_ONCE = (zipfile.ZipExtFile, gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)
-"""What can seek, but reads everything again from its beginning to do so."""
+_ONCE = (("zipfile", "ZipExtFile"), ("gzip", "GzipFile"), ("bz2", "BZ2File"), ("lzma", "LZMAFile"))
+"""What can seek, but reads everything again from its beginning to do so. Who has one has imported its module."""
 
 
 def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -93,7 +90,7 @@ def producer_of(source: Any, name: str) -> Producer | None:
     if callable(read):
         if inspect.iscoroutinefunction(read):
             return of_reader(read)
-        if _can_seek(source) and not isinstance(source, _ONCE):
+        if _can_seek(source) and not _decompresses(source):
             return None
         return of_file(source)
     if isinstance(source, AsyncIterable):
@@ -108,6 +105,11 @@ def _rest_of(buffer: io.BytesIO, name: str) -> MemorySource:
         return MemorySource(name, bytes_of(buffer.getbuffer()), buffer.tell())
     except ValueError:
         raise errors.UsageError(f"{name} is a closed file object: open it again") from None
+
+
+def _decompresses(source: Any) -> bool:
+    modules = ((sys.modules.get(module), name) for module, name in _ONCE)
+    return any(module is not None and isinstance(source, getattr(module, name)) for module, name in modules)
 
 
 def _can_seek(source: Any) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-import tempfile
 from collections import deque
 from collections.abc import Sized
 from pathlib import Path
@@ -114,6 +113,8 @@ class _InFile:
     def _write(self, offset: int, size: int) -> None:
         try:
             if self._file is None:
+                import tempfile  # few uploads need one
+
                 self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - kept open
             done = 0
             while done < size:
@@ -122,6 +123,8 @@ class _InFile:
             raise self._failure("write", e) from e
 
     def _failure(self, action: str, e: OSError) -> errors.StreamInterrupted:
+        import tempfile
+
         where = self._directory or tempfile.gettempdir()
         advice = (
             "Run" if is_out_of_descriptors(e) else "Free some space, or name another directory with `temp_dir`, and run"
