@@ -56,7 +56,6 @@ class PartUploader:
         self._context = context
         self._state = state
         self._arriving = arriving
-        self._recorded: set[int] = set()
         self._broken_off: errors.SourceError | None = None
         self._hasher = hasher
         self._upload_id = context.manifest.upload_id
@@ -88,7 +87,7 @@ class PartUploader:
         except BaseExceptionGroup as group:
             error = most_serious(group)
             if self._arriving is not None:
-                await self._arriving.forget(self._recorded)
+                await self._arriving.forget()
             raise error from None
         if self._broken_off is not None:
             raise self._broken_off
@@ -132,7 +131,6 @@ class PartUploader:
             await self._context.check_source()
             await self._context.journal.append(record)
             self._state.record(part.number)
-            self._recorded.add(part.number)
             self._puts.proved(record.proof)
             self._context.emit(
                 events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof)

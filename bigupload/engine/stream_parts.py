@@ -33,6 +33,8 @@ class StreamParts:
         self._reconciler = reconciler
         self._seen: set[int] = set()
         """The parts that came in this run."""
+        self._before = dict(context.manifest.parts) if context.journal.exists else {}
+        """What earlier runs recorded."""
         self._ended = False
         self.is_another = False
         """Whether a part was not what an earlier run uploaded."""
@@ -48,6 +50,7 @@ class StreamParts:
                 f"{self._context.source.path} has to be uploaded from its first byte again, which has gone by: {_AGAIN}"
             )
         self._seen.clear()
+        self._before.clear()
         self._ended = False
 
     async def next_missing(self) -> Part | None:
@@ -90,11 +93,14 @@ class StreamParts:
                 )
             self.release(part)
 
-    async def forget(self, recorded: set[int]) -> None:
-        """If the stream is another one, drop what this run uploaded of it, so that the right one still resumes."""
+    async def forget(self) -> None:
+        """If the stream is another one, drop what this run recorded of it, so that the right one still resumes."""
         if not self.is_another:
             return
-        await self._reconciler.drop(sorted(recorded & self._context.manifest.parts.keys()), "it is of other bytes")
+        recorded = self._context.manifest.parts.items()
+        await self._reconciler.drop(
+            sorted(number for number, record in recorded if record != self._before.get(number)), "it is of other bytes"
+        )
 
     def require_all(self) -> None:
         """Raises StreamInterrupted if a part is missing that has gone by."""
@@ -120,9 +126,10 @@ class StreamParts:
         record = self._context.manifest.parts.get(part.number)
         if record is None:
             rows = self._reconciler.unrecorded.get(part.number, ())
-            adopted = bool(rows) and await self._reconciler.adopt(part, rows)
-            self._context.counts.resumed_parts += adopted
-            return adopted
+            if not rows or not await self._reconciler.adopt(part, rows):
+                return False
+            self._context.counts.resumed_parts += 1
+            return True
         if record.size > part.size:
             raise self._ended_early(part.offset + part.size, part)
         if record.size == part.size:

@@ -51,6 +51,10 @@ class MarkedProducer:
         missing = kept - len(more)
         return self._end(bytes(buffer[size - missing :]) + more, given=size - missing, wanted=size)
 
+    def close(self) -> None:
+        """Read no more."""
+        self._producer.close()
+
     def _end(self, held: bytes, *, given: int, wanted: int) -> int:
         """Hold these bytes back; they are the last ones if fewer bytes came than were wanted."""
         self._held = held

@@ -1,21 +1,22 @@
 """Where the bytes of a stream come from: a file object, an iterable, an async iterable, or an async reader.
 
-Each gives the next bytes into a buffer. Blocking ones do so in a daemon thread, which a cancelled upload leaves behind:
-what the thread takes from its file object or iterable after that is lost to others.
+Each gives the next bytes into a buffer. Blocking ones do so in a daemon thread of their own, which a cancelled upload
+leaves behind: what the thread takes from its file object or iterable after that is lost to others.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import io
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
-
-import anyio
 
 from bigupload import errors
 from bigupload.core.part_plan import MIB
-from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.daemon_threads import DaemonThreadPool
 
 _MOST = MIB
 """Bytes to ask a file object or reader for at a time."""
@@ -33,6 +34,10 @@ class Producer(Protocol):
         Raises:
             Exception: What the caller's object raised.
         """
+        ...
+
+    def close(self) -> None:
+        """Read no more. What the caller gave stays as it is. May be called again."""
         ...
 
 
@@ -56,18 +61,26 @@ class _Chunks:
 
 
 class _InThread:
-    """Fills buffers in a thread, by a function that puts the next bytes into a buffer, and none at the end."""
+    """Fills buffers in a thread, by a function that puts the next bytes into a buffer, and none at the end.
+
+    It is always the same thread: what a generator opens may be bound to it, as a connection of sqlite3 is.
+    """
 
     def __init__(self, read_into: Callable[[memoryview], int]) -> None:
         self._read_into = read_into
-        self._threads = anyio.CapacityLimiter(1)
+        self._thread = DaemonThreadPool(1, "bigupload-stream")
+        self._context = contextvars.copy_context()
 
     async def fill(self, buffer: memoryview) -> int:
         stopped = threading.Event()
+        work = partial(self._context.run, self._fill, buffer, stopped)
         try:
-            return await run_in_daemon_thread(lambda: self._fill(buffer, stopped), self._threads)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             stopped.set()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
 
     def _fill(self, buffer: memoryview, stopped: threading.Event) -> int:
         done = 0
@@ -95,6 +108,9 @@ class _InLoop:
                     break
             done += self._chunks.take(buffer[done:])
         return done
+
+    def close(self) -> None:
+        pass
 
 
 def of_file(file: Any) -> Producer:

@@ -33,7 +33,6 @@ class StreamSource(Unwatched):
             allow_empty: Whether it may have no bytes.
         """
         super().__init__(name, expected or 0)
-        self.stream: Stream | None = self
         self.position = 0
         self._producer = producer
         self._pool = pool
@@ -48,6 +47,11 @@ class StreamSource(Unwatched):
         self._ended = False
 
     # -- ports.Stream
+
+    @property
+    def stream(self) -> Stream:
+        """Itself."""
+        return self
 
     async def begin(self) -> None:
         """Wait for the first bytes.
@@ -181,6 +185,7 @@ class StreamSource(Unwatched):
 
     def close(self) -> None:
         """Let all parts go. May be called again."""
+        self._producer.close()
         for number in list(self._held):
             self._drop(number)
         self._pool.trim()

@@ -10,7 +10,6 @@ class Unwatched:
     """The part of `ports.Source` that is about metadata."""
 
     kind = SourceKind.OBJECT
-    stream: Stream | None = None
     metadata_changed = False
     is_away = False
     on_local_disk = True
@@ -21,6 +20,11 @@ class Unwatched:
         """Take a source's name and its size in bytes."""
         self.path = name
         self.fingerprint = Fingerprint(size, 0, 0, 0)
+
+    @property
+    def stream(self) -> Stream | None:
+        """None: all parts are there from the beginning."""
+        return None
 
     def fileno(self) -> None:
         """None: a descriptor below may have other bytes, as a compressed file's has."""

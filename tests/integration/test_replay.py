@@ -62,10 +62,11 @@ async def test_what_another_stream_uploaded_before_it_was_found_out_is_forgotten
     other = bytearray(WHOLE)
     other[0] ^= 1
     other[(last - 1) * PART] ^= 1
-    with pytest.raises(errors.SourceChanged):
-        await world.upload(stream(bytes(other)))
-    assert 1 not in world.manifest.parts
-    assert world.manifest.parts[last] == recorded[last]
+    for _ in range(2):  # the second time, the store has its first part
+        with pytest.raises(errors.SourceChanged):
+            await world.upload(stream(bytes(other)))
+        assert 1 not in world.manifest.parts
+        assert world.manifest.parts[last] == recorded[last]
     await world.upload(stream(WHOLE))
     assert whole(world.object()) == hashed(WHOLE)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,6 +88,26 @@ async def test_an_empty_stream(source: Any) -> None:
 async def test_an_empty_stream_that_may_be_empty() -> None:
     assert [part for part, _ in await cut(stream_of([], allow_empty=True))] == [Part(1, 0, 0)]
     assert [part for part, _ in await cut(stream_of([], expected=0))] == [Part(1, 0, 0)]
+
+
+async def test_a_generator_runs_in_one_thread() -> None:
+    """What it opens may be bound to the thread, as a connection of sqlite3 is; and it sees the caller's context."""
+    threads: set[int] = set()
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    variable.set("the caller's")
+
+    def chunks() -> Iterator[bytes]:
+        for at in range(0, len(DATA), 100):
+            threads.add(threading.get_ident())
+            assert variable.get() == "the caller's"
+            yield DATA[at : at + 100]
+
+    stream = stream_of(chunks())
+    await cut(stream)
+    stream.close()
+    stream.close()
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
 
 # -- what fails
