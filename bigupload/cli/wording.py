@@ -1,7 +1,8 @@
 """The library's messages, as the command line says them: options and commands, not arguments and functions.
 
 The library names an argument in backticks: `part_size`, or with its value: `resume=False`. A function of the library is
-named with its first argument: `abort('…')`. Nothing else in a message stands in backticks.
+named with its first argument: `abort('…')`. Nothing else in a message stands in backticks. What a
+program does by "make the same call", a person does by "run the same command".
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ COMMANDS = {
 }
 """Functions of the library that take one name, as commands."""
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+_CALL = re.compile(r"([mM])ake the same call")
 _FUNCTION = re.compile(r"`([a-z_]+)\('([^`]*)'\)`")
 
 
 def for_command_line(message: str) -> str:
     """Return a message of the library with options in place of arguments, and commands in place of functions."""
-    return _FUNCTION.sub(_command, _ARGUMENT.sub(_option, message))
+    message = _FUNCTION.sub(_command, _ARGUMENT.sub(_option, message))
+    return _CALL.sub(lambda match: {"m": "run", "M": "Run"}[match[1]] + " the same command", message)
 
 
 def spelled(name: str) -> str:

@@ -210,7 +210,7 @@ class Attempts:
     def _counted(self, fault: Fault, limit: int) -> Retry:
         if self.made >= min(limit, self._policy.attempts):
             error = fault.public()
-            raise type(error)(f"{fault} ({self.made} attempts): run the same command again later") from fault
+            raise type(error)(f"{fault} ({self.made} attempts): make the same call again later") from fault
         delay = self._policy.delay(self.made, self._random)
         self.made += 1
         # The next attempt may fail hours later (a large part, a laptop that slept), with a signature that has expired.

@@ -17,7 +17,7 @@ from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.reconcile import Reconciler
 from bigupload.ports import Stream
 
-_AGAIN = "run the same command with the same bytes again to resume"
+_AGAIN = "make the same call with the same bytes again to resume"
 
 
 class StreamParts:

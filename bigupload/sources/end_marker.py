@@ -70,6 +70,6 @@ class MarkedProducer:
     def _require(self, whole: bool) -> None:
         if not whole:
             raise errors.StreamInterrupted(
-                f"{self._name} does not end with the end marker: did what writes it fail? Nothing was completed: run "
-                "the same command with the same bytes again to resume"
+                f"{self._name} does not end with the end marker: did what writes it fail? Nothing was completed: make "
+                "the same call with the same bytes again to resume"
             )

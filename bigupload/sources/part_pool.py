@@ -127,11 +127,13 @@ class _InFile:
 
         where = self._directory or tempfile.gettempdir()
         advice = (
-            "Run" if is_out_of_descriptors(e) else "Free some space, or name another directory with `temp_dir`, and run"
+            "Make"
+            if is_out_of_descriptors(e)
+            else "Free some space, or name another directory with `temp_dir`, and make"
         )
         return errors.StreamInterrupted(
             f"can't {action} a part of {format_size(self.size)} in {where}, where parts wait for the store: "
-            f"{reason_of(e)}. {advice} the same command with the same bytes again"
+            f"{reason_of(e)}. {advice} the same call with the same bytes again"
         )
 
     def close(self) -> None:

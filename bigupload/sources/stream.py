@@ -12,7 +12,7 @@ from bigupload.sources.unwatched import Unwatched
 
 _HEAD = 4096
 """Bytes that are read before the upload begins. They show whether there are any; a media service judges them."""
-_AGAIN = "Nothing was completed: run the same command with the same bytes again to resume"
+_AGAIN = "Nothing was completed: make the same call with the same bytes again to resume"
 
 
 class StreamSource(Unwatched):

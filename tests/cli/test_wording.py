@@ -31,6 +31,8 @@ _OF_COMMANDS_ALONE = {"cli", "service"}
         ("`abort('/x/a b.jsonl')`", "bigupload abort '/x/a b.jsonl'"),
         ("`adopt('s3://b/k')`", "bigupload resume --adopt s3://b/k --source FILE"),
         ("a file named `x` or `abort(1)`", "a file named `x` or `abort(1)`"),
+        ("(8 attempts): make the same call again later", "(8 attempts): run the same command again later"),
+        ("Make the same call again", "Run the same command again"),
         ("nothing", "nothing"),
     ],
 )
@@ -58,8 +60,9 @@ def _texts() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(_ROOT)}:{node.lineno}", node.value
 
 
-def test_no_message_of_the_library_names_an_option() -> None:
-    """A program that calls the library has no `--no-resume`."""
+def test_no_message_of_the_library_is_for_a_command_line() -> None:
+    """A program that calls the library has no `--no-resume`, and runs no command again."""
+    assert [(where, text) for where, text in _texts() if "same command" in text] == []
     assert [(where, text) for where, text in _texts() if re.search(r"(?<![\w-])--(?!op-s3)[a-z]{2}", text)] == []
 
 

@@ -197,7 +197,7 @@ class ServiceStore:
             if fault.code != EXPIRED:
                 raise
             raise errors.UploadExpired(
-                "the upload's handle has expired: run the same command again to start a new upload"
+                "the upload's handle has expired: make the same call again to start a new upload"
             ) from fault
         self._check_places(signed)
         return signed

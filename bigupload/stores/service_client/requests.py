@@ -30,7 +30,7 @@ EXPIRED = "upload_expired"
 API = "/v1/media/multipart"
 _KEY = re.compile(r"[!-~]{1,512}")
 _CODE = re.compile(r"[a-z_]{1,64}")
-_BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and run the same command again"
+_BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and make the same call again"
 
 _FAULTS = {
     "rate_limited": FaultKind.BUSY,
@@ -57,8 +57,8 @@ _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
     "invalid_key": (errors.CredentialsError, f"the service does not accept this API key (revoked?): {_BAD_KEY}"),
     "not_your_upload": (
         errors.AccessDenied,
-        "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and run "
-        "the same command again, or upload the file again with `resume=False`",
+        "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and make "
+        "the same call again, or upload the file again with `resume=False`",
     ),
     "invalid_upload": (
         errors.StoreRefused,

@@ -91,7 +91,7 @@ async def test_a_revoked_key_says_what_to_do(fake: Fake, store: ServiceStore, na
     assert isinstance(refused, errors.CredentialsError)
     assert refused.resumable
     assert "set BIGUPLOAD_API_KEY" in str(refused)
-    assert "run the same command again" in str(refused)
+    assert "make the same call again" in str(refused)
 
 
 async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
@@ -100,7 +100,7 @@ async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
     signing = await refusal_of(CALLS["sign"](store))
     assert isinstance(signing, errors.UploadExpired)
     assert signing.resumable
-    assert "run the same command again to start a new upload" in str(signing)
+    assert "make the same call again to start a new upload" in str(signing)
     for name in ("complete", "stat"):
         ended = await refusal_of(CALLS[name](store))
         assert isinstance(ended, errors.UploadGone)
