@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ async def test_too_many_open_files_are_not_called_a_full_disk(monkeypatch: pytes
     def refuse(**_: Any) -> Any:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(part_pool.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(errors.StreamInterrupted, match=r"too many files and connections open.*ulimit -n") as caught:
         await cut(stream_of([DATA], parts=pool(memory=1)))
     assert "space" not in str(caught.value)
