@@ -148,7 +148,10 @@ class OpenCall:
         if isinstance(e, errors.UploadCancelled):
             e.manifest = self.manifest
         elif not isinstance(e, errors.BigUploadError) and self._journal.manifest.completed is None:
-            e.add_note(f"the upload can be resumed: bigupload resume {shlex.quote(str(self.manifest))}")
+            by_manifest = f"bigupload resume {shlex.quote(str(self.manifest))}"
+            is_file = self._journal.manifest.source.kind is None
+            how = by_manifest if is_file else "by the same call with the same bytes"
+            e.add_note(f"the upload can be resumed: {how}")
 
     def end(self) -> None:
         """Say that the call has ended. Idempotent."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload import Verified, errors
+import bigupload
+from bigupload import Verified, errors, events
 from tests.tools.s3_faults import Conflict, Status
 
 from .stopped import PARTS, SIZE
 from .streams import WHOLE, hashed, stream, whole
-from .support import PART, World, no_leaks
+from .support import BUCKET, FAST, PART, World, no_leaks
 
 
 async def test_only_what_is_missing_is_sent(world: World) -> None:
@@ -190,6 +191,21 @@ async def test_what_was_saved_in_a_file_resumes_it(world: World, as_file: bool) 
     result = await (world.resume(source=path) if as_file else world.upload(WHOLE))
     assert len(world.sent(since=before)) < PARTS
     assert (result.size, whole(world.object())) == (SIZE, hashed(WHOLE))
+
+
+async def test_another_exception_tells_how_a_stream_is_resumed(world: World) -> None:
+    def fail(event: bigupload.Event) -> None:
+        if isinstance(event, events.PartUploaded):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        await bigupload.upload(
+            stream(WHOLE), to=f"s3://{BUCKET}/key", s3=world.options(), retry=FAST, manifest=world.manifest_path,
+            on_event=fail,
+        )  # fmt: skip
+    assert caught.value.__notes__ == ["the upload can be resumed: by the same call with the same bytes"]
+    await world.upload(stream(WHOLE))
+    assert whole(world.object()) == hashed(WHOLE)
 
 
 async def test_a_manifest_alone_can_not_resume_it(world: World) -> None:
