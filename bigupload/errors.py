@@ -121,6 +121,10 @@ class SourceUnsupported(SourceError):
     """The source is not a regular file but a directory, a device or a pipe."""
 
 
+UPLOAD_AS_IT_IS = "`on_change='restart'` uploads it again as it is"
+"""What to do about a source that has another size now: without that, the next run refuses it, too."""
+
+
 class SourceChanged(SourceError):
     """The file changed during its upload or since. Resumable, by hashing it again, while its size is the same."""
 

@@ -16,7 +16,7 @@ import anyio.to_thread
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
-from bigupload.errors import SourceChanged
+from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged
 from bigupload.ports import Source
 
 _BUFFER = MIB
@@ -98,7 +98,9 @@ class PartHasher:
                 assert whole is not None
                 yield whole[done : done + size]
             elif self._source.read_into(buffer[:size], part.offset + done) < size:
-                raise SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
+                raise SourceChanged(
+                    f"{self._source.path} became shorter while it was uploaded: {UPLOAD_AS_IT_IS}", same_size=False
+                )
             else:
                 yield buffer[:size]
 

@@ -68,4 +68,6 @@ class PartBytes:
 
     def became_shorter(self) -> errors.SourceChanged:
         """The error for a source that ends within the part."""
-        return errors.SourceChanged(f"{self._source.path} became shorter while it was uploaded", same_size=False)
+        return errors.SourceChanged(
+            f"{self._source.path} became shorter while it was uploaded: {errors.UPLOAD_AS_IT_IS}", same_size=False
+        )

@@ -152,7 +152,7 @@ class FileSource:
                 advice = (
                     "resume when nothing writes to it, and the parts that did not change are kept"
                     if same_size
-                    else "it has another size now; `on_change='restart'` uploads it again as it is"
+                    else f"it has another size now; {errors.UPLOAD_AS_IT_IS}"
                 )
                 raise errors.SourceChanged(f"{self.path} changed while it was uploaded: {advice}", same_size=same_size)
         self._require_true_size()
