@@ -83,7 +83,10 @@ class FileSource:
         if stat.S_ISDIR(status.st_mode):
             raise errors.SourceUnsupported(f"{self.path} is a directory: name the files in it, as in {self.path}/*")
         if not stat.S_ISREG(status.st_mode):
-            raise errors.SourceUnsupported(f"{self.path} is not a regular file: copy it into one first")
+            raise errors.SourceUnsupported(
+                f"{self.path} is not a regular file: copy it into one first, or upload "
+                "what it gives as a stream (bigupload upload - < FILE; in Python, an opened file)"
+            )
 
     def _require_true_size(self) -> None:
         """Refuse a file that has more bytes than it says, as files in /proc and of some FUSE file systems do."""

@@ -6,6 +6,7 @@ import inspect
 import io
 import mmap
 import os
+import stat
 import sys
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path, PurePath
@@ -90,7 +91,7 @@ def producer_of(source: Any, name: str) -> Producer | None:
     if callable(read):
         if inspect.iscoroutinefunction(read):
             return of_reader(read)
-        if _can_seek(source) and not _decompresses(source):
+        if _can_seek(source) and not _decompresses(source) and not _is_device(source):
             return None
         return of_file(source)
     if isinstance(source, AsyncIterable):
@@ -110,6 +111,17 @@ def _rest_of(buffer: io.BytesIO, name: str) -> MemorySource:
 def _decompresses(source: Any) -> bool:
     modules = ((sys.modules.get(module), name) for module, name in _ONCE)
     return any(module is not None and isinstance(source, getattr(module, name)) for module, name in modules)
+
+
+def _is_device(source: Any) -> bool:
+    """Whether a file of Python's own is a character device: it can seek without having an end."""
+    raw = getattr(source, "raw", source)
+    if type(raw) is not io.FileIO:
+        return False
+    try:
+        return stat.S_ISCHR(os.fstat(raw.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _can_seek(source: Any) -> bool:

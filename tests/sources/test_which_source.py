@@ -211,6 +211,14 @@ def test_a_pipe_is_a_stream() -> None:
         assert producer_of(file, "name") is not None
 
 
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_a_device_that_can_seek_is_a_stream(buffering: int) -> None:
+    """It says that its end is at 0, and would become an empty object."""
+    with open("/dev/zero", "rb", buffering=buffering) as file:
+        assert file.seekable()
+        assert producer_of(file, "name") is not None
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".", "a\0b", 7, b"name"])
 def test_a_name_that_is_none(name: Any) -> None:
     with pytest.raises(errors.UsageError):
