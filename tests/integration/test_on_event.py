@@ -324,6 +324,18 @@ async def test_it_can_not_close_the_uploader_of_the_upload_that_waits_for_it(wor
         await uploader.upload(world.file(SIZE), **target(world))
 
 
+async def test_it_may_wait_for_another_upload_though_there_is_one_place(world: World) -> None:
+    """Who waits for `on_event` alone has given the place back."""
+    async with asyncio.timeout(60), bigupload.Uploader(retry=FAST, max_uploads=1) as uploader:
+
+        async def on_event(event: events.Event) -> None:
+            if isinstance(event, UploadStarted):
+                await uploader.upload(world.file(SIZE, "other"), to=f"s3://{BUCKET}/other", s3=world.options())
+
+        await uploader.upload(world.file(SIZE), **target(world), on_event=on_event)
+    assert set(world.s3.objects[BUCKET]) == {"key", "other"}
+
+
 async def test_an_async_function_for_every_call(stopped: World) -> None:
     told = Recorder()
     await bigupload.resume(stopped.manifest_path, retry=FAST, on_event=told)
