@@ -142,11 +142,15 @@ class S3Bucket:
         client = await self._client(within)
 
         def call() -> Any:
-            answer = getattr(client, method)(**self._parameters(client, method, arguments))
-            if first is not None:
-                with answer["Body"] as stream:  # a store that ignores Range would send everything
-                    answer["Body"] = stream.read(first)
-            return answer
+            try:
+                answer = getattr(client, method)(**self._parameters(client, method, arguments))
+                if first is not None:
+                    with answer["Body"] as stream:  # a store that ignores Range would send everything
+                        answer["Body"] = stream.read(first)
+                return answer
+            finally:
+                if self._clients.get(within) is not client:  # closed meanwhile: this call may have connected since
+                    client.close()
 
         try:
             with log_request(method, str(client.meta.endpoint_url)):
@@ -205,11 +209,7 @@ class S3Bucket:
         """Do the same as `presign("upload_part", parameters)`, faster for many parts of few uploads."""
         client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
         if self.options.no_sign_request:
-            return await self._in_thread(
-                lambda: [self._presigned(client, "upload_part", each) for each in parameters],
-                "to make the parts' URLs",
-                self._signers(),
-            )
+            return await self.presign("upload_part", parameters)
         if self._part_signer is None:
             self._part_signer = PartSigner(functools.partial(self._presigned, client, "upload_part"))
         signer = self._part_signer
