@@ -84,9 +84,11 @@ class SharedResources:
         """Those of them that can be postponed."""
         self.bytes_sent = 0
         """Bytes that ended PUTs have sent."""
+        self.prepared = 0
+        """Bytes of the parts that are hashed, or being hashed, and have had no slot yet."""
         self.waiting_for_room: set[anyio.Event] = set()
-        """Set when the limit rises: uploads that wait until they may prepare another part. A part can take minutes,
-        so that its end is too late a moment to look again."""
+        """Set when the limit rises or a part gets a slot: uploads that wait until they may prepare another part. A part
+        can take minutes, so that its end is too late a moment to look again."""
         self.hedge = hedge
 
     @property
@@ -136,8 +138,12 @@ class SharedResources:
         if limit != before:
             self.slots.total_tokens = limit
         if limit > before:
-            for event in self.waiting_for_room:
-                event.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the uploads that wait for room look again."""
+        for event in self.waiting_for_room:
+            event.set()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Upload the missing parts: hash, presign, PUT, prove and record each of them, several at a time.
 
 A part holds one of the shared slots only while its body is in flight, so that hashing, signing and waiting for a retry
-cost no bandwidth. A few more parts than there are slots are hashed and signed ahead.
+cost no bandwidth. A few more parts than there are slots are hashed and signed ahead, while memory keeps them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ChecksumMismatch, PartProof, prove_part
 from bigupload.core.manifest import PartRecord
-from bigupload.core.part_plan import Part
+from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
@@ -29,6 +29,10 @@ from bigupload.ports import PutResponse, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
 
 _LOOKAHEAD = 4
+"""Parts more than the limit that an upload may have begun, so that one is ready whenever a slot becomes free."""
+_MOST_PREPARED = 512 * MIB
+"""Bytes that all uploads together hash before there are slots for them: they should still be in memory when they are
+sent. An upload that has no part ready may prepare one all the same."""
 _FRESH_FOR = 60.0
 """Seconds that a URL must still be valid when its PUT begins."""
 _SIGN_BATCH = 100
@@ -66,6 +70,8 @@ class PartUploader:
         )
         self._pending = state.pending()
         self._admitted = 0
+        self._prepared: set[int] = set()
+        """The numbers of the parts that have had no slot yet."""
         self._room = anyio.Event()
         # Content-MD5 is used if no checksum was declared, and as soon as the store shows that it ignores checksums.
         self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
@@ -98,6 +104,7 @@ class PartUploader:
     async def _begin_all(self, parts: TaskGroup) -> None:
         try:
             while (part := await self._next()) is not None:
+                self._prepare(part)
                 parts.start_soon(self._part, part)
                 await self._admit()
         except errors.SourceError as e:
@@ -110,11 +117,22 @@ class PartUploader:
         """Take the next part that is missing. It is in flight from then on."""
         return next(self._pending, None) if self._arriving is None else await self._arriving.next_missing()
 
-    async def _admit(self) -> None:
-        """Wait until another part may be prepared: until a part ends, or the limit rises."""
+    def _prepare(self, part: Part) -> None:
         self._admitted += 1
+        self._prepared.add(part.number)
+        self._context.shared.prepared += part.size
+
+    def _prepared_until_now(self, part: Part) -> None:
+        """The part has a slot, or has ended: others may be prepared."""
+        if part.number in self._prepared:
+            self._prepared.remove(part.number)
+            self._context.shared.prepared -= part.size
+            self._context.shared.wake()
+
+    async def _admit(self) -> None:
+        """Wait until another part may be prepared: until a part gets a slot or ends, or the limit rises."""
         shared = self._context.shared
-        while self._admitted >= shared.limit + _LOOKAHEAD:
+        while self._admitted >= shared.limit + _LOOKAHEAD or (self._prepared and shared.prepared >= _MOST_PREPARED):
             self._room = anyio.Event()
             shared.waiting_for_room.add(self._room)
             try:
@@ -142,6 +160,7 @@ class PartUploader:
         finally:
             if self._arriving is not None:
                 self._arriving.release(part)
+            self._prepared_until_now(part)
             self._admitted -= 1
             self._room.set()
 
@@ -155,6 +174,7 @@ class PartUploader:
                 if ahead:
                     request = await self._presigned(part, hashed, request)
                 async with self._context.slots:
+                    self._prepared_until_now(part)
                     # Hours may have passed in the queue: large parts on a slow link outlive a URL. A request that was
                     # refused is signed only here, because a second refusal is final: credentials may have expired or
                     # a laptop may have slept while the part waited for a slot.

@@ -11,7 +11,7 @@ import pytest
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.concurrency_control import MOST, START
-from bigupload.core.part_plan import Part, Plan
+from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedResources
@@ -47,24 +47,26 @@ class Put:
 class Upload:
     """The engine's admission of parts, with a store and a transport that are the test's."""
 
-    def __init__(self, concurrency: int | None = None) -> None:
+    def __init__(
+        self, concurrency: int | None = None, *, plan: Plan = PLAN, shared: SharedResources | None = None
+    ) -> None:
         self.now = 0.0
-        self.in_flight = 0
+        self.in_flight = self.hashed = 0
         self.each_tick: list[Callable[[], None]] = []
-        self.shared = SharedResources(concurrency)
+        self.shared = shared or SharedResources(concurrency)
         effects = Effects(clock=lambda: self.now, sleep=self._sleep, random=lambda: 0.5)
         retrier = Retrier(policy=RetryPolicy(), emit=lambda _: None, effects=effects)
         checksum = SimpleNamespace(type=None, algorithm=Algorithm.NONE)
         manifest = SimpleNamespace(
-            upload_id="id", plan=PLAN, parts={}, bytes_uploaded=0, header=SimpleNamespace(checksum=checksum)
+            upload_id="id", plan=plan, parts={}, bytes_uploaded=0, header=SimpleNamespace(checksum=checksum)
         )
         self.context: Any = SimpleNamespace(
             retrier=retrier, effects=effects, counts=retrier.counts, emit=retrier.emit, manifest=manifest,
             shared=self.shared, source=object(), store=self, transport=self, hedging=HedgeSwitch(False),
-            slots=self.shared.slots.queue(lambda: PLAN.size),
+            slots=self.shared.slots.queue(lambda: plan.size),
         )  # fmt: skip
         hasher: Any = SimpleNamespace(hash=self._hash)
-        self.sender = PartUploader(self.context, UploadState(PLAN), hasher)
+        self.sender = PartUploader(self.context, UploadState(plan), hasher)
 
     async def _sleep(self, seconds: float) -> None:
         await anyio.wait_all_tasks_blocked()
@@ -73,6 +75,7 @@ class Upload:
             call()
 
     async def _hash(self, part: Part, *, md5: bool = False) -> Hashed:
+        self.hashed += 1
         return Hashed("", None)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
@@ -138,3 +141,42 @@ async def test_a_raised_limit_wakes_every_upload_that_shares_it(uploads: int) ->
     shared.concurrency._limit = 1
     shared.adapt(2.0)
     assert not lower.is_set()
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "size", "hashed"),
+    [
+        (4, 16 * MIB, 8),  # four more than there are slots
+        (4, 512 * MIB, 5),  # one part is as much as may be prepared
+        (4, 256 * MIB, 6),
+        (4, 256 * MIB + 1, 6),  # the second begins below the bound
+        (1, 5 * GB, 2),
+    ],
+)
+async def test_no_more_bytes_are_hashed_ahead_than_memory_keeps(concurrency: int, size: int, hashed: int) -> None:
+    upload = Upload(concurrency, plan=Plan(100 * size, size))
+    await upload.run_until(3)
+    assert upload.in_flight == concurrency
+    assert upload.hashed == hashed
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_uploads_share_what_may_be_hashed_ahead(concurrency: int) -> None:
+    """An upload that has no part ready may prepare one: a small file does not wait for the parts of large ones."""
+    plan = Plan(100 * 256 * MIB, 256 * MIB)
+    first = Upload(concurrency, plan=plan)
+    others = [Upload(plan=plan, shared=first.shared) for _ in range(3)]
+    async with anyio.create_task_group() as tasks:
+        for upload in others:
+            tasks.start_soon(upload.sender.run)
+        await first.run_until(3)
+        ahead = [upload.hashed - upload.in_flight for upload in (first, *others)]
+        tasks.cancel_scope.cancel()
+    assert min(ahead) == 1
+    assert sum(ahead) <= 2 + len(ahead)
+
+
+async def test_a_part_that_is_cancelled_makes_room() -> None:
+    upload = Upload(4, plan=Plan(100 * GB, GB))
+    await upload.run_until(1)
+    assert upload.shared.prepared == 0
