@@ -288,7 +288,7 @@ class Manifest:
                 self.completing = None  # parts change only while the object does not exist
                 self._reopen()
             case SourceRecord(source=source):
-                if self.plan.size is not None and source.size != self.plan.size:
+                if self.first_plan.size not in (None, source.size):
                     raise ValueError("another size is another file")
                 self.source = source
             case Restart(upload_id=upload_id, token=token, key=key):

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.manifest import CompletingRecord, Header, Manifest, PartDropped, PlanRecord, Restart, SourceIdentity
+from bigupload.core.manifest import (
+    CompletingRecord,
+    Header,
+    Manifest,
+    PartDropped,
+    PlanRecord,
+    Restart,
+    SourceIdentity,
+    SourceRecord,
+)
 from bigupload.core.manifest_lines import decode, encode, replay
 from bigupload.core.part_plan import GIB, MIB, Limits, Plan, Step, plan_parts, plan_stream
 from bigupload.core.upload_state import Stage, StageResult, UploadState
@@ -155,6 +164,16 @@ def test_completing_closes_the_plan_and_a_part_opens_it_again() -> None:
     assert manifest.plan.size == 40
     manifest.apply(PartDropped(1, "why"))
     assert (manifest.status, manifest.plan.size) == ("uploading", None)
+
+
+def test_a_file_may_take_the_streams_place() -> None:
+    """Its size is no part of the plan, also while the upload completes."""
+    manifest = Manifest(TENS)
+    manifest.apply(part(1, 7))
+    manifest.apply(CompletingRecord("c", 7))
+    for size in (7, 0):
+        manifest.apply(SourceRecord(SourceIdentity("/file", size, 1, 2, 3)))
+    assert (manifest.status, manifest.plan.size, manifest.source.path) == ("completing", 7, "/file")
 
 
 def test_a_restart_opens_the_plan_again() -> None:
