@@ -30,7 +30,16 @@ import anyio
 import botocore.session
 
 import bigupload
-from bigupload import RetryPolicy, S3Options, Uploader, UploadResult, Verified, events
+from bigupload import (
+    RetryPolicy,
+    S3Options,
+    UploadCancelled,
+    Uploader,
+    UploadHandle,
+    UploadResult,
+    Verified,
+    events,
+)
 from bigupload.core.manifest import Manifest
 from bigupload.core.part_plan import Limits
 from bigupload.engine import completion, multipart_upload
@@ -40,7 +49,8 @@ from tests.tools.leaks import open_descriptors, own_threads
 from tests.tools.waiting import until
 
 Arm = Callable[[float], object]
-Run = Callable[[], Awaitable[UploadResult]]
+Run = Callable[..., Awaitable[UploadResult]]
+"""Takes `uploader`, to be used in place of the call's own, and `handles`, to which an upload's handle is added."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +127,37 @@ async def by_cancels_in_a_row(run: Run, armed: Callable[[Arm], None]) -> UploadR
     return None if task.cancelled() else task.result()
 
 
-WAYS = {way.__name__: way for way in (by_timeout, by_fail_after, by_task_cancel, by_cancels_in_a_row)}
+async def by_handle(run: Run, armed: Callable[[Arm], None]) -> UploadResult | None:
+    loop, handles = asyncio.get_running_loop(), list[UploadHandle]()
+
+    def cancel() -> None:
+        for handle in handles:  # there is none of a `resume`
+            handle.cancel()
+
+    armed(lambda delay: loop.call_later(delay, cancel))
+    try:
+        return await run(handles=handles)
+    except UploadCancelled:
+        return None
+
+
+async def by_closing(run: Run, armed: Callable[[Arm], None]) -> UploadResult | None:
+    """Its Uploader's context ends."""
+    loop, closing = asyncio.get_running_loop(), asyncio.Event()
+    async with Uploader(retry=RetryPolicy(base_delay=0)) as another:
+        task = asyncio.ensure_future(run(uploader=another))
+        task.add_done_callback(lambda _: closing.set())
+        armed(lambda delay: loop.call_later(delay, closing.set))
+        await closing.wait()
+    try:
+        return await task
+    except UploadCancelled:
+        return None
+
+
+WAYS = {
+    way.__name__: way for way in (by_timeout, by_fail_after, by_task_cancel, by_cancels_in_a_row, by_handle, by_closing)
+}
 
 
 class Moment:
@@ -183,7 +223,13 @@ class Uploads:
         return read_manifest(path).manifest if path.exists() and path.stat().st_size else None
 
     async def _run(
-        self, number: int, uploader: Any, on_event: Callable[[bigupload.Event], None], *, resume: bool = False
+        self,
+        number: int,
+        on_event: Callable[[bigupload.Event], None],
+        *,
+        uploader: Any,
+        resume: bool = False,
+        handles: list[UploadHandle] | None = None,
     ) -> UploadResult:
         order, more = self.order, {"retry": RetryPolicy(base_delay=0)} if uploader is bigupload else {}
         if resume:
@@ -194,10 +240,14 @@ class Uploads:
                 region=order.region,
                 ca_bundle=None if order.ca_bundle is None else Path(order.ca_bundle),
             )
-            result = await uploader.upload(
+            call = uploader.upload if handles is None else uploader.start
+            begun = call(
                 self._directory / "file.bin", to=f"s3://{order.bucket}/{number}", s3=s3, part_size=order.part_size,
                 manifest=self._manifest(number), on_event=on_event, **more,
             )  # fmt: skip
+            if handles is not None:
+                handles.append(begun)
+            result = await begun
         assert isinstance(result, UploadResult)
         return result
 
@@ -206,7 +256,7 @@ class Uploads:
         for _ in range(2):
             seen: list[bigupload.Event] = []
             began = asyncio.get_running_loop().time()
-            await self._run(self._next(), bigupload, seen.append)
+            await self._run(self._next(), seen.append, uploader=bigupload)
             self._typical = asyncio.get_running_loop().time() - began
             self._events = sum(not isinstance(event, events.Progress) for event in seen)  # those depend on time
 
@@ -227,7 +277,7 @@ class Uploads:
                 await assert_nothing_left(before)
             return
         async with Uploader(retry=RetryPolicy(base_delay=0)) as uploader:
-            neighbour = asyncio.create_task(self._run(self._next(), uploader, lambda _: None))
+            neighbour = asyncio.create_task(self._run(self._next(), lambda _: None, uploader=uploader))
             proved = await self._step(number, uploader)
             assert (await neighbour).verified is Verified.FULL_OBJECT, "the cancel of another upload disturbed it"
             while not proved:
@@ -243,7 +293,8 @@ class Uploads:
         way = self._random.choice(sorted(WAYS))
         # The same command would upload once more what was complete when it was cancelled.
         resume = known is not None and (known.status == "completed" or self._random.random() < 0.5)
-        result = await WAYS[way](lambda: self._run(number, uploader, moment.count, resume=resume), moment.armed)
+        run = functools.partial(self._run, number, moment.count, uploader=uploader, resume=resume)
+        result = await WAYS[way](run, moment.armed)
         if result is None:
             self.told.ways[way] += 1
             self.told.slowest = max(self.told.slowest, asyncio.get_running_loop().time() - moment.due)
@@ -257,7 +308,9 @@ class Uploads:
     async def last(self) -> None:
         """Cancelled half way, as the last thing that this program does."""
         number, moment = self._next(), Moment(self._events // 2, 0.0)
-        result = await by_task_cancel(lambda: self._run(number, bigupload, moment.count), moment.armed)
+        result = await by_task_cancel(
+            functools.partial(self._run, number, moment.count, uploader=bigupload), moment.armed
+        )
         assert result is None, "it had fewer events than the others"
         self.told.last_cancel = time.monotonic()
 
