@@ -40,7 +40,7 @@ MEMORY = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class _BoundTrial:
     """A number of parts that is tried: what there was before it."""
 
     parts: int
@@ -62,7 +62,7 @@ class FlightBound:
         self._average = 0.0
         self._parts = 0
         """In flight, when they last changed."""
-        self._trial: _Trial | None = None
+        self._trial: _BoundTrial | None = None
         self._rest = REST
         self._more_at = math.inf
         """When more parts are tried."""
@@ -127,12 +127,12 @@ class FlightBound:
         return None
 
     def _begin(self, parts: int, before: int, goodput: float) -> int | None:
-        self._trial = _Trial(parts, before, self._limit, goodput)
+        self._trial = _BoundTrial(parts, before, self._limit, goodput)
         self._limit = parts
         self._goodput.clear()
         return parts if self._cancels and parts < before else None
 
-    def _judge(self, trial: _Trial, now: float, in_flight: int) -> bool:
+    def _judge(self, trial: _BoundTrial, now: float, in_flight: int) -> bool:
         """Compare goodput with what it was, and with what it would be in proportion to the parts.
 
         Returns:
