@@ -96,7 +96,12 @@ class Source(Protocol):
 
 
 class Stream(Protocol):
-    """The parts of a source whose bytes come once, in order. Used in one event loop, by one caller at a time."""
+    """The parts of a source whose bytes come one after another. Used in one event loop, by one caller at a time."""
+
+    expected: int | None
+    """The size in bytes that it must have; None if nobody knows it."""
+    is_growing: bool
+    """Whether it is a file that is being written: any part can be read again, and may be rewritten."""
 
     async def next_part(self, plan: Plan) -> Part | None:
         """Wait for the next part, and hold it. While too much is held, nothing is read.
@@ -125,6 +130,10 @@ class Stream(Protocol):
 
     async def rewind(self) -> bool:
         """Begin again with the first part. False if that is not possible, because bytes of it are gone."""
+        ...
+
+    async def is_settled(self) -> bool:
+        """Whether nothing was written to a growing file since its last part came. True for everything else."""
         ...
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from bigupload import errors, events
+from bigupload.api.change_options import ChangeOptions, FollowOptions, OnChange
 from bigupload.api.option_types import check_types
 from bigupload.api.source_types import StrPath as StrPath
 from bigupload.api.source_types import UploadSource as UploadSource
@@ -26,7 +27,6 @@ from bigupload.verification.orphans import Orphan
 
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
-OnChange: TypeAlias = Literal["raise", "restart"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
 
 _LONGEST_MARKER = 4096
@@ -98,22 +98,12 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     the system has its temporary files."""
 
 
-class ChangeOptions(TypedDict, total=False):
-    """What to do about a source that changes."""
-
-    on_change: OnChange
-    """"raise" (the default): SourceChanged, if the source changes during the upload, or has another size than when its
-    unfinished upload began. "restart": upload it as it is now. If its size is the same, parts that did not change are
-    kept. Otherwise the unfinished upload is aborted, so that its parts cost nothing, and a new one begins. After three
-    changes in one call, SourceChanged."""
-
-
-class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
+class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, total=False):
     """One upload.
 
-    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `on_change`, `to`, `service`, `api_key`, `s3`,
-    `name`, `part_size`, `expected_size`, `end_marker`, `allow_empty`, `checksum`, `manifest`, `resume`,
-    `skip_existing`.
+    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `on_change`, `follow`, `idle`, `to`, `service`,
+    `api_key`, `s3`, `name`, `part_size`, `expected_size`, `end_marker`, `allow_empty`, `checksum`, `manifest`,
+    `resume`, `skip_existing`.
     """
 
     to: str | None

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource, checked_expected_size, checked_marker, checked_path
+from bigupload.api.change_options import DEFAULT_IDLE, check_follow, checked_idle
 from bigupload.api.places import UNKNOWN
 from bigupload.core.manifest import SourceKind
 from bigupload.ports import Source
 from bigupload.sources.end_marker import MarkedProducer
 from bigupload.sources.file import open_file, open_in_thread
+from bigupload.sources.growing import open_growing
 from bigupload.sources.opening import checked_name, is_path, name_of, open_source, producer_of
 from bigupload.sources.part_pool import PartPool
 from bigupload.sources.stream import StreamSource
@@ -40,6 +42,10 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
     name = options.get("name")
     if name is not None:
         checked_name(name)
+    check_follow(options, is_path=is_path(source))
+    if is_path(source) and options.get("follow", False):
+        idle, allow_empty = checked_idle(options.get("idle", DEFAULT_IDLE)), options.get("allow_empty", False)
+        return await open_growing(checked_path(source, "source"), idle=idle, allow_empty=allow_empty)
     if is_path(source):
         opened: Source = await open_file(checked_path(source, "source"))
     else:

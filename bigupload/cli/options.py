@@ -170,6 +170,21 @@ on_change_option = click.option(
     "it as it is now, and abort an unfinished upload of another size.",
 )
 
+follow_options = _all(
+    click.option(
+        "--follow",
+        is_flag=True,
+        help="Upload a file while it is still written: each part as soon as it is complete. When nothing was written "
+        "for --idle, send again what was rewritten, and complete.",
+    ),
+    click.option(
+        "--idle",
+        type=DURATION,
+        metavar="TIME",
+        help="With --follow: how long nothing is written to a file that has ended. [default: 10s]",
+    ),
+)
+
 
 def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""

@@ -20,6 +20,7 @@ from bigupload.cli.options import (
     PATH,
     SIZE,
     connection_options,
+    follow_options,
     on_change_option,
     outcome_options,
     pace,
@@ -80,6 +81,7 @@ _SAMPLE_SIZE = 250_000_000
 )
 @click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
 @on_change_option
+@follow_options
 @stream_options
 @pace_options
 @connection_options
@@ -219,6 +221,8 @@ async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
     local = arguments.pop("local")
     options = s3_options(arguments, local=local, if_none_match=arguments.pop("if_none_match"))
     arguments["resume"] = not arguments.pop("no_resume")
+    if arguments["idle"] is None:
+        del arguments["idle"]
     as_json, mode = arguments.pop("as_json"), arguments.pop("progress")
     codes: list[int] = []
     at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)

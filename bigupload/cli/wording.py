@@ -14,9 +14,9 @@ from bigupload.s3_parameters import PARAMETERS
 
 OPTIONS = PARAMETERS.keys() | {
     "addressing", "allow_empty", "ca_bundle", "checksum", "end_marker", "endpoint_url", "expected_size",
-    "give_up_after", "hedge", "if_none_match", "local", "manifest", "name", "no_sign_request", "no_verify_ssl",
-    "on_change", "part_size", "profile", "region", "require_proof", "resume", "service", "skip_existing", "source",
-    "temp_dir", "to", "trust", "upload_id", "verify_source",
+    "follow", "give_up_after", "hedge", "idle", "if_none_match", "local", "manifest", "name", "no_sign_request",
+    "no_verify_ssl", "on_change", "part_size", "profile", "region", "require_proof", "resume", "service",
+    "skip_existing", "source", "temp_dir", "to", "trust", "upload_id", "verify_source",
 }  # fmt: skip
 """Arguments of the library that are options, by the same name or as `s3_parameters` says."""
 OTHERS = {

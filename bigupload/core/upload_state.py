@@ -139,6 +139,10 @@ class UploadState:
         if self.plan.steps:
             self.plan = self.plan.closed(size)
 
+    def reopen(self) -> None:
+        """The file that had ended grows again."""
+        self.plan = self._first_plan
+
     def record(self, number: int) -> None:
         """The part is in the store and in the journal."""
         self._move("record", number)

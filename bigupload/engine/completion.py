@@ -59,9 +59,8 @@ class Completion:
         """Raise SourceChanged unless the parts are the file."""
         context, source = self._context, self._context.source
         await context.check_source()
-        if context.source.stream is not None:
-            return  # each part was hashed from memory, and sent from there
-        if context.settings.verify_source and not source.metadata_changed:
+        # Each part of a stream was hashed from memory, and sent from there. A growing file was hashed again.
+        if source.stream is None and context.settings.verify_source and not source.metadata_changed:
             await self._reconciler.verify_source("the file is hashed once more (`verify_source`)")
         # Bounded: a program that touches the metadata all the time must not keep the upload from its end.
         for _ in range(_MOST_HASHES):
@@ -145,7 +144,7 @@ class Completion:
             await context.retrier.pause(self._attempts, fault, since)
             return StageResult.RESPONSE_LOST
         if fault.kind is FaultKind.CORRUPTED:
-            if context.source.stream is None:
+            if context.source.stream is None or context.source.stream.is_growing:
                 await self._reconciler.verify_source("the store refuses the checksum of the whole object")
             raise refused_checksum(self._algorithm) from fault
         if fault.kind is FaultKind.EXISTS:

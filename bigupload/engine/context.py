@@ -170,7 +170,7 @@ class UploadContext:
 
     def bytes_left(self) -> int:
         """Bytes whose parts are not recorded yet, by the number of these parts: it is asked for with each slot."""
-        if self.source.stream is not None and not self.source.fingerprint.size:
+        if self.source.stream is not None and not self.source.stream.expected:
             return _OF_UNKNOWN_SIZE
         if not self.journal.exists:
             return self.source.fingerprint.size

@@ -55,7 +55,7 @@ class MultipartUpload:
             algorithm = manifest.header.checksum.algorithm
             plan = manifest.first_plan
             if plan.size is None and context.source.stream is None:  # what was a stream is a file now
-                plan = plan.closed(context.source.fingerprint.size)
+                plan = _closed(plan, context)
         else:
             stage = Stage.NEW
             algorithm = context.settings.algorithm
@@ -110,11 +110,12 @@ class MultipartUpload:
                 return True
         elif self._compared:
             return True
-        if self._arriving is not None:
+        if self._arriving is not None and not self._arriving.is_growing:
             await self._arriving.compare_all()
             return True
         if context.manifest.plan.size != context.source.fingerprint.size:
             return False
+        self._state.end(context.manifest.plan.known_size)
         return not await self._reconciler.changed("an earlier run completed the object: is it of these bytes?")
 
     # -- NEW
@@ -250,6 +251,9 @@ class MultipartUpload:
         self._compared = True  # each part was hashed in this run
         try:
             await PartUploader(context, self._state, self._hasher, self._arriving).run()
+            while self._arriving is not None and self._state.missing:  # parts were rewritten while they were sent
+                await self._arriving.restart()
+                await PartUploader(context, self._state, self._hasher, self._arriving).run()
         except UnknownUpload:
             if context.hedging.parts:
                 context.stop_hedging("the store lost the upload after a part of it was sent twice")
@@ -273,6 +277,8 @@ class MultipartUpload:
     # -- COMPLETING
 
     async def _complete(self) -> StageResult:
+        if self._arriving is not None and not await self._arriving.is_settled():
+            return StageResult.INVALID_PARTS
         result = await self._completion.complete()
         if result is StageResult.CONFLICT:
             self._superseded = self._context.manifest.upload_id  # aborted only when its successor is recorded
@@ -280,9 +286,26 @@ class MultipartUpload:
         return result
 
 
+def _closed(plan: Plan, context: UploadContext) -> Plan:
+    """The plan of an upload that began as a stream, whose source is a file now.
+
+    Raises:
+        SourceChanged: The file is shorter than what was uploaded, or longer than the plan.
+    """
+    path, size = context.source.path, context.source.fingerprint.size
+    if size > plan.capacity or any(plan.part(number).offset >= max(1, size) for number in context.manifest.parts):
+        raise errors.SourceChanged(
+            f"{path} has {size:,} bytes now, and more or other ones were uploaded of it: nothing was changed. To start "
+            "anew: `resume=False`",
+            same_size=False,
+            manifest=context.journal.path,
+        )
+    return plan.closed(size)
+
+
 def _plan_of(context: UploadContext) -> Plan:
     """The plan of a new upload."""
     part_size, limits = context.settings.part_size, context.store.limits
-    if context.source.stream is not None and context.source.fingerprint.size == 0:
+    if context.source.stream is not None and not context.source.stream.expected:
         return plan_stream(part_size, limits=limits)
     return plan_parts(context.source.fingerprint.size, part_size, limits=limits)

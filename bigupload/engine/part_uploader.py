@@ -50,6 +50,10 @@ class _SendAgainWithMd5(Exception):
     """The store has the part, but nothing proves it. Content-MD5 will."""
 
 
+class _Rewritten(Exception):
+    """The part of a growing file was rewritten while it was sent."""
+
+
 class PartUploader:
     """Uploads the missing parts of one upload id, once."""
 
@@ -153,6 +157,8 @@ class PartUploader:
             self._context.emit(
                 events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof)
             )
+        except _Rewritten:
+            self._state.release(part.number)  # sent again once nothing writes to the file
         except BaseException:
             if self._state.part(part.number) is PartState.IN_FLIGHT:
                 self._state.release(part.number)
@@ -211,6 +217,8 @@ class PartUploader:
         await self._context.check_source()
         now = await self._hasher.hash(part, md5=before.md5 is not None)
         if now != before:
+            if self._arriving is not None and self._arriving.is_growing:
+                raise _Rewritten
             raise errors.SourceChanged(
                 f"{self._context.source.path} changed in part {part.number} while it was uploaded, "
                 "although its times did not: resume when nothing writes to it",

@@ -3,13 +3,16 @@
 A stream is resumed by replay: the same bytes come again. What the store has of them is hashed here and not sent. Once
 bytes have gone by, nobody can read them again: a run that needs them ends in StreamInterrupted, and the next one
 continues.
+
+The parts of a growing file can be read again at any time. All of them are hashed once more at its end, because what
+writes it may have rewritten some, and those are sent again.
 """
 
 from __future__ import annotations
 
 from bigupload import errors
 from bigupload.core import checksums
-from bigupload.core.manifest import PartRecord
+from bigupload.core.manifest import PartRecord, SourceRecord
 from bigupload.core.part_plan import Part
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import UploadContext
@@ -36,6 +39,9 @@ class StreamParts:
         self._before = dict(context.manifest.parts) if context.journal.exists else {}
         """What earlier runs recorded."""
         self._ended = False
+        self._compared = False
+        """Whether all parts of a growing file were hashed again since it ended."""
+        self.is_growing = stream.is_growing
         self.is_another = False
         """Whether a part was not what an earlier run uploaded."""
 
@@ -51,7 +57,8 @@ class StreamParts:
             )
         self._seen.clear()
         self._before.clear()
-        self._ended = False
+        self._ended = self._compared = False
+        self._state.reopen()
 
     async def next_missing(self) -> Part | None:
         """Wait for the next part that the store does not have; None when the stream has ended.
@@ -70,7 +77,29 @@ class StreamParts:
                 self._state.take(part.number)
                 return part
             self.release(part)
-        return None
+        return next(self._state.pending(), None) if self.is_growing else None
+
+    async def is_settled(self) -> bool:
+        """Whether the parts in the store are the source as it is now. Else some are missing again.
+
+        That nothing was written while a growing file was hashed, and until the parts that differed were in the store,
+        makes the object the file as it was at one moment.
+        """
+        context = self._context
+        if not self.is_growing:
+            return True
+        if not self._compared:
+            changed = await self._reconciler.changed("nothing is written to the file any more: was it rewritten?")
+            await self._reconciler.drop(changed, "the file was rewritten there")
+            self._compared = True
+            if changed:
+                return False
+        if not await self._stream.is_settled():
+            await self.restart()
+            return False
+        if context.source_identity != context.manifest.source:
+            await context.journal.append(SourceRecord(context.source_identity))
+        return True
 
     def release(self, part: Part) -> None:
         """The part is not needed any more."""
@@ -104,7 +133,7 @@ class StreamParts:
 
     def require_all(self) -> None:
         """Raises StreamInterrupted if a part is missing that has gone by."""
-        if self._state.missing:
+        if self._state.missing and not self.is_growing:
             raise errors.StreamInterrupted(
                 f"the store lost {self._state.missing} parts of {self._context.source.path} that have gone by: {_AGAIN}"
             )
@@ -116,7 +145,14 @@ class StreamParts:
         self._ended = True
         self._state.end(size)
 
-    def _ended_early(self, size: int, reached: Part) -> errors.StreamInterrupted:
+    def _ended_early(self, size: int, reached: Part) -> errors.SourceError:
+        if self.is_growing:
+            return errors.SourceChanged(
+                f"{self._context.source.path} has {size:,} bytes, but an earlier run read more than "
+                f"{reached.offset:,}: it was truncated or replaced. Nothing was changed: `resume=False` uploads it "
+                "as it is now",
+                same_size=False,
+            )
         return errors.StreamInterrupted(
             f"{self._context.source.path} ended after {size:,} bytes, but an earlier run read more than "
             f"{reached.offset:,}: did what writes it fail? Nothing was completed; {_AGAIN}"
@@ -125,7 +161,7 @@ class StreamParts:
     async def _is_there(self, part: Part) -> bool:
         record = self._context.manifest.parts.get(part.number)
         if record is None:
-            rows = self._reconciler.unrecorded.get(part.number, ())
+            rows = self._reconciler.unrecorded.pop(part.number, ())
             if not rows or not await self._reconciler.adopt(part, rows):
                 return False
             self._context.counts.resumed_parts += 1
@@ -133,6 +169,8 @@ class StreamParts:
         if record.size > part.size:
             raise self._ended_early(part.offset + part.size, part)
         if record.size == part.size:
+            if self.is_growing:  # it is hashed again at the end
+                return True
             same = await self._is_same(part, record)
             if same:
                 return True

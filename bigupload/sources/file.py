@@ -16,7 +16,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
-from bigupload.ports import Source
+from bigupload.ports import Source, Stream
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.descriptors import reason_of
 from bigupload.support.page_cache import is_on_local_disk
@@ -33,7 +33,7 @@ class FileSource:
     """
 
     kind = SourceKind.FILE
-    stream = None
+    stream: Stream | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the file.
@@ -64,7 +64,7 @@ class FileSource:
         try:
             status = os.fstat(self._fd)
             self._require_regular(status)
-            self.fingerprint = self._newest = _fingerprint(status)
+            self.fingerprint = self._newest = fingerprint_of(status)
             self._require_true_size()
             self.on_local_disk = is_on_local_disk(self._fd)
         except BaseException:
@@ -161,7 +161,7 @@ class FileSource:
         self._require_true_size()
 
     def _is_unchanged(self, status: os.stat_result) -> bool:
-        now = _fingerprint(status)
+        now = fingerprint_of(status)
         if now in (self.fingerprint, self._newest):
             return True
         # chmod, links, renames, extended attributes and `touch -a` change the ctime alone. So does whoever writes bytes
@@ -226,5 +226,6 @@ def _flag(name: str) -> int:
     return getattr(os, name, 0)
 
 
-def _fingerprint(status: os.stat_result) -> Fingerprint:
+def fingerprint_of(status: os.stat_result) -> Fingerprint:
+    """The fingerprint of a file."""
     return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -19,6 +19,7 @@ class StreamSource(Unwatched):
     """The parts of a stream. Implements `ports.Source` for the parts that are held, and `ports.Stream`."""
 
     kind = SourceKind.STREAM
+    is_growing = False
 
     def __init__(
         self, name: str, producer: Producer, pool: PartPool, *, expected: int | None = None, allow_empty: bool = False
@@ -36,7 +37,7 @@ class StreamSource(Unwatched):
         self.position = 0
         self._producer = producer
         self._pool = pool
-        self._expected = expected
+        self.expected = expected
         self._allow_empty = allow_empty
         self._held: dict[int, tuple[int, HeldPart]] = {}
         """By part number: the part's offset in the stream, and its bytes."""
@@ -63,14 +64,14 @@ class StreamSource(Unwatched):
         head = bytearray(_HEAD)
         count = await self._fill(memoryview(head))
         self._head = bytes(head[:count])
-        if not count and not (self._allow_empty or self._expected == 0):
+        if not count and not (self._allow_empty or self.expected == 0):
             raise errors.StreamInterrupted(
                 f"{self.path} is empty: did what writes it fail? `allow_empty=True` uploads an empty object"
             )
 
     async def next_part(self, plan: Plan) -> Part | None:
         """Wait for the next part and hold it. See `ports.Stream.next_part`."""
-        expected = plan.size if plan.size is not None else self._expected
+        expected = plan.size if plan.size is not None else self.expected
         if self._ended:
             return None
         number = self._parts + 1
@@ -104,6 +105,10 @@ class StreamSource(Unwatched):
     async def rewind(self) -> bool:
         """Whether nothing was taken from the stream yet. See `ports.Stream.rewind`."""
         return not self._parts
+
+    async def is_settled(self) -> bool:
+        """True: its bytes do not change. See `ports.Stream.is_settled`."""
+        return True
 
     async def _require_end(self, plan: Plan) -> None:
         """After the last part that the plan has room for."""
