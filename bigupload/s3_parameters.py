@@ -271,7 +271,7 @@ def refuse_contradictions(options: Any) -> None:
     addressed = [name for name in ADDRESS if getattr(options, name)]
     if addressed and (options.endpoint_url is not None or options.local):
         raise UsageError(
-            f"{addressed[0]} chooses one of AWS's own addresses, and an endpoint is set: leave one of them out"
+            f"`{addressed[0]}` chooses one of AWS's own addresses, and an endpoint is set: leave one of them out"
         )
 
 

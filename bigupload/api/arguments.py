@@ -313,7 +313,7 @@ def checked_marker(marker: str | bytes | None) -> bytes | None:
     """The bytes of an end marker. Raises UsageError for one that is empty or very long."""
     encoded = marker.encode("utf-8", "surrogateescape") if isinstance(marker, str) else marker
     if encoded is not None and not 1 <= len(encoded) <= _LONGEST_MARKER:
-        raise errors.UsageError(f"end_marker has 1 to {_LONGEST_MARKER:,} bytes")
+        raise errors.UsageError(f"`end_marker` has 1 to {_LONGEST_MARKER:,} bytes")
     return encoded
 
 
@@ -340,6 +340,14 @@ def checked_path(path: StrPath, name: str) -> Path:
         return Path(path)
     except TypeError:
         raise errors.UsageError(f"{name} must be a path, not {type(path).__name__}") from None
+
+
+def checked_temp_dir(path: StrPath | None) -> Path | None:
+    """Raises UsageError for what is no directory: a long stream needs it only after hours."""
+    directory = None if path is None else checked_path(path, "temp_dir")
+    if directory is not None and not directory.is_dir():
+        raise errors.UsageError(f"`temp_dir` must be a directory that exists, not {directory}")
+    return directory
 
 
 def upload_settings(

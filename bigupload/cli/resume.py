@@ -106,8 +106,6 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
 
             codes: list[int] = []
             names = [source] if adopt is not None else manifests or unfinished()
-            if not names:
-                click.echo("nothing to resume: this machine knows no unfinished upload", err=True)
             for name in names:
                 reporter.begin(name, CONNECTING)
                 try:

@@ -31,8 +31,10 @@ def _known() -> list[KnownUpload]:
 
 
 def unfinished() -> list[Path]:
-    """The manifests whose uploads can be resumed by them alone. Says which others are unfinished."""
+    """The manifests whose uploads can be resumed by them alone. Says which others are unfinished, or that none is."""
     uploads = [upload for upload in _known() if upload.resumable]
+    if not uploads:
+        click.echo("nothing to resume: this machine knows no unfinished upload", err=True)
     for upload in uploads:
         if not upload.is_file:
             click.echo(

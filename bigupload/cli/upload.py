@@ -149,8 +149,8 @@ def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str
     to, service, local = arguments["to"], arguments["service"], arguments["local"]
     if "" in names:
         raise click.UsageError("a file name is empty: is a variable of the shell not set?")
+    _check_url(names)
     if (to is not None or local) + (service is not None) != 1:
-        _check_url(names)
         what = "one target" if files else "a file and one target"
         raise click.UsageError(
             f"name {what}: bigupload upload PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"
@@ -179,7 +179,7 @@ def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str
 def _check_url(names: Sequence[str]) -> None:
     """Raise UsageError if the last name was meant as a target, but is not written as one."""
     last = names[-1] if names else ""
-    if re.match(r"[a-z][a-z0-9+.-]+:/", last, re.IGNORECASE):
+    if re.match(r"[a-z][a-z0-9+.-]+:/", last, re.IGNORECASE) and not os.path.lexists(last):
         raise click.UsageError(f"not a target: {last!r} (write it like s3://bucket/key, or use --service URL)")
 
 

@@ -148,6 +148,9 @@ def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_L
         part_size = max(min(small, limits.default_part_size), _granules(size, limits.max_parts, limits))
         if part_size > limits.max_part_size:
             part_size = limits.max_part_size  # which need not be a multiple of the granule
+    if least > limits.max_part_size:
+        most = limits.max_parts * limits.max_part_size
+        raise UsageError(f"one object can hold {most:,} bytes at most in this store, not {size:,}")
     if part_size < least:
         raise UsageError(
             f"parts of {format_part_size(part_size)} can't hold {format_size(size)} in {limits.max_parts:,} parts: "

@@ -180,7 +180,7 @@ def bytes_of_chunk(chunk: object) -> memoryview:
     if isinstance(chunk, memoryview):
         return memoryview(chunk.tobytes()) if not chunk.c_contiguous or not chunk.nbytes else chunk.cast("B")
     if isinstance(chunk, str):
-        raise errors.UsageError("the stream gives text, and not bytes: encode it")
+        raise errors.UsageError("the stream gives text, not bytes: encode it")
     if chunk is None:
         raise errors.UsageError("the stream gives None, as a file object does that does not block: let it block")
-    raise errors.UsageError(f"the stream gives {type(chunk).__name__}, and not bytes")
+    raise errors.UsageError(f"the stream gives {type(chunk).__name__}, not bytes")

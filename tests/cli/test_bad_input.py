@@ -204,6 +204,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--service", "https://h", "--if-none-match", "--addressing", "path"], "out --if-none-match, --addressing"),
         (["--to", "http://b/k"], "write it like s3://bucket/key"),
         (["s3:/b/k"], "not a target: 's3:/b/k' (write it like s3://bucket/key, or use --service URL)"),
+        (["s3:/b/k", "--local"], "not a target: 's3:/b/k'"),
         (["https://b.s3.amazonaws.com/k"], "not a target: 'https://b.s3.amazonaws.com/k' (write it like s3://bucket/key"),
         (["b/k"], "name one target"),
         (["", "s3://b/k"], "a file name is empty: is a variable of the shell not set?"),

@@ -66,7 +66,7 @@ def test_a_media_service_decides(bigupload: Command, file: Path, name: str, tmp_
         (["--expires", "tomorrow"], "--expires is a time with its time zone: write it like 2027-01-31T00:00:00Z"),
         (["--expected-bucket-owner", "me"], "--expected-bucket-owner is the 12 digits of an AWS account"),
         (["--cache-control", "a\nb"], "--cache-control holds a control character"),
-        (["--accelerate"], "accelerate chooses one of AWS's own addresses, and an endpoint is set"),
+        (["--accelerate"], "--accelerate chooses one of AWS's own addresses, and an endpoint is set"),
         (["--accelerate", "--addressing", "path"], "--accelerate needs the bucket in the host name, not the path"),
     ],
 )  # fmt: skip

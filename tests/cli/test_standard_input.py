@@ -74,6 +74,7 @@ def test_resume_says_which_uploads_need_their_bytes_again(bigupload: Command, s3
         bigupload("upload", "-", *to(s3), "--progress=none")
     ended = bigupload("resume")
     assert "key → s3://bucket/key was no file: the same upload command with the same bytes resumes it" in ended.err
+    assert "nothing to resume" not in ended.err
 
 
 def test_an_empty_pipe(bigupload: Command, s3: StrictS3) -> None:
@@ -110,7 +111,8 @@ def test_a_pipe_that_ends_with_its_marker(bigupload: Command, s3: StrictS3, data
         (["-", "--local"], "standard input has no name"),
         (["-", "s3://bucket/key", "--skip-existing"], "--skip-existing is for files"),
         (["-", "s3://bucket/key", "--verify-source"], "hashed and sent from one read"),
-        (["-", "s3://bucket/key", "--end-marker", ""], "end_marker"),
+        (["-", "s3://bucket/key", "--end-marker", ""], "--end-marker has 1 to 4,096 bytes"),
+        (["-", "s3://bucket/key", "--temp-dir", "/no/such"], "--temp-dir must be a directory that exists"),
         (["a", "b", "s3://bucket/", "--name", "c"], "--name is for one file"),
         (["a", "b", "s3://bucket/", "--expected-size", "5"], "--expected-size is for one file"),
     ],
