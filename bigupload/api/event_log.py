@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bigupload import errors, events
-from bigupload.units import format_size, printable
+from bigupload.units import counted, format_size, printable
 from bigupload.verification.orphans import Orphan
 
 LOG = logging.getLogger("bigupload")
@@ -61,16 +61,19 @@ def _resumable(e: errors.BigUploadError) -> str:
 
 
 def _started(event: events.UploadStarted) -> str:
-    size = "a stream" if event.size is None else f"{format_size(event.size)} in {event.parts} parts"
-    what = f"{size} of {format_size(event.part_size)}" if event.parts is not None else f"{size} of unknown size"
+    what = "a stream" if event.size is None else format_size(event.size)
+    if event.parts is None:
+        what += " of unknown size"
+    else:
+        what += f" in {counted(event.parts, 'part')} of {format_size(event.part_size)}"
     if event.resumed_parts:
-        what += f", resumed with {event.resumed_parts} parts in the store"
+        what += f", resumed with {counted(event.resumed_parts, 'part')} in the store"
     return f"upload begins: {what}; manifest {event.manifest}"
 
 
 _LINES: dict[type[Any], tuple[int, Callable[[Any], str]]] = {
     events.UploadStarted: (logging.INFO, _started),
-    events.Hashing: (logging.INFO, lambda e: f"hashing {e.parts} parts again: {e.reason}"),
+    events.Hashing: (logging.INFO, lambda e: f"hashing {counted(e.parts, 'part')} again: {e.reason}"),
     events.Restarted: (logging.WARNING, lambda e: f"begins again from the first part: {e.reason}"),
     events.Warned: (logging.WARNING, lambda e: e.message),
     events.OutageStarted: (
@@ -93,7 +96,7 @@ _LINES: dict[type[Any], tuple[int, Callable[[Any], str]]] = {
             f"the next one in {e.delay:.1f} s: {e.reason}"
         ),
     ),
-    events.Completing: (logging.INFO, lambda e: f"completing {e.parts} parts"),
+    events.Completing: (logging.INFO, lambda e: f"completing {counted(e.parts, 'part')}"),
     events.UploadCompleted: (logging.INFO, lambda e: f"complete: {e.url}, proved by {e.verified}"),
     events.UploadSkipped: (logging.INFO, lambda e: f"skipped, the object is the file already: {e.url}"),
 }

@@ -174,14 +174,14 @@ follow_options = _all(
     click.option(
         "--follow",
         is_flag=True,
-        help="Upload a file while it is still written: each part as soon as it is complete. When nothing was written "
+        help="Upload a file that is still being written: each part as soon as it is complete. When nothing was written "
         "for --idle, send again what was rewritten, and complete.",
     ),
     click.option(
         "--idle",
         type=DURATION,
         metavar="TIME",
-        help="With --follow: how long nothing is written to a file that has ended. [default: 10s]",
+        help="With --follow: a file to which nothing is written for so long has ended. [default: 10s]",
     ),
 )
 

@@ -17,7 +17,7 @@ import click
 from bigupload import errors, events
 from bigupload.cli.settings import VERBOSE
 from bigupload.cli.wording import for_command_line
-from bigupload.units import format_rate, format_seconds, format_size, one_line, printable
+from bigupload.units import counted, format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
@@ -85,7 +85,8 @@ def _message(event: events.Event) -> str | None:
     """An event as text, if a person should read it."""
     match event:
         case events.UploadStarted(resumed_parts=resumed, parts=parts) if resumed:
-            return f"resuming: the store has {resumed}{'' if parts is None else f' of {parts}'} parts"
+            has = counted(resumed, "part") if parts is None else f"{resumed} of {parts} parts"
+            return f"resuming: the store has {has}"
         case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
             what = "" if part is None else f"part {part}: "
             return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
@@ -96,7 +97,7 @@ def _message(event: events.Event) -> str | None:
         case events.OutageEnded(lasted=lasted):
             return f"the store responds again, after {format_seconds(lasted)}"
         case events.Hashing(parts=parts, reason=reason):
-            return f"hashing {parts} parts again: {reason}"
+            return f"hashing {counted(parts, 'part')} again: {reason}"
         case events.Restarted(reason=reason):
             return f"starting again from the first part: {reason}"
         case events.UploadSkipped(url=url, verified=verified):

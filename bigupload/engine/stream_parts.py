@@ -89,7 +89,7 @@ class StreamParts:
         if not self.is_growing:
             return True
         if not self._compared:
-            changed = await self._reconciler.changed("nothing is written to the file any more: was it rewritten?")
+            changed = await self._reconciler.changed("the file has ended, and parts may have been rewritten")
             await self._reconciler.drop(changed, "the file was rewritten there")
             self._compared = True
             if changed:

@@ -81,6 +81,13 @@ def test_plain_lines_tell_what_happened(bigupload: Command, s3: StrictS3, file: 
     assert "\x1b" not in ended.err
 
 
+def test_one_part_is_no_parts(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    os.utime(file, (0, 0))
+    ended = bigupload("upload", file, *to(s3), "--progress", "plain")
+    assert ended.code == 0
+    assert "file.bin: hashing 1 part again: the file was touched" in ended.err
+
+
 def on_a_terminal(place: Place, *arguments: str | Path) -> tuple[int, str, str]:
     """(status, standard output, what the terminal on standard error got)."""
     master, terminal = pty.openpty()
