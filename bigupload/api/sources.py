@@ -60,7 +60,11 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
             stream = StreamSource(
                 name, producer, parts, expected=expected, allow_empty=options.get("allow_empty", False)
             )
-            await stream.begin()
+            try:
+                await stream.begin()
+            except BaseException:
+                stream.close()
+                raise
             return stream
         opened = await open_in_thread(lambda: open_source(source, name))
     try:

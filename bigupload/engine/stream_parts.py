@@ -57,6 +57,7 @@ class StreamParts:
             )
         self._seen.clear()
         self._before.clear()
+        self._reconciler.unrecorded.clear()  # those are of the upload before
         self._ended = self._compared = False
         self._state.reopen()
 
@@ -140,7 +141,8 @@ class StreamParts:
 
     def _end(self) -> None:
         size = self._stream.position
-        if unseen := sorted(self._context.manifest.parts.keys() - self._seen):
+        # Only a longer stream made what the store lists, recorded or not: this one was cut off.
+        if unseen := sorted((self._context.manifest.parts.keys() | self._reconciler.unrecorded.keys()) - self._seen):
             raise self._ended_early(size, self._state.plan.part(unseen[-1]))
         self._ended = True
         self._state.end(size)
@@ -162,6 +164,8 @@ class StreamParts:
         record = self._context.manifest.parts.get(part.number)
         if record is None:
             rows = self._reconciler.unrecorded.pop(part.number, ())
+            if any(row.size > part.size for row in rows):
+                raise self._ended_early(part.offset + part.size, part)
             if not rows or not await self._reconciler.adopt(part, rows):
                 return False
             self._context.counts.resumed_parts += 1

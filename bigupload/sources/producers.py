@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import io
+import sys
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from functools import partial
@@ -57,6 +59,8 @@ class _Chunks:
         """Move as many bytes as possible into `buffer`."""
         taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(taken)] = taken
+        if not self._rest:  # a bytearray can't be emptied and filled again while it is viewed, even an empty part of it
+            self._rest = memoryview(b"")
         return len(taken)
 
 
@@ -114,25 +118,46 @@ class _InLoop:
 
 
 def of_file(file: Any) -> Producer:
-    """The bytes of a file object, which may block, and may return fewer bytes than it is asked for."""
+    """The bytes of a file object, which may block, and may return fewer bytes than it is asked for.
+
+    Raises:
+        ConnectionError: By `fill`: it is the response of an HTTP server, and is shorter than its Content-Length.
+    """
     if isinstance(file, io.RawIOBase | io.BufferedIOBase):
 
         def read_into(buffer: memoryview) -> int:
             count = file.readinto(buffer)
             if count is None:
                 bytes_of_chunk(None)
+            if not count:
+                _require_all_of_response(file)
             return count or 0
 
         return _InThread(read_into)
-    return _by_chunks(file.read)
+    return _by_chunks(file.read, partial(_require_all_of_response, file))
 
 
-def _by_chunks(read: Callable[[int], Any]) -> Producer:
+def _require_all_of_response(file: Any) -> None:
+    """Raise ConnectionError if an HTTP response ended before its Content-Length.
+
+    Python's own response then ends like a whole one: "ideally, we would raise IncompleteRead" (http/client.py). So does
+    urllib3's before version 2, which requests gives as `response.raw`.
+    """
+    client = sys.modules.get("http.client")  # who has a response has imported it
+    is_pythons = client is not None and isinstance(file, client.HTTPResponse)
+    left = getattr(file, "length" if is_pythons else "length_remaining", None)
+    if isinstance(left, int) and left > 0:
+        raise ConnectionError(errno.ECONNABORTED, f"the connection ended {left:,} bytes before the response did")
+
+
+def _by_chunks(read: Callable[[int], Any], at_end: Callable[[], None] = lambda: None) -> Producer:
     chunks = _Chunks()
 
     def read_into(buffer: memoryview) -> int:
         if not chunks:
             chunks.put(read(len(buffer)))
+            if not chunks:
+                at_end()
         return chunks.take(buffer)
 
     return _InThread(read_into)

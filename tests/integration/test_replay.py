@@ -85,6 +85,21 @@ async def test_a_replay_that_ends_early(world: World) -> None:
     assert whole(world.object()) == hashed(WHOLE)
 
 
+async def test_a_replay_that_ends_before_what_only_the_store_knows(world: World) -> None:
+    """The process was killed before it recorded what it had sent, and then what writes the stream fails, too."""
+    await world.interrupted(stream(WHOLE), after=3)
+    reached = (max(world.manifest.parts) - 1) * PART
+    kept = [line for line in world.manifest_path.read_bytes().splitlines(keepends=True) if b'"type":"part"' not in line]
+    world.manifest_path.write_bytes(b"".join(kept))
+    for size in (PART, reached, reached + 5):
+        with pytest.raises(errors.StreamInterrupted, match="ended after") as caught:
+            await world.upload(stream(WHOLE[:size]))
+        assert caught.value.exit_code == errors.EXIT_RESUMABLE
+        assert world.object() is None
+    await world.upload(stream(WHOLE))
+    assert whole(world.object()) == hashed(WHOLE)
+
+
 async def test_a_replay_that_goes_on_after_an_end_that_was_never_completed(world: World) -> None:
     """As when Ctrl-C ends the program that writes before it ends this one."""
     world.s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)

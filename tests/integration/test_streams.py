@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import errno
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,23 @@ async def test_an_empty_stream(world: World) -> None:
     assert not world.s3.requests
     assert (await world.upload(stream(b""), allow_empty=True)).size == 0
     assert whole(world.object()) == hashed(b"")
+
+
+@pytest.mark.parametrize("kind", ["empty", "failing"])
+async def test_a_stream_without_a_first_byte_leaves_no_thread(kind: str, world: World) -> None:
+    """A service may be asked to upload many of them."""
+
+    def failing() -> Iterator[bytes]:
+        raise OSError(errno.EIO, "Input/output error")
+        yield b""
+
+    before = set(threading.enumerate())
+    with pytest.raises(errors.SourceError):
+        await world.upload(failing() if kind == "failing" else iter(()))
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("bigupload-stream"):
+            await asyncio.to_thread(thread.join, 30)
+            assert not thread.is_alive()
 
 
 async def test_a_stream_that_ends_before_its_expected_size(world: World) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import http.client
 import io
 import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+import urllib3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,6 +162,58 @@ async def test_chunks_of_every_kind() -> None:
     ]
     ((_, data),) = await cut(stream_of(chunks))
     assert data == b"abcdefgh" + bytes(8)
+
+
+def refilled() -> Iterator[bytearray]:
+    buffer = bytearray()
+    for at in range(0, 500, 50):
+        buffer += DATA[at : at + 50]
+        yield buffer
+        buffer.clear()
+
+
+async def refilled_async() -> AsyncIterator[bytearray]:
+    for chunk in refilled():
+        yield chunk
+
+
+@pytest.mark.parametrize("chunks", [refilled, refilled_async])
+async def test_a_bytearray_that_is_emptied_and_filled_again(chunks: Any) -> None:
+    """Python refuses to change its size while anything views it."""
+    found = await cut(stream_of(chunks()))
+    assert b"".join(piece for _, piece in found) == DATA[:500]
+
+
+@contextlib.contextmanager
+def response(sent: int) -> Iterator[http.client.HTTPResponse]:
+    """Python's own response of 300 bytes, of which the server sends so many before it closes the connection."""
+    server, client = socket.socketpair()
+    with server, client:
+        server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n" + DATA[:sent])
+        server.shutdown(socket.SHUT_WR)
+        with http.client.HTTPResponse(client) as made:
+            made.begin()
+            yield made
+
+
+async def test_an_http_response() -> None:
+    with response(300) as whole:
+        assert b"".join(piece for _, piece in await cut(stream_of(whole))) == DATA[:300]
+
+
+@pytest.mark.parametrize("sent", [0, 1, 100, 200, 250, 299])
+async def test_an_http_response_that_was_cut_off(sent: int) -> None:
+    """Python ends it as if it were whole."""
+    with response(sent) as short, pytest.raises(errors.SourceUnreadable, match=f"ended {300 - sent} bytes before"):
+        await cut(stream_of(short))
+
+
+async def test_a_response_of_urllib3_that_does_not_look_at_its_length() -> None:
+    with response(250) as short:
+        headers = dict(short.headers)
+        raw = urllib3.HTTPResponse(short, headers, preload_content=False, enforce_content_length=False)
+        with pytest.raises(errors.SourceUnreadable, match="ended 50 bytes before"):
+            await cut(stream_of(raw))
 
 
 async def test_a_file_object_that_does_not_block() -> None:
