@@ -54,8 +54,8 @@ async def upload(source: UploadSource, **options: Unpack[UploadCall]) -> UploadR
     """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
     Args:
-        source: A path; bytes; or a binary file object that can seek, of which the rest from its position on is
-            uploaded. It is not closed, and must not be used meanwhile.
+        source: A path; bytes; a binary file object, of which the rest from its position on is uploaded; an iterable
+            or async iterable of bytes; or a stream reader. It is not closed, and must not be used meanwhile.
         **options: See `UploadOptions` and `UploaderOptions`. One target is needed: `to`, `service`, or
             `s3=S3Options(local=True)`.
 
