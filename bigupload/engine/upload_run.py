@@ -150,7 +150,7 @@ class UploadRun:
         """Raises UsageError if a stream is expected to have another size than when its upload began."""
         source, began = self._context.source, self._context.manifest.first_plan.size
         expected = source.stream.expected if source.stream is not None else None
-        if expected and began not in (None, expected):
+        if expected is not None and began not in (None, expected):
             raise errors.UsageError(
                 f"this upload began with an expected size of {began:,} bytes: use that one, or start anew{_NEW}"
             )

@@ -29,6 +29,8 @@ _SHARE = 3
 _FILES = 3
 """Temporary files of one stream: one is filled while others are sent."""
 CHUNK = MIB
+_WRITERS = 4
+"""Threads that write temporary files, of all streams."""
 
 
 class HeldPart(Protocol):
@@ -82,9 +84,10 @@ class _InMemory:
 
 
 class _InFile:
-    def __init__(self, size: int, directory: Path | None) -> None:
+    def __init__(self, size: int, directory: Path | None, writers: anyio.CapacityLimiter) -> None:
         self.size = size
         self._directory = directory
+        self._writers = writers
         self._buffer = memoryview(bytearray(min(CHUNK, max(1, size))))
         self._file: Any = None
 
@@ -108,7 +111,7 @@ class _InFile:
         return self._buffer[: self.size - offset]
 
     async def filled(self, offset: int, size: int) -> None:
-        await anyio.to_thread.run_sync(self._write, offset, size)
+        await anyio.to_thread.run_sync(self._write, offset, size, limiter=self._writers)
 
     def _write(self, offset: int, size: int) -> None:
         try:
@@ -154,6 +157,8 @@ class PartPool:
         """
         self._memory = MEMORY if memory is None else memory
         self._directory = directory
+        # Of its own: the threads of anyio's may all be in a web framework's handlers, which wait for these uploads.
+        self._writers = anyio.CapacityLimiter(_WRITERS)
         self._used = 0
         self._free: list[mmap.mmap] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -169,12 +174,12 @@ class PartPool:
         while True:
             if size > self._memory // _SHARE:
                 if len(held) < _FILES:
-                    return _InFile(size, self._directory)
+                    return _InFile(size, self._directory, self._writers)
             elif self._used + size <= self._memory:
                 self._used += size
                 return _InMemory(self._buffer(size), size)
             elif not held:
-                return _InFile(size, self._directory)
+                return _InFile(size, self._directory, self._writers)
             room = asyncio.get_running_loop().create_future()
             self._waiting.append(room)
             await room

@@ -183,8 +183,9 @@ async def test_a_stream_that_is_longer_than_its_expected_size(world: World) -> N
 
 async def test_another_expected_size_than_before(world: World) -> None:
     await world.interrupted(stream(WHOLE), after=3, expected_size=SIZE)
-    with pytest.raises(errors.UsageError, match="began with an expected size of 327,780 bytes"):
-        await world.upload(stream(WHOLE), expected_size=SIZE + 1)
+    for size in (SIZE + 1, 0):
+        with pytest.raises(errors.UsageError, match="began with an expected size of 327,780 bytes"):
+            await world.upload(stream(WHOLE), expected_size=size)
     await world.upload(stream(WHOLE))
     assert whole(world.object()) == hashed(WHOLE)
 
