@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bigupload import errors
-from bigupload.sources.producers import Producer
+from bigupload.sources.producers import UNFINISHED, Producer
 
 
 class MarkedProducer:
@@ -70,6 +70,5 @@ class MarkedProducer:
     def _require(self, whole: bool) -> None:
         if not whole:
             raise errors.StreamInterrupted(
-                f"{self._name} does not end with the end marker: did what writes it fail? Nothing was completed: make "
-                "the same call with the same bytes again to resume"
+                f"{self._name} does not end with the end marker: did what writes it fail? {UNFINISHED}"
             )

@@ -23,6 +23,9 @@ from bigupload.support.daemon_threads import DaemonThreadPool
 _MOST = MIB
 """Bytes to ask a file object or reader for at a time."""
 
+UNFINISHED = "Nothing was completed: make the same call again, with all of the bytes"
+"""What to do about a stream that ended too early."""
+
 
 class Producer(Protocol):
     """The bytes of a stream, in order."""

@@ -7,12 +7,11 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import Part, Plan
 from bigupload.ports import Stream
 from bigupload.sources.part_pool import HeldPart, PartPool
-from bigupload.sources.producers import Producer
+from bigupload.sources.producers import UNFINISHED, Producer
 from bigupload.sources.unwatched import Unwatched
 
 _HEAD = 4096
 """Bytes that are read before the upload begins. They show whether there are any; a media service judges them."""
-_AGAIN = "Nothing was completed: make the same call with the same bytes again to resume"
 
 
 class StreamSource(Unwatched):
@@ -130,7 +129,7 @@ class StreamSource(Unwatched):
             )
         return errors.StreamInterrupted(
             f"{self.path} ended after {self.position:,} bytes, and {expected:,} were expected: did what writes it "
-            f"fail? {_AGAIN}"
+            f"fail? {UNFINISHED}"
         )
 
     async def _read(self, held: HeldPart) -> int:
@@ -157,7 +156,9 @@ class StreamSource(Unwatched):
         except Exception as e:
             # Whatever the caller's object raises. Its text may hold anything, also a URL that is a secret.
             reason = (isinstance(e, OSError) and e.strerror) or type(e).__name__
-            raise errors.SourceUnreadable(f"{self.path} failed after byte {self.position:,}: {reason}. {_AGAIN}") from e
+            raise errors.SourceUnreadable(
+                f"{self.path} failed after byte {self.position:,}: {reason}. {UNFINISHED}"
+            ) from e
 
     def _drop(self, number: int, *, reuse: bool = True) -> None:
         found = self._held.pop(number, None)
