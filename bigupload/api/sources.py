@@ -20,6 +20,7 @@ from bigupload.sources.file import open_file, open_in_thread
 from bigupload.sources.growing import open_growing
 from bigupload.sources.opening import checked_name, is_path, name_of, open_source, producer_of
 from bigupload.sources.part_pool import PartPool
+from bigupload.sources.producers import Producer
 from bigupload.sources.stream import StreamSource
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import Store, head_of
@@ -54,18 +55,7 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
             raise errors.UsageError("this source has no name of its own: give it one, as in `name='movie.mov'`")
         producer = producer_of(source, name)
         if producer is not None:
-            _check_stream(name, expected, options)
-            if marker is not None:
-                producer = MarkedProducer(producer, marker, name)
-            stream = StreamSource(
-                name, producer, parts, expected=expected, allow_empty=options.get("allow_empty", False)
-            )
-            try:
-                await stream.begin()
-            except BaseException:
-                stream.close()
-                raise
-            return stream
+            return await _open_stream(name, producer, marker, expected, options, parts)
         opened = await open_in_thread(lambda: open_source(source, name))
     try:
         size = opened.fingerprint.size
@@ -79,6 +69,21 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
         opened.close()
         raise
     return opened
+
+
+async def _open_stream(
+    name: str, producer: Producer, marker: bytes | None, expected: int | None, options: UploadOptions, parts: PartPool
+) -> Source:
+    _check_stream(name, expected, options)
+    if marker is not None:
+        producer = MarkedProducer(producer, marker, name)
+    stream = StreamSource(name, producer, parts, expected=expected, allow_empty=options.get("allow_empty", False))
+    try:
+        await stream.begin()
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 def _name(source: UploadSource, options: UploadOptions) -> str:

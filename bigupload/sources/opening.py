@@ -103,7 +103,8 @@ def producer_of(source: Any, name: str) -> Producer | None:
 
 def _rest_of(buffer: io.BytesIO, name: str) -> MemorySource:
     try:
-        return MemorySource(name, bytes_of(buffer.getbuffer()), buffer.tell())
+        # Its bytes, which it shares until somebody writes to it. A view would forbid that, and must not outlive it.
+        return MemorySource(name, bytes_of(buffer.getvalue()), buffer.tell())
     except ValueError:
         raise errors.UsageError(f"{name} is a closed file object: open it again") from None
 

@@ -22,7 +22,7 @@ from .running import LONG, Ended, Place, end_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")]
 
-BUCKET, KEY = "crash", "followed.bin"
+BUCKET, KEY = "followed", "followed.bin"
 PART_SIZE = 5 << 20
 KILLS = 5
 CONCURRENCY = 2
@@ -71,7 +71,7 @@ def test_kills_while_a_process_writes(tmp_path: Path, weed: LocalStore) -> None:
         with command as process:
             while_it_runs()
             if not last:
-                proxy.on_taken(proxy.bytes_taken + gaps.randint(1, 2 * PART_SIZE), process.kill)
+                proxy.on_taken(proxy.bytes_taken + gaps.randint(1, 3 * PART_SIZE), process.kill)
                 tell("append 11")
             ended = end_of(process)
         proxy.wait_for(lambda p: p.idle, LONG)

@@ -26,7 +26,7 @@ PART_SIZE = 5 << 20
 KILLS = 20
 MOST_BETWEEN = 30_000_000
 """Bytes from one kill to the next: 15 MB on average, so that the 20th comes well before the file's end."""
-BUCKET, KEY = "crash", "killed.bin"
+BUCKET, KEY = "killed", "killed.bin"
 # The rate keeps the socket buffers short: what is in flight when the process dies is what it was sending.
 PACE = ["--concurrency", "2", "--limit-rate", "150MB/s", "--part-size", str(PART_SIZE)]
 

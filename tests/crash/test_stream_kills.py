@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"
 SIZE = 150_000_000
 PART_SIZE = 5 << 20
 KILLS = 10
-BUCKET, KEY = "crash", "piped.bin"
+BUCKET, KEY = "piped", "piped.bin"
 CONCURRENCY = 2
 HELD = (CONCURRENCY + 5) * PART_SIZE
 """Bytes of parts that are in flight or prepared at most when the process dies."""

@@ -61,13 +61,24 @@ def test_bytes_are_viewed_where_they_are(data: Any) -> None:
 
 
 def test_bytes_can_be_changed_when_the_source_is_closed() -> None:
-    """While it is open, a BytesIO and a bytearray refuse to change their size."""
+    """While it is open, a bytearray refuses to change its size."""
+    array = bytearray(DATA)
+    source = opened(array)
+    with pytest.raises(BufferError):
+        array.clear()
+    source.close()
+    array.clear()
+
+
+def test_what_is_written_to_a_bytesio_later_is_not_uploaded() -> None:
+    """Nor does a view of it outlive it: the garbage collector would report that."""
     buffer = io.BytesIO(DATA)
     source = opened(buffer)
-    with pytest.raises(BufferError):
-        buffer.truncate(5)
-    source.close()
+    view = source.view(0, 10)
+    buffer.write(b"other")
     buffer.truncate(5)
+    buffer.close()
+    assert (view, whole(source)) == (DATA[:10], DATA)
 
 
 @pytest.mark.parametrize("mode", ["rb", "r+b"])

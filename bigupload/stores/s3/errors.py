@@ -61,10 +61,12 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
     Returns:
         A Fault, if a retry may help; else a public error. An exception of another kind is returned as it is.
     """
-    import botocore.exceptions as b
-
     if isinstance(e, errors.BigUploadError | Fault):
         return e
+    if out_of_descriptors(e):  # the first import of botocore needs descriptors, too
+        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
+    import botocore.exceptions as b
+
     if isinstance(e, b.ClientError):
         return _refusal(e, what, bucket)
     if isinstance(e, b.ProfileNotFound | b.ParamValidationError | b.InvalidRegionError | b.ConfigParseError):
@@ -97,8 +99,6 @@ def _of_credentials(e: Exception) -> Exception | None:
 def _of_connection(e: Exception) -> Exception | None:
     import botocore.exceptions as b
 
-    if out_of_descriptors(e):
-        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
     where = _host(e, "endpoint_url")
     if isinstance(e, b.SSLError) and tls_connection_lost(e):  # the store may have performed the request
         return Fault(FaultKind.BROKEN, f"the TLS connection to {where} broke before the store's response")
