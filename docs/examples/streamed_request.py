@@ -50,6 +50,8 @@ async def put(name: str, request: fastapi.Request) -> dict[str, str | int]:
         )
     except bigupload.SourceUnreadable as e:  # the client has gone: nobody reads this response
         raise fastapi.HTTPException(400, str(e)) from e
+    except bigupload.ManifestLocked as e:  # the call whose client has gone still uploads the parts that had come
+        raise fastapi.HTTPException(409, "this name is being uploaded: try again in a moment") from e
     return {"url": result.url, "verified": result.verified, "resumed": result.resumed_parts, "parts": result.parts}
 
 
@@ -69,7 +71,9 @@ async def measure(url: str, size: int) -> None:
         print(
             f"a client that disconnected: {left.status}, {left.parts_uploaded} of {left.parts} parts are in the store"
         )
-        answer = (await client.put("/broken.bin", content=BLOCK * BODY)).json()
+        while (response := await client.put("/broken.bin", content=BLOCK * BODY)).status_code == 409:
+            await asyncio.sleep(0.1)
+        answer = response.json()
         print(f"the same body again: {answer['verified']}, {answer['resumed']} of {answer['parts']} parts were there")
 
 
