@@ -70,10 +70,8 @@ def url_in_a_message() -> None:
 
 
 def forgets_what_the_store_has() -> None:
-    async def find_unrecorded(self: Reconciler, rows: Any) -> None:
-        pass
-
-    Reconciler._find_unrecorded = find_unrecorded
+    assert hasattr(Reconciler, "_unrecorded")
+    Reconciler._unrecorded = lambda self, rows: {}
 
 
 def no_lock() -> None:
