@@ -1,4 +1,4 @@
-"""Shared by the benchmarks of bigupload alone: a file, and the real command as a child."""
+"""Shared by the benchmarks of bigupload alone: a file, the real command as a child, and what holds."""
 
 from __future__ import annotations
 
@@ -50,3 +50,10 @@ def run_command(arguments: Sequence[str], environment: Mapping[str, str]) -> Fin
     if ended.status != 0:
         raise SystemExit(f"the upload ended with {ended.status}: {' '.join(command)}: {ended.complaint}")
     return Finished(result=json.loads(ended.output), peak=ended.peak, cpu_seconds=ended.cpu, seconds=ended.seconds)
+
+
+def all_hold(found: Mapping[str, bool]) -> bool:
+    """Print what holds and what does not. Returns whether all of it holds."""
+    for what, holds in found.items():
+        print(f"{'yes' if holds else 'NO':<4}{what}")
+    return all(found.values())

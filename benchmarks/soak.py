@@ -36,7 +36,7 @@ from tests.tools.schedules import make_schedule
 from tests.tools.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
-from ._running import MIB, make_file
+from ._running import MIB, all_hold, make_file
 
 SIZE = 64 * MIB
 SMALL_PART = MIB // 4
@@ -224,9 +224,7 @@ class Long:
             f"descriptors at most {descriptors[0]}, then {descriptors[1]}": descriptors[1] <= descriptors[0] * 1.25,
             f"no wrong ending {self.wrong[:3] or ''}": not self.wrong,
         }
-        for what, holds in found.items():
-            print(f"{'yes' if holds else 'NO':<4}{what}")
-        return all(found.values())
+        return all_hold(found)
 
 
 def slope_of(points: list[tuple[float, int]]) -> float:

@@ -26,9 +26,13 @@ def test_a_rate_that_is_none(rate: Any) -> None:
         Uploader(limit_rate=rate)
 
 
-@pytest.mark.parametrize("rate", [None, 1, 0.5, 20e6, "20MB/s", "off", "08:00=2MB/s,20:00=off"])
-def test_a_rate(rate: Any) -> None:
-    Uploader(limit_rate=rate)
+@pytest.mark.parametrize(
+    ("rate", "limited"),
+    [(None, False), (1, True), (0.5, True), (20e6, True), ("20MB/s", True), ("off", False),
+     ("08:00=2MB/s,20:00=off", True)],
+)  # fmt: skip
+def test_a_rate(rate: Any, limited: bool) -> None:
+    assert (Uploader(limit_rate=rate)._resources._limiter is not None) == limited
 
 
 @pytest.mark.parametrize("concurrency", [*NO_NUMBERS, 2.5, 1.0, 257, "8"])
@@ -67,6 +71,7 @@ async def test_an_age_that_is_none(older_than: Any, tmp_path: Path) -> None:
 
 async def test_a_name_that_is_not_declared() -> None:
     """As for any function: else a misspelled `if_none_match` would be ignored."""
+    # A type checker refuses each of these, too: `test_types` sees that.
     calls: list[Any] = [
         lambda: bigupload.upload("f", to="s3://b/k", part_sice=1),  # type: ignore[call-arg]
         lambda: bigupload.resume("m", checksum="md5"),  # type: ignore[call-arg]
@@ -107,6 +112,7 @@ def test_help_names_every_option(name: str) -> None:
 
 
 def test_the_commands_choices_are_the_librarys() -> None:
+    # A type alias has no such attribute for a type checker; a Literal has it when the program runs.
     assert arguments.ChecksumName.__args__ == CHECKSUMS  # type: ignore[attr-defined]
     assert arguments.ProofName.__args__ == PROOFS  # type: ignore[attr-defined]
     assert list(PROOFS) == list(bigupload.Verified)

@@ -182,5 +182,6 @@ async def test_names_are_the_systems_also_where_aiodns_is_installed(monkeypatch:
         raise AssertionError("aiohttp's own choice")
 
     monkeypatch.setattr(aiohttp.connector, "DefaultResolver", not_this)
-    async with connections.new_session(None):
-        pass
+    async with connections.new_session(None) as opened:
+        assert isinstance(opened.connector, aiohttp.TCPConnector)
+        assert not isinstance(opened.connector._resolver, aiohttp.AsyncResolver)

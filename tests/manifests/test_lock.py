@@ -36,6 +36,8 @@ def test_a_lock_that_is_held_for_a_moment_is_waited_for(path: Path) -> None:
     holder.acquire()
     lock = ManifestLock(path, sleep=lambda _: holder.release())
     lock.acquire()
+    with pytest.raises(errors.ManifestLocked):
+        ManifestLock(path, wait=0.0).acquire()
     lock.release()
 
 
