@@ -6,12 +6,21 @@
   resume       the time from the start of the process to the first new part
   scale        files from 0.1 to 20 GB, and 10,000 parts
   service      how fast the media service signs
+  service_load  500 requests a second to the media service for a minute; a sweep of 20,000 objects
   memory       resident memory with SeaweedFS and different part sizes
   stream       a pipe of 5 GB: resident memory, and ten kills with a replay each
+  pipe         the same through a pipe, against what other uploaders do with standard input
+  files        thousands of small files: files a second, CPU time a file
+  tree         10,000 files with awkward names: ten kills, every object read back, three kinds of syncs
+  sync         a sync of up to a million files that finds nothing to do: seconds, memory
+  delta        a file of 1 GB with one changed byte: the bytes that are sent
+  interruptions  ten kills at each of four speeds: what each loses
   fairness     how long a small file waits behind fifty big ones
   loop_lag     how long the event loop is blocked while a file is read from the disk
   ten_thousand 10,000 parts to a strict store that verifies all of them
+  dask         a file and a tree over a cluster of 1, 2 and 4 workers; kills; what a part costs; 100 workers simulated
   soak         faults: a thousand schedules, and twenty uploads at once for half an hour
+  all          all of these in one table: --quick in ten minutes, --full in hours
   controller   simulate the effect of each rule of the concurrency control
   peers        install the peers
 
@@ -25,9 +34,11 @@ import signal
 import sys
 
 NAMES = (
-    "throughput", "latency", "faults", "resume", "scale", "service", "memory", "stream", "fairness", "loop_lag",
-    "ten_thousand", "soak", "controller", "peers",
+    "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
+    "files", "tree", "sync", "delta", "interruptions", "fairness", "loop_lag", "ten_thousand", "dask", "soak",
+    "controller", "peers", "all",
 )  # fmt: skip
+_OTHER_MODULES = {"peers": "peering", "all": "everything"}
 
 
 def main() -> int:
@@ -37,7 +48,7 @@ def main() -> int:
         return 0 if name in ("-h", "--help") else 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: leave no child and no file
     sys.argv[0:2] = [f"benchmarks {name}"]
-    module = importlib.import_module(f".{'peering' if name == 'peers' else name}", __package__)
+    module = importlib.import_module(f".{_OTHER_MODULES.get(name, name)}", __package__)
     return int(module.main())
 
 

@@ -72,8 +72,9 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(store: Path, home: Path, workers: int) -> Iterator[Service]:
-    """Run the real command with the store in the directory `store`. Its own files are under `home`."""
+def serving(store: Path, home: Path, workers: int, *more: str) -> Iterator[Service]:
+    """Run the real command with the store in the directory `store`, and with `more` options. Its own files are under
+    `home`."""
     home.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))}
     environment = kept | {
@@ -82,7 +83,7 @@ def serving(store: Path, home: Path, workers: int) -> Iterator[Service]:
         "BIGUPLOAD_SECRET_FILE": str(home / "secret"),
         "BIGUPLOAD_STATE_DIR": str(home / "state"),
     }
-    limits = ["--requests", "100000", "--open-uploads", "1000", "--sweep-every", "0"]
+    limits = ["--requests", "100000", "--open-uploads", "1000", "--sweep-every", "0", *more]
     command = [sys.executable, "-m", "bigupload", "serve", "--local", "--port", "0", "--workers", str(workers), *limits]
     log_path = home / "log"
     with (

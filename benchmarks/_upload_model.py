@@ -19,7 +19,7 @@ import random
 from dataclasses import dataclass, field
 
 from bigupload.core.concurrency_control import ConcurrencyControl
-from bigupload.core.flight_bound import FlightBound
+from bigupload.core.flight_bound import SMALL, FlightBound, are_held_back
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
 
@@ -84,6 +84,8 @@ class _Connection:
     """The bytes of the part that are not sent yet."""
     waits: float = 0.0
     """The second before which nothing is sent and no response read."""
+    began: float = 0.0
+    """The second in which the body of its part begins."""
     refused: bool = False
     attempt: int = 1
     slow_start: bool = True
@@ -101,7 +103,8 @@ class Outcome:
     limits: list[int] = field(repr=False)
     """At each tick."""
     at_risk: list[float] = field(repr=False)
-    """At each tick: the bytes that were sent of parts which are not acknowledged."""
+    """At each tick: the bytes that were sent of parts which are not acknowledged, or were cancelled before."""
+    part_size: float
     wasted: float
     """Bytes that were sent of parts which were cancelled."""
 
@@ -142,9 +145,12 @@ class Upload:
             woken = self._move_all(now, self._available(tick))
             tick += 1
             self._cut(tick * TICK)
+            before = self._control.limit
             self._control.sample(tick * TICK, int(self._sent), in_flight=len(self._flying))
+            self._take_back(before)
             limits.append(self._limit())
-            at_risk.append(sum(self._part_size - each.left for each in self._flying if not each.refused))
+            sent = sum(self._part_size - each.left for each in self._flying if not each.refused)
+            at_risk.append(sent + self._wasted)
             flying += len(self._flying)
         return Outcome(
             seconds=tick * TICK,
@@ -152,6 +158,7 @@ class Upload:
             refused=self._refused / self._puts,
             limits=limits,
             at_risk=at_risk,
+            part_size=self._part_size,
             wasted=self._wasted,
         )
 
@@ -165,10 +172,29 @@ class Upload:
     def _cut(self, now: float) -> None:
         if self._bound is None:
             return
-        count = len(self._flying)
-        left = self._bound.sample(now, int(self._sent), in_flight=count, part_size=self._part_size)
-        if left is not None:
-            for each in sorted(self._flying, key=lambda each: each.left)[left:]:
+        puts = [(max(0.0, now - each.began) / self._way.rtt, int(self._part_size - each.left)) for each in self._flying]
+        self._leave(
+            self._bound.sample(
+                now,
+                int(self._sent),
+                in_flight=len(puts),
+                part_size=self._part_size,
+                held_back=are_held_back(puts),
+            )
+        )
+
+    def _take_back(self, before: int) -> None:
+        """After the control's limit was `before`."""
+        if self._bound is not None:
+            limit, count = self._control.limit, len(self._flying)
+            self._leave(self._bound.adapted(limit, before=before, in_flight=count, part_size=self._part_size))
+
+    def _leave(self, left: int | None) -> None:
+        """Leave so many parts in flight, and those of which much is sent; None: all."""
+        if left is None:
+            return
+        for each in sorted(self._flying, key=lambda each: each.left)[left:]:
+            if self._part_size - each.left <= SMALL * self._part_size:
                 self._flying.remove(each)
                 self._ready.insert(0, each.attempt)
                 self._wasted += self._part_size - each.left
@@ -214,6 +240,7 @@ class Upload:
         connection.refused = others >= accepts or self._chance.random() < way.hiccups
         connection.attempt = self._ready.pop()
         connection.left = self._part_size
+        connection.began = now
         connection.waits = now + way.rtt if connection.refused else now
         self._puts += 1
         self._control.started()

@@ -11,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB on Linux, bytes on macOS
 
@@ -38,23 +39,34 @@ class Ended:
         return lines[-1][:300] if lines else ""
 
 
-def run(argv: Sequence[str], environment: Mapping[str, str], *, patience: float, where: Path | None = None) -> Ended:
+def run(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    patience: float,
+    where: Path | None = None,
+    producer: Sequence[str] = (),
+) -> Ended:
     """Run it to its end, or for at most `patience` seconds. It ends with the caller, and so do its own children.
 
-    Linux includes the caller's memory at the fork in the child's peak: see `own_peak`.
+    Linux includes the caller's memory at the fork in the child's peak: see `own_peak`. `producer` is a command whose
+    output it reads through a pipe. It starts at the same time, and its CPU time is not counted.
     """
     late = threading.Event()
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, contextlib.ExitStack() as stack:
         began = time.monotonic()
+        stdin: Any = stack.enter_context(_pipe_of(producer)) if producer else subprocess.DEVNULL
         child = subprocess.Popen(
             argv,
             env=dict(environment),
             cwd=where,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=errors,
             start_new_session=True,
         )
+        if producer:
+            stdin.close()  # only the child reads it, so that the producer ends with it
 
         def give_up() -> None:
             late.set()
@@ -83,6 +95,17 @@ def run(argv: Sequence[str], environment: Mapping[str, str], *, patience: float,
         output=texts[0],
         errors=texts[1],
     )
+
+
+@contextlib.contextmanager
+def _pipe_of(producer: Sequence[str]) -> Iterator[IO[bytes]]:
+    """The output of a command, which ends with the block."""
+    with subprocess.Popen(producer, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout
+        finally:
+            process.kill()
 
 
 def own_peak() -> int:

@@ -7,7 +7,7 @@ import compileall
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,17 +47,28 @@ def parser(doc: str | None, *, size: str, rounds: int) -> argparse.ArgumentParse
     return made
 
 
-def chosen(arguments: argparse.Namespace, *, only: str | None = None) -> list[Contestant]:
-    """Return the contestants: `--contestants`, else `only`, else all installed ones. Prints who is missing."""
-    peers = Peers(arguments.peers)
-    found = everyone(peers)
+FAMILIES = frozenset({"boto3", "crt", "obstore", "minio", "aioboto3", "s5cmd", "mc", "rclone", "aws-cli"})
+
+
+def chosen(
+    arguments: argparse.Namespace,
+    *,
+    only: str | None = None,
+    among: Callable[[Peers], dict[str, Contestant]] = everyone,
+    families: Collection[str] = FAMILIES,
+) -> list[Contestant]:
+    """Return the contestants: `--contestants`, else `only`, else all installed ones. Prints who is missing.
+
+    `among` makes the contestants, and `families` are those that there are if all peers are installed.
+    """
+    found = among(Peers(arguments.peers))
     if arguments.list:
         for each in found.values():
             print(f"{each.name:<16} http: {each.http or 'no proof'}; https: {each.https or 'no proof'}")
         raise SystemExit(0)
     named = arguments.contestants or only
     if named is None:
-        missing = {"boto3", "crt", "obstore", "minio", "aioboto3", "s5cmd", "mc", "rclone", "aws-cli"} - set(found)
+        missing = set(families) - set(found)
         if missing:
             print(f"not installed, left out: {', '.join(sorted(missing))} (see `python -m benchmarks peers`)")
         return list(found.values())
@@ -125,6 +136,7 @@ def hold(
     warm: Path | None,
     tls: bool = False,
     inside: bool = False,
+    piped: bool = False,
     prefix: Sequence[str] = (),
 ) -> Held:
     """Run all rounds. Raises SystemExit if bigupload did not finish, because then nothing can be compared."""
@@ -135,6 +147,7 @@ def hold(
         patience=arguments.patience,
         lock=arguments.lock,
         inside=inside,
+        piped=piped,
         warm=warm,
         prefix=prefix,
     )

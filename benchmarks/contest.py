@@ -83,6 +83,8 @@ class Contest:
     """The prefix of each contestant's command, to run it in another network namespace."""
     inside: bool = False
     """Measure within a running process, without its start."""
+    piped: bool = False
+    """Give the file through a pipe from `cat`, on standard input."""
     warm: Path | None = None
     """A small file for the warm-up round, and for the warm-up within a running process."""
     say: Callable[[str], None] = lambda text: print(text, flush=True)
@@ -116,7 +118,13 @@ class Contest:
                 job = self._job(store, file, scratch)
                 argv = contestant.inside(job) if self.inside and contestant.inside else contestant.argv(job)
                 environment = contestant.environment(job)
-                ended = run([*self.prefix, *argv], environment, patience=self.patience, where=scratch)
+                ended = run(
+                    [*self.prefix, *argv],
+                    environment,
+                    patience=self.patience,
+                    where=scratch,
+                    producer=["cat", str(file)] if self.piped else (),
+                )
                 stored = store.size_of(job.key) if ended.status == 0 else None
                 counts = store.counts()
         if self.inside and self.warm and "bytes_received" in counts:

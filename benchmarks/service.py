@@ -96,6 +96,15 @@ class Client:
         answer: dict[str, Any] = json.loads(await self.ask("/v1/media/multipart", _json(request)))
         return str(answer["upload"])
 
+    async def state(self, upload: str) -> None:
+        """Ask for the upload's state, for which the service asks the store."""
+        headers = {"Authorization": f"Bearer {self._service.key}"}
+        url = f"{self._service.url}/v1/media/multipart"
+        async with self._http.get(url, params={"upload": upload}, headers=headers) as answer:
+            content = await answer.read()
+        if answer.status != 200 or json.loads(content)["status"] != "open":
+            raise WrongAnswerError(f"an upload's state was answered {answer.status}")
+
     async def abort(self, upload: str) -> None:
         """Abort the upload."""
         headers = {"Authorization": f"Bearer {self._service.key}"}
@@ -222,15 +231,15 @@ async def _latency(
         workers=workers,
         what=what,
         requests=len(took),
-        p50=_percentile(took, 0.50),
-        p99=_percentile(took, 0.99),
+        p50=percentile(took, 0.50),
+        p99=percentile(took, 0.99),
         worst=took[-1],
         latest_sent=latest,
         spent=meter.read(),
     )
 
 
-def _percentile(ordered: Sequence[float], share: float) -> float:
+def percentile(ordered: Sequence[float], share: float) -> float:
     """Return the percentile: the least value that is not less than that share of them."""
     return ordered[math.ceil(share * len(ordered)) - 1]
 

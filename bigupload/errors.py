@@ -7,8 +7,10 @@
     ├── SourceError                the file
     │   ├── SourceNotFound         there is no such file, or it was moved                    resumable
     │   ├── SourceUnreadable       no permission, or an I/O error                            resumable
-    │   ├── SourceUnsupported      a directory or a device
+    │   ├── SourceUnreachable      the server of a remote file does not respond              resumable
+    │   ├── SourceUnsupported      a directory, a device, or a URL that can't be read
     │   ├── SourceChanged          the file changed meanwhile                 resumable while its size is the same
+    │   ├── DirectoryGone          the watched or synced directory is gone, or replaced      resumable
     │   └── StreamInterrupted      a stream ended early, or has to be sent once more         resumable
     ├── ManifestError              the manifest of the upload
     │   ├── ManifestNotFound       there is no such manifest
@@ -20,6 +22,7 @@
     │   ├── StoreUnreachable       no connection, or no response                             resumable
     │   ├── StoreUnavailable       the store keeps responding with errors                    resumable
     │   ├── CredentialsError       no credentials, or none that can be used                  resumable
+    │   │   └── ObjectNotShown     or the object is encrypted with its owner's key           resumable
     │   ├── AccessDenied           the store refuses these credentials                       resumable
     │   ├── ClockSkewed            this machine's clock is wrong                             resumable
     │   ├── BucketNotFound         there is no such bucket
@@ -36,6 +39,9 @@
     │   ├── ObjectMismatch         the object is not the file
     │   │   └── ObjectNotFound     there is no object
     │   └── ProofTooWeak           the proof is weaker than was required
+    ├── ClusterError               the Dask cluster that hashes and sends parts              resumable
+    │   ├── ClusterUnreachable     no scheduler or no worker responds                        resumable
+    │   └── FileNotShared          a worker sees another file than this machine, or none
     ├── UploadCancelled            its handle's `cancel`, or the end of its Uploader's context   resumable
     ├── LocalStoreError            the local store did not start or stop
     └── ServiceError               the media service cannot start, or its files are broken
@@ -117,8 +123,15 @@ class SourceUnreadable(SourceError):
     resumable = True
 
 
+class SourceUnreachable(SourceError):
+    """The server of a remote file can't be reached, keeps responding with errors, or cut the file off."""
+
+    resumable = True
+    transient = True
+
+
 class SourceUnsupported(SourceError):
-    """The source is not a regular file but a directory, a device or a pipe."""
+    """The source is not a regular file but a directory, a device or a pipe; or a remote file that can't be read."""
 
 
 UPLOAD_AS_IT_IS = "`on_change='restart'` uploads it again as it is"
@@ -131,6 +144,13 @@ class SourceChanged(SourceError):
     def __init__(self, message: str, *, same_size: bool, manifest: Path | None = None) -> None:
         super().__init__(message, manifest=manifest)
         self.resumable = same_size
+
+
+class DirectoryGone(SourceError):
+    """The watched or synced directory was deleted, unmounted or replaced. The same command goes on when it is back."""
+
+    resumable = True
+    transient = True
 
 
 class StreamInterrupted(SourceError):
@@ -191,6 +211,12 @@ class CredentialsError(StoreError):
     """No credentials were found, or they are incomplete, expired or cannot be refreshed."""
 
     resumable = True
+
+
+class ObjectNotShown(CredentialsError):
+    """The store does not show an object, and says no reason: the credentials have expired, or it is encrypted with its
+    owner's key (SSE-C). Of many files, only that one fails.
+    """
 
 
 class AccessDenied(StoreError):
@@ -266,6 +292,24 @@ class ObjectNotFound(ObjectMismatch):
 
 class ProofTooWeak(ProofError):
     """The object is complete, but the proof is weaker than was required."""
+
+
+class ClusterError(BigUploadError):
+    """The Dask cluster that hashes and sends parts: its workers can't be used, or keep failing."""
+
+    resumable = True
+
+
+class ClusterUnreachable(ClusterError):
+    """No scheduler or no worker responds."""
+
+    transient = True
+
+
+class FileNotShared(ClusterError):
+    """A worker sees another file than this machine, or none: workers need the same file system."""
+
+    resumable = False
 
 
 class UploadCancelled(BigUploadError):

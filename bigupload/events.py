@@ -25,9 +25,10 @@ class UploadIdentity:
     """Where to: "s3://BUCKET/KEY", or the URL of a media service."""
     id: str
     """The manifest's id, as `list_uploads` shows it; empty if an object is read back. The same source and target have
-    the same id."""
+    the same id, whether there is a manifest or not."""
     manifest: Path | None
-    """The manifest's path: the file is there from `UploadStarted` on. None if an object is read back."""
+    """The manifest's path: the file is there from `UploadStarted` on. None if an object is read back, and for a
+    file that is sent by one PUT."""
 
 
 _NO_UPLOAD = UploadIdentity(source="", target="", id="", manifest=None)
@@ -81,6 +82,8 @@ class PartUploaded(_UploadEvent):
     size: int
     attempt: int
     proof: PartProof
+    copied: bool = False
+    """Whether the store copied the part from an object that it has, so that it was not sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +98,13 @@ class Retrying(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutageStarted(_UploadEvent):
-    """Nothing connects to the store any more. Retries until `OutageEnded` have no `Retrying` events of their own."""
+    """Nothing connects any more. Retries until `OutageEnded` have no `Retrying` events of their own."""
 
     reason: str
     gives_up_in: float
     """Seconds until the upload stops, resumable, if the outage lasts."""
+    peer: str = "the store"
+    """To what nothing connects: "the store", or "the source", if that is a remote file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +116,16 @@ class OutageContinues(_UploadEvent):
     """Seconds since the outage began."""
     gives_up_in: float
     """Seconds until the upload stops, resumable, if the outage lasts."""
+    peer: str = "the store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutageEnded(_UploadEvent):
-    """The store responds again."""
+    """The store, or the source, responds again."""
 
     lasted: float
     """Seconds that the outage lasted."""
+    peer: str = "the store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +164,10 @@ class UploadCompleted(_UploadEvent):
     url: str
     etag: str
     verified: Verified
+    bytes_sent: int = 0
+    """As `UploadResult` has it."""
+    bytes_copied: int | None = None
+    """As `UploadResult` has it; None: there was nothing that the store could have copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,9 +187,41 @@ class ReadingBack(_UploadEvent):
     size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress(_UploadEvent):
+    """How far a call for many files has come: emitted twice a second, and when it ends well.
+
+    `upload` names only the target. A file counts as uploaded, skipped or failed when that is certain; the bytes of a
+    large file count as its parts are recorded.
+    """
+
+    files_found: int
+    """Files that the listing has found so far. It is up to 10,000 files ahead of the uploads."""
+    bytes_found: int
+    """Their sizes together."""
+    is_listed: bool
+    """Whether the listing has ended, so that nothing is added to what was found."""
+    files_uploaded: int
+    files_skipped: int
+    """Files that were in the store already."""
+    files_failed: int
+    bytes_uploaded: int
+    bytes_in_flight: int
+    """What was sent of files and parts that are not acknowledged yet."""
+    bytes_skipped: int
+    """Bytes that were in the store already: those of skipped files, and of earlier parts of unfinished uploads."""
+    bytes_failed: int
+    """Sizes of the files that failed."""
+    objects_listed: int = 0
+    """Objects that a sync has listed so far."""
+    objects_deleted: int = 0
+    """Objects that a sync has deleted."""
+
+
 Event: TypeAlias = (
     UploadStarted
     | Progress
+    | JobProgress
     | PartUploaded
     | Retrying
     | OutageStarted

@@ -236,6 +236,8 @@ class S3Options:
             endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
         if profile is None and self.access_key is None and self.session is None and self.credentials is None:
             profile = environment.get("AWS_PROFILE") or None
+        if (endpoint, profile) == (self.endpoint_url, self.profile):
+            return self  # another one would be checked again, which takes half a millisecond
         return dataclasses.replace(self, endpoint_url=endpoint, profile=profile)
 
 

@@ -7,32 +7,34 @@ retry. If no retry can help, a public error of `errors` is raised instead. Forei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from bigupload.core.checksums import Algorithm, ChecksumType
-from bigupload.core.integrity import ObjectFacts
-from bigupload.core.manifest import Fingerprint, Header, Manifest, PartRecord, Record, SourceKind, Target
-from bigupload.core.part_plan import Limits, Part, Plan
+from bigupload.core.manifest import Fingerprint, Header, Manifest, Record, SourceKind
+from bigupload.core.part_plan import Part, Plan
+from bigupload.store_port import Created as Created
+from bigupload.store_port import ListedPart as ListedPart
+from bigupload.store_port import MultipartStore as MultipartStore
+from bigupload.store_port import ObjectStore as ObjectStore
+from bigupload.store_port import OpenUpload as OpenUpload
+from bigupload.store_port import PutResponse as PutResponse
+from bigupload.store_port import SignedRequest as SignedRequest
+from bigupload.store_port import UnsignedPart as UnsignedPart
+from bigupload.store_port import UnsignedPut as UnsignedPut
 
 
 class Source(Protocol):
-    """What is uploaded. Any range of it can be read at any time, again, and from any thread.
-
-    Of a stream, only the parts that it holds can be read.
-    """
+    """What is uploaded. Its parts can be read from any thread, and again, while they are held."""
 
     @property
     def kind(self) -> SourceKind:
-        """What it is. Only a FILE can be resumed by its manifest alone, and only a FILE has a true fingerprint."""
+        """What it is. Only a FILE and a REMOTE have a fingerprint that tells their content."""
         ...
 
     @property
     def path(self) -> str:
-        """A file's absolute path; the name of anything else."""
+        """A file's absolute path; a URL without its query; the name of anything else."""
         ...
 
     @property
@@ -42,7 +44,43 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """A file's fingerprint when it was opened. Anything else has only a size, and is guarded by checksums."""
+        """A file's fingerprint when it was opened; a remote file's size and pin. Anything else has only a size, and is
+        guarded by checksums.
+        """
+        ...
+
+    async def hold(self, part: Part, *, wait: bool = True) -> bool:
+        """Make a part's bytes readable, until `release`. The engine calls this before it reads anything of the part.
+
+        `view` and `read_into` are then asked for ranges of this part, by several threads, once or again: to hash it, to
+        send it, to send it a second time. Where any range can be read at any time, there is nothing to do. A part that
+        is held stays held if this is called again. The parts that `Stream.next_part` returned are held already.
+
+        A call that raised or was cancelled is followed by `release`, or by another call. A thread that it left behind,
+        as in a file system that hangs, must not write into memory that another part may have by then.
+
+        Args:
+            part: The part.
+            wait: Whether to wait for room, until other parts are released. Nobody who holds a part without sending it
+                waits for room for the next one: both would wait for ever.
+
+        Returns:
+            Whether the part can be read. False only without `wait`, if there is no room now.
+
+        Raises:
+            Fault: The request failed. The engine calls again, as its policy for retries says. It carries the
+                `SourceError` to raise after the last attempt (`Fault.public`).
+            SourceError: No retry can help.
+        """
+        ...
+
+    def release(self, part: Part) -> None:
+        """Hold the part no longer: its record is written, or it failed, or its upload was cancelled.
+
+        Nothing of the engine reads it any more, except perhaps a thread that was left behind, whose result nobody uses.
+        May be called again, and for a part that is not held. Never waits. If the part is needed again, `hold` comes
+        first.
+        """
         ...
 
     def view(self, offset: int, size: int) -> memoryview | None:
@@ -91,7 +129,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Close the file. May be called again."""
+        """Close the file, and release all parts. May be called again."""
         ...
 
 
@@ -104,7 +142,7 @@ class Stream(Protocol):
     """Whether it is a file that is being written: any part can be read again, and may be rewritten."""
 
     async def next_part(self, plan: Plan) -> Part | None:
-        """Wait for the next part, and hold it. While too much is held, nothing is read.
+        """Wait for the next part, and hold it until `Source.release`. While too much is held, nothing is read.
 
         Args:
             plan: The plan. If it is open, the stream ends where it ends: its last part may be smaller than planned.
@@ -117,10 +155,6 @@ class Stream(Protocol):
             StreamInterrupted: It ended too early, or what it holds can't be stored.
             SourceChanged: It is longer than it should be.
         """
-        ...
-
-    def release(self, part: Part) -> None:
-        """Hold the part no longer: it is in the store, and proved. May be called again."""
         ...
 
     @property
@@ -137,161 +171,6 @@ class Stream(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
-    """An upload that exists in the store. `checksum_type` is the declared one; None: no checksum was declared."""
-
-    upload_id: str
-    checksum_type: ChecksumType | None
-
-
-@dataclass(frozen=True, slots=True)
-class UnsignedPart:
-    """What a part's URL is signed for: its number, its `size` in bytes, and the headers that prove its content."""
-
-    number: int
-    size: int
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class SignedRequest:
-    """A presigned URL for one part, and the headers that must be sent exactly so. A bearer secret."""
-
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    expires_in: float
-    """Seconds that the URL is valid, from when it was signed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListedPart:
-    """A row of ListParts. A store may list a part number twice."""
-
-    number: int
-    size: int
-    etag: str
-    checksum: str | None
-    """The checksum of the upload's algorithm; None if the store does not list it."""
-    arrived: datetime | None = None
-    """When the part arrived, by the store's clock, with time zone; None if the store does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenUpload:
-    """An upload that is neither completed nor aborted."""
-
-    upload_id: str
-    initiated: str
-    """When it was created, in ISO 8601."""
-    algorithm: str | None = None
-    """The declared checksum algorithm, by S3's name; None if the store does not say."""
-    checksum_type: str | None = None
-
-
-class MultipartStore(Protocol):
-    """One key of an object store, reached with credentials or through a media service.
-
-    Every method may be called again after a Fault. `sign`, `list_parts`, `find_open` and `stat` change nothing. `abort`
-    may be repeated. `create` and `complete` may have acted although they raised Fault(BROKEN). A method that is
-    cancelled returns at once, although its request may still act.
-    """
-
-    target: Target
-    """Where the object goes. A media service chooses the key at create."""
-    limits: Limits
-    signs_ahead: int
-    """The number of parts whose URLs come with the response to create; 0 if signing needs no request."""
-
-    def options(self) -> dict[str, Any]:
-        """Get what another process needs to make this store again, as JSON, without secrets."""
-        ...
-
-    def restore_options(self, recorded: Mapping[str, Any]) -> list[str]:
-        """Use the options that an upload began with, instead of those that were given now.
-
-        Returns:
-            The names of the options that differed.
-        """
-        ...
-
-    def url(self) -> str:
-        """Get the object's URL without a signature, for people."""
-        ...
-
-    async def precheck(self) -> None:
-        """Refuse an upload that would only fail at complete.
-
-        Raises:
-            TargetExists: There is an object, and it must not be replaced.
-        """
-        ...
-
-    async def create(
-        self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
-    ) -> Created:
-        """Create a multipart upload.
-
-        Args:
-            plan: The parts.
-            algorithm: What the parts are hashed with.
-            declare: Whether to declare the algorithm to the store.
-            token: Goes into the object's metadata.
-            first: The first `signs_ahead` parts, exactly as `sign` will be asked for them.
-
-        Raises:
-            Fault: UNSUPPORTED if the store refuses the declared algorithm.
-        """
-        ...
-
-    async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
-        """Presign one request for each of `parts` (100 at most), in order."""
-        ...
-
-    def refused(self, request: SignedRequest) -> str:
-        """Learn that the object store refused a request of `sign`: its credentials may have expired.
-
-        Returns:
-            What may explain the refusal, for the user; empty if nothing does.
-        """
-        ...
-
-    async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
-        """List all parts, from all pages.
-
-        Raises:
-            Fault: GONE for an unknown upload. UNSUPPORTED, with a message that says what to do instead, if the store
-                cannot list parts.
-        """
-        ...
-
-    async def find_open(self) -> list[OpenUpload]:
-        """List the open uploads of exactly this key."""
-        ...
-
-    async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
-        """Look at the object that `upload_id` is (or was) for; None if there is no object."""
-        ...
-
-    async def complete(
-        self, upload_id: str, parts: Sequence[PartRecord], *, size: int, algorithm: Algorithm, checksum: str | None
-    ) -> ObjectFacts:
-        """Make the object.
-
-        Args:
-            upload_id: The upload.
-            parts: All its parts, in order.
-            size: The object's size in bytes.
-            algorithm: What the parts were hashed with.
-            checksum: The object's checksum if an algorithm was declared, else None.
-        """
-        ...
-
-    async def abort(self, upload_id: str) -> None:
-        """Abort an upload and free its parts, including parts in flight. An unknown upload is no error."""
-        ...
-
-
 class Gauge(Protocol):
     """Reads the progress of one PUT. Cheap: it is called several times a second, also after the PUT has ended."""
 
@@ -303,18 +182,13 @@ class Gauge(Protocol):
         """The address and port that the bytes go to, as "10.0.0.1:443"; None before there is a connection."""
         ...
 
+    def round_trips(self) -> float:
+        """How many round trips of the connection ago the body began; 0 if that is not known."""
+        ...
+
     def paused(self) -> bool:
         """Whether the sender waits by itself, for the rate limit. That is no stall."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PutResponse:
-    """A 2xx response to a part's PUT: its ETag (opaque, with quotes) and its checksum headers."""
-
-    etag: str
-    checksums: Mapping[str, str]
-    """By header name, in lower case."""
 
 
 class Transport(Protocol):

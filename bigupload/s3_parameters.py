@@ -27,6 +27,10 @@ Acl: TypeAlias = Literal[
 LockMode: TypeAlias = Literal["GOVERNANCE", "COMPLIANCE"]
 KEY_BYTES = 32
 """The length of a key for SSE-C, which is AES-256."""
+TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
+"""The metadata by which an upload knows its own object."""
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token of RFC 9110, section 5.6.2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,19 @@ def _moment_as(parameter: str) -> Callable[[Any], Mapping[str, Any]]:
 def _header(value: str) -> str:
     if not value.isascii():
         raise ValueError("is sent as an HTTP header, which is ASCII: leave other characters out")
+    return value
+
+
+def _metadata(value: Mapping[str, str]) -> Mapping[str, str]:
+    names = {name.lower() for name in value}
+    if any(_HEADER_NAME.fullmatch(name) is None for name in value):
+        raise ValueError("has names that HTTP headers can't have: use ASCII letters, digits and dashes")
+    if len(names) < len(value):
+        raise ValueError("has two names that differ only in case, which S3 does not tell apart: leave one out")
+    if TOKEN in names:
+        raise ValueError(f"may have any name but {TOKEN}, which bigupload sets: choose another")
+    if not all(text.isascii() for text in value.values()):
+        raise ValueError("is sent as HTTP headers, which are ASCII: write other characters as %C3%A9, or as a tag")
     return value
 
 
@@ -133,7 +150,9 @@ OBJECT: Mapping[str, Parameter] = {
     "expires": Parameter(
         send=_moment_as("Expires"), metavar="TIME", check=_moment, help="When caches drop it: 2027-01-31T00:00:00Z."
     ),
-    "metadata": Parameter(send=_as("Metadata"), metavar="KEY=VALUE", help="Metadata of the object. Repeatable."),
+    "metadata": Parameter(
+        send=_as("Metadata"), metavar="KEY=VALUE", check=_metadata, help="Metadata of the object. Repeatable."
+    ),
     "tags": Parameter(send=_send_tags, metavar="KEY=VALUE", option="tag", help="A tag of the object. Repeatable."),
     "storage_class": _text(
         send=_as("StorageClass"), metavar="CLASS", help="The object's storage class, as in STANDARD_IA."

@@ -27,14 +27,20 @@ def parse_size(text: str) -> int:
     return round(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
 
 
+_LEAST_RATE = 1000
+"""Bytes a second. Who writes less has left out the unit."""
+
+
 def parse_rate(text: str) -> int:
-    """Bytes per second of "20MB/s" ("/s" may be left out), at least 1. Raises UsageError."""
+    """Bytes per second of "20MB/s" ("/s" may be left out), at least 1,000. Raises UsageError."""
     try:
         rate = parse_size(re.sub(r"\s*/\s*s(ec)?\s*$", "", text, flags=re.IGNORECASE))
     except UsageError:
         raise UsageError(f"not a rate: {text!r} (write it like 20MB/s)") from None
-    if rate < 1:
-        raise UsageError("a rate is at least 1 byte a second")
+    if rate < _LEAST_RATE:
+        raise UsageError(
+            f"{text.strip()!r} is {counted(rate, 'byte')} a second, and the least is 1 kB/s: write it like 20MB/s"
+        )
     return rate
 
 
@@ -125,10 +131,18 @@ def counted(number: int, noun: str) -> str:
 _LONGEST = 200
 
 
+def escaped(path: str) -> str:
+    """A path in which bytes that are no UTF-8, and control characters, are written as \\xff. So are spaces at its ends,
+    which nobody would see."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]|^ | (?= *$)", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
 def printable(text: str) -> str:
     """A text for a terminal: one line, without what a terminal would obey (control characters, C0 and C1) or what would
     show other text than there is (bidirectional overrides, invisible characters)."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(shown.split())
 
 
 def one_line(text: str) -> str:

@@ -73,8 +73,8 @@ def test_exit_codes(cls: type[errors.BigUploadError]) -> None:
 def test_what_passes_by_itself() -> None:
     """Exit 75 even before there is a manifest."""
     assert {name for name, cls in CLASSES.items() if cls.transient} == {
-        "ManifestLocked", "ManifestUnwritable", "StoreUnreachable", "StoreUnavailable", "PartCorrupted",
-        "UploadCancelled",
+        "ManifestLocked", "ManifestUnwritable", "SourceUnreachable", "StoreUnreachable", "StoreUnavailable",
+        "PartCorrupted", "UploadCancelled", "DirectoryGone", "ClusterUnreachable",
     }  # fmt: skip
     assert all(make(cls).resumable for cls in CLASSES.values() if cls.transient)
 

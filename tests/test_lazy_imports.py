@@ -13,13 +13,27 @@ import bigupload
 HEAVY = {"boto3", "botocore", "aiohttp", "awscrt", "rich", "anyio", "asyncio"}
 
 
-def loaded_by(code: str) -> set[str]:
-    """The heavy packages that a fresh interpreter has loaded at the end of `code`."""
+FEW_NEED = {
+    "sqlite3", "watchfiles", "bigupload.verification", "bigupload.stores.service_client",
+    "bigupload.api.many", "bigupload.api.watching", "bigupload.batch.job", "bigupload.manifests.listing",
+    "bigupload.manifests.job_record", "bigupload.http.range_reader", "bigupload.http.web_file",
+    "bigupload.cluster", "botocore", "urllib3", "dateutil", "jmespath", "awscrt",
+}  # fmt: skip
+"""What an upload of one file to a store does without: each costs every start a millisecond or more."""
+
+
+def modules_of(code: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded at the end of `code`."""
     report = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
     done = subprocess.run([sys.executable, "-c", f"{report}\n{code}"], capture_output=True, text=True, check=True)
     modules = set(done.stderr.split())
     assert "bigupload" in modules
-    return {module.partition(".")[0] for module in modules} & HEAVY
+    return modules
+
+
+def loaded_by(code: str) -> set[str]:
+    """The heavy packages among them."""
+    return {module.partition(".")[0] for module in modules_of(code)} & HEAVY
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -41,6 +55,51 @@ def test_status_loads_no_store(tmp_path: Path) -> None:
     lines = f"os.environ['BIGUPLOAD_STATE_DIR'] = {str(tmp_path)!r}; sys.argv[1:] = ['status']"
     code = f"import os, runpy, sys; {lines}; runpy.run_module('bigupload', run_name='__main__')"
     assert loaded_by(code) <= {"asyncio", "anyio"}
+
+
+def test_an_upload_of_one_file_loads_what_it_needs(tmp_path: Path) -> None:
+    """As far as to a store that nobody runs."""
+    (tmp_path / "file").write_bytes(b"content")
+    code = f"""
+import os
+os.environ |= {{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "BIGUPLOAD_STATE_DIR": {str(tmp_path)!r}}}
+import bigupload, bigupload.cli.upload
+s3 = bigupload.S3Options(endpoint_url="http://127.0.0.1:9", region="us-east-1")
+try:
+    once = bigupload.RetryPolicy(attempts=1)
+    bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3, retry=once)
+except bigupload.StoreUnreachable:
+    pass
+"""
+    modules = modules_of(code)
+    assert "bigupload.engine.multipart_upload" in modules
+    assert modules & FEW_NEED == set()
+
+
+def test_an_upload_of_many_files_needs_no_botocore(tmp_path: Path) -> None:
+    """As far as to a store that nobody runs: each file is one PUT, which is signed without botocore."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "one").write_bytes(b"content")
+    code = f"""
+import os
+for name in list(os.environ):
+    if name.startswith("AWS_"):
+        del os.environ[name]
+os.environ |= {{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "BIGUPLOAD_STATE_DIR": {str(tmp_path)!r}}}
+import asyncio, bigupload, bigupload.cli.upload
+async def main():
+    s3 = bigupload.S3Options(endpoint_url="http://127.0.0.1:9", region="us-east-1")
+    async with bigupload.Uploader(retry=bigupload.RetryPolicy(attempts=1)) as uploader:
+        async for each in uploader.upload_many([{str(tmp_path / "files" / "one")!r}], to="s3://bucket/p/", s3=s3):
+            raise AssertionError(each)
+try:
+    asyncio.run(main())
+except bigupload.StoreUnreachable:
+    pass
+"""
+    modules = modules_of(code)
+    assert "bigupload.engine.single_put" in modules
+    assert modules & {"botocore", "urllib3", "dateutil", "jmespath"} == set()
 
 
 def test_the_probe_can_fail() -> None:

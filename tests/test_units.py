@@ -102,7 +102,8 @@ def test_ages_to_read(seconds: float, text: str) -> None:
         ("1MiB/sec", 2**20),
         ("1MiB/S", 2**20),
         ("500k", 500_000),
-        ("1", 1),
+        ("1kB/s", 1000),
+        ("1000", 1000),
     ],
 )
 def test_rates(text: str, rate: int) -> None:
@@ -112,8 +113,10 @@ def test_rates(text: str, rate: int) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [("", "not a rate"), ("/s", "not a rate"), ("20MB/h", "not a rate"), ("1/s/s", "not a rate"),
-     ("0", "at least 1 byte"),
-     ("0.4B/s", "at least 1 byte")],
+     ("0", "'0' is 0 bytes a second, and the least is 1 kB/s: write it like 20MB/s"),
+     ("1", "'1' is 1 byte a second"),
+     ("20", "'20' is 20 bytes a second"),
+     ("0.4kB/s", "'0.4kB/s' is 400 bytes a second")],
 )  # fmt: skip
 def test_what_is_no_rate(text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):

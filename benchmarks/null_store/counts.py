@@ -5,13 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
+
+
+class Arriving(Protocol):
+    """The body of a PUT."""
+
+    received: int
 
 
 class Counts:
     """Of PUTs, since the store started or was last asked to begin again. Used by many threads.
 
-    `bytes_received` are of bodies, without what chunks add, whatever became of them: refused, reset, sent twice.
+    `bytes_received` are of bodies that have ended, without what chunks add, whatever became of them: refused, reset,
+    sent twice. `bytes_arriving` are of those that have not ended.
     `bytes_accepted` and `parts` are of PUTs that were stored, a part that came twice counted twice. `objects` has what
     each finished object is made of: the sum of its listed parts is its size.
     """
@@ -19,6 +26,7 @@ class Counts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.monotonic()
+        self._arriving: set[Arriving] = set()
         self._clear()
 
     def _clear(self) -> None:
@@ -33,6 +41,17 @@ class Counts:
         with self._lock:
             for name, number in numbers.items():
                 self._number[name] += number
+
+    def begin(self, body: Arriving) -> None:
+        """A body begins."""
+        with self._lock:
+            self._arriving.add(body)
+
+    def end(self, body: Arriving) -> None:
+        """A body has ended, in whatever way."""
+        with self._lock:
+            self._arriving.discard(body)
+            self._number["bytes_received"] += body.received
 
     def in_flight(self, number: int) -> None:
         with self._lock:
@@ -71,6 +90,7 @@ class Counts:
             last = max(self._seconds, default=-1)
             made = {
                 **self._number,
+                "bytes_arriving": sum(body.received for body in self._arriving),
                 "objects": list(self._objects),
                 "timeline": [self._seconds.get(second, [0, 0, 0]) for second in range(last + 1)],
                 "first_put": self._first

@@ -42,6 +42,8 @@ class Knobs:
     """The share of PUTs that are stored, and whose connection closes without a response."""
     most_in_flight: int = 0
     """The most PUTs at once; more get 503. 0: no limit."""
+    finely: int = 0
+    """1: count a body's bytes in steps of 16 KiB, not of 4 MiB."""
     seed: int = 1
 
     @property

@@ -117,7 +117,7 @@ def _serve(store: NullStore, connection: socket.socket) -> None:
             if store.tls is not None:
                 store.round_trip()
                 channel = TlsChannel(store.tls, connection)
-            _Exchange(store, connection, Wire(channel, paced=store.knobs.paced)).serve()
+            _Exchange(store, connection, Wire(channel, finely=store.knobs.paced or bool(store.knobs.finely))).serve()
     except (OSError, ValueError):
         pass  # ssl.SSLError is an OSError; a ValueError is what no contestant sends
 
@@ -173,12 +173,13 @@ class _Exchange:
             knobs.straggler_rate if met.straggler else knobs.rate,
             None if met.reset_at is None else met.reset_at * size,
         )
+        store.counts.begin(pace)
         try:
             drop_body(self._wire, request.headers, pace)
         except _Reset:
             return self._reset()
         finally:
-            store.counts.add(bytes_received=pace.received)
+            store.counts.end(pace)
         answer = store.s3.store(request, pace.received)
         store.round_trip()
         if met.lost_answer:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 _READ = 256 * 1024
 _DROP = 4 << 20
-_DROP_PACED = 64 * 1024
+_DROP_FINELY = 16 * 1024
 # Linux drops what would have been copied (tcp(7)), and waits in the kernel instead of here.
 _FLAGS = (socket.MSG_TRUNC | socket.MSG_WAITALL) if sys.platform == "linux" else 0
 _TEXT = 16 << 20
@@ -52,11 +52,12 @@ class PlainChannel:
 class Wire:
     """One connection, used by one thread."""
 
-    def __init__(self, channel: Channel, *, paced: bool) -> None:
+    def __init__(self, channel: Channel, *, finely: bool) -> None:
+        """`finely`: tell the account of each 16 KiB, which takes more time."""
         self._channel = channel
         self._ahead = b""
         self._at = 0
-        self._block = _DROP_PACED if paced else _DROP
+        self._block = _DROP_FINELY if finely else _DROP
         self.send = channel.sendall
         self.finish = channel.finish
 

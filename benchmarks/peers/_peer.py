@@ -35,6 +35,8 @@ class Job:
         self.secret_key: str = fields["secret_key"]
         self.region: str = fields["region"]
         self.options: dict[str, Any] = fields["options"]
+        self.piped: bool = self.options.pop("piped", False)
+        """Whether to send standard input, not `file`, from which it comes."""
         self.warm: str | None = fields["warm"]
 
 

@@ -1,5 +1,7 @@
-"""obstore's put of a path."""
+"""obstore's put of a path or, of standard input, of an iterator."""
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ def connect(job: Job) -> Send:
         client_options=client,
         **options,
     )
+    if job.piped:
+        read = partial(os.read, 0, 1 << 20)
+        return lambda _, key: obstore.put(store, key, iter(read, b""), **put)
     return lambda file, key: obstore.put(store, key, Path(file), **put)
 
 

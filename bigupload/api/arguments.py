@@ -5,33 +5,28 @@ The functions take them as `**options: Unpack[...]`, so that type checkers and e
 
 from __future__ import annotations
 
-import math
-import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from bigupload import errors, events
-from bigupload.api.change_options import ChangeOptions, FollowOptions, OnChange
-from bigupload.api.option_types import check_types
+from bigupload.api.change_options import ChangeOptions, FollowOptions
 from bigupload.api.source_types import StrPath as StrPath
 from bigupload.api.source_types import UploadSource as UploadSource
-from bigupload.core.checksums import Algorithm, parse_algorithm
+from bigupload.batch.selecting import Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.context import UploadSettings
 from bigupload.options import S3Options
-from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
-from bigupload.units import parse_duration, parse_size
-from bigupload.verification.orphans import Orphan
+from bigupload.support.rate_schedule import RateSchedule
+
+if TYPE_CHECKING:
+    from bigupload.api.sync_types import SyncOutcome
+    from bigupload.verification.orphans import Orphan
+else:
+    Orphan = SyncOutcome = Any  # what checks the options asks only whether `on_orphan` is a function
 
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
-
-_LONGEST_MARKER = 4096
-MAX_CONCURRENCY = 256
-"""Parts in flight. More connections to one store bring nothing on any path that was measured."""
 
 
 class EventOptions(TypedDict, total=False):
@@ -77,7 +72,7 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     """What all uploads of one `Uploader` share.
 
     Options: `retry`, `state_dir`, `concurrency`, `max_uploads`, `limit_rate`, `congestion_control`, `hedge`,
-    `temp_dir`.
+    `temp_dir`, `dask`.
     """
 
     concurrency: int | None
@@ -96,6 +91,10 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     temp_dir: StrPath | None
     """Where parts of streams are held that are too large for the memory, in temporary files without a name. None: where
     the system has its temporary files."""
+    dask: object
+    """Let a Dask cluster hash and send the parts of files: the address of its scheduler ("tcp://scheduler:8786"), a
+    `distributed.Client`, or "local:4" for four worker processes on this machine. The workers see the same files, and
+    hold no credentials. None (the default): this process does it. Needs bigupload[dask]."""
 
 
 class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, total=False):
@@ -103,7 +102,7 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
 
     Options: `on_event`, `require_proof`, `verify_source`, `priority`, `on_change`, `follow`, `idle`, `to`, `service`,
     `api_key`, `s3`, `name`, `part_size`, `expected_size`, `end_marker`, `allow_empty`, `checksum`, `manifest`,
-    `resume`, `skip_existing`.
+    `resume`, `skip_existing`, `delta`, `sha256`.
     """
 
     to: str | None
@@ -127,8 +126,8 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
     """The bytes that a stream must end with, which are not uploaded: only a program that succeeded writes them. None:
     the end of the stream is enough."""
     allow_empty: bool
-    """Let a stream without bytes become an empty object. False (the default): an error, because what writes the stream
-    has probably failed."""
+    """Let a stream or a URL without bytes become an empty object. False (the default): an error, because what writes
+    the stream has probably failed."""
     checksum: ChecksumName
     """The algorithm of the parts' checksums; "auto" (the default) is CRC64NVME."""
     manifest: StrPath | None
@@ -137,6 +136,120 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
     """Resume an unfinished upload of this file to this target (the default). False sets its manifest aside."""
     skip_existing: bool
     """Upload nothing if the object is the file already, proved by a checksum or ETag, for which the file is hashed."""
+    delta: bool
+    """Send only the parts that differ from the object that an earlier upload made, if a manifest here describes that.
+    The store copies the others, and each copy is proved by its checksum. Where that is not possible, all parts are
+    sent, and a warning says why. Default: False."""
+    sha256: bool
+    """Read the file once more when its object is complete, and hash it by SHA-256: `UploadResult.sha256`. Raises
+    SourceChanged if it is no longer what was uploaded. Default: False."""
+
+
+class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
+    """Many files.
+
+    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `on_change`, `to`, `service`, `api_key`, `s3`,
+    `part_size`, `allow_empty`, `checksum`, `job`, `resume`, `skip_existing`, `sha256`.
+    """
+
+    to: str | None
+    """"s3://BUCKET/FOLDER/": what all keys begin with. Not needed with `S3Options(local=True)`."""
+    service: str | None
+    """The URL of a media service, instead of `to`. Each file is an upload of its own there."""
+    api_key: str | None
+    """The media service's key; None: the environment variable BIGUPLOAD_API_KEY."""
+    s3: S3Options | None
+    """How to reach the store, and the objects' properties. A media service takes `content_type` and `ca_bundle`."""
+    part_size: int | str | None
+    """Bytes, or a text like "16MiB"; None: chosen by each file's size. A file that is larger is sent in parts."""
+    allow_empty: bool
+    """Let streams and URLs without bytes become empty objects. False (the default): they fail, because what writes
+    such a stream has probably failed. A file may be empty in any case."""
+    checksum: ChecksumName
+    """The algorithm of the checksums; "auto" (the default) is CRC64NVME."""
+    job: str | None
+    """A name for the job, by which it is recorded which files are in the store. The same call with the same name and
+    target sends only what is missing or has changed since; other files may be among them. Once all files are in the
+    store, the job is finished, and the same call begins anew. None: nothing is recorded; only files that are sent in
+    parts resume."""
+    resume: bool
+    """Continue an unfinished job, and resume unfinished uploads of these files to this target (the default). False
+    forgets what the job recorded, and sets manifests aside."""
+    skip_existing: bool
+    """Upload no file whose object is the file already, proved by a checksum or ETag, for which the file is hashed."""
+    sha256: bool
+    """Read each file that is in the store once more, and hash it by SHA-256: `UploadResult.sha256`. A file that is no
+    longer what was uploaded fails. Default: False."""
+
+
+class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
+    """A directory whose files are to be in the store.
+
+    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `on_change`, `to`, `s3`, `part_size`, `checksum`,
+    `resume`, `selection`, `delete`, `size_only`, `dry_run`, `allow_empty`, `on_outcome`,
+    `sha256`.
+    """
+
+    to: str | None
+    """"s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory. Not needed with
+    `S3Options(local=True)`."""
+    s3: S3Options | None
+    """How to reach the store, and the objects' properties."""
+    part_size: int | str | None
+    """Bytes, or a text like "16MiB"; None: chosen by each file's size."""
+    checksum: ChecksumName
+    """The algorithm of the checksums; "auto" (the default) is CRC64NVME."""
+    resume: bool
+    """Use what earlier syncs recorded, and resume unfinished uploads (the default). False forgets that: all files are
+    hashed, and compared with their objects."""
+    selection: Selection | None
+    """Which files, by their paths in the directory, sizes and times; None: all."""
+    delete: bool
+    """When all files are in the store, delete the objects below `to` that have no file, and that the patterns of the
+    selection select. Nothing is deleted if anything failed. Default: False."""
+    size_only: bool
+    """Take an object of the same size for the same file, without any proof. Default: False."""
+    dry_run: bool
+    """Send and delete nothing, and tell what would be. Default: False."""
+    allow_empty: bool
+    """Let there be no file in the directory; with `delete`, all objects are deleted then. False (the default): an
+    error, because the directory is probably not mounted, or the selection is wrong."""
+    on_outcome: Callable[[SyncOutcome], object] | None
+    """Called with each `UploadResult` (`skipped` if the file was there), `UploadFailed`, `SyncStep` and `Omitted`, in
+    the event loop. It must return quickly. What it raises ends the sync."""
+    sha256: bool
+    """Read each file that is in the store once more, and hash it by SHA-256: `UploadResult.sha256`. A file that is no
+    longer what was uploaded fails. Default: False."""
+
+
+class WatchOptions(ProofOptions, PriorityOptions, total=False):
+    """The uploads of a directory's files, as they come and as they grow.
+
+    Options: `on_event`, `require_proof`, `verify_source`, `priority`, `to`, `s3`, `part_size`, `checksum`, `idle`,
+    `selection`, `all_names`, `poll`, `until_idle`.
+    """
+
+    to: str | None
+    """"s3://BUCKET/" or "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory. Not needed
+    with `S3Options(local=True)`."""
+    s3: S3Options | None
+    """How to reach the store, and the objects' properties."""
+    part_size: int | str | None
+    """Bytes, or a text like "16MiB"; None: chosen by each file's size."""
+    checksum: ChecksumName
+    """The algorithm of the parts' checksums; "auto" (the default) is CRC64NVME. Not "none"."""
+    idle: float | str
+    """How long a file does not change when it has settled: seconds, or a text like "10s" (the default); 1 at least."""
+    selection: Selection | None
+    """Which files, by their paths in the directory, sizes and times; None: all. Symbolic links are not followed."""
+    all_names: bool
+    """Also upload files whose names say that they are temporary or hidden. Default: False."""
+    poll: float | str | None
+    """List the directory so often, in seconds or like "5s", because the system does not tell of changes, as that of a
+    network file system. None: the system tells."""
+    until_idle: float | str | None
+    """End when everything is uploaded, and nothing has changed for so long: seconds, or a text like "1min". None: never
+    end."""
 
 
 class AdoptOptions(ProofOptions, PriorityOptions, total=False):
@@ -181,7 +294,7 @@ class ResumeOptions(AbortOptions, ProofOptions, PriorityOptions, ChangeOptions, 
 class VerifyOptions(TypedDict, total=False):
     """One object that is verified by the store's checksums.
 
-    Options: `s3`, `part_size`, `require_proof`.
+    Options: `s3`, `part_size`, `require_proof`, `sha256`.
     """
 
     s3: S3Options | None
@@ -190,6 +303,8 @@ class VerifyOptions(TypedDict, total=False):
     """The size of the object's parts, in bytes or like "16MiB", if the store does not say it."""
     require_proof: Verified | ProofName
     """Raise ProofTooWeak if the object is proved by less; "size" (the default) accepts any proof."""
+    sha256: bool
+    """Also hash the file by SHA-256: `Verification.sha256`. Default: False."""
 
 
 class ReadBackOptions(EventOptions, total=False):
@@ -226,8 +341,20 @@ class UploadCall(UploaderOptions, UploadOptions, total=False):
     """The options of `bigupload.upload`: of the uploader and of the upload."""
 
 
+class UploadManyCall(UploaderOptions, UploadManyOptions, total=False):
+    """The options of `bigupload.upload_many`: of the uploader and of the files."""
+
+
 class ResumeCall(UploaderOptions, ResumeOptions, total=False):
     """The options of `bigupload.resume`: of the uploader and of the upload."""
+
+
+class SyncCall(UploaderOptions, SyncOptions, total=False):
+    """The options of `bigupload.sync`: of the uploader and of the sync."""
+
+
+class WatchCall(UploaderOptions, WatchOptions, total=False):
+    """The options of `bigupload.watch`: of the uploader and of the uploads."""
 
 
 class AdoptCall(UploaderOptions, AdoptOptions, total=False):
@@ -248,151 +375,3 @@ class ReadBackCall(RetryOptions, ReadBackOptions, total=False):
 
 class OrphanCall(RetryOptions, StateOptions, OrphanOptions, total=False):
     """The options of `bigupload.abort_orphans`."""
-
-
-def check_names(function: str, options: Mapping[str, Any], declared: type[Any]) -> None:
-    """Refuse names that a function does not take, as Python does for parameters, and values of a wrong type.
-
-    Raises:
-        TypeError: A name is not declared.
-        UsageError: A value is of another type than is declared.
-    """
-    for name in options:
-        if name not in declared.__annotations__:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-    check_types(options, declared)
-
-
-def checked_concurrency(concurrency: int | None) -> int | None:
-    """Raises UsageError for what is neither None nor a whole number from 1 to 256."""
-    if concurrency is not None and not (_is_whole(concurrency) and 1 <= concurrency <= MAX_CONCURRENCY):
-        raise errors.UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {concurrency!r}")
-    return concurrency
-
-
-def checked_max_uploads(most: int | None) -> int | None:
-    """Raises UsageError for what is neither None nor a positive whole number."""
-    if most is not None and not (_is_whole(most) and most >= 1):
-        raise errors.UsageError(f"max_uploads is a whole number from 1 on, not {most!r}")
-    return most
-
-
-def checked_priority(priority: int) -> int:
-    """Raises UsageError for what is no whole number."""
-    if not _is_whole(priority):
-        raise errors.UsageError(f"priority is a whole number, not {priority!r}")
-    return priority
-
-
-def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedule | None:
-    """The limit in bytes per second, or a schedule. Raises UsageError for what is no positive, finite number."""
-    if isinstance(rate, str):
-        return parse_rate_limit(rate)
-    if rate is not None and not isinstance(rate, RateSchedule) and not (_is_finite(rate) and rate > 0):
-        raise errors.UsageError(f"limit_rate is a positive number of bytes per second, or like '20MB/s', not {rate!r}")
-    return rate
-
-
-def checked_part_size(part_size: int | str | None) -> int | None:
-    """The size in bytes. Raises UsageError for what is no positive whole number."""
-    size = parse_size(part_size) if isinstance(part_size, str) else part_size
-    if size is not None and not (_is_whole(size) and size > 0):
-        raise errors.UsageError(f"part_size is a positive whole number of bytes, or like '16MiB', not {part_size!r}")
-    return size
-
-
-def checked_expected_size(expected_size: int | str | None) -> int | None:
-    """The size in bytes. Raises UsageError for what is no whole number from 0 on."""
-    size = parse_size(expected_size) if isinstance(expected_size, str) else expected_size
-    if size is not None and not (_is_whole(size) and size >= 0):
-        raise errors.UsageError(f"expected_size is a whole number of bytes, or like '5GB', not {expected_size!r}")
-    return size
-
-
-def checked_marker(marker: str | bytes | None) -> bytes | None:
-    """The bytes of an end marker. Raises UsageError for one that is empty or very long."""
-    encoded = marker.encode("utf-8", "surrogateescape") if isinstance(marker, str) else marker
-    if encoded is not None and not 1 <= len(encoded) <= _LONGEST_MARKER:
-        raise errors.UsageError(f"`end_marker` has 1 to {_LONGEST_MARKER:,} bytes")
-    return encoded
-
-
-def checked_age(age: float | str) -> float:
-    """Seconds. Raises UsageError for what is no finite number from 0 on."""
-    if isinstance(age, str):
-        return parse_duration(age)
-    if not (_is_finite(age) and age >= 0):
-        raise errors.UsageError(f"older_than is a number of seconds, or like '7d', not {age!r}")
-    return age
-
-
-def checked_proof(proof: Verified | ProofName) -> Verified:
-    """Raises UsageError for an unknown proof."""
-    try:
-        return Verified(proof)
-    except ValueError:
-        raise errors.UsageError(f"unknown proof {proof!r}: choose one of {', '.join(Verified)}") from None
-
-
-def checked_path(path: StrPath, name: str) -> Path:
-    """Raises UsageError for what is no path."""
-    try:
-        return Path(path)
-    except TypeError:
-        raise errors.UsageError(f"{name} must be a path, not {type(path).__name__}") from None
-
-
-def checked_temp_dir(path: StrPath | None) -> Path | None:
-    """Raises UsageError for what is no directory: a long stream needs it only after hours."""
-    directory = None if path is None else checked_path(path, "temp_dir")
-    if directory is not None and not directory.is_dir():
-        raise errors.UsageError(f"`temp_dir` must be a directory that exists, not {directory}")
-    return directory
-
-
-def upload_settings(
-    *,
-    checksum: ChecksumName = "auto",
-    part_size: int | str | None = None,
-    require_proof: Verified | ProofName = Verified.SIZE,
-    verify_source: bool = False,
-    priority: int = 0,
-    on_change: OnChange = "raise",
-) -> UploadSettings:
-    """The engine's settings. Raises UsageError."""
-    algorithm, required = parse_algorithm(checksum), checked_proof(require_proof)
-    if algorithm is Algorithm.NONE and required is not Verified.SIZE:
-        raise errors.UsageError(
-            f"`checksum='none'` proves only the size, and `require_proof` asks for {required}: change one of them"
-        )
-    return UploadSettings(
-        algorithm=algorithm,
-        part_size=checked_part_size(part_size),
-        require_proof=required,
-        verify_source=verify_source,
-        priority=checked_priority(priority),
-        follow_changes=_follows_changes(on_change),
-    )
-
-
-def _follows_changes(on_change: OnChange) -> bool:
-    if on_change not in typing.get_args(OnChange):
-        raise errors.UsageError(f"`on_change` is 'raise' or 'restart', not {on_change!r}")
-    return on_change == "restart"
-
-
-def check_target(to: str | None, service: str | None, options: S3Options | None) -> None:
-    """Raises UsageError unless exactly one target is named."""
-    local = options is not None and options.local
-    if service is not None and (to is not None or local):
-        raise errors.UsageError("an upload has one target: `to`, `service` or the local store")
-    if service is None and to is None and not local:
-        raise errors.UsageError("an upload needs a target: to='s3://bucket/key', or service='https://…'")
-
-
-def _is_whole(number: object) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool)
-
-
-def _is_finite(number: object) -> bool:
-    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import threading
 from collections.abc import Awaitable, Callable
@@ -14,8 +15,9 @@ import anyio
 from bigupload import errors, events
 from bigupload.api.arguments import OnEvent
 from bigupload.api.event_delivery import EventHandler
-from bigupload.api.event_log import log_event
-from bigupload.core.manifest import Target, manifest_id
+from bigupload.api.event_log import LOG, log_event
+from bigupload.core.manifest import Target
+from bigupload.core.manifest_identity import manifest_id
 from bigupload.manifests.journal import FileJournal
 from bigupload.support.shielding import run_shielded
 
@@ -60,17 +62,39 @@ class OpenCall:
         self._reason: BaseException | None = None
         self._handler_error: BaseException | None = None
         self._work_is_done = False
+        self._whole: OpenCall | None = None
+        """The call that this is a file of. Its observers get the file's events alone."""
 
     @property
     def manifest(self) -> Path | None:
         """The path of the upload's manifest, once there is one."""
         return self._journal.path if self._journal is not None and self._journal.exists else None
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody reads events: if not, they need not be made."""
+        return bool(self.observers) or self.handler.has_reader or LOG.isEnabledFor(logging.INFO)
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether the caller gets events."""
+        return self._whole.has_reader if self._whole is not None else self.handler.has_reader
+
+    def for_one_file(self, *observers: Callable[[events.Event], None]) -> OpenCall:
+        """Return the call of one of its files, and who observes that. Only `emit` and `emit_of` are used of it."""
+        call = OpenCall(self._calls, None)
+        call._whole = self
+        call.observers += observers
+        return call
+
     def emit(self, event: events.Event) -> None:
         """Log an event, and give it to observers and caller. Raises what a plain `on_event` raises."""
-        log_event(event)
         for observe in self.observers:
             observe(event)
+        if self._whole is not None:
+            self._whole.emit(event)
+            return
+        log_event(event)
         self.handler(event)
 
     def emit_of(self, source: str, target: Target, journal: FileJournal) -> Callable[[events.Event], None]:
@@ -149,8 +173,8 @@ class OpenCall:
             e.manifest = self.manifest
         elif not isinstance(e, errors.BigUploadError) and self._journal.manifest.completed is None:
             by_manifest = f"bigupload resume {shlex.quote(str(self.manifest))}"
-            is_file = self._journal.manifest.source.kind is None
-            how = by_manifest if is_file else "by the same call with the same bytes"
+            alone = self._journal.manifest.source.can_be_opened
+            how = by_manifest if alone else "by the same call with the same bytes"
             e.add_note(f"the upload can be resumed: {how}")
 
     def end(self) -> None:

@@ -20,9 +20,9 @@ class ChangeOptions(TypedDict, total=False):
 
     on_change: OnChange
     """"raise" (the default): SourceChanged, if the source changes during the upload, or has another size than when its
-    unfinished upload began. "restart": upload it as it is now. If its size is the same, parts that did not change are
-    kept. Otherwise the unfinished upload is aborted, so that its parts cost nothing, and a new one begins. After three
-    changes in one call, SourceChanged."""
+    unfinished upload began. "restart" (the default of `sync`): upload it as it is now. If its size is the same, parts
+    that did not change are kept. Otherwise the unfinished upload is aborted, so that its parts cost nothing, and a new
+    one begins. After three changes in one call, SourceChanged."""
 
 
 class FollowOptions(TypedDict, total=False):
@@ -36,13 +36,13 @@ class FollowOptions(TypedDict, total=False):
     """How long nothing is written to a file that has ended: seconds, or a text like "10s" (the default); 1 at least."""
 
 
-def checked_idle(idle: float | str) -> float:
+def checked_idle(idle: float | str, name: str = "idle") -> float:
     """Seconds. Raises UsageError for what is no finite number from 1 on."""
     seconds = parse_duration(idle) if isinstance(idle, str) else idle
     if not math.isfinite(seconds):
-        raise errors.UsageError(f"idle is a number of seconds, or like '10s', not {idle!r}")
+        raise errors.UsageError(f"{name} is a number of seconds, or like '10s', not {idle!r}")
     if seconds < _LEAST_IDLE:
-        raise errors.UsageError(f"`idle` is 1 second at least, not {idle!r}")
+        raise errors.UsageError(f"`{name}` is 1 second at least, not {idle!r}")
     return seconds
 
 
@@ -64,6 +64,7 @@ def check_follow(options: Any, *, is_path: bool) -> None:
         "expected_size": "nobody knows how long the file will be",
         "end_marker": "it ends when nothing is written to it for `idle`",
         "skip_existing": "the file has to be whole to be compared",
+        "delta": "the file has to be whole to be compared",
     }
     for name, reason in refused.items():
         if options.get(name):

@@ -1,7 +1,7 @@
 """How events reach their reader, who may be slower than the upload: the upload does not wait.
 
-Events that the reader has not taken yet wait in a queue, in order. What it holds is bounded: of `Progress` and
-`ReadingBack`, which say how far the work is, only the newest waits.
+Events that the reader has not taken yet wait in a queue, in order. What it holds is bounded: of `Progress`,
+`ReadingBack` and `JobProgress`, which say how far the work is, only the newest of each upload waits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bigupload.support.shielding import run_shielded
 MOST_WAITING = 10_000
 """Events that wait for one reader: as many as an upload has parts. Of more, which a reader that hangs lets come
 together, the oldest are dropped."""
-_SNAPSHOTS = (events.Progress, events.ReadingBack)
+_SNAPSHOTS = (events.Progress, events.ReadingBack, events.JobProgress)
 
 
 class EventQueue:
@@ -34,8 +34,8 @@ class EventQueue:
         self._waiting: OrderedDict[int, events.Event] = OrderedDict()
         self._most = most
         self._count = 0
-        self._snapshot = -1
-        """Which of the waiting events is a snapshot; there is at most one."""
+        self._snapshots: dict[events.UploadIdentity, int] = {}
+        """Which of the waiting events is the snapshot of an upload; each has at most one."""
         self._dropped = False
         self._closed = False
         self._changed = asyncio.Event()
@@ -44,11 +44,11 @@ class EventQueue:
         """Add an event. It takes the place of an older snapshot."""
         self._count += 1
         if isinstance(event, _SNAPSHOTS):
-            self._waiting.pop(self._snapshot, None)
-            self._snapshot = self._count
+            self._waiting.pop(self._snapshots.get(event.upload, -1), None)
+            self._snapshots[event.upload] = self._count
         self._waiting[self._count] = event
         if len(self._waiting) > self._most:
-            self._waiting.popitem(last=False)
+            self.take()
             if not self._dropped:
                 self._dropped = True
                 LOG.warning("%d events wait for a reader who does not take them: the oldest are dropped", self._most)
@@ -56,11 +56,17 @@ class EventQueue:
 
     def take(self) -> events.Event | None:
         """Return the oldest event; None if no event waits."""
-        return self._waiting.popitem(last=False)[1] if self._waiting else None
+        if not self._waiting:
+            return None
+        number, event = self._waiting.popitem(last=False)
+        if self._snapshots.get(event.upload) == number:
+            del self._snapshots[event.upload]
+        return event
 
     def clear(self) -> None:
         """Forget the events that wait."""
         self._waiting.clear()
+        self._snapshots.clear()
 
     def close(self) -> None:
         """Say that no event comes any more. Idempotent."""
@@ -116,6 +122,11 @@ class EventHandler:
         if inspect.isawaitable(made):
             self._first, self._busy = made, True
             self._task = asyncio.get_running_loop().create_task(self._catch_up(made))
+
+    @property
+    def has_reader(self) -> bool:
+        """Whether events are given to anybody."""
+        return self._on_event is not None
 
     @property
     def is_current_task(self) -> bool:

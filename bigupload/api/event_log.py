@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigupload import errors, events
 from bigupload.units import counted, format_size, printable
-from bigupload.verification.orphans import Orphan
+
+if TYPE_CHECKING:
+    from bigupload.verification.orphans import Orphan
 
 LOG = logging.getLogger("bigupload")
 LOG.addHandler(logging.NullHandler())  # else Python prints warnings of a library to standard error
@@ -71,6 +73,12 @@ def _started(event: events.UploadStarted) -> str:
     return f"upload begins: {what}; manifest {event.manifest}"
 
 
+def _saved(event: events.UploadCompleted) -> str:
+    if event.bytes_copied is None:
+        return ""
+    return f"; sent {format_size(event.bytes_sent)}, {format_size(event.bytes_copied)} copied by the store"
+
+
 _LINES: dict[type[Any], tuple[int, Callable[[Any], str]]] = {
     events.UploadStarted: (logging.INFO, _started),
     events.Hashing: (logging.INFO, lambda e: f"hashing {counted(e.parts, 'part')} again: {e.reason}"),
@@ -78,13 +86,13 @@ _LINES: dict[type[Any], tuple[int, Callable[[Any], str]]] = {
     events.Warned: (logging.WARNING, lambda e: e.message),
     events.OutageStarted: (
         logging.WARNING,
-        lambda e: f"waiting for the store, for {e.gives_up_in:.0f} s at most: {e.reason}",
+        lambda e: f"waiting for {e.peer}, for {e.gives_up_in:.0f} s at most: {e.reason}",
     ),
     events.OutageContinues: (
         logging.INFO,
         lambda e: f"still waiting after {e.lasted:.0f} s, for {e.gives_up_in:.0f} s at most: {e.reason}",
     ),
-    events.OutageEnded: (logging.INFO, lambda e: f"the store responds again after {e.lasted:.0f} s"),
+    events.OutageEnded: (logging.INFO, lambda e: f"{e.peer} responds again after {e.lasted:.0f} s"),
     events.PartUploaded: (
         logging.DEBUG,
         lambda e: f"part {e.number}: recorded, {e.size} bytes, proved by {e.proof}, attempt {e.attempt}",
@@ -97,7 +105,7 @@ _LINES: dict[type[Any], tuple[int, Callable[[Any], str]]] = {
         ),
     ),
     events.Completing: (logging.INFO, lambda e: f"completing {counted(e.parts, 'part')}"),
-    events.UploadCompleted: (logging.INFO, lambda e: f"complete: {e.url}, proved by {e.verified}"),
+    events.UploadCompleted: (logging.INFO, lambda e: f"complete: {e.url}, proved by {e.verified}{_saved(e)}"),
     events.UploadSkipped: (logging.INFO, lambda e: f"skipped, the object is the file already: {e.url}"),
 }
 """The level and the text of an event. Progress is no line: it comes several times a second."""

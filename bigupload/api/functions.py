@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
-from collections.abc import Mapping
-from typing import Any, Unpack, cast
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import anyio
 
@@ -17,21 +18,30 @@ from bigupload.api.arguments import (
     ReadBackCall,
     ResumeCall,
     StrPath,
+    SyncCall,
     UploadCall,
     UploaderOptions,
+    UploadManyCall,
     UploadSource,
     VerifyCall,
-    check_names,
+    WatchCall,
 )
 from bigupload.api.calls import running_loop
+from bigupload.api.checks import check_names
 from bigupload.api.handle import UploadHandle
 from bigupload.api.places import Places
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.listing import KnownUpload
-from bigupload.verification.by_checksum import Verification
-from bigupload.verification.by_download import ReadBack
-from bigupload.verification.orphans import OrphanReport
+
+if TYPE_CHECKING:
+    from bigupload.api.source_types import ManySource
+    from bigupload.api.sync_types import SyncResult
+    from bigupload.api.verify_many import VerificationFailed
+    from bigupload.batch.job import UploadFailed
+    from bigupload.manifests.listing import KnownUpload
+    from bigupload.verification.by_checksum import Verification
+    from bigupload.verification.by_download import ReadBack
+    from bigupload.verification.orphans import OrphanReport
 
 _PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = weakref.WeakKeyDictionary()
 """The calls in one event loop share these, as the calls of one `Uploader` do. A program may make a thousand at once, of
@@ -88,6 +98,45 @@ def start(source: UploadSource, **options: Unpack[UploadCall]) -> UploadHandle:
     return uploader._start_alone(source, rest)
 
 
+async def upload_many(
+    sources: Iterable[ManySource] | AsyncIterable[ManySource], **options: Unpack[UploadManyCall]
+) -> AsyncGenerator[UploadResult | UploadFailed, None]:
+    """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
+
+    Args:
+        sources: Paths, or pairs of what `upload` takes and a key below `to`. See `Uploader.upload_many`.
+        **options: See `UploadManyOptions` and `UploaderOptions`.
+
+    Raises:
+        UsageError: The options contradict one another.
+        BigUploadError: What would befall every other file, too, such as a bucket that is not there.
+    """
+    uploader, rest = _split("upload_many", options, UploadManyCall)
+    async with uploader, contextlib.aclosing(uploader.upload_many(sources, **rest)) as outcomes:
+        async for outcome in outcomes:
+            yield outcome
+
+
+async def verify_many(
+    sources: Iterable[ManySource] | AsyncIterable[ManySource], url: str, **options: Unpack[VerifyCall]
+) -> AsyncGenerator[Verification | VerificationFailed, None]:
+    """Prove many objects against their files, by the checksums that the store holds.
+
+    Args:
+        sources: Files, or pairs of a file and a key below `url`. See `Uploader.verify_many`.
+        url: "s3://BUCKET/FOLDER/": what all keys begin with.
+        **options: See `VerifyOptions`, and `retry`.
+
+    Raises:
+        UsageError: The options contradict one another, or the URL names one object.
+        BigUploadError: What would befall every other object, too.
+    """
+    uploader, rest = _split("verify_many", options, VerifyCall)
+    async with uploader, contextlib.aclosing(uploader.verify_many(sources, url, **rest)) as verdicts:
+        async for verdict in verdicts:
+            yield verdict
+
+
 def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadResult:
     """Upload a source from code without an event loop. The options are those of `upload`.
 
@@ -111,6 +160,41 @@ def _is_trio_running() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+async def watch(directory: StrPath, **options: Unpack[WatchCall]) -> AsyncGenerator[UploadResult | UploadFailed, None]:
+    """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
+
+    Args:
+        directory: The directory, with all below it. Symbolic links in it are not followed.
+        **options: See `WatchOptions` and `UploaderOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
+
+    Yields:
+        What became of each file: its result, also of a file that was uploaded before (`result.skipped`), or an
+        `UploadFailed`.
+
+    Raises:
+        BigUploadError: As `Uploader.watch`.
+    """
+    uploader, rest = _split("watch", options, WatchCall)
+    async with uploader, contextlib.aclosing(uploader.watch(directory, **rest)) as outcomes:
+        async for outcome in outcomes:
+            yield outcome
+
+
+async def sync(directory: StrPath, **options: Unpack[SyncCall]) -> SyncResult:
+    """Send the files of a directory that are not in the store yet, and on request delete what has no file.
+
+    Args:
+        directory: The directory.
+        **options: See `SyncOptions` and `UploaderOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
+
+    Raises:
+        BigUploadError: As `Uploader.sync`.
+    """
+    uploader, rest = _split("sync", options, SyncCall)
+    async with uploader:
+        return await uploader.sync(directory, **rest)
 
 
 async def resume(manifest: StrPath, **options: Unpack[ResumeCall]) -> UploadResult:

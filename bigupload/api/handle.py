@@ -69,6 +69,15 @@ class UploadHandle:
         """Whether the upload has ended, in whichever way."""
         return self._task.done()
 
+    def __repr__(self) -> str:
+        if not self.done():
+            state = f"{self._progress.bytes_uploaded:,} bytes uploaded"
+        elif self._task.cancelled() or self._task.exception() is not None:
+            state = "failed"
+        else:
+            state = "complete"
+        return f"<UploadHandle {printable(self._subject)}: {state}>"
+
     async def result(self) -> UploadResult:
         """Wait for the end of the upload. `await handle` is the same.
 

@@ -7,66 +7,164 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
+import warnings
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bigupload import errors
-from bigupload.api import arguments
+from bigupload.api import checks
 from bigupload.api.arguments import (
     AbortOptions,
     AdoptOptions,
     OrphanOptions,
+    ReadBackOptions,
     ResumeOptions,
     StrPath,
     UploadOptions,
     UploadSource,
+    VerifyOptions,
 )
 from bigupload.api.calls import OpenCall
+from bigupload.api.copying import check_not_itself, let_store_copy, reopening_copied, settings_of
+from bigupload.api.delta import check_delta_source, find_base
 from bigupload.api.event_log import LOG, log_orphans
+from bigupload.api.opened_source import OpenedSource
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sources import open_named, reopening
+from bigupload.api.sources import check_sha256_source, open_named, reopening, shown
 from bigupload.api.state import existing_object, object_exists, require_trust
-from bigupload.core.manifest import Aborted, SourceKind
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Aborted, Fingerprint, SourceKind
+from bigupload.core.remote_url import is_remote, shown_url
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
 from bigupload.events import UploadSkipped
 from bigupload.manifests.clean_up import DAY
+from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
+from bigupload.ports import Source
 from bigupload.sources.file import open_file
 from bigupload.sources.opening import skipped_bytes
-from bigupload.stores.targets import connect, parse_s3_url, reconnect
+from bigupload.stores.targets import Store, connect, key_of_file, reconnect
 from bigupload.units import printable
-from bigupload.verification.orphans import OrphanReport, OrphanSearch, Owners
+
+if TYPE_CHECKING:
+    from bigupload.verification.by_checksum import Verification
+    from bigupload.verification.by_download import ReadBack
+    from bigupload.verification.orphans import OrphanReport
 
 _ORPHAN_AGE = 7 * DAY
 
 
 async def upload(
-    resources: UploaderResources, call: OpenCall, given: UploadSource, settings: UploadSettings, options: UploadOptions
+    resources: UploaderResources,
+    call: OpenCall,
+    given: UploadSource,
+    settings: UploadSettings,
+    options: UploadOptions,
+    *,
+    job_began: float | None = None,
 ) -> UploadResult:
-    """Upload a source, or resume its upload."""
+    """Upload a source, or resume its upload; with `sha256`, hash it once more.
+
+    Args:
+        resources: What all uploads share.
+        call: The call.
+        given: The source.
+        settings: How to upload.
+        options: The caller's.
+        job_began: When the job of it began, in seconds since 1970.
+    """
+    if not options.get("sha256", False):
+        return (await _upload(resources, call, given, settings, options, job_began))[0]
+    check_sha256_source(given)
+    from bigupload.verification.file_sha256 import with_sha256
+
+    result, uploaded = await _upload(resources, call, given, settings, options, job_began)
+    return await with_sha256(result, resources.reading, uploaded)
+
+
+async def _upload(
+    resources: UploaderResources,
+    call: OpenCall,
+    given: UploadSource,
+    settings: UploadSettings,
+    options: UploadOptions,
+    job_began: float | None,
+) -> tuple[UploadResult, Fingerprint]:
+    """Returns the result, and the source's metadata when it was uploaded, or proved to be in the store."""
     await resources.state.clean()
-    with contextlib.ExitStack() as opened:
-        source = opened.enter_context(contextlib.closing(await open_named(given, options, resources.parts)))
+    async with contextlib.AsyncExitStack() as opened:
+        target = options.get("to") or options.get("service") or ""
+        remote = resources.opener(
+            call, opened, shown(given, options), target=target, with_head=options.get("service") is not None
+        )
+        open_again = partial(open_named, given, options, resources.parts, remote)
+        found_source = await open_again()
+        source = opened.enter_context(contextlib.closing(found_source.source))
+        if found_source.warning is not None and skipped_bytes(source) and not call.has_reader:
+            warnings.warn(found_source.warning, stacklevel=2)  # the log is silent unless the program has set it up
         if options.get("skip_existing", False) and source.kind is not SourceKind.FILE:
             raise errors.UsageError(f"`skip_existing` is for files, and {source.path} is none: leave it out")
-        store = await resources.connect(source, options)
+        delta = options.get("delta", False)
+        if delta:
+            check_delta_source(source)
+        store = await resources.connect(found_source, options)
+        settings = settings_of(found_source, store, settings, chosen=options.get("checksum", "auto") != "auto")
         async with contextlib.aclosing(store):
+            check_not_itself(found_source, store)
             with resources.state.journal(options.get("manifest"), source, store) as journal:
-                if options.get("skip_existing", False):
-                    found = await existing_object(source, store, journal, options.get("s3"), settings.require_proof)
-                    if found is not None:
-                        emit = call.emit_of(source.path, store.target, journal)
-                        emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
-                        return found
+                if (found := await _already_there(source, store, journal, settings, options, job_began)) is not None:
+                    call.emit_of(source.path, store.target, journal)(_skipped(found))
+                    return found, source.fingerprint
                 context = await resources.context(source, store, journal, settings, call)
-                if skipped := skipped_bytes(source):
-                    context.warn(f"{source.path} is uploaded from its position on: without its first {skipped:,} bytes")
-                run = UploadRun(context, reopening(source, store, opened))
+                if found_source.warning is not None:
+                    context.warn(found_source.warning)
+                again = reopening_copied(context, store, open_again)
+                run = UploadRun(context, reopening(source, store, opened, again))
                 s3, compared = options.get("s3"), options.get("skip_existing", False)
-                replaces = s3 is None or not s3.if_none_match
-                run.prepare(resume=options.get("resume", True), compared=compared, replaces=replaces)
-                return await run.run_until_proved(follow_changes=True)
+                replaces = (s3 is None or not s3.if_none_match) and not delta  # which says itself that it replaces
+                resume = options.get("resume", True)
+                known = context.manifest if journal.exists else None
+                run.prepare(resume=resume, compared=compared, replaces=replaces)
+                let_store_copy(context, found_source, store)
+                if delta and not context.copies_unread:
+                    context.base = await find_base(context, known, resources.state, resume=resume)
+                result = await run.run_until_proved(follow_changes=True)
+                return result, context.source.fingerprint  # which may have been opened again
+
+
+def _skipped(found: UploadResult) -> UploadSkipped:
+    return UploadSkipped(url=found.url, etag=found.etag, verified=found.verified)
+
+
+async def _already_there(
+    source: Source,
+    store: Store,
+    journal: FileJournal,
+    settings: UploadSettings,
+    options: UploadOptions,
+    job_began: float | None,
+) -> UploadResult | None:
+    """The result without an upload, if the object is known to be the file.
+
+    What was completed since `job_began`, the job did not record before it was killed.
+    """
+    if job_began is not None and journal.exists and source.kind is SourceKind.FILE:
+        known = journal.manifest
+        made = known.completed if known.source.fingerprint == source.fingerprint else None
+        is_proved = made is not None and made.verified.satisfies(settings.require_proof)  # else it is sent again
+        if is_proved and journal.path.stat().st_mtime >= job_began:
+            return dataclasses.replace(_result_of_completed(journal, settings), skipped=True)
+    if options.get("skip_existing", False):
+        return await existing_object(source, store, journal, options.get("s3"), settings.require_proof)
+    return None
+
+
+def _result_of_completed(journal: FileJournal, settings: UploadSettings) -> UploadResult:
+    counts = RunCounts(resumed_parts=journal.manifest.plan.count)
+    return result_of(journal, counts, seconds=0.0, required=settings.require_proof)
 
 
 async def resume(
@@ -77,24 +175,21 @@ async def resume(
     with resources.state.existing(manifest) as journal:
         known = journal.manifest
         if known.completed is not None:
-            counts = RunCounts(resumed_parts=known.plan.count)
-            return result_of(journal, counts, seconds=0.0, required=settings.require_proof)
+            return _result_of_completed(journal, settings)
         if known.aborted:
             raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
         require_trust(journal, trust=options.get("trust", False), source=source)
-        if known.source.kind is not None and source is None:
+        if not known.source.can_be_opened and source is None:
             raise errors.UsageError(
                 f"{known.source.path} was no file that could be opened again: upload the same bytes once more, under "
                 f"the same name and to the same target (or type: bigupload abort {shlex.quote(str(journal.path))})"
             )
-        try:
-            file = await open_file(source if source is not None else known.source.path)
-        except errors.SourceNotFound as e:
-            raise errors.SourceNotFound(f"{e}: if it was moved, name it as `source`", manifest=journal.path) from e
         # If the file has another size, a new upload is of the same kind as the one that the manifest describes.
         settings = dataclasses.replace(settings, algorithm=known.header.checksum.algorithm)
-        with contextlib.ExitStack() as opened:
-            opened.enter_context(file)
+        async with contextlib.AsyncExitStack() as opened:
+            open_again = partial(_open_known, resources, call, journal, options, opened)
+            found = await open_again()
+            file = opened.enter_context(contextlib.closing(found.source))
             recorded = known.header.options
             store = await reconnect(
                 known.target, recorded, options.get("s3"), api_key=api_key, source=file, pool=resources.buckets
@@ -103,8 +198,40 @@ async def resume(
                 context = await resources.context(file, store, journal, settings, call)
                 if store.ca_bundle is False:  # the caller of `resume` did not say so: the manifest does
                     context.warn(f"the certificate of {known.target} is not checked, as `no_verify_ssl` was given")
-                run = UploadRun(context, reopening(file, store, opened))
+                if found.warning is not None:
+                    context.warn(found.warning)
+                let_store_copy(context, found, store)
+                again = reopening_copied(context, store, open_again)
+                run = UploadRun(context, reopening(file, store, opened, again))
                 return await run.run_until_proved(follow_changes=False)
+
+
+async def _open_known(
+    resources: UploaderResources,
+    call: OpenCall,
+    journal: FileJournal,
+    options: ResumeOptions,
+    opened: contextlib.AsyncExitStack,
+) -> OpenedSource:
+    """Open the source of a manifest, or what the caller names in its place."""
+    known, given = journal.manifest, options.get("source")
+    path = given if given is not None else known.source.path
+    if not is_remote(path):
+        try:
+            return OpenedSource(source=await open_file(path), name=Path(path).name)
+        except errors.SourceNotFound as e:
+            raise errors.SourceNotFound(f"{e}: if it was moved, name it as `source`", manifest=journal.path) from e
+    of_service = known.target.service is not None
+    s3 = S3Options() if of_service else S3Options.from_json(known.header.options, options.get("s3"))
+    remote = resources.opener(call, opened, shown_url(path), target=str(known.target), with_head=of_service)
+    try:
+        return await remote.open(path, s3, name=None, expected=None, allow_empty=True)
+    except errors.SourceError as e:
+        e.manifest = journal.path
+        if given is None and isinstance(e, errors.SourceUnreadable):
+            message = f"{e}. A manifest has no query of a URL: if this one had any, name the whole URL as `source`"
+            raise errors.SourceUnreadable(message, manifest=journal.path) from e
+        raise
 
 
 async def adopt(
@@ -112,7 +239,7 @@ async def adopt(
 ) -> UploadResult:
     """Take over an open upload that no manifest here describes."""
     with await open_file(source) as opened:
-        bucket, key = parse_s3_url(to, Path(opened.path).name)
+        bucket, key = key_of_file(to, opened.path, Path(opened.path).name)
         store = await connect(bucket, key, options.get("s3") or S3Options(), resources.buckets)
         async with contextlib.aclosing(store):
             with resources.state.journal(options.get("manifest"), opened, store) as journal:
@@ -150,13 +277,39 @@ async def abort(resources: UploaderResources, call: OpenCall, manifest: StrPath,
         LOG.info("%s: aborted, its parts are deleted", printable(subject))
 
 
+async def verify(resources: UploaderResources, file: Path, url: str, options: VerifyOptions) -> Verification:
+    """Compare a file with the checksums that the store has of an object."""
+    from bigupload.verification import by_checksum  # few programs need it
+
+    return await by_checksum.verify(
+        file,
+        url,
+        s3=options.get("s3"),
+        part_size=checks.checked_part_size(options.get("part_size")),
+        require_proof=checks.checked_proof(options.get("require_proof", Verified.SIZE)),
+        retry=resources.retry,
+        sha256=options.get("sha256", False),
+    )
+
+
+async def read_back(
+    resources: UploaderResources, call: OpenCall, file: Path, url: str, options: ReadBackOptions
+) -> ReadBack:
+    """Compare a file with all bytes of an object."""
+    from bigupload.verification import by_download  # few programs need it
+
+    return await by_download.read_back(file, url, s3=options.get("s3"), retry=resources.retry, on_event=call.emit)
+
+
 async def abort_orphans(resources: UploaderResources, url: str, options: OrphanOptions) -> OrphanReport:
     """Abort the orphaned uploads below a URL."""
-    others = [arguments.checked_path(path, "owners") for path in options.get("owners", ())]
+    from bigupload.verification.orphans import OrphanSearch, Owners  # few programs need them
+
+    others = [checks.checked_path(path, "owners") for path in options.get("owners", ())]
     dry_run = options.get("dry_run", False)
     search = OrphanSearch(
         Owners(resources.state.directory, others),
-        older_than=arguments.checked_age(options.get("older_than", _ORPHAN_AGE)),
+        older_than=checks.checked_age(options.get("older_than", _ORPHAN_AGE)),
         dry_run=dry_run,
         on_orphan=log_orphans(options.get("on_orphan"), dry_run=dry_run),
         on_failure=options.get("on_failure") or (lambda _, __: None),

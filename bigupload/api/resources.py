@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+import os
+import time
+from typing import TYPE_CHECKING
 
-from bigupload.api import arguments
+import anyio
+
+from bigupload.api import checks
 from bigupload.api.arguments import UploaderOptions, UploadOptions
 from bigupload.api.calls import OpenCall, OpenCalls
+from bigupload.api.opened_source import OpenedSource
 from bigupload.api.places import Places
+from bigupload.api.remote import RemoteOpener
 from bigupload.api.state import UploaderState
 from bigupload.core.descriptor_budget import divide_descriptors
+from bigupload.core.manifest import SourceKind
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
+from bigupload.events import UploadIdentity, identified
 from bigupload.http.connections import CaBundle
 from bigupload.http.put_transport import HttpTransport, check_congestion_control
 from bigupload.manifests.journal import FileJournal
@@ -21,9 +29,23 @@ from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.part_pool import PartPool
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, connect_service, parse_s3_url, with_type_of
+from bigupload.stores.targets import (
+    LOCAL_BUCKET,
+    Store,
+    connect,
+    connect_service,
+    key_of_file,
+    parse_s3_url,
+    with_type_of,
+)
 from bigupload.support.descriptors import descriptor_limit
-from bigupload.support.rate_limiter import RateLimiter
+from bigupload.support.rate_limiter import RateLimiter, rate_now
+from bigupload.support.rate_schedule import RateSchedule
+from bigupload.support.shielding import run_shielded
+
+if TYPE_CHECKING:  # imported where they are used: few uploads run on a cluster
+    from bigupload.cluster.membership import Membership
+    from bigupload.cluster.transport import ClusterTransport
 
 
 class UploaderResources:
@@ -37,20 +59,27 @@ class UploaderResources:
         """
         congestion_control = options.get("congestion_control", "auto")
         check_congestion_control(congestion_control)
-        rate = arguments.checked_rate(options.get("limit_rate"))
+        rate = checks.checked_rate(options.get("limit_rate"))
         directory = options.get("state_dir")
-        concurrency = arguments.checked_concurrency(options.get("concurrency"))
+        concurrency = checks.checked_concurrency(options.get("concurrency"))
         self.retry = options.get("retry") or RetryPolicy()
-        self.state = UploaderState(None if directory is None else arguments.checked_path(directory, "state_dir"))
+        self.state = UploaderState(None if directory is None else checks.checked_path(directory, "state_dir"))
         self.buckets = BucketPool()
         self.calls = OpenCalls()
-        self.parts = PartPool(arguments.checked_temp_dir(options.get("temp_dir")))
-        max_uploads = arguments.checked_max_uploads(options.get("max_uploads"))
+        self.parts = PartPool(checks.checked_temp_dir(options.get("temp_dir")))
+        max_uploads = checks.checked_max_uploads(options.get("max_uploads"))
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
         self.places = Places(budget.uploads)
-        self._shared = SharedResources(concurrency, most=budget.parts, hedge=options.get("hedge", True))
+        self.shared = SharedResources(
+            concurrency, most=budget.parts, hedge=options.get("hedge", True), rate=lambda: rate_now(rate)
+        )
+        self.reading = anyio.CapacityLimiter(os.cpu_count() or 1)
+        """Threads that read files once more, to hash them."""
+        self.clock = time.monotonic
+        """Seconds from any start."""
         self._congestion_control = congestion_control
         self._limiter = RateLimiter(rate) if rate is not None else None
+        self._cluster = self._new_cluster(checks.checked_dask(options.get("dask")), rate)
         self._transports: dict[CaBundle, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
 
@@ -65,37 +94,90 @@ class UploaderResources:
             try:
                 await self.calls.aclose()
             finally:
-                await self._exits.aclose()
+                try:
+                    if self._cluster is not None:
+                        await run_shielded(self._cluster.aclose())
+                finally:
+                    await self._exits.aclose()
         finally:  # a cancelled scope of anyio cancels each await that waits: these two do not
             self._transports.clear()
             await self.buckets.aclose()
             self.places.close()
             self.state.close()
 
-    async def connect(self, source: Source, options: UploadOptions) -> Store:
+    def opener(
+        self, call: OpenCall, opened: contextlib.AsyncExitStack, source: str, *, target: str, with_head: bool
+    ) -> RemoteOpener:
+        """What opens a source that is given by its URL.
+
+        Args:
+            call: The call that it is for.
+            opened: Closes the connections.
+            source: What the source is called.
+            target: Where it goes.
+            with_head: Whether its first bytes are wanted at once.
+        """
+        upload = UploadIdentity(source=source, target=target, id="", manifest=None)
+        retrier = Retrier(policy=self.retry, emit=identified(upload, call.emit), peer="the source")
+        return RemoteOpener(retrier=retrier, pool=self.parts, buckets=self.buckets, opened=opened, with_head=with_head)
+
+    async def connect(self, opened: OpenedSource, options: UploadOptions) -> Store:
         """The store of a new upload; the caller closes it."""
-        s3, service = options.get("s3") or S3Options(), options.get("service")
-        name = options.get("name") or Path(source.path).name
+        s3, service = opened.typed(options.get("s3") or S3Options()), options.get("service")
+        source, name = opened.source, opened.name
         if service is not None:
             return connect_service(service, s3, api_key=options.get("api_key"), name=name, source=source)
-        bucket, key = parse_s3_url(options.get("to") or f"s3://{LOCAL_BUCKET}/", name)
+        to = options.get("to") or f"s3://{LOCAL_BUCKET}/"
+        has_own_name = source.kind is SourceKind.FILE and options.get("name") is None
+        bucket, key = key_of_file(to, source.path, name) if has_own_name else parse_s3_url(to, name)
         return await connect(bucket, key, with_type_of(name, s3), self.buckets)
 
     async def context(
         self, source: Source, store: Store, journal: FileJournal, settings: UploadSettings, call: OpenCall
     ) -> UploadContext:
         """The engine's context of one upload."""
-        return UploadContext(
+        here = await self.transport(store.ca_bundle)
+        spread = self._cluster_transport(here, store.ca_bundle)
+        notes = [] if spread is None else await spread.join(source)
+        context = UploadContext(
             retrier=Retrier(policy=self.retry, emit=call.emit_of(source.path, store.target, journal)),
             source=source,
             store=store,
-            transport=await self._transport(store.ca_bundle),
+            transport=spread or here,
             journal=journal,
             settings=settings,
-            shared=self._shared,
+            shared=self.shared,
+            hash_elsewhere=None if spread is None else spread.hasher(source),
+            groups=None if spread is None else spread.groups(source),
+        )
+        for note in notes:
+            context.warn(note)
+        return context
+
+    def _new_cluster(self, where: object, rate: float | RateSchedule | None) -> Membership | None:
+        if where is None:
+            return None
+        from bigupload.cluster.members import RateShares
+        from bigupload.cluster.membership import Membership
+
+        shares = None if self._limiter is None else RateShares(lambda: rate_now(rate), self._limiter)
+        return Membership(
+            where,
+            spread=self.shared.spread,
+            shares=shares,
+            congestion=self._congestion_control,
+            adapts=self.shared.bound is not None,
         )
 
-    async def _transport(self, ca_bundle: CaBundle) -> HttpTransport:
+    def _cluster_transport(self, here: HttpTransport, ca_bundle: CaBundle) -> ClusterTransport | None:
+        if self._cluster is None:
+            return None
+        from bigupload.cluster.transport import ClusterTransport
+
+        return ClusterTransport(self._cluster, here, ca_bundle)
+
+    async def transport(self, ca_bundle: CaBundle) -> HttpTransport:
+        """The connections that trust these certificates."""
         if ca_bundle not in self._transports:
             transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
             self._transports[ca_bundle] = await self._exits.enter_async_context(transport)

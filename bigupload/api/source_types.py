@@ -6,6 +6,8 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Iterable
 from typing import Protocol, TypeAlias
 
+from bigupload.batch.entries import FileEntry, Omitted
+
 
 class BinaryFile(Protocol):
     """A file object that is open in binary mode."""
@@ -27,3 +29,5 @@ StrPath: TypeAlias = str | os.PathLike[str]
 Chunk: TypeAlias = bytes | bytearray | memoryview
 UploadSource: TypeAlias = StrPath | Chunk | BinaryFile | AsyncBinaryFile | Iterable[Chunk] | AsyncIterable[Chunk]
 """What can be uploaded."""
+ManySource: TypeAlias = StrPath | FileEntry | Omitted | tuple[UploadSource, str]
+"""One of many: a path, whose file's name becomes the key; what `select_files` yields; or a source and its key."""

@@ -10,29 +10,45 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bigupload import errors
-from bigupload.api.arguments import UploadOptions, UploadSource, checked_expected_size, checked_marker, checked_path
+from bigupload.api.arguments import UploadOptions, UploadSource
 from bigupload.api.change_options import DEFAULT_IDLE, check_follow, checked_idle
+from bigupload.api.checks import checked_expected_size, checked_marker, checked_path
+from bigupload.api.opened_source import OpenedSource
 from bigupload.api.places import UNKNOWN
+from bigupload.api.remote import RemoteOpener
 from bigupload.core.manifest import SourceKind
+from bigupload.core.remote_url import foreign_scheme, is_remote, shown_url
+from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.end_marker import MarkedProducer
 from bigupload.sources.file import open_file, open_in_thread
 from bigupload.sources.growing import open_growing
-from bigupload.sources.opening import checked_name, is_path, name_of, open_source, producer_of
+from bigupload.sources.opening import (
+    check_kind,
+    checked_name,
+    is_path,
+    name_of,
+    open_source,
+    producer_of,
+    skipped_bytes,
+)
 from bigupload.sources.part_pool import PartPool
 from bigupload.sources.producers import Producer
 from bigupload.sources.stream import StreamSource
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import Store, head_of
 
 
-async def open_named(source: UploadSource, options: UploadOptions, parts: PartPool) -> Source:
+async def open_named(
+    source: UploadSource, options: UploadOptions, parts: PartPool, remote: RemoteOpener
+) -> OpenedSource:
     """Open a source. The caller closes it.
 
     Args:
         source: What the caller gave.
         options: Those of the upload.
         parts: Where a stream's parts are held.
+        remote: Opens a source that is given by its URL.
 
     Raises:
         UsageError: It is nothing that can be uploaded, needs a name, or has another size than the expected one.
@@ -44,12 +60,56 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
     if name is not None:
         checked_name(name)
     check_follow(options, is_path=is_path(source))
+    if is_remote(source):
+        return await _open_remote(source, options, expected, remote)
+    opened = await _open(source, options, parts, expected, marker)
+    skipped = skipped_bytes(opened)
+    if skipped and not opened.fingerprint.size and not options.get("allow_empty", False):
+        opened.close()
+        raise errors.UsageError(
+            f"{opened.path} is at its end, after {skipped:,} bytes, so that nothing is left to upload: seek(0) makes "
+            "all of it the source, and `allow_empty=True` uploads an empty object"
+        )
+    return OpenedSource(
+        source=opened,
+        name=name or Path(opened.path).name,
+        warning=f"{opened.path} is uploaded from its position on: without its first {skipped:,} bytes"
+        if skipped
+        else None,
+    )
+
+
+async def _open_remote(source: str, options: UploadOptions, expected: int | None, remote: RemoteOpener) -> OpenedSource:
+    if options.get("end_marker") is not None:
+        raise errors.UsageError("`end_marker` is for streams, not for URLs: leave it out")
+    opened = await remote.open(
+        source,
+        options.get("s3") or S3Options(),
+        name=options.get("name"),
+        expected=expected,
+        allow_empty=options.get("allow_empty", False),
+    )
+    if opened.source.stream is not None:
+        try:
+            _check_stream(opened.source.path, opened.source.stream.expected, options)
+        except errors.UsageError:
+            opened.source.close()
+            raise
+    return opened
+
+
+async def _open(
+    source: UploadSource, options: UploadOptions, parts: PartPool, expected: int | None, marker: bytes | None
+) -> Source:
+    """Open what is no URL."""
     if is_path(source) and options.get("follow", False):
         idle, allow_empty = checked_idle(options.get("idle", DEFAULT_IDLE)), options.get("allow_empty", False)
         return await open_growing(checked_path(source, "source"), idle=idle, allow_empty=allow_empty)
     if is_path(source):
+        refuse_foreign(source)
         opened: Source = await open_file(checked_path(source, "source"))
     else:
+        check_kind(source)
         name = _name(source, options)
         if not name:
             raise errors.UsageError("this source has no name of its own: give it one, as in `name='movie.mov'`")
@@ -64,11 +124,21 @@ async def open_named(source: UploadSource, options: UploadOptions, parts: PartPo
                 f"{opened.path} has {size:,} bytes, and {expected:,} were expected: nothing was sent"
             )
         if marker is not None:
-            raise errors.UsageError(f"end_marker is for streams, and {opened.path} is none: leave it out")
+            raise errors.UsageError(f"`end_marker` is for streams, and {opened.path} is none: leave it out")
     except errors.UsageError:
         opened.close()
         raise
     return opened
+
+
+def refuse_foreign(source: str | os.PathLike[str]) -> None:
+    """Raises UsageError for a URL of another scheme. Nobody has a file of such a name, or else that is meant."""
+    scheme = foreign_scheme(source) if isinstance(source, str) else None
+    if scheme is not None and not os.path.lexists(source):
+        raise errors.UsageError(
+            f"a URL of the scheme {scheme}:// can't be read: a source is a path, or begins with https://, http:// or "
+            "s3://; what another program reads can be piped (bigupload upload -)"
+        )
 
 
 async def _open_stream(
@@ -104,20 +174,30 @@ def _check_stream(name: str, expected: int | None, options: UploadOptions) -> No
         )
 
 
-def reopening(source: Source, store: Store, opened: contextlib.ExitStack) -> Callable[[], Awaitable[Source]] | None:
+def reopening(
+    source: Source,
+    store: Store,
+    opened: contextlib.ExitStack | contextlib.AsyncExitStack,
+    again_remote: Callable[[], Awaitable[OpenedSource]] | None = None,
+) -> Callable[[], Awaitable[Source]] | None:
     """Return a function that opens a file again, as it is now; None for what is no file.
 
     Args:
         source: The source.
         store: Its store. A media service is shown the file's new first bytes.
         opened: Closes what was opened.
+        again_remote: Opens a remote file again.
     """
-    if source.kind is not SourceKind.FILE:
+    if source.kind is not SourceKind.FILE and (source.kind is not SourceKind.REMOTE or again_remote is None):
         return None
 
     async def reopen() -> Source:
-        again = opened.enter_context(await open_file(source.path))
-        if isinstance(store, ServiceStore):
+        if source.kind is SourceKind.REMOTE:
+            assert again_remote is not None
+            again: Source = opened.enter_context(contextlib.closing((await again_remote()).source))
+        else:
+            again = opened.enter_context(await open_file(source.path))
+        if not isinstance(store, S3Store):
             store.use_head(head_of(again))
         return again
 
@@ -131,6 +211,8 @@ def size_of(source: UploadSource) -> int:
         OSError: There is no such file.
         ValueError: No file can have this name.
     """
+    if is_remote(source):
+        return UNKNOWN
     if is_path(source):
         return Path(source).stat().st_size
     if isinstance(source, bytes | bytearray | memoryview):
@@ -146,4 +228,17 @@ def size_of(source: UploadSource) -> int:
 
 def shown(source: UploadSource, options: UploadOptions) -> str:
     """What a log line calls a source, which may not be opened yet."""
+    if isinstance(source, str) and (is_remote(source) or foreign_scheme(source) is not None):
+        return shown_url(source)
     return str(source) if is_path(source) else _name(source, options) or type(source).__name__
+
+
+def subject_of(source: UploadSource, options: UploadOptions) -> str:
+    """What a log line calls an upload: its source and its target."""
+    return f"{shown(source, options)} → {options.get('to') or options.get('service') or 'the local store'}"
+
+
+def check_sha256_source(given: UploadSource) -> None:
+    """Raise UsageError if a source can't be read once more, to be hashed by SHA-256."""
+    if not is_path(given):
+        raise errors.UsageError("`sha256` is for files: leave it out")

@@ -5,29 +5,36 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import datetime
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from bigupload import errors
-from bigupload.api.arguments import StrPath, checked_path
+from bigupload.api.arguments import StrPath
+from bigupload.api.checks import checked_path
 from bigupload.api.places import UNKNOWN
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Manifest, manifest_id
+from bigupload.core.manifest import Manifest, Target
+from bigupload.core.manifest_identity import manifest_id
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.clean_up import clean_if_due
 from bigupload.manifests.journal import FileJournal, read_manifest
-from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manifest, read_known_upload
 from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import NOTES, SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.targets import LOCAL, Store
-from bigupload.verification.existing import prove_existing
+
+if TYPE_CHECKING:  # what only some calls need is imported by them
+    from bigupload.manifests.job_record import JobRecord
+    from bigupload.manifests.listing import KnownUpload
 
 _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
 _WRITERS = 8
@@ -80,12 +87,22 @@ class UploaderState:
     def journal(self, manifest: StrPath | None, source: Source, store: Store) -> FileJournal:
         """The journal of an upload, not open yet: at the path `manifest`, or named by source and target."""
         if manifest is not None:
+            directory = Path(manifest).parent
+            if not directory.is_dir():  # else a misspelled name hides the manifest
+                raise errors.UsageError(f"`manifest` is in a directory that must exist, and {directory} does not")
             return FileJournal(Path(manifest), notes=self._notes(), executor=self._writers)
         name = f"{manifest_id(source.path, store.target)}{SUFFIX}"
         journal = FileJournal(self.directory / name, notes=self._notes(), executor=self._writers)
         if not journal.path.exists():
             journal.warning = self._perhaps_begun(source, store)
         return journal
+
+    def job_record(self, name: str, target: str) -> JobRecord:
+        """The record of a job, not open yet."""
+        from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, job_id
+
+        path = self.directory / f"{job_id(name, target)}{JOB_SUFFIX}"
+        return JobRecord(path, name, target, now=_now, executor=self._writers)
 
     def _perhaps_begun(self, source: Source, store: Store) -> str | None:
         """Return a warning if an earlier version may have begun this upload and not recorded its endpoint."""
@@ -114,6 +131,8 @@ class UploaderState:
             ManifestCorrupt: It is empty, or its first line can't be read.
             UsageError: It is neither a text nor a path.
         """
+        from bigupload.manifests.listing import locate_manifest
+
         checked_path(manifest, "manifest")
         path = locate_manifest(manifest, self._directory_or_none())
         with FileJournal(path, notes=self._notes(), advice=_NO_MANIFEST, executor=self._writers) as journal:
@@ -123,13 +142,36 @@ class UploaderState:
 
     def bytes_left(self, manifest: StrPath) -> int:
         """Bytes that the upload of a manifest, given as for `existing`, has left. Blocking. Raises what that does."""
+        from bigupload.manifests.listing import locate_manifest, read_known_upload
+
         known = read_known_upload(locate_manifest(checked_path(manifest, "manifest"), self._directory_or_none()))
         return UNKNOWN if known.size is None else known.size - known.bytes_uploaded
 
+    async def last_completed(self, target: Target, *, most: int) -> list[Manifest]:
+        """The manifests of the last completed uploads to a target, the latest first.
+
+        Raises:
+            ManifestError: The directory can't be listed.
+        """
+        from bigupload.manifests.listing import completed_uploads
+
+        directory = self._directory_or_none()
+        if directory is None:
+            return []
+        return await anyio.to_thread.run_sync(
+            lambda: list(itertools.islice(completed_uploads(directory, target), most)), limiter=self._readers
+        )
+
     async def list_uploads(self) -> list[KnownUpload]:
         """What the manifests in the directory describe. Raises ManifestError if it can't be listed."""
+        from bigupload.manifests.listing import known_uploads
+
         directory = self.directory
         return await anyio.to_thread.run_sync(lambda: list(known_uploads(directory)), limiter=self._readers)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) -> None:
@@ -161,6 +203,8 @@ async def existing_object(
         if journal.manifest.status in ("uploading", "completing"):
             return None
         part_size = journal.manifest.plan.part_size
+    from bigupload.verification.existing import prove_existing
+
     return await prove_existing(
         source.path, str(store.target), journal.path, s3=s3 or S3Options(), required=required, part_size=part_size
     )

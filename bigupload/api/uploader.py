@@ -6,12 +6,11 @@ awaited.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from bigupload import errors
-from bigupload.api import arguments, operations
+from bigupload.api import checks, operations
 from bigupload.api.arguments import (
     AbortOptions,
     AdoptOptions,
@@ -19,22 +18,32 @@ from bigupload.api.arguments import (
     ReadBackOptions,
     ResumeOptions,
     StrPath,
+    SyncOptions,
     UploaderOptions,
+    UploadManyOptions,
     UploadOptions,
     UploadSource,
     VerifyOptions,
+    WatchOptions,
 )
 from bigupload.api.calls import OpenCall
+from bigupload.api.delta import check_delta
 from bigupload.api.event_log import log_failure
 from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sources import shown, size_of
+from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.listing import KnownUpload
-from bigupload.verification.by_checksum import Verification, verify
-from bigupload.verification.by_download import ReadBack, read_back
-from bigupload.verification.orphans import OrphanReport
+
+if TYPE_CHECKING:  # what only some methods need is imported by them: a start is part of the speed
+    from bigupload.api.source_types import ManySource
+    from bigupload.api.sync_types import SyncResult
+    from bigupload.api.verify_many import VerificationFailed
+    from bigupload.batch.job import UploadFailed
+    from bigupload.manifests.listing import KnownUpload
+    from bigupload.verification.by_checksum import Verification
+    from bigupload.verification.by_download import ReadBack
+    from bigupload.verification.orphans import OrphanReport
 
 
 class Uploader:
@@ -57,7 +66,7 @@ class Uploader:
         Raises:
             UsageError: A value is out of range, or the kernel does not offer the congestion control.
         """
-        arguments.check_names("Uploader", options, UploaderOptions)
+        checks.check_names("Uploader", options, UploaderOptions)
         self._resources = UploaderResources(options)
 
     async def __aenter__(self) -> Uploader:
@@ -71,7 +80,7 @@ class Uploader:
         """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
         Args:
-            source: A path; bytes; a binary file object, of which the rest from its position on is uploaded; an
+            source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
                 meanwhile.
             **options: See `UploadOptions`. One target is needed: `to`, `service`, or `s3=S3Options(local=True)`.
@@ -100,7 +109,7 @@ class Uploader:
         """
         call, work = self._upload("start", source, options)
         self._resources.calls.add(call)
-        return UploadHandle(call, _subject(source, options), work)
+        return UploadHandle(call, subject_of(source, options), work)
 
     def _start_alone(self, source: UploadSource, options: UploadOptions) -> UploadHandle:
         """Like `start`, of an Uploader that is not entered yet, and closes when the upload has ended."""
@@ -113,33 +122,121 @@ class Uploader:
             finally:
                 await self._resources.aclose()
 
-        return UploadHandle(call, _subject(source, options), work_and_close)
+        return UploadHandle(call, subject_of(source, options), work_and_close)
 
     def _upload(
         self, function: str, source: UploadSource, options: UploadOptions
     ) -> tuple[OpenCall, Callable[[], Coroutine[Any, Any, UploadResult]]]:
         """Check the arguments. The upload runs when the function that is returned is called and awaited."""
-        arguments.check_names(function, options, UploadOptions)
+        checks.check_names(function, options, UploadOptions)
         call = self._resources.calls.begin(options.get("on_event"))
-        arguments.check_target(options.get("to"), options.get("service"), options.get("s3"))
-        settings = arguments.upload_settings(
-            checksum=options.get("checksum", "auto"),
-            part_size=options.get("part_size"),
-            require_proof=options.get("require_proof", Verified.SIZE),
-            verify_source=options.get("verify_source", False),
-            priority=options.get("priority", 0),
-            on_change=options.get("on_change", "raise"),
-        )
-        if options.get("skip_existing", False) and options.get("service") is not None:
-            raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
+        checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
+        settings = checks.settings_of(options)
+        check_delta(options, settings)
 
         async def work() -> UploadResult:
-            with log_failure(_subject(source, options)):
+            with log_failure(subject_of(source, options)):
                 upload = partial(operations.upload, self._resources, call, source, settings, options)
                 subject, size = shown(source, options), partial(size_of, source)
                 return await call.run(partial(self._resources.places.run, subject, size, settings.priority, upload))
 
         return call, work
+
+    def upload_many(
+        self, sources: Iterable[ManySource] | AsyncIterable[ManySource], **options: Unpack[UploadManyOptions]
+    ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
+        """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
+
+        A small file is sent by one PUT with its checksum; any other file as `upload` does it. A file that fails does
+        not stop the others. While nobody takes results, no more files are begun than a thousand.
+
+        ::
+
+            async for done in uploader.upload_many(Path("photos").iterdir(), to="s3://bucket/photos/"):
+                match done:
+                    case bigupload.UploadFailed(source=source, error=error):
+                        print(source, error)
+
+        Args:
+            sources: An iterable or async iterable, which is read as files are begun. Each is a path, whose file's name
+                becomes the key; or a pair of what `upload` takes and the key. Keys are below `to`.
+            **options: See `UploadManyOptions`.
+
+        Returns:
+            A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
+
+        Raises:
+            UsageError: The options contradict one another.
+            BigUploadError: While results are taken: what would befall every other file, too, such as a bucket that is
+                not there.
+        """
+        call = self._begin("upload_many", options, UploadManyOptions)
+        checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
+        settings = checks.settings_of(options)
+        from bigupload.api.many import UploadMany
+
+        return UploadMany(self._resources, call, settings, options).outcomes(checks.checked_sources(sources))
+
+    def watch(
+        self, directory: StrPath, **options: Unpack[WatchOptions]
+    ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
+        """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
+
+        A file that has not changed for `idle` has settled and is uploaded. One of more than 16 MiB that is still
+        written is followed meanwhile, as by `upload(follow=True)`. A file that a manifest here says is uploaded is not
+        sent again. One that changes after its upload is uploaded again. A file that fails does not stop the others.
+
+        ::
+
+            async with contextlib.aclosing(uploader.watch("/recordings", to="s3://bucket/raw/")) as outcomes:
+                async for outcome in outcomes:
+                    ...
+
+        Args:
+            directory: The directory, with all below it. Symbolic links in it are not followed.
+            **options: See `WatchOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
+
+        Returns:
+            An iterator of what became of each file: its result, also of a file that was uploaded before
+            (`result.skipped`), or an `UploadFailed`. The uploads begin with the first step. They end when the iterator
+            is closed, or this context ends.
+
+        Raises:
+            UsageError: The options contradict one another, or `watchfiles` is not installed.
+            SourceError: By the iterator: there is no such directory. DirectoryGone if it was there.
+            StoreError: By the iterator: there is no such bucket.
+        """
+        call = self._begin("watch", options, WatchOptions)
+        from bigupload.api.watching import watch
+
+        return watch(call, self._resources, directory, options)
+
+    async def sync(self, directory: StrPath, **options: Unpack[SyncOptions]) -> SyncResult:
+        """Send the files of a directory that are not in the store yet, and on request delete what has no file.
+
+        A file is in the store if its object is proved to be the file: by what an earlier sync recorded, if the file and
+        the object's ETag are as they were then; else by its size, and the checksums that the store has of it. A file
+        that fails does not stop the others. After a failure, a cancel or a kill, the same call continues.
+
+        Args:
+            directory: The directory. Symbolic links in it are left out, unless the selection follows them.
+            **options: See `SyncOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
+
+        Returns:
+            How many files were sent, and so on. `on_outcome` is called with each.
+
+        Raises:
+            UsageError: The options contradict one another, or there is no file (see `allow_empty`).
+            SourceError: There is no such directory. DirectoryGone if it was there.
+            ManifestLocked: The same sync is running.
+            BigUploadError: What befalls every file, such as a bucket that is not there.
+        """
+        call = self._begin("sync", options, SyncOptions)
+        checks.check_target(options.get("to"), None, options.get("s3"))
+        from bigupload.api.sync import SyncMany
+
+        settings = checks.settings_of({"on_change": "restart", **options})
+        return await SyncMany(self._resources, call, settings, directory, options).run()
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:
         """Resume the upload that a manifest describes. If it is complete, return its result again.
@@ -155,7 +252,7 @@ class Uploader:
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
         call = self._begin("resume", options, ResumeOptions)
-        settings = arguments.upload_settings(
+        settings = checks.upload_settings(
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
             priority=options.get("priority", 0),
@@ -183,12 +280,12 @@ class Uploader:
             ManifestMismatch: A manifest here describes the upload: resume that.
         """
         call = self._begin("adopt", options, AdoptOptions)
-        settings = arguments.upload_settings(
+        settings = checks.upload_settings(
             require_proof=options.get("require_proof", Verified.SIZE),
             verify_source=options.get("verify_source", False),
             priority=options.get("priority", 0),
         )
-        file = arguments.checked_path(source, "source")
+        file = checks.checked_path(source, "source")
         with log_failure(f"{source} → {to}"):
             adopt = partial(operations.adopt, self._resources, call, to, file, settings, options)
             size = partial(size_of, file)
@@ -228,16 +325,30 @@ class Uploader:
             ProofTooWeak: It is proved by less than `require_proof`.
         """
         call = self._begin("verify", options, VerifyOptions)
-        work = partial(
-            verify,
-            arguments.checked_path(path, "path"),
-            url,
-            s3=options.get("s3"),
-            part_size=arguments.checked_part_size(options.get("part_size")),
-            require_proof=arguments.checked_proof(options.get("require_proof", Verified.SIZE)),
-            retry=self._resources.retry,
-        )
-        return await call.run(work)
+        file = checks.checked_path(path, "path")
+        return await call.run(partial(operations.verify, self._resources, file, url, options))
+
+    def verify_many(
+        self, sources: Iterable[ManySource] | AsyncIterable[ManySource], url: str, **options: Unpack[VerifyOptions]
+    ) -> AsyncGenerator[Verification | VerificationFailed, None]:
+        """Prove many objects against their files, by the checksums that the store holds.
+
+        Args:
+            sources: What `upload_many` takes, but only files.
+            url: "s3://BUCKET/FOLDER/": what all keys begin with.
+            **options: See `VerifyOptions`.
+
+        Returns:
+            A generator. If you leave it early, close it (`contextlib.aclosing`).
+
+        Raises:
+            UsageError: The options contradict one another, or the URL names one object.
+            BigUploadError: While results are taken: what would befall every other object, too.
+        """
+        call = self._begin("verify_many", options, VerifyOptions)
+        from bigupload.api.verify_many import VerifyMany
+
+        return VerifyMany(self._resources, call, url, options).verdicts(checks.checked_sources(sources))
 
     async def read_back(self, path: StrPath, url: str, **options: Unpack[ReadBackOptions]) -> ReadBack:
         """Download an object and compare every byte with a file. A second call resumes where the first stopped.
@@ -253,9 +364,8 @@ class Uploader:
             TargetReplaced: Another object took its place meanwhile.
         """
         call = self._begin("read_back", options, ReadBackOptions)
-        file = arguments.checked_path(path, "path")
-        work = partial(read_back, file, url, s3=options.get("s3"), retry=self._resources.retry, on_event=call.emit)
-        return await call.run(work)
+        file = checks.checked_path(path, "path")
+        return await call.run(partial(operations.read_back, self._resources, call, file, url, options))
 
     async def list_uploads(self) -> list[KnownUpload]:
         """Return the uploads whose manifests are in the state directory, the least recently changed first.
@@ -283,9 +393,5 @@ class Uploader:
 
     def _begin(self, function: str, options: Any, declared: type) -> OpenCall:
         """Raises TypeError for names that a method does not take, and UsageError where no call may begin."""
-        arguments.check_names(function, options, declared)
+        checks.check_names(function, options, declared)
         return self._resources.calls.begin(options.get("on_event"))
-
-
-def _subject(source: UploadSource, options: UploadOptions) -> str:
-    return f"{shown(source, options)} → {options.get('to') or options.get('service') or 'the local store'}"

@@ -22,6 +22,8 @@ _SELDOM = (50_000, 20, 20)
 
 _COMMANDS = {
     "upload": ("upload", "Upload files, or resume their uploads."),
+    "sync": ("sync", "Send the files of a directory that are not in the bucket yet, and delete what is gone."),
+    "watch": ("watch", "Upload the files of a directory as they come and as they grow."),
     "resume": ("resume", "Resume uploads by their manifests, or adopt an upload that has none."),
     "status": ("status", "List the uploads that this machine knows."),
     "abort": ("status", "Abort uploads and free their parts in the store."),
@@ -31,6 +33,7 @@ _COMMANDS = {
     "serve": ("serve", "Run the media service: clients upload with an API key."),
     "keys": ("keys", "Create, list and revoke the media service's API keys."),
     "bucket": ("bucket", "Prepare a bucket for the media service, and delete what must not stay in it."),
+    "webhooks": ("webhooks", "Try and replay the media service's webhooks."),
     "store": ("store", "Start, stop, show and remove the local store."),
     "config": ("config", "Show where the values of options come from."),
     "completion": ("completion", "Install completions for bash, zsh and fish."),
@@ -96,9 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if arguments is not None:
         _run(arguments)
-    # Imports create many objects that stay. Searching them for garbage again and again takes a tenth of a short
-    # command's time. The garbage of a long one is still found, only later.
+    # Imports create many objects that stay. Searching them for garbage takes a tenth of a short command's time. The
+    # garbage of a long one is still found, only later: `running.collect_garbage`.
     gc.set_threshold(*_SELDOM)
+    gc.disable()
     try:
         _run(None)
     except SystemExit as e:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
 from bigupload import errors
 from bigupload.cli import complain
+from bigupload.cli.hook_options import before_finish_option, hook_timeout_option, take_hooks, webhook_secret_option
 from bigupload.cli.options import connection_options, need_service, s3_options
+from bigupload.cli.policy_options import policy_options, take_policy
 from bigupload.cli.settings import drop_weaker
 from bigupload.units import format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
-    from bigupload.service.sweep import Removal
+    from bigupload.service.hooks.naming import HookSettings
+    from bigupload.service.sweep_report import Removal, SweepReport
     from bigupload.stores.s3.client import S3Bucket
 
 _BUCKET = click.argument("url", metavar="s3://BUCKET")
@@ -41,28 +45,35 @@ def bucket() -> None:
     help="The origin of a page that may upload, as in https://app.example.com. Repeatable. [default: *]",
 )
 @click.option("--no-public-read", is_flag=True, help="Media can only be read with a signature.")
+@policy_options
 @connection_options
 def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> None:
-    """Create the bucket if it is missing, and set its rules.
+    """Create the bucket if it is missing, and set its policy and its rules.
 
-    The rules: media are deleted after 7 days, browsers may PUT, and anyone may GET media/*. Your own rules stay. It is
-    safe to run this again.
+    The rules: media are deleted after 7 days (or --keep), browsers may PUT, and anyone may GET media/*. Your own rules
+    stay. It is safe to run this again: what is not named of the policy stays as it is. Then restart the service.
     """
     from bigupload.cli.running import run
+    from bigupload.service.cors import check_origin
 
-    name = _bucket_name(arguments["url"])
+    name = bucket_name(arguments["url"])
     drop_weaker(click.get_current_context(), arguments, "local", than="url")
     for origin in origins:
-        _check_origin(origin)
+        check_origin(origin, patterns=True)
+    policy = take_policy(arguments)
     options = s3_options(arguments, local=arguments.pop("local"))
 
     async def set_up_all() -> int:
         from bigupload.service.bucket_rules import set_up
 
-        connection = await _reach(name, options)
+        connection = await reach_bucket(name, options)
         try:
             warnings = await set_up(
-                connection, origins=origins or ("*",), public_read=not no_public_read, on_done=click.echo
+                connection,
+                named=policy,
+                origins=origins or ("*",),
+                public_read=not no_public_read,
+                on_done=click.echo,
             )
         finally:
             await connection.aclose()
@@ -79,17 +90,29 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
 @_LOCAL
 @click.option("--dry-run", is_flag=True, help="Delete nothing. Show what would be deleted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per deletion, then one with the totals.")
+@click.option(
+    "--tell-webhooks", is_flag=True, help="Note what is deleted for the webhooks of a service, which tells them."
+)
+@click.option("--public-url", metavar="URL", help="With --tell-webhooks: the URL at which everyone reads the objects.")
+@before_finish_option
+@hook_timeout_option
+@webhook_secret_option
 @connection_options
-def sweep(dry_run: bool, as_json: bool, **arguments: Any) -> None:
-    """Delete objects that are 7 days old, larger than 5 GB, or not the medium that they claim to be. Abort uploads that
-    were open for 7 days. `bigupload serve` does this regularly.
+def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -> None:
+    """Delete objects that the bucket's policy does not allow: by default those that are 7 days old, larger than 5 GB,
+    or not the medium that they claim to be. Abort uploads that were open for 7 days. `bigupload serve` does this
+    regularly.
 
     Exit status 75 if something could not be examined or deleted: the next sweep tries again.
     """
     from bigupload.cli.running import run
 
-    name = _bucket_name(arguments["url"])
+    name = bucket_name(arguments["url"])
     drop_weaker(click.get_current_context(), arguments, "local", than="url")
+    need_service()
+    from bigupload.service.hooks.naming import HookSettings
+
+    asked, told = take_hooks(arguments), (tell_webhooks, arguments.pop("public_url"))
     options = s3_options(arguments, local=arguments.pop("local"))
 
     def tell(removal: Removal) -> None:
@@ -99,12 +122,9 @@ def sweep(dry_run: bool, as_json: bool, **arguments: Any) -> None:
             click.echo(f"{removal.reason:<14}  {format_size(removal.size):>9}  {one_line(removal.key)}")
 
     async def sweep_all() -> int:
-        from bigupload.service.sweep import Sweep
-
-        connection = await _reach(name, options)
+        connection = await reach_bucket(name, options)
         try:
-            sweeping = Sweep(connection, now=lambda: datetime.now(UTC), on_removal=tell)
-            report = await sweeping.run(dry_run=dry_run)
+            report = await _sweep(connection, HookSettings(**asked), told, tell, dry_run=dry_run)
         finally:
             await connection.aclose()
         if as_json:
@@ -118,11 +138,33 @@ def sweep(dry_run: bool, as_json: bool, **arguments: Any) -> None:
             )
         return errors.EXIT_RESUMABLE if report.failed else errors.EXIT_OK
 
-    need_service()
     raise SystemExit(run(sweep_all))
 
 
-def _bucket_name(url: str) -> str:
+async def _sweep(
+    bucket: S3Bucket,
+    asked: HookSettings,
+    told: tuple[bool, str | None],
+    on_removal: Callable[[Removal], None],
+    *,
+    dry_run: bool,
+) -> SweepReport:
+    """Sweep once. `told`: whether webhooks are told, and the bucket's public URL for them."""
+    from bigupload.service.access_log import AccessLog
+    from bigupload.service.hooks.asking import opened_hooks
+    from bigupload.service.stored_policy import read_policy
+    from bigupload.service.sweep import Sweep
+    from bigupload.service.webhooks.telling import telling_for
+
+    policy, now = await read_policy(bucket), functools.partial(datetime.now, UTC)
+    telling = telling_for(bucket, policy, told[1]) if told[0] else None
+    async with opened_hooks(asked, AccessLog()) as hooks:
+        sweeping = Sweep(bucket, now=now, policy=policy, on_removal=on_removal, hooks=hooks, telling=telling)
+        return await sweeping.run(dry_run=dry_run)
+
+
+def bucket_name(url: str) -> str:
+    """Return the bucket of s3://BUCKET. Raises UsageError for other URLs."""
     from bigupload.stores.targets import parse_s3_url
 
     name, key = parse_s3_url(url, "")
@@ -131,19 +173,8 @@ def _bucket_name(url: str) -> str:
     return name
 
 
-def _check_origin(origin: str) -> None:
-    """What browsers send as Origin has neither a path nor a slash at its end: such a rule would never fit."""
-    try:
-        parts = urlsplit(origin)
-        sound = origin == "*" or (parts.scheme in ("http", "https") and origin == f"{parts.scheme}://{parts.netloc}")
-    except ValueError:
-        sound = False
-    if not sound or (origin != "*" and not parts.netloc):
-        raise errors.UsageError(f"not an origin: {origin!r} (write it like https://app.example.com)")
-
-
-async def _reach(name: str, options: S3Options) -> S3Bucket:
-    """The connection to a bucket."""
+async def reach_bucket(name: str, options: S3Options) -> S3Bucket:
+    """Return the connection to a bucket."""
     from bigupload.stores.s3.client import S3Bucket
     from bigupload.stores.targets import reach
 

@@ -16,7 +16,7 @@ from bigupload.units import printable
 
 _OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
 """Variables that are no option's."""
-_SECRET = frozenset({"sse_customer_key"})
+_SECRET = frozenset({"shared", "sse_customer_key"})
 """Options whose values may be a secret."""
 
 

@@ -84,6 +84,26 @@ def revoke(id_or_key: str, path: Path | None) -> None:
     click.echo(f"bigupload: key {key.id} of {key.owner}: {already} at {key.revoked_at}", err=True)
 
 
+@keys.command("signing-key")
+@click.option("--owner", required=True, metavar="NAME", help="The owner of the uploads.")
+@click.option(
+    "--secret",
+    "secret_file",
+    type=PATH,
+    metavar="FILE",
+    help="The file with the service's secret. [default: $BIGUPLOAD_SECRET_FILE, else the user's own]",
+)
+def print_signing_key(owner: str, secret_file: Path | None) -> None:
+    """Print the key with which an app's backend makes upload tokens of an owner by itself.
+
+    It is valid as long as the last line of the service's secret file: revoking API keys does not end it.
+    """
+    from bigupload.service.keys import check_owner, default_secret_file, load_secret, token_signing_key
+
+    check_owner(owner)
+    click.echo(token_signing_key(load_secret(secret_file or default_secret_file(), create=False)[-1], owner))
+
+
 def _open(path: Path | None) -> KeyFile:
     from bigupload.service.keys import KeyFile, default_key_file
 

@@ -91,12 +91,12 @@ class _File(logging.Handler):
     """Appends each line by one write, so that lines of several processes do not mix."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(logging.DEBUG)
-        self.setFormatter(_Lines(_FORMAT))
-        try:
+        try:  # first: `logging` closes every handler that was initialized, also one whose file could not be opened
             self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as e:
             raise UsageError(f"can't write the log file {path}: {e.strerror}") from e
+        super().__init__(logging.DEBUG)
+        self.setFormatter(_Lines(_FORMAT))
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # an upload does not end because the log's disk is full

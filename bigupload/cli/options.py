@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,7 @@ from bigupload.cli import complain
 from bigupload.cli.s3_options import take
 from bigupload.cli.settings import choose, strength
 from bigupload.core.checksums import UPLOAD_ALGORITHMS
+from bigupload.core.remote_url import foreign_scheme, is_remote
 from bigupload.support.rate_schedule import parse_rate_limit
 from bigupload.units import parse_duration, parse_size
 
@@ -61,7 +63,27 @@ SIZE = _Parsed("size", parse_size)
 RATE = _Parsed("rate", parse_rate_limit)
 DURATION = _Parsed("time", parse_duration)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
-PATH = click.Path(path_type=Path)
+
+
+def local_path(name: str) -> Path:
+    """A path of this machine. Raises UsageError for a URL, without repeating it: its query may be a secret."""
+    if (is_remote(name) or foreign_scheme(name) is not None) and not os.path.lexists(name):
+        raise errors.UsageError(f"{name.partition('://')[0]}://… is a URL, and this takes a path: upload reads URLs")
+    return Path(name)
+
+
+class _LocalPath(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str):
+            try:
+                local_path(value)
+            except errors.UsageError as e:
+                self.fail(str(e), param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _LocalPath(path_type=Path)
+PATH_OR_URL = _Parsed("path", lambda text: text if is_remote(text) else local_path(text))
 
 
 class _Name(_TextType):
@@ -78,7 +100,9 @@ class _Name(_TextType):
 NAME = _Name()
 
 
-def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+def joined(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Options as one, in this order."""
+
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -87,7 +111,25 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
-connection_options = _all(
+def part_options(checksums: Sequence[str]) -> Callable[[F], F]:
+    """How files are sent, with the checksums that there are."""
+    return joined(
+        click.option(
+            "--part-size",
+            type=SIZE,
+            metavar="SIZE",
+            help="The size of each part, as in 16MiB. [default: by the file's size]",
+        ),
+        click.option(
+            "--checksum",
+            type=click.Choice(checksums),
+            default="auto",
+            help="The checksum of each part. auto: CRC64NVME if the store has it.",
+        ),
+    )
+
+
+connection_options = joined(
     click.option("--endpoint-url", metavar="URL", help="The S3 store. [default: the AWS settings', else AWS]"),
     click.option("--region", metavar="R", help="The bucket's region."),
     click.option("--profile", metavar="P", help="The profile of the AWS configuration."),
@@ -103,7 +145,7 @@ connection_options = _all(
 )
 """How to reach a store."""
 
-pace_options = _all(
+pace_options = joined(
     click.option(
         "--concurrency",
         type=CONCURRENCY,
@@ -137,6 +179,11 @@ pace_options = _all(
         help="Send a straggler (a part far behind the others) a second time. Switched off for the rest of the upload "
         "if the store refuses a part that was sent twice. [default: on]",
     ),
+    click.option(
+        "--dask",
+        metavar="ADDRESS|local:N",
+        help="Let the workers of a Dask cluster hash and send the parts: tcp://SCHEDULER:8786, or N workers here.",
+    ),
 )
 """How fast."""
 
@@ -147,7 +194,7 @@ progress_option = click.option(
     help="bar: on a terminal; plain: a line every few seconds; json: one event per line. auto: bar or plain.",
 )
 
-outcome_options = _all(
+outcome_options = joined(
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object per file."),
     progress_option,
     click.option(
@@ -161,16 +208,19 @@ outcome_options = _all(
 """What to print, and which proof is enough."""
 
 
-on_change_option = click.option(
-    "--on-change",
-    type=click.Choice(["raise", "restart"]),
-    default="raise",
-    show_default=True,
-    help="What to do if the file changes, or has another size than when its unfinished upload began. restart: upload "
-    "it as it is now, and abort an unfinished upload of another size.",
-)
+def on_change_option(default: str) -> Callable[[F], F]:
+    """What becomes of a file that changes, which the commands answer in different ways unless told."""
+    return click.option(
+        "--on-change",
+        type=click.Choice(["raise", "restart"]),
+        default=default,
+        show_default=True,
+        help="What to do if the file changes, or has another size than when its unfinished upload began. restart: "
+        "upload it as it is now, and abort an unfinished upload of another size. raise: fail.",
+    )
 
-follow_options = _all(
+
+follow_options = joined(
     click.option(
         "--follow",
         is_flag=True,
@@ -188,7 +238,7 @@ follow_options = _all(
 
 def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""
-    needed = ("pydantic", "itsdangerous", "limits", "prometheus_client")
+    needed = ("pydantic", "itsdangerous", "jwt", "limits", "prometheus_client", "redis", "standardwebhooks")
     if any(importlib.util.find_spec(name) is None for name in needed):
         raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'")
 
@@ -198,7 +248,12 @@ def pace(arguments: dict[str, Any]) -> dict[str, Any]:
     from bigupload.core.retry_policy import RetryPolicy
 
     retry = RetryPolicy(give_up_after=arguments.pop("give_up_after"))
-    names = ("concurrency", "limit_rate", "congestion_control", "hedge")
+    names = ("concurrency", "limit_rate", "congestion_control", "hedge", "dask")
+    if arguments["dask"] is not None:
+        from bigupload.cluster._compat import quiet, require_dask
+
+        require_dask()
+        quiet()
     return {"retry": retry, **{name: arguments.pop(name) for name in names}}
 
 

@@ -50,6 +50,8 @@ class RowState:
     """None: not known yet, so that only the name and the note are shown."""
     acknowledged: int = 0
     in_flight: int = 0
+    missing: int = 0
+    """What will not be sent: of files that failed."""
     parts: str = ""
     retries: int = 0
     note: str = ""
@@ -64,7 +66,9 @@ def most_name(width: int) -> int:
     return max(8, min(24, width // 5))
 
 
-def render(state: RowState, width: int, now: float, *, names: int, ascii_only: bool = False) -> Text:
+def render(
+    state: RowState, width: int, now: float, *, names: int, ascii_only: bool = False, most_bar: int = _LONGEST_BAR
+) -> Text:
     """The row, never wider than `width` columns. What matters least is left out first where it does not fit.
 
     Args:
@@ -73,23 +77,16 @@ def render(state: RowState, width: int, now: float, *, names: int, ascii_only: b
         now: the time that `state.meter` is asked for, in seconds.
         names: columns for the name.
         ascii_only: draw the bar with ASCII characters.
+        most_bar: columns of the bar at most.
     """
-    name = _name(state.name, names)
-    row = Text(name, no_wrap=True, overflow="crop")
+    row = Text(_name(state.name, names), no_wrap=True, overflow="crop")
     if state.size is None:
         row.append(f"  {state.note}", style="dim")
         row.truncate(width)
         return row
-    fields: list[tuple[str, str]] = []
-    room = width - cell_len(name) - 1 - _LEAST_BAR
-    for text, style in _fields(state, state.size, now):
-        if len(text) + 1 <= room:
-            fields.append((text, style))
-            room -= len(text) + 1
-        else:
-            break  # only what matters less follows
+    bar, fields = _layout(state, state.size, width, now, names)
     row.append(" ")
-    row.append_text(_bar(state, state.size, min(_LONGEST_BAR, max(0, room + _LEAST_BAR)), ascii_only=ascii_only))
+    row.append_text(_bar(state, state.size, min(bar, most_bar), ascii_only=ascii_only))
     for text, style in fields:
         row.append(" ")
         row.append(text, style)
@@ -97,8 +94,29 @@ def render(state: RowState, width: int, now: float, *, names: int, ascii_only: b
     return row
 
 
+def bar_columns(state: RowState, width: int, now: float, *, names: int) -> int:
+    """The columns that the bar of a row would have; as many as there may be where there is none."""
+    return _LONGEST_BAR if state.size is None else _layout(state, state.size, width, now, names)[0]
+
+
+def _layout(state: RowState, size: int, width: int, now: float, names: int) -> tuple[int, list[tuple[str, str]]]:
+    """The columns of the bar, and what has room behind it."""
+    fields: list[tuple[str, str]] = []
+    room = width - names - 1 - _LEAST_BAR
+    for text, style in _fields(state, size, now):
+        if len(text) + 1 > room:
+            break  # only what matters less follows
+        fields.append((text, style))
+        room -= len(text) + 1
+    return min(_LONGEST_BAR, max(0, room + _LEAST_BAR)), fields
+
+
 def _name(name: str, width: int) -> str:
-    """The name in exactly `width` columns."""
+    """The name in exactly `width` columns. Of a directory before it, the beginning stays: it tells names apart."""
+    head, slash, rest = name.partition("/")
+    room = width - cell_len(rest) - 2
+    if slash and cell_len(name) > width and room > 0:
+        return set_cell_size(f"{set_cell_size(head, room).rstrip()}…/{rest}", width)
     return set_cell_size(name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…", width)
 
 
@@ -116,7 +134,7 @@ def _fields(state: RowState, size: int, now: float) -> list[tuple[str, str]]:
     if state.note:
         return [*first, (state.note, "green" if state.note.startswith("proved") else "")]
     rate = state.meter.rate(now)
-    left = size - state.acknowledged - state.in_flight
+    left = max(0, size - state.acknowledged - state.in_flight - state.missing)
     retries = "1 retry" if state.retries == 1 else f"{state.retries} retries"
     return [
         *first,

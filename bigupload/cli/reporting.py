@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from bigupload import errors, events
+from bigupload.cli import job_progress
 from bigupload.cli.settings import VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.units import counted, format_rate, format_seconds, format_size, one_line, printable
@@ -22,11 +25,15 @@ from bigupload.units import counted, format_rate, format_seconds, format_size, o
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
 
-_PLAIN_EVERY = 5.0
-"""Seconds between two plain lines."""
+PLAIN_EVERY = 2.0
+"""Seconds between two plain lines of a file, at first."""
+_PLAIN_LATER = 60.0
+"""Seconds between two plain lines after ten minutes: a log of hours is not worth reading otherwise."""
 _RETRIES_EVERY = 2.0
 _OUTAGE_EVERY = 55.0
 """Seconds: a little less than the engine's minute between two events."""
+_MOST_ALIKE = 3
+"""Warnings that differ by their file or object alone, of one job."""
 CONNECTING = "connecting"
 STARTING_STORE = "starting the local store"
 
@@ -90,16 +97,18 @@ def _message(event: events.Event) -> str | None:
         case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
             what = "" if part is None else f"part {part}: "
             return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
-        case events.OutageStarted(reason=reason, gives_up_in=left):
-            return f"no connection to the store since {time_in(0)} ({reason}): waiting, gives up at {time_in(left)}"
+        case events.OutageStarted(reason=reason, gives_up_in=left, peer=peer):
+            return f"no connection to {peer} since {time_in(0)} ({reason}): waiting, gives up at {time_in(left)}"
         case events.OutageContinues(reason=reason, lasted=lasted, gives_up_in=left):
             return f"no connection for {format_seconds(lasted)} ({reason}): still waiting, gives up at {time_in(left)}"
-        case events.OutageEnded(lasted=lasted):
-            return f"the store responds again, after {format_seconds(lasted)}"
+        case events.OutageEnded(lasted=lasted, peer=peer):
+            return f"{peer} responds again, after {format_seconds(lasted)}"
         case events.Hashing(parts=parts, reason=reason):
             return f"hashing {counted(parts, 'part')} again: {reason}"
         case events.Restarted(reason=reason):
             return f"starting again from the first part: {reason}"
+        case events.UploadCompleted(bytes_sent=sent, bytes_copied=int(copied)):
+            return f"sent {format_size(sent)}, {format_size(copied)} copied by the store"
         case events.UploadSkipped(url=url, verified=verified):
             return f"skipped: {url} is this file already (proved: {verified})"
         case events.Warned(message=message):
@@ -120,15 +129,18 @@ class Narrator:
     a while is told, and of an outage its begin, one line in a while, and its end.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, verbose: int = 0) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, verbose: int = 0, job: bool = False) -> None:
         """Start with nothing told.
 
         Args:
             clock: a monotonic clock in seconds. Tests pass their own.
             verbose: how often -v was given: what the log shows on standard error is not told again.
+            job: whether the files are many, so that the same warning of each would hide all else.
         """
         self._clock = clock
         self._verbose = verbose
+        self._most_alike = _MOST_ALIKE if job else None
+        self._alike: Counter[str] = Counter()
         self._quiet_until = 0.0
         self._outage_quiet_until: float | None = None
 
@@ -153,7 +165,20 @@ class Narrator:
             case _:
                 pass
         message = _message(event)
-        return None if message is None else for_command_line(message)
+        return None if message is None else self._seldom(event, for_command_line(message))
+
+    def _seldom(self, event: events.Event, text: str) -> str | None:
+        """The text, if it was not told of several files already."""
+        if self._most_alike is None or not isinstance(event, events.Warned):
+            return text
+        alike = text
+        for own in (event.upload.target, event.upload.source):
+            alike = alike.replace(own, "") if own else alike
+        alike = re.sub(r"\w+://\S+", "", alike)  # a media service gives each object another one
+        self._alike[alike] += 1
+        if self._alike[alike] < self._most_alike:
+            return text
+        return f"{text} (the same of other files is not told)" if self._alike[alike] == self._most_alike else None
 
 
 class _Silent(Printing):
@@ -165,30 +190,45 @@ class _Json(Printing):
     """One event a line, for programs."""
 
     def on_event(self, path: Path, event: events.Event) -> None:
-        fields = {"event": type(event).__name__, **dataclasses.asdict(event), "path": str(path)}
-        for name in ("message", "reason"):
-            if name in fields:
-                fields[name] = for_command_line(fields[name])
-        _say(json.dumps(fields, default=str))
+        _say(event_line(path, event))
+
+
+def event_line(path: Path, event: events.Event) -> str:
+    """Return an event as JSON. `schema/events.schema.json` says what it holds."""
+    fields = {"event": type(event).__name__, **dataclasses.asdict(event), "path": str(path)}
+    for name in ("message", "reason"):
+        if name in fields:
+            fields[name] = for_command_line(fields[name])
+    return json.dumps(fields, default=str)
 
 
 class _Plain(Printing):
-    """A line every few seconds, for logs."""
+    """A line every few seconds, later every minute, for logs."""
 
-    def __init__(self, narrator: Narrator) -> None:
+    def __init__(self, narrator: Narrator, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._narrator = narrator
+        self._clock = clock
+        self._began = clock()
         self._next: dict[Path, float] = {}
+        self._next_note: dict[Path, float] = {}
         self._rates: dict[Path, _Rate] = {}
 
     def begin(self, path: Path, note: str) -> None:
-        if note != CONNECTING:
-            _say(f"{one_line(path.name)}: {note}")
+        now = self._clock()
+        if note != CONNECTING and now >= self._next_note.get(path, now):
+            self._next_note[path] = now + self._interval(now)
+            _say(f"{one_line(path.name)}: {printable(note)}")
+
+    def end(self, path: Path) -> None:
+        self._next.pop(path, None)
+        self._next_note.pop(path, None)
+        self._rates.pop(path, None)
 
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
         if (text := self._narrator.text(event)) is not None:
-            _say(f"{name}: {one_line(text)}")
+            _say(f"{name}: {printable(text)}")
         match event:
             case events.Progress():
                 done, moved = event.bytes_uploaded, event.bytes_uploaded + event.bytes_in_flight
@@ -200,17 +240,52 @@ class _Plain(Printing):
                 rest = " compared"
             case _:
                 return
-        now = time.monotonic()
-        rate = self._rates.setdefault(path, _Rate(now, moved))
-        if now >= self._next.setdefault(path, now + _PLAIN_EVERY):
-            self._next[path] = now + _PLAIN_EVERY
-            speed = rate.since_start(now, moved)
+        if (speed := self._due(path, moved)) is not None:
             if event.size is None:
                 _say(f"{name}: {format_size(done)}{rest}, {format_rate(speed)}")
                 return
             left = f", {format_seconds((event.size - moved) / speed)} left" if speed else ""
             percent = 100 * done // max(1, event.size)
             _say(f"{name}: {percent} % of {format_size(event.size)}{rest}, {format_rate(speed)}{left}")
+
+    def _due(self, path: Path, moved: int) -> float | None:
+        """The bytes a second if it is time for a line; else None."""
+        now = self._clock()
+        rate = self._rates.setdefault(path, _Rate(now, moved))
+        if now < self._next.setdefault(path, now + self._interval(now)):
+            return None
+        self._next[path] = now + self._interval(now)
+        return rate.since_start(now, moved)
+
+    def _interval(self, now: float) -> float:
+        """Seconds until the next line of a file: a tenth of the time since the beginning, within bounds."""
+        return max(PLAIN_EVERY, min(_PLAIN_LATER, (now - self._began) / 10))
+
+
+class _PlainJob(_Plain):
+    """One line for all files, with the largest that are under way."""
+
+    def __init__(self, narrator: Narrator, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(narrator, clock)
+        self._moving: dict[Path, tuple[int, int]] = {}
+        """Sizes, and acknowledged bytes."""
+
+    def begin(self, path: Path, note: str) -> None:
+        super().begin(Path("bigupload"), note)  # no file is at work yet
+
+    def end(self, path: Path) -> None:
+        self._moving.pop(path, None)
+        super().end(path)
+
+    def on_event(self, path: Path, event: events.Event) -> None:
+        if isinstance(event, events.Progress):
+            self._moving[path] = event.size or 0, event.bytes_uploaded
+        elif not isinstance(event, events.JobProgress):
+            super().on_event(path, event)
+        elif (speed := self._due(path, job_progress.moved_of(event))) is not None:
+            names = job_progress.told_apart(self._moving)
+            files = {names[each]: moved for each, moved in self._moving.items()}
+            _say(f"{one_line(path.name)}: {job_progress.line(event, speed, files)}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -229,18 +304,34 @@ def _verbose() -> int:
     return ctx.meta.get(VERBOSE, 0) if ctx is not None else 0
 
 
-@contextlib.contextmanager
-def reporting(mode: str) -> Iterator[Reporter]:
-    """The reporter for `--progress`."""
-    if mode == "auto":
-        mode = "bar" if sys.stderr.isatty() else "plain"
-    if mode == "bar":
-        from bigupload.cli.progress_display import Bars  # rich is slow to import
+def mode_of(mode: str) -> str:
+    """What `--progress auto` means here."""
+    if mode != "auto":
+        return mode
+    return "bar" if sys.stderr.isatty() else "plain"
 
-        with Bars(Narrator(verbose=_verbose())).shown() as bars:
+
+@contextlib.contextmanager
+def reporting(mode: str, *, endless: bool = False, job: bool = False) -> Iterator[Reporter]:
+    """The reporter for `--progress`.
+
+    Args:
+        mode: The option's value.
+        endless: Whether results can't wait for the end of the command.
+        job: Whether it is of many files, whose sums matter more than each of them.
+    """
+    mode = mode_of(mode)
+    if mode == "bar":
+        from bigupload.cli.progress_display import Bars, JobBars  # rich is slow to import
+
+        narrator = Narrator(verbose=_verbose(), job=job)
+        with (JobBars(narrator) if job else Bars(narrator, endless=endless)).shown() as bars:
             yield bars
         return
-    reporter = _Json() if mode == "json" else _Silent() if mode == "none" else _Plain(Narrator(verbose=_verbose()))
+    plain = _PlainJob if job else _Plain
+    reporter = (
+        _Json() if mode == "json" else _Silent() if mode == "none" else plain(Narrator(verbose=_verbose(), job=job))
+    )
     yield reporter
     reporter.close()
 

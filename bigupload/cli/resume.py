@@ -10,8 +10,10 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
+from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     PATH,
+    PATH_OR_URL,
     connection_options,
     on_change_option,
     outcome_options,
@@ -31,7 +33,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("manifests", metavar="[MANIFEST...]", nargs=-1, type=PATH)
 @click.option(
-    "--source", type=PATH, metavar="PATH", help="Where the file is now, if it was moved. Required with --adopt."
+    "--source",
+    type=PATH_OR_URL,
+    metavar="PATH",
+    help="Where the file is now, if it was moved, or its whole URL. Required with --adopt.",
 )
 @click.option(
     "--adopt",
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
 @click.option("--upload-id", metavar="ID", help="The upload to adopt, if several of this key are open.")
 @click.option("--local", is_flag=True, help="The upload to adopt is in the local store.")
 @click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
-@on_change_option
+@on_change_option("raise")
 @click.option(
     "--trust",
     is_flag=True,
@@ -52,7 +57,10 @@ if TYPE_CHECKING:
 @store_options
 @outcome_options
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
-    """Resume the uploads of manifests, or all unfinished uploads of this machine.
+    """Resume the uploads of manifests, or all unfinished uploads of single files of this machine.
+
+    Without a name, it also says which commands continue the uploads that came from pipes, and the jobs of many files
+    (a directory, sync, watch).
 
     MANIFEST is a path, or an upload's id as `bigupload status` prints it.
     """
@@ -61,6 +69,8 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     adopt, source = arguments["adopt"], arguments["source"]
     if adopt is not None and (manifests or source is None):
         raise click.UsageError("--adopt s3://BUCKET/KEY needs --source PATH, and no manifest")
+    if adopt is not None and isinstance(source, str):
+        raise click.UsageError("--adopt takes a file as its --source, not a URL")
     if adopt is None and source is not None and len(manifests) != 1:
         raise click.UsageError("--source is for one manifest: name the one whose file was moved")
     ctx = click.get_current_context()
@@ -69,7 +79,8 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
             "the manifest says which store it is: use the options of the connection with --adopt only"
         )
     drop_weaker(ctx, arguments, "local", than="adopt")
-    raise SystemExit(run(lambda: _resume_all(list(manifests), arguments)))
+    kept = KeptParts()
+    raise SystemExit(run(lambda: _resume_all(list(manifests), arguments, kept), kept=kept))
 
 
 _OF_THE_MANIFEST = (
@@ -79,10 +90,11 @@ _OF_THE_MANIFEST = (
 """Options that mean nothing where a manifest says which store it is."""
 
 
-async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
+async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: KeptParts) -> int:
     from bigupload.api.uploader import Uploader
+    from bigupload.cli.named_jobs import refuse_job
     from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
-    from bigupload.cli.status import not_a_manifest, unfinished
+    from bigupload.cli.status import not_a_manifest
     from bigupload.options import S3Options
 
     adopt, source = arguments["adopt"], arguments["source"]
@@ -90,9 +102,10 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
     async with Uploader(**pace(arguments)) as uploader:
         with reporting(arguments["progress"]) as reporter:
 
-            def one(name: Path) -> Awaitable[UploadResult]:
+            def one(name: Path, row: Path) -> Awaitable[UploadResult]:
                 def on_event(event: Event) -> None:
-                    reporter.on_event(name, event)
+                    kept.on_event(event)
+                    reporter.on_event(row, event)
 
                 proof = arguments["require_proof"]
                 if adopt is not None:
@@ -105,16 +118,28 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any]) -> int:
                 return uploader.resume(name, source=source, s3=key, require_proof=proof, on_event=on_event, **more)
 
             codes: list[int] = []
-            names = [source] if adopt is not None else manifests or unfinished()
-            for name in names:
-                reporter.begin(name, CONNECTING)
+            for name, row, told in _uploads_of([source] if adopt is not None else manifests):
+                reporter.begin(row, CONNECTING)
                 try:
-                    result = await one(name)
+                    if adopt is None:
+                        refuse_job(name)
+                    result = await one(name, row)
                 except errors.BigUploadError as e:
-                    complain(not_a_manifest(e, name) if adopt is None else e, str(name), is_path=True)
+                    complain(not_a_manifest(e, name) if adopt is None else e, told, is_path=True)
                     codes.append(e.exit_code)
                 else:
+                    kept.on_outcome(result)
                     reporter.on_result(result_line(result, as_json=arguments["as_json"]))
                 finally:
-                    reporter.end(name)
+                    reporter.end(row)
     return worst(codes)
+
+
+def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
+    """What is resumed, what its row of the display is called, and what an error is of. No names: all that can be."""
+    from bigupload.cli.status import unfinished
+
+    if names:
+        return [(name, name, str(name)) for name in names]
+    found = unfinished()
+    return [(each.manifest, Path(each.source or ""), f"bigupload resume {told}") for told, each in found.items()]

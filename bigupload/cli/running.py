@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -15,25 +16,36 @@ from bigupload import errors
 
 _REASSURE_AFTER = 1.0
 """Seconds after which a person wonders whether Ctrl-C was heard."""
+_START = 2.0
+"""Seconds after which most modules are imported."""
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same command resumes") -> int:
+def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same command resumes", kept: object = "") -> int:
     """Run the command.
 
     Args:
         command: The command.
         stopped: What to say after a signal has stopped it.
+        kept: Its text, at the end of the command, is what to say before that.
 
     Returns:
         The exit status; 130 after Ctrl-C, 75 after another signal, both resumable.
     """
-    return asyncio.run(_supervise(command, stopped))
+    return asyncio.run(_supervise(command, stopped, kept))
 
 
-async def _supervise(command: Callable[[], Awaitable[int]], stopped: str) -> int:
+def collect_garbage() -> None:
+    """Begin to look for garbage, if this process put it off. What exists by now stays, and is not searched."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: object) -> int:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(command())
+    loop.call_later(_START, collect_garbage)
     received: list[int] = []
 
     def stop(number: int) -> None:
@@ -55,7 +67,7 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str) -> int
     except asyncio.CancelledError:
         if not received:
             raise
-        _say(f"bigupload: stopped: {stopped}")
+        _say(f"bigupload: stopped: {kept}{stopped}")
         return _status(received[0])
 
 

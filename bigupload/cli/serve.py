@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import PATH, connection_options, need_service, s3_options
+from bigupload.cli.hook_options import hook_options, take_hooks
+from bigupload.cli.options import DURATION, PATH, SIZE, connection_options, need_service, s3_options
+from bigupload.cli.policy_options import policy_options, take_policy
 from bigupload.cli.settings import choose
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
+_AS_GIVEN = ("host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "quota", "shared")
+"""The options that are settings of the same name."""
 
 
 @click.command(epilog="Ctrl-C stops the service after the requests in flight.")
@@ -66,6 +71,29 @@ _LOOPBACK = ("127.", "localhost", "::1")
     help="The file with the secret that all replicas share. [default: $BIGUPLOAD_SECRET_FILE, else the user's own]",
 )
 @click.option(
+    "--stop-delay",
+    type=DURATION,
+    default="0s",
+    show_default=True,
+    metavar="TIME",
+    help="How long to go on after a stop signal, while /readyz is 503, so that load balancers notice.",
+)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="CIDR",
+    help="A load balancer, as in 10.0.0.0/8: its X-Forwarded-For or Forwarded tells the client's address. Repeatable.",
+)
+@click.option(
+    "--store-timeout",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    help="How long a request waits for a store that does not respond, before the answer 503.",
+)
+@click.option(
     "--requests",
     type=click.FloatRange(0.1, 100_000),
     default=100,
@@ -81,9 +109,22 @@ _LOOPBACK = ("127.", "localhost", "::1")
     metavar="N",
     help="Open uploads per owner.",
 )
+@click.option("--quota", type=SIZE, metavar="SIZE", help="Bytes of one owner's files, as in 50GB. [default: no limit]")
+@click.option(
+    "--shared",
+    metavar="URL",
+    help="The Valkey or Redis through which replicas share --requests and --quota, as in redis://host:6379/0.",
+)
 @click.option("--posts-url", metavar="URL", help="The posts API, to which POST /v1/posts is forwarded.")
 @click.option(
     "--posts-authorization", type=PATH, metavar="FILE", help="The file with the Authorization header for the posts API."
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="URL",
+    help="An origin whose pages may call the API, as in https://app.example.com. Repeatable. '*': every origin.",
 )
 @click.option("--allow-private-media-hosts", is_flag=True, help="Accept direct URLs of private networks.")
 @click.option(
@@ -94,6 +135,8 @@ _LOOPBACK = ("127.", "localhost", "::1")
     metavar="SECONDS",
     help="Seconds between two sweeps of the bucket. 0: never.",
 )
+@hook_options
+@policy_options
 @connection_options
 def serve(**arguments: Any) -> None:
     """Run the media service. Clients upload with an API key; the credentials stay with the service."""
@@ -104,6 +147,8 @@ def serve(**arguments: Any) -> None:
         raise click.UsageError("name one place for the media: --bucket s3://BUCKET, or --local")
     if arguments["posts_authorization"] is not None and arguments["posts_url"] is None:
         raise click.UsageError("--posts-authorization needs --posts-url")
+    if not arguments["store_timeout"] > 0:
+        raise click.UsageError("--store-timeout must be above 0")
     if not math.isfinite(arguments["sweep_every"]):
         raise click.UsageError("--sweep-every is a number of seconds")
     _serve(arguments)
@@ -112,6 +157,7 @@ def serve(**arguments: Any) -> None:
 def _serve(arguments: dict[str, Any]) -> None:
     import asyncio
 
+    from bigupload.cli.running import collect_garbage
     from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
     from bigupload.service.serving import serve as run
     from bigupload.service.settings import ServeSettings
@@ -119,22 +165,20 @@ def _serve(arguments: dict[str, Any]) -> None:
 
     local = arguments.pop("local")
     bucket = _bucket_name(arguments.pop("bucket"))
-    for option in ("public_url", "client_endpoint_url", "posts_url"):
-        _check_url(option, arguments[option])
+    _check_addresses(arguments)
+    policy, hooks = take_policy(arguments), take_hooks(arguments)
     posts_api = _posts_api(arguments["posts_url"], arguments["posts_authorization"])
     s3 = asyncio.run(reach(s3_options(arguments, local=local)))
     keys = KeyFile(arguments["key_file"] or default_key_file())
     secret = load_secret(arguments["secret_file"] or default_secret_file(), create=True)
     if local:
         bucket = LOCAL_BUCKET
-        asyncio.run(_set_up(s3))
+        asyncio.run(_set_up(s3, policy))
         keys.ensure()
         if not arguments["host"].startswith(_LOOPBACK):
             complain(errors.BigUploadError("the URLs of the local store work on this machine only"), "warning")
     settings = ServeSettings(
-        host=arguments["host"],
-        port=arguments["port"],
-        workers=arguments["workers"],
+        **{name: arguments[name] for name in _AS_GIVEN},
         bucket=bucket,
         s3=s3,
         signing_endpoint=arguments["client_endpoint_url"],
@@ -145,13 +189,14 @@ def _serve(arguments: dict[str, Any]) -> None:
         max_open_uploads=arguments["open_uploads"],
         posts_api=posts_api,
         allow_private_media_hosts=arguments["allow_private_media_hosts"],
+        policy=policy,
+        cors_origins=arguments["cors_origins"],
         sweep_every=arguments["sweep_every"],
+        **hooks,
     )
 
-    def on_ready(url: str) -> None:
-        _announce(f"serving  {url}/", keys if local else None)
-
-    run(settings, on_ready=on_ready)
+    collect_garbage()
+    run(settings, on_ready=lambda url: _announce(f"serving  {url}/", keys if local else None))
 
 
 def _bucket_name(url: str | None) -> str:
@@ -159,6 +204,20 @@ def _bucket_name(url: str | None) -> str:
     if url is not None and (not name or "/" in name):
         raise click.UsageError(f"not a bucket: {url!r} (write it like s3://my-media)")
     return name
+
+
+def _check_addresses(arguments: Mapping[str, Any]) -> None:
+    """Raise UsageError for one that can't be, before the store is reached."""
+    from bigupload.service.client_address import TrustedProxies
+    from bigupload.service.cors import CrossOrigin
+    from bigupload.service.shared.address import check_shared_url
+
+    for option in ("public_url", "client_endpoint_url", "posts_url"):
+        _check_url(option, arguments[option])
+    CrossOrigin(arguments["cors_origins"])
+    TrustedProxies(arguments["trusted_proxies"])
+    if arguments["shared"] is not None:
+        check_shared_url(arguments["shared"])
 
 
 def _check_url(option: str, url: str | None) -> None:
@@ -177,14 +236,14 @@ def _check_url(option: str, url: str | None) -> None:
             raise click.UsageError(f"{name} must not have a query: write it like https://host.example")
 
 
-async def _set_up(s3: S3Options) -> None:
-    """Make the bucket and its rules, and tell what the store did not take."""
+async def _set_up(s3: S3Options, policy: Mapping[str, Any]) -> None:
+    """Make the bucket, its policy and its rules, and tell what the store did not take."""
     from bigupload.service.bucket_rules import set_up
     from bigupload.stores.s3.client import S3Bucket
 
     bucket = S3Bucket(LOCAL_BUCKET, s3)
     async with contextlib.aclosing(bucket):
-        for warning in await set_up(bucket):
+        for warning in await set_up(bucket, named=policy):
             complain(errors.BigUploadError(warning), "warning")
 
 

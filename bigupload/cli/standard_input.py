@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli.options import PATH, SIZE
+from bigupload.core.remote_url import path_of, shown_url
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,7 +28,9 @@ _PIPE_BYTES = 1024 * 1024
 def stream_options(function: F) -> F:
     """Add the options that are about standard input."""
     for option in reversed((
-        click.option("--name", metavar="NAME", help="The name of the file, or of standard input (-), for the object."),
+        click.option(
+            "--name", metavar="NAME", help="The name of the file, of a URL, or of standard input (-), for the object."
+        ),
         click.option(
             "--expected-size",
             type=SIZE,
@@ -38,7 +42,7 @@ def stream_options(function: F) -> F:
             metavar="TEXT",
             help="What standard input must end with; it is not uploaded. If it is missing, nothing is completed.",
         ),
-        click.option("--allow-empty", is_flag=True, help="Make an empty object of an empty standard input."),
+        click.option("--allow-empty", is_flag=True, help="Make an empty object of an empty standard input or URL."),
         click.option(
             "--temp-dir",
             type=PATH,
@@ -50,7 +54,7 @@ def stream_options(function: F) -> F:
     return function
 
 
-def check_standard_input(files: Sequence[Path], arguments: dict[str, Any]) -> None:
+def check_standard_input(files: Sequence[Path | str], arguments: dict[str, Any]) -> None:
     """Raise UsageError for what can't be done with standard input, or with several files."""
     if len(files) > 1:
         for name in ("name", "expected_size", "end_marker"):
@@ -63,11 +67,21 @@ def check_standard_input(files: Sequence[Path], arguments: dict[str, Any]) -> No
             raise click.UsageError("standard input has no name: give one with --name, or name the object in the target")
 
 
-def label_of(path: Path, arguments: dict[str, Any]) -> Path:
-    """What messages call a source."""
+def label_of(path: Path | str, arguments: dict[str, Any]) -> Path:
+    """What messages call a source; of a URL, its name."""
+    if isinstance(path, str):
+        return Path(arguments["name"] or path_of(shown_url(path)))
     if path != STANDARD_INPUT:
         return path
     return Path(arguments["name"] or (arguments["to"] or "").rpartition("/")[2] or "standard input")
+
+
+def is_piped() -> bool:
+    """Whether standard input is a pipe, which may hold what a person meant to upload."""
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
+    except (AttributeError, OSError, ValueError):  # there is none, or it is closed
+        return False
 
 
 def open_standard_input() -> io.FileIO:

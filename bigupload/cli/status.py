@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +14,15 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import PATH
+from bigupload.cli.named_jobs import job_named, shown_name
+from bigupload.cli.options import DURATION, PATH
 from bigupload.cli.s3_options import customer_key_option
+from bigupload.cli.unfinished import tell_jobs, tell_streams
+from bigupload.manifests.lock import is_locked
 from bigupload.units import counted, format_size, one_line, printable
 
 if TYPE_CHECKING:
+    from bigupload.core.manifest import Manifest
     from bigupload.manifests.listing import KnownUpload
 
 _SHORT_ID = 8
@@ -30,19 +37,29 @@ def _known() -> list[KnownUpload]:
     return list(known_uploads(state_dir()))
 
 
-def unfinished() -> list[Path]:
-    """The manifests whose uploads can be resumed by them alone. Says which others are unfinished, or that none is."""
-    uploads = [upload for upload in _known() if upload.resumable]
+def unfinished() -> dict[str, KnownUpload]:
+    """The uploads that can be resumed by their manifests alone, by their ids as a command takes them.
+
+    Says how the other unfinished ones, and jobs of many files, are continued, or that there is none.
+    """
+    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.location import state_dir
+
+    known = _known()
+    uploads = [upload for upload in known if upload.resumable]
+    jobs = known_jobs(state_dir())
     if not uploads:
-        click.echo("nothing to resume: this machine knows no unfinished upload", err=True)
-    for upload in uploads:
-        if not upload.is_file:
-            click.echo(
-                f"{one_line(upload.source or '')} → {one_line(upload.target or '')} was no file: the same upload "
-                "command with the same bytes resumes it",
-                err=True,
-            )
-    return [upload.manifest for upload in uploads if upload.is_file]
+        click.echo("nothing to resume: this machine knows no unfinished upload of one file", err=True)
+    tell_streams([upload for upload in uploads if not upload.is_file])
+    tell_jobs(jobs)
+    ids = _shown_ids(known)
+    return {ids[upload.id]: upload for upload in uploads if upload.is_file}
+
+
+def _shown_ids(uploads: list[KnownUpload]) -> dict[str, str]:
+    """Ids, and how they are shown: their beginnings, if those are not those of others."""
+    short = len({upload.id[:_SHORT_ID] for upload in uploads}) == len(uploads)
+    return {upload.id: printable(upload.id[:_SHORT_ID] if short else upload.id) for upload in uploads}
 
 
 def not_a_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUploadError:
@@ -61,7 +78,18 @@ def _fields(upload: KnownUpload) -> dict[str, Any]:
         return {"id": upload.id, "manifest": str(upload.manifest), "status": upload.status, "error": upload.error}
     fields = {name: value for name, value in dataclasses.asdict(upload).items() if name != "error"}
     path = fields.pop("source")
-    return {**fields, "manifest": str(upload.manifest), "path": path, "held": _held(upload)}
+    running = upload.resumable and is_locked(upload.manifest)
+    return {**fields, "manifest": str(upload.manifest), "path": path, "held": _held(upload), "running": running}
+
+
+def _state(upload: KnownUpload) -> str:
+    """The state as a person reads it: an upload is under way only while a process has it."""
+    return "unfinished" if upload.resumable and not is_locked(upload.manifest) else upload.status
+
+
+def _where(upload: KnownUpload) -> str:
+    at = f" at {upload.endpoint}" if upload.endpoint else ""
+    return one_line(f"{upload.source or ''} → {upload.target or ''}{at}")
 
 
 def _share(upload: KnownUpload) -> str:
@@ -78,45 +106,112 @@ def _held(upload: KnownUpload) -> int:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
-@click.option("--clean", is_flag=True, help="First delete the manifests of completed and aborted uploads.")
-def status(as_json: bool, clean: bool) -> None:
-    """List the uploads that this machine knows: id, state, progress, file and object.
+@click.option("--clean", is_flag=True, help="First delete the manifests and records of what has ended.")
+@click.option(
+    "--older-than", type=DURATION, metavar="TIME", help="With --clean: only if they ended so long ago, as 7d."
+)
+@click.option("--keep", type=click.IntRange(0), metavar="N", help="With --clean: not the N of each that ended last.")
+def status(as_json: bool, clean: bool, older_than: float | None, keep: int | None) -> None:
+    """List the uploads and the jobs of many files that this machine knows: id, state, progress, source and target.
 
-    `bigupload resume` and `abort` take the id. `bigupload gc` finds uploads that no manifest knows. The manifests of
-    completed and aborted uploads are deleted after 30 days, or at once with --clean. Unfinished ones stay.
+    `bigupload resume` and `abort` take an upload's id, and `abort` a job's. `bigupload gc` finds uploads that no
+    manifest knows. The manifests of completed and aborted uploads, and the records of jobs that have finished or have
+    no file, are deleted after 30 days, or at once with --clean. With --older-than and --keep, what is old or beyond the
+    number is deleted. Unfinished ones stay, also those that --no-resume replaced: the store has their parts.
     """
     if clean:
-        _clean()
+        _clean(older_than, keep)
+    elif older_than is not None or keep is not None:
+        raise click.UsageError("--older-than and --keep are for --clean: add it")
     uploads = _known()
-    short = len({upload.id[:_SHORT_ID] for upload in uploads}) == len(uploads)
+    _show_uploads(uploads, as_json=as_json)
+    replaced = _show_replaced(as_json=as_json)
+    _tell_held([upload for upload in uploads if upload.resumable], replaced)
+    jobs = _show_jobs(as_json=as_json)
+    if not uploads and not replaced and not jobs and not as_json:
+        click.echo("this machine knows no upload", err=True)
+
+
+def _show_uploads(uploads: list[KnownUpload], *, as_json: bool) -> None:
+    ids = _shown_ids(uploads)
     for upload in uploads:
-        name = printable(upload.id[:_SHORT_ID] if short else upload.id)
+        name = ids[upload.id]
         if as_json:
             click.echo(json.dumps(_fields(upload)))
         elif upload.status == "unreadable":
             click.echo(f"{name}  unreadable  {one_line(upload.error or '')}")
         else:
             done = f"proved: {upload.verified}" if upload.verified else _share(upload)
-            where = f"{one_line(upload.source or '')} → {one_line(upload.target or '')}"
-            click.echo(f"{name}  {upload.status:<10}  {done:<22}  {where}")
-    open_uploads = [upload for upload in uploads if upload.resumable]
-    if open_uploads:
-        held = format_size(sum(map(_held, open_uploads)))
+            click.echo(f"{name}  {_state(upload):<10}  {done:<22}  {_where(upload)}")
+
+
+def _show_replaced(*, as_json: bool) -> list[KnownUpload]:
+    """Print the uploads that `--no-resume` replaced, and whose parts are in the store. Returns them."""
+    from bigupload.manifests.listing import replaced_uploads
+    from bigupload.manifests.location import state_dir
+
+    replaced = replaced_uploads(state_dir())
+    for upload in replaced:
+        if as_json:
+            click.echo(json.dumps({**_fields(upload), "status": "replaced", "running": False}))
+        else:
+            held = f"{format_size(_held(upload))} in the store"
+            command = f"bigupload abort {shlex.quote(str(upload.manifest))}"
+            click.echo(
+                f"{printable(upload.id[:_SHORT_ID])}  replaced    {held:<22}  {_where(upload)}: {printable(command)}"
+            )
+    return replaced
+
+
+def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> None:
+    """Say what the store keeps, and what can be done about it."""
+    counts = [f"{len(unfinished)} unfinished"] * bool(unfinished) + [f"{len(replaced)} replaced"] * bool(replaced)
+    if counts:
+        held = format_size(sum(map(_held, [*unfinished, *replaced])))
+        goes_on = "bigupload resume continues, " if unfinished else ""
+        named = "ID" if unfinished else "PATH"
         click.echo(
-            f"{len(open_uploads)} unfinished, with {held} in the store: bigupload resume continues, "
-            "bigupload abort ID deletes the parts",
+            f"{', '.join(counts)}, with {held} in the store: {goes_on}bigupload abort {named} deletes the parts",
             err=True,
         )
-    if not uploads and not as_json:
-        click.echo("this machine knows no upload", err=True)
 
 
-def _clean() -> None:
+def _show_jobs(*, as_json: bool) -> int:
+    """Print the jobs. Returns how many there are."""
+    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.location import state_dir
+
+    jobs = known_jobs(state_dir())
+    for job in jobs:
+        if as_json:
+            fields = dataclasses.asdict(job)
+            click.echo(
+                json.dumps({**fields, "record": str(job.record), "kind": "job", "running": is_locked(job.record)})
+            )
+        elif job.status == "unreadable":
+            click.echo(f"{job.id[:_SHORT_ID]}  unreadable  {one_line(job.error or '')}: {job.record}")
+        else:
+            done = f"{counted(job.files, 'file')}, {format_size(job.bytes)}"
+            where = one_line(f"{shown_name(job)} → {job.target}")
+            state = "incomplete" if job.gone else job.status
+            missing = f" ({counted(job.gone, 'file')} did not exist)" if job.gone else ""
+            click.echo(f"{job.id[:_SHORT_ID]}  {state:<10}  {done:<22}  {where}{missing}")
+    if not as_json:
+        tell_jobs(jobs)
+    return len(jobs)
+
+
+def _clean(older_than: float | None, keep: int | None) -> None:
+    """Delete what has ended. If one of the limits is given, the other one is none."""
     from bigupload.manifests.clean_up import clean
     from bigupload.manifests.location import state_dir
 
     try:
-        cleaned = clean(state_dir(), older_than=0, keep=0)
+        cleaned = clean(
+            state_dir(),
+            older_than=(0 if keep is None else math.inf) if older_than is None else older_than,
+            keep=(0 if older_than is None else sys.maxsize) if keep is None else keep,
+        )
     except OSError as e:
         raise errors.ManifestError(f"can't clean {state_dir()}: {e.strerror}") from e
     if not cleaned.manifests and not cleaned.others:
@@ -126,18 +221,26 @@ def _clean() -> None:
     click.echo(f"deleted {manifests} and {others} ({format_size(cleaned.bytes)})", err=True)
 
 
-def _aborted(name: Path) -> str:
-    """What to say of an upload that was aborted, by its manifest."""
+def _manifest_of(name: Path) -> Manifest | None:
+    """The manifest that a command names; None if it can't be read."""
     from bigupload.manifests.journal import read_manifest
     from bigupload.manifests.listing import locate_manifest
     from bigupload.manifests.location import state_dir
 
     try:
-        manifest = read_manifest(locate_manifest(name, state_dir())).manifest
-    except errors.BigUploadError:  # another process has cleaned up meanwhile
+        return read_manifest(locate_manifest(name, state_dir())).manifest
+    except errors.BigUploadError:
+        return None
+
+
+def _aborted(name: Path, before: Manifest | None) -> str:
+    """What to say of an upload that was aborted, by its manifest before."""
+    from bigupload.core.remote_url import path_of
+
+    if before is None:
         return f"aborted: {printable(str(name))}"
-    file, freed = one_line(Path(manifest.source.path).name), format_size(manifest.bytes_uploaded)
-    return f"aborted: {file} → {one_line(str(manifest.target))} ({freed} freed)"
+    freed = "already, nothing to free" if before.aborted else f"{format_size(before.bytes_uploaded)} freed"
+    return f"aborted: {one_line(path_of(before.source.path).name)} → {one_line(str(before.target))} ({freed})"
 
 
 @click.command()
@@ -147,19 +250,26 @@ def _aborted(name: Path) -> str:
 def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) -> None:
     """Abort uploads: the store deletes their parts. Complete objects stay.
 
-    MANIFEST is a path, or an upload's id as `bigupload status` prints it.
+    MANIFEST is a path, or an id as `bigupload status` prints it. Of a job of many files, the record is deleted.
     """
     from bigupload.api.functions import abort as abort_upload
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
+    from bigupload.manifests.named_jobs import forget_job
     from bigupload.options import S3Options
 
     async def abort_all() -> int:
         codes = []
         for path in paths:
             try:
+                if (job := job_named(path)) is not None:
+                    forget_job(job)
+                    stay = "stays" if job.files == 1 else "stay"
+                    click.echo(f"forgot the job: {counted(job.files, 'file')} {stay} in the bucket", err=True)
+                    continue
+                before = _manifest_of(path)
                 await abort_upload(path, trust=trust, s3=S3Options(sse_customer_key=sse_customer_key))
-                click.echo(_aborted(path), err=True)
+                click.echo(_aborted(path, before), err=True)
             except errors.BigUploadError as e:
                 complain(not_a_manifest(e, path), str(path), is_path=True)
                 codes.append(e.exit_code)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shlex
 import sys
 
 import click
@@ -11,7 +13,8 @@ import click
 from bigupload import errors
 from bigupload.cli.reporting import STARTING_STORE
 from bigupload.stores import local_store
-from bigupload.units import format_size, printable
+from bigupload.stores.local_store_files import PROFILE, write_credentials
+from bigupload.units import counted, format_size, printable
 
 
 @click.group()
@@ -36,7 +39,10 @@ def stop() -> None:
 @store.command(short_help="Stop and delete the local store.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(yes: bool) -> None:
-    """Delete the local store with all its objects, its credentials and the sample file. Stops it if it runs."""
+    """Delete the local store with all its objects, its credentials and the sample file. Stops it if it runs.
+
+    What this machine knows of its uploads and jobs is forgotten.
+    """
     home = local_store.default_data_dir()
     if not yes:
         if not sys.stdin.isatty():
@@ -50,6 +56,28 @@ def remove(yes: bool) -> None:
     click.echo(f"{stopped}removed {printable(str(home))}: {format_size(removed.freed_bytes)} freed", err=True)
     for path in removed.left:
         click.echo(f"left alone, not the local store's: {printable(str(path))}", err=True)
+    _forget()
+
+
+def _forget() -> None:
+    """Forget what this machine knows of the store's uploads: to resume one would start a new store.
+
+    Manifests say that a store is local, and not which. So of a store of one's own they are forgotten only if its state
+    directory is one of one's own, too.
+    """
+    if "BIGUPLOAD_LOCAL_STORE_DIR" in os.environ and "BIGUPLOAD_STATE_DIR" not in os.environ:
+        return
+    from bigupload.manifests.clean_up import forget_endpoint
+    from bigupload.manifests.location import state_dir
+    from bigupload.stores.targets import LOCAL
+
+    try:
+        forgotten = forget_endpoint(state_dir(), LOCAL)
+    except OSError as e:
+        raise errors.ManifestError(f"can't forget the store's uploads in {state_dir()}: {e.strerror}") from e
+    if forgotten.manifests or forgotten.others:
+        uploads, jobs = counted(forgotten.manifests, "upload"), counted(forgotten.others, "job")
+        click.echo(f"forgot {uploads} and {jobs} of the local store", err=True)
 
 
 @store.command()
@@ -66,8 +94,15 @@ def status(as_json: bool) -> None:
 def _show(running: local_store.LocalStore, *, as_json: bool) -> None:
     """Print everything but the secret key, which is in a file that only the user can read."""
     fields = {k: v for k, v in dataclasses.asdict(running).items() if k != "secret_key"}
+    keys = write_credentials(running.data_dir, running.access_key, running.secret_key, running.region)
+    fields["credentials"] = keys
     if as_json:
         click.echo(json.dumps(fields, default=str))
     else:
         for name, value in fields.items():
             click.echo(f"{name:<12}  {printable(str(value))}")
+        keys_are = f"AWS_SHARED_CREDENTIALS_FILE={shlex.quote(str(keys))}"
+        command = (
+            f"{keys_are} aws --profile {PROFILE} s3 ls --endpoint-url {running.endpoint_url} s3://{running.bucket}/"
+        )
+        click.echo(f"{'other tools':<12}  {printable(command)}")

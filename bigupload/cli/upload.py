@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
+from bigupload.cli.checksum_file import (
+    check_checksum_file,
+    name_below,
+    write_checksums_option,
+    writing_checksums,
+)
+from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
     NAME,
     PATH,
-    SIZE,
     connection_options,
     follow_options,
     on_change_option,
     outcome_options,
     pace,
     pace_options,
+    part_options,
     s3_options,
 )
 from bigupload.cli.s3_options import object_options, store_options
-from bigupload.cli.settings import COMMAND_LINE, choose, drop_weaker, strength
+from bigupload.cli.selection_options import (
+    Chosen,
+    CommandWithRules,
+    check_many,
+    dry_run_option,
+    is_better_a_job,
+    selection_options,
+    take_selection,
+)
 from bigupload.cli.standard_input import (
     STANDARD_INPUT,
-    check_standard_input,
+    is_piped,
     label_of,
     open_standard_input,
     stream_options,
 )
-from bigupload.cli.wording import spelled
-from bigupload.s3_parameters import PARAMETERS
-from bigupload.units import format_size
+from bigupload.cli.upload_call import check_files, check_target, drop_what_is_overruled, source_named, take_target
+from bigupload.core.remote_url import shown_url
+from bigupload.units import escaped, format_size
 
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
@@ -48,7 +62,9 @@ _FILES_AT_ONCE = 4
 _SAMPLE_SIZE = 250_000_000
 
 
-@click.command(epilog="After any stop, the same command (without --no-resume) resumes the upload.")
+@click.command(
+    cls=CommandWithRules, epilog="After any stop, the same command (without --no-resume) resumes the upload."
+)
 @click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=NAME)
 @click.option(
     "--to",
@@ -63,15 +79,7 @@ _SAMPLE_SIZE = 250_000_000
     is_flag=True,
     help="Upload into the local store, which is started if needed. Without PATH: a sample file.",
 )
-@click.option(
-    "--part-size", type=SIZE, metavar="SIZE", help="The size of each part, as in 16MiB. [default: by the file's size]"
-)
-@click.option(
-    "--checksum",
-    type=click.Choice(CHECKSUMS),
-    default="auto",
-    help="The checksum of each part. auto: CRC64NVME if the store has it.",
-)
+@part_options(CHECKSUMS)
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail if the object exists.")
 @click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file.")
@@ -79,118 +87,45 @@ _SAMPLE_SIZE = 250_000_000
 @click.option(
     "--skip-existing", is_flag=True, help="Upload nothing if the object equals the file already, by its checksum."
 )
+@click.option(
+    "--delta",
+    is_flag=True,
+    help="Send only the parts that differ from the last upload to this key. The store copies the others.",
+)
 @click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
-@on_change_option
+@on_change_option("raise")
+@write_checksums_option
 @follow_options
 @stream_options
+@selection_options
+@dry_run_option
 @pace_options
 @connection_options
 @store_options
 @outcome_options
 def upload(names: tuple[str, ...], **arguments: Any) -> None:
-    """Upload files to an S3 bucket or a media service, in parts and in parallel, and prove the objects.
+    """Upload files and directories to an S3 bucket or a media service, in parallel, and prove the objects.
 
-    If an upload of the same file to the same key was interrupted, it is resumed. PATH may be -, which is standard
-    input: to resume that, run the same command with the same bytes again.
+    If an upload of the same file to the same key was interrupted, it is resumed. PATH may be a URL that begins with
+    https://, http:// or s3://, which is read through this machine unless the store can copy it, or -, which is standard
+    input: to resume that, run the same command with the same bytes again. Of a directory, all files in it are uploaded:
+    their paths below it are their keys below the target.
     """
     from bigupload.cli.running import run
 
-    names = _take_target(names, arguments)
-    files = [Path(name) if name != "./-" else Path.cwd() / "-" for name in dict.fromkeys(names)]
-    _drop_what_is_overruled(click.get_current_context(), arguments)
-    _check(files, arguments, names)
+    names = take_target(names, arguments)
+    files = [source_named(name) for name in dict.fromkeys(names)]
+    ctx = click.get_current_context()
+    drop_what_is_overruled(ctx, arguments)
+    chosen, kept = take_selection(ctx, arguments), KeptParts()
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
-    raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments), stopped=stopped))
-
-
-_OF_A_BUCKET = (
-    "endpoint_url", "region", "profile", "no_sign_request", "if_none_match",
-    *(name for name in PARAMETERS if name != "content_type"),
-)  # fmt: skip
-
-
-def _take_target(names: tuple[str, ...], arguments: dict[str, Any]) -> tuple[str, ...]:
-    """Split off the target, which may be the last name, as for `aws s3 cp` and others. Returns the files' names."""
-    *files, last = names or ("",)
-    if any(_is_s3(name) for name in files):
-        raise click.UsageError("the target comes last: bigupload upload PATH... s3://BUCKET/KEY")
-    if not _is_s3(last):
-        return names
-    if strength(click.get_current_context(), "to") == COMMAND_LINE:
-        raise click.UsageError(f"name one target: --to {arguments['to']}, or {last}")
-    arguments["target"] = last
-    return tuple(files)
-
-
-def _is_s3(name: str) -> bool:
-    return name[:5].lower() == "s3://"
-
-
-def _drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> None:
-    """The target of the command line beats one of the environment or the file, with all that is said about that."""
-    if "target" in arguments:  # an argument: nothing is nearer to the person
-        arguments["to"] = arguments.pop("target")
-        if strength(ctx, "service") < COMMAND_LINE:
-            arguments["service"] = None
-        if strength(ctx, "local") < COMMAND_LINE:
-            arguments["local"] = False
-    else:
-        choose(ctx, arguments, "to", "service", "local")
-    drop_weaker(ctx, arguments, *_OF_A_BUCKET, "addressing", than="service")
-    choose(ctx, arguments, "endpoint_url", "local")
-    if arguments["sse"] == "AES256":
-        drop_weaker(ctx, arguments, "sse_kms_key_id", than="sse")
-
-
-def _check(files: Sequence[Path], arguments: dict[str, Any], names: Sequence[str]) -> None:
-    """Raise UsageError for a call that contradicts itself."""
-    from bigupload.stores.s3.access_points import split
-
-    to, service, local = arguments["to"], arguments["service"], arguments["local"]
-    if "" in names:
-        raise click.UsageError("a file name is empty: is a variable of the shell not set?")
-    _check_url(names)
-    if (to is not None or local) + (service is not None) != 1:
-        what = "one target" if files else "a file and one target"
-        raise click.UsageError(
-            f"name {what}: bigupload upload PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"
-        )
-    if service is not None:
-        _check_service(arguments)
-    if not files and not local:
-        raise click.UsageError("name at least one file: bigupload upload PATH... s3://BUCKET/KEY")
-    check_standard_input(files, arguments)
-    if local and arguments["endpoint_url"] is not None:
-        raise click.UsageError("--local has its own endpoint: leave out --endpoint-url")
-    if len(files) > 1:
-        if to is not None and _is_s3(to) and not to.endswith("/") and split(to[len("s3://") :])[1]:
-            raise click.UsageError(
-                f"{len(files)} files can't become one object: end the target with a slash, as in {to}/"
-            )
-        if arguments["manifest"] is not None:
-            raise click.UsageError("--manifest is for one file: leave it out, or upload one file at a time")
-        twice = [name for name, count in Counter(path.name for path in files).items() if count > 1]
-        if twice and service is None:
-            raise click.UsageError(
-                f"several files are named {twice[0]} and would become one object: upload them to different folders"
-            )
-
-
-def _check_url(names: Sequence[str]) -> None:
-    """Raise UsageError if the last name was meant as a target, but is not written as one."""
-    last = names[-1] if names else ""
-    if re.match(r"[a-z][a-z0-9+.-]+:/", last, re.IGNORECASE) and not os.path.lexists(last):
-        raise click.UsageError(f"not a target: {last!r} (write it like s3://bucket/key, or use --service URL)")
-
-
-def _check_service(arguments: dict[str, Any]) -> None:
-    """Raise UsageError for options of a bucket: the service decides those."""
-    foreign = [name for name in _OF_A_BUCKET if arguments[name]]
-    if arguments["addressing"] != "auto":
-        foreign.append("addressing")
-    if foreign:
-        named = ", ".join(map(spelled, foreign))
-        raise click.UsageError(f"the media service decides these: leave out {named}")
+    check_target(bool(files) or chosen.files_from is not None, arguments, names)
+    if chosen.is_for(names) or is_better_a_job(names, arguments):
+        check_many(names, chosen, arguments)
+        stopped = "nothing was sent" if chosen.dry_run else stopped
+        raise SystemExit(run(lambda: _upload_listed(names, chosen, arguments, kept), stopped=stopped, kept=kept))
+    check_files(files, arguments)
+    raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments, kept), stopped=stopped, kept=kept))
 
 
 def _sample() -> Path:
@@ -198,6 +133,8 @@ def _sample() -> Path:
     from bigupload.stores.local_store import sample_path
 
     path = sample_path()
+    if is_piped():
+        click.echo("note: standard input is not read. To upload it, name it: bigupload upload - --local", err=True)
     try:
         if not path.exists():
             click.echo(f"making a sample file of {format_size(_SAMPLE_SIZE)}: {path}", err=True)
@@ -212,60 +149,132 @@ def _sample() -> Path:
     return path
 
 
-async def _upload_all(files: Sequence[Path], arguments: dict[str, Any]) -> int:
+async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], kept: KeptParts) -> int:
     import anyio
 
-    from bigupload.api.uploader import Uploader
-    from bigupload.cli.reporting import reporting, waits_for, worst
+    from bigupload.cli.reporting import waits_for, worst
 
-    local = arguments.pop("local")
-    options = s3_options(arguments, local=local, if_none_match=arguments.pop("if_none_match"))
-    arguments["resume"] = not arguments.pop("no_resume")
-    if arguments["idle"] is None:
-        del arguments["idle"]
-    as_json, mode = arguments.pop("as_json"), arguments.pop("progress")
     codes: list[int] = []
     at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)
-    async with Uploader(**pace(arguments), temp_dir=arguments.pop("temp_dir")) as uploader:
-        with reporting(mode) as reporter:
+    local, as_json = arguments["local"], arguments["as_json"]
+    async with _uploading(arguments) as uploading:
+        reporter = uploading.reporter
 
-            async def one(path: Path) -> None:
-                label = label_of(path, arguments)
-                async with at_once:
-                    reporter.begin(label, await waits_for(local=local))
-                    try:
-                        codes.append(await _upload_one(uploader, path, reporter, as_json, {**arguments, "s3": options}))
-                    finally:
-                        reporter.end(label)
+        async def one(path: Path | str) -> None:
+            label = label_of(path, arguments)
+            async with at_once:
+                reporter.begin(label, await waits_for(local=local))
+                try:
+                    codes.append(await _upload_one(uploading, path, as_json, kept))
+                finally:
+                    reporter.end(label)
 
-            async with anyio.create_task_group() as tasks:
-                for path in files:
-                    tasks.start_soon(one, path)
+        async with anyio.create_task_group() as tasks:
+            for path in files:
+                tasks.start_soon(one, path)
     return worst(codes)
 
 
-async def _upload_one(
-    uploader: Uploader, path: Path, reporter: Reporter, as_json: bool, arguments: dict[str, Any]
-) -> int:
+async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], kept: KeptParts) -> int:
+    from bigupload.api.arguments import UploadManyOptions
+    from bigupload.batch.entries import Omitted
+    from bigupload.batch.job import UploadFailed
+    from bigupload.cli.job_report import JobReport
+    from bigupload.cli.listed_files import ListedFiles, dry_run, shown_path
+    from bigupload.cli.reporting import mode_of, waits_for
+    from bigupload.stores.targets import LOCAL_BUCKET
+
+    mode, as_json, service = arguments["progress"], arguments["as_json"], arguments["service"]
+    listed = ListedFiles(names, chosen, arguments["to"] or f"s3://{LOCAL_BUCKET}/", mode == "none")
+    await listed.open()
+    if chosen.dry_run:
+        return await dry_run(listed, as_json=as_json, service=service)
+    if not listed.is_prefix:
+        async for file in listed.found():  # the one file
+            if isinstance(file, Omitted):
+                raise errors.SourceError(f"{shown_path(file.path)}: {file.reason}")
+            return await _upload_all([Path(file.path)], arguments, kept)
+        return errors.EXIT_OK
+    note = await waits_for(local=arguments["local"])
+    if (checksums := arguments["write_checksums"]) is not None and chosen.files_from is None:
+        for directory in listed.directories:
+            check_checksum_file(checksums, directory, chosen.selection)
+    name_of = name_below(listed.top)
+    async with _uploading(arguments, job=True) as uploading:
+        given = uploading.options.items()
+        options = {name: value for name, value in given if name in UploadManyOptions.__annotations__}
+        options["to"] = None if service else listed.to
+        report = JobReport(uploading.reporter, as_json=as_json, sums=chosen.is_for(names), mode=mode_of(mode))
+        report.begin(note)
+
+        def on_event(event: events.Event) -> None:
+            kept.on_event(event)
+            report.on_event(event)
+
+        outcomes = uploading.uploader.upload_many(listed.found(), job=listed.job, on_event=on_event, **options)
+        with report.running():
+            async with contextlib.aclosing(outcomes):
+                async for outcome in outcomes:
+                    kept.on_outcome(outcome)
+                    report.on_outcome(outcome)
+                    if not isinstance(outcome, UploadFailed) and outcome.sha256 is not None:
+                        uploading.write(outcome.sha256, name_of(outcome.path))
+        return report.finish()
+
+
+class _Uploading(NamedTuple):
+    """What several uploads share."""
+
+    uploader: Uploader
+    reporter: Reporter
+    options: dict[str, Any]
+    write: Callable[[str | None, str], None]
+    """Adds a line to the file of `--write-checksums`, if there is one."""
+
+
+@contextlib.asynccontextmanager
+async def _uploading(arguments: dict[str, Any], *, job: bool = False) -> AsyncIterator[_Uploading]:
+    """Begin several uploads. `job` is that of `reporting`."""
+    from bigupload.api.uploader import Uploader
+    from bigupload.cli.reporting import reporting
+
+    s3 = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
+    arguments["resume"] = not arguments.pop("no_resume")
+    if arguments["idle"] is None:
+        del arguments["idle"]
+    del arguments["as_json"]
+    mode, checksums = arguments.pop("progress"), arguments.pop("write_checksums")
+    async with Uploader(**pace(arguments), temp_dir=arguments.pop("temp_dir")) as uploader:
+        with writing_checksums(checksums) as write, reporting(mode, job=job) as reporter:
+            options = {**arguments, "s3": s3, "sha256": checksums is not None}
+            yield _Uploading(uploader, reporter, options, write)
+
+
+async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, kept: KeptParts) -> int:
     from bigupload.cli.reporting import result_line
 
     completed: list[events.Event] = []
-    label = label_of(path, arguments)
+    options, reporter = uploading.options, uploading.reporter
+    label = label_of(path, options)
+    named = shown_url(path) if isinstance(path, str) else escaped(str(label))
 
     def on_event(event: events.Event) -> None:
         if isinstance(event, events.UploadCompleted):
             completed.append(event)
+        kept.on_event(event)
         reporter.on_event(label, event)
 
     try:
         source = open_standard_input() if path == STANDARD_INPUT else path
-        result = await uploader.upload(source, on_event=on_event, **arguments)
+        result = await uploading.uploader.upload(source, on_event=on_event, **options)
     except asyncio.CancelledError:
         if completed:  # stopped too late: the upload is done
-            complain(errors.BigUploadError("the object is complete and proved"), str(label))
+            complain(errors.BigUploadError("the object is complete and proved"), named)
         raise
     except errors.BigUploadError as e:
-        complain(e, str(label), is_path=True)
+        complain(e, named, is_path=True)
         return e.exit_code
+    kept.on_outcome(result)
+    uploading.write(result.sha256, str(path))
     reporter.on_result(result_line(result, as_json=as_json))
     return errors.EXIT_OK

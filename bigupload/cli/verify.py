@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.options import PATH, PROOFS, SIZE, connection_options, progress_option, s3_options
+from bigupload.cli.options import NAME, PATH, PROOFS, SIZE, connection_options, local_path, progress_option, s3_options
 from bigupload.cli.s3_options import store_options
+from bigupload.cli.selection_options import (
+    CommandWithRules,
+    check_verify_many,
+    is_prefix,
+    names_many,
+    selection_options,
+    take_selection,
+)
 from bigupload.cli.settings import drop_weaker
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
 
 
-@click.command()
-@click.argument("path", type=PATH)
+@click.command(cls=CommandWithRules)
+@click.argument("path", type=NAME)
 @click.argument("url", metavar="s3://BUCKET/KEY")
 @click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
 @click.option("--download", is_flag=True, help="Download the object and compare every byte. Resumable.")
@@ -33,34 +41,76 @@ if TYPE_CHECKING:
 @click.option(
     "--part-size", type=SIZE, metavar="SIZE", help="The size of the object's parts, if the store does not say."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, of many files one for each and the sums.")
+@click.option(
+    "--write-checksums",
+    type=PATH,
+    metavar="FILE",
+    help="Write the SHA-256 of each file that is proved, as sha256sum -c reads it.",
+)
+@selection_options
 @progress_option
 @connection_options
 @store_options
-def verify(path: Path, **arguments: Any) -> None:
+def verify(path: str, **arguments: Any) -> None:
     """Prove that the object s3://BUCKET/KEY equals the file PATH.
 
     The proof compares the checksums that the store holds with the file's, whichever tool uploaded it. --download
-    compares the bytes.
+    compares the bytes. If PATH is a directory, each of its files is compared with the object below s3://BUCKET/PREFIX/.
     """
     from bigupload.cli.running import run
 
     if arguments["download"] and arguments["part_size"] is not None:
         raise errors.UsageError("--download compares bytes and not parts: leave out --part-size")
+    if arguments["download"] and arguments["write_checksums"] is not None:
+        raise errors.UsageError("--write-checksums is for a verification without --download: leave one out")
     if arguments["part_size"] == 0:
         raise errors.UsageError("a part size is at least 1 byte")
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
-    url, options = arguments["url"], s3_options(arguments, local=arguments["local"])
+    if path.lower().startswith("s3://") and not arguments["url"].lower().startswith("s3://"):
+        raise click.UsageError("the file comes first, then the object: bigupload verify FILE s3://BUCKET/KEY")
+    file, ctx = local_path(path), click.get_current_context()
+    drop_weaker(ctx, arguments, "local", than="url")
+    chosen = take_selection(ctx, arguments)
+    if names_many(path) or chosen.is_asked:  # what a configuration file says of files does not matter for one
+        if arguments["download"]:
+            raise click.UsageError("--download is for one file: leave it out, or verify one file at a time")
+        check_verify_many([path], chosen, arguments["url"])
+        from bigupload.cli.verified_files import verify_listed
+
+        options = s3_options(arguments, local=arguments["local"])
+        stopped = "the same command starts again"
+        raise SystemExit(run(lambda: verify_listed(path, chosen, options, arguments), stopped=stopped))
+    url, options = _object_of(file, arguments["url"]), s3_options(arguments, local=arguments["local"])
     way = _read_back if arguments["download"] else _by_checksums
-    raise SystemExit(run(lambda: way(path, url, options, arguments)))
+    raise SystemExit(run(lambda: way(file, url, options, arguments)))
+
+
+def _object_of(file: Path, url: str) -> str:
+    """The object of a file below a folder, or a bucket, as `upload` names it; or the one that is named."""
+    from bigupload.stores.targets import parse_s3_url
+
+    if not url.lower().startswith("s3://") or not is_prefix(url):
+        return url
+    parse_s3_url(url, file.name)  # an error tells what a name can't be
+    return f"{url.removesuffix('/')}/{file.name}"
 
 
 async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
+    from bigupload.cli.checksum_file import writing_checksums
     from bigupload.core.integrity import Verified
     from bigupload.verification.by_checksum import verify as verify_object
 
-    required = Verified(arguments["require_proof"])
-    found = await verify_object(path, url, s3=options, part_size=arguments["part_size"], require_proof=required)
+    required, checksums = Verified(arguments["require_proof"]), arguments["write_checksums"]
+    with writing_checksums(checksums) as write:
+        found = await verify_object(
+            path,
+            url,
+            s3=options,
+            part_size=arguments["part_size"],
+            require_proof=required,
+            sha256=checksums is not None,
+        )
+        write(found.sha256, str(path))
     _show(found, found.verified, arguments)
     return errors.EXIT_OK
 

@@ -13,15 +13,18 @@ import shlex
 from bigupload.s3_parameters import PARAMETERS
 
 OPTIONS = PARAMETERS.keys() | {
-    "addressing", "allow_empty", "ca_bundle", "checksum", "end_marker", "endpoint_url", "expected_size",
-    "follow", "give_up_after", "hedge", "idle", "if_none_match", "local", "manifest", "name", "no_sign_request",
-    "no_verify_ssl", "on_change", "part_size", "profile", "region", "require_proof", "resume", "service",
-    "skip_existing", "source", "temp_dir", "to", "trust", "upload_id", "verify_source",
+    "addressing", "all_names", "allow_empty", "ca_bundle", "checksum", "dask", "delta", "end_marker",
+    "endpoint_url", "exclude", "exclude_from", "expected_size", "follow", "follow_symlinks", "give_up_after",
+    "hedge", "idle", "if_none_match", "include", "local", "manifest", "max_size", "min_size", "name", "newer_than",
+    "no_sign_request", "no_verify_ssl", "on_change", "part_size", "poll", "profile", "region", "require_proof",
+    "resume", "service", "shared", "size_only", "skip_existing", "source", "temp_dir", "to", "trust", "until_idle",
+    "upload_id", "verify_source",
 }  # fmt: skip
 """Arguments of the library that are options, by the same name or as `s3_parameters` says."""
 OTHERS = {
     "credentials": "a --profile with a role, SSO or credential_process",
     "read_back": "bigupload verify --download",
+    "sha256": "--write-checksums",
 }
 """What stands for other arguments and functions."""
 COMMANDS = {

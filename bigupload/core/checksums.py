@@ -5,8 +5,7 @@ combined from the parts' CRCs in microseconds. SHA and MD5 cannot be combined li
 a hash of the parts' digests (COMPOSITE), followed by "-<number of parts>".
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 
-Pure: no I/O. awscrt is imported when the first CRC is computed, because the import takes 60 ms and `--help` needs no
-CRC.
+Pure: no I/O. awscrt is imported when the first CRC of more than some bytes is computed: its import takes 26 ms.
 """
 
 from __future__ import annotations
@@ -128,15 +127,32 @@ def _of_awscrt(name: str) -> Any:
     return getattr(awscrt.checksums, name)
 
 
+class _Few:
+    """How many bytes this process still hashes without awscrt, which takes as long to load as 400 KB take then."""
+
+    left = 64 * 1024
+
+
 class _Crc:
     """A CRC of awscrt with hashlib's methods."""
 
     def __init__(self, algorithm: Algorithm) -> None:
-        self._function: Callable[[Data, int], int] = _of_awscrt(algorithm.value)
+        self._algorithm = algorithm
+        self._function: Callable[[Data, int], int] | None = None
         self._size = algorithm.digest_size
         self._value = 0
 
     def update(self, data: Data, /) -> None:
+        if self._function is None:
+            size = memoryview(data).nbytes
+            if self._algorithm is Algorithm.CRC64NVME and size <= _Few.left:
+                from bigupload.core.small_crc import crc64nvme
+
+                _Few.left -= size
+                self._value = crc64nvme(data, self._value)
+                return
+            _Few.left = -1  # from now on, there is awscrt
+            self._function = _of_awscrt(self._algorithm.value)
         self._value = self._function(data, self._value)
 
     def digest(self) -> bytes:
@@ -191,9 +207,10 @@ def decode(algorithm: Algorithm, checksum: str) -> bytes:
 
 def combine_crc(algorithm: Algorithm, parts: Iterable[tuple[bytes, int]]) -> bytes:
     """Compute the CRC of the whole from the parts' (digest, size in bytes), in order. `algorithm` is a CRC."""
-    join: Callable[[int, int, int], int] = _of_awscrt(f"combine_{algorithm.value}")
-    whole = 0
-    for digest, size in parts:
+    rows = iter(parts)
+    whole = int.from_bytes(next(rows, (b"", 0))[0], "big")  # the CRC of nothing is 0
+    for digest, size in rows:
+        join: Callable[[int, int, int], int] = _of_awscrt(f"combine_{algorithm.value}")
         whole = join(whole, int.from_bytes(digest, "big"), size)
     return whole.to_bytes(algorithm.digest_size, "big")
 

@@ -20,7 +20,8 @@ upload takes, on the path that suffers most, with the constant changed or switch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean as mean
+
+from bigupload.core.averages import mean
 
 START = 16
 """Parts in flight at the start. [8: 44 %, 32: 89 %]"""
@@ -82,8 +83,12 @@ class ConcurrencyControl:
 
     def __init__(self, fixed: int | None = None, *, most: int | None = None) -> None:
         self._fixed = fixed
-        self._most = min(MOST, most or MOST)
+        self._alone = self._most = min(MOST, most or MOST)
         self._limit = fixed or min(START, self._most)
+        self._moved = False
+        self._has_parts = False
+        self._twice = False
+        """Whether the limit may be twice the largest one of parts."""
         self._since = 0.0
         """When the limit changed."""
         self._window: _Window | None = None
@@ -109,6 +114,40 @@ class ConcurrencyControl:
     def limit(self) -> int:
         """Parts that may be in flight."""
         return self._limit
+
+    def spread(self, machines: int) -> None:
+        """Let so many machines send parts: each has as much room as one alone, from the start on."""
+        self._most = self._alone * machines
+        if self._fixed is None:
+            self._limit = min(self._most, self._limit if self._moved else min(START, self._alone) * machines)
+
+    def begin_with(self, limit: int) -> None:
+        """Begin with this limit instead of START, if nothing was measured yet: what is to be sent is small."""
+        if self._fixed is None and self._window is None:
+            self._limit = min(limit, self._most)
+
+    def widen(self, limit: int) -> None:
+        """Raise the limit to this one, if the store has refused nothing and no trial has begun.
+
+        Up to twice the largest one, until `narrow` is called: what is sent are small files, and each needs one
+        descriptor where a part needs two.
+        """
+        if self._fixed is None and not self._moved and not self._refused and limit > self._limit:
+            self._twice = not self._has_parts
+            self._limit = min(limit, self._largest)
+            self._goodput.clear()
+            self._window = None
+
+    def narrow(self) -> None:
+        """Keep to the largest limit from now on: parts are to be sent."""
+        self._has_parts = True
+        self._twice = False
+        if self._fixed is None:
+            self._limit = min(self._limit, self._most)
+
+    @property
+    def _largest(self) -> int:
+        return self._most * 2 if self._twice else self._most
 
     def started(self) -> None:
         """One more request went out."""
@@ -205,7 +244,7 @@ class ConcurrencyControl:
         wanted = round(self._limit * 2.0 ** (self._step if self._up else -self._step))
         if wanted == self._limit:
             wanted += 1 if self._up else -1
-        most = self._most
+        most = self._largest
         if self._ceiling is not None:
             most = self._ceiling + (now - self._backed_off_at >= self._probe_after)
         wanted = max(1, min(wanted, most))
@@ -225,7 +264,8 @@ class ConcurrencyControl:
         self._move(trial.limit, now)
 
     def _move(self, limit: int, now: float) -> None:
-        self._limit = max(1, min(limit, self._most))
+        self._moved = True
+        self._limit = max(1, min(limit, self._largest))
         self._since = now
         self._started = self._refused = 0.0
         self._goodput.clear()

@@ -6,10 +6,11 @@ One slow connection delays the whole upload at its end. A retry policy does not 
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from bigupload.core.averages import median
 
 _KNOWN = 4
 """Parts that must have arrived before the usual time of a part is known."""
@@ -56,6 +57,11 @@ class Pace:
         """Note that a part took so many seconds, response included."""
         self._took.append(seconds)
 
+    @property
+    def usual(self) -> float | None:
+        """Seconds that a part takes; None: that is not known yet."""
+        return median(self._took) if len(self._took) >= _KNOWN else None
+
     def lagging(self, flights: Sequence[PutProgress], *, at_the_end: bool) -> list[int]:
         """Choose the stragglers.
 
@@ -72,7 +78,7 @@ class Pace:
         """
         if len(self._took) < _KNOWN:
             return []
-        usual = statistics.median(self._took)
+        usual = median(self._took)
         if not at_the_end:
             usual = max(usual, self._most_will_take(flights))
         far = (_FAR_AT_THE_END if at_the_end else _FAR) * usual
@@ -86,7 +92,7 @@ class Pace:
 
     def _most_will_take(self, flights: Sequence[PutProgress]) -> float:
         moving = [flight.projected for flight in flights if flight.sent]
-        return statistics.median(moving) if len(moving) > 2 else 0.0
+        return median(moving) if len(moving) > 2 else 0.0
 
 
 class Budget:

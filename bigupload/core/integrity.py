@@ -19,7 +19,8 @@ class PartProof(enum.StrEnum):
     """What proves that the store received a part as it was sent."""
 
     CHECKSUM = "checksum"
-    """The response has the checksum that was sent."""
+    """The response has the checksum that was sent. Of a part that the store copied from the source, it has the copy's
+    checksum, and all of them must add up to the source's before complete."""
     ETAG = "etag"
     """The part's ETag is its MD5."""
     MD5 = "md5"

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from bigupload.core import checksums
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType
+from bigupload.core.copies import CopyBase
 from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.core.part_plan import S3_LIMITS, Part, Plan, Step
+from bigupload.core.remote_url import is_remote
 from bigupload.errors import ObjectMismatch
 
 VERSION = 2
@@ -35,6 +36,8 @@ class Fingerprint:
     mtime_ns: int
     ctime_ns: int
     inode: int
+    pin: str | None = None
+    """Which version of a remote file it is: its strong ETag. Times and inode are 0 then."""
 
 
 class SourceKind(enum.StrEnum):
@@ -46,6 +49,8 @@ class SourceKind(enum.StrEnum):
     """Bytes in memory, or a file object: its name says nothing about its content, so that only checksums can."""
     STREAM = "stream"
     """Bytes that come once, in order."""
+    REMOTE = "remote"
+    """A file that is read by its URL, in ranges of one version: its pin shows whether it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class SourceIdentity:
     """The path of the source and its fingerprint."""
 
     path: str
-    """A file's absolute path. The name of any other source, which is never absolute."""
+    """A file's absolute path. A URL without its query. The name of any other source, which is never absolute."""
     size: int
     """0 if nobody knows the size of a stream."""
     mtime_ns: int
@@ -61,18 +66,25 @@ class SourceIdentity:
     inode: int
     kind: SourceKind | None = None
     """None: a file."""
+    pin: str | None = None
+    """See `Fingerprint`."""
 
     @classmethod
     def of(cls, path: str, fingerprint: Fingerprint, kind: SourceKind) -> SourceIdentity:
         """Make one of a path, a fingerprint and a kind."""
         now = fingerprint
         recorded = None if kind is SourceKind.FILE else kind
-        return cls(path, now.size, now.mtime_ns, now.ctime_ns, now.inode, recorded)
+        return cls(path, now.size, now.mtime_ns, now.ctime_ns, now.inode, recorded, now.pin)
+
+    @property
+    def can_be_opened(self) -> bool:
+        """Whether its path is enough to open it again: it is a file or a URL, which has lost its query."""
+        return self.kind is None or is_remote(self.path)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint without the path."""
-        return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.inode)
+        return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.inode, self.pin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +152,10 @@ class Header:
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else connecting, create and complete need (profile, storage class, …), as the store's adapter wrote it."""
     version: int = 1
+    copies: CopyBase | None = None
+    """The object that was there before, for parts that are the same in it."""
+    source_checksum: str | None = None
+    """Of an object that the store copies as a whole: its checksum, as its store says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +201,8 @@ class Restart:
     reason: str
     key: str | None = None
     """The object's new key, which a media service chooses. None: the key is as before."""
+    sends_all: bool | None = None
+    """True: the store can't copy parts, and is not asked to again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +272,7 @@ class Manifest:
         self.completing: CompletingRecord | None = None
         self.completed: Completed | None = None
         self.aborted = False
+        self.sends_all = False
 
     @property
     def status(self) -> Literal["uploading", "completing", "completed", "aborted"]:
@@ -291,10 +310,10 @@ class Manifest:
                 if self.first_plan.size not in (None, source.size):
                     raise ValueError("another size is another file")
                 self.source = source
-            case Restart(upload_id=upload_id, token=token, key=key):
+            case Restart(upload_id=upload_id, token=token, key=key, sends_all=sends_all):
                 if not upload_id:
                     raise ValueError("an upload has an id")
-                self.upload_id, self.token = upload_id, token
+                self.upload_id, self.token, self.sends_all = upload_id, token, sends_all is True
                 if key is not None:
                     self.target = dataclasses.replace(self.target, key=key)
                 self.parts.clear()
@@ -377,23 +396,3 @@ def _first_plan(header: Header) -> Plan:
     if header.plan.parts != plan.count:
         raise ValueError("the plan does not fit the source's size")
     return plan
-
-
-def manifest_id(path: str, target: Target) -> str:
-    """Compute the manifest's name: the same file and target give the same name, so that the same command resumes.
-
-    Args:
-        path: Absolute path of the source.
-        target: Where the object goes.
-    """
-    where = "\0".join([path, target.bucket or "", target.chosen_key, target.endpoint or "", target.service or ""])
-    return hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def belongs_to(header: Header, path: str, target: Target) -> bool:
-    """Whether a manifest is for this source path and target. The region is not part of a target's identity."""
-
-    def identity(of: Target) -> tuple[str | None, ...]:
-        return of.bucket, of.chosen_key, of.endpoint, of.service
-
-    return header.source.path == path and identity(header.target) == identity(target)

@@ -23,19 +23,30 @@ RECORD_TYPES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(R
 """The record classes by the `type` of their lines."""
 _HINTS: dict[type[Any], dict[str, Any]] = {}
 """Each class's annotations, compiled once: compiling takes longer than everything else about a record."""
+_NAMES: dict[type[Any], list[str]] = {}
+"""Each class's fields, for the same reason."""
+
+_PLAIN = frozenset({str, int, bool})
+"""What JSON has, and most fields of a part's record are."""
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def encode(record: Record) -> bytes:
     """Write a record as one line, with the newline."""
-    text = json.dumps({"type": record.type} | _fields(record), ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode({"type": record.type} | _fields(record))
     # A file name that is not UTF-8 is a str with lone surrogates. backslashreplace writes them as JSON's escapes.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _fields(record: Any) -> dict[str, Any]:
     """The fields that are not None. `dataclasses.asdict` would copy every value deeply, which is slower."""
-    found = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-    return {n: _plain(v) for n, v in found.items() if v is not None}
+    found = {name: getattr(record, name) for name in _names(type(record))}
+    return {n: v if type(v) in _PLAIN else _plain(v) for n, v in found.items() if v is not None}
+
+
+def _names(cls: type[Any]) -> list[str]:
+    return _NAMES.get(cls) or _NAMES.setdefault(cls, [field.name for field in dataclasses.fields(cls)])
 
 
 def _plain(value: Any) -> Any:
@@ -93,7 +104,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
             raise ValueError(f"{name} is not a list")
         return tuple(_convert(typing.get_args(hint)[0], item, name) for item in value)
     expected = dict if typing.get_origin(hint) is not None else hint
-    if not isinstance(value, expected) or isinstance(value, bool):
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise ValueError(f"{name} is not a {expected.__name__}")
     if isinstance(value, str) and name != "path":  # will be sent as UTF-8; a path may be bytes that are not UTF-8
         value.encode()

@@ -86,6 +86,8 @@ class Plan:
         """The number of parts, at least 1; of an open plan, the most that there may be."""
         if self.size is None:
             return sum(step.parts for step in self.steps)
+        if not self.steps:
+            return max(1, -(-self.size // self.part_size))
         count, left = 0, self.size
         for step in self.steps:
             if left <= step.parts * step.part_size:

@@ -69,7 +69,24 @@ class Fault(Exception):
         """Seconds to wait, from the response's Retry-After."""
         self.hint = ""
         """What may explain a refusal, for the error that is raised if a new signature does not help."""
+        self.is_lasting = False
+        """Whether a refusal stays one, because nobody renews the credentials."""
+        self.progressed = False
+        """Whether some of what was requested has come, and is not requested again: then the attempts count anew."""
         self._error = error
+
+    def of_source(self, what: str | None = None) -> Fault:
+        """The same fault of what is uploaded, not of the store: its error is a SourceError.
+
+        Args:
+            what: What messages call the source; None: the fault's text says it.
+        """
+        error = self._error if self._error is not None and issubclass(self._error, errors.SourceError) else None
+        error = error or _OF_SOURCE.get(self.kind, errors.SourceUnreadable)
+        text = str(self) if what is None else f"{what}: {self}"
+        made = Fault(self.kind, text, status=self.status, code=self.code, retry_after=self.retry_after, error=error)
+        made.hint, made.is_lasting = self.hint, self.is_lasting
+        return made
 
     def public(self) -> errors.BigUploadError:
         """Make the error to raise if the request is not retried."""
@@ -101,6 +118,17 @@ _PUBLIC: dict[FaultKind, type[errors.BigUploadError]] = {
     FaultKind.UNSUPPORTED: errors.StoreRefused,
     FaultKind.FINAL: errors.StoreRefused,
 }
+
+_OF_SOURCE: dict[FaultKind, type[errors.SourceError]] = {
+    FaultKind.UNREACHABLE: errors.SourceUnreachable,
+    FaultKind.BROKEN: errors.SourceUnreachable,
+    FaultKind.STALLED: errors.SourceUnreachable,
+    FaultKind.BUSY: errors.SourceUnreachable,
+    FaultKind.SERVER: errors.SourceUnreachable,
+    FaultKind.GONE: errors.SourceNotFound,
+    FaultKind.UNSUPPORTED: errors.SourceUnsupported,
+}
+"""Of what is uploaded; any other kind is a SourceUnreadable."""
 
 _COUNTED = frozenset(
     {
@@ -190,7 +218,7 @@ class Attempts:
             return self._outage(fault, silence)
         if fault.kind in _COUNTED:
             return self._counted(fault, self._policy.attempts if silence is not None else ATTEMPTS_BEFORE_RESPONSE)
-        if fault.kind is FaultKind.REFUSED and not self._resigned:
+        if fault.kind is FaultKind.REFUSED and not self._resigned and not fault.is_lasting:
             self._resigned = True
             return Retry(0.0, resign=True)
         if fault.kind is FaultKind.CORRUPTED and not self._rehashed:
@@ -200,8 +228,10 @@ class Attempts:
 
     def _outage(self, fault: Fault, silence: float) -> Retry:
         if silence >= self._policy.give_up_after:
-            raise errors.StoreUnreachable(
-                f"no connection to the store for {format_seconds(silence)} ({fault}): run again later, or allow a "
+            error = type(fault.public())
+            what = "the source" if issubclass(error, errors.SourceError) else "the store"
+            raise error(
+                f"no connection to {what} for {format_seconds(silence)} ({fault}): run again later, or allow a "
                 "longer `give_up_after`"
             ) from fault
         self._outages += 1

@@ -160,6 +160,11 @@ class UploadState:
         return PartState(self._parts[number])
 
     @property
+    def waiting(self) -> int:
+        """The number of parts that are neither uploaded nor in flight."""
+        return self._parts.count(PartState.PENDING) - 1  # [0]
+
+    @property
     def missing(self) -> int:
         """The number of parts that are not uploaded."""
         return self.plan.count - self._parts.count(PartState.UPLOADED)

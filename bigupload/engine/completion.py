@@ -128,7 +128,21 @@ class Completion:
             advice = "To compare every byte, use `read_back`"
             context.warn(f"the store gives no checksum of the whole object: only its size is proved. {advice}")
         if verified.satisfies(context.settings.require_proof):
-            context.emit(events.UploadCompleted(url=context.store.url(), etag=facts.etag, verified=verified))
+            context.emit(
+                events.UploadCompleted(
+                    url=context.store.url(),
+                    etag=facts.etag,
+                    verified=verified,
+                    bytes_sent=context.counts.bytes_sent,
+                    bytes_copied=self._bytes_copied,
+                )
+            )
+
+    @property
+    def _bytes_copied(self) -> int | None:
+        context = self._context
+        could_copy = context.manifest.header.copies is not None or context.origin is not None
+        return context.counts.bytes_copied if could_copy else None
 
     async def _after_fault(self, fault: Fault, since: float) -> StageResult:
         """Decide what follows a complete request that failed at `since`."""
@@ -163,7 +177,8 @@ class Completion:
         if self._rounds >= _MOST_ROUNDS:
             raise fault.public() from fault
         if fault.kind is FaultKind.INVALID_PART:
-            await self._reconciler.drop_hedged(fault)
+            if not await self._reconciler.drop_copied(fault):
+                await self._reconciler.drop_hedged(fault)
             return StageResult.INVALID_PARTS
         if fault.kind is FaultKind.CONFLICT:
             return StageResult.CONFLICT

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import os
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.concurrency_control import ConcurrencyControl
-from bigupload.core.flight_bound import FlightBound
+from bigupload.core.copies import CopyBase, CopyOrigin
+from bigupload.core.flight_bound import SMALL, FlightBound, are_held_back
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
-from bigupload.core.part_plan import Plan
+from bigupload.core.part_plan import Part, Plan
 from bigupload.engine.hedge_switch import HedgeSwitch
-from bigupload.engine.retrying import Effects, Retrier, RunCounts
+from bigupload.engine.part_hashing import HashElsewhere
+from bigupload.engine.retrying import Contact, Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.fair_slots import FairSlots, SlotQueue
+
+if TYPE_CHECKING:  # it imports this module
+    from bigupload.engine.part_groups import GroupTransport
 
 CANCEL_GRACE = 5.0
 """Seconds that a cancelled upload waits for the response to create or complete, which may change the store.
@@ -28,6 +36,12 @@ CANCEL_GRACE = 5.0
 A create that is left behind may leave an orphaned upload, which `gc` finds. A complete that is left behind may make the
 object: the manifest says `completing`, and the next run finds out.
 """
+TICK = 0.1
+"""Seconds between two looks at the PUTs in flight."""
+_TICK_OF_MANY = 0.2
+"""The same where several machines send: they tell no more often how far they are."""
+_COPIES = 16
+"""Requests in flight to copy parts. A copy of 16 MiB takes a store some tenths of a second: more would wait there."""
 _OF_UNKNOWN_SIZE = 1 << 30
 """What `bytes_left` says of a stream of unknown size: it takes turns as a file of this size does."""
 
@@ -64,18 +78,28 @@ class PartInFlight(Gauge, Protocol):
 class SharedResources:
     """What the uploads of one `Uploader` share: the slots for parts in flight, and the hashing threads."""
 
-    def __init__(self, concurrency: int | None, *, most: int | None = None, hedge: bool = True) -> None:
+    def __init__(
+        self,
+        concurrency: int | None,
+        *,
+        most: int | None = None,
+        hedge: bool = True,
+        rate: Callable[[], float | None] = lambda: None,
+    ) -> None:
         """Start with nothing in flight.
 
         Args:
             concurrency: Parts in flight; None: adapted to the path.
             most: The most parts in flight if it is adapted; None: what the controller allows.
             hedge: Whether parts may be sent a second time.
+            rate: The rate limit now, in bytes a second; None: no limit.
         """
         self.concurrency = ConcurrencyControl(concurrency, most=most)
         self.bound = FlightBound() if concurrency is None else None
         self.slots = FairSlots(self.concurrency.limit)
         self.hashing = FairSlots(min(4, os.cpu_count() or 1))
+        self.copying = anyio.CapacityLimiter(_COPIES)
+        """Copies that the stores are asked for at a time."""
         self.checking = anyio.CapacityLimiter(8)
         """Threads that ask file systems whether a source has changed."""
         self.gauges: set[Gauge] = set()
@@ -90,6 +114,17 @@ class SharedResources:
         """Set when the limit rises or a part gets a slot: uploads that wait until they may prepare another part. A part
         can take minutes, so that its end is too late a moment to look again."""
         self.hedge = hedge
+        self._rate = rate
+        self.machines = 1
+        """The machines that hash and send parts."""
+
+    def spread(self, machines: int) -> None:
+        """Let `machines` machines hash and send parts: each has as much room as one alone."""
+        if machines != self.machines:
+            self.machines = machines
+            self.concurrency.spread(machines)
+            self._resize()
+            self.wake()
 
     @property
     def limit(self) -> int:
@@ -99,39 +134,65 @@ class SharedResources:
             bound = 2  # the next part begins while this one waits for its response
         return self.concurrency.limit if bound is None else min(self.concurrency.limit, bound)
 
+    @property
+    def tick(self) -> float:
+        """Seconds until `adapt` is to be called again: fewer at the start, when a slow link shows within moments."""
+        starts = self.parts and self.bound is not None and self.bound.starts
+        return TICK / 4 if starts else TICK if self.machines == 1 else _TICK_OF_MANY
+
     def adapt(self, now: float) -> None:
         """Report the bytes sent by all uploads to the controllers, and set the number of slots to their limit."""
         sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
-        in_flight = self._postpone(now, sent, self.slots.borrowed_tokens)
+        in_flight, bound = self.slots.borrowed_tokens, self.bound if self.parts else None
+        if bound is not None:
+            puts = [(part.round_trips(), part.sent()) for part in self.parts] if bound.starts else []
+            held_back = are_held_back(puts)
+            in_flight = self._leave(
+                bound.sample(now, sent, in_flight=in_flight, part_size=self._part_size, held_back=held_back), in_flight
+            )
+        before = self.concurrency.limit
         self.concurrency.sample(now, sent, in_flight=in_flight)
+        limit = self.concurrency.limit
+        if bound is not None:
+            left = bound.adapted(limit, before=before, in_flight=in_flight, part_size=self._part_size)
+            self._leave(left, in_flight)
         self._resize()
 
-    def _postpone(self, now: float, sent: int, in_flight: int) -> int:
-        """Postpone the parts that the bound leaves no room for, those that have the most left to send.
+    @property
+    def _part_size(self) -> float:
+        """The size of the parts in flight, in bytes, on average: 1 at least, because an empty file has a part, too."""
+        return max(1.0, sum(part.size for part in self.parts) / len(self.parts))
+
+    def _leave(self, left: int | None, in_flight: int) -> int:
+        """Leave so many parts in flight, and postpone small ones of those that have the most left to send.
+
+        Args:
+            left: The parts that are to stay; None: all.
+            in_flight: The parts in flight.
 
         Returns:
             The parts that stay in flight.
         """
-        if self.bound is None or not self.parts:
-            return in_flight
-        size = sum(part.size for part in self.parts) / len(self.parts)
-        left = self.bound.sample(now, sent, in_flight=in_flight, part_size=size)
         if left is None:
             return in_flight
-        for part in sorted(self.parts, key=lambda part: part.sent() - part.size)[: max(0, in_flight - left)]:
+        most_to_send = sorted(self.parts, key=lambda part: part.sent() - part.size)[: max(0, in_flight - left)]
+        small = [part for part in most_to_send if part.sent() <= SMALL * part.size]
+        for part in small:
             part.postpone()
-        return left
+        return in_flight - len(small)
 
     def refused(self, now: float) -> None:
         """The store asked to slow down: lower the limit."""
         self.concurrency.refused(now)
         self._resize()
 
-    def ended(self, put: Gauge) -> None:
-        """A PUT has ended, in whatever way."""
+    def ended(self, put: Gauge) -> int:
+        """A PUT has ended, in whatever way. Returns the bytes that it has sent."""
+        sent = put.sent()
         self.gauges.discard(put)
-        self.bytes_sent += put.sent()
+        self.bytes_sent += sent
         self._resize()
+        return sent
 
     def _resize(self) -> None:
         before, limit = self.slots.total_tokens, self.limit
@@ -139,6 +200,24 @@ class SharedResources:
             self.slots.total_tokens = limit
         if limit > before:
             self.wake()
+
+    def begin_with(self, limit: int) -> None:
+        """Begin with so many in flight, if nothing is in flight yet. See `ConcurrencyControl.begin_with`."""
+        if not self.slots.borrowed_tokens:
+            self.concurrency.begin_with(limit)
+            self._resize()
+
+    def widen(self, limit: int) -> None:
+        """Let so many be in flight, if nothing speaks against it yet. See `ConcurrencyControl.widen`."""
+        self.concurrency.widen(limit)
+        self._resize()
+
+    def expect(self, part_size: int, now: float) -> None:
+        """Prepare for parts of so many bytes: with a rate limit, begin with as few as it needs."""
+        self.concurrency.narrow()
+        if self.bound is not None and (rate := self._rate()) is not None:
+            self.bound.expect(now, rate, part_size=max(1, part_size))
+        self._resize()
 
     def wake(self) -> None:
         """Let the uploads that wait for room look again."""
@@ -157,13 +236,28 @@ class UploadContext:
     journal: Journal
     settings: UploadSettings
     shared: SharedResources
+    base: CopyBase | None = None
+    """The object that was there before, from which the store copies parts that are the same; None: all are sent."""
+    origin: CopyOrigin | None = None
+    """The object that is the source, if the store can read it by itself; None: its bytes are read here."""
+    copying: bool = True
+    """Whether parts are copied: until the store turns out not to do it."""
+    source_refuted: bool = False
+    """Whether the parts of a copied source did not add up to it, so that all of it is read here."""
+    hash_elsewhere: HashElsewhere | None = None
+    """Hashes parts on another machine; None: threads here do."""
+    groups: GroupTransport | None = None
+    """Hashes and sends groups of parts; None: each part is sent by itself."""
     hedging: HedgeSwitch = field(init=False)
     slots: SlotQueue = field(init=False)
     """This upload's queue for the slots of parts in flight."""
     hashing: SlotQueue = field(init=False)
     """This upload's queue for the hashing threads."""
+    _source_retrier: Retrier = field(init=False)
+    """Retries the source's requests. What it knows of outages is not about the store."""
 
     def __post_init__(self) -> None:
+        self._source_retrier = dataclasses.replace(self.retrier, contact=Contact(), peer="the source")
         self.hedging = HedgeSwitch(self.shared.hedge)
         self.slots = self.shared.slots.queue(self.bytes_left, self.settings.priority)
         self.hashing = self.shared.hashing.queue(self.bytes_left, self.settings.priority)
@@ -187,6 +281,27 @@ class UploadContext:
     def counts(self) -> RunCounts:
         """The counts of this run."""
         return self.retrier.counts
+
+    async def hold(self, part: Part, *, wait: bool = True) -> bool:
+        """Make a part of the source readable, with retries. `release` must follow. See `ports.Source.hold`.
+
+        Raises:
+            BigUploadError: The source can't be read.
+        """
+        return await self._source_retrier.request(lambda: self.source.hold(part, wait=wait))
+
+    def release(self, part: Part) -> None:
+        """Let the source hold a part no longer."""
+        self.source.release(part)
+
+    @contextlib.asynccontextmanager
+    async def held(self, part: Part) -> AsyncIterator[None]:
+        """Hold a part that is only to be read, and release it."""
+        try:
+            await self.hold(part)
+            yield
+        finally:
+            self.release(part)
 
     async def check_source(self) -> None:
         """Raise SourceChanged if the file has changed since it was opened."""
@@ -213,7 +328,12 @@ class UploadContext:
     @property
     def has_fingerprint(self) -> bool:
         """Whether an equal fingerprint means equal bytes. Else they have to be hashed to be known."""
-        return self.source.kind is SourceKind.FILE
+        return self.source.kind in (SourceKind.FILE, SourceKind.REMOTE)
+
+    @property
+    def copies_unread(self) -> bool:
+        """Whether the store copies the source, whose bytes are not read here."""
+        return self.origin is not None and self.copying
 
     @property
     def manifest(self) -> Manifest:
@@ -254,4 +374,6 @@ def new_header(
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         options=context.store.options(),
         version=2 if plan.steps else 1,
+        copies=context.base,
+        source_checksum=None if context.origin is None else context.origin.checksum,
     )

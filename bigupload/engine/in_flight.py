@@ -7,6 +7,7 @@ The other PUT is cancelled and awaited.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -17,13 +18,12 @@ from bigupload.core.hedging import Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.context import UploadContext
+from bigupload.engine.context import SharedResources, UploadContext
 from bigupload.engine.hedge_switch import REFUSALS
-from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
+from bigupload.engine.retrying import RunCounts
+from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
 
 _LOG = logging.getLogger("bigupload.engine")
-TICK = 0.1
-"""Seconds between two looks at the PUTs in flight."""
 _REPORT_EVERY = 3
 """Ticks between two progress reports."""
 _MOST_HEDGES = 4
@@ -38,6 +38,11 @@ class Postponed(Exception):
 
 class PutInFlight:
     """One PUT in flight."""
+
+    is_group = False
+    """Whether parts of a group follow this one in the same slot."""
+    lags = False
+    """Whether it was postponed because it is a straggler."""
 
     def __init__(self, source: Source, part: Part, request: SignedRequest, now: float, attempt: int = 1) -> None:
         self.source = source
@@ -54,7 +59,7 @@ class PutInFlight:
         """How often this PUT was hedged."""
         self.response: PutResponse | None = None
         self.postponed = False
-        self.ended = anyio.Event()
+        self.ended = asyncio.Event()  # anyio's costs ten times as much to make
         self._seen = 0
         self._moved_at = now
 
@@ -66,6 +71,10 @@ class PutInFlight:
         self.postponed = True
         self.scope.cancel()
 
+    async def deliver(self, transport: Transport, *, fresh: bool) -> None:
+        """Have it sent. Raises Fault."""
+        self.response = await transport.put(self.request, self.source, self.part, on_start=self.started, fresh=fresh)
+
     def started(self, gauge: Gauge) -> None:
         self.gauge = gauge
 
@@ -75,19 +84,66 @@ class PutInFlight:
     def address(self) -> str | None:
         return self.gauge.address() if self.gauge is not None else None
 
+    def round_trips(self) -> float:
+        return self.gauge.round_trips() if self.gauge is not None else 0.0
+
     def paused(self) -> bool:
         return self.gauge is not None and self.gauge.paused()
+
+    def log(self, now: float, outcome: str) -> None:
+        """Log how it ended."""
+        _LOG.debug(
+            "part %d, attempt %d to %s: %s after %.0f ms, %d of %d bytes sent",
+            self.part.number,
+            self.attempt,
+            self.address() or "no address",
+            outcome,
+            (now - self.began) * 1000,
+            self.sent(),
+            self.part.size,
+        )
 
     def progress(self, now: float) -> PutProgress:
         return PutProgress(self.part.size, self.sent(), now - self.began)
 
-    def moves(self, now: float, policy: RetryPolicy) -> bool:
-        """Whether the PUT makes progress. After the whole body was sent, the store may take longer to respond."""
+    def cancel_if_stalled(self, now: float, policy: RetryPolicy) -> None:
+        """Cancel a PUT without progress. After the whole body was sent, the store may take longer to respond."""
         sent = self.sent()
         if sent != self._seen or self.paused():
             self._seen, self._moved_at = sent, now
         limit = policy.response_timeout if sent >= self.part.size else policy.stall_after
-        return now - self._moved_at <= limit
+        if now - self._moved_at > limit:
+            self.scope.cancel()
+
+
+async def send(
+    put: PutInFlight,
+    transport: Transport,
+    shared: SharedResources,
+    counts: RunCounts,
+    clock: Callable[[], float],
+    *,
+    fresh: bool,
+) -> None:
+    """Send one PUT, until there is a response, it fails, or its scope is cancelled. `fresh` is `Transport.put`'s."""
+    shared.gauges.add(put)
+    shared.concurrency.started()
+    outcome = "cancelled"
+    try:
+        with put.scope:
+            await put.deliver(transport, fresh=fresh)
+            outcome = "acknowledged"
+        if put.postponed:
+            outcome = "postponed"
+    except Fault as fault:
+        outcome = f"{fault.kind.name}: {fault}"
+        raise
+    finally:
+        if _LOG.isEnabledFor(logging.DEBUG):
+            put.log(clock(), outcome)
+        shared.parts.discard(put)
+        counts.bytes_sent += shared.ended(put)
+        put.ended.set()
 
 
 class PartsInFlight:
@@ -96,7 +152,7 @@ class PartsInFlight:
     def __init__(self, context: UploadContext) -> None:
         self._context = context
         self._puts: set[PutInFlight] = set()
-        self._pace = Pace()
+        self.pace = Pace()
         plan = context.manifest.plan
         self._budget = Budget(plan.size or 0, plan.part_size)
         self._proofs = {part.proof for part in context.manifest.parts.values()}
@@ -110,6 +166,11 @@ class PartsInFlight:
     def proved(self, proof: PartProof) -> None:
         """Note how a part was proved. Hedging needs a proof that tells two bodies apart."""
         self._proofs.add(proof)
+
+    @property
+    def proofs_are_unambiguous(self) -> bool:
+        """Whether parts were proved, and each in a way that tells two bodies apart."""
+        return bool(self._proofs) and self._proofs <= _UNAMBIGUOUS
 
     async def put(self, source: Source, part: Part, request: SignedRequest) -> PutResponse:
         """Like `Transport.put`, with hedging. Raises Fault(STALLED) if the PUT makes no progress."""
@@ -132,10 +193,26 @@ class PartsInFlight:
         try:
             response = await self._first_response(put, fresh=fresh)
         finally:
-            context.shared.parts.discard(put)
             self._puts.discard(put)
-        self._pace.arrived(context.effects.clock() - put.began)
+        self.pace.arrived(context.effects.clock() - put.began)
         return response
+
+    async def send_group_in_slot(self, group: PutInFlight) -> Fault | None:
+        """Send the parts of a group, for a caller that holds one of the slots.
+
+        Returns:
+            Why the part failed that was in flight; None if none failed. There may be parts that were not sent.
+        """
+        self._puts.add(group)
+        self._context.shared.parts.add(group)
+        try:
+            await self._send(group, fresh=False)
+        except Fault as fault:
+            return fault
+        finally:
+            self._puts.discard(group)
+        stalled = group.scope.cancelled_caught and not group.postponed
+        return Fault(FaultKind.STALLED, f"part {group.part.number} stalled") if stalled else None
 
     async def _first_response(self, put: PutInFlight, *, fresh: bool) -> PutResponse:
         fault = Fault(FaultKind.STALLED, f"part {put.part.number} stalled")
@@ -165,40 +242,20 @@ class PartsInFlight:
         raise fault
 
     async def _send(self, put: PutInFlight, *, fresh: bool) -> None:
-        """Send one PUT, until there is a response, it fails, or its scope is cancelled."""
         context = self._context
-        context.shared.gauges.add(put)
-        context.shared.concurrency.started()
-        outcome = "cancelled"
-        try:
-            with put.scope:
-                put.response = await context.transport.put(
-                    put.request, put.source, put.part, on_start=put.started, fresh=fresh
-                )
-                outcome = "acknowledged"
-            if put.postponed:
-                outcome = "postponed"
-        except Fault as fault:
-            outcome = f"{fault.kind.name}: {fault}"
-            raise
-        finally:
-            if _LOG.isEnabledFor(logging.DEBUG):
-                _log_attempt(put, context.effects.clock(), outcome)
-            context.shared.ended(put)
-            context.counts.bytes_sent += put.sent()
-            put.ended.set()
+        await send(put, context.transport, context.shared, context.counts, context.effects.clock, fresh=fresh)
 
     async def watch(self, report: Callable[[], None]) -> None:
         """Watch the PUTs until cancelled. Call `report` a few times a second."""
         async with anyio.create_task_group() as hedges:
             ticks = 0
             while True:
-                await self._context.effects.sleep(TICK)
+                await self._context.effects.sleep(self._context.shared.tick)
                 now = self._context.effects.clock()
                 for put in self._puts:
                     for each in (put, put.hedge):
-                        if each is not None and not each.moves(now, self._context.retrier.policy):
-                            each.scope.cancel()
+                        if each is not None:
+                            each.cancel_if_stalled(now, self._context.retrier.policy)
                 self._hedge_stragglers(hedges, now)
                 self._context.shared.adapt(now)
                 ticks += 1
@@ -206,7 +263,7 @@ class PartsInFlight:
                     report()
 
     def _hedge_stragglers(self, tasks: TaskGroup, now: float) -> None:
-        if not self._context.hedging.on or not self._proofs or not self._proofs <= _UNAMBIGUOUS:
+        if not self._context.hedging.on or not self.proofs_are_unambiguous:
             return
         primary = [
             f
@@ -214,9 +271,13 @@ class PartsInFlight:
             if not f.ended.is_set() and f.hedges < _MOST_HEDGES and f.source is self._context.source and not f.paused()
         ]
         newest = [f.hedge or f for f in primary]
-        for index in self._pace.lagging([f.progress(now) for f in newest], at_the_end=self.all_begun):
+        for index in self.pace.lagging([f.progress(now) for f in newest], at_the_end=self.all_begun):
             put = primary[index]
-            if put.hedge is not None:
+            if put.is_group:
+                if not put.postponed and self._budget.take(put.sent()):
+                    put.lags = True
+                    put.postpone()  # its parts are sent one by one then, and are hedged
+            elif put.hedge is not None:
                 spent = put.hedge.sent()
                 if spent <= put.sent() and self._budget.has(spent):
                     put.hedge.scope.cancel()  # the hedge is no faster: the next tick starts another one
@@ -240,19 +301,6 @@ class PartsInFlight:
             self._budget.give_back(max(0, second.part.size - loser.sent()))
         if second.response is not None:
             first.scope.cancel()
-
-
-def _log_attempt(put: PutInFlight, now: float, outcome: str) -> None:
-    _LOG.debug(
-        "part %d, attempt %d to %s: %s after %.0f ms, %d of %d bytes sent",
-        put.part.number,
-        put.attempt,
-        put.address() or "no address",
-        outcome,
-        (now - put.began) * 1000,
-        put.sent(),
-        put.part.size,
-    )
 
 
 def _refused(part: Part, fault: Fault) -> str:

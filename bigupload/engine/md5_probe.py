@@ -67,6 +67,12 @@ class _OneByte:
     is_away = False
     on_local_disk = True
 
+    async def hold(self, part: Part, *, wait: bool = True) -> bool:
+        return True
+
+    def release(self, part: Part) -> None:
+        pass
+
     def view(self, offset: int, size: int) -> memoryview:
         return memoryview(b"!")[offset : offset + size]
 

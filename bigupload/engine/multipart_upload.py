@@ -10,17 +10,18 @@ import contextlib
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 
 import anyio
 
 from bigupload import errors, events
 from bigupload.core.manifest import ChecksumRecord, Completed, Restart, SourceRecord
 from bigupload.core.part_plan import MIB, Plan, plan_parts, plan_stream
+from bigupload.core.remote_url import path_of
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import Stage, StageResult, UploadState
 from bigupload.engine.completion import Completion
 from bigupload.engine.context import CANCEL_GRACE, UploadContext, new_header
+from bigupload.engine.part_copying import CopyTakenForPart, matches_source
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_uploader import PartUploader, UnknownUpload
 from bigupload.engine.reconcile import Reconciler
@@ -35,6 +36,7 @@ _HASH_FIRST = 128 * MIB
 _HASH_AHEAD = 512 * MIB
 """At most so many bytes are hashed before the upload exists: they should still be in memory when they are sent."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
+_NO_COPIES = "the store does not know of copies, and has a part without bytes now"
 _CONFLICT = "another write to the key won (409), and the store wants every part again"
 
 
@@ -51,6 +53,7 @@ class MultipartUpload:
         self._compared = False
         if context.journal.exists:
             manifest = context.manifest
+            context.base, context.copying = manifest.header.copies, context.copying and not manifest.sends_all
             stage = Stage.OUTCOME_UNKNOWN if manifest.status == "completing" else Stage.RECONCILING
             algorithm = manifest.header.checksum.algorithm
             plan = manifest.first_plan
@@ -61,8 +64,10 @@ class MultipartUpload:
             algorithm = context.settings.algorithm
             plan = _plan_of(context)
         self._algorithm = algorithm
+        if context.origin is not None and context.origin.algorithm is not algorithm:
+            context.origin = None  # an upload that began with another checksum keeps it
         self._state = UploadState(plan, stage)
-        self._hasher = PartHasher(context.source, algorithm, context.hashing)
+        self._hasher = PartHasher(context.source, algorithm, context.hashing, context.hash_elsewhere)
         self._reconciler = Reconciler(context, self._state, self._hasher)
         self._completion = Completion(context, self._state, self._reconciler)
         stream = context.source.stream
@@ -113,7 +118,7 @@ class MultipartUpload:
         if self._arriving is not None and not self._arriving.is_growing:
             await self._arriving.compare_all()
             return True
-        if context.manifest.plan.size != context.source.fingerprint.size:
+        if context.manifest.plan.size != context.source.fingerprint.size or context.copies_unread:
             return False
         self._state.end(context.manifest.plan.known_size)
         return not await self._reconciler.changed("an earlier run completed the object: is it of these bytes?")
@@ -128,7 +133,7 @@ class MultipartUpload:
             if self._arriving is not None:
                 await self._restart_stream(self._arriving)
             context.emit(events.Restarted(reason=self._restart_reason))
-            context.counts.resumed_parts = 0
+            context.counts.resumed_parts = context.counts.bytes_copied = 0
             context.hedging.restarted()
             context.counts.restarts += 1
             if context.counts.restarts > _MOST_RESTARTS:
@@ -167,14 +172,16 @@ class MultipartUpload:
 
     async def _create_once(self, *, declare: bool) -> None:
         expected = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
-        ahead = declare and self._algorithm.is_s3_checksum and self._arriving is None
+        reads = self._arriving is None and not self._context.copies_unread
+        ahead = declare and self._algorithm.is_s3_checksum and reads
         first = await self._first_parts() if ahead else []
+        token = secrets.token_hex(16)  # the same for all attempts: by it a service knows a create that is repeated
         try:
             async with anyio.create_task_group() as meanwhile:
                 if ahead:
                     meanwhile.start_soon(self._hash_ahead)
                 await self._context.retrier.request(
-                    lambda: run_shielded(self._create_and_record(first, declare=declare), grace=CANCEL_GRACE),
+                    lambda: run_shielded(self._create_and_record(first, token, declare=declare), grace=CANCEL_GRACE),
                     expected=expected,
                 )
                 meanwhile.cancel_scope.cancel()
@@ -185,6 +192,8 @@ class MultipartUpload:
         """Hash the parts whose URLs come with the response to create: this saves the round trip to sign them."""
         signed: list[UnsignedPart] = []
         for part in itertools.islice(self._state.plan.first(_HASH_FIRST), self._context.store.signs_ahead):
+            if not await self._context.hold(part, wait=False):
+                break
             hashed = await self._hasher.hash_ahead(part)
             signed.append(UnsignedPart(part.number, part.size, {self._algorithm.header: hashed.checksum}))
         return signed
@@ -193,11 +202,12 @@ class MultipartUpload:
         """Hash while the upload is created, which takes an import of botocore, round trips and maybe retries."""
         with contextlib.suppress(errors.BigUploadError):  # hashing the part will raise it again
             for part in self._state.plan.first(_HASH_AHEAD):
+                if not await self._context.hold(part, wait=False):
+                    break
                 await self._hasher.hash_ahead(part)
 
-    async def _create_and_record(self, first: Sequence[UnsignedPart], *, declare: bool) -> None:
+    async def _create_and_record(self, first: Sequence[UnsignedPart], token: str, *, declare: bool) -> None:
         context = self._context
-        token = secrets.token_hex(16)
         plan = self._state.plan
         created = await context.store.create(plan, self._algorithm, declare=declare, token=token, first=first)
         try:
@@ -208,7 +218,8 @@ class MultipartUpload:
                 # There are no parts to compare with the file: its present fingerprint counts.
                 same = self._arriving is not None or now == context.manifest.source
                 changed = [] if same else [SourceRecord(now)]
-                restart = Restart(created.upload_id, token, self._restart_reason or "", moved)
+                sends_all = True if context.manifest.sends_all or self._restart_reason == _NO_COPIES else None
+                restart = Restart(created.upload_id, token, self._restart_reason or "", moved, sends_all)
                 await context.journal.append(restart, *changed)
             else:
                 checksum = ChecksumRecord(self._algorithm, created.checksum_type)
@@ -259,12 +270,16 @@ class MultipartUpload:
                 context.stop_hedging("the store lost the upload after a part of it was sent twice")
             self._restart_reason = _GONE
             return StageResult.UPLOAD_UNKNOWN
+        except CopyTakenForPart:
+            self._superseded = context.manifest.upload_id
+            self._restart_reason = _NO_COPIES
+            return StageResult.UPLOAD_UNKNOWN
         return StageResult.ALL_UPLOADED
 
     def _started(self) -> events.UploadStarted:
         manifest, plan = self._context.manifest, self._state.plan
         return events.UploadStarted(
-            path=Path(self._context.source.path),
+            path=path_of(self._context.source.path),
             target=str(manifest.target),
             size=plan.size,
             part_size=plan.part_size,
@@ -278,6 +293,9 @@ class MultipartUpload:
 
     async def _complete(self) -> StageResult:
         if self._arriving is not None and not await self._arriving.is_settled():
+            return StageResult.INVALID_PARTS
+        if not matches_source(self._context, self._state.plan):
+            await self._reconciler.drop(list(self._context.manifest.parts), "the copies do not add up to the source")
             return StageResult.INVALID_PARTS
         result = await self._completion.complete()
         if result is StageResult.CONFLICT:
@@ -308,4 +326,7 @@ def _plan_of(context: UploadContext) -> Plan:
     part_size, limits = context.settings.part_size, context.store.limits
     if context.source.stream is not None and not context.source.stream.expected:
         return plan_stream(part_size, limits=limits)
+    if context.base is not None:
+        with contextlib.suppress(errors.UsageError):  # a source that has grown meanwhile has to be sent whole
+            return plan_parts(context.source.fingerprint.size, context.base.part_size, limits=limits)
     return plan_parts(context.source.fingerprint.size, part_size, limits=limits)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.from_thread
@@ -16,8 +16,9 @@ import anyio.to_thread
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
-from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged
+from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
 from bigupload.ports import Source
+from bigupload.support.descriptors import reason_of
 
 _BUFFER = MIB
 _buffers = threading.local()
@@ -31,20 +32,35 @@ class Hashed:
     md5: bytes | None
 
 
+HashElsewhere: TypeAlias = Callable[[Source, Part, Algorithm, bool], Awaitable[Hashed]]
+"""Hashes a part of a source on another machine; the last argument: whether to compute the MD5 too. It raises what
+`PartHasher.hash` raises."""
+HashGroup: TypeAlias = Callable[[Source, Sequence[Part], Algorithm, bool], Awaitable[list[Hashed]]]
+"""The same for several parts."""
+
+
 class PartHasher:
     """Hashes parts of one source."""
 
-    def __init__(self, source: Source, algorithm: Algorithm, threads: AbstractAsyncContextManager[Any]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        algorithm: Algorithm,
+        threads: AbstractAsyncContextManager[Any],
+        elsewhere: HashElsewhere | None = None,
+    ) -> None:
         """Hash nothing yet.
 
         Args:
             source: What the parts are of.
             algorithm: Of their checksums.
             threads: Entered while a thread hashes. It bounds the threads of all uploads.
+            elsewhere: Hashes the parts instead of a thread here.
         """
         self._source = source
         self.algorithm = algorithm
         self._threads = threads
+        self._elsewhere = elsewhere
         self._unbounded = anyio.CapacityLimiter(math.inf)
         self._ahead: dict[int, Hashed] = {}
 
@@ -64,11 +80,23 @@ class PartHasher:
         ahead = self._ahead.pop(part.number, None)  # used once: a second call asks whether the file has changed
         if ahead is not None and not md5:
             return ahead
+        if self._elsewhere is not None:
+            return await self._elsewhere(self._source, part, self.algorithm, md5)
         async with self._threads:
             # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
             return await anyio.to_thread.run_sync(
                 self._hash, part, md5, abandon_on_cancel=True, limiter=self._unbounded
             )
+
+    async def hash_group(self, parts: Sequence[Part], *, md5: bool, groups: HashGroup) -> list[Hashed]:
+        """Like `hash`, for several parts. `groups` hashes those that were not hashed ahead."""
+        ahead = [] if md5 else [each.number for each in parts if each.number in self._ahead]
+        found = {number: self._ahead.pop(number) for number in ahead}
+        missing = [each for each in parts if each.number not in found]
+        if missing:
+            hashed = await groups(self._source, missing, self.algorithm, md5)
+            found |= {part.number: each for part, each in zip(missing, hashed, strict=True)}
+        return [found[each.number] for each in parts]
 
     async def hash_ahead(self, part: Part) -> Hashed:
         """Like `hash`. The next `hash` of the part returns the same without reading the file again."""
@@ -77,32 +105,54 @@ class PartHasher:
         return self._ahead[part.number]
 
     def _hash(self, part: Part, md5: bool) -> Hashed:
-        own = checksums.new_hasher(self.algorithm)
-        is_md5 = self.algorithm is Algorithm.MD5
-        also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
-        for chunk in self._chunks(part):
-            own.update(chunk)
-            if also is not None:
-                also.update(chunk)
-            anyio.from_thread.check_cancelled()  # hashing gigabytes would delay Ctrl-C
-        digest = own.digest()
-        return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
+        # Checked often: hashing gigabytes would delay Ctrl-C.
+        return hash_part(self._source, part, self.algorithm, md5=md5, check=anyio.from_thread.check_cancelled)
 
-    def _chunks(self, part: Part) -> Iterator[memoryview]:
-        """The part's bytes. A chunk is valid until the next one."""
-        whole = self._source.view(part.offset, part.size)
-        buffer = memoryview(_buffer()) if whole is None else None
-        for done in range(0, part.size, _BUFFER):
-            size = min(_BUFFER, part.size - done)
-            if buffer is None:
-                assert whole is not None
-                yield whole[done : done + size]
-            elif self._source.read_into(buffer[:size], part.offset + done) < size:
-                raise SourceChanged(
-                    f"{self._source.path} became shorter while it was uploaded: {UPLOAD_AS_IT_IS}", same_size=False
-                )
-            else:
-                yield buffer[:size]
+
+def hash_part(source: Source, part: Part, algorithm: Algorithm, *, md5: bool, check: Callable[[], object]) -> Hashed:
+    """Hash a part. Blocking.
+
+    Args:
+        source: What the part is of.
+        part: What to hash.
+        algorithm: Of the checksum.
+        md5: Whether to compute the MD5 too.
+        check: Called after each MiB. What it raises ends the hashing.
+
+    Raises:
+        SourceUnreadable: An I/O error.
+        SourceChanged: The file ends within the part.
+    """
+    try:
+        own = checksums.new_hasher(algorithm)
+    except OSError as e:  # the first one imports awscrt
+        raise SourceUnreadable(f"can't hash {source.path}: {reason_of(e)}") from e
+    is_md5 = algorithm is Algorithm.MD5
+    also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
+    for chunk in _chunks(source, part):
+        own.update(chunk)
+        if also is not None:
+            also.update(chunk)
+        check()
+    digest = own.digest()
+    return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
+
+
+def _chunks(source: Source, part: Part) -> Iterator[memoryview]:
+    """The part's bytes. A chunk is valid until the next one."""
+    whole = source.view(part.offset, part.size)
+    buffer = memoryview(_buffer()) if whole is None else None
+    for done in range(0, part.size, _BUFFER):
+        size = min(_BUFFER, part.size - done)
+        if buffer is None:
+            assert whole is not None
+            yield whole[done : done + size]
+        elif source.read_into(buffer[:size], part.offset + done) < size:
+            raise SourceChanged(
+                f"{source.path} became shorter while it was uploaded: {UPLOAD_AS_IT_IS}", same_size=False
+            )
+        else:
+            yield buffer[:size]
 
 
 def _buffer() -> bytearray:

@@ -12,9 +12,6 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bigupload import errors, events
-from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import ChecksumMismatch, PartProof, prove_part
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -22,17 +19,21 @@ from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight, Postponed
 from bigupload.engine.md5_probe import Md5Probe
+from bigupload.engine.part_copying import PartCopier
+from bigupload.engine.part_groups import GroupTransport, GroupUploader, LeftOver, Signed
 from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.engine.part_proving import PartProver, SendAgainWithMd5
 from bigupload.engine.stream_parts import StreamParts
 from bigupload.engine.task_groups import most_serious
-from bigupload.ports import PutResponse, SignedRequest, UnsignedPart
+from bigupload.ports import SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
 
 _LOOKAHEAD = 4
-"""Parts more than the limit that an upload may have begun, so that one is ready whenever a slot becomes free."""
+"""Parts more than the limit that an upload may have begun for each machine, so that one is ready when a slot becomes
+free."""
 _MOST_PREPARED = 512 * MIB
-"""Bytes that all uploads together hash before there are slots for them: they should still be in memory when they are
-sent. An upload that has no part ready may prepare one all the same."""
+"""Bytes that all uploads together hash for each machine before there are slots: they should be in memory when they
+are sent. An upload that has no part ready may prepare one all the same."""
 _FRESH_FOR = 60.0
 """Seconds that a URL must still be valid when its PUT begins."""
 _SIGN_BATCH = 100
@@ -44,10 +45,6 @@ and each of them would cost one more attempt."""
 
 class UnknownUpload(Exception):
     """The store no longer knows the upload id."""
-
-
-class _SendAgainWithMd5(Exception):
-    """The store has the part, but nothing proves it. Content-MD5 will."""
 
 
 class _Rewritten(Exception):
@@ -67,19 +64,40 @@ class PartUploader:
         self._broken_off: errors.SourceError | None = None
         self._hasher = hasher
         self._upload_id = context.manifest.upload_id
-        self._checksum = context.manifest.header.checksum
         self._puts = PartsInFlight(context)
-        self._signer: Batcher[UnsignedPart, tuple[SignedRequest, float]] = Batcher(
-            self._sign_batch, max_batch=_SIGN_BATCH
-        )
+        context.shared.expect(context.manifest.plan.part_size, context.effects.clock())
+        self._copier = PartCopier(context, hasher)
+        self._signer: Batcher[UnsignedPart, Signed] = Batcher(self._sign_batch, max_batch=_SIGN_BATCH)
+        self._bytes_uploaded = context.manifest.bytes_uploaded
+        """As the manifest says, without adding up all parts at each report. Of a stream, parts may be dropped."""
         self._pending = state.pending()
         self._admitted = 0
         self._prepared: set[int] = set()
         """The numbers of the parts that have had no slot yet."""
         self._room = anyio.Event()
-        # Content-MD5 is used if no checksum was declared, and as soon as the store shows that it ignores checksums.
-        self._with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
-        self._probe = Md5Probe(self._sign_one, self._puts.put)
+        self._prover = PartProver(context, hasher, Md5Probe(self._sign_one, self._puts.put))
+        self._groups = None if context.groups is None or arriving is not None else self._new_groups(context.groups)
+
+    def _new_groups(self, groups: GroupTransport) -> GroupUploader:
+        async def hash_group(parts: Sequence[Part]) -> list[Hashed]:
+            return await self._hasher.hash_group(parts, md5=self._prover.with_md5, groups=groups.hash_group)
+
+        async def sign(parts: Sequence[Part], hashed: Sequence[Hashed]) -> list[Signed]:
+            headers = map(self._prover.headers, hashed)
+            return await self._sign_batch(
+                [UnsignedPart(part.number, part.size, each) for part, each in zip(parts, headers, strict=True)]
+            )
+
+        return GroupUploader(
+            self._context,
+            groups,
+            self._puts,
+            hash_group=hash_group,
+            sign=sign,
+            prove=self._prover.prove_by,
+            is_fresh=self._is_fresh,
+            record=self._record,
+        )
 
     async def run(self) -> None:
         """Upload until no part is missing.
@@ -91,6 +109,8 @@ class PartUploader:
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._puts.watch, self._report)
+                if self._groups is not None:
+                    watching.start_soon(self._groups.recorder.run)
                 async with anyio.create_task_group() as parts:
                     await self._begin_all(parts)
                 watching.cancel_scope.cancel()
@@ -108,8 +128,12 @@ class PartUploader:
     async def _begin_all(self, parts: TaskGroup) -> None:
         try:
             while (part := await self._next()) is not None:
-                self._prepare(part)
-                parts.start_soon(self._part, part)
+                group = self._group_from(part)
+                self._prepare(group)
+                if len(group) > 1:
+                    parts.start_soon(self._group, group, parts)
+                else:
+                    parts.start_soon(self._part, part)
                 await self._admit()
         except errors.SourceError as e:
             if self._arriving is None or self._arriving.is_another:
@@ -121,10 +145,22 @@ class PartUploader:
         """Take the next part that is missing. It is in flight from then on."""
         return next(self._pending, None) if self._arriving is None else await self._arriving.next_missing()
 
-    def _prepare(self, part: Part) -> None:
+    def _group_from(self, part: Part) -> list[Part]:
+        """Take the parts that follow a part and are sent with it. Returns all of them."""
+        group = [part]
+        most = 1 if self._groups is None else self._groups.size(part, self._state.waiting)
+        while len(group) < most and (following := next(self._pending, None)) is not None:
+            if following.number != group[-1].number + 1:
+                self._state.release(following.number)
+                break
+            group.append(following)
+        return group
+
+    def _prepare(self, parts: Sequence[Part]) -> None:
         self._admitted += 1
-        self._prepared.add(part.number)
-        self._context.shared.prepared += part.size
+        for part in parts:
+            self._prepared.add(part.number)
+            self._context.shared.prepared += part.size
 
     def _prepared_until_now(self, part: Part) -> None:
         """The part has a slot, or has ended: others may be prepared."""
@@ -136,7 +172,9 @@ class PartUploader:
     async def _admit(self) -> None:
         """Wait until another part may be prepared: until a part gets a slot or ends, or the limit rises."""
         shared = self._context.shared
-        while self._admitted >= shared.limit + _LOOKAHEAD or (self._prepared and shared.prepared >= _MOST_PREPARED):
+        while self._admitted >= shared.limit + _LOOKAHEAD * shared.machines or (
+            self._prepared and shared.prepared >= _MOST_PREPARED * shared.machines
+        ):
             self._room = anyio.Event()
             shared.waiting_for_room.add(self._room)
             try:
@@ -146,17 +184,40 @@ class PartUploader:
 
     # -- one part
 
-    async def _part(self, part: Part) -> None:
+    async def _group(self, parts: Sequence[Part], tasks: TaskGroup) -> None:
+        assert self._groups is not None
+
+        def begun() -> None:
+            for part in parts:
+                self._prepared_until_now(part)
+
         try:
-            hashed = await self._hasher.hash(part, md5=self._with_md5)
-            record, attempt = await self._until_proved(part, hashed)
-            await self._context.check_source()
-            await self._context.journal.append(record)
-            self._state.record(part.number)
-            self._puts.proved(record.proof)
-            self._context.emit(
-                events.PartUploaded(number=part.number, size=part.size, attempt=attempt, proof=record.proof)
-            )
+            for left in await self._groups.upload(parts, begun):
+                self._admitted += 1
+                tasks.start_soon(self._part, left.part, left)
+        except BaseException:
+            for part in parts:
+                if self._state.part(part.number) is PartState.IN_FLIGHT:
+                    self._state.release(part.number)
+            raise
+        finally:
+            begun()
+            self._admitted -= 1
+            self._room.set()
+
+    async def _part(self, part: Part, left: LeftOver | None = None) -> None:
+        """Upload a part; `left`: its group has not."""
+        try:
+            copied, attempt = await self._copied_unread(part), 1
+            if copied is None:
+                await self._context.hold(part)
+                if left is not None:
+                    hashed = left.hashed
+                else:
+                    hashed = await self._hasher.hash(part, md5=self._prover.with_md5 or self._copier.needs_md5)
+                copied = await self._copied(part, hashed)
+            record, attempt = (copied, 1) if copied is not None else await self._until_proved(part, hashed, left)
+            await self._record([record], attempt=attempt, copied=copied is not None)
         except _Rewritten:
             self._state.release(part.number)  # sent again once nothing writes to the file
         except BaseException:
@@ -164,19 +225,54 @@ class PartUploader:
                 self._state.release(part.number)
             raise
         finally:
-            if self._arriving is not None:
-                self._arriving.release(part)
+            self._context.release(part)
             self._prepared_until_now(part)
             self._admitted -= 1
             self._room.set()
 
-    async def _until_proved(self, part: Part, hashed: Hashed) -> tuple[PartRecord, int]:
+    async def _record(self, records: Sequence[PartRecord], *, attempt: int = 1, copied: bool = False) -> None:
+        await self._context.check_source()
+        await self._context.journal.append(*records)
+        for record in records:
+            self._bytes_uploaded += record.size
+            self._state.record(record.number)
+            self._puts.proved(record.proof)
+            self._context.emit(
+                events.PartUploaded(
+                    number=record.number, size=record.size, attempt=attempt, proof=record.proof, copied=copied
+                )
+            )
+
+    async def _copied_unread(self, part: Part) -> PartRecord | None:
+        """Let the store copy the part from the source. None: it must be read here."""
+        if not self._context.copies_unread or not part.size:
+            return None
+        self._prepared_until_now(part)
+        try:
+            return await self._copier.copy_unread(part)
+        except Fault as fault:
+            raise UnknownUpload from fault
+
+    async def _copied(self, part: Part, hashed: Hashed) -> PartRecord | None:
+        """Let the store copy the part, if it has it. None: it must be sent."""
+        if not self._copier.can_copy(part, hashed):
+            return None
+        self._prepared_until_now(part)
+        try:
+            return await self._copier.copy(part, hashed)
+        except Fault as fault:
+            raise UnknownUpload from fault
+
+    async def _until_proved(self, part: Part, hashed: Hashed, left: LeftOver | None) -> tuple[PartRecord, int]:
         attempts = self._context.retrier.attempts()
-        request: tuple[SignedRequest, float] | None = None
-        ahead, fresh = True, False
+        request = None if left is None else left.request
+        failed = None if left is None else left.failed
+        ahead, fresh = True, left is not None and left.elsewhere
         while True:
             since = self._context.effects.clock()
             try:
+                if failed is not None:
+                    raise failed  # in a group: that was the first attempt
                 if ahead:
                     request = await self._presigned(part, hashed, request)
                 async with self._context.slots:
@@ -188,17 +284,17 @@ class PartUploader:
                     response = await self._puts.put_in_slot(
                         self._context.source, part, request[0], fresh=fresh, attempt=attempts.made
                     )
-                with_md5 = "content-md5" in request[0].headers
-                proof = await self._prove(part, hashed, response, with_md5=with_md5)
+                record = await self._prover.prove(part, hashed, request[0], response)
             except Postponed:
                 continue
-            except _SendAgainWithMd5:
+            except SendAgainWithMd5:
                 hashed, request = await self._hasher.hash(part, md5=True), None
             except Fault as fault:
+                failed = None
                 if fault.kind is FaultKind.GONE:
                     raise UnknownUpload from fault
                 if fault.kind is FaultKind.REFUSED and request is not None:
-                    fault.hint = self._context.store.refused(request[0])
+                    self._context.store.refused(request[0], fault)
                 if fault.kind is FaultKind.BUSY:
                     self._context.shared.refused(self._context.effects.clock())
                 retry = await self._context.retrier.pause(attempts, fault, since, part.number)
@@ -207,9 +303,6 @@ class PartUploader:
                 hashed = await self._hash_again(part, hashed) if retry.rehash else hashed
             else:
                 self._context.retrier.note_response()
-                record = PartRecord(
-                    number=part.number, size=part.size, etag=response.etag, checksum=hashed.checksum, proof=proof
-                )
                 return record, attempts.made
 
     async def _hash_again(self, part: Part, before: Hashed) -> Hashed:
@@ -228,23 +321,16 @@ class PartUploader:
 
     # -- signing
 
-    async def _presigned(
-        self, part: Part, hashed: Hashed, request: tuple[SignedRequest, float] | None
-    ) -> tuple[SignedRequest, float]:
+    async def _presigned(self, part: Part, hashed: Hashed, request: Signed | None) -> Signed:
         """Get the present request, or a new one if the present one expires soon."""
-        if request is None or request[1] - self._context.effects.clock() < _FRESH_FOR:
-            return await self._signer.submit(UnsignedPart(part.number, part.size, self._headers(hashed)))
+        if request is None or not self._is_fresh(request):
+            return await self._signer.submit(UnsignedPart(part.number, part.size, self._prover.headers(hashed)))
         return request
 
-    def _headers(self, hashed: Hashed) -> dict[str, str]:
-        headers = {}
-        if self._checksum.type is not None:
-            headers[self._checksum.algorithm.header] = hashed.checksum
-        if self._with_md5 and hashed.md5 is not None:
-            headers[Algorithm.MD5.header] = checksums.encode(hashed.md5)
-        return headers
+    def _is_fresh(self, request: Signed) -> bool:
+        return request[1] - self._context.effects.clock() >= _FRESH_FOR
 
-    async def _sign_batch(self, parts: Sequence[UnsignedPart]) -> list[tuple[SignedRequest, float]]:
+    async def _sign_batch(self, parts: Sequence[UnsignedPart]) -> list[Signed]:
         now = self._context.effects.clock()
         requests = await self._context.retrier.request(
             lambda: self._context.store.sign(self._upload_id, parts), expected=_GONE, contacts_store=False
@@ -254,57 +340,13 @@ class PartUploader:
     async def _sign_one(self, part: UnsignedPart) -> SignedRequest:
         return (await self._signer.submit(part))[0]
 
-    # -- proving
-
-    async def _prove(self, part: Part, hashed: Hashed, response: PutResponse, *, with_md5: bool) -> PartProof:
-        """Say how the response proves the part.
-
-        Raises:
-            Fault: CORRUPTED: checksum mismatch.
-            _SendAgainWithMd5: Content-MD5 will prove the part.
-            PartUnproved: Nothing proves it.
-        """
-        algorithm = self._checksum.algorithm
-
-        def prove(md5: bytes | None) -> PartProof | None:
-            try:
-                return prove_part(
-                    algorithm=algorithm,
-                    sent=hashed.checksum,
-                    echoed=response.checksums.get(algorithm.header),
-                    etag=response.etag,
-                    md5=md5,
-                    md5_enforced=with_md5 and self._probe.enforced,
-                )
-            except ChecksumMismatch as e:
-                raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
-
-        if (proof := prove(hashed.md5)) is not None:
-            return proof
-        if hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
-            self._use_md5()
-            md5 = (await self._hasher.hash(part, md5=True)).md5
-            if (proof := prove(md5)) is not None:
-                return proof
-        if await self._probe.md5_is_enforced(part):
-            raise _SendAgainWithMd5
-        raise errors.PartUnproved(
-            f"nothing proves part {part.number}: the store confirms no checksum, its ETags are not MD5s, and it does "
-            "not check Content-MD5. Use another store, or `checksum='none'` to upload without proof"
-        )
-
-    def _use_md5(self) -> None:
-        if not self._with_md5:
-            self._with_md5 = True
-            self._context.warn("the store confirms no checksums: parts are proved by MD5 instead")
-
     # -- progress
 
     def _report(self) -> None:
         manifest = self._context.manifest
         self._context.emit(
             events.Progress(
-                bytes_uploaded=manifest.bytes_uploaded,
+                bytes_uploaded=self._bytes_uploaded if self._arriving is None else manifest.bytes_uploaded,
                 bytes_in_flight=self._puts.sent(),
                 size=self._state.plan.size,
                 parts_uploaded=len(manifest.parts),

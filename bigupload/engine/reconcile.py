@@ -13,7 +13,7 @@ from bigupload import errors, events
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import PartProof
-from bigupload.core.manifest import PartDropped, PartRecord, SourceRecord
+from bigupload.core.manifest import PartDropped, PartRecord, SourceKind, SourceRecord
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
@@ -23,6 +23,9 @@ from bigupload.engine.task_groups import for_each
 from bigupload.ports import ListedPart
 
 _GONE = frozenset({FaultKind.GONE})
+_ANOTHER: dict[SourceKind | None, str] = {
+    SourceKind.REMOTE: "the remote file is another version now: its parts are fetched again and compared"
+}
 _AT_ONCE = 4
 """Parts that are hashed at a time: the number of hashing threads at most."""
 
@@ -36,6 +39,7 @@ class Reconciler:
         self._hasher = hasher
         self.algorithm = hasher.algorithm
         self._distrusted: set[int] = set()
+        self._dropped_copies = False
         self.unrecorded: dict[int, list[ListedPart]] = {}
         """Of a stream, whose parts come later: what the store lists and no record has, by part number."""
 
@@ -53,6 +57,28 @@ class Reconciler:
         hedging.refused_at_complete = True
         recorded = sorted(self._distrusted & self._context.manifest.parts.keys())
         await self.drop(recorded, "it was sent twice at a time, and the store refused to complete")
+
+    async def drop_copied(self, fault: Fault) -> bool:
+        """Drop the parts that the store may have copied, once, after it refused complete because of a part.
+
+        Returns:
+            Whether there were any. They are sent, although the store lists them.
+        """
+        context = self._context
+        base, plan = context.base, self._state.plan
+        if context.manifest.header.copies is None and context.manifest.header.source_checksum is None:
+            return False
+        copied = [
+            n for n, part in context.manifest.parts.items() if base is None or base.has(plan.part(n), part.checksum)
+        ]
+        if self._dropped_copies or not copied:
+            return False
+        self._dropped_copies, context.copying = True, False
+        context.warn(f"the store refuses to complete the upload with parts that it has copied ({fault}): they are sent")
+        context.counts.bytes_copied = 0
+        self._distrusted |= set(copied)
+        await self.drop(copied, "it was copied, and the store refused to complete")
+        return True
 
     async def run(self) -> bool:
         """Keep the parts that are in the store and are the file's. Drop the others.
@@ -75,7 +101,8 @@ class Reconciler:
             self.unrecorded = unrecorded
         else:
             await self._check_source()
-            await self._adopt_all(unrecorded)
+            if not self._context.copies_unread:  # to copy a part again costs less than to read it
+                await self._adopt_all(unrecorded)
         self._distrusted.clear()
         return True
 
@@ -121,8 +148,10 @@ class Reconciler:
         now, before = context.source_identity, context.manifest.source
         if not context.has_fingerprint:
             changed = await self.changed("nothing but its bytes shows whether the source is the same")
+        elif now.fingerprint != before.fingerprint and context.copies_unread:
+            changed = list(context.manifest.parts)
         elif now.fingerprint != before.fingerprint:
-            changed = await self.changed("the file was touched, moved or replaced since")
+            changed = await self.changed(_ANOTHER.get(now.kind, "the file was touched, moved or replaced since"))
         else:
             changed = []
         await self.drop(changed, "the file has changed there")
@@ -162,9 +191,10 @@ class Reconciler:
 
     async def _matches_file(self, record: PartRecord) -> bool:
         part = self._state.plan.part(record.number)
-        if record.checksum:
-            return (await self._hasher.hash(part)).checksum == record.checksum
-        md5 = (await self._hasher.hash(part, md5=True)).md5
+        async with self._context.held(part):
+            if record.checksum:
+                return (await self._hasher.hash(part)).checksum == record.checksum
+            md5 = (await self._hasher.hash(part, md5=True)).md5
         return checksums.md5_of_etag(record.etag) == md5
 
     def _unrecorded(self, rows: dict[int, list[ListedPart]]) -> dict[int, list[ListedPart]]:
@@ -191,12 +221,13 @@ class Reconciler:
         )
 
         async def adopt(candidate: tuple[Part, list[ListedPart]]) -> None:
-            await self.adopt(*candidate)
+            async with self._context.held(candidate[0]):
+                await self.adopt(*candidate)
 
         await for_each(candidates, adopt, at_once=_AT_ONCE)
 
     async def adopt(self, part: Part, listed: Iterable[ListedPart]) -> bool:
-        """Record a part that the store lists, if it is the source's. Returns whether it is."""
+        """Record a part that the store lists, if it is the source's, which holds it. Returns whether it is."""
         rows = [row for row in listed if row.size == part.size]
         if not rows:
             return False

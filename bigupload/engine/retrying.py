@@ -38,6 +38,8 @@ class RunCounts:
     resumed_parts: int = 0
     bytes_sent: int = 0
     """Bytes of request bodies that left this machine, including those of failed attempts."""
+    bytes_copied: int = 0
+    """Bytes of the parts that the store copied, instead of their being sent."""
     retries: int = 0
     restarts: int = 0
 
@@ -50,21 +52,27 @@ class _Outage:
     reported: float
 
 
+@dataclass(slots=True)
+class Contact:
+    """What is known of the store's responses: while it responds to one request, the others do not meet an outage."""
+
+    responded_at: float | None = None
+    silent_since: float | None = None
+    outage: _Outage | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Retrier:
-    """Retries the requests of one upload, and emits events about that.
-
-    All requests share what is known about the store: while it responds to one of them, the others do not meet an
-    outage.
-    """
+    """Retries the requests of one upload, and emits events about that."""
 
     policy: RetryPolicy
     emit: Callable[[events.Event], None]
-    effects: Effects = field(default_factory=Effects)
+    effects: Effects = Effects()
     counts: RunCounts = field(default_factory=RunCounts)
-    _responded_at: float | None = None
-    _silent_since: float | None = None
-    _outage: _Outage | None = None
+    contact: Contact = field(default_factory=Contact)
+    """All requests share it; those of several uploads, too, if they are one job."""
+    peer: str = "the store"
+    """What the requests go to, for events."""
 
     def attempts(self) -> Attempts:
         """Begin to count the attempts of a new request."""
@@ -72,21 +80,21 @@ class Retrier:
 
     def note_response(self) -> None:
         """Remember that the store responded just now. This ends an outage."""
-        self._responded_at = self.effects.clock()
-        if self._outage is not None:
-            self.emit(events.OutageEnded(lasted=self._responded_at - self._outage.since))
-            self._outage = None
+        self.contact.responded_at = self.effects.clock()
+        if self.contact.outage is not None:
+            self.emit(events.OutageEnded(lasted=self.contact.responded_at - self.contact.outage.since, peer=self.peer))
+            self.contact.outage = None
 
     def _silence(self, since: float) -> float | None:
         """The `silence` that `Attempts.after` asks for, for an attempt that began at `since`."""
-        if self._responded_at is None:
+        if self.contact.responded_at is None:
             return None
-        if self._responded_at >= since:
+        if self.contact.responded_at >= since:
             return 0.0
         # Counted from the first attempt that got no response, not from the last response: a part may take hours.
-        if self._silent_since is None or self._silent_since < self._responded_at:
-            self._silent_since = since
-        return max(self.effects.clock() - self._silent_since, _INSTANT)
+        if self.contact.silent_since is None or self.contact.silent_since < self.contact.responded_at:
+            self.contact.silent_since = since
+        return max(self.effects.clock() - self.contact.silent_since, _INSTANT)
 
     async def pause(self, attempts: Attempts, fault: Fault, since: float, part: int | None = None) -> Retry:
         """Wait after a failed attempt, as long as the policy says.
@@ -112,19 +120,26 @@ class Retrier:
         if fault.kind is FaultKind.UNREACHABLE and silence:
             self._report_outage(fault, silence)
         else:
-            self.emit(events.Retrying(part=part, attempt=attempt, delay=retry.delay, reason=_reason(fault)))
+            self.emit(events.Retrying(part=part, attempt=attempt, delay=retry.delay, reason=self._reason(fault)))
         await self.effects.sleep(retry.delay)
         return retry
 
     def _report_outage(self, fault: Fault, silence: float) -> None:
         """One event when an outage begins and one now and then: every part in flight would have one otherwise."""
         now, left = self.effects.clock(), max(0.0, self.policy.give_up_after - silence)
-        if self._outage is None:
-            self._outage = _Outage(now - silence, now)
-            self.emit(events.OutageStarted(reason=str(fault), gives_up_in=left))
-        elif now - self._outage.reported >= _REPORT_OUTAGE_EVERY:
-            self._outage.reported = now
-            self.emit(events.OutageContinues(reason=str(fault), lasted=silence, gives_up_in=left))
+        if self.contact.outage is None:
+            self.contact.outage = _Outage(now - silence, now)
+            self.emit(events.OutageStarted(reason=str(fault), gives_up_in=left, peer=self.peer))
+        elif now - self.contact.outage.reported >= _REPORT_OUTAGE_EVERY:
+            self.contact.outage.reported = now
+            event = events.OutageContinues(reason=str(fault), lasted=silence, gives_up_in=left, peer=self.peer)
+            self.emit(event)
+
+    def _reason(self, fault: Fault) -> str:
+        """The fault's text, and a long wait that is asked for: its delay would look like a hang otherwise."""
+        if (fault.retry_after or 0.0) < _REPORT_OUTAGE_EVERY:
+            return str(fault)
+        return f"{fault}; {self.peer} asks to wait {format_seconds(fault.retry_after or 0.0)}"
 
     async def request(
         self,
@@ -154,15 +169,10 @@ class Retrier:
                 if fault.kind in expected:
                     self.note_response()
                     raise
+                if fault.progressed:  # however slowly
+                    attempts = self.attempts()
                 await self.pause(attempts, fault, since)
             else:
                 if contacts_store:
                     self.note_response()
                 return result
-
-
-def _reason(fault: Fault) -> str:
-    """The fault's text, and a long wait that the store asks for: its delay would look like a hang otherwise."""
-    if (fault.retry_after or 0.0) < _REPORT_OUTAGE_EVERY:
-        return str(fault)
-    return f"{fault}; the store asks to wait {format_seconds(fault.retry_after or 0.0)}"

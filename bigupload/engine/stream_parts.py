@@ -77,7 +77,7 @@ class StreamParts:
             if not await self._is_there(part):
                 self._state.take(part.number)
                 return part
-            self.release(part)
+            self._context.release(part)
         return next(self._state.pending(), None) if self.is_growing else None
 
     async def is_settled(self) -> bool:
@@ -102,10 +102,6 @@ class StreamParts:
             await context.journal.append(SourceRecord(context.source_identity))
         return True
 
-    def release(self, part: Part) -> None:
-        """The part is not needed any more."""
-        self._stream.release(part)
-
     async def compare_all(self) -> None:
         """Read the whole stream, and compare it with the parts of an upload that turned out to be complete.
 
@@ -121,7 +117,7 @@ class StreamParts:
                     "replace the object",
                     same_size=False,
                 )
-            self.release(part)
+            self._context.release(part)
 
     async def forget(self) -> None:
         """If the stream is another one, drop what this run recorded of it, so that the right one still resumes."""

@@ -10,8 +10,10 @@ from typing import Literal
 from bigupload import errors, events
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Aborted, ChecksumRecord, belongs_to, manifest_id
+from bigupload.core.manifest import Aborted, ChecksumRecord, SourceKind
+from bigupload.core.manifest_identity import belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
+from bigupload.core.remote_url import is_remote, path_of
 from bigupload.engine.context import UploadContext, new_header
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import RunCounts
@@ -21,6 +23,10 @@ from bigupload.units import format_part_size
 _MOST_CHANGES = 3
 """How often one run starts again because the source changed. A file that is being written has to be waited for."""
 _NEW = " (`resume=False` starts a new upload)"
+_GUARDS: dict[SourceKind | None, Literal["fingerprint", "version"]] = {
+    None: "fingerprint",
+    SourceKind.REMOTE: "version",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +53,21 @@ class UploadResult:
     retries: int
     seconds: float
     manifest: Path
-    """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object."""
-    guarded_by: Literal["fingerprint", "checksums"] = "fingerprint"
+    """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object. Of a file
+    that one PUT sent, it is the job's record, or a path where nothing is."""
+    guarded_by: Literal["fingerprint", "version", "checksums"] = "fingerprint"
     """What would have shown a change of the source during the upload. Only a file has a fingerprint: size, times and
-    inode. Of anything else, the store refuses a part whose bytes changed after they were hashed."""
+    inode. Of a remote file, all ranges are of one version, by its ETag. Of anything else, the store refuses a part
+    whose bytes changed after they were hashed."""
     skipped: bool = False
     """Whether nothing was uploaded because the object was the file already, which `verified` proves."""
     version_id: str | None = None
     """The version of the object that this upload made; None if the bucket keeps no versions, or does not say."""
+    bytes_copied: int = 0
+    """Bytes that the store copied in this run from an object that it has, instead of their being sent: with `delta`, or
+    from an s3:// source."""
+    sha256: str | None = None
+    """The file's SHA-256 in hexadecimal, if that was asked for."""
 
 
 class UploadRun:
@@ -151,8 +164,15 @@ class UploadRun:
         source, began = self._context.source, self._context.manifest.first_plan.size
         expected = source.stream.expected if source.stream is not None else None
         if expected is not None and began not in (None, expected):
+            if is_remote(source.path):
+                raise errors.SourceChanged(
+                    f"{source.path} has {expected:,} bytes now and had {began:,} when its upload began: nothing was "
+                    f"changed{_NEW}",
+                    same_size=False,
+                )
             raise errors.UsageError(
-                f"this upload began with an expected size of {began:,} bytes: use that one, or start anew{_NEW}"
+                f"an earlier run began this upload with an expected size of {began:,} bytes: use that one, or start "
+                "anew with `resume=False`, and the true `expected_size` or none"
             )
 
     async def begin_adopted(self, upload_id: str | None) -> None:
@@ -271,7 +291,7 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
         )
     checksum = completed.checksum and f"{manifest.header.checksum.algorithm}:{completed.checksum}"
     return UploadResult(
-        path=Path(manifest.source.path),
+        path=path_of(manifest.source.path),
         bucket=target.bucket or "",
         key=target.key,
         url=completed.url or str(target),
@@ -285,7 +305,8 @@ def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: 
         retries=counts.retries,
         seconds=seconds,
         manifest=journal.path,
-        guarded_by="fingerprint" if manifest.source.kind is None else "checksums",
+        bytes_copied=counts.bytes_copied,
+        guarded_by=_GUARDS.get(manifest.source.kind, "checksums"),
         version_id=completed.version_id,
     )
 

@@ -1,6 +1,6 @@
-"""Every use of a private attribute of asyncio. `tests/http/test_compat.py` fails when a new version changes one.
+"""Every use of a private attribute of asyncio and aiohttp. `tests/http/test_compat.py` fails when one changes.
 
-asyncio has no public way to do these things. Where an attribute is missing, as with uvloop, each function here says so
+They have no public way to do these things. Where an attribute is missing, as with uvloop, each function here says so
 or does nothing, and its caller has a slower way.
 """
 
@@ -34,6 +34,8 @@ class TlsInternals:
 def tls_internals(transport: Any) -> TlsInternals | None:
     """The parts of a TLS transport of asyncio, or None if it is built in another way."""
     protocol = getattr(transport, "_ssl_protocol", None)
+    if protocol is None:
+        return None
     ssl_object, outgoing, raw = (getattr(protocol, name, None) for name in ("_sslobj", "_outgoing", "_transport"))
     if ssl_object is None or outgoing is None or not hasattr(raw, "pause_reading"):
         return None
@@ -62,3 +64,16 @@ def read_before_closing(transport: Any) -> None:
 
     read_then_fail.reads_first = True  # type: ignore[attr-defined]  # a mark on a function
     raw._fatal_error = read_then_fail
+
+
+def received(content: Any, most: int) -> bytes:
+    """The next bytes of a response whose connection broke after they had come; b"" if there are no more.
+
+    aiohttp's own methods raise the connection's error at once, and forget up to two megabytes.
+
+    Args:
+        content: The response's `aiohttp.StreamReader`.
+        most: How many bytes to return at most.
+    """
+    read = getattr(content, "_read_nowait", None)
+    return bytes(read(most)) if read is not None and getattr(content, "_buffer", None) else b""

@@ -67,15 +67,19 @@ class Proxy:
         return {"headers": own, "proxy": self.url, "proxy_headers": self.headers or None}
 
 
-def ssl_context(ca_bundle: Path) -> ssl.SSLContext:
-    """A TLS context that trusts the certificates of a file.
+def ssl_context(ca_bundle: Path, *, with_system: bool = False) -> ssl.SSLContext:
+    """A TLS context that trusts the certificates of a file, and the system's only if `with_system` is set.
 
     Raises:
         UsageError: The file can't be read, or holds no certificate.
         StoreUnreachable: Too many files are open.
     """
     try:
-        return ssl.create_default_context(cafile=ca_bundle)
+        if not with_system:
+            return ssl.create_default_context(cafile=ca_bundle)
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=ca_bundle)
+        return context
     except OSError as e:
         if is_out_of_descriptors(e):
             raise errors.StoreUnreachable(OUT_OF_DESCRIPTORS) from e
@@ -158,7 +162,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def new_session(
-    ca_bundle: CaBundle, *, reuse: bool = True, resolver: RotatingResolver | None = None
+    ca_bundle: CaBundle, *, reuse: bool = True, resolver: RotatingResolver | None = None, with_system: bool = False
 ) -> aiohttp.ClientSession:
     """Make a connection pool.
 
@@ -169,6 +173,7 @@ def new_session(
         ca_bundle: Which certificates to trust.
         reuse: False gives each request a connection of its own.
         resolver: Shared by sessions whose connections should go round the store's addresses together.
+        with_system: Whether to trust the system's certificates, too, if there is a file of others.
 
     Raises:
         UsageError: The CA bundle can't be used.
@@ -178,7 +183,7 @@ def new_session(
     connector = _Connector(
         limit=0,
         # aiohttp keeps one context with the system's certificates. Reading them takes long.
-        ssl=ssl_context(ca_bundle) if isinstance(ca_bundle, Path) else ca_bundle is None,
+        ssl=ssl_context(ca_bundle, with_system=with_system) if isinstance(ca_bundle, Path) else ca_bundle is None,
         resolver=resolver or RotatingResolver(),
         ttl_dns_cache=_DNS_CACHE_TTL,
         **keep,

@@ -5,17 +5,14 @@ What experiments showed, and why this module looks as it does:
 - The kernel sends the file (`os.sendfile`) through a duplicate of the socket's descriptor, driven by the event loop's
   writable callback. `loop.sendfile` would stop the transport from reading, and so miss the response of a store that
   refuses a part before it has read it. With the duplicate, reading continues, and an early response ends the sending
-  at once. It also works where `loop.sendfile` does not exist (uvloop).
-- What is in memory is written to the same duplicate, from where it is.
-- `sendfile` of a range that is not in the page cache waits for the disk, and everything in the event loop's thread
-  waits with it. So the range is looked up in the page cache first, and what is not there is sent from a thread.
+  at once. It also works where `loop.sendfile` does not exist (uvloop). What is in memory is written to it, too.
+- `sendfile` of a range that is not in the page cache waits for the disk. So such a range is sent from a thread.
 - An error of `sendfile` does not say whether the file or the socket failed. Copying from there on does.
 - A write error is not the request's result: a store that responds 503 and closes makes the write fail while its
   response waits in the receive buffer. So the body ends quietly, and the result is what the reading side finds.
 - Where asyncio itself writes (no sendfile; https with a rate limit, or with a transport that `_compat` can't open), a
   write error discards what could still be read. So the socket is checked for a response before each write; and as one
-  may arrive between the check and the write, asyncio is made to read once more before it closes
-  (`_compat.read_before_closing`).
+  may still arrive, asyncio is made to read once more before it closes (`_compat.read_before_closing`).
 - From Python 3.12 on, the plain transport keeps a view of what it has not sent. A reused buffer may be filled again
   only when the transport is empty, hence the high-water mark of 0. TLS copies.
 - aiohttp repeats a PUT by itself when the connection breaks, unless its payload is `consumed`. Ours always is: an
@@ -28,7 +25,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -68,9 +64,10 @@ class PartBody(Payload):
         self._encrypted = memoryview(b"")
         """TLS records that the socket has not taken yet."""
         self._rate_limited = False
-        self._stopping = threading.Event()
+        self._stopping: Any = False  # not bool: mypy holds that what a thread has just read can't change meanwhile
         self._sent_when_stopped = 0
         self._sent = 0
+        self._began = float("inf")
         self._socket: Any = None
         self._transport: asyncio.WriteTransport | None = None
         self._peer: object = None  # a closed TLS transport of asyncio raises AttributeError if it is asked
@@ -108,8 +105,9 @@ class PartBody(Payload):
         try:
             # The headers leave at once, so that a store which refuses them can say so while the body is sent.
             writer.send_headers()
+            self._began = asyncio.get_running_loop().time()
             read_before_closing(transport)
-            self._resources.tune(transport)
+            self._resources.set_up(transport)
             await self._write_body(writer, transport)
         except OSError:
             await self._wait_for_response()
@@ -126,11 +124,13 @@ class PartBody(Payload):
                 raise
             self.failure = e
             self.stop()
+        finally:
+            socket_tuning.set_discard(self._socket, discard=not self.complete)
 
     # -- ports.Gauge
 
     def sent(self) -> int:
-        if self._stopping.is_set():
+        if self._stopping:
             return self._written if self.complete else self._sent_when_stopped
         written = self._written  # read first: a worker thread may write more meanwhile
         unsent = len(self._encrypted) + socket_tuning.unsent(self._socket)
@@ -140,10 +140,10 @@ class PartBody(Payload):
         return self._sent
 
     def address(self) -> str | None:
-        if not isinstance(self._peer, tuple):
-            return None
-        host, port = self._peer[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return socket_tuning.address_text(self._peer)
+
+    def round_trips(self) -> float:
+        return socket_tuning.round_trips(self._socket, asyncio.get_running_loop().time() - self._began)
 
     def paused(self) -> bool:
         return self._rate_limited
@@ -157,9 +157,9 @@ class PartBody(Payload):
 
     def stop(self) -> None:
         """Send no more, because a response is there or nobody waits for one. The socket may serve another request."""
-        if not self._stopping.is_set():
+        if not self._stopping:
             self._sent_when_stopped = self.sent()
-            self._stopping.set()
+            self._stopping = True
         if self._ended is not None:
             _settle(self._ended, None)
 
@@ -218,11 +218,11 @@ class PartBody(Payload):
         source = self._bytes.fileno()
         assert source is not None
         with self._socket_copy() as fd:
-            while self._written < self._length and not self._stopping.is_set():
+            while self._written < self._length and not self._stopping:
                 until = self._written + await self._allowance(self._length - self._written)
-                while self._written < until and not self._stopping.is_set():
+                while self._written < until and not self._stopping:
                     await self._when_writable(fd, partial(self._send_if_cached, fd, source, until))
-                    if self._written < until and not self._stopping.is_set():
+                    if self._written < until and not self._stopping:
                         send = partial(self._send_file_range, fd, source, min(until, self._written + _SLICE))
                         await self._threads.run(self._resources.wait_for_disk, partial(_until_blocked, send), self.stop)
 
@@ -231,11 +231,11 @@ class PartBody(Payload):
         if not self._bytes.at_hand(self._written):
             return True
         self._send_file_range(fd, source, min(until, self._bytes.cached_until))
-        return self._written == until or self._stopping.is_set()
+        return self._written == until or self._stopping
 
     def _send_file_range(self, fd: int, source: int, until: int) -> bool:
         """Send what the socket takes now. Returns whether nothing is left to do up to `until` (bytes of the part)."""
-        if self._stopping.is_set():
+        if self._stopping:
             return True
         count = os.sendfile(fd, source, self._bytes.offset + self._written, min(_SLICE, until - self._written))
         if count == 0:
@@ -246,13 +246,13 @@ class PartBody(Payload):
     async def _send_view(self, view: memoryview) -> None:
         """Send what is in memory, as the socket takes it."""
         with self._socket_copy() as fd:
-            while self._written < self._length and not self._stopping.is_set():
+            while self._written < self._length and not self._stopping:
                 until = self._written + await self._allowance(self._length - self._written)
                 await self._when_writable(fd, partial(self._send_view_range, fd, view, until))
 
     def _send_view_range(self, fd: int, view: memoryview, until: int) -> bool:
         """As `_send_file_range`, for bytes in memory."""
-        if self._stopping.is_set():
+        if self._stopping:
             return True
         self._written += os.write(fd, view[self._written : min(until, self._written + _SLICE)])
         return self._written == until
@@ -262,7 +262,7 @@ class PartBody(Payload):
         with self._socket_copy() as fd:
             while not self.complete:
                 await self._when_writable(fd, lambda: True)
-                if self._stopping.is_set():
+                if self._stopping:
                     return
                 at_hand = self._bytes.at_hand(self._written)
                 start = self._resources.compute if at_hand else self._resources.wait_for_disk
@@ -276,7 +276,7 @@ class PartBody(Payload):
         """In a thread: encrypt and write as much as the socket takes now, at most a slice."""
         buffer = thread_buffer(TLS_BUFFER)
         until = min(self._length, self._written + _SLICE)
-        while not self._stopping.is_set():
+        while not self._stopping:
             while self._encrypted:
                 try:
                     self._encrypted = self._encrypted[os.write(fd, self._encrypted) :]
@@ -285,7 +285,7 @@ class PartBody(Payload):
             if self._written == until:
                 return
             chunk = self._bytes.chunk(buffer, self._written, min(len(buffer), until - self._written))
-            if self._stopping.is_set():  # the read may have taken hours, and the connection may be closed
+            if self._stopping:  # the read may have taken hours, and the connection may be closed
                 return
             self._encrypted = memoryview(encryptor.encrypt(chunk))
             self._written += len(chunk)
@@ -358,7 +358,7 @@ class PartBody(Payload):
 
     async def _wait_for_response(self) -> None:
         """After a write error: give the reading side time to find a response, or the connection's end."""
-        if self._stopping.is_set():
+        if self._stopping:
             return
         self._ended = asyncio.get_running_loop().create_future()
         await asyncio.wait([self._ended], timeout=RESPONSE_AFTER_WRITE_ERROR)
@@ -367,12 +367,12 @@ class PartBody(Payload):
 
     async def _responded(self) -> bool:
         """Whether the store has responded. If so, the event loop reads the response before anything else is written."""
-        if self._stopping.is_set():
+        if self._stopping:
             return True
         if socket_tuning.readable(self._socket):
             for _ in range(3):  # turns of the loop: to select the socket, to read it, to wake the reader
                 await asyncio.sleep(0)
-        return self._stopping.is_set()
+        return bool(self._stopping)
 
     async def _allowance(self, wanted: int) -> int:
         """How many bytes, at most `wanted`, the rate limit lets through now. Waits for them."""

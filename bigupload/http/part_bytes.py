@@ -30,16 +30,15 @@ class PartBytes:
 
     def at_hand(self, position: int) -> bool:
         """Whether the next bytes can be read without waiting. The page cache is asked once for each `LOOK_AHEAD`."""
-        if self.view is not None:
+        if self.view is not None or position < self.cached_until:
             return True
         fd = self.fileno()
         if fd is None:
             return False
-        if position >= self.cached_until:
-            size = min(LOOK_AHEAD, self.size - position)
-            if size and not is_cached(fd, self.offset + position, size):
-                return False
-            self.cached_until = position + size
+        size = min(LOOK_AHEAD, self.size - position)
+        if size and not is_cached(fd, self.offset + position, size):
+            return False
+        self.cached_until = position + size
         return True
 
     def read_at_hand(self, buffer: memoryview, position: int) -> int:

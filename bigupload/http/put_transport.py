@@ -15,6 +15,7 @@ from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connections import CaBundle, Proxy, RotatingResolver, new_session, proxy_for
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception, fault_of_response
+from bigupload.http.memory_put import MOST_BYTES, MemoryBody, MemoryPuts, MemoryResponse
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
 from bigupload.http.send_resources import SendResources
 from bigupload.http.socket_tuning import AUTO
@@ -49,6 +50,9 @@ class HttpTransport:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._resolver: RotatingResolver | None = None
         self._proxies: dict[yarl.URL, Proxy] = {}
+        self._direct: dict[str, bool] = {}
+        """By origin, whether there is no proxy: a quicker look-up than that of `_proxies`."""
+        self._memory_puts: dict[aiohttp.ClientSession, MemoryPuts] = {}
         self._resources = SendResources(limiter, congestion)
 
     async def __aenter__(self) -> HttpTransport:
@@ -59,6 +63,7 @@ class HttpTransport:
     ) -> None:
         sessions = list(self._sessions.values())
         self._sessions.clear()
+        self._memory_puts.clear()
         try:
             await run_shielded(_close(sessions), grace=_CLOSE_GRACE)
         finally:  # a cancelled scope of anyio cancels each await
@@ -67,7 +72,7 @@ class HttpTransport:
     def _session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """The pool of kept connections, or the one that gives each request a new connection."""
         if fresh:
-            self._proxies.clear()  # the last attempt failed or is slow: the network may have changed
+            self._forget_proxies()  # the last attempt failed or is slow: the network may have changed
         if fresh not in self._sessions:
             self._resolver = self._resolver or RotatingResolver()
             self._sessions[fresh] = new_session(self._ca_bundle, reuse=not fresh, resolver=self._resolver)
@@ -80,6 +85,10 @@ class HttpTransport:
             self._proxies[origin] = proxy_for(url)
         return self._proxies[origin]
 
+    def _forget_proxies(self) -> None:
+        self._proxies.clear()
+        self._direct.clear()
+
     async def put(
         self,
         request: SignedRequest,
@@ -91,6 +100,9 @@ class HttpTransport:
     ) -> PutResponse:
         """Send one part. See `ports.Transport.put`."""
         session = self._session(fresh=fresh)
+        view = source.view(part.offset, part.size) if part.size <= MOST_BYTES else None
+        if view is not None and self._resources.limiter is None and self._goes_direct(request.url):
+            return await self._put_memory(session, request, view, part, on_start)
         payload = PartBody(source, part, self._resources)
         on_start(payload)
         try:
@@ -108,17 +120,52 @@ class HttpTransport:
                 body = b"" if response.status // 100 == 2 else await _error_body(response)
                 if not payload.complete:
                     response.close()  # half a body was sent: nothing more can follow on this connection
-                return _judge(response, body, payload, f"part {part.number}")
+                return _judge(response, body, payload, request.subject or f"part {part.number}")
         except (aiohttp.ClientError, OSError) as e:
             if payload.failure is not None:
                 raise payload.failure from None
-            self._proxies.clear()
+            self._forget_proxies()
             fault = fault_of_exception(e, where)
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
         except ValueError as e:
             raise _unusable(e) from None
         finally:
             await payload.stop_and_wait()
+
+    def _goes_direct(self, url: str) -> bool:
+        """Whether there is no proxy for a URL."""
+        origin = url[: url.find("/", url.find("://") + 3)]
+        if origin not in self._direct:
+            try:
+                self._direct[origin] = self._proxy_for(yarl.URL(url, encoded=True)).url is None
+            except ValueError:  # a URL that can't be used: the other way says so
+                return False
+        return self._direct[origin]
+
+    async def _put_memory(
+        self,
+        session: aiohttp.ClientSession,
+        request: SignedRequest,
+        view: memoryview,
+        part: Part,
+        on_start: Callable[[Gauge], None],
+    ) -> PutResponse:
+        """Send what is in memory, as `put` does."""
+        body = MemoryBody(len(view))
+        on_start(body)
+        if session not in self._memory_puts:
+            self._memory_puts[session] = MemoryPuts(session, self._resources)
+        try:
+            puts = self._memory_puts[session]
+            response = await puts.put(request.url, request.headers, view, body, RESPONSE_AFTER_WRITE_ERROR)
+        except (aiohttp.ClientError, OSError) as e:
+            self._forget_proxies()
+            where = yarl.URL(request.url, encoded=True)
+            fault = fault_of_exception(e, f"{where.host}:{where.port}")
+            raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
+        except ValueError as e:
+            raise _unusable(e) from None
+        return _judge(response, response.body, body, request.subject or f"part {part.number}")
 
 
 async def _close(sessions: list[aiohttp.ClientSession]) -> None:
@@ -139,7 +186,9 @@ async def _error_body(response: aiohttp.ClientResponse) -> bytes:
     return body
 
 
-def _judge(response: aiohttp.ClientResponse, body: bytes, payload: PartBody, what: str) -> PutResponse:
+def _judge(
+    response: aiohttp.ClientResponse | MemoryResponse, body: bytes, payload: PartBody | MemoryBody, what: str
+) -> PutResponse:
     """The response as a `PutResponse`, if it is a 2xx to the whole body. Raises a Fault or the source's failure."""
     if payload.failure is not None:
         raise payload.failure
@@ -156,4 +205,4 @@ def _judge(response: aiohttp.ClientResponse, body: bytes, payload: PartBody, wha
     etag = response.headers.get("ETag")
     if not etag:
         raise Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
-    return PutResponse(etag, checksums)
+    return PutResponse(etag, checksums, response.headers.get("x-amz-version-id"))

@@ -48,8 +48,17 @@ class SendResources:
         """Let another body use `buffer`. No thread and no socket may still need it."""
         self._buffers.append(buffer)
 
+    def set_up(self, transport: asyncio.WriteTransport) -> None:
+        """Set up a connection for a body that begins.
+
+        The congestion control is chosen once, by the round trip of the handshake. Of a body that is broken off, nothing
+        more is sent: what the kernel still has would delay other parts.
+        """
+        socket_tuning.set_discard(transport.get_extra_info("socket"), discard=True)
+        self.tune(transport)
+
     def tune(self, transport: asyncio.WriteTransport) -> None:
-        """Choose a connection's congestion control, once, by the round trip of its handshake."""
+        """Choose a connection's congestion control, once."""
         if transport not in self._tuned:
             with contextlib.suppress(TypeError):  # uvloop's transports allow no weak references
                 self._tuned.add(transport)

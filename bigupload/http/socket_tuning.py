@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,8 +34,14 @@ _MAX_KEEPALIVES = 3
 """Seconds between two keep-alive probes, and how many may stay without a reply. A dead path is found within a minute,
 also while nothing is sent, as when the store works on its response. For bytes that are not acknowledged there is
 `RetryPolicy.stall_after`. TCP_USER_TIMEOUT would also end connections whose other side merely does not read."""
-_MSS_AT, _SACKED_AT, _RTT_AT = 16, 28, 68
-"""Offsets of tcpi_snd_mss, tcpi_sacked and tcpi_rtt in struct tcp_info, equal on every architecture: linux/tcp.h."""
+_MSS_AT, _SACKED_AT, _RTT_AT, _LEAST_RTT_AT = 16, 28, 68, 148
+"""Offsets of tcpi_snd_mss, tcpi_sacked, tcpi_rtt and tcpi_min_rtt in struct tcp_info, equal on every architecture:
+linux/tcp.h."""
+_UNKNOWN = 0xFFFFFFFF
+"""What tcpi_min_rtt is before the first measurement."""
+
+_LINGER = "hh" if sys.platform == "win32" else "ii"
+"""struct linger: https://learn.microsoft.com/en-us/windows/win32/api/winsock2/ns-winsock2-linger, socket(7)"""
 
 
 def new_socket(address: tuple[Any, ...]) -> socket.socket:
@@ -90,7 +97,7 @@ def tune_for_path(sock: Any, congestion: str) -> None:
         return
     if congestion != AUTO:
         _set_congestion_control(sock, congestion)
-    elif (round_trip := _round_trip(sock)) is not None:
+    elif (round_trip := _microseconds(sock, _RTT_AT)) is not None:
         _set_congestion_control(sock, _LONG_PATH if round_trip >= _SHORT else _SHORT_PATH)
 
 
@@ -102,17 +109,49 @@ def _set_congestion_control(sock: Any, name: str) -> bool:
     return True
 
 
-def _round_trip(sock: Any) -> int | None:
-    """The connection's round trip in microseconds, smoothed by the kernel; None if the kernel does not say."""
+def round_trips(sock: Any, seconds: float) -> float:
+    """How many round trips of a connection some seconds are; 0 if the system cannot tell.
+
+    Args:
+        sock: The socket, or None for a transport without one.
+        seconds: The time to convert. The round trip is the shortest one: it does not count what waits in queues.
+    """
+    least = _microseconds(sock, _LEAST_RTT_AT)
+    return max(0.0, seconds) * 1e6 / least if least and least != _UNKNOWN else 0.0
+
+
+def address_text(peer: object) -> str | None:
+    """A socket's `peername` as "10.0.0.1:443"; None if it is no IP address."""
+    if not isinstance(peer, tuple):
+        return None
+    host, port = peer[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _microseconds(sock: Any, at: int) -> int | None:
+    """A field of struct tcp_info; None if the kernel does not say."""
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RTT_AT + 4)
-        return _field(info, _RTT_AT)
+        return _field(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, at + 4), at)
     except (AttributeError, OSError, struct.error):
         return None
 
 
 def _field(tcp_info: bytes, at: int) -> int:
     return int(struct.unpack_from("I", tcp_info, at)[0])
+
+
+def set_discard(sock: Any, *, discard: bool) -> None:
+    """Say what happens to bytes that the kernel has and has not sent when the socket is closed, or the process dies.
+
+    Args:
+        sock: The socket, or None for a transport without one.
+        discard: Whether to drop them and reset the connection. Otherwise the kernel sends them, up to `_UNSENT`, and
+            they take the path from others.
+    """
+    if sock is None:
+        return
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER, discard, 0))
 
 
 def readable(sock: Any) -> bool:

@@ -72,6 +72,7 @@ class ThreadWork:
         # turn, so that there was nothing to wait for.
         for _ in range(2 * self._has_run):
             await asyncio.sleep(0)
+        self._has_run = False  # who waits once more has nothing to let go first
 
     def call_when_ended(self, callback: Callable[[], None]) -> None:
         """Call `callback` when no work runs any more: at once, except after a hang."""

@@ -1,8 +1,9 @@
 """Delete what a state directory no longer needs. Nothing that can be resumed is ever deleted, and no lock that is held.
 
-Deleted are manifests of completed and aborted uploads (also those that were set aside), lock files that nobody holds,
-copies of damaged tails, half-written files of processes that were killed, notes about manifests elsewhere, and the
-progress of a `verify --download` that was interrupted 30 days ago. Manifests that can't be read stay.
+Deleted are manifests of completed and aborted uploads (also those that were set aside), records of jobs that have
+finished or have no file, lock files that nobody holds, copies of damaged tails, half-written files of processes that
+were killed, notes about manifests elsewhere, and the progress of a `verify --download` that was interrupted 30 days
+ago. Manifests that can't be read stay.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from bigupload import errors
 from bigupload.core.manifest import Aborted, Completed
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
-from bigupload.manifests.state_directory import NOTES, READ_BACK_SUFFIX, SUFFIX
+from bigupload.manifests.state_directory import JOB_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
 from bigupload.support.private_files import is_private_file
 
 DAY = 86_400.0
@@ -29,6 +30,9 @@ KEEP_FINISHED = 30 * DAY
 result again."""
 KEEP_FINISHED_COUNT = 1000
 """How many of the younger ones are kept: nobody reads a longer list."""
+KEEP_JOBS_BYTES = 1 << 30
+"""Bytes of the records of jobs that are kept, the most recent ones: four million files of finished jobs. They spare a
+sync of these files from hashing them."""
 KEEP_NOTES = 180 * DAY
 """Seconds for which it is remembered that this user began a manifest outside the state directory. Later, resuming it
 asks for --trust. S3 uploads are seldom left open for so long."""
@@ -38,9 +42,11 @@ MOST_EXAMINED = 2000
 """How many old files one automatic clean-up opens, at some 30 µs each."""
 _MARK = "cleaned"
 """A file whose time says when the directory was last cleaned."""
-_MANIFEST = re.compile(re.escape(SUFFIX) + r"(\.[0-9]+)?$")
-_REST = re.compile(re.escape(SUFFIX) + r"(\.[0-9]+)?\.(damaged|new)$|" + re.escape(READ_BACK_SUFFIX) + r"(\.[0-9]+)?$")
-_MANIFEST_NAME = re.compile(r".*" + re.escape(SUFFIX) + r"(\.[0-9]+)?(?=\.)")
+# Patterns are compiled when they are first used: a clean-up is due once a day.
+_MANIFEST = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
+_LOCKED = re.escape(SUFFIX) + r"(\.[0-9]+)?$|" + re.escape(JOB_SUFFIX) + "$"
+_REST = re.escape(SUFFIX) + r"(\.[0-9]+)?\.(damaged|new)$|" + re.escape(READ_BACK_SUFFIX) + r"(\.[0-9]+)?$"
+_MANIFEST_NAME = r".*" + re.escape(SUFFIX) + r"(\.[0-9]+)?(?=\.)"
 _TAIL = 64 * 1024
 """Bytes at a manifest's end in which its last record lies."""
 
@@ -61,6 +67,7 @@ class _Listing:
     manifests: list[tuple[Path, os.stat_result]] = field(default_factory=list)
     locks: list[tuple[Path, os.stat_result]] = field(default_factory=list)
     rest: list[tuple[Path, os.stat_result]] = field(default_factory=list)
+    jobs: list[tuple[Path, os.stat_result]] = field(default_factory=list)
 
 
 def clean_if_due(directory: Path, *, now: float | None = None) -> Cleaned | None:
@@ -121,8 +128,15 @@ def clean(
     for number, (path, status) in enumerate(found.manifests):
         if now - status.st_mtime >= older_than or len(found.manifests) - number > keep:
             run.delete_finished(path)
+    left = sum(status.st_size for _, status in found.jobs)
+    for number, (path, status) in enumerate(sorted(found.jobs, key=lambda each: each[1].st_mtime)):
+        is_last = number == len(found.jobs) - 1
+        too_large = left > KEEP_JOBS_BYTES and not is_last
+        if now - status.st_mtime >= older_than or len(found.jobs) - number > keep or too_large:
+            run.delete_finished_job(path, status)
+        left -= status.st_size
     for path, status in found.rest:
-        is_progress = _MANIFEST_NAME.match(path.name) is None  # of a download, which can be resumed
+        is_progress = re.match(_MANIFEST_NAME, path.name) is None  # of a download, which can be resumed
         if now - status.st_mtime >= (max(older_than, KEEP_FINISHED) if is_progress else older_than):
             run.delete_rest(path, status)
     for path, _ in found.locks:
@@ -151,6 +165,37 @@ def is_finished(path: Path) -> bool:
     return isinstance(last, Completed | Aborted)
 
 
+def forget_endpoint(directory: Path, endpoint: str) -> Cleaned:
+    """Delete all manifests and records of jobs of a store that is no more, unless a process has them open. Blocking.
+
+    Args:
+        directory: The state directory; it need not exist.
+        endpoint: The store, as manifests name it.
+
+    Raises:
+        OSError: The directory can't be listed.
+    """
+    from bigupload.manifests.job_record import delete_record, read_job  # sqlite3: few directories have a job
+    from bigupload.manifests.journal import read_manifest
+
+    run = _CleanUp(None)
+    try:
+        found = _list(directory)
+    except FileNotFoundError:
+        return run.cleaned
+    for path, status in found.manifests:
+        with contextlib.suppress(errors.ManifestError), _locked(path) as held:
+            if held and read_manifest(path).manifest.target.endpoint == endpoint:
+                run.delete(path, status, manifest=True)
+    for path, status in found.jobs:
+        with _locked(path) as held:
+            if held and read_job(path).target.endswith(f" at {endpoint}"):
+                run.delete(path, status)
+                with contextlib.suppress(OSError):
+                    delete_record(path)  # what SQLite left beside it
+    return run.cleaned
+
+
 class _CleanUp:
     """Deletes single files, up to a number of examined ones."""
 
@@ -172,11 +217,27 @@ class _CleanUp:
             if held and is_finished(path):
                 self.delete(path, path.lstat(), manifest=True)
 
+    def delete_finished_job(self, path: Path, status: os.stat_result) -> None:
+        """Delete the record of a job that has finished or has no file, unless a process has it open."""
+        from bigupload.manifests.job_record import delete_record, read_job  # sqlite3: few directories have a job
+
+        def is_done() -> bool:
+            job = read_job(path)
+            return job.status == "finished" or job.is_empty or job.gone > 0
+
+        if not self._may_examine() or not is_done():
+            return
+        with _locked(path) as held:
+            if held and is_done():
+                self.delete(path, status)
+                with contextlib.suppress(OSError):
+                    delete_record(path)  # also what a process that was killed left beside it
+
     def delete_rest(self, path: Path, status: os.stat_result) -> None:
         """Delete a file beside a manifest, unless a process has the manifest open."""
         if not self._may_examine():
             return
-        name = _MANIFEST_NAME.match(path.name)
+        name = re.match(_MANIFEST_NAME, path.name)
         if name is None:  # the progress of a download: who reads it again reads the object again
             self.delete(path, status)
             return
@@ -221,11 +282,13 @@ def _locked(manifest: Path) -> Iterator[bool]:
 def _list(directory: Path) -> _Listing:
     found = _Listing()
     for path, status in _files(directory):
-        if _MANIFEST.search(path.name):
+        if re.search(_MANIFEST, path.name):
             found.manifests.append((path, status))
-        elif _REST.search(path.name):
+        elif re.search(_REST, path.name):
             found.rest.append((path, status))
-        elif path.name.endswith(LOCK_SUFFIX) and _MANIFEST.search(path.name.removesuffix(LOCK_SUFFIX)):
+        elif path.name.endswith(JOB_SUFFIX):
+            found.jobs.append((path, status))
+        elif path.name.endswith(LOCK_SUFFIX) and re.search(_LOCKED, path.name.removesuffix(LOCK_SUFFIX)):
             found.locks.append((path, status))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,10 @@ from typing import Literal
 
 from bigupload import errors
 from bigupload.core.integrity import Verified
-from bigupload.manifests.journal import read_manifest
+from bigupload.core.manifest import Header, Manifest, Target
+from bigupload.core.manifest_identity import same_target
+from bigupload.core.manifest_lines import decode
+from bigupload.manifests.journal import MAX_BYTES, read_manifest
 from bigupload.manifests.state_directory import SUFFIX, find_manifests
 
 _MIN_PREFIX = 4
@@ -27,9 +31,11 @@ class KnownUpload:
     """The manifest's name without its ending. `resume` and `abort` take it, or its beginning, instead of the path."""
     status: Literal["uploading", "completing", "completed", "aborted", "unreadable"]
     source: str | None = None
-    """The file's absolute path; None if the manifest is unreadable, as for the fields below."""
+    """The file's absolute path, or a URL without its query; None if the manifest is unreadable, as the fields below."""
     target: str | None = None
     """"s3://BUCKET/KEY", or the media service's URL."""
+    endpoint: str | None = None
+    """The store's URL, or "local" for the local store; None: AWS, or a media service."""
     size: int | None = 0
     """None: a stream whose size nobody knows yet."""
     bytes_uploaded: int = 0
@@ -45,7 +51,7 @@ class KnownUpload:
     """Why the manifest is unreadable."""
 
     is_file: bool = True
-    """Whether the source is a file, so that the manifest alone is enough to resume."""
+    """Whether the source is a file or a URL, so that the manifest alone is enough to resume."""
 
     @property
     def resumable(self) -> bool:
@@ -68,6 +74,22 @@ def known_uploads(directory: Path) -> Iterator[KnownUpload]:
             continue
 
 
+def replaced_uploads(directory: Path) -> list[KnownUpload]:
+    """Read the unfinished uploads that others replaced: their manifests were set aside. Blocking.
+
+    The store keeps their parts until they are aborted. The least recently written comes first.
+
+    Raises:
+        ManifestError: The directory can't be listed.
+    """
+    found = []
+    for path in find_manifests(directory, set_aside=True):
+        if not path.name.endswith(SUFFIX):
+            with contextlib.suppress(errors.ManifestNotFound):
+                found.append(read_known_upload(path))
+    return [upload for upload in found if upload.resumable]
+
+
 def read_known_upload(path: Path) -> KnownUpload:
     """Read one manifest. Blocking.
 
@@ -86,8 +108,9 @@ def read_known_upload(path: Path) -> KnownUpload:
         id=name,
         status=manifest.status,
         source=manifest.source.path,
-        is_file=manifest.source.kind is None,
+        is_file=manifest.source.can_be_opened,
         target=str(manifest.target),
+        endpoint=manifest.target.endpoint,
         size=manifest.plan.size,
         bytes_uploaded=manifest.bytes_uploaded,
         parts=manifest.plan.count if manifest.plan.size is not None else None,
@@ -95,6 +118,39 @@ def read_known_upload(path: Path) -> KnownUpload:
         created_at=manifest.header.created_at,
         verified=manifest.completed.verified if manifest.completed is not None else None,
     )
+
+
+def completed_uploads(directory: Path, target: Target) -> Iterator[Manifest]:
+    """Read the manifests of completed uploads to a target, the most recently written first. Blocking.
+
+    Those that were set aside are among them. What can't be read is left out.
+
+    Args:
+        directory: The state directory; it need not exist.
+        target: Bucket, key and endpoint.
+
+    Raises:
+        ManifestError: The directory can't be listed.
+    """
+    for path in reversed(find_manifests(directory, set_aside=True)):
+        if not _may_be_of(path, target):
+            continue
+        try:
+            manifest = read_manifest(path).manifest
+        except errors.ManifestError:
+            continue
+        if manifest.completed is not None and same_target(manifest.target, target):
+            yield manifest
+
+
+def _may_be_of(path: Path, target: Target) -> bool:
+    """Whether a manifest's first line names the target: to read all of a thousand manifests would take seconds."""
+    try:
+        with path.open("rb") as file:
+            first = decode(file.readline(MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(first, Header) and same_target(first.target, target)
 
 
 def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Path:

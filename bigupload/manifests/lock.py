@@ -26,14 +26,23 @@ _PAUSE = 0.01
 class ManifestLock:
     """An exclusive lock on a manifest, in the file `MANIFEST.lock` beside it."""
 
-    def __init__(self, manifest: Path, *, wait: float = _WAIT, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        manifest: Path,
+        *,
+        held: str = "another upload of this file to this key is running",
+        wait: float = _WAIT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Name the lock; `acquire` takes it.
 
         Args:
             manifest: Path of the manifest, which need not exist.
+            held: What it means that another holds it, for the message.
             wait: Seconds for which `acquire` waits for another holder.
             sleep: Waits for so many seconds.
         """
+        self._held = held
         self._pauses = round(wait / _PAUSE)
         self._sleep = sleep
         self.path = Path(f"{manifest}{LOCK_SUFFIX}")
@@ -72,9 +81,7 @@ class ManifestLock:
         pid = ""
         with contextlib.suppress(OSError, ValueError):
             pid = f" (process {_read_pid(self.path)})"
-        raise errors.ManifestLocked(
-            f"another upload of this file to this key is running{pid}: wait for it, or stop it first"
-        )
+        raise errors.ManifestLocked(f"{self._held}{pid}: wait for it, or stop it first")
 
     def release(self) -> None:
         """Delete the lock file and release the lock. Idempotent.
@@ -86,6 +93,24 @@ class ManifestLock:
             with contextlib.suppress(OSError):
                 self.path.unlink()
             self._lock.release()
+
+
+def is_locked(manifest: Path) -> bool:
+    """Whether a process holds the lock of a manifest or of a job's record. Blocking.
+
+    A lock file that a killed process left is deleted.
+    """
+    lock = ManifestLock(manifest, wait=0)
+    if not os.path.lexists(lock.path):  # taking it would create the file
+        return False
+    try:
+        lock.acquire()
+    except errors.ManifestLocked:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
 
 
 def _write_pid(path: Path) -> None:

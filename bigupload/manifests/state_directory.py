@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from bigupload import errors
@@ -11,14 +12,23 @@ SUFFIX = ".manifest.jsonl"
 """The end of a manifest's name. One that was set aside has a number behind it: `….manifest.jsonl.3`."""
 NOTES = "begun-here"
 """The subdirectory with one note for each manifest that this user began outside the state directory."""
+JOB_SUFFIX = ".job.sqlite"
+"""The end of the name of a job's record."""
 READ_BACK_SUFFIX = ".readback.json"
 """The end of the name of a file with the progress of `verify --download`."""
 
 
-def find_manifests(directory: Path) -> list[Path]:
+_SET_ASIDE = re.compile(re.escape(SUFFIX) + r"(\.[0-9]+)?$")
+
+
+def find_manifests(directory: Path, *, set_aside: bool = False) -> list[Path]:
     """Return the manifests of a directory, the least recently written first; none if there is no such directory.
 
     A manifest may be renamed or deleted by another process at any time, also after this returned.
+
+    Args:
+        directory: The state directory.
+        set_aside: Whether to return those that were set aside, too.
 
     Raises:
         ManifestError: The directory can't be listed.
@@ -27,7 +37,7 @@ def find_manifests(directory: Path) -> list[Path]:
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX):
+                if entry.name.endswith(SUFFIX) or (set_aside and _SET_ASIDE.search(entry.name)):
                     try:
                         found.append((entry.stat().st_mtime_ns, Path(entry.path)))
                     except FileNotFoundError:  # renamed or deleted since it was listed; or a link that leads nowhere

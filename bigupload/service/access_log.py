@@ -17,6 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
+from bigupload.service.client_address import TrustedProxies
 from bigupload.service.problems import Refused
 
 _STANDARD_ERROR = 2
@@ -35,6 +36,7 @@ class LoggedRequest:
     route: str
     """The declared path of the endpoint. The requested path is not logged."""
     remote: str | None
+    """The client's address. Behind a load balancer that is not trusted, the balancer's."""
     started: float
     """The start, in seconds of the log's clock."""
     owner: str | None = None
@@ -64,11 +66,22 @@ class AccessLog:
     """Writes the lines of the log."""
 
     def __init__(
-        self, *, write: Callable[[str], None] = write_line, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        write: Callable[[str], None] = write_line,
+        clock: Callable[[], float] = time.monotonic,
+        proxies: TrustedProxies | None = None,
     ) -> None:
-        """`write` takes a line without its line end; `clock` returns seconds."""
+        """Make it.
+
+        Args:
+            write: Takes a line without its line end.
+            clock: Returns seconds.
+            proxies: Those whose word on their clients' addresses counts. None: nobody's.
+        """
         self._write = write
         self._clock = clock
+        self._proxies = proxies if proxies is not None else TrustedProxies()
 
     def begin(self, request: web.Request) -> LoggedRequest:
         """Begin a request."""
@@ -77,14 +90,18 @@ class AccessLog:
             id=secrets.token_hex(8),
             method=request.method if request.method.isalpha() and len(request.method) < 16 else "?",
             route=resource.canonical if resource is not None else "?",
-            remote=request.remote,
+            remote=self._proxies.client(request),
             started=self._clock(),
         )
 
     def begin_unread(self, request: web.BaseRequest) -> LoggedRequest:
         """Begin a request that is not valid HTTP. Nothing of it is logged."""
         return LoggedRequest(
-            id=secrets.token_hex(8), method="?", route="?", remote=request.remote, started=self._clock()
+            id=secrets.token_hex(8),
+            method="?",
+            route="?",
+            remote=self._proxies.client(request),
+            started=self._clock(),
         )
 
     def end(self, logged: LoggedRequest, *, status: int) -> None:

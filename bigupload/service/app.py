@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
+import codecs
+import functools
 import json
-import mimetypes
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import pydantic
@@ -17,147 +17,249 @@ from aiohttp import web
 
 from bigupload.service import contract as c
 from bigupload.service.access_log import AccessLog
+from bigupload.service.callers import Caller, authenticate
+from bigupload.service.client_address import TrustedProxies
+from bigupload.service.cors import CrossOrigin
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.draining import IN_FLIGHT, RequestsInFlight
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
-from bigupload.service.keys import ApiKey, KeyFile
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import LOGGED, RequestMiddleware
+from bigupload.service.monitoring.tracing import Tracing
 from bigupload.service.openapi import document
+from bigupload.service.opening import OpenService, opened
+from bigupload.service.page import UploadPageFiles
 from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.request_rate import RequestRateLimit
-from bigupload.service.settings import PostsApi
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.settings import ServiceConfig
 
 _BODY_WITHIN = 60.0
 """Seconds that a request's body may take. Bodies are small: a slow one only occupies a connection."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceDependencies:
-    """What the application needs."""
-
-    uploads: MediaUploads
-    keys: KeyFile
-    rate: RequestRateLimit
-    log: AccessLog
-    metrics: Metrics
-    posts_api: PostsApi | None = None
-    allow_private_media_hosts: bool = False
-    store_origin: str = ""
-    """Scheme, host and port of the signed URLs: the page may send requests there."""
+LOG = web.AppKey("log", AccessLog)
+ROOT_PATH = "bigupload.root_path"
+"""The name by which a request's `get_extra_info` has the prefix of a host that is no application of aiohttp."""
 
 
-def new_app(dependencies: ServiceDependencies) -> web.Application:
-    """The application, to be run by aiohttp's runner."""
-    in_flight = RequestsInFlight()
-    app = web.Application(middlewares=[RequestMiddleware(dependencies.log, dependencies.metrics, in_flight).middleware])
-    app[IN_FLIGHT] = in_flight
-    service = _Service(dependencies)
+def create_app(config: ServiceConfig) -> web.Application:
+    """Make the service as an application of aiohttp.
+
+    Run it by itself, or mount it with `add_subapp` at any prefix. It reaches the store when it starts, and its
+    connections end at its cleanup. Nothing outside it is changed, so several may be in one process.
+
+    Raises:
+        UsageError: The configuration makes no sense. At the start, the errors of the store, too.
+    """
+    log = AccessLog(write=config.log, proxies=TrustedProxies(config.trusted_proxies))
+    metrics, cors, in_flight = Metrics(log.seconds), CrossOrigin(config.cors_origins), RequestsInFlight()
+    tracing = Tracing(config.bucket)
+    middleware = RequestMiddleware(log, metrics, in_flight, cors, tracing)
+    app = web.Application(middlewares=[middleware.middleware])
+    app[IN_FLIGHT], app[LOG] = in_flight, log
+    service = _Service(config, log, in_flight, metrics, tracing)
     app.cleanup_ctx.append(service.connections)
     for endpoint in ENDPOINTS:
-        app.router.add_route(endpoint.method, endpoint.path, service.handler(endpoint))
-    app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/metrics", dependencies.metrics.handler)
-    openapi = json.dumps(document()).encode()
-
-    async def described(_: web.Request) -> web.Response:
-        return web.Response(body=openapi, content_type="application/json", charset="utf-8")
-
-    app.router.add_get("/openapi.json", described)
-    page = _Page(dependencies.store_origin)
-    app.router.add_get("/", page.handler)
-    app.router.add_get("/page/{name}", page.handler)
+        app.router.add_route(endpoint.method, _route(endpoint.path), service.handler(endpoint))
+    if cors:
+        _add_preflights(app, cors)
+    middleware.root = app.router.add_get("/healthz", _healthz).resource
+    app.router.add_get("/readyz", service.readyz)
+    app.router.add_get("/metrics", metrics.handler)
+    app.router.add_get("/openapi.json", _described)
+    app.router.add_get("/", service.page)
+    app.router.add_get("/page/{name}", service.page)
+    for path in ("/client/{name}", "/v1/client/{name}", "/v1/client.js"):
+        app.router.add_get(path, service.client)
     return app
+
+
+def _route(path: str) -> str:
+    """The path for aiohttp. A key has slashes, as they are or quoted; another path, and a declared one, is no key."""
+    before, _, _ = path.partition("{key}")
+    declared = "|".join(re.escape(e.path.removeprefix(before)) for e in ENDPOINTS if "{" not in e.path)
+    return path.replace("{key}", f"{{key:(?!(?:{declared})$).+(?:/|%2F).+}}")
+
+
+def _add_preflights(app: web.Application, cors: CrossOrigin) -> None:
+    """Answer the OPTIONS by which a browser asks whether a page of another origin may call an endpoint."""
+    for path in dict.fromkeys(endpoint.path for endpoint in ENDPOINTS):
+        app.router.add_route("OPTIONS", _route(path), _preflight(cors, {e.method for e in ENDPOINTS if e.path == path}))
+
+
+def _preflight(cors: CrossOrigin, methods: Collection[str]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        headers = cors.preflight(
+            request.headers.get("Origin"), request.headers.get("Access-Control-Request-Method"), methods
+        )
+        if headers is None:
+            raise web.HTTPMethodNotAllowed("OPTIONS", methods)
+        return web.Response(status=204, headers=headers)
+
+    return handle
 
 
 class _Service:
     """The endpoints that need a key."""
 
-    def __init__(self, dependencies: ServiceDependencies) -> None:
-        self._dependencies = dependencies
+    def __init__(
+        self, config: ServiceConfig, log: AccessLog, in_flight: RequestsInFlight, metrics: Metrics, tracing: Tracing
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._tracing = tracing
+        self._log = log
+        self._metrics = metrics
+        self._in_flight = in_flight
+        self._opened: OpenService | None = None
+        self._page: UploadPageFiles | None = None
         self._posts: Posts | None = None
         self._urls: DirectUrls | None = None
 
     async def connections(self, _: web.Application) -> AsyncIterator[None]:
-        """For the application's life: a pool for the posts API, another for users' URLs."""
-        dependencies = self._dependencies
+        """For the application's life: the store, a pool for the posts API, another for users' URLs."""
+        config = self._config
+        self._tracing.start()
         async with (
-            DirectUrls(allow_private=dependencies.allow_private_media_hosts) as self._urls,
+            opened(config, self._log, self._metrics, self._tracing) as self._opened,
+            DirectUrls(allow_private=config.allow_private_media_hosts) as self._urls,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http,
         ):
-            self._posts = Posts(dependencies.uploads.posted, self._urls, http, dependencies.posts_api)
+            self._page = UploadPageFiles(
+                self._opened.store_origin, self._opened.policy, own_users=config.authorize is not None
+            )
+            uploads, health = self._opened.uploads, self._opened.health
+            self._posts = Posts(uploads.posted, self._urls, http, config.posts_api, health)
             yield
+
+    @property
+    def _dependencies(self) -> OpenService:
+        assert self._opened is not None, "the application was not started"
+        return self._opened
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Answer with a file of the upload page."""
+        assert self._page is not None
+        return await self._page.page(request)
+
+    async def client(self, request: web.Request) -> web.Response:
+        """Answer with a module of the JavaScript client."""
+        assert self._page is not None
+        return await self._page.client(request)
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Say whether a load balancer should send requests here."""
+        if self._in_flight.stopping:
+            return web.json_response({"status": "stopping"}, status=503)
+        if await self._dependencies.health.problem() is not None:
+            return web.json_response({"status": "the store does not respond"}, status=503)
+        return web.json_response({"status": "ok"})
 
     def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The endpoint's handler: key, rate limit, body, work, response."""
-        work: Callable[[str, Any, bytes], Awaitable[Any]] = getattr(self, f"_{endpoint.name}")
+        work: Callable[[Caller, Any, bytes], Coroutine[Any, Any, Any]] = getattr(self, f"_{endpoint.name}")
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            key = self._authenticate(request)
+            opened = self._dependencies
+            caller = await authenticate(request, self._config.authorize, opened.keys, opened.tokens)
             logged = request[LOGGED]
-            logged.key_id, logged.owner = key.id, key.owner
-            wait = await self._dependencies.rate.take(key.id)
+            logged.key_id, logged.owner = caller.key_id, caller.owner
+            if caller.token is not None:
+                logged.more["token"] = caller.token.id
+                if not endpoint.tokens:
+                    raise Refused(Problem.TOKEN_NOT_ALLOWED)
+            wait = await self._dependencies.rate.take(caller.id)
             if wait > 0:
                 raise Refused(Problem.RATE_LIMITED, retry_after=wait)
             if endpoint.takes is None:
-                body, taken = b"", _query(request)
+                body = b""
+                taken = _query(request) if endpoint.parameters is None else _parameters(endpoint.parameters, request)
             else:
-                body = await _body(request, endpoint.max_bytes)
+                body = await _body(request, endpoint.max_bytes, typed=caller.is_of_the_host)
+                body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
                 taken = _parse(endpoint.takes, body)
-            return _response(await work(key.owner, taken, body))
+            working = work(caller, taken, body)
+            if endpoint.waits_for_store:
+                working = self._dependencies.health.while_responding(working)
+            result = await working
+            self._metrics.worked(taken, result)
+            return _response(result)
 
         return handle
 
-    def _authenticate(self, request: web.Request) -> ApiKey:
-        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not presented.strip():
-            raise Refused(Problem.MISSING_KEY)
-        key = self._dependencies.keys.find(presented.strip())
-        if key is None:
-            raise Refused(Problem.INVALID_KEY)
-        return key
+    async def _me(self, caller: Caller, _: c.MeRequest, __: bytes) -> c.MeResponse:
+        token = caller.token
+        if token is None:
+            return c.MeResponse(owner=caller.owner)
+        return c.MeResponse(
+            owner=caller.owner,
+            expires_at=datetime.fromtimestamp(token.expires, UTC),
+            max_size=token.max_size,
+            content_types=None if token.content_types is None else list(token.content_types),
+        )
 
-    async def _presign(self, owner: str, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
-        return await self._dependencies.uploads.presign(owner, request)
+    async def _mint(self, caller: Caller, request: c.TokenRequest, _: bytes) -> c.TokenResponse:
+        for number, pattern in enumerate(request.content_types or ()):
+            if not self._dependencies.policy.types.allows(pattern.lower()):
+                message = f"this service accepts no file of the content type {pattern}"
+                raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
+        if request.uploads is not None:
+            await self._dependencies.uploads.counts.check_store()
+        token = self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
+        return c.TokenResponse(token=token, expires_in=request.expires_in)
 
-    async def _create(self, owner: str, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
-        return await self._dependencies.uploads.create(owner, request)
+    async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
+        return await self._dependencies.uploads.presign(caller.owner, request, caller.token)
 
-    async def _sign(self, owner: str, request: c.SignRequest, _: bytes) -> c.SignResponse:
-        return await self._dependencies.uploads.sign(owner, request)
+    async def _create(self, caller: Caller, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
+        return await self._dependencies.uploads.create(caller.owner, request, caller.token)
 
-    async def _list(self, owner: str, upload: str, _: bytes) -> c.PartsResponse:
-        return await self._dependencies.uploads.parts(owner, upload)
+    async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
+        return await self._dependencies.uploads.sign(caller.owner, request, caller.token)
 
-    async def _status(self, owner: str, upload: str, _: bytes) -> c.StatusResponse:
-        return await self._dependencies.uploads.status(owner, upload)
+    async def _list(self, caller: Caller, upload: str, _: bytes) -> c.PartsResponse:
+        return await self._dependencies.uploads.parts(caller.owner, upload)
 
-    async def _complete(self, owner: str, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
-        return await self._dependencies.uploads.complete(owner, request)
+    async def _status(self, caller: Caller, upload: str, _: bytes) -> c.StatusResponse:
+        return await self._dependencies.uploads.status(caller.owner, upload)
 
-    async def _abort(self, owner: str, upload: str, _: bytes) -> None:
-        await self._dependencies.uploads.abort(owner, upload)
+    async def _complete(self, caller: Caller, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
+        return await self._dependencies.uploads.complete(caller.owner, request, caller.token)
 
-    async def _check(self, _: str, request: c.CheckRequest, __: bytes) -> c.CheckResponse:
+    async def _abort(self, caller: Caller, upload: str, _: bytes) -> None:
+        await self._dependencies.uploads.abort(caller.owner, upload)
+
+    async def _files(self, caller: Caller, request: c.ListRequest, _: bytes) -> c.ListResponse:
+        return await self._dependencies.uploads.files.list(caller.owner, request)
+
+    async def _delete(self, caller: Caller, request: c.DeleteRequest, _: bytes) -> None:
+        await self._dependencies.uploads.delete_file(caller.owner, request.key)
+
+    async def _check(self, _: Caller, request: c.CheckRequest, __: bytes) -> c.CheckResponse:
         assert self._urls is not None
         return c.CheckResponse.model_validate((await self._urls.check(request.url)).to_json())
 
-    async def _post(self, owner: str, request: c.PostRequest, body: bytes) -> PostResponse:
+    async def _post(self, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
         assert self._posts is not None
-        return await self._posts.post(owner, request, body)
+        return await self._posts.post(caller.owner, request, body)
 
 
 # -- requests
 
 
-async def _body(request: web.Request, most: int) -> bytes:
+async def _body(request: web.Request, most: int, *, typed: bool) -> bytes:
+    """The body. `typed`: its type must be named, as a page of another origin can't do without being asked (CORS).
+
+    Whoever presents a key or token need not: no browser sends those by itself.
+    """
+    if typed and not request.headers.get("Content-Type", "").strip():
+        raise Refused(Problem.UNSUPPORTED_CONTENT_TYPE)
     if request.content_type not in ("application/json", "application/octet-stream"):  # the second: none was named
         raise Refused(Problem.UNSUPPORTED_CONTENT_TYPE)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refused(Problem.UNSUPPORTED_CONTENT_TYPE, "the request's body must not be compressed")
     too_large = Refused(Problem.BODY_TOO_LARGE, f"the request's body is longer than {most:,} bytes")
+    closed = Refused(Problem.INVALID_JSON, "the connection closed before the end of the request's body")
     if (request.content_length or 0) > most:
         raise too_large
     body = bytearray()
@@ -170,7 +272,11 @@ async def _body(request: web.Request, most: int) -> bytes:
     except TimeoutError:
         raise Refused(Problem.INVALID_JSON, "the request's body did not arrive within 60 s") from None
     except (ConnectionError, aiohttp.ClientPayloadError, web.RequestPayloadError):  # nobody may be there to read this
-        raise Refused(Problem.INVALID_JSON, "the connection closed before the end of the request's body") from None
+        raise closed from None
+    except RuntimeError:
+        if request.transport is not None:  # else aiohttp says so that the client left before the first read
+            raise
+        raise closed from None
     return bytes(body)
 
 
@@ -179,10 +285,14 @@ def _parse(model: type[pydantic.BaseModel], body: bytes) -> Any:
         # By the published names alone: `media_items` beside `mediaItems` would be checked, and another one posted.
         return model.model_validate_json(body, by_alias=True, by_name=False)
     except pydantic.ValidationError as e:
-        first = e.errors(include_url=False, include_context=False, include_input=False)[0]
-        if first["type"] == "json_invalid" or not first["loc"]:
-            raise Refused(Problem.INVALID_JSON) from None
-        raise Refused(Problem.INVALID_FIELD, first["msg"], field=_path(first["loc"])) from None
+        raise _refusal(e) from None
+
+
+def _refusal(error: pydantic.ValidationError) -> Refused:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "json_invalid" or not first["loc"]:
+        return Refused(Problem.INVALID_JSON)
+    return Refused(Problem.INVALID_FIELD, first["msg"], field=_path(first["loc"]))
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -197,6 +307,17 @@ def _query(request: web.Request) -> str:
     return given[0]
 
 
+def _parameters(model: type[pydantic.BaseModel], request: web.Request) -> Any:
+    """The parameters of the path and the query."""
+    twice = next((name for name in request.query if len(request.query.getall(name)) > 1), None)
+    if twice is not None:
+        raise Refused(Problem.INVALID_FIELD, "the query must name it once", field=twice)
+    try:
+        return model.model_validate_strings({**request.query, **request.match_info}, by_alias=True, by_name=False)
+    except pydantic.ValidationError as e:
+        raise _refusal(e) from None
+
+
 # -- responses
 
 
@@ -209,41 +330,18 @@ def _response(result: Any) -> web.Response:
     return web.Response(body=result.model_dump_json(by_alias=True).encode(), content_type="application/json")
 
 
+async def _described(request: web.Request) -> web.Response:
+    """The OpenAPI document. A mounted service names the prefix at which it is."""
+    resource = request.match_info.route.resource
+    prefix = "" if resource is None else resource.canonical.removesuffix("/openapi.json")
+    prefix = request.get_extra_info(ROOT_PATH, "") + prefix
+    return web.Response(body=_document_at(prefix), content_type="application/json", charset="utf-8")
+
+
+@functools.lru_cache(maxsize=8)
+def _document_at(prefix: str) -> bytes:
+    return json.dumps(document() | ({"servers": [{"url": prefix}]} if prefix else {})).encode()
+
+
 async def _healthz(_: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
-
-
-class _Page:
-    """The upload page's files, read once."""
-
-    def __init__(self, store_origin: str) -> None:
-        folder = importlib.resources.files("bigupload.service").joinpath("browser")
-        self._files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-        self._policy = "; ".join(
-            (
-                "default-src 'none'",
-                "script-src 'self'",
-                "style-src 'self'",
-                "img-src 'self'",
-                f"connect-src 'self' {store_origin}".strip(),
-                "base-uri 'none'",
-                "form-action 'none'",
-                "frame-ancestors 'none'",
-            )
-        )
-
-    async def handler(self, request: web.Request) -> web.Response:
-        name = request.match_info.get("name", "index.html")
-        content = self._files.get(name)
-        if content is None:
-            raise Refused(Problem.NOT_FOUND)
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        charset = "utf-8" if kind.startswith("text/") else None
-        headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
-        return web.Response(body=content, content_type=kind, charset=charset, headers=headers)
-
-
-def origin_of(url: str) -> str:
-    """Scheme, host and port."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

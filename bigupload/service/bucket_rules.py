@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.contract import STORED_FOR
+from bigupload.service.object_keys import REFUSED_PREFIX
+from bigupload.service.policy import DAY, LONGEST_UPLOAD, PUBLISHED_POLICY, Policy, format_days
+from bigupload.service.stored_policy import POLICY_KEY, policy_in_danger, read_policy, write_policy
+from bigupload.stores.s3.ensure_bucket import ensure_bucket
 
 if TYPE_CHECKING:
     from bigupload.stores.s3.client import S3Bucket
 
-MEDIA_PREFIX = "media/"
-"""The prefix of the uploads' keys. Nothing else is publicly readable."""
-REFUSED_PREFIX = "refused/"
-"""The prefix of the notes that say why an upload was refused."""
-
-_DAYS = STORED_FOR // 86_400
 _OURS = "bigupload-"
 """The prefix of the IDs of bigupload's rules. Those rules are replaced, all others stay."""
 _SID = "BiguploadPublicRead"  # AWS allows letters and digits only
@@ -73,21 +71,23 @@ async def set_up(
     *,
     origins: Sequence[str] = ("*",),
     public_read: bool = True,
+    named: Mapping[str, Any] | None = None,
     on_done: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Create the bucket if it is missing, and set its rules. May be repeated; the last call's arguments apply.
 
     `origins` are the web origins that may upload, for example "https://app.example.com"; "*" is all. Without
-    `public_read`, the permission of an earlier set-up is withdrawn. `on_done` gets a line for each completed step.
+    `public_read`, the permission of an earlier set-up is withdrawn. `named` has the fields of `Policy` to change:
+    the bucket's policy is written before the rules that follow from it. `on_done` gets a line for each completed step.
 
     Returns a line for people about each rule that the store did not accept. Raises public errors if the bucket cannot
     be used at all.
     """
-    created = await bucket.ensure()
+    created = await ensure_bucket(bucket)
     done = on_done or (lambda _: None)
     done(f"created the bucket {bucket.name}, which did not exist" if created else f"the bucket {bucket.name} exists")
-    warnings = []
-    for held, otherwise, step in _steps(bucket, origins, public_read=public_read):
+    policy, warnings = await _set_policy(bucket, named or {}, done)
+    for held, otherwise, step in _steps(bucket, origins, policy, public_read=public_read):
         try:
             await step()
         except (Fault, errors.StoreRefused) as e:
@@ -96,6 +96,11 @@ async def set_up(
             warnings.append(f"{otherwise}: {e}")
         else:
             done(held)
+    if policy != PUBLISHED_POLICY and (rule := await policy_in_danger(bucket)) is not None:
+        warnings.append(
+            f"the lifecycle rule {rule!r} will delete {POLICY_KEY}, so the service will not start: limit the rule to "
+            f"{policy.keys.prefix} or other folders"
+        )
     if await _keeps_versions(bucket):
         warnings.append(
             "the bucket keeps versions: deleted objects stay as noncurrent versions until a lifecycle rule expires them"
@@ -103,16 +108,34 @@ async def set_up(
     return warnings
 
 
+async def _set_policy(
+    bucket: S3Bucket, named: Mapping[str, Any], done: Callable[[str], None]
+) -> tuple[Policy, list[str]]:
+    """Change what is named of the bucket's policy. Returns it, with what its operator may not expect."""
+    try:
+        before = await read_policy(bucket)
+        policy = before.replaced(named)
+        if policy != before:
+            await write_policy(bucket, policy)
+    except Fault as fault:
+        raise fault.public() from fault
+    if policy != PUBLISHED_POLICY:
+        done(f"the policy is {' '.join(PUBLISHED_POLICY.differences(policy))}")
+    if before.keys == policy.keys:
+        return policy, []
+    return policy, [f"files under {before.keys.prefix} whose keys have another shape are not the service's any more"]
+
+
 def _steps(
-    bucket: S3Bucket, origins: Sequence[str], *, public_read: bool
+    bucket: S3Bucket, origins: Sequence[str], policy: Policy, *, public_read: bool
 ) -> list[tuple[str, str, Callable[[], Awaitable[None]]]]:
     """The steps of a set-up: what holds afterwards, what holds if it fails, and the call."""
     access = "anyone may read" if public_read else "nobody may read without a signature"
     return [
         (
-            f"files and open uploads end after {_DAYS} days",
+            _ends(policy),
             "the store itself will not delete old files, only the sweep will",
-            functools.partial(_merge, bucket, _LIFECYCLE, _lifecycle_rules()),
+            functools.partial(_merge, bucket, _LIFECYCLE, _lifecycle_rules(policy)),
         ),
         (
             f"browsers may upload from {', '.join(origins)}",
@@ -120,28 +143,34 @@ def _steps(
             functools.partial(_merge, bucket, _CORS, _cors_rules(origins)),
         ),
         (
-            f"{access} {MEDIA_PREFIX}*",
+            f"{access} {policy.keys.prefix}*",
             "the rule on who may read the media is not set"
             + (" (does the bucket or its account block public access?)" if public_read else ""),
-            functools.partial(_set_reading, bucket, allowed=public_read),
+            functools.partial(_set_reading, bucket, policy.keys.prefix, allowed=public_read),
         ),
     ]
 
 
-def _lifecycle_rules() -> list[dict[str, Any]]:
+def _ends(policy: Policy) -> str:
+    open_uploads = format_days(policy.upload_lifetime)
+    if policy.keep is None:
+        return f"files are kept for ever, open uploads end after {open_uploads}"
+    if policy.keep == policy.upload_lifetime:
+        return f"files and open uploads end after {open_uploads}"
+    return f"files end after {format_days(policy.keep)}, open uploads after {open_uploads}"
+
+
+def _lifecycle_rules(policy: Policy) -> list[dict[str, Any]]:
     """Return the lifecycle rules. S3 counts whole days and rounds up to midnight UTC; the sweep deletes to the second.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
     """
+    days = math.ceil(policy.upload_lifetime / DAY)
     return [
-        {
-            "ID": f"{_OURS}{prefix.rstrip('/')}",
-            "Status": "Enabled",
-            "Filter": {"Prefix": prefix},
-            "Expiration": {"Days": _DAYS},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _DAYS},
-        }
-        for prefix in (MEDIA_PREFIX, REFUSED_PREFIX)
+        {"ID": f"{_OURS}{prefix.rstrip('/')}", "Status": "Enabled", "Filter": {"Prefix": prefix}}
+        | ({} if kept is None else {"Expiration": {"Days": kept}})
+        | {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days}}
+        for prefix, kept in ((policy.keys.prefix, policy.kept_days), (REFUSED_PREFIX, LONGEST_UPLOAD // DAY))
     ]
 
 
@@ -193,8 +222,8 @@ def _is_one_of(row: Mapping[str, Any], ours: Sequence[Mapping[str, Any]]) -> boo
     return any(said == {name: value for name, value in rule.items() if name != "ID"} for rule in ours)
 
 
-async def _set_reading(bucket: S3Bucket, *, allowed: bool) -> None:
-    """Let anyone GET objects under MEDIA_PREFIX, but not list or write them; or withdraw that permission."""
+async def _set_reading(bucket: S3Bucket, prefix: str, *, allowed: bool) -> None:
+    """Let anyone GET objects under `prefix`, but not list or write them; or withdraw that permission."""
     policy: dict[str, Any] = {"Version": "2012-10-17"}
     try:
         answer = await bucket.call("to read the bucket's policy", "get_bucket_policy")
@@ -214,7 +243,7 @@ async def _set_reading(bucket: S3Bucket, *, allowed: bool) -> None:
                 "Effect": "Allow",
                 "Principal": "*",
                 "Action": "s3:GetObject",
-                "Resource": f"arn:aws:s3:::{bucket.name}/{MEDIA_PREFIX}*",
+                "Resource": f"arn:aws:s3:::{bucket.name}/{prefix}*",
             }
         )
     if wanted == there:

@@ -6,20 +6,33 @@ times in seconds. Unknown fields are ignored, so that a newer client can use an 
 
 from __future__ import annotations
 
+import datetime
 import enum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
-from bigupload.service.media import MAX_FILE_SIZE as MAX_FILE_SIZE
 
 URL_LIFETIME = 3600
 """Seconds: 1 hour."""
-STORED_FOR = 7 * 24 * 3600
-"""Seconds: 7 days. A handle is valid as long: so long may an upload take."""
 MAX_PARTS_PER_CALL = 100
+MAX_TOKEN_LENGTH = 4096
+"""Characters: a header has room for it."""
+MAX_METADATA = 2000
+"""Bytes of the names and values of a token's metadata. S3 takes 2 KB, of which the service's own take 47:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html"""
+LONGEST_TOKEN = 24 * 3600
+"""Seconds: 24 hours. Whoever needs longer fetches another one."""
+MAX_COUNTED_UPLOADS = 1000
 MAX_HANDLE_LENGTH = 4096
 """Characters."""
 _MAX_SIZE = 2**63 - 1
@@ -60,6 +73,13 @@ class PresignResponse(_Model):
     key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
     expires_in: Annotated[int, Field(examples=[URL_LIFETIME])]
     """Seconds for which `uploadUrl` is valid."""
+    headers: dict[str, str] | None = None
+    """Headers that the PUT must carry exactly. Left out if that is `contentType` alone, spelled as usual."""
+
+    @model_serializer(mode="wrap")
+    def _without_headers(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `headers` where there are none: the published response has no such field."""
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class PartToSign(_Model):
@@ -90,7 +110,8 @@ class CreateRequest(_Model):
     size: FileSize
     """Bytes of the whole file."""
     checksum_algorithm: UploadChecksum = "crc64nvme"
-    """`crc64nvme` and `crc32c` prove the whole object, `sha256` the parts' hashes; `md5` and `none` declare nothing."""
+    """`crc64nvme` and `crc32c` prove the whole object, `sha256` the parts' hashes; `md5` and `none` declare nothing.
+    Default: `crc64nvme`."""
     part_size: Annotated[int, Field(ge=1, le=_MAX_SIZE)] | None = None
     """Bytes of every part but the last. If left out, the service chooses."""
     first_parts: Annotated[list[PartToSign], Field(max_length=MAX_PARTS_PER_CALL)] = []
@@ -178,6 +199,68 @@ class CompleteResponse(_Model):
     token: str | None = None
 
 
+MetadataName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+MetadataValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]*[!-~])?$", max_length=256)]
+TypePattern = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$")]
+
+
+class TokenLimits(_Model):
+    """What an upload token allows. What is not named is as for an API key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_size: Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[100_000_000])] | None = None
+    """Bytes of the largest file. Every upload must then name its size."""
+    content_types: Annotated[list[TypePattern], Field(min_length=1, max_length=32)] | None = None
+    """The accepted content types, also as `image/*`."""
+    uploads: Annotated[int, Field(ge=1, le=MAX_COUNTED_UPLOADS, examples=[1])] | None = None
+    """How many uploads may be begun with it, in all replicas."""
+    metadata: Annotated[dict[MetadataName, MetadataValue], Field(max_length=16)] | None = None
+    """Metadata of the objects (`x-amz-meta-…`), in ASCII. Whoever can read an object can read it."""
+
+    @field_validator("metadata")
+    @classmethod
+    def _check_metadata(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        if value is not None and any(name.startswith("bigupload") for name in value):
+            raise ValueError("names that begin with bigupload are the service's own")
+        length = sum(len(name) + len(text) for name, text in (value or {}).items())
+        if length > MAX_METADATA:
+            raise ValueError(f"the names and values have {length:,} bytes, and the store takes {MAX_METADATA:,}")
+        return value
+
+
+class TokenRequest(TokenLimits):
+    """Make an upload token for an end user. Unknown fields are refused: a misspelled limit would be none."""
+
+    expires_in: Annotated[int, Field(ge=1, le=LONGEST_TOKEN, examples=[3600])] = 3600
+    """Seconds for which it is valid. Uploads that it began can be continued with another token of the same owner."""
+
+
+class TokenResponse(_Model):
+    """Send the token like an API key: `Authorization: Bearer …`. It is a secret."""
+
+    token: str
+    expires_in: int
+    """Seconds for which it is valid."""
+
+
+class MeRequest(_Model):
+    """Ask whose the API key or upload token is. There are no parameters."""
+
+
+class MeResponse(_Model):
+    """The API key or upload token is valid."""
+
+    owner: str
+    """Whose uploads requests with it make and continue."""
+    expires_at: datetime.datetime | None = None
+    """When the upload token ends; null for an API key."""
+    max_size: int | None = None
+    """Bytes of the largest file that the upload token allows; null: it does not limit them."""
+    content_types: list[str] | None = None
+    """The content types that the upload token allows, also as `image/*`; null: it does not limit them."""
+
+
 class UploadStatus(enum.StrEnum):
     """The state of an upload."""
 
@@ -209,6 +292,44 @@ class StatusResponse(_Model):
     status: UploadStatus
     completed: CompleteResponse | None = None
     error: ErrorDetail | None = None
+
+
+class ListRequest(_Model):
+    """Which of one's own files to list."""
+
+    limit: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
+    """The most files of the page. Default: 100."""
+    cursor: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """`nextCursor` of the page before; left out for the first page."""
+
+
+class DeleteRequest(_Model):
+    """Which of one's own files to delete."""
+
+    key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
+    """The file's `key`. Its slashes may be sent as they are."""
+
+
+class StoredMedia(_Model):
+    """A file that the store has. It may not have been checked yet."""
+
+    key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
+    public_url: str
+    size: int
+    """Bytes."""
+    stored_at: datetime.datetime
+    """When the store got it; of a multipart upload, some stores tell when it began."""
+    expires_at: datetime.datetime | None
+    """When it will be deleted; null: never."""
+
+
+class ListResponse(_Model):
+    """A page of files, in the order of their keys."""
+
+    media: list[StoredMedia]
+    """There may be fewer than `limit`, even none, before the last page."""
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last one."""
 
 
 class CheckRequest(_Model):

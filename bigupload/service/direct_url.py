@@ -14,6 +14,7 @@ import functools
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bigupload import __version__
 from bigupload.service import media
+from bigupload.service.file_structure import check_start
 from bigupload.service.media import HEAD_BYTES, MAX_FILE_SIZE, MediaType
+from bigupload.service.problems import Problem, Refused
 from bigupload.service.public_addresses import is_host, is_public, is_public_host, sharing_service
 from bigupload.units import format_two_sizes, one_line
 
@@ -49,9 +52,9 @@ class Rule(enum.Enum):
     BAD_STATUS = "The host responds with another status than 200."
     HTML = "It returns a web page, or redirects to one."
     WRONG_CONTENT_TYPE = "The Content-Type is not on the list, or does not match the first bytes."
-    NOT_MEDIA = "The first bytes match no type on the list."
+    NOT_MEDIA = "The first bytes match no type on the list, or the file is cut off."
     TOO_MANY_REDIRECTS = f"It redirects more than {MOST_REDIRECTS} times."
-    TOO_LARGE = "The file is larger than the limit."
+    TOO_LARGE = "The file is larger than the limit, or the picture has more than 268 million pixels."
     UNREACHABLE = "The name does not resolve, the connection or TLS failed, or the response is unreadable."
     TOO_SLOW = f"The first bytes did not arrive within {TIME_LIMIT:.0f} seconds."
 
@@ -341,6 +344,11 @@ def _judge(response: _Response, progress: _FollowedUrl) -> tuple[MediaType, int 
             Rule.WRONG_CONTENT_TYPE,
             f"the host's Content-Type is {said}, but the first bytes are of {found.name} ({found.content_type})",
         )
+    try:
+        check_start(found.name, response.head, sys.maxsize if response.size is None else response.size)
+    except Refused as refused:
+        rule = Rule.TOO_LARGE if refused.problem is Problem.FILE_TOO_LARGE else Rule.NOT_MEDIA
+        raise _RuleBroken(rule, str(refused)) from None
     return found, response.size
 
 

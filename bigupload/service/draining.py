@@ -1,9 +1,10 @@
-"""Stop without breaking requests: count the requests in flight and wait for their end."""
+"""Stop without breaking requests: let load balancers notice first, then finish the requests in flight."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ class RequestsInFlight:
 
     def __init__(self) -> None:
         self.stopping = False
-        """Whether responses tell the client that the connection accepts no more requests."""
+        """Whether the service was asked to stop: `/readyz` fails, and each response ends its connection."""
         self._count = 0
         self._none = asyncio.Event()
         self._none.set()
@@ -27,13 +28,34 @@ class RequestsInFlight:
         if self._count == 0:
             self._none.set()
 
-    async def drain(self, server: asyncio.Server, *, within: float) -> None:
-        """Accept no more connections, and finish the requests in flight, for up to `within` seconds.
+    async def drain(
+        self,
+        server: asyncio.Server,
+        *,
+        delay: float,
+        within: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Serve on for `delay` seconds, accept no more connections, and finish the requests in flight.
 
-        aiohttp's own shutdown would wait without reading the rest of a body that is still arriving.
+        During the delay, a load balancer sees that `/readyz` fails and sends new requests elsewhere. Each response
+        says `Connection: close` meanwhile: a connection that was closed while it is idle could just be sending the next
+        request. aiohttp's own shutdown would wait without reading the rest of a body that is still arriving.
+
+        Args:
+            server: What accepts the connections.
+            delay: Seconds to go on accepting connections.
+            within: The most seconds to wait for the requests in flight after that.
+            sleep: Waits for the delay.
         """
-        server.close()
         self.stopping = True
+        if delay > 0:
+            await sleep(delay)
+        server.close()
+        await self.finished(within=within)
+
+    async def finished(self, *, within: float) -> None:
+        """Wait until no request is in flight, for up to `within` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._none.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Plan
-from bigupload.service.contract import STORED_FOR
+from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
 
 _VERSION = 1
@@ -45,6 +45,15 @@ class Handle:
         """How the file is divided into parts."""
         return Plan(self.size, self.part_size)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, for a note of the service's own. It is not signed."""
+        return dataclasses.asdict(self) | {"algorithm": self.algorithm.value}
+
+
+def handle_from_json(fields: Mapping[str, Any]) -> Handle:
+    """Return the handle of which `Handle.to_json` returned the fields."""
+    return Handle(**{**fields, "algorithm": Algorithm(fields["algorithm"])})
+
 
 _TYPES = typing.get_type_hints(Handle)
 
@@ -52,7 +61,14 @@ _TYPES = typing.get_type_hints(Handle)
 class Handles:
     """Signs handles with the last of `secrets`, and accepts those that any of them signed."""
 
-    def __init__(self, secrets: Sequence[str], *, clock: Callable[[], float]) -> None:
+    def __init__(self, secrets: Sequence[str], *, clock: Callable[[], float], lifetime: int = LONGEST_UPLOAD) -> None:
+        """Make it.
+
+        Args:
+            secrets: The last one signs.
+            clock: The time, in seconds since 1970.
+            lifetime: How long a handle is valid, in seconds.
+        """
         self._serializer = URLSafeSerializer(
             list(secrets),
             salt="bigupload.upload",
@@ -60,10 +76,11 @@ class Handles:
             fallback_signers=[{"digest_method": hashlib.sha1}],  # clients still have handles signed like that
         )
         self._clock = clock
+        self._lifetime = lifetime
 
     def expiry(self) -> int:
         """When a handle that is made now expires, in seconds since 1970."""
-        return int(self._clock()) + STORED_FOR
+        return int(self._clock()) + self._lifetime
 
     def encode(self, handle: Handle) -> str:
         """The handle as text, which needs no quoting in a URL."""

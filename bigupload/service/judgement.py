@@ -1,6 +1,7 @@
-"""Check whether an object is what it claims to be: its size, type, first bytes, and the headers it is served with.
+"""Check whether an object is what it claims to be: its size, type, structure, and the headers it is served with.
 
-Pure. The same rules apply at complete, for a post and in the sweep.
+Pure, but for a few short reads of the object through a function that is passed in. The same rules apply at complete,
+for a post and in the sweep.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from bigupload.service import media
+from bigupload.service.file_structure import Read, check_file
+from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.media_objects import ObjectHead
 from bigupload.units import format_two_sizes
 
 LONGEST_CACHING = timedelta(days=1)
-"""How long a cache may keep an object. Objects are deleted after 7 days, and caches do not notice that."""
+"""How long a cache may keep an object. Objects are deleted, and caches do not notice that."""
 
 _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT")
 """RFC 9110, 5.6.7."""
@@ -27,26 +30,30 @@ FINAL_PROBLEMS = (
     Problem.SIZE_MISMATCH,
     Problem.UNSUPPORTED_MEDIA,
     Problem.UNSUPPORTED_HEADERS,
+    Problem.FILE_REFUSED,
 )
 """The problems for which an object is deleted."""
 
 
-def judge(key: str, head: ObjectHead, *, max_file_size: int, now: datetime) -> media.MediaType:
+async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: datetime) -> media.MediaType:
     """Return the type of the object `head` at `key`.
 
     Args:
         key: The object's key; its extension is the declared type.
         head: The object and its first `media.HEAD_BYTES` bytes.
-        max_file_size: The limit, in bytes.
+        read: Returns bytes of the same object.
+        policy: What is accepted.
         now: The time, with its zone.
 
     Raises:
         Refused: With one of `FINAL_PROBLEMS`.
+        Exception: What `read` raises.
     """
-    check_size(head.size, max_file_size)
-    kind = media.declared(key, head.content_type)
+    check_size(head.size, policy.max_file_size)
+    kind = policy.types.declared(key, head.content_type)
     media.check_head(head.head, kind)
     check_headers(head.headers, now)
+    await check_file(kind.name, head.head, head.size, read)
     return kind
 
 

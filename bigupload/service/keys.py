@@ -9,6 +9,7 @@ Knows nothing of HTTP and of uploads, and needs neither the extra `service` nor 
 
 from __future__ import annotations
 
+import base64
 import datetime
 import errno
 import hashlib
@@ -151,6 +152,13 @@ class KeyFile:
                 found = entry.key
         return found if found is not None and found.revoked_at is None else None
 
+    def holds(self, key_id: str, owner: str) -> bool:
+        """Return whether the owner has an API key of this id that was not revoked."""
+        return any(
+            entry.key.id == key_id and entry.key.owner == owner and entry.key.revoked_at is None
+            for entry in self._current()
+        )
+
     def _current(self) -> tuple[_Entry, ...]:
         if self._good is None:
             self.load()
@@ -199,12 +207,12 @@ def check_owner(name: str) -> None:
 
 def default_key_file() -> Path:
     """`$BIGUPLOAD_KEYS`, or a file among the user's data."""
-    return _default("BIGUPLOAD_KEYS", "keys.json")
+    return service_file("BIGUPLOAD_KEYS", "keys.json")
 
 
 def default_secret_file() -> Path:
     """`$BIGUPLOAD_SECRET_FILE`, or a file among the user's data."""
-    return _default("BIGUPLOAD_SECRET_FILE", "secret")
+    return service_file("BIGUPLOAD_SECRET_FILE", "secret")
 
 
 def load_secret(path: Path, *, create: bool) -> list[str]:
@@ -227,7 +235,7 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
         raise ServiceError(_unreadable(path, e)) from e
     except UnicodeDecodeError:
         raise ServiceError(f"the secret file {path} is not text: write one secret on each line") from None
-    if status.st_mode & 0o077 and hasattr(os, "fchmod"):
+    if is_open_to_others(status):
         raise ServiceError(f"other users can read the secret file {path}: run chmod 600 {path}")
     for number, line in enumerate(lines, 1):
         if line and len(line) < SHORTEST_SECRET:
@@ -237,7 +245,29 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
     return [line for line in lines if line]
 
 
-def _default(variable: str, name: str) -> Path:
+def is_open_to_others(status: os.stat_result) -> bool:
+    """Return whether others than this process's user can read a secret's file.
+
+    A group may read a file of root's: so Kubernetes mounts Secrets for a user who is not root (`fsGroup`), and no user
+    could change the file. PostgreSQL has the same rule: https://www.postgresql.org/docs/current/ssl-tcp.html
+    """
+    if not hasattr(os, "fchmod"):
+        return False
+    by_group = 0o040 if status.st_uid == 0 and os.geteuid() != 0 else 0
+    return bool(status.st_mode & 0o077 & ~by_group)
+
+
+def token_signing_key(secret: str, owner: str) -> str:
+    """The key by which upload tokens of `owner` are signed: its ASCII characters are the HMAC's key.
+
+    Whoever has it can make tokens of this owner, and neither those of others nor upload handles.
+    """
+    digest = hmac.digest(secret.encode(), f"bigupload upload tokens of {owner}".encode(), "sha256")
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def service_file(variable: str, name: str) -> Path:
+    """Return the path that an environment variable names, or that of the user's own file `name`."""
     override = os.environ.get(variable)
     return Path(override).expanduser() if override else platformdirs.user_data_path("bigupload") / "service" / name
 

@@ -48,26 +48,36 @@ def is_png(head: bytes) -> bool:
 
 def is_gif(head: bytes) -> bool:
     """Header, colour table, then extensions in sub-blocks up to the first picture. GIF89a specification, 17-26."""
-    if not head.startswith((b"GIF87a", b"GIF89a")) or len(head) < 14:
+    at = gif_picture(head)
+    if at is None:
         return False
+    if at >= len(head):
+        return True
+    table = head[at + 9 : at + 10]  # the picture's descriptor, after whose table the code size must be one of LZW's
+    size = at + 10 + (3 << ((table[0] & 7) + 1) if table and table[0] & 0x80 else 0)
+    return size >= len(head) or 1 <= head[size] <= 11
+
+
+def gif_picture(head: bytes) -> int | None:
+    """Return where the descriptor of the first picture begins, which may be beyond `head`; None if this is no GIF."""
+    if not head.startswith((b"GIF87a", b"GIF89a")) or len(head) < 14:
+        return None
     flags = head[10]
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
     while at < len(head):
-        if head[at] == 0x2C:  # a picture's descriptor, whose code size must be one of LZW's
-            table = head[at + 9 : at + 10]
-            size = at + 10 + (3 << ((table[0] & 7) + 1) if table and table[0] & 0x80 else 0)
-            return size >= len(head) or 1 <= head[size] <= 11
+        if head[at] == 0x2C:
+            return at
         if head[at] != 0x21:  # also a trailer, 0x3B: a GIF without a picture shows nothing
-            return False
+            return None
         label = head[at + 1 : at + 3]
         # Graphic control is of 4 bytes, application of 11, plain text of 12; a comment of any.
         if len(label) == 2 and label[1] != {0xF9: 4, 0xFF: 11, 0x01: 12}.get(label[0], label[1]):
-            return False
+            return None
         at += 2
         while at < len(head) and head[at]:
             at += 1 + head[at]
         at += 1
-    return True
+    return at
 
 
 def is_webp(head: bytes) -> bool:
@@ -103,6 +113,16 @@ def is_webm(head: bytes) -> bool:
     return doc_type == b"webm" and (head[end : end + 4] == b"\x18\x53\x80\x67" or head[end] == 0xEC)  # 0xEC: padding
 
 
+def webm_end(head: bytes) -> int | None:
+    """Return where the segment of a WebM ends; None where its writer did not know it, or `head` does not reach it."""
+    at = 0
+    while (element := _ebml_element(head, at)) is not None:
+        if element[0] == b"\x18\x53\x80\x67":
+            return element[2]
+        at = element[2]
+    return None
+
+
 def _ebml_element(head: bytes, at: int) -> tuple[bytes, int, int] | None:
     """Its id, where its data begin, where they end. None where it is none, or of unknown size."""
     if at >= len(head) or head[at] < 0x10:
@@ -123,6 +143,8 @@ def _ebml_element(head: bytes, at: int) -> tuple[bytes, int, int] | None:
 _MP4_BRAND = re.compile(
     rb"iso[m1-9a-c]|mp4[12]|mp71|avc1|hvc1|hev1|av01|M4V[ HP]|MSNV|NDS[CHMPS]|dash|cmf[c2-9]|XAVC|CAEP|pana"
 )
+_PHONE_BRAND = re.compile(rb"3g[egprs][4-9a-h]")
+"""3GPP: of audio, H.263 or, if the compatible brands name avc1, of the same film as in an MP4. 3GPP TS 26.244, 5.3."""
 _OTHER_BRAND = re.compile(
     rb"3g|hei[cxms]|hev[cxms]|mif|msf1|avi[fs]|jp[2xm] |mjp2|mj2s|crx |M4[ABP] |F4|f4|aax|dv|qt  |miaf|MA1"
 )
@@ -136,9 +158,13 @@ def is_mp4(head: bytes) -> bool:
     ISO/IEC 14496-12, 4.3. The compatible brands alone would not do: a HEIC picture may name mp41.
     """
     brands = _brands(head)
-    if not brands or _OTHER_BRAND.match(brands[0]):
+    if not brands or (_OTHER_BRAND.match(brands[0]) and not _is_film_of_a_phone(brands)):
         return False
     return any(_MP4_BRAND.fullmatch(brand) for brand in brands)
+
+
+def _is_film_of_a_phone(brands: list[bytes]) -> bool:
+    return _PHONE_BRAND.fullmatch(brands[0]) is not None and b"avc1" in brands[1:]
 
 
 def is_mov(head: bytes) -> bool:
@@ -165,10 +191,22 @@ _FILM_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"PICT")
 
 
 def _brands(head: bytes) -> list[bytes]:
-    """The major brand and the compatible ones; empty where `head` has no sane file type box with a box after it."""
+    """The major brand and the compatible ones; empty where `head` has no sane file type box with a box after it.
+
+    It should be the first box. Some writers leave an empty one before it.
+    """
+    head = head[_padding(head) :]
     size = int.from_bytes(head[:4])
     if head[4:8] != b"ftyp" or not 16 <= size <= 1024 or size % 4 or len(head) < size + 8:
         return []
     if not _TOP_BOX.fullmatch(head[size + 4 : size + 8]) or 2 <= int.from_bytes(head[size : size + 4]) < 8:
         return []
     return [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
+
+
+def _padding(head: bytes) -> int:
+    """Return how many bytes of empty boxes `head` begins with."""
+    at = 0
+    while head[at + 4 : at + 8] in (b"free", b"skip", b"wide") and int.from_bytes(head[at : at + 4]) >= 8:
+        at += int.from_bytes(head[at : at + 4])
+    return at

@@ -2,18 +2,107 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import prometheus_client
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from bigupload.service import contract as c
 from bigupload.service.access_log import LoggedRequest
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client reads this when it is imported: it must be set before a worker starts."""
+
+
+_STORE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+"""Seconds. A complete or a copy of a large file takes minutes."""
+_ENDED = "ended-workers"
+"""A file in that directory, with a line for each worker that died. The library reads only files that end in .db."""
+
+
+def count_ended_worker(how: str, pid: int | None) -> None:
+    """Count a worker that died. The parent of the workers calls it, which has no metrics of its own.
+
+    Args:
+        how: "SIGKILL", or the exit status as text.
+        pid: The worker's process id: what it said of the present moment does not count any more.
+    """
+    with contextlib.suppress(OSError), Path(os.environ[MULTIPROCESS_DIR], _ENDED).open("a") as file:
+        file.write(f"{how}\n")
+    if pid is not None:
+        with contextlib.suppress(OSError):
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # it has no types
+
+
+class _EndedWorkers(Collector):
+    """How many workers died, of what."""
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily("bigupload_workers_ended", "Workers that died and were replaced.", labels=["how"])
+        try:
+            lines = Path(os.environ[MULTIPROCESS_DIR], _ENDED).read_text().splitlines()
+        except OSError:  # none died
+            lines = []
+        for how, count in collections.Counter(lines).items():
+            family.add_metric([how], count)
+        yield family
+
+
+class _EngineMetrics:
+    """The metrics of a process that shares limits with others. Who shares none has no metric that says so."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.up = Gauge(
+            "bigupload_shared_up",
+            "1 while Valkey or Redis responds to every process, else 0.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.alone = Counter(
+            "bigupload_shared_fallbacks",
+            "Requests limited by their process alone, because Valkey or Redis was away.",
+            registry=registry,
+        )
+
+
+class _UploadMetrics:
+    """What became of uploads, as far as this service was told: a PUT goes to the store alone."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._begun = Counter(
+            "bigupload_uploads_begun", "Uploads presigned (put) or created (multipart).", ["kind"], registry=registry
+        )
+        self._begun_bytes = Counter(
+            "bigupload_uploads_begun_bytes",
+            "Bytes of these, as far as they were declared.",
+            ["kind"],
+            registry=registry,
+        )
+        self._completed = Counter("bigupload_uploads_completed", "Multipart uploads completed.", registry=registry)
+        self._completed_bytes = Counter("bigupload_uploads_completed_bytes", "Bytes of these.", registry=registry)
+
+    def count(self, request: object, response: object) -> None:
+        match request, response:
+            case c.PresignRequest(), c.PresignResponse():
+                self._begin("put", request.size or 0)
+            case c.CreateRequest(), c.CreateResponse():
+                self._begin("multipart", request.size)
+            case c.CompleteRequest(), c.CompleteResponse():
+                self._completed.inc()
+                self._completed_bytes.inc(response.size)
+            case _:
+                pass
+
+    def _begin(self, kind: str, size: int) -> None:
+        self._begun.labels(kind).inc()
+        self._begun_bytes.labels(kind).inc(size)
 
 
 class Metrics:
@@ -26,13 +115,96 @@ class Metrics:
         self._requests = Counter(
             "bigupload_requests", "Requests answered.", ["method", "route", "status"], registry=self._registry
         )
+        self._hooks = Counter("bigupload_hooks", "Hooks asked.", ["hook", "result"], registry=self._registry)
+        self._webhooks = Counter("bigupload_webhooks", "Attempts to deliver.", ["result"], registry=self._registry)
+        self._waiting = Gauge(
+            "bigupload_webhooks_waiting",
+            "Notes of events in the bucket that are not delivered yet, as a process counted them last.",
+            registry=self._registry,
+            multiprocess_mode="livemostrecent",
+        )
         self._seconds = Histogram("bigupload_request_seconds", "Time to answer.", ["route"], registry=self._registry)
+        self._refused = Counter(
+            "bigupload_refused", "Requests refused, by the error's code.", ["code"], registry=self._registry
+        )
+        self._uploads = _UploadMetrics(self._registry)
+        self._store_seconds = Histogram(
+            "bigupload_store_seconds",
+            "Time of a call to the store.",
+            ["operation"],
+            buckets=_STORE_BUCKETS,
+            registry=self._registry,
+        )
+        self._store_failures = Counter(
+            "bigupload_store_failures",
+            "Calls to the store that failed: `gone` and `exists` may be in order.",
+            ["operation", "kind"],
+            registry=self._registry,
+        )
+        self._store_up = Gauge(
+            "bigupload_store_up",
+            "0 after the store did not respond to /readyz or to a request that waited, else 1.",
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
+        self._more: list[Collector] = []
+        self._shared: _EngineMetrics | None = None
 
     def observe(self, logged: LoggedRequest, status: int) -> None:
         """A request was answered."""
         with contextlib.suppress(OSError):  # a full disk, or a directory that is gone, must break no request
             self._requests.labels(logged.method, logged.route, str(status)).inc()
             self._seconds.labels(logged.route).observe(self._seconds_of(logged))
+            if (code := logged.more.get("code")) is not None:
+                self._refused.labels(code).inc()
+
+    def worked(self, request: object, response: object) -> None:
+        """An endpoint did what `request` asked for."""
+        with contextlib.suppress(OSError):
+            self._uploads.count(request, response)
+
+    def store_responds(self, responds: bool) -> None:
+        """The store responds, or does not."""
+        with contextlib.suppress(OSError):
+            self._store_up.set(responds)
+
+    def asked_store(self, operation: str, seconds: float, problem: str | None) -> None:
+        """A call to the store ended, with `problem` if it failed."""
+        with contextlib.suppress(OSError):
+            self._store_seconds.labels(operation).observe(seconds)
+            if problem is not None:
+                self._store_failures.labels(operation, problem).inc()
+
+    def also(self, collector: Collector) -> None:
+        """Show what `collector` has, too: what is no count of this process."""
+        self._more.append(collector)
+
+    def shared_responds(self, responds: bool) -> None:
+        """The engine through which replicas share limits responds, or does not. It appears here for the first time."""
+        self._shared = self._shared or _EngineMetrics(self._registry)
+        with contextlib.suppress(OSError):
+            self._shared.up.set(responds)
+
+    def limited_alone(self) -> None:
+        """A request was limited by this process alone, because the engine was away."""
+        if self._shared is not None:
+            with contextlib.suppress(OSError):
+                self._shared.alone.inc()
+
+    def count_hook(self, hook: str, result: str) -> None:
+        """A hook was asked; `result`: accepted, refused or failed."""
+        with contextlib.suppress(OSError):
+            self._hooks.labels(hook, result).inc()
+
+    def count_webhook(self, result: str) -> None:
+        """An event was sent to a receiver; `result`: delivered, failed, gave up or stopped."""
+        with contextlib.suppress(OSError):
+            self._webhooks.labels(result).inc()
+
+    def webhooks_waiting(self, number: int) -> None:
+        """So many notes of events wait in the bucket."""
+        with contextlib.suppress(OSError):
+            self._waiting.set(number)
 
     async def handler(self, _: web.Request) -> web.Response:
         """Prometheus's own text format."""
@@ -40,7 +212,11 @@ class Metrics:
         if os.environ.get(MULTIPROCESS_DIR):
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+            registry.register(_EndedWorkers())
+        more = CollectorRegistry()
+        for collector in self._more:
+            more.register(collector)
         return web.Response(
-            body=prometheus_client.generate_latest(registry),
+            body=prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(more),
             headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
         )

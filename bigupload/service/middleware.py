@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import re
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from bigupload.service.access_log import AccessLog, LoggedRequest
 from bigupload.service.connections import ClientConnection, Connections
+from bigupload.service.cors import CrossOrigin
 from bigupload.service.draining import RequestsInFlight
 from bigupload.service.metrics import Metrics
+from bigupload.service.monitoring.tracing import Tracing
 from bigupload.service.problems import Problem, Refused
 
 _LINGER = 2.0
@@ -25,6 +28,8 @@ _SAFE_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 LOGGED: web.RequestKey[LoggedRequest] = web.RequestKey("logged", LoggedRequest)
+_API = re.compile(r"/v[0-9]+/")
+"""The paths that pages of other origins may read: the API, not the page, the metrics or the document."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,10 +37,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class RequestMiddleware:
     """The middleware around every request."""
 
-    def __init__(self, log: AccessLog, metrics: Metrics, in_flight: RequestsInFlight) -> None:
+    def __init__(
+        self,
+        log: AccessLog,
+        metrics: Metrics,
+        in_flight: RequestsInFlight,
+        cors: CrossOrigin | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._log = log
         self._metrics = metrics
         self._in_flight = in_flight
+        self._cors = cors or CrossOrigin()
+        self._tracing = tracing or Tracing("")
+        self.root: web.AbstractResource | None = None
+        """The resource of /healthz, which knows the prefix at which the application is mounted."""
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -53,8 +69,9 @@ class RequestMiddleware:
         logged = self._log.begin(request)
         request[LOGGED] = logged
         try:
-            with self._in_flight:
+            with self._in_flight, self._tracing.of_request(request, logged) as ended:
                 response = await self._respond(request, handler, logged)
+                ended(response.status)
         except asyncio.CancelledError:
             self._log.end(logged, status=499)
             raise
@@ -63,9 +80,18 @@ class RequestMiddleware:
         response.headers["X-Request-Id"] = logged.id
         for name, value in _SAFE_HEADERS.items():
             response.headers.setdefault(name, value)
+        if self._is_api(request.path):
+            varies = response.headers.get("Vary")
+            response.headers.update(self._cors.headers(request.headers.get("Origin")))
+            if varies is not None and response.headers["Vary"] != varies:
+                response.headers["Vary"] += f", {varies}"
         self._log.end(logged, status=response.status)
         self._metrics.observe(logged, response.status)
         return response
+
+    def _is_api(self, path: str) -> bool:
+        prefix = "" if self.root is None else self.root.canonical.removesuffix("/healthz")
+        return _API.match(path.removeprefix(prefix)) is not None
 
     async def _respond(self, request: web.Request, handler: Handler, logged: LoggedRequest) -> web.StreamResponse:
         try:
@@ -96,8 +122,17 @@ def problem_response(refused: Refused) -> web.Response:
     return web.json_response(refused.to_json(), status=refused.problem.status, headers=headers)
 
 
-def connection_factory(server: web.Server, connections: Connections, log: AccessLog) -> Callable[[], ClientConnection]:
-    """Make the protocol of a client's connection to the application that `server` runs."""
+def connection_factory(
+    server: web.Server, connections: Connections, log: AccessLog, *, linger: float = _LINGER
+) -> Callable[[], ClientConnection]:
+    """Make the protocol of a client's connection to the application that `server` runs.
+
+    Args:
+        server: Runs the application.
+        connections: All connections.
+        log: Has a line for each request.
+        linger: Seconds for which the rest of a refused request's body is read.
+    """
 
     def report(request: web.BaseRequest, refused: Refused, cause: BaseException | None) -> dict[str, str]:
         logged = log.begin_unread(request)
@@ -115,7 +150,7 @@ def connection_factory(server: web.Server, connections: Connections, log: Access
         loop=asyncio.get_running_loop(),
         access_log=None,
         auto_decompress=False,
-        lingering_time=_LINGER,
+        lingering_time=linger,
         max_line_size=_LONGEST_LINE,
         logger=log.server_logger(),
     )

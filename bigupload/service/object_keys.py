@@ -1,9 +1,9 @@
-"""Make and recognise the keys of uploads. All other keys in the bucket belong to the operator.
+"""Make and recognise the keys of uploads, by a template. All other keys in the bucket belong to the operator.
 
 There are two kinds of keys. For a *writable* key, the service signs a PUT: whoever has the URL can replace the object
 for an hour. For a *final* key, the service never signs a PUT, so the object stays as it was checked. A final key
 belongs to a multipart upload, whose part URLs do not work after complete, or to the copy whose URL a post is forwarded
-with.
+with. The length of a key's random name tells which of the two it is.
 """
 
 from __future__ import annotations
@@ -11,52 +11,135 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Callable
+from datetime import datetime
+from urllib.parse import quote
 
-from bigupload.service.bucket_rules import MEDIA_PREFIX, REFUSED_PREFIX
+from bigupload.errors import UsageError
 from bigupload.service.media import MediaType
 from bigupload.stores.s3.media_objects import ObjectHead
 
+REFUSED_PREFIX = "refused/"
+"""The prefix of the notes that say why an upload was refused."""
+TOKENS_PREFIX = f"{REFUSED_PREFIX}tokens/"
+"""The prefix of the notes that count a token's uploads."""
+PASSED_PREFIX = f"{REFUSED_PREFIX}passed/"
+"""The prefix of the notes of files that the operator's hook accepted."""
+EVENTS_PREFIX = f"{REFUSED_PREFIX}events/"
+"""The prefix of the notes of events that webhooks are told."""
+_OTHER_NOTE = re.compile(
+    rf"{TOKENS_PREFIX}[0-9a-f]{{40}}/(?:[0-9]{{5}}|by-[0-9a-f]{{32}})|{PASSED_PREFIX}[0-9a-f]{{40}}"
+    rf"|{EVENTS_PREFIX}(?:waiting|done)/[0-9A-Za-z_-]+"
+)
+DEFAULT_TEMPLATE = "media/{owner}/{random}.{extension}"
+
 _WRITABLE_DIGITS = 32
 _FINAL_DIGITS = 40
-"""Hexadecimal digits of a name. The lengths differ, so that the key alone shows its kind."""
-_KEY = re.compile(
-    rf"{MEDIA_PREFIX}([a-z0-9][a-z0-9_-]*)/([0-9a-f]{{{_WRITABLE_DIGITS}}}|[0-9a-f]{{{_FINAL_DIGITS}}})\.[a-z0-9]+"
-)
+"""Hexadecimal digits of a random name. The lengths differ, so that the key alone shows its kind."""
+_PLACES = {
+    "owner": r"(?P<owner>[a-z0-9][a-z0-9_-]*)",
+    "random": rf"(?P<random>[0-9a-f]{{{_WRITABLE_DIGITS}}}|[0-9a-f]{{{_FINAL_DIGITS}}})",
+    "extension": r"(?P<extension>[a-z0-9]+)",
+    "year": r"\d{4}",
+    "month": r"\d{2}",
+    "day": r"\d{2}",
+}
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_DATED = r"(?:[A-Za-z0-9._-]|\{year\}|\{month\}|\{day\})"
+_SHAPE = re.compile(rf"(?:[A-Za-z0-9._-]+/)+\{{owner\}}/(?:{_DATED}+/)*{_DATED}*\{{random\}}\.\{{extension\}}")
+_NAMELIKE = re.compile(r"(?:[0-9a-f]|\{(?:year|month|day)\})\{random\}")
+"""What would make the random name longer, so that a writable key looks like a final one of another template."""
+_LONGEST = 256
+"""Characters of a template. A key has at most 1,024 bytes."""
 
 
-def new_writable_key(owner: str, kind: MediaType) -> str:
-    """Return an unguessable key for a presigned PUT."""
-    return _key(owner, secrets.token_hex(_WRITABLE_DIGITS // 2), kind)
+class KeyTemplate:
+    """The shape of the keys of uploads, as in `media/{owner}/{random}.{extension}`."""
+
+    def __init__(self, text: str = DEFAULT_TEMPLATE) -> None:
+        """Read it.
+
+        Args:
+            text: A folder, then `{owner}`, and at the end `{random}.{extension}`. In between, folders and `{year}`,
+                `{month}` and `{day}` (of the upload's start, UTC).
+
+        Raises:
+            UsageError: It has another shape. The folder comes first because the bucket's rules are for it. The owner
+                comes next because an owner's uploads are listed by it.
+        """
+        _check(text)
+        self.text = text
+        self.prefix = text.partition("{owner}")[0]
+        """Of all keys. Nothing else is publicly readable."""
+        pieces = _PLACE.split(text)  # literal, name, literal, name, …
+        self._key = re.compile("".join(_PLACES[p] if i % 2 else re.escape(p) for i, p in enumerate(pieces)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyTemplate) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def owner_prefix(self, owner: str) -> str:
+        """Return the prefix of an owner's keys."""
+        return f"{self.prefix}{owner}/"
+
+    def new_writable_key(self, owner: str, kind: MediaType, now: datetime) -> str:
+        """Return an unguessable key for a presigned PUT."""
+        return self._new(owner, _WRITABLE_DIGITS, kind, now)
+
+    def new_final_key(self, owner: str, kind: MediaType, now: datetime) -> str:
+        """Return an unguessable key for a multipart upload."""
+        return self._new(owner, _FINAL_DIGITS, kind, now)
+
+    def _new(self, owner: str, digits: int, kind: MediaType, now: datetime) -> str:
+        values = {
+            "owner": owner,
+            "random": secrets.token_hex(digits // 2),
+            "extension": kind.extension,
+            "year": f"{now.year:04}",
+            "month": f"{now.month:02}",
+            "day": f"{now.day:02}",
+        }
+        return _PLACE.sub(lambda place: values[place[1]], self.text)
+
+    def copy_key(self, key: str, head: ObjectHead, kind: MediaType) -> str:
+        """Return the final key for a copy of the object `head` at the writable `key`.
+
+        The same object gives the same key, so a repeated post needs no second copy.
+        """
+        match = self._key.fullmatch(key)
+        assert match is not None, "the caller found the key's owner"
+        version = "\n".join((key, head.etag, str(head.size), head.modified.isoformat()))
+        name = hashlib.sha256(version.encode()).hexdigest()[:_FINAL_DIGITS]
+        return f"{key[: match.start('random')]}{name}.{kind.extension}"
+
+    def owner_of(self, key: str) -> str | None:
+        """Return the owner of an upload's key; None for a key that the service cannot have made."""
+        match = self._key.fullmatch(key)
+        return match and match["owner"]
+
+    def is_final(self, key: str) -> bool:
+        """Return whether no presigned PUT can replace the object at `key`."""
+        match = self._key.fullmatch(key)
+        return match is not None and len(match["random"]) == _FINAL_DIGITS
+
+    def is_made_here(self, key: str) -> bool:
+        """Return whether `key` belongs to an upload, or to a note of an upload, a token, a hook or an event."""
+        return _OTHER_NOTE.fullmatch(key) is not None or self.owner_of(key.removeprefix(REFUSED_PREFIX)) is not None
 
 
-def new_final_key(owner: str, kind: MediaType) -> str:
-    """Return an unguessable key for a multipart upload."""
-    return _key(owner, secrets.token_hex(_FINAL_DIGITS // 2), kind)
+def public_urls(of_bucket: Callable[[str], str], base: str | None) -> Callable[[str], str]:
+    """Return a function that makes the URL at which everyone finds the object of a key.
 
-
-def copy_key(key: str, head: ObjectHead, kind: MediaType) -> str:
-    """Return the final key for a copy of the object `head` at the writable `key`.
-
-    The same object gives the same key, so a repeated post needs no second copy.
+    Args:
+        of_bucket: Makes the URL at the bucket itself.
+        base: The bucket's public URL, as of a CDN; None: the bucket's own.
     """
-    version = "\n".join((key, head.etag, str(head.size), head.modified.isoformat()))
-    return _key(owner_of(key) or "", hashlib.sha256(version.encode()).hexdigest()[:_FINAL_DIGITS], kind)
-
-
-def _key(owner: str, name: str, kind: MediaType) -> str:
-    return f"{MEDIA_PREFIX}{owner}/{name}.{kind.extension}"
-
-
-def owner_of(key: str) -> str | None:
-    """Return the owner of an upload's key; None for a key that the service cannot have made."""
-    match = _KEY.fullmatch(key)
-    return match and match[1]
-
-
-def is_final(key: str) -> bool:
-    """Return whether no presigned PUT can replace the object at `key`."""
-    match = _KEY.fullmatch(key)
-    return match is not None and len(match[2]) == _FINAL_DIGITS
+    if base is None:
+        return of_bucket
+    start = base.rstrip("/") + "/"
+    return lambda key: start + quote(key)
 
 
 def note_key(key: str) -> str:
@@ -64,6 +147,21 @@ def note_key(key: str) -> str:
     return REFUSED_PREFIX + key
 
 
-def is_made_here(key: str) -> bool:
-    """Return whether `key` belongs to an upload or to an upload's note."""
-    return owner_of(key.removeprefix(REFUSED_PREFIX)) is not None
+def _check(text: str) -> None:
+    """Raise UsageError for a template whose keys could not be told from others, or be no S3 keys."""
+    unknown = [name for name in _PLACE.findall(text) if name not in _PLACES]
+    if unknown:
+        known = ", ".join(f"{{{name}}}" for name in _PLACES)
+        raise UsageError(f"the key template has {{{unknown[0]}}}, which stands for nothing (there are {known})")
+    if not _SHAPE.fullmatch(text) or any(set(each) <= {"."} for each in text.split("/")) or len(text) > _LONGEST:
+        raise UsageError(
+            f"not a key template: {text!r} (write it like {DEFAULT_TEMPLATE}: a folder, the owner, and at the end "
+            "{random}.{extension}; letters, digits, '.', '-' and '_')"
+        )
+    if _NAMELIKE.search(text):
+        raise UsageError(
+            f"the key template {text!r} has a digit or a letter from a to f just before {{random}}, which would look "
+            "like a part of it: write '-' or '/' between"
+        )
+    if text.startswith(REFUSED_PREFIX):
+        raise UsageError(f"the key template begins with {text.partition('/')[0]}/, where the service keeps its notes")

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
 
 from bigupload import __version__
 from bigupload.service import contract as c
-from bigupload.service.endpoints import ENDPOINTS, Endpoint
+from bigupload.service.endpoints import ENDPOINTS, TAGS, Endpoint
 from bigupload.service.problems import Problem
 
 _REF = "#/components/schemas/{model}"
@@ -21,11 +22,24 @@ _REQUEST_ID = {
 }
 
 
+class _Schemas(GenerateJsonSchema):
+    """Pydantic's schemas without what spoils the clients that are made of them."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        """Leave out the default. Generators take a field that has one as always present, so that a caller must send it:
+        https://openapi-ts.dev/cli#flags (`--default-non-nullable`)"""
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave out the titles that are made of fields' names ("Contenttype")."""
+        return False
+
+
 def document() -> dict[str, Any]:
     """Return the document. It names no server, because clients may reach the service through a proxy."""
     models = {e.takes for e in ENDPOINTS} | {e.returns for e in ENDPOINTS} | {c.ErrorResponse}
     ordered = sorted((m for m in models if m is not None), key=lambda m: m.__name__)
-    _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF)
+    _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF, schema_generator=_Schemas)
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
@@ -36,22 +50,34 @@ def document() -> dict[str, Any]:
             "version": __version__,
             "description": "Upload media with an API key alone: the bytes go straight to the store.",
         },
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sk_…"}},
+            "securitySchemes": {
+                "apiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "sk_…"},
+                "uploadToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
         },
         "security": [{"apiKey": []}],
     }
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
+    operation: dict[str, Any] = {
+        "operationId": endpoint.operation_id,
+        "summary": endpoint.summary,
+        "tags": [endpoint.tag],
+    }
+    if endpoint.tokens:
+        operation["security"] = [{"apiKey": []}, {"uploadToken": []}]
     if endpoint.takes is not None:
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": _ref(endpoint.takes), "example": endpoint.example}},
         }
+    elif endpoint.parameters is not None:
+        operation["parameters"] = _parameters(endpoint.parameters, endpoint.path)
     else:
         operation["parameters"] = [
             {
@@ -66,12 +92,37 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     return operation
 
 
+def _parameters(model: type[BaseModel], path: str) -> list[dict[str, Any]]:
+    """Return the parameters that a model declares. Those that the path does not name are the query's."""
+    schema = model.model_json_schema(schema_generator=_Schemas)
+    parameters = []
+    for name, described in schema["properties"].items():
+        text = described.pop("description", "")
+        # A parameter that is left out is no null.
+        [only] = [each for each in described.pop("anyOf", [{}]) if each.get("type") != "null"]
+        parameters.append(
+            {
+                "name": name,
+                "in": "path" if f"{{{name}}}" in path else "query",
+                "required": name in schema.get("required", ()),
+                "description": text,
+                "schema": only | described,
+            }
+        )
+    return parameters
+
+
 def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.returns is not None:
         content = {"application/json": {"schema": _ref(endpoint.returns)}}
         return {"200": {"description": _line(endpoint.returns), "headers": _REQUEST_ID, "content": content}}
     if endpoint.name == "post":
-        return {"default": {"description": "The response of the posts API.", "content": {"*/*": {}}}}
+        return {
+            "default": {
+                "description": "The response of the posts API.",
+                "content": {"application/json": {"schema": {}}},
+            }
+        }
     return {"204": {"description": "Done.", "headers": _REQUEST_ID}}
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import yarl
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service import contract as c
-from bigupload.service.judgement import judge
+from bigupload.service.finishing import Finishing
+from bigupload.service.judgement import FINAL_PROBLEMS
 from bigupload.service.media import HEAD_BYTES, MediaType
-from bigupload.service.object_keys import copy_key, is_final, owner_of
+from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_problems import store_faults_as_refusals
 from bigupload.stores.s3.media_objects import MediaBucket, ObjectHead
@@ -41,7 +40,8 @@ class PostedMedia:
         objects: MediaBucket,
         public_url: Callable[[str], str],
         *,
-        max_file_size: int,
+        finishing: Finishing,
+        policy: Policy,
         clock: Callable[[], float],
     ) -> None:
         """Make it.
@@ -49,12 +49,14 @@ class PostedMedia:
         Args:
             objects: The bucket of the uploads.
             public_url: The URL of a key for everyone.
-            max_file_size: The limit, in bytes.
+            finishing: What an object must pass.
+            policy: What is accepted, and how long it is kept.
             clock: The time, in seconds since 1970.
         """
         self._objects = objects
         self.public_url = public_url
-        self._max_file_size = max_file_size
+        self._finishing = finishing
+        self._policy = policy
         self._clock = clock
 
     def key_of(self, url: str) -> str | None:
@@ -69,7 +71,7 @@ class PostedMedia:
         """
         base = self.public_url("")
         key = url.removeprefix(base)
-        if key != url and owner_of(key) is not None:
+        if key != url and self._policy.keys.owner_of(key) is not None:
             return key
         try:
             leads_here = _place(url).startswith(_place(base))
@@ -85,38 +87,63 @@ class PostedMedia:
         Raises:
             Refused: The upload belongs to another owner, does not exist, or is not the media that it claims to be.
         """
-        if owner_of(key) != owner:
+        if self._policy.keys.owner_of(key) != owner:
             raise Refused(Problem.MEDIA_NOT_FOUND)
         with store_faults_as_refusals():
             kind, head = await self._judged(key)
-            if is_final(key):
+            if self._policy.keys.is_final(key):
                 return PostableMedia(kind=kind, key=key)
-            final = copy_key(key, head, kind)
+            final = self._policy.keys.copy_key(key, head, kind)
             if await self._objects.look(final, first=1) is None:
                 await self._copy(key, final, head, kind)
-            kind, _ = await self._judged(final)
+            try:
+                kind, _ = await self._judged(final)
+            except Refused as refused:
+                if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
+                    await self._tell_refusal(key, head, refused)
+                    await self._objects.delete_unchanged(key, etag=head.etag, modified=head.modified)
+                raise
+            await self._finishing.accept_by_copy(key, head)
             return PostableMedia(kind=kind, key=final)
+
+    async def _tell_refusal(self, key: str, head: ObjectHead, refused: Refused) -> None:
+        if not self._finishing.is_copy(key, head):
+            await self._finishing.tell_refusal(
+                key, etag=head.etag, size=head.size, modified=head.modified, refused=refused
+            )
 
     async def _copy(self, key: str, final: str, head: ObjectHead, kind: MediaType) -> None:
         try:
             await self._objects.copy(key, final, etag=head.etag, content_type=kind.content_type)
         except Fault as fault:
-            if fault.kind in (FaultKind.GONE, FaultKind.EXISTS) or fault.status == 404:
-                message = "the upload was replaced or deleted while it was checked: post it again"
-                raise Refused(Problem.MEDIA_NOT_FOUND, message) from fault
+            _raise_if_replaced(fault)
             raise
 
     async def _judged(self, key: str) -> tuple[MediaType, ObjectHead]:
         head = await self._objects.look(key, first=HEAD_BYTES)
-        now = self._clock()
-        if head is None or now - head.modified.timestamp() >= c.STORED_FOR:
+        now, keep = self._clock(), self._policy.keep
+        if head is None or (keep is not None and now - head.modified.timestamp() >= keep):
             raise Refused(Problem.MEDIA_NOT_FOUND)
         try:
-            kind = judge(key, head, max_file_size=self._max_file_size, now=datetime.fromtimestamp(now, UTC))
-        except Refused:
+            # What can still be replaced need not pass the hook: its copy will.
+            is_final = self._policy.keys.is_final(key)
+            kind = await (self._finishing.accept if is_final else self._finishing.judge)(key, head)
+        except Fault as fault:
+            _raise_if_replaced(fault)
+            raise
+        except Refused as refused:
+            if refused.problem not in FINAL_PROBLEMS:
+                raise
+            await self._tell_refusal(key, head, refused)
             await self._objects.delete_unchanged(key, etag=head.etag, modified=head.modified)
             raise
         return kind, head
+
+
+def _raise_if_replaced(fault: Fault) -> None:
+    if fault.kind in (FaultKind.GONE, FaultKind.EXISTS) or fault.status == 404:
+        message = "the upload was replaced or deleted while it was checked: post it again"
+        raise Refused(Problem.MEDIA_NOT_FOUND, message) from fault
 
 
 def _place(url: str) -> str:

@@ -22,6 +22,7 @@ from bigupload.service.media import MediaType
 from bigupload.service.posted_media import PostedMedia
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import PostsApi
+from bigupload.service.store_health import StoreHealth
 
 _RESPONSE_WITHIN = 60.0
 """Seconds."""
@@ -45,12 +46,18 @@ class Posts:
     """Checks posts and hands them on. `http` is for the posts API alone."""
 
     def __init__(
-        self, uploads: PostedMedia, urls: DirectUrls, http: aiohttp.ClientSession, api: PostsApi | None
+        self,
+        uploads: PostedMedia,
+        urls: DirectUrls,
+        http: aiohttp.ClientSession,
+        api: PostsApi | None,
+        health: StoreHealth,
     ) -> None:
         self._uploads = uploads
         self._urls = urls
         self._http = http
         self._api = api
+        self._health = health
 
     async def post(self, owner: str, request: c.PostRequest, body: bytes) -> PostResponse:
         """Raises Refused for the first media item that can't be used."""
@@ -83,7 +90,7 @@ class Posts:
         """Raise Refused, or enter in `copies` the URL to post instead of the item's."""
         key = self._uploads.key_of(item.url)
         if key is not None:
-            found_upload = await self._uploads.check(owner, key)
+            found_upload = await self._health.while_responding(self._uploads.check(owner, key))
             kind = found_upload.kind
             if found_upload.key != key:
                 copies[item.url] = self._uploads.public_url(found_upload.key)

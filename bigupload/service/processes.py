@@ -47,9 +47,25 @@ class ChildProcess:
         return self._process.sentinel
 
     @property
+    def pid(self) -> int | None:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def status(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.exitcode
+
+    @property
+    def end(self) -> str:
+        """How it ended: "SIGKILL", or "status 1"."""
+        status = self.status
+        if status is None or status >= 0:
+            return f"status {status}"
+        try:
+            return signal.Signals(-status).name
+        except ValueError:  # a real-time signal
+            return f"signal {-status}"
 
     async def ended(self) -> None:
         """Wait for its end."""

@@ -1,4 +1,4 @@
-"""Limit each key's requests to this process with the moving window of the library `limits`. Knows no HTTP."""
+"""Limit each key's requests with the moving window of the library `limits`. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 
 from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage
+from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from bigupload.errors import UsageError
@@ -21,16 +21,20 @@ _SOON = 0.001
 class RequestRateLimit:
     """At most `requests` of each key in any `window` seconds."""
 
-    def __init__(self, rate: float) -> None:
-        """`rate` is in requests a second. The requests of a whole window may come at once: usually those of two
-        seconds."""
+    def __init__(self, rate: float, storage: MemoryStorage | RedisStorage | None = None) -> None:
+        """Make it.
+
+        Args:
+            rate: Requests a second. Those of a whole window may come at once: usually those of two seconds.
+            storage: Where the windows are; None: in this process.
+        """
         if not 0 < rate < math.inf:  # rejects NaN too
             raise UsageError(f"not a limit: {rate:g} requests a second (it must be above 0)")
         self.window = _window(rate)
         """Seconds."""
         self.requests = max(1, math.floor(rate * self.window + 1e-9))
         self._limit = RateLimitItemPerSecond(self.requests, self.window)
-        self._storage = MemoryStorage()
+        self._storage = MemoryStorage() if storage is None else storage
         self._limiter = MovingWindowRateLimiter(self._storage)
         self._latest = 0.0
 
@@ -44,7 +48,9 @@ class RequestRateLimit:
 
     async def _forget_a_future(self) -> None:
         """Use a monotonic clock. With the library's wall clock, setting the time back would block keys until it catches
-        up."""
+        up. A shared window is forgotten by the engine's own clock, once it was not used for that long."""
+        if not isinstance(self._storage, MemoryStorage):
+            return
         now = time.time()
         if now < self._latest - self.window:
             await self._storage.reset()

@@ -7,26 +7,18 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from bigupload import errors
-from bigupload.core.retry_policy import Fault
 from bigupload.service.access_log import AccessLog
-from bigupload.service.app import ServiceDependencies, new_app, origin_of
+from bigupload.service.app import LOG, create_app
 from bigupload.service.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
 from bigupload.service.draining import IN_FLIGHT
-from bigupload.service.handles import Handles
-from bigupload.service.keys import KeyFile
-from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import connection_factory
-from bigupload.service.request_rate import RequestRateLimit
 from bigupload.service.settings import ServeSettings
 from bigupload.service.sweeper import sweeping
-from bigupload.service.uploads import MediaUploads
-from bigupload.stores.s3.client import S3Bucket
 
 DRAIN_WITHIN = 20.0
 """How long a stop waits for requests in flight, in seconds. Kubernetes, for example, kills after 30."""
@@ -39,16 +31,15 @@ _BACKLOG = 1024
 @contextlib.asynccontextmanager
 async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str]:
     """Run the service and yield its URL. At the end, finish the requests in flight."""
-    log = AccessLog()
-    bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
-    async with contextlib.aclosing(bucket), contextlib.AsyncExitStack() as stack:
-        app = new_app(await _dependencies(settings, bucket, log))
+    app = create_app(settings)
+    log = app[LOG]
+    async with contextlib.AsyncExitStack() as stack:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_RESPONSES_WITHIN, handle_signals=False)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         listener = listen(settings.host, settings.port)
         server = await _accept(listener, runner, log)
-        stack.push_async_callback(app[IN_FLIGHT].drain, server, within=DRAIN_WITHIN)
+        stack.push_async_callback(app[IN_FLIGHT].drain, server, delay=settings.stop_delay, within=DRAIN_WITHIN)
         if sweeps and settings.sweep_every > 0:
             await stack.enter_async_context(sweeping(settings, log))
         yield url_of(settings.host, listener.getsockname()[1])
@@ -65,42 +56,6 @@ async def _accept(listener: socket.socket, runner: web.AppRunner, log: AccessLog
     server = await loop.create_server(factory, sock=listener, backlog=ACCEPTED_AT_ONCE)
     listener.listen(_BACKLOG)  # asyncio accepts in batches of its `backlog`; the kernel's queue may be longer
     return server
-
-
-async def _dependencies(settings: ServeSettings, bucket: S3Bucket, log: AccessLog) -> ServiceDependencies:
-    keys = KeyFile(settings.keys)
-    keys.load()
-    try:
-        await _look_at(bucket)
-        (signed,) = await bucket.presign("put_object", [{"Key": "media/any"}])
-    except Fault as fault:
-        raise fault.public() from fault
-    return ServiceDependencies(
-        uploads=MediaUploads(
-            bucket,
-            Handles(settings.secrets, clock=time.time),
-            public_url=settings.public_url,
-            max_open_uploads=settings.max_open_uploads,
-        ),
-        keys=keys,
-        rate=RequestRateLimit(settings.requests_a_second),
-        log=log,
-        metrics=Metrics(log.seconds),
-        posts_api=settings.posts_api,
-        allow_private_media_hosts=settings.allow_private_media_hosts,
-        store_origin=origin_of(signed),
-    )
-
-
-async def _look_at(bucket: S3Bucket) -> None:
-    """Check the bucket, so that a wrong name, region or key fails the start. Raises Fault or BigUploadError."""
-    try:
-        await bucket.call("to look at the bucket", "head_bucket")
-    except Fault as fault:
-        if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
-            raise
-        made_by = f"bigupload bucket setup s3://{bucket.name} makes it"
-        raise errors.BucketNotFound(f"there is no bucket {bucket.name!r} at this store: {made_by}") from fault
 
 
 def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
@@ -127,8 +82,9 @@ def url_of(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def exit_in_time() -> None:
+def exit_in_time(settings: ServeSettings) -> None:
     """End the process even if a call to the store hangs in a thread, for which Python would wait."""
-    timer = threading.Timer(DRAIN_WITHIN + 2 * LAST_RESPONSES_WITHIN, os._exit, [errors.EXIT_OK])
+    within = settings.stop_delay + DRAIN_WITHIN + 2 * LAST_RESPONSES_WITHIN
+    timer = threading.Timer(within, os._exit, [errors.EXIT_OK])
     timer.daemon = True
     timer.start()

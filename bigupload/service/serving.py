@@ -32,7 +32,7 @@ async def _serve_alone(settings: ServeSettings, on_ready: Callable[[str], None])
         if not stop.is_set():
             on_ready(url)
         await stop.wait()
-        exit_in_time()
+        exit_in_time(settings)
 
 
 def _on_signals() -> asyncio.Event:

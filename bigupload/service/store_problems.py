@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.problems import Problem, Refused
-from bigupload.stores.s3.client import CREDENTIALS_EXPIRING
+from bigupload.stores.s3.renewal import CREDENTIALS_EXPIRING
 
 _RETRY_SOON = 5.0
 """The value of Retry-After, in seconds."""
@@ -50,3 +50,9 @@ def refusal_of(error: Fault | errors.BigUploadError) -> Refused:
     problem = _PROBLEMS.get(error.kind, Problem.STORE_REFUSED)
     wait = max(error.retry_after or 0.0, _RETRY_SOON) if problem is Problem.STORE_UNAVAILABLE else None
     return Refused(problem, retry_after=wait)
+
+
+async def quietly(call: Callable[..., Awaitable[object]], *arguments: object, **named: object) -> None:
+    """Ask the store for what must neither hide a failure nor make one."""
+    with contextlib.suppress(Fault, errors.BigUploadError):
+        await call(*arguments, **named)

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 
 from bigupload import errors
 from bigupload.service.access_log import AccessLog
-from bigupload.service.metrics import MULTIPROCESS_DIR
+from bigupload.service.metrics import MULTIPROCESS_DIR, count_ended_worker
 from bigupload.service.processes import ChildProcess, begin_child, heeded_signals, when_parent_ends
 from bigupload.service.server import DRAIN_WITHIN, LAST_RESPONSES_WITHIN, exit_in_time, listen, running, url_of
 from bigupload.service.settings import ServeSettings
@@ -100,7 +100,10 @@ class Supervisor:
                 return
             for sentinel in ready:
                 number = sentinels[sentinel]  # type: ignore[index]  # `wait` says "any object"
-                self._workers.pop(number).stop(LAST_RESPONSES_WITHIN)
+                worker = self._workers.pop(number)
+                worker.stop(LAST_RESPONSES_WITHIN)
+                count_ended_worker(worker.end, worker.pid)
+                self._log.write_event("worker", error=f"a worker died: {worker.end}", again_in=_RESTART_AFTER)
                 due[number] = time.monotonic() + _RESTART_AFTER
             for number in [number for number, when in due.items() if when <= time.monotonic()]:
                 del due[number]
@@ -116,7 +119,7 @@ class Supervisor:
     def _stop(self) -> None:
         for worker in self._workers.values():
             worker.ask_to_stop()
-        deadline = time.monotonic() + DRAIN_WITHIN + 4 * LAST_RESPONSES_WITHIN
+        deadline = time.monotonic() + self._settings.stop_delay + DRAIN_WITHIN + 4 * LAST_RESPONSES_WITHIN
         for worker in self._workers.values():
             worker.stop(deadline - time.monotonic())
 
@@ -135,7 +138,7 @@ async def _work_until_stopped(settings: ServeSettings, parent: Connection, *, sw
             parent.send(None)
             when_parent_ends(parent, stop.set)
             await stop.wait()
-            exit_in_time()
+            exit_in_time(settings)
     except errors.BigUploadError as e:
         parent.send(str(e))
         return

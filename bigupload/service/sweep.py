@@ -1,4 +1,5 @@
-"""Delete objects that are 7 days old, over the size limit, or not the media that they claim to be.
+"""Delete objects that are older than the policy keeps them (by default 7 days), over the size limit, or not the media
+that they claim to be.
 
 The sweep is needed because a presigned PUT can limit neither sizes nor content, and because some stores accept
 lifecycle rules and never apply them. Its only state is a `SweepMemory`: with it, a sweep examines no object twice and
@@ -12,7 +13,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 
 from __future__ import annotations
 
-import enum
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,13 +24,21 @@ import anyio
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import media
-from bigupload.service.bucket_rules import MEDIA_PREFIX, REFUSED_PREFIX
-from bigupload.service.contract import STORED_FOR
-from bigupload.service.judgement import judge
-from bigupload.service.object_keys import is_made_here, note_key
+from bigupload.service.finishing import Finishing
+from bigupload.service.hooks.asking import Hooks
+from bigupload.service.judgement import FINAL_PROBLEMS
+from bigupload.service.object_keys import REFUSED_PREFIX
+from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep_memory import SweepMemory, mark_of
+from bigupload.service.sweep_report import REASONS, SweepReport
+from bigupload.service.sweep_report import Reason as Reason
+from bigupload.service.sweep_report import Removal as Removal
+from bigupload.service.sweep_report import SweepTally as _Tally
+from bigupload.service.webhooks.schedule import RETRIED_FOR
+from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.media_objects import MediaBucket
+from bigupload.stores.s3.object_pages import ObjectPages
 
 if TYPE_CHECKING:
     from bigupload.stores.s3.client import S3Bucket
@@ -39,56 +48,11 @@ _PAGE = 1000
 _LOOKS_AT_ONCE = 8
 _MAX_ABORTS = 100_000
 """The most open uploads that one sweep aborts. Their keys and ids need about 40 MB."""
-_STORED_FOR = timedelta(seconds=STORED_FOR)
+_NOTES_KEPT = timedelta(seconds=LONGEST_UPLOAD)
+"""As long as a handle is valid, by which a client asks for the reason."""
 
 _AGAIN_SOON = frozenset({FaultKind.BUSY, FaultKind.SERVER, FaultKind.BROKEN, FaultKind.STALLED})
 """After these faults, a batch is left to the next sweep instead of being repeated as a thousand calls."""
-
-
-class Reason(enum.StrEnum):
-    """Why an object or upload is deleted. An object stays if it is younger than 7 days, within the limit, and media."""
-
-    EXPIRED = "expired"
-    TOO_LARGE = "too large"
-    NOT_MEDIA = "not media"
-    HEADERS = "wrong headers"
-    ABORTED = "aborted upload"
-
-
-_REASONS = {Problem.FILE_TOO_LARGE: Reason.TOO_LARGE, Problem.UNSUPPORTED_HEADERS: Reason.HEADERS}
-"""By problem. All other problems mean that the object is not the media that it claims to be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
-    """An object or upload that was deleted, or in a dry run would have been. `size` is in bytes, 0 for an open
-    upload."""
-
-    key: str
-    reason: Reason
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepReport:
-    """The result of one sweep (of a dry run: what it would have done)."""
-
-    looked_at: int = 0
-    """How many objects are in the bucket, under keys that the service makes."""
-    expired: int = 0
-    too_large: int = 0
-    not_media: int = 0
-    wrong_headers: int = 0
-    aborted_uploads: int = 0
-    failed: int = 0
-    """How many objects and uploads could not be checked or deleted. The next sweep tries again."""
-    bytes_freed: int = 0
-    """The size of the deleted objects. Stores do not report the size of aborted uploads."""
-
-    @property
-    def deleted(self) -> int:
-        """How many objects were deleted, for any reason."""
-        return self.expired + self.too_large + self.not_media + self.wrong_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,35 +70,6 @@ class _Listed:
         return mark_of(self.key, self.etag, self.last_modified.isoformat())
 
 
-class _Tally:
-    """The state of a run."""
-
-    def __init__(self, on_removal: Callable[[Removal], None] | None) -> None:
-        self._on_removal = on_removal
-        self._removed = dict.fromkeys(Reason, 0)
-        self._freed = 0
-        self.looked_at = 0
-        self.failed = 0
-
-    def removed(self, key: str, reason: Reason, size: int = 0) -> None:
-        self._removed[reason] += 1
-        self._freed += size
-        if self._on_removal is not None:
-            self._on_removal(Removal(key=key, reason=reason, size=size))
-
-    def report(self) -> SweepReport:
-        return SweepReport(
-            looked_at=self.looked_at,
-            expired=self._removed[Reason.EXPIRED],
-            too_large=self._removed[Reason.TOO_LARGE],
-            not_media=self._removed[Reason.NOT_MEDIA],
-            wrong_headers=self._removed[Reason.HEADERS],
-            aborted_uploads=self._removed[Reason.ABORTED],
-            failed=self.failed,
-            bytes_freed=self._freed,
-        )
-
-
 class Sweep:
     """Sweeps one bucket, any number of times, one run at a time."""
 
@@ -143,25 +78,38 @@ class Sweep:
         bucket: S3Bucket,
         *,
         now: Callable[[], datetime],
-        max_file_size: int = media.MAX_FILE_SIZE,
+        policy: Policy = PUBLISHED_POLICY,
         page_size: int = _PAGE,
         on_removal: Callable[[Removal], None] | None = None,
         memory: SweepMemory | None = None,
+        hooks: Hooks | None = None,
+        telling: Telling | None = None,
     ) -> None:
         """Make it.
 
         Args:
             bucket: The bucket of the uploads.
             now: The time, with its zone.
-            max_file_size: The limit, in bytes.
+            policy: What stays, and how long.
             page_size: Objects to list at once, at most 1,000.
             on_removal: Called for each removal.
             memory: The results of earlier sweeps. None: there are none, and this sweep's stay in memory.
+            hooks: The operator's checks, which an object must pass that did not pass them yet. None: there are none.
+            telling: Notes what webhooks are told. None: there are none.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
+        self._finishing = Finishing(
+            self._objects,
+            policy=policy,
+            clock=lambda: now().timestamp(),
+            hooks=hooks,
+            telling=telling,
+            tells_within=RETRIED_FOR,
+        )
+        self._telling = telling
         self._now = now
-        self._max_file_size = max_file_size
+        self._policy = policy
         self._page_size = page_size
         self._on_removal = on_removal
         self._memory = memory if memory is not None else SweepMemory()
@@ -181,9 +129,9 @@ class Sweep:
         try:
             async for page in self._pages(REFUSED_PREFIX):  # first, because the sweep below writes more notes
                 tally.looked_at += len(page)
-                expired = [item for item in page if self._is_over(item.last_modified)]
+                expired = [item for item in page if self._is_older(item.last_modified, _NOTES_KEPT)]
                 await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
-            async for page in self._pages(MEDIA_PREFIX, after=self._memory.position()):
+            async for page in self._pages(self._policy.keys.prefix, after=self._memory.position()):
                 media_marks = await self._sweep_page(page, tally, dry_run=dry_run)
                 if page:
                     self._memory.page_done(page[-1].key, media_marks)
@@ -193,30 +141,22 @@ class Sweep:
         self._memory.all_done()
         return tally.report()
 
-    def _is_over(self, since: datetime) -> bool:
-        return self._now() - since >= _STORED_FOR
+    def _is_older(self, since: datetime, kept: timedelta | None) -> bool:
+        return kept is not None and self._now() - since >= kept
 
     async def _pages(self, prefix: str, after: str = "") -> AsyncIterator[list[_Listed]]:
         """Yield pages of the objects under `prefix` whose keys come after `after`."""
-        start: dict[str, Any] = {"StartAfter": after} if after else {}
-        while True:
+        pages = ObjectPages(after)
+        while not pages.ended:
             page = await self._bucket.call(
-                "to list the objects", "list_objects_v2", Prefix=prefix, MaxKeys=self._page_size, **start
+                "to list the objects", "list_objects_v2", Prefix=prefix, MaxKeys=self._page_size, **pages.start
             )
             yield [
                 _Listed(row["Key"], row["Size"], row.get("ETag", ""), row["LastModified"])
                 for row in page.get("Contents", ())
-                if is_made_here(row["Key"])  # the operator's own files may be here too
+                if self._policy.keys.is_made_here(row["Key"])  # the operator's own files may be here too
             ]
-            if not page.get("IsTruncated"):
-                return
-            before, contents = start, page.get("Contents", ())
-            if token := page.get("NextContinuationToken"):
-                start = {"ContinuationToken": token}
-            elif contents:  # the store gave no continuation token
-                start = {"StartAfter": contents[-1]["Key"]}
-            if start == before:
-                raise Fault(FaultKind.FINAL, "the store's list of objects repeats a page")
+            pages.advance(page)
 
     async def _sweep_page(self, page: list[_Listed], tally: _Tally, *, dry_run: bool) -> set[int]:
         """Delete the objects of a page that must not stay. Returns the marks of the objects that are media."""
@@ -227,25 +167,46 @@ class Sweep:
         too_large: list[_Listed] = []
         rest: list[_Listed] = []
         for item in page:
-            if self._is_over(item.last_modified):
+            if self._is_older(item.last_modified, self._policy.kept):
                 expired.append(item)
-            elif item.size > self._max_file_size:
+            elif item.size > self._policy.max_file_size:
                 too_large.append(item)
             elif item.mark in known:
                 found.add(item.mark)
             else:
                 rest.append(item)
+        if not dry_run:
+            await self._tell_expiring(expired)
         await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
         await self._delete_too_large(too_large, tally, dry_run=dry_run)
         await self._look_at_all(rest, tally, found, dry_run=dry_run)
         return found
+
+    async def _tell_expiring(self, items: Sequence[_Listed]) -> None:
+        """Note that objects are about to be deleted. If that fails, they stay until the next sweep. Raises Fault."""
+        if self._telling is None:
+            return
+        waiting = iter(items)
+
+        async def worker(telling: Telling) -> None:
+            for item in waiting:
+                version = version_of(item.key, etag=item.etag, size=item.size, modified=item.last_modified)
+                await telling.expiring(version, item.key, item.etag, item.size)
+
+        await asyncio.gather(*(worker(self._telling) for _ in range(min(_LOOKS_AT_ONCE, len(items)))))
+
+    async def _note_refusal(self, item: _Listed, refused: Refused) -> None:
+        await self._finishing.tell_refusal(
+            item.key, etag=item.etag, size=item.size, modified=item.last_modified, refused=refused
+        )
+        await self._finishing.note_refusal(item.key, refused)
 
     async def _delete_too_large(self, items: Sequence[_Listed], tally: _Tally, *, dry_run: bool) -> None:
         noted: list[_Listed] = []
         for item in items:
             try:
                 if not dry_run:
-                    await self._note(item, Problem.FILE_TOO_LARGE)
+                    await self._note_refusal(item, Refused(Problem.FILE_TOO_LARGE))
                 noted.append(item)
             except (Fault, errors.StoreRefused) as e:
                 if _is_end(e):
@@ -264,11 +225,11 @@ class Sweep:
                 if lost:
                     return
                 try:
-                    problem = await self._refusal(item)
-                    if problem is None:
+                    refused = await self._refusal(item, dry_run=dry_run)
+                    if refused is None:
                         found.add(item.mark)
-                    elif dry_run or await self._delete_unchanged(item, problem):
-                        tally.removed(item.key, _REASONS.get(problem, Reason.NOT_MEDIA), item.size)
+                    elif dry_run or await self._delete_unchanged(item, refused):
+                        tally.removed(item.key, REASONS.get(refused.problem, Reason.NOT_MEDIA), item.size)
                 except (Fault, errors.BigUploadError) as e:
                     if _is_end(e):
                         lost.append(e)  # raised below: the task group would wrap it in an ExceptionGroup
@@ -283,25 +244,23 @@ class Sweep:
         if lost:
             raise lost[0]
 
-    async def _refusal(self, item: _Listed) -> Problem | None:
+    async def _refusal(self, item: _Listed, *, dry_run: bool) -> Refused | None:
         """Return why an object must be deleted; None if it may stay. Raises Fault if it was deleted or replaced
-        meanwhile."""
+        meanwhile, and Refused if the hook did not answer."""
         head = await self._objects.look(item.key, first=media.HEAD_BYTES, etag=item.etag)
         if head is None:
             raise Fault(FaultKind.GONE, "the object was deleted meanwhile", status=404)
         try:
-            judge(item.key, head, max_file_size=self._max_file_size, now=self._now())
+            await (self._finishing.judge if dry_run else self._finishing.accept)(item.key, head)
         except Refused as refused:
-            return refused.problem
+            if refused.problem not in FINAL_PROBLEMS:
+                raise
+            return refused
         return None
 
-    async def _delete_unchanged(self, item: _Listed, problem: Problem) -> bool:
-        await self._note(item, problem)
+    async def _delete_unchanged(self, item: _Listed, refused: Refused) -> bool:
+        await self._note_refusal(item, refused)
         return await self._objects.delete_unchanged(item.key, etag=item.etag, modified=item.last_modified)
-
-    async def _note(self, item: _Listed, problem: Problem) -> None:
-        """Write the note, so that a client whose complete was interrupted gets the reason at a repeated complete."""
-        await self._objects.put_note(note_key(item.key), {"code": problem.code})
 
     # -- deleting
 
@@ -359,9 +318,10 @@ class Sweep:
 
         The whole list is read before the first abort: some stores lose their place in the list when its uploads go.
         """
+        longest = timedelta(seconds=self._policy.upload_lifetime)
         due: list[dict[str, Any]] = []
-        async for row in self._bucket.open_uploads(MEDIA_PREFIX):
-            if is_made_here(row["Key"]) and self._is_over(row["Initiated"]):
+        async for row in self._bucket.open_uploads(self._policy.keys.prefix):
+            if self._policy.keys.is_made_here(row["Key"]) and self._is_older(row["Initiated"], longest):
                 due.append({"Key": row["Key"], "UploadId": row["UploadId"]})
             if len(due) >= _MAX_ABORTS:  # the next sweep aborts the others
                 break

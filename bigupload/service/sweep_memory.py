@@ -20,12 +20,20 @@ from typing import TypeVar
 import filelock
 
 from bigupload import __version__
+from bigupload.service.policy import PUBLISHED_POLICY, Policy
 
 R = TypeVar("R")
 
 RULES = f"1 {__version__}"
 """The rules by which the stored objects were found to be media: of this layout of the file, and of this release. A
 release may have stricter rules, so that the first sweep of each examines every object again."""
+
+
+def rules_of(policy: Policy, *, hook: str | None = None) -> str:
+    """Return the rules under `policy` and with the operator's hook, as `SweepMemory` takes them."""
+    rules = RULES if policy == PUBLISHED_POLICY else f"{RULES} {policy.fingerprint}"
+    return rules if hook is None else f"{rules} {hashlib.sha256(hook.encode()).hexdigest()[:16]}"
+
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS judged (mark INTEGER PRIMARY KEY, sweep INTEGER NOT NULL);

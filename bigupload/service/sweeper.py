@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -16,10 +17,15 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.manifests.location import state_dir
 from bigupload.service.access_log import AccessLog
+from bigupload.service.hooks.asking import Hooks, opened_hooks
+from bigupload.service.metrics import Metrics
+from bigupload.service.policy import PUBLISHED_POLICY, Policy
 from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
 from bigupload.service.settings import ServeSettings
+from bigupload.service.stored_policy import POLICY_KEY, read_policy
 from bigupload.service.sweep import Sweep
-from bigupload.service.sweep_memory import SweepLock, SweepMemory
+from bigupload.service.sweep_memory import SweepLock, SweepMemory, rules_of
+from bigupload.service.webhooks.telling import telling_for
 from bigupload.stores.s3.client import S3Bucket
 
 _NICENESS = 10
@@ -70,11 +76,25 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
     file = _memory_file(settings)
     lock = SweepLock(file)  # kept: it is released when nothing refers to it
     await _until_alone(lock, settings.sweep_every, log)
-    bucket = S3Bucket(settings.bucket, settings.s3)
-    memory = SweepMemory(file)
-    sweep = Sweep(bucket, now=lambda: datetime.now(UTC), memory=memory)
+    # The hook's URLs are signed for the endpoint for which the service signs them.
+    bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
+    async with opened_hooks(settings, log, Metrics(log.seconds).count_hook) as hooks, contextlib.aclosing(bucket):
+        await _sweep_on(bucket, settings, log, file, hooks)
+
+
+async def _sweep_on(bucket: S3Bucket, settings: ServeSettings, log: AccessLog, file: Path | None, hooks: Hooks) -> None:
+    hook = None if settings.before_finish is None else str(settings.before_finish)
+    policy, memory = None, SweepMemory()
     while True:
         try:
+            now = await _policy_after(policy, bucket)  # each time: the operator may have changed it since
+            if now != policy:
+                policy = now
+                memory.close()
+                memory = SweepMemory(file, rules=rules_of(policy, hook=hook))
+            telling = telling_for(bucket, policy, settings.public_url) if settings.webhook_urls else None
+            clock = functools.partial(datetime.now, UTC)
+            sweep = Sweep(bucket, now=clock, policy=policy, memory=memory, hooks=hooks, telling=telling)
             report = await sweep.run()
         except (Fault, errors.BigUploadError) as e:
             log.write_event("sweep", error=str(e))
@@ -83,6 +103,17 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
         else:
             log.write_event("sweep", **dataclasses.asdict(report))
         await asyncio.sleep(settings.sweep_every)
+
+
+async def _policy_after(before: Policy | None, bucket: S3Bucket) -> Policy:
+    """Return the bucket's policy, if the sweep may act on it. Raises Fault or BigUploadError."""
+    now = await read_policy(bucket)
+    if now == PUBLISHED_POLICY and before not in (None, PUBLISHED_POLICY):
+        raise errors.UsageError(
+            f"s3://{bucket.name}/{POLICY_KEY} is gone, and by the published policy files would be deleted that were "
+            "accepted: write it again by bigupload bucket setup, or restart the service if it is to be so"
+        )
+    return now
 
 
 async def _until_alone(lock: SweepLock, look_every: float, log: AccessLog) -> None:

@@ -9,31 +9,42 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Literal
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import ObjectFacts
+from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.service import contract as c
 from bigupload.service import media
-from bigupload.service.bucket_rules import MEDIA_PREFIX
 from bigupload.service.client_parts import combined, from_base64, in_order, parts_to_sign, plan_of
-from bigupload.service.handles import Handle, Handles
-from bigupload.service.judgement import FINAL_PROBLEMS, check_size, judge
-from bigupload.service.object_keys import new_final_key, new_writable_key, note_key
+from bigupload.service.file_structure import check_start
+from bigupload.service.finishing import Finishing
+from bigupload.service.handles import Handle, Handles, handle_from_json
+from bigupload.service.hooks.asking import Hooks
+from bigupload.service.hooks.questions import NewUpload
+from bigupload.service.judgement import FINAL_PROBLEMS, check_size
+from bigupload.service.object_keys import public_urls
+from bigupload.service.outcomes import UploadOutcomes
+from bigupload.service.owner_files import OwnerFiles
+from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.posted_media import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_problems import refusal_of, store_faults_as_refusals
+from bigupload.service.quota import quota_of
+from bigupload.service.store_problems import quietly, refusal_of, store_faults_as_refusals
+from bigupload.service.token_counts import MadeBefore, TokenCounts
+from bigupload.service.upload_tokens import UploadToken
+from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.client import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
+
+if TYPE_CHECKING:
+    from bigupload.service.shared.engine import SharedEngine
 
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
@@ -52,8 +63,12 @@ class MediaUploads:
         handles: Handles,
         *,
         public_url: str | None = None,
-        max_file_size: int = c.MAX_FILE_SIZE,
+        policy: Policy = PUBLISHED_POLICY,
         max_open_uploads: int = 100,
+        quota: int | None = None,
+        engine: SharedEngine | None = None,
+        hooks: Hooks | None = None,
+        telling: Telling | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Make it.
@@ -62,72 +77,109 @@ class MediaUploads:
             bucket: The bucket of the uploads.
             handles: Signs and verifies upload handles.
             public_url: Where everyone finds the bucket's objects; None: at the bucket's own URL.
-            max_file_size: The limit, in bytes.
+            policy: What is accepted, and how long it is kept.
             max_open_uploads: The limit of open multipart uploads of one owner.
+            quota: The limit of bytes of one owner's objects; None: there is none.
+            engine: Through it, replicas count these together; None: each by itself.
+            hooks: The operator's checks; None: there are none.
+            telling: Notes what webhooks are told; None: there are none.
             clock: The time, in seconds since 1970.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
+        self.counts = TokenCounts(self._objects)
+        """Of the uploads that were begun with upload tokens."""
         self._handles = handles
-        self._public_url = public_url.rstrip("/") + "/" if public_url else None
-        self._max_file_size = max_file_size
+        self.public_url = public_urls(bucket.url, public_url)
+        """Returns the URL at which everyone finds the object of a key."""
+        self._policy = policy
         self._max_open_uploads = max_open_uploads
         self._clock = clock
-        self.posted = PostedMedia(self._objects, self.public_url, max_file_size=max_file_size, clock=clock)
+        self._hooks = hooks or Hooks()
+        self._telling = telling
+        finishing = Finishing(self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling)
+        self.posted = PostedMedia(self._objects, self.public_url, finishing=finishing, policy=policy, clock=clock)
         """The uploads, as posts name them."""
-
-    def public_url(self, key: str) -> str:
-        """The URL at which everyone finds the object."""
-        return self._bucket.url(key) if self._public_url is None else self._public_url + quote(key)
+        self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock)
+        """The objects that the store has of each owner."""
+        self._quota = quota_of(self.files.sizes, self.files.open_keys, limit=quota, clock=clock, engine=engine)
+        self._outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota)
 
     # -- one PUT
 
-    async def presign(self, owner: str, request: c.PresignRequest) -> c.PresignResponse:
-        """Sign one PUT of a whole file."""
-        kind = media.declared(request.filename, request.content_type)
+    async def presign(
+        self, owner: str, request: c.PresignRequest, token: UploadToken | None = None
+    ) -> c.PresignResponse:
+        """Sign one PUT of a whole file. It counts as one upload of `token`."""
+        kind = self._policy.types.declared(request.filename, request.content_type)
         self._check_size(request.size)
-        key = new_writable_key(owner, kind)
+        if request.size is not None and request.size > MAX_SINGLE_PUT:
+            message = "one PUT takes at most 5 GiB: create a multipart upload"
+            raise Refused(Problem.FILE_TOO_LARGE, message, field="size")
+        metadata = token.metadata if token is not None else {}
+        if token is not None:
+            token.check(kind, request.size)
+        await self._hooks.before_create(_new_upload("put", owner, request, token))
+        key = self._policy.keys.new_writable_key(owner, kind, self._now())
         with store_faults_as_refusals():
-            url = await self._objects.sign_put(key, request.content_type, request.size)
-        return c.PresignResponse(upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME)
+            async with contextlib.AsyncExitStack() as undo:
+                await self._quota.reserve(owner, key, request.size)
+                undo.callback(self._quota.release, owner, key)
+                if token is not None:
+                    await self.counts.take(token, undo)
+                url = await self._objects.sign_put(key, request.content_type, request.size, metadata)
+                undo.pop_all()
+        told = {f"x-amz-meta-{name}": value for name, value in metadata.items()}
+        if told or request.content_type not in kind.content_types:
+            told["Content-Type"] = request.content_type.strip()
+        return c.PresignResponse(
+            upload_url=url,
+            public_url=self.public_url(key),
+            key=key,
+            expires_in=URL_LIFETIME,
+            headers=told or None,
+        )
 
     # -- many parts
 
-    async def create(self, owner: str, request: c.CreateRequest) -> c.CreateResponse:
-        """Create a multipart upload."""
-        kind = media.declared(request.filename, request.content_type)
+    async def create(self, owner: str, request: c.CreateRequest, token: UploadToken | None = None) -> c.CreateResponse:
+        """Create a multipart upload. It counts as one upload of `token`, also if the client repeats the request."""
+        kind = self._policy.types.declared(request.filename, request.content_type)
         self._check_size(request.size)
         if request.head is not None:
-            media.check_head(from_base64(request.head, "head"), kind)
+            head = from_base64(request.head, "head")
+            media.check_head(head, kind)
+            check_start(kind.name, head, request.size)
         plan = plan_of(request)
         algorithm = Algorithm(request.checksum_algorithm)
         first = parts_to_sign(plan, algorithm, request.first_parts, "firstParts")
+        mark = request.token or secrets.token_hex(16)
+        if token is not None:
+            token.check(kind, request.size)
         with store_faults_as_refusals():
-            await self._check_open_uploads(owner)
-            key, token = new_final_key(owner, kind), request.token or secrets.token_hex(16)
-            store = self._store(key, kind.content_type)
-            upload_id = await _create(store, plan, algorithm, token)
-            try:
-                signed = await self._sign(store, upload_id, first)
-            except BaseException:
-                with contextlib.suppress(Fault, errors.BigUploadError):
-                    await store.abort(upload_id)  # its client never learns of it
-                raise
+            made = await self.counts.made_before(token, request)
+            async with contextlib.AsyncExitStack() as undo:
+                if made is None:
+                    await self._hooks.before_create(_new_upload("multipart", owner, request, token))
+                    made = await self._begin(owner, kind, plan, mark, token, undo, algorithm)
+                signed = await self._sign(self._outcomes.store(made.key, kind.content_type), made.upload_id, first)
+                undo.pop_all()
+            await self.counts.remember(token, request, made)
         handle = Handle(
             owner=owner,
-            key=key,
-            upload_id=upload_id,
+            key=made.key,
+            upload_id=made.upload_id,
             size=plan.known_size,
             part_size=plan.part_size,
             content_type=kind.content_type,
             algorithm=algorithm,
-            token=token,
+            token=mark,
             expires=self._handles.expiry(),
         )
         return c.CreateResponse(
             upload=self._handles.encode(handle),
-            key=key,
-            public_url=self.public_url(key),
+            key=made.key,
+            public_url=self.public_url(made.key),
             part_size=plan.part_size,
             parts=plan.count,
             checksum_algorithm=request.checksum_algorithm,
@@ -135,19 +187,41 @@ class MediaUploads:
             expires_in=URL_LIFETIME,
         )
 
-    async def sign(self, owner: str, request: c.SignRequest) -> c.SignResponse:
+    async def _begin(
+        self,
+        owner: str,
+        kind: media.MediaType,
+        plan: Plan,
+        mark: str,
+        token: UploadToken | None,
+        undo: contextlib.AsyncExitStack,
+        algorithm: Algorithm,
+    ) -> MadeBefore:
+        """Create the upload in the store. `undo` aborts it, because its client would never learn of it."""
+        await self._check_open_uploads(owner)
+        key = self._policy.keys.new_final_key(owner, kind, self._now())
+        await self._quota.reserve(owner, key, plan.size, lifetime=self._policy.upload_lifetime)
+        undo.callback(self._quota.release, owner, key)
+        if token is not None:
+            await self.counts.take(token, undo)
+        store = self._outcomes.store(key, kind.content_type, token.metadata if token is not None else None)
+        upload_id = await _create(store, plan, algorithm, mark)
+        undo.push_async_callback(quietly, store.abort, upload_id)
+        return MadeBefore(key, upload_id)
+
+    async def sign(self, owner: str, request: c.SignRequest, token: UploadToken | None = None) -> c.SignResponse:
         """Sign parts of an upload."""
-        handle = self._handles.decode(request.upload, owner=owner)
+        handle = self._decode(request.upload, owner, token)
         parts = parts_to_sign(handle.plan, handle.algorithm, request.parts, "parts")
         with store_faults_as_refusals():
-            signed = await self._sign(self._store_of(handle), handle.upload_id, parts)
+            signed = await self._sign(self._outcomes.store_of(handle), handle.upload_id, parts)
         return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
 
     async def parts(self, owner: str, upload: str) -> c.PartsResponse:
         """What the store has of an upload."""
         handle = self._handles.decode(upload, owner=owner)
         with store_faults_as_refusals():
-            rows = await self._store_of(handle).list_parts(handle.upload_id, handle.algorithm)
+            rows = await self._outcomes.store_of(handle).list_parts(handle.upload_id, handle.algorithm)
         return c.PartsResponse(
             parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
         )
@@ -156,12 +230,12 @@ class MediaUploads:
         """Whether an upload is open, completed or gone. An object that was not judged yet is judged."""
         handle = self._handles.decode(upload, owner=owner)
         try:
-            completed = await self._completed(handle)
+            completed = await self._outcomes.completed(handle)
             if completed is not None:
                 return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
-            if await self._is_open(handle):
+            if await self._outcomes.is_open(handle):
                 return c.StatusResponse(status=c.UploadStatus.OPEN)
-            completed = await self._ended(handle)
+            completed = await self._outcomes.ended(handle)
             if completed is not None:
                 return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
         except Refused as refused:
@@ -171,53 +245,87 @@ class MediaUploads:
             return c.StatusResponse(status=c.UploadStatus.GONE, error=error)
         return c.StatusResponse(status=c.UploadStatus.GONE)
 
-    async def complete(self, owner: str, request: c.CompleteRequest) -> c.CompleteResponse:
+    async def complete(
+        self, owner: str, request: c.CompleteRequest, token: UploadToken | None = None
+    ) -> c.CompleteResponse:
         """Make the object and judge it. Idempotent: a repeated call has the same result."""
-        handle = self._handles.decode(request.upload, owner=owner)
+        handle = self._decode(request.upload, owner, token)
         parts = in_order(handle, request.parts)
         checksum = combined(handle, parts)
         if None not in (checksum, request.checksum) and checksum != request.checksum:
             raise Refused(Problem.CHECKSUM_MISMATCH, field="checksum")
-        store = self._store_of(handle)
+        with store_faults_as_refusals():
+            async with contextlib.nullcontext() if self._telling is None else self._telling.completing(handle):
+                return await self._complete(handle, parts, checksum)
+
+    async def _complete(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
+        if (earlier := await self._completed_over_quota(handle)) is not None:
+            return earlier
+        store = self._outcomes.store_of(handle)
         try:
             facts = await store.complete(
                 handle.upload_id, parts, size=handle.size, algorithm=handle.algorithm, checksum=checksum
             )
         except (Fault, errors.BigUploadError) as e:
             if isinstance(e, Fault) and e.kind in _MAYBE_COMPLETED:
-                completed = await self._completed(handle)
+                completed = await self._outcomes.completed(handle)
                 if completed is None and e.kind is FaultKind.GONE:
-                    if await self._is_open(handle):  # some stores respond NoSuchUpload if only a part is missing
+                    # Some stores respond NoSuchUpload if only a part is missing.
+                    if await self._outcomes.is_open(handle):
                         raise Refused(Problem.PART_NOT_STORED) from e
-                    completed = await self._ended(handle)
+                    completed = await self._outcomes.ended(handle)
                 if completed is not None:
                     return completed
             raise refusal_of(e) from e
-        return await self._judged(handle, facts)
+        return await self._outcomes.judged(handle, facts)
+
+    async def settle(self, intent: Mapping[str, Any]) -> bool:
+        """Look what became of an upload whose complete nobody noted the end of, and note that.
+
+        Returns whether it is decided: if the upload is open, its complete may still be under way in the store.
+        """
+        handle = handle_from_json(intent["handle"])
+        try:
+            if await self._outcomes.is_open(handle):
+                return False
+            await self._outcomes.ended(handle)
+        except Refused as refused:
+            return refused.problem.status < 500
+        return True
 
     async def abort(self, owner: str, upload: str) -> None:
         """Abort an upload. Idempotent; the object of a completed upload stays."""
         handle = self._handles.decode(upload, owner=owner)
         with store_faults_as_refusals():
-            await self._store_of(handle).abort(handle.upload_id)
+            await self._outcomes.store_of(handle).abort(handle.upload_id)
+        self._quota.aborted(owner, handle.key)
+
+    async def delete_file(self, owner: str, key: str) -> None:
+        """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.delete`."""
+        await self.files.delete(owner, key)
+        self._quota.changed(owner)
 
     # -- inside
 
+    def _decode(self, upload: str, owner: str, token: UploadToken | None) -> Handle:
+        """The handle of an upload that goes on: the token must allow that too, whoever began it."""
+        handle = self._handles.decode(upload, owner=owner)
+        if token is not None:
+            token.check(self._policy.types.declared(handle.key, handle.content_type), handle.size)
+        return handle
+
     def _check_size(self, size: int | None) -> None:
         if size is not None:
-            check_size(size, self._max_file_size)
+            check_size(size, self._policy.max_file_size)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
 
     async def _check_open_uploads(self, owner: str) -> None:
         """Count in the store's own list: a replica does not know another's uploads."""
-        found = await self._objects.open_uploads(f"{MEDIA_PREFIX}{owner}/", most=self._max_open_uploads)
+        found = await self._objects.open_uploads(self._policy.keys.owner_prefix(owner), most=self._max_open_uploads)
         if found >= self._max_open_uploads:
             raise Refused(Problem.TOO_MANY_UPLOADS, retry_after=_RETRY_OPEN)
-
-    def _store(self, key: str, content_type: str) -> S3Store:
-        return S3Store(self._bucket.name, key, S3Options(content_type=content_type), through=self._bucket)
-
-    def _store_of(self, handle: Handle) -> S3Store:
-        return self._store(handle.key, handle.content_type)
 
     async def _sign(self, store: S3Store, upload_id: str, parts: Sequence[UnsignedPart]) -> list[c.SignedPart]:
         signed = await store.sign(upload_id, parts) if parts else []
@@ -226,69 +334,39 @@ class MediaUploads:
             for part, request in zip(parts, signed, strict=True)
         ]
 
-    async def _is_open(self, handle: Handle) -> bool:
-        with store_faults_as_refusals():
-            try:
-                await self._bucket.call(
-                    "to look at the upload", "list_parts", Key=handle.key, UploadId=handle.upload_id, MaxParts=1
-                )
-            except Fault as fault:
-                if fault.kind is not FaultKind.GONE:
-                    raise
-                return False
-            return True
+    async def _completed_over_quota(self, handle: Handle) -> c.CompleteResponse | None:
+        """Refuse a complete beyond the quota, which counts the file itself if an earlier complete made it.
 
-    async def _completed(self, handle: Handle) -> c.CompleteResponse | None:
-        """The response for an object that an earlier complete made; None if there is none."""
-        with store_faults_as_refusals():
-            facts = await self._store_of(handle).stat(handle.upload_id, handle.algorithm)
-        return None if facts is None or facts.token != handle.token else await self._judged(handle, facts)
-
-    async def _ended(self, handle: Handle) -> c.CompleteResponse | None:
-        """What an upload that is not open has become. Asked after that, since a complete may have come in between.
-
-        None if it left nothing; raises Refused if its object was refused.
+        Returns that one's response; None if the object is to be made.
         """
-        completed = await self._completed(handle)
-        if completed is None:
-            await self._raise_refusal(handle)
-        return completed
-
-    async def _judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteResponse:
-        """Judge the object that was made. An object that is refused is deleted, and a note says why."""
-        with store_faults_as_refusals():
-            look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
-            if look is None:
-                await self._raise_refusal(handle)  # another complete may just have judged it
-                raise Refused(Problem.UPLOAD_GONE)
-            try:
-                if look.size != handle.size:
-                    raise Refused(Problem.SIZE_MISMATCH, f"the object has {look.size:,} bytes, not {handle.size:,}")
-                now = datetime.fromtimestamp(self._clock(), UTC)
-                judge(handle.key, look, max_file_size=self._max_file_size, now=now)
-            except Refused as refused:
-                # So that a repeated complete has the same result.
-                await self._objects.put_note(note_key(handle.key), {"code": refused.problem.code})
-                await self._objects.delete_unchanged(handle.key, etag=look.etag, modified=look.modified)
+        if self._quota.holds(handle.owner, handle.key):
+            return None
+        try:
+            with store_faults_as_refusals():
+                await self._quota.reserve(handle.owner, handle.key, handle.size)
+        except Refused as refused:
+            completed = await self._outcomes.ended(handle) if refused.problem is Problem.QUOTA_EXCEEDED else None
+            if completed is None:
                 raise
-        return c.CompleteResponse(
-            public_url=self.public_url(handle.key),
-            key=handle.key,
-            size=look.size,
-            checksum=facts.checksum,
-            checksum_algorithm=None if facts.checksum is None else cast("c.UploadChecksum", handle.algorithm.value),
-            checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
-            etag=facts.etag,
-            token=handle.token,
-        )
+            return completed
+        return None
 
-    async def _raise_refusal(self, handle: Handle) -> None:
-        """Raise what an earlier complete was refused for, if it was."""
-        with store_faults_as_refusals():
-            note = await self._objects.note(note_key(handle.key))
-        problem = next((p for p in FINAL_PROBLEMS if note is not None and p.code == note.get("code")), None)
-        if problem is not None:
-            raise Refused(problem)
+
+def _new_upload(
+    way: Literal["put", "multipart"],
+    owner: str,
+    request: c.PresignRequest | c.CreateRequest,
+    token: UploadToken | None,
+) -> NewUpload:
+    return NewUpload(
+        owner=owner,
+        filename=request.filename,
+        content_type=request.content_type,
+        size=request.size,
+        way=way,
+        metadata=token.metadata if token is not None else {},
+        token=token.id if token is not None else None,
+    )
 
 
 async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) -> str:

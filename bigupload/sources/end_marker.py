@@ -24,6 +24,8 @@ class MarkedProducer:
         self._marker = marker
         self._name = name
         self._held: bytes | None = None
+        self._last = b""
+        """The last byte that was given."""
         self._ended = False
 
     async def fill(self, buffer: memoryview) -> int:
@@ -36,39 +38,48 @@ class MarkedProducer:
             return 0
         if self._held is None:
             self._held = await self._read(len(self._marker))
-            self._require(len(self._held) == len(self._marker))
+            if len(self._held) < len(self._marker):
+                self._require(self._held)
         size, kept = len(buffer), len(self._held)
         if size <= kept:
             more = await self._read(size)
             whole = self._held + more
             buffer[: len(more)] = whole[: len(more)]
-            return self._end(whole[len(more) :], given=len(more), wanted=size)
+            return self._end(whole[len(more) :], buffer, given=len(more))
         buffer[:kept] = self._held
         count = kept + await self._producer.fill(buffer[kept:])
         if count < size:
-            return self._end(bytes(buffer[count - kept : count]), given=count - kept, wanted=size)
+            return self._end(bytes(buffer[count - kept : count]), buffer, given=count - kept)
         more = await self._read(kept)
         missing = kept - len(more)
-        return self._end(bytes(buffer[size - missing :]) + more, given=size - missing, wanted=size)
+        return self._end(bytes(buffer[size - missing :]) + more, buffer, given=size - missing)
 
     def close(self) -> None:
         """Read no more."""
         self._producer.close()
 
-    def _end(self, held: bytes, *, given: int, wanted: int) -> int:
-        """Hold these bytes back; they are the last ones if fewer bytes came than were wanted."""
+    def _end(self, held: bytes, buffer: memoryview, *, given: int) -> int:
+        """Hold these bytes back; they are the last ones if fewer bytes came than the buffer has."""
         self._held = held
-        if given < wanted:
+        if given:
+            self._last = bytes(buffer[given - 1 : given])
+        if given < len(buffer):
             self._ended = True
-            self._require(held == self._marker)
+            self._require(held)
         return given
 
     async def _read(self, size: int) -> bytes:
         buffer = bytearray(size)
         return bytes(buffer[: await self._producer.fill(memoryview(buffer))])
 
-    def _require(self, whole: bool) -> None:
-        if not whole:
+    def _require(self, held: bytes) -> None:
+        if held == self._marker:
+            return
+        if self._last + held == self._marker + b"\n":
             raise errors.StreamInterrupted(
-                f"{self._name} does not end with the end marker: did what writes it fail? {UNFINISHED}"
+                f"{self._name} ends with the bytes of `end_marker` and a newline, which must not be there: echo "
+                f"writes one, printf does not. {UNFINISHED}"
             )
+        raise errors.StreamInterrupted(
+            f"{self._name} does not end with the bytes of `end_marker`: did what writes it fail? {UNFINISHED}"
+        )

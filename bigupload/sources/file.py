@@ -16,6 +16,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
+from bigupload.core.part_plan import Part
 from bigupload.ports import Source, Stream
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.descriptors import reason_of
@@ -81,7 +82,10 @@ class FileSource:
 
     def _require_regular(self, status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
-            raise errors.SourceUnsupported(f"{self.path} is a directory: name the files in it, as in {self.path}/*")
+            raise errors.SourceUnsupported(
+                f"{self.path} is a directory, and this is for one file: name one of those in it. In Python, "
+                "upload_many(select_files(directory)) uploads all of them"
+            )
         if not stat.S_ISREG(status.st_mode):
             raise errors.SourceUnsupported(
                 f"{self.path} is not a regular file: copy it into one first, or upload "
@@ -100,6 +104,13 @@ class FileSource:
                 f"{self.path} has more bytes than its size says ({size:,}), as files in /proc do: "
                 "copy it into a regular file and upload that"
             )
+
+    async def hold(self, part: Part, *, wait: bool = True) -> bool:
+        """Nothing to do: any range can be read. See `ports.Source.hold`."""
+        return True
+
+    def release(self, part: Part) -> None:
+        """Nothing to do. See `ports.Source.release`."""
 
     def fileno(self) -> int:
         """The descriptor. Its position is not used."""

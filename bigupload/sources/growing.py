@@ -99,9 +99,6 @@ class GrowingFile(FileSource):
             await self._look()
             looked = True
 
-    def release(self, part: Part) -> None:
-        """Do nothing: the file holds its parts."""
-
     async def rewind(self) -> bool:
         """Begin again with the first part, which is possible at any time. See `ports.Stream.rewind`."""
         self.position = self._parts = 0

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 from bigupload import errors
+from bigupload.core.remote_url import is_remote
 from bigupload.ports import Source
 from bigupload.sources.file import FileSource
 from bigupload.sources.file_object import FileObjectSource
@@ -20,14 +21,14 @@ from bigupload.sources.memory import MemorySource, bytes_of
 from bigupload.sources.producers import Producer, of_async_iterable, of_file, of_iterable, of_reader
 from bigupload.sources.unwatched import Unwatched
 
-_KINDS = "a path, bytes, a binary file object, or an iterable of bytes"
+_KINDS = "a path, a URL, bytes, a binary file object, or an iterable of bytes"
 _ONCE = (("zipfile", "ZipExtFile"), ("gzip", "GzipFile"), ("bz2", "BZ2File"), ("lzma", "LZMAFile"))
 """What can seek, but reads everything again from its beginning to do so. Who has one has imported its module."""
 
 
 def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
     """Whether a source is given by its path."""
-    return isinstance(source, str | os.PathLike)
+    return isinstance(source, str | os.PathLike) and not is_remote(source)
 
 
 def name_of(source: object) -> str | None:
@@ -39,6 +40,23 @@ def name_of(source: object) -> str | None:
         if isinstance(name, str) and not name.startswith("<"):  # as "<stdin>" does
             return PurePath(name).name or None
     return None
+
+
+def check_kind(source: object) -> None:
+    """Refuse what can't be uploaded under any name.
+
+    Raises:
+        UsageError: It is of no type that can be a source, or a list of paths, which are several sources.
+    """
+    if isinstance(source, list | tuple | set | frozenset) and any(
+        isinstance(each, str | os.PathLike) for each in source
+    ):
+        raise errors.UsageError(
+            "a list of paths is not one source: upload_many takes a list, and select_files lists a directory's files"
+        )
+    is_any = isinstance(source, bytes | bytearray | memoryview | Iterable | AsyncIterable) or hasattr(source, "read")
+    if not is_any or isinstance(source, type | Mapping):
+        raise errors.UsageError(f"a source is {_KINDS}, not {'None' if source is None else type(source).__name__}")
 
 
 def checked_name(name: object) -> str:
@@ -88,6 +106,8 @@ def producer_of(source: Any, name: str) -> Producer | None:
     if getattr(source, "closed", False) is True:
         raise errors.UsageError(f"{name} is a closed file object: open it again")
     read = getattr(source, "read", None)
+    if isinstance(source, io.IOBase) and callable(read) and not source.readable():
+        raise errors.UsageError(f"{name} was opened for writing alone: open it in mode 'rb'")
     if callable(read):
         if inspect.iscoroutinefunction(read):
             return of_reader(read)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from bigupload import errors
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import Part, Plan
+from bigupload.core.remote_url import is_remote
 from bigupload.ports import Stream
+from bigupload.sources.held_parts import HeldParts
 from bigupload.sources.part_pool import HeldPart, PartPool
 from bigupload.sources.producers import UNFINISHED, Producer
 from bigupload.sources.unwatched import Unwatched
 
 _HEAD = 4096
 """Bytes that are read before the upload begins. They show whether there are any; a media service judges them."""
+_ANEW = "start anew with `resume=False`, and the true `expected_size` or none"
+"""What to do about a size that was wrong: a run without the option keeps the one of the earlier run."""
 
 
 class StreamSource(Unwatched):
@@ -35,11 +39,9 @@ class StreamSource(Unwatched):
         super().__init__(name, expected or 0)
         self.position = 0
         self._producer = producer
-        self._pool = pool
         self.expected = expected
         self._allow_empty = allow_empty
-        self._held: dict[int, tuple[int, HeldPart]] = {}
-        """By part number: the part's offset in the stream, and its bytes."""
+        self._held = HeldParts(pool)
         self._head = b""
         """The first bytes, which belong to the first part."""
         self._began = False
@@ -78,28 +80,23 @@ class StreamSource(Unwatched):
             await self._require_end(plan)
             return None
         planned = plan.part(number)
-        held = await self._pool.hold(planned.size, self._held)
-        self._held[number] = (planned.offset, held)
+        held = await self._held.add(planned)
         try:
             size = await self._read(held)
         except BaseException:
-            self._drop(number, reuse=False)
+            self._held.drop(number, reuse=False)
             raise
         self.position += size
         if size < planned.size:
             self._ended = True
         if expected is not None and (self.position > expected or (self._ended and self.position < expected)):
-            self._drop(number)
+            self._held.drop(number)
             raise self._unexpected(expected)
         if not size and number > 1:
-            self._drop(number)
+            self._held.drop(number)
             return None
         self._parts = number
         return Part(number, planned.offset, size)
-
-    def release(self, part: Part) -> None:
-        """Hold a part no longer. See `ports.Stream.release`."""
-        self._drop(part.number)
 
     async def rewind(self) -> bool:
         """Whether nothing was taken from the stream yet. See `ports.Stream.rewind`."""
@@ -121,15 +118,17 @@ class StreamSource(Unwatched):
         self._ended = True
 
     def _unexpected(self, expected: int, *, longer: bool = False) -> errors.SourceError:
+        recorded = "" if self.expected is not None else ", the size that an earlier run recorded"
         if longer or self.position > expected:
             return errors.SourceChanged(
-                f"{self.path} has more than the {expected:,} bytes that were expected. Nothing was completed: give its "
-                "true size, or none, and `resume=False`",
+                f"{self.path} has more than the {expected:,} bytes that were expected{recorded}. Nothing was "
+                f"completed: {_ANEW}",
                 same_size=False,
             )
+        anew = "" if is_remote(self.path) else f". If that size is wrong, {_ANEW}"
         return errors.StreamInterrupted(
-            f"{self.path} ended after {self.position:,} bytes, and {expected:,} were expected: did what writes it "
-            f"fail? {UNFINISHED}"
+            f"{self.path} ended after {self.position:,} bytes, and {expected:,} were expected{recorded}: did what "
+            f"writes it fail? {UNFINISHED}{anew}"
         )
 
     async def _read(self, held: HeldPart) -> int:
@@ -160,18 +159,17 @@ class StreamSource(Unwatched):
                 f"{self.path} failed after byte {self.position:,}: {reason}. {UNFINISHED}"
             ) from e
 
-    def _drop(self, number: int, *, reuse: bool = True) -> None:
-        found = self._held.pop(number, None)
-        if found is not None:
-            self._pool.release(found[1], reuse=reuse)
-
     # -- ports.Source
 
+    def release(self, part: Part) -> None:
+        """Hold a part no longer. See `ports.Source.release`."""
+        self._held.drop(part.number)
+
     def _holding(self, offset: int) -> tuple[int, HeldPart]:
-        for begin, held in list(self._held.values()):  # a copy: threads read while the event loop adds and releases
-            if begin <= offset < begin + held.size or (begin == offset and not held.size):
-                return begin, held
-        raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part has gone by")
+        found = self._held.at(offset)
+        if found is None:
+            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part has gone by")
+        return found
 
     def view(self, offset: int, size: int) -> memoryview | None:
         """The bytes of a range of a held part, if it is in memory. See `ports.Source.view`."""
@@ -192,6 +190,4 @@ class StreamSource(Unwatched):
     def close(self) -> None:
         """Let all parts go. May be called again."""
         self._producer.close()
-        for number in list(self._held):
-            self._drop(number)
-        self._pool.trim()
+        self._held.drop_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bigupload.core.manifest import Fingerprint, SourceKind
+from bigupload.core.part_plan import Part
 from bigupload.ports import Stream
 
 
@@ -25,6 +26,13 @@ class Unwatched:
     def stream(self) -> Stream | None:
         """None: all parts are there from the beginning."""
         return None
+
+    async def hold(self, part: Part, *, wait: bool = True) -> bool:
+        """Nothing to do: any range can be read. See `ports.Source.hold`."""
+        return True
+
+    def release(self, part: Part) -> None:
+        """Nothing to do. See `ports.Source.release`."""
 
     def fileno(self) -> None:
         """None: a descriptor below may have other bytes, as a compressed file's has."""

@@ -15,8 +15,10 @@ SAMPLE = "sample.bin"
 """The sample file is here too, so that removing the store removes it."""
 _OURS = frozenset({
     "data", "lock", "run.json", "run.new", "s3.json", "s3.new", "security.toml", "security.new", "weed.log",
-    "weed.log.old", SAMPLE, "sample.partial",
+    "weed.log.old", SAMPLE, "sample.partial", "aws-credentials", "aws-credentials.new",
 })  # fmt: skip
+PROFILE = "bigupload-local"
+"""The profile in the credentials file: one that is named goes before the keys in the environment."""
 _LOG_LIMIT_BYTES = 10_000_000
 
 
@@ -116,3 +118,15 @@ def write_settings(home: Path) -> None:
         tables = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
         rows = (f'[{table}]\nkey = "{secrets.token_urlsafe(32)}"\nexpires_after_seconds = 600\n' for table in tables)
         write_private(home / "security.toml", "\n".join(rows))
+
+
+def write_credentials(home: Path, access_key: str, secret_key: str, region: str) -> Path:
+    """Write the store's keys as other tools read them, in AWS_SHARED_CREDENTIALS_FILE. Returns the file's path.
+
+    Raises:
+        LocalStoreError: It can't be written.
+    """
+    path = home / "aws-credentials"
+    rows = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "region": region}
+    write_private(path, f"[{PROFILE}]\n" + "".join(f"{name} = {value}\n" for name, value in rows.items()))
+    return path

@@ -6,13 +6,14 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.content_types import type_of
+from bigupload.core.key_characters import MOST_KEY_BYTES, RENAME, refused_character, why_no_key, why_too_long
 from bigupload.core.manifest import Target
 from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
@@ -21,10 +22,14 @@ from bigupload.stores.s3.aws_session import configured_endpoint
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.errors import fault_of_botocore
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.service_client.multipart import HEAD_BYTES, ServiceStore
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.units import escaped
 
-Store: TypeAlias = S3Store | ServiceStore
+if TYPE_CHECKING:  # imported where they are used: most uploads need neither
+    from bigupload.stores.s3.object_file import ObjectFile
+    from bigupload.stores.service_client.multipart import ServiceStore
+
+Store: TypeAlias = "S3Store | ServiceStore"
 
 LOCAL_BUCKET = "bigupload"
 LOCAL = "local"
@@ -41,7 +46,7 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
         raise errors.UsageError(f"the target must be a text like 's3://bucket/key', not {url!r}")
     scheme, _, rest = url.partition("://")
     bucket, key = access_points.split(rest) if scheme.lower() == "s3" else ("", "")
-    if not bucket:
+    if not bucket or not bucket.isprintable():
         shapes = {None: "s3://bucket/key", "": "s3://bucket/ or s3://bucket/prefix"}
         shape = shapes.get(file_name, "s3://bucket/key or s3://bucket/folder/")
         raise errors.UsageError(f"not a target: {url!r} (write it like {shape})")
@@ -49,17 +54,40 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
         if file_name is None:
             raise errors.UsageError(f"{url!r} names no object: write it like s3://bucket/key")
         key += file_name
-    if any(character < " " or character == "\x7f" for character in bucket + key):
+    if (character := refused_character(key)) is not None:
         raise errors.UsageError(
-            f"{url!r}: a key without control characters is needed: name the object, as s3://bucket/key"
+            f"{key!r}: a key can't have the character {character}: name the object, as s3://bucket/key"
         )
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
         raise errors.UsageError(f"an S3 key is UTF-8, {key!r} is not: name the object, as s3://bucket/key") from None
-    if length > 1024:  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+    if length > MOST_KEY_BYTES:
         raise errors.UsageError("an S3 key has at most 1,024 bytes")
     return bucket, key
+
+
+def key_of_file(url: str, path: str, name: str) -> tuple[str, str]:
+    """Split the target of a file as `parse_s3_url` does.
+
+    Args:
+        url: The target.
+        path: The file's path, for the error.
+        name: Its name, which the key gets if the target ends in a slash.
+
+    Raises:
+        UsageError: The URL is not a valid target, whatever the file's name is.
+        SourceUnsupported: The file's name can't be a key, or makes it too long.
+    """
+    try:
+        return parse_s3_url(url, name)
+    except errors.UsageError:
+        prefix = parse_s3_url(url, "x")[1].removesuffix("x")
+        refused = why_no_key(name)
+        why = why_too_long(prefix + name) if refused is None else f"{refused}: {RENAME}"
+        if why is None:
+            raise
+        raise errors.SourceUnsupported(f"{escaped(path)}: {why}") from None
 
 
 async def reach(options: S3Options) -> S3Options:
@@ -110,11 +138,33 @@ async def _reach_local(options: S3Options) -> S3Options:
 
 async def connect(bucket: str, key: str, options: S3Options, pool: BucketPool | None = None) -> S3Store:
     """Return the store for a key, with a connection from `pool`. For the local store, create its bucket."""
+    if options.local and not access_points.is_valid_name(bucket):
+        raise errors.UsageError(f"{bucket!r} is no valid name of a bucket: it has {access_points.NAME_RULES}")
     reached = await reach(options)
     access_points.refuse_unsuited(bucket, reached)
     if not options.local:
         return S3Store(bucket, key, reached, pool=pool)
     return await _connect_local(bucket, key, options, reached, pool)
+
+
+async def connect_to_read(url: str, options: S3Options, pool: BucketPool, *, stall_after: float) -> ObjectFile:
+    """Return the object at `s3://BUCKET/KEY`, to be read and uploaded elsewhere.
+
+    Args:
+        url: Where it is.
+        options: How to reach the store. What they say of the target alone (its owner, its encryption) is left out.
+        pool: Where to take the connection from.
+        stall_after: Seconds without a byte after which a request fails.
+
+    Raises:
+        UsageError: The URL names no object.
+    """
+    from bigupload.stores.s3.object_file import ObjectFile
+
+    bucket, key = parse_s3_url(url)
+    reached = await reach(dataclasses.replace(options, sse_customer_key=None, expected_bucket_owner=None))
+    access_points.refuse_unsuited(bucket, reached)
+    return ObjectFile(url, pool.lease(bucket, reached), key, pool, stall_after=stall_after)
 
 
 async def _connect_local(
@@ -136,6 +186,8 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, name: 
     Raises:
         UsageError: Another option is set. The service decides how the bucket stores an object.
     """
+    from bigupload.stores.service_client.multipart import ServiceStore
+
     theirs = S3Options(
         content_type=options.content_type, ca_bundle=options.ca_bundle, no_verify_ssl=options.no_verify_ssl
     )
@@ -214,6 +266,8 @@ async def reconnect(
 def _reconnect_service(
     target: Target, url: str, recorded: Mapping[str, Any], api_key: str | None, source: Source | None
 ) -> ServiceStore:
+    from bigupload.stores.service_client.multipart import ServiceStore
+
     names = ("filename", "content_type", "ca_bundle")
     filename, content_type, ca_bundle = (recorded.get(name) for name in names)
     if not isinstance(filename, str) or not isinstance(content_type, str) or not isinstance(ca_bundle, str | None):
@@ -242,6 +296,8 @@ def _api_key(given: str | None) -> str | None:
 
 def head_of(source: Source) -> bytes:
     """Return the first bytes of a source, by which a media service judges it. Blocking."""
+    from bigupload.stores.service_client.multipart import HEAD_BYTES
+
     head = bytearray(HEAD_BYTES)
     return bytes(head[: source.read_into(memoryview(head), 0)])
 

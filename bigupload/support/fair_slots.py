@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
 
-import anyio
 import anyio.lowlevel
 
 _UNIT = 1024 * 1024
@@ -72,7 +72,7 @@ class FairSlots:
 
     def _line_up(self, queue: SlotQueue) -> None:
         if queue._waiters and queue not in self._waiting:
-            queue._turn = self._rounds + _ROUNDS_PER_DOUBLING * math.log2(1 + max(0, queue._left()) / _UNIT)
+            queue._take_turn()
             queue._update_place()
             self._waiting[queue] = None
 
@@ -90,7 +90,7 @@ class SlotQueue:
         self._priority = priority
         self._held = 0
         self._turn = 0.0
-        self._waiters: deque[anyio.Event] = deque()
+        self._waiters: deque[asyncio.Event] = deque()
         self._place: tuple[int, int, float] = (0, 0, 0.0)
 
     @property
@@ -100,7 +100,15 @@ class SlotQueue:
 
     async def __aenter__(self) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()
-        granted = anyio.Event()
+        slots = self._slots
+        if not slots._waiting and slots._borrowed < slots._total:  # nobody waits: as below, in a tenth of the time
+            self._take_turn()
+            slots._rounds += 1
+            slots._borrowed += 1
+            self._held += 1
+            self._update_place()
+            return
+        granted = asyncio.Event()  # anyio's costs ten times as much to make
         self._waiters.append(granted)
         self._slots._line_up(self)
         self._slots._grant()
@@ -118,6 +126,10 @@ class SlotQueue:
     async def __aexit__(self, *exc: object) -> None:
         self._give_back()
 
+    def _take_turn(self) -> None:
+        """Find out when this queue's turn is, by what it has left."""
+        self._turn = self._slots._rounds + _ROUNDS_PER_DOUBLING * math.log2(1 + max(0, self._left()) / _UNIT)
+
     def _take(self) -> None:
         """The next one in the queue gets a slot."""
         self._held += 1
@@ -129,7 +141,7 @@ class SlotQueue:
         self._slots._borrowed -= 1
         self._slots._grant()
 
-    def _leave(self, waiter: anyio.Event) -> None:
+    def _leave(self, waiter: asyncio.Event) -> None:
         self._waiters.remove(waiter)
         if not self._waiters:
             self._slots._waiting.pop(self, None)

@@ -62,6 +62,9 @@ def is_cached(fd: int, offset: int, size: int) -> bool:
     """
     probe = memoryview(bytearray(1))
     last = offset + size - 1
-    return all(read_cached(fd, probe, at) == 1 for at in range(offset, last, _STRIDE)) and (
-        read_cached(fd, probe, last) == 1
-    )
+    at = offset
+    while at < last:
+        if not read_cached(fd, probe, at):
+            return False
+        at += _STRIDE
+    return read_cached(fd, probe, last) == 1

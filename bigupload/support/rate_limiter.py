@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -15,6 +16,7 @@ _BURST = 0.1
 _LOOK_AGAIN = 1.0
 """Seconds after which a waiting caller notices that the limit has changed."""
 _SLICE = 256 * 1024
+_IN_USE = 1.0
 _ROUNDING = 1e-3
 """Bytes: what is left to wait for may be a rounding error."""
 
@@ -23,6 +25,11 @@ def second_of_day() -> float:
     """Seconds since midnight by this machine's local time."""
     now = datetime.now().astimezone()
     return now.hour * 3600 + now.minute * 60 + now.second
+
+
+def rate_now(limit: float | RateSchedule | None, time_of_day: Callable[[], float] = second_of_day) -> float | None:
+    """What a limit is now, in bytes per second; None: no limit."""
+    return limit.rate_at(time_of_day()) if isinstance(limit, RateSchedule) else limit
 
 
 class RateLimiter:
@@ -48,12 +55,13 @@ class RateLimiter:
             sleep: Waits for a number of seconds. Tests pass their own.
             time_of_day: Seconds since midnight, for a schedule. Tests pass their own.
         """
-        self._limit = limit
+        self._limit: float | RateSchedule | None = limit
         self._clock = clock
         self._sleep = sleep
         self._time_of_day = time_of_day
         self._rate = self._current_rate()
         self._updated = clock()
+        self._taken = -math.inf
         self._passed = 0.0  # bytes that could have been sent so far
         self._booked = 0.0  # the end of the last caller's place in the queue, on the same scale
 
@@ -62,9 +70,21 @@ class RateLimiter:
         """Bytes to ask for at a time: a tenth of a second's worth, but between 4 KiB and 256 KiB."""
         return _SLICE if self._rate is None else int(max(4096, min(_SLICE, self._rate * _BURST)))
 
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody took bytes within the last second, or waits for some."""
+        return self._passed < self._booked - _ROUNDING or self._clock() - self._taken < _IN_USE
+
+    def change(self, limit: float | None) -> None:
+        """Change the limit in bytes per second, also for those who wait; None: no limit."""
+        self._update()
+        self._limit = limit
+        self._rate = self._current_rate()
+
     async def take(self, count: int) -> None:
         """Wait until `count` more bytes may be sent."""
         self._update()
+        self._taken = self._updated
         saved_up = 0.0 if self._rate is None else self._rate * _BURST
         self._booked = max(self._booked, self._passed - saved_up) + count
         place = self._booked
@@ -83,4 +103,4 @@ class RateLimiter:
         self._rate = self._current_rate()
 
     def _current_rate(self) -> float | None:
-        return self._limit.rate_at(self._time_of_day()) if isinstance(self._limit, RateSchedule) else self._limit
+        return rate_now(self._limit, self._time_of_day)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bigupload.errors import UsageError
 from bigupload.units import parse_rate
 
-_ENTRY = re.compile(r"\s*(\d{1,2}):(\d{2})\s*=(.+)", re.ASCII)
+_ENTRY = r"\s*(\d{1,2}):(\d{2})\s*=(.+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def parse_rate_limit(text: str) -> int | RateSchedule | None:
         return _rate(text)
     entries: dict[int, float | None] = {}
     for entry in text.split(","):
-        match = _ENTRY.fullmatch(entry)
+        match = re.fullmatch(_ENTRY, entry, re.ASCII)  # compiled only now: few uploads need it
         if match is None or int(match[1]) > 23 or int(match[2]) > 59:
             raise UsageError(f"not a schedule: {text!r} (write it like 08:00=2MB/s,20:00=off)")
         start = int(match[1]) * 3600 + int(match[2]) * 60

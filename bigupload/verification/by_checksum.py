@@ -28,6 +28,7 @@ from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.options import S3Options
+from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 _PIECE = 64 * MIB
@@ -45,6 +46,8 @@ class Verification(Compared):
     """The checksum that proved it, "<algorithm>:<value as S3 writes it>"; None if only the size was proved."""
     verified: Verified
     seconds: float
+    sha256: str | None = None
+    """The file's SHA-256 in hexadecimal, if that was asked for."""
 
 
 async def verify(
@@ -55,6 +58,9 @@ async def verify(
     part_size: int | None = None,
     require_proof: Verified = Verified.SIZE,
     retry: RetryPolicy | None = None,
+    pool: BucketPool | None = None,
+    reading: anyio.CapacityLimiter | None = None,
+    sha256: bool = False,
 ) -> Verification:
     """Prove that an object is a file, by the checksums that the store holds.
 
@@ -65,6 +71,9 @@ async def verify(
         part_size: Bytes of the object's parts, if the store does not say and nobody would guess it.
         require_proof: The weakest proof that is accepted.
         retry: How often and for how long a failed request is repeated.
+        pool: Where to take the connection to the bucket from.
+        reading: Bounds the threads that read files. None: one for each processor.
+        sha256: Also hash the file by SHA-256.
 
     Raises:
         ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
@@ -74,21 +83,30 @@ async def verify(
         StoreError: The store refused, or can't be reached.
     """
     began = time.monotonic()
-    async with open_both(path, url, s3, Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)) as pair:
-        claim = await _Proof(pair, part_size).strongest()
+    retrier = Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)
+    async with open_both(path, url, s3, retrier, pool, reading) as pair:
+        proof = _Proof(pair, part_size)
+        claim = await proof.strongest()
+        hashed = await proof.sha256() if sha256 else None
         await pair.check_source()
         verified = Verified.SIZE if claim is None else claim.level
-        if not verified.satisfies(require_proof):
-            raise errors.ProofTooWeak(
-                f"not proved ({verified} only): the store holds no checksum that can be compared with the file; "
-                "`read_back` compares the bytes themselves"
-            )
+        _require(verified, require_proof)
         fields: dict[str, Any] = pair.compared()
         return Verification(
             **fields,
             checksum=None if claim is None else f"{claim.algorithm}:{claim.value}",
             verified=verified,
             seconds=round(time.monotonic() - began, 3),
+            sha256=hashed,
+        )
+
+
+def _require(verified: Verified, require_proof: Verified) -> None:
+    """Raise ProofTooWeak if the proof is weaker than is required."""
+    if not verified.satisfies(require_proof):
+        raise errors.ProofTooWeak(
+            f"not proved ({verified} only): the store holds no checksum that can be compared with the file; "
+            "`read_back` compares the bytes themselves"
         )
 
 
@@ -114,6 +132,10 @@ class _Proof:
                     "another. `read_back` shows the first byte that differs"
                 )
         return None
+
+    async def sha256(self) -> str:
+        """Hash the whole file."""
+        return (await self._digests(Algorithm.SHA256, [self._attributes.size]))[0].hex()
 
     async def _of_whole(self, claim: ObjectClaim) -> bool:
         size = self._attributes.size

@@ -17,6 +17,7 @@ from bigupload.engine.context import check_source
 from bigupload.engine.retrying import Retrier
 from bigupload.options import S3Options
 from bigupload.sources.file import FileSource, open_file
+from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import connect, parse_s3_url
 
@@ -88,9 +89,24 @@ class FileAndObject:
         }
 
 
+async def _has_bucket(store: S3Store, retrier: Retrier) -> bool:
+    """Whether the bucket is there for sure. Raises BucketNotFound if it is not: the two look alike in a HEAD."""
+    try:
+        return await retrier.request(store.objects("").require_bucket)
+    except errors.BucketNotFound:
+        raise
+    except (errors.StoreError, errors.UsageError):  # that is no answer to what was asked
+        return False
+
+
 @contextlib.asynccontextmanager
 async def open_both(
-    path: str | os.PathLike[str], url: str, s3: S3Options | None, retrier: Retrier
+    path: str | os.PathLike[str],
+    url: str,
+    s3: S3Options | None,
+    retrier: Retrier,
+    pool: BucketPool | None = None,
+    reading: anyio.CapacityLimiter | None = None,
 ) -> AsyncIterator[FileAndObject]:
     """Open a file, and ask the store for an object's attributes.
 
@@ -99,26 +115,27 @@ async def open_both(
         url: "s3://BUCKET/KEY" of the object.
         s3: How to reach the store.
         retrier: Repeats failed requests.
+        pool: Where to take the connection to the bucket from.
+        reading: Bounds the threads that read files. None: the caller bounds them itself.
 
     Raises:
         ObjectNotFound: There is no object.
+        BucketNotFound: There is no such bucket.
         ObjectMismatch: Its size is not the file's.
         SourceError: The file can't be opened.
         StoreError: The store refused, or can't be reached.
     """
     with await open_file(path) as source:
         bucket, key = parse_s3_url(url)
-        store = await connect(bucket, key, s3 or S3Options())
+        store = await connect(bucket, key, s3 or S3Options(), pool)
         async with contextlib.aclosing(store):
             attributes = await retrier.request(store.attributes)
             if attributes is None:
-                raise errors.ObjectNotFound(f"there is no object at {url}, or no such bucket: check the name")
+                doubt = "" if await _has_bucket(store, retrier) else ", or no such bucket"
+                raise errors.ObjectNotFound(f"there is no object at {url}{doubt}: check the name")
             if attributes.size != source.fingerprint.size:
                 raise errors.ObjectMismatch(
                     f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"
                 )
-            checking, reading = (
-                anyio.CapacityLimiter(_CHECKS_AT_ONCE),
-                anyio.CapacityLimiter(math.inf),
-            )  # callers bound it
+            checking, reading = anyio.CapacityLimiter(_CHECKS_AT_ONCE), reading or anyio.CapacityLimiter(math.inf)
             yield FileAndObject(source, bucket, key, store, retrier, attributes, checking, reading)

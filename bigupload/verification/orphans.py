@@ -232,9 +232,10 @@ class OrphanSearch:
         The whole list is read before the first abort: some stores lose their place when uploads of a page are gone.
         """
         found: list[_Candidate] = []
-        pages = UploadPages()
+        pages, is_empty = UploadPages(), True
         while not pages.ended:
             page = await self._retrier.request(functools.partial(store.next_open, pages))
+            is_empty = is_empty and not page.uploads
             now = page.now or datetime.now(UTC)
             for key, upload_id, initiated in page.uploads:
                 if key.startswith(MEDIA) and not prefix.startswith(MEDIA):
@@ -247,6 +248,8 @@ class OrphanSearch:
                 raise errors.StoreRefused(
                     f"more than {MAX_LISTED_UPLOADS:,} old uploads are open: name a longer prefix"
                 )
+        if is_empty:
+            await self._retrier.request(store.objects("").require_bucket)
         return found
 
     async def _decide(self, store: S3Store, bucket: str, candidate: _Candidate) -> None:

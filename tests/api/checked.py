@@ -74,7 +74,9 @@ async def program() -> None:
         await bigupload.upload(response.content, to="s3://b/k", expected_size=response.content_length)
     for data in (b"", bytearray(), memoryview(b"")):
         result = await bigupload.upload(data, to="s3://b/k")
-        assert_type(result.guarded_by, Literal["fingerprint", "checksums"])
+        assert_type(result.guarded_by, Literal["fingerprint", "version", "checksums"])
+    async for done in bigupload.upload_many(["f", Path("f"), (b"data", "key")], to="s3://b/folder/", job="nightly"):
+        assert_type(done, UploadResult | bigupload.UploadFailed)
     options: bigupload.UploadOptions = {"to": "s3://b/k", "checksum": "md5"}
     await bigupload.upload("f", **options)
     try:

@@ -35,6 +35,11 @@ def test_a_rate(rate: Any, limited: bool) -> None:
     assert (Uploader(limit_rate=rate)._resources._limiter is not None) == limited
 
 
+def test_what_is_shared_knows_the_rate() -> None:
+    assert Uploader(limit_rate="20MB/s")._resources.shared._rate() == 20e6
+    assert Uploader()._resources.shared._rate() is None
+
+
 @pytest.mark.parametrize("concurrency", [*NO_NUMBERS, 2.5, 1.0, 257, "8"])
 def test_a_concurrency_that_is_none(concurrency: Any) -> None:
     with pytest.raises(errors.UsageError, match="whole number from 1 to 256"):
@@ -73,19 +78,31 @@ async def test_a_name_that_is_not_declared() -> None:
     """As for any function: else a misspelled `if_none_match` would be ignored."""
     # A type checker refuses each of these, too: `test_types` sees that.
     calls: list[Any] = [
-        lambda: bigupload.upload("f", to="s3://b/k", part_sice=1),  # type: ignore[call-arg]
-        lambda: bigupload.resume("m", checksum="md5"),  # type: ignore[call-arg]
-        lambda: bigupload.abort("m", limit_rate=1),  # type: ignore[call-arg]
-        lambda: bigupload.adopt("s3://b/k", source="f", to="x"),  # type: ignore[misc, call-arg]
-        lambda: bigupload.verify("f", "s3://b/k", hedge=False),  # type: ignore[call-arg]
-        lambda: bigupload.read_back("f", "s3://b/k", part_size=1),  # type: ignore[call-arg]
-        lambda: bigupload.abort_orphans("s3://b/", prefix="x"),  # type: ignore[call-arg]
+        lambda: bigupload.upload("f", to="s3://b/k", part_sice=1),  # type: ignore[call-arg]  # what is refused
+        lambda: bigupload.resume("m", checksum="md5"),  # type: ignore[call-arg]  # what is refused
+        lambda: bigupload.abort("m", limit_rate=1),  # type: ignore[call-arg]  # what is refused
+        lambda: bigupload.adopt("s3://b/k", source="f", to="x"),  # type: ignore[misc, call-arg]  # what is refused
+        lambda: bigupload.verify("f", "s3://b/k", hedge=False),  # type: ignore[call-arg]  # what is refused
+        lambda: bigupload.read_back("f", "s3://b/k", part_size=1),  # type: ignore[call-arg]  # what is refused
+        lambda: bigupload.abort_orphans("s3://b/", prefix="x"),  # type: ignore[call-arg]  # what is refused
     ]
     for call in calls:
         with pytest.raises(TypeError, match=r"\(\) got (an unexpected|multiple)"):
             await call()
     with pytest.raises(TypeError, match="unexpected keyword argument 'to'"):
-        Uploader(to="s3://b/k")  # type: ignore[call-arg]
+        Uploader(to="s3://b/k")  # type: ignore[call-arg]  # what is refused
+
+
+async def test_a_name_that_is_nearly_one_is_suggested() -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'part_sise': did you mean part_size\?"):
+        await bigupload.upload("f", to="s3://b/k", part_sise=3)  # type: ignore[call-arg]  # what is refused
+    with pytest.raises(TypeError, match=r"argument 'zzz'$"):
+        await bigupload.upload("f", to="s3://b/k", zzz=3)  # type: ignore[call-arg]  # what is refused
+
+
+async def test_an_option_of_s3_says_where_it_belongs() -> None:
+    with pytest.raises(TypeError, match=re.escape("(s3=S3Options(cache_control=…))")):
+        await bigupload.upload("f", to="s3://b/k", cache_control="no-store")  # type: ignore[call-arg]  # what is refused
 
 
 def options_of(function: Callable[..., Any]) -> set[str]:
@@ -113,8 +130,8 @@ def test_help_names_every_option(name: str) -> None:
 
 def test_the_commands_choices_are_the_librarys() -> None:
     # A type alias has no such attribute for a type checker; a Literal has it when the program runs.
-    assert arguments.ChecksumName.__args__ == CHECKSUMS  # type: ignore[attr-defined]
-    assert arguments.ProofName.__args__ == PROOFS  # type: ignore[attr-defined]
+    assert arguments.ChecksumName.__args__ == CHECKSUMS  # type: ignore[attr-defined]  # as said above
+    assert arguments.ProofName.__args__ == PROOFS  # type: ignore[attr-defined]  # as said above
     assert list(PROOFS) == list(bigupload.Verified)
 
 

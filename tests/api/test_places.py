@@ -14,6 +14,7 @@ import pytest
 from bigupload import errors
 from bigupload.api import sources
 from bigupload.api.places import SMALL, UNKNOWN, Places
+from tests.tools.waiting import until
 
 GB = 10**9
 
@@ -41,8 +42,7 @@ class Crowd:
             return name
 
         self.tasks[name] = asyncio.create_task(self.places.run(name, find_size, priority, work))
-        while len(self.open) + self.waiting() == before:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(self.open) + self.waiting() != before)
 
     def waiting(self) -> int:
         return sum(

@@ -22,7 +22,7 @@ WRONG = {
     "an unknown argument of upload_sync": "bigupload.upload_sync('f', target='s3://b/k')",
     "a checksum that is none": "bigupload.upload('f', to='s3://b/k', checksum='crc64')",
     "a proof that is none": "bigupload.verify('f', 's3://b/k', require_proof='some')",
-    "a result that has no such field": "bigupload.upload_sync('f', to='s3://b/k').sha256",
+    "a result that has no such field": "bigupload.upload_sync('f', to='s3://b/k').md5",
     "an argument of the uploader in its method": "bigupload.Uploader().upload('f', to='s3://b/k', hedge=True)",
     "a text file": "bigupload.upload(open('f'), to='s3://b/k')",
     "a text in memory": "import io\nbigupload.upload(io.StringIO(), to='s3://b/k')",
@@ -33,6 +33,8 @@ WRONG = {
     "a name that is no text": "bigupload.upload(b'', to='s3://b/k', name=b'n')",
     "an unknown argument of start": "bigupload.start('f', to='s3://b/k', part_sice=1)",
     "a handle that has no such attribute": "bigupload.start('f', to='s3://b/k').percent",
+    "an unknown argument of upload_many": "bigupload.upload_many(['f'], to='s3://b/k/', name='n')",
+    "a source of many that is none": "bigupload.upload_many([7], to='s3://b/k/')",
     "an on_event of no argument": "def f() -> None: ...\nbigupload.upload('f', to='s3://b/k', on_event=f)",
     "an event that has no such field": "def f(e: bigupload.PartUploaded) -> int: return e.part",
 }

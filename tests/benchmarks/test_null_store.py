@@ -30,6 +30,7 @@ class Client:
     """One connection, or a new one where the store has closed it."""
 
     def __init__(self, store: NullStore, ca: Path | None = None) -> None:
+        self.url = store.url
         url = urlsplit(store.url)
         assert url.hostname is not None
         if ca is None:
@@ -140,6 +141,21 @@ def test_every_size_is_counted_to_the_byte(client: Client, size: int) -> None:
     counts = client.counts()
     assert counts["objects"][0]["size"] == counts["bytes_received"] == 3 * size
     assert counts["connections"] == 1
+
+
+def test_what_has_come_of_a_body_is_counted_before_it_ends() -> None:
+    with serving(finely=1) as client:
+        url = urlsplit(client.url)
+        with socket.create_connection((url.hostname or "", url.port or 0)) as sending:
+            upload = client.create()
+            head = f"PUT {OBJECT}?partNumber=1&uploadId={upload} HTTP/1.1\r\nContent-Length: 99999\r\n\r\n"
+            sending.sendall(head.encode() + bytes(65536))
+            while client.counts()["bytes_arriving"] <= 65536 - 16384:  # the last stretch may not be full yet
+                pass
+            assert client.counts()["bytes_received"] == 0
+        while client.counts()["bytes_arriving"]:
+            pass
+        assert client.counts()["bytes_received"] == 65536
 
 
 def test_a_body_that_breaks_off_is_no_part(client: Client) -> None:

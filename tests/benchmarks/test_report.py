@@ -9,7 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import children, contest, contestants, faults, latency, report, resume, scale, throughput
+from benchmarks import (
+    children,
+    contest,
+    contestants,
+    faults,
+    interruptions,
+    latency,
+    pipe,
+    pipe_contestants,
+    report,
+    resume,
+    scale,
+    throughput,
+)
 from benchmarks.children import Ended
 from benchmarks.command import Held
 from benchmarks.contest import Run
@@ -115,6 +128,26 @@ class TestTargets:
         assert wall.holds == holds
         assert cpu.holds
         assert peak.holds
+
+    def test_through_a_pipe_those_count_that_prove_each_part(self):
+        runs = [run_of(OURS, 1, 2.0), run_of("bare", 1, 1.0), run_of("proving", 1, 2.1, cpu=0.9)]
+        wall, cpu, peak = pipe.targets(report.rows(runs, {"proving": "MD5", OURS: "CRC64NVME"}))
+        assert (wall.holds, cpu.holds, peak.holds) == (True, False, True)
+
+    @pytest.mark.parametrize(("lost", "holds"), [(10_000_000, True), (10_000_001, False)])
+    def test_a_kill_loses_ten_seconds_or_a_part(self, lost: int, holds: bool):
+        kill = interruptions.Killed(
+            rate=1e6, seconds=9.0, received=lost + 5, arriving=0, accepted=5, recorded=5, part_size=5_000_000
+        )
+        assert (kill.lost, kill.holds) == (lost, holds)
+        slow = interruptions.Killed(
+            rate=1e5, seconds=9.0, received=5_000_000, arriving=0, accepted=0, recorded=0, part_size=5_000_000
+        )
+        series = interruptions.Series(
+            rate=1e6, size=GIB, kills=[kill, slow], received=GIB, accepted=GIB, verified="full-object"
+        )
+        kills, once, proved = interruptions.targets([series])
+        assert (kills.holds, once.holds, proved.holds) == (holds, True, True)
 
     def test_latency_tells_crt_from_the_others(self):
         runs = [run_of(OURS, 1, 8.0), run_of("crt", 1, 10.0), run_of("boto3-crt", 1, 11.0), run_of("obstore", 1, 15.0)]
@@ -234,6 +267,20 @@ class TestContestants:
             assert "{" not in " ".join(environment.values()), each.name
             assert ("SSL_CERT_FILE" in environment) == secure, each.name
 
+    @pytest.mark.parametrize("secure", [False, True])
+    def test_each_is_given_the_stream_on_standard_input(self, peers: Peers, tmp_path: Path, secure: bool):
+        made = job(tmp_path, secure=secure)
+        made.file.write_bytes(bytes(1234))
+        found = pipe_contestants.everyone(peers)
+        assert {each.family for each in found.values()} == pipe_contestants.FAMILIES | {OURS}
+        for name, each in found.items():
+            argv = " ".join(each.argv(made))
+            everything = " ".join([argv, *each.environment(made).values()])
+            assert "{" not in " ".join(each.environment(made).values()), name
+            assert "127.0.0.1:9000" in everything, name
+            assert ("1234" in argv) == name.endswith(":sized"), name
+            assert str(made.file) not in argv or '"piped": true' in argv, name
+
     def test_none_sees_the_callers_settings(self, peers: Peers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("AWS_PROFILE", "someone")
         monkeypatch.setenv("BIGUPLOAD_SERVICE", "https://service.example")
@@ -245,10 +292,20 @@ class TestContestants:
     def test_the_peers_scripts_import_nothing_of_ours(self):
         scripts = Path(contestants.__file__).parent / "peers"
         for script in scripts.glob("*.py"):
-            assert script.stem == "with_bigupload" or "import bigupload" not in script.read_text()
+            assert script.stem.endswith("_bigupload") or "import bigupload" not in script.read_text()
 
 
 class TestChildren:
+    def test_a_child_reads_what_a_producer_writes(self):
+        count = [sys.executable, "-c", "import sys; print(len(sys.stdin.buffer.read()))"]
+        write = [sys.executable, "-c", "print('x' * 99999)"]
+        assert children.run(count, {}, patience=30, producer=write).output == "100000\n"
+
+    def test_the_producer_ends_with_the_child(self):
+        write = [sys.executable, "-c", "while True: print('x' * 99999)"]
+        ended = children.run([sys.executable, "-c", "pass"], {}, patience=30, producer=write)
+        assert (ended.status, ended.late) == (0, False)
+
     def test_what_a_child_used(self):
         ended = children.run([sys.executable, "-c", "print('x' * 3); sum(range(10**6))"], {}, patience=30)
         assert (ended.status, ended.output, ended.late) == (0, "xxx\n", False)

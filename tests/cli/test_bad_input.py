@@ -23,7 +23,7 @@ def test_a_missing_file(bigupload: Command, s3: StrictS3) -> None:
 
 
 def test_a_directory(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
-    assert_refused(bigupload("upload", tmp_path, *to(s3)), 1, f"bigupload: {tmp_path} is a directory: name the")
+    assert_refused(bigupload("upload", tmp_path, *to(s3)), 2, "bigupload: many files can't become one object: end the")
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "socket"])
@@ -68,6 +68,14 @@ def test_a_wrong_bucket(bigupload: Command, s3: StrictS3, file: Path) -> None:
     assert_refused(ended, 1, "there is no bucket 'buckte'", "create it, or check the name")
 
 
+def test_a_name_that_no_bucket_can_have(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    rules = "3 to 63 lower-case letters, digits, dots and hyphens"
+    ended = bigupload("upload", file, *to(s3, "s3://Big_Upload/"))
+    assert_refused(ended, 1, f"there is no bucket 'Big_Upload' at this store: its name is invalid (S3: {rules})")
+    ended = bigupload("upload", file, "s3://Big_Upload/", "--local", "--progress=none")
+    assert_refused(ended, 2, f"'Big_Upload' is no valid name of a bucket: it has {rules}")
+
+
 def test_no_credentials(bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -87,7 +95,7 @@ def test_a_wrong_region(bigupload: Command, s3: StrictS3, file: Path) -> None:
 
 
 def test_an_unknown_profile(bigupload: Command, s3: StrictS3, file: Path) -> None:
-    assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "nobody")
+    assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "there is no profile nobody in ")
 
 
 def test_an_endpoint_that_does_not_respond(bigupload: Command, file: Path) -> None:
@@ -217,7 +225,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--to", "s3://b/k", "--part-size", "16 parsecs"], "write it like 16MiB or 20MB"),
         (["--to", "s3://b/k", "--part-size", "-5MiB"], "write it like 16MiB or 20MB"),
         (["--to", "s3://b/k", "--limit-rate", "fast"], "write it like 20MB/s"),
-        (["--to", "s3://b/k", "--limit-rate", "0"], "at least 1 byte a second"),
+        (["--to", "s3://b/k", "--limit-rate", "20"], "'20' is 20 bytes a second, and the least is"),
         (["--to", "s3://b/k", "--concurrency", "0"], "neither auto nor a number from 1 to 256"),
         (["--to", "s3://b/k", "--concurrency", "many"], "neither auto nor a number from 1 to 256"),
         (["--to", "s3://b/k", "--metadata", "novalue"], "not KEY=VALUE"),
@@ -242,7 +250,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("resume", "m", "--region", "r"), 2, "the manifest says which store it is")
     assert_refused(bigupload("abort"), 2, "Missing argument 'MANIFEST...'")
     assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
-    assert_refused(bigupload("verify", file, "s3://b/"), 2, "names no object")
+    assert_refused(bigupload("verify", file, "s3://"), 2, "not a target: 's3://'")
     assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "Did you mean 'upload'?")
     assert_refused(bigupload("verify", file, "b/k"), 2, "not a target: 'b/k'")
     assert_refused(bigupload("gc", "bucket"), 2, "not a target: 'bucket'", "s3://bucket/prefix")
@@ -279,3 +287,39 @@ def test_several_files_need_names_of_their_own(bigupload: Command, s3: StrictS3,
     assert_refused(ended, 2, "2 files can't become one object: end the target with a slash, as in s3://bucket/key/")
     ended = bigupload("upload", file, tmp_path / "x", *to(s3, "s3://bucket/f/"), "--manifest", "m")
     assert_refused(ended, 2, "--manifest is for one file: leave it out, or")
+
+
+def test_an_object_alone_with_the_local_store(bigupload: Command) -> None:
+    """Were it the target, a sample file would replace the object that was meant as the source."""
+    ended = bigupload("upload", "s3://bigupload/a.mov", "--local", "--name", "copy.mov")
+    assert_refused(ended, 2, "is s3://bigupload/a.mov the source or the target? Name both")
+    ended = bigupload("upload", "--files-from", "none.txt", "s3://bigupload/a/", "--local")
+    assert_refused(ended, 2, "can't read --files-from none.txt")
+
+
+@pytest.mark.parametrize("profile", [None, "nightly"])
+def test_refused_credentials_are_named(
+    bigupload: Command, s3: StrictS3, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch, profile: str | None
+) -> None:
+    key, secret = "AKIAUNKNOWN12345WXYZ", "a-secret-that-nobody-sees"
+    if profile is None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        used = "the credentials from AWS_ACCESS_KEY_ID"
+    else:
+        shared = tmp_path / "shared"
+        shared.write_text(f"[{profile}]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+        monkeypatch.setenv("AWS_PROFILE", profile)
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        used = f"the credentials of the profile nightly in {shared}"
+    before = len(s3.requests)
+    ended = bigupload("upload", file, *to(s3), "--part-size", "5MiB")
+    assert_refused(
+        ended, 1, "InvalidAccessKeyId", f"{used} (key ...WXYZ) were used: check that they belong to this store"
+    )
+    assert key[:-4] not in ended.err
+    assert secret not in ended.err
+    assert ended.err.count("\n") == 1
+    assert len(s3.requests) == before + 1, "another attempt would be refused as well"

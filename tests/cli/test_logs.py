@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bigupload import errors
 from bigupload.cli import logs
 from tests.tools.strict_s3 import StrictS3
 
@@ -101,3 +102,11 @@ def test_before_and_after_the_command_s_name(bigupload: Command, tmp_path: Path)
         assert bigupload(*arguments).code == 0
     assert (tmp_path / "a").exists()
     assert logging.getLogger("bigupload").handlers == before
+
+
+def test_a_log_file_that_can_not_be_opened_leaves_nothing_behind_to_close(tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="can't write the log file") as refused:
+        logs.begin(0, tmp_path / "none" / "log")
+    closed_at_exit = [reference() for reference in logging._handlerList]  # type: ignore[attr-defined]  # it is private
+    assert refused.tb is not None  # holds it, as the command's error does
+    assert not any(isinstance(handler, logs._File) for handler in closed_at_exit)

@@ -10,7 +10,8 @@ from bigupload.core.retry_policy import RetryPolicy
 
 
 def test_how_long_to_wait_is_an_option() -> None:
-    arguments: dict[str, Any] = {"concurrency": None, "limit_rate": None, "congestion_control": "auto", "hedge": True}
+    pace_of_all: dict[str, Any] = {"concurrency": None, "limit_rate": None, "congestion_control": "auto"}
+    arguments = pace_of_all | {"hedge": True, "dask": None}
     assert pace(arguments | {"give_up_after": 7200.0})["retry"].give_up_after == 7200
     (option,) = [each for each in upload.params if each.name == "give_up_after"]
     assert option.type.convert("2h", None, None) == 7200

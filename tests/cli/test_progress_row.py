@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from rich.cells import cell_len
 
 from bigupload import events
 from bigupload.cli import reporting
-from bigupload.cli.progress_display import update
+from bigupload.cli.job_progress import told_apart
+from bigupload.cli.progress_display import JobBars, update
 from bigupload.cli.progress_row import RateMeter, RowState, most_name, render
 from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified
@@ -41,6 +43,30 @@ def test_a_row_never_wraps(name: str) -> None:
     for row in (half_way(name), RowState(name, note="starting the local store"), RowState(name, size=0)):
         for width in range(1, 200):
             assert cell_len(shown(row, width)) <= width
+
+
+def test_files_of_one_name_are_told_apart() -> None:
+    paths = [
+        Path(path) for path in ("/d/movie.mov", "/d/inbox/movie.mov", "/d/old/inbox/movie.mov", "/d/a.mov", "total")
+    ]
+    assert list(told_apart(paths[:2]).values()) == ["d/movie.mov", "inbox/movie.mov"]
+    names = told_apart(paths)
+    assert [names[path] for path in paths] == [
+        "d/movie.mov", "d/inbox/movie.mov", "old/inbox/movie.mov", "a.mov", "total",
+    ]  # fmt: skip
+    assert told_apart([Path("a"), Path("/a")]) == {Path("a"): "a", Path("/a"): "/a"}
+    for width in (70, 200):
+        assert shown(half_way("inbox-of-2026-11/movie.mov"), width).startswith("inb")
+        assert "…/movie.mov " in shown(half_way("inbox-of-2026-11/movie.mov"), width)
+
+
+def test_the_row_of_all_files_outlives_a_file_of_its_name() -> None:
+    bars = JobBars(Narrator())
+    bars.begin(Path("total"), "connecting")
+    bars.end(Path("/d/total"))
+    assert bars._total is not None
+    bars.end(Path("total"))
+    assert bars._total is None
 
 
 def test_the_total_is_whole_at_60_columns() -> None:
@@ -130,14 +156,35 @@ def test_an_outage_is_told_once_for_all_files() -> None:
     assert narrator.text(started) is not None  # the next outage
 
 
-def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reporting, "_PLAIN_EVERY", 0.0)
-    with reporting.reporting("plain") as reporter:
-        reporter.on_event(Path("movie.mov"), progress(uploaded=SIZE // 4, in_flight=SIZE * 3 // 4, parts=25))
+def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    reporter = reporting._Plain(Narrator(lambda: now), lambda: now)
+    event = progress(uploaded=SIZE // 4, in_flight=SIZE * 3 // 4, parts=25)
+    reporter.on_event(Path("movie.mov"), event)
+    now = reporting.PLAIN_EVERY
+    reporter.on_event(Path("movie.mov"), event)
     line = capsys.readouterr().err
     assert line.startswith("movie.mov: 25 % of 120 MB, 25 of 103 parts, 90 MB in flight, ")
+
+
+@pytest.mark.parametrize("total", [False, True])
+def test_plain_lines_become_rare(capsys: pytest.CaptureFixture[str], total: bool) -> None:
+    now = 0.0
+    reporter = reporting._Plain(Narrator(lambda: now), lambda: now)
+    told = []
+    for second in range(3600):
+        now = float(second)
+        if total:  # as of many files
+            reporter.begin(Path("total"), f"{second} files")
+        else:
+            reporter.on_event(Path("movie.mov"), progress(uploaded=second, in_flight=0))
+        if capsys.readouterr().err:
+            told.append(second)
+    gaps = [later - sooner for sooner, later in itertools.pairwise(told)]
+    assert set(gaps[:8]) == {2}
+    assert gaps == sorted(gaps)
+    assert set(gaps[-45:]) == {60}
+    assert len(told) < 110
 
 
 @pytest.mark.parametrize(("verbose", "told"), [(0, [True, True]), (1, [False, True]), (2, [False, False])])
@@ -145,6 +192,14 @@ def test_what_the_log_shows_is_not_told_again(verbose: int, told: list[bool]) ->
     narrator = Narrator(lambda: 10.0, verbose=verbose)
     retrying = events.Retrying(part=1, attempt=1, delay=0, reason="503")
     assert [narrator.text(event) is not None for event in (events.Warned(message="w"), retrying)] == told
+
+
+def test_what_a_delta_saved_is_told() -> None:
+    done = events.UploadCompleted(url="u", etag="e", verified=Verified.FULL_OBJECT, bytes_sent=5_000_000)
+    narrator = Narrator(lambda: 10.0)
+    assert narrator.text(done) is None
+    told = [narrator.text(replace(done, bytes_copied=copied)) for copied in (95_000_000, 0)]
+    assert told == ["sent 5 MB, 95 MB copied by the store", "sent 5 MB, 0 B copied by the store"]
 
 
 def test_reading_back() -> None:

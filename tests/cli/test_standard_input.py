@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bigupload.cli.unfinished import connection_of
+from bigupload.cli.upload import _sample
 from tests.crash.running import Place
 from tests.tools.s3_faults import Status
 from tests.tools.strict_s3 import StrictS3
@@ -70,11 +74,62 @@ def test_the_same_pipe_again_resumes(bigupload: Command, s3: StrictS3, place: Pl
 
 def test_resume_says_which_uploads_need_their_bytes_again(bigupload: Command, s3: StrictS3, data: bytes) -> None:
     s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
-    with standard_input(data):
-        bigupload("upload", "-", *to(s3), "--progress=none")
+    for more in (["--expected-size", str(SIZE)], ["--name", "film of mine.mov"]):
+        with standard_input(data):
+            bigupload("upload", "-", *to(s3), "--progress=none", *more)
     ended = bigupload("resume")
-    assert "key → s3://bucket/key was no file: the same upload command with the same bytes resumes it" in ended.err
-    assert "nothing to resume" not in ended.err
+    assert (ended.code, ended.out) == (0, "")
+    first, *commands = ended.err.splitlines()
+    assert first == (
+        "2 unfinished uploads came from pipes. To resume each, run its program again, with the same bytes:"
+    )
+    assert commands == [
+        f"  PROGRAM | bigupload upload - s3://bucket/key --endpoint-url {s3.url} --expected-size {SIZE}",
+        f"  PROGRAM | bigupload upload - s3://bucket/key --name 'film of mine.mov' --endpoint-url {s3.url}",
+    ]
+    s3.clear("CompleteMultipartUpload")
+    before = s3.count("UploadPart")
+    for command in commands:
+        with standard_input(data):
+            assert bigupload(*shlex.split(command)[3:], "--progress=none").code == 0
+    assert s3.count("UploadPart") == before, "each command finds its upload"
+
+
+def test_the_command_of_a_pipe_reaches_the_same_store() -> None:
+    recorded = {"local": True, "profile": "work", "no_sign_request": True, "sse_customer_key": "x", "secret_key": "y"}
+    assert connection_of(recorded) == ["--local", "--profile", "work", "--no-sign-request"]
+
+
+def test_a_wrong_expected_size_of_an_earlier_run(bigupload: Command, s3: StrictS3, data: bytes) -> None:
+    pipe = ["upload", "-", *to(s3), "--part-size=5MiB", "--progress=none"]
+    anew = "start anew with --no-resume, and the true --expected-size or none"
+    with standard_input(data):
+        assert_refused(bigupload(*pipe, "--expected-size=7MB"), 75, "7,000,000 were expected: did what writes it", anew)
+    with standard_input(data):
+        earlier = "7,000,000 were expected, the size that an earlier run recorded: "
+        assert_refused(bigupload(*pipe), 75, earlier, anew)
+    with standard_input(data):
+        begun = "an earlier run began this upload with an expected size of 7,000,000 bytes"
+        assert_refused(bigupload(*pipe, f"--expected-size={SIZE}"), 2, begun, anew)
+    with standard_input(data):
+        assert bigupload(*pipe, "--no-resume").code == 0
+    assert s3.objects["bucket"]["key"].body == data
+
+
+def test_resume_of_all_says_of_each_that_fails_which_command_resumes_it(
+    bigupload: Command, s3: StrictS3, file: Path
+) -> None:
+    s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
+    for name in ("a", "b"):
+        assert bigupload("upload", file, *to(s3, f"s3://bucket/{name}"), "--progress=none").code == 75
+    file.rename(file.with_name("moved"))
+    ids = [line.split()[0] for line in bigupload("status").out.splitlines()]
+    ended = bigupload("resume", "--progress=none")
+    assert (ended.code, ended.out) == (75, "")
+    assert ended.err.splitlines() == [
+        f"bigupload: bigupload resume {each}: no such file: {file}: if it was moved, name it as --source"
+        for each in ids
+    ]
 
 
 def test_an_empty_pipe(bigupload: Command, s3: StrictS3) -> None:
@@ -87,7 +142,7 @@ def test_an_empty_pipe(bigupload: Command, s3: StrictS3) -> None:
 
 @pytest.mark.parametrize(
     ("guard", "says"),
-    [(["--expected-size", str(SIZE + 1)], "were expected"), (["--end-marker", "complete"], "end marker")],
+    [(["--expected-size", str(SIZE + 1)], "were expected"), (["--end-marker", "complete"], "--end-marker")],
 )
 def test_a_pipe_whose_beginning_fails(
     bigupload: Command, s3: StrictS3, data: bytes, guard: list[str], says: str
@@ -150,3 +205,19 @@ def test_a_file_that_is_called_dash(
     Path("-").write_bytes(b"a file")
     ended = bigupload("upload", "./-", *to(s3), "--json", "--progress=none")
     assert ended.result["path"] == str(tmp_path / "-")
+
+
+@pytest.mark.parametrize("piped", [True, False])
+def test_a_pipe_that_is_not_named_is_told(
+    piped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`tar c . | bigupload upload --local` uploads the sample, as without the pipe."""
+    monkeypatch.setattr("bigupload.stores.local_store.sample_path", lambda: tmp_path)
+    readable, writable = os.pipe()
+    with open(readable if piped else os.devnull) as stream, contextlib.closing(os.fdopen(writable)):
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert _sample() == tmp_path
+    told = "note: standard input is not read. To upload it, name it: bigupload upload - --local\n"
+    assert capsys.readouterr().err == (told if piped else "")
+    if not piped:
+        os.close(readable)

@@ -102,3 +102,13 @@ def test_every_event(mode: str, capfd: pytest.CaptureFixture[str], monkeypatch: 
             reporter.on_event(path, event)
     shown = capfd.readouterr()
     assert_plain((shown.out + shown.err).replace("\x7f", "" if mode == "json" else "\x7f"))
+
+
+@pytest.mark.parametrize("mode", ["plain", "bar"])
+def test_a_warning_is_never_cut(mode: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with reporting(mode) as reporter:
+        reporter.on_event(Path("small.bin"), events.Warned(message=f"{'the server has no ranges: ' * 20}use a file"))
+    shown = capfd.readouterr().err
+    assert "use a file" in shown
+    assert "…" not in shown

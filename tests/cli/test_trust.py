@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bigupload.core.manifest import Target, manifest_id
+from bigupload.core.manifest import Target
+from bigupload.core.manifest_identity import manifest_id
 from tests.cli.support import Command, assert_refused, to
 from tests.crash.running import Place
 from tests.tools.strict_s3 import Status, StrictS3
@@ -58,6 +59,7 @@ def test_one_that_was_begun_here_is_known_by_itself(
 ) -> None:
     """Wherever it was put, and wherever it has gone since."""
     named = tmp_path / "elsewhere" / "m.jsonl"
+    named.parent.mkdir()
     s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
     assert bigupload("upload", file, *to(s3), "--manifest", named).code == 75
     s3.clear("CompleteMultipartUpload")

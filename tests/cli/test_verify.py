@@ -83,9 +83,10 @@ def test_calls_that_make_no_sense(bigupload: Command, file: Path) -> None:
         bigupload("verify", file, "s3://b/k", "--download", "--part-size", "5MiB"), 2, "leave out --part-size"
     )
     assert_refused(bigupload("verify", file, "s3://b/k", "--part-size", "0"), 2, "at least 1 byte")
-    assert_refused(bigupload("verify", file, "s3://b/", "--download"), 2, "names no object")
+    assert_refused(bigupload("verify", "s3://b/k", file), 2, "the file comes first, then the object: bigupload verify")
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on(s3: StrictS3, place: Place) -> None:
     big = place.directory / "big.bin"
     big.write_bytes(random.Random(1).randbytes(2 * PIECE + 1000))

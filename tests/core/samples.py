@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType
 from bigupload.core.checksums import encode as encode_digest
+from bigupload.core.copies import CopyBase, CopySource
 from bigupload.core.integrity import PartProof, Verified
 from bigupload.core.manifest import (
     Aborted,
@@ -55,6 +56,23 @@ def identities(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[SourceIdentit
     return st.builds(SourceIdentity, PATHS, sizes, NANOSECONDS, NANOSECONDS, COUNTS, kinds)
 
 
+BASES = st.builds(
+    CopyBase,
+    source=st.builds(
+        CopySource,
+        bucket=TEXT,
+        key=TEXT,
+        etag=TEXT,
+        size=COUNTS,
+        version_id=MAYBE,
+        owner=MAYBE,
+        customer_key=st.booleans(),
+    ),
+    part_size=st.integers(1, 2**40),
+    checksums=st.lists(TEXT, max_size=3).map(tuple),
+)
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     """A plan of few parts, of a file or of a stream of unknown size."""
@@ -77,6 +95,8 @@ def headers(draw: st.DrawFn) -> Header:
         checksum=ChecksumRecord(
             draw(st.sampled_from(UPLOAD_ALGORITHMS)), draw(st.none() | st.sampled_from(ChecksumType))
         ),
+        copies=draw(st.none() | BASES),
+        source_checksum=draw(MAYBE),
         upload_id=draw(TEXT.filter(bool)),
         token=draw(MAYBE),
         created_at=draw(TEXT),
@@ -96,7 +116,7 @@ LATER_RECORDS: dict[type, st.SearchStrategy[Record]] = {
     PartRecord: PARTS,
     PartDropped: st.builds(PartDropped, st.integers(1, 10_000), TEXT),
     SourceRecord: st.builds(SourceRecord, identities(COUNTS)),
-    Restart: st.builds(Restart, TEXT.filter(bool), TEXT, TEXT),
+    Restart: st.builds(Restart, TEXT.filter(bool), TEXT, TEXT, st.none(), st.sampled_from([None, True])),
     CompletingRecord: st.builds(CompletingRecord, MAYBE),
     Completed: st.builds(Completed, etag=TEXT, verified=st.sampled_from(Verified), checksum=MAYBE, url=MAYBE),
     Aborted: st.just(Aborted()),

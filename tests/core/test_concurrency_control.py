@@ -343,3 +343,36 @@ def test_it_never_leaves_its_bounds(operations: list[tuple[str, float, int]]) ->
             controller.sample(now, sent, in_flight=controller.limit - (what != "sample"))
         assert 1 <= controller.limit <= MOST
         assert controller.limit <= 2 * before
+
+
+def test_each_machine_brings_as_much_room_as_one_alone() -> None:
+    control = ConcurrencyControl(most=40)
+    control.spread(4)
+    assert control.limit == 4 * START
+    control.spread(2)
+    assert control.limit == 2 * START
+
+
+def test_a_limit_that_was_found_stays_when_machines_come() -> None:
+    control = ConcurrencyControl()
+    for _ in range(REFUSALS):
+        control.started()
+        control.refused(100.0)
+    found = control.limit
+    assert found < START
+    control.spread(8)
+    assert control.limit == found
+
+
+def test_room_for_one_part_a_machine_stays_that() -> None:
+    control = ConcurrencyControl(most=1)
+    control.spread(3)
+    assert control.limit == 3
+    control.spread(1)
+    assert control.limit == 1
+
+
+def test_a_fixed_limit_is_that_of_all_machines_together() -> None:
+    control = ConcurrencyControl(5)
+    control.spread(4)
+    assert control.limit == 5

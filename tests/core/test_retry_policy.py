@@ -198,6 +198,20 @@ def test_an_outage_is_measured_in_time_not_in_attempts() -> None:
         attempts.after(fault(FaultKind.UNREACHABLE), silence=900.0)
 
 
+def test_an_outage_of_a_source_is_its_own() -> None:
+    with pytest.raises(errors.SourceUnreachable, match="no connection to the source for 15:00 min"):
+        Attempts(POLICY, most).after(fault(FaultKind.UNREACHABLE).of_source(), silence=900.0)
+
+
+@pytest.mark.parametrize("kind", list(FaultKind))
+def test_a_fault_of_a_source_is_a_source_error(kind: FaultKind) -> None:
+    """So that it can be resumed, and nobody looks for it at the store."""
+    told = Fault(kind, "it failed", status=503, retry_after=7.0).of_source("a film")
+    assert isinstance(told.public(), errors.SourceError)
+    assert (str(told), told.kind, told.status, told.retry_after) == ("a film: it failed", kind, 503, 7.0)
+    assert told.public().resumable is (kind is not FaultKind.UNSUPPORTED)  # which would fail again
+
+
 @pytest.mark.parametrize("kind", sorted(COUNTED - {FaultKind.UNREACHABLE}, key=lambda kind: kind.name))
 def test_only_what_does_not_connect_is_an_outage(kind: FaultKind) -> None:
     attempts = Attempts(POLICY, most)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.tools.signals import heard
-from tests.tools.strict_s3 import StrictS3
+from tests.tools.strict_s3 import Call, Ok, StrictS3
 
 from .running import LONG, Ended, Place, driver, end_of, random_file, until
 
@@ -81,7 +83,7 @@ def test_a_signal_leaves_a_resumable_manifest_and_one_line(
         process.send_signal(number)
         ended = end_of(process)
     assert (ended.code, ended.out) == (code, "")
-    assert ended.complaint == "bigupload: stopped: the same command resumes"
+    assert ended.complaint == f"bigupload: stopped: 0 of {PARTS} parts are in the store; the same command resumes"
     assert place.manifest().status == "uploading"
     (upload_id,) = s3.uploads
     s3.release()
@@ -90,13 +92,54 @@ def test_a_signal_leaves_a_resumable_manifest_and_one_line(
     assert {each.upload_id for each in s3.requests if each.op == "UploadPart"} == {upload_id}
 
 
+@pytest.mark.parametrize("command", ["upload", "sync"])
+@pytest.mark.exhaustive
+def test_many_files_that_a_signal_stops_are_resumed(s3: StrictS3, place: Place, command: str) -> None:
+    """What is said to be in the store is not sent again: neither the files nor the parts of a large one."""
+    root = place.directory / "tree"
+    root.mkdir()
+    for number in range(20):
+        (root / f"{number:02}").write_bytes(bytes([number]) * 1000)
+    (place.directory / "file.bin").rename(root / "99")
+    held = threading.Event()
+    for key in ("p/18", "p/19"):
+        s3.script("PutObject", Call(lambda _: held.wait() and None), key=key)
+    s3.script("UploadPart", *[Ok()] * 7, *[Call(lambda _: held.wait() and None)] * PARTS)
+    target = ("--to", "s3://bucket/p/", "--endpoint-url", s3.url, "--part-size", str(PART), "--concurrency", "4")
+    arguments = (command, root, *target, "--progress", "json", "--json")
+    with place.start(*arguments, command=SMALL) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(18):  # a line for each file
+            assert process.stdout.readline()
+        parts = 0
+        while parts < 7:
+            parts += json.loads(process.stderr.readline())["event"] == "PartUploaded"
+        process.send_signal(signal.SIGINT)
+        ended = end_of(process)
+    held.set()
+    assert ended.code == 130
+    assert ended.err.splitlines()[-1].startswith(
+        f"bigupload: stopped: 18 files (18 kB) and 7 of {PARTS} parts of another are in the store; the same command "
+    )
+    s3.clear()
+    before = len(s3.requests)
+    ended = place.run(*arguments, command=SMALL)
+    assert ended.code == 0
+    sent = [request.op for request in s3.requests[before:]]
+    assert (sent.count("PutObject"), sent.count("UploadPart")) == (2, PARTS - 7)
+    assert {key: bytes(each.body) for key, each in s3.objects["bucket"].items()} == {
+        f"p/{path.name}": path.read_bytes() for path in root.iterdir()
+    }
+
+
 def test_a_signal_after_no_resume_names_the_command_that_resumes(s3: StrictS3, place: Place) -> None:
     s3.hold("UploadPart")
     with place.start(*upload(s3, place), "--no-resume", command=SMALL) as process:
         s3.wait_for("UploadPart", 1, timeout=LONG)
         process.send_signal(signal.SIGTERM)
         ended = end_of(process)
-    assert ended.complaint == "bigupload: stopped: the same command without --no-resume resumes"
+    assert ended.complaint.endswith(" parts are in the store; the same command without --no-resume resumes")
 
 
 @pytest.mark.slow

@@ -40,6 +40,9 @@ class Put:
     def address(self) -> str | None:
         return None
 
+    def round_trips(self) -> float:
+        return 0.0
+
     def paused(self) -> bool:
         return False
 
@@ -63,7 +66,8 @@ class Upload:
         self.context: Any = SimpleNamespace(
             retrier=retrier, effects=effects, counts=retrier.counts, emit=retrier.emit, manifest=manifest,
             shared=self.shared, source=object(), store=self, transport=self, hedging=HedgeSwitch(False),
-            slots=self.shared.slots.queue(lambda: plan.size),
+            slots=self.shared.slots.queue(lambda: plan.size), hold=self._hold, release=lambda part: None,
+            base=None, copies_unread=False, groups=None,
         )  # fmt: skip
         hasher: Any = SimpleNamespace(hash=self._hash)
         self.sender = PartUploader(self.context, UploadState(plan), hasher)
@@ -73,6 +77,9 @@ class Upload:
         self.now += seconds
         for call in self.each_tick:
             call()
+
+    async def _hold(self, part: Part) -> bool:
+        return True
 
     async def _hash(self, part: Part, *, md5: bool = False) -> Hashed:
         self.hashed += 1
@@ -126,6 +133,13 @@ async def test_the_controller_measures_and_grows_though_no_part_ends() -> None:
     await upload.run_until(60)
     assert upload.in_flight == MOST > START
     assert short == []
+
+
+@pytest.mark.parametrize(("rate", "parts"), [(10**6, 1), (GB / 2, 4), (None, START)])
+async def test_a_rate_limit_says_how_many_parts_to_begin_with(rate: float | None, parts: int) -> None:
+    upload = Upload(shared=SharedResources(None, rate=lambda: rate))
+    await upload.run_until(0.2)
+    assert upload.in_flight == parts
 
 
 @pytest.mark.parametrize("uploads", [2, 3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.engine.part_hashing import Hashed, PartHasher
-from bigupload.errors import SourceChanged
+from bigupload.errors import SourceChanged, SourceUnreadable
 from bigupload.sources.file import FileSource
 
 SIZE = 2 * MIB + 12_345
@@ -48,6 +49,17 @@ async def test_parts(source: FileSource, algorithm: Algorithm, md5: bool, part_s
 async def test_an_empty_part(source: FileSource) -> None:
     hasher = PartHasher(source, Algorithm.MD5, anyio.CapacityLimiter(1))
     assert await hasher.hash(Part(1, 0, 0)) == Hashed("1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.md5(b"").digest())
+
+
+async def test_too_few_descriptors_for_the_library_of_checksums(
+    source: FileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def import_it(algorithm: Algorithm) -> checksums.Hasher:
+        raise OSError(errno.EMFILE, "Too many open files", "awscrt")
+
+    monkeypatch.setattr(checksums, "new_hasher", import_it)
+    with pytest.raises(SourceUnreadable, match="too many files and connections open: allow more"):
+        await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 10))
 
 
 async def test_what_was_hashed_ahead_is_good_for_one_use(source: FileSource) -> None:

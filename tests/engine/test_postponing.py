@@ -11,7 +11,8 @@ import anyio.lowlevel
 import pytest
 
 from bigupload.core.concurrency_control import START
-from bigupload.engine.context import SharedResources
+from bigupload.core.flight_bound import FlightBound
+from bigupload.engine.context import TICK, SharedResources
 from bigupload.engine.in_flight import Postponed
 from bigupload.ports import PutResponse
 
@@ -21,8 +22,9 @@ from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
 class Flying:
     """A part in flight."""
 
-    def __init__(self, sent: int, size: int = 1000) -> None:
+    def __init__(self, sent: int, size: int = 1000, *, round_trips: float = 0.0) -> None:
         self.size = size
+        self._round_trips = round_trips
         self.bytes = sent
         self.postponed = False
 
@@ -31,6 +33,9 @@ class Flying:
 
     def address(self) -> str | None:
         return None
+
+    def round_trips(self) -> float:
+        return self._round_trips
 
     def paused(self) -> bool:
         return False
@@ -42,13 +47,18 @@ class Flying:
 class Bound:
     """A bound that says what the test wants."""
 
-    def __init__(self, limit: int | None, left: int | None = None) -> None:
-        self.limit, self.left = limit, left
+    def __init__(self, limit: int | None, left: int | None = None, *, after: int | None = None) -> None:
+        self.limit, self.left, self.after = limit, left, after
+        self.starts = True
         self.seen: list[dict[str, Any]] = []
 
     def sample(self, now: float, bytes_done: int, **seen: Any) -> int | None:
         self.seen.append(seen)
         return self.left
+
+    def adapted(self, limit: int, **seen: Any) -> int | None:
+        self.limits = (seen["before"], limit)
+        return self.after
 
 
 def shared_with(bound: Any, *parts: Flying) -> SharedResources:
@@ -63,8 +73,37 @@ async def test_those_are_postponed_of_which_the_least_was_sent() -> None:
     await _postpone([Flying(sent) for sent in (500, 20, 300, 10)], [False, True, False, True])
 
 
+async def test_so_are_those_of_a_doubling_in_vain() -> None:
+    bound = Bound(None, after=1)
+    parts = [Flying(500), Flying(20)]
+    shared = shared_with(bound, *parts)
+    async with shared.slots.queue(lambda: 1), shared.slots.queue(lambda: 1):
+        shared.adapt(1.0)
+    assert [part.postponed for part in parts] == [False, True]
+    assert bound.limits == (START, START)
+
+
+async def test_parts_of_which_much_is_sent_are_not_postponed() -> None:
+    """That would be lost as by a kill."""
+    await _postpone([Flying(sent) for sent in (126, 500, 125, 900)], [False, False, True, False])
+
+
 async def test_a_small_part_beside_big_ones_is_not_postponed() -> None:
-    await _postpone([Flying(500), Flying(20), Flying(300), Flying(5, size=10)], [False, True, True, False], size=752.5)
+    await _postpone([Flying(500), Flying(20), Flying(100), Flying(5, size=10)], [False, True, True, False], size=752.5)
+
+
+@pytest.mark.parametrize(("round_trips", "held_back"), [(0, None), (2, None), (3, True)])
+async def test_the_bound_learns_at_the_start_that_parts_are_held_back(
+    round_trips: float, held_back: bool | None
+) -> None:
+    bound = Bound(None)
+    shared = shared_with(bound, *(Flying(20, size=10**6, round_trips=round_trips) for _ in range(16)))
+    looks_until = shared.tick
+    shared.adapt(1.0)
+    bound.starts = False
+    assert shared.tick == TICK > looks_until
+    shared.adapt(1.1)
+    assert [seen["held_back"] for seen in bound.seen] == [held_back, None]
 
 
 async def _postpone(parts: list[Flying], postponed: list[bool], *, size: float = 1000) -> None:
@@ -75,8 +114,16 @@ async def _postpone(parts: list[Flying], postponed: list[bool], *, size: float =
             await slots.enter_async_context(shared.slots.queue(lambda: 1))
         shared.adapt(1.0)
     assert [part.postponed for part in parts] == postponed
-    assert bound.seen == [{"in_flight": 4, "part_size": size}]
+    assert bound.seen == [{"in_flight": 4, "part_size": size, "held_back": None}]
     assert shared.slots.total_tokens == shared.limit == 2
+
+
+async def test_an_empty_file_has_a_part_of_no_bytes() -> None:
+    part = Flying(0, size=0)
+    shared = shared_with(FlightBound(), part)
+    for tick in range(20):
+        shared.adapt(tick / 10)
+    assert not part.postponed
 
 
 async def test_without_a_bound_the_concurrency_control_decides() -> None:
@@ -100,8 +147,40 @@ async def test_the_next_part_begins_while_the_only_one_waits_for_its_response() 
     assert shared.bytes_sent == 1000
 
 
+async def test_the_end_of_the_only_part_makes_room_for_one_part_alone() -> None:
+    """Its response must not find it among the parts whose response is awaited: two parts would begin, and stay two."""
+    sky = Sky()
+    shared = sky.context.shared = shared_with(Bound(1))
+    sky.context.slots = shared.slots.queue(lambda: 1)
+    shared.adapt(0.0)
+    shared.wake()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(sky.flights.put, sky.source, PART, REQUEST)
+        flying = []
+        for number in range(3):
+            while len(sky.puts) <= number:
+                await anyio.lowlevel.checkpoint()
+            sky.puts[number].bytes = PART.size
+            sky.puts[number].end(FIRST)
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            flying.append(shared.slots.borrowed_tokens)
+    assert flying == [1, 1, 0]
+
+
 def test_a_chosen_concurrency_has_no_bound() -> None:
     assert SharedResources(16).bound is None
+
+
+@pytest.mark.parametrize(("rate", "limit"), [(None, START), (500, 4), (1, 1), (10**9, START)])
+def test_a_rate_limit_tells_how_many_parts_to_begin_with(rate: float | None, limit: int) -> None:
+    shared = SharedResources(None, rate=lambda: rate)
+    shared.expect(1000, 0.0)
+    assert shared.limit == shared.slots.total_tokens == limit
+    chosen = SharedResources(16, rate=lambda: rate)
+    chosen.expect(1000, 0.0)
+    assert chosen.limit == 16
 
 
 async def postponed(sky: Sky, test: Any = lambda first: None) -> PutResponse:

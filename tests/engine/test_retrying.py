@@ -14,6 +14,8 @@ from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKi
 from bigupload.engine.context import SharedResources
 from bigupload.engine.retrying import Effects, Retrier
 
+from .test_postponing import Flying
+
 HOUR = 3600.0
 
 
@@ -179,6 +181,15 @@ async def test_an_outage_is_told_when_it_begins_now_and_then_and_when_it_ends(wo
     ]
 
 
+async def test_an_outage_says_of_what_it_is(world: World) -> None:
+    retrier = world.retrier()
+    retrier.peer = "the source"
+    retrier.note_response()
+    await retrier.pause(retrier.attempts(), fault(), world.now + 1)
+    retrier.note_response()
+    assert [event.peer for event in world.told] == ["the source"] * 2
+
+
 async def test_a_store_that_refuses_is_no_outage(world: World) -> None:
     retrier = world.retrier()
     await retrier.pause(retrier.attempts(), fault(FaultKind.BUSY, status=503), world.now)
@@ -285,22 +296,6 @@ class Controller:
         self.limit = self.next
 
 
-@dataclass(eq=False)
-class Put:
-    """A PUT in flight."""
-
-    bytes: int
-
-    def sent(self) -> int:
-        return self.bytes
-
-    def address(self) -> str | None:
-        return None
-
-    def paused(self) -> bool:
-        return False
-
-
 def shared_by(controller: Any) -> SharedResources:
     shared = SharedResources(controller.limit)
     shared.concurrency = controller
@@ -319,7 +314,7 @@ async def test_what_all_uploads_sent_is_one_measure() -> None:
     controller = Controller(2)
     shared = shared_by(controller)
     shared.adapt(1.0)
-    one, other = Put(10), Put(5)
+    one, other = Flying(10), Flying(5)
     shared.gauges |= {one, other}
     shared.bytes_sent = 100
     shared.adapt(2.0)

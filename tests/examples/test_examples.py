@@ -46,6 +46,15 @@ def test_a_fastapi_application(run: Run) -> None:
     assert "the application's own sync endpoint meanwhile: " in out
 
 
+def test_a_mounted_service(run: Run) -> None:
+    assert run("mounted_service.py") == "media/ada: 200\n"
+
+
+def test_a_fastapi_application_with_the_media_service(run: Run) -> None:
+    pytest.importorskip("fastapi")
+    assert run("fastapi_media.py") == "/media/ada: full-object\n"
+
+
 def test_a_streamed_request(run: Run) -> None:
     pytest.importorskip("fastapi")
     out = run("streamed_request.py", "300")

@@ -65,16 +65,32 @@ def test_a_long_path_gets_what_losses_do_not_slow(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = control(pair[0])
-    monkeypatch.setattr(socket_tuning, "_round_trip", lambda _: 30_000)
+    monkeypatch.setattr(socket_tuning, "_microseconds", lambda *_: 30_000)
     socket_tuning.tune_for_path(pair[0], "auto")
     assert control(pair[0]) == ("bbr" if "bbr" in ALLOWED.read_text().split() else before)
 
 
 @needs_linux
 def test_the_round_trip_is_the_kernel_s(pair: tuple[socket.socket, socket.socket]) -> None:
-    told = socket_tuning._round_trip(pair[0])
+    told = socket_tuning._microseconds(pair[0], socket_tuning._RTT_AT)
     assert told is not None
     assert 0 < told < 100_000
+
+
+@needs_linux
+def test_a_time_in_round_trips(pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair
+    ours.sendall(b"x")
+    theirs.recv(1)
+    assert 10 < socket_tuning.round_trips(ours, 1.0) < 1e7
+    assert socket_tuning.round_trips(ours, -float("inf")) == 0, "nothing has begun"
+    for told, count in [(30_000, 100), (0, 0), (0xFFFFFFFF, 0), (None, 0)]:
+        monkeypatch.setattr(socket_tuning, "_microseconds", lambda *_, told=told: told)
+        assert socket_tuning.round_trips(ours, 3.0) == pytest.approx(count)
+
+
+def test_a_transport_without_a_socket_has_no_round_trip() -> None:
+    assert socket_tuning.round_trips(None, 1.0) == 0
 
 
 @needs_linux

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from bigupload.http.thread_work import ThreadWork
 
 
@@ -23,3 +25,14 @@ async def test_wait_includes_the_end_of_a_task_whose_work_has_just_ended() -> No
     assert not taken_back
     await threads.wait()
     assert taken_back == [writing]
+
+
+async def test_who_waits_once_more_takes_no_turn_of_the_loop() -> None:
+    """Each PUT waits twice, and a turn costs as much as all else about the second time."""
+    threads = ThreadWork(on_hang=lambda: None)
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    work.set_result(None)
+    await threads.run(lambda _: work, lambda: None, on_cancel=lambda: None)
+    await threads.wait()
+    with pytest.raises(StopIteration):
+        threads.wait().send(None)

@@ -16,14 +16,16 @@ import pytest
 from botocore.config import Config
 
 from bigupload.core import hedging
-from bigupload.engine import completion, in_flight
+from bigupload.engine import completion, context
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
 from tests.tools.certs import make_certificates
 from tests.tools.strict_s3 import StrictS3
+from tests.tools.web_server import WebServer, web_server
 from tests.tools.weed import weed_client
 
 from .backends import Backend, backend, strict
+from .remotes import DATA, SECRET
 from .stopped import PARTS, SIZE
 from .support import BUCKET, KIB, LIMITS, World
 from .wire import Wire, wired
@@ -43,7 +45,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", StrictS3.secret_key)
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setattr(completion, "_LOOK_EVERY", 0.01)
-    monkeypatch.setattr(in_flight, "TICK", 0.02)
+    monkeypatch.setattr(context, "TICK", 0.02)
     # A machine that stops for a moment makes any part seem to lag: those that are sent twice are test_stragglers'.
     monkeypatch.setattr(hedging, "_GRACE", 600.0)
 
@@ -158,3 +160,17 @@ def tls_wire(weed: LocalStore, tmp_path: Path, request: pytest.FixtureRequest) -
 
 def _key_of(request: pytest.FixtureRequest) -> str:
     return hashlib.sha256(request.node.nodeid.encode()).hexdigest()
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    """A web server with a file."""
+    with web_server() as server:
+        server.serve("/film.mov", DATA)
+        yield server
+
+
+@pytest.fixture
+def url(web: WebServer) -> str:
+    """Of the file, as a presigned one."""
+    return f"{web.url}/film.mov?X-Amz-Signature={SECRET}"

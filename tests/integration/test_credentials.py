@@ -187,6 +187,33 @@ async def test_a_refusal_without_a_reason_may_be_an_expired_token(
     assert 2 <= issuer.issued <= 4, "the store may mean the credentials, but is not believed for ever"
 
 
+async def test_a_part_by_an_unknown_key_is_not_tried_again(world: World) -> None:
+    """As of a key that was deleted while its upload ran."""
+    issued = world.s3.issue_session(seconds=LIFE)
+    keys = options(
+        world, access_key=issued.access_key, secret_key=issued.secret_key, session_token=issued.session_token
+    )
+    with pytest.raises(errors.CredentialsError, match=r"InvalidAccessKeyId.*the credentials that were given") as caught:
+        await upload(world, keys, 3, lambda: world.s3.credentials.pop(issued.access_key))
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+    assert_secretless(caught.value, [issued.secret_key])
+    assert world.told(events.Retrying) == []
+    assert len(world.sent()) == len(set(world.sent()))
+
+
+async def test_a_file_by_an_unknown_key_is_not_tried_again(world: World) -> None:
+    keys = options(world, access_key="AKIAUNKNOWN", secret_key="unknown")
+    with pytest.raises(errors.CredentialsError, match=r"InvalidAccessKeyId.*\(key \.\.\.NOWN\) were used"):
+        [_ async for _ in bigupload.upload_many([world.file(9)], to=f"s3://{BUCKET}/p/", s3=keys, retry=FAST)]
+    assert world.s3.count("PutObject") == 1
+
+
+async def test_an_unknown_key_of_a_function_may_be_renewed(world: World) -> None:
+    issuer = Issuer(world.s3, tells=False)
+    result = await upload(world, options(world, credentials=issuer), 3, lambda: world.s3.credentials.popitem())
+    assert (result.verified, issuer.issued) == (Verified.FULL_OBJECT, 2)
+
+
 async def test_a_resume_takes_them_from_a_function_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest records none, and what the environment has is not asked for."""
     await world.interrupted(world.file(6 * PART), after=3)

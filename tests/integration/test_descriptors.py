@@ -91,6 +91,7 @@ def test_more_uploads_than_descriptors(
     assert found["peak"] < 250
 
 
+@pytest.mark.slow
 def test_calls_without_an_uploader_are_counted_together(s3: StrictS3, tmp_path: Path) -> None:
     found = upload_many(s3, tmp_path, limit=128, count=30, alone=True)
     assert found["errors"] == []

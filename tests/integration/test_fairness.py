@@ -6,13 +6,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 
-import anyio
 import pytest
 
 import bigupload
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import Hashed, PartHasher
 from bigupload.support.fair_slots import FairSlots
+from tests.tools.waiting import until
 
 from .support import BUCKET, FAST, PART, World
 
@@ -27,7 +27,7 @@ class Uploads:
     def __init__(self, world: World, uploader: bigupload.Uploader) -> None:
         self._world = world
         self._uploader = uploader
-        self.shared = uploader._resources._shared
+        self.shared = uploader._resources.shared
         self._big = world.file(PARTS * PART)
         self._small = world.file(SMALL, name="small.bin", seed=1)
         self.tasks: list[asyncio.Task[bigupload.UploadResult]] = []
@@ -43,8 +43,9 @@ class Uploads:
 
     async def until_it_waits(self, slots: FairSlots, *, size: int, parts: int = 1) -> None:
         """Return when so many parts of an upload of this size wait for slots."""
-        while not any(queue._left() == size and len(queue._waiters) >= parts for queue in slots._waiting):
-            await anyio.sleep(0.01)
+        await until(
+            lambda: any(queue._left() == size and len(queue._waiters) >= parts for queue in slots._waiting), within=60
+        )
 
     async def all_proved(self) -> None:
         for result in await asyncio.gather(*self.tasks):
@@ -116,8 +117,7 @@ async def test_a_small_file_does_not_wait_for_what_others_hash_ahead(
     try:
         await uploads.until_it_waits(uploads.shared.hashing, size=SMALL)
         threads = uploads.shared.hashing.total_tokens
-        while len(order) < threads:
-            await anyio.sleep(0.01)
+        await until(lambda: len(order) >= threads, within=60)
     finally:
         gate.set()
     world.s3.release("CreateMultipartUpload")

@@ -17,6 +17,7 @@ from bigupload.api import sources
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import Hashed, PartHasher
 from bigupload.sources.growing import GrowingFile
+from tests.tools.waiting import until
 
 from .stopped import edit
 from .streams import hashed, whole
@@ -62,8 +63,7 @@ class Recording:
         os.utime(self.path, ns=(self.ticks, self.path.stat().st_mtime_ns + self.ticks))
 
     async def until_uploaded(self, parts: int) -> None:
-        while len(self.world.told(events.PartUploaded)) < parts:
-            await asyncio.sleep(0.001)
+        await until(lambda: len(self.world.told(events.PartUploaded)) >= parts, within=60)
 
     def writes(self, *more: Step) -> None:
         """Write the whole file, each half part once the parts before it are in the store."""

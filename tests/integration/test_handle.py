@@ -41,6 +41,7 @@ async def test_progress_manifest_and_result(world: World) -> None:
     async with no_leaks(), uploading(world) as uploader:
         handle = uploader.start(path, **target(world))
         assert (handle.done(), handle.manifest, handle.progress.size) == (False, None, 0)
+        assert repr(handle).endswith("key: 0 bytes uploaded>")
         seen = aiter(handle)
         assert isinstance(await anext(seen), UploadStarted)
         assert handle.manifest == world.manifest_path
@@ -48,6 +49,7 @@ async def test_progress_manifest_and_result(world: World) -> None:
         world.s3.release()
         first, second = await asyncio.gather(handle.result(), handle)
         assert first is second
+        assert repr(handle) == f"<UploadHandle {path} → s3://{BUCKET}/key: complete>"
         assert handle.done()
         assert first == await handle  # again, when it is over
         progress = handle.progress
@@ -206,7 +208,9 @@ async def test_wrong_arguments_are_refused_at_once(world: World) -> None:
         for wrong in ({"to": None}, {"part_size": -1}, {"checksum": "crc64"}, {"require_proof": "some"}):
             with pytest.raises(errors.UsageError):
                 uploader.start(world.file(SIZE), **(target(world) | wrong))
-        with pytest.raises(TypeError, match=r"start\(\) got an unexpected keyword argument 'part_sice'"):
+        with pytest.raises(
+            TypeError, match=r"start\(\) got an unexpected keyword argument 'part_sice': did you mean part_size\?"
+        ):
             uploader.start(world.file(SIZE), **target(world), part_sice=1)
 
 

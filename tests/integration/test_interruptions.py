@@ -11,7 +11,7 @@ import pytest
 
 from bigupload import Verified, events
 from bigupload.core.flight_bound import FlightBound
-from bigupload.engine import completion, multipart_upload
+from bigupload.engine import completion, context, multipart_upload
 from tests.tools.waiting import until
 
 from .support import BUCKET, PART, World, no_leaks, sha256
@@ -169,7 +169,9 @@ async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(
 async def test_postponed_parts_are_sent_later_and_are_no_retries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a slow link does: of six parts in flight, two stay."""
 
-    def sample(self: FlightBound, now: float, bytes_done: int, *, in_flight: int, part_size: float) -> int | None:
+    def sample(
+        self: FlightBound, now: float, bytes_done: int, *, in_flight: int, part_size: float, held_back: bool | None
+    ) -> int | None:
         if self.limit is None and world.s3.count("UploadPart") == 6:
             assert (in_flight, part_size) == (6, PART)
             self._limit = 2
@@ -179,6 +181,7 @@ async def test_postponed_parts_are_sent_later_and_are_no_retries(world: World, m
         return None
 
     monkeypatch.setattr(FlightBound, "sample", sample)
+    monkeypatch.setattr(context, "SMALL", 1)  # all bytes have left: only the responses are missing
     world.s3.hold("UploadPart")
     path = world.file(6 * PART)
     result = await world.upload(path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload import S3Options
+from bigupload import S3Options, errors
 from bigupload.core.manifest_lines import replay
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
@@ -87,3 +88,9 @@ def test_what_can_be_gone_on_with_is_owned(journal: bytes, cut: int) -> None:
         assert claim.covers(
             "any" if target.bucket is None else target.bucket, target.key, "an id that a lost restart brought"
         )
+
+
+async def test_a_missing_bucket_has_no_empty_list(weed: LocalStore, tmp_path: Path) -> None:
+    search = OrphanSearch(Owners(tmp_path), older_than=0, dry_run=True, on_orphan=print, on_failure=print)
+    with pytest.raises(errors.BucketNotFound, match="there is no bucket 'nobucket' at this store"):
+        await search.run("s3://nobucket", options_of(weed))

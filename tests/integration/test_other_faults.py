@@ -267,7 +267,7 @@ async def test_an_object_that_nobody_can_read_is_no_success(world: World) -> Non
     """HEAD says 400 without a reason: the credentials have expired, or the object is encrypted with another's key."""
     world.s3.script("HeadObject", Status(400), repeat=True)
     path = world.file(5 * PART + 100)
-    with pytest.raises(errors.CredentialsError, match="refused to show the object: 400") as caught:
+    with pytest.raises(errors.ObjectNotShown, match="refused to show the object: 400") as caught:
         await world.upload(path, checksum="md5")
     assert caught.value.exit_code == 75
     assert world.manifest.status == "completing"

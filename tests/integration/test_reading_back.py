@@ -63,6 +63,26 @@ async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: 
     assert state_files() == []
 
 
+async def test_a_store_that_caps_ranges(world: World, small_pieces: None) -> None:
+    path = world.file(SIZE)
+    body = bytearray(path.read_bytes())
+    put(world.s3, bytes(body))
+    world.s3.knobs.most_of_range = 10 * KIB
+    assert (await read(world, path)).bytes_read == SIZE
+    body[99_999] ^= 1
+    put(world.s3, bytes(body))
+    with pytest.raises(errors.ObjectMismatch, match="the first byte that differs is byte 99,999 "):
+        await read(world, path)
+
+
+async def test_ranges_that_may_be_of_different_versions(world: World) -> None:
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    world.s3.knobs.get_etags = False
+    with pytest.raises(errors.StoreRefused, match="the store sends ranges without an ETag"):
+        await read(world, path)
+
+
 async def test_another_size_is_not_read(world: World) -> None:
     path = world.file(SIZE)
     put(world.s3, path.read_bytes()[:-1])

@@ -118,6 +118,53 @@ async def test_the_bytes_before_the_position_are_left_out_and_that_is_said(world
     assert "key is uploaded from its position on: without its first 300 bytes" in world.warnings()
 
 
+async def test_without_on_event_python_warns_of_the_bytes_left_out(world: World) -> None:
+    file = io.BytesIO(content(1000))
+    file.seek(300)
+    with pytest.warns(UserWarning, match="key is uploaded from its position on: without its first 300 bytes"):
+        await bigupload.upload(file, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path)
+
+
+async def test_a_file_object_that_was_written_and_not_rewound_is_refused(world: World) -> None:
+    buffer = io.BytesIO()
+    buffer.write(b"abc" * 1000)
+    (world.directory / "written").write_bytes(b"abc")
+    with (world.directory / "written").open("rb") as file:
+        file.read()
+        for source in (buffer, file):
+            with pytest.raises(errors.UsageError, match=r"is at its end, after [\d,]+ bytes.*seek\(0\)"):
+                await world.upload(source)
+    assert not world.s3.requests
+    assert (await world.upload(buffer, allow_empty=True)).size == 0
+    assert (await world.upload(io.BytesIO())).size == 0  # it has no bytes at all
+
+
+async def test_what_is_no_single_source(world: World) -> None:
+    """Said before names are asked for."""
+    for wrong, says in (
+        (None, "a source is a path, a URL, bytes.*, not None"),
+        (3, "not int"),
+        (["a", Path("b")], "upload_many takes a list, and select_files"),
+    ):
+        with pytest.raises(errors.UsageError, match=says):
+            await world.upload(wrong, to=f"s3://{BUCKET}/folder/")
+    with pytest.raises(errors.SourceUnsupported, match=r"is a directory.*upload_many\(select_files\(directory\)\)"):
+        await world.upload(world.directory)
+    async with bigupload.Uploader() as uploader:
+        for one in ("small.bin", Path("small.bin"), b"small"):
+            with pytest.raises(errors.UsageError, match=r"many sources are a list.*\[source\]"):
+                uploader.upload_many(one, to=f"s3://{BUCKET}/")  # type: ignore[arg-type]  # what is refused
+            with pytest.raises(errors.UsageError, match="many sources are a list"):
+                uploader.verify_many(one, f"s3://{BUCKET}/")  # type: ignore[arg-type]  # what is refused
+
+
+async def test_a_manifest_in_a_directory_that_is_not_there(world: World) -> None:
+    """A misspelled directory is not created, as none is for `temp_dir` or a log."""
+    with pytest.raises(errors.UsageError, match=r"`manifest` is in a directory that must exist, and .*none does not"):
+        await world.upload(world.file(10), manifest=world.directory / "none" / "m")
+    assert not (world.directory / "none").exists()
+
+
 async def test_nothing_at_all(world: World) -> None:
     assert (await world.upload(b"")).size == 0
     assert world.object().sha256() == hashlib.sha256(b"").hexdigest()

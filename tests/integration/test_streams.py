@@ -184,14 +184,16 @@ async def test_a_stream_that_is_longer_than_its_expected_size(world: World) -> N
 async def test_another_expected_size_than_before(world: World) -> None:
     await world.interrupted(stream(WHOLE), after=3, expected_size=SIZE)
     for size in (SIZE + 1, 0):
-        with pytest.raises(errors.UsageError, match="began with an expected size of 327,780 bytes"):
+        with pytest.raises(
+            errors.UsageError, match="an earlier run began this upload with an expected size of 327,780 bytes"
+        ):
             await world.upload(stream(WHOLE), expected_size=size)
     await world.upload(stream(WHOLE))
     assert whole(world.object()) == hashed(WHOLE)
 
 
 async def test_a_stream_without_its_end_marker(world: World) -> None:
-    with pytest.raises(errors.StreamInterrupted, match="does not end with the end marker") as caught:
+    with pytest.raises(errors.StreamInterrupted, match="does not end with the bytes of `end_marker`") as caught:
         await world.upload(stream(WHOLE), end_marker="complete")
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
     assert world.object() is None

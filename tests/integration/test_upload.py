@@ -294,12 +294,26 @@ async def test_an_outage_does_not_count_as_attempts(world: World, s3: StrictS3) 
     ]
 
 
-@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize(
+    ("local", "variable", "clients"),
+    [
+        (False, {"AWS_UNKNOWN_SETTING": "1"}, 2),  # one for complete, which may take longer, and one for the rest
+        (False, {}, 0),
+        (True, {}, 1),  # looks whether the bucket is there
+    ],
+)
 async def test_uploads_to_one_bucket_share_their_clients(
-    world: World, weed: LocalStore, local: bool, monkeypatch: pytest.MonkeyPatch
+    world: World,
+    weed: LocalStore,
+    local: bool,
+    variable: dict[str, str],
+    clients: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Making one takes 20 ms of CPU: with two for each upload, small files are limited by that."""
     monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(weed.data_dir))
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
     s3 = bigupload.S3Options(local=True) if local else world.options()
     made = 0
     real = S3Bucket._make_client
@@ -317,5 +331,5 @@ async def test_uploads_to_one_bucket_share_their_clients(
         for n in range(5):
             path = world.file(100, f"{n}.bin", seed=n)
             tasks.create_task(uploader.upload(path, to=f"s3://{BUCKET}/", s3=s3))
-    assert made == 2, "one for complete, which may take longer, and one for the rest"
+    assert made == clients
     assert local or set(world.s3.objects[BUCKET]) == {f"{n}.bin" for n in range(5)}

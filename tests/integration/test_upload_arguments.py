@@ -43,6 +43,18 @@ async def test_a_file_that_may_not_be_read(world: World) -> None:
         await world.upload(path)
 
 
+async def test_a_url_where_a_path_is_wanted(world: World) -> None:
+    """Taken for a path, it would be told with its query, which may be a secret."""
+    url = "https://127.0.0.1/film.mov?secret"
+    async with bigupload.Uploader() as uploader:
+        with pytest.raises(errors.UsageError, match="path must be a path of this machine, and it is a URL"):
+            await uploader.verify(url, "s3://bucket/key")
+        with pytest.raises(errors.UsageError, match="directory must be a path"):
+            await anext(uploader.watch(url, to="s3://bucket/"))
+        with pytest.raises(errors.UsageError, match="manifest must be a path"):
+            await uploader.resume(url)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -50,6 +62,8 @@ async def test_a_file_that_may_not_be_read(world: World) -> None:
         ({"to": "s3://"}, "not a target"),
         ({"to": "bucket/key"}, "not a target"),
         ({"to": f"s3://{BUCKET}/{'k' * 1025}"}, "1,024"),
+        ({"to": f"s3://{BUCKET}/key\n"}, "ends in a line break or a tab: leave that out"),
+        ({"to": f"s3://{BUCKET}/key\r"}, "ends in a line break or a tab: leave that out"),
         ({"checksum": "crc16"}, "unknown checksum"),
         ({"part_size": "1B"}, "below"),
         ({"part_size": 2 * MIB}, "above"),

@@ -9,7 +9,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.object_claims import MOST_GUESSES, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.verification.by_checksum import verify
-from tests.tools.strict_s3 import Call, Ok
+from tests.tools.strict_s3 import Call, Ok, Status
 
 from .other_tools import SIZE, URL, even, flipped, put, replace, upload_parts
 from .support import KIB, World
@@ -122,3 +122,13 @@ async def test_an_object_that_is_replaced_while_it_is_looked_at(world: World) ->
     world.s3.script("HeadObject", Ok(), Call(replace))
     with pytest.raises(errors.TargetReplaced):
         await verify(path, URL, s3=world.options())
+
+
+@pytest.mark.parametrize("may_look", [False, True])
+async def test_no_object_in_a_bucket_that_may_not_be_looked_at(world: World, may_look: bool) -> None:
+    """Then the store does not show whether the bucket's name is wrong."""
+    if not may_look:
+        world.s3.script("HeadBucket", Status(403, ""), repeat=True)
+    with pytest.raises(errors.ObjectNotFound) as raised:
+        await verify(world.file(SIZE), URL, s3=world.options())
+    assert ("or no such bucket" in str(raised.value)) is not may_look

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from bigupload import errors
+from bigupload.cli import store
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted, Completed, CompletingRecord, Record
 from bigupload.manifests import clean_up
-from bigupload.manifests.clean_up import DAY, KEEP_FINISHED, clean, clean_if_due
+from bigupload.manifests.clean_up import DAY, KEEP_FINISHED, clean, clean_if_due, forget_endpoint
 from bigupload.manifests.journal import FileJournal
+from bigupload.manifests.location import state_dir
 from bigupload.manifests.lock import ManifestLock
-from bigupload.manifests.state_directory import NOTES, find_manifests
+from bigupload.manifests.state_directory import NOTES, SUFFIX, find_manifests
 from tests.core.samples import ALL_PARTS, header, lines
 
 NOW = 2_000_000_000.0
@@ -241,3 +244,31 @@ def test_a_lock_that_is_deleted_when_it_is_released_excludes(state: Path) -> Non
     assert most == 1
     assert taken > 0
     assert list(state.iterdir()) == []
+
+
+def test_what_is_known_of_a_store_that_is_no_more_is_forgotten(state: Path) -> None:
+    target = dataclasses.replace(header().target, endpoint="local")
+    for name, endpoint in (("a", "local"), ("b", "local"), ("c", None)):
+        first = dataclasses.replace(header(), target=dataclasses.replace(target, endpoint=endpoint))
+        (state / f"{name}{SUFFIX}").write_bytes(lines(first))
+    (state / f"c{SUFFIX}.1").write_bytes(lines(dataclasses.replace(header(), target=target)))
+    with FileJournal(state / f"b{SUFFIX}"):  # a process has it open
+        assert forget_endpoint(state, "local").manifests == 2
+    assert [path.name for path in find_manifests(state, set_aside=True)] == [f"b{SUFFIX}", f"c{SUFFIX}"]
+    assert forget_endpoint(state / "none", "local").manifests == 0
+
+
+@pytest.mark.parametrize("name", ["BIGUPLOAD_LOCAL_STORE_DIR", "BIGUPLOAD_STATE_DIR"])
+def test_another_local_store_takes_no_manifest_along(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("BIGUPLOAD_LOCAL_STORE_DIR", raising=False)
+    monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv(name, str(state))
+    first = dataclasses.replace(header(), target=dataclasses.replace(header().target, endpoint="local"))
+    path = state_dir() / f"a{SUFFIX}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(lines(first))
+    store._forget()
+    assert path.exists() == (name == "BIGUPLOAD_LOCAL_STORE_DIR")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from bigupload import errors
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted, Completed, CompletingRecord
 from bigupload.manifests import listing
-from bigupload.manifests.listing import known_uploads, locate_manifest
+from bigupload.manifests.listing import completed_uploads, known_uploads, locate_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from tests.core.samples import ALL_PARTS, header, lines, part
 
@@ -83,3 +85,21 @@ def test_a_manifest_by_its_id(state: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     here = tmp_path / "01234"
     here.touch()
     assert locate_manifest("01234", state) == Path("01234"), "a file of that name goes first"
+
+
+def test_the_completed_uploads_of_a_target_the_latest_first(state: Path) -> None:
+    done = (*ALL_PARTS, CompletingRecord(None), Completed(etag='"e"', verified=Verified.SIZE))
+    elsewhere = dataclasses.replace(header(), target=dataclasses.replace(header().target, key="another"))
+    manifests = {
+        f"old{SUFFIX}": lines(dataclasses.replace(header(), id="old"), *done),
+        f"new{SUFFIX}.2": lines(dataclasses.replace(header(), id="new"), *done),
+        f"open{SUFFIX}": lines(header(), part(1)),
+        f"other{SUFFIX}": lines(elsewhere, *done),
+        f"bad{SUFFIX}": b"garbage\n",
+        f"new{SUFFIX}.lock": b"",
+    }
+    for number, (name, data) in enumerate(manifests.items()):
+        (state / name).write_bytes(data)
+        os.utime(state / name, (number, number))
+    assert [each.header.id for each in completed_uploads(state, header().target)] == ["new", "old"]
+    assert list(completed_uploads(state / "missing", header().target)) == []

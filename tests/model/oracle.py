@@ -60,7 +60,7 @@ Ending = Proved | Done | Refused | Either
 _KEYS: dict[str, tuple[type[BigUploadError], ...]] = {
     "none": (errors.CredentialsError,),
     "unknown": (errors.CredentialsError, errors.AccessDenied),
-    "expired": (errors.CredentialsError,),  # 400, of HEAD too
+    "expired": (errors.CredentialsError, errors.ObjectNotShown),  # 400, of HEAD too
     "wrong": (errors.AccessDenied,),
 }
 """What a call is refused with, when the store can say why, and when it cannot: HEAD has no body."""
@@ -107,8 +107,8 @@ def all_of(file: File, part_size: int) -> Proved:
 def _go_on(seen: Seen, known: Known, *, follow: int | None) -> Ending:
     """`follow`: the part size of the upload that follows one that turns out to be complete, of a file that is other."""
     if known.status == "completing":
-        if seen.keys != "valid":
-            return Refused(error=_KEYS[seen.keys][0], exit_code=EXIT_RESUMABLE)
+        if seen.keys != "valid":  # HEAD comes first, but a 403 of it does not count: the list may be allowed
+            return Refused(error=_KEYS[seen.keys][-1 if seen.keys == "expired" else 0], exit_code=EXIT_RESUMABLE)
         if is_ours(seen, known):
             if follow is not None and seen.file.body != seen.versions[known.fingerprint]:
                 return _fresh(seen, follow)

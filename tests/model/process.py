@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bigupload import S3Options, Uploader, UploadResult, errors
-from bigupload.engine import completion, in_flight
+from bigupload.engine import completion, context
 from bigupload.events import Event
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification.orphans import Orphan, OrphanSearch, Owners
@@ -106,7 +106,7 @@ def carry_out(order: Order, response: Connection) -> None:
     os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "BIGUPLOAD_STATE_DIR": str(order.state)}
     os.environ |= order.keys.environment()
     S3Store.limits = LIMITS
-    completion._LOOK_FOR, completion._LOOK_EVERY, in_flight.TICK = 0.02, 0.01, 0.02
+    completion._LOOK_FOR, completion._LOOK_EVERY, context.TICK = 0.02, 0.01, 0.02
     if order.mutant is not None:
         MUTANTS[order.mutant]()
     told = Told()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.ensure_bucket import ensure_bucket
 from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.declared import what_is_wrong
 from tests.tools.directories import session_directory
@@ -61,7 +62,7 @@ def posts_api(session_stub: HttpStub) -> HttpStub:
 async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
     """An empty one in SeaweedFS."""
     found = Meddled(fresh_name(), options_for(weed))
-    await found.ensure()
+    await ensure_bucket(found)
     yield found
     await found.aclose()
 

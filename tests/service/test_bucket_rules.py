@@ -12,6 +12,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.ensure_bucket import ensure_bucket
 from tests.tools.buckets import Meddled, Next, ask, fresh_name, options_for
 from tests.tools.strict_s3 import Reset, Status, StrictS3
 
@@ -165,7 +166,7 @@ THEIR_STATEMENT = {"Sid": "Theirs", "Effect": "Allow", "Principal": "*", "Action
 
 
 async def theirs(bucket: Meddled) -> None:
-    await bucket.ensure()
+    await ensure_bucket(bucket)
     statement = {**THEIR_STATEMENT, "Resource": f"arn:aws:s3:::{bucket.name}/public/*"}
     policy = {"Version": "2012-10-17", "Id": "their-policy", "Statement": [statement]}
     await bucket.call("", "put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": [THEIR_RULE]})

@@ -6,7 +6,6 @@ import pytest
 
 from bigupload import errors
 from bigupload.cli import main
-from bigupload.service.bucket_rules import MEDIA_PREFIX
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import ask, fresh_name
 from tests.tools.strict_s3 import Status, StrictS3
@@ -38,7 +37,7 @@ def test_setup_says_what_was_done(
         f"created the bucket {name}, which did not exist",
         "files and open uploads end after 7 days",
         f"browsers may upload from {PAGE}",
-        f"anyone may read {MEDIA_PREFIX}*",
+        "anyone may read media/*",
     ]
     assert told.err == ""
     assert ask(weed.endpoint_url, "GET", f"/{name}/media/nothing")[0] == 404

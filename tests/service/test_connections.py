@@ -49,6 +49,7 @@ def many_descriptors() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_descriptors")
 def test_silent_connections_keep_nobody_out(weed: LocalStore, tmp_path: Path) -> None:
     """More of them than the service has descriptors, some with half a request. It keeps responding, and logs little."""

@@ -15,7 +15,8 @@ from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
-from bigupload.stores.s3.client import CREDENTIALS_EXPIRING, S3Bucket
+from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.renewal import CREDENTIALS_EXPIRING
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 REQUEST = c.PresignRequest(filename="a.jpg", content_type="image/jpeg")

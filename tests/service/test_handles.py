@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
 from bigupload.core.checksums import Algorithm
-from bigupload.service.contract import STORED_FOR
 from bigupload.service.handles import Handle, Handles
+from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
 from tests.service.test_attacks import refusal
 from tests.service.test_multipart import PART, create, film, upload
@@ -79,7 +79,7 @@ def test_a_query_that_names_no_upload_or_several(service: Service, query: str) -
 def test_a_handle_lives_seven_days_and_no_longer() -> None:
     now = 1_700_000_000.5
     handles = Handles(SECRETS, clock=lambda: now)
-    assert handles.expiry() == 1_700_000_000 + STORED_FOR
+    assert handles.expiry() == 1_700_000_000 + LONGEST_UPLOAD
     encoded = handles.encode(HANDLE)
     now = HANDLE.expires - 0.001
     assert handles.decode(encoded, owner="local") == HANDLE

@@ -79,6 +79,8 @@ def test_a_file_name_that_is_refused(service: Service, filename: str) -> None:
         "image/jpeg\n",
         "image/jpeg\0",
         "image/jpeg, text/html",
+        "image/jpeg;a=b,text/html",
+        'image/jpeg;a="b,c" , text/html;x',
         "image/jpeg text/html",
         "image/jpeg;\r\n charset=x",
         "image/jpeg; é",

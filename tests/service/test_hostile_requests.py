@@ -44,6 +44,8 @@ def send_body(service: Service, body: bytes, **headers: str) -> httpx.Response:
         (b"{", (400, "invalid_json")),
         (b"{}{}", (400, "invalid_json")),
         (b"\xff\xfe", (400, "invalid_json")),
+        (b"\xef\xbb\xbf", (400, "invalid_json")),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", (400, "invalid_json")),
         (b"\0" * 100, (400, "invalid_json")),
         (b"[" * 60_000, (400, "invalid_json")),
         (b'{"a":' * 10_000, (400, "invalid_json")),
@@ -69,6 +71,11 @@ def test_bodies(service: Service, body: bytes, expected: tuple[int, str]) -> Non
 )
 def test_another_content_type_of_the_body(service: Service, kind: str) -> None:
     assert refusal(send_body(service, b"{}", Content_Type=kind)) == (415, "unsupported_content_type")
+
+
+def test_a_byte_order_mark_before_the_json_is_ignored(service: Service) -> None:
+    """Editors and PowerShell write one."""
+    assert send_body(service, b"\xef\xbb\xbf" + json.dumps(PHOTO).encode()).status_code == 200
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "x"])
@@ -177,9 +184,14 @@ def test_no_key_or_none_of_ours(service: Service, header: str | None, code: str)
     headers = [] if header is None else [(b"Authorization", header.format(key=service.key, less=service.key[:-1]))]
     encoded = [(name, value.encode("latin-1")) for name, value in headers]
     for endpoint in ENDPOINTS:
-        response = httpx.request(endpoint.method, service.url + endpoint.path, headers=encoded, trust_env=False)
+        response = httpx.request(endpoint.method, service.url + _asked(endpoint.path), headers=encoded, trust_env=False)
         assert refusal(response) == (401, code)
         assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def _asked(path: str) -> str:
+    """A path of a request for an endpoint's."""
+    return path.replace("{key}", "media/local/a.jpg")
 
 
 def test_a_key_elsewhere_than_in_the_header(service: Service) -> None:
@@ -319,7 +331,7 @@ def test_other_ways_in(service: Service, url: str) -> None:
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "PROPFIND"])
 def test_other_methods(service: Service, method: str) -> None:
     for path in {endpoint.path for endpoint in ENDPOINTS}:
-        response = service.call(method, path)
+        response = service.call(method, _asked(path))
         allowed = {endpoint.method for endpoint in ENDPOINTS if endpoint.path == path}
         assert (response.status_code, set(response.headers["Allow"].split(","))) == (405, allowed)
         assert method == "HEAD" or refusal(response) == (405, "method_not_allowed")
@@ -329,6 +341,8 @@ def test_other_methods(service: Service, method: str) -> None:
     "path",
     [
         "/page/../app.py",
+        "/client/../app.py",
+        "/v1/client/..%2fpage%2fapp.js",
         "/page/..%2fapp.py",
         "/page/%2e%2e/app.py",
         "/page/..%5capp.py",

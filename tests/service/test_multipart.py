@@ -16,11 +16,11 @@ from tests.tools.service import Service
 
 MIB = 1024 * 1024
 PART = 5 * MIB
-MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
+MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x10moov\x00\x00\x00\x08mvhd"
 
 
 def film(size: int) -> bytes:
-    """Begins as an MP4 does."""
+    """Begins with the file type and the index of an MP4."""
     return (MP4 + bytes(range(256)) * (size // 256 + 1))[:size]
 
 

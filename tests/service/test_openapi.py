@@ -39,7 +39,26 @@ def test_the_service_shows_it_to_anyone(service: Service) -> None:
 def test_every_endpoint_is_in_it() -> None:
     listed = {(method.upper(), path) for path, method, _ in OPERATIONS}
     assert listed == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
-    assert len({operation["operationId"] for *_, operation in OPERATIONS}) == len(ENDPOINTS)
+
+
+def test_operations_have_names_that_read_well_in_a_client_and_a_group() -> None:
+    ids = [operation["operationId"] for *_, operation in OPERATIONS]
+    assert len(set(ids)) == len(ENDPOINTS)
+    assert all(re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", name) for name in ids), ids
+    assert "createPresignedUpload" in ids
+    described = {tag["name"] for tag in DOCUMENT["tags"]}
+    assert {tag for *_, operation in OPERATIONS for tag in operation["tags"]} == described
+
+
+def test_a_field_that_may_be_left_out_is_optional_in_clients() -> None:
+    """Generators of clients, as openapi-typescript, take a field with a default as one that must be sent."""
+    optional = 0
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        for field, described in schema.get("properties", {}).items():
+            assert "default" not in described, (name, field)
+            optional += field not in schema.get("required", [])
+    assert optional > 10
+    assert DOCUMENT["components"]["schemas"]["PresignRequest"]["required"] == ["filename", "contentType"]
 
 
 def test_the_examples_are_valid() -> None:

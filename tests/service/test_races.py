@@ -17,6 +17,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.object_keys import note_key
+from bigupload.service.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_problems import refusal_of
 from bigupload.service.uploads import MediaUploads
@@ -177,9 +178,9 @@ async def test_an_own_upload_ends_at_seven_days_and_not_before(bucket: Meddled) 
     key = (await uploads.presign("me", PHOTO)).key
     await put(bucket, key, sample("jpg"))
     written = (await bucket.call("", "head_object", Key=key))["LastModified"].timestamp()
-    now = written + c.STORED_FOR - 1
+    now = written + STORED_FOR - 1
     assert (await uploads.posted.check("me", key)).kind.name == "JPEG"
-    now = written + c.STORED_FOR
+    now = written + STORED_FOR
     with pytest.raises(Refused) as refused:
         await uploads.posted.check("me", key)
     assert refused.value.problem is Problem.MEDIA_NOT_FOUND

@@ -127,7 +127,7 @@ def test_a_start_that_fails_says_why_in_one_line(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], status: int, says: str
 ) -> None:
     places = {"BIGUPLOAD_KEYS": str(tmp_path / "keys"), "BIGUPLOAD_SECRET_FILE": str(tmp_path / "secret")}
-    done = command(*arguments, **places | {"HOME": str(tmp_path)} | environment)
+    done = command("--port", "0", *arguments, **places | {"HOME": str(tmp_path)} | environment)
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
@@ -184,6 +184,7 @@ def make_key() -> Callable[[Path], dict[str, str]]:
     return make
 
 
+@pytest.mark.slow
 def test_the_first_key_is_shown_once(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path) as service:
         assert service.call("POST", "/v1/media/check", json={"url": "x"}).status_code == 200

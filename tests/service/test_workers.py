@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import time
 from pathlib import Path
 
+import aiohttp
 import httpx
 import pytest
 
+from bigupload.service.draining import RequestsInFlight
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create
 from tests.tools.service import Service, serving
@@ -54,6 +57,7 @@ def healthy(service: Service) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_workers_share_a_port_and_are_replaced(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path, "--workers", "2") as service:
         before = workers_of(service)
@@ -66,10 +70,14 @@ async def test_workers_share_a_port_and_are_replaced(weed: LocalStore, tmp_path:
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: len(workers_of(service)) == 2 and before[0] not in workers_of(service))
         await until(lambda: healthy(service))
+        assert 'bigupload_workers_ended_total{how="SIGKILL"} 1.0' in httpx.get(service.url + "/metrics").text
+        (told,) = [line for line in map(json.loads, service.log().splitlines()) if line["event"] == "worker"]
+        assert (told["error"], told["again_in"]) == ("a worker died: SIGKILL", 1.0)
         assert service.stop() == 0
         await until(lambda: not any(map(is_alive, before)))
 
 
+@pytest.mark.slow
 async def test_workers_end_with_a_parent_that_is_killed(
     weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +132,59 @@ def refused(service: Service) -> None:
     raise AssertionError("it goes on listening")
 
 
+async def test_connections_are_accepted_until_the_delay_is_over() -> None:
+    in_flight = RequestsInFlight()
+    seen: list[tuple[float, bool, bool]] = []
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+
+    async def sleep(seconds: float) -> None:
+        seen.append((seconds, server.is_serving(), in_flight.stopping))
+
+    await in_flight.drain(server, delay=5, within=0, sleep=sleep)
+    assert seen == [(5, True, True)]
+    assert not server.is_serving()
+
+
+class KeepAliveClient:
+    """Sends requests over one connection until a response says that the connection ends."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.statuses: list[int] = []
+
+    async def run(self) -> None:
+        connector = aiohttp.TCPConnector(limit=1)
+        async with aiohttp.ClientSession(self._url, connector=connector) as http:
+            while True:
+                async with http.get("/openapi.json") as response:
+                    await response.read()
+                    self.statuses.append(response.status)
+                    if response.headers.get("Connection") == "close":
+                        return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_stop_with_a_delay_breaks_no_request(weed: LocalStore, tmp_path: Path, workers: str) -> None:
+    """A load balancer's connections, each of which gets a request more often than every five seconds."""
+    more = ("--workers", workers, "--stop-delay", "5s", "--sweep-every", "0")
+    with serving(weed, tmp_path, *more) as service:
+        clients = [KeepAliveClient(service.url) for _ in range(50)]
+        async with asyncio.TaskGroup() as group:  # a request that fails ends the test
+            for client in clients:
+                group.create_task(client.run())
+            await until(lambda: all(client.statuses for client in clients))
+            service.process.send_signal(signal.SIGTERM)
+            async with aiohttp.ClientSession(service.url) as http:  # the balancer's own question, on new connections
+                told: tuple[int, dict[str, str]] = (200, {})
+                while told[0] == 200:
+                    async with http.get("/readyz", headers={"Connection": "close"}) as response:
+                        told = response.status, await response.json()
+        assert told == (503, {"status": "stopping"})
+        assert {status for client in clients for status in client.statuses} == {200}
+        assert service.process.wait(60) == 0
+
+
 @pytest.mark.slow
 def test_a_worker_that_cant_be_started_again_is_tried_again(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path, "--workers", "2") as service:
@@ -132,7 +193,7 @@ def test_a_worker_that_cant_be_started_again_is_tried_again(weed: LocalStore, tm
         keys.write_text("{")
         first, other = workers_of(service)
         os.kill(first, signal.SIGKILL)
-        asyncio.run(until(lambda: '"event": "worker"' in service.log(), within=60))
+        asyncio.run(until(lambda: service.log().count('"event": "worker"') == 2, within=60))  # died; can't start
         assert is_alive(other)
         keys.write_text(good)
         asyncio.run(until(lambda: len(workers_of(service)) == 2, within=60))

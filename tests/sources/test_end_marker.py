@@ -41,5 +41,14 @@ def test_every_stream(data: bytes, marker: bytes, ends: bool, cuts: list[int], s
     if whole.endswith(marker):
         assert asyncio.run(read(whole, cuts, marker, sizes)) == whole[: -len(marker)]
     else:
-        with pytest.raises(errors.StreamInterrupted, match="name does not end with the end marker"):
+        with pytest.raises(errors.StreamInterrupted, match=r"name (does not end|ends) with the bytes of `end_marker`"):
             asyncio.run(read(whole, cuts, marker, sizes))
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [5], [5, 6, 11, 12]])
+@pytest.mark.parametrize("sizes", [[1], [6], [30]])
+def test_a_newline_behind_the_marker_is_told_as_that(cuts: list[int], sizes: list[int]) -> None:
+    with pytest.raises(errors.StreamInterrupted, match="ends with the bytes of `end_marker` and a newline"):
+        asyncio.run(read(b"bytes marker\n", cuts, b"marker", sizes))
+    with pytest.raises(errors.StreamInterrupted, match="does not end"):
+        asyncio.run(read(b"bytes barker\n", cuts, b"marker", sizes))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import io
 import os
+import re
 import tempfile
 import threading
 from pathlib import Path
@@ -165,6 +167,29 @@ async def test_memory_is_used_again_and_given_back() -> None:
     assert (parts._used, len(parts._free)) == (0, 1)
     stream.close()
     assert not parts._free
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a system without huge pages")
+async def test_memory_for_parts_is_asked_for_in_large_pages() -> None:
+    """The first bytes into it cost a call of the kernel for each page."""
+    part = await pool(memory=8 * MIB).hold(2 * MIB, ())
+    view = part.view(0, part.size)
+    assert view is not None
+    address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    flags = _mapping_flags(address)
+    assert "hg" in flags
+    assert "sh" not in flags, "a shared mapping has pages of its own kind"
+
+
+def _mapping_flags(address: int) -> list[str]:
+    """What proc_pid_smaps(5) calls VmFlags, of the mapping that has an address."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= address < int(found[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return line.split()[1:]
+    raise AssertionError("no such mapping")
 
 
 # -- cancelling

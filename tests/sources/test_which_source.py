@@ -199,6 +199,7 @@ async def produce() -> Any:
         (ReadsText(), "binary mode"),
         (closed(io.BytesIO(b"")), "closed file object"),
         (closed(io.FileIO(__file__)), "closed file object"),
+        (io.FileIO(os.devnull, "wb"), "opened for writing alone"),
         (None, "NoneType"),
         (7, "int"),
         ({"a": b""}, "dict"),

@@ -17,6 +17,7 @@ from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
+from bigupload.stores.s3 import aws_session
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
@@ -35,6 +36,8 @@ from bigupload.stores.targets import connect, connect_service, parse_s3_url, rec
         ("s3://bucket/x://y", None, ("bucket", "x://y")),
         ("s3://b/" + "k" * 1024, None, ("b", "k" * 1024)),
         ("s3://b/" + "é" * 512, None, ("b", "é" * 512)),
+        ("s3://b/a\nb", None, ("b", "a\nb")),
+        ("s3://b/f/", "a\rb\x7f\n", ("b", "f/a\rb\x7f\n")),
     ],
 )
 def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
@@ -51,6 +54,8 @@ def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
         ("s3://bucket", None, "names no object"), ("s3://bucket/", None, "names no object"),
         ("s3://bucket/folder/", None, "names no object"), ("s3://b/" + "k" * 1025, None, "1,024 bytes"),
         ("s3://b/" + "é" * 513, None, "1,024 bytes"), ("s3://b/" + "k" * 1020 + "/", "file", "1,024 bytes"),
+        ("s3://b/key\x1b", None, r"the character '\\x1b'"), ("s3://b/f/", "a\uffffb", r"the character '\\uffff'"),
+        ("s3://b\n/key", None, "not a target"), ("s3://\tb/key", None, "not a target"),
         ("s3://b/folder/", "no utf-8 \udcff", "UTF-8"), ("s3://b/no utf-8 \udcff", None, "UTF-8"),
     ],
 )  # fmt: skip
@@ -144,6 +149,24 @@ async def test_what_the_configuration_file_names_is_part_of_the_target(
     store = await connect("bucket", "key", S3Options())
     assert store.target.endpoint == "https://minio.example"
     assert store.options() == {"endpoint_url": "https://minio.example"}
+
+
+async def test_the_configuration_files_are_read_again_only_if_they_have_changed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read = []
+    make = aws_session._new_session
+    monkeypatch.setattr(aws_session, "_new_session", lambda options: read.append(options) or make(options))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for endpoint in ("https://minio.example", "https://another.example"):
+        text = f"[default]\nendpoint_url = {endpoint}\n[profile aws]\nregion = eu-west-1\n"
+        (tmp_path / "config").write_text(text)
+        found = [aws_session.configured_endpoint(S3Options()) for _ in range(100)]
+        assert found == [endpoint] * 100
+        assert aws_session.configured_endpoint(S3Options(profile="aws")) is None
+    monkeypatch.setenv("AWS_PROFILE", "aws")
+    assert aws_session.configured_endpoint(S3Options()) is None
+    assert len(read) == 5
 
 
 async def test_a_configuration_file_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

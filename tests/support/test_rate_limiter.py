@@ -204,7 +204,7 @@ def test_a_limit_that_is_no_schedule() -> None:
         ("08:00=", "not a schedule"),
         ("=off", "not a schedule"),
         ("08:00=fast", "not a rate: 'fast'"),
-        ("08:00=0", "at least 1 byte"),
+        ("08:00=20", "is 20 bytes a second"),
         ("08:00=off,8:00=1MB/s", "two rates for 8:00"),
         ("on", "not a rate"),
         ("nan", "not a rate"),

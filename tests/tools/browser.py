@@ -59,27 +59,44 @@ class UploadPage:
         self.page.goto(url)
         expect(self.page.locator("html[data-ready]")).to_be_attached(timeout=SOON)
         if key is not None:
+            if self.page.evaluate("sessionStorage.getItem('bigupload key')"):  # the tab has one already
+                self.page.get_by_role("button", name="Change key").click()
             self.page.get_by_label("API key").fill(key)
 
     def choose(self, *files: Path) -> None:
         self.page.set_input_files("#files", list(files))
 
     @property
-    def card(self) -> Locator:
-        """The upload that was begun last."""
-        return self.page.locator(".card").first
+    def row(self) -> Locator:
+        """The first upload of the list: what moves is above what waits, and that above what is done."""
+        return self.page.locator(".row").first
+
+    @property
+    def banner(self) -> Locator:
+        """What concerns all uploads."""
+        return self.page.locator("#banner")
+
+    @property
+    def remark(self) -> Locator:
+        """The sentence below the first upload."""
+        return self.row.locator(".remark")
 
     def button(self, name: str) -> Locator:
-        """Of the last upload, by what it begins with."""
-        return self.card.get_by_role("button", name=re.compile(f"^{name}"))
+        """Of the first upload, by what it begins with."""
+        return self.row.get_by_role("button", name=re.compile(f"^{name}"))
 
-    def expect_phase(self, phase: str, *, within: float = SOON) -> None:
-        expect(self.card).to_have_attribute("data-phase", phase, timeout=within)
+    def expect_state(self, state: str, *, within: float = SOON) -> None:
+        expect(self.row).to_have_attribute("data-state", state, timeout=within)
+
+    def expect_stored(self, count: int) -> None:
+        """The store has so many bytes of the first upload, and the page knows."""
+        expect(self.row).to_have_attribute("data-stored", str(count), timeout=SOON)
 
     def expect_done(self) -> str:
-        """Its public URL."""
-        self.expect_phase("done", within=SENT)
-        url = self.card.get_by_role("link").get_attribute("href")
+        """The public URL of the first upload that is done."""
+        done = self.page.locator('.row[data-state="done"]').first
+        expect(done).to_be_visible(timeout=SENT)
+        url = done.get_by_role("link").get_attribute("href")
         assert url
         return url
 
@@ -99,11 +116,18 @@ class Profile:
 
     playwright: Playwright
     directory: Path
+    phone: bool = False
+    """Whether it has a touch screen and no mouse."""
 
     @contextlib.contextmanager
     def browser(self) -> Iterator[BrowserContext]:
         context = self.playwright.chromium.launch_persistent_context(
-            self.directory, executable_path=CHROMIUM, args=_QUIET, viewport={"width": 1100, "height": 900}
+            self.directory,
+            executable_path=CHROMIUM,
+            args=_QUIET,
+            viewport={"width": 1100, "height": 900},
+            has_touch=self.phone,
+            is_mobile=self.phone,
         )
         try:
             yield context

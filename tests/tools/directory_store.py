@@ -17,6 +17,7 @@ import anyio
 
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
+from bigupload.core.copies import CopySource
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import Limits, Part, Plan
@@ -93,8 +94,8 @@ class DirectoryStore:
         await self._respond("create")
         return Created(upload_id, algorithm.type if declare else None)
 
-    def refused(self, request: SignedRequest) -> str:
-        return ""
+    def refused(self, request: SignedRequest, fault: Fault) -> None:
+        pass
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         return [SignedRequest(f"{upload_id}/{part.number}", part.headers, 3600) for part in parts]
@@ -123,6 +124,9 @@ class DirectoryStore:
         fresh.rename(upload / f"{part.number}.part")
         await self._respond("part")
         return PutResponse(_etag(body), {header: digest})
+
+    async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
+        raise Fault(FaultKind.UNSUPPORTED, "nothing is copied here")
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         await self._request("list")
@@ -189,6 +193,9 @@ class _Sent:
 
     def address(self) -> str | None:
         return None
+
+    def round_trips(self) -> float:
+        return 0.0
 
     def paused(self) -> bool:
         return False

@@ -183,11 +183,18 @@ class Passing:
 
     async def _body(self, exchange: Exchange) -> AsyncIterator[bytes]:
         while exchange.received < exchange.size:
-            piece = await self._reader.read(min(PIECE, exchange.size - exchange.received))
-            if not piece:
-                raise Ended
-            exchange.received += len(piece)
-            yield piece
+            yield await self._next(exchange, min(PIECE, exchange.size - exchange.received))
+
+    async def _next(self, exchange: Exchange, most: int) -> bytes:
+        """Bytes of the client's body. Its reset is not the store's, whose response may still be read."""
+        try:
+            piece = await self._reader.read(most)
+        except ConnectionError as e:
+            raise Ended from e
+        if not piece:
+            raise Ended
+        exchange.received += len(piece)
+        return piece
 
     async def _ask(self, exchange: Exchange, head: Head, fault: wire.Fault) -> Response:
         """Send the request on and read the response, which may come before the store has the whole body."""
@@ -259,11 +266,7 @@ class Passing:
 
     async def _up_to(self, exchange: Exchange, count: int) -> AsyncIterator[bytes]:
         while exchange.received < count:
-            piece = await self._reader.read(count - exchange.received)
-            if not piece:
-                raise Ended
-            exchange.received += len(piece)
-            yield piece
+            yield await self._next(exchange, count - exchange.received)
 
     async def _until_past(self, exchange: Exchange) -> None:
         """The client's leaving does not show: its end would come behind bytes that are not read."""

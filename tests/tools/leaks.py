@@ -25,11 +25,11 @@ def own_threads() -> set[threading.Thread]:
 async def no_leaks() -> AsyncIterator[None]:
     """The body leaves neither a task nor a thread of bigupload's nor a descriptor.
 
-    The server lives in this process too: its ends of closed connections need a turn of its loop to go.
+    The server lives in this process too: its tasks and ends of closed connections need turns of its loop to go.
     """
     gc.collect()
     tasks, threads, descriptors = asyncio.all_tasks(), own_threads(), open_descriptors()
     yield
-    assert asyncio.all_tasks() <= tasks
+    await until(lambda: asyncio.all_tasks() <= tasks)
     await until(lambda: own_threads() <= threads)
     await until(lambda: open_descriptors() <= descriptors)

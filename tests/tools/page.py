@@ -20,7 +20,7 @@ from tests.tools.traffic import PartTraffic
 MIB = 1024 * 1024
 PART = 5 * MIB
 """Bytes: what the service chooses."""
-MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x08free"
+MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x10moov\x00\x00\x00\x08mvhd"
 NETWORK = re.compile("Failed to load resource|ERR_")
 """What the browser itself writes to the console of a request that failed."""
 

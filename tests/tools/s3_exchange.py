@@ -23,7 +23,7 @@ from .sigv4 import STREAMING_UNSIGNED, UNSIGNED_PAYLOAD, SignedRequest, Verified
 
 # Sub-resources whose operations the fake doesn't have; responding to them as the plain operation would hide a mistake.
 _UNSUPPORTED = {
-    "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "inventory", "legal-hold",
+    "accelerate", "acl", "analytics", "attributes", "cors", "encryption", "inventory", "legal-hold",
     "lifecycle", "logging", "notification", "object-lock", "ownershipControls", "policy", "publicAccessBlock",
     "replication", "restore", "retention", "select", "tagging", "torrent", "versioning", "versions", "website",
 }  # fmt: skip
@@ -36,7 +36,15 @@ _UPLOAD_OPS = {
     "DELETE": "AbortMultipartUpload",
 }
 OPERATIONS = frozenset(
-    {"ListBuckets", "GetBucketLocation", "ListMultipartUploads", "CreateMultipartUpload", "Unknown"}
+    {
+        "ListBuckets",
+        "GetBucketLocation",
+        "DeleteObjects",
+        "ListMultipartUploads",
+        "CreateMultipartUpload",
+        "UploadPartCopy",
+        "Unknown",
+    }
     | set(_BUCKET_OPS.values())
     | set(_OBJECT_OPS.values())
     | set(_UPLOAD_OPS.values())
@@ -112,6 +120,8 @@ class Exchange:
         method, query = self.request.method, self.query
         if _UNSUPPORTED & query.keys():
             return "Unknown"
+        if "delete" in query:
+            return "DeleteObjects" if method == "POST" and self.bucket and not self.key else "Unknown"
         if not self.bucket:
             return "ListBuckets" if method == "GET" else "Unknown"
         if not self.key:
@@ -120,6 +130,8 @@ class Exchange:
             if method == "GET" and "uploads" in query:
                 return "ListMultipartUploads"
             return _BUCKET_OPS.get(method, "Unknown")
+        if "x-amz-copy-source" in self.headers:
+            return "UploadPartCopy" if method == "PUT" and "uploadId" in query else "Unknown"
         if "uploadId" in query:
             return _UPLOAD_OPS.get(method, "Unknown")
         if "uploads" in query:
@@ -241,8 +253,9 @@ class Exchange:
         trailers: dict[str, str] = {}
         pieces: list[bytes] = []
         size = 0
-        # It outlives this: the object is made of it.
-        file = tempfile.NamedTemporaryFile(dir=keep, delete=False) if isinstance(keep, Path) else None  # noqa: SIM115
+        file = None
+        if isinstance(keep, Path):
+            file = tempfile.NamedTemporaryFile(dir=keep, delete=False)  # noqa: SIM115 - the object is made of it
         try:
             async for chunk in self.chunks(trailers):
                 size += len(chunk)

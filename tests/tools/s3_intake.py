@@ -47,12 +47,12 @@ _STORAGE_CLASSES = {
     "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE",
     "OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE",
 }  # fmt: skip
-SSE, _SSE_C, _SSE_C_KEY, _SSE_C_MD5 = (
+SSE, _SSE_C, _SSE_C_MD5 = (
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-customer-key",
     "x-amz-server-side-encryption-customer-key-md5",
 )
+_SSE_C_PREFIX = "x-amz-server-side-encryption-customer-"
 NOT_IN_HEAD = {"x-amz-tagging", "x-amz-acl", SSE, *(name for name in _KEPT_HEADERS if name.startswith("x-amz-grant-"))}
 
 
@@ -107,16 +107,16 @@ def is_locked(headers: Mapping[str, str]) -> bool:
     return any(name.startswith("x-amz-object-lock-") for name in headers)
 
 
-def _customer_key_md5(given: Mapping[str, str]) -> str:
+def _customer_key_md5(given: Mapping[str, str], prefix: str = _SSE_C_PREFIX) -> str:
     """The MD5 of the customer key that comes with a request, in base64."""
     try:
-        key = base64.b64decode(given.get(_SSE_C_KEY, ""), validate=True)
+        key = base64.b64decode(given.get(f"{prefix}key", ""), validate=True)
     except binascii.Error:
         key = b""
-    if given.get(_SSE_C) != "AES256" or len(key) != 32:
+    if given.get(f"{prefix}algorithm") != "AES256" or len(key) != 32:
         raise S3Error("InvalidArgument", "The secret key was invalid for the specified algorithm.")
     digest = b64(hashlib.md5(key).digest())
-    if given.get(_SSE_C_MD5) != digest:
+    if given.get(f"{prefix}key-md5") != digest:
         raise S3Error("InvalidArgument", "The calculated MD5 hash of the key did not match the hash that was provided.")
     return digest
 
@@ -132,9 +132,9 @@ def encryption_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {SSE: headers.get(SSE, "AES256")}
 
 
-def check_customer_key(exchange: Exchange, headers: Mapping[str, str]) -> None:
-    """`headers`: of the object, or of the upload."""
-    given = {name for name in (_SSE_C, _SSE_C_KEY, _SSE_C_MD5) if name in exchange.headers}
+def check_customer_key(sent: Mapping[str, str], headers: Mapping[str, str], prefix: str = _SSE_C_PREFIX) -> None:
+    """`sent`: the request's headers, of which those with the prefix count. `headers`: the object's, or the upload's."""
+    given = {name for name in ("algorithm", "key", "key-md5") if f"{prefix}{name}" in sent}
     if _SSE_C not in headers:
         if given:
             raise S3Error("InvalidRequest", "The encryption parameters are not applicable to this object.")
@@ -143,8 +143,17 @@ def check_customer_key(exchange: Exchange, headers: Mapping[str, str]) -> None:
             "InvalidRequest",
             "The object was stored using a form of Server Side Encryption. The correct parameters must be provided.",
         )
-    elif _customer_key_md5(exchange.headers) != headers[_SSE_C_MD5]:
+    elif _customer_key_md5(sent, prefix) != headers[_SSE_C_MD5]:
         raise S3Error("AccessDenied")
+
+
+def refuse_checksums(s3: StrictS3, given: object) -> None:
+    """Raise the error of a store that does not know the checksum that was given, if any."""
+    refuse = s3.knobs.refuse_checksum_algorithm
+    if given is not None and refuse:
+        if refuse == 501:
+            raise S3Error("NotImplemented")
+        raise S3Error("InvalidRequest", "Checksum algorithm is not supported")
 
 
 def declared_algorithm(exchange: Exchange) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 MIB = 1 << 20
@@ -23,7 +24,7 @@ class Knobs:
     keep_bodies: bool | Literal["disk"] = True
     # False: x-amz-checksum-* might as well not exist (as for Ceph RGW 18): no verification, no echo, none in listings.
     echo_checksums: bool = True
-    # True or 400: CreateMultipartUpload with x-amz-checksum-algorithm is InvalidRequest; 501: NotImplemented.
+    # True or 400: a create or PutObject with a checksum is InvalidRequest; 501: NotImplemented.
     refuse_checksum_algorithm: bool | int = False
     # A part's checksum where create declared no algorithm: InvalidRequest, or verified and echoed. AWS refused it until
     # the end of 2024; today boto3 itself sends CRC32 so by default, and AWS is said to take it.
@@ -42,6 +43,9 @@ class Knobs:
     abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
     part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
     ranges: bool = True  # False: Range might as well not exist
+    most_of_range: int | None = None  # a GET with a range gets so many bytes at most
+    get_etags: bool = True  # False: GetObject's responses have no ETag
+    list_etags: bool = True  # False: lists of objects have no ETags
     # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
     # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
     second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
@@ -52,5 +56,11 @@ class Knobs:
     public_read: bool = False  # anonymous GetObject and HeadObject
     owner: str = "111122223333"  # the account of every bucket, which x-amz-expected-bucket-owner must name
     requester_pays: bool = False  # True: AccessDenied without x-amz-request-payer
+    ignores_copy_source: bool = False  # True: UploadPartCopy is taken for UploadPart, of no bytes
+    replaces_parts: bool = True  # False: a part that was sent twice is NotImplemented
+    completes_copied: bool = True  # False: complete with a copied part is InvalidPart
+    copied_checksums: Literal["right", "wrong", "missing"] = "right"  # in the response to UploadPartCopy
+    deletes_many: bool = True  # False: DeleteObjects is NotImplemented
+    undeletable: Mapping[str, str] = field(default_factory=dict)  # keys, with the codes that DeleteObjects has for them
     versioning: bool = False  # True: each object has a version id
     object_lock: bool = True  # False: the buckets have no Object Lock configuration

@@ -179,6 +179,7 @@ class Upload:
     opaque_etags: bool = False
     parts: dict[int, Part] = field(default_factory=dict)
     in_flight: int = 0
+    copied: set[int] = field(default_factory=set)
     aborted: bool = False  # aborted while parts were in flight: those may still arrive, until the next abort
     conflicted: bool = False
     arriving: Counter[int] = field(default_factory=Counter)  # PUTs of each part whose bodies are on their way

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import s3_model as model
+from .s3_copy import copy_part
 from .s3_exchange import Exchange
 from .s3_intake import (
     check_customer_key,
@@ -19,6 +20,7 @@ from .s3_intake import (
     object_headers,
     opaque_etags,
     receive,
+    refuse_checksums,
 )
 from .s3_model import Checksum, Part, StoredObject, Upload, b64
 from .s3_response import Response, timestamp, xml
@@ -30,11 +32,8 @@ if TYPE_CHECKING:
 
 async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> Response:
     await exchange.read()
-    given, refuse = exchange.headers.get("x-amz-checksum-algorithm"), s3.knobs.refuse_checksum_algorithm
-    if given is not None and refuse:
-        if refuse == 501:
-            raise S3Error("NotImplemented")
-        raise S3Error("InvalidRequest", "Checksum algorithm is not supported")
+    given = exchange.headers.get("x-amz-checksum-algorithm")
+    refuse_checksums(s3, given)
     algorithm, kind = None, None
     if s3.knobs.echo_checksums:
         algorithm, kind = model.checksum_plan(given, exchange.headers.get("x-amz-checksum-type"))
@@ -69,7 +68,8 @@ def _find_upload(s3: StrictS3, exchange: Exchange) -> Upload:
     return upload
 
 
-async def upload_part(s3: StrictS3, exchange: Exchange) -> Response:
+def _part_of_upload(s3: StrictS3, exchange: Exchange) -> tuple[int, Upload]:
+    """The part number and the open upload that a request names."""
     number = exchange.part_number
     if number is None or not 1 <= number <= s3.knobs.max_parts:
         raise S3Error(
@@ -80,7 +80,21 @@ async def upload_part(s3: StrictS3, exchange: Exchange) -> Response:
     upload = _find_upload(s3, exchange)
     if upload.aborted:
         raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
-    check_customer_key(exchange, upload.headers)
+    return number, upload
+
+
+async def upload_part_copy(s3: StrictS3, exchange: Exchange) -> Response:
+    if s3.knobs.ignores_copy_source:
+        return await upload_part(s3, exchange)
+    number, upload = _part_of_upload(s3, exchange)
+    return await copy_part(s3, exchange, upload, number)
+
+
+async def upload_part(s3: StrictS3, exchange: Exchange) -> Response:
+    number, upload = _part_of_upload(s3, exchange)
+    if number in upload.parts and not s3.knobs.replaces_parts:
+        raise S3Error("NotImplemented")
+    check_customer_key(exchange.headers, upload.headers)
     proved = model.given_checksum(exchange.headers) is not None or "content-md5" in exchange.headers
     if is_locked(upload.headers) and not proved:
         raise S3Error(
@@ -105,6 +119,7 @@ async def upload_part(s3: StrictS3, exchange: Exchange) -> Response:
         raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
     part = new_part(s3, number, received, opaque=upload.opaque_etags)
     upload.parts[number] = part
+    upload.copied.discard(number)
     headers = {"ETag": part.etag, **encryption_headers(upload.headers)}
     if algorithm is not None:
         value = b64(part.digests[algorithm])
@@ -129,7 +144,7 @@ def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | N
 async def list_parts(s3: StrictS3, exchange: Exchange) -> Response:
     upload = _find_upload(s3, exchange)
     if upload.algorithm is not None:
-        check_customer_key(exchange, upload.headers)
+        check_customer_key(exchange.headers, upload.headers)
     limit = number_in_query(exchange, "max-parts", s3.knobs.page_size, s3.knobs.page_size)
     marker = number_in_query(exchange, "part-number-marker", 0, 2**31 - 1)
     later = [part for part in upload.listed() if part.number > marker]
@@ -213,13 +228,15 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Respons
     upload = _find_upload(s3, exchange)
     if upload.aborted:
         raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
+    if upload.copied and not s3.knobs.completes_copied:
+        raise S3Error("InvalidPart")
     if upload.sent_twice and s3.knobs.second_put in ("voids", "loses"):
         upload.refused = True
         if s3.knobs.second_put == "loses":
             del s3.uploads[upload.id]
         raise S3Error("InvalidPart")
     if upload.algorithm is not None:
-        check_customer_key(exchange, upload.headers)
+        check_customer_key(exchange.headers, upload.headers)
     rows = model.parse_complete(body)
     checksums = s3.knobs.echo_checksums
     parts = model.choose_parts(
@@ -238,8 +255,7 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Respons
         checksum = replace(checksum, value=model.wrong(checksum.value))
     etag = f'"{uuid.uuid4().hex}-{len(parts)}"' if upload.opaque_etags else model.multipart_etag(parts)
     made = StoredObject(upload.key, etag, parts, upload.headers, checksum, s3.clock(), upload_id=upload.id)
-    made.version_id = uuid.uuid4().hex if s3.knobs.versioning else None
-    s3.objects[upload.bucket][upload.key] = made
+    s3.keep(upload.bucket, made)
     del s3.uploads[upload.id]
     content: list[tuple[str, Content]] = [
         ("Location", f"{s3.url}/{upload.bucket}/{upload.key}"),

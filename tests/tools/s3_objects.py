@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from email.utils import formatdate
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+from xml.etree import ElementTree
 
 from . import s3_model as model
 from .s3_exchange import Exchange
@@ -20,10 +22,11 @@ from .s3_intake import (
     object_headers,
     opaque_etags,
     receive,
+    refuse_checksums,
 )
-from .s3_model import Checksum, StoredObject, b64
+from .s3_model import Checksum, StoredObject, b64, hasher
 from .s3_response import Response, timestamp, xml
-from .s3_wire import Content, S3Error
+from .s3_wire import NAMESPACE, Content, S3Error
 
 if TYPE_CHECKING:
     from .strict_s3 import StrictS3
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 async def put_object(s3: StrictS3, exchange: Exchange) -> Response:
     headers = object_headers(s3, exchange)
+    refuse_checksums(s3, model.given_checksum(exchange.headers))
     algorithm = declared_algorithm(exchange) if s3.knobs.echo_checksums else None
     received = await receive(s3, exchange, algorithm)
     check_if_none_match(s3, exchange, None)
@@ -39,18 +43,16 @@ async def put_object(s3: StrictS3, exchange: Exchange) -> Response:
     if s3.knobs.echo_checksums and (algorithm or s3.knobs.default_crc64nvme):
         used = algorithm or "CRC64NVME"
         checksum = Checksum(used, model.FULL_OBJECT, b64(part.digests[used]))
-    s3.objects[exchange.bucket][exchange.key] = StoredObject(
-        exchange.key, part.etag, [part], headers, checksum, s3.clock(), multipart=False
-    )
-    return Response(200, {"ETag": part.etag, **encryption_headers(headers), **(checksum.headers() if checksum else {})})
+    made = StoredObject(exchange.key, part.etag, [part], headers, checksum, s3.clock(), multipart=False)
+    s3.keep(exchange.bucket, made)
+    told = {**encryption_headers(headers), **made.version(), **(checksum.headers() if checksum else {})}
+    return Response(200, {"ETag": part.etag, **told})
 
 
 async def get_object(s3: StrictS3, exchange: Exchange) -> Response:
     """GetObject, and HeadObject: the same but for the body."""
-    found = s3.objects[exchange.bucket].get(exchange.key)
-    if found is None:
-        raise S3Error("NoSuchKey", fields={"Key": exchange.key})
-    check_customer_key(exchange, found.headers)
+    found = s3.find(exchange.bucket, exchange.key, exchange.query.get("versionId"))
+    check_customer_key(exchange.headers, found.headers)
     match = exchange.headers.get("if-match")
     if match is not None and match.strip('"') not in ("*", found.etag.strip('"')):
         raise S3Error("PreconditionFailed", fields={"Condition": "If-Match"})
@@ -78,6 +80,10 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Response:
     if not s3.knobs.ranges:
         exchange.headers.pop("range", None)
     start, end = _selected(exchange, found, headers)
+    if "range" in exchange.headers and s3.knobs.most_of_range is not None:
+        end = min(end, start + s3.knobs.most_of_range)
+    if exchange.op == "GetObject" and not s3.knobs.get_etags:
+        del headers["ETag"]
     if s3.knobs.part_etags and exchange.part_number is not None:
         headers["ETag"] = found.parts[exchange.part_number - 1].etag
     status = 200
@@ -87,7 +93,7 @@ async def get_object(s3: StrictS3, exchange: Exchange) -> Response:
     if exchange.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and end - start == found.size:
         headers |= found.checksum.headers() if found.checksum is not None else {}
     headers["Content-Length"] = str(end - start)
-    return Response(status, headers, stream=lambda: _slice(found, start, end))
+    return Response(status, headers, stream=lambda: pieces(found, start, end))
 
 
 def _selected(exchange: Exchange, found: StoredObject, headers: dict[str, str]) -> tuple[int, int]:
@@ -114,7 +120,7 @@ def _selected(exchange: Exchange, found: StoredObject, headers: dict[str, str]) 
     return start, end
 
 
-def _slice(found: StoredObject, start: int, end: int) -> Iterator[bytes]:
+def pieces(found: StoredObject, start: int, end: int) -> Iterator[bytes]:
     at = 0
     for chunk in found.chunks():
         piece = chunk[max(0, start - at) : max(0, end - at)]
@@ -126,14 +132,60 @@ def _slice(found: StoredObject, start: int, end: int) -> Iterator[bytes]:
 
 
 async def delete_object(s3: StrictS3, exchange: Exchange) -> Response:
+    found, match = s3.objects[exchange.bucket].get(exchange.key), exchange.headers.get("if-match")
+    if match is not None and found is not None and match.strip('"') != found.etag.strip('"'):
+        raise S3Error("PreconditionFailed", fields={"Condition": "If-Match"})
     s3.objects[exchange.bucket].pop(exchange.key, None)
     return Response(204)
 
 
+async def delete_objects(s3: StrictS3, exchange: Exchange) -> Response:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+    body = await exchange.read()
+    if not s3.knobs.deletes_many:
+        raise S3Error("NotImplemented")
+    given = model.given_checksum(exchange.headers)
+    md5 = exchange.headers.get("content-md5")
+    if md5 is None and given is None:
+        raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5")
+    if md5 is not None and model.decode_md5(md5) != hashlib.md5(body).digest():
+        raise S3Error("BadDigest")
+    if given is not None:
+        computed = hasher(given[0])
+        computed.update(body)
+        if computed.digest() != model.decode_checksum(*given):
+            raise S3Error("BadDigest")
+    try:
+        root = ElementTree.fromstring(body)
+    except ElementTree.ParseError:
+        raise S3Error("MalformedXML") from None
+    wanted = [
+        (each.findtext(f"{{{NAMESPACE}}}Key") or "", each.findtext(f"{{{NAMESPACE}}}ETag"))
+        for each in root.iterfind(f"{{{NAMESPACE}}}Object")
+    ]
+    if not 1 <= len(wanted) <= 1000 or any(not key for key, _ in wanted):
+        raise S3Error("MalformedXML")
+    rows: list[tuple[str, Content]] = []
+    for key, etag in wanted:
+        code = s3.knobs.undeletable.get(key)
+        found = s3.objects[exchange.bucket].get(key)
+        if etag is not None and (found is None or found.etag.strip('"') != etag.strip('"')):
+            code = code or ("NoSuchKey" if found is None else "PreconditionFailed")
+        if code is not None:
+            rows.append(("Error", [("Key", key), ("Code", code), ("Message", code)]))
+            continue
+        s3.objects[exchange.bucket].pop(key, None)
+        if root.findtext(f"{{{NAMESPACE}}}Quiet") != "true":
+            rows.append(("Deleted", [("Key", key)]))
+    return xml("DeleteResult", rows)
+
+
 async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> Response:
     prefix = exchange.query.get("prefix", "")
-    after = exchange.query.get("continuation-token") or exchange.query.get("start-after", "")
+    token = exchange.query.get("continuation-token")
+    after = unquote(token) if token else exchange.query.get("start-after", "")
     limit = number_in_query(exchange, "max-keys", s3.knobs.page_size, s3.knobs.page_size)
+    encodes = exchange.query.get("encoding-type") == "url"
     objects = s3.objects[exchange.bucket]
     keys = sorted((key for key in objects if key.startswith(prefix) and key > after), key=str.encode)
     page = keys[:limit]
@@ -141,9 +193,9 @@ async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> Response:
         (
             "Contents",
             [
-                ("Key", key),
+                ("Key", quote(key, safe="/") if encodes else key),
                 ("LastModified", timestamp(objects[key].last_modified)),
-                ("ETag", objects[key].etag),
+                *([("ETag", objects[key].etag)] if s3.knobs.list_etags else []),
                 ("Size", objects[key].size),
                 ("StorageClass", objects[key].storage_class),
             ],
@@ -153,10 +205,11 @@ async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> Response:
     truncated = len(keys) > len(page)
     head: list[tuple[str, Content]] = [
         ("Name", exchange.bucket),
-        ("Prefix", prefix),
+        ("Prefix", quote(prefix, safe="/") if encodes else prefix),
+        ("EncodingType", "url" if encodes else None),
         ("KeyCount", len(page)),
         ("MaxKeys", limit),
         ("IsTruncated", str(truncated).lower()),
-        ("NextContinuationToken", page[-1] if truncated and page else None),
+        ("NextContinuationToken", quote(page[-1]) if truncated and page else None),
     ]
     return xml("ListBucketResult", head + rows)

@@ -88,6 +88,7 @@ _OPERATIONS: dict[str, Operation] = {
     "ListObjectsV2": s3_objects.list_objects_v2,
     "CreateMultipartUpload": s3_multipart.create_multipart_upload,
     "UploadPart": s3_multipart.upload_part,
+    "UploadPartCopy": s3_multipart.upload_part_copy,
     "ListParts": s3_multipart.list_parts,
     "ListMultipartUploads": s3_multipart.list_multipart_uploads,
     "CompleteMultipartUpload": s3_multipart.complete_multipart_upload,
@@ -96,4 +97,5 @@ _OPERATIONS: dict[str, Operation] = {
     "GetObject": s3_objects.get_object,
     "HeadObject": s3_objects.get_object,
     "DeleteObject": s3_objects.delete_object,
+    "DeleteObjects": s3_objects.delete_objects,
 }

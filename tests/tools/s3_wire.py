@@ -47,6 +47,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
     "NoSuchBucket": (404, "The specified bucket does not exist"),
     "NoSuchKey": (404, "The specified key does not exist."),
+    "NoSuchVersion": (404, "The specified version does not exist."),
     "NoSuchUpload": (
         404,
         "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or "
@@ -124,7 +125,7 @@ def _render(name: str, content: Content, attributes: str = "") -> str:
     if content is None:
         return ""
     if isinstance(content, str | int):
-        inner = escape(str(content), {'"': "&quot;"})
+        inner = escape(str(content), {'"': "&quot;", "\r": "&#13;"})
     else:
         inner = "".join(_render(child, value) for child, value in content)
     return f"<{name}{attributes}>{inner}</{name}>"

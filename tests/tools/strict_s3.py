@@ -93,6 +93,7 @@ class StrictS3(Listener):
         }
         self.buckets: dict[str, str] = {}
         self.objects: dict[str, dict[str, StoredObject]] = {}
+        self.versions: dict[tuple[str, str, str], StoredObject] = {}
         self.uploads: dict[str, Upload] = {}
         self.completed: dict[str, Response] = {}
         self.requests: list[Record] = []
@@ -116,6 +117,20 @@ class StrictS3(Listener):
     def create_bucket(self, name: str, *, region: str | None = None) -> None:
         self.buckets[name] = region or self.knobs.region
         self.objects.setdefault(name, {})
+
+    def keep(self, bucket: str, made: StoredObject) -> None:
+        """Make an object the one of its key, as a version of its own if the buckets keep versions."""
+        if self.knobs.versioning:
+            made.version_id = uuid.uuid4().hex
+            self.versions[bucket, made.key, made.version_id] = made
+        self.objects[bucket][made.key] = made
+
+    def find(self, bucket: str, key: str, version: str | None = None) -> StoredObject:
+        """An object, or one version of it. Raises S3Error."""
+        found = self.objects[bucket].get(key) if version is None else self.versions.get((bucket, key, version))
+        if found is None:
+            raise S3Error("NoSuchKey" if version is None else "NoSuchVersion", fields={"Key": key})
+        return found
 
     def issue_session(self, *, seconds: float | None = None) -> Credentials:
         """Temporary credentials with a session token, good for `seconds` of `clock`."""

@@ -5,7 +5,7 @@ botocore has no public way to do these things.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Send = Callable[[Any], Any]
@@ -17,6 +17,19 @@ def wrap_send(client: Any, wrapper: Callable[[Send, Any], Any]) -> None:
     session = client._endpoint.http_session
     send: Send = session.send
     session.send = lambda request: wrapper(send, request)
+
+
+def headers_of_put(client: Any, parameters: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the headers that botocore makes of PutObject's parameters.
+
+    Its serializers are public but not documented. Presigning a URL uses them and does not hand the headers out.
+    """
+    from botocore.serialize import create_serializer
+
+    model = client.meta.service_model.operation_model("PutObject")
+    serializer = create_serializer(client.meta.service_model.metadata["protocol"], include_validation=False)
+    headers: Mapping[str, str] = serializer.serialize_to_request(dict(parameters), model)["headers"]
+    return {name: str(value) for name, value in headers.items()}
 
 
 def set_body(response: Any, body: bytes) -> None:

@@ -12,25 +12,29 @@ import traceback
 import typing
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
 from bigupload import errors
-from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.connections import CONNECT_TIMEOUT, CaBundle, ssl_context
+from bigupload.core.retry_policy import Fault
+from bigupload.http.connections import CaBundle, ssl_context
 from bigupload.options import S3Options
-from bigupload.s3_parameters import ADDRESS, REQUEST, REQUEST_HEADERS, parameters
+from bigupload.s3_parameters import REQUEST, REQUEST_HEADERS, parameters
 from bigupload.stores.request_log import log_request
-from bigupload.stores.s3._compat import refresh_early, seconds_left, use_virtual_addressing
+from bigupload.stores.s3._compat import headers_of_put, seconds_left
 from bigupload.stores.s3.access_points import region_of
 from bigupload.stores.s3.aws_session import AwsSession, configured_ca_bundle
-from bigupload.stores.s3.errors import fault_of_botocore, refuse_region_redirect
+from bigupload.stores.s3.errors import fault_of_botocore
+from bigupload.stores.s3.make_client import CONNECTIONS, make_client
+from bigupload.stores.s3.plain_access import PlainAccess, plain_access
+from bigupload.stores.s3.plain_calls import PLAIN_METHODS, PlainCalls
+from bigupload.stores.s3.plain_signing import PlainSigner
 from bigupload.stores.s3.presign import PartSigner
-from bigupload.stores.s3.renewal import Renewal, expiry_hint, is_refusal
-from bigupload.stores.s3.response_guard import guard
+from bigupload.stores.s3.presign_put import ObjectPut, PutSigner
+from bigupload.stores.s3.renewal import Renewal, explain_refusal, is_refusal, make_credentials_last
 from bigupload.stores.s3.upload_pages import UploadPages
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
@@ -45,28 +49,28 @@ ANSWER_WITHIN = 60.0
 """Timeout in seconds for every request except complete."""
 _SIGNING = 0.0
 """Stands for the client that signs for another endpoint, in place of a timeout. It sends no requests."""
-CREDENTIALS_EXPIRING = "CredentialsExpiring"
-"""The code of the Fault that presigning raises if the credentials expire too soon."""
 _ANY = "key"
-_CONNECTIONS = 64
-"""The most connections of one client, and the most requests in flight."""
 _SIGNERS = 4
 
 
-def metadata_of(answer: Mapping[str, Any]) -> dict[str, str]:
-    """Return the object's user-defined metadata with its keys in lower case.
+class _WithoutBotocore(NamedTuple):
+    """What does not need botocore."""
 
-    The keys are sent as header names, which have no case, so some stores return `X-Amz-Meta-Tok` for `tok`. S3 itself
-    stores them in lower case: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
-    """
-    return {key.lower(): value for key, value in answer.get("Metadata", {}).items()}
+    signer: PlainSigner
+    calls: PlainCalls
 
 
 class S3Bucket:
     """The connection to one bucket, shared by all its keys."""
 
     def __init__(
-        self, name: str, options: S3Options, *, signing_endpoint: str | None = None, urls_hold: bool = False
+        self,
+        name: str,
+        options: S3Options,
+        *,
+        signing_endpoint: str | None = None,
+        urls_hold: bool = False,
+        answer_within: float = ANSWER_WITHIN,
     ) -> None:
         """Make a connection. It sends nothing until the first call.
 
@@ -75,14 +79,20 @@ class S3Bucket:
             options: The endpoint, region and credentials.
             signing_endpoint: The endpoint of presigned URLs, if clients reach the store at another than this process.
             urls_hold: Whether URLs must be valid for all of URL_LIFETIME, even if the credentials expire sooner.
+            answer_within: The timeout in seconds of every call that names no other.
         """
         self.name = name
         self.options = options
         self._signing_endpoint = signing_endpoint
         self._urls_hold = urls_hold
+        self._answer_within = answer_within
         self._session: AwsSession | None = None
         self._clients: dict[float, S3Client] = {}
         self._part_signer: PartSigner | None = None
+        self._put_signer: PutSigner | None = None
+        self._plain: _WithoutBotocore | None = None
+        """What does not need botocore, where the configuration allows that."""
+        self._is_plain_known = False
         self._making = anyio.Lock()
         self.renewal = Renewal(options.credentials)
         self._signing_threads: anyio.CapacityLimiter | None = None
@@ -103,7 +113,7 @@ class S3Bucket:
         """The region for which requests are signed; None before the first request."""
         for client in self._clients.values():
             return client.meta.region_name
-        return self._region
+        return self._region if self._plain is None else self._plain.signer.access.region
 
     @property
     def headers(self) -> dict[str, str]:
@@ -114,24 +124,36 @@ class S3Bucket:
         sent = self._of_requests
         return {header: sent[name] for header, name in REQUEST_HEADERS.items() if name in sent}
 
+    async def prepare(self) -> None:
+        """Read the AWS configuration, which the first call would do."""
+        await self._client(self._answer_within)
+
+    async def prepare_puts(self) -> None:
+        """Read the AWS configuration, which the first `presign_put` would do."""
+        if await self._plainly() is None:
+            await self._client(self._answer_within)
+
     async def aclose(self) -> None:
-        """Close botocore's connections. Idempotent; the next call opens new ones.
+        """Close the connections. Idempotent; the next call opens new ones.
 
         Otherwise they stay open until the garbage collector finds botocore's reference cycles.
         """
-        self._part_signer = None  # its URLs may be for another region
+        if self._plain is not None:
+            self._plain.calls.close()
+        self._part_signer = self._put_signer = self._plain = None  # their URLs may be for another region
+        self._is_plain_known = False
         while self._clients:
             self._clients.popitem()[1].close()
 
     async def call(
-        self, what: str, method: str, *, within: float = ANSWER_WITHIN, first: int | None = None, **arguments: Any
+        self, what: str, method: str, *, within: float | None = None, first: int | None = None, **arguments: Any
     ) -> Any:
         """Call the client's `method` for this bucket. If the caller is cancelled, the call continues in its thread.
 
         Args:
             what: The purpose, for messages: "to list the parts".
             method: The name of a method of botocore's client.
-            within: The timeout in seconds.
+            within: The timeout in seconds; None: the bucket's `answer_within`.
             first: Read only this many bytes of the response's Body, and return them in its place.
             **arguments: The method's arguments.
 
@@ -139,6 +161,13 @@ class S3Bucket:
             Fault: The call failed, and a retry may help.
             BigUploadError: The call failed, and no retry helps.
         """
+        within = self._answer_within if within is None else within
+        plain = await self._plainly() if method in PLAIN_METHODS else None
+        if plain is not None and (request := plain.calls.request(method, arguments)) is not None:
+            with log_request(method, plain.calls.endpoint):
+                made = await self._in_thread(lambda: plain.calls.call(what, request, within), what, None)
+            if made is not None:
+                return made
         client = await self._client(within)
 
         def call() -> Any:
@@ -196,37 +225,52 @@ class S3Bucket:
         Raises:
             Fault: REFUSED if the refreshed credentials expire too soon as well.
         """
-        client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
-
-        def sign() -> list[str]:
-            if self._urls_hold:
-                self._make_credentials_last(URL_LIFETIME)
-            return [self._presigned(client, method, each) for each in parameters]
-
-        return await self._in_thread(sign, "to sign", self._signers())
+        client = await self._client(self._answer_within if self._signing_endpoint is None else _SIGNING)
+        return await self._signed(lambda _: [self._presigned(client, method, each) for each in parameters], known=False)
 
     async def presign_parts(self, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
         """Do the same as `presign("upload_part", parameters)`, faster for many parts of few uploads."""
-        client = await self._client(ANSWER_WITHIN if self._signing_endpoint is None else _SIGNING)
+        if (plain := await self._plainly()) is not None:
+            return [plain.signer.sign_part(each) for each in parameters]
+        client = await self._client(self._answer_within if self._signing_endpoint is None else _SIGNING)
         if self.options.no_sign_request:
             return await self.presign("upload_part", parameters)
         if self._part_signer is None:
             self._part_signer = PartSigner(functools.partial(self._presigned, client, "upload_part"))
         signer = self._part_signer
         whole = [{**each, **self._of_requests} for each in parameters]
+        known = all(map(signer.knows, whole))
+        return await self._signed(lambda keys: [signer.sign(each, keys) for each in whole], known=known)
+
+    async def presign_put(self, put: ObjectPut) -> tuple[str, dict[str, str]]:
+        """Presign a URL for a whole object, valid for URL_LIFETIME. Returns it and the headers that must be sent."""
+        plain = await self._plainly()
+        if plain is not None and plain.signer.takes(put):
+            return plain.signer.sign_put(put)
+        client = await self._client(self._answer_within if self._signing_endpoint is None else _SIGNING)
+        if self._put_signer is None:
+            self._put_signer = PutSigner(
+                lambda put: self._presigned(client, "put_object", put.parameters),
+                lambda put: headers_of_put(client, self._parameters(client, "put_object", put.parameters)),
+            )
+        signer = self._put_signer
+        return await self._signed(lambda keys: signer.sign(put, keys), known=signer.knows(put))
+
+    async def _signed(self, sign: Callable[[Any], R], *, known: bool) -> R:
+        """Sign with the present credentials: here if that takes microseconds, and no credentials have to be fetched."""
+        if self.options.no_sign_request:
+            return await self._in_thread(lambda: sign(None), "to sign", self._signers())
         assert self._session is not None
         credentials: Any = self._session.get_credentials()
-        ends = hasattr(credentials, "refresh_needed")
 
-        def sign() -> list[str]:
+        def sign_now() -> R:
             if self._urls_hold:
-                self._make_credentials_last(URL_LIFETIME)
-            frozen = credentials and credentials.get_frozen_credentials()
-            return [signer.sign(each, frozen) for each in whole]
+                make_credentials_last(credentials, URL_LIFETIME)
+            return sign(credentials and credentials.get_frozen_credentials())
 
-        if not ends and all(map(signer.knows, whole)):
-            return sign()  # takes microseconds, less than a thread: no credentials are fetched
-        return await self._in_thread(sign, "to sign", self._signers())
+        if known and not (hasattr(credentials, "refresh_needed") and (self._urls_hold or credentials.refresh_needed())):
+            return sign_now()
+        return await self._in_thread(sign_now, "to sign", self._signers())
 
     def _presigned(self, client: S3Client, method: str, parameters: Mapping[str, Any]) -> str:
         whole = self._parameters(client, method, parameters)
@@ -241,10 +285,14 @@ class S3Bucket:
             whole |= {name: value for name, value in self._of_requests.items() if name in taken}
         return whole
 
-    @property
-    def expiry_hint(self) -> str:
-        """What a refusal may mean if nobody renews the credentials; empty if they are renewed or do not expire."""
-        return expiry_hint(None if self._session is None else self._session.get_credentials())
+    def refused_url(self, url: str, fault: Fault) -> None:
+        """Learn that the store refused a presigned URL, and explain that in its fault."""
+        self.renewal.refused_url(url)
+        explain_refusal(fault, self._used())
+
+    def _used(self) -> AwsSession | PlainAccess | None:
+        """What the credentials came from."""
+        return self._session if self._session is not None or self._plain is None else self._plain.signer.access
 
     def urls_last(self) -> float:
         """Return for how many seconds a URL that was signed just now is valid: no longer than its credentials."""
@@ -263,43 +311,25 @@ class S3Bucket:
         """Return the object's URL without a signature. Before the first client was made, it is "s3://…"."""
         return self._url + quote(key, safe="/~")
 
-    async def ensure(self) -> bool:
-        """Create the bucket if it is missing. Returns whether this call created it."""
-        try:
-            await self.call("to look at the bucket", "head_bucket")
-        except Fault as fault:
-            if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
-                raise fault.public() from fault
-            return await self._make()
-        return False
-
-    async def _make(self) -> bool:
-        """Create the bucket. Returns False if another process did that at the same time."""
-        region = (await self._client(ANSWER_WITHIN)).meta.region_name
-        where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        try:
-            await self.call("to make the bucket", "create_bucket", **({} if region == "us-east-1" else where))
-        except Fault as fault:
-            if fault.code != "BucketAlreadyOwnedByYou":
-                raise fault.public() from fault
-            return False
-        return True
-
-    def _make_credentials_last(self, seconds: float) -> None:
-        """Refresh credentials that expire within `seconds`. Blocking.
-
-        botocore itself refreshes 15 minutes before the end, which is too late for a URL that is valid for an hour.
-        """
-        assert self._session is not None
-        credentials: Any = self._session.get_credentials()
-        if credentials is None or not hasattr(credentials, "refresh_needed"):
-            return  # no credentials, which signing reports; or they never expire
-        if credentials.refresh_needed(refresh_in=seconds):
-            refresh_early(credentials, seconds)
-            if credentials.refresh_needed(refresh_in=seconds):
-                raise Fault(FaultKind.REFUSED, "the credentials expire before the URLs", code=CREDENTIALS_EXPIRING)
-
     # -- the clients
+
+    async def _plainly(self) -> _WithoutBotocore | None:
+        """Return what needs no botocore; None if the configuration needs it."""
+        if not self._is_plain_known:
+            async with self._making:
+                if not self._is_plain_known:
+                    self._plain = await self._in_thread(self._look, "to read the AWS configuration", self._signers())
+                    self._is_plain_known = True
+        return self._plain
+
+    def _look(self) -> _WithoutBotocore | None:
+        if self._signing_endpoint is not None:
+            return None
+        if (access := plain_access(self.name, self.options, self._region)) is None:
+            return None
+        self._url = f"{access.base}/"
+        signer = PlainSigner(access, self._of_requests, URL_LIFETIME)
+        return _WithoutBotocore(signer, PlainCalls(self.name, signer, self.ca_bundle))
 
     async def _client(self, within: float) -> S3Client:
         """Return the client for a timeout. botocore has timeouts only for each client."""
@@ -313,49 +343,16 @@ class S3Bucket:
         return self._clients[within]
 
     def _make_client(self, within: float) -> S3Client:
-        from botocore import UNSIGNED
-        from botocore.config import Config
-
-        options = self.options
         if self._session is None:  # one for all clients: its descriptions of AWS take time and memory
-            self._session = AwsSession(options, self.renewal.botocore_credentials())
-        session = self._session
-        if options.no_verify_ssl:
-            import urllib3
-
-            # The caller has decided. urllib3 would print a warning for each request.
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        address: dict[str, Any] = parameters(ADDRESS, options)
-        of_s3: Any = {"addressing_style": options.addressing, **address.pop("s3", {})}
-        config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
-            # The default presign can be SigV2.
-            signature_version=UNSIGNED if options.no_sign_request else "s3v4",
-            s3=of_s3,
-            retries={"total_max_attempts": 1},
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=within or ANSWER_WITHIN,
-            max_pool_connections=_CONNECTIONS,
-            # The engine computes its own checksums. botocore would sign its own into part URLs.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra="bigupload",
-            # `targets.reach` has resolved the endpoint. By now, AWS_ENDPOINT_URL or a profile may name another store
-            # than the manifest does.
-            ignore_configured_endpoint_urls=True,
-            **address,
+            self._session = AwsSession(self.options, self.renewal.botocore_credentials())
+        client = make_client(
+            self._session,
+            self.options,
+            endpoint=self._signing_endpoint if within == _SIGNING else self.options.endpoint_url,
+            region=self._region,
+            within=within or ANSWER_WITHIN,
+            ca_bundle=self.ca_bundle,
         )
-        client = session.client(
-            endpoint_url=self._signing_endpoint if within == _SIGNING else options.endpoint_url,
-            region_name=self._region or session.region or "us-east-1",
-            config=config,
-            verify=str(self.ca_bundle) if isinstance(self.ca_bundle, Path) else self.ca_bundle,
-        )
-        if options.addressing == "auto" and str(client.meta.endpoint_url).endswith(".amazonaws.com"):
-            # Otherwise botocore presigns for the global host, which redirects requests for a new bucket for hours.
-            use_virtual_addressing(client)
-        # A redirected create would succeed, and then every part URL for the wrong region would fail.
-        client.meta.events.register("request-created.s3", refuse_region_redirect)
-        guard(client)
         if within == _SIGNING or self._signing_endpoint is None:
             signed = client.generate_presigned_url("get_object", Params={"Bucket": self.name, "Key": _ANY})
             self._url = signed.partition("?")[0].removesuffix(_ANY)
@@ -390,11 +387,11 @@ class S3Bucket:
         if threads is not None:
             result, error = await anyio.to_thread.run_sync(attempt, limiter=threads)
         else:
-            self._requesting = self._requesting or anyio.CapacityLimiter(_CONNECTIONS)
+            self._requesting = self._requesting or anyio.CapacityLimiter(CONNECTIONS)
             result, error = await run_in_daemon_thread(attempt, self._requesting)
         if error is not None:
             if isinstance(error, Fault) and is_refusal(error):
                 self.renewal.refused(used)
-                error.hint = self.expiry_hint
+                explain_refusal(error, self._used())
             raise error
         return typing.cast("R", result)

@@ -6,8 +6,10 @@ botocore is imported only when there is an exception to translate.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,10 +23,11 @@ from bigupload.http.http_errors import (
     skew_message,
     tls_connection_lost,
 )
+from bigupload.stores.s3.access_points import NAME_RULES, is_valid_name
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS
 from bigupload.units import one_line
 
-_WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
 """The only words in which http.client tells that a proxy refused CONNECT."""
 
@@ -50,6 +53,12 @@ def wrong_region(region: str | None) -> errors.WrongRegion:
     return error
 
 
+def no_bucket(bucket: str) -> errors.BucketNotFound:
+    """Make the error for a bucket that is not there."""
+    advice = "create it, or check the name" if is_valid_name(bucket) else f"its name is invalid (S3: {NAME_RULES})"
+    return errors.BucketNotFound(f"there is no bucket {bucket!r} at this store: {advice}")
+
+
 def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
     """Translate the exception of a failed call.
 
@@ -68,8 +77,14 @@ def fault_of_botocore(e: Exception, what: str, bucket: str) -> Exception:
     import botocore.exceptions as b
 
     if isinstance(e, b.ClientError):
-        return _refusal(e, what, bucket)
-    if isinstance(e, b.ProfileNotFound | b.ParamValidationError | b.InvalidRegionError | b.ConfigParseError):
+        return refusal(e.response, what, bucket)
+    if isinstance(e, b.ProfileNotFound):
+        files = (os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"), "the credentials file")
+        name = one_line(str(e.kwargs.get("profile")))
+        return errors.UsageError(
+            f"there is no profile {name} in {' or '.join(files)}: name another `profile`, or add it"
+        )
+    if isinstance(e, b.ParamValidationError | b.InvalidRegionError | b.ConfigParseError):
         return errors.UsageError(one_line(str(e)))
     if isinstance(e, ValueError) and "endpoint" in str(e).lower():
         return errors.UsageError("not an endpoint: write it like https://s3.example.com:9000")
@@ -147,9 +162,19 @@ def _host(e: Any, name: str) -> str:
         return "the store"
 
 
-def _refusal(e: Any, what: str, bucket: str) -> Exception:
-    error = e.response.get("Error", {})
-    metadata = e.response.get("ResponseMetadata", {})
+def refusal(response: Mapping[str, Any], what: str, bucket: str) -> Exception:
+    """Translate a response that refuses a request.
+
+    Args:
+        response: The `response` of botocore's ClientError.
+        what: What was requested, for people.
+        bucket: The bucket's name.
+
+    Returns:
+        A Fault, or a public error.
+    """
+    error = response.get("Error", {})
+    metadata = response.get("ResponseMetadata", {})
     headers = metadata.get("HTTPHeaders", {})
     status = int(metadata.get("HTTPStatusCode", 0))
     code = str(error.get("Code", ""))
@@ -157,8 +182,8 @@ def _refusal(e: Any, what: str, bucket: str) -> Exception:
     if code == str(status):  # botocore's words for a response without a body: "404", "Not Found"
         code = ""
     if code in ("NoSuchBucket", "InvalidBucketName"):
-        return errors.BucketNotFound(f"there is no bucket {bucket!r} at this store: create it, or check the name")
-    if status == 301 or code in _WRONG_REGION:
+        return no_bucket(bucket)
+    if status == 301 or code in WRONG_REGION:
         return wrong_region(error.get("Region") or headers.get("x-amz-bucket-region"))
     if status == PROXY_AUTH_REQUIRED:
         return fault_of_proxy(status, "the store")

@@ -7,12 +7,15 @@ It uses botocore. It does not know owners or which media are allowed. Every call
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.stores.s3.client import S3Bucket, metadata_of
+from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.deletes import delete_object
+from bigupload.stores.s3.object_pages import ObjectPages
+from bigupload.stores.s3.responses import metadata_of
 
 _COPY_WITHIN = 300.0
 """Timeout in seconds for a copy of 5 GB."""
@@ -67,6 +70,23 @@ class MediaBucket:
             headers=answer["ResponseMetadata"]["HTTPHeaders"] | {"expires": answer.get("ExpiresString", "")},
         )
 
+    def reader(self, key: str, *, etag: str) -> Callable[[int, int], Awaitable[bytes | None]]:
+        """Return a function that reads `length` bytes at `at` of the object; None if the store ignores ranges.
+
+        It raises Fault(EXISTS) if the object now has another ETag, and Fault(GONE) if it was deleted.
+        """
+        condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
+
+        async def read(at: int, length: int) -> bytes | None:
+            asked = f"bytes={at}-{at + length - 1}"
+            answer = await self.bucket.call(
+                "to look into the object", "get_object", Key=key, first=length, Range=asked, **condition
+            )
+            body: bytes = answer["Body"]
+            return body if answer.get("ContentRange", "").startswith(f"bytes {at}-") else None
+
+        return read
+
     async def copy(self, key: str, to: str, *, etag: str, content_type: str) -> None:
         """Have the store copy the object at `key` to the key `to`, with `content_type` and no other header.
 
@@ -87,13 +107,7 @@ class MediaBucket:
 
     async def delete(self, key: str, *, etag: str) -> None:
         """Delete the object. Raises Fault(EXISTS) if it now has another ETag and the store supports If-Match."""
-        condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
-        try:
-            await self.bucket.call("to delete the object", "delete_object", Key=key, **condition)
-        except Fault as fault:
-            if fault.kind is not FaultKind.UNSUPPORTED or not condition:
-                raise
-            await self.bucket.call("to delete the object", "delete_object", Key=key)
+        await delete_object(self.bucket, key, etag=etag)
 
     async def delete_unchanged(self, key: str, *, etag: str, modified: datetime.datetime) -> bool:
         """Delete an object unless it was replaced: a URL is valid for an hour, so the key may have been sent again.
@@ -118,6 +132,30 @@ class MediaBucket:
         """Put an empty object with `metadata` (ASCII)."""
         await self.bucket.call("to leave a note", "put_object", Key=key, Body=b"", Metadata=dict(metadata))
 
+    async def put_new_note(self, key: str, metadata: Mapping[str, str]) -> bool:
+        """Put a note if there is none. Returns False if there is one.
+
+        Raises Fault(CONFLICT) if another put is under way. A store that ignores the condition replaces the note.
+        """
+        try:
+            await self.bucket.call(
+                "to leave a note", "put_object", Key=key, Body=b"", Metadata=dict(metadata), IfNoneMatch="*"
+            )
+        except Fault as fault:
+            if fault.kind is FaultKind.EXISTS:
+                return False
+            raise
+        return True
+
+    async def note_keys(self, prefix: str, *, most: int) -> list[str]:
+        """Return the keys of at most `most` notes under `prefix`."""
+        pages, found = ObjectPages(""), list[str]()
+        while not pages.ended and len(found) < most:
+            page = await self.bucket.call("to list notes", "list_objects_v2", Prefix=prefix, **pages.start)
+            found += [row["Key"] for row in page.get("Contents", ())]
+            pages.advance(page)
+        return found[:most]
+
     async def note(self, key: str) -> Mapping[str, str] | None:
         """Return the metadata of an object; None if it does not exist."""
         try:
@@ -135,9 +173,16 @@ class MediaBucket:
         )
         return len(page.get("Uploads", ()))
 
-    async def sign_put(self, key: str, content_type: str, size: int | None) -> str:
-        """Presign a PUT of the object. The signature covers the content type and, if given, the size in bytes."""
+    async def sign_put(
+        self, key: str, content_type: str, size: int | None, metadata: Mapping[str, str] | None = None
+    ) -> str:
+        """Presign a PUT of the object.
+
+        The signature covers the content type and, if given, the size in bytes and the headers of `metadata`.
+        """
         bound: dict[str, Any] = {"Key": key, "ContentType": content_type}
+        if metadata:
+            bound["Metadata"] = dict(metadata)
         if size is not None:
             bound["ContentLength"] = size
         (url,) = await self.bucket.presign("put_object", [bound])

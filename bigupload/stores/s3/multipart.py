@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import email.utils
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.copies import CopySource
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.object_claims import ObjectAttributes
-from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
+from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connections import CaBundle
 from bigupload.options import S3Options
-from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
-from bigupload.s3_parameters import OBJECT, check_lock, parameters
+from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
+from bigupload.s3_parameters import OBJECT, REQUEST, TOKEN, check_lock, parameters
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.client import S3Bucket, metadata_of
+from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.ensure_bucket import ensure_bucket
+from bigupload.stores.s3.objects import S3Objects
+from bigupload.stores.s3.part_copy import COPY_WITHIN, arguments_of_copy, fault_of_copy, response_of_copy
+from bigupload.stores.s3.responses import date_of, metadata_of, told
 from bigupload.stores.s3.upload_pages import MOST_PAGES, OpenPage, UploadPages
 
-TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 MAX_LISTED_UPLOADS = 100_000
 """The most open uploads that are kept in memory at once."""
 _COMPLETE_WITHIN = 300.0
@@ -109,7 +113,7 @@ class S3Store:
 
     async def ensure_bucket(self) -> None:
         """Create the bucket if it is missing."""
-        await self._bucket.ensure()
+        await ensure_bucket(self._bucket)
 
     async def _call(self, what: str, method: str, **arguments: Any) -> Any:
         return await self._bucket.call(what, method, Key=self._key, **arguments)
@@ -130,16 +134,15 @@ class S3Store:
         if declared is not None:
             arguments |= {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value}
         answer = await self._call("to start the upload", "create_multipart_upload", **arguments)
-        return Created(_told(answer, "UploadId", str), declared)
+        return Created(told(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         urls = await self._bucket.presign_parts([self._parameters(upload_id, part) for part in parts])
         always, lasts = self._bucket.headers, self._bucket.urls_last()
         return [SignedRequest(url, {**always, **part.headers}, lasts) for url, part in zip(urls, parts, strict=True)]
 
-    def refused(self, request: SignedRequest) -> str:
-        self._bucket.renewal.refused_url(request.url)
-        return self._bucket.expiry_hint
+    def refused(self, request: SignedRequest, fault: Fault) -> None:
+        self._bucket.refused_url(request.url, fault)
 
     def _parameters(self, upload_id: str, part: UnsignedPart) -> dict[str, Any]:
         """Return the parameters that the signature of a part's URL covers."""
@@ -151,6 +154,18 @@ class S3Store:
             "ContentLength": part.size,
         }
 
+    async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
+        arguments = arguments_of_copy(part, origin, parameters(REQUEST, self._options))
+        try:
+            answer = await self._call(
+                "to copy a part", "upload_part_copy", within=COPY_WITHIN, UploadId=upload_id, **arguments
+            )
+        except Fault as fault:
+            raise fault_of_copy(fault) from fault
+        except (errors.BucketNotFound, errors.WrongRegion) as e:  # of this bucket, the upload is known
+            raise Fault(FaultKind.UNSUPPORTED, f"the store can't copy from the bucket {origin.bucket!r}") from e
+        return response_of_copy(answer)
+
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         rows: list[ListedPart] = []
         marker = 0
@@ -160,10 +175,10 @@ class S3Store:
             except Fault as fault:
                 _advise(fault, _NO_LIST)
                 raise self._with_key_advice(fault) from fault
-            _told(page, "UploadId", str)
+            told(page, "UploadId", str)
             for row in page.get("Parts", ()):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
-                number, size, etag = _told(row, "PartNumber", int), _told(row, "Size", int), _told(row, "ETag", str)
+                number, size, etag = told(row, "PartNumber", int), told(row, "Size", int), told(row, "ETag", str)
                 rows.append(ListedPart(number, size, etag, checksum, row.get("LastModified")))
             if len(rows) > _MOST_ROWS:
                 raise Fault(FaultKind.FINAL, "the store lists more parts than an upload can have")
@@ -194,9 +209,9 @@ class S3Store:
         async for row in self._bucket.open_uploads(self._key):
             if row.get("Key") != self._key:
                 continue
-            initiated = _told(row, "Initiated", datetime).isoformat()
+            initiated = told(row, "Initiated", datetime).isoformat()
             declared = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
-            found.append(OpenUpload(_told(row, "UploadId", str), initiated, *declared))
+            found.append(OpenUpload(told(row, "UploadId", str), initiated, *declared))
             if len(found) > MAX_LISTED_UPLOADS:
                 raise Fault(FaultKind.FINAL, "the store lists too many open uploads of this key")
         return found
@@ -212,15 +227,23 @@ class S3Store:
         page = await self._bucket.next_open_uploads(self._key, pages)
         headers = page.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         rows = [
-            (_told(row, "Key", str), _told(row, "UploadId", str), _told(row, "Initiated", datetime))
+            (told(row, "Key", str), told(row, "UploadId", str), told(row, "Initiated", datetime))
             for row in page.get("Uploads", ())
         ]
         # If a store ignores the prefix, uploads to other keys must not be aborted.
-        return OpenPage([row for row in rows if row[0].startswith(self._key)], _date(headers.get("date")))
+        return OpenPage([row for row in rows if row[0].startswith(self._key)], date_of(headers.get("date")))
 
     def at(self, key: str) -> S3Store:
         """Return the store for another key of this bucket, over the same connections. Only this one closes them."""
-        return S3Store(self._bucket.name, key, self._options, through=self._bucket)
+        target = dataclasses.replace(self.target, key=key)
+        return S3Store(
+            self._bucket.name, key, self._options, recorded=self._recorded, target=target, through=self._bucket
+        )
+
+    def objects(self, token: str) -> S3Objects:
+        """Return what sends whole objects to any key of this bucket, with `token` in their metadata."""
+        check_lock(self._options, now=datetime.now(UTC), checksums=True)
+        return S3Objects(self._bucket, self._options, {TOKEN: token}, self.at)
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
         answer = await self._head()
@@ -262,7 +285,7 @@ class S3Store:
             answer: Mapping[str, Any] = await self._call(
                 "to look at the object", "head_object", ChecksumMode="ENABLED", **arguments
             )
-            _told(answer, "ETag", str)
+            told(answer, "ETag", str)
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
@@ -275,7 +298,7 @@ class S3Store:
                     "renew them; or the object is encrypted with its owner's key (SSE-C): name it as "
                     "`sse_customer_key`",
                     status=400,
-                    error=errors.CredentialsError,
+                    error=errors.ObjectNotShown,
                 ) from fault
             raise
         return answer
@@ -311,7 +334,7 @@ class S3Store:
                 raise
             del arguments["IfNoneMatch"]  # this store does not support conditions: rely on `precheck`
             answer = await complete(**arguments)
-        _told(answer, "ETag", str)
+        told(answer, "ETag", str)
         return _facts(answer, algorithm)
 
     async def abort(self, upload_id: str) -> None:
@@ -338,8 +361,6 @@ class S3Store:
         raise errors.StoreUnavailable("parts of the aborted upload are still there: run abort again later")
 
 
-T = TypeVar("T")
-
 _NO_LIST = (
     "this store cannot list the parts of an upload, so no upload to it can be resumed. Upload the file again with "
     "`resume=False`"
@@ -362,28 +383,6 @@ def _advise(fault: Fault, advice: str) -> None:
     """Raise Fault(UNSUPPORTED) with `advice` if the store does not support the operation."""
     if fault.kind is FaultKind.UNSUPPORTED:
         raise Fault(FaultKind.UNSUPPORTED, f"{fault}: {advice}", status=fault.status, code=fault.code) from fault
-
-
-def _told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """Return a field that every store's response has.
-
-    Raises:
-        Fault: BROKEN if it is missing. A 200 without it is another page, for example a captive portal's or a proxy's,
-            and does not say what the store did.
-    """
-    told = answer.get(name)
-    if not isinstance(told, kind) or told == "":
-        raise Fault(FaultKind.BROKEN, f"the store's response has no {name}: something else may have responded")
-    return told
-
-
-def _date(header: str | None) -> datetime | None:
-    """Parse a Date header, which is always in GMT: https://www.rfc-editor.org/rfc/rfc9110#name-date."""
-    try:
-        date = email.utils.parsedate_to_datetime(header or "")
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:

@@ -19,15 +19,15 @@ from urllib.parse import quote, urlsplit
 from bigupload.core.checksums import UPLOAD_ALGORITHMS
 from bigupload.s3_parameters import REQUEST_HEADERS
 
-_HEADERS = {
+PARAMETER_OF = {
     "content-length": "ContentLength",
     "content-md5": "ContentMD5",
     **{algorithm.header: f"Checksum{algorithm.s3_name}" for algorithm in UPLOAD_ALGORITHMS if algorithm.is_s3_checksum},
 }
 """For each header of one part: the parameter of UploadPart that is its value."""
-_SIGNED = {**_HEADERS, **REQUEST_HEADERS}
+_SIGNED = {**PARAMETER_OF, **REQUEST_HEADERS}
 """The same for all signed headers."""
-_OF_ONE_PART = {"PartNumber", *_HEADERS.values()}
+_OF_ONE_PART = {"PartNumber", *PARAMETER_OF.values()}
 _MOST_UPLOADS = 256
 
 
@@ -84,20 +84,48 @@ def _kind(parameters: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-class _Pattern:
-    """The common content of the URLs of one upload's parts."""
+class UrlPattern:
+    """What a URL presigned with SigV4 says: its parts, from which other URLs of its kind are made.
+
+    Raises:
+        KeyError: It is not signed with SigV4.
+        ValueError: As KeyError.
+    """
 
     def __init__(self, url: str) -> None:
-        self._base, _, query = url.partition("?")
-        where = urlsplit(self._base)
-        self._path, self._host = where.path, where.netloc
+        self.base, _, query = url.partition("?")
+        where = urlsplit(self.base)
+        self.path, self.host = where.path, where.netloc
         self._pairs = [pair.partition("=")[::2] for pair in query.split("&")]
         told = dict(self._pairs)
         self.date = told["X-Amz-Date"]
         self._scope = "/".join(told["X-Amz-Credential"].replace("%2F", "/").rsplit("/", 3)[1:])  # after the date
-        self._signed = told["X-Amz-SignedHeaders"].replace("%3B", ";").split(";")
+        self.signed = told["X-Amz-SignedHeaders"].replace("%3B", ";").split(";")
         self.of_session = "X-Amz-Security-Token" in told
         """Whether the credentials have a session token, which the URLs contain."""
+
+    def scope(self, date: str) -> str:
+        """The scope of a signature made at `date`."""
+        return f"{date[:8]}/{self._scope}"
+
+    def query(self, credentials: SigningKeys, date: str, **own: str) -> list[str]:
+        """The query's pairs for a date, without the signature. `own`: values that differ from this URL's."""
+        values = {
+            "X-Amz-Credential": _quoted(f"{credentials.access_key}/{self.scope(date)}"),
+            "X-Amz-Date": date,
+            "X-Amz-Security-Token": _quoted(credentials.token or ""),
+            **own,
+        }
+        return [f"{name}={values.get(name, value)}" for name, value in self._pairs if name != "X-Amz-Signature"]
+
+
+class _Pattern:
+    """The common content of the URLs of one upload's parts."""
+
+    def __init__(self, url: str) -> None:
+        self._pattern = UrlPattern(url)
+        self.date = self._pattern.date
+        self.of_session = self._pattern.of_session
 
     @classmethod
     def of(cls, url: str, parameters: Mapping[str, Any], credentials: SigningKeys) -> _Pattern | None:
@@ -109,22 +137,26 @@ class _Pattern:
             return None
 
     def url(self, parameters: Mapping[str, Any], credentials: SigningKeys, date: str) -> str:
-        scope = f"{date[:8]}/{self._scope}"
-        values = {
-            "partNumber": str(parameters["PartNumber"]),
-            "X-Amz-Credential": _quoted(f"{credentials.access_key}/{scope}"),
-            "X-Amz-Date": date,
-            "X-Amz-Security-Token": _quoted(credentials.token or ""),
-        }
-        query = [f"{name}={values.get(name, value)}" for name, value in self._pairs if name != "X-Amz-Signature"]
-        headers = [f"{name}:{self._host if name == 'host' else parameters[_SIGNED[name]]}\n" for name in self._signed]
+        pattern = self._pattern
+        scope = pattern.scope(date)
+        query = pattern.query(credentials, date, partNumber=str(parameters["PartNumber"]))
+        headers = [
+            f"{name}:{pattern.host if name == 'host' else parameters[_SIGNED[name]]}\n" for name in pattern.signed
+        ]
         request = "\n".join(
-            ["PUT", self._path, "&".join(sorted(query)), "".join(headers), ";".join(self._signed), "UNSIGNED-PAYLOAD"]
+            [
+                "PUT",
+                pattern.path,
+                "&".join(sorted(query)),
+                "".join(headers),
+                ";".join(pattern.signed),
+                "UNSIGNED-PAYLOAD",
+            ]
         )
         digest = hashlib.sha256(request.encode()).hexdigest()
-        key = _key(credentials.secret_key, scope)
-        signature = _hmac(key, "\n".join(["AWS4-HMAC-SHA256", date, scope, digest])).hex()
-        return f"{self._base}?{'&'.join(query)}&X-Amz-Signature={signature}"
+        key = signing_key(credentials.secret_key, scope)
+        signature = hmac_of(key, "\n".join(["AWS4-HMAC-SHA256", date, scope, digest])).hex()
+        return f"{pattern.base}?{'&'.join(query)}&X-Amz-Signature={signature}"
 
 
 @functools.lru_cache(maxsize=8)
@@ -133,10 +165,11 @@ def _quoted(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _key(secret: str, scope: str) -> bytes:
+def signing_key(secret: str, scope: str) -> bytes:
     """Return the signing key of a date. It is derived once a day."""
-    return functools.reduce(_hmac, scope.split("/"), f"AWS4{secret}".encode())
+    return functools.reduce(hmac_of, scope.split("/"), f"AWS4{secret}".encode())
 
 
-def _hmac(key: bytes, text: str) -> bytes:
+def hmac_of(key: bytes, text: str) -> bytes:
+    """Return the HMAC that SigV4 uses, of a text."""
     return hmac.digest(key, text.encode(), "sha256")

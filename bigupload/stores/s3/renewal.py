@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -20,10 +21,17 @@ import anyio
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.credentials import Credentials, CredentialsSource, identity_of
+from bigupload.stores.s3._compat import refresh_early
 from bigupload.support.daemon_threads import run_in_daemon_thread
+
+if TYPE_CHECKING:
+    from bigupload.stores.s3.aws_session import AwsSession
+    from bigupload.stores.s3.plain_access import PlainAccess
 
 LOG = logging.getLogger("bigupload")
 
+CREDENTIALS_EXPIRING = "CredentialsExpiring"
+"""The code of the Fault that presigning raises if the credentials expire too soon."""
 _RENEW_BEFORE = 300.0
 """Seconds before the end at which others are asked for; or at the last fifth of their life, if that is shorter."""
 ANSWER_WITHIN = 300.0
@@ -34,6 +42,8 @@ _MAY_HAVE_EXPIRED = (
     "if the session token has expired, renew the credentials, then resume; "
     "`credentials` renews them while an upload runs"
 )
+_SHOWN = 4
+"""Characters of a key's id that a message shows."""
 _ASK_AGAIN = 30.0
 """Seconds between two attempts while the present credentials are still valid."""
 
@@ -43,18 +53,55 @@ def is_refusal(fault: Fault) -> bool:
     return fault.kind is FaultKind.REFUSED or (fault.status == 400 and not fault.code)
 
 
-def expiry_hint(credentials: Any) -> str:
-    """Say what a refusal may mean. Some stores answer 403 to expired credentials, and do not say why.
+def explain_refusal(fault: Fault, session: AwsSession | PlainAccess | None) -> None:
+    """Say in a refusal which credentials were used, and whether another attempt is of use."""
+    fault.hint = refusal_hint(session)
+    fault.is_lasting = fault.code == "InvalidAccessKeyId" and not _is_renewed(session)
+
+
+def _is_renewed(session: AwsSession | PlainAccess | None) -> bool:
+    """Whether the credentials of a session are renewed while they are used."""
+    credentials: Any = None if session is None else session.get_credentials()
+    return credentials is not None and (hasattr(credentials, "refresh_needed") or credentials.method == _METHOD)
+
+
+def refusal_hint(session: AwsSession | PlainAccess | None) -> str:
+    """Say which credentials the store refused, and what that may mean. The text holds no secret.
 
     Args:
-        credentials: botocore's credentials that signed the request, or None.
+        session: What signed the request; None: nothing did.
 
     Returns:
-        A hint, if they are temporary and nobody renews them; else an empty text.
+        Where they come from, with the end of their key's id, which is no secret, if they are not renewed. Of temporary
+        credentials, also what a refusal may mean: some stores answer 403 to expired ones, and do not say why.
     """
-    if credentials is None or hasattr(credentials, "refresh_needed") or credentials.method == _METHOD:
-        return ""
-    return _MAY_HAVE_EXPIRED if credentials.token else ""
+    credentials: Any = None if session is None else session.get_credentials()
+    if session is None or credentials is None or not session.signs:
+        return "no credentials were used"
+    renewed = _is_renewed(session)
+    key = "" if renewed else f" (key ...{credentials.access_key[-_SHOWN:]})"
+    used = f"the credentials {_origin(str(credentials.method), session.profile)}{key} were used"
+    if not renewed and credentials.token:
+        return f"{used}: {_MAY_HAVE_EXPIRED}"
+    return f"{used}: check that they belong to this store, and what they may do"
+
+
+def _origin(method: str, profile: str | None) -> str:
+    of_profile = f"of the profile {profile or 'default'}"
+    match method:
+        case "bigupload":
+            return "that `credentials` returned"
+        case "env":
+            return "from AWS_ACCESS_KEY_ID"
+        case "explicit":
+            return "that were given"
+        case "shared-credentials-file":
+            return f"{of_profile} in {os.environ.get('AWS_SHARED_CREDENTIALS_FILE', '~/.aws/credentials')}"
+        case "config-file":
+            return f"{of_profile} in {os.environ.get('AWS_CONFIG_FILE', '~/.aws/config')}"
+        case "iam-role" | "container-role":
+            return "of this machine's role"
+    return f"{of_profile} ({method})"
 
 
 class _Shared:
@@ -206,3 +253,19 @@ def _for_botocore(renewal: Renewal) -> Any:
             return ReadOnlyCredentials(given.access_key, given.secret_key, given.session_token)
 
     return Renewed("", "", method=_METHOD)
+
+
+def make_credentials_last(credentials: Any, seconds: float) -> None:
+    """Refresh credentials that expire within `seconds`. Blocking.
+
+    botocore itself refreshes 15 minutes before the end, which is too late for a URL that is valid for an hour.
+
+    Raises:
+        Fault: REFUSED if the refreshed credentials expire too soon as well.
+    """
+    if credentials is None or not hasattr(credentials, "refresh_needed"):
+        return  # no credentials, which signing reports; or they never expire
+    if credentials.refresh_needed(refresh_in=seconds):
+        refresh_early(credentials, seconds)
+        if credentials.refresh_needed(refresh_in=seconds):
+            raise Fault(FaultKind.REFUSED, "the credentials expire before the URLs", code=CREDENTIALS_EXPIRING)

@@ -4,7 +4,8 @@ botocore reads a whole response and parses it with xml.etree. Measured with expa
 document at 84 MB and refuses external entities. But a document of 3 MB that names one entity ninety times fills 270 MB,
 two million empty elements take 24 s, and an endless response is read until memory is exhausted. Older versions of expat
 stop none of these. S3 declares no document type, and without one there are no entities. Its longest page has some ten
-thousand elements. botocore decodes every response as UTF-8. So checking the bytes is enough, without a second parser.
+thousand elements. Every response is parsed as UTF-8, unless it is UTF-16, which expat finds out by itself: then it has
+zero bytes, which XML in UTF-8 has not. So checking the bytes is enough, without a second parser.
 """
 
 from __future__ import annotations
@@ -55,15 +56,28 @@ def read_bounded(raw: Any, *, clock: Callable[[], float] = time.monotonic) -> by
     except Exception as e:
         raise botocore.exceptions.ResponseStreamingError(error=e) from e
     raw.close()
-    if len(body) > MOST_BYTES:
-        raise Fault(FaultKind.FINAL, f"the store's response is longer than any of S3's ({MOST_BYTES:,} bytes)")
-    raise Fault(FaultKind.STALLED, f"the store's response did not end within {MOST_SECONDS:.0f} s")
+    raise too_long() if len(body) > MOST_BYTES else too_slow()
+
+
+def too_long() -> Fault:
+    """Make the fault of a response that is longer than MOST_BYTES."""
+    return Fault(FaultKind.FINAL, f"the store's response is longer than any of S3's ({MOST_BYTES:,} bytes)")
+
+
+def too_slow() -> Fault:
+    """Make the fault of a response that takes longer than MOST_SECONDS."""
+    return Fault(FaultKind.STALLED, f"the store's response did not end within {MOST_SECONDS:.0f} s")
+
+
+def is_no_document(body: bytes) -> bool:
+    """Whether a body is none of S3's documents, and is not to be parsed."""
+    return b"<!DOCTYPE" in body or b"\0" in body or body.count(b"<") > MOST_TAGS
 
 
 def _look(response_dict: dict[str, Any], **_: Any) -> None:
     """Handle `before-parse`. Raises Fault if a successful response is not an S3 document."""
     body = response_dict.get("body")
-    if isinstance(body, bytes) and (b"<!DOCTYPE" in body or body.count(b"<") > MOST_TAGS):
+    if isinstance(body, bytes) and is_no_document(body):
         if response_dict["status_code"] < 300:
             raise Fault(FaultKind.SERVER, "the response is no S3 document: something else responded for the store")
         response_dict["body"] = b""  # for example a proxy's page; the status is enough

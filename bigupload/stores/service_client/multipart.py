@@ -16,12 +16,13 @@ import yarl
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
+from bigupload.core.copies import CopySource
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
-from bigupload.core.part_plan import S3_LIMITS, Limits, Plan
+from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connections import CaBundle
-from bigupload.ports import Created, ListedPart, OpenUpload, SignedRequest, UnsignedPart
+from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.stores.service_client.messages import (
     CompletedUpload,
     part_to_sign,
@@ -224,8 +225,11 @@ class ServiceStore:
                 raise self._http.stranger(f"it sends parts of one upload to {url.host} and elsewhere")
             self._parts_at = place
 
-    def refused(self, request: SignedRequest) -> str:
-        return ""  # the service signs with credentials of its own
+    def refused(self, request: SignedRequest, fault: Fault) -> None:
+        """Nothing explains it: the service signs with credentials of its own."""
+
+    async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
+        raise Fault(FaultKind.UNSUPPORTED, "a media service copies no parts")
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         return await self._call(read_parts, "to list the parts", "GET", f"{API}/parts", upload=upload_id)

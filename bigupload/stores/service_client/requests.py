@@ -28,8 +28,9 @@ MOST_BYTES = 16 * 1024 * 1024
 """The longest response, in bytes. A list of ten thousand parts has two megabytes."""
 EXPIRED = "upload_expired"
 API = "/v1/media/multipart"
-_KEY = re.compile(r"[!-~]{1,512}")
+_KEY = re.compile(r"[!-~]{1,8192}")  # upload tokens are long
 _CODE = re.compile(r"[a-z_]{1,64}")
+_THAT_DOES = "set BIGUPLOAD_API_KEY to one that does and make the same call again"
 _BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and make the same call again"
 
 _FAULTS = {
@@ -37,6 +38,7 @@ _FAULTS = {
     "too_many_uploads": FaultKind.BUSY,
     "store_unavailable": FaultKind.BUSY,
     "credentials_expiring": FaultKind.BUSY,
+    "check_failed": FaultKind.BUSY,
     "internal": FaultKind.SERVER,
     "upload_gone": FaultKind.GONE,
     EXPIRED: FaultKind.GONE,
@@ -48,13 +50,27 @@ _FAULTS = {
 _REFUSED = frozenset(
     {
         "not_media", "unsupported_media", "file_too_large", "size_mismatch", "unsupported_part_size", "wrong_part",
-        "invalid_field",
+        "invalid_field", "file_refused", "upload_refused",
     }
 )  # fmt: skip
 """The codes by which the service refuses this file for good."""
 _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
     "missing_key": (errors.CredentialsError, f"the service needs an API key: {_BAD_KEY}"),
     "invalid_key": (errors.CredentialsError, f"the service does not accept this API key (revoked?): {_BAD_KEY}"),
+    "invalid_token": (
+        errors.CredentialsError,
+        f"the service does not accept this upload token: {_BAD_KEY}",
+    ),
+    "token_expired": (
+        errors.CredentialsError,
+        "the upload token has expired: set BIGUPLOAD_API_KEY to a new one and make the same call again",
+    ),
+    "token_used_up": (
+        errors.AccessDenied,
+        "the upload token allows no more uploads: set BIGUPLOAD_API_KEY to another one and make the same call again",
+    ),
+    "token_size_exceeded": (errors.AccessDenied, f"the file is larger than the upload token allows: {_THAT_DOES}"),
+    "token_type_refused": (errors.AccessDenied, f"the upload token does not allow this type of file: {_THAT_DOES}"),
     "not_your_upload": (
         errors.AccessDenied,
         "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and make "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,14 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
+from bigupload.http import socket_tuning
+from bigupload.http.put_transport import HttpTransport
+from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 from tests.tools.strict_s3 import Stall
+from tests.tools.waiting import until
 
 
 @pytest.mark.exhaustive
@@ -26,6 +33,7 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
         async with no_leaks(), transport_to(any_path) as transport:
             sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
             await stalls(any_path)
+            assert (any_path.gauges[0].round_trips() > 0) == (sys.platform == "linux")
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await sending
@@ -34,10 +42,60 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
             assert not any(connector._conns.values()), "half a body was sent: the connection is of no use"
             gauge = any_path.gauges[0]
             assert 0 < gauge.sent() == gauge.sent() < size
+            await until(lambda: gauge.round_trips() == 0)  # asyncio closes the socket in its next step
             any_path.s3.release()
             await any_path.put(transport, source, Part(2, 7, MIB))
         assert any_path.stored(2) == content(size)[7 : 7 + MIB]
     assert 1 not in any_path.s3.uploads[any_path.upload_id].parts
+
+
+async def test_what_the_kernel_has_of_a_cancelled_body_is_not_sent(tmp_path: Path) -> None:
+    """On a slow link it would take seconds from the parts that go on."""
+    size = 24 * MIB
+    with socket.socket() as listener, FileSource(write(tmp_path / "file", size)) as source:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        gauges: list[Any] = []
+        async with no_leaks(), HttpTransport() as transport:
+            request = SignedRequest(f"http://127.0.0.1:{port}/bucket/key", {}, 60)
+            putting = transport.put(request, source, Part(1, 0, size), on_start=gauges.append)
+            sending = asyncio.create_task(putting)
+            await until(lambda: bool(gauges) and gauges[0].sent() > 0 and socket_tuning.unsent(gauges[0]._socket) > 1)
+            store, _ = listener.accept()
+            with store:
+                sending.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await sending
+                await asyncio.sleep(0)  # asyncio closes the socket in the next turn of its loop
+                with pytest.raises(ConnectionResetError):
+                    receive_all(store)
+
+
+def receive_all(sock: socket.socket) -> None:
+    while sock.recv(MIB):
+        pass
+
+
+@pytest.mark.exhaustive
+async def test_a_body_that_was_sent_is_not_discarded(any_path: Bench) -> None:
+    """Neither is what is sent over the same connection later."""
+    any_path.s3.script("UploadPart", Stall(after_bytes=MIB))
+    with FileSource(write(any_path.directory / "file", 24 * MIB)) as source:
+        async with transport_to(any_path) as transport:
+            sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, 24 * MIB)))
+            await stalls(any_path)
+            gauge: Any = any_path.gauges[0]
+            assert discards(gauge._socket)
+            any_path.s3.release()
+            await sending
+            assert not discards(gauge._socket)
+
+
+def discards(sock: Any) -> bool:
+    on, seconds = struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+    return bool(on) and seconds == 0
 
 
 @pytest.mark.exhaustive

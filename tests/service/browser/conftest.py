@@ -12,9 +12,11 @@ import pytest
 from playwright.sync_api import Playwright, sync_playwright
 
 from bigupload.stores.local_store import LocalStore
+from tests.tools.app_site import App, app_site
 from tests.tools.browser import CHROMIUM, Profile, UploadPage
 from tests.tools.directories import session_directory
 from tests.tools.fault_proxy import FaultProxy
+from tests.tools.node import BROWSER, Call, node_modules
 from tests.tools.page import Stage
 from tests.tools.service import serving
 
@@ -51,6 +53,13 @@ def page(profile: Profile, stage: Stage) -> Iterator[UploadPage]:
 
 
 @pytest.fixture(scope="package")
+def app(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """An app's site, whose pages upload with tokens."""
+    with session_directory(tmp_path_factory, "app") as home, app_site(weed, home) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A real MP4 of more than 300 MB: seconds of one, over and over."""
     with session_directory(tmp_path_factory, "video") as folder:
@@ -63,3 +72,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert film.stat().st_size > 300_000_000
         assert film.read_bytes()[4:8] == b"ftyp"
         yield film
+
+
+@pytest.fixture(scope="package")
+def run() -> Iterator[Call]:
+    """The value of a function's body, which finds the module in `m` and what it is about in `x`. It runs in Node."""
+    with node_modules(BROWSER) as call:
+        yield call

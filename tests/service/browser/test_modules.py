@@ -1,52 +1,23 @@
-"""What the page decides, module by module in a real browser: no clock, no network, no file."""
+"""What the client and the page decide, module by module in Node: no clock, no network, no file."""
 
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Playwright
 
 from bigupload.core import retry_policy
-from bigupload.core.flight_bound import FlightBound
 from bigupload.core.retry_policy import FaultKind
-from bigupload.service import contract, media
-from tests.tools.browser import CHROMIUM
-from tests.tools.page import Stage
-
-pytestmark = pytest.mark.slow
-
-Call = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def opened(playwright: Playwright, stage: Stage) -> Iterator[Page]:
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-    page = browser.new_page()
-    page.goto(stage.service.url)
-    yield page
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def run(opened: Page) -> Call:
-    """The value of a function's body, which finds the module in `m` and what it is about in `x`."""
-
-    def run(module: str, body: str, x: object = None) -> Any:
-        return opened.evaluate(f"async (x) => {{ const m = await import('/page/{module}.js'); {body} }}", x)
-
-    return run
-
+from bigupload.service import media
+from tests.tools.node import Call
 
 # --- which parts are there
 
 
 def settled(run: Call, size: int, part_size: int, rows: list[dict[str, Any]], known: list[dict[str, Any]]) -> Any:
     return run(
-        "parts",
+        "client/parts",
         """const found = m.settle(new m.Plan(x.size, x.partSize), x.rows, new Map(x.known.map((k) => [k.number, k])));
         return [[...found.there].map(([n, p]) => [n, p.etag]), [...found.doubtful].map(([n, r]) => [n, r.length])];""",
         {"size": size, "partSize": part_size, "rows": rows, "known": known},
@@ -62,7 +33,7 @@ KNOWN = {"number": 1, "checksum": "c", "etag": "e"}
 
 def test_every_file_is_cut_into_parts_that_make_it_up(run: Call) -> None:
     sizes = run(
-        "parts",
+        "client/parts",
         """return x.map(([size, partSize]) => {
           const plan = new m.Plan(size, partSize);
           return plan.numbers.map((number) => plan.sizeOf(number));
@@ -120,7 +91,7 @@ def test_a_doubtful_part_is_recognised_by_its_hash(
     run: Call, listed: str | None, known: dict[str, Any] | None, computed: str, is_it: bool
 ) -> None:
     found = run(
-        "parts",
+        "client/parts",
         "return m.recognise(x.rows, x.sum, x.known)?.etag ?? null;",
         {"rows": [row(1, 10, checksum=listed)], "sum": computed, "known": known},
     )
@@ -128,8 +99,9 @@ def test_a_doubtful_part_is_recognised_by_its_hash(
 
 
 RESUME = """
-  const { checksum } = await import("/page/parts.js");
-  const { Problem } = await import("/page/problem.js");
+  const { checksum } = await import(at + "client/parts.js");
+  const { Problem } = await import(at + "client/problem.js");
+  const { Traffic } = await import(at + "client/traffic.js");
   const file = (text) => new File([text], "clip.mp4", { lastModified: 1 });
   const sumOf = (text) => checksum(new Blob([text]));
   const stored = await Promise.all(["aaaa", "bbbb", "c"].map(async (text, index) => (
@@ -149,10 +121,11 @@ RESUME = """
     complete: async () => { completed = true; return {}; },
   };
   const record = { id: "1", handle: "h", name: "clip.mp4", size: 9, lastModified: 1, partSize: 4 };
-  const upload = new m.Upload({ api, memory, record, parts, onChange: () => {} });
-  upload.give(file(x.now));
+  const shared = { api, memory, traffic: new Traffic(), queue: { add: () => {} } };
+  const upload = new m.Upload(shared, { record, parts });
+  upload.resume(file(x.now));
   await upload.run();
-  return { phase: upload.phase, sent, completed };
+  return { state: upload.state, sent, completed };
 """
 
 
@@ -164,8 +137,8 @@ def test_after_a_reload_every_remembered_part_is_compared_with_the_file(
     run: Call, now: str, sent: list[int], listed: bool
 ) -> None:
     """Name, size and date are the same: only the bytes say whether a part is the file's."""
-    found = run("upload", RESUME, {"now": now, "listed": listed})
-    assert found == {"phase": "failed" if sent else "done", "sent": sent, "completed": not sent}
+    found = run("client/upload", RESUME, {"now": now, "listed": listed})
+    assert found == {"state": "failed" if sent else "done", "sent": sent, "completed": not sent}
 
 
 # --- trying again
@@ -173,7 +146,7 @@ def test_after_a_reload_every_remembered_part_is_compared_with_the_file(
 
 RETRIES = """
   let now = 0;
-  const { Problem } = await import("/page/problem.js");
+  const { Problem } = await import(at + "client/problem.js");
   const retrier = new m.Retrier({ now: () => now, random: () => x.random ?? 1 });
   if (x.responded) retrier.noteResponse();
   const delays = [];
@@ -189,28 +162,28 @@ RETRIES = """
 
 
 def test_it_waits_twice_as_long_each_time_up_to_a_limit(run: Call) -> None:
-    delays = run("retry", RETRIES, {"kind": "busy", "responded": True})
+    delays = run("client/retry", RETRIES, {"kind": "busy", "responded": True})
     assert delays == [500, 1000, 2000, 4000, 8000, 16000, 20000]  # 8 attempts
-    assert run("retry", RETRIES, {"kind": "busy", "responded": True, "random": 0}) == [0] * 7
+    assert run("client/retry", RETRIES, {"kind": "busy", "responded": True, "random": 0}) == [0] * 7
 
 
 def test_retry_after_is_obeyed_within_reason(run: Call) -> None:
-    assert run("retry", RETRIES, {"kind": "busy", "random": 0, "retryAfter": 7000})[0] == 7000
-    assert run("retry", RETRIES, {"kind": "busy", "random": 0, "retryAfter": 10**9})[0] == 900_000
+    assert run("client/retry", RETRIES, {"kind": "busy", "random": 0, "retryAfter": 7000})[0] == 7000
+    assert run("client/retry", RETRIES, {"kind": "busy", "random": 0, "retryAfter": 10**9})[0] == 900_000
 
 
 def test_a_store_that_never_responded_is_given_up_soon_and_one_that_did_is_not(run: Call) -> None:
-    assert len(run("retry", RETRIES, {"kind": "network"})) == 3
+    assert len(run("client/retry", RETRIES, {"kind": "network"})) == 3
     minute = {"kind": "network", "responded": True, "silence": 60_000}
-    assert len(run("retry", RETRIES, minute)) == 14  # a quarter of an hour
-    assert len(run("retry", RETRIES, minute | {"online": False})) == 199
+    assert len(run("client/retry", RETRIES, minute)) == 14  # a quarter of an hour
+    assert len(run("client/retry", RETRIES, minute | {"online": False})) == 199
     asleep = minute | {"silence": 3_600_000}  # a computer that wakes up each hour, and finds no network
-    assert len(run("retry", RETRIES, asleep)) == 14
+    assert len(run("client/retry", RETRIES, asleep)) == 14
 
 
 def test_the_page_retries_as_the_library_does(run: Call) -> None:
     policy = retry_policy.RetryPolicy()
-    assert run("retry", "return m.POLICY;") == {
+    assert run("client/retry", "return m.POLICY;") == {
         "attempts": policy.attempts,
         "attemptsBeforeResponse": retry_policy.ATTEMPTS_BEFORE_RESPONSE,
         "baseDelay": policy.base_delay * 1000,
@@ -223,7 +196,7 @@ def test_the_page_retries_as_the_library_does(run: Call) -> None:
 
 @pytest.mark.parametrize("kind", ["key", "expired", "damaged", "part", "gone", "refused", "file", "final"])
 def test_what_would_fail_again_is_not_tried(run: Call, kind: str) -> None:
-    assert run("retry", RETRIES, {"kind": kind, "responded": True}) == []
+    assert run("client/retry", RETRIES, {"kind": kind, "responded": True}) == []
 
 
 @pytest.mark.parametrize(
@@ -231,7 +204,7 @@ def test_what_would_fail_again_is_not_tried(run: Call, kind: str) -> None:
     [("7", 7000), ("Thu, 01 Jan 1970 00:00:09 GMT", 9000), ("soon", None), ("", None), (None, None)],
 )
 def test_retry_after_in_seconds_or_as_a_date(run: Call, header: str | None, milliseconds: int | None) -> None:
-    assert run("problem", "return m.retryAfter(x, 0);", header) == milliseconds
+    assert run("client/problem", "return m.retryAfter(x, 0);", header) == milliseconds
 
 
 KINDS = {
@@ -252,93 +225,9 @@ KINDS = {
 def test_the_page_classifies_responses_as_the_library_does(run: Call) -> None:
     codes = [None, "", "Unheard-of", "toString", *retry_policy._BY_CODE]
     responses = [[status, code] for status in range(100, 620) for code in codes]
-    found = run("problem", "return x.map(([status, code]) => m.classify(status, code));", responses)
+    found = run("client/problem", "return x.map(([status, code]) => m.classify(status, code));", responses)
     for (status, code), kind in zip(responses, found, strict=True):
         assert kind == KINDS[retry_policy.classify(status, code)], (status, code)
-
-
-# --- parts in flight
-
-SAMPLE = """const bound = new m.FlightBound();
-return x.map(([now, done, inFlight, partSize]) => [bound.sample(now, done, inFlight, partSize), bound.limit]);"""
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_page_bounds_its_parts_in_flight_as_the_library_does(run: Call, seed: int) -> None:
-    """A link that wavers, and becomes slower or faster; or connections that carry little each."""
-    chance, bound = random.Random(seed), FlightBound()
-    rate, each = chance.choice([3e5, 2e6, 6e6]), chance.choice([3e5, 1e9])
-    samples: list[tuple[float, int, int, float]] = []
-    decided = []
-    done, in_flight = 0.0, 6
-    for tick in range(1, 3000):
-        if chance.random() < 0.002:
-            rate *= chance.choice([0.0, 0.3, 3.0]) or 1e-9
-        done += min(rate, each * in_flight) * chance.uniform(0.8, 1.2) / 10
-        samples.append((tick / 10, int(done), in_flight, 5e6))
-        left = bound.sample(tick / 10, int(done), in_flight=in_flight, part_size=5e6)
-        decided.append([left, bound.limit])
-        in_flight = min(6, left or in_flight if chance.random() < 0.5 else bound.limit or 6)
-    assert run("flight", SAMPLE, samples) == decided
-    assert len({limit for _, limit in decided}) > 1
-
-
-FLIGHT = """const control = new AbortController();
-const bound = { limit: null, sample: () => x.left };
-const flight = new m.Flight(4, control.signal, bound);
-const todo = [1, 2, 3, 4, 5, 6], log = [], ends = new Map(), moves = new Map();
-const running = flight.run(async () => {
-  if (!todo.length) return false;
-  const number = todo.shift();
-  try {
-    await flight.put(1000, (signal, progress) => new Promise((resolve, reject) => {
-      log.push(number);
-      progress(number * 10);
-      moves.set(number, progress);
-      ends.set(number, resolve);
-      signal.addEventListener("abort", () => reject(signal.reason));
-    }));
-  } catch (error) {
-    if (!(error instanceof m.Postponed)) throw error;
-    return todo.unshift(number);
-  }
-  return true;
-});
-const settled = () => new Promise((resolve) => setTimeout(resolve));
-await settled();
-"""
-
-
-def test_parts_are_postponed_and_sent_later(run: Call) -> None:
-    body = """const before = [...log];
-    bound.limit = 2;
-    flight.look(1); // the two of which the least was sent
-    await settled();
-    bound.sample = () => null;
-    for (let number = 1; number < 20; number += 1) {
-      for (const end of ends.values()) end();
-      await settled();
-    }
-    await running;
-    return [before, log.slice(4).sort(), todo.length];"""
-    assert run("flight", FLIGHT + body, {"left": 2}) == [[1, 2, 3, 4], [1, 2, 5, 6], 0]
-
-
-def test_the_next_part_begins_while_the_only_one_waits_for_its_response(run: Call) -> None:
-    body = """bound.limit = 1;
-    flight.look(1);
-    await settled();
-    bound.sample = () => null;
-    const seen = [flight.limit, log.length];
-    moves.get(4)(1000); // its whole body is sent
-    flight.look(2);
-    await settled();
-    seen.push(flight.limit, log.length);
-    ends.get(4)();
-    await settled();
-    seen.push(flight.limit, log.length);
-    return seen;"""
-    assert run("flight", FLIGHT + body, {"left": 1}) == [1, 4, 2, 5, 1, 5]
 
 
 # --- what people read
@@ -350,24 +239,26 @@ def test_the_next_part_begins_while_the_only_one_waits_for_its_response(run: Cal
      (999_700_000, "1.00 GB"), (5_000_000_000, "5.00 GB"), (12_340_000_000, "12.3 GB")],
 )  # fmt: skip
 def test_sizes(run: Call, count: int, text: str) -> None:
-    assert run("format", "return m.size(x);", count) == text
+    assert run("page/format", "return m.size(x);", count).replace("\xa0", " ") == text
 
 
 def test_an_upload_is_at_100_percent_only_when_it_is(run: Call) -> None:
-    assert run("format", "return [0, 0.129, 0.9999, 1].map(m.percent);") == ["0 %", "12 %", "99 %", "100 %"]
+    assert run("page/format", "return [0, 0.129, 0.9999, 1].map(m.percent);") == ["0%", "12%", "99%", "100%"]
 
 
 def test_times_are_no_finer_than_they_can_be_foretold(run: Call) -> None:
-    texts = run("format", "return [3, 11, 54, 56, 119, 3599, 3600, 3900].map(m.duration);")
+    texts = run("page/format", "return [3, 11, 54, 56, 119, 3599, 3600, 3900].map(m.duration);")
     assert texts == ["a few seconds", "15 s", "55 s", "1 min", "2 min", "1 h", "1 h", "1 h 5 min"]
 
 
 def test_the_rate_is_of_the_last_seconds(run: Call) -> None:
     measure = "const meter = new m.Meter(); for (const [now, bytes] of x) meter.add(now, bytes); return meter.rate;"
-    assert run("format", measure, [[0, 0], [1000, 500]]) is None  # too soon to tell
-    assert run("format", measure, [[0, 0], [2000, 5000]]) == 2500
-    assert run("format", measure, [[second * 1000, second * 100] for second in range(60)]) == 100
-    assert run("format", measure, [[0, 9000], [4000, 0]]) == 0  # a part that has to be sent again
+    assert run("page/totals", measure, [[0, 0], [1000, 500]]) is None  # too soon to tell
+    assert run("page/totals", measure, [[0, 0], [2000, 5000]]) == 2500
+    assert run("page/totals", measure, [[second * 1000, second * 100] for second in range(60)]) == 100
+    outage = [[second * 1000, 0 if second < 30 else (second - 30) * 6000] for second in range(34)]
+    assert run("page/totals", measure, outage[:31]) is None
+    assert run("page/totals", measure, outage) == 6000
 
 
 # --- the service's list of media
@@ -376,7 +267,17 @@ def test_the_rate_is_of_the_last_seconds(run: Call) -> None:
 def test_the_page_takes_what_the_service_takes(run: Call) -> None:
     names = [f"a.{end}" for kind in media.MEDIA_TYPES for end in kind.extensions]
     names += ["A.MP4", ".mp4", "a", "a.", "a.exe", "a.mp4.exe", "a.tiff", "a.mp4 "]
-    for name, content_type in zip(names, run("media", "return x.map(m.contentType);", names), strict=True):
+    for name, content_type in zip(names, run("page/media", "return x.map(m.contentType);", names), strict=True):
         kind = media.by_extension(name)
         assert content_type == (kind and kind.content_type), name
-    assert run("media", "return m.MAX_SIZE;") == contract.MAX_FILE_SIZE
+    assert run("page/policy", "return m.POLICY.maxSize;") == media.MAX_FILE_SIZE
+
+
+def test_the_client_declares_what_the_published_service_takes(run: Call) -> None:
+    """Of other names it declares what the browser says: a service may take other types."""
+    names = [f"a.{end}" for kind in media.MEDIA_TYPES for end in kind.extensions] + ["a.MOV", "a.mkv", ".mp4", "a"]
+    types = run("client/content_type", 'return x.map((name) => m.contentTypeOf({ name, type: "x/y" }));', names)
+    for name, content_type in zip(names, types, strict=True):
+        kind = media.by_extension(name)
+        assert content_type == (kind.content_type if kind else "x/y"), name
+    assert run("client/content_type", 'return m.contentTypeOf({ name: "a", type: "" });') == "application/octet-stream"

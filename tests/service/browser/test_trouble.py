@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Playwright, Route, expect
 
-from tests.tools.browser import SENT, UploadPage
-from tests.tools.page import Held, Stage, clip, numbers, quiet
+from tests.tools.browser import CHROMIUM, SENT, Profile, UploadPage
+from tests.tools.page import PART, Held, Stage, clip, numbers, quiet
 
 pytestmark = pytest.mark.slow
 
@@ -19,12 +18,12 @@ def test_a_key_revoked_half_way_is_asked_for_and_it_goes_on(page: UploadPage, st
     page.page.get_by_label("API key").fill(key)
     held = Held(page, stage, after=1)
     page.choose(video)
-    expect(page.card).to_contain_text(re.compile("1 of .. parts"))
+    page.expect_stored(PART)
     stage.service.revoke(key)
     held.let_go()
-    page.expect_phase("key", within=SENT)
+    page.expect_state("unauthorized", within=SENT)
     field = page.page.get_by_label("API key")
-    expect(field).to_be_focused()
+    expect(page.banner).to_contain_text("revoked")
     expect(page.page.locator("#key-error")).to_contain_text("revoked")
     field.fill(stage.service.key)
     field.press("Enter")
@@ -102,10 +101,10 @@ def test_without_a_network_it_waits_and_goes_on_by_itself(page: UploadPage, stag
     file = clip(tmp_path)
     held = Held(page, stage, after=1)
     page.choose(file)
-    expect(page.card).to_contain_text("1 of 3 parts")
+    page.expect_stored(PART)
     page.page.context.set_offline(True)
     held.let_go()
-    expect(page.card).to_contain_text("No connection")
+    expect(page.banner).to_contain_text("No connection")
     page.page.context.set_offline(False)
     assert stage.has(page.expect_done(), file)
     quiet(page, lost=True)
@@ -115,12 +114,97 @@ def test_a_file_that_changes_under_way_is_noticed(page: UploadPage, stage: Stage
     file = clip(tmp_path)
     held = Held(page, stage, after=1)
     page.choose(file)
-    expect(page.card).to_contain_text("1 of 3 parts")
+    page.expect_stored(PART)
     with file.open("ab") as out:
         out.write(b"more")
     page.button("Pause").click()
     held.drop()
     page.button("Continue").click()
-    page.expect_phase("failed")
-    expect(page.card.get_by_role("alert")).to_contain_text("changed")
-    expect(page.button("Choose the file again")).to_be_visible()
+    page.expect_state("failed")
+    expect(page.remark).to_contain_text("changed")
+    expect(page.button("Choose the file")).to_be_visible()
+
+
+def test_a_hooks_reason_is_shown(page: UploadPage, tmp_path: Path) -> None:
+    reason = "only the press office uploads on Sundays"
+    refusal = {"error": {"code": "upload_refused", "message": reason}}
+    page.page.route("**/v1/media/multipart", lambda route: route.fulfill(status=403, json=refusal))
+    page.choose(clip(tmp_path))
+    page.expect_state("failed")
+    expect(page.row).to_contain_text("Not accepted")
+    expect(page.remark).to_have_text("Only the press office uploads on Sundays.")
+    expect(page.button("Remove")).to_be_visible()
+
+
+def test_with_the_owners_key_it_goes_on_by_itself(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+    """The upload was begun by alice; whoever is at the browser now has another owner's key at first."""
+    file, alice = clip(tmp_path), stage.service.new_key("alice")
+    with profile.page() as page:
+        page.open(stage.service.url, alice)
+        Held(page, stage, after=1)
+        page.choose(file)
+        page.expect_stored(PART)
+    with profile.page() as page:
+        page.open(stage.service.url, stage.service.key)
+        page.choose(file)
+        page.expect_state("failed")
+        expect(page.remark).to_contain_text("another owner's key")
+        page.page.get_by_label("API key").fill(alice)
+        page.page.get_by_label("API key").press("Enter")
+        url = page.expect_done()
+        expect(page.page.locator("#owner")).to_have_text("Uploading as alice")
+    assert stage.has(url, file)
+    assert "/alice/" in url
+
+
+def test_what_the_network_ended_goes_on_when_it_is_back(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    """After a quarter of an hour without a response the client gives up, and the page does not."""
+    page.page.clock.install()
+    page.open(stage.service.url, stage.service.key)
+    file = clip(tmp_path)
+    held = Held(page, stage, after=1)
+    page.choose(file)
+    page.expect_stored(PART)
+    page.page.route("**/v1/**", lambda route: route.abort())
+    page.button("Pause").click()
+    held.drop()
+    page.button("Continue").click()
+    expect(page.banner).to_contain_text("The service does not respond")
+    while page.row.get_attribute("data-state") != "failed":
+        page.page.clock.run_for(60_000)
+    expect(page.remark).to_contain_text("continues by itself")
+    page.page.unroute("**/v1/**")
+    page.page.clock.run_for(61_000)
+    page.page.clock.resume()
+    assert stage.has(page.expect_done(), file)
+
+
+def test_a_slow_end_can_be_paused(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    file, asked = clip(tmp_path), []
+
+    def slow(route: Route) -> None:
+        asked.append(route)
+        if len(asked) > 1:
+            route.continue_()
+
+    page.page.route("**/v1/media/multipart/complete", slow)
+    page.choose(file)
+    page.expect_state("finishing")
+    page.button("Pause").click()
+    page.expect_state("paused")
+    page.button("Continue").click()
+    assert stage.has(page.expect_done(), file)
+
+
+def test_in_another_language(playwright: Playwright, stage: Stage, tmp_path: Path) -> None:
+    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    page = UploadPage(browser.new_page(locale="de-AT"))
+    page.page.goto(stage.service.url)
+    page.page.get_by_label("API-Schlüssel").fill(stage.service.key)
+    page.choose(clip(tmp_path, 1_234_567))
+    page.expect_done()
+    expect(page.row.locator(".figures")).to_have_text("1,2 MB")
+    expect(page.row).to_contain_text("Hochgeladen")
+    expect(page.page.locator("html")).to_have_attribute("lang", "de")
+    quiet(page)
+    browser.close()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Dialog, Route, expect
+from playwright.sync_api import Dialog, Locator, Route, expect
 
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.page import MIB, MP4, PART, Held, Stage, clip, numbers, quiet
@@ -31,9 +31,9 @@ def test_an_upload_keeps_to_itself(page: UploadPage, stage: Stage, tmp_path: Pat
 def test_several_files_one_after_another(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     files = [clip(tmp_path, PART + 1, f"{number}.mp4") for number in range(3)]
     page.choose(*files)
-    expect(page.page.locator('.card[data-phase="done"]')).to_have_count(3, timeout=SENT)
-    links = page.page.locator(".card").get_by_role("link").all()
-    for link, file in zip(links, reversed(files), strict=True):
+    expect(page.page.locator('.row[data-state="done"]')).to_have_count(3, timeout=SENT)
+    links = page.page.locator(".row").get_by_role("link").all()
+    for link, file in zip(links, files, strict=True):
         assert stage.has(link.get_attribute("href") or "", file)
     quiet(page)
 
@@ -71,10 +71,10 @@ def test_what_the_service_would_not_take_is_told_before(page: UploadPage, tmp_pa
     page.choose(notes, empty, huge)
     told = page.page.locator("#refused p")
     expect(told).to_have_count(3)
-    assert "not that of a JPEG, PNG" in told.nth(0).inner_text()
+    assert "TXT isn't supported. Choose JPEG, PNG" in told.nth(0).inner_text()
     assert "empty" in told.nth(1).inner_text()
-    assert "5.10 GB; the limit is 5.00 GB" in told.nth(2).inner_text()
-    expect(page.page.locator(".card")).to_have_count(0)
+    assert "5.10 GB. The limit is 5.00 GB" in told.nth(2).inner_text().replace("\xa0", " ")
+    expect(page.page.locator(".row")).to_have_count(0)
     assert page.calls("POST", "/multipart") == []
     quiet(page)
 
@@ -83,8 +83,8 @@ def test_what_the_service_would_not_take_is_told_before(page: UploadPage, tmp_pa
 def test_what_only_looks_like_a_video_is_refused_by_its_first_bytes(page: UploadPage, tmp_path: Path) -> None:
     (disguised := tmp_path / "program.mp4").write_bytes(b"MZ" + bytes(3 * MIB))
     page.choose(disguised)
-    page.expect_phase("failed")
-    expect(page.card.get_by_role("alert")).not_to_be_empty()
+    page.expect_state("failed")
+    expect(page.remark).to_contain_text("The content is not what the name says")
     expect(page.button("Remove")).to_be_visible()
     assert page.calls("PUT", "") == []
     quiet(page, lost=True)
@@ -95,7 +95,7 @@ def test_without_a_key_it_asks_for_one(profile: Profile, stage: Stage, tmp_path:
     with profile.page() as page:
         page.open(stage.service.url)
         page.choose(clip(tmp_path, MIB))
-        page.expect_phase("key")
+        page.expect_state("unauthorized")
         field = page.page.get_by_label("API key")
         expect(field).to_be_focused()
         field.fill("sk_of_nobody")
@@ -114,9 +114,9 @@ def test_pause_and_continue(page: UploadPage, stage: Stage, tmp_path: Path) -> N
     file = clip(tmp_path, 5 * PART)
     held = Held(page, stage, after=2)
     page.choose(file)
-    expect(page.card).to_contain_text("2 of 5 parts")
+    page.expect_stored(2 * PART)
     page.button("Pause").click()
-    page.expect_phase("paused")
+    page.expect_state("paused")
     expect(page.button("Continue")).to_be_focused()
     held.drop()
     page.button("Continue").click()
@@ -131,20 +131,20 @@ def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage:
     with page.page.expect_response("**/v1/media/multipart") as created:
         page.choose(clip(tmp_path))
     handle = created.value.json()["upload"]
-    expect(page.card).to_contain_text("1 of 3 parts")
+    page.expect_stored(PART)
     page.button("Cancel").click()
     page.page.get_by_role("button", name="Keep it").click()
-    page.expect_phase("uploading")
+    page.expect_state("uploading")
     page.button("Cancel").click()
     with page.page.expect_response(lambda response: response.request.method == "DELETE") as aborted:
         page.page.get_by_role("button", name="Cancel the upload").click()
     assert aborted.value.status == 204
-    page.expect_phase("cancelled")
+    page.expect_state("cancelled")
     status = stage.service.call("GET", "/v1/media/multipart", params={"upload": handle})
     assert status.json()["status"] == "gone"
     page.page.reload()
     expect(page.page.locator("html[data-ready]")).to_be_attached()
-    expect(page.page.locator(".card")).to_have_count(0)
+    expect(page.page.locator(".row")).to_have_count(0)
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_leaving_while_it_sends_is_warned_of(page: UploadPage, stage: Stage, tmp
     Held(page, stage)
     page.page.get_by_role("button", name="Show").click()  # no warning for whoever never touched the page
     page.choose(clip(tmp_path))
-    page.expect_phase("uploading")
+    page.expect_state("uploading")
     asked: list[str] = []
 
     def stay(dialog: Dialog) -> None:
@@ -165,12 +165,28 @@ def test_leaving_while_it_sends_is_warned_of(page: UploadPage, stage: Stage, tmp
     assert asked == ["beforeunload"]
 
 
+# Chromium opens no dialogue if more than five seconds are between a key's down and its up, as on a very busy machine:
+# https://html.spec.whatwg.org/multipage/interaction.html#transient-activation-duration
+NOTE_ACTIVATION = """addEventListener("click", () => {
+  window.wasActive = navigator.userActivation.isActive;
+}, true);"""
+
+
+def tab_to(page: UploadPage, wanted: Locator) -> None:
+    for _ in range(12):
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+        page.page.keyboard.press("Tab")
+    expect(wanted).to_be_focused()
+
+
 @pytest.mark.slow
 def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path) -> None:
     file = clip(tmp_path)
     with profile.page() as page:
         # Its dialogue is the system's, out of reach; without it the page falls back on the input's own.
         page.page.add_init_script("delete window.showOpenFilePicker")
+        page.page.add_init_script(NOTE_ACTIVATION)
         page.open(stage.service.url)
         press = page.page.keyboard.press
         press("Tab")
@@ -185,20 +201,18 @@ def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path)
         held = Held(page, stage)
         with page.page.expect_file_chooser() as chooser:
             press("Space")
+            while page.page.evaluate("window.wasActive") is False:
+                press("Space")
         chooser.value.set_files(file)
-        page.expect_phase("uploading")
-        press("Tab")
-        expect(page.button("Pause")).to_be_focused()
+        page.expect_state("uploading")
+        tab_to(page, page.button("Pause"))
         press("Enter")
         expect(page.button("Continue")).to_be_focused()
         held.drop()
         press("Enter")
         page.expect_done()
         copy = page.button("Copy link")
-        for _ in range(2):  # Pause, which had the focus, is gone: it is on the button already, or on the file's name
-            if not copy.evaluate("element => element === document.activeElement"):
-                press("Tab")
-        expect(copy).to_be_focused()
+        tab_to(page, copy)
         press("Enter")
         expect(page.page.get_by_role("status")).to_have_text(re.compile("Link copied|The link is selected"))
 
@@ -245,7 +259,7 @@ def test_every_text_can_be_read(page: UploadPage, tmp_path: Path, scheme: Litera
     page.choose(clip(tmp_path, MIB))
     page.expect_done()
     page.choose(disguised)
-    page.expect_phase("failed")
+    page.expect_state("failed")
     page.choose(notes)
     expect(page.page.locator("#refused p")).to_be_visible()
     assert page.page.evaluate(FAINT) == []
@@ -259,12 +273,12 @@ def test_everything_is_labelled_large_enough_and_fits(
     Held(page, stage, after=1)
     page.page.set_viewport_size({"width": width, "height": 800})
     page.choose(clip(tmp_path, 3 * PART, "a_very_long_name_that_has_no_spaces_in_it_at_all_and_goes_on.mp4"))
-    expect(page.card).to_contain_text("1 of 3 parts")
+    page.expect_stored(PART)
     assert page.page.evaluate(LABELS) == []
     assert page.page.evaluate(SMALL) == []
     assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     expect(page.page.get_by_role("progressbar", name=re.compile("a_very_long_name"))).to_be_visible()
-    expect(page.page.get_by_role("status")).to_have_text(re.compile("Uploading"))
+    expect(page.page.get_by_role("status")).to_have_text(re.compile("Uploading|25% uploaded"))
 
 
 @pytest.mark.slow
@@ -294,7 +308,7 @@ def test_postponed_parts_are_sent_later(page: UploadPage, stage: Stage, tmp_path
         response = route.fetch()
         route.fulfill(response=response, body=response.text() + TWO_TOO_MANY)
 
-    page.page.route("**/flight.js", bounded)
+    page.page.route("**/flight_bound.js", bounded)
     page.open(stage.service.url, stage.service.key)
     held = Held(page, stage)
     aborted: list[str] = []

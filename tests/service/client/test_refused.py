@@ -70,8 +70,8 @@ def test_what_is_not_media_is_refused_at_complete(
     stopped(client.upload(path), 1, "first bytes")
     assert "complete" in proxy.calls
     for _ in range(2):
-        stopped(client.upload(path), 1, "first bytes")
-    stopped(client("resume", client.place.manifest_path()), 1, "first bytes")
+        stopped(client.upload(path), 1, "do not match the content type")
+    stopped(client("resume", client.place.manifest_path()), 1, "do not match the content type")
     assert proxy.calls.count("create") == 1
     assert proxy.calls.count("complete") == 1
     assert client("abort", client.place.manifest_path()).code == 0

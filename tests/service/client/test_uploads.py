@@ -37,6 +37,13 @@ def test_an_upload(client: Client, proxy: ApiProxy, movie: Path) -> None:
     assert set(proxy.calls[1:-1]) == {"sign"}
 
 
+@pytest.mark.slow
+def test_the_workers_of_a_cluster_send_the_parts(client: Client, movie: Path) -> None:
+    ended = client.upload(movie, "--json", "--require-proof", "full-object", "--dask", "local:2")
+    assert (ended.code, ended.err) == (0, "")
+    assert object_sha256(ended.result["url"]) == sha256(movie)
+
+
 def test_a_small_upload_is_two_round_trips(client: Client, proxy: ApiProxy, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(sample("mp4") + bytes(2 * PART))

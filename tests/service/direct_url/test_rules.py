@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.service import direct_url
-from bigupload.service.contract import MAX_FILE_SIZE, CheckResponse
+from bigupload.service.contract import CheckResponse
 from bigupload.service.direct_url import Rule, _without_secrets
-from bigupload.service.media import GIF, MP4, PNG
+from bigupload.service.media import GIF, MAX_FILE_SIZE, MP4, PNG
 from bigupload.service.public_addresses import is_public_host, sharing_service
 from tests.service.direct_url.support import SITE, Site, check, raw_server, resolving
 from tests.tools.certs import make_certificates

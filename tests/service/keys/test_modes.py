@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.errors import ServiceError
-from bigupload.service.keys import KeyFile
+from bigupload.service import keys
+from bigupload.service.keys import KeyFile, load_secret
 
 
 @pytest.fixture
@@ -107,3 +108,26 @@ def test_a_link_is_read_through(file: KeyFile, path: Path, tmp_path: Path) -> No
     path.symlink_to(two.path)
     assert file.find(second)
     assert not file.find(first)
+
+
+@pytest.mark.parametrize(
+    ("owner", "reader", "mode", "accepted"),
+    [(0, 10001, 0o440, True), (0, 10001, 0o444, False), (0, 10001, 0o460, False), (0, 0, 0o440, False),
+     (10001, 10001, 0o440, False), (10001, 10001, 0o400, True)],
+)  # fmt: skip
+def test_a_secret_of_roots_may_be_read_by_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, reader: int, mode: int, accepted: bool
+) -> None:
+    """So Kubernetes mounts it for a user who is not root."""
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef" * 2)
+    secret.chmod(mode)
+    before = secret.stat()
+    status = os.stat_result((*before[:4], owner, *before[5:]))
+    monkeypatch.setattr(keys, "read_regular", lambda path: (path.read_bytes(), status))
+    monkeypatch.setattr(os, "geteuid", lambda: reader)
+    if accepted:
+        assert load_secret(secret, create=False) == ["0123456789abcdef" * 2]
+    else:
+        with pytest.raises(ServiceError, match="other users can read"):
+            load_secret(secret, create=False)

@@ -11,7 +11,7 @@ import pytest
 
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
-from bigupload.service.object_keys import is_final
+from bigupload.service.object_keys import KeyTemplate
 from bigupload.service.posts import _with_copies
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
@@ -125,7 +125,7 @@ async def test_an_object_that_is_replaced_before_it_is_copied(bucket: Meddled, u
         assert refused.value.problem is expected
         conditional = False
     rows = (await bucket.call("", "list_objects_v2", Prefix="media/")).get("Contents", ())
-    assert [row["Key"] for row in rows if is_final(row["Key"])] == []
+    assert [row["Key"] for row in rows if KeyTemplate().is_final(row["Key"])] == []
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ def posts_with(urls: Any) -> Posts:
     """Of an owner without uploads; there is no posts API to reach."""
     uploads: Any = type("Uploads", (), {"key_of": lambda self, url: None})()
     http: Any = None
-    return Posts(uploads, urls, http=http, api=PostsApi(url="http://127.0.0.1:1"))
+    health: Any = None
+    return Posts(uploads, urls, http=http, api=PostsApi(url="http://127.0.0.1:1"), health=health)
 
 
 async def test_eight_media_are_checked_at_a_time_and_the_first_bad_one_is_told() -> None:

@@ -37,7 +37,7 @@ from tests.tools.service import Service
         (b'{"content": [-Infinity]}', (400, "invalid_json", None)),
         (b'{"content": "\\ud800"}', (400, "invalid_json", None)),
         (b'{"content": "\xff"}', (400, "invalid_json", None)),
-        (b"\xef\xbb\xbf{}", (400, "invalid_json", None)),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", (400, "invalid_json", None)),
         ('{"content": 1}'.encode("utf-16"), (400, "invalid_json", None)),
         (b'{"content": 1} {}', (400, "invalid_json", None)),
         (b'{"content": ' + b"[" * 100_000, (400, "invalid_json", None)),
@@ -56,6 +56,15 @@ def test_what_two_parsers_could_read_differently_is_refused(
     response = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
     assert refusal(response) == expected
     assert posts_api.received == []
+
+
+def test_a_byte_order_mark_is_not_handed_on(posting: Service, posts_api: HttpStub) -> None:
+    """Some parsers refuse it: https://www.rfc-editor.org/rfc/rfc8259#section-8.1"""
+    posts_api.responses["/v1/posts"] = CREATED
+    body = b'\xef\xbb\xbf{"content": "x"}'
+    response = posting.call("POST", "/v1/posts", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 201
+    assert posts_api.received[0].body == b'{"content": "x"}'
 
 
 def test_media_items_under_python_s_name_are_none(posting: Service, posts_api: HttpStub) -> None:

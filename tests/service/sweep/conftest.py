@@ -26,6 +26,8 @@ def s3() -> Iterator[StrictS3]:
 
 @pytest.fixture
 async def strict(s3: StrictS3) -> AsyncIterator[Meddled]:
+    """The bucket of a strict store that deletes one object at a time."""
+    s3.knobs.deletes_many = False
     found = Meddled("bucket", options_for(s3))
     yield found
     await found.aclose()

@@ -26,6 +26,7 @@ from tests.tools.waiting import until
 MANY = 200_500
 
 
+@pytest.mark.slow
 def test_a_memory_of_more_objects_than_fit_in_one_statement(tmp_path: Path) -> None:
     """And than the 200,000 that a sweep once remembered."""
     memory = SweepMemory(tmp_path / "state" / "sweep.sqlite3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import multiprocessing
@@ -16,12 +17,17 @@ import httpx
 import pytest
 
 from bigupload.service import sweeper
+from bigupload.service.accepted_types import ANY_TYPES
 from bigupload.service.access_log import AccessLog
+from bigupload.service.bucket_rules import set_up
+from bigupload.service.hooks.asking import Hooks
 from bigupload.service.settings import ServeSettings
+from bigupload.service.stored_policy import POLICY_KEY
 from bigupload.stores.local_store import LocalStore
 from tests.service.posts.support import sent
+from tests.service.sweep.support import keys, made, put
 from tests.service.test_workers import is_alive, workers_of
-from tests.tools.buckets import fresh_name, options_for
+from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.service import Service, serving
 from tests.tools.waiting import until
 
@@ -46,6 +52,7 @@ def gone(url: str) -> bool:
     return httpx.get(url, trust_env=False).status_code == 404
 
 
+@pytest.mark.slow
 async def test_a_process_of_its_own_sweeps_and_ends_with_the_service(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path, "--sweep-every", "0.2") as service:
         sweeper = await sweeper_of(service)
@@ -57,6 +64,31 @@ async def test_a_process_of_its_own_sweeps_and_ends_with_the_service(weed: Local
         assert service.stop() == 0
         await until(lambda: not is_alive(sweeper))
         assert events(service, "sweeper") == []
+
+
+async def test_a_policy_that_is_gone_deletes_nothing(weed: LocalStore, bucket: Meddled) -> None:
+    """By the published one, what an earlier policy accepted would go: here, a text."""
+    key = made("a.txt")
+    await set_up(bucket, named={"types": ANY_TYPES, "keep": None})
+    await put(bucket, key, b"a text", "text/plain")
+    lines: list[dict[str, Any]] = []
+    log = AccessLog(write=lambda line: lines.append(json.loads(line)))
+    settings = ServeSettings(
+        bucket=bucket.name, s3=options_for(weed), keys=Path("keys"), secrets=("s" * 32,), host="", port=0,
+        workers=1, sweep_every=0.0,
+    )  # fmt: skip
+    sweeping = asyncio.create_task(sweeper._sweep_on(bucket, settings, log, None, Hooks()))
+    try:
+        await until(lambda: lines != [])
+        await bucket.call("to lose it", "delete_object", Key=POLICY_KEY)
+        await until(lambda: "is gone" in lines[-1].get("error", ""))
+        assert key in await keys(bucket)
+        await set_up(bucket, named={"types": ANY_TYPES, "keep": None})
+        await until(lambda: "error" not in lines[-1])
+        assert key in await keys(bucket)
+    finally:
+        sweeping.cancel()
+        await asyncio.wait([sweeping])
 
 
 @pytest.mark.slow
@@ -116,7 +148,7 @@ async def test_a_sweeper_that_can_not_be_started_is_tried_again(
     lines: list[str] = []
     settings = ServeSettings(
         host="127.0.0.1", port=0, workers=1, bucket=fresh_name(), s3=options_for(weed), signing_endpoint=None,
-        public_url=None, keys=tmp_path / "keys", secrets=("secret",), requests_a_second=1.0, max_open_uploads=1,
+        public_url=None, keys=tmp_path / "keys", secrets=("s" * 32,), requests_a_second=1.0, max_open_uploads=1,
         posts_api=None, allow_private_media_hosts=False, sweep_every=600.0,
     )  # fmt: skip
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

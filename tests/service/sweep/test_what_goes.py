@@ -10,6 +10,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.service.object_keys import note_key
+from bigupload.service.policy import Policy
 from bigupload.service.sweep import Reason, Removal, Sweep, SweepReport
 from bigupload.stores.s3.media_objects import MediaBucket
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored
@@ -54,7 +55,7 @@ async def test_nothing_else_in_the_bucket_is_touched(bucket: Meddled, clock: Clo
     for key in others:
         await put(bucket, key, EXE)
         await open_upload(bucket, key)
-    assert await Sweep(bucket, now=clock, max_file_size=1).run() == SweepReport()
+    assert await Sweep(bucket, now=clock, policy=Policy(max_file_size=1)).run() == SweepReport()
     clock.at += 10 * WEEK
     assert await Sweep(bucket, now=clock).run() == SweepReport()
     assert await keys(bucket, "") == await open_keys(bucket) == set(others)
@@ -71,7 +72,7 @@ async def test_why_something_went_is_left_for_its_client(bucket: Meddled, clock:
 
     await put(bucket, JPG, EXE)
     bucket.meddle["delete_object"] = look
-    sweep = Sweep(bucket, now=clock, max_file_size=most)
+    sweep = Sweep(bucket, now=clock, policy=Policy(max_file_size=most))
     await sweep.run(dry_run=True)
     assert await keys(bucket, "") == {JPG}
     await sweep.run()
@@ -83,7 +84,7 @@ async def test_what_can_t_be_noted_stays(strict: Meddled, s3: StrictS3, clock: C
     for name in ("big.jpg", "exe.mp4"):
         await put(strict, made(name), EXE + bytes(name == "big.jpg"))
         s3.script("PutObject", Status(403, "AccessDenied"), key=note_key(made(name)))
-    sweep = Sweep(strict, now=clock, max_file_size=len(EXE))
+    sweep = Sweep(strict, now=clock, policy=Policy(max_file_size=len(EXE)))
     assert await sweep.run() == SweepReport(looked_at=2, failed=2)
     assert stored(s3) == {made("big.jpg"), made("exe.mp4")}
     report = await sweep.run()
@@ -108,8 +109,8 @@ async def test_what_a_multipart_upload_made_ends_too(bucket: Meddled, clock: Clo
 async def test_what_is_over_the_limit(bucket: Meddled, clock: Clock) -> None:
     await put(bucket, JPG)
     size = len(sample("jpg"))
-    assert await Sweep(bucket, now=clock, max_file_size=size).run() == SweepReport(looked_at=1)
-    report = await Sweep(bucket, now=clock, max_file_size=size - 1).run()
+    assert await Sweep(bucket, now=clock, policy=Policy(max_file_size=size)).run() == SweepReport(looked_at=1)
+    report = await Sweep(bucket, now=clock, policy=Policy(max_file_size=size - 1)).run()
     assert report == SweepReport(looked_at=1, too_large=1, bytes_freed=size)
     assert await keys(bucket) == set()
 
@@ -249,7 +250,7 @@ async def test_a_dry_run_says_all_and_deletes_nothing(bucket: Meddled, clock: Cl
     await put(bucket, made("exe.mp4"), EXE, "video/mp4")
     limit = len(sample("jpg")) + 9_999
     removals: list[Removal] = []
-    sweep = Sweep(bucket, now=clock, max_file_size=limit, on_removal=removals.append)
+    sweep = Sweep(bucket, now=clock, policy=Policy(max_file_size=limit), on_removal=removals.append)
     report = await sweep.run(dry_run=True)
     assert (report.too_large, report.not_media) == (1, 1)
     assert {(removal.key, removal.reason) for removal in removals} == {

@@ -215,6 +215,7 @@ def test_a_record_with_anothers_token_proves_nothing(
     assert alive(store.pid)
 
 
+@pytest.mark.slow
 @needs_weed
 def test_remove_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"

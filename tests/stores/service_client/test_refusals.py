@@ -17,17 +17,21 @@ from tests.stores.service_client.support import CALLS, HANDLE, KEY, PLAN, Fake, 
 KINDS = {
     Problem.RATE_LIMITED: FaultKind.BUSY, Problem.TOO_MANY_UPLOADS: FaultKind.BUSY,
     Problem.STORE_UNAVAILABLE: FaultKind.BUSY, Problem.CREDENTIALS_EXPIRING: FaultKind.BUSY,
-    Problem.TOO_MANY_CONNECTIONS: FaultKind.BUSY,
+    Problem.TOO_MANY_CONNECTIONS: FaultKind.BUSY, Problem.CHECK_FAILED: FaultKind.BUSY,
     Problem.INTERNAL: FaultKind.SERVER, Problem.UPLOAD_GONE: FaultKind.GONE, Problem.UPLOAD_EXPIRED: FaultKind.GONE,
     Problem.PART_NOT_STORED: FaultKind.INVALID_PART, Problem.CHECKSUM_MISMATCH: FaultKind.CORRUPTED,
     Problem.UNSUPPORTED_CHECKSUM: FaultKind.UNSUPPORTED,
 }  # fmt: skip
 ERRORS: dict[Problem, type[errors.BigUploadError]] = {
     Problem.MISSING_KEY: errors.CredentialsError, Problem.INVALID_KEY: errors.CredentialsError,
+    Problem.INVALID_TOKEN: errors.CredentialsError, Problem.TOKEN_EXPIRED: errors.CredentialsError,
+    Problem.TOKEN_USED_UP: errors.AccessDenied, Problem.TOKEN_SIZE_EXCEEDED: errors.AccessDenied,
+    Problem.TOKEN_TYPE_REFUSED: errors.AccessDenied,
     Problem.NOT_YOUR_UPLOAD: errors.AccessDenied, Problem.NOT_MEDIA: errors.MediaRefused,
     Problem.UNSUPPORTED_MEDIA: errors.MediaRefused, Problem.FILE_TOO_LARGE: errors.MediaRefused,
     Problem.SIZE_MISMATCH: errors.MediaRefused, Problem.UNSUPPORTED_PART_SIZE: errors.MediaRefused,
     Problem.WRONG_PART: errors.MediaRefused, Problem.INVALID_FIELD: errors.MediaRefused,
+    Problem.UPLOAD_REFUSED: errors.MediaRefused, Problem.FILE_REFUSED: errors.MediaRefused,
     Problem.STORE_REFUSED: errors.StoreUnavailable,
 }  # fmt: skip
 ELSEWHERE = {Problem.POSTS_NOT_CONFIGURED, Problem.POSTS_UNREACHABLE, Problem.MEDIA_NOT_FOUND, Problem.MEDIA_UNUSABLE}
@@ -85,8 +89,9 @@ async def test_an_empty_file_is_refused_in_words(fake: Fake, store: ServiceStore
 
 
 @pytest.mark.parametrize("name", [n for n in CALLS if n != "abort"])
-async def test_a_revoked_key_says_what_to_do(fake: Fake, store: ServiceStore, name: str) -> None:
-    fake.refuses("invalid_key", 401)
+@pytest.mark.parametrize("code", ["invalid_key", "token_expired", "invalid_token"])
+async def test_a_key_or_token_that_ended_says_what_to_do(fake: Fake, store: ServiceStore, name: str, code: str) -> None:
+    fake.refuses(code, 401)
     refused = await refusal_of(CALLS[name](store))
     assert isinstance(refused, errors.CredentialsError)
     assert refused.resumable

@@ -90,6 +90,7 @@ class _Trials:
         self._step("verify", self._verify)
         self._step("download", lambda: self._client.run("verify", self._three, f"s3://{BUCKET}/3 parts", "--download"))
         self._step("replace", self._replace)
+        self._step("delta", self._delta)
         self._step("if-none-match", self._if_none_match)
         self._step("gc", self._gc)
         self._step("abort", self._abort)
@@ -173,6 +174,16 @@ class _Trials:
         other = _file(self._directory, SIZES["one part"])
         self._client.upload(other, "metadata")
         self._holds("metadata", other)
+
+    def _delta(self) -> None:
+        """One byte is changed. Whether the store copies the rest of the object or not, it becomes the file."""
+        file = self._directory / "delta.bin"
+        data = bytearray(self._three.read_bytes())
+        for _ in range(2):
+            file.write_bytes(data)
+            self._client.run("upload", file, "--to", f"s3://{BUCKET}/delta", "--delta", *self._client.arguments)
+            self._holds("delta", file)
+            data[len(data) // 2] ^= 1
 
     def _if_none_match(self) -> None:
         key, other = "one part", self._three

@@ -1,0 +1,128 @@
+"""All benchmarks that have a target, in one table.  `python -m benchmarks all --quick`, or `--full`
+
+--quick takes about ten minutes: small files, few rounds, and of the peers those that are fast or well known. --full
+takes hours: each benchmark as it is by itself. Both need the peers: `python -m benchmarks peers`. What needs root is
+left out for others.
+
+Each line of the table is a target, what was found, and `yes` or `NO`. `--output FILE` also writes what the benchmarks
+print themselves. The exit status is 1 if a target is missed or a benchmark failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from .report import Target
+
+_FAST = "bigupload,mc,mc:crc,crt,obstore,boto3"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One benchmark with its options. `quick` are those for --quick; None: it is a part of --full alone."""
+
+    name: str
+    options: str = ""
+    quick: str | None = None
+    root: bool = False
+
+    def command(self, *, quick: bool) -> list[str]:
+        shorter = (self.quick or "") if quick else ""
+        return [sys.executable, "-m", "benchmarks", self.name, *self.options.split(), *shorter.split()]
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.options}".strip()
+
+
+ENTRIES = (
+    Entry(name="throughput", quick=f"--size 1GB --rounds 3 --contestants {_FAST}"),
+    Entry(name="throughput", options="--tls", quick=f"--size 1GB --rounds 3 --contestants {_FAST}"),
+    Entry(name="throughput", options="--tiny", quick="--rounds 5 --contestants bigupload,boto3,obstore,s5cmd"),
+    Entry(name="throughput", options="--seaweedfs"),
+    Entry(name="pipe", quick="--size 1GB --rounds 1 --contestants bigupload,mc,obstore"),
+    Entry(name="pipe", options="--tls"),
+    Entry(name="latency", quick="--size 256MB --rounds 1 --contestants bigupload,crt,obstore,boto3"),
+    Entry(name="latency", options="--path", root=True),
+    Entry(name="faults", quick="--size 256MB --rounds 1 --contestants bigupload,crt,boto3"),
+    Entry(name="faults", options="--slow-down"),
+    Entry(name="files", quick="--rtt 5 --rounds 2"),
+    Entry(name="sync", quick="--files 10000 --rounds 1 --contestants bigupload,rclone:checksum"),
+    Entry(name="tree"),
+    Entry(name="tree", options="--sync"),
+    Entry(name="resume", quick="--size 1GB --rounds 2"),
+    Entry(name="scale"),
+    Entry(name="service", quick="--seconds 5"),
+    Entry(name="service_load", quick="--seconds 10 --objects 1000"),
+    Entry(name="memory", quick="--size 500MB"),
+    Entry(name="stream"),
+    Entry(name="delta", quick=""),
+    Entry(name="interruptions", root=True),
+    Entry(name="fairness"),
+    Entry(name="loop_lag"),
+    Entry(name="ten_thousand", quick=""),
+    Entry(name="dask"),
+    Entry(name="controller"),
+)
+
+
+def outcomes(lines: Sequence[str], status: int) -> Iterator[Target]:
+    """Read the targets out of what a benchmark printed. One that ends without any has failed."""
+    found = [line for line in lines if line.startswith(("yes ", "NO  "))]
+    for line in found:
+        what, _, figure = line[4:].partition(": ")
+        yield Target(what=what, found=figure, holds=line.startswith("yes"))
+    if status not in (0, 1) or (status == 1 and all(line.startswith("yes ") for line in found)):
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        yield Target(what="ends", found=f"exit status {status}: {last[:80]}", holds=False)
+
+
+def _run(command: Sequence[str], output: IO[str]) -> tuple[list[str], int]:
+    output.write(f"\n== {' '.join(command[1:])}\n")
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert child.stdout is not None
+    lines = []
+    try:
+        for line in child.stdout:
+            lines.append(line.rstrip())
+            output.write(line)
+            output.flush()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+        status = child.wait()
+    return lines, status
+
+
+def _print(entry: Entry, targets: Sequence[Target]) -> None:
+    for target in targets:
+        print(f"{'yes' if target.holds else 'NO':<4}{entry.title:<20} {target.what}: {target.found}", flush=True)
+
+
+def main() -> int:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    length = made.add_mutually_exclusive_group(required=True)
+    length.add_argument("--quick", action="store_true", help="About ten minutes.")
+    length.add_argument("--full", action="store_true", help="Hours.")
+    made.add_argument("--only", metavar="NAME", help="Only the benchmark of this name.")
+    made.add_argument("--output", type=Path, default=os.devnull, metavar="FILE", help="Write what they print there.")
+    arguments = made.parse_args()
+    met = True
+    with open(arguments.output, "w") as output:
+        for entry in ENTRIES:
+            if arguments.only not in (None, entry.name) or (arguments.quick and entry.quick is None):
+                continue
+            if entry.root and os.geteuid() != 0:
+                print(f"    {entry.title:<20} left out: it needs root")
+                continue
+            targets = list(outcomes(*_run(entry.command(quick=arguments.quick), output)))
+            _print(entry, targets)
+            met = met and all(target.holds for target in targets)
+    return 0 if met else 1

@@ -1,0 +1,233 @@
+"""What the arguments of the library's functions may be: checked before anything is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import re
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from bigupload import errors
+from bigupload.api.arguments import ChecksumName, ProofName, StrPath, SyncOptions, UploadManyOptions, UploadOptions
+from bigupload.api.change_options import OnChange
+from bigupload.api.option_types import check_types
+from bigupload.core.checksums import Algorithm, parse_algorithm
+from bigupload.core.integrity import Verified
+from bigupload.core.remote_url import foreign_scheme, is_remote
+from bigupload.engine.context import UploadSettings
+from bigupload.options import S3Options
+from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
+from bigupload.units import parse_duration, parse_size
+
+S = TypeVar("S")
+_LONGEST_MARKER = 4096
+_LINE_ENDS = ("\n", "\r", "\t")
+_DASK = re.compile(
+    r"local:[1-9][0-9]{0,2}|(?!local:)([a-z]+://)?[^\s/:]+(:[0-9]+)?|[a-z]+://\[[0-9a-f:]+\](:[0-9]+)?", re.ASCII
+)
+MAX_CONCURRENCY = 256
+"""Parts in flight. More connections to one store bring nothing on any path that was measured."""
+_OF_S3 = frozenset(f.name for f in dataclasses.fields(S3Options))
+
+
+def check_names(function: str, options: Mapping[str, Any], declared: type[Any]) -> None:
+    """Refuse names that a function does not take, as Python does for parameters, and values of a wrong type.
+
+    Raises:
+        TypeError: A name is not declared.
+        UsageError: A value is of another type than is declared.
+    """
+    for name in options:
+        if name not in declared.__annotations__:
+            hint = f": it is a field of S3Options (s3=S3Options({name}=…))" if name in _OF_S3 else ""
+            import difflib
+
+            if not hint and (near := difflib.get_close_matches(name, declared.__annotations__, 1)):
+                hint = f": did you mean {near[0]}?"
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
+    check_types(options, declared)
+
+
+def checked_concurrency(concurrency: int | None) -> int | None:
+    """Raises UsageError for what is neither None nor a whole number from 1 to 256."""
+    if concurrency is not None and not (_is_whole(concurrency) and 1 <= concurrency <= MAX_CONCURRENCY):
+        raise errors.UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {concurrency!r}")
+    return concurrency
+
+
+def checked_max_uploads(most: int | None) -> int | None:
+    """Raises UsageError for what is neither None nor a positive whole number."""
+    if most is not None and not (_is_whole(most) and most >= 1):
+        raise errors.UsageError(f"max_uploads is a whole number from 1 on, not {most!r}")
+    return most
+
+
+def checked_priority(priority: int) -> int:
+    """Raises UsageError for what is no whole number."""
+    if not _is_whole(priority):
+        raise errors.UsageError(f"priority is a whole number, not {priority!r}")
+    return priority
+
+
+def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedule | None:
+    """The limit in bytes per second, or a schedule. Raises UsageError for what is no positive, finite number."""
+    if isinstance(rate, str):
+        return parse_rate_limit(rate)
+    if rate is not None and not isinstance(rate, RateSchedule) and not (_is_finite(rate) and rate > 0):
+        raise errors.UsageError(f"limit_rate is a positive number of bytes per second, or like '20MB/s', not {rate!r}")
+    return rate
+
+
+def checked_part_size(part_size: int | str | None) -> int | None:
+    """The size in bytes. Raises UsageError for what is no positive whole number."""
+    size = parse_size(part_size) if isinstance(part_size, str) else part_size
+    if size is not None and not (_is_whole(size) and size > 0):
+        raise errors.UsageError(f"part_size is a positive whole number of bytes, or like '16MiB', not {part_size!r}")
+    return size
+
+
+def checked_expected_size(expected_size: int | str | None) -> int | None:
+    """The size in bytes. Raises UsageError for what is no whole number from 0 on."""
+    size = parse_size(expected_size) if isinstance(expected_size, str) else expected_size
+    if size is not None and not (_is_whole(size) and size >= 0):
+        raise errors.UsageError(f"expected_size is a whole number of bytes, or like '5GB', not {expected_size!r}")
+    return size
+
+
+def checked_marker(marker: str | bytes | None) -> bytes | None:
+    """The bytes of an end marker. Raises UsageError for one that is empty or very long."""
+    encoded = marker.encode("utf-8", "surrogateescape") if isinstance(marker, str) else marker
+    if encoded is not None and not 1 <= len(encoded) <= _LONGEST_MARKER:
+        raise errors.UsageError(f"`end_marker` has 1 to {_LONGEST_MARKER:,} bytes")
+    return encoded
+
+
+def checked_age(age: float | str) -> float:
+    """Seconds. Raises UsageError for what is no finite number from 0 on."""
+    if isinstance(age, str):
+        return parse_duration(age)
+    if not (_is_finite(age) and age >= 0):
+        raise errors.UsageError(f"older_than is a number of seconds, or like '7d', not {age!r}")
+    return age
+
+
+def checked_proof(proof: Verified | ProofName) -> Verified:
+    """Raises UsageError for an unknown proof."""
+    try:
+        return Verified(proof)
+    except ValueError:
+        raise errors.UsageError(f"unknown proof {proof!r}: choose one of {', '.join(Verified)}") from None
+
+
+def checked_path(path: StrPath, name: str) -> Path:
+    """Raises UsageError for what is no path, as a URL is not, whose query may be a secret."""
+    if isinstance(path, str) and (is_remote(path) or foreign_scheme(path) is not None) and not os.path.lexists(path):
+        raise errors.UsageError(f"{name} must be a path of this machine, and it is a URL")
+    try:
+        return Path(path)
+    except TypeError:
+        raise errors.UsageError(f"{name} must be a path, not {type(path).__name__}") from None
+
+
+def checked_temp_dir(path: StrPath | None) -> Path | None:
+    """Raises UsageError for what is no directory: a long stream needs it only after hours."""
+    directory = None if path is None else checked_path(path, "temp_dir")
+    if directory is not None and not directory.is_dir():
+        raise errors.UsageError(f"`temp_dir` must be a directory that exists, not {directory}")
+    return directory
+
+
+def checked_dask(where: object) -> object:
+    """Raises UsageError for what is no address of a Dask scheduler and no client, or if Dask is not installed."""
+    if isinstance(where, str) and not _DASK.fullmatch(where):
+        raise errors.UsageError(f"`dask` is like 'tcp://scheduler:8786', or like 'local:4', not {where!r}")
+    if where is not None:
+        from bigupload.cluster._compat import address_of
+
+        address, _ = address_of(where)
+        if address.startswith("inproc:"):
+            raise errors.UsageError("`dask` is a cluster whose workers are threads of this process: leave it out")
+    return where
+
+
+def upload_settings(
+    *,
+    checksum: ChecksumName = "auto",
+    part_size: int | str | None = None,
+    require_proof: Verified | ProofName = Verified.SIZE,
+    verify_source: bool = False,
+    priority: int = 0,
+    on_change: OnChange = "raise",
+) -> UploadSettings:
+    """The engine's settings. Raises UsageError."""
+    algorithm, required = parse_algorithm(checksum), checked_proof(require_proof)
+    if algorithm is Algorithm.NONE and required is not Verified.SIZE:
+        raise errors.UsageError(
+            f"`checksum='none'` proves only the size, and `require_proof` asks for {required}: change one of them"
+        )
+    return UploadSettings(
+        algorithm=algorithm,
+        part_size=checked_part_size(part_size),
+        require_proof=required,
+        verify_source=verify_source,
+        priority=checked_priority(priority),
+        follow_changes=_follows_changes(on_change),
+    )
+
+
+def settings_of(options: UploadOptions | UploadManyOptions | SyncOptions) -> UploadSettings:
+    """The engine's settings, from the options of an upload.
+
+    Raises:
+        UsageError: A value is out of range, or `skip_existing` is given where nothing can exist.
+    """
+    given = cast("Mapping[str, Any]", options)
+    if given.get("skip_existing", False) and given.get("service") is not None:
+        raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
+    return upload_settings(
+        checksum=options.get("checksum", "auto"),
+        part_size=options.get("part_size"),
+        require_proof=options.get("require_proof", Verified.SIZE),
+        verify_source=options.get("verify_source", False),
+        priority=options.get("priority", 0),
+        on_change=options.get("on_change", "raise"),
+    )
+
+
+def _follows_changes(on_change: OnChange) -> bool:
+    if on_change not in typing.get_args(OnChange):
+        raise errors.UsageError(f"`on_change` is 'raise' or 'restart', not {on_change!r}")
+    return on_change == "restart"
+
+
+def check_target(to: str | None, service: str | None, options: S3Options | None) -> None:
+    """Raises UsageError unless exactly one target is named."""
+    local = options is not None and options.local
+    if service is not None and (to is not None or local):
+        raise errors.UsageError("an upload has one target: `to`, `service` or the local store")
+    if service is None and to is None and not local:
+        raise errors.UsageError("an upload needs a target: to='s3://bucket/key', or service='https://…'")
+    if isinstance(to, str) and to.endswith(_LINE_ENDS):  # as a line that was read from a file; a file's name may
+        raise errors.UsageError(f"the target {to!r} ends in a line break or a tab: leave that out")
+
+
+def checked_sources(sources: S) -> S:
+    """Raises UsageError for what is one source: each letter or byte of it would be taken for another one."""
+    if isinstance(sources, str | os.PathLike | bytes | bytearray | memoryview):
+        raise errors.UsageError(
+            f"many sources are a list, and this is one {type(sources).__name__}: write it as [source], or list a "
+            "directory's files by select_files(directory)"
+        )
+    return sources
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)

@@ -1,0 +1,115 @@
+"""How far a call for many files has come, as its `JobProgress` events tell it. Knows nothing of stores."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from bigupload import events
+from bigupload.api.many_items import ManyItem
+from bigupload.batch.job import UploadFailed
+from bigupload.batch.reading_ahead import FoundFiles
+from bigupload.engine.upload_run import UploadResult
+
+
+@dataclass(slots=True)
+class _Moving:
+    """Bytes of one large file that is under way."""
+
+    resumed: int = 0
+    acknowledged: int = 0
+    """With those that earlier runs sent."""
+    in_flight: int = 0
+
+    def observe(self, event: events.Event) -> None:
+        match event:
+            case events.UploadStarted(resumed_bytes=resumed):
+                self.resumed = self.acknowledged = resumed
+                self.in_flight = 0
+            case events.Progress(bytes_uploaded=done, bytes_in_flight=flying):
+                self.acknowledged, self.in_flight = done, flying
+            case events.Restarted():
+                self.resumed = self.acknowledged = self.in_flight = 0
+            case _:
+                pass
+
+
+class JobTally:
+    """Counts files and bytes."""
+
+    def __init__(self, found: FoundFiles | None = None) -> None:
+        """Begin with none.
+
+        Args:
+            found: What the listing counts in. None: there is none, so that what is taken counts as found.
+        """
+        self.objects_listed = 0
+        self.objects_deleted = 0
+        self._counts_taken = found is None
+        self._found = FoundFiles() if found is None else found
+        self._files = {"uploaded": 0, "skipped": 0, "failed": 0}
+        self._bytes = dict(self._files)
+        self._moving: dict[int, _Moving] = {}
+        """By the item's identity: its key need not be its own."""
+
+    async def counted(self, items: AsyncIterator[ManyItem]) -> AsyncIterator[ManyItem]:
+        """Hand items on, and count them if no listing does."""
+        async for item in items:
+            if self._counts_taken:
+                self._found.files += 1
+                self._found.bytes += _size(item)
+            yield item
+        self._found.is_complete = True
+
+    def mover(self, item: ManyItem) -> Callable[[events.Event], None]:
+        """Return a function that takes the events of an item's upload."""
+        return self._moving.setdefault(id(item), _Moving()).observe
+
+    def done(self, item: ManyItem, outcome: UploadResult | UploadFailed | None) -> None:
+        """Count what became of an item. None: it would be uploaded."""
+        moving = self._moving.pop(id(item), None)
+        size = _size(item)
+        if isinstance(outcome, UploadFailed):
+            self._count("failed", size)
+            return
+        if outcome is not None:
+            if self._counts_taken and item.fingerprint is None:
+                self._found.bytes += outcome.size
+            size = outcome.size
+        if outcome is not None and outcome.skipped:
+            self._count("skipped", size)
+            return
+        resumed = moving.resumed if moving is not None else 0
+        self._count("uploaded", size - resumed)
+        self._bytes["skipped"] += resumed
+
+    def _count(self, what: str, size: int) -> None:
+        self._files[what] += 1
+        self._bytes[what] += size
+
+    def progress(self, small_in_flight: int) -> events.JobProgress:
+        """Return the present state as an event.
+
+        Args:
+            small_in_flight: Bytes that were sent of small files in flight.
+        """
+        moving = self._moving.values()
+        return events.JobProgress(
+            files_found=self._found.files,
+            bytes_found=self._found.bytes,
+            is_listed=self._found.is_complete,
+            files_uploaded=self._files["uploaded"],
+            files_skipped=self._files["skipped"],
+            files_failed=self._files["failed"],
+            bytes_uploaded=self._bytes["uploaded"] + sum(max(0, each.acknowledged - each.resumed) for each in moving),
+            bytes_in_flight=small_in_flight + sum(each.in_flight for each in moving),
+            bytes_skipped=self._bytes["skipped"] + sum(each.resumed for each in moving),
+            bytes_failed=self._bytes["failed"],
+            objects_listed=self.objects_listed,
+            objects_deleted=self.objects_deleted,
+        )
+
+
+def _size(item: ManyItem) -> int:
+    """As it was listed; 0 if it was not."""
+    return item.fingerprint.size if item.fingerprint is not None else 0

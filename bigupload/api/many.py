@@ -1,0 +1,400 @@
+"""One call of `upload_many`: which way each file goes, and what becomes of it.
+
+A small file is one PUT, over what the job has once: store, transport, slots and signatures. Every other file is an
+upload of its own, with its manifest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import anyio
+
+from bigupload import errors, events
+from bigupload.api import operations
+from bigupload.api.arguments import UploadManyOptions, UploadOptions
+from bigupload.api.calls import OpenCall
+from bigupload.api.event_log import log_failure
+from bigupload.api.job_files import job_target, recorded_file, result_of_record
+from bigupload.api.job_tally import JobTally
+from bigupload.api.many_items import ManyItem, items_of, prefix_of
+from bigupload.api.resources import UploaderResources
+from bigupload.api.source_types import ManySource
+from bigupload.api.sources import check_sha256_source, size_of
+from bigupload.batch.job import Job, Recorder, UploadFailed, results_while
+from bigupload.batch.reading_ahead import CountedFiles
+from bigupload.core.manifest import Fingerprint, SourceKind, Target
+from bigupload.core.manifest_identity import manifest_id
+from bigupload.engine.context import UploadSettings
+from bigupload.engine.retrying import Contact, Retrier
+from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts
+from bigupload.engine.upload_run import UploadResult
+from bigupload.manifests.job_record import JobRecord
+from bigupload.manifests.recorded_files import RecordedFile
+from bigupload.options import S3Options
+from bigupload.ports import ObjectStore, Source
+from bigupload.sources.file import fingerprint_of
+from bigupload.sources.held_file import FileHolder
+from bigupload.sources.memory import MemorySource, bytes_of
+from bigupload.stores.s3.objects import S3Objects
+from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
+from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.shielding import run_shielded
+from bigupload.support.turns import Turns
+
+Outcome: TypeAlias = UploadResult | UploadFailed
+_AHEAD = 4
+"""Files that are read and hashed while as many as there may be are in flight."""
+_MOST_CHANGES = 3
+"""How often a file is sent again because it changed meanwhile, with `on_change="restart"`."""
+_TOLD_EVERY = 0.5
+"""Seconds between two events that tell how far the job is."""
+_ENDS_JOB = (
+    errors.BucketNotFound,
+    errors.WrongRegion,
+    errors.CredentialsError,
+    errors.ClockSkewed,
+    errors.ClusterUnreachable,
+    errors.LocalStoreError,
+    errors.ManifestUnwritable,
+    errors.UploadCancelled,
+)
+"""What would befall every other file, too; and a store that is unreachable for all of them."""
+_OF_EACH_FILE = UploadOptions.__annotations__.keys() & UploadManyOptions.__annotations__.keys() - {"on_event", "to"}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one file, and what is recorded of that."""
+
+    outcome: Outcome
+    recorded: RecordedFile | None = None
+    fingerprint: Fingerprint | None = None
+    """The file's when it was sent or proved, if it is known and not recorded now."""
+
+
+class UploadMany:
+    """One call."""
+
+    def __init__(
+        self, resources: UploaderResources, call: OpenCall, settings: UploadSettings, options: UploadManyOptions
+    ) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            UsageError: `to` names one object, and not what keys begin with.
+        """
+        self._resources = resources
+        self._call = call
+        self._settings = settings
+        self._options = options
+        self._prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
+        self._holder = FileHolder()
+        self._contact = Contact()
+        self._puts: tuple[SinglePuts, ObjectStore] | None = None
+        """How small files are sent; None: as all others."""
+        self._record: JobRecord | None = None
+        self._no_manifest = resources.state.directory / "none"
+        self._manifests = Turns()
+        self._tally = JobTally()
+        self._failures = 0
+        self._gone = 0
+        """How many of them are files that do not exist."""
+        self._last_success = 0.0
+        """When a file was last sent, by the clock of `resources`, which is that of the engine."""
+
+    async def outcomes(
+        self, sources: Iterable[ManySource] | AsyncIterable[ManySource]
+    ) -> AsyncGenerator[Outcome, None]:
+        """Upload, and yield what becomes of each file.
+
+        Raises:
+            BigUploadError: What ends the whole job.
+        """
+        recorder: Recorder[Done] | None = self if self._options.get("job") is not None else None
+        self._tally = JobTally(sources.found if isinstance(sources, CountedFiles) else None)
+        items = self._tally.counted(items_of(sources))
+        job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, recorder=recorder)
+        async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
+            async for done in all_done:
+                yield done.outcome
+
+    def _at_once(self) -> int:
+        return self._resources.shared.limit + _AHEAD
+
+    async def _run(self, job: Job[ManyItem, Done]) -> None:
+        state = self._resources.state
+        await state.clean()
+        async with contextlib.AsyncExitStack() as opened:
+            name = self._options.get("job")
+            if name is not None:
+                target = await self._job_target()
+                self._record = opened.enter_context(state.job_record(name, target))
+                self._record.open(resume=self._options.get("resume", True))
+            if self._options.get("service") is None and not self._options.get("skip_existing", False):
+                await self._prepare(opened)
+            async with self._telling():
+                await job.run()
+            if self._record is not None and self._failures == self._gone:
+                await self._record.finish(gone=self._gone)
+
+    @contextlib.asynccontextmanager
+    async def _telling(self) -> AsyncIterator[None]:
+        """Emit `JobProgress` now and then, and at the end."""
+        telling = asyncio.create_task(self._tell_now_and_then()) if self._call.is_heard else None
+        try:
+            yield
+        finally:
+            if telling is not None:
+                telling.cancel()
+                await run_shielded(_end(telling))
+        if telling is not None:
+            self._tell_progress()
+
+    async def _tell_now_and_then(self) -> None:
+        while True:
+            await anyio.sleep(_TOLD_EVERY)
+            self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        service = self._options.get("service")
+        upload = events.UploadIdentity(source="", target=service or self._prefix, id="", manifest=None)
+        progress = self._tally.progress(self._puts[0].sent() if self._puts is not None else 0)
+        events.identified(upload, self._call.emit)(progress)
+
+    async def _job_target(self) -> str:
+        """What a job's record calls its target: the endpoint is part of it."""
+        if (service := self._options.get("service")) is not None:
+            return service
+        return await job_target(self._prefix, self._options.get("s3") or S3Options())
+
+    async def record(self, results: Sequence[Done]) -> None:
+        """Record which files are in the store. See `batch.job.Recorder`."""
+        assert self._record is not None
+        await self._record.record([done.recorded for done in results if done.recorded is not None])
+
+    async def _prepare(self, opened: contextlib.AsyncExitStack) -> tuple[S3Objects, Retrier]:
+        """Get ready to send small files by one PUT each."""
+        bucket, key = parse_s3_url(self._prefix, "key")
+        store = await connect(bucket, key, self._options.get("s3") or S3Options(), self._resources.buckets)
+        await opened.enter_async_context(contextlib.aclosing(store))
+        objects = store.objects(secrets.token_hex(16))
+        retrier = Retrier(policy=self._resources.retry, emit=self._call.emit, contact=self._contact)
+        await retrier.request(objects.prepare, contacts_store=False)
+        transport = await self._resources.transport(store.ca_bundle)
+        puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
+        self._puts = puts, objects
+        watching = asyncio.create_task(puts.watch(retrier))
+        opened.push_async_callback(_end, watching)
+        opened.callback(watching.cancel)
+        return objects, retrier
+
+    # -- one file
+
+    async def _upload(self, item: ManyItem) -> Done | None:
+        done = await self._outcome(item)
+        self._tally.done(item, done.outcome if done is not None else None)
+        return done
+
+    async def _outcome(self, item: ManyItem) -> Done | None:
+        began = self._resources.clock()
+        try:
+            with log_failure(f"{item.shown} → {self._to(item)}"):
+                item.check()
+                if self._options.get("sha256", False):
+                    check_sha256_source(item.source)
+                if (known := await self._known(item)) is not None:
+                    return await self._hashed(known)
+                sent = await self._send(item)
+                sent = sent and await self._hashed(sent)
+        except errors.BigUploadError as e:
+            if isinstance(e, _ENDS_JOB) and not isinstance(e, errors.ObjectNotShown):
+                raise
+            if isinstance(e, errors.StoreUnreachable) and not self._responded_since(began):
+                raise
+            self._failures += 1
+            self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)
+            key = self._to(item).partition("://")[2].partition("/")[2] if item.key else ""
+            return Done(UploadFailed(source=item.shown, key=key, error=e))
+        self._last_success = self._resources.clock()
+        return sent
+
+    async def _hashed(self, done: Done) -> Done:
+        """With the file's SHA-256, if that is wanted."""
+        result = done.outcome
+        if not self._options.get("sha256", False) or isinstance(result, UploadFailed) or result.sha256 is not None:
+            return done
+        from bigupload.verification.file_sha256 import with_sha256
+
+        uploaded = done.recorded.fingerprint if done.recorded is not None else done.fingerprint
+        return Done(await with_sha256(result, self._resources.reading, uploaded), done.recorded)
+
+    async def _send(self, item: ManyItem) -> Done | None:
+        """Upload a file that is not known to be in the store. None: nothing is to be said of it."""
+        result, fingerprint = await self._follow_changes(item)
+        if self._record is None or fingerprint is None:
+            return Done(result, fingerprint=fingerprint)
+        return Done(result, recorded_file(item.key, item.path, fingerprint, result))
+
+    def _responded_since(self, began: float) -> bool:
+        """Whether the store was there for others: then what befell one file need not befall them all."""
+        return max(self._last_success, self._contact.responded_at or 0.0) >= began
+
+    async def _fingerprint(self, item: ManyItem) -> Fingerprint | None:
+        """What is recorded of a file beside its key; None if nothing is."""
+        if self._record is None or not item.path:
+            return None
+        if item.fingerprint is not None:
+            return item.fingerprint
+        try:
+            return fingerprint_of(
+                await run_in_daemon_thread(partial(os.stat, item.path), self._resources.shared.checking)
+            )
+        except (OSError, ValueError):  # the upload says what is wrong with it
+            return None
+
+    async def _known(self, item: ManyItem) -> Done | None:
+        """What is known of a file that need not be sent; None: send it."""
+        if self._record is None or self._record.is_new or (fingerprint := await self._fingerprint(item)) is None:
+            return None
+        found = self._record.find(item.key, item.path, fingerprint)
+        if found is None or not found.verified.satisfies(self._settings.require_proof):
+            return None
+        if found.place is None and self._options.get("service") is not None:  # an earlier version recorded none
+            return None
+        return Done(self._result_of(item, found), fingerprint=fingerprint)
+
+    def _result_of(self, item: ManyItem, found: RecordedFile) -> UploadResult:
+        """The result of a file that is in the store already."""
+        assert self._record is not None
+        if found.place is not None:
+            key, url = found.place
+            return result_of_record(found, self._record.path, bucket="", key=key, url=url)
+        bucket, key = parse_s3_url(self._to(item))
+        url = self._puts[1].url(key) if self._puts is not None else self._to(item)
+        return result_of_record(found, self._record.path, bucket=bucket, key=key, url=url)
+
+    def _to(self, item: ManyItem) -> str:
+        return f"{self._prefix}{item.key}" if self._options.get("service") is None else f"service:///{item.key}"
+
+    async def _follow_changes(self, item: ManyItem) -> tuple[UploadResult, Fingerprint | None]:
+        changes = 0
+        while True:
+            try:
+                return await self._upload_once(item)
+            except errors.SourceChanged:
+                changes += 1
+                if not self._settings.follow_changes or changes > _MOST_CHANGES:
+                    raise
+            await anyio.sleep(self._resources.retry.delay(changes, random.random))
+
+    async def _upload_once(self, item: ManyItem) -> tuple[UploadResult, Fingerprint | None]:
+        """Returns the result, and the fingerprint of what was sent, if it is a file and there is a record."""
+        if self._puts is not None and (source := await self._open_small(item)) is not None:
+            with contextlib.closing(source):
+                try:
+                    result = await self._put(*self._puts, source, item)
+                    return result, source.fingerprint if source.kind is SourceKind.FILE else None
+                except NothingProvesPut:
+                    self._puts = None  # nor would anything prove the others
+        fingerprint = await self._fingerprint(item)  # before: a file that changes meanwhile is sent again
+        return await self._upload_alone(item), fingerprint
+
+    async def _open_small(self, item: ManyItem) -> Source | None:
+        """Open what can be sent by one PUT; None for anything else."""
+        most = min(MOST_BYTES, self._settings.part_size or MOST_BYTES)
+        source: Source
+        if item.path:
+            source = await self._holder.open(item.path)
+        elif isinstance(item.source, bytes | bytearray | memoryview):
+            source = MemorySource(item.key, bytes_of(item.source))
+        else:
+            return None
+        if source.fingerprint.size > most or (self._settings.verify_source and source.view(0, 1) is None):
+            source.close()
+            return None
+        return source
+
+    async def _put(self, puts: SinglePuts, store: ObjectStore, source: Source, item: ManyItem) -> UploadResult:
+        bucket, key = parse_s3_url(self._to(item))
+        target = store.target(key)
+        clock = self._resources.clock
+        began = clock()
+        emit = partial(self._emit, source.path, target)
+        retrier = Retrier(policy=self._resources.retry, emit=emit, contact=self._contact)
+        name = source.path.rpartition(os.sep)[2]
+        stored = await puts.upload(source, key, name, retrier)
+        url = store.url(key)
+        if self._call.is_heard:
+            done = events.UploadCompleted(
+                upload=_identity(source.path, target), url=url, etag=stored.etag, verified=stored.verified
+            )
+            self._call.emit(done)
+        checksum = stored.checksum and f"{self._settings.algorithm}:{stored.checksum}"
+        return UploadResult(
+            path=Path(source.path),
+            bucket=bucket,
+            key=key,
+            url=url,
+            size=source.fingerprint.size,
+            etag=stored.etag,
+            checksum=checksum,
+            verified=stored.verified,
+            parts=1,
+            resumed_parts=0,
+            bytes_sent=retrier.counts.bytes_sent,
+            retries=retrier.counts.retries,
+            seconds=clock() - began,
+            manifest=self._record.path if self._record is not None else self._no_manifest,
+            guarded_by="fingerprint" if source.kind is SourceKind.FILE else "checksums",
+            version_id=stored.version_id,
+        )
+
+    def _emit(self, source: str, target: Target, event: events.Event) -> None:
+        events.identified(_identity(source, target), self._call.emit)(event)
+
+    async def _upload_alone(self, item: ManyItem) -> UploadResult:
+        """Upload a file as `upload` does."""
+        given = cast("dict[str, Any]", self._options)
+        options = cast("UploadOptions", {name: given[name] for name in _OF_EACH_FILE & given.keys()})
+        if self._options.get("service") is None:
+            options["to"] = self._to(item)
+        if not item.path or self._options.get("service") is not None:
+            options["name"] = item.key.rpartition("/")[2]
+        call = self._call.for_one_file(self._tally.mover(item))
+        # A service has one manifest for all keys of a file: what it says of one is not true of another.
+        manifest = item.path if self._options.get("service") is not None and item.path else item.key
+
+        async def upload() -> UploadResult:
+            async with self._manifests.of(manifest) as is_others:
+                is_believed = self._options.get("resume", True) and not is_others
+                began = self._manifests_count_since(item) if is_believed else None
+                source, settings = item.source, self._settings
+                return await operations.upload(self._resources, call, source, settings, options, job_began=began)
+
+        size = partial(size_of, item.source)
+        return await self._resources.places.run(item.shown, size, self._settings.priority, upload)
+
+    def _manifests_count_since(self, item: ManyItem) -> float | None:
+        """Since when manifests tell what a killed job did not record, in seconds since 1970; None: they do not."""
+        return None if self._record is None else self._record.began
+
+
+def _identity(source: str, target: Target) -> events.UploadIdentity:
+    return events.UploadIdentity(source=source, target=str(target), id=manifest_id(source, target), manifest=None)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Wait for a task that was cancelled. What it raises is not lost: nobody waits for it any more."""
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

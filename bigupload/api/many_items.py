@@ -1,0 +1,137 @@
+"""What the caller of `upload_many` gives: sources and their keys, one after another."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from bigupload import errors
+from bigupload.api.source_types import ManySource, StrPath, UploadSource
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.core.manifest import Fingerprint
+from bigupload.core.remote_url import chosen_name, is_remote, parse_remote
+from bigupload.sources.opening import is_path
+from bigupload.stores.targets import parse_s3_url
+from bigupload.units import escaped
+
+
+@dataclass(frozen=True, slots=True)
+class ManyItem:
+    """One file of the job."""
+
+    source: UploadSource
+    key: str
+    """Below the target."""
+    fingerprint: Fingerprint | None = None
+    """The file's when it was listed."""
+    is_second: bool = False
+    """Whether another one had the same key before."""
+    omitted: str | None = None
+    """Why it can't be uploaded; it has no key then."""
+    path: str = ""
+    """A file's absolute path. Empty: it is no file of this machine."""
+
+    def check(self) -> None:
+        """Raise an error if it can't be uploaded.
+
+        Raises:
+            UsageError: Another file has the same key: one object would replace the other.
+            SourceError: It has no key, or was not found.
+        """
+        if self.omitted is not None:
+            raise errors.SourceError(f"{escaped(self.shown)}: {self.omitted}")
+        if self.is_second:
+            raise errors.UsageError(f"another file of this call has the key {self.key}: give them different keys")
+
+    def is_gone(self) -> bool:
+        """Whether it is a file that does not exist, for certain: one that can't be looked at may. Blocking."""
+        if not self.path:
+            return False
+        try:
+            os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except (OSError, ValueError):
+            return False
+        return False
+
+    @property
+    def shown(self) -> str:
+        """What messages call it: its path, or its key."""
+        return os.fspath(cast("StrPath", self.source)) if self.path else self.key
+
+
+def prefix_of(to: str) -> str:
+    """What all keys begin with, as a URL that ends in a slash."""
+    bucket, _ = parse_s3_url(to, "key")
+    if to.endswith("/"):
+        return to
+    if to.partition("://")[2] != bucket:
+        raise errors.UsageError(f"many files go below a folder: end the target with a slash, as in {to}/")
+    return f"{to}/"
+
+
+async def items_of(
+    sources: Iterable[ManySource] | AsyncIterable[ManySource | ManyItem],
+) -> AsyncIterator[ManyItem]:
+    """Each source with its key; an item stays as it is. Of what no selection listed, a hash is remembered: 70 bytes for
+    each file.
+
+    Raises:
+        UsageError: A source says neither where it is nor what its key is.
+    """
+    seen: set[int] = set()
+    async for given in _each(sources):
+        if isinstance(given, ManyItem):
+            yield given
+            continue
+        if isinstance(given, Omitted):
+            if given.is_failure:
+                yield ManyItem(given.path, "", omitted=given.reason, path=_absolute(given.path))
+            continue
+        item = item_of(given)
+        if not isinstance(given, FileEntry):  # a selection has each key once
+            if hash(item.key) in seen:
+                item = dataclasses.replace(item, is_second=True)
+            seen.add(hash(item.key))
+        yield item
+
+
+async def _each(
+    sources: Iterable[ManySource] | AsyncIterable[ManySource | ManyItem],
+) -> AsyncIterator[ManySource | ManyItem]:
+    if isinstance(sources, AsyncIterable):
+        async for each in sources:
+            yield each
+    else:
+        for each in sources:
+            yield each
+
+
+def item_of(given: Any) -> ManyItem:
+    """Return a source with its key. Raises UsageError for what says neither where it is nor what its key is."""
+    if isinstance(given, FileEntry):
+        known = given.fingerprint if given.inode else None
+        return ManyItem(given.path, given.key, known, path=_absolute(given.path))
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], str):
+        source, key = given
+        return ManyItem(source, key, path=_absolute(source) if is_path(source) else "")
+    if is_path(given):
+        text = os.fspath(given)
+        return ManyItem(text, text.rpartition(os.sep)[2] or Path(text).name, path=_absolute(text))
+    if is_remote(given):
+        url = parse_remote(given)
+        if key := chosen_name(url, None):
+            return ManyItem(given, key)
+        raise errors.UsageError(f"{url.shown} has no name of its own: give it together with a key")
+    raise errors.UsageError(
+        f"one of many sources is a path, or a pair of a source and its key, not {type(given).__name__}"
+    )
+
+
+def _absolute(path: StrPath) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - as FileSource

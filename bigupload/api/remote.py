@@ -1,0 +1,146 @@
+"""Open a source that is given by its URL: on a web server, or an object of a store, read through this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bigupload import errors
+from bigupload.api.opened_source import OpenedSource
+from bigupload.core.content_types import DEFAULT, type_of
+from bigupload.core.remote_url import RemoteUrl, chosen_name, parse_remote
+from bigupload.engine.retrying import Retrier
+from bigupload.options import S3Options
+from bigupload.sources.part_pool import PartPool
+from bigupload.sources.stream import StreamSource
+from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.targets import connect_to_read
+
+if TYPE_CHECKING:  # each upload has an opener, and few have something to open
+    from bigupload.http.web_file import WebFacts, WebFile
+    from bigupload.stores.s3.object_file import ObjectFile
+
+_UNTOLD = frozenset({DEFAULT, "binary/octet-stream", None})
+"""Types that say nothing of a file. S3 gives the second one to objects that were stored without any."""
+_HEAD = 4096
+"""Bytes by which a media service judges a file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteOpener:
+    """Opens remote sources for one call."""
+
+    retrier: Retrier
+    pool: PartPool
+    buckets: BucketPool
+    opened: contextlib.AsyncExitStack
+    """Closes the connections."""
+    with_head: bool
+    """Whether the first bytes of an object are wanted at once: a media service judges them."""
+
+    async def open(
+        self, given: str, s3: S3Options, *, name: str | None, expected: int | None, allow_empty: bool
+    ) -> OpenedSource:
+        """Open a source by its URL.
+
+        Args:
+            given: The URL, as the caller gave it.
+            s3: How to reach the store of an s3:// URL: the target's options. Of another URL, the CA bundle.
+            name: The caller's name for it; None: its own.
+            expected: The size in bytes that it must have; None: any.
+            allow_empty: Whether it may have no bytes.
+
+        Raises:
+            UsageError: The URL can't be used, has no name, or another size than the expected one.
+            SourceError: It can't be read.
+            StoreError: Its store can't be reached.
+        """
+        url = parse_remote(given)
+        if url.scheme == "s3":
+            return await self._open_object(url, s3, name, expected)
+        from bigupload.http.web_file import WebFile
+        from bigupload.sources.remote import RemoteSource
+
+        file = WebFile(url, ca_bundle=s3.ca_bundle, stall_after=self.retrier.policy.stall_after)
+        self.opened.push_async_callback(file.aclose)
+        facts = await self.retrier.request(lambda: file.look(without_length=expected is not None))
+        _check_size(url, facts.size, expected)
+        name = name or chosen_name(url, facts.file_name)
+        if not name:
+            raise errors.UsageError(f"{url.shown} has no name of its own: give it one, as in `name='movie.mov'`")
+        told = None if facts.content_type in _UNTOLD or type_of(name).content_type != DEFAULT else facts.content_type
+        if facts.pin is None or facts.size is None:
+            return await self._open_stream(url, file, facts, name, told, expected, allow_empty=allow_empty)
+        source = RemoteSource(url.shown, file, self.pool, size=facts.size, pin=facts.pin, head=facts.head)
+        return OpenedSource(source=source, name=name, content_type=told)
+
+    async def _open_stream(
+        self,
+        url: RemoteUrl,
+        file: WebFile,
+        facts: WebFacts,
+        name: str,
+        content_type: str | None,
+        expected: int | None,
+        *,
+        allow_empty: bool,
+    ) -> OpenedSource:
+        size = expected if expected is not None else facts.size or None
+        stream = StreamSource(url.shown, file, self.pool, expected=size, allow_empty=allow_empty)
+        try:
+            await stream.begin()
+        except BaseException:
+            stream.close()
+            raise
+        warning = (
+            f"{url.shown} is read as one stream: the server sends no ranges of one version (that takes a strong ETag). "
+            "If the upload stops, the next run reads it from its beginning again"
+        )
+        return OpenedSource(source=stream, name=name, content_type=content_type, warning=warning)
+
+    async def _open_object(self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None) -> OpenedSource:
+        from bigupload.sources.remote import RemoteSource
+
+        file = await self._reach(url, s3)
+        try:
+            version = await self.retrier.request(file.look)
+        except errors.WrongRegion as e:
+            if e.region is None:
+                raise
+            file = await self._reach(url, dataclasses.replace(s3, region=e.region))  # the target's is another one
+            version = await self.retrier.request(file.look)
+        _check_size(url, version.size, expected)
+        head = bytearray()
+
+        async def take(data: bytes) -> None:
+            head.extend(data)
+
+        async def read_head() -> None:
+            head.clear()
+            await file.read(0, min(_HEAD, version.size), take)
+
+        if version.size and self.with_head:
+            await self.retrier.request(read_head)
+        source = RemoteSource(url.shown, file, self.pool, size=version.size, pin=version.pin, head=bytes(head))
+        told = None if version.content_type in _UNTOLD else version.content_type
+        return OpenedSource(
+            source=source,
+            name=name or url.name,
+            content_type=told,
+            content_encoding=version.content_encoding,
+            stored=file.as_copy_source(),
+            checksums=version.checksums,
+        )
+
+    async def _reach(self, url: RemoteUrl, s3: S3Options) -> ObjectFile:
+        file = await connect_to_read(url.url, s3, self.buckets, stall_after=self.retrier.policy.stall_after)
+        self.opened.push_async_callback(file.aclose)
+        return file
+
+
+def _check_size(url: RemoteUrl, size: int | None, expected: int | None) -> None:
+    """Raises UsageError if a file has another size than the expected one."""
+    if None not in (size, expected) and size != expected:
+        raise errors.UsageError(f"{url.shown} has {size:,} bytes, and {expected:,} were expected: nothing was sent")

@@ -1,0 +1,369 @@
+"""One call of `sync`: the files of a directory that are not in the store are sent, as `upload_many` does it.
+
+Whether a file is there is decided by proof. The store's list says which objects there are, with their sizes and ETags.
+If the metadata of a file and the ETag of its object are as the sync's record has them, an earlier sync has proved it.
+Any other file of the same size is hashed, and compared with the checksums that the store has of the object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import anyio
+
+from bigupload import errors
+from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
+from bigupload.api.calls import OpenCall
+from bigupload.api.checks import checked_path
+from bigupload.api.event_log import log_failure
+from bigupload.api.job_files import recorded_file
+from bigupload.api.job_tally import JobTally
+from bigupload.api.many import Done, UploadMany
+from bigupload.api.many_items import ManyItem, item_of, items_of
+from bigupload.api.resources import UploaderResources
+from bigupload.api.source_types import ManySource
+from bigupload.api.store_list import ListFailed, StoreList
+from bigupload.api.sync_deletes import Leftovers, SyncDeletes, is_gone
+from bigupload.api.sync_types import SyncOutcome, SyncResult, SyncStep
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.inventory import Inventory, ListedObject
+from bigupload.batch.job import Job, UploadFailed, results_while
+from bigupload.batch.listing import FileListing
+from bigupload.batch.reading_ahead import FoundFiles, read_ahead
+from bigupload.batch.selecting import Selection
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Fingerprint
+from bigupload.engine.context import UploadSettings
+from bigupload.engine.retrying import Retrier
+from bigupload.engine.upload_run import UploadResult
+from bigupload.manifests.other_jobs import OtherJobs
+from bigupload.manifests.recorded_files import RecordedFile
+from bigupload.options import S3Options
+from bigupload.stores.s3.object_pages import ObjectPages
+from bigupload.stores.s3.objects import S3Objects
+from bigupload.stores.targets import parse_s3_url
+from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.descriptors import reason_of
+from bigupload.units import counted
+
+_NAME = "name"
+
+
+class SyncMany(UploadMany):
+    """One call."""
+
+    def __init__(
+        self,
+        resources: UploaderResources,
+        call: OpenCall,
+        settings: UploadSettings,
+        directory: StrPath,
+        options: SyncOptions,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            UsageError: The options contradict one another.
+        """
+        of_many = {name: value for name, value in options.items() if name in UploadManyOptions.__annotations__}
+        super().__init__(resources, call, settings, cast("UploadManyOptions", of_many))
+        self._directory = "" if directory == "" else os.fspath(checked_path(directory, "directory"))
+        self._selection = options.get("selection") or Selection()
+        self._size_only = options.get("size_only", False)
+        self._dry_run = options.get("dry_run", False)
+        self._deletes = options.get("delete", False)
+        self._may_be_empty = options.get("allow_empty", False)
+        self._on_outcome: Callable[[SyncOutcome], object] = options.get("on_outcome") or (lambda _: None)
+        self._s3 = options.get("s3") or S3Options()
+        self._key_prefix = parse_s3_url(self._prefix, _NAME)[1].removesuffix(_NAME)
+        self._listed = FoundFiles()
+        self._tally = JobTally(self._listed)
+        self._reading = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._threads = anyio.CapacityLimiter(1)
+        self._identity: tuple[int, int] | None = None
+        self._others: OtherJobs | None = None
+        self._files = 0
+        self._counts = dict.fromkeys(("uploaded", "same", "deleted", "failed", "size"), 0)
+        self._check_options()
+        self._inventory = Inventory()  # last of all: `run` closes it
+
+    def _check_options(self) -> None:
+        if not self._directory:
+            raise errors.UsageError("the directory's name is empty: is a variable not set?")
+        if self._s3.if_none_match:
+            raise errors.UsageError("a sync replaces the objects of files that changed: leave out `if_none_match`")
+        if self._size_only and self._settings.require_proof is not Verified.SIZE:
+            raise errors.UsageError(
+                f"`size_only` compares sizes, and `require_proof` asks for {self._settings.require_proof}: "
+                "leave one of them out"
+            )
+        if self._size_only and self._options.get("sha256", False):
+            raise errors.UsageError(
+                "`sha256` is of objects that are the files, and `size_only` does not look: leave one of them out"
+            )
+        self._scope = self._selection.scope()
+
+    async def run(self) -> SyncResult:
+        """Sync.
+
+        Raises:
+            BigUploadError: What ends the whole.
+        """
+        with contextlib.closing(self._inventory), log_failure(f"{self._directory} → {self._prefix}"):
+            return await self._call.run(self._sync)
+
+    async def _sync(self) -> SyncResult:
+        began = self._resources.clock()
+        await self._check_directory()
+        async with contextlib.AsyncExitStack() as opened:
+            await self._open_record(opened)
+            objects, retrier = await self._prepare(opened)
+            async with self._telling():
+                await self._compare(partial(self._next_objects, objects, retrier, ObjectPages()))
+                not_deleted = await self._finish(objects, retrier)
+        seconds = self._resources.clock() - began
+        return SyncResult(**self._counts, seconds=seconds, not_deleted=not_deleted)
+
+    async def _compare(self, next_objects: Callable[[], Awaitable[list[ListedObject] | None]]) -> None:
+        """Look at each file while the bucket is listed, and send it if its object is not the file."""
+        job: Job[ManyItem, Done] = Job(
+            items_of(self._found()), self._upload, at_once=self._at_once, recorder=None if self._dry_run else self
+        )
+        async with StoreList(self._inventory, next_objects) as self._store_list:
+            try:
+                async with contextlib.aclosing(results_while(job, job.run())) as all_done:
+                    async for done in all_done:
+                        self._tell(done.outcome)
+                await self._store_list.read_all()
+            except ListFailed as e:
+                raise e.cause from None
+
+    async def _open_record(self, opened: contextlib.AsyncExitStack) -> None:
+        """Read what earlier syncs of the directory to this target recorded."""
+        name = f"sync {os.path.abspath(self._directory)}"  # noqa: PTH100 - keeps links, as a job's name does
+        target = await self._job_target()
+        self._record = opened.enter_context(self._resources.state.job_record(name, target))
+        resume = self._options.get("resume", True)
+        if not self._dry_run:
+            await self._resources.state.clean()
+            self._record.open(resume=resume, keep=True)
+        elif resume:
+            self._record.peek()
+        if resume:
+            self._others = opened.enter_context(contextlib.closing(OtherJobs(self._record.path, target)))
+
+    async def _next_objects(
+        self, objects: S3Objects, retrier: Retrier, pages: ObjectPages
+    ) -> list[ListedObject] | None:
+        """List the next objects that are there; None after the last. One that stands for a folder has no file."""
+        if pages.ended:
+            return None
+        rows = await retrier.request(lambda: objects.next_objects(self._key_prefix, pages))
+        self._tally.objects_listed += len(rows)
+        return [ListedObject(*row) for row in rows if not row[0].endswith("/")]
+
+    async def _found(self) -> AsyncIterator[ManySource | ManyItem]:
+        """The files that may have to be sent, and what can't be read.
+
+        What is left out for good reason is told, and no more; so are the files that were in the store at the last sync,
+        which are nearly all of them in most syncs: a task for each would take longer than all else.
+        """
+        listing = FileListing([self._directory], self._selection, now=time.time(), prefix=self._key_prefix)
+        async for found in read_ahead(listing.found(), self._listed):
+            if isinstance(found, Omitted) and not found.is_failure:
+                self._tell(found)
+                continue
+            if isinstance(found, FileEntry):
+                self._files += 1
+                item = item_of(found)
+                await self._store_list.reached(self._key_prefix + item.key)
+                if (same := self._recorded(item)) is not None:
+                    self._tally.done(item, same)
+                    self._tell(same)
+                    continue
+                yield item
+            else:
+                yield found
+
+    def _tell(self, outcome: SyncOutcome) -> None:
+        counts = self._counts
+        if isinstance(outcome, UploadFailed) or (isinstance(outcome, SyncStep) and outcome.error is not None):
+            counts["failed"] += 1
+        elif isinstance(outcome, SyncStep) and outcome.action == "delete":
+            counts["deleted"] += 1
+            self._tally.objects_deleted += 1
+        elif isinstance(outcome, UploadResult) and outcome.skipped:
+            counts["same"] += 1
+        elif not isinstance(outcome, Omitted):
+            counts["uploaded"] += 1
+            counts["size"] += outcome.size
+        self._on_outcome(outcome)
+
+    # -- one file
+
+    async def _known(self, item: ManyItem) -> Done | None:
+        """The result of a file whose object is the file already; None: send it."""
+        listed = await self._object_of(item)
+        fingerprint = await self._fingerprint(item)
+        if listed is None or fingerprint is None or listed.size != fingerprint.size:
+            return None
+        if (known := self._known_at_once(item, fingerprint, listed)) is not None:
+            return known
+        result = await self._proved(item)
+        return None if result is None else Done(result, recorded_file(item.key, item.path, fingerprint, result))
+
+    async def _object_of(self, item: ManyItem) -> ListedObject | None:
+        """The object of a file. Waits for the end of the list to say that there is none."""
+        if "\\" in item.key:  # SeaweedFS takes it for a slash: an object of that key is this file's, and stays
+            await self._store_list.read_all()
+            self._inventory.meet(self._key_prefix + item.key.replace("\\", "/"))
+        return await self._store_list.find(self._key_prefix + item.key)
+
+    def _recorded(self, item: ManyItem) -> UploadResult | None:
+        """The result of a file of which the record of this sync says that the listed object is the file."""
+        if self._options.get("sha256", False):  # the file is read, which takes a thread
+            return None
+        if "\\" in item.key:  # see `_object_of`
+            return None
+        listed, fingerprint = self._store_list.meet(self._key_prefix + item.key), item.fingerprint
+        if listed is None or fingerprint is None or listed.size != fingerprint.size:
+            return None
+        known = self._known_at_once(item, fingerprint, listed)
+        return None if known is None or known.recorded is not None else cast("UploadResult", known.outcome)
+
+    def _known_at_once(self, item: ManyItem, fingerprint: Fingerprint, listed: ListedObject) -> Done | None:
+        """The result of a file, if it takes no request and no hashing to know that its object is the file."""
+        if self._size_only:
+            return Done(self._of_same_size(item, fingerprint, listed))
+        assert self._record is not None
+        etag, required = listed.etag.strip('"'), self._settings.require_proof
+        if not etag:  # a store that lists none does not say whether its object is the one that was recorded
+            return None
+        if not self._record.is_new:
+            found = self._record.find(item.key, item.path, fingerprint)
+            if found is not None and found.etag.strip('"') == etag and found.verified.satisfies(required):
+                return Done(self._result_of(item, found), fingerprint=fingerprint)
+        other = self._others and self._others.find(item.key, item.path, fingerprint, etag)
+        if other and other.verified.satisfies(required):
+            return Done(self._result_of(item, other), other)
+        return None
+
+    async def _proved(self, item: ManyItem) -> UploadResult | None:
+        from bigupload.verification.existing import prove_existing
+
+        assert self._record is not None
+        try:
+            found = await prove_existing(
+                item.path,
+                self._to(item),
+                self._record.path,
+                s3=self._s3,
+                required=self._settings.require_proof,
+                part_size=self._settings.part_size,
+                retry=self._resources.retry,
+                pool=self._resources.buckets,
+                reading=self._reading,
+            )
+        except errors.SourceChanged:  # as it is now, it is not in the store
+            return None
+        self._last_success = self._resources.clock()
+        return found
+
+    def _of_same_size(self, item: ManyItem, fingerprint: Fingerprint, found: ListedObject) -> UploadResult:
+        """What is known of an object of which only the size was compared. That is never recorded."""
+        of_file = RecordedFile(
+            key=item.key,
+            path=item.path,
+            fingerprint=fingerprint,
+            etag=found.etag,
+            checksum=None,
+            verified=Verified.SIZE,
+            version_id=None,
+        )
+        return self._result_of(item, of_file)
+
+    async def _send(self, item: ManyItem) -> Done | None:
+        if not self._dry_run:
+            return await super()._send(item)
+        fingerprint = await self._fingerprint(item)
+        key = parse_s3_url(self._to(item))[1]
+        if fingerprint is None or not os.access(item.path, os.R_OK):
+            raise errors.SourceUnreadable(f"can't read {item.shown}: Permission denied")
+        self._tell(SyncStep(action="upload", key=key, url=self._to(item), size=fingerprint.size, source=item.path))
+        return None
+
+    def _manifests_count_since(self, item: ManyItem) -> float | None:
+        return None  # the store has shown that the object is not the file, whatever was completed once
+
+    # -- the end
+
+    async def _finish(self, objects: S3Objects, retrier: Retrier) -> str | None:
+        """All files have been looked at. Returns why nothing was deleted, if it was to be."""
+        await self._check_directory()
+        if not self._files and not self._failures and not self._may_be_empty and not self._is_of_a_time:
+            chosen = self._selection
+            is_all = not (chosen.include or chosen.exclude or chosen.exclude_from or chosen.min_size or chosen.max_size)
+            what = "" if is_all else " that the selection selects"
+            raise errors.UsageError(
+                f"nothing to sync: {self._directory} has no file{what}. If that is no surprise: `allow_empty=True`"
+            )
+        not_deleted = self._why_not_delete() if self._deletes else None
+        if self._deletes and not_deleted is None:
+            deletes = SyncDeletes(
+                objects,
+                retrier,
+                url=self._url_of,
+                tell=self._tell,
+                check=self._check_directory,
+            )
+            follows = self._selection.follow_symlinks
+            leftovers = Leftovers(self._directory, self._key_prefix, self._scope, follow_symlinks=follows)
+            await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)
+        if self._record is not None and not self._dry_run and not self._counts["failed"]:
+            directory = self._directory
+            await self._record.finish(keep=lambda key: not is_gone(f"{directory}/{key}"))
+        return not_deleted
+
+    @property
+    def _is_of_a_time(self) -> bool:
+        return self._selection.newer_than is not None or self._selection.older_than is not None
+
+    def _why_not_delete(self) -> str | None:
+        if self._failures:
+            return f"{counted(self._failures, 'file')} failed"
+        if not self._files and not self._may_be_empty:
+            return "no file was found"
+        return None
+
+    def _url_of(self, key: str) -> str:
+        return f"{self._prefix}{key[len(self._key_prefix) :]}"
+
+    async def _check_directory(self) -> None:
+        """Raises SourceError if the directory is not there, or is not the one that it was at the beginning."""
+        path = self._directory
+        try:
+            status = await run_in_daemon_thread(Path(path).stat, self._threads)
+        except OSError as e:
+            if self._identity is not None:
+                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {_WHEN_BACK}") from e
+            if isinstance(e, FileNotFoundError):
+                raise errors.SourceNotFound(f"no such directory: {path}") from None
+            raise errors.SourceUnreadable(f"can't sync {path}: {reason_of(e)}") from e
+        if not stat.S_ISDIR(status.st_mode):
+            raise errors.SourceUnsupported(f"{path} is not a directory: sync the directory that it is in")
+        identity = status.st_dev, status.st_ino
+        if self._identity not in (None, identity):
+            raise errors.DirectoryGone(
+                f"another directory is at {path} now: was it unmounted or replaced? {_WHEN_BACK}"
+            )
+        self._identity = identity
+
+
+_WHEN_BACK = "Nothing more was deleted. Make the same call again when it is back"

@@ -1,0 +1,53 @@
+"""What a sync tells: each thing that it did, and the sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from bigupload import errors
+from bigupload.batch.entries import Omitted
+from bigupload.batch.job import UploadFailed
+from bigupload.engine.upload_run import UploadResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStep:
+    """An object that was deleted, or was to be; with `dry_run`, what would be done."""
+
+    action: Literal["upload", "delete"]
+    key: str
+    """The object's key."""
+    url: str
+    """The object's URL, "s3://BUCKET/KEY"."""
+    size: int
+    """Bytes of what is uploaded or deleted."""
+    source: str | None = None
+    """The path of the file that would be uploaded."""
+    done: bool = False
+    """Whether it was done. False with `dry_run`, and if it failed."""
+    error: errors.BigUploadError | None = None
+    """Why the object was not deleted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncResult:
+    """What became of a sync. With `dry_run`: what would become of it."""
+
+    uploaded: int
+    """Files that were sent."""
+    same: int
+    """Files that were in the store already."""
+    deleted: int
+    """Objects that were deleted."""
+    failed: int
+    """Files and directories that can't be read or were refused, and objects that were not deleted."""
+    size: int
+    """Bytes of the files that were sent."""
+    seconds: float
+    not_deleted: str | None = None
+    """Why `delete` deleted nothing, if it was asked for and something forbade it."""
+
+
+SyncOutcome: TypeAlias = UploadResult | UploadFailed | SyncStep | Omitted
+"""What `on_outcome` is called with."""

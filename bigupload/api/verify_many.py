@@ -1,0 +1,102 @@
+"""One call of `verify_many`: each object against its file, several at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from bigupload import errors
+from bigupload.api import checks
+from bigupload.api.arguments import VerifyOptions
+from bigupload.api.calls import OpenCall
+from bigupload.api.many_items import ManyItem, items_of, prefix_of
+from bigupload.api.resources import UploaderResources
+from bigupload.api.source_types import ManySource
+from bigupload.batch.job import Job, results_while
+from bigupload.core.integrity import Verified
+from bigupload.sources.opening import is_path
+
+if TYPE_CHECKING:
+    from bigupload.verification.by_checksum import Verification
+
+_AT_ONCE = 16
+"""Objects. Of each, the store is asked once or twice, and its file is hashed in threads."""
+_ENDS_ALL = (
+    errors.BucketNotFound,
+    errors.WrongRegion,
+    errors.CredentialsError,
+    errors.ClockSkewed,
+    errors.StoreUnreachable,
+)
+"""What would befall every other object, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationFailed:
+    """A file whose object is not proved: it is missing, or another, or nothing can be compared."""
+
+    source: str
+    """The file's path."""
+    key: str
+    """The object's key; empty if the file can have none."""
+    error: errors.BigUploadError
+
+
+Verdict: TypeAlias = "Verification | VerificationFailed"
+
+
+class VerifyMany:
+    """One call."""
+
+    def __init__(self, resources: UploaderResources, call: OpenCall, url: str, options: VerifyOptions) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            UsageError: The URL names one object, and not what keys begin with.
+        """
+        from bigupload.verification.by_checksum import verify  # few programs need it
+
+        self._call = call
+        self._prefix = prefix_of(url)
+        self._verify = partial(
+            verify,
+            s3=options.get("s3"),
+            part_size=checks.checked_part_size(options.get("part_size")),
+            require_proof=checks.checked_proof(options.get("require_proof", Verified.SIZE)),
+            retry=resources.retry,
+            pool=resources.buckets,
+            reading=anyio.CapacityLimiter(os.cpu_count() or 1),
+            sha256=options.get("sha256", False),
+        )
+
+    async def verdicts(
+        self, sources: Iterable[ManySource] | AsyncIterable[ManySource]
+    ) -> AsyncGenerator[Verdict, None]:
+        """Verify, and yield what is found of each object.
+
+        Raises:
+            BigUploadError: What ends the whole.
+        """
+        job: Job[ManyItem, Verdict] = Job(items_of(sources), self._one, at_once=lambda: _AT_ONCE)
+        async with contextlib.aclosing(results_while(job, self._call.run(job.run))) as verdicts:
+            async for verdict in verdicts:
+                yield verdict
+
+    async def _one(self, item: ManyItem) -> Verdict:
+        url = f"{self._prefix}{item.key}"
+        try:
+            item.check()
+            if not is_path(item.source):
+                raise errors.UsageError(f"{item.key}: only files can be compared with objects")
+            return await self._verify(item.source, url)
+        except errors.BigUploadError as e:
+            if isinstance(e, _ENDS_ALL) and not isinstance(e, errors.ObjectNotShown):
+                raise
+            key = url.partition("://")[2].partition("/")[2] if item.key else ""
+            return VerificationFailed(source=item.shown, key=key, error=e)

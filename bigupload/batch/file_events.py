@@ -1,0 +1,73 @@
+"""What changes in a directory, as the operating system tells it. The only module that imports `watchfiles`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+
+from bigupload import errors
+
+_BEGUN_WITHIN = 200
+"""Milliseconds after which the first report tells that the directory is watched, also if nothing changes."""
+
+
+def require_file_events() -> None:
+    """Raises UsageError if `watchfiles` is not installed."""
+    if importlib.util.find_spec("watchfiles") is None:
+        raise errors.UsageError(
+            "to be told of new files, bigupload needs watchfiles: pip install 'bigupload[watch]'. Without it, "
+            "`poll='5s'` looks at the directory every five seconds"
+        )
+
+
+@contextlib.asynccontextmanager
+async def file_events(
+    directory: str, changed: Callable[[set[str]], None], failed: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Tell of changes in a directory and below, in the event loop, until the context ends.
+
+    Args:
+        directory: The directory.
+        changed: Called with the paths that changed; once with none when the watching has begun. Paths may be missing:
+            the kernel drops events when there are too many.
+        failed: Called with the reason if nothing is told any more.
+    """
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+
+    def tell(function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            loop.call_soon_threadsafe(function)
+
+    def listen() -> None:
+        import watchfiles
+
+        try:
+            begun = False
+            for changes in watchfiles.watch(
+                directory,
+                watch_filter=None,
+                stop_event=stop,
+                rust_timeout=_BEGUN_WITHIN,
+                yield_on_timeout=True,
+                raise_interrupt=False,
+                ignore_permission_denied=True,
+            ):
+                paths = {path for _, path in changes}
+                if paths or not begun:
+                    tell(lambda paths=paths: changed(paths))  # type: ignore[misc]  # mypy does not infer the default
+                begun = True
+        except Exception as e:  # watchfiles raises RuntimeErrors of its own for what the kernel refuses
+            reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
+            tell(lambda: failed(reason))
+
+    thread = threading.Thread(target=listen, name="bigupload watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()

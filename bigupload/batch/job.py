@@ -1,0 +1,218 @@
+"""A job: the same work for each of many items, several at a time, for a reader who may be slow.
+
+Items are taken from their iterator as they are needed, and results wait until the reader takes them. So neither the
+number of items nor a slow reader makes it need more memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from bigupload import errors
+from bigupload.support.shielding import run_shielded
+
+T = TypeVar("T")
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
+
+_MOST_WAITING = 1000
+"""Results that wait for the reader."""
+_MOST_UNRECORDED = 64
+"""Results that wait to be recorded, where a disk is slow: after a kill their work is done again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadFailed:
+    """A file of a job that was not uploaded. The job goes on with the others."""
+
+    source: str
+    """The file's path, or the name of another source."""
+    key: str
+    """The object's key; empty if the file has none."""
+    error: errors.BigUploadError
+    """Why. `error.manifest` is what `resume` takes, if there is something to resume. The same job does that, too."""
+    retry_in: float | None = None
+    """Seconds until `watch` tries it again; None: when the file has changed, and in other jobs never."""
+
+
+class Recorder(Protocol[R_contra]):
+    """Records results, so that the next run of the job need not repeat them."""
+
+    async def record(self, results: Sequence[R_contra]) -> None:
+        """Bring results to disk."""
+        ...
+
+
+class _Buffer(Generic[R]):
+    """Values on their way from many tasks to one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: list[R] = []
+        self._closed = False
+        self._room = asyncio.Event()
+        self._filled = asyncio.Event()
+
+    async def put(self, value: R) -> None:
+        """Add a value, and wait while too many are there. After `close` it is dropped."""
+        while len(self._values) >= self._most and not self._closed:
+            self._room.clear()
+            await self._room.wait()
+        if not self._closed:
+            self._values.append(value)
+            self._filled.set()
+
+    async def take(self) -> list[R]:
+        """Wait for values, and take all that are there; none after the last."""
+        while not self._values and not self._closed:
+            self._filled.clear()
+            await self._filled.wait()
+        taken, self._values = self._values, []
+        self._room.set()
+        return taken
+
+    def close(self) -> None:
+        """Add no more."""
+        self._closed = True
+        self._room.set()
+        self._filled.set()
+
+
+class Job(Generic[T, R]):
+    """One run of a job."""
+
+    def __init__(
+        self,
+        items: AsyncIterator[T],
+        work: Callable[[T], Awaitable[R | None]],
+        *,
+        at_once: Callable[[], int],
+        recorder: Recorder[R] | None = None,
+    ) -> None:
+        """Begin nothing.
+
+        Args:
+            items: What to do; taken one after another.
+            work: Does it for one item. What it raises ends the job. None is no result.
+            at_once: For how many items at a time, at least 1. It is called again and again.
+            recorder: Records each result before the reader gets it.
+        """
+        self._items = items
+        self._work = work
+        self._at_once = at_once
+        self._recorder = recorder
+        self._taking = asyncio.Lock()
+        self._exhausted = False
+        self._workers: set[asyncio.Task[None]] = set()
+        self._active = 0
+        """Workers that will take another item."""
+        self._results: _Buffer[R] = _Buffer(_MOST_WAITING)
+        self._done: _Buffer[R] = self._results if recorder is None else _Buffer(_MOST_UNRECORDED)
+
+    async def run(self) -> None:
+        """Do all of it. Ends early if the work or the items raise; what was done until then is recorded.
+
+        Raises:
+            BaseException: What the work, the items or the recorder raised first.
+        """
+        tasks = [asyncio.create_task(self._work_all())]
+        if self._recorder is not None:
+            tasks.append(asyncio.create_task(self._record_all(self._recorder)))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            await run_shielded(self._end(tasks))
+        for each in tasks:
+            if not each.cancelled():
+                each.result()
+
+    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """End what still runs, but record what was done."""
+        working, *recording = tasks
+        self._results.close()  # its reader takes what is there; nobody waits for room any more
+        for each in (working, *self._workers):
+            each.cancel()
+        await asyncio.wait([working, *self._workers])
+        self._done.close()
+        if recording:
+            await asyncio.wait(recording)
+
+    async def _work_all(self) -> None:
+        """Start workers until the items are exhausted, and wait for all of them."""
+        self._staff()
+        while self._workers:
+            ended, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+            self._workers -= ended
+            for each in ended:
+                each.result()
+        self._done.close()
+
+    def _staff(self) -> None:
+        """Start one more worker if there may be one. Each item that is taken starts one at most."""
+        if not self._exhausted and self._active < self._at_once():
+            self._active += 1
+            self._workers.add(asyncio.create_task(self._worker()))
+
+    async def _worker(self) -> None:
+        while self._active <= self._at_once():
+            async with self._taking:
+                if self._exhausted:
+                    return
+                try:
+                    item = await anext(self._items)
+                except StopAsyncIteration:
+                    self._exhausted = True
+                    return
+            self._staff()
+            result = await self._work(item)
+            if result is not None:
+                await self._done.put(result)
+        self._active -= 1  # at once: the others see that there are no longer too many
+
+    async def _record_all(self, recorder: Recorder[R]) -> None:
+        while batch := await self._done.take():
+            await recorder.record(batch)
+            for result in batch:
+                await self._results.put(result)
+        self._results.close()
+
+    def close(self) -> None:
+        """Let `results` end, also if `run` was never called. Idempotent."""
+        self._results.close()
+
+    async def results(self) -> AsyncIterator[R]:
+        """Each result as it comes. Ends after the last one that `run` lets through; `run` says whether that was all."""
+        while batch := await self._results.take():
+            for result in batch:
+                yield result
+
+
+async def results_while(job: Job[T, R], running: Coroutine[Any, Any, None]) -> AsyncGenerator[R, None]:
+    """Yield a job's results while a coroutine runs it. If this is closed early, the coroutine is cancelled and awaited.
+
+    Args:
+        job: The job.
+        running: Calls its `run`.
+
+    Raises:
+        BaseException: What the coroutine raised, after the results that it let through.
+    """
+    task = asyncio.create_task(running)
+    task.add_done_callback(lambda _: job.close())
+    try:
+        async for result in job.results():
+            yield result
+        await task
+    finally:
+        task.cancel()
+        await run_shielded(_ended(task))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a task that was cancelled. What it raises is not lost: nobody waits for it any more."""
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,224 @@
+"""The files of all sources of a job, as one stream in the order of their keys. Blocking.
+
+A source is a directory, whose files have keys relative to it; a file, whose key is its name; a pattern ("src/**/*.c"),
+whose files have keys relative to the directory before the first wildcard; or a list of files, whose keys are the paths
+in it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.selecting import Selection
+from bigupload.batch.tree import Found, WalkOptions, look_at, walk
+from bigupload.core.globs import has_wildcard, split_glob
+from bigupload.core.selection import Scope, include, scope_of, selects
+from bigupload.errors import UsageError
+from bigupload.units import one_line
+
+_CR = "\r"
+_WINDOWS = ": the list has Windows line ends (tr -d '\\r' removes them)"
+
+
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """The paths that `--files-from` names, in memory."""
+
+    paths: Sequence[str]
+    name: str
+    """What the list is called in messages."""
+
+    @classmethod
+    def parse(cls, content: bytes, name: str, *, null: bool = False) -> FileList:
+        """Read a list: a path a line, as it is. Empty lines are no paths.
+
+        Args:
+            content: The list.
+            name: What it is called in messages.
+            null: Paths are separated by NUL instead, as by `find -print0`: a path may then hold a newline.
+        """
+        return cls([os.fsdecode(path) for path in content.split(b"\0" if null else b"\n") if path], name)
+
+
+class FileListing:
+    """What a job uploads. It can be listed any number of times."""
+
+    def __init__(
+        self,
+        sources: Sequence[str],
+        selection: Selection,
+        *,
+        now: float,
+        prefix: str | None = "",
+        files: FileList | None = None,
+    ) -> None:
+        """Look at what each source is; no directory is read yet.
+
+        Args:
+            sources: Directories, files and patterns. With `files`: at most the directory that its paths are in; none
+                is the working directory.
+            selection: Which of their files.
+            now: Seconds since 1970, from which durations count back.
+            prefix: What keys get in front, which counts for their length. None: names are no part of a key.
+            files: A list of files.
+
+        Raises:
+            UsageError: A source is empty, or a directory whose name would be lost beside others, or which is beside
+                one that does not exist; or a path of the list leads out of its directory.
+        """
+        self._options = selection.walk_options(now=now, prefix=prefix)
+        self._scope = selection.scope()
+        sources = list(dict.fromkeys(sources))
+        if files is None:
+            _check_beside(sources)
+        if not sources and files is None:
+            raise UsageError("name at least one file or directory")
+        self._trees: list[_Tree] = []
+        named: list[tuple[str, str]] = []
+        if files is not None:
+            named = _listed(files, sources)
+        else:
+            for source in sources:
+                tree = _tree(source)
+                if tree is None:
+                    named.append((os.path.basename(source), source))
+                else:
+                    self._trees.append(tree)
+        self._files = _Files(sorted(named))
+
+    @property
+    def may_collide(self) -> bool:
+        """Whether two files may have one key: `check` tells."""
+        return len(self._trees) + len(self._files.files) > 1
+
+    def check(self) -> None:
+        """List everything once, if two files may have one key.
+
+        Raises:
+            UsageError: Two files have one key. Names both.
+        """
+        if self.may_collide:
+            for _ in self.found():
+                pass
+
+    def found(self) -> Iterator[Found]:
+        """The files, in the order of their keys, and what can't be one.
+
+        Raises:
+            UsageError: Two files have one key. Names both.
+        """
+        parts: list[_Tree | _Files] = [*self._trees, self._files]
+        streams = [_keyed(part.found(self._scope, self._options)) for part in parts]
+        last: FileEntry | None = None
+        for _, item in heapq.merge(*streams, key=itemgetter(0)):
+            if isinstance(item, FileEntry):
+                if last is not None and last.key == item.key:
+                    if os.path.abspath(last.path) == os.path.abspath(item.path):
+                        continue
+                    raise UsageError(
+                        f"{one_line(last.path)} and {one_line(item.path)} would both become {one_line(item.key)}: "
+                        "upload them to different prefixes"
+                    )
+                last = item
+            yield item
+
+
+def _keyed(found: Iterator[Found]) -> Iterator[tuple[str, Found]]:
+    """Each with what it is merged by: its key, or for what has none the key before it."""
+    key = ""
+    for item in found:
+        if isinstance(item, FileEntry):
+            key = item.key
+        yield key, item
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """A directory, or the files in it that a pattern matches."""
+
+    directory: str
+    matches: Scope | None = None
+    pattern: str = ""
+
+    def found(self, scope: Scope, options: WalkOptions) -> Iterator[Found]:
+        scopes = [scope] if self.matches is None else [scope, self.matches]
+        is_empty = True
+        for item in walk(self.directory, scopes, options):
+            is_empty = False
+            yield item
+        if is_empty and self.pattern:
+            yield Omitted(self.pattern, "no file matches it", is_failure=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Files that are named one by one."""
+
+    files: Sequence[tuple[str, str]]
+    """Keys with their paths, in the order of the keys."""
+
+    def found(self, scope: Scope, options: WalkOptions) -> Iterator[Found]:
+        options = replace(options, follow_symlinks=True)
+        for key, path in self.files:
+            if not os.path.lexists(path):
+                yield Omitted(path, f"no such file{_WINDOWS if path.endswith(_CR) else ''}", is_failure=True)
+            elif selects(scope, key):
+                item = look_at(path, key, options)
+                if item is not None:
+                    yield item
+
+
+def _check_beside(sources: Sequence[str]) -> None:
+    """Raise UsageError for an empty name, and for a directory whose name would be lost beside others."""
+    if "" in sources:
+        raise UsageError("the name of a source is empty: is a variable of the shell not set?")
+    bare = [source for source in sources if not source.endswith("/") and os.path.isdir(source)]
+    if not bare or len(sources) == 1:
+        return
+    for source in sources:  # it may be that only this one makes several of them
+        if not os.path.lexists(source) and not has_wildcard(source):
+            raise UsageError(f"no such file: {one_line(source)}")
+    raise UsageError(
+        f"{bare[0]} is a directory beside other sources, so that its name would be lost: upload the directory "
+        f"that it is in; or write {bare[0]}/ if its files are to lie beside the others"
+    )
+
+
+def _tree(source: str) -> _Tree | None:
+    """A source that is a directory or a pattern; None: it is a file, or nothing."""
+    if os.path.isdir(source):
+        return _Tree(_directory(source))
+    if has_wildcard(source) and not os.path.lexists(source):
+        base, pattern = split_glob(source)
+        return _Tree(_directory(base), scope_of([include(f"/{pattern}")], hidden=False), source)
+    return None
+
+
+def _directory(path: str) -> str:
+    return "" if path in (".", "./") else path
+
+
+def _listed(files: FileList, sources: Sequence[str]) -> list[tuple[str, str]]:
+    """The keys and paths of a list."""
+    if len(sources) > 1 or not all(os.path.isdir(source) for source in sources):
+        raise UsageError("beside a list of files, name at most the one directory that they are in")
+    base = _directory(sources[0]) if sources else ""
+    top = os.path.abspath(base)
+    found = []
+    for number, path in enumerate(files.paths, 1):
+        names = [name for name in path.split("/") if name not in ("", ".")]
+        key = "/".join(names)
+        if path.startswith("/"):
+            key = f"/{key}".removeprefix(top if top == "/" else f"{top}/")
+        if key.startswith("/") or ".." in names or not names:
+            raise UsageError(
+                f"{files.name}, path {number}: {one_line(repr(path))} is not below {base or 'the working directory'}: "
+                "name the directory that all are in, and write paths without '..'"
+            )
+        found.append((key, os.path.join(base, path)))
+    return found

@@ -1,0 +1,162 @@
+"""The files of one directory, as a stream in the order in which S3 lists their keys. Blocking.
+
+S3 lists keys by their bytes in UTF-8. A directory's files come where "name/" belongs: after "name.txt" and "name-2",
+and before "name0". So this list and the store's can be compared side by side, whatever the number of files. Memory
+holds the names in the directories that are open: those from the top down to the present one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.core.key_characters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
+from bigupload.core.selection import FileLimits, Scope
+from bigupload.support.descriptors import reason_of
+
+Found: TypeAlias = FileEntry | Omitted
+
+_NO_LIMITS = FileLimits()
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a directory, and not a file",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalkOptions:
+    """How directories are read, and which files are handed on whatever their names are."""
+
+    limits: FileLimits = _NO_LIMITS
+    follow_symlinks: bool = False
+    most_key_bytes: int = MOST_KEY_BYTES
+    """Of a key below the prefix, in UTF-8."""
+    names_are_keys: bool = True
+    """False: the one file's key is named apart from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One directory that is open."""
+
+    path: str
+    key: str
+    """With "/" at its end, or empty."""
+    scopes: Sequence[Scope]
+    identity: tuple[int, int] | None
+    """Device and inode, where symbolic links are followed: only then can a directory lead to itself."""
+    names: list[str]
+    """What is left of it, the last one first. Directories end in "/", so that names sort as keys do."""
+
+
+def walk(directory: str, scopes: Sequence[Scope], options: WalkOptions) -> Iterator[Found]:
+    """List the files below a directory, in the order of their keys, and what can't be one.
+
+    Nothing of a directory is read before the files in front of it are taken. What can't be read is named, and the
+    rest goes on.
+
+    Args:
+        directory: Its path; empty for the working directory, so that paths are relative to it. A symbolic link is
+            followed.
+        scopes: A file is selected if each of them selects it.
+        options: Limits, and whether symbolic links are followed.
+    """
+    open_levels: list[_Level] = []
+    opened: _Level | Omitted | None = _open(directory, "", scopes, options, open_levels)
+    while True:
+        if isinstance(opened, Omitted):
+            yield opened
+        elif opened is not None:
+            open_levels.append(opened)
+        while open_levels and not open_levels[-1].names:
+            open_levels.pop()
+        if not open_levels:
+            return
+        level, opened = open_levels[-1], None
+        name = level.names.pop()
+        path = os.path.join(level.path, name.removesuffix("/"))
+        if name.endswith("/"):
+            if (why := why_no_key(name)) is not None:
+                yield Omitted(path, f"{why}: rename it", is_failure=True)
+                continue
+            below = _enter(level.scopes, name[:-1])
+            if below is not None:
+                opened = _open(path, level.key + name, below, options, open_levels)
+        else:
+            found = look_at(path, level.key + name, options)
+            if found is not None:
+                yield found
+
+
+def look_at(path: str, key: str, options: WalkOptions) -> Found | None:
+    """One file, with its metadata. None: its size or time is not within the limits."""
+    if options.names_are_keys and (why_not := why_no_key(key)) is not None:
+        return Omitted(path, f"{why_not}: {RENAME}", is_failure=True)
+    try:
+        status = os.stat(path, follow_symlinks=options.follow_symlinks)
+    except FileNotFoundError:
+        is_link = os.path.islink(path)
+        why = "a symbolic link to a file that does not exist" if is_link else "it vanished while its directory was read"
+        return Omitted(path, why, is_failure=True)
+    except OSError as e:
+        return Omitted(path, f"can't look at it: {reason_of(e)}", is_failure=True)
+    if stat.S_ISLNK(status.st_mode):
+        return Omitted(path, "a symbolic link: `follow_symlinks=True` uploads what it leads to", is_failure=False)
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        return Omitted(path, kind, is_failure=stat.S_ISDIR(status.st_mode))
+    if not options.limits.allow(status.st_size, status.st_mtime_ns):
+        return None
+    if (why_not := why_too_long(key, options.most_key_bytes)) is not None:
+        return Omitted(path, why_not, is_failure=True)
+    return FileEntry.of(path, key, status)
+
+
+def _open(
+    path: str, key: str, scopes: Sequence[Scope], options: WalkOptions, above: Sequence[_Level]
+) -> _Level | Omitted:
+    """Read a directory."""
+    identity = None
+    try:
+        if options.follow_symlinks:
+            status = os.stat(path or ".")
+            identity = status.st_dev, status.st_ino
+            if any(level.identity == identity for level in above):
+                return Omitted(path, "a symbolic link to a directory that it is in: a loop", is_failure=False)
+        names = list(_names(path, scopes, follow_symlinks=options.follow_symlinks))
+    except OSError as e:
+        return Omitted(path or ".", f"can't read the directory: {reason_of(e)}", is_failure=True)
+    names.sort(reverse=True)  # by code points, which is the order of their bytes in UTF-8
+    return _Level(path, key, scopes, identity, names)
+
+
+def _names(path: str, scopes: Sequence[Scope], *, follow_symlinks: bool) -> Iterator[str]:
+    """The names in a directory that may be selected."""
+    with os.scandir(path or ".") as entries:
+        for entry in entries:
+            name = entry.name
+            if _is_directory(entry, follow_symlinks=follow_symlinks):
+                if _enter(scopes, name) is not None:
+                    yield f"{name}/"
+            elif all(scope.selects(name) for scope in scopes):
+                yield name
+
+
+def _is_directory(entry: os.DirEntry[str], *, follow_symlinks: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_symlinks)
+    except OSError:  # a link in a circle, for one; `look_at` says what it is
+        return False
+
+
+def _enter(scopes: Sequence[Scope], name: str) -> Sequence[Scope] | None:
+    below = [scope.enter(name) for scope in scopes]
+    entered = [scope for scope in below if scope is not None]
+    return entered if len(entered) == len(below) else None

@@ -1,0 +1,377 @@
+"""Uploads the files of a directory, those that come, and those that change, until it is cancelled.
+
+What is there is found by listing the directory: at the start, when something changed, and now and then, because events
+get lost. `core/settling` decides which files to upload when. What an upload is, only the caller knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import anyio
+
+from bigupload import errors
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.core.manifest import Fingerprint
+from bigupload.core.settling import Begin, SettlingFiles
+from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.descriptors import reason_of
+from bigupload.units import escaped, format_seconds, printable
+
+_LOG = logging.getLogger("bigupload")
+_LIST_EVERY = 60.0
+"""Seconds between two listings where the system tells of changes, some of which get lost."""
+_LIST_AFTER = 0.5
+"""Seconds between two listings at least, however much changes."""
+_SHARE = 10
+"""A listing is at most one of so many parts of the time: in a large directory it takes seconds."""
+_LOOK_EVERY = 5.0
+"""Seconds between two looks at whether the directory is still there."""
+_SHORTEST = 0.01
+_POLL = 5.0
+"""Seconds between two listings if the system can't tell of changes."""
+_BATCH = 500
+_WHEN_BACK = ". Make the same call again when it is back"
+_CONCERN_ALL = (
+    errors.StoreUnreachable,
+    errors.StoreUnavailable,
+    errors.CredentialsError,
+    errors.ClockSkewed,
+    errors.ManifestUnwritable,
+)
+_END_IT = (
+    errors.BucketNotFound,
+    errors.LocalStoreError,
+    errors.UploadCancelled,
+    errors.UsageError,
+    errors.WrongRegion,
+)
+"""What another file would end in, too, for good."""
+
+Events: TypeAlias = Callable[[Callable[[set[str]], None], Callable[[str], None]], AbstractAsyncContextManager[None]]
+Pause: TypeAlias = Callable[[asyncio.Event, float], Awaitable[None]]
+
+
+class NotSettledError(Exception):
+    """A file can't be followed: it has to settle before it is uploaded."""
+
+
+class Uploads(Protocol):
+    """What the caller does for the watch."""
+
+    async def upload(self, begin: Begin) -> Fingerprint:
+        """Upload a file.
+
+        Returns:
+            The fingerprint of the file that the object is.
+
+        Raises:
+            NotSettledError: The file can't be followed.
+            SourceChanged: The file changed meanwhile: it is uploaded when it has settled.
+            BigUploadError: The upload failed.
+        """
+
+    async def failed(self, path: str, error: errors.BigUploadError, retry_in: float | None) -> None:
+        """A file was not uploaded, or a directory can't be read.
+
+        Args:
+            path: The file or directory.
+            error: Why.
+            retry_in: Seconds until it is tried again; None: when it has changed.
+        """
+
+    def warn(self, message: str) -> None:
+        """Something about the watch as a whole that a person should know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What is watched, and how."""
+
+    directory: str
+    """Its absolute path."""
+    list_files: Callable[[], Iterator[FileEntry | Omitted]]
+    """Lists the files that are wanted. Blocking; called in threads."""
+    events: Events | None
+    """Tells of changes; None: the directory is listed every `poll` seconds."""
+    poll: float
+    idle: float
+    """Seconds without a change after which a file has settled."""
+    until_idle: float
+    """End when nothing is left to do, and nothing has changed for so many seconds; infinite: never."""
+
+
+class Watching:
+    """One watch of a directory."""
+
+    def __init__(
+        self,
+        watched: Watched,
+        uploads: Uploads,
+        files: SettlingFiles,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        pause: Pause | None = None,
+    ) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            watched: What is watched.
+            uploads: Uploads a file.
+            files: Decides which.
+            clock: Seconds from any start.
+            wall_clock: Seconds since the epoch, as files have them.
+            pause: Waits for an event, or for so many seconds.
+        """
+        self._watched = watched
+        self._uploads = uploads
+        self._files = files
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._pause = pause or _pause
+        self._wake = asyncio.Event()
+        self._threads = anyio.CapacityLimiter(2)
+        self._identity: tuple[int, int] | None = None
+        self._has_events = watched.events is not None
+        self._no_events: str | None = None
+        """Why the system tells of nothing any more, until that is said."""
+        self._dirty = True
+        self._listed_at = self._listing_took = 0.0
+        self._never_listed = True
+        self._unreadable: set[str] = set()
+        self._end: BaseException | None = None
+        self._gone: errors.SourceError | None = None
+        self._poll = watched.poll
+        self._began = 0.0
+
+    async def run(self) -> None:
+        """Watch until it is cancelled, or `until_idle`.
+
+        Raises:
+            SourceError: There is no such directory, or it has vanished. What was open is uploaded before.
+            StoreError: The bucket is not there, which no other file will change.
+        """
+        await self.check_directory()
+        self._began = self._clock()
+        async with self._told_of_changes(), anyio.create_task_group() as tasks:
+            try:
+                await self._loop(tasks)
+            except Exception as e:  # raised in here, it would become an ExceptionGroup
+                self._end = self._end or e
+            tasks.cancel_scope.cancel()
+        error = self._end or self._gone
+        if error is not None:
+            raise error
+
+    async def _loop(self, tasks: anyio.abc.TaskGroup) -> None:
+        while not self._is_over():
+            if self._no_events is not None:
+                self._poll_instead(self._no_events)
+            if self._gone is None and self._is_listing_due():
+                await self._list(tasks)
+            self._begin(tasks)
+            await self._pause(self._wake, self._seconds())
+            self._wake = asyncio.Event()
+            await self._look_at_directory()
+
+    def _is_over(self) -> bool:
+        if self._end is not None:
+            return True
+        if self._gone is not None:
+            return not self._files.open_count
+        quiet_until = self._quiet_since + self._watched.until_idle
+        if self._dirty or self._files.is_busy or self._clock() < quiet_until:
+            return False
+        self._dirty = self._listed_at < quiet_until  # once more: what was not told of may have come
+        return not self._dirty
+
+    @property
+    def _quiet_since(self) -> float:
+        return max(self._began, self._files.last_change)
+
+    # -- what is there
+
+    @contextlib.asynccontextmanager
+    async def _told_of_changes(self) -> AsyncIterator[None]:
+        if self._watched.events is None:
+            yield
+            return
+        async with self._watched.events(self._changed, self._no_more_events):
+            yield
+
+    def _changed(self, paths: set[str]) -> None:
+        """What is followed changes all the time, and is looked at by its upload."""
+        if not paths or any(not self._files.is_open(self._key(path)) for path in paths):
+            self._dirty = True
+            self._wake.set()
+
+    def _key(self, path: str) -> str:
+        return os.path.relpath(path, self._watched.directory).replace(os.sep, "/")
+
+    def _no_more_events(self, reason: str) -> None:
+        self._no_events = reason
+        self._wake.set()
+
+    def _poll_instead(self, reason: str) -> None:
+        self._no_events, self._has_events = None, False
+        self._poll = min(self._poll, _POLL)
+        self._uploads.warn(
+            f"the system tells of no changes in {self._watched.directory} ({reason}): it is listed every "
+            f"{format_seconds(self._poll)}"
+        )
+
+    async def check_directory(self) -> None:
+        """Raises SourceError if the directory is not there, or another one has its name."""
+        path = self._watched.directory
+        try:
+            status = await run_in_daemon_thread(Path(path).stat, self._threads)
+        except OSError as e:
+            if self._identity is not None:
+                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}{_WHEN_BACK}") from e
+            if isinstance(e, FileNotFoundError):
+                raise errors.SourceNotFound(f"no such directory: {path}") from None
+            raise errors.SourceUnreadable(f"can't watch {path}: {reason_of(e)}") from e
+        if not stat.S_ISDIR(status.st_mode):
+            raise errors.SourceUnsupported(f"{path} is not a directory: watch the directory that it is in")
+        identity = (status.st_dev, status.st_ino)
+        if self._identity not in (None, identity):
+            raise errors.DirectoryGone(f"another directory is at {path} now: was it unmounted or replaced?{_WHEN_BACK}")
+        self._identity = identity
+
+    async def _look_at_directory(self) -> None:
+        if self._gone is None:
+            try:
+                await self.check_directory()
+            except errors.SourceError as e:
+                self._gone = e
+
+    def _is_listing_due(self) -> bool:
+        return self._clock() >= self._next_listing()
+
+    def _next_listing(self) -> float:
+        if self._never_listed:
+            return -math.inf
+        every = _LIST_EVERY if self._has_events else self._poll
+        if self._dirty:
+            every = min(every, _LIST_AFTER)
+        return self._listed_at + max(every, _SHARE * self._listing_took)
+
+    async def _list(self, tasks: anyio.abc.TaskGroup) -> None:
+        self._dirty = False
+        began = self._clock()
+        self._files.begin_listing()
+        listing = self._watched.list_files()
+        unreadable: set[str] = set()
+        while batch := await run_in_daemon_thread(lambda: list(islice(listing, _BATCH)), self._threads):
+            now, wall = self._clock(), self._wall_clock()
+            for entry in batch:
+                if isinstance(entry, Omitted):
+                    await self._omitted(entry, unreadable)
+                    continue
+                age = max(0.0, wall - max(entry.mtime_ns, entry.ctime_ns) / 1e9)
+                quiet_for = age if self._never_listed else 0.0  # else its clock may be another machine's
+                self._files.found(entry.key, entry.path, entry.fingerprint, now, quiet_for=quiet_for)
+            self._begin(tasks)
+        await self._look_at_directory()
+        if self._gone is None:  # else nothing was found because nothing is there
+            self._files.end_listing()
+        self._unreadable = unreadable
+        self._never_listed = False
+        self._listed_at = self._clock()
+        self._listing_took = self._listed_at - began
+
+    async def _omitted(self, omitted: Omitted, now_unreadable: set[str]) -> None:
+        """Say once what can't be read, or is none of a watch's."""
+        now_unreadable.add(omitted.path)
+        if omitted.path in self._unreadable:
+            return
+        if omitted.is_failure:
+            error = errors.SourceError(f"{escaped(omitted.path)}: {omitted.reason}")
+            await self._uploads.failed(omitted.path, error, None)
+        else:
+            _LOG.info("%s: left out: %s", printable(omitted.path), printable(omitted.reason))
+
+    # -- uploads
+
+    def _seconds(self) -> float:
+        """How long to wait if nothing happens."""
+        now = self._clock()
+        if self._gone is not None:
+            return _LOOK_EVERY
+        times = [self._files.next_time(now), max(now, self._next_listing()), now + _LOOK_EVERY]
+        if not self._files.is_busy:
+            times.append(max(now, self._quiet_since + self._watched.until_idle))
+        return max(_SHORTEST, min(times) - now)  # a rounded time must not make it turn round and round
+
+    def _begin(self, tasks: anyio.abc.TaskGroup) -> None:
+        if self._gone is None and self._end is None:
+            for begin in self._files.begin(self._clock()):
+                tasks.start_soon(self._upload, begin)
+
+    async def _upload(self, begin: Begin) -> None:
+        try:
+            await self._try(begin)
+        except Exception as e:  # also what the caller's functions raise
+            self._end = self._end or e
+        finally:
+            self._wake.set()
+
+    async def _try(self, begin: Begin) -> None:
+        """Raises what the watch must end with."""
+        key = begin.key
+        found = await self._look(begin)
+        if found is None:
+            return
+        if not begin.follow and found != begin.fingerprint:
+            self._files.changed(key, found, self._clock())
+            return
+        try:
+            fingerprint = await self._uploads.upload(begin)
+        except _END_IT:
+            raise
+        except (errors.SourceChanged, NotSettledError) as e:
+            now = await self._look(begin)
+            if now is not None:
+                self._files.changed(key, now, self._clock())
+                if isinstance(e, errors.SourceChanged):
+                    await self._uploads.failed(begin.path, e, self._watched.idle)
+        except errors.SourceNotFound:  # it was deleted just now
+            self._files.vanished(key)
+        except errors.BigUploadError as e:
+            await self._failed(begin, e)
+        else:
+            self._files.uploaded(key, fingerprint, self._clock())
+            self._dirty = True  # it may have changed since
+
+    async def _failed(self, begin: Begin, error: errors.BigUploadError) -> None:
+        concerns_all = isinstance(error, _CONCERN_ALL)
+        retry_in = self._files.failed(begin.key, self._clock(), again=error.resumable, concerns_all=concerns_all)
+        await self._uploads.failed(begin.path, error, retry_in)
+
+    async def _look(self, begin: Begin) -> Fingerprint | None:
+        """The file's fingerprint now; None if it is gone."""
+        try:
+            status = await run_in_daemon_thread(lambda: Path(begin.path).lstat(), self._threads)
+        except OSError:  # the next listing says what is there
+            self._files.vanished(begin.key)
+            self._dirty = True
+            return None
+        return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+async def _pause(event: asyncio.Event, seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        await event.wait()

@@ -1,0 +1,106 @@
+"""How far a job of many files is, as rows of the progress display and as one line. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from bigupload import events
+from bigupload.units import counted, format_rate, format_seconds, format_size, one_line
+
+MOST_CURRENT = 4
+"""Large files that are shown while they are under way."""
+
+
+def done_of(event: events.JobProgress) -> int:
+    """Bytes that are in the store."""
+    return event.bytes_uploaded + event.bytes_skipped
+
+
+def moved_of(event: events.JobProgress) -> int:
+    """Bytes that this call has sent, acknowledged or not: what the rate is made of."""
+    return event.bytes_uploaded + event.bytes_in_flight
+
+
+def left_of(event: events.JobProgress) -> int:
+    """Bytes of the files found that are still to be sent."""
+    return max(0, event.bytes_found - moved_of(event) - event.bytes_skipped - event.bytes_failed)
+
+
+def has_share(event: events.JobProgress) -> bool:
+    """Whether a percentage means anything."""
+    return event.is_listed and event.bytes_found > 0
+
+
+def bytes_text(event: events.JobProgress) -> str:
+    """The bytes done of those found, as far as that is known: "1.2 GB of 30.5+ GB"."""
+    number, _, unit = format_size(event.bytes_found).partition(" ")
+    more = "" if event.is_listed else "+"
+    return f"{format_size(done_of(event))} of {number}{more} {unit}"
+
+
+def counts(event: events.JobProgress) -> list[str]:
+    """What became of the files: "182 of 300 files done", "12 already there", "2 failed"."""
+    if event.objects_listed and not event.files_found:
+        return [f"{counted(event.objects_listed, 'object')} listed"]
+    done = event.files_uploaded + event.files_skipped + event.files_failed
+    noun = "file" if event.is_listed and event.files_found == 1 else "files"
+    texts = [f"{done:,} of {event.files_found:,}{'' if event.is_listed else '+'} {noun} done"]
+    for number, what in (
+        (event.files_skipped, "already there"),
+        (event.objects_deleted, "deleted"),
+        (event.files_failed, "failed"),
+    ):
+        if number:
+            texts.append(f"{number:,} {what}")
+    return texts
+
+
+def told_apart(paths: Iterable[Path]) -> dict[Path, str]:
+    """The names of files. Those that share one have as many of their directories before it as tell them apart."""
+    names: dict[Path, str] = {}
+    alike, length = list(paths), 1
+    while alike:
+        groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+        for path in alike:
+            groups[path.parts[-length:]].append(path)
+        alike = []
+        for parts, group in groups.items():
+            if len(group) == 1 or length >= max(len(path.parts) for path in group):
+                names |= dict.fromkeys(group, one_line(str(Path(*parts))))
+            else:
+                alike += group
+        length += 1
+    return names
+
+
+def current(files: Mapping[str, tuple[int, int]]) -> Iterable[str]:
+    """The largest files under way with their percentages.
+
+    Args:
+        files: Names with sizes and acknowledged bytes.
+    """
+    largest = sorted(files.items(), key=lambda each: (-each[1][0], each[0]))[:MOST_CURRENT]
+    return [f"{name} {100 * done // max(1, size)} %" for name, (size, done) in largest]
+
+
+def line(event: events.JobProgress, rate: float, files: Mapping[str, tuple[int, int]]) -> str:
+    """All of it in one line.
+
+    Args:
+        event: The job's progress.
+        rate: Bytes a second.
+        files: As `current` takes them.
+    """
+    texts = counts(event)
+    if event.bytes_found:
+        share = f"{100 * done_of(event) // event.bytes_found} % of {format_size(event.bytes_found)}"
+        texts.insert(0, share if has_share(event) else bytes_text(event))
+    if event.bytes_in_flight:
+        texts.append(f"{format_size(event.bytes_in_flight)} in flight")
+    if rate:
+        texts.append(format_rate(rate))
+        if has_share(event):
+            texts.append(f"{format_seconds(left_of(event) / rate)} left")
+    return "; ".join([", ".join(texts), *([", ".join(current(files))] if files else [])])

@@ -1,0 +1,193 @@
+"""What a command with many files tells while it runs, and at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import errors, events
+from bigupload.batch.job import UploadFailed
+from bigupload.cli import complain
+from bigupload.cli.failures import Failures
+from bigupload.cli.listed_files import shown_path
+from bigupload.cli.reporting import Reporter, result_line, worst
+from bigupload.cli.wording import for_command_line
+from bigupload.units import counted, format_rate, format_seconds, format_size
+
+if TYPE_CHECKING:
+    from bigupload.api.verify_many import VerificationFailed
+    from bigupload.engine.upload_run import UploadResult
+
+TOTAL = Path("total")
+"""Stands for all files, where the reporter wants a file."""
+
+
+class JobReport:
+    """Counts what becomes of the files, and shows that through a reporter."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        *,
+        as_json: bool,
+        sums: bool,
+        mode: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin to measure the time.
+
+        Args:
+            reporter: Shows what happens, and prints results as they come.
+            as_json: Whether a result is a JSON object.
+            sums: Whether a last one has the sums. Not where files were named one by one, be they few or many.
+            mode: How progress is shown, as `mode_of` returns it.
+            clock: A monotonic clock in seconds. Tests pass their own.
+        """
+        self._reporter = reporter
+        self._as_json = as_json
+        self._sums = sums
+        self._mode = mode
+        self._clock = clock
+        self._began = clock()
+        self._failures = Failures()
+        self.files = 0
+        self.skipped = 0
+        """Of the files: those that were in the store already."""
+        self.size = 0
+        """Bytes of the files that were uploaded."""
+        self.sent = 0
+        """Bytes that were sent for that."""
+        self.copied = 0
+        """Bytes that the store copied from objects that it has."""
+        self.codes: set[int] = set()
+
+    @property
+    def failed(self) -> int:
+        """Files that failed, and objects that were not deleted."""
+        return self._failures.count
+
+    def begin(self, note: str) -> None:
+        """Say what the first file waits for."""
+        self._reporter.begin(TOTAL, note)
+
+    def on_event(self, event: events.Event) -> None:
+        """What happens to a file, or to all of them."""
+        source = event.upload.source
+        self._reporter.on_event(Path(source) if source else TOTAL, event)
+
+    def on_outcome(self, outcome: UploadResult | UploadFailed) -> None:
+        """A file is done, or has failed."""
+        if isinstance(outcome, UploadFailed):
+            self._reporter.end(Path(outcome.source).absolute())
+            self.fail(outcome.source, outcome.key, outcome.error, shown_path(outcome.source), is_path=True)
+            return
+        self.files += 1
+        self.skipped += outcome.skipped
+        self.size += 0 if outcome.skipped else outcome.size
+        self.sent += outcome.bytes_sent
+        self.copied += outcome.bytes_copied
+        self._reporter.end(outcome.path)
+        if self._is_told(outcome):
+            self._print(result_line(outcome, as_json=self._as_json))
+
+    def fail(self, path: str, key: str, error: errors.BigUploadError, shown: str, *, is_path: bool) -> None:
+        """Count a failure. A terminal shows how many there are, and names them at the end."""
+        self._failures.add(path, error)
+        self.codes.add(error.exit_code)
+        if self._mode != "bar":
+            complain(error, shown, is_path=is_path)
+        if self._as_json:
+            self._print(json.dumps(failed_fields(path, key, error), default=str))
+
+    def _is_told(self, result: UploadResult | None) -> bool:
+        """Whether a line is printed for a result. On a terminal, a million lines would tell nothing."""
+        return self._as_json or not sys.stdout.isatty()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """While the job runs. If it ends early, what became of it until then is told."""
+        try:
+            yield
+        except BaseException as e:
+            self._reporter.end(TOTAL)
+            if self.files or self.failed:
+                self._tell(
+                    e.exit_code if isinstance(e, errors.BigUploadError) else None,
+                    error=e if isinstance(e, errors.BigUploadError) else errors.UploadCancelled("stopped"),
+                )
+            raise
+
+    def finish(self) -> int:
+        """Tell what became of all. Returns the exit status."""
+        self._reporter.end(TOTAL)
+        status = worst([*self.codes])
+        self._tell(status)
+        return status
+
+    def _tell(self, status: int | None, error: errors.BigUploadError | None = None) -> None:
+        """Tell which files failed, and the sums. After a signal, `running` tells what is in the store."""
+        seconds = self._clock() - self._began
+        if self._mode in ("bar", "plain"):
+            for line in self._failures.table():
+                _say(line if line.startswith(" ") else f"bigupload: {line}")
+        if self._as_json and self._sums:
+            ended = {"exit_status": status, "seconds": round(seconds, 3)}
+            why = {"error": type(error).__name__, "message": for_command_line(str(error))} if error is not None else {}
+            self._print(json.dumps({**self._total(), **ended, **why}))
+        elif not self._as_json and self._mode != "none" and status is not None:
+            _say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
+
+    def _total(self) -> dict[str, Any]:
+        return {
+            "files": self.files,
+            "skipped": self.skipped,
+            "size": self.size,
+            "failed": self.failed,
+            "bytes_sent": self.sent,
+            "bytes_copied": self.copied,
+        }
+
+    def _sum(self, seconds: float) -> str:
+        rate = f", {format_rate(self.sent / seconds)}" if self.sent and seconds >= 1 else ""  # else it means nothing
+        return f"uploaded {self._counts()} in {format_seconds(seconds)}{rate}"
+
+    def _counts(self) -> str:
+        skipped = f", {self.skipped:,} already there" if self.skipped else ""
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        uploaded = f"{counted(self.files - self.skipped, 'file')}, {format_size(self.size)}{self._moved()}"
+        return f"{uploaded}{skipped}{self._deleted()}{failed}"
+
+    def _moved(self) -> str:
+        """What was not sent of what was uploaded."""
+        if self.copied:
+            return f" ({format_size(self.copied)} copied by the store)"
+        return f" ({format_size(self.sent)} sent now)" if 0 < self.sent < self.size else ""
+
+    def _deleted(self) -> str:
+        return ""
+
+    def _print(self, line: str) -> None:
+        self._reporter.on_result(line)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it
+        click.echo(text, err=True)
+
+
+def failed_line(failed: UploadFailed | VerificationFailed) -> str:
+    """The JSON object of a file that failed."""
+    return json.dumps(failed_fields(failed.source, failed.key, failed.error), default=str)
+
+
+def failed_fields(path: str, key: str, error: errors.BigUploadError) -> dict[str, Any]:
+    """What the JSON object of a failure says."""
+    fields: dict[str, Any] = {"path": path, "key": key, "error": type(error).__name__}
+    return fields | {"message": for_command_line(str(error)), "manifest": error.manifest}

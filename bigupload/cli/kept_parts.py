@@ -1,0 +1,68 @@
+"""What is in the store of uploads that a signal stops, for the line that the command ends with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bigupload import events
+from bigupload.units import counted, format_size
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    parts: int | None
+    """None: of a stream, nobody knows."""
+    kept: int
+
+
+class KeptParts:
+    """Which files of a command are in the store, and how many parts of those that are not complete."""
+
+    def __init__(self) -> None:
+        self._unfinished: dict[str, _Unfinished] = {}
+        self._files = 0
+        self._size = 0
+
+    def on_event(self, event: events.Event) -> None:
+        """Count what an event says."""
+        match event:
+            case events.UploadStarted():
+                self._unfinished[event.upload.id] = _Unfinished(event.parts, event.resumed_parts)
+            case events.PartUploaded() if event.upload.id in self._unfinished:
+                self._unfinished[event.upload.id].kept += 1
+            case events.UploadCompleted():
+                self._unfinished.pop(event.upload.id, None)
+            case _:
+                pass
+
+    def on_outcome(self, outcome: object) -> None:
+        """Count a file that is in the store, also one that was there already; nothing else counts."""
+        from bigupload.engine.upload_run import UploadResult
+
+        if isinstance(outcome, UploadResult):
+            self._files += 1
+            self._size += outcome.size
+
+    def __str__(self) -> str:
+        """As "2 of 39 parts are in the store; " or "7 files (1.2 GB) and 2 of 39 parts of another are …", or empty."""
+        files = f"{counted(self._files, 'file')} ({format_size(self._size)})" if self._files else ""
+        parts, is_one_part = self._parts()
+        if not files and not parts:
+            return ""
+        is_one = is_one_part if parts else self._files == 1
+        kept = " and ".join(filter(None, (files, parts)))
+        return f"{kept} {'is' if is_one and not (files and parts) else 'are'} in the store; "
+
+    def _parts(self) -> tuple[str, bool]:
+        """The parts of what is not complete, and whether that is one part; of a single file also if it has none."""
+        is_alone = len(self._unfinished) == 1 and not self._files
+        begun = [each for each in self._unfinished.values() if each.kept or is_alone]
+        if not begun:
+            return "", False
+        kept = sum(each.kept for each in begun)
+        if len(begun) > 1:
+            return f"{counted(kept, 'part')} of {len(begun):,} {'others' if self._files else 'files'}", kept == 1
+        count = kept if (of := begun[0].parts) is None else of
+        total = f"{kept:,}" if of is None else f"{kept:,} of {of:,}"
+        other = " of another" if self._files else " of one file" if len(self._unfinished) > 1 else ""
+        return f"{total} {'part' if count == 1 else 'parts'}{other}", count == 1

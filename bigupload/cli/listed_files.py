@@ -1,0 +1,213 @@
+"""`bigupload upload` of directories, patterns and lists of files, and what it would upload (`--dry-run`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import anyio
+import click
+
+from bigupload import errors
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.listing import FileListing
+from bigupload.batch.reading_ahead import CountedFiles, FoundFiles, read_ahead
+from bigupload.batch.tree import Found
+from bigupload.cli import complain
+from bigupload.cli.failures import LeftOut
+from bigupload.cli.selection_options import Chosen, is_many, names_many
+from bigupload.core.globs import split_glob
+from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.units import counted, escaped, format_size, printable
+
+_LONGEST_JOB = 200
+
+
+@dataclass(slots=True)
+class ListedFiles:
+    """The files that a call selects: hands them on, and tells what it leaves out."""
+
+    names: Sequence[str]
+    chosen: Chosen
+    to: str
+    """The target: a prefix that ends in "/" or is a bucket, or the object of the one file."""
+    is_quiet: bool
+    """Whether to leave out what is no failure."""
+    verb: str = "upload"
+    """What is done with the files."""
+    _listing: FileListing = field(init=False)
+
+    async def open(self) -> None:
+        """Look at the sources.
+
+        Raises:
+            UsageError: A source can't be one, or two files have one key.
+        """
+        self._listing = await _in_thread(self._open)
+        await _in_thread(self._listing.check)
+
+    def found(self, *, readable: bool = False) -> CountedFiles:
+        """The files in the order of their keys, and failures. What is left out for good reason is told, and no more.
+
+        Args:
+            readable: Whether those that this user may not read are failures already.
+
+        Raises:
+            UsageError: Two files have one key now, or nothing is selected (at the end).
+        """
+        counted = FoundFiles()
+        return CountedFiles(self._found(counted, readable=readable), counted)
+
+    async def _found(self, counted: FoundFiles, *, readable: bool) -> AsyncGenerator[Found, None]:
+        is_empty = True
+        found = self._listing.found()
+        left_out = LeftOut(quiet=self.is_quiet)
+        async for item in read_ahead(_readable(found) if readable else found, counted):
+            if isinstance(item, Omitted) and not item.is_failure:
+                left_out.add(item.path, item.reason)
+                continue
+            is_empty = False
+            yield item
+        left_out.finish()
+        if is_empty:
+            self._tell_empty()
+
+    @property
+    def job(self) -> str:
+        """What the job is called, by which the same command continues it."""
+        words = [f"{os.path.abspath(name)}{'/' * name.endswith('/')}" for name in self.names]  # noqa: PTH100 - keeps links
+        text = os.fsencode(shlex.join([*words, *self.chosen.words()])).decode(errors="backslashreplace")
+        if len(text) <= _LONGEST_JOB:
+            return text
+        return f"{text[:_LONGEST_JOB]}… {sha256(text.encode()).hexdigest()[:16]}"
+
+    @property
+    def top(self) -> str:
+        """The directory that the paths of the files are told below: the only one, if there are no other sources."""
+        directories = self.directories
+        return directories[0] if len(self.names) == len(directories) == 1 else "."
+
+    @property
+    def directories(self) -> list[str]:
+        """Those that are named, or that patterns begin with."""
+        many = filter(names_many, self.names)
+        return [name if os.path.isdir(name) else split_glob(name)[0] or "." for name in many]  # noqa: PTH112 - as names_many does
+
+    def target(self, file: FileEntry) -> str:
+        """The URL of the object that a file becomes."""
+        if self.is_prefix:
+            return f"{self.to.removesuffix('/')}/{file.key}"
+        return self.to
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the target is what keys begin with, and not one object."""
+        return self.to.endswith("/") or is_many(self.names, self.chosen) or not self._key()
+
+    def _key(self) -> str:
+        from bigupload.stores.s3.access_points import split
+
+        return split(self.to.partition("://")[2])[1]
+
+    def _open(self) -> FileListing:
+        prefix = self._key() if self.is_prefix else None
+        return FileListing(
+            self.names, self.chosen.selection, now=time.time(), prefix=prefix, files=self.chosen.read_list()
+        )
+
+    def _tell_empty(self) -> None:
+        what = printable(", ".join(self.names)) if self.names else f"the list {self.chosen.list_name}"
+        text = f"nothing to {self.verb}: {what} has no file" + (
+            " that the options select" if self.chosen.selects else ""
+        )
+        if not self.chosen.may_be_empty():
+            raise errors.UsageError(text)
+        if not self.is_quiet:
+            complain(errors.SourceError(text))
+
+
+def _readable(found: Iterator[Found]) -> Iterator[Found]:
+    for item in found:
+        if isinstance(item, FileEntry) and not os.access(item.path, os.R_OK):
+            yield Omitted(item.path, "can't read it: Permission denied", is_failure=True)
+        else:
+            yield item
+
+
+async def _in_thread(function: Any) -> Any:
+    """Call a function that reads files. One that hangs does not keep the command."""
+    return await run_in_daemon_thread(function, anyio.CapacityLimiter(1))
+
+
+async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) -> int:
+    """Print what would be uploaded: a line a file on standard output, and the sum on standard error.
+
+    Args:
+        listed: The files.
+        as_json: Whether each line is a JSON object, and the sum the last one of them.
+        service: The media service that they would go to, which names the objects.
+
+    Returns:
+        The exit status.
+    """
+    from bigupload.cli.job_report import failed_fields  # which imports this module
+
+    count = size = failed = 0
+    status = errors.EXIT_OK
+    async for file in listed.found(readable=True):
+        if isinstance(file, Omitted):
+            status, failed = errors.EXIT_FAILED, failed + 1
+            error = errors.SourceError(f"{shown_path(file.path)}: {file.reason}")
+            complain(error, shown_path(file.path), is_path=True)
+            if as_json:
+                _print(json.dumps(failed_fields(file.path, "", error)))
+            continue
+        count, size = count + 1, size + file.size
+        target = service or listed.target(file)
+        if as_json:
+            _print(json.dumps({"would": "upload", "source": file.path, "url": target, "size": file.size}))
+        else:
+            _print(f"{format_size(file.size):>10}  {printable(file.path if service else target)}")
+    if as_json:
+        _print(json.dumps({"files": count, "size": size, "failed": failed, "exit_status": status}))
+    _flush()
+    if count and not as_json and not listed.is_quiet:
+        sums = f"{counted(count, 'file')}, {format_size(size)}" + (f", {failed:,} failed" if failed else "")
+        click.echo(f"bigupload: would upload {sums}; nothing was sent", err=True)
+    return status
+
+
+def shown_path(path: str) -> str:
+    """A path as a message shows it: bytes that are no UTF-8, and control characters, as \\xff."""
+    return escaped(path)
+
+
+def _print(line: str) -> None:
+    """Write a line to standard output. `_flush` comes at the end: of 100,000 lines, each would cost a system call."""
+    if sys.stdout is not None:
+        with _written():
+            sys.stdout.write(f"{line}\n")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        with _written():
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        # What is still buffered would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise errors.BigUploadError(f"can't write the list: {e.strerror}") from None

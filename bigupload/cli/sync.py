@@ -1,0 +1,133 @@
+"""`bigupload sync`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import events
+from bigupload.cli.checksum_file import (
+    check_checksum_file,
+    name_below,
+    write_checksums_option,
+    writing_checksums,
+)
+from bigupload.cli.directory_target import directory_and_target, take_target
+from bigupload.cli.kept_parts import KeptParts
+from bigupload.cli.options import (
+    CHECKSUMS,
+    connection_options,
+    on_change_option,
+    outcome_options,
+    pace,
+    pace_options,
+    part_options,
+    s3_options,
+)
+from bigupload.cli.s3_options import object_options, store_options
+from bigupload.cli.selection_options import CommandWithRules, is_prefix, limit_options, take_selection
+
+if TYPE_CHECKING:
+    from bigupload.api.sync_types import SyncOutcome
+
+_PARAMETERS = (
+    "to", "part_size", "checksum", "delete", "size_only", "dry_run", "allow_empty", "verify_source", "require_proof",
+    "on_change", "selection", "resume",
+)  # fmt: skip
+
+
+@click.command(
+    cls=CommandWithRules,
+    context_settings={"allow_extra_args": True},  # `take_target` says what is wrong with them
+    epilog="After any stop, the same command resumes: what is in the store is not sent again.",
+)
+@directory_and_target("Sync")
+@click.option("--service", metavar="URL", hidden=True)
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="At the end, delete the objects below FOLDER/ that have no file. Nothing is deleted if anything failed.",
+)
+@click.option("--size-only", is_flag=True, help="Take an object of the same size for the same file, without any proof.")
+@click.option("--dry-run", is_flag=True, help="Print what would be uploaded and deleted, and change nothing.")
+@click.option(
+    "--allow-empty", is_flag=True, help="Let DIR have no file. With --delete, all its objects are deleted then."
+)
+@part_options(CHECKSUMS)
+@object_options
+@click.option(
+    "--no-resume", is_flag=True, help="Forget what earlier syncs recorded: all files are hashed, and compared."
+)
+@click.option("--verify-source", is_flag=True, help="Hash a file again before completing.")
+@on_change_option("restart")
+@write_checksums_option
+@limit_options
+@pace_options
+@connection_options
+@store_options
+@outcome_options
+def sync(directory: str, target: str | None, **arguments: Any) -> None:
+    """Send the files of a directory that are not in the bucket yet.
+
+    An object is the file if that is proved: by its checksums, or by what an earlier sync recorded of both. Keys are
+    FOLDER/ and the files' paths in DIR. A file that fails does not stop the others.
+    """
+    from bigupload.cli.running import run
+
+    ctx = click.get_current_context()
+    if arguments.pop("service") is not None:
+        raise click.UsageError(
+            "a media service makes a new object for each upload: name a bucket, as s3://BUCKET/FOLDER/"
+        )
+    take_target(ctx, directory, target, arguments)
+    dry_run = arguments["dry_run"]
+    if dry_run and arguments["write_checksums"] is not None:
+        raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
+    arguments["selection"] = take_selection(ctx, arguments).selection
+    arguments["dry_run"] = dry_run
+    arguments["resume"] = not arguments.pop("no_resume")
+    stopped = "nothing was sent" if dry_run else "the same command resumes"
+    kept = KeptParts()
+    raise SystemExit(run(lambda: _sync(directory, arguments, kept), stopped=stopped, kept="" if dry_run else kept))
+
+
+def _has_entries(directory: str) -> bool:
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        return next(entries, None) is not None
+    return False
+
+
+async def _sync(directory: str, arguments: dict[str, Any], kept: KeptParts) -> int:
+    from bigupload.api.uploader import Uploader
+    from bigupload.cli.reporting import mode_of, reporting
+    from bigupload.cli.sync_report import SyncReport
+    from bigupload.engine.upload_run import UploadResult
+
+    options = {name: arguments.pop(name) for name in _PARAMETERS}
+    options["s3"] = s3_options(arguments, local=arguments.pop("local"))
+    mode, as_json, checksums = arguments["progress"], arguments["as_json"], arguments["write_checksums"]
+    if checksums is not None:
+        check_checksum_file(checksums, directory, options["selection"])
+    options["sha256"], name_of = checksums is not None, name_below(directory)
+    async with Uploader(**pace(arguments)) as uploader:
+        with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
+            report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
+            if is_prefix(options["to"] or "s3://bucket/") and _has_entries(directory):  # else an error says so
+                report.begin("comparing the directory with the bucket")
+
+            def on_event(event: events.Event) -> None:
+                kept.on_event(event)
+                report.on_event(event)
+
+            def on_outcome(outcome: SyncOutcome) -> None:
+                kept.on_outcome(outcome)
+                report.on_sync(outcome)
+                if isinstance(outcome, UploadResult) and outcome.sha256 is not None:
+                    write(outcome.sha256, name_of(outcome.path))
+
+            with report.running():
+                result = await uploader.sync(directory, on_outcome=on_outcome, on_event=on_event, **options)
+            return report.end(result)

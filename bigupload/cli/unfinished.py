@@ -1,0 +1,91 @@
+"""What is unfinished on this machine and how each of it is continued, as `bigupload resume` and `status` say it."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import errors
+from bigupload.cli.named_jobs import command_of, gone_source
+from bigupload.cli.wording import spelled
+from bigupload.manifests.lock import is_locked
+from bigupload.s3_parameters import ADDRESS
+from bigupload.units import counted, one_line, printable
+
+if TYPE_CHECKING:
+    from bigupload.core.manifest import Manifest
+    from bigupload.manifests.job_record import KnownJob
+    from bigupload.manifests.listing import KnownUpload
+
+_CONNECTION = ("local", "endpoint_url", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", *ADDRESS)
+"""Recorded options that say which store it is. None of them is a secret."""
+
+
+def tell_streams(streams: Sequence[KnownUpload]) -> None:
+    """Say which uploads came from pipes, and the command that resumes each."""
+    if not streams:
+        return
+    it = "it" if len(streams) == 1 else "each"
+    click.echo(
+        f"{counted(len(streams), 'unfinished upload')} came from {'a pipe' if len(streams) == 1 else 'pipes'}. To "
+        f"resume {it}, run its program again, with the same bytes:",
+        err=True,
+    )
+    for upload in streams:
+        click.echo(f"  {command_of_stream(upload)}", err=True)
+
+
+def tell_jobs(jobs: Sequence[KnownJob]) -> None:
+    """Say which jobs of many files are unfinished, and the command that continues each. What runs is left out."""
+    left = [job for job in jobs if job.status == "unfinished" and not job.gone and not is_locked(job.record)]
+    if not left:
+        return
+    are, its = ("is", "its command continues it") if len(left) == 1 else ("are", "the command of each continues it")
+    click.echo(f"{counted(len(left), 'job')} of many files {are} unfinished; {its}:", err=True)
+    for job in left:
+        gone, command = gone_source(job), command_of(job)
+        if gone is not None:
+            how = f"nothing can continue it: no such file or directory: {gone}"
+        else:
+            how = command or f"the command or the program of {job.name!r} again"
+        click.echo(f"  {job.id[:8]}  {one_line(how)}", err=True)
+    click.echo("bigupload abort ID forgets a job: its files stay in the bucket", err=True)
+
+
+def command_of_stream(upload: KnownUpload) -> str:
+    """Return the command that resumes the upload of a stream, with what says which store it is."""
+    from bigupload.manifests.journal import read_manifest
+
+    source, target = upload.source or "", upload.target or ""
+    words = [target]
+    if not target.startswith("s3://"):
+        words = ["--service", target.partition("#")[0], "--name", source]
+    elif target.rpartition("/")[2] != source:
+        words += ["--name", source]
+    with contextlib.suppress(errors.ManifestError):
+        words += _options_of(read_manifest(upload.manifest).manifest)
+    return f"PROGRAM | bigupload upload - {printable(shlex.join(words))}"
+
+
+def _options_of(manifest: Manifest) -> list[str]:
+    words = connection_of(manifest.header.options)
+    if manifest.target.region is not None and "--local" not in words:
+        words += ["--region", manifest.target.region]
+    size = manifest.first_plan.size
+    return words if size is None else [*words, "--expected-size", str(size)]
+
+
+def connection_of(options: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command that reach the store that a manifest recorded."""
+    words = []
+    for name in _CONNECTION:
+        value = options.get(name)
+        if value is True:
+            words.append(spelled(name))
+        elif isinstance(value, str):
+            words += [spelled(name), value]
+    return words

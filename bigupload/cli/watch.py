@@ -1,0 +1,161 @@
+"""`bigupload watch`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import errors, events
+from bigupload.cli import complain
+from bigupload.cli.directory_target import directory_and_target, take_target
+from bigupload.cli.options import (
+    CHECKSUMS,
+    DURATION,
+    connection_options,
+    local_path,
+    outcome_options,
+    pace,
+    pace_options,
+    part_options,
+    s3_options,
+)
+from bigupload.cli.s3_options import object_options, store_options
+from bigupload.cli.selection_options import CommandWithRules, rule_options, take_rules
+from bigupload.units import counted, escaped, format_seconds, format_size
+
+if TYPE_CHECKING:
+    from bigupload.batch.job import UploadFailed
+    from bigupload.cli.reporting import Reporter
+    from bigupload.engine.upload_run import UploadResult
+
+_PARAMETERS = (
+    "part_size", "checksum", "verify_source", "require_proof", "all_names", "poll", "until_idle", "idle",
+    "selection", "to",
+)  # fmt: skip
+
+
+@click.command(
+    cls=CommandWithRules,
+    context_settings={"allow_extra_args": True},  # `take_target` says what is wrong with them
+    epilog="After any stop, the same command resumes: what is uploaded is not sent again.",
+)
+@directory_and_target("Upload")
+@click.option(
+    "--idle",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    help="A file that has not changed for so long has settled, and is uploaded.",
+)
+@rule_options
+@click.option("--all-names", is_flag=True, help="Also files with hidden and temporary names, as .x, x~, x.part, x.tmp.")
+@click.option(
+    "--poll",
+    type=DURATION,
+    metavar="TIME",
+    help="List the directory so often, because its file system does not tell of changes, as network ones don't.",
+)
+@click.option(
+    "--until-idle",
+    type=DURATION,
+    metavar="TIME",
+    help="End when everything is uploaded and nothing has changed for so long. [default: never]",
+)
+@part_options([name for name in CHECKSUMS if name != "none"])
+@object_options
+@click.option("--if-none-match", is_flag=True, help="Let a file fail whose object exists and is another file.")
+@click.option("--verify-source", is_flag=True, help="Hash a file again before completing.")
+@pace_options
+@connection_options
+@store_options
+@outcome_options
+def watch(directory: str, target: str | None, **arguments: Any) -> None:
+    """Upload the files of a directory, those that come into it, and those that change, until it is stopped.
+
+    A file that has settled is uploaded. One of more than 16 MiB that is still written is followed, so that it is in the
+    bucket soon after its end. Keys are FOLDER/ and the files' paths in DIR.
+    """
+    from bigupload.cli.running import run
+
+    ctx = click.get_current_context()
+    take_target(ctx, directory, target, arguments)
+    arguments["selection"] = take_rules(ctx, arguments)
+    path = local_path(directory)
+    raise SystemExit(run(lambda: _watch(path, arguments)))
+
+
+async def _watch(directory: Path, arguments: dict[str, Any]) -> int:
+    from bigupload.api.uploader import Uploader
+    from bigupload.batch.job import UploadFailed
+    from bigupload.cli.reporting import reporting, worst
+
+    options = {name: arguments.pop(name) for name in _PARAMETERS}
+    options["s3"] = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
+    seen = _Seen()
+    async with Uploader(**pace(arguments)) as uploader:
+        with reporting(arguments["progress"], endless=True) as reporter:
+
+            def on_event(event: events.Event) -> None:
+                reporter.on_event(Path(event.upload.source or directory.absolute()), event)
+
+            idle = format_seconds(options["idle"])
+            watching = uploader.watch(directory, on_event=on_event, **options)
+            if directory.is_dir():  # else an error says so
+                reporter.begin(directory.absolute(), f"watching: what has not changed for {idle} is uploaded")
+            async with contextlib.aclosing(watching) as outcomes:
+                async for outcome in outcomes:
+                    path = Path(outcome.source) if isinstance(outcome, UploadFailed) else outcome.path
+                    reporter.end(path)
+                    seen.add(path, outcome, _report(outcome, reporter, as_json=arguments["as_json"]))
+                    reporter.begin(directory.absolute(), f"watching: {seen}")
+            reporter.end(directory.absolute())
+        if arguments["progress"] != "none" and not arguments["as_json"]:
+            with contextlib.suppress(OSError):  # nobody reads it
+                click.echo(f"bigupload: {seen}", err=True)
+    return worst(list(seen.failed.values()))
+
+
+class _Seen:
+    """What became of the files until now."""
+
+    def __init__(self) -> None:
+        self.failed: dict[Path, int] = {}
+        """Files whose last upload failed, with the exit status that this means."""
+        self._uploads = 0
+        self._size = 0
+
+    def add(self, path: Path, outcome: UploadResult | UploadFailed, code: int) -> None:
+        """Count what became of one."""
+        from bigupload.engine.upload_run import UploadResult
+
+        self.failed.pop(path, None)
+        if code:
+            self.failed[path] = code
+        if isinstance(outcome, UploadResult) and not outcome.skipped:
+            self._uploads += 1
+            self._size += outcome.size
+
+    def __str__(self) -> str:
+        failed = f", {len(self.failed):,} failed" if self.failed else ""
+        return f"uploaded {counted(self._uploads, 'file')}, {format_size(self._size)}{failed}"
+
+
+def _report(outcome: UploadResult | UploadFailed, reporter: Reporter, *, as_json: bool) -> int:
+    """Say what became of a file. Returns the exit status that this means."""
+    from bigupload.batch.job import UploadFailed
+    from bigupload.cli.reporting import result_line
+
+    if not isinstance(outcome, UploadFailed):
+        if not outcome.skipped or as_json:
+            reporter.on_result(result_line(outcome, as_json=as_json))
+        return errors.EXIT_OK
+    error, retry_in = outcome.error, outcome.retry_in
+    if not isinstance(error, errors.SourceChanged):  # which says so itself
+        when = "when it changes" if retry_in is None else f"in {format_seconds(retry_in)}"
+        error = errors.BigUploadError(f"{error}; it is tried again {when}")
+    complain(error, escaped(outcome.source), is_path=True)
+    return outcome.error.exit_code if retry_in is None else errors.EXIT_RESUMABLE

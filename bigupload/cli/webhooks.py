@@ -1,0 +1,149 @@
+"""`bigupload webhooks`: try the receivers of the media service's events, and have events sent again."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bigupload import errors
+from bigupload.cli.hook_options import webhook_secret_option
+from bigupload.cli.options import DURATION, connection_options, need_service, s3_options
+from bigupload.cli.settings import drop_weaker
+
+if TYPE_CHECKING:
+    from bigupload.service.webhooks.notes import Note, Notes
+    from bigupload.service.webhooks.sending import Sent
+
+_LONGEST = 7 * 24 * 3600.0
+"""Seconds for which delivered events are kept."""
+
+
+@click.group()
+def webhooks() -> None:
+    """The webhooks of the media service: signed requests that tell your programs what became of files."""
+
+
+@webhooks.command()
+@webhook_secret_option
+def secret(webhook_secret_file: Path | None) -> None:
+    """Print the secret by which receivers verify events. Makes one if there is none."""
+    need_service()
+    from bigupload.service.webhooks.signing import default_webhook_secret_file, load_webhook_secrets
+
+    click.echo(load_webhook_secrets(webhook_secret_file or default_webhook_secret_file(), create=True)[-1])
+
+
+@webhooks.command()
+@click.option("--webhook-url", "webhook_urls", multiple=True, required=True, metavar="URL", help="A receiver.")
+@webhook_secret_option
+def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> None:
+    """Send each receiver a signed event of the type webhook.test, and tell its answer.
+
+    Exit status 1 if one of them did not answer with 2xx.
+    """
+    from bigupload.cli.running import run
+
+    need_service()
+    from bigupload.service.webhooks.sending import check_webhook_url, host_of
+    from bigupload.service.webhooks.signing import default_webhook_secret_file, load_webhook_secrets
+
+    for url in webhook_urls:
+        check_webhook_url(url)
+    secrets = load_webhook_secrets(webhook_secret_file or default_webhook_secret_file(), create=False)
+
+    async def send_all() -> int:
+        status = errors.EXIT_OK
+        for url in webhook_urls:
+            sent, seconds = await _send_test(url, secrets)
+            click.echo(f"{host_of(url)}: {sent.result}: {sent.said} ({seconds * 1000:.0f} ms)")
+            if sent.result != "delivered":
+                status = errors.EXIT_FAILED
+        return status
+
+    raise SystemExit(run(send_all))
+
+
+async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
+    from bigupload.service.webhooks.events import TEST, event
+    from bigupload.service.webhooks.sending import connections, send
+    from bigupload.service.webhooks.signing import Signer
+
+    now = time.time()
+    what = event(TEST, f"{now!r} {url}", {"message": "bigupload webhooks test"}, now)
+    began = time.monotonic()
+    async with connections() as http:
+        sent = await send(http, url, what, signer=Signer(secrets), now=now)
+    return sent, time.monotonic() - began
+
+
+@webhooks.command()
+@click.argument("url", metavar="s3://BUCKET")
+@click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
+@click.option(
+    "--since",
+    type=DURATION,
+    metavar="TIME",
+    help="Send again all events of the last so many hours or days, as in 6h; to the hour, 7d at most.",
+)
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Send again the event with this webhook-id. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
+@connection_options
+def replay(since: float | None, ids: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
+    """Have events sent again, with the ids that they had. A running service with --webhook-url delivers them.
+
+    Events are kept for 7 days after their delivery, or after it was given up.
+    """
+    from bigupload.cli.bucket import bucket_name, reach_bucket
+    from bigupload.cli.running import run
+
+    if (since is None) == (not ids):
+        raise click.UsageError("name the events: --since TIME, or --id ID")
+    need_service()
+    name = bucket_name(arguments["url"])
+    drop_weaker(click.get_current_context(), arguments, "local", than="url")
+    options = s3_options(arguments, local=arguments.pop("local"))
+
+    async def replay_all() -> int:
+        from bigupload.service.webhooks.notes import Notes
+
+        connection = await reach_bucket(name, options)
+        try:
+            notes = Notes(connection, time.time)
+            found = await _replay(notes, time.time() - min(since or _LONGEST, _LONGEST), set(ids), as_json=as_json)
+        finally:
+            await connection.aclose()
+        missing = sorted(set(ids) - found)
+        if missing:
+            raise errors.UsageError(f"there is no event {missing[0]}: events are kept for 7 days")
+        if not as_json:
+            click.echo(f"bigupload: {len(found)} events wait to be sent again", err=True)
+        return errors.EXIT_OK
+
+    raise SystemExit(run(replay_all))
+
+
+async def _replay(notes: Notes, since: float, ids: set[str], *, as_json: bool) -> set[str]:
+    from bigupload.service.webhooks.notes import Note
+
+    found = set[str]()
+    async for note in notes.done_since(since):
+        event = note.event
+        if event is None or event.id in found or (ids and event.id not in ids):
+            continue
+        found.add(event.id)
+        await notes.add(Note(name=event.id, since=notes.clock(), event=event))
+        click.echo(_line(note, as_json=as_json))
+    return found
+
+
+def _line(note: Note, *, as_json: bool) -> str:
+    assert note.event is not None
+    key = json.loads(note.event.body)["data"].get("key", "")
+    ended = sorted({delivery.ended or "" for delivery in note.deliveries.values()})
+    if as_json:
+        return json.dumps({"id": note.event.id, "type": note.event.type, "key": key, "before": ended})
+    return f"{note.event.id}  {note.event.type:<15}  {', '.join(ended):<9}  {key}"

@@ -1,0 +1,333 @@
+"""Which workers of a Dask cluster take part, and what is said to them: one object for each `Uploader`.
+
+Workers may come and go. A worker takes part if it has the same bigupload, and of a file if it sees the same one. One
+that dies costs the parts that it had in flight; one that hangs gets no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+import weakref
+from collections.abc import Callable, Collection
+from typing import Any
+
+from bigupload import __version__, errors
+from bigupload.cluster import _compat
+from bigupload.cluster._compat import WorkerUnreachable
+from bigupload.cluster.local_cluster import LocalWorkers
+from bigupload.cluster.members import Member, RateShares, SharedFile, choose, settle
+from bigupload.cluster.messages import LEAVE, LOOK, FileId, sample
+from bigupload.cluster.messaging import ANSWER, Messenger
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.ports import Source
+
+_LOG = logging.getLogger("bigupload.cluster")
+_TICK = 1.0
+"""Seconds between two looks at which workers there are."""
+_SCHEDULER_GONE_AFTER = 15.0
+"""Seconds without an answer of the scheduler."""
+_WORKERS_GONE_AFTER = 60.0
+"""Seconds for which a part waits for a worker: an adaptive cluster starts them on demand."""
+_KEEP_ALIVE = 10.0
+"""Seconds between two messages to a worker that has PUTs: what hears nothing for a minute cancels them."""
+_AWAY = 30.0
+"""Seconds for which a worker that does not reach the store gets nothing."""
+_LEAVE = 2.0
+"""Seconds for telling the workers that this coordinator is done."""
+
+
+class Membership:
+    """The connection to a cluster, made on first need."""
+
+    def __init__(
+        self,
+        where: Any,
+        *,
+        spread: Callable[[int], None],
+        shares: RateShares | None = None,
+        congestion: str = "auto",
+        adapts: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect nowhere yet.
+
+        Args:
+            where: A scheduler's address, a `distributed.Client`, or "local:N" for N worker processes here.
+            spread: Told how many workers take part.
+            shares: Divides the bandwidth limit; None: there is none.
+            congestion: What `HttpTransport` takes.
+            adapts: Whether the number of parts in flight adapts to what workers report.
+            clock: A monotonic clock in seconds.
+        """
+        self._where = where
+        self._spread = spread
+        self._clock = clock
+        self.topic = f"bigupload-{secrets.token_hex(4)}"
+        self._client: Any = None
+        self._local: LocalWorkers | None = None
+        self._connecting = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._introducing: asyncio.Task[None] | None = None
+        self._is_introduced = False
+        """Whether all workers that were there at the beginning were asked to take part."""
+        self._failure = ""
+        self._answered = 0.0
+        self.members: dict[str, Member] = {}
+        self.messages = Messenger(
+            self.members, lambda: self.client, self.topic, shares=shares, congestion=congestion, adapts=adapts,
+            clock=clock,
+        )  # fmt: skip
+        self._refused: dict[str, str] = {}
+        """Why workers take no part, by address."""
+        self.told_of_streams = False
+        self._news: list[str] = []
+        self._files: weakref.WeakKeyDictionary[Source, SharedFile] = weakref.WeakKeyDictionary()
+
+    # -- the connection
+
+    async def connect(self) -> Any:
+        """The client, connected, with at least one worker.
+
+        Raises:
+            ClusterUnreachable: No scheduler responds, or no worker is there.
+            ClusterError: No worker can be used.
+        """
+        async with self._connecting:
+            if self._failure:
+                await self._disconnect()
+            if self._client is None:
+                address, security = _compat.address_of(self._where)
+                if address.startswith("local:"):
+                    if self._local is None:
+                        self._local = await LocalWorkers.start(int(address.removeprefix("local:")))
+                    address, security = self._local.address, self._local.security
+                self._client = await _compat.connect(address, security)
+                self._client.subscribe_topic(self.topic, self.messages.on_event)
+                self._answered = self._clock()
+                self._watching = asyncio.create_task(self._watch())
+            await self._wait_for(lambda: self._is_introduced and bool(self.members or self._refused))
+            if not self.members:
+                others = f" ({len(self._refused)} workers can't be used)" if len(self._refused) > 1 else ""
+                raise errors.ClusterError(min(self._refused.values()) + others)
+        return self._client
+
+    @property
+    def client(self) -> Any:
+        """The client of a connection that was made. Raises ClusterUnreachable if it is lost."""
+        if self._failure:
+            raise errors.ClusterUnreachable(self._failure)
+        return self._client
+
+    async def until_connected(self) -> None:
+        """Wait while Dask's client connects to its scheduler again. Raises ClusterUnreachable if it does not."""
+        await self._wait_for(lambda: self.client.status == "running")
+
+    async def _watch(self) -> None:
+        kept_alive = self._clock()
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER):
+                    there = set(await self._client.nthreads())
+            except (OSError, TimeoutError):
+                if self._client.status == "closed" or self._clock() - self._answered > _SCHEDULER_GONE_AFTER:
+                    self._lose_scheduler()
+                    return
+            else:
+                self._answered = self._clock()
+                self._compare(there)
+            keep_alive = self._clock() - kept_alive > _KEEP_ALIVE
+            kept_alive = self._clock() if keep_alive else kept_alive
+            self.messages.remind(keep_alive=keep_alive)
+            await asyncio.sleep(_TICK)
+
+    def _compare(self, there: set[str]) -> None:
+        for address in self.members.keys() - there:
+            self._lose(self.members.pop(address))
+        for address in self._refused.keys() - there:
+            del self._refused[address]
+        if self._introducing is None or self._introducing.done():  # beside the watching: a worker that hangs takes long
+            self._introducing = asyncio.create_task(self._introduce(there))
+        self._spread(max(1, len(self.members)))
+        self._wake()
+
+    async def _introduce(self, there: set[str]) -> None:
+        """Let new workers take part, and ask those about files that were not asked yet."""
+        new = there - self.members.keys() - self._refused.keys()
+        await asyncio.gather(*(self._welcome(address) for address in new))
+        self._is_introduced = self._is_introduced or bool(there)
+        self._wake()
+        await asyncio.gather(
+            *(
+                self._look(member, file)
+                for file in list(self._files.values())
+                for member in list(self.members.values())
+                if member.address not in file.verdicts and not member.is_silent(self._clock())
+            )
+        )
+        self._spread(max(1, len(self.members)))
+        self._wake()
+
+    async def _welcome(self, address: str) -> None:
+        """Let a worker take part. One that does not respond is asked again with the next look."""
+        from bigupload.cluster.worker_side import install
+
+        try:
+            async with asyncio.timeout(ANSWER):
+                found = (await self._client.run(install, workers=[address], on_error="return")).get(address)
+        except (OSError, TimeoutError):
+            return
+        if found == __version__:
+            self.members[address] = Member(address, self._clock())
+        elif isinstance(found, str):
+            self._refuse(address, f"has bigupload {found}, and this is {__version__}: install the same version there")
+        elif not isinstance(found, OSError | None):  # Dask does not say what could not be imported
+            install_it = f"pip install 'bigupload[dask]=={__version__}' there"
+            self._refuse(address, f"has no bigupload {__version__}, or can't run it: {install_it}")
+
+    def _refuse(self, address: str, reason: str) -> None:
+        self._refused[address] = f"the Dask worker {address} {reason}"
+        self._news.append(self._refused[address])
+        _LOG.warning("%s", self._refused[address])
+
+    def news(self) -> list[str]:
+        """What happened since the last call that a caller should know."""
+        news, self._news = self._news, []
+        return news
+
+    def _lose(self, member: Member) -> None:
+        member.gone = True
+        _LOG.warning("the Dask worker %s is gone, with %d parts in flight", member.address, len(member.puts))
+        for put in list(member.puts.values()):
+            settle(put, Fault(FaultKind.BROKEN, f"the worker {member.address} is gone"))
+
+    def _lose_scheduler(self) -> None:
+        self._failure = f"the Dask scheduler {self._client.scheduler.address} is gone: make the same call again later"
+        for member in self.members.values():
+            for put in list(member.puts.values()):
+                settle(put, errors.ClusterUnreachable(self._failure))
+        self.messages.lose_hashes(errors.ClusterUnreachable(self._failure))
+        self._wake()
+
+    async def _wait_for(self, reached: Callable[[], bool]) -> None:
+        """Wait until a condition holds. Raises ClusterUnreachable after a minute, or if the scheduler is gone."""
+        if not self._failure and reached():
+            return  # without a timer for each part
+        try:
+            async with asyncio.timeout(_WORKERS_GONE_AFTER):
+                while not (reached() or self._failure):
+                    await self._changed.wait()
+        except TimeoutError:
+            raise errors.ClusterUnreachable(
+                f"no worker of the Dask cluster can be used since {_WORKERS_GONE_AFTER:.0f} s: start workers, and make "
+                "the same call again"
+            ) from None
+        if self._failure:
+            raise errors.ClusterUnreachable(self._failure)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def aclose(self) -> None:
+        """Tell the workers that nothing more comes, and end what was started here."""
+        if not self._failure:
+            with contextlib.suppress(OSError, TimeoutError, errors.ClusterUnreachable):
+                async with asyncio.timeout(_LEAVE):
+                    await asyncio.gather(*(self._leave(member) for member in self.members.values()))
+        await self._disconnect()
+
+    async def _leave(self, member: Member) -> None:
+        if member.flushing is not None:
+            await member.flushing
+        with contextlib.suppress(WorkerUnreachable):
+            await _compat.call(self.client, member.address, LEAVE, topic=self.topic)
+
+    async def _disconnect(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        tasks: list[asyncio.Task[Any]] = [m.flushing for m in self.members.values() if m.flushing is not None]
+        tasks += [] if self._introducing is None else [self._introducing]
+        tasks += [task for file in self._files.values() if file.hasher is not None for task in file.hasher.tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await _compat.close(self._client)
+        if self._local is not None:
+            await self._local.aclose()
+        self._watching = self._introducing = self._client = self._local = None
+        self._is_introduced = False
+        self._failure = ""
+        self.members.clear()
+        self._refused.clear()
+
+    # -- files
+
+    async def share(self, source: Source, ca_bundle: str | bool | None) -> SharedFile:
+        """A file that workers read. The first call asks them whether they see the same one.
+
+        Args:
+            source: The file.
+            ca_bundle: The certificates to trust, which workers must have too.
+
+        Raises:
+            FileNotShared: A worker sees another file, or none.
+            ClusterError: The cluster can't be used.
+        """
+        known = self._files.get(source)
+        if known is not None and self._client is not None and not self._failure:
+            return known  # each part asks
+        await self.connect()
+        if source not in self._files:
+            file = SharedFile(FileId.of(source), await asyncio.to_thread(sample, source), ca_bundle=ca_bundle)
+            await asyncio.gather(*(self._look(member, file) for member in list(self.members.values())))
+            for address, verdict in file.verdicts.items():
+                if verdict:
+                    raise _not_shared(address, verdict)
+            self._files.setdefault(source, file)
+        return self._files[source]
+
+    async def _look(self, member: Member, file: SharedFile) -> None:
+        with contextlib.suppress(WorkerUnreachable, OSError, TimeoutError):  # then it gets no part of this file
+            async with asyncio.timeout(ANSWER):
+                file.verdicts[member.address] = verdict = await _compat.call(
+                    self.client,
+                    member.address,
+                    LOOK,
+                    file=file.id.pack(),
+                    expected=file.bytes_sampled,
+                    ca=file.ca_bundle,
+                )  # fmt: skip
+            if verdict:
+                _LOG.warning("the Dask worker %s gets no part: %s", member.address, verdict)
+
+    async def member_for(self, file: SharedFile, *, near: str | None = None, not_: Collection[str] = ()) -> Member:
+        """The worker for a part, as `choose` chooses. Waits until there is one."""
+        found: list[Member] = []
+
+        def look() -> bool:
+            member = choose(self.members.values(), file, self._clock(), near=near, not_=not_)
+            if member is not None:
+                found.append(member)
+            elif self.members and all(file.verdicts.get(address) for address in self.members):
+                raise _not_shared(*next(iter(file.verdicts.items())))
+            return bool(found)
+
+        await self._wait_for(look)
+        return found[0]
+
+    def avoid(self, member: Member) -> None:
+        """Give a worker that does not reach the store nothing for a while, if others do."""
+        member.away_until = self._clock() + _AWAY
+
+
+def _not_shared(worker: str, verdict: str) -> errors.FileNotShared:
+    return errors.FileNotShared(
+        f"the Dask worker {worker} does not see the same file: {verdict}. Workers need the file system that the file "
+        "is on, under the same path"
+    )

@@ -1,0 +1,277 @@
+"""Groups of parts: hashed, presigned, sent and recorded together, where a part by itself costs more than it should.
+
+A group holds one slot and sends its parts one after another. So as many parts are in flight as without groups, and for
+everybody who looks at the parts in flight a group is the part that it sends at the moment. Each part is recorded when
+its response is heard of. Groups know no retries and no hedges: what a group has not proved is sent part by part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bigupload.core.checksums import Algorithm
+from bigupload.core.group_size import MOST_SECONDS, group_size
+from bigupload.core.hedging import PutProgress
+from bigupload.core.manifest import PartRecord
+from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault
+from bigupload.engine.context import UploadContext
+from bigupload.engine.in_flight import PartsInFlight, PutInFlight
+from bigupload.engine.part_hashing import Hashed
+from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
+
+_LOG = logging.getLogger("bigupload.engine")
+_GATHER = 0.1
+"""Seconds for which records wait for others, with which they share an fsync: a tenth of the time between the reports
+that they come with."""
+Signed = tuple[SignedRequest, float]
+"""A request, and until when it may be sent, by the engine's clock."""
+OnNews = Callable[[Sequence[tuple[PutResponse, float]], float], None]
+"""Gets the responses of a group that are new, in the order of its parts, each with the seconds that the part took; and
+the seconds that the next part has taken so far."""
+
+
+class GroupTransport(Protocol):
+    """Hashes and sends several parts of a source at a time. Any range of that source can be read at any time."""
+
+    async def hash_group(self, source: Source, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+        """Hash parts. Raises what `PartHasher.hash` raises."""
+        ...
+
+    async def put_group(
+        self,
+        requests: Sequence[SignedRequest],
+        source: Source,
+        parts: Sequence[Part],
+        *,
+        seconds: float,
+        on_start: Callable[[Gauge], None],
+        on_news: OnNews,
+    ) -> None:
+        """PUT parts, one after another. It ends after the last one, or where one fails.
+
+        Args:
+            requests: The presigned requests.
+            source: What has the bytes.
+            parts: The ranges of it to send.
+            seconds: No part but the first is begun after that time.
+            on_start: Gets a gauge before the first byte is sent: always that of the part that is sent at the moment.
+            on_news: Called now and then.
+
+        Raises:
+            Fault: The first part without a response has failed. See `ports.Transport.put`.
+        """
+        ...
+
+
+class PartRecorder:
+    """Records parts as their responses come, those together that come together."""
+
+    def __init__(
+        self, record: Callable[[Sequence[PartRecord]], Awaitable[None]], sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        """`record`: brings records to disk. `sleep`: waits so many seconds."""
+        self._record = record
+        self._sleep = sleep
+        self._waiting: list[PartRecord] = []
+        self._added = self._written = 0
+        self._wake, self._changed = asyncio.Event(), asyncio.Event()
+
+    def add(self, record: PartRecord) -> None:
+        """Have a part recorded."""
+        self._waiting.append(record)
+        self._added += 1
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Record until cancelled. Raises what `record` raises."""
+        while True:
+            await self._wake.wait()
+            await self._sleep(_GATHER)
+            self._wake.clear()
+            batch, self._waiting = self._waiting, []
+            await self._record(batch)
+            self._written += len(batch)
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def flush(self) -> None:
+        """Wait until everything that was added is recorded."""
+        added = self._added
+        while self._written < added:
+            await self._changed.wait()
+
+
+class GroupInFlight(PutInFlight):
+    """The part of a group that is sent at the moment."""
+
+    is_group = True
+
+    def __init__(
+        self,
+        context: UploadContext,
+        groups: GroupTransport,
+        parts: Sequence[Part],
+        requests: Sequence[SignedRequest],
+        on_response: Callable[[int, PutResponse, float], None],
+    ) -> None:
+        """`on_response`: gets the index of a part, its response, and the seconds that it took."""
+        super().__init__(context.source, parts[0], requests[0], context.effects.clock())
+        self._context = context
+        self._groups = groups
+        self._parts = parts
+        self._requests = requests
+        self._on_response = on_response
+        self._responses = 0
+        self._elapsed = 0.0
+
+    async def deliver(self, transport: Transport, *, fresh: bool) -> None:
+        await self._groups.put_group(
+            self._requests,
+            self.source,
+            self._parts,
+            seconds=MOST_SECONDS,
+            on_start=self.started,
+            on_news=self._hear,
+        )
+
+    def sent(self) -> int:
+        return super().sent() if self._responses < len(self._parts) else 0
+
+    def log(self, now: float, outcome: str) -> None:
+        if outcome != "acknowledged":  # each part was logged by itself
+            super().log(now, outcome)
+
+    def progress(self, now: float) -> PutProgress:
+        return PutProgress(self.part.size, self.sent(), self._elapsed)  # as of the latest news
+
+    def _hear(self, responses: Sequence[tuple[PutResponse, float]], elapsed: float) -> None:
+        now = self._context.effects.clock()
+        for response, seconds in responses:
+            if _LOG.isEnabledFor(logging.DEBUG):
+                number, address = self.part.number, self.address()
+                _LOG.debug("part %d, attempt 1 to %s: acknowledged after %.0f ms", number, address, seconds * 1000)
+            self._context.shared.bytes_sent += self.part.size
+            self._context.counts.bytes_sent += self.part.size
+            self._on_response(self._responses, response, seconds)
+            self._responses += 1
+            if self._responses < len(self._parts):
+                self.part, self.request = self._parts[self._responses], self._requests[self._responses]
+                self._context.shared.concurrency.started()
+                self._seen, self._moved_at = 0, now
+        self._elapsed, self.began = elapsed, now - elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """A part that its group has not proved."""
+
+    part: Part
+    hashed: Hashed
+    request: Signed
+    failed: Fault | None
+    """Why its first attempt failed; None: it was not sent."""
+    elsewhere: bool
+    """Whether to send it over another connection, or from another machine."""
+
+
+class GroupUploader:
+    """Uploads groups of parts of one upload id."""
+
+    def __init__(
+        self,
+        context: UploadContext,
+        groups: GroupTransport,
+        puts: PartsInFlight,
+        *,
+        hash_group: Callable[[Sequence[Part]], Awaitable[list[Hashed]]],
+        sign: Callable[[Sequence[Part], Sequence[Hashed]], Awaitable[list[Signed]]],
+        prove: Callable[[Part, Hashed, SignedRequest, PutResponse], PartRecord | None],
+        is_fresh: Callable[[Signed], bool],
+        record: Callable[[Sequence[PartRecord]], Awaitable[None]],
+    ) -> None:
+        """Upload nothing yet.
+
+        Args:
+            context: The upload's.
+            groups: Sends the parts.
+            puts: The upload's PUTs in flight.
+            hash_group: Hashes parts.
+            sign: Presigns them.
+            prove: The record of a part that its response proves; None: it does not. Raises Fault.
+            is_fresh: Whether a request may be sent now.
+            record: Brings records to disk.
+        """
+        self._context = context
+        self._groups = groups
+        self._puts = puts
+        self._hash_group = hash_group
+        self._sign = sign
+        self._prove = prove
+        self._is_fresh = is_fresh
+        self.recorder = PartRecorder(record, context.effects.sleep)
+
+    def size(self, part: Part, waiting: int) -> int:
+        """How many parts the next group may have, of which `part` is the first, and `waiting` others wait.
+
+        It has one until parts were proved by what tells two bodies apart: how a store proves parts shows by then.
+        """
+        if not self._puts.proofs_are_unambiguous or self._context.base is not None or self._context.copies_unread:
+            return 1
+        shared = self._context.shared
+        return group_size(
+            usual=self._puts.pace.usual,
+            part_size=part.size,
+            waiting=waiting + 1,
+            slots=shared.limit,
+            machines=shared.machines,
+        )
+
+    async def upload(self, parts: Sequence[Part], begun: Callable[[], None]) -> list[LeftOver]:
+        """Upload the parts of a group.
+
+        Args:
+            parts: The parts.
+            begun: Called when they have got a slot.
+
+        Returns:
+            Those that are to be sent again, or for the first time. The others are recorded.
+
+        Raises:
+            BigUploadError: The upload stops.
+        """
+        hashed = await self._hash_group(parts)
+        signed = await self._sign(parts, hashed)
+        failures: dict[int, Fault | None] = dict.fromkeys(range(len(parts)))
+
+        def on_response(index: int, response: PutResponse, seconds: float) -> None:
+            self._puts.pace.arrived(seconds)
+            self._context.retrier.note_response()
+            try:
+                record = self._prove(parts[index], hashed[index], signed[index][0], response)
+            except Fault as fault:
+                failures[index] = fault
+            else:
+                if record is not None:
+                    del failures[index]
+                    self.recorder.add(record)
+
+        async with self._context.slots:
+            begun()
+            if not all(map(self._is_fresh, signed)):
+                signed = await self._sign(parts, hashed)
+            requests = [request for request, _ in signed]
+            group = GroupInFlight(self._context, self._groups, parts, requests, on_response)
+            fault = await self._puts.send_group_in_slot(group)
+        if fault is not None and (index := parts.index(group.part)) in failures:
+            failures[index] = fault
+        await self.recorder.flush()
+        elsewhere = group.lags or (fault is not None and fault.status is None)  # none: the store did not respond
+        return [
+            LeftOver(parts[index], hashed[index], signed[index], failed, elsewhere)
+            for index, failed in failures.items()
+        ]

@@ -1,0 +1,89 @@
+"""What proves that the store has a part: its checksum, or its MD5 where the store confirms no checksums."""
+
+from __future__ import annotations
+
+from bigupload import errors
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import ChecksumMismatch, prove_part
+from bigupload.core.manifest import PartRecord
+from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.engine.context import UploadContext
+from bigupload.engine.md5_probe import Md5Probe
+from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.ports import PutResponse, SignedRequest
+
+
+class SendAgainWithMd5(Exception):
+    """The store has the part, but nothing proves it. Content-MD5 will."""
+
+
+class PartProver:
+    """Proves the parts of one upload id.
+
+    Attributes:
+        with_md5: Whether parts are sent with Content-MD5: if no checksum was declared, and as soon as the store shows
+            that it ignores checksums.
+    """
+
+    def __init__(self, context: UploadContext, hasher: PartHasher, probe: Md5Probe) -> None:
+        self._context = context
+        self._hasher = hasher
+        self._probe = probe
+        self._checksum = context.manifest.header.checksum
+        self.with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
+
+    def headers(self, hashed: Hashed) -> dict[str, str]:
+        """The headers of a part's PUT by which its response proves it."""
+        headers = {}
+        if self._checksum.type is not None:
+            headers[self._checksum.algorithm.header] = hashed.checksum
+        if self.with_md5 and hashed.md5 is not None:
+            headers[Algorithm.MD5.header] = checksums.encode(hashed.md5)
+        return headers
+
+    async def prove(self, part: Part, hashed: Hashed, request: SignedRequest, response: PutResponse) -> PartRecord:
+        """The record of a part that its response proves.
+
+        Raises:
+            Fault: CORRUPTED: checksum mismatch.
+            SendAgainWithMd5: Content-MD5 will prove the part.
+            PartUnproved: Nothing proves it.
+        """
+        if (record := self.prove_by(part, hashed, request, response)) is not None:
+            return record
+        if hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
+            self._use_md5()
+            hashed = Hashed(hashed.checksum, (await self._hasher.hash(part, md5=True)).md5)
+            if (record := self.prove_by(part, hashed, request, response)) is not None:
+                return record
+        if await self._probe.md5_is_enforced(part):
+            raise SendAgainWithMd5
+        raise errors.PartUnproved(
+            f"nothing proves part {part.number}: the store confirms no checksum, its ETags are not MD5s, and it does "
+            "not check Content-MD5. Use another store, or `checksum='none'` to upload without proof"
+        )
+
+    def prove_by(self, part: Part, hashed: Hashed, request: SignedRequest, response: PutResponse) -> PartRecord | None:
+        """The same by what is known; None: it proves nothing. Raises Fault: CORRUPTED."""
+        algorithm = self._checksum.algorithm
+        try:
+            proof = prove_part(
+                algorithm=algorithm,
+                sent=hashed.checksum,
+                echoed=response.checksums.get(algorithm.header),
+                etag=response.etag,
+                md5=hashed.md5,
+                md5_enforced=self._probe.enforced and "content-md5" in request.headers,
+            )
+        except ChecksumMismatch as e:
+            raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
+        if proof is None:
+            return None
+        return PartRecord(number=part.number, size=part.size, etag=response.etag, checksum=hashed.checksum, proof=proof)
+
+    def _use_md5(self) -> None:
+        if not self.with_md5:
+            self.with_md5 = True
+            self._context.warn("the store confirms no checksums: parts are proved by MD5 instead")

@@ -1,0 +1,354 @@
+"""Small files, each uploaded by one presigned PUT: hash, sign, PUT, prove.
+
+It has the policy for retries, the slots, the transport and the proofs that parts have. What is proved of the one part
+is proved of the whole object. A PUT whose response was lost is sent again: the same bytes under the same key. It is
+never sent twice at a time, because in a bucket that keeps versions each PUT makes one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bigupload import errors, events
+from bigupload.core import checksums
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
+from bigupload.core.part_plan import MIB, Part
+from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind, Retry
+from bigupload.core.small_start import AT_ONCE, SmallStart
+from bigupload.engine.context import SharedResources, UploadSettings, check_source
+from bigupload.engine.in_flight import Postponed, PutInFlight, send
+from bigupload.engine.part_hashing import Hashed, PartHasher, hash_part
+from bigupload.engine.retrying import Retrier
+from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
+
+MOST_BYTES = 8 * MIB
+"""The largest file that is sent by one PUT. A larger one gains by parts: a kill loses less of it, and its parts are in
+flight together."""
+_HASHED_HERE = 256 * 1024
+"""Bytes in memory that are hashed in the event loop: a CRC of them takes less time than a thread needs to begin."""
+_MOST_LOOKS = 2
+"""How often a file whose metadata keeps changing is hashed again."""
+_BAD_CONNECTION = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
+_MAY_HAVE_ACTED = PASSING | _BAD_CONNECTION
+"""After these, the store may have the object."""
+_PROVES = {
+    PartProof.CHECKSUM: Verified.FULL_OBJECT,
+    PartProof.ETAG: Verified.COMPOSITE_ETAG,
+    PartProof.MD5: Verified.SIZE,
+    PartProof.NONE: Verified.SIZE,
+}
+
+
+class NothingProvesPut(Exception):
+    """The store has taken the object and says nothing that proves it. A multipart upload has more ways to find out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What is sent that a store may not know."""
+
+    checksum: bool
+    condition: bool
+    """If-None-Match."""
+
+    def also(self, other: Manner) -> Manner:
+        """Return what both send."""
+        return Manner(self.checksum and other.checksum, self.condition and other.condition)
+
+    def less(self) -> Manner | None:
+        """Return what to send after a refusal; None: nothing can be left out."""
+        if self.condition:  # as before complete, `upload` has looked whether there is an object
+            return Manner(self.checksum, condition=False)
+        return Manner(checksum=False, condition=False) if self.checksum else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """An object that one PUT made."""
+
+    etag: str
+    checksum: str | None
+    """Of the whole object, as S3 writes it; None if the store confirmed none."""
+    verified: Verified
+    version_id: str | None
+
+
+class SinglePuts:
+    """The small files of one job, all to one bucket."""
+
+    def __init__(
+        self, store: ObjectStore, transport: Transport, shared: SharedResources, settings: UploadSettings
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            store: Where the files go.
+            transport: How.
+            shared: What they share with all other uploads.
+            settings: Those of each file.
+        """
+        self._store = store
+        self._transport = transport
+        self._shared = shared
+        self._algorithm = settings.algorithm
+        self._slots = shared.slots.queue(lambda: 0, settings.priority)
+        self._hashing = shared.hashing.queue(lambda: 0, settings.priority)
+        self._puts: set[PutInFlight] = set()
+        self.manner = Manner(settings.algorithm.is_s3_checksum, condition=not store.replaces)
+        """How files are sent. Less of it, once the store has taken a file only so."""
+        self._confirmed = False
+        """Whether the store has accepted a PUT as it is sent now."""
+        self._with_md5 = settings.algorithm is Algorithm.MD5
+        self._start = SmallStart()
+        shared.begin_with(AT_ONCE)
+
+    async def watch(self, retrier: Retrier) -> None:
+        """Cancel PUTs that stall, and adapt the number in flight, until cancelled."""
+        while True:
+            await retrier.effects.sleep(self._shared.tick)
+            now = retrier.effects.clock()
+            for put in self._puts:
+                put.cancel_if_stalled(now, retrier.policy)
+            self._shared.adapt(now)
+
+    def sent(self) -> int:
+        """Return how many bytes were sent of the PUTs in flight."""
+        return sum(put.sent() for put in self._puts)
+
+    async def upload(self, source: Source, key: str, name: str, retrier: Retrier) -> StoredFile:
+        """Upload one file.
+
+        Args:
+            source: The file. It is not closed.
+            key: The object's key.
+            name: The file's name, for the object's type.
+            retrier: Retries its requests, and counts them.
+
+        Raises:
+            NothingProvesPut: The store has the object, but nothing proves it.
+            BigUploadError: It failed.
+        """
+        if not self._store.replaces and await self._stat(key, retrier) is not None:
+            raise errors.TargetExists(f"{self._store.target(key)} exists, and `if_none_match` forbids to replace it")
+        part = Part(1, 0, source.fingerprint.size)
+        return await _OnePut(self, source, part, key, name, retrier).until_proved()
+
+    async def _stat(self, key: str, retrier: Retrier) -> ObjectFacts | None:
+        try:
+            return await retrier.request(lambda: self._store.stat(key, self._algorithm))
+        except errors.AccessDenied:  # these credentials may not read the object: the store checks the condition
+            return None
+
+    def headers(self, hashed: Hashed, manner: Manner) -> dict[str, str]:
+        """The headers that prove the content of what is sent."""
+        headers = {}
+        if manner.checksum:
+            headers[self._algorithm.header] = hashed.checksum
+        if hashed.md5 is not None:
+            headers[Algorithm.MD5.header] = checksums.encode(hashed.md5)
+        return headers
+
+    async def hash(self, source: Source, part: Part, *, md5: bool) -> Hashed:
+        """Hash a file, in a thread unless that takes longer."""
+        here = part.size <= _HASHED_HERE and source.view(0, part.size) is not None
+        if here and (md5 or self._algorithm is not Algorithm.NONE):
+            return hash_part(source, part, self._algorithm, md5=md5, check=lambda: None)
+        return await PartHasher(source, self._algorithm, self._hashing).hash(part, md5=md5)
+
+    async def put(
+        self, source: Source, part: Part, request: SignedRequest, retrier: Retrier, *, fresh: bool
+    ) -> PutResponse:
+        """Send one PUT, for a caller that holds a slot.
+
+        Raises:
+            Postponed: It is to be sent later.
+            Fault: It failed.
+        """
+        put = PutInFlight(source, part, request, retrier.effects.clock())
+        self._puts.add(put)
+        self._shared.parts.add(put)
+        try:
+            await send(put, self._transport, self._shared, retrier.counts, retrier.effects.clock, fresh=fresh)
+        finally:
+            self._puts.discard(put)
+        if put.response is None:
+            if put.postponed:
+                raise Postponed
+            raise Fault(FaultKind.STALLED, "the PUT stalled")
+        if (wider := self._start.responded(part.size, put.began, retrier.effects.clock())) is not None:
+            self._shared.widen(wider)
+        return put.response
+
+    def less(self, manner: Manner, fault: Fault) -> Manner | None:
+        """Return how to send a file after a refusal that may be of what the store does not know; None: as before."""
+        refused = fault.kind is FaultKind.UNSUPPORTED or (fault.kind is FaultKind.FINAL and fault.status == 400)
+        return manner.less() if refused and not self._confirmed else None
+
+    def confirm(self, manner: Manner, refusal: Fault | None, retrier: Retrier) -> None:
+        """Note that the store has taken a file: the first one says how all others are sent.
+
+        Until then, a refusal may be of the one file alone.
+
+        Args:
+            manner: How it was sent.
+            refusal: Why it was not sent with more.
+            retrier: Of the file.
+        """
+        if self._confirmed:
+            return
+        self._confirmed = True
+        if self.manner.checksum and not manner.checksum:
+            self.use_md5(retrier, f"the store refused {self._algorithm} checksums ({refusal})")
+        self.manner = self.manner.also(manner)
+
+    def use_md5(self, retrier: Retrier, why: str) -> None:
+        """Send the MD5 with every further file."""
+        if not self._with_md5:
+            self._with_md5 = True
+            retrier.emit(events.Warned(message=f"{why}: files are proved by MD5 instead"))
+
+
+class _OnePut:
+    """One file on its way."""
+
+    def __init__(self, puts: SinglePuts, source: Source, part: Part, key: str, name: str, retrier: Retrier) -> None:
+        self._puts = puts
+        self._source = source
+        self._part = part
+        self._key = key
+        self._name = name
+        self._retrier = retrier
+        self._manner = puts.manner
+        self._refusal: Fault | None = None
+        """Why less is sent of it than of other files."""
+        self._may_be_stored = False
+        """Whether an attempt whose outcome is unknown may have made the object."""
+
+    async def until_proved(self) -> StoredFile:
+        puts, retrier = self._puts, self._retrier
+        hashed = await self._hash(md5=puts._with_md5)
+        attempts: Attempts = retrier.attempts()
+        fresh = False
+        while True:
+            since = retrier.effects.clock()
+            request: SignedRequest | None = None
+            try:
+                async with puts._slots:
+                    manner = self._manner = self._manner.also(puts.manner)
+                    headers = puts.headers(hashed, manner)
+                    unsigned = UnsignedPut(self._key, self._name, self._part.size, headers, manner.condition)
+                    request = await puts._store.sign_put(unsigned)
+                    response = await puts.put(self._source, self._part, request, retrier, fresh=fresh)
+                stored = await self._prove(hashed, response)
+            except Postponed:
+                continue
+            except Fault as fault:
+                self._may_be_stored |= fault.kind in _MAY_HAVE_ACTED
+                if fault.kind is FaultKind.EXISTS:
+                    return await self._judge_existing(fault, hashed)
+                if (less := puts.less(self._manner, fault)) is not None:
+                    self._manner, self._refusal = less, fault
+                    hashed = await self._hash(md5=puts._with_md5 or not less.checksum)
+                    continue
+                retry = await self._pause(attempts, fault, since, request)
+                fresh = fault.kind in _BAD_CONNECTION
+                hashed = await self._hash_again(hashed) if retry.rehash else hashed
+            else:
+                retrier.note_response()
+                puts.confirm(self._manner, self._refusal, retrier)
+                return stored
+
+    async def _hash(self, *, md5: bool) -> Hashed:
+        """Hash the file, and see that it is what it was when it was opened: what is sent now is the file as it is.
+
+        Raises:
+            SourceChanged: It is not.
+        """
+        source, threads = self._source, self._puts._shared.checking
+        hashed = await self._puts.hash(source, self._part, md5=md5)
+        await check_source(source, threads)
+        for _ in range(_MOST_LOOKS):
+            if not source.metadata_changed:
+                break
+            source.accept_metadata()
+            hashed = await self._puts.hash(source, self._part, md5=md5)
+            await check_source(source, threads)
+        return hashed
+
+    async def _hash_again(self, before: Hashed) -> Hashed:
+        """After a checksum mismatch: find out whether the file has changed."""
+        now = await self._hash(md5=before.md5 is not None)
+        if now != before:
+            raise errors.SourceChanged(
+                f"{self._source.path} changed while it was uploaded, although its times did not: upload it again when "
+                "nothing writes to it",
+                same_size=True,
+            )
+        return now
+
+    async def _pause(self, attempts: Attempts, fault: Fault, since: float, request: SignedRequest | None) -> Retry:
+        if fault.code == "NoSuchBucket":
+            raise errors.BucketNotFound(f"there is no bucket {self._puts._store.target(self._key).bucket}") from fault
+        if fault.kind is FaultKind.REFUSED and request is not None:
+            self._puts._store.refused(request, fault)
+        if fault.kind is FaultKind.BUSY:
+            self._puts._shared.refused(self._retrier.effects.clock())
+        return await self._retrier.pause(attempts, fault, since)
+
+    async def _prove(self, hashed: Hashed, response: PutResponse) -> StoredFile:
+        """Say how the response proves the object.
+
+        Raises:
+            Fault: CORRUPTED: checksum mismatch.
+            NothingProvesPut: Nothing proves it.
+        """
+        algorithm = self._puts._algorithm
+
+        def prove(md5: bytes | None) -> PartProof | None:
+            try:
+                return prove_part(
+                    algorithm=algorithm,
+                    sent=hashed.checksum,
+                    echoed=response.checksums.get(algorithm.header),
+                    etag=response.etag,
+                    md5=md5,
+                    md5_enforced=False,
+                )
+            except ChecksumMismatch as e:
+                raise Fault(FaultKind.CORRUPTED, f"{self._key}: {e}") from e
+
+        proof = prove(hashed.md5)
+        if proof is None and hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
+            self._puts.use_md5(self._retrier, "the store confirms no checksums")
+            proof = prove((await self._puts.hash(self._source, self._part, md5=True)).md5)
+        if proof is None:
+            raise NothingProvesPut
+        confirmed = hashed.checksum if proof is PartProof.CHECKSUM else None
+        return StoredFile(
+            etag=response.etag, checksum=confirmed, verified=_PROVES[proof], version_id=response.version_id
+        )
+
+    async def _judge_existing(self, fault: Fault, hashed: Hashed) -> StoredFile:
+        """There is an object: is it what an earlier attempt sent, whose response was lost?
+
+        Raises:
+            TargetExists: It is another one.
+        """
+        puts = self._puts
+        found = await puts._stat(self._key, self._retrier) if self._may_be_stored else None
+        if found is None or (found.token, found.size) != (puts._store.token, self._part.size):
+            raise errors.TargetExists(
+                f"{puts._store.target(self._key)} was created meanwhile, and `if_none_match` forbids to replace it"
+            ) from fault
+        if found.checksum not in (None, hashed.checksum):
+            raise errors.ObjectMismatch(
+                f"the object {puts._store.target(self._key)} was made by this upload and is not the file: its checksum "
+                f"is {found.checksum}, the file's {hashed.checksum}"
+            ) from fault
+        md5 = (await self._hash(md5=True)).md5
+        by_etag = checksums.md5_of_etag(found.etag) == md5
+        proof = PartProof.CHECKSUM if found.checksum else PartProof.ETAG if by_etag else PartProof.NONE
+        return StoredFile(
+            etag=found.etag, checksum=found.checksum, verified=_PROVES[proof], version_id=found.version_id
+        )

@@ -1,0 +1,364 @@
+"""The record of a job of many files: which of them are in the store. The same call continues where the job stopped.
+
+It is a small SQLite database, and not JSON lines as a manifest is. A file is looked up by its key without reading the
+others into memory, and what a power failure leaves half-written is SQLite's business. A record of a million files has
+230 MB; to write it took 5 µs of CPU a file and 4 MB of memory.
+
+Each commit is one fsync, for all files that have arrived since the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import datetime
+import errno
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from bigupload import errors
+from bigupload.core.manifest import Fingerprint
+from bigupload.manifests.lock import ManifestLock
+from bigupload.manifests.recorded_files import FILES, PLACES, RecordedFile, add_to, find_in
+from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
+from bigupload.support.durable_files import sync_directory
+from bigupload.support.private_files import create_private, is_private_file
+from bigupload.support.shielding import run_shielded
+
+_APPLICATION = 0x62757031  # "bup1": a database of another program or version is left alone
+_SCHEMA = (
+    f"PRAGMA application_id = {_APPLICATION}",
+    "CREATE TABLE job (name TEXT, target TEXT, began TEXT, finished TEXT, files INTEGER, bytes INTEGER)",
+    FILES,
+)
+_GONE = "PRAGMA user_version"
+"""Where `KnownJob.gone` is: earlier versions wrote nothing there."""
+_NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownJob:
+    """A job that a record on this machine describes."""
+
+    record: Path
+    """The record's file."""
+    id: str
+    """Its name without its ending."""
+    status: Literal["unfinished", "finished", "unreadable"]
+    name: str = ""
+    """What its caller called it."""
+    target: str = ""
+    """What its keys begin with, as a URL."""
+    began: str | None = None
+    """ISO 8601, UTC; as `finished`."""
+    finished: str | None = None
+    files: int = 0
+    """Files that are in the store."""
+    bytes: int = 0
+    """Their sizes together."""
+    gone: int = 0
+    """Files that did not exist when the last run ended, of an unfinished job of which nothing else is left."""
+    error: str | None = None
+    """Why the record is unreadable."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no file is in the store."""
+        return self.status != "unreadable" and not self.files
+
+
+def job_id(name: str, target: str) -> str:
+    """Return the name of a job's record: the same job to the same target has the same one."""
+    return hashlib.sha256(f"{name}\0{target}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class JobRecord:
+    """One job's record, locked from `open` to `close`."""
+
+    def __init__(
+        self, path: Path, name: str, target: str, *, now: Callable[[], str], executor: concurrent.futures.Executor
+    ) -> None:
+        """Name the record.
+
+        Args:
+            path: Its file, which need not exist.
+            name: What the caller calls the job.
+            target: What its keys begin with.
+            now: The time, in ISO 8601.
+            executor: Threads that write.
+        """
+        self.path = path
+        self.is_new = True
+        """Whether no file is recorded from earlier runs."""
+        self.began = 0.0
+        """When the job began, over all its runs, in seconds since 1970."""
+        self._name = name
+        self._target = target
+        self._now = now
+        self._executor = executor
+        self._lock = ManifestLock(path, held="this job is running already")
+        self._has_places = False
+        """Whether earlier runs recorded keys and URLs that a media service chose."""
+        self._writing: sqlite3.Connection | None = None
+        self._reading: sqlite3.Connection | None = None
+
+    def __enter__(self) -> JobRecord:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, *, resume: bool, keep: bool = False) -> None:
+        """Take the lock, and read what is recorded. Blocking.
+
+        Args:
+            resume: False forgets what earlier runs recorded.
+            keep: Whether what a finished job recorded is read, too. Else it is forgotten.
+
+        Raises:
+            ManifestLocked: Another process runs the job, or another call of this one.
+            ManifestCorrupt: The file is no record.
+            ManifestUnwritable: The lock or the file can't be written.
+        """
+        try:
+            self._lock.acquire()
+        except OSError as e:
+            raise self._unwritable(e) from e
+        try:
+            with self._translated():
+                if not resume or (not keep and self._finished()):
+                    delete_record(self.path)
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def peek(self) -> None:
+        """Read what is recorded, for `find` alone: without the lock, and without a change. Blocking.
+
+        Raises:
+            ManifestCorrupt: The file is no record.
+        """
+        with self._translated():
+            if os.path.lexists(self.path) and read_job(self.path).status != "unreadable":
+                self._reading = open_database(self.path)
+                self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
+
+    def _finished(self) -> bool:
+        return os.path.lexists(self.path) and read_job(self.path).status == "finished"
+
+    def _open(self) -> None:
+        if not os.path.lexists(self.path):
+            os.close(create_private(self.path))
+            sync_directory(self.path.parent)
+        self._writing = open_database(self.path)
+        if self._writing.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+            with self._writing:  # before the mode is changed: killed in between, it is empty or whole
+                self._writing.execute("BEGIN")
+                for statement in _SCHEMA:
+                    self._writing.execute(statement)
+                self._writing.execute("INSERT INTO job (name, target, began) VALUES (?, ?, ?)", self._subject)
+        check_database(self._writing)
+        (began,) = self._writing.execute("SELECT began FROM job").fetchone()
+        self.began = datetime.datetime.fromisoformat(began).timestamp()
+        self._writing.execute(PLACES)  # earlier versions had none
+        self._writing.execute("PRAGMA journal_mode = WAL")
+        self._writing.execute("UPDATE job SET finished = NULL WHERE finished IS NOT NULL")
+        self._writing.execute(f"{_GONE} = 0")
+        self._reading = open_database(self.path)
+        self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
+        self._has_places = self._reading.execute("SELECT 1 FROM place LIMIT 1").fetchone() is not None
+
+    @property
+    def _subject(self) -> tuple[str, str, str]:
+        return self._name, self._target, self._now()
+
+    def find(self, key: str, path: str, fingerprint: Fingerprint) -> RecordedFile | None:
+        """Look a file up that is in the store, unchanged since. It takes microseconds."""
+        assert self._reading is not None
+        with self._translated():
+            return find_in(self._reading, key, path, fingerprint, with_place=self._has_places)
+
+    async def record(self, files: Sequence[RecordedFile]) -> None:
+        """Record files, and wait until that is on disk. A cancelled call has recorded all of them or none.
+
+        Raises:
+            ManifestUnwritable: It can't be written. What was recorded before is whole.
+        """
+        if files:
+            await run_shielded(self._call(self._add, files))
+
+    async def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    def _add(self, files: Sequence[RecordedFile]) -> None:
+        assert self._writing is not None
+        with self._translated(), self._writing:
+            self._writing.execute("BEGIN")
+            add_to(self._writing, files)
+
+    async def finish(self, *, keep: Callable[[str], bool] | None = None, gone: int = 0) -> None:
+        """Record that the job is done, or that all is done but files that do not exist.
+
+        What is recorded of its files is of use to a sync: see `other_jobs`.
+
+        Args:
+            keep: Called in a thread with each key, to say which files are not forgotten. None: none is.
+            gone: How many files do not exist. The job then stays unfinished: they may come, and the same call
+                sends them alone.
+        """
+        if gone:
+            await run_shielded(self._call(self._only_gone, gone))
+        else:
+            await run_shielded(self._call(self._finish, keep))
+
+    def _only_gone(self, gone: int) -> None:
+        assert self._writing is not None
+        with self._translated():
+            self._writing.execute(f"{_GONE} = {gone:d}")
+
+    def _finish(self, keep: Callable[[str], bool] | None) -> None:
+        assert self._writing is not None
+        if keep is not None:
+            self._forget(keep)
+        with self._translated(), self._writing:
+            self._writing.execute("BEGIN")
+            self._writing.execute(
+                "UPDATE job SET finished = ?, files = (SELECT count(*) FROM file), "
+                "bytes = (SELECT coalesce(sum(size), 0) FROM file)",
+                (self._now(),),
+            )
+
+    def _forget(self, keep: Callable[[str], bool]) -> None:
+        """Forget the files whose keys are not to be kept, some thousand at a time."""
+        assert self._writing is not None
+        assert self._reading is not None
+        last = ""
+        while True:
+            with self._translated(), self._writing:
+                rows = self._reading.execute(_NEXT_KEYS, (last,)).fetchall()
+                if not rows:
+                    return
+                self._writing.execute("BEGIN")
+                self._writing.executemany("DELETE FROM file WHERE key = ?", [row for row in rows if not keep(row[0])])
+            last = rows[-1][0]
+
+    def close(self) -> None:
+        """Close the file, and release the lock last of all. A record that has no file is deleted. Idempotent."""
+        empty = self._writing is not None and read_job(self.path).is_empty
+        self._close(self._reading)
+        self._close(self._writing)
+        self._reading = self._writing = None
+        if empty:  # nothing would tell a person more than that there is no such job
+            with contextlib.suppress(OSError):
+                delete_record(self.path)
+        self._lock.release()
+
+    def _close(self, connection: sqlite3.Connection | None) -> None:
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # what is recorded is on disk already
+                connection.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError) as e:
+            raise self._unwritable(e) from e
+        except sqlite3.Error as e:
+            raise errors.ManifestCorrupt(
+                f"{self.path} is damaged or no record of a job ({e}): to upload all files again, `resume=False`"
+            ) from e
+
+    def _unwritable(self, e: Exception) -> errors.ManifestUnwritable:
+        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(e)
+        advice = "free some space on that disk" if full else "set BIGUPLOAD_STATE_DIR to a directory you can write to"
+        return errors.ManifestUnwritable(f"can't write the job's record {self.path}: {e}; {advice}, then run again")
+
+
+def read_job(path: Path) -> KnownJob:
+    """Read what a record says of its job. Blocking. Nothing is changed, and no lock is needed."""
+    name = path.name.removesuffix(JOB_SUFFIX)
+    try:
+        if not is_private_file(path.lstat()):
+            raise sqlite3.DatabaseError("it is another user's, or not a regular file")
+        with contextlib.closing(open_database(path)) as opened:
+            check_database(opened)
+            job, target, began, finished, files, size = opened.execute(
+                "SELECT name, target, began, finished, files, bytes FROM job"
+            ).fetchone()
+            (gone,) = opened.execute(_GONE).fetchone()
+            if finished is None:
+                files, size = opened.execute("SELECT count(*), coalesce(sum(size), 0) FROM file").fetchone()
+    except (OSError, TypeError, sqlite3.Error) as e:
+        return KnownJob(record=path, id=name, status="unreadable", error=str(e))
+    status: Literal["finished", "unfinished"] = "unfinished" if finished is None else "finished"
+    return KnownJob(
+        record=path,
+        id=name,
+        status=status,
+        name=job,
+        target=target,
+        began=began,
+        finished=finished,
+        files=files,
+        bytes=size,
+        gone=gone,
+    )
+
+
+def known_jobs(directory: Path) -> list[KnownJob]:
+    """Read the records of a directory, the least recently written first. Blocking.
+
+    Raises:
+        ManifestError: The directory can't be listed.
+    """
+    try:
+        found = [path for path in directory.iterdir() if path.name.endswith(JOB_SUFFIX)]
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise errors.ManifestError(f"can't list the jobs in {directory}: {e.strerror}") from e
+    return [read_job(path) for path in sorted(found, key=last_written)]
+
+
+def delete_record(path: Path) -> None:
+    """Delete a record whose lock the caller holds, with SQLite's files beside it."""
+    if os.path.lexists(path) and not is_private_file(path.lstat()):
+        raise PermissionError(errno.EPERM, f"{path.name} belongs to another user, or is not a regular file")
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+
+
+def last_written(path: Path) -> float:
+    """Return when a file was last written, in seconds since 1970; 0 if it is gone."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open a record's database, which need not be one. Blocking."""
+    opened = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    try:
+        opened.execute("PRAGMA synchronous = FULL")  # each commit is on disk when it returns
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def check_database(opened: sqlite3.Connection) -> None:
+    """Raise DatabaseError unless this version wrote a record into it."""
+    if opened.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
+        raise sqlite3.DatabaseError("another program or version wrote it")

@@ -1,0 +1,180 @@
+/** What an app may pass as a token: an upload token or API key, or a function that gets one. A function is called again
+ * when the service refuses the token that it returned before. */
+export type Token = string | (() => string | null | Promise<string | null>);
+
+export type Headers = Record<string, string>;
+
+export interface ClientOptions {
+  /** The base URL of the service: "https://media.example.com/". A relative one counts from the page. */
+  endpoint: string | URL;
+  token?: Token | null;
+  /** More headers for the service, for example where an app has users of its own. A function may be async. */
+  headers?: Headers | (() => Headers | Promise<Headers>) | null;
+  /** Whether requests to the service carry cookies. Default: "omit". */
+  credentials?: RequestCredentials;
+  /** Where unfinished uploads are remembered. true (the default): in IndexedDB. false: nowhere. */
+  storage?: boolean | Storage;
+  /** Called with an upload, often, when anything of it has changed. */
+  onChange?: ((upload: Upload) => void) | null;
+}
+
+export interface UploadOptions {
+  /** Default: by the name's extension, else what the browser says. */
+  contentType?: string;
+  /** A handle of the File System Access API, by which the file can be opened again after a reload. */
+  fileHandle?: FileSystemFileHandle | null;
+  /** Whether an unfinished upload of a file of the same name, size and date is resumed. Default: true. */
+  resume?: boolean;
+  /** Called at most ten times a second. */
+  onProgress?: (progress: Progress, upload: Upload) => void;
+  onState?: (state: State, upload: Upload) => void;
+  /** Aborting it cancels the upload. */
+  signal?: AbortSignal;
+}
+
+export type State =
+  | "remembered"
+  | "waiting"
+  | "starting"
+  | "comparing"
+  | "hashing"
+  | "uploading"
+  | "finishing"
+  | "paused"
+  | "unauthorized"
+  | "failed"
+  | "done"
+  | "cancelled";
+
+export interface Progress {
+  /** Bytes that the store has or that are in flight. */
+  sent: number;
+  /** Bytes that the store has. */
+  stored: number;
+  size: number;
+  /** Bytes a second, of the last seconds; null: too soon to tell. */
+  rate: number | null;
+  /** Seconds. */
+  left: number | null;
+  /** null before the service has created the upload. */
+  parts: number | null;
+  partsStored: number;
+  /** Parts that were in the store already when this upload was resumed. */
+  found: number;
+}
+
+/** What the service answers to a completed upload. */
+export interface Result {
+  publicUrl: string;
+  key: string;
+  size: number;
+  [more: string]: unknown;
+}
+
+export type ProblemKind =
+  | "network"
+  | "busy"
+  | "key"
+  | "expired"
+  | "damaged"
+  | "part"
+  | "gone"
+  | "refused"
+  | "file"
+  | "cancelled"
+  | "final";
+
+/** Why an upload ended. `message` is for people, `code` is the service's, the store's, or null. */
+export class Problem extends Error {
+  constructor(
+    kind: ProblemKind,
+    message: string,
+    options?: { code?: string | null; retryAfter?: number | null; cause?: unknown },
+  );
+  readonly kind: ProblemKind;
+  readonly code: string | null;
+  /** Milliseconds that the service asked to wait; null: it did not say. */
+  readonly retryAfter: number | null;
+  /** Whether a retry may succeed. */
+  get passing(): boolean;
+}
+
+/** One upload. `Client.upload` and `upload` make it. */
+export class Upload {
+  private constructor();
+  readonly id: string;
+  readonly name: string;
+  readonly size: number;
+  readonly lastModified: number;
+  readonly contentType: string | null;
+  /** null: an earlier visit left the upload, and its file must be chosen again. */
+  readonly file: File | null;
+  readonly fileHandle: FileSystemFileHandle | null;
+  /** Milliseconds since 1970; null before the service has created the upload. */
+  get startedAt(): number | null;
+  get state(): State;
+  get running(): boolean;
+  get progress(): Progress;
+  /** What a running upload waits for. */
+  readonly note: "offline" | "service" | "store" | "check" | null;
+  readonly problem: Problem | null;
+  readonly result: Result | null;
+  readonly found: number;
+  /** Resolves to the result. Rejects with a Problem if this attempt fails or is cancelled; `resume` makes another one. */
+  get finished(): Promise<Result>;
+  isOf(file: { name: string; size: number; lastModified: number }): boolean;
+  couldBe(file: { name: string; size: number }): boolean;
+  pause(): void;
+  /** Go on. `file` is the file chosen again: needed if `file` is null. Throws a Problem if it is another one. */
+  resume(file?: File | null, fileHandle?: FileSystemFileHandle | null): this;
+  /** Abort the upload, and delete its parts. Resolves to whether the service was told. */
+  cancel(): Promise<boolean>;
+}
+
+/** The uploads to one service. */
+export class Client {
+  constructor(options: ClientOptions);
+  get endpoint(): string;
+  get token(): Token | null;
+  /** Uploads that are "unauthorized" go on with the new token. */
+  set token(token: Token | null);
+  /** In order of arrival. */
+  get uploads(): Upload[];
+  /** Whether unfinished uploads are remembered over a reload. */
+  get remembers(): Promise<boolean>;
+  upload(file: File, options?: UploadOptions): Upload;
+  /** What earlier visits left unfinished, in the state "remembered". */
+  unfinished(): Promise<Upload[]>;
+  /** Leave an upload out of `uploads`. One that runs or waits is paused first. */
+  forget(upload: Upload): void;
+  /** Pause all that run or wait. */
+  close(): void;
+}
+
+/** Upload a file. Calls with the same endpoint, token, headers and storage share a client. */
+export function upload(file: File, options: Omit<ClientOptions, "onChange"> & UploadOptions): Upload;
+
+/** A place of the app's own for unfinished uploads. Rows are to be kept as they are; none has a token or a signed URL. */
+export interface Storage {
+  records(): Promise<StoredRecord[]>;
+  parts(id: string): Promise<Map<number, StoredPart>>;
+  save(record: StoredRecord): Promise<unknown>;
+  savePart(id: string, number: number, part: StoredPart): Promise<unknown>;
+  forget(id: string): Promise<unknown>;
+}
+
+export interface StoredRecord {
+  id: string;
+  name: string;
+  size: number;
+  lastModified: number;
+  /** Milliseconds since 1970. After 7 days the service has deleted what was sent. */
+  startedAt: number;
+  [more: string]: unknown;
+}
+
+export interface StoredPart {
+  checksum: string;
+  etag: string | null;
+  earlier?: string[];
+}

@@ -1,0 +1,5 @@
+// What the package exports.
+
+export { Client, upload } from "./client.js";
+export { Problem } from "./problem.js";
+export { Upload } from "./upload.js";

@@ -1,0 +1,284 @@
+// One upload, from a file to its public URL: create or resume, send the missing parts, complete. Knows no DOM.
+//
+//   waiting ─▶ starting ─▶ (comparing) ─▶ hashing ─▶ uploading ─▶ finishing ─▶ done
+//      ▲            any of these ─▶ paused | unauthorized | failed ─▶ waiting     (to resume asks the service first)
+//   remembered ─────────────────────────────────▶ cancelled
+//
+// "failed" keeps the parts in the store, unless the problem's kind is "gone" or "refused".
+
+import { Attempt } from "./attempt.js";
+import { alone } from "./lock.js";
+import { Meter } from "./meter.js";
+import { Plan } from "./parts.js";
+import { Problem } from "./problem.js";
+import { Retrier } from "./retry.js";
+
+const RUNNING = new Set(["starting", "comparing", "hashing", "uploading", "finishing"]);
+const STARTED_ANEW = new Set(["upload_gone", "upload_expired", "invalid_upload", "not_your_upload"]);
+const PROGRESS_EVERY = 100; // milliseconds
+
+export class Upload {
+  #shared; // {api, memory, queue, traffic, claimed(id), onChange(upload)}
+  #options = {};
+  #state = "waiting";
+  #attempt = null;
+  #control = null;
+  #ended = Promise.resolve();
+  #finished = null; // {promise, resolve, reject}
+  #takenUp = false; // from the browser's memory, not yet compared
+  #rehash = false; // compare each part in the store with the file
+  #meter = new Meter();
+  #retriers = { service: new Retrier(), store: new Retrier() };
+  #told = -Infinity; // when onProgress was called last
+
+  /** Of a file, or of a stored record and its parts: by `Client`. */
+  constructor(shared, { file = null, record = null, parts = new Map(), ...options }) {
+    this.#shared = shared;
+    this.file = file;
+    this.fileHandle = options.fileHandle ?? record?.fileHandle ?? null;
+    this.record = record;
+    this.stored = new Map(); // number → {checksum, etag}
+    this.id = record?.id ?? crypto.randomUUID();
+    this.name = file?.name ?? record.name;
+    this.size = file?.size ?? record.size;
+    this.lastModified = file?.lastModified ?? record.lastModified;
+    this.contentType = options.contentType ?? record?.contentType ?? null;
+    this.problem = null;
+    this.note = null; // the reason for waiting: "offline", "service", "store", "check"
+    this.result = null; // the response to complete
+    this.found = 0; // parts in the store at a resume
+    this.#begin();
+    if (record) {
+      this.#state = "remembered";
+      this.#takenUp = true;
+      this.stored = new Map([...parts].filter(([, part]) => part.etag));
+    }
+    this.listen(options);
+  }
+
+  /** Use these callbacks and this signal from now on. */
+  listen(options) {
+    this.#options = { ...this.#options, ...options };
+    options.signal?.addEventListener("abort", () => this.cancel(), { once: true });
+    if (options.signal?.aborted) this.cancel();
+    return this;
+  }
+
+  get state() { return this.#state; }
+
+  get running() { return RUNNING.has(this.#state); }
+
+  get startedAt() { return this.record?.startedAt ?? null; }
+
+  get plan() { return this.record && new Plan(this.size, this.record.partSize); }
+
+  /** Resolves to the result; rejects with the problem if this attempt fails or is cancelled. */
+  get finished() { return this.#finished.promise; }
+
+  /** Where it is. Bytes that are sent are in the store or in flight; `rate` in bytes a second, `left` in seconds. */
+  get progress() {
+    const { plan } = this;
+    const stored = this.result ? this.size : [...this.stored.keys()].reduce((sum, n) => sum + plan.sizeOf(n), 0);
+    const sent = Math.min(this.size, stored + (this.#attempt?.inFlight ?? 0));
+    if (this.#state === "uploading" && !this.note) this.#meter.add(performance.now(), sent);
+    const rate = this.#state === "uploading" && !this.note ? this.#meter.rate : null;
+    return {
+      sent, stored, size: this.size, rate,
+      left: rate ? (this.size - sent) / rate : null,
+      parts: plan?.count ?? null,
+      partsStored: this.stored.size,
+      found: this.found,
+    };
+  }
+
+  /** Whether name, size and date are this file's. Its bytes are compared later. */
+  isOf(file) { return this.couldBe(file) && file.lastModified === this.lastModified; }
+
+  /** Whether only the date differs: then the bytes decide. Some phones make a new copy at each choice. */
+  couldBe(file) { return file.name === this.name && file.size === this.size; }
+
+  pause() {
+    if (this.running || this.#state === "waiting" || this.#state === "unauthorized") this.#stop("paused");
+  }
+
+  /**
+   * Go on, when its turn comes. `file` is the file chosen again. Its bytes may have changed though name, size and date
+   * are the same, so every part that the store has is then hashed again and compared.
+   */
+  resume(file = null, fileHandle = null) {
+    if (this.running || ["waiting", "done", "cancelled"].includes(this.#state)) return this;
+    if (file) this.#give(file, fileHandle);
+    if (!this.file) throw new Problem("file", `Choose ${this.name} again to resume.`);
+    if (this.#state === "failed" || this.#state === "unauthorized") this.#begin();
+    this.problem = null;
+    this.#enter("waiting");
+    this.#shared.queue.add(this);
+    return this;
+  }
+
+  #give(file, fileHandle) {
+    if (!this.couldBe(file)) throw new Problem("file", "This is another file: its name or its size differs.");
+    this.#rehash = true;
+    this.file = file;
+    this.lastModified = file.lastModified;
+    this.fileHandle = fileHandle ?? this.fileHandle;
+    if (this.record) this.keep({ ...this.record, fileHandle: this.fileHandle, lastModified: this.lastModified });
+  }
+
+  /** Abort the upload. Resolves to whether the service was told. */
+  async cancel() {
+    if (this.#state === "done" || this.#state === "cancelled") return true;
+    this.#stop("cancelled");
+    const { record } = this;
+    this.#drop();
+    if (!record) return true;
+    await this.#ended; // no part arrives after it
+    return this.#try(new AbortController()).abort(record.handle);
+  }
+
+  /** Do everything that is left. Never rejects: `state`, `problem` and `result` hold the outcome. */
+  run() {
+    // An upload that was just paused may still be aborting its requests.
+    this.#ended = this.#ended.then(() => this.#run());
+    return this.#ended;
+  }
+
+  async #run() {
+    if (this.#state !== "waiting") return;
+    const control = (this.#control = new AbortController());
+    this.#attempt = this.#try(control);
+    this.#enter("starting");
+    try {
+      const result = await this.#go();
+      if (this.#state === "cancelled") return;
+      this.result = result;
+      this.#shared.memory.forget(this.record.id);
+      this.#enter("done");
+      this.#finished.resolve(result);
+    } catch (error) {
+      if (this.running) this.#fail(error); // otherwise pausing or cancelling caused the error
+    } finally {
+      control.abort(); // stop preparing further parts
+      this.#attempt = null;
+      this.changed();
+    }
+  }
+
+  #try(control) {
+    return new Attempt({ ...this.#shared, ...this.#retriers }, this, control);
+  }
+
+  async #go() {
+    if (!this.record && this.#options.resume !== false) await this.#recall();
+    if (!this.record) return this.#create();
+    const recalled = this.#takenUp === "recalled";
+    try {
+      return await alone(this.record.id, () => this.#goOn());
+    } catch (problem) {
+      // The app asked for an upload, not for that one.
+      if (!recalled || !STARTED_ANEW.has(problem.code)) throw problem;
+      if (problem.code !== "not_your_upload") this.#shared.memory.forget(this.record.id);
+      this.#unlink();
+      return this.#create();
+    }
+  }
+
+  /** Take up what an earlier visit left of this file. */
+  async #recall() {
+    const known = await this.#shared.memory.records();
+    const record = known.find((each) => this.isOf(each) && !this.#shared.claimed(each.id));
+    if (!record) return;
+    this.record = record;
+    this.id = record.id;
+    this.#takenUp = "recalled";
+    this.#rehash = true;
+  }
+
+  async #create() {
+    await this.#attempt.create();
+    return alone(this.record.id, () => this.#attempt.sendAndComplete()); // it is stored now: another tab could resume it
+  }
+
+  async #goOn() {
+    const rehash = this.#rehash;
+    const completed = await this.#attempt.goOn(rehash);
+    if (completed) return completed;
+    this.#rehash = false;
+    if (this.#takenUp) this.found = this.stored.size;
+    this.#takenUp = false;
+    return this.#attempt.sendAndComplete();
+  }
+
+  #stop(state) {
+    this.#control?.abort();
+    this.note = null;
+    this.#enter(state);
+    if (state === "cancelled") this.#finished.reject(new Problem("cancelled", "The upload was cancelled."));
+  }
+
+  #fail(error) {
+    const unexpected = !(error instanceof Problem);
+    if (unexpected) console.error(error);
+    this.problem = unexpected ? new Problem("final", `Something unexpected happened: ${error.message}`) : error;
+    this.note = null;
+    const { kind } = this.problem;
+    if (kind === "gone" || (kind === "refused" && this.#state === "finishing")) this.#drop();
+    this.#enter(kind === "key" ? "unauthorized" : "failed");
+    this.#finished.reject(this.problem);
+  }
+
+  #begin() {
+    const deferred = {};
+    deferred.promise = new Promise((resolve, reject) => Object.assign(deferred, { resolve, reject }));
+    deferred.promise.catch(() => {}); // who does not ask for it looks at `state`
+    this.#finished = deferred;
+  }
+
+  #drop() {
+    if (this.record) this.#shared.memory.forget(this.record.id);
+    this.#unlink();
+  }
+
+  #unlink() {
+    this.record = null;
+    this.#takenUp = false;
+    this.stored = new Map();
+  }
+
+  // --- for the attempt
+
+  /** Store the record, from which the upload can be resumed after a reload. */
+  keep(record) {
+    this.record = record;
+    this.id = record.id;
+    return this.#shared.memory.save(record);
+  }
+
+  enter(state) {
+    if (this.running) this.#enter(state);
+  }
+
+  waitFor(note) {
+    if (note === this.note || !this.running) return;
+    this.note = note;
+    this.#meter.reset();
+    this.changed();
+  }
+
+  changed() {
+    this.#shared.onChange?.(this);
+    const now = performance.now();
+    if (!this.#options.onProgress || now - this.#told < PROGRESS_EVERY) return;
+    this.#told = now;
+    this.#options.onProgress(this.progress, this);
+  }
+
+  #enter(state) {
+    if (state === this.#state) return;
+    this.#state = state;
+    this.#meter.reset();
+    this.#told = -Infinity;
+    this.changed();
+    this.#options.onState?.(state, this);
+  }
+}

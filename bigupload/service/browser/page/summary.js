@@ -1,0 +1,65 @@
+// What stands above the list: all uploads together, what concerns them all, and what can be done to all.
+
+import { doneText, problemText } from "./describe.js";
+import { duration, percent, rate, sizeOf } from "./format.js";
+import { Meter } from "./totals.js";
+import { t } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const meter = new Meter();
+
+export function put(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+/** Show the sums of the list. `moved`: bytes that went over the network so far; `unauthorized`: the problem of the key. */
+export function showTotal(total, moved, unauthorized) {
+  const { count, links, done, bytes, sent, running, waiting, paused, over } = total;
+  const going = running + waiting > 0;
+  if (going) meter.add(performance.now(), moved);
+  else meter.reset();
+  const pace = going && !total.notes.length ? meter.rate : null;
+  const share = bytes ? sent / bytes : 0;
+  const complete = done === count && count > 0;
+  const counted = complete ? doneText(total) : count ? t("total_count", { done, count }) : "";
+  const linked = links ? t("total_links", { count: links }) : "";
+  put("total-text", [counted, complete || !bytes ? "" : sizeOf(sent, bytes), linked].filter(Boolean).join(" · "));
+  const left = pace ? t("left", { time: duration((bytes - sent) / pace) }) : "";
+  const still = !going && paused ? t("total_paused") : "";
+  put("total-pace", [left, pace ? rate(pace) : "", still].filter(Boolean).join(" · "));
+  $("total-bar").value = complete ? 1 : share;
+  $("total-bar").hidden = complete || !bytes;
+  $("pause-all").hidden = !going;
+  $("continue-all").hidden = going || !paused;
+  $("clear").hidden = !over;
+  document.title = running ? `${percent(share)} · ${t("title")}` : t("title");
+  showBanner(total, unauthorized);
+}
+
+/** What concerns all uploads stands where it is seen, however long the list is. */
+function showBanner({ notes, needed }, unauthorized) {
+  const note = ["offline", "service", "store", "check"].find((each) => notes.includes(each));
+  let text = "";
+  if (unauthorized) text = problemText(unauthorized);
+  else if (note) text = t(`note_${note}`);
+  else if (needed) text = t("attention", { count: needed });
+  const said = $("banner").firstElementChild;
+  if (said.textContent !== text) said.textContent = text;
+  $("banner").hidden = !text;
+  $("banner-key").hidden = !unauthorized;
+}
+
+// A sleeping phone stops sending.
+let awake = null;
+export async function keepAwake(wanted) {
+  if (wanted && !awake && document.visibilityState === "visible" && navigator.wakeLock) {
+    try {
+      awake = navigator.wakeLock.request("screen");
+      (await awake).addEventListener("release", () => (awake = null));
+    } catch {
+      awake = null; // low on battery, perhaps
+    }
+  } else if (!wanted && awake) {
+    (await awake.catch(() => null))?.release();
+  }
+}

@@ -1,0 +1,90 @@
+"""Who sent a request: a holder of an API key, of an upload token, or a user of the application around the service."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from bigupload.service.keys import KeyFile, check_owner
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.settings import Authorize
+from bigupload.service.upload_tokens import UploadToken, UploadTokens
+
+_OF_THE_HOST = {
+    401: Problem.MISSING_KEY,
+    403: Problem.NOT_ALLOWED,
+    404: Problem.NOT_FOUND,
+    429: Problem.RATE_LIMITED,
+}
+"""What an HTTPException of `authorize` says. Any other one is a bug."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request."""
+
+    owner: str
+    key_id: str | None
+    """Of the API key, also of one for which an upload token was made; None: there is none."""
+    token: UploadToken | None = None
+
+    @property
+    def is_of_the_host(self) -> bool:
+        """Whether the application knows it, perhaps by a cookie, which browsers also send for pages of other sites."""
+        return self.key_id is None and self.token is None
+
+    @property
+    def id(self) -> str:
+        """Whose requests are limited together: an app's users, who share an owner, do not share a limit."""
+        if self.token is not None:
+            return f"token {self.owner} {self.token.id}"
+        return self.key_id if self.key_id is not None else f"owner {self.owner}"
+
+
+async def authenticate(
+    request: web.Request, authorize: Authorize | None, keys: KeyFile | None, tokens: UploadTokens
+) -> Caller:
+    """Return who sent a request.
+
+    Args:
+        request: The request.
+        authorize: The application's, if it knows its users by other means: asked first.
+        keys: The API keys; None: there are none.
+        tokens: Verifies upload tokens.
+
+    Raises:
+        Refused: Nobody who is known.
+    """
+    if authorize is not None:
+        owner = await _authorized(authorize, request)
+        if owner is not None:
+            check_owner(owner)
+            return Caller(owner=owner, key_id=None)
+    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    presented = rest.strip()
+    if scheme.lower() != "bearer" or not presented:
+        raise Refused(Problem.MISSING_KEY)
+    if presented.count(".") == 2:  # no API key has a dot
+        token = tokens.verify(presented)
+        if token.key_id is not None and (keys is None or not keys.holds(token.key_id, token.owner)):
+            raise Refused(Problem.INVALID_TOKEN, "the API key for which this upload token was made was revoked")
+        return Caller(owner=token.owner, key_id=token.key_id, token=token)
+    key = None if keys is None else keys.find(presented)
+    if key is None:
+        raise Refused(Problem.INVALID_KEY)
+    return Caller(owner=key.owner, key_id=key.id)
+
+
+async def _authorized(authorize: Authorize, request: web.Request) -> str | None:
+    """Return whom the application knows. It may raise an HTTPException, of aiohttp or of its own framework."""
+    try:
+        found = authorize(request)
+        return await found if inspect.isawaitable(found) else found
+    except Exception as e:
+        status = getattr(e, "status", None) or getattr(e, "status_code", None)
+        named = any(each.__name__ == "HTTPException" for each in type(e).__mro__)  # Starlette is not imported for this
+        if not named or status not in _OF_THE_HOST:
+            raise
+        raise Refused(_OF_THE_HOST[status]) from None

@@ -1,0 +1,1 @@
+"""The operator's own checks: before an upload begins, and before a file counts."""

@@ -1,0 +1,179 @@
+"""Ask the operator's hooks, and answer the client by what they say. A hook is a command, a URL or a function."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import anyio
+
+from bigupload.service.access_log import AccessLog
+from bigupload.service.hooks.command import ask_command, words_of
+from bigupload.service.hooks.endpoint import ask_url
+from bigupload.service.hooks.naming import HookSettings, is_url
+from bigupload.service.hooks.questions import Ask, FinishedFile, HookFailed, NewUpload, Question
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.webhooks.sending import connections
+from bigupload.service.webhooks.signing import Signer
+from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.units import one_line
+
+BEFORE_CREATE, BEFORE_FINISH = "before-create", "before-finish"
+_AT_ONCE = 16
+"""The most questions that one process asks each hook at once. Others wait: a slow scan must not hold up creates."""
+_RETRY_AFTER = 10.0
+"""Seconds, if a hook failed."""
+_LONGEST_REASON = 200
+"""Characters. A reason becomes metadata of a note, which has room for 2 KB."""
+_MOST_QUOTED = 1500
+_SECRET = re.compile(r"https?://\S+|\S*X-Amz-\S+", re.IGNORECASE)
+"""A URL in a hook's words may be the one that it was given to read the file."""
+
+Count = Callable[[str, str], None]
+"""Counts one question: the hook's name, and `accepted`, `refused` or `failed`."""
+
+
+class Hooks:
+    """The hooks of one service."""
+
+    def __init__(
+        self,
+        before_create: Ask | None = None,
+        before_finish: Ask | None = None,
+        *,
+        log: AccessLog | None = None,
+        count: Count = lambda *_: None,
+    ) -> None:
+        self._before_create = before_create
+        self._before_finish = before_finish
+        self._log = log
+        self._count = count
+        self._places = {name: asyncio.Semaphore(_AT_ONCE) for name in (BEFORE_CREATE, BEFORE_FINISH)}
+        self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """The questions about files that are under way, by key and ETag."""
+
+    @property
+    def check_files(self) -> bool:
+        """Whether there is a hook that files must pass before they count."""
+        return self._before_finish is not None
+
+    async def before_create(self, upload: NewUpload) -> None:
+        """Ask whether an upload may begin. Raises Refused: UPLOAD_REFUSED or CHECK_FAILED."""
+        if self._before_create is not None:
+            about = {"owner": upload.owner}
+            await self._ask(BEFORE_CREATE, self._before_create, upload, about, Problem.UPLOAD_REFUSED)
+
+    async def before_finish(self, file: FinishedFile) -> None:
+        """Ask whether a file may count. Raises Refused: FILE_REFUSED or CHECK_FAILED.
+
+        Requests about one file share a question: who repeats a complete while a scan runs takes no other places. The
+        question goes on if all of them leave.
+        """
+        if self._before_finish is None:
+            return
+        which = (file.key, file.etag)
+        asking = self._asking.get(which)
+        if asking is None:
+            about = {"owner": file.owner, "object": file.key}  # `key` is an API key in this log
+            question = self._ask(BEFORE_FINISH, self._before_finish, file, about, Problem.FILE_REFUSED)
+            asking = self._asking[which] = asyncio.create_task(question)
+            asking.add_done_callback(lambda done: self._asked(which, done))
+        try:
+            await asyncio.shield(asking)
+        except Refused as e:  # one of its own for each request, which may add a field
+            raise Refused(e.problem, str(e), retry_after=e.retry_after) from e.__cause__
+
+    def _asked(self, which: tuple[str, str], done: asyncio.Task[None]) -> None:
+        del self._asking[which]
+        if not done.cancelled():
+            done.exception()  # taken, also if nobody waits for it any more
+
+    async def aclose(self) -> None:
+        """End the questions that are under way."""
+        asking = list(self._asking.values())
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _ask(self, name: str, ask: Ask, question: Question, about: dict[str, str], problem: Problem) -> None:
+        async with self._places[name]:
+            began = time.monotonic()
+            try:
+                reason = await ask(question)
+            except HookFailed as e:
+                told = one_line(_without_urls(str(e)))
+                self._tell(name, "failed", about, began, error=told)
+                raise Refused(Problem.CHECK_FAILED, retry_after=_RETRY_AFTER) from HookFailed(told)  # causes are logged
+        if reason is None:
+            self._count(name, "accepted")
+            return
+        said = _short(reason) or None
+        self._tell(name, "refused", about, began, reason=said)
+        raise Refused(problem, said)
+
+    def _tell(self, name: str, result: str, about: dict[str, str], began: float, **more: Any) -> None:
+        self._count(name, result)
+        if self._log is not None:
+            ms = round((time.monotonic() - began) * 1000)
+            self._log.write_event("hook", name=name, result=result, **about, **more, ms=ms)
+
+
+def _without_urls(text: str) -> str:
+    return _SECRET.sub("(a URL)", text)
+
+
+def _short(reason: str) -> str:
+    text = one_line(_without_urls(reason)).strip()[:_LONGEST_REASON]
+    while len(quote(text)) > _MOST_QUOTED:
+        text = text[:-1]
+    return text
+
+
+@contextlib.asynccontextmanager
+async def opened_hooks(config: HookSettings, log: AccessLog, count: Count = lambda *_: None) -> AsyncIterator[Hooks]:
+    """Make the hooks that `config` names. Raises UsageError for those that can't be."""
+    named = (config.before_create, config.before_finish)
+    async with contextlib.AsyncExitStack() as stack:
+        http = None
+        if any(isinstance(hook, str) and is_url(hook) for hook in named):
+            http = await stack.enter_async_context(connections())
+        asks = (None if hook is None else _ask_of(hook, config, http) for hook in named)
+        yield await stack.enter_async_context(contextlib.aclosing(Hooks(*asks, log=log, count=count)))
+
+
+def _ask_of(hook: str | Callable[[Any], Any], config: HookSettings, http: aiohttp.ClientSession | None) -> Ask:
+    within = config.hook_timeout
+    if not isinstance(hook, str):
+        return functools.partial(_ask_function, hook, within=within, threads=anyio.CapacityLimiter(_AT_ONCE))
+    if http is not None and is_url(hook):
+        return functools.partial(ask_url, http, hook, signer=Signer(config.webhook_secrets), within=within)
+    return functools.partial(ask_command, words_of(hook), within=within)
+
+
+async def _ask_function(
+    function: Callable[[Any], Any], question: Question, *, within: float, threads: anyio.CapacityLimiter
+) -> str | None:
+    # Not in the event loop's own threads: calls that hang would take them all, and those look up host names.
+    try:
+        async with asyncio.timeout(within):
+            if inspect.iscoroutinefunction(function):
+                answer: Any = await function(question)
+            else:
+                answer = await run_in_daemon_thread(functools.partial(function, question), threads)
+                if isinstance(answer, Awaitable):  # of an object whose __call__ is async
+                    answer = await answer
+    except TimeoutError:
+        raise HookFailed(f"the function took longer than {within:g} s") from None
+    except Exception as e:
+        raise HookFailed(f"the function raised {type(e).__name__}") from e
+    if answer is not None and not isinstance(answer, str):
+        raise HookFailed(f"the function returned {type(answer).__name__}, not None or a text")
+    return answer

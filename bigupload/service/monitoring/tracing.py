@@ -1,0 +1,97 @@
+"""OpenTelemetry's spans, one for each request and one for each call to the store.
+
+Only in a process that has loaded the library already, as `opentelemetry-instrument` does, or an application that
+configured it. Elsewhere nothing is imported, and a request costs one comparison. Spans hold what the log holds: no
+query, header, body or error text, which may contain secrets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from bigupload import __version__
+from bigupload.service.access_log import LoggedRequest
+
+if TYPE_CHECKING:
+    from opentelemetry import trace
+    from opentelemetry.util.types import AttributeValue
+
+_LIBRARY = "opentelemetry.trace"
+
+
+class Tracing:
+    """Makes the spans of one service, or none."""
+
+    def __init__(self, bucket: str) -> None:
+        """`bucket` is the name of the store's bucket."""
+        self._bucket = bucket
+        self._tracer: trace.Tracer | None = None
+
+    def start(self) -> None:
+        """Make spans from now on, if the library is loaded. Until then, an application may configure it."""
+        if _LIBRARY in sys.modules:
+            from opentelemetry import trace
+
+            self._tracer = trace.get_tracer("bigupload", __version__)
+
+    @contextlib.contextmanager
+    def of_request(self, request: web.Request, logged: LoggedRequest) -> Iterator[Callable[[int], None]]:
+        """Make the span of a request, which continues its sender's trace. Yields what takes the response's status."""
+        if self._tracer is None:
+            yield lambda _: None
+            return
+        from opentelemetry import propagate, trace
+
+        with self._tracer.start_as_current_span(
+            f"{logged.method} {logged.route}",
+            context=propagate.extract(request.headers),
+            kind=trace.SpanKind.SERVER,
+            attributes={"http.request.method": logged.method, "http.route": logged.route},
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            if span.get_span_context().is_valid:
+                logged.more["trace"] = trace.format_trace_id(span.get_span_context().trace_id)
+
+            def ended(status: int) -> None:
+                span.set_attributes({"http.response.status_code": status, **_who(logged)})
+                if status >= 500:
+                    span.set_status(trace.StatusCode.ERROR)
+
+            yield ended
+
+    @contextlib.contextmanager
+    def of_store_call(self, operation: str) -> Iterator[Callable[[str], None]]:
+        """Make the span of a call to the store, as in "list_parts". Yields what takes the kind of a failure."""
+        if self._tracer is None:
+            yield lambda _: None
+            return
+        from opentelemetry import trace
+
+        method = operation.title().replace("_", "")
+        with self._tracer.start_as_current_span(
+            f"S3.{method}",
+            kind=trace.SpanKind.CLIENT,
+            attributes={
+                "rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": method, "aws.s3.bucket": self._bucket,
+            },
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:  # fmt: skip
+
+            def failed(kind: str) -> None:
+                span.set_attribute("error.type", kind)
+                span.set_status(trace.StatusCode.ERROR)
+
+            yield failed
+
+
+def _who(logged: LoggedRequest) -> dict[str, AttributeValue]:
+    """What the log has of a request that was answered."""
+    known = {"bigupload.owner": logged.owner, "bigupload.key": logged.key_id, "error.type": logged.more.get("code")}
+    return {name: value for name, value in known.items() if value is not None}

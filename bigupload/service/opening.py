@@ -1,0 +1,207 @@
+"""Open what the application works with when it starts: the store, its policy, the keys. Close it at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from bigupload import errors
+from bigupload.core.retry_policy import Fault
+from bigupload.service.access_log import AccessLog
+from bigupload.service.handles import Handles
+from bigupload.service.hooks.asking import Hooks, opened_hooks
+from bigupload.service.keys import KeyFile
+from bigupload.service.metrics import Metrics
+from bigupload.service.monitoring.open_uploads import OpenUploads
+from bigupload.service.monitoring.store import MonitoredBucket
+from bigupload.service.monitoring.tracing import Tracing
+from bigupload.service.policy import Policy
+from bigupload.service.request_rate import RequestRateLimit
+from bigupload.service.settings import ServiceConfig
+from bigupload.service.store_health import StoreHealth
+from bigupload.service.stored_policy import agreed_policy
+from bigupload.service.upload_tokens import UploadTokens
+from bigupload.service.uploads import MediaUploads
+from bigupload.service.webhooks.delivering import Deliverer
+from bigupload.service.webhooks.sending import connections
+from bigupload.service.webhooks.signing import Signer
+from bigupload.service.webhooks.telling import Telling, telling_for
+from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.targets import reach
+
+if TYPE_CHECKING:
+    from bigupload.service.shared.engine import SharedEngine
+    from bigupload.service.shared.rates import SharedRequestRate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenService:
+    """What the application works with while it runs."""
+
+    uploads: MediaUploads
+    keys: KeyFile | None
+    tokens: UploadTokens
+    rate: RequestRateLimit | SharedRequestRate
+    health: StoreHealth
+    policy: Policy
+    store_origin: str
+    """Scheme, host and port of the signed URLs: the page may send requests there."""
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    config: ServiceConfig, log: AccessLog, metrics: Metrics, tracing: Tracing
+) -> AsyncIterator[OpenService]:
+    """Reach the store and read the keys. Raises BigUploadError if the service could not work."""
+    keys = None if config.keys is None else KeyFile(config.keys)
+    if keys is not None:
+        keys.load()
+    if config.s3.endpoint_url is None:  # the environment may name it
+        config = dataclasses.replace(config, s3=await reach(config.s3))
+    bucket = MonitoredBucket(
+        config.bucket,
+        config.s3,
+        metrics=metrics,
+        tracing=tracing,
+        signing_endpoint=config.signing_endpoint,
+        urls_hold=True,
+        answer_within=config.store_timeout,
+    )
+    async with (
+        contextlib.aclosing(bucket),
+        _health(config, log, metrics) as health,
+        _engine(config, log, metrics) as engine,
+        opened_hooks(config, log, metrics.count_hook) as hooks,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        try:
+            await _look_at(bucket)
+            policy = await agreed_policy(bucket, config.policy)
+            (signed,) = await bucket.presign("put_object", [{"Key": f"{policy.keys.prefix}any"}])
+        except Fault as fault:
+            raise fault.public() from fault
+        telling = telling_for(bucket, policy, config.public_url) if config.webhook_urls else None
+        uploads = _uploads(config, bucket, policy, hooks, telling, engine)
+        metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
+        await stack.enter_async_context(contextlib.aclosing(open_uploads))
+        await stack.enter_async_context(_delivering(config, telling, uploads, log, metrics))
+        yield OpenService(
+            uploads=uploads,
+            keys=keys,
+            tokens=UploadTokens(config.secrets, clock=time.time),
+            rate=_rate(config, engine, metrics),
+            health=health,
+            policy=policy,
+            store_origin=origin_of(signed),
+        )
+
+
+def _uploads(
+    config: ServiceConfig,
+    bucket: S3Bucket,
+    policy: Policy,
+    hooks: Hooks,
+    telling: Telling | None,
+    engine: SharedEngine | None,
+) -> MediaUploads:
+    return MediaUploads(
+        bucket,
+        Handles(config.secrets, clock=time.time, lifetime=policy.upload_lifetime),
+        public_url=config.public_url,
+        policy=policy,
+        max_open_uploads=config.max_open_uploads,
+        quota=config.quota,
+        engine=engine,
+        hooks=hooks,
+        telling=telling,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _delivering(
+    config: ServiceConfig, telling: Telling | None, uploads: MediaUploads, log: AccessLog, metrics: Metrics
+) -> AsyncIterator[None]:
+    """Deliver events to the webhooks, if there are any."""
+    if telling is None:
+        yield
+        return
+    async with connections() as http:
+        deliverer = Deliverer(
+            telling,
+            config.webhook_urls,
+            http=http,
+            signer=Signer(config.webhook_secrets),
+            settle_upload=uploads.settle,
+            log=log,
+            count=metrics.count_webhook,
+            on_waiting=metrics.webhooks_waiting,
+        )
+        async with deliverer.running():
+            yield
+
+
+@contextlib.asynccontextmanager
+async def _health(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> AsyncIterator[StoreHealth]:
+    """Ask the store over a connection of its own: calls that hang take all the others."""
+
+    def tell(reason: str | None) -> None:
+        metrics.store_responds(reason is None)
+        log.write_event("store", responds=reason is None, error=reason)
+
+    metrics.store_responds(True)
+    bucket = S3Bucket(config.bucket, config.s3, answer_within=config.store_timeout)
+    async with contextlib.aclosing(bucket):
+        await bucket.prepare()  # now, and not within the short time limit of the first question
+        yield StoreHealth(
+            lambda: bucket.call("to see whether it responds", "head_bucket"),
+            patience=config.store_timeout,
+            on_change=tell,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> AsyncIterator[SharedEngine | None]:
+    """Connect to Valkey or Redis, if the settings name one."""
+    if config.shared is None:
+        yield None
+        return
+    from bigupload.service.shared.engine import SharedEngine  # the client of Redis, for those alone who have one
+
+    def tell(reason: str | None) -> None:
+        metrics.shared_responds(reason is None)
+        log.write_event("shared", responds=reason is None, error=reason)
+
+    metrics.shared_responds(True)
+    async with SharedEngine(config.shared, prefix=f"bigupload:{config.bucket}", on_change=tell) as engine:
+        yield engine
+
+
+def _rate(config: ServiceConfig, engine: SharedEngine | None, metrics: Metrics) -> RequestRateLimit | SharedRequestRate:
+    """Limit requests in this process, or in all that share an engine."""
+    if engine is None:
+        return RequestRateLimit(config.requests_a_second)
+    from bigupload.service.shared.rates import SharedRequestRate
+
+    return SharedRequestRate(config.requests_a_second, engine, on_alone=metrics.limited_alone)
+
+
+async def _look_at(bucket: S3Bucket) -> None:
+    """Check the bucket, so that a wrong name, region or key fails the start. Raises Fault or BigUploadError."""
+    try:
+        await bucket.call("to look at the bucket", "head_bucket")
+    except Fault as fault:
+        if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
+            raise
+        made_by = f"bigupload bucket setup s3://{bucket.name} makes it"
+        raise errors.BucketNotFound(f"there is no bucket {bucket.name!r} at this store: {made_by}") from fault
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

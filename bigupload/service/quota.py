@@ -1,0 +1,251 @@
+"""How many bytes an owner's files may have, counted from the store's list.
+
+Each process counts for itself: an owner's list is read when it is needed and is a minute old, and what this process has
+promised since is added. So replicas need nothing in common, and may together promise too much within a minute. A
+multipart upload is counted again at complete, which is then refused; what one PUT sends can't be refused any more.
+
+Replicas that share an engine count together (`shared.quota`). What this process promised is noted here all the same,
+for the time when the engine is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bigupload.service.contract import URL_LIFETIME
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.shared.away import EngineAwayError
+from bigupload.units import format_size, format_two_sizes
+
+if TYPE_CHECKING:
+    from bigupload.service.shared.engine import SharedEngine
+    from bigupload.service.shared.quota import SharedQuota
+
+_FRESH_FOR = 60.0
+"""For how many seconds a list counts."""
+_FRESH_BEFORE_REFUSAL = 5.0
+"""At most so old is the list by which a request is refused, in seconds: the owner may just have deleted something."""
+_SHORT = 1.0
+"""Seconds: a list that takes no longer may be read again at once, where the owner has just deleted something."""
+_LEAST_REST = 19
+"""A list counts for so many times as long as it took to read: an owner of many files must not keep the store busy."""
+ASSUMED = 4_000_000
+"""Bytes for which a PUT of unknown size counts until it is there: the published API is for files above 4 MB."""
+_MOST_OWNERS = 10_000
+"""The owners that are remembered. Of more, those that uploaded least recently are counted anew."""
+
+_MOST_PROMISES = 50_000
+"""Of one owner. Each request adds them all up, and they are kept in memory."""
+
+Sizes = Callable[[str], AsyncIterator[tuple[str, int]]]
+"""Yields the key and the size in bytes of all of an owner's objects."""
+OpenKeys = Callable[[str], AsyncIterator[str]]
+"""Yields the keys of all of an owner's open multipart uploads."""
+
+
+def list_is_good_for(took: float, *, refusing: bool = False, changed: bool = False) -> float:
+    """Return for how many seconds a list counts.
+
+    Args:
+        took: Seconds that it took to read.
+        refusing: Whether a request is about to be refused.
+        changed: Whether the owner has deleted something since.
+    """
+    if not refusing:
+        return max(_FRESH_FOR, _LEAST_REST * took)
+    rest = 2 * took if took > _SHORT else 0.0  # list for at most half of the time
+    return max(0.0 if changed else _FRESH_BEFORE_REFUSAL, rest)
+
+
+def promised_bytes(size: int | None, limit: int) -> int:
+    """Return the bytes for which a promise counts. So many that a client can't fill the memory with promises of a byte.
+
+    Args:
+        size: Bytes of the file; None: unknown.
+        limit: The owner's quota in bytes.
+    """
+    return max(ASSUMED if size is None else size, limit // _MOST_PROMISES)
+
+
+@dataclass(slots=True)
+class _Promise:
+    """Room for a file that is not in the list."""
+
+    size: int
+    """Bytes."""
+    made: float
+    until: float
+    """When its URL or its upload ends."""
+    aborted: float | None = None
+    """When its upload was aborted. Its object may be in the store all the same, so it counts up to the next list."""
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of one owner."""
+
+    stored: int = 0
+    """Bytes in the store's list."""
+    began: float = float("-inf")
+    took: float = 0.0
+    """When the list was begun, and how many seconds it took."""
+    changed: bool = False
+    """Whether files or uploads have gone since, so that the next refusal needs another list."""
+    promised: dict[str, _Promise] = field(default_factory=dict)
+    """By key."""
+    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Quota:
+    """The quota of every owner."""
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        open_keys: OpenKeys,
+        *,
+        limit: int | None,
+        clock: Callable[[], float],
+        together: SharedQuota | None = None,
+    ) -> None:
+        """Make it.
+
+        Args:
+            sizes: Lists an owner's objects.
+            open_keys: Lists an owner's open multipart uploads.
+            limit: Bytes of one owner; None: there is no quota, and nothing is counted.
+            clock: The time, in seconds.
+            together: Counts for all replicas; None: they share nothing.
+        """
+        self._sizes = sizes
+        self._open_keys = open_keys
+        self._limit = limit
+        self._clock = clock
+        self._together = together
+        self._accounts: dict[str, _Account] = {}
+
+    async def reserve(self, owner: str, key: str, size: int | None, *, lifetime: int = URL_LIFETIME) -> None:
+        """Promise room for a file. Reserving again for the same key counts it once.
+
+        Args:
+            owner: Whose file it is.
+            key: Its key.
+            size: Bytes; None: unknown, and then it needs to find room for one byte only.
+            lifetime: Seconds within which it must be there. Parts of an open upload occupy the store for longer than
+                a URL is valid.
+
+        Raises:
+            Refused: QUOTA_EXCEEDED.
+            Fault: The store can't be asked.
+            BigUploadError: The store refuses to list.
+        """
+        if self._limit is None:
+            return
+        account = self._account(owner)
+        used = await self._used_if_full(owner, account, key, size, lifetime)
+        if used is not None:
+            has, most = format_two_sizes(used, self._limit)
+            wanted = "" if size is None else f", and this one has {format_size(size)}"
+            raise Refused(Problem.QUOTA_EXCEEDED, f"your files have {has} of {most}{wanted}: delete some of them")
+        now = self._clock()
+        account.promised[key] = _Promise(promised_bytes(size, self._limit), now, now + lifetime)
+
+    async def _used_if_full(
+        self, owner: str, account: _Account, key: str, size: int | None, lifetime: int
+    ) -> int | None:
+        """The bytes that are used, if there is no room; else None."""
+        if self._together is not None:
+            with contextlib.suppress(EngineAwayError):
+                return await self._together.reserve(owner, key, size, lifetime=lifetime)
+        await self._count(owner, account, not_older=list_is_good_for(account.took))
+        if self._over(account, key, size):
+            good_for = list_is_good_for(account.took, refusing=True, changed=account.changed)
+            await self._count(owner, account, not_older=good_for)
+        return self._used(account, key) if self._over(account, key, size) else None
+
+    def release(self, owner: str, key: str) -> None:
+        """Take a promise back: there is no such object."""
+        if self._together is not None:
+            self._together.release(owner, key)
+        if (account := self._accounts.get(owner)) is not None:
+            account.promised.pop(key, None)
+
+    def aborted(self, owner: str, key: str) -> None:
+        """Take a promise back once a list shows that there is no such object: the upload may have been complete."""
+        self._note_change(owner)
+        if self._together is not None:
+            self._together.aborted(owner, key)
+        if (account := self._accounts.get(owner)) is not None and key in account.promised:
+            account.promised[key].aborted = self._clock()
+
+    def changed(self, owner: str) -> None:
+        """Read the list again before a request is refused: the owner has deleted something."""
+        if self._together is not None:
+            self._together.changed(owner)
+        self._note_change(owner)
+
+    def _note_change(self, owner: str) -> None:
+        if (account := self._accounts.get(owner)) is not None:
+            account.changed = True
+
+    def holds(self, owner: str, key: str) -> bool:
+        """Return whether this process has promised room for the file."""
+        account = self._accounts.get(owner)
+        promise = None if account is None else account.promised.get(key)
+        return promise is not None and promise.aborted is None and promise.until > self._clock()
+
+    def _account(self, owner: str) -> _Account:
+        account = self._accounts.pop(owner, None) or _Account()
+        self._accounts[owner] = account  # the most recent is the last
+        if len(self._accounts) > _MOST_OWNERS:
+            del self._accounts[next(iter(self._accounts))]
+        return account
+
+    def _over(self, account: _Account, key: str, size: int | None) -> bool:
+        assert self._limit is not None
+        return self._used(account, key) + (1 if size is None else size) > self._limit
+
+    def _used(self, account: _Account, key: str) -> int:
+        now = self._clock()
+        return account.stored + sum(
+            promise.size for other, promise in account.promised.items() if other != key and promise.until > now
+        )
+
+    async def _count(self, owner: str, account: _Account, *, not_older: float) -> None:
+        """Read the owner's list, unless that was done within the last `not_older` seconds."""
+        async with account.counting:  # one list for all who wait
+            began = self._clock()
+            if began - account.began < not_older:
+                return
+            account.changed = False
+            old = {key for key, promise in account.promised.items() if began - promise.made >= URL_LIFETIME}
+            if old:  # first, because an upload that completes meanwhile is in the list then
+                old -= {key async for key in self._open_keys(owner)}
+            stored, seen = 0, set()
+            async for key, size in self._sizes(owner):
+                stored += size
+                if key in account.promised:
+                    seen.add(key)
+            account.stored, account.began, account.took = stored, began, self._clock() - began
+            gone = seen | old
+            account.promised = {
+                key: promise
+                for key, promise in account.promised.items()
+                if key not in gone and promise.until > began and (promise.aborted is None or promise.aborted > began)
+            }
+
+
+def quota_of(
+    sizes: Sizes, open_keys: OpenKeys, *, limit: int | None, clock: Callable[[], float], engine: SharedEngine | None
+) -> Quota:
+    """Make the quota of a service: with `engine` for all replicas together, without one for this process."""
+    if engine is None or limit is None:
+        return Quota(sizes, open_keys, limit=limit, clock=clock)
+    from bigupload.service.shared.quota import SharedQuota  # the client of Redis, for those alone who have one
+
+    together = SharedQuota(engine, sizes, open_keys, limit=limit)
+    return Quota(sizes, open_keys, limit=limit, clock=clock, together=together)

@@ -1,0 +1,1 @@
+"""Telling the operator's other programs what became of files, by signed requests."""

@@ -1,0 +1,47 @@
+"""What is told: events, their ids and their bodies, as https://www.standardwebhooks.com lays them out. Pure.
+
+An event's id follows from what happened to which version of which object. So whoever notes the same event again, as
+another replica after a kill, gives it the same id, and a receiver can tell a duplicate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+COMPLETED = "media.completed"
+REFUSED = "media.refused"
+EXPIRED = "media.expired"
+TEST = "webhook.test"
+EVENT_PREFIX = "evt_"
+"""How ids begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event. Its body is kept as it was first written: each attempt sends the same bytes."""
+
+    id: str
+    """The header `webhook-id` of all attempts and duplicates."""
+    type: str
+    body: str
+    """JSON."""
+
+
+def event(kind: str, version: str, data: Mapping[str, Any], now: float) -> Event:
+    """Make an event.
+
+    Args:
+        kind: Its type, like COMPLETED.
+        version: What it is about; two events of one type and one version are the same event.
+        data: The field `data` of the body.
+        now: When it happened, in seconds since 1970.
+    """
+    digest = hashlib.sha256(f"{kind}\n{version}".encode()).hexdigest()[:32]
+    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    body = json.dumps({"type": kind, "timestamp": at, "data": dict(data)}, separators=(",", ":"))
+    return Event(id=EVENT_PREFIX + digest, type=kind, body=body)

@@ -1,0 +1,153 @@
+"""Note what is to be told of media: an object counts, was refused, has expired; a complete is under way.
+
+Knows media and notes. Whether and when a note's event is delivered is not decided here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.service.hooks.questions import FinishedFile
+from bigupload.service.object_keys import public_urls
+from bigupload.service.policy import Policy
+from bigupload.service.problems import Refused
+from bigupload.service.store_problems import quietly
+from bigupload.service.webhooks.events import COMPLETED, EXPIRED, REFUSED, Event, event
+from bigupload.service.webhooks.notes import LEASE, Note, Notes
+from bigupload.stores.s3.client import S3Bucket
+
+if TYPE_CHECKING:
+    from bigupload.service.handles import Handle  # the sweep needs no signatures
+
+_LOOK_AFTER = 15.0
+"""Seconds until somebody looks whether an object that has expired was deleted."""
+_DROPPED_AFTER = 24 * 3600.0
+"""Seconds after which an object that should have gone, and did not, is told by another sweep."""
+
+
+class Telling:
+    """Leaves the notes of one service, or of one sweep."""
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        *,
+        public_url: Callable[[str], str],
+        owner_of: Callable[[str], str | None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Make it.
+
+        Args:
+            bucket: The bucket of the media and the notes.
+            public_url: The URL of a key for everyone.
+            owner_of: The owner of a key.
+            clock: The time, in seconds since 1970.
+        """
+        self.notes = Notes(bucket, clock)
+        self._bucket = bucket
+        self._public_url = public_url
+        self._owner_of = owner_of
+        self._clock = clock
+        self.deliver_soon: Callable[[Note], None] | None = None
+        """Takes a note that this process has taken for itself. None: it only leaves notes."""
+
+    async def completed(self, version: str, file: FinishedFile, way: str) -> None:
+        """Note that a file counts.
+
+        Args:
+            version: Of the object.
+            file: The file. Its presigned URL is not told.
+            way: `put` or `multipart`.
+        """
+        data = {
+            "key": file.key,
+            "publicUrl": self._public_url(file.key),
+            "owner": file.owner,
+            "size": file.size,
+            "contentType": file.content_type,
+            "etag": file.etag,
+            "checksum": file.checksum,
+            "checksumAlgorithm": file.checksum_algorithm,
+            "metadata": dict(file.metadata),
+            "way": way,
+        }
+        await self._leave(event(COMPLETED, version, data, self._clock()))
+
+    async def refused(self, version: str, key: str, size: int, refused: Refused) -> None:
+        """Note that a file was refused. Its object is about to be deleted."""
+        error = {"code": refused.problem.code, "message": str(refused)}
+        data = {"key": key, "owner": self._owner_of(key), "size": size, "error": error}
+        await self._leave(event(REFUSED, version, data, self._clock()))
+
+    async def _leave(self, what: Event) -> None:
+        now = self._clock()
+        leased = now + LEASE if self.deliver_soon is not None else 0.0
+        note = Note(name=what.id, since=now, leased=leased, event=what)
+        if await self.notes.add(note) and self.deliver_soon is not None:
+            self.deliver_soon(note)
+
+    async def expiring(self, version: str, key: str, etag: str, size: int) -> None:
+        """Note that an object is about to be deleted because of its age. It is told once the object is gone."""
+        now = self._clock()
+        data = {"key": key, "owner": self._owner_of(key), "size": size}
+        what = dataclasses.asdict(event(EXPIRED, version, data, now))
+        intent = {"of": "expiry", "key": key, "etag": etag, "event": what}
+        await self.notes.add(Note(name=f"old-{version}", since=now, next=now + _LOOK_AFTER, intent=intent))
+
+    async def settle_expiry(self, intent: Mapping[str, Any], since: float) -> bool:
+        """Tell that an object has expired if it is gone. Returns whether the intent is settled."""
+        try:
+            found = await self._bucket.call("to look for the object", "head_object", Key=intent["key"])
+            is_there = found.get("ETag", "") == intent["etag"]
+        except Fault as fault:
+            if fault.kind is not FaultKind.GONE and fault.status != 404:
+                raise
+            is_there = False
+        if is_there:
+            return self._clock() - since >= _DROPPED_AFTER
+        await self._leave(Event(**intent["event"]))
+        return True
+
+    @contextlib.asynccontextmanager
+    async def completing(self, handle: Handle) -> AsyncIterator[None]:
+        """Note that an upload is about to be completed, until what became of it is noted.
+
+        If the process is killed before that, another one finds the note and looks what became of the upload.
+        """
+        now = self._clock()
+        intent = {"of": "upload", "handle": handle.to_json()}
+        name = f"up-{hashlib.sha256(handle.key.encode()).hexdigest()[:32]}-{secrets.token_hex(8)}"
+        note = Note(name=name, since=now, leased=now + LEASE, intent=intent)
+        await self.notes.add(note)
+        async with self.notes.holding(note):
+            try:
+                yield
+            except Refused as refused:
+                if refused.problem.status < 500:  # else the object may have been made, and this is not the end
+                    await quietly(self.notes.remove, note)
+                raise
+        await quietly(self.notes.remove, note)
+
+
+def telling_for(bucket: S3Bucket, policy: Policy, public_url: str | None) -> Telling:
+    """Return what notes the events of a bucket. `public_url`: the public URL of its objects; None: its own."""
+    urls = public_urls(bucket.url, public_url)
+    return Telling(bucket, public_url=urls, owner_of=policy.keys.owner_of, clock=time.time)
+
+
+def version_of(key: str, *, etag: str, size: int, modified: datetime) -> str:
+    """Return a name for a version of an object, of 40 hexadecimal digits.
+
+    The date belongs to it: two files can be made that differ and have one ETag, which is an MD5.
+    """
+    version = "\n".join((key, etag, str(size), modified.replace(microsecond=0).isoformat()))
+    return hashlib.sha256(version.encode()).hexdigest()[:40]

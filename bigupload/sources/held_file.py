@@ -1,0 +1,149 @@
+"""Small files, each read into memory at once, to be hashed and sent from there.
+
+A file that the page cache has is read in the event loop: that takes microseconds, and a thread would take longer. Any
+other file is read in a thread. The fingerprint is taken before and after the reading: the bytes are the file as it was
+at one moment, whatever becomes of the file later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+
+from bigupload.core.manifest import SourceKind
+from bigupload.core.part_plan import MIB
+from bigupload.sources.file import FileSource, fingerprint_of, open_in_thread
+from bigupload.sources.unwatched import Unwatched
+from bigupload.support.page_cache import is_on_local_disk, read_cached
+
+MOST_HELD = MIB
+"""Bytes of a file that is held. A larger one costs little more by being read twice, and no memory."""
+_BUDGET = 64 * MIB
+"""Bytes of all files that are held at a time. Further files are not held."""
+_MOST_DIRECTORIES = 10_000
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_NO_LINKS = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+
+
+class HeldFile(Unwatched):
+    """A file whose bytes are in memory. Implements `ports.Source`."""
+
+    kind = SourceKind.FILE
+
+    def __init__(self, path: str, data: bytearray, status: os.stat_result, holder: FileHolder) -> None:
+        """Take what was read.
+
+        Args:
+            path: The file's path, as `FileHolder.open` got it.
+            data: All its bytes.
+            status: Its metadata before and after they were read.
+            holder: Learns when they are let go.
+        """
+        self.path = path
+        self.fingerprint = fingerprint_of(status)
+        self._data = memoryview(data)
+        self._holder = holder
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """The bytes of a range, fewer at the end. See `ports.Source.view`."""
+        return self._data[offset : offset + size]
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` with the bytes from `offset` on. See `ports.Source.read_into`."""
+        found = self.view(offset, len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        """Let the bytes go. May be called again."""
+        self._holder.held -= len(self._data)
+        self._data = memoryview(b"")
+
+
+class FileHolder:
+    """Opens files, and holds the small ones."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.held = 0
+        """Bytes that are held."""
+        self._local: set[str] = set()
+        """Directories on disks of this machine: to open a file there waits for no network."""
+        self._first: dict[str, asyncio.Event] = {}
+        """By directory, whether its first file was opened. The others wait for that: each would take a thread."""
+        self._cached = True
+        """Whether the last small file was in the page cache. If not, the next one probably is not, either, and even to
+        open it waits for the disk."""
+
+    async def open(self, path: str) -> HeldFile | FileSource:
+        """Open a file. The caller closes it.
+
+        Args:
+            path: Its path. An absolute one makes `HeldFile.path` absolute.
+
+        Raises:
+            SourceError: It can't be opened or read, or is not a regular file.
+        """
+        directory = os.path.dirname(path)  # noqa: PTH120 - microseconds count
+        first = self._first.get(directory)
+        if first is None:
+            return await self._open_first(path, directory)
+        await first.wait()
+        if self._cached and directory in self._local:
+            found = self._read(path, wait=False)
+            if found is not None:
+                return found
+        return await open_in_thread(lambda: self._open(path))
+
+    async def _open_first(self, path: str, directory: str) -> HeldFile | FileSource:
+        if len(self._first) >= _MOST_DIRECTORIES:
+            self._first.clear()
+        self._first[directory] = opened = asyncio.Event()
+        try:
+            return await open_in_thread(lambda: self._open(path))
+        finally:
+            opened.set()
+
+    def _open(self, path: str) -> HeldFile | FileSource:
+        """In a thread."""
+        return self._read(path, wait=True) or FileSource(path)
+
+    def _read(self, path: str, *, wait: bool) -> HeldFile | None:
+        """Read a small file; None: it is not small, changes, or has something about it that `FileSource` looks into.
+
+        Args:
+            path: The file.
+            wait: Whether to wait for the disk. Without, None also means that the page cache does not have it.
+        """
+        try:
+            fd = os.open(path, _FLAGS if wait else _NO_LINKS)
+        except (OSError, ValueError):
+            return None
+        try:
+            status = os.fstat(fd)
+            size = status.st_size
+            if not stat.S_ISREG(status.st_mode) or size > MOST_HELD or self.held + size > _BUDGET:
+                return None
+            data = bytearray(size + 1)  # one more, to see whether it ends there
+            read = read_cached(fd, memoryview(data), 0)
+            self._cached = read == size
+            if wait:
+                self._remember(path, fd)
+                read += os.preadv(fd, [memoryview(data)[read:]], read) if hasattr(os, "preadv") else 0
+            after = os.fstat(fd)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        if read != size or fingerprint_of(after) != fingerprint_of(status):
+            return None
+        del data[size:]
+        self.held += size
+        return HeldFile(path, data, status, self)
+
+    def _remember(self, path: str, fd: int) -> None:
+        if len(self._local) >= _MOST_DIRECTORIES:
+            self._local.clear()
+        if is_on_local_disk(fd):
+            self._local.add(os.path.dirname(path))  # noqa: PTH120 - as above

@@ -1,0 +1,173 @@
+"""Whole objects of one bucket, each by one presigned PUT. Implements `ports.ObjectStore`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from bigupload import errors
+from bigupload.core.checksums import Algorithm
+from bigupload.core.content_types import NamedType, type_of
+from bigupload.core.integrity import ObjectFacts
+from bigupload.core.manifest import Target
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.options import S3Options
+from bigupload.ports import SignedRequest, UnsignedPut
+from bigupload.s3_parameters import OBJECT, parameters
+from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.deletes import delete_object
+from bigupload.stores.s3.errors import no_bucket
+from bigupload.stores.s3.object_pages import ObjectPages
+from bigupload.stores.s3.presign_put import ObjectPut
+from bigupload.stores.s3.responses import told
+
+if TYPE_CHECKING:
+    from bigupload.stores.s3.multipart import S3Store
+
+ListedRow: TypeAlias = tuple[str, int, str]
+"""An object's key, its size in bytes, and its ETag."""
+_MOST_KINDS = 1000
+_SUFFIXES: dict[str, NamedType] = {}
+"""The types of the endings that were met."""
+
+
+class S3Objects:
+    """The keys of one bucket, and the properties that all objects get."""
+
+    def __init__(
+        self, bucket: S3Bucket, options: S3Options, token: Mapping[str, str], at: Callable[[str], S3Store]
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            bucket: The connection, which the caller closes.
+            options: The objects' properties.
+            token: The entry of the metadata that tells these objects from others'.
+            at: Returns the store of one key.
+        """
+        self._bucket = bucket
+        self._options = options
+        self._at = at
+        self._of_bucket = at("").target
+        (self.token,) = token.values()
+        self.replaces = not options.if_none_match
+        self._common = parameters(OBJECT, options)
+        self._common["Metadata"] = {**options.metadata, **token}
+        self._kinds: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def target(self, key: str) -> Target:
+        of_bucket = self._of_bucket
+        return Target(bucket=of_bucket.bucket, key=key, endpoint=of_bucket.endpoint, region=of_bucket.region)
+
+    def url(self, key: str) -> str:
+        return self._bucket.url(key)
+
+    async def prepare(self) -> None:
+        """Ask AWS for the bucket's region if nobody named it: a PUT that is signed for another one is refused."""
+        if self._options.endpoint_url is None and self._options.region is None:
+            with contextlib.suppress(errors.AccessDenied):  # the region is found all the same
+                await self._bucket.call("to look at the bucket", "head_bucket")
+        await self._bucket.prepare_puts()
+
+    async def sign_put(self, put: UnsignedPut) -> SignedRequest:
+        kind, common = self._of_kind(put)
+        url, headers = await self._bucket.presign_put(ObjectPut(put.key, put.size, put.headers, common, kind))
+        return SignedRequest(url, headers, self._bucket.urls_last(), subject="the object")
+
+    def _of_kind(self, put: UnsignedPut) -> tuple[object, Mapping[str, Any]]:
+        """The parameters that many objects share, and what is equal where they are."""
+        named = _type_of(put.name) if self._options.content_type is None else None
+        kind = (None, None, put.conditional) if named is None else (*named, put.conditional)
+        common = self._kinds.get(kind)
+        if common is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+            common = self._kinds[kind] = dict(self._common)
+            if named is not None:
+                common["ContentType"] = named.content_type
+                if self._options.content_encoding is None and named.content_encoding is not None:
+                    common["ContentEncoding"] = named.content_encoding
+            if put.conditional:
+                common["IfNoneMatch"] = "*"
+        return (self.token, *kind), common
+
+    def refused(self, request: SignedRequest, fault: Fault) -> None:
+        self._bucket.refused_url(request.url, fault)
+
+    async def stat(self, key: str, algorithm: Algorithm) -> ObjectFacts | None:
+        return await self._at(key).stat("", algorithm)
+
+    # -- what a sync needs beside: see `api.sync`
+
+    async def next_objects(self, prefix: str, pages: ObjectPages) -> list[ListedRow]:
+        """List the next page of the objects whose keys begin with `prefix`.
+
+        After a Fault, a repeated call requests the same page.
+
+        Raises:
+            Fault: FINAL if the list repeats a page, or names other objects.
+        """
+        page = await self._bucket.call("to list the objects", "list_objects_v2", Prefix=prefix, **pages.start)
+        rows = [
+            (told(row, "Key", str), told(row, "Size", int), row.get("ETag", "")) for row in page.get("Contents", ())
+        ]
+        if not all(key.startswith(prefix) for key, _, _ in rows):  # they would be deleted
+            raise Fault(FaultKind.FINAL, f"the store lists objects whose keys do not begin with {prefix!r}")
+        pages.advance(page)
+        return rows
+
+    async def require_bucket(self) -> bool:
+        """Look whether the bucket is there: some stores list nothing for one that is not.
+
+        Returns:
+            Whether it is there for sure. Who may not look at the bucket is told nothing.
+
+        Raises:
+            BucketNotFound: There is no such bucket.
+            Fault: The request failed.
+        """
+        try:
+            await self._bucket.call("to look at the bucket", "head_bucket")
+        except Fault as fault:
+            if fault.status == 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
+                raise no_bucket(self._bucket.name) from fault
+            if fault.kind is not FaultKind.REFUSED:
+                raise
+            return False
+        return True
+
+    async def delete(self, key: str, *, etag: str) -> None:
+        """Delete an object if it has an ETag. See `delete_object`."""
+        await delete_object(self._bucket, key, etag=etag)
+
+    async def delete_many(self, objects: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Delete objects by one request, each if it has its ETag. Those that are gone already are an error at most.
+
+        Args:
+            objects: Keys and ETags; an empty ETag is any. At most a thousand.
+
+        Returns:
+            The keys that were not deleted, each with the store's code for why.
+
+        Raises:
+            Fault: UNSUPPORTED or FINAL if the store does not take such a request, or not with one of these keys.
+        """
+        rows = [{"Key": key} | ({"ETag": etag} if etag else {}) for key, etag in objects]
+        response = await self._bucket.call(
+            "to delete objects", "delete_objects", Delete={"Objects": rows, "Quiet": True}
+        )
+        return {told(row, "Key", str): row.get("Code", "") for row in response.get("Errors", ())}
+
+
+def _type_of(name: str) -> NamedType:
+    """`type_of`, which remembers: many files have the same ending. It takes two, as in ".tar.gz", into account."""
+    if name.startswith("."):  # which begins no ending
+        return type_of(name)
+    ending = ".".join(name.rsplit(".", 2)[1:])
+    found = _SUFFIXES.get(ending)
+    if found is None:
+        if len(_SUFFIXES) >= _MOST_KINDS:
+            _SUFFIXES.clear()
+        found = _SUFFIXES[ending] = type_of(name)
+    return found

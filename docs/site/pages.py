@@ -1,0 +1,198 @@
+"""MkDocs calls these hooks when it builds the site. They make its reference pages from the code."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import json
+import re
+import typing
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+import bigupload
+from bigupload import errors, events
+from bigupload.cli import _cli, config_file
+from bigupload.service.openapi import document
+
+ROOT = Path(__file__).parents[2]
+_OUT = re.compile(r"\]\(\.\./(?=[A-Za-z.])")
+_TO_TOP = re.compile(r"\]\((?=[A-Z]+\.md)")
+_SCHEMA = ROOT / "bigupload" / "schema" / "manifest.schema.json"
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the first page and the reference."""
+    pages = {
+        "index": [(ROOT / "README.md").read_text()],
+        "reference/library": _library(),
+        "reference/errors": _errors(),
+        "reference/events": _events(),
+        "reference/commands": _commands(),
+        "reference/manifest": _manifest(),
+        "reference/api": _api(),
+    }
+    for name, lines in pages.items():
+        files.append(File.generated(config, f"{name}.md", content="\n".join(lines) + "\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links out of the documentation lead to the repository."""
+    source = f"{config.repo_url.rstrip('/')}/blob/main/"
+    match page.file.src_uri:
+        case "index.md":
+            return _TO_TOP.sub(f"]({source}", markdown.replace("](docs/", "](").replace('src="docs/', 'src="'))
+        case name if "/" in name:
+            return markdown
+    return _OUT.sub(f"]({source}", markdown)
+
+
+def _library() -> Iterator[str]:
+    yield "# The library\n"
+    yield "The names of the package `bigupload`. [In a program](../library.md) shows their use.\n"
+    shown = [
+        name
+        for name in bigupload.__all__
+        if name != "__version__" and inspect.getmodule(getattr(bigupload, name)) not in (errors, events, typing)
+    ]
+    kinds = {
+        "Functions": inspect.isfunction,
+        "Options of the functions": typing.is_typeddict,
+        "Classes": inspect.isclass,
+    }
+    for title, is_one in kinds.items():
+        yield f"## {title}\n"
+        for name in [name for name in shown if is_one(getattr(bigupload, name))]:
+            shown.remove(name)
+            yield f"::: bigupload.{name}\n    options: {{heading_level: 3}}\n"
+
+
+def _errors() -> Iterator[str]:
+    yield "# Errors of the library\n"
+    yield "Each is a `BigUploadError`. Its `exit_code` is the exit status of a command that ends with it.\n"
+    for name in bigupload.__all__:
+        if _is_of(getattr(bigupload, name), errors):
+            yield f"::: bigupload.{name}\n"
+
+
+def _events() -> Iterator[str]:
+    yield "# Events\n"
+    yield inspect.cleandoc(events.__doc__ or "") + "\n"
+    yield "`--progress json` prints one a line, as the JSON Schema `bigupload/schema/events.schema.json` says.\n"
+    for kind in (events.UploadIdentity, *typing.get_args(events.Event)):
+        yield f"::: bigupload.{kind.__name__}\n"
+
+
+def _is_of(value: object, module: Any) -> bool:
+    return inspect.isclass(value) and value.__module__ == module.__name__
+
+
+def _commands() -> Iterator[str]:
+    yield "# Every option\n"
+    yield "[Commands](../commands.md) tells what each command is for. Every command takes these:\n"
+    yield from _options(_cli, click.Context(_cli), but=())
+    common = [each.name for each in _cli.params]
+    for words, command in config_file.leaves(_cli):
+        context = click.Context(command, info_name=" ".join(("bigupload", *words)))
+        yield f"## {' '.join(words)}\n"
+        yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
+        yield inspect.cleandoc(command.help or "") + "\n"
+        yield from _options(command, context, but=common)
+
+
+def _options(command: click.Command, context: click.Context, *, but: Collection[str | None]) -> Iterator[str]:
+    yield "| option | meaning |\n|---|---|"
+    for each in command.get_params(context):
+        row = each.get_help_record(context) if each.name not in but else None
+        if row is not None:
+            yield f"| `{row[0]}` | {_cell(html.escape(row[1]))} |"
+    yield ""
+
+
+def _manifest() -> Iterator[str]:
+    schema = json.loads(_SCHEMA.read_bytes())
+    yield "# The manifest\n"
+    yield "The JSON Schema is in the package: `bigupload/schema/manifest.schema.json`.\n"
+    yield schema["description"] + "\n"
+    for name, described in schema["$defs"].items():
+        yield f"## {name}\n"
+        yield described.get("description", "") + "\n"
+        yield from _table(described.get("properties", {}), described.get("required", ()))
+
+
+def _table(properties: Mapping[str, Any], required: Any) -> Iterator[str]:
+    if not properties:
+        return
+    yield "| field | kind | meaning |\n|---|---|---|"
+    for name, described in properties.items():
+        kind = _kind(described) + ("" if name in required else ", may be left out")
+        yield f"| `{name}` | {kind} | {_cell(described.get('description', ''))} |"
+    yield ""
+
+
+def _kind(described: Mapping[str, Any]) -> str:
+    """Say what values a schema allows."""
+    match described:
+        case {"$ref": str(ref)}:
+            name = ref.rpartition("/")[2]
+            return f"[{name}](#{name.lower()})"
+        case {"const": value}:
+            return f"`{json.dumps(value)}`"
+        case {"enum": values}:
+            return " or ".join(f"`{json.dumps(value)}`" for value in values)
+        case {"anyOf": kinds} | {"oneOf": kinds}:
+            return " or ".join(map(_kind, kinds))
+        case {"type": "array", "items": items}:
+            return f"list of {_kind(items)}"
+        case {"type": list(kinds)}:
+            return " or ".join(kinds)
+        case {"type": str(kind)}:
+            return kind
+    return "any"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _api() -> Iterator[str]:
+    api = document()
+    yield "# The media service's API\n"
+    yield "A running service shows the same at `/openapi.json`. [A media service](../service.md) tells its use.\n"
+    for path, operations in api["paths"].items():
+        for method, operation in operations.items():
+            yield f"## {method.upper()} {path}\n"
+            yield operation["summary"] + "\n"
+            yield from _takes(operation)
+            yield "| status | response |\n|---|---|"
+            for status, response in operation["responses"].items():
+                yield f"| {status} | {_response(response)} |"
+            yield ""
+    for name, described in api["components"]["schemas"].items():
+        yield f"## {name}\n"
+        yield described.get("description", "") + "\n"
+        yield from _table(described.get("properties", {}), described.get("required", ()))
+
+
+def _takes(operation: Mapping[str, Any]) -> Iterator[str]:
+    if parameters := operation.get("parameters"):
+        required = [each["name"] for each in parameters if each.get("required")]
+        shown = {each["name"]: {"description": each.get("description", ""), **each["schema"]} for each in parameters}
+        yield from _table(shown, required)
+    if body := operation.get("requestBody"):
+        content = body["content"]["application/json"]
+        yield f"Takes {_kind(content['schema'])}, for example:\n"
+        yield f"```json\n{json.dumps(content.get('example', {}), indent=2)}\n```\n"
+
+
+def _response(response: Mapping[str, Any]) -> str:
+    schema = response.get("content", {}).get("application/json", {}).get("schema")
+    kind = f" ({_kind(schema)})" if schema else ""
+    return _cell(response["description"]) + kind

@@ -1,0 +1,272 @@
+"""Several sources as one list: keys, patterns, lists of files, and what must not be."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bigupload.api.selected import select_files
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.listing import FileList, FileListing
+from bigupload.batch.selecting import Selection
+from bigupload.errors import UsageError
+
+EVERYTHING = Selection()
+PHOTOS = ["1/x.jpg", "2/x.jpg", "2/y.png", "top.jpg"]
+TREE = [".hidden", "[1].txt", "a.txt", "b.jpg", *(f"photos/{name}" for name in PHOTOS)]
+
+
+@pytest.fixture(autouse=True)
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory."""
+    names = [
+        "a.txt",
+        "b.jpg",
+        ".hidden",
+        "photos/1/x.jpg",
+        "photos/2/x.jpg",
+        "photos/2/y.png",
+        "photos/top.jpg",
+        "[1].txt",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * len(name))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def listed(*sources: str, selection: Selection = EVERYTHING, files: FileList | None = None) -> list[str]:
+    """Each file as "key < path", and what was left out as "path: reason"."""
+    return [
+        f"{item.key} < {item.path}" if isinstance(item, FileEntry) else f"{item.path}: {item.reason}"
+        for item in FileListing(list(sources), selection, now=0, files=files).found()
+    ]
+
+
+def keys(*sources: str, selection: Selection = EVERYTHING, files: FileList | None = None) -> list[str]:
+    return [line.split(" < ")[0] for line in listed(*sources, selection=selection, files=files)]
+
+
+def of_list(*paths: str) -> FileList:
+    return FileList.parse("\n".join(paths).encode(), "LIST")
+
+
+@pytest.mark.parametrize("name", ["photos", "photos/", "./photos", "photos/../photos"])
+def test_keys_are_relative_to_the_directory(name: str) -> None:
+    assert keys(name) == PHOTOS
+    assert all(os.path.isfile(line.split(" < ")[1]) for line in listed(name))
+
+
+def test_the_working_directory() -> None:
+    assert keys(".") == TREE
+    assert listed(".", selection=Selection(include=["/a*"])) == ["a.txt < a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.txt", ["[1].txt < [1].txt", "a.txt < a.txt"]),
+        ("photos/*.jpg", ["top.jpg < photos/top.jpg"]),
+        ("photos/**/*.jpg", ["1/x.jpg < photos/1/x.jpg", "2/x.jpg < photos/2/x.jpg", "top.jpg < photos/top.jpg"]),
+        ("photos/*/x.jpg", ["1/x.jpg < photos/1/x.jpg", "2/x.jpg < photos/2/x.jpg"]),
+        ("photos/[2-9]", ["2/x.jpg < photos/2/x.jpg", "2/y.png < photos/2/y.png"]),
+        ("*/2", ["photos/2/x.jpg < photos/2/x.jpg", "photos/2/y.png < photos/2/y.png"]),
+        ("*.{jpg,png}", ["b.jpg < b.jpg"]),
+        (".*", [".hidden < .hidden"]),
+        ("[1].txt", ["[1].txt < [1].txt"]),  # a file that exists is no pattern
+        ("*.mov", ["*.mov: no file matches it"]),
+        ("photo/*.mov", ["photo: can't read the directory: No such file or directory"]),
+        ("nowhere.bin", ["nowhere.bin: no such file"]),
+    ],
+)
+def test_patterns(pattern: str, expected: list[str]) -> None:
+    assert listed(pattern) == expected
+
+
+def test_a_pattern_gives_a_plain_file_the_key_that_a_shell_would(tree: Path) -> None:
+    expanded = sorted(str(path.relative_to(tree)) for path in tree.glob("photos/*.jpg"))
+    assert listed("photos/*.jpg") == listed(*expanded)
+    (absolute,) = listed(f"{tree}/photos/*.jpg")
+    assert absolute == f"top.jpg < {tree}/photos/top.jpg"
+
+
+def test_several_sources_are_merged_in_the_order_of_their_keys() -> None:
+    assert listed("photos/1/", "b.jpg", "a.txt", "photos/2/y.png") == [
+        "a.txt < a.txt",
+        "b.jpg < b.jpg",
+        "x.jpg < photos/1/x.jpg",
+        "y.png < photos/2/y.png",
+    ]
+
+
+def test_a_file_that_is_named_twice_is_one() -> None:
+    assert listed("a.txt", "./a.txt", "a.txt", "*.txt") == ["[1].txt < [1].txt", "a.txt < a.txt"]
+
+
+def collision(*sources: str, files: FileList | None = None) -> str:
+    listing = FileListing(list(sources), EVERYTHING, now=0, files=files)
+    assert listing.may_collide
+    with pytest.raises(UsageError) as error:
+        listing.check()
+    return str(error.value)
+
+
+def test_two_files_with_one_key_are_refused_before_anything_is_sent() -> None:
+    says = "photos/1/x.jpg and photos/2/x.jpg would both become x.jpg: upload them to different prefixes"
+    assert collision("photos/1/x.jpg", "photos/2/x.jpg") == says
+    assert collision("photos/1/", "photos/2/") == says
+    assert collision("photos/2/*.jpg", "photos/1/") == says.replace("1/x", "?").replace("2/x", "1/x").replace(
+        "?", "2/x"
+    )
+    assert not FileListing(["photos"], EVERYTHING, now=0).may_collide
+    FileListing(["photos/1/", "photos/2/"], Selection(exclude=["x.jpg"]), now=0).check()
+
+
+def test_a_directory_beside_others_needs_a_slash() -> None:
+    says = (
+        "photos is a directory beside other sources, so that its name would be lost: upload the directory that it is in"
+    )
+    with pytest.raises(UsageError, match=says):
+        listed("photos", "a.txt")
+    with pytest.raises(UsageError, match=r"^no such file: docs\.zip$"):
+        listed("photos", "a.txt", "docs.zip")
+    assert keys("photos/", "a.txt")[:2] == ["1/x.jpg", "2/x.jpg"]
+
+
+def test_patterns_are_matched_against_keys_whatever_the_source() -> None:
+    assert keys("photos", selection=Selection(exclude=["/1/"])) == ["2/x.jpg", "2/y.png", "top.jpg"]
+    assert keys("a.txt", "b.jpg", selection=Selection(include=["*.jpg"])) == ["b.jpg"]
+    assert keys(files=of_list("photos/1/x.jpg", "a.txt"), selection=Selection(exclude=["photos"])) == ["a.txt"]
+
+
+def test_a_list_of_files(tree: Path) -> None:
+    assert listed(files=of_list("photos/top.jpg", "./a.txt", "", "photos//1/./x.jpg")) == [
+        "a.txt < ./a.txt",
+        "photos/1/x.jpg < photos//1/./x.jpg",
+        "photos/top.jpg < photos/top.jpg",
+    ]
+    assert listed("photos", files=of_list("1/x.jpg")) == ["1/x.jpg < photos/1/x.jpg"]
+    assert keys("photos", files=of_list(f"{tree}/photos/1/x.jpg")) == ["1/x.jpg"]
+    assert keys(files=of_list(f"{tree}/a.txt")) == ["a.txt"]
+    assert keys("/", files=of_list(f"{tree}/a.txt")) == [f"{tree}/a.txt"[1:]]
+    assert listed(files=of_list("gone", "photos", "#x")) == [
+        "#x: no such file",
+        "gone: no such file",
+        "photos: a directory, and not a file",
+    ]
+    assert keys(files=of_list("a.txt", "a.txt")) == ["a.txt"]
+
+
+def test_a_list_that_find_wrote_with_nul(tree: Path) -> None:
+    (tree / "two\nlines").touch()
+    content = b"./two\nlines\0./a.txt\0"
+    assert keys(files=FileList.parse(content, "-", null=True)) == ["a.txt", "two\nlines"]
+
+
+@pytest.mark.parametrize("path", ["../x", "photos/../../x", "photos/../a.txt", "/etc/passwd", ".", "/"])
+def test_a_path_of_a_list_that_leads_out_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match=r"^LIST, path 2: '.*' is not below the working directory: name the directory"):
+        listed(files=of_list("a.txt", path))
+
+
+@pytest.mark.parametrize("sources", [["photos", "photos/1"], ["a.txt"]])
+def test_a_list_has_at_most_one_directory(sources: Sequence[str]) -> None:
+    with pytest.raises(UsageError, match="name at most the one directory that they are in"):
+        listed(*sources, files=of_list("x"))
+
+
+def test_a_link_that_is_named_is_followed(tree: Path) -> None:
+    (tree / "link").symlink_to("a.txt")
+    (tree / "broken").symlink_to("nowhere")
+    assert listed("link") == ["link < link"]
+    assert listed(files=of_list("link")) == ["link < link"]
+    assert listed("broken") == ["broken: a symbolic link to a file that does not exist"]
+
+
+def test_names_that_are_not_utf8() -> None:
+    name = os.fsdecode(b"caf\xe9")
+    Path(name).touch()
+    assert listed(name) == [
+        f"{name}: its name is not UTF-8, as a key must be: rename it, or name its object, as s3://bucket/key"
+    ]
+    assert FileList.parse(b"caf\xe9\n", "-").paths == [name]
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"), [([""], "the name of a source is empty"), (["[a/*"], "has a \\[ without a")]
+)
+def test_a_source_that_is_none(sources: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        listed(*sources)
+
+
+def test_the_prefix_counts_for_the_length_of_a_key() -> None:
+    prefix = "p" * (1024 - len("1/x.jpg"))
+    found = list(FileListing(["photos"], EVERYTHING, now=0, prefix=prefix).found())
+    assert [isinstance(item, FileEntry) for item in found] == [True] * 4
+    found = list(FileListing(["photos"], EVERYTHING, now=0, prefix=prefix + "p").found())
+    assert [isinstance(item, FileEntry) for item in found] == [False] * 4
+
+
+# --- what a caller says
+
+
+def test_a_selections_times() -> None:
+    def instant(text: str | datetime.datetime) -> int | None:
+        return Selection(newer_than=text).walk_options(now=1_000_000.0).limits.newer_than
+
+    assert instant("1d") == (1_000_000 - 86_400) * 10**9
+    assert instant("1970-01-02T00:00:00Z") == 86_400 * 10**9
+    assert instant("1970-01-02T00:00:00.000001+00:00") == 86_400 * 10**9 + 1000
+    local = datetime.datetime(2026, 1, 31)
+    assert instant("2026-01-31") == instant(local) == round(local.timestamp()) * 10**9
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"newer_than": "7"}, "`newer_than`: not a time: '7' .write it like 7d, 12h, 2026-01-31 or"),
+        ({"older_than": "yesterday"}, "`older_than`: not a time: 'yesterday'"),
+        ({"min_size": -1}, "`min_size` is a number of bytes"),
+        ({"max_size": "big"}, "not a size: 'big'"),
+        ({"min_size": "2MB", "max_size": "1MB"}, "no file can be selected: `min_size` is more than `max_size`"),
+        ({"newer_than": "1d", "older_than": "2d"}, "no file can be selected: `newer_than` must be the earlier"),
+        ({"exclude": ["[a"]}, "has a \\[ without a"),
+        ({"include": "*.jpg"}, "`include` is a list, not one text or path"),
+        ({"exclude_from": ["nowhere"]}, "can't read `exclude_from` nowhere: No such file"),
+        ({"exclude_from": ["bytes"]}, "`exclude_from` bytes is not a text in UTF-8"),
+    ],
+)
+def test_a_selection_that_is_wrong(wrong: dict[str, object], says: str) -> None:
+    Path("bytes").write_bytes(b"\xff")
+    with pytest.raises(UsageError, match=says):
+        Selection(**wrong)  # type: ignore[arg-type]  # that is what is tested
+
+
+def test_include_and_exclude() -> None:
+    assert keys("photos", selection=Selection(include=["*.jpg"], exclude=["/1/"])) == ["2/x.jpg", "top.jpg"]
+    assert keys("photos", selection=Selection(exclude=["*", "!*.png"])) == ["2/y.png"]
+    Path("rules").write_bytes(b"# no\r\n*.jpg\r\n!top.jpg\r\n")
+    assert keys("photos", selection=Selection(exclude_from=["rules"])) == ["2/y.png", "top.jpg"]
+    assert keys("photos", selection=Selection(exclude_from=[Path("rules")], exclude=["*.png"])) == ["top.jpg"]
+
+
+# --- from a program
+
+
+async def test_a_program_selects_files_for_upload_many() -> None:
+    os.mkfifo("photos/pipe")
+    found = [item async for item in select_files("photos", selection=Selection(exclude=["*.jpg"]))]
+    assert [item.path for item in found] == ["photos/2/y.png", "photos/pipe"]
+    assert [isinstance(item, Omitted) for item in found] == [False, True]
+
+
+async def test_a_program_is_told_what_can_not_be() -> None:
+    for sources, says in (((), "name at least one"), (("photos/1/", Path("photos/2")), "beside other sources")):
+        with pytest.raises(UsageError, match=says):
+            await anext(select_files(*sources))

@@ -1,0 +1,353 @@
+"""The loop of a watch, over a real directory. Time passes only when the loop waits, and uploads are functions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import errors
+from bigupload.batch import watching
+from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.selecting import Selection
+from bigupload.batch.watched_files import WatchedFiles
+from bigupload.batch.watching import NotSettledError, Watched, Watching
+from bigupload.core.manifest import Fingerprint
+from bigupload.core.settling import Begin, SettlingFiles
+from bigupload.sources.file import fingerprint_of
+
+IDLE = 10.0
+LARGE = 100
+
+
+class Place:
+    """A directory, what happens in it by the clock, and what the watch made of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.now = 0.0
+        self.ticks = 0
+        self.plan: list[tuple[float, Callable[[], object]]] = []
+        self.begun: list[tuple[float, str, bool]] = []
+        self.failures: list[tuple[float, str, errors.BigUploadError, float | None]] = []
+        self.warnings: list[str] = []
+        self.omitted: list[Omitted] = []
+        self.listings: list[float] = []
+        self.raises: list[Exception] = []
+        self.during: Callable[[Begin], Awaitable[None]] | None = None
+        self.tell: Callable[[set[str]], None] | None = None
+        self.lose: Callable[[str], None] | None = None
+
+    def at(self, time: float, action: Callable[[], object]) -> None:
+        self.plan.append((time, action))
+        self.plan.sort(key=lambda each: each[0])
+
+    def write(self, name: str, size: int = 1) -> Path:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(b"x" * size)
+        self.ticks += 1  # the clock of files is coarse
+        os.utime(path, ns=(self.ticks, 10**18 + self.ticks))
+        if self.tell is not None:
+            self.tell({str(path)})
+        return path
+
+    # -- what the watch is given
+
+    async def upload(self, begin: Begin) -> Fingerprint:
+        self.begun.append((self.now, begin.key, begin.follow))
+        found = fingerprint_of(os.stat(begin.path))
+        if self.during is not None:
+            await self.during(begin)
+        if self.raises:
+            raise self.raises.pop(0)
+        return fingerprint_of(os.stat(begin.path)) if begin.follow else found
+
+    async def failed(self, path: str, error: errors.BigUploadError, retry_in: float | None) -> None:
+        self.failures.append((self.now, os.path.relpath(path, self.directory), error, retry_in))
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def list_files(self) -> Iterator[FileEntry | Omitted]:
+        self.listings.append(self.now)
+        yield from self.omitted
+        yield from WatchedFiles(str(self.directory), Selection(), now=0.0).found()
+
+    @contextlib.asynccontextmanager
+    async def events(self, changed: Callable[[set[str]], None], failed: Callable[[str], None]) -> AsyncIterator[None]:
+        self.tell, self.lose = changed, failed
+        yield
+
+    async def pause(self, event: asyncio.Event, seconds: float) -> None:
+        """Let the tasks that can run do so. Then time passes until what comes first."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+            if event.is_set():
+                return
+        until = self.now + seconds
+        if self.plan and self.plan[0][0] <= until:
+            self.now, action = self.plan.pop(0)
+            action()
+        else:
+            self.now = until
+
+    async def watch(self, *, polls: bool = False, until_idle: float = 30.0) -> None:
+        watched = Watched(
+            directory=str(self.directory), list_files=self.list_files, events=None if polls else self.events,
+            poll=5.0 if polls else math.inf, idle=IDLE, until_idle=until_idle,
+        )  # fmt: skip
+        files = SettlingFiles(idle=IDLE, follow_from=LARGE)
+        clock, wall = lambda: self.now, lambda: 1e9 + self.now
+        await Watching(watched, self, files, clock=clock, wall_clock=wall, pause=self.pause).run()
+
+
+async def at_once(function: Callable[[], Any], limiter: object) -> Any:
+    """In the place of a thread: what it takes would be no time of the test's clock."""
+    return function()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(watching, "run_in_daemon_thread", at_once)
+    directory = tmp_path / "watched"
+    directory.mkdir()
+    return Place(directory)
+
+
+def replace(place: Place) -> None:
+    place.directory.rename(place.directory.with_name("old"))
+    place.directory.mkdir()
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_files_come_and_grow(place: Place, polls: bool) -> None:
+    place.at(1.0, lambda: place.write("sub/deep/small"))
+    place.at(4.0, lambda: place.write("sub/deep/small"))
+    place.at(20.0, lambda: place.write("large", LARGE * 2))
+    await place.watch(polls=polls)
+    (small_at, *small), (large_at, *large) = place.begun
+    assert (small, large) == (["sub/deep/small", False], ["large", True])
+    late = 5.0 if polls else 0.5  # until the listing that finds it
+    assert 14.0 <= small_at <= 14.0 + late
+    assert 20.0 <= large_at <= 20.0 + late
+    assert place.failures == []
+
+
+async def test_it_ends_when_nothing_changes(place: Place) -> None:
+    place.write("a")
+    await place.watch(until_idle=7.0)
+    assert place.begun == [(10.0, "a", False)]
+    assert 17.0 <= place.now <= 17.5
+    assert place.listings[-1] >= 17.0
+
+
+async def test_events_get_lost(place: Place) -> None:
+    def quietly() -> None:
+        place.tell = None
+        place.write("a")
+
+    place.at(2.0, quietly)
+    await place.watch(until_idle=90.0)
+    assert [key for _, key, _ in place.begun] == ["a"]
+    assert place.begun[0][0] == 70.0  # the minute's listing, and ten seconds to settle
+
+
+async def test_the_system_tells_of_no_changes(place: Place) -> None:
+    def lose() -> None:
+        assert place.lose is not None
+        place.lose("too many watches")
+        place.tell = None
+
+    place.at(2.0, lose)
+    place.at(3.0, lambda: place.write("a"))
+    await place.watch()
+    assert [key for _, key, _ in place.begun] == ["a"]
+    assert place.begun[0][0] <= 18.0
+    (warning,) = place.warnings
+    assert "too many watches): it is listed every 5 s" in warning
+
+
+async def test_what_is_followed_does_not_make_it_list(place: Place) -> None:
+    async def grow(begin: Begin) -> None:
+        for _ in range(5):
+            place.write("large")
+            await asyncio.sleep(0)
+
+    place.write("large", LARGE * 2)
+    place.during = grow
+    await place.watch(until_idle=5.0)
+    assert place.begun == [(0.0, "large", True)]
+    assert len(place.listings) <= 3
+
+
+@pytest.mark.parametrize("error", [NotSettledError(), errors.SourceChanged("it changed", same_size=True)])
+async def test_it_changes_while_it_is_uploaded(place: Place, error: Exception) -> None:
+    place.write("large", LARGE * 2)
+    place.raises = [error]
+    await place.watch()
+    assert place.begun == [(0.0, "large", True), (10.0, "large", False)]
+    assert [retry_in for _, _, _, retry_in in place.failures] == ([] if isinstance(error, NotSettledError) else [IDLE])
+
+
+async def test_it_changes_after_its_last_byte_was_sent(place: Place) -> None:
+    async def write_once(begin: Begin) -> None:
+        place.during = None
+        place.write("a")
+
+    place.write("a")
+    place.during = write_once
+    await place.watch()
+    assert [key for _, key, _ in place.begun] == ["a", "a"]
+
+
+async def test_it_changes_between_the_listing_and_its_upload(place: Place) -> None:
+    def quietly() -> None:
+        place.tell = None
+        place.write("a")
+
+    place.write("a")
+    place.at(9.9, quietly)
+    await place.watch()
+    assert place.begun == [(20.0, "a", False)]
+
+
+async def test_it_is_deleted_while_it_waits(place: Place) -> None:
+    path = place.write("a")
+    place.at(9.9, path.unlink)
+    await place.watch()
+    assert place.begun == []
+    assert place.failures == []
+
+
+@pytest.mark.parametrize(
+    ("error", "again", "retry_in"),
+    [
+        (errors.AccessDenied("no"), [10.0, 40.0], 30.0),
+        (errors.StoreUnreachable("no"), [10.0, 40.0], 30.0),
+        (errors.StoreRefused("no"), [10.0], None),
+    ],
+)
+async def test_a_failure(place: Place, error: Exception, again: list[float], retry_in: float | None) -> None:
+    place.write("a")
+    place.at(20.0, lambda: place.write("b"))
+    place.raises = [error]
+    await place.watch(until_idle=35.0)
+    assert [time for time, key, _ in place.begun if key == "a"] == pytest.approx(again, abs=0.6)
+    assert [key for _, key, _ in place.begun].count("b") == 1  # the others go on
+    assert [(name, found, after) for _, name, found, after in place.failures] == [("a", error, retry_in)]
+
+
+async def test_it_is_deleted_before_it_is_opened(place: Place) -> None:
+    path = place.write("a")
+    place.raises = [errors.SourceNotFound("no such file")]
+    place.during = lambda _: asyncio.sleep(0, path.unlink())
+    await place.watch()
+    assert len(place.begun) == 1
+    assert place.failures == []
+
+
+@pytest.mark.parametrize("error", [errors.BucketNotFound("no"), errors.UsageError("no"), ZeroDivisionError()])
+async def test_what_ends_it(place: Place, error: Exception) -> None:
+    place.write("a")
+    place.raises = [error]
+    with pytest.raises(type(error)):
+        await place.watch()
+    assert place.failures == []
+
+
+async def test_a_directory_that_can_not_be_read_is_told_once(place: Place) -> None:
+    place.omitted = [
+        Omitted(str(place.directory / "closed"), "can't read the directory: Permission denied", is_failure=True),
+        Omitted(str(place.directory / "fifo"), "a FIFO", is_failure=False),
+    ]
+    for time in (1.0, 5.0):
+        place.at(time, lambda: place.write("a"))
+    await place.watch()
+    ((_, name, error, retry_in),) = place.failures
+    assert (name, retry_in) == ("closed", None)
+    assert "Permission denied" in str(error)
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+async def test_the_directory_is_gone(place: Place, how: str) -> None:
+    """What is open is uploaded before that is said: the open file still has its bytes."""
+    path = place.write("large", LARGE * 2)
+    ended = False
+
+    async def go(begin: Begin) -> None:
+        nonlocal ended
+        if how == "replaced":
+            replace(place)
+        else:
+            path.unlink()
+            place.directory.rmdir()
+        while place.now < 50.0:
+            await asyncio.sleep(0)
+        ended = True
+
+    async def upload(begin: Begin) -> Fingerprint:
+        await go(begin)
+        return begin.fingerprint
+
+    place.upload = upload  # type: ignore[method-assign]  # what it was given is not there any more
+    says = "another directory is at" if how == "replaced" else "any more"
+    with pytest.raises(errors.DirectoryGone, match=says) as caught:
+        await place.watch()
+    assert ended
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+
+
+async def test_there_is_no_such_directory(place: Place) -> None:
+    place.directory.rmdir()
+    with pytest.raises(errors.SourceNotFound, match="no such directory"):
+        await place.watch()
+    place.directory.touch()
+    with pytest.raises(errors.SourceUnsupported, match="is not a directory"):
+        await place.watch()
+
+
+async def test_hundreds_at_once(place: Place) -> None:
+    for number in range(300):
+        place.write(f"{number}")
+    most = running = 0
+
+    async def count(begin: Begin) -> None:
+        nonlocal most, running
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    place.during = count
+    await place.watch()
+    assert sorted(int(key) for _, key, _ in place.begun) == list(range(300))
+    assert most <= 4
+
+
+async def test_it_is_cancelled(place: Place) -> None:
+    place.write("large", LARGE * 2)
+    begun, ended = asyncio.Event(), False
+
+    async def forever(begin: Begin) -> None:
+        nonlocal ended
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+
+    place.during = forever
+    task = asyncio.create_task(place.watch(until_idle=math.inf))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended

@@ -1,0 +1,94 @@
+"""What is drawn on a terminal of 80 columns while a job runs, and what stays there at its end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from pathlib import Path
+
+import pytest
+
+from tests.crash.running import COMMAND, LONG, Place
+from tests.tools.strict_s3 import Status, StrictS3
+
+from .support import to
+
+
+def on_terminal(place: Place, *arguments: str | Path) -> tuple[int, str]:
+    """Run the command with both outputs on a terminal. Returns its status, and what it wrote."""
+    terminal, its_end = pty.openpty()
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {**place.environment(), "TERM": "xterm-256color"}
+    command = [*COMMAND, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end, env=environment) as process:
+        os.close(its_end)
+        shown = b""
+        try:
+            while block := os.read(terminal, 65536):
+                shown += block
+        except OSError:  # nobody has the other end any more
+            pass
+        finally:
+            os.close(terminal)
+        return process.wait(LONG), shown.decode()
+
+
+def screen(shown: str) -> list[str]:
+    """The lines that stay, as a terminal would have them. They are not wider than it."""
+    lines, row = [""], 0
+    for piece in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", shown):
+        if piece == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif piece == "\x1b[2K":
+            lines[row] = ""
+        elif piece == "\x1b[1A":
+            row -= 1
+        elif piece != "\r" and not piece.startswith("\x1b"):
+            lines[row] += piece
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def tree(place: Place) -> Path:
+    root = place.directory / "tree"
+    root.mkdir()
+    for name in ("a", "b", "c"):
+        (root / name).write_bytes(name.encode())
+    (root / "large").write_bytes(b"x" * (11 << 20))
+    (root / "link").symlink_to("a")
+    return root
+
+
+def test_files_that_are_there_already_are_counted(s3: StrictS3, place: Place, tree: Path) -> None:
+    (tree / "link").unlink()
+    (tree / "large").unlink()
+    upload = ["upload", tree, *to(s3, "s3://bucket/p/"), "--skip-existing"]
+    assert on_terminal(place, *upload)[0] == 0
+    _, shown = on_terminal(place, *upload)
+    (line,) = screen(shown)
+    assert re.fullmatch(r"bigupload: uploaded 0 files, 0 B, 3 already there in \d+ s", line)
+
+
+def test_messages_are_above_the_rows_and_the_table_stays(s3: StrictS3, place: Place, tree: Path) -> None:
+    s3.script("PutObject", Status(403, "AccessDenied"), key="p/b", repeat=True)
+    code, shown = on_terminal(place, "upload", tree, *to(s3, "s3://bucket/p/"), "--part-size", "5MiB")
+    s3.clear()
+    assert code == 1
+    lines = screen(shown)
+    assert lines[0] == f"bigupload: {tree}/link: left out: a symbolic link: --follow-symlinks uploads what it leads to"
+    assert lines[1].startswith("b: the store refused the object: 403 AccessDenied (Access Denied); attempt 2 in ")
+    assert lines[2] == "bigupload: failed: 1"
+    assert lines[3].startswith("  the store refused the object: 403 AccessDenied (Access Denied): ")
+    assert lines[4] == f"    {tree}/b"
+    assert re.fullmatch(r"bigupload: uploaded 3 files, 11.5 MB, 1 failed in \d+ s(, [\d.]+ MB/s)?", lines[5])
+    assert len(lines) == 6, "no row of the display stays, and nothing is told twice"
+    assert "\x1b[2Kbigupload: failed" in shown, "the row below it was erased first"
+    rows = [line for line in re.split(r"\r|\n", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)) if "total" in line]
+    assert rows
+    assert max(map(len, rows)) < 80

@@ -1,0 +1,107 @@
+"""A Dask cluster of processes that a test can stop and kill, each with a log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MIB = 1024 * 1024
+_SCHEDULER = """
+import asyncio, sys
+from distributed import Scheduler
+async def main():
+    async with Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as scheduler:
+        print(scheduler.address, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+WORKER = """
+import asyncio, sys
+from distributed import Worker
+async def main():
+    place = {"host": "127.0.0.1", "local_directory": sys.argv[2]}
+    async with Worker(sys.argv[1], nthreads=1, dashboard=False, **place) as worker:
+        print(worker.address, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+_DEBUG = {
+    "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "debug",
+    "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "100000",
+}
+
+
+class Node:
+    """One process of the cluster. It ends when its standard input ends."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self.log = log
+        assert process.stdout is not None
+        self.address = process.stdout.readline().strip()
+        assert self.address, log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def hang(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.communicate()
+
+
+class Processes:
+    """A scheduler, and workers as they are started."""
+
+    def __init__(self, directory: Path, stack: contextlib.ExitStack) -> None:
+        self._directory = directory
+        self._stack = stack
+        self.workers: list[Node] = []
+        self.scheduler = self._start("scheduler", [sys.executable, "-c", _SCHEDULER])
+
+    @property
+    def address(self) -> str:
+        return self.scheduler.address
+
+    def start_worker(self, *before: str, code: str = WORKER) -> Node:
+        """Start a worker; `before`: what its command line begins with."""
+        name = f"worker-{len(self.workers)}"
+        scratch = str(self._directory / name)
+        self.workers.append(self._start(name, [*before, sys.executable, "-c", code, self.address, scratch]))
+        return self.workers[-1]
+
+    def _start(self, name: str, command: list[str]) -> Node:
+        log = self._directory / f"{name}.log"
+        secretless = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                command,
+                env=secretless | _DEBUG,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        node = Node(process, log)
+        self._stack.callback(node.end)
+        return node
+
+    def logs(self) -> str:
+        return "".join(node.log.read_text() for node in [self.scheduler, *self.workers])
+
+
+def until_recorded(manifest: Path, parts: int) -> None:
+    """Wait until a manifest has records of so many parts."""
+    deadline = time.monotonic() + 60
+    while not manifest.exists() or manifest.read_text().count('"type":"part"') < parts:
+        assert time.monotonic() < deadline, "it never came so far"
+        os.sched_yield()

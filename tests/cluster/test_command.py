@@ -1,0 +1,152 @@
+"""The command with `--dask`: a local cluster, interruptions, and one line for what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import Security
+
+from bigupload import ClusterUnreachable, UsageError
+from bigupload.cluster import _compat
+from bigupload.cluster.local_cluster import LocalWorkers
+from tests.crash.running import Place, end_of, random_file, until
+from tests.tools.signals import heard
+from tests.tools.strict_s3 import Stall, StrictS3
+
+from .support import MIB, Processes
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="/proc")]
+PART = 5 * MIB
+PARTS = 8
+
+
+@pytest.fixture(autouse=True)
+def signals_are_heard() -> Iterator[None]:
+    with heard():
+        yield
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    random_file(tmp_path / "file.bin", PARTS * PART, seed=3)
+    return Place(tmp_path)
+
+
+def upload(s3: StrictS3, place: Place, dask: str, *more: str) -> list[str | Path]:
+    target = ["upload", place.directory / "file.bin", "--to", "s3://bucket/key", "--endpoint-url", s3.url]
+    return [*target, "--part-size", "5MiB", "--concurrency", "4", "--json", "--progress", "none", "--dask", dask, *more]
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes below a process."""
+    found: set[int] = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                child = int(stat.parent.name)
+                found |= {child} | descendants(child)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that its parent has not awaited yet does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def recorded(place: Place) -> int:
+    with contextlib.suppress(ValueError, LookupError):
+        return len(place.manifest().parts)
+    return 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_local_cluster_ends_with_the_command_and_the_upload_resumes(
+    s3: StrictS3, place: Place, how: signal.Signals
+) -> None:
+    s3.script("UploadPart", Stall(0), part_number=PARTS)
+    with place.start(*upload(s3, place, "local:2")) as process:
+        until(lambda: recorded(place) >= 3, process)
+        workers = descendants(process.pid)
+        assert len(workers) >= 3, "the cluster's process and two workers"
+        process.send_signal(how)
+        ended = end_of(process)
+    s3.release()
+    if how is signal.SIGINT:
+        assert ended.code == 130
+        said = ended.err.splitlines()[-1]
+        assert re.fullmatch(
+            rf"bigupload: stopped: \d+ of {PARTS} parts are in the store; the same command resumes", said
+        )
+    while any(map(is_alive, workers)):
+        os.sched_yield()
+    resumed = place.run(*upload(s3, place, "local:2"))
+    assert (resumed.code, resumed.err) == (0, "")
+    assert resumed.result["verified"] == "full-object"
+    assert resumed.result["resumed_parts"] >= 3
+    assert s3.objects["bucket"]["key"].body == (place.directory / "file.bin").read_bytes()
+
+
+def test_a_coordinator_that_is_killed_leaves_workers_that_serve_the_next_one(
+    s3: StrictS3, place: Place, processes: Processes
+) -> None:
+    s3.script("UploadPart", Stall(0), part_number=2)
+    with place.start(*upload(s3, place, processes.address)) as process:
+        until(lambda: recorded(place) >= 3, process)
+        process.kill()
+        end_of(process)
+    kept = set(place.manifest().parts)
+    s3.release()
+    resumed = place.run(*upload(s3, place, processes.address))
+    assert (resumed.code, resumed.err) == (0, "")
+    assert resumed.result["resumed_parts"] >= 3
+    sent = Counter(int(each.query["partNumber"]) for each in s3.requests if each.op == "UploadPart")
+    assert not [number for number in kept if sent[number] > 1], "what was recorded is not sent again"
+    assert sent.total() <= PARTS + 4, "what was in flight is"
+    assert s3.objects["bucket"]["key"].body == (place.directory / "file.bin").read_bytes()
+
+
+def test_one_line_says_that_no_scheduler_responds(s3: StrictS3, place: Place) -> None:
+    ended = place.run(*upload(s3, place, "tcp://127.0.0.1:9"))
+    assert ended.code == 75
+    assert re.fullmatch(
+        r"bigupload: \S+file\.bin: no Dask scheduler responds at tcp://127\.0\.0\.1:9 \(\w+\): is it running, and is "
+        r"this its address\?",
+        ended.complaint,
+    )
+
+
+def test_one_line_says_that_dask_is_missing(s3: StrictS3, place: Place) -> None:
+    hidden = "import runpy, sys; sys.modules['distributed'] = None; runpy.run_module('bigupload', run_name='__main__')"
+    command = [sys.executable, "-c", hidden]
+    ended = place.run(*upload(s3, place, "local:2"), command=command)
+    assert (ended.code, ended.complaint) == (2, "bigupload: Dask is not installed: pip install 'bigupload[dask]'")
+
+
+def test_a_wrong_address_is_a_usage_error(s3: StrictS3, place: Place) -> None:
+    ended = place.run(*upload(s3, place, "local:none"))
+    assert ended.code == 2
+    assert (
+        ended.err.splitlines()[-1]
+        == "bigupload: --dask is like 'tcp://scheduler:8786', or like 'local:4', not 'local:none'"
+    )
+
+
+async def test_a_local_cluster_takes_nobody_without_its_certificate() -> None:
+    local = await LocalWorkers.start(1)
+    try:
+        assert local.address.startswith("tls://127.0.0.1:")
+        await _compat.close(await _compat.connect(local.address, local.security))
+        with pytest.raises((UsageError, ClusterUnreachable)):
+            await _compat.connect(local.address, Security.temporary())
+    finally:
+        await local.aclose()

@@ -1,0 +1,61 @@
+"""Small files by one PUT each: how many at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from bigupload.core.concurrency_control import MOST, REFUSALS
+from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.core.small_start import AT_ONCE, JUDGED
+from bigupload.engine.context import SharedResources, UploadSettings
+from bigupload.engine.retrying import Effects, Retrier
+from bigupload.engine.single_put import SinglePuts
+from bigupload.ports import PutResponse, SignedRequest
+from bigupload.sources.memory import MemorySource
+
+REQUEST = SignedRequest("https://store/object", {}, 3600)
+
+
+class FarStore:
+    """A transport whose clock shows how long each response took."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = 0.0
+
+    async def put(self, *request: Any, **more: Any) -> PutResponse:
+        self.now += self.seconds
+        return PutResponse("etag", {}, None)
+
+
+async def sent_to(store: FarStore, shared: SharedResources, files: int) -> None:
+    puts = SinglePuts(SimpleNamespace(replaces=True), store, shared, UploadSettings())  # type: ignore[arg-type]  # fakes
+    retrier = Retrier(policy=RetryPolicy(), emit=lambda event: None, effects=Effects(clock=lambda: store.now))
+    for _ in range(files):
+        await puts.put(MemorySource("a", b"abc"), Part(1, 0, 3), REQUEST, retrier, fresh=False)
+
+
+async def test_a_store_that_is_far_away_gets_more_at_once() -> None:
+    shared = SharedResources(None)
+    await sent_to(FarStore(0.0625), shared, JUDGED)
+    assert shared.limit == AT_ONCE
+    await sent_to(FarStore(0.0625), shared, JUDGED + 1)
+    assert shared.limit == shared.slots.total_tokens == 188
+    shared.expect(5 << 20, 0.0)
+    assert shared.limit == shared.slots.total_tokens == MOST
+
+
+async def test_a_store_that_is_near_gets_no_more() -> None:
+    shared = SharedResources(None)
+    await sent_to(FarStore(0.005), shared, 2 * JUDGED)
+    assert shared.limit == AT_ONCE
+
+
+async def test_a_store_that_asks_to_slow_down_gets_fewer() -> None:
+    shared = SharedResources(None)
+    await sent_to(FarStore(0.0625), shared, 2 * JUDGED)
+    for _ in range(REFUSALS):
+        shared.refused(10.0)
+    assert shared.limit == shared.slots.total_tokens == 150

@@ -1,0 +1,221 @@
+"""The record of a job: what was recorded is found again, unless the file has changed."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bigupload import errors
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Fingerprint
+from bigupload.manifests import clean_up
+from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, known_jobs, read_job
+from bigupload.manifests.other_jobs import OtherJobs
+from bigupload.manifests.recorded_files import RecordedFile
+
+FILE = RecordedFile(
+    key="a/ü.bin",
+    path="/files/ü\udcff.bin",
+    fingerprint=Fingerprint(10, 2**60, 2**61, 2**62),
+    etag='"etag"',
+    checksum="crc64nvme:AAAAAAAAAAA=",
+    verified=Verified.FULL_OBJECT,
+    version_id=None,
+)
+
+
+@pytest.fixture
+def threads() -> Iterator[concurrent.futures.Executor]:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def record(directory: Path, threads: concurrent.futures.Executor, *, resume: bool = True) -> JobRecord:
+    made = JobRecord(directory / "id.job.sqlite", "name", "s3://b/", now=lambda: "2026-01-01", executor=threads)
+    made.open(resume=resume)
+    return made
+
+
+async def test_what_is_recorded_is_found_by_the_next_run(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    with record(tmp_path, threads) as first:
+        assert first.is_new
+        await first.record([FILE, dataclasses.replace(FILE, key="other", checksum=None, version_id="v")])
+        await first.record([])
+    with record(tmp_path, threads) as second:
+        assert not second.is_new
+        assert second.find(FILE.key, FILE.path, FILE.fingerprint) == FILE
+        found = second.find("other", FILE.path, FILE.fingerprint)
+        assert found is not None
+        assert (found.checksum, found.version_id) == (None, "v")
+    assert (tmp_path / "id.job.sqlite").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["id.job.sqlite"]
+
+
+@pytest.mark.parametrize("changed", ["size", "mtime_ns", "ctime_ns", "inode"])
+async def test_a_file_that_changed_is_not_found(
+    tmp_path: Path, threads: concurrent.futures.Executor, changed: str
+) -> None:
+    with record(tmp_path, threads) as made:
+        await made.record([FILE])
+        now = dataclasses.replace(FILE.fingerprint, **{changed: 11})
+        assert made.find(FILE.key, FILE.path, now) is None
+        assert made.find(FILE.key, "/another/path", FILE.fingerprint) is None
+        await made.record([dataclasses.replace(FILE, fingerprint=now)])
+        assert made.find(FILE.key, FILE.path, now) is not None
+
+
+async def test_a_finished_job_begins_anew(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    with record(tmp_path, threads) as made:
+        await made.record([dataclasses.replace(FILE, key=str(number)) for number in range(1000)])
+        before = read_job(made.path)
+        assert (before.status, before.files, before.bytes) == ("unfinished", 1000, 10_000)
+        await made.finish()
+    (job,) = known_jobs(tmp_path)
+    assert (job.status, job.files, job.bytes, job.name) == ("finished", 1000, 10_000, "name")
+    with record(tmp_path, threads) as again:
+        assert again.is_new
+        assert read_job(again.path).status == "unfinished"
+
+
+async def test_a_sync_reads_what_other_jobs_recorded(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    def job(name: str, target: str = "s3://b/") -> JobRecord:
+        path = tmp_path / f"{name}{JOB_SUFFIX}"
+        return JobRecord(path, name, target, now=lambda: "2026-01-01", executor=threads)
+
+    for name, target in (("same", "s3://b/"), ("other", "s3://other/"), ("mine", "s3://b/")):
+        with job(name, target) as made:
+            made.open(resume=True)
+            await made.record([dataclasses.replace(FILE, key=f"of {name}")])
+            if name == "same":
+                await made.finish()
+    (tmp_path / f"damaged{JOB_SUFFIX}").write_bytes(b"damaged" * 1000)
+    (tmp_path / f"link{JOB_SUFFIX}").symlink_to(tmp_path / f"same{JOB_SUFFIX}")
+    with contextlib.closing(OtherJobs(job("mine").path, "s3://b/")) as others:
+        found = others.find("of same", FILE.path, FILE.fingerprint, "etag")
+        assert found == dataclasses.replace(FILE, key="of same")
+        assert others.find("of same", FILE.path, FILE.fingerprint, "another") is None
+        assert others.find("of same", "/another/path", FILE.fingerprint, "etag") is None
+        assert others.find("of other", FILE.path, FILE.fingerprint, "etag") is None
+        assert others.find("of mine", FILE.path, FILE.fingerprint, "etag") is None
+
+
+async def test_the_oldest_records_go_when_all_take_too_much_room(
+    tmp_path: Path, threads: concurrent.futures.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        path = tmp_path / f"{number}{JOB_SUFFIX}"
+        with JobRecord(path, "name", f"s3://{number}/", now=lambda: "2026-01-01", executor=threads) as made:
+            made.open(resume=True)
+            await made.record([FILE])
+            if number != 1:
+                await made.finish()
+        os.utime(path, (number, number))
+    monkeypatch.setattr(clean_up, "KEEP_JOBS_BYTES", path.stat().st_size * 5 // 2)
+    clean_up.clean(tmp_path, now=10)
+    assert sorted(job.target for job in known_jobs(tmp_path)) == ["s3://1/", "s3://2/", "s3://3/"]
+    monkeypatch.setattr(clean_up, "KEEP_JOBS_BYTES", 1)
+    clean_up.clean(tmp_path, now=10)
+    assert sorted(job.target for job in known_jobs(tmp_path)) == ["s3://1/", "s3://3/"]
+
+
+async def test_a_second_holder_is_refused(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    with record(tmp_path, threads), pytest.raises(errors.ManifestLocked, match=f"process {os.getpid()}"):
+        record(tmp_path, threads)
+
+
+def test_another_program_s_database_is_left_alone(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    theirs = sqlite3.connect(tmp_path / "id.job.sqlite")
+    theirs.execute("CREATE TABLE file (key TEXT)")
+    theirs.close()
+    before = (tmp_path / "id.job.sqlite").read_bytes()
+    with pytest.raises(errors.ManifestCorrupt, match="another program or version"):
+        record(tmp_path, threads)
+    assert (tmp_path / "id.job.sqlite").read_bytes() == before
+    assert read_job(tmp_path / "id.job.sqlite").status == "unreadable"
+
+
+def test_a_link_in_its_place_is_refused(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    (tmp_path / "id.job.sqlite").symlink_to(tmp_path / "victim")
+    (tmp_path / "victim").write_bytes(b"theirs")
+    with pytest.raises(errors.ManifestError):
+        record(tmp_path, threads)
+    with pytest.raises(errors.ManifestError):
+        record(tmp_path, threads, resume=False)
+    assert (tmp_path / "victim").read_bytes() == b"theirs"
+
+
+async def test_a_directory_that_can_t_be_written_says_so(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(errors.ManifestUnwritable, match="BIGUPLOAD_STATE_DIR"):
+        record(tmp_path / "file", threads)
+
+
+async def test_a_record_that_is_kept_forgets_only_what_is_gone(
+    tmp_path: Path, threads: concurrent.futures.Executor
+) -> None:
+    with record(tmp_path, threads) as first:
+        await first.record([dataclasses.replace(FILE, key=f"{number:05}") for number in range(10_001)])
+        await first.finish(keep=lambda key: key.endswith("0"))
+    job = read_job(first.path)
+    assert (job.status, job.files, job.bytes) == ("finished", 1001, 10_010)
+    second = JobRecord(first.path, "name", "s3://b/", now=lambda: "2026-01-02", executor=threads)
+    with second:
+        second.open(resume=True, keep=True)
+        assert read_job(first.path).status == "unfinished"
+        assert second.find("00010", FILE.path, FILE.fingerprint) is not None
+        assert second.find("00011", FILE.path, FILE.fingerprint) is None
+        await second.finish(keep=lambda key: True)
+    assert read_job(first.path).status == "finished"
+    with record(tmp_path, threads) as third:
+        assert third.is_new, "a job that does not keep them forgets them"
+
+
+async def test_a_look_into_a_record_changes_nothing(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    def looked() -> JobRecord:
+        made = JobRecord(tmp_path / "id.job.sqlite", "name", "s3://b/", now=lambda: "2026-01-02", executor=threads)
+        made.peek()
+        return made
+
+    with looked() as none:
+        assert none.is_new
+    assert list(tmp_path.iterdir()) == []
+    with record(tmp_path, threads) as first:
+        await first.record([FILE])
+        with looked() as other:  # the lock is held
+            assert other.find(FILE.key, FILE.path, FILE.fingerprint) == FILE
+        await first.finish(keep=lambda key: True)
+    before = first.path.read_bytes()
+    with looked() as other:
+        assert not other.is_new
+    assert first.path.read_bytes() == before
+    first.path.write_bytes(b"damaged" * 1000)
+    with looked() as other:
+        assert other.is_new
+
+
+async def test_what_a_media_service_chose_is_recorded(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    placed = dataclasses.replace(FILE, place=("media/1.jpg", "https://cdn/1.jpg"))
+    with record(tmp_path, threads) as first:
+        await first.record([placed, dataclasses.replace(FILE, key="other")])
+    with record(tmp_path, threads) as second:
+        assert second.find(FILE.key, FILE.path, FILE.fingerprint) == placed
+        found = second.find("other", FILE.path, FILE.fingerprint)
+        assert found is not None
+        assert found.place is None
+
+
+async def test_a_record_of_an_earlier_version_goes_on(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    """It had no table of places."""
+    with record(tmp_path, threads) as first:
+        await first.record([FILE])
+    with contextlib.closing(sqlite3.connect(tmp_path / "id.job.sqlite")) as opened:
+        opened.execute("DROP TABLE place")
+    with record(tmp_path, threads) as second:
+        assert second.find(FILE.key, FILE.path, FILE.fingerprint) == FILE

@@ -1,0 +1,238 @@
+"""When the service starts and ends as an ASGI application, and what it answers meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from bigupload import errors
+from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, scope_of
+from bigupload.service.bucket_rules import set_up
+from bigupload.stores.local_store import LocalStore
+from tests.service.asgi.test_connection import Client, body, declared, settled
+from tests.tools.buckets import Meddled, fresh_name, options_for
+
+SECRETS = ("0123456789abcdef" * 2,)
+
+
+def service(weed: LocalStore, bucket: str, lines: list[str] | None = None, **more: Any) -> AsgiService:
+    arguments: dict[str, Any] = {"authorize": lambda _: "ada", "secrets": SECRETS} | more
+    return create_app(
+        ServiceConfig(
+            bucket=bucket, s3=options_for(weed), log=[].append if lines is None else lines.append, **arguments
+        )
+    )
+
+
+async def get(app: Any, path: str = "/readyz", **more: Any) -> tuple[int, bytes]:
+    client = Client(method="GET", path=path, **more)
+    return await asked(app, client)
+
+
+async def asked(app: Any, client: Client) -> tuple[int, bytes]:
+    await app(client.scope, client.receive, client.send)
+    return client.sent[0]["status"], b"".join(message["body"] for message in client.sent[1:])
+
+
+class Lifespan:
+    """A server's start-up and shutdown."""
+
+    def __init__(self, app: Any) -> None:
+        self.told: asyncio.Queue[str] = asyncio.Queue()
+        self.said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.app = app
+
+    async def __aenter__(self) -> dict[str, Any]:
+        async def receive() -> dict[str, Any]:
+            return {"type": await self.told.get()}
+
+        self.task = asyncio.create_task(self.app({"type": "lifespan", "asgi": {}}, receive, self.said.put))
+        await self.told.put("lifespan.startup")
+        return await self.said.get()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.told.put("lifespan.shutdown")
+        await self.task
+
+
+@pytest.fixture
+async def ready(weed: LocalStore) -> str:
+    """A bucket."""
+    made = Meddled(fresh_name(), options_for(weed))
+    await set_up(made)
+    await made.aclose()
+    return made.name
+
+
+def events(lines: list[str]) -> list[str]:
+    return [json.loads(line)["event"] for line in lines]
+
+
+async def test_a_server_s_lifespan(weed: LocalStore, ready: str) -> None:
+    """It may be started again after its end."""
+    app = service(weed, ready)
+    for _ in range(2):
+        span = Lifespan(app)
+        async with span as said:
+            assert said == {"type": "lifespan.startup.complete"}
+            assert await get(app) == (200, b'{"status": "ok"}')
+        assert await span.said.get() == {"type": "lifespan.shutdown.complete"}
+
+
+async def test_a_start_that_fails_tells_the_server_why(weed: LocalStore) -> None:
+    lines: list[str] = []
+    span = Lifespan(service(weed, "no-such-bucket", lines))
+    async with span as said:
+        assert said["type"] == "lifespan.startup.failed"
+        assert "no-such-bucket" in said["message"]
+    assert events(lines) == ["start"]
+    with pytest.raises(errors.BucketNotFound):
+        async with service(weed, "no-such-bucket").lifespan():
+            pass
+
+
+async def test_what_makes_no_sense_is_told_at_once(weed: LocalStore) -> None:
+    with pytest.raises(errors.UsageError, match="not an origin"):
+        service(weed, "b", cors_origins=("example.com",))
+
+
+async def test_without_a_lifespan_it_starts_at_the_first_request(weed: LocalStore) -> None:
+    """Once for all that come at that moment; and if it can't, it tries again at the next request."""
+    lines: list[str] = []
+    bucket = Meddled(fresh_name(), options_for(weed))
+    app = service(weed, bucket.name, lines)
+    found = await asyncio.gather(*(get(app) for _ in range(5)))
+    assert {status for status, _ in found} == {503}
+    assert json.loads(found[0][1])["error"]["code"] == "store_unavailable"
+    assert events(lines) == ["start"]
+    assert bucket.name not in str(found)
+    await set_up(bucket)
+    await bucket.aclose()
+    assert {status for status, _ in await asyncio.gather(*(get(app) for _ in range(5)))} == {200}
+    async with app.lifespan():  # which ends it, who ever began it
+        pass
+
+
+def test_another_event_loop_after_the_first_has_ended(weed: LocalStore) -> None:
+    """As the test clients of frameworks have it."""
+    bucket = fresh_name()
+
+    async def made() -> None:
+        meddled = Meddled(bucket, options_for(weed))
+        await set_up(meddled)
+        await meddled.aclose()
+
+    async def within() -> int:
+        async with app.lifespan():
+            return (await get(app))[0]
+
+    asyncio.run(made())
+    app = service(weed, bucket)
+    assert [asyncio.run(within()) for _ in range(2)] == [200, 200]
+
+
+def test_each_event_loop_starts_it_anew_and_two_at_once_are_refused(weed: LocalStore) -> None:
+    app = service(weed, "no-such-bucket")
+    assert [asyncio.run(get(app))[0] for _ in range(2)] == [503, 503]
+
+    async def another() -> None:
+        await get(app)
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, get(app))
+
+    asyncio.run(another())
+
+
+async def test_the_prefix_without_a_slash_leads_to_the_page(weed: LocalStore) -> None:
+    client = Client(method="GET", path="/p é", root_path="/p é")
+    assert (await asked(service(weed, "b"), client))[0] == 308
+    assert client.sent[0]["headers"] == [(b"location", b"/p%20%C3%A9/")]
+
+
+async def test_the_end_waits_for_what_a_client_left_behind(weed: LocalStore, ready: str) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> str:
+        begun.set()
+        await goes_on.wait()
+        return "ada"
+
+    lines: list[str] = []
+    app = service(weed, ready, lines, authorize=slow)
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(app.lifespan())
+        client = Client(method="GET", path="/v1/media")
+        asking = asyncio.create_task(app(client.scope, client.receive, client.send))
+        await begun.wait()
+        client.leaves.set()
+        await asking
+        closing = asyncio.create_task(stack.pop_all().aclose())
+        await settled()
+        assert not closing.done()
+        goes_on.set()
+        await closing
+    assert json.loads(lines[-1])["status"] == 200
+
+
+async def test_a_client_that_leaves_before_its_body_is_read_is_no_bug(weed: LocalStore, ready: str) -> None:
+    lines: list[str] = []
+    app = service(weed, ready, lines)
+    async with app.lifespan():
+        headers = [*declared(2), (b"content-type", b"application/json")]
+        client = Client(body(b"{", b"}")[:1], path="/v1/media/presign", headers=headers)
+        client.leaves.set()
+        await app(client.scope, client.receive, client.send)
+        await settled()
+    line = json.loads(lines[-1])
+    assert (line["status"], line["code"]) == (400, "invalid_json")
+
+
+async def test_two_in_one_process_and_a_host_beside_them(weed: LocalStore, ready: str) -> None:
+    async def host(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 418, "headers": []})
+        await send({"type": "http.response.body", "body": scope["path"].encode()})
+
+    def user(request: web.Request) -> str | None:
+        return scope_of(request).get("user")
+
+    one, two = service(weed, ready, authorize=user), service(weed, ready)
+    app = mount(mount(host, one, at="/one"), two, at="/x/two/")
+    async with one.lifespan(), Lifespan(app) as said:
+        assert said == {"type": "lifespan.startup.complete"}
+        for path, status in (
+            ("/one/readyz", 200), ("/x/two/readyz", 200), ("/one", 308), ("/x/two", 308), ("/", 418), ("/onely", 418),
+            ("/x/readyz", 418), ("/one/nothing", 404), ("/one/v1/media", 401), ("/x/two/v1/media", 200),
+        ):  # fmt: skip
+            assert (await get(app, path))[0] == status, path
+        assert (await get(app, "/one/v1/media", user="bob"))[0] == 200
+        documents = [json.loads((await get(app, f"{at}/openapi.json"))[1]) for at in ("/one", "/x/two")]
+        assert [document["servers"] for document in documents] == [[{"url": "/one"}], [{"url": "/x/two"}]]
+        below = json.loads((await get(app, "/p/one/openapi.json", root_path="/p"))[1])
+        assert below["servers"] == [{"url": "/p/one"}]
+
+
+@pytest.mark.parametrize("prefix", ["", "uploads", "https://x"])
+def test_what_is_no_prefix(weed: LocalStore, prefix: str) -> None:
+    with pytest.raises(errors.UsageError, match="not a prefix"):
+        mount(service(weed, "b"), service(weed, "b"), at=prefix)
+
+
+async def test_scopes_that_are_no_requests(weed: LocalStore) -> None:
+    app = service(weed, "b")
+    client = Client([{"type": "websocket.connect"}], type="websocket")
+    await app(client.scope, client.receive, client.send)
+    assert client.sent == [{"type": "websocket.close"}]
+    with pytest.raises(ValueError, match="pigeon"):
+        await app({"type": "pigeon"}, client.receive, client.send)
+
+
+async def test_what_can_t_be_sent_on_is_refused(weed: LocalStore, ready: str) -> None:
+    app = service(weed, ready)
+    async with app.lifespan():
+        status, told = await get(app, "/readyz", headers=[(b"x", b"a\r\nb: c")])
+        assert (status, json.loads(told)["error"]["code"]) == (400, "malformed_request")

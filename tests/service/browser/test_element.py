@@ -1,0 +1,140 @@
+"""<big-upload> in a form of an app's page: as a person uses it by mouse, keyboard and screen reader."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.tools.app_site import HTML, App
+from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.media import sample
+from tests.tools.page import PART, clip, quiet
+
+pytestmark = pytest.mark.slow
+
+PAGE = """<!doctype html><html lang=en><title>App</title>
+<script type=module src="https://media.example.com/v1/client/element.js"></script>
+<form><big-upload name=media multiple required>
+  <b slot=hint>Up to 5 GB</b></big-upload><button>Post</button></form>
+<script type=module>
+  const element = document.querySelector("big-upload");
+  window.log = [];
+  for (const type of ["upload-done", "upload-error", "change"]) {
+    document.addEventListener(type, ({ detail }) => log.push([type, detail?.upload.name ?? null]));
+  }
+  document.querySelector("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    window.sent = new FormData(event.target).getAll("media");
+  });
+  element.endpoint = "https://media.example.com/";
+  element.token = async () => (await (await fetch("/upload-token", { method: "POST" })).json()).token;
+</script>"""
+
+
+@pytest.fixture
+def tab(profile: Profile, app: App) -> Iterator[UploadPage]:
+    app.serve("/form", HTML, PAGE)
+    with profile.page() as tab:
+        opened(tab, app)
+        yield tab
+
+
+def opened(tab: UploadPage, app: App) -> None:
+    tab.page.goto(f"{app.site.url}/form")
+    tab.page.wait_for_function("document.querySelector('big-upload').token")
+
+
+def choose(page: Page, *files: Path) -> None:
+    page.get_by_label("Choose files or drop them here").set_input_files(list(files))
+
+
+def row(page: Page, name: str) -> Locator:
+    return page.locator("big-upload").get_by_role("listitem").filter(has_text=name)
+
+
+def valid(page: Page) -> bool:
+    return bool(page.evaluate("document.querySelector('form').checkValidity()"))
+
+
+def test_a_form_gets_the_urls(tab: UploadPage, app: App, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(sample("jpg"))
+    files = [photo, clip(tmp_path)]
+    held: list[Route] = []
+    tab.page.route(app.stage.proxy.url + "/**", lambda route: held.append(route))
+    assert not valid(tab.page)
+    choose(tab.page, *files)
+    expect(row(tab.page, "clip.mp4")).to_contain_text("Uploading")
+    assert not valid(tab.page), "the form could be sent before the files were"
+    tab.page.get_by_role("button", name="Post").click()
+    assert tab.page.evaluate("window.sent") is None
+    tab.page.unroute(app.stage.proxy.url + "/**")  # what is held goes on
+    for file in files:
+        expect(tab.page.get_by_role("link", name=file.name)).to_be_visible(timeout=SENT)
+    assert valid(tab.page)
+    tab.page.get_by_role("button", name="Post").click()
+    urls = tab.page.evaluate("window.sent")
+    for url, file in zip(urls, files, strict=True):
+        assert app.stage.has(url, file)
+    log = tab.page.evaluate("log")
+    assert sorted(name for type_, name in log if type_ == "upload-done") == ["clip.mp4", "photo.jpg"]
+    assert [type_ for type_, _ in log].count("change") == 2
+    quiet(tab)
+
+
+def test_by_keyboard_and_by_ear(tab: UploadPage, app: App, tmp_path: Path) -> None:
+    held: list[Route] = []
+    tab.page.route(app.stage.proxy.url + "/**", lambda route: held.append(route))
+    tab.page.keyboard.press("Tab")
+    expect(tab.page.get_by_label("Choose files or drop them here")).to_be_focused()
+    file = clip(tmp_path)
+    choose(tab.page, file)
+    expect(tab.page.get_by_role("status")).to_have_text("clip.mp4: Uploading")
+    expect(tab.page.get_by_role("progressbar", name="clip.mp4")).to_be_visible()
+    tab.page.keyboard.press("Tab")
+    expect(tab.page.get_by_role("button", name="Pause: clip.mp4")).to_be_focused()
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.get_by_role("button", name="Resume: clip.mp4")).to_be_focused()
+    expect(tab.page.get_by_role("status")).to_have_text("clip.mp4: Paused")
+    tab.page.unroute(app.stage.proxy.url + "/**")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.get_by_role("status")).to_have_text("clip.mp4: Done", timeout=SENT)
+    link = tab.page.get_by_role("link", name="clip.mp4")
+    assert app.stage.has(link.get_attribute("href") or "", file)
+    remove = tab.page.get_by_role("button", name="Remove: clip.mp4")
+    remove.press("Enter")
+    expect(row(tab.page, "clip.mp4")).to_have_count(0)
+    expect(tab.page.get_by_label("Choose files or drop them here")).to_be_focused()
+    quiet(tab, lost=True)
+
+
+def test_after_a_reload_it_asks_for_the_file(tab: UploadPage, app: App, tmp_path: Path) -> None:
+    file = clip(tmp_path, 6 * PART)
+    tab.page.route(app.stage.proxy.url + "/**", lambda r: None if "partNumber=6&" in r.request.url else r.continue_())
+    with tab.page.expect_response(lambda _: len(app.acknowledged()) == 5, timeout=SENT):
+        choose(tab.page, file)
+    opened(tab, app)
+    tab.page.unroute(app.stage.proxy.url + "/**")  # not before: what is held would go on
+    expect(row(tab.page, "clip.mp4")).to_contain_text("Choose the same file again")
+    choose(tab.page, file)
+    link = tab.page.get_by_role("link", name="clip.mp4")
+    expect(link).to_be_visible(timeout=SENT)
+    assert {app.stage.attempts(link.get_attribute("href") or "")[n] for n in range(1, 6)} == {1}
+
+
+def test_what_is_refused_is_told(tab: UploadPage, tmp_path: Path) -> None:
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(b"no film" * 1000)
+    choose(tab.page, file)
+    expect(tab.page.get_by_role("alert")).to_be_visible()
+    expect(row(tab.page, "clip.mp4")).to_contain_text("Not accepted")
+    expect(tab.page.get_by_role("button", name=re.compile("^Resume"))).to_have_count(0)
+    missing = tab.page.evaluate("document.querySelector('big-upload').validity.valueMissing")
+    assert missing, "what is refused is no value, and nothing to wait for"
+    tab.page.get_by_role("button", name="Remove: clip.mp4").click()
+    expect(row(tab.page, "clip.mp4")).to_have_count(0)
+    assert ["upload-error", "clip.mp4"] in tab.page.evaluate("log")

@@ -1,0 +1,63 @@
+"""The client as an npm package: what is in it, and that types and documentation agree with the code."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import bigupload
+from tests.tools import npm
+from tests.tools.node import BROWSER, Call
+
+PACKAGE = BROWSER / "client"
+REPOSITORY = Path(__file__).parents[3]
+BARE_IMPORT = re.compile(r"""(?:from|import)\s*\(?\s*["']([^./"'][^"']*)["']""")
+DECLARED = re.compile(r"^export (?:default )?(?:class|function|const) (\w+)", re.MULTILINE)
+MODULES = sorted(PACKAGE.glob("*.js"))
+
+
+def test_the_package_has_the_client_and_nothing_else() -> None:
+    told = json.loads(npm.run("pack", "--dry-run", "--json", "--offline", folder=PACKAGE))
+    [packed] = told.values() if isinstance(told, dict) else told  # npm 11 and later have a mapping by name
+    names = {file["path"] for file in packed["files"]}
+    assert names == {path.name for path in PACKAGE.iterdir()}
+    assert {"index.js", "index.d.ts", "element.js", "uppy.js", "README.md", "LICENSE", "package.json"} < names
+    assert not [name for name in names if "test" in name or name.endswith((".html", ".css"))]
+    assert packed["unpackedSize"] < 150_000
+
+
+def test_the_package_is_this_version_and_needs_nothing() -> None:
+    told = json.loads((PACKAGE / "package.json").read_text())
+    assert (told["name"], told["version"]) == ("bigupload", bigupload.__version__)
+    assert "dependencies" not in told
+    assert (PACKAGE / "LICENSE").read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
+    for entry in told["exports"].values():
+        for path in entry.values() if isinstance(entry, dict) else [entry]:
+            assert (PACKAGE / path).is_file(), path
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_a_module_imports_only_its_neighbours(module: Path) -> None:
+    assert set(BARE_IMPORT.findall(module.read_text())) == ({"@uppy/core"} if module.name == "uppy.js" else set())
+
+
+def test_what_is_declared_is_exported(run: Call) -> None:
+    declared = DECLARED.findall((PACKAGE / "index.d.ts").read_text())
+    assert sorted(declared) == run("client/index", "return Object.keys(m).sort();")
+
+
+@pytest.mark.parametrize("name", ["Upload", "Client"])
+def test_a_declared_member_exists(run: Call, name: str) -> None:
+    text = (PACKAGE / "index.d.ts").read_text()
+    body = re.search(rf"^export class {name} \{{\n(.*?)^\}}", text, re.MULTILINE | re.DOTALL)
+    assert body is not None
+    members = set(re.findall(r"^  (?:readonly |get |set )?(\w+)(?=[:(?])", body[1], re.MULTILINE))
+    source = """const made = x === "Client" ? new m.Client({ endpoint: "http://127.0.0.1/", storage: false })
+      : new m.Upload({}, { file: new File(["x"], "a.png") });
+    const names = new Set(Object.keys(made));
+    for (const each of Object.getOwnPropertyNames(m[x].prototype)) names.add(each);
+    return [...names];"""
+    assert members - {"constructor"} <= set(run("client/index", source, name))

@@ -1,0 +1,242 @@
+"""How many parts are in flight, of which upload, and which are sent twice: in Node, and as the library does it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bigupload.core.flight_bound import FlightBound
+from bigupload.core.hedging import Pace, PutProgress
+from tests.tools.node import Call
+
+SAMPLE = """const bound = new m.FlightBound();
+return x.map(([now, done, inFlight, partSize]) => [bound.sample(now, done, inFlight, partSize), bound.limit]);"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_page_bounds_its_parts_in_flight_as_the_library_does(run: Call, seed: int) -> None:
+    """A link that wavers, and becomes slower or faster; or connections that carry little each."""
+    chance, bound = random.Random(seed), FlightBound()
+    rate, each = chance.choice([3e5, 2e6, 6e6]), chance.choice([3e5, 1e9])
+    samples: list[tuple[float, int, int, float]] = []
+    decided = []
+    done, in_flight = 0.0, 6
+    for tick in range(1, 3000):
+        if chance.random() < 0.002:
+            rate *= chance.choice([0.0, 0.3, 3.0]) or 1e-9
+        done += min(rate, each * in_flight) * chance.uniform(0.8, 1.2) / 10
+        samples.append((tick / 10, int(done), in_flight, 5e6))
+        left = bound.sample(tick / 10, int(done), in_flight=in_flight, part_size=5e6)
+        decided.append([left, bound.limit])
+        in_flight = min(6, left or in_flight if chance.random() < 0.5 else bound.limit or 6)
+    assert run("client/flight_bound", SAMPLE, samples) == decided
+    assert len({limit for _, limit in decided}) > 1
+
+
+FLIGHT = """const { signal } = new AbortController();
+const bound = { limit: null, sample: () => x.left };
+const flight = new m.Traffic({ most: 4, bound }), lane = new m.Lane();
+const todo = [1, 2, 3, 4, 5, 6], log = [], ends = new Map(), moves = new Map();
+const worker = async () => {
+  while (todo.length) {
+    const leave = await flight.enter(lane, signal);
+    const number = todo.shift();
+    try {
+      if (number) await flight.put(1000, signal, (own, progress) => new Promise((resolve, reject) => {
+        log.push(number);
+        progress(number * 10);
+        moves.set(number, progress);
+        ends.set(number, resolve);
+        own.addEventListener("abort", () => reject(own.reason));
+      }));
+    } catch (error) {
+      if (!(error instanceof m.Postponed)) throw error;
+      todo.unshift(number);
+    }
+    leave();
+  }
+};
+const running = Promise.all([worker(), worker(), worker(), worker()]);
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+await settled();
+"""
+
+
+def test_parts_are_postponed_and_sent_later(run: Call) -> None:
+    body = """const before = [...log];
+    bound.limit = 2;
+    flight.look(1); // the two of which the least was sent
+    await settled();
+    bound.sample = () => null;
+    for (let number = 1; number < 20; number += 1) {
+      for (const end of ends.values()) end();
+      await settled();
+    }
+    await running;
+    return [before, log.slice(4).sort(), todo.length];"""
+    assert run("client/traffic", FLIGHT + body, {"left": 2}) == [[1, 2, 3, 4], [1, 2, 5, 6], 0]
+
+
+def test_a_part_of_which_much_is_sent_is_not_postponed(run: Call) -> None:
+    body = """for (const number of [2, 3, 4]) moves.get(number)(1000 / 8 + number - 2);
+    flight.look(1); // of all but one, those that are small
+    bound.sample = () => null;
+    await settled();
+    return log.sort();"""
+    assert run("client/traffic", FLIGHT + body, {"left": 1}) == [1, 1, 2, 2, 3, 4]
+
+
+def test_the_next_part_begins_while_the_only_one_waits_for_its_response(run: Call) -> None:
+    body = """bound.limit = 1;
+    flight.look(1);
+    await settled();
+    bound.sample = () => null;
+    const seen = [flight.limit, log.length];
+    moves.get(4)(1000); // its whole body is sent
+    flight.look(2);
+    await settled();
+    seen.push(flight.limit, log.length);
+    ends.get(4)();
+    await settled();
+    seen.push(flight.limit, log.length);
+    return seen;"""
+    assert run("client/traffic", FLIGHT + body, {"left": 1}) == [1, 4, 2, 5, 1, 5]
+
+
+@pytest.mark.parametrize("most", [1, 2, 6])
+def test_uploads_share_the_places_fairly(run: Call, most: int) -> None:
+    """A large file has begun, and two small ones come: each gets the next free place."""
+    body = """const traffic = new m.Traffic({ most: x, bound: { limit: null } });
+    const lanes = { large: new m.Lane(), a: new m.Lane(), b: new m.Lane() };
+    const { signal } = new AbortController();
+    const log = [], held = [];
+    const enter = async (name) => { held.push(await traffic.enter(lanes[name], signal)); log.push(name); };
+    const settled = () => new Promise((resolve) => setTimeout(resolve));
+    for (let part = 0; part < 12; part += 1) enter("large");
+    for (const name of ["a", "b"]) enter(name);
+    await settled();
+    while (held.length) { held.shift()(); await settled(); }
+    return log;"""
+    log = run("client/traffic", body, most)
+    assert log[:most] == ["large"] * most
+    assert log[most : most + 2] == ["a", "b"]
+    assert log[most + 2 :] == ["large"] * (12 - most)
+
+
+def test_who_is_paused_while_waiting_takes_no_place(run: Call) -> None:
+    body = """const traffic = new m.Traffic({ most: 1, bound: { limit: null } }), lane = new m.Lane();
+    const leave = await traffic.enter(lane, new AbortController().signal);
+    const control = new AbortController();
+    const waiting = traffic.enter(lane, control.signal).catch((error) => error.name);
+    const after = traffic.enter(lane, new AbortController().signal);
+    control.abort();
+    const name = await waiting;
+    const free = traffic.tryEnter(lane);
+    leave();
+    (await after)();
+    return [name, free, lane.taken, traffic.tryEnter(lane) !== null];"""
+    assert run("client/traffic", body) == ["AbortError", None, 0, True]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_client_finds_the_stragglers_that_the_library_finds(run: Call, seed: int) -> None:
+    chance, rounds, expected = random.Random(seed), [], []
+    pace = Pace()
+    for _ in range(300):
+        took = chance.choice([1.0, 1.0, 3.0]) * chance.uniform(0.5, 1.5)
+        puts = [
+            PutProgress(size, int(size * chance.choice([0, 0.01, 0.1, 0.5, 1])), chance.uniform(0, 20))
+            for size in [1_000_000] * chance.randrange(6)
+        ]
+        end = chance.random() < 0.5
+        rounds.append([took, [{"size": p.size, "sent": p.sent, "seconds": p.seconds} for p in puts], end])
+        pace.arrived(took)
+        expected.append(pace.lagging(puts, at_the_end=end))
+    body = """const pace = new m.Pace();
+    return x.map(([took, puts, end]) => { pace.arrived(took); return pace.lagging(puts, end); });"""
+    assert run("client/hedging", body, rounds) == expected
+    assert any(expected)
+
+
+def test_few_bytes_are_sent_twice(run: Call) -> None:
+    body = """const budget = new m.Budget(x[0], x[1]);
+    return [budget.take(5), budget.take(5), budget.take(5), (budget.giveBack(5), budget.take(5)), budget.has(1)];"""
+    assert run("client/hedging", body, [200, 5]) == [True, True, False, True, False]
+    assert run("client/hedging", body, [5, 5])[:2] == [True, False]
+
+
+SENDER = """
+  const { Plan } = await import(at + "client/parts.js");
+  const { Traffic } = await import(at + "client/traffic.js");
+  const { Problem } = await import(at + "client/problem.js");
+  const requests = []; // {number, done(status), aborted}
+  globalThis.XMLHttpRequest = class {
+    upload = {};
+    responseText = "";
+    getAllResponseHeaders() { return `etag: e${this.number}`; }
+    setRequestHeader() {}
+    open(_, url) { this.number = Number(url); }
+    abort() { if (!this.over) { this.over = this.aborted = true; this.onabort(); } }
+    done(status, code = "") {
+      this.over = true;
+      this.status = status;
+      this.responseText = `<Code>${code}</Code>`;
+      this.onload();
+    }
+    send() {
+      requests.push(this);
+      if (this.number < 6) setTimeout(() => this.done(200));
+    }
+  };
+  const control = new AbortController();
+  const plan = new Plan(60, 10), stored = [];
+  let now = 0;
+  const sender = new m.PartSender({
+    file: new Blob(["x".repeat(60)]), plan, signal: control.signal, traffic: new Traffic(),
+    sign: async (parts) => ({
+      signed: parts.map(({ partNumber }) => ({ partNumber, url: String(partNumber), headers: {} })), expiresIn: 3600 }),
+    on: { sending: async () => {}, moved: () => {}, stored: async (number, { etag }) => stored.push(etag),
+      wait: async () => 1, failed: () => control.abort() },
+    now: () => now,
+  });
+  const running = sender.run(plan.numbers).then(() => "done", (error) => error.message);
+  const settled = () => new Promise((resolve) => setTimeout(resolve));
+  const last = async () => {
+    while (stored.length < 5 || requests.length < 6) await settled();
+    now += 10_000; // milliseconds; the others took none
+    sender.look();
+    await settled();
+    return requests.filter(({ number }) => number === 6);
+  };
+"""
+
+
+@pytest.mark.parametrize("winner", [0, 1], ids=["the first", "the second"])
+def test_of_a_part_that_is_sent_twice_the_first_response_counts(run: Call, winner: int) -> None:
+    body = """const [first, second] = await last();
+    [first, second][x].done(200);
+    return [await running, stored.sort(), first.aborted ?? false, second.aborted ?? false];"""
+    found = run("client/part_sender", SENDER + body, winner)
+    assert found == ["done", ["e1", "e2", "e3", "e4", "e5", "e6"], winner == 1, winner == 0]
+
+
+def test_if_one_of_two_fails_the_other_may_still_arrive(run: Call) -> None:
+    body = """const [first, second] = await last();
+    first.done(503, "SlowDown");
+    await settled();
+    const puts = (await last()).length;
+    second.done(200);
+    return [await running, stored.length, puts];"""
+    assert run("client/part_sender", SENDER + body) == ["done", 6, 2]
+
+
+def test_a_part_refused_while_it_was_sent_twice_is_sent_alone(run: Call) -> None:
+    """Nobody knows which of the two the store has kept."""
+    body = """const [first, second] = await last();
+    first.done(404, "NoSuchUpload");
+    while (requests.length < 8) await settled();
+    const puts = await last();
+    puts[2].done(200);
+    return [await running, stored.length, second.aborted, puts.length];"""
+    assert run("client/part_sender", SENDER + body) == ["done", 6, True, 3]

@@ -1,0 +1,88 @@
+"""The page's languages: complete, and chosen by the browser's."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.tools.node import Call
+
+LANGUAGES = ["en", "de", "fr"]
+
+
+def words(run: Call, language: str) -> dict[str, Any]:
+    found = run(f"page/words-{language}", "return m.WORDS;")
+    assert isinstance(found, dict)
+    return found
+
+
+def places(text: Any) -> list[set[str]]:
+    """What is put into a text, for each of its forms."""
+    forms = list(text.values()) if isinstance(text, dict) else [text]
+    return [set(re.findall(r"\{(\w+)\}", form)) for form in forms]
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_a_language_has_all_words_with_the_same_places(run: Call, language: str) -> None:
+    english, other = words(run, "en"), words(run, language)
+    assert list(other) == list(english)
+    for name, text in other.items():
+        assert set.union(*places(text)) == set.union(*places(english[name])), name
+        assert isinstance(text, dict) == isinstance(english[name], dict), name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "language"),
+    [(["de-AT", "en"], "de"), (["ja", "fr-CA", "en"], "fr"), (["en-GB", "de"], "en"), (["ja"], "en"), ([], "en")],
+)
+def test_the_first_language_that_the_page_has(run: Call, wanted: list[str], language: str) -> None:
+    assert run("page/words", "return m.choose(x);", wanted) == language
+
+
+def test_the_total_counts_what_was_not_accepted(run: Call) -> None:
+    source = """const { sums } = await import(at + "page/totals.js");
+    const done = { state: "done", size: 1, problem: null, progress: { sent: 1 } };
+    const refused = { state: "failed", size: 1, problem: { kind: "refused" }, progress: { sent: 0 } };
+    return [m.doneText(sums([done, done, refused])), m.doneText(sums([done, done]))];"""
+    said = ["2 of 3 files uploaded, 1 not accepted", "All 2 files uploaded"]
+    assert run("page/describe", source) == said
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_several_files_are_refused_in_the_plural(run: Call, language: str) -> None:
+    for name, text in words(run, language).items():
+        if name.startswith("refused_") and name not in ("refused_type", "refused_nameless", "refused_token_type"):
+            assert set(text) == {"one", "other"}, name
+
+
+def test_a_notice_of_several_files_says_they(run: Call) -> None:
+    source = """const make = () => ({ children: [], append(...all) { this.children.push(...all); },
+      replaceChildren(...all) { this.children = all; }, addEventListener() {},
+      get lastElementChild() { return this.children.at(-1); } });
+    const notices = make();
+    globalThis.document = { getElementById: () => notices, createElement: make };
+    const { later } = await import(at + "page/words.js");
+    m.showRefused(x.map(([name, reason]) => [name, later(reason)]));
+    delete globalThis.document;
+    return notices.children.map(({ children: [strong, text] }) => strong.textContent + text);"""
+    refused = [["a.jpg", "refused_twice"], ["b.jpg", "refused_twice"], ["c.jpg", "refused_empty"]]
+    assert run("page/refusals", source, refused) == [
+        "2 files were not added. They are already in the list. ",
+        "c.jpg was not added. It is empty. ",
+    ]
+
+
+def test_german_says_what_to_do(run: Call) -> None:
+    german = words(run, "de")
+    assert german["attention"]["other"] == "{count} Uploads warten auf Sie"
+    assert "Abgebrochen" not in german.values(), "what failed can be continued"
+
+
+def test_the_page_says_why_before_it_asks_the_service(run: Call) -> None:
+    source = 'return [0, 6e9].map((size) => m.objection({ name: "a.mp4", type: "video/mp4", size })(x));'
+    assert run("page/media", source, 1)[0] == "It is empty."
+    empty, large = run("page/media", source, 2)
+    assert empty == "They are empty."
+    assert large == "They have 6.00\xa0GB each. The limit is 5.00\xa0GB."

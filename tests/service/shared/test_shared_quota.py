@@ -1,0 +1,144 @@
+"""The quota of bytes, counted by several replicas together through a real Valkey, and by each alone without it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from bigupload.service.problems import Refused
+from bigupload.service.quota import Quota, quota_of
+from bigupload.service.shared.engine import SharedEngine
+from tests.service.test_quota import Store, allowed
+from tests.tools.valkey import Valkey, valkey_running
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    with valkey_running(tmp_path / "valkey") as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def sharing(valkey: Valkey, store: Store, count: int = 2, limit: int = 100) -> AsyncIterator[list[Quota]]:
+    """So many replicas. Those that look for an engine that is away do so for ever."""
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for _ in range(count):
+            engine = SharedEngine(
+                valkey.url, prefix="test", on_change=lambda _: None, within=60, sleep=lambda _: asyncio.Event().wait()
+            )
+            await stack.enter_async_context(engine)
+            made.append(quota_of(store.sizes, store.open_keys, limit=limit, clock=lambda: store.now, engine=engine))
+        yield made
+
+
+async def test_what_another_replica_promised_counts(valkey: Valkey) -> None:
+    store = Store(a=40)
+    async with sharing(valkey, store) as (one, other):
+        assert await allowed(one, "b", 50)
+        assert not await allowed(other, "c", 11)
+        assert await allowed(other, "c", 10)
+        assert not await allowed(one, "d", None)  # of an unknown size: there must be room for a byte
+        assert await allowed(one, "c", 10)  # the same again
+        assert await allowed(one, "x", 60, owner="you")
+        assert store.lists == 2  # one for each owner, for both replicas
+        other.release("me", "c")
+        assert await allowed(other, "e", 10)
+        assert not await allowed(one, "f", 1)
+
+
+async def test_of_many_at_once_there_is_room_for_so_many(valkey: Valkey) -> None:
+    async with sharing(valkey, Store()) as pair:
+        asked = [allowed(quota, f"{number}-{n}", 10) for n, quota in enumerate(pair) for number in range(20)]
+        assert (await asyncio.gather(*asked)).count(True) == 10
+
+
+async def test_what_arrived_is_counted_once(valkey: Valkey) -> None:
+    store = Store()
+    async with sharing(valkey, store) as (one, other):
+        assert await allowed(one, "a", 60)
+        store.files = {"a": 60}
+        one.changed("me")
+        assert await allowed(one, "b", 40)
+        assert store.lists == 1  # there was room anyway
+        with pytest.raises(Refused, match="your files have 100 B of 100 B, and this one has 1 B"):
+            await other.reserve("me", "c", 1)
+        store.files = {}
+        other.changed("me")  # it deleted `a`
+        assert await allowed(other, "c", 60)
+        assert store.lists == 3
+        assert not await allowed(one, "d", 1)
+
+
+async def test_a_promise_ends(valkey: Valkey) -> None:
+    async with sharing(valkey, Store()) as (one, other):
+        await one.reserve("me", "a", 100, lifetime=0)
+        assert await allowed(other, "b", 100)
+
+
+async def test_an_open_upload_counts_for_as_long_as_it_is_open(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigupload.service.shared.quota.URL_LIFETIME", 0)  # as if its first URLs had ended
+    store = Store()
+    async with sharing(valkey, store) as (one, other):
+        store.open = {"a"}
+        await one.reserve("me", "a", 60, lifetime=1000)
+        other.changed("me")
+        assert not await allowed(other, "b", 60)
+        store.open = set()  # it was swept
+        one.changed("me")
+        assert await allowed(other, "b", 60)
+
+
+async def test_an_abort_makes_room_once_the_list_shows_no_object(valkey: Valkey) -> None:
+    store = Store()
+    async with sharing(valkey, store) as (one, other):
+        assert await allowed(one, "a", 60)
+        assert await allowed(one, "b", 40)
+        store.files = {"a": 60}  # the upload was complete
+        other.aborted("me", "a")
+        other.aborted("me", "b")
+        assert not await allowed(other, "c", 41)
+        assert await allowed(other, "c", 40)
+
+
+async def test_a_put_of_unknown_size_counts_as_4_mb(valkey: Valkey) -> None:
+    async with sharing(valkey, Store(), limit=5_000_000) as (one, other):
+        assert await allowed(one, "a", None)
+        assert not await allowed(other, "b", 1_000_001)
+        assert await allowed(other, "b", 1_000_000)
+
+
+async def test_a_promise_counts_a_50000th_of_the_quota_at_least(valkey: Valkey) -> None:
+    async with sharing(valkey, Store(), limit=1_000_000) as (one, other):
+        assert await allowed(one, "a", 1)
+        assert not await allowed(other, "b", 999_981)
+        assert await allowed(other, "b", 999_980)
+
+
+async def test_promises_that_the_engine_dropped_count_no_more(valkey: Valkey) -> None:
+    store = Store()
+    async with sharing(valkey, store) as (one, other), redis.asyncio.Redis.from_url(valkey.url) as admin:
+        assert await allowed(one, "a", 60)
+        await admin.delete("test:quota:{me}:promises")
+        other.release("me", "a")
+        other.changed("me")
+        assert not await allowed(other, "b", 101)
+        assert await allowed(other, "b", 100)
+        assert not await allowed(one, "c", 1)
+
+
+async def test_while_it_is_away_each_counts_for_itself(valkey: Valkey) -> None:
+    store = Store(a=40)
+    async with sharing(valkey, store) as (one, other):
+        assert await allowed(one, "b", 60)
+        valkey.kill()
+        assert not await allowed(one, "c", 1)  # it remembers its own promise
+        assert await allowed(other, "c", 60)
+        one.release("me", "b")
+        one.changed("me")
+        assert await allowed(one, "d", 60)

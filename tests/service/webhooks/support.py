@@ -1,0 +1,101 @@
+"""A service with webhooks, a clock, and what its receivers got."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from standardwebhooks import Webhook
+
+from bigupload.service.access_log import AccessLog
+from bigupload.service.handles import Handles
+from bigupload.service.hooks.asking import Hooks
+from bigupload.service.hooks.questions import Ask
+from bigupload.service.object_keys import KeyTemplate
+from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.service.uploads import MediaUploads
+from bigupload.service.webhooks.delivering import Deliverer
+from bigupload.service.webhooks.notes import DONE, WAITING
+from bigupload.service.webhooks.sending import connections
+from bigupload.service.webhooks.signing import Signer, new_secret
+from bigupload.service.webhooks.telling import Telling
+from bigupload.stores.s3.client import S3Bucket
+from tests.tools.http_stub import HttpStub
+
+SECRET = new_secret()
+
+
+class Clock:
+    """The time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+class Replica:
+    """One process of a service, without its HTTP. It looks at the notes when a test says so."""
+
+    def __init__(self, bucket: S3Bucket, clock: Clock, hook: Ask | None) -> None:
+        self.bucket = bucket
+        self.clock = clock
+        self.log: list[str] = []
+        self.counted: list[str] = []
+        self.waiting: list[int] = []
+        self.telling = Telling(bucket, public_url=bucket.url, owner_of=KeyTemplate().owner_of, clock=clock)
+        handles = Handles(["secret"], clock=clock)
+        hooks = Hooks(None, hook)
+        self.uploads = MediaUploads(bucket, handles, telling=self.telling, hooks=hooks, clock=clock)
+        self.deliverer: Deliverer
+
+    async def sweep(self, later: float = 0.0) -> SweepReport:
+        """One that leaves notes, and delivers nothing."""
+        telling = Telling(self.bucket, public_url=self.bucket.url, owner_of=KeyTemplate().owner_of, clock=self.clock)
+        now = datetime.fromtimestamp(self.clock() + later, UTC)
+        return await Sweep(self.bucket, now=lambda: now, telling=telling).run()
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """What the log says of deliveries."""
+        lines = [json.loads(line) for line in self.log]
+        return [line for line in lines if line.get("event") == "webhook"]
+
+
+@asynccontextmanager
+async def replica(
+    bucket: S3Bucket, urls: Sequence[str], clock: Clock | None = None, hook: Ask | None = None
+) -> AsyncIterator[Replica]:
+    """One whose clock a test sets."""
+    made = Replica(bucket, clock or Clock(), hook)
+    async with connections() as http:
+        made.deliverer = Deliverer(
+            made.telling, urls, http=http, signer=Signer([SECRET]), settle_upload=made.uploads.settle,
+            log=AccessLog(write=made.log.append), count=made.counted.append, on_waiting=made.waiting.append,
+            chance=lambda: 0.5,
+        )  # fmt: skip
+        yield made
+
+
+def told(stub: HttpStub) -> list[tuple[str, dict[str, Any]]]:
+    """The events that a receiver got, each verified by the reference library: webhook-id and body."""
+    return [(one.headers["webhook-id"], Webhook(SECRET).verify(one.body, dict(one.headers))) for one in stub.received]
+
+
+async def names(bucket: S3Bucket, prefix: str) -> list[str]:
+    rows = (await bucket.call("to list", "list_objects_v2", Prefix=prefix)).get("Contents", ())
+    return [row["Key"].removeprefix(prefix) for row in rows]
+
+
+async def waiting(bucket: S3Bucket) -> list[str]:
+    """The notes of events that were not delivered yet, and of intents."""
+    return await names(bucket, WAITING)
+
+
+async def done(bucket: S3Bucket) -> list[str]:
+    return await names(bucket, DONE)

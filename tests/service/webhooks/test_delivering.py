@@ -1,0 +1,375 @@
+"""Which events there are for each way into the store and out of it, and how they reach their receivers at last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from bigupload.service import contract as c
+from bigupload.service.hooks.questions import HookFailed, Question
+from bigupload.service.policy import STORED_FOR
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.webhooks.events import event as event_of
+from bigupload.service.webhooks.notes import LEASE, WAITING, Note
+from bigupload.service.webhooks.schedule import RETRIED_FOR
+from tests.service.test_races import DATA, PHOTO, sent
+from tests.service.webhooks.support import SECRET, Clock, Replica, done, replica, told, waiting
+from tests.tools.buckets import Meddled, Next, options_for
+from tests.tools.http_stub import HttpStub, Response
+from tests.tools.media import sample
+from tests.tools.strict_s3 import StrictS3
+from tests.tools.waiting import until
+
+OK = Response(status=204)
+EXE = b"MZ\x90\x00" + bytes(4096)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def receiver(session_stub: HttpStub) -> HttpStub:
+    session_stub.forget()
+    session_stub.responses["/hook"] = OK
+    return session_stub
+
+
+@pytest.fixture
+async def one(bucket: Meddled, receiver: HttpStub, clock: Clock) -> AsyncIterator[Replica]:
+    async with replica(bucket, [f"{receiver.url}/hook"], clock) as made:
+        yield made
+
+
+async def put(url: str, content: bytes) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.put(url, content=content, headers={"Content-Type": "image/jpeg"})).status_code == 200
+
+
+async def test_a_completed_upload_is_told_at_once(bucket: Meddled, one: Replica, receiver: HttpStub) -> None:
+    """And once, however often complete and status are asked."""
+    request = await sent(one.uploads)
+    async with one.deliverer.running(every=600):
+        done_ = await one.uploads.complete("me", request)
+        await until(lambda: len(receiver.received) == 1)
+        await one.uploads.complete("me", request)
+        await one.uploads.status("me", request.upload)
+        await one.uploads.posted.check("me", done_.key)
+        while await waiting(bucket):
+            await asyncio.sleep(0)
+    ((_, event),) = told(receiver)
+    assert event["type"] == "media.completed"
+    assert event["data"] == {
+        "key": done_.key, "publicUrl": done_.public_url, "owner": "me", "size": len(DATA), "contentType": "video/mp4",
+        "etag": done_.etag, "checksum": done_.checksum, "checksumAlgorithm": "crc64nvme", "metadata": {},
+        "way": "multipart",
+    }  # fmt: skip
+    assert len(await done(bucket)) == 1
+    assert one.counted == ["delivered"]
+
+
+async def test_the_note_lies_in_the_store_before_the_answer(bucket: Meddled, one: Replica, receiver: HttpStub) -> None:
+    """Another replica delivers it, with the same id, once the first one's time is over."""
+    receiver.responses["/hook"] = None
+    request = await sent(one.uploads)
+    async with one.deliverer.running(every=600):
+        await one.uploads.complete("me", request)
+        assert any(name.startswith("evt_") for name in await waiting(bucket))
+        await until(lambda: len(receiver.received) == 1)  # received, and never acknowledged: the replica ends here
+    receiver.responses["/hook"] = OK
+    later = Clock()
+    async with replica(bucket, [f"{receiver.url}/hook"], later) as other:
+        later.ahead = LEASE + 1
+        await other.deliverer.look()
+    first, second = told(receiver)
+    assert first == second
+    assert await waiting(bucket) == []
+
+
+async def test_a_replica_that_ends_between_complete_and_its_note(
+    bucket: Meddled, one: Replica, receiver: HttpStub
+) -> None:
+    """The intent that it left is found. Until then nobody was told that the upload is complete."""
+    request = await sent(one.uploads)
+
+    async def killed(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        if "evt_" in arguments["Key"] or arguments["Key"].startswith("refused/passed"):
+            raise asyncio.CancelledError
+        return await proceed()
+
+    bucket.meddle["put_object"] = killed
+    with contextlib.suppress(asyncio.CancelledError):
+        await one.uploads.complete("me", request)
+    bucket.meddle.clear()
+    (intent,) = await waiting(bucket)
+    assert intent.startswith("up-")
+    later = Clock()
+    async with replica(bucket, [f"{receiver.url}/hook"], later) as other:
+        await other.deliverer.look()
+        assert receiver.received == []  # it may still be at work
+        later.ahead = LEASE + 1
+        await other.deliverer.look()  # finds the intent and notes the event
+        await other.deliverer.look()
+    ((_, event),) = told(receiver)
+    assert (event["type"], event["data"]["size"]) == ("media.completed", len(DATA))
+    assert await waiting(bucket) == []
+    async with one.deliverer.running(every=600):  # and the client, who never got an answer, repeats the complete
+        await one.uploads.complete("me", request)
+    assert len(receiver.received) == 1
+
+
+async def test_an_upload_that_is_still_open_is_looked_at_again(
+    bucket: Meddled, one: Replica, receiver: HttpStub, clock: Clock
+) -> None:
+    """A complete takes minutes, and the store goes on with it when the service is gone."""
+    request = await sent(one.uploads)
+
+    async def killed(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        raise asyncio.CancelledError
+
+    bucket.meddle["complete_multipart_upload"] = killed
+    with contextlib.suppress(asyncio.CancelledError):
+        await one.uploads.complete("me", request)
+    bucket.meddle.clear()
+    clock.ahead = LEASE + 1
+    await one.deliverer.look()
+    assert len(await waiting(bucket)) == 1
+    bucket.calls.clear()
+    await one.deliverer.look()  # not due: only listed
+    assert "put_object" not in bucket.calls
+    await one.uploads.complete("me", request)
+    clock.ahead += 20
+    await one.deliverer.look()
+    await one.deliverer.look()
+    assert [event["type"] for _, event in told(receiver)] == ["media.completed"]
+    assert await waiting(bucket) == []
+
+
+async def test_a_complete_that_fails_leaves_no_note(bucket: Meddled, one: Replica) -> None:
+    request = await sent(one.uploads)
+    wrong = request.model_copy(update={"parts": [request.parts[0].model_copy(update={"etag": '"' + "0" * 32 + '"'})]})
+    with pytest.raises(Refused) as refused:
+        await one.uploads.complete("me", wrong)
+    assert refused.value.problem.status < 500
+    assert await waiting(bucket) == []
+
+
+async def test_a_refused_file_is_told_with_its_reason(bucket: Meddled, receiver: HttpStub, clock: Clock) -> None:
+    async def hook(_: Question) -> str:
+        return "infected"
+
+    async with replica(bucket, [f"{receiver.url}/hook"], clock, hook) as one:
+        request = await sent(one.uploads)
+        for _ in range(2):
+            with pytest.raises(Refused, match="infected"):
+                await one.uploads.complete("me", request)
+        await one.deliverer.look()
+    ((_, event),) = told(receiver)
+    assert (event["type"], event["data"]["owner"], event["data"]["size"]) == ("media.refused", "me", len(DATA))
+    assert event["data"]["error"] == {"code": "file_refused", "message": "infected"}
+
+
+async def test_a_hook_that_fails_tells_nothing_until_it_works(
+    bucket: Meddled, receiver: HttpStub, clock: Clock
+) -> None:
+    """The client was told to come again. If it does not, the intent brings the file to the hook."""
+    answers: list[Any] = [HookFailed("away"), None]
+
+    async def hook(_: Question) -> str | None:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return None
+
+    async with replica(bucket, [f"{receiver.url}/hook"], clock, hook) as one:
+        with pytest.raises(Refused) as refused:
+            await one.uploads.complete("me", await sent(one.uploads))
+        assert refused.value.problem is Problem.CHECK_FAILED
+        clock.ahead = LEASE + 1
+        await one.deliverer.look()
+        await one.deliverer.look()
+    assert [event["type"] for _, event in told(receiver)] == ["media.completed"]
+
+
+async def test_one_put_is_told_by_a_post_and_not_again_by_the_sweep(
+    bucket: Meddled, one: Replica, receiver: HttpStub
+) -> None:
+    """The event names the upload, not the copy that the post is forwarded with."""
+    made = await one.uploads.presign("me", PHOTO)
+    await put(made.upload_url, sample("jpg"))
+    await one.uploads.posted.check("me", made.key)
+    await one.sweep()
+    await one.deliverer.look()
+    ((_, event),) = told(receiver)
+    assert (event["data"]["key"], event["data"]["way"]) == (made.key, "put")
+    assert event["data"]["publicUrl"] == made.public_url
+
+
+@pytest.mark.slow
+async def test_what_the_sweep_finds_and_deletes_is_told(
+    bucket: Meddled, one: Replica, receiver: HttpStub, clock: Clock
+) -> None:
+    good, bad = await one.uploads.presign("me", PHOTO), await one.uploads.presign("me", PHOTO)
+    await put(good.upload_url, sample("jpg"))
+    await put(bad.upload_url, EXE)
+    report = await one.sweep()
+    assert (report.not_media, report.failed) == (1, 0)
+    await one.sweep()
+    await one.deliverer.look()
+    events = {event["data"]["key"]: event for _, event in told(receiver)}
+    assert len(receiver.received) == 2
+    assert events[good.key]["type"] == "media.completed"
+    assert events[bad.key]["data"]["error"]["code"] == "not_media"
+    receiver.received.clear()
+    await one.sweep(later=STORED_FOR + 5)
+    await one.deliverer.look()
+    assert receiver.received == []  # only once the object is gone for certain
+    clock.ahead = 60
+    await one.deliverer.look()
+    await one.deliverer.look()
+    ((_, event),) = told(receiver)
+    assert event["type"] == "media.expired"
+    assert event["data"] == {"key": good.key, "owner": "me", "size": len(sample("jpg"))}
+    assert await waiting(bucket) == []
+
+
+@pytest.mark.slow
+async def test_files_of_before_the_webhooks_are_not_told(bucket: Meddled, one: Replica) -> None:
+    key = f"media/me/{'a' * 32}.jpg"
+    await bucket.call("to put", "put_object", Key=key, Body=sample("jpg"), ContentType="image/jpeg")
+    await one.sweep(later=timedelta(days=1, minutes=1).total_seconds())
+    assert await waiting(bucket) == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("answer", [Response(status=500), Response(status=302, headers={"Location": "/x"}), None])
+async def test_an_event_that_nobody_takes_is_retried_for_a_day(
+    bucket: Meddled, one: Replica, receiver: HttpStub, clock: Clock, answer: Response | None
+) -> None:
+    """Each attempt has the same id and body, and another time and signature. What was given up can be replayed."""
+    receiver.responses["/hook"] = answer
+    await one.uploads.complete("me", await sent(one.uploads))
+    (name,) = await waiting(bucket)
+    attempts = 0
+    while name in await waiting(bucket):
+        await one.deliverer.look()
+        attempts += 1
+        note = await one.telling.notes.read(WAITING + name)
+        if note is not None:
+            await one.deliverer.look()  # too early
+            clock.ahead += note.next - clock() + 0.1
+    assert len(receiver.received) == attempts == 10
+    assert clock.ahead == pytest.approx(RETRIED_FOR, abs=120)
+    got = receiver.received
+    assert {(each.headers["webhook-id"], each.body) for each in got} == {(name, got[0].body)}
+    assert len({each.headers["webhook-signature"] for each in got}) == 10
+    assert one.counted == ["failed"] * 9 + ["gave up"]
+    assert len(await done(bucket)) == 1
+
+
+@pytest.mark.slow
+async def test_two_receivers_have_each_their_own_answers(bucket: Meddled, receiver: HttpStub, clock: Clock) -> None:
+    """One that took it is not told again. One that answers 410 gets nothing more, also no other event."""
+    receiver.responses |= {"/b": Response(status=500), "/gone": Response(status=410)}
+    urls = [f"{receiver.url}{path}" for path in ("/hook", "/b", "/gone")]
+    async with replica(bucket, urls, clock) as one:
+        await one.uploads.complete("me", await sent(one.uploads))
+        await one.deliverer.look()
+        assert sorted(each.path for each in receiver.received) == ["/b", "/gone", "/hook"]
+        receiver.responses["/b"] = OK
+        clock.ahead = 10
+        await one.deliverer.look()
+        assert sorted(each.path for each in receiver.received) == ["/b", "/b", "/gone", "/hook"]
+        assert await waiting(bucket) == []
+        receiver.received.clear()
+        await one.uploads.complete("me", await sent(one.uploads))
+        await one.deliverer.look()
+        assert sorted(each.path for each in receiver.received) == ["/b", "/hook"]
+    assert SECRET not in "".join(one.log)
+    assert {line["host"] for line in one.results} == {"127.0.0.1"}
+
+
+@pytest.mark.slow
+async def test_of_replicas_that_look_at_once_one_delivers(bucket: Meddled, one: Replica, receiver: HttpStub) -> None:
+    for _ in range(3):
+        await one.uploads.complete("me", await sent(one.uploads))
+    async with contextlib.AsyncExitStack() as stack:
+        others = [await stack.enter_async_context(replica(bucket, [f"{receiver.url}/hook"])) for _ in range(4)]
+        await asyncio.gather(*(other.deliverer.look() for other in others))
+    assert len(receiver.received) == len({each.headers["webhook-id"] for each in receiver.received}) == 3
+
+
+async def test_a_store_without_conditions_delivers_too(s3: StrictS3, receiver: HttpStub, clock: Clock) -> None:
+    """Perhaps twice, with the same id."""
+    s3.create_bucket("bucket")
+    bucket = Meddled("bucket", options_for(s3))
+
+    async def ignores(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        arguments = {name: value for name, value in arguments.items() if name not in ("IfMatch", "IfNoneMatch")}
+        return await super(Meddled, bucket).call("to put", "put_object", **arguments)
+
+    bucket.meddle["put_object"] = ignores
+    async with contextlib.aclosing(bucket), replica(bucket, [f"{receiver.url}/hook"], clock) as one:
+        await one.uploads.complete("me", await sent(one.uploads))
+        async with replica(bucket, [f"{receiver.url}/hook"], clock) as other:
+            await asyncio.gather(one.deliverer.look(), other.deliverer.look())
+    assert len({id_ for id_, _ in told(receiver)}) == 1
+
+
+@pytest.mark.slow
+async def test_a_look_at_many_notes_is_bounded(bucket: Meddled, one: Replica, clock: Clock) -> None:
+    """What is not due is listed, and not read again."""
+    notes = one.telling.notes
+    for number in range(40):
+        what = event_of("media.completed", str(number), {}, clock())
+        await notes.add(Note(name=what.id, since=clock(), next=clock() + 500, event=what))
+    await one.deliverer.look()
+    bucket.calls.clear()
+    await one.deliverer.look()
+    assert bucket.calls == ["list_objects_v2"]
+    assert one.waiting == [40, 40]
+
+
+@pytest.mark.slow
+async def test_notes_are_no_media_and_are_swept_after_a_week(bucket: Meddled, one: Replica, receiver: HttpStub) -> None:
+    """They are in no list of files, count in no quota, and are kept for a replay for seven days."""
+    completed = await one.uploads.complete("me", await sent(one.uploads))
+    await one.deliverer.look()
+    files = await one.uploads.files.list("me", c.ListRequest())
+    assert [file.key for file in files.media] == [completed.key]
+    assert [size async for _, size in one.uploads.files.sizes("me")] == [len(DATA)]
+    await one.sweep(later=STORED_FOR - 60)
+    assert len(await done(bucket)) == 1
+    report = await one.sweep(later=STORED_FOR + 60)
+    assert report.not_media == report.failed == 0
+    assert await done(bucket) == []
+
+
+@pytest.mark.slow
+async def test_a_receiver_that_is_away_does_not_hold_up_the_other_notes(
+    bucket: Meddled, receiver: HttpStub, clock: Clock
+) -> None:
+    """Nor are its events read and written again and again: they are as they were."""
+    receiver.responses["/away"] = None
+    async with replica(bucket, [f"{receiver.url}/away"], clock) as one:
+        for number in range(40):
+            what = event_of("media.completed", str(number), {}, clock())
+            await one.telling.notes.add(Note(name=what.id, since=clock(), event=what))
+        await one.deliverer.look()
+        tried = len(receiver.received)
+        assert 1 <= tried <= 16
+        bucket.calls.clear()
+        await one.deliverer.look()
+        assert (len(receiver.received), bucket.calls) == (tried, ["list_objects_v2"])
+        receiver.responses["/away"] = OK
+        clock.ahead = 20
+        await one.deliverer.look()
+        assert await waiting(bucket) == []
+    assert len({each.headers["webhook-id"] for each in receiver.received}) == 40

@@ -1,0 +1,98 @@
+"""An object that is read by presigned GETs: what a refusal of one of them means for the others."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import anyio
+import pytest
+
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.ports import SignedRequest
+from bigupload.stores.s3.object_file import ObjectFile, ObjectVersion
+
+VERSION = ObjectVersion(etag='"e"', size=10, version_id=None, content_type=None, content_encoding=None, checksums={})
+
+
+class Bucket:
+    """Signs URLs with a number, and remembers which of them the store refused."""
+
+    name, ca_bundle, headers = "bucket", None, {}
+
+    def __init__(self) -> None:
+        self.signed = 0
+        self.refused: list[str] = []
+
+    async def presign(self, _method: str, _parameters: object) -> list[str]:
+        self.signed += 1
+        url = f"url-{self.signed}"
+        await anyio.sleep(0)
+        return [url]
+
+    def urls_last(self) -> float:
+        return 3600.0
+
+    def refused_url(self, url: str, _fault: Fault) -> None:
+        self.refused.append(url)
+
+
+class Reader:
+    """Refuses the first URL: to the read of byte 0 at once, to the others as soon as it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.late = anyio.Event(), anyio.Event()
+
+    async def read(self, request: SignedRequest, start: int, _end: int, **_: object) -> None:
+        if request.url == "url-1":
+            if start > 0:
+                self.asked.set()
+                await self.late.wait()
+            raise Fault(FaultKind.REFUSED, "the store refused to read the object", status=403)
+
+
+async def take(_data: bytes) -> None:
+    pass
+
+
+async def test_reads_that_begin_at_once_share_one_url() -> None:
+    """Otherwise each would be refused by itself when the credentials end, and a second refusal is final."""
+    bucket, reader = Bucket(), Reader()
+    stands_for: Any = bucket, reader
+    file = ObjectFile("s3://bucket/key", stands_for[0], "key", stands_for[0], stall_after=1)
+    file._version, file._reader = VERSION, stands_for[1]
+
+    async def read() -> None:
+        with contextlib.suppress(Fault):
+            await file.read(5, 10, take)
+
+    async with anyio.create_task_group() as reads:
+        for _ in range(4):
+            reads.start_soon(read)
+        await reader.asked.wait()
+        await anyio.sleep(0)
+        reader.late.set()
+    await file.read(0, 5, take)
+    assert (bucket.refused, bucket.signed) == (["url-1"] * 4, 2)
+
+
+async def test_a_late_refusal_of_an_old_url_refuses_no_new_one() -> None:
+    """Otherwise credentials that are good would be asked for again."""
+    bucket, reader = Bucket(), Reader()
+    stands_for: Any = bucket, reader
+    file = ObjectFile("s3://bucket/key", stands_for[0], "key", stands_for[0], stall_after=1)
+    file._version, file._reader = VERSION, stands_for[1]
+
+    async def read_late() -> None:
+        with pytest.raises(Fault):
+            await file.read(5, 10, take)
+
+    async with anyio.create_task_group() as reads:
+        reads.start_soon(read_late)
+        await reader.asked.wait()
+        with pytest.raises(Fault):
+            await file.read(0, 5, take)
+        await file.read(0, 5, take)
+        reader.late.set()
+    await file.read(5, 10, take)
+    assert (bucket.refused, bucket.signed) == (["url-1", "url-1"], 2)

@@ -1,0 +1,49 @@
+"""Those that share a name go one after another."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from bigupload.support.turns import Turns
+
+
+async def test_one_name_is_had_by_one_at_a_time() -> None:
+    turns = Turns()
+    seen: list[tuple[str, str, bool]] = []
+
+    async def take(name: str) -> None:
+        async with turns.of(name) as again:
+            seen.append(("begins", name, again))
+            await anyio.sleep(0)
+            seen.append(("ends", name, again))
+
+    async with anyio.create_task_group() as tasks:
+        for name in ("a", "b", "a", "a"):
+            tasks.start_soon(take, name)
+    assert [each for each in seen if each[1] == "a"] == [
+        ("begins", "a", False), ("ends", "a", False), ("begins", "a", True), ("ends", "a", True),
+        ("begins", "a", True), ("ends", "a", True),
+    ]  # fmt: skip
+    assert seen.index(("begins", "b", False)) < seen.index(("ends", "a", False))
+    assert not turns._open
+
+
+async def test_who_fails_or_leaves_has_had_nothing() -> None:
+    turns = Turns()
+    with pytest.raises(OSError, match="no"):
+        async with turns.of("a"):
+            raise OSError("no")
+    async with turns.of("a") as again, anyio.create_task_group() as tasks:
+        assert not again
+
+        async def wait() -> None:
+            async with turns.of("a"):
+                raise AssertionError("two at a time")
+
+        tasks.start_soon(wait)
+        await anyio.sleep(0)
+        tasks.cancel_scope.cancel()
+    async with turns.of("a") as again:
+        assert again
+    assert not turns._open

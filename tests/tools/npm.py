@@ -1,0 +1,52 @@
+"""What the JavaScript examples need from npm, installed once for a session, with the client as npm packs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.tools.node import BROWSER, node_folder
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "browser"
+
+
+def install(folder: Path) -> Path:
+    """Install the examples with their dependencies into `folder`. Skips the test if npm's registry is out of reach."""
+    for file in EXAMPLES.iterdir():
+        if file.is_file():
+            shutil.copy(file, folder)
+    run("pack", str(BROWSER / "client"), folder=folder)
+    [packed] = folder.glob("bigupload-*.tgz")
+    return install_package(str(packed), folder=folder)
+
+
+def install_package(package: str, *, folder: Path) -> Path:
+    """Install a package, and what `package.json` names. Skips the test if npm's registry is out of reach."""
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--fetch-retries=1"]
+    done = _npm("install", *options, package, folder=folder)
+    if done.returncode != 0:
+        if any(code in done.stderr for code in ("ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "EAI_AGAIN", "E403")):
+            pytest.skip("npm's registry can't be reached")
+        pytest.fail(done.stderr)
+    return folder
+
+
+def run(*arguments: str, folder: Path) -> str:
+    """Run npm; its output. Fails the test with all that it said if its status is not 0."""
+    done = _npm(*arguments, folder=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _npm(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    nodes = node_folder()
+    path = os.pathsep.join((str(nodes), os.environ.get("PATH", "")))  # what npm runs finds the same node
+    script = nodes.parent / "lib/node_modules/npm/bin/npm-cli.js"  # the package's `npm` is a link that pip has resolved
+    command = [nodes / "node", script] if script.is_file() else [nodes / "npm"]
+    return subprocess.run(
+        [*command, *arguments], cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
