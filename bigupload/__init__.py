@@ -121,10 +121,12 @@ if TYPE_CHECKING:
         UploadIdentity,
         UploadSkipped,
         UploadStarted,
+        UploadStopped,
         Warned,
     )
     from bigupload.manifests.listing import KnownUpload
     from bigupload.options import S3Options
+    from bigupload.progress import rich_progress, tqdm_progress
     from bigupload.support.rate_schedule import RateSchedule
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.by_download import ReadBack
@@ -216,6 +218,7 @@ __all__ = [
     "UploadResult",
     "UploadSkipped",
     "UploadStarted",
+    "UploadStopped",
     "Uploader",
     "UploaderOptions",
     "UsageError",
@@ -233,9 +236,11 @@ __all__ = [
     "list_uploads",
     "read_back",
     "resume",
+    "rich_progress",
     "select_files",
     "start",
     "sync",
+    "tqdm_progress",
     "upload",
     "upload_many",
     "upload_sync",
@@ -249,6 +254,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name f
         "errors",
         "events",
         "options",
+        "progress",
         "core.checksums",
         "credentials",
         "core.integrity",

@@ -180,6 +180,16 @@ class UploadSkipped(_UploadEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadStopped(_UploadEvent):
+    """The call has failed or is cancelled, after other events of it. Its caller gets the error itself."""
+
+    reason: str
+    """The error's message; of an error that is not the library's, only its type's name."""
+    resumable: bool
+    """Whether the same call may continue it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingBack(_UploadEvent):
     """Emitted a few times a second while an object is read back. It includes what earlier runs compared."""
 
@@ -189,7 +199,7 @@ class ReadingBack(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProgress(_UploadEvent):
-    """How far a call for many files has come: emitted twice a second, and when it ends well.
+    """How far a call for many files has come: emitted twice a second, and at last when it ends well.
 
     `upload` names only the target. A file counts as uploaded, skipped or failed when that is certain; the bytes of a
     large file count as its parts are recorded.
@@ -216,6 +226,8 @@ class JobProgress(_UploadEvent):
     """Objects that a sync has listed so far."""
     objects_deleted: int = 0
     """Objects that a sync has deleted."""
+    is_finished: bool = False
+    """Whether everything is done: no other event of the call follows."""
 
 
 Event: TypeAlias = (
@@ -233,6 +245,7 @@ Event: TypeAlias = (
     | Completing
     | UploadCompleted
     | UploadSkipped
+    | UploadStopped
     | ReadingBack
 )
 

@@ -41,7 +41,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_names_of_pure_modules_load_nothing_heavy() -> None:
-    names = "Algorithm, RetryPolicy, S3Options, Verified, UsageError, UploadStarted"
+    names = "Algorithm, RetryPolicy, S3Options, Verified, UsageError, UploadStarted, rich_progress, tqdm_progress"
     assert loaded_by(f"from bigupload import {names}; S3Options(endpoint_url='https://s3.example')") == set()
 
 

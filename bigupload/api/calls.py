@@ -56,6 +56,8 @@ class OpenCall:
         """Called with each event before the caller's function, which may be slow. They must not raise."""
         self.handler = EventHandler(on_event, self._handler_failed)
         self.ended = asyncio.Event()
+        self.upload: events.UploadIdentity | None = None
+        """What the call is of, from its first event on."""
         self._calls = calls
         self._journal: FileJournal | None = None
         self._scope = anyio.CancelScope()
@@ -107,8 +109,8 @@ class OpenCall:
         """
         self._journal = journal
         identifier = journal.manifest.header.id if journal.exists else manifest_id(source, target)
-        upload = events.UploadIdentity(source=source, target=str(target), id=identifier, manifest=journal.path)
-        return events.identified(upload, self.emit)
+        self.upload = events.UploadIdentity(source=source, target=str(target), id=identifier, manifest=journal.path)
+        return events.identified(self.upload, self.emit)
 
     def stop(self, reason: errors.UploadCancelled) -> None:
         """Cancel the call: `run` raises `reason`. If the work is done, `run` only waits for `on_event` no longer."""
@@ -153,11 +155,23 @@ class OpenCall:
     async def _run(self, work: Callable[[], Awaitable[R]]) -> R:
         try:
             result = await work()
-        except Exception:
-            await self._tell_the_rest()
+        except BaseException as e:
+            self._tell_stop(e)
+            if isinstance(e, Exception):  # who is cancelled waits for nobody
+                await self._tell_the_rest()
             raise
         await self._tell_the_rest()
         return result
+
+    def _tell_stop(self, e: BaseException) -> None:
+        if self.upload is None:
+            return  # nothing was told, so nobody waits for its end
+        reason, resumable = type(e).__name__, True
+        if isinstance(e, errors.BigUploadError):
+            reason, resumable = str(e), e.resumable
+        elif isinstance(e, asyncio.CancelledError):
+            reason = "cancelled"
+        self.emit(events.UploadStopped(upload=self.upload, reason=reason, resumable=resumable))
 
     async def _tell_the_rest(self) -> None:
         self._work_is_done = True

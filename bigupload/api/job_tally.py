@@ -87,11 +87,12 @@ class JobTally:
         self._files[what] += 1
         self._bytes[what] += size
 
-    def progress(self, small_in_flight: int) -> events.JobProgress:
+    def progress(self, small_in_flight: int, *, is_finished: bool = False) -> events.JobProgress:
         """Return the present state as an event.
 
         Args:
             small_in_flight: Bytes that were sent of small files in flight.
+            is_finished: Whether everything is done.
         """
         moving = self._moving.values()
         return events.JobProgress(
@@ -107,6 +108,7 @@ class JobTally:
             bytes_failed=self._bytes["failed"],
             objects_listed=self.objects_listed,
             objects_deleted=self.objects_deleted,
+            is_finished=is_finished,
         )
 
 

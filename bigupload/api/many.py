@@ -158,18 +158,18 @@ class UploadMany:
                 telling.cancel()
                 await run_shielded(_end(telling))
         if telling is not None:
-            self._tell_progress()
+            self._tell_progress(is_finished=True)
 
     async def _tell_now_and_then(self) -> None:
         while True:
             await anyio.sleep(_TOLD_EVERY)
             self._tell_progress()
 
-    def _tell_progress(self) -> None:
-        service = self._options.get("service")
-        upload = events.UploadIdentity(source="", target=service or self._prefix, id="", manifest=None)
-        progress = self._tally.progress(self._puts[0].sent() if self._puts is not None else 0)
-        events.identified(upload, self._call.emit)(progress)
+    def _tell_progress(self, *, is_finished: bool = False) -> None:
+        target = self._options.get("service") or self._prefix
+        self._call.upload = events.UploadIdentity(source="", target=target, id="", manifest=None)
+        progress = self._tally.progress(self._puts[0].sent() if self._puts is not None else 0, is_finished=is_finished)
+        events.identified(self._call.upload, self._call.emit)(progress)
 
     async def _job_target(self) -> str:
         """What a job's record calls its target: the endpoint is part of it."""

@@ -10,25 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from bigupload import events
-from bigupload.cli import job_progress
-from bigupload.cli.progress_row import RowState, bar_columns, most_name, render
-from bigupload.cli.reporting import Narrator, Printing, time_in
-from bigupload.units import counted, format_rate, format_size, one_line, printable
+from bigupload.cli.reporting import Narrator, Printing
+from bigupload.progress import job_progress
+from bigupload.progress.row import RowState
+from bigupload.progress.rows import Rows, VisibleCursor
+from bigupload.progress.updating import update, update_total
+from bigupload.units import one_line, printable
 
 _REFRESHES_A_SECOND = 5
-
-
-class _Terminal(Console):
-    """Leaves the cursor visible: nobody could show it again after SIGKILL, or while Ctrl-Z holds the process."""
-
-    def show_cursor(self, show: bool = True) -> bool:
-        return False
 
 
 class _Above(io.TextIOBase):
@@ -72,11 +66,10 @@ class Bars(Printing):
         """
         super().__init__()
         self._endless = endless
-        self._console = _Terminal(file=sys.stderr)
+        self._console = VisibleCursor(file=sys.stderr)
         self._results: list[str] = []
         self._narrator = narrator
-        self._rows: dict[Path, RowState] = {}
-        self._widest_name = 0
+        self._rows: Rows[Path] = Rows(self._console)
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
@@ -96,19 +89,21 @@ class Bars(Printing):
 
     def begin(self, path: Path, note: str) -> None:
         is_new = path not in self._rows
-        self._row(path).note = note
+        self._rows.begin(path, path).note = note
         if is_new:  # a note that changes is drawn as rows are
             self._live.refresh()
 
     def end(self, path: Path) -> None:
         """The row stays above those of the files that are still under way."""
-        row = self._rows.pop(path, None)
+        row = self._rows.end(path)
         if row is not None and row.size is not None:
-            self._print(*self._render(row))
+            self._print(*self._rows.render(row))
 
     def on_event(self, path: Path, event: events.Event) -> None:
+        if isinstance(event, events.UploadStopped):
+            return  # the command tells its error itself
         self._narrate(path, event)
-        update(self._row(path), event, time.monotonic())
+        update(self._rows.begin(path, path), event, time.monotonic())
 
     def _narrate(self, path: Path, event: events.Event) -> None:
         if (text := self._narrator.text(event)) is not None:
@@ -131,33 +126,9 @@ class Bars(Printing):
         with contextlib.suppress(OSError):  # nobody reads it
             self._console.print(text, highlight=False, soft_wrap=True)
 
-    def _row(self, path: Path) -> RowState:
-        if path not in self._rows:
-            self._rows[path] = RowState(one_line(path.name))
-            self._widest_name = max(self._widest_name, cell_len(one_line(path.name)))
-        return self._rows[path]
-
-    def _render(self, *rows: RowState) -> list[Text]:
-        """The rows, with their bars below one another."""
-        names, now = min(self._widest_name, most_name(self._width)), time.monotonic()
-        bar = min((bar_columns(row, self._width, now, names=names) for row in rows), default=0)
-        only = self._console.options.ascii_only
-        return [render(row, self._width, now, names=names, ascii_only=only, most_bar=bar) for row in rows]
-
-    @property
-    def _width(self) -> int:
-        # The last column is left free: some terminals wrap when it is written.
-        return max(1, self._console.width - 1)
-
-    def _name_rows(self) -> None:
-        """Tell files of one name apart."""
-        for path, name in job_progress.told_apart(self._rows).items():
-            self._rows[path].name = name
-            self._widest_name = max(self._widest_name, cell_len(name))
-
     def _draw(self) -> RenderableType:
-        self._name_rows()
-        return Group(*self._render(*list(self._rows.values())))
+        self._rows.tell_apart()
+        return Group(*self._rows.render(*self._rows.all))
 
 
 class JobBars(Bars):
@@ -170,13 +141,12 @@ class JobBars(Bars):
         super().__init__(narrator, endless=True, refreshes_a_second=_REFRESHES_A_SECOND)
 
     def begin(self, path: Path, note: str) -> None:
-        self._total, self._total_path = RowState(one_line(path.name), note=note), path
-        self._widest_name = max(self._widest_name, cell_len(self._total.name))
+        self._total, self._total_path = self._rows.named(path.name, note), path
         self._live.refresh()
 
     def end(self, path: Path) -> None:
         """The row goes: the end of the command tells the sums, and what failed."""
-        self._rows.pop(path, None)
+        self._rows.end(path)
         if path == self._total_path:
             self._total = None
 
@@ -195,66 +165,4 @@ class JobBars(Bars):
             super()._narrate(path, event)
 
     def _draw(self) -> RenderableType:
-        self._name_rows()
-        rows = sorted(self._rows.values(), key=lambda row: -(row.size or 0))[: job_progress.MOST_CURRENT]
-        if self._total is None:
-            return Group()
-        lines = self._render(*rows, self._total)
-        if self._counts:
-            text = Text(f"{', '.join(self._counts)}", no_wrap=True, overflow="crop")
-            text.highlight_regex(r"[\d,]+ failed", "red")
-            text.truncate(self._width)
-            lines.append(text)
-        return Group(*lines)
-
-
-def update_total(row: RowState, event: events.JobProgress, now: float) -> None:
-    """What the progress of a job changes of the row that stands for all files."""
-    row.meter.add(now, job_progress.moved_of(event))
-    if not job_progress.has_share(event):  # there is no whole to show a share of
-        rate = row.meter.rate(now)
-        row.note = f"{job_progress.bytes_text(event)}  {format_rate(rate)}" if event.bytes_found else ""
-        return
-    row.size, row.note = event.bytes_found, ""
-    row.acknowledged, row.in_flight = job_progress.done_of(event), event.bytes_in_flight
-    row.missing = event.bytes_failed
-
-
-def update(row: RowState, event: events.Event, now: float) -> None:
-    """What an event changes of a row."""
-    match event:
-        case events.UploadStarted(size=size, resumed_bytes=resumed, parts=parts, resumed_parts=resumed_parts):
-            row.size, row.acknowledged, row.in_flight, row.note = size, resumed, 0, ""
-            row.parts = f"{resumed_parts}/{parts}"
-            row.meter.restart()
-            row.meter.add(now, resumed)
-        case events.Progress():
-            row.size, row.note = event.size, ""
-            row.acknowledged, row.in_flight = event.bytes_uploaded, event.bytes_in_flight
-            row.parts, row.retries = f"{event.parts_uploaded}/{event.parts}", event.retries
-            row.meter.add(now, event.bytes_uploaded + event.bytes_in_flight)
-            if event.size is None:  # there is no whole to show a share of
-                rate = format_rate(row.meter.rate(now))
-                row.note = f"{format_size(event.bytes_uploaded)}  {rate}  {counted(event.parts_uploaded, 'part')}"
-        case events.ReadingBack(size=size, bytes_compared=done):
-            if row.size is None:
-                row.meter.add(now, done)
-            row.size, row.acknowledged, row.note = size, done, ""
-            row.meter.add(now, done)
-        case events.Hashing():
-            row.note = "hashing"
-        case events.Restarted():
-            row.acknowledged = row.in_flight = 0
-            row.meter.restart()
-        case events.Completing():
-            row.acknowledged, row.in_flight, row.note = row.size or 0, 0, "completing"
-        case events.OutageStarted():
-            row.outage = f"no connection since {time_in(0)}"
-        case events.OutageEnded():
-            row.outage = ""
-        case events.UploadSkipped(verified=verified):
-            row.note = f"skipped, proved: {verified}"
-        case events.UploadCompleted(verified=verified):
-            row.note = f"proved: {verified}"
-        case _:
-            pass
+        return Group() if self._total is None else self._rows.of_job(self._total, self._counts)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from bigupload import errors, events
-from bigupload.cli import job_progress
 from bigupload.cli.settings import VERBOSE
 from bigupload.cli.wording import for_command_line
+from bigupload.progress import job_progress
+from bigupload.progress.job_progress import time_in
 from bigupload.units import counted, format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
@@ -115,11 +116,6 @@ def _message(event: events.Event) -> str | None:
             return f"warning: {message}"
         case _:
             return None
-
-
-def time_in(seconds: float) -> str:
-    """The local time in so many seconds: "14:03:12"."""
-    return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
 
 
 class Narrator:

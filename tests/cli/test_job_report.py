@@ -11,13 +11,14 @@ import pytest
 
 from bigupload import Verified, errors, events
 from bigupload.batch.job import UploadFailed
-from bigupload.cli import job_progress, reporting
+from bigupload.cli import reporting
 from bigupload.cli.failures import Failures, LeftOut
 from bigupload.cli.job_report import JobReport
-from bigupload.cli.progress_display import update_total
-from bigupload.cli.progress_row import RowState, render
 from bigupload.cli.reporting import Narrator
 from bigupload.engine.upload_run import UploadResult
+from bigupload.progress import job_progress
+from bigupload.progress.row import RowState, render
+from bigupload.progress.updating import update_total
 
 
 class Noted:

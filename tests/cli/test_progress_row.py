@@ -11,11 +11,12 @@ from rich.cells import cell_len
 
 from bigupload import events
 from bigupload.cli import reporting
-from bigupload.cli.job_progress import told_apart
-from bigupload.cli.progress_display import JobBars, update
-from bigupload.cli.progress_row import RateMeter, RowState, most_name, render
+from bigupload.cli.progress_display import JobBars
 from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified
+from bigupload.progress.job_progress import told_apart
+from bigupload.progress.row import RateMeter, RowState, most_name, render
+from bigupload.progress.updating import update
 
 SIZE = 120_000_000
 

@@ -1,7 +1,8 @@
-"""How far a job of many files is, as rows of the progress display and as one line. Pure."""
+"""How far a job of many files is, as rows of the progress display and as one line."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,11 @@ from bigupload.units import counted, format_rate, format_seconds, format_size, o
 
 MOST_CURRENT = 4
 """Large files that are shown while they are under way."""
+
+
+def time_in(seconds: float) -> str:
+    """The local time in so many seconds: "14:03:12"."""
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
 
 
 def done_of(event: events.JobProgress) -> int:

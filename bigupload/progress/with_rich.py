@@ -1,0 +1,75 @@
+"""The progress of a program's uploads by rich, in rows as the command has them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from rich.console import Console, Group, RenderableType
+from rich.errors import LiveError
+from rich.live import Live
+from rich.text import Text
+
+from bigupload import events
+from bigupload.progress import job_progress
+from bigupload.progress.of_calls import ProgressOfCalls, path_of
+from bigupload.progress.row import RowState
+from bigupload.progress.rows import Rows, VisibleCursor
+from bigupload.progress.updating import update, update_total
+from bigupload.units import printable
+
+_REFRESHES_A_SECOND = 5
+
+
+class RichProgress(ProgressOfCalls[RowState]):
+    """An `on_event` that draws a row for each call. The row stays above the others when its call has ended."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Show nothing yet.
+
+        Args:
+            console: Where to draw; None: on standard error.
+        """
+        super().__init__()
+        self._console = console or VisibleCursor(stderr=True)
+        self._rows: Rows[events.UploadIdentity] = Rows(self._console)
+        self._live: Live | None = None
+
+    def _begin(self, upload: events.UploadIdentity) -> RowState:
+        row = self._rows.begin(upload, path_of(upload))
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._draw,
+                refresh_per_second=_REFRESHES_A_SECOND,
+                transient=True,  # rows are printed when they end
+            )
+            with contextlib.suppress(LiveError):  # before rich 14.1, a console has one display: rows are only printed
+                self._live.start()
+        return row
+
+    def _show(self, bar: RowState, event: events.Event) -> None:
+        match event:
+            case events.JobProgress():
+                update_total(bar, event, time.monotonic())
+                if event.is_finished:
+                    bar.note = ", ".join(job_progress.counts(event))
+            case events.Warned(message=message):
+                self._console.print(Text(f"{bar.name}: warning: {printable(message)}"), soft_wrap=True)
+            case _:
+                update(bar, event, time.monotonic())
+
+    def _end(self, upload: events.UploadIdentity, bar: RowState) -> None:
+        self._rows.tell_apart()
+        self._console.print(*self._rows.render(bar))
+        self._remove(upload, bar)
+
+    def _remove(self, upload: events.UploadIdentity, bar: RowState) -> None:
+        self._rows.end(upload)
+        if not self._rows.all and self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self) -> RenderableType:
+        self._rows.tell_apart()
+        return Group(*self._rows.render(*self._rows.all))
