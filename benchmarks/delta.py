@@ -27,7 +27,7 @@ KEY = "delta.bin"
 @contextlib.contextmanager
 def strict_fake(directory: Path) -> Iterator[local_store.LocalStore]:
     """The tests' fake of S3, whose objects are in files."""
-    from tests.tools.strict_s3 import StrictS3
+    from bigupload.testing.strict_s3 import StrictS3
 
     with StrictS3(keep_bodies="disk") as s3:
         s3.create_bucket("bucket")
@@ -77,7 +77,7 @@ def change(file: Path) -> str:
 
 def measure(name: str, file: Path, directory: Path) -> dict[str, bool]:
     """Upload, change, upload again. Returns what holds."""
-    from tests.tools.fault_proxy import FaultProxy
+    from bigupload.testing.fault_proxy import FaultProxy
 
     with STORES[name](directory) as store, FaultProxy("127.0.0.1", urlsplit(store.endpoint_url).port or 0) as proxy:
         environment = {

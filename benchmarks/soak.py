@@ -31,9 +31,9 @@ from bigupload import RetryPolicy, S3Options, errors
 from bigupload.core.part_plan import Limits
 from bigupload.stores import local_store
 from bigupload.stores.s3.multipart import S3Store
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.schedule_runs import Behind, Outcome, ScheduledUpload
 from tests.tools.schedules import make_schedule
-from tests.tools.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
 from ._running import MIB, all_hold, make_file

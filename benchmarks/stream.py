@@ -87,7 +87,7 @@ def piped(file: Path, arguments: list[str], environment: Mapping[str, str], prox
 
 def killed(file: Path, size: int, store: local_store.LocalStore, state: Path, seed: int) -> tuple[list[Piped], int]:
     """Kill and replay. Returns the runs, and how many bytes of parts the store has taken in all."""
-    from tests.tools.fault_proxy import FaultProxy  # only now: this process stays small until memory is measured
+    from bigupload.testing.fault_proxy import FaultProxy  # only now: this process stays small until memory is measured
 
     environment = {
         "BIGUPLOAD_STATE_DIR": str(state),

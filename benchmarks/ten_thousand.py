@@ -22,7 +22,7 @@ BUCKET = "bucket"
 
 def serve() -> None:
     """Run the store until standard input ends. Prints its address, and at the end its content."""
-    from tests.tools.strict_s3 import StrictS3
+    from bigupload.testing.strict_s3 import StrictS3
 
     with StrictS3(keep_bodies=False) as s3:
         s3.create_bucket(BUCKET)
@@ -41,7 +41,7 @@ def main() -> int:
     if arguments.serve:
         serve()
         return 0
-    from tests.tools.strict_s3 import StrictS3
+    from bigupload.testing.strict_s3 import StrictS3
 
     serving = [sys.executable, "-m", "benchmarks.ten_thousand", "--serve"]
     with (

@@ -34,9 +34,9 @@ from .report import Target
 
 if TYPE_CHECKING:
     from bigupload.stores.local_store import LocalStore
-    from tests.tools.fault_proxy import FaultProxy
-    from tests.tools.http_framing import Head
-    from tests.tools.traffic import Exchange
+    from bigupload.testing.fault_proxy import FaultProxy
+    from bigupload.testing.fault_proxy.framing import Head
+    from bigupload.testing.fault_proxy.traffic import ProxiedExchange
 
 MB = 1_000_000
 LARGE = (200 * MB, 200 * MB, *(8 * MB + number * 300_000 for number in range(1, 31)))
@@ -62,7 +62,7 @@ class Ran:
     """VmHWM, in bytes."""
     said: str
     """The last line of standard error."""
-    exchanges: Sequence[Exchange]
+    exchanges: Sequence[ProxiedExchange]
 
     @property
     def sent(self) -> Counter[Unit]:
@@ -249,7 +249,7 @@ class Trial:
 
 
 def _operation(head: Head) -> tuple[str, int | None]:
-    from tests.tools.fault_exchange import s3_operation
+    from bigupload.testing.fault_proxy.exchange import s3_operation
 
     op, part = s3_operation(head)
     if op != "Bucket":
@@ -259,7 +259,7 @@ def _operation(head: Head) -> tuple[str, int | None]:
     return names.get(method, method), None
 
 
-def _unit(exchange: Exchange) -> Unit:
+def _unit(exchange: ProxiedExchange) -> Unit:
     return exchange.path.removeprefix(f"/{BUCKET}/{PREFIX}"), exchange.part or 0
 
 
@@ -299,8 +299,8 @@ def trial(
         kills: How many kills.
         command: What is killed: upload or sync.
     """
+    from bigupload.testing.fault_proxy import FaultProxy
     from tests.tools import awkward_tree
-    from tests.tools.fault_proxy import FaultProxy
 
     chosen, root = random.Random(files), directory / "tree"
     names = awkward_tree.FOR_SEAWEEDFS

@@ -20,7 +20,7 @@ from .server import NullStore
 
 def server_context(directory: Path, host: str = "127.0.0.1") -> ssl.SSLContext:
     """Python's defaults, with a certificate for `host` made in `directory` (`ca.pem` is what a client is to trust)."""
-    from tests.tools.certs import make_certificates
+    from bigupload.testing.certificates import make_certificates
 
     directory.mkdir(parents=True, exist_ok=True)
     made = make_certificates(directory, host)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bigupload.cli import main
+from bigupload.testing.strict_s3 import Call, StrictS3
+from bigupload.testing.strict_s3.wire import S3Error
 from tests.crash.running import Ended, Place
-from tests.tools.s3_wire import S3Error
-from tests.tools.strict_s3 import Call, StrictS3
 from tests.tools.waiting import until
 
 from .support import SIZE, Command, assert_refused, to

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Ended
-from tests.tools.strict_s3 import StrictS3
 
 PART = 5 << 20
 SIZE = PART + 1000

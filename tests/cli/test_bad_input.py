@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.manifests.journal import FileJournal
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Ended, Place
-from tests.tools.strict_s3 import StrictS3
 
 from .support import PART, Command, assert_refused, to
 

@@ -17,8 +17,8 @@ import botocore.session
 import pytest
 
 from bigupload.stores import local_store
+from bigupload.testing.strict_s3 import Reset, Status, StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
-from tests.tools.strict_s3 import Reset, Status, StrictS3
 
 from .support import PART, SIZE, Command, assert_refused, to
 

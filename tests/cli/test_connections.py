@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.stores import local_store
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import Place
-from tests.tools.strict_s3 import Status, StrictS3
 from tests.tools.weed import fetch
 
 from .support import Command, assert_refused, to

@@ -13,9 +13,9 @@ import pytest
 from bigupload.core.manifest import Aborted, PartDropped
 from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import FileJournal
+from bigupload.testing.strict_s3 import Call, Ok, Status, StrictS3
 from bigupload.verification import orphans
 from tests.crash.running import Ended
-from tests.tools.strict_s3 import Call, Ok, Status, StrictS3
 
 from .support import PART, Command, assert_refused, to
 

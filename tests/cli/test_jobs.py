@@ -13,8 +13,8 @@ import pytest
 from bigupload.cli.named_jobs import command_of, shown_name
 from bigupload.manifests.job_record import JobRecord, KnownJob, known_jobs
 from bigupload.stores.targets import LOCAL
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import Place
-from tests.tools.strict_s3 import Status, StrictS3
 
 from .support import Command, assert_refused, to
 

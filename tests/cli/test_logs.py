@@ -13,7 +13,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.cli import logs
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import Command, assert_refused, to
 

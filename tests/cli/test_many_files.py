@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import pytest
 
+from bigupload.testing.strict_s3 import Status, StrictS3
 from bigupload.units import escaped
 from tests.crash.running import Place
-from tests.tools.strict_s3 import Status, StrictS3
 
 from .support import Command, assert_refused, to
 

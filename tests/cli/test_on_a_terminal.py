@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import COMMAND, LONG, Place
-from tests.tools.strict_s3 import Status, StrictS3
 
 from .support import to
 

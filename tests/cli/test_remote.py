@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
-from tests.tools.s3_faults import Status
-from tests.tools.strict_s3 import StrictS3
 from tests.tools.web_server import WebServer, web_server
 
 from .support import Command, assert_refused, to

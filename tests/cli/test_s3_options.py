@@ -14,7 +14,7 @@ from bigupload.cli import _cli
 from bigupload.cli.s3_options import spelled
 from bigupload.options import S3Options
 from bigupload.s3_parameters import PARAMETERS
-from tests.tools.strict_s3 import Status, StrictS3
+from bigupload.testing.strict_s3 import Status, StrictS3
 
 from .support import Command, assert_refused, to
 

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from bigupload.cli import _cli, config_file, settings
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import Ended, Place
-from tests.tools.strict_s3 import Status, StrictS3
 
 from .support import Command, assert_refused, to
 

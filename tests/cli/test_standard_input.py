@@ -15,9 +15,9 @@ import pytest
 
 from bigupload.cli.unfinished import connection_of
 from bigupload.cli.upload import _sample
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
-from tests.tools.s3_faults import Status
-from tests.tools.strict_s3 import StrictS3
 
 from .support import SIZE, Command, assert_refused, to
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bigupload.manifests.journal import FileJournal
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import PART, Command, to
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.strict_s3 import Status, StrictS3
+from bigupload.testing.strict_s3 import Status, StrictS3
 
 from .support import Command, assert_refused
 

@@ -13,9 +13,9 @@ from bigupload import events
 from bigupload.cli.reporting import reporting, result_line
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.cli.support import Command, to
 from tests.cli.test_trust import changed
-from tests.tools.strict_s3 import Status, StrictS3
 
 EVIL = "a\x1b]0;pwned\x07\x9b2J\x1b[2J\r\x08\x7f\u202egpj.exe\u2066\u200b\u2028\x00b"
 """C0 and C1 sequences, bidirectional overrides and isolates, what is invisible, line separators, NUL."""

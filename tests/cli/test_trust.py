@@ -11,9 +11,9 @@ import pytest
 
 from bigupload.core.manifest import Target
 from bigupload.core.manifest_identity import manifest_id
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.cli.support import Command, assert_refused, to
 from tests.crash.running import Place
-from tests.tools.strict_s3 import Status, StrictS3
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.testing.strict_s3 import Ok, Status, StrictS3
 from tests.crash.running import Ended, Place, until
-from tests.tools.strict_s3 import Ok, Status, StrictS3
 
 from .support import SIZE, Command, assert_refused
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import Command, assert_refused
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from distributed import LocalCluster
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import BUCKET, World
-from tests.tools.strict_s3 import StrictS3
 
 from .support import MIB, Processes
 

@@ -17,9 +17,9 @@ from distributed import Security
 from bigupload import ClusterUnreachable, UsageError
 from bigupload.cluster import _compat
 from bigupload.cluster.local_cluster import LocalWorkers
+from bigupload.testing.strict_s3 import Stall, StrictS3
 from tests.crash.running import Place, end_of, random_file, until
 from tests.tools.signals import heard
-from tests.tools.strict_s3 import Stall, StrictS3
 
 from .support import MIB, Processes
 

@@ -23,8 +23,8 @@ from bigupload.cluster.messages import FileId
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
 from bigupload.sources.file import FileSource
+from bigupload.testing.strict_s3 import Stall
 from tests.integration.support import BUCKET, World
-from tests.tools.strict_s3 import Stall
 from tests.tools.waiting import until
 
 from .support import MIB, WORKER, Node, Processes

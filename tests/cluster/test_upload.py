@@ -20,8 +20,8 @@ from bigupload.cluster.messaging import Messenger
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
 from bigupload.http.put_transport import HttpTransport
+from bigupload.testing.strict_s3 import Status
 from tests.integration.support import BUCKET, World
-from tests.tools.strict_s3 import Status
 
 from .support import MIB
 

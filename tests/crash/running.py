@@ -15,7 +15,7 @@ from typing import Any
 
 from bigupload.core.manifest import Manifest
 from bigupload.manifests.journal import read_manifest
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bigupload.stores.local_store import LocalStore
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
 from .cancels import WAYS, Order

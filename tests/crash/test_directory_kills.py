@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.manifests.job_record import known_jobs
-from tests.tools.strict_s3 import Call, StrictS3
+from bigupload.testing.strict_s3 import Call, StrictS3
 
 from .running import Place, end_of, until
 

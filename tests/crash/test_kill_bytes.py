@@ -13,8 +13,8 @@ import pytest
 
 from bigupload.manifests.journal import read_manifest
 from bigupload.stores.local_store import LocalStore
-from tests.tools.fault_proxy import FaultProxy
-from tests.tools.traffic import Exchange
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy.traffic import ProxiedExchange
 from tests.tools.weed import weed_client
 
 from .running import LONG, Ended, Place, end_of, random_file
@@ -31,7 +31,7 @@ BUCKET, KEY = "killed", "killed.bin"
 PACE = ["--concurrency", "2", "--limit-rate", "150MB/s", "--part-size", str(PART_SIZE)]
 
 
-def sent_parts(exchanges: list[Exchange]) -> list[tuple[int, Exchange]]:
+def sent_parts(exchanges: list[ProxiedExchange]) -> list[tuple[int, ProxiedExchange]]:
     return [(each.part, each) for each in exchanges if each.part is not None]
 
 

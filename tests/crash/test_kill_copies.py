@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .driver import MOMENTS
 from .running import Ended, Place, driver, random_file

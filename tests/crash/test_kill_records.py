@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.core.manifest_lines import RECORD_TYPES
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .driver import MOMENTS
 from .running import Ended, Place, driver, end_of, random_file, until

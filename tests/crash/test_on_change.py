@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.testing.strict_s3 import Call, Status, StrictS3
+from bigupload.testing.strict_s3.exchange import Dropped
 from tests.crash.running import Place, random_file
-from tests.tools.strict_s3 import Call, Dropped, Status, StrictS3
 
 MIB = 1024 * 1024
 

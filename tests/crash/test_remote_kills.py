@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bigupload.stores.local_store import LocalStore
-from tests.tools.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.web_server import web_server
 from tests.tools.weed import weed_client
 

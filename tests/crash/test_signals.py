@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.testing.strict_s3 import Call, Ok, StrictS3
 from tests.tools.signals import heard
-from tests.tools.strict_s3 import Call, Ok, StrictS3
 
 from .running import LONG, Ended, Place, driver, end_of, random_file, until
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bigupload.stores.local_store import LocalStore
-from tests.tools.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.weed import weed_client
 
 from .running import COMMAND, LONG, REPOSITORY, Ended, Place, end_of, random_file

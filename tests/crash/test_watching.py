@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bigupload.stores.local_store import LocalStore
-from tests.tools.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.signals import heard
 from tests.tools.weed import fetch, weed_client
 

@@ -20,7 +20,7 @@ import aiohttp.client_proto
 import pytest
 
 from bigupload.http._compat import read_before_closing, received, tls_internals
-from tests.tools.certs import make_certificates
+from bigupload.testing.certificates import make_certificates
 
 
 @contextlib.asynccontextmanager

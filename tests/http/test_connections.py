@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bigupload.http import connections
-from tests.tools.certs import make_certificates
+from bigupload.testing.certificates import make_certificates
 from tests.tools.waiting import until
 
 

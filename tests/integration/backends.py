@@ -21,7 +21,7 @@ from bigupload.ports import PutResponse, SignedRequest, UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import BUCKET, assert_secretless
 

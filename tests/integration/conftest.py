@@ -19,8 +19,8 @@ from bigupload.core import hedging
 from bigupload.engine import completion, context
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
-from tests.tools.certs import make_certificates
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.certificates import make_certificates
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.web_server import WebServer, web_server
 from tests.tools.weed import weed_client
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bigupload.core.part_plan import Plan
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import BUCKET, KIB
 

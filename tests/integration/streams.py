@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 
-from tests.tools.s3_model import StoredObject
+from bigupload.testing.strict_s3.model import StoredObject
 
 from .stopped import SIZE
 from .support import content

@@ -17,8 +17,8 @@ from bigupload.core.manifest import Manifest
 from bigupload.core.part_plan import MIB, Limits
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.manifests.journal import read_manifest
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.tools.leaks import no_leaks, open_descriptors
-from tests.tools.strict_s3 import Status, StrictS3
 
 __all__ = [
     "BUCKET", "FAST", "KIB", "LEVELS", "LIMITS", "PART", "World", "assert_secretless", "content", "no_leaks",

@@ -9,7 +9,7 @@ import pytest
 from bigupload import Verified, errors
 from bigupload.ports import ListedPart
 from bigupload.stores.s3.multipart import S3Store
-from tests.tools.strict_s3 import LostResponse, Status
+from bigupload.testing.strict_s3 import LostResponse, Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
 from .support import BUCKET, World, content, no_leaks

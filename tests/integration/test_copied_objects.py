@@ -12,8 +12,8 @@ import bigupload
 from bigupload import S3Options, Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
-from tests.tools.s3_model import Checksum, wrong
-from tests.tools.strict_s3 import Call, LostResponse, Ok, Status, StrictS3
+from bigupload.testing.strict_s3 import Call, LostResponse, Ok, Status, StrictS3
+from bigupload.testing.strict_s3.model import Checksum, wrong
 
 from .remotes import DATA, PARTS, SIZE
 from .support import BUCKET, PART, World, content

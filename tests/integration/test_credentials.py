@@ -18,7 +18,7 @@ import bigupload
 from bigupload import Credentials, S3Options, Verified, errors, events
 from bigupload.stores.s3 import client
 from bigupload.stores.s3.renewal import Renewal
-from tests.tools.strict_s3 import Status, StrictS3
+from bigupload.testing.strict_s3 import Status, StrictS3
 
 from .support import BUCKET, FAST, PART, World, assert_secretless
 

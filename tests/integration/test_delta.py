@@ -17,7 +17,7 @@ from bigupload import S3Options, Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.manifests.location import state_dir
 from bigupload.stores.local_store import LocalStore
-from tests.tools.strict_s3 import Call, ErrorIn200, LostResponse, Status, StrictS3
+from bigupload.testing.strict_s3 import Call, ErrorIn200, LostResponse, Status, StrictS3
 
 from .support import BUCKET, LEVELS, PART, World, write
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import BUCKET
 

@@ -12,7 +12,7 @@ import bigupload
 from bigupload import Verified, errors, events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB
-from tests.tools.strict_s3 import (
+from bigupload.testing.strict_s3 import (
     Call,
     FlipBit,
     LostResponse,

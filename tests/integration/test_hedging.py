@@ -16,7 +16,7 @@ from bigupload import UploadResult, Verified, events
 from bigupload.core import hedging
 from bigupload.core.hedging import Pace, PutProgress
 from bigupload.engine.in_flight import PartsInFlight
-from tests.tools.strict_s3 import LostResponse, Ok, Reset, Stall, Status, StrictS3
+from bigupload.testing.strict_s3 import LostResponse, Ok, Reset, Stall, Status, StrictS3
 from tests.tools.waiting import until
 
 from .support import BUCKET, KIB, PART, World, no_leaks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bigupload import Verified, errors
-from tests.tools.strict_s3 import (
+from bigupload.testing.strict_s3 import (
     Call,
     LostResponse,
     StrictS3,

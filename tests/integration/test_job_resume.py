@@ -21,7 +21,7 @@ from bigupload.api import many
 from bigupload.batch.entries import FileEntry
 from bigupload.manifests.clean_up import clean
 from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, known_jobs
-from tests.tools.strict_s3 import Stall, Status
+from bigupload.testing.strict_s3 import Stall, Status
 
 from .support import BUCKET, FAST, PART, World
 

@@ -12,8 +12,8 @@ import pytest
 
 import bigupload
 from bigupload import errors
+from bigupload.testing.strict_s3 import LostResponse, Reset, Status, StrictS3
 from bigupload.verification import by_download
-from tests.tools.strict_s3 import LostResponse, Reset, Status, StrictS3
 
 from .stopped import PARTS, SIZE
 from .support import BUCKET, FAST, World

@@ -14,7 +14,7 @@ from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, e
 from bigupload.api import many
 from bigupload.batch.entries import FileEntry
 from bigupload.sources import held_file
-from tests.tools.strict_s3 import Call, FlipBit, LostResponse, Reset, Status, StrictS3
+from bigupload.testing.strict_s3 import Call, FlipBit, LostResponse, Reset, Status, StrictS3
 from tests.tools.web_server import WebServer
 
 from .backends import Backend

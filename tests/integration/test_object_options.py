@@ -14,7 +14,7 @@ import bigupload
 from bigupload import S3Options, errors, events
 from bigupload.s3_parameters import OBJECT
 from bigupload.stores.local_store import LocalStore
-from tests.tools.strict_s3 import Status, StrictS3
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.tools.weed import weed_client
 
 from .backends import Backend, create, put

@@ -12,7 +12,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.engine import completion
-from tests.tools.strict_s3 import (
+from bigupload.testing.strict_s3 import (
     Call,
     Conflict,
     ErrorIn200,

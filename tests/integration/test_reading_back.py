@@ -14,10 +14,10 @@ from bigupload import S3Options, errors, events
 from bigupload.core.integrity import Verified
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.strict_s3 import Call, CutResponse, LostResponse, Ok, Status, StrictS3
 from bigupload.verification import by_download
 from bigupload.verification.by_checksum import verify
 from bigupload.verification.by_download import ReadBack, read_back
-from tests.tools.strict_s3 import Call, CutResponse, LostResponse, Ok, Status, StrictS3
 from tests.tools.weed import weed_client
 
 from .other_tools import SIZE, URL, delete, even, flipped, put, put_parts, replace

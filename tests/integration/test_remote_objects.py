@@ -10,8 +10,8 @@ import pytest
 import bigupload
 from bigupload import S3Options, errors
 from bigupload.stores.local_store import LocalStore
-from tests.tools.s3_faults import Call, Ok, Status
-from tests.tools.sigv4 import Credentials
+from bigupload.testing.faults import Call, Ok, Status
+from bigupload.testing.strict_s3.sigv4 import IssuedCredentials
 from tests.tools.weed import weed_client
 
 from .remotes import DATA, PARTS, SIZE, holds
@@ -97,7 +97,7 @@ async def test_a_store_that_is_busy(stored: World) -> None:
 @pytest.mark.slow
 async def test_a_url_that_is_refused_is_signed_again(stored: World) -> None:
     """With other credentials: those that signed the first URL end while ranges are read by it."""
-    issued: list[Credentials] = []
+    issued: list[IssuedCredentials] = []
 
     def issue() -> bigupload.Credentials:
         issued.append(stored.s3.issue_session(seconds=3600))

@@ -6,8 +6,8 @@ import pytest
 
 import bigupload
 from bigupload import errors
+from bigupload.testing.certificates import make_certificates
 from tests.integration.transport.test_users_proxy import ForwardProxy, proxy_of_the_environment
-from tests.tools.certs import make_certificates
 from tests.tools.web_server import WebFault, WebServer, is_part, web_server
 
 from .remotes import DATA, PARTS, SECRET, SIZE, holds

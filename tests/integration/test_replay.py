@@ -6,7 +6,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
-from tests.tools.s3_faults import Conflict, Status
+from bigupload.testing.faults import Conflict, Status
 
 from .stopped import PARTS, SIZE
 from .streams import WHOLE, hashed, stream, whole

@@ -15,8 +15,8 @@ from bigupload.core.part_plan import MIB
 from bigupload.manifests.journal import read_manifest
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
-from tests.tools.fault_proxy import FaultProxy
-from tests.tools.strict_s3 import Status, StrictS3
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.tools.weed import fetch
 
 from .stopped import PARTS, SIZE, edit, lines, the_file, touch

@@ -6,7 +6,7 @@ import pytest
 
 import bigupload
 from bigupload import errors, events
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 from .stopped import PARTS, SIZE, lines, the_file
 from .support import BUCKET, World

@@ -12,9 +12,9 @@ import pytest
 
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.schedule_runs import Behind, ScheduledUpload
 from tests.tools.schedules import make_schedule
-from tests.tools.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
 from .support import BUCKET, KIB, PART, sha256, write

@@ -26,8 +26,8 @@ from bigupload import (
     VerificationFailed,
     select_files,
 )
+from bigupload.testing.strict_s3 import Status
 from tests.tools import awkward_tree
-from tests.tools.strict_s3 import Status
 
 from .backends import Backend
 from .support import BUCKET, FAST, World, no_leaks

@@ -16,7 +16,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.core.part_plan import MIB
-from tests.tools.s3_faults import Status
+from bigupload.testing.faults import Status
 
 from .backends import Backend
 from .stopped import PARTS, SIZE

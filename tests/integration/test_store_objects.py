@@ -13,7 +13,7 @@ from bigupload import S3Options, errors
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
-from tests.tools.strict_s3 import Stall
+from bigupload.testing.strict_s3 import Stall
 from tests.tools.waiting import until
 
 from .backends import PART, TOKEN, Backend, crc, create, put, raised

@@ -18,7 +18,7 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import MIB, Limits, plan_stream
 from bigupload.sources import part_pool
 from bigupload.stores.s3.multipart import S3Store
-from tests.tools.s3_faults import FlipBit, Reset, Status
+from bigupload.testing.faults import FlipBit, Reset, Status
 
 from .backends import Backend
 from .stopped import PARTS, SIZE

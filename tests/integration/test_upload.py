@@ -15,9 +15,9 @@ from bigupload import PartProof, RetryPolicy, S3Options, Verified, errors, event
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.client import S3Bucket
-from tests.tools import wire_faults as wire
-from tests.tools.fault_proxy import FaultProxy
-from tests.tools.strict_s3 import Status, StrictS3
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy import wire_faults as wire
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.tools.weed import fetch
 
 from .support import BUCKET, FAST, KIB, LEVELS, LIMITS, PART, World, no_leaks, write
@@ -273,7 +273,7 @@ async def test_no_response_at_all_ends_within_a_few_attempts(world: World) -> No
 async def test_an_outage_does_not_count_as_attempts(world: World, s3: StrictS3) -> None:
     """While nothing connects, the attempts are not counted; the give-up time ends it."""
     with FaultProxy("127.0.0.1", s3.port) as proxy:
-        proxy.script("UploadPart", wire.Ok(), wire.Outage())
+        proxy.script("UploadPart", wire.Ok(), wire.NetworkOutage())
         options = replace(world.options(), endpoint_url=proxy.url)
 
         def on_event(event: events.Event) -> None:

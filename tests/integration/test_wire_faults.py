@@ -14,7 +14,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.manifests.journal import read_manifest
-from tests.tools import wire_faults as faults
+from bigupload.testing.fault_proxy import wire_faults as faults
 from tests.tools.weed import weed_client
 
 from .support import BUCKET
@@ -22,7 +22,7 @@ from .wire import IMPATIENT, IN_A_HURRY, PARTS, QUICK, Wire
 
 # --- parts
 
-PASSING: dict[str, faults.Fault] = {
+PASSING: dict[str, faults.StoreFault] = {
     "reset in the head": faults.Reset(0),
     "reset at byte 100,000": faults.Reset(100_000),
     "stall": faults.Stall(100_000),
@@ -38,13 +38,13 @@ PASSING: dict[str, faults.Fault] = {
     "a page of somebody else's": faults.Junk(),
     "corrupted": faults.FlipBit(at=4_000_000),
     "403": faults.Status(403, "AccessDenied"),
-    "outage": faults.Outage(),
+    "outage": faults.NetworkOutage(),
 }
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-async def test_a_part_is_sent_again(wire: Wire, fault: faults.Fault) -> None:
+async def test_a_part_is_sent_again(wire: Wire, fault: faults.StoreFault) -> None:
     wire.proxy.script("UploadPart", fault, part_number=1)
     stalls = isinstance(fault, faults.Stall)
     waits = isinstance(fault, faults.Status) and "Retry-After" in fault.headers
@@ -58,7 +58,7 @@ async def test_a_part_is_sent_again(wire: Wire, fault: faults.Fault) -> None:
 @pytest.mark.parametrize(
     "fault", [faults.Trickle(), faults.HangUp(), faults.HangUp(reset=True)], ids=["trickle", "hang up", "reset after"]
 )
-async def test_what_is_slow_or_dies_on_idle_costs_no_part(wire: Wire, fault: faults.Fault) -> None:
+async def test_what_is_slow_or_dies_on_idle_costs_no_part(wire: Wire, fault: faults.StoreFault) -> None:
     for number in range(1, PARTS + 1):
         wire.proxy.script("UploadPart", fault, part_number=number)
     result = await wire.upload(concurrency=1)
@@ -101,7 +101,7 @@ async def test_tls_that_breaks_off_in_the_handshake(tls_wire: Wire, whose: str, 
 
 # --- everything else that is asked
 
-RESPONSES: dict[str, faults.Fault] = {
+RESPONSES: dict[str, faults.StoreFault] = {
     "reset": faults.Reset(0),
     "500": faults.Status(500, "InternalError"),
     "503": faults.Status(503, "SlowDown", headers={"Retry-After": "1"}),
@@ -111,15 +111,15 @@ RESPONSES: dict[str, faults.Fault] = {
     "a page": faults.Junk(),
     "a page after it acted": faults.Junk(act=True),
     "no XML": faults.Junk(body=b"Welcome & <enjoy>"),
-    "outage": faults.Outage(),
+    "outage": faults.NetworkOutage(),
 }
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("fault", RESPONSES.values(), ids=RESPONSES)
-async def test_create_and_complete(wire: Wire, op: str, fault: faults.Fault) -> None:
-    if isinstance(fault, faults.Outage) and op == "CreateMultipartUpload":
+async def test_create_and_complete(wire: Wire, op: str, fault: faults.StoreFault) -> None:
+    if isinstance(fault, faults.NetworkOutage) and op == "CreateMultipartUpload":
         wire.proxy.script("HeadBucket", fault)  # never requested: before a first response, few attempts are made
         fault = faults.Status(503)
     wire.proxy.script(op, fault)
@@ -130,7 +130,7 @@ async def test_create_and_complete(wire: Wire, op: str, fault: faults.Fault) -> 
     assert wire.proxy.count("UploadPart", 200) == PARTS
 
 
-COMPLETES: dict[str, faults.Fault] = {
+COMPLETES: dict[str, faults.StoreFault] = {
     "error in 200": faults.ErrorIn200(),
     "error in 200 although it acted": faults.ErrorIn200(act=True),
     "white space for long": faults.Whitespace(2000),
@@ -139,7 +139,7 @@ COMPLETES: dict[str, faults.Fault] = {
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", COMPLETES.values(), ids=COMPLETES)
-async def test_complete_s_own_ways(wire: Wire, fault: faults.Fault) -> None:
+async def test_complete_s_own_ways(wire: Wire, fault: faults.StoreFault) -> None:
     wire.proxy.script("CompleteMultipartUpload", fault)
     assert (await wire.upload()).verified is Verified.FULL_OBJECT
     assert wire.holds()
@@ -162,10 +162,10 @@ async def test_white_space_for_longer_than_the_timeout_is_no_silence(
 @pytest.mark.parametrize(
     "fault", [*RESPONSES.values(), faults.TruncatedList(honest=True)], ids=[*RESPONSES, "a short page"]
 )
-async def test_listing_when_it_goes_on(wire: Wire, fault: faults.Fault) -> None:
+async def test_listing_when_it_goes_on(wire: Wire, fault: faults.StoreFault) -> None:
     """A page that is not the store's must not be taken for "the store has nothing"."""
     await stopped(wire)
-    if isinstance(fault, faults.Outage):
+    if isinstance(fault, faults.NetworkOutage):
         wire.proxy.script("ListParts", faults.Status(500))
     wire.proxy.script("ListParts", fault)
     result = await wire.upload()
@@ -200,7 +200,7 @@ async def stopped(wire: Wire) -> None:
     [faults.LostResponse(), faults.HalfResponse(), faults.Status(500), faults.Junk()],
     ids=["lost", "half", "500", "page"],
 )
-async def test_abort_is_asked_again(wire: Wire, fault: faults.Fault) -> None:
+async def test_abort_is_asked_again(wire: Wire, fault: faults.StoreFault) -> None:
     await stopped(wire)
     wire.proxy.script("AbortMultipartUpload", fault)
     async with bigupload.Uploader(retry=QUICK) as uploader:

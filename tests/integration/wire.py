@@ -16,8 +16,8 @@ from bigupload import S3Options, events
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.stores.local_store import LocalStore
-from tests.tools.certs import Certificates
-from tests.tools.fault_proxy import FaultProxy
+from bigupload.testing.certificates import Certificates
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.weed import weed_client
 
 from .support import BUCKET, no_leaks, write

@@ -12,8 +12,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import KIB
-from tests.tools.strict_s3 import StrictS3
 
 from .machine import Model
 from .mutants import MUTANTS

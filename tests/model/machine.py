@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.steps import NEVER
-from tests.tools.strict_s3 import StrictS3
 
 from .disturbance import CHANGES_FILE, Disturbance
 from .file import PART

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 SUFFIX = ".manifest.jsonl"
 

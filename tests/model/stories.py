@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import KIB
-from tests.tools.strict_s3 import StrictS3
 
 from .disturbance import CHANGES_FILE, Disturbance, Request
 from .file import PART

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.errors import EXIT_RESUMABLE
-from tests.tools.strict_s3 import Record
+from bigupload.testing.strict_s3 import Record
 
 from .oracle import Done, Either, Ending, Proved, Refused
 from .process import Action, Told

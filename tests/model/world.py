@@ -21,11 +21,11 @@ from bigupload import errors
 from bigupload.core.manifest import Target
 from bigupload.core.manifest_identity import manifest_id
 from bigupload.errors import EXIT_FAILED, EXIT_RESUMABLE
+from bigupload.testing.faults import StoreFault
+from bigupload.testing.strict_s3 import Call, IssuedCredentials, Ok, StrictS3
+from bigupload.testing.strict_s3.exchange import Dropped
 from bigupload.verification.orphans import Owners
 from tests.integration.support import BUCKET
-from tests.tools.s3_exchange import Dropped
-from tests.tools.s3_faults import Fault
-from tests.tools.strict_s3 import Call, Credentials, Ok, StrictS3
 
 from . import seen as sight
 from .disturbance import CHANGES_FILE, Disturbance, disturbed
@@ -111,7 +111,7 @@ class World:
             given = s3.issue_session(seconds=-1.0 if kind == "expired" else None)
         else:
             name = uuid.uuid4().hex
-            given = Credentials(f"AKIA{name[:16].upper()}", f"secret/{name}")
+            given = IssuedCredentials(f"AKIA{name[:16].upper()}", f"secret/{name}")
         stored = dataclasses.replace(given, secret_key="another") if kind == "wrong" else given
         if kind != "unknown":
             s3.credentials[given.access_key] = stored
@@ -230,7 +230,7 @@ class World:
         def happen(_: StrictS3) -> None:
             self._happen(by, manifest)
 
-        then: list[Fault] = [Call(happen, acted=by.acted)]
+        then: list[StoreFault] = [Call(happen, acted=by.acted)]
         if by.what == "late_once":
             then.append(Call(lambda s3: setattr(s3, "clock", time.time)))
         self.s3.script(by.request, *itertools.repeat(Ok(), by.number - 1), *then)

@@ -9,12 +9,12 @@ import pytest
 
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.ensure_bucket import ensure_bucket
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.declared import what_is_wrong
 from tests.tools.directories import session_directory
 from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
-from tests.tools.strict_s3 import StrictS3
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -13,8 +13,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.ensure_bucket import ensure_bucket
+from bigupload.testing.strict_s3 import Reset, Status, StrictS3
 from tests.tools.buckets import Meddled, Next, ask, fresh_name, options_for
-from tests.tools.strict_s3 import Reset, Status, StrictS3
 
 PAGE = "https://page.example"
 MEDIA = "media/owner/a.jpg"

@@ -7,8 +7,8 @@ import pytest
 from bigupload import errors
 from bigupload.cli import main
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.tools.buckets import ask, fresh_name
-from tests.tools.strict_s3 import Status, StrictS3
 
 PAGE = "https://page.example"
 

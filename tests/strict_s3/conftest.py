@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BUCKET, PART
-from tests.tools.strict_s3 import StrictS3
 
 
 @pytest.fixture

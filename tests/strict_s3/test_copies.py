@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 SOURCE = "a key/ü?+.bin"
 BODY = bytes(range(256)) * 32

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 
 def refused(client: Any, keys: list[str]) -> str:

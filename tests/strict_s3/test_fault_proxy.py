@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 import yarl
 
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.strict_s3 import LostResponse, Status, StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, complete, crc64, create, presign, put, send_all
-from tests.tools.fault_proxy import FaultProxy
-from tests.tools.strict_s3 import LostResponse, Status, StrictS3
 
 
 def test_the_proxy_counts_parts(s3: StrictS3) -> None:

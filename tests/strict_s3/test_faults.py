@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.strict_s3.support import BODY, BUCKET, KEY, PARTS, complete, crc64, create, presign, put, send, send_all
-from tests.tools.strict_s3 import (
+from bigupload.testing.strict_s3 import (
     Call,
     ErrorIn200,
     FlipBit,
@@ -23,6 +22,7 @@ from tests.tools.strict_s3 import (
     Whitespace,
     WrongEtag,
 )
+from tests.strict_s3.support import BODY, BUCKET, KEY, PARTS, complete, crc64, create, presign, put, send, send_all
 
 
 def test_scripted_faults(s3: StrictS3, client: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, code, complete, crc64, create, send, send_all
-from tests.tools.strict_s3 import StrictS3
 
 
 def test_a_store_that_ignores_checksums(s3: StrictS3, client: Any) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BUCKET, KEY, PARTS, code, crc64, create, presign, put, send
-from tests.tools.strict_s3 import StrictS3
 
 
 def md5(data: bytes) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ import pytest
 from awscrt import checksums as crt
 from botocore.exceptions import ClientError
 
+from bigupload.testing.strict_s3 import Conflict, Stall, StrictS3
 from tests.strict_s3.support import (
     BODY,
     BUCKET,
@@ -27,7 +28,6 @@ from tests.strict_s3.support import (
     send,
     send_all,
 )
-from tests.tools.strict_s3 import Conflict, Stall, StrictS3
 
 # -- the happy path
 

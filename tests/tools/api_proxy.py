@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from .fault_proxy import FaultProxy
-from .http_framing import Head
-from .wire_faults import Alter, Call, Fault, LostResponse, Refuse
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy.framing import Head
+from bigupload.testing.fault_proxy.wire_faults import Alter, Call, LostResponse, Refuse, StoreFault
 
 _NAMES = {
     ("POST", "/v1/media/multipart"): "create",
@@ -66,7 +66,7 @@ class ApiProxy(FaultProxy):
         self.before[name] = event.wait
         return event
 
-    def _fate(self, name: str) -> Fault | None:
+    def _fate(self, name: str) -> StoreFault | None:
         if name in self.before:
             before = self.before[name]
             return Call(lambda _: before())

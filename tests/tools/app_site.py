@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.browser import UploadPage
-from tests.tools.fault_proxy import FaultProxy
 from tests.tools.http_stub import HttpStub, Response, http_stub
 from tests.tools.page import Stage
 from tests.tools.service import serving

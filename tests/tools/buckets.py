@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from bigupload.options import S3Options
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.client import S3Bucket
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 Next = Callable[..., Awaitable[Any]]
 _numbers = itertools.count()

@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 import httpx
 from playwright.sync_api import Route
 
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy.traffic import PartTraffic
 from tests.tools.browser import UploadPage
-from tests.tools.fault_proxy import FaultProxy
 from tests.tools.service import Service
-from tests.tools.traffic import PartTraffic
 
 MIB = 1024 * 1024
 PART = 5 * MIB

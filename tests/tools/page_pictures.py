@@ -13,8 +13,8 @@ from playwright.sync_api import Playwright, sync_playwright
 
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.browser import Profile, UploadPage
-from tests.tools.fault_proxy import FaultProxy
 from tests.tools.page import Stage
 from tests.tools.page_states import STATES, State, uploading
 from tests.tools.service import serving

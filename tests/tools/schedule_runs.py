@@ -18,8 +18,8 @@ import bigupload
 from bigupload import S3Options, UploadResult, errors, events
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.manifests.journal import read_manifest
+from bigupload.testing.fault_proxy import FaultProxy
 
-from .fault_proxy import FaultProxy
 from .leaks import no_leaks
 from .schedules import ATTEMPTS, Schedule
 

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bigupload import errors
-
-from . import wire_faults as wire
+from bigupload.testing.fault_proxy import wire_faults as wire
 
 ATTEMPTS = 8
 """Of `RetryPolicy`: as many failures of one request end a run."""
@@ -25,7 +24,7 @@ class Schedule:
     seed: int
     part_size: int
     parts: int
-    faults: dict[tuple[str, int | None], list[wire.Fault]] = field(default_factory=dict)
+    faults: dict[tuple[str, int | None], list[wire.StoreFault]] = field(default_factory=dict)
     standing: set[wire.Standing] = field(default_factory=set)
     stops: list[int] = field(default_factory=list)
     """In each run, the number of recorded parts at which it is cancelled; 0: never."""
@@ -110,9 +109,9 @@ class _Maker:
     def _somewhere(self) -> int:
         return self._chance.randrange(self._part_size)
 
-    def _one(self) -> wire.Fault:
+    def _one(self) -> wire.StoreFault:
         chance = self._chance
-        kinds: list[tuple[int, Callable[[], wire.Fault]]] = [
+        kinds: list[tuple[int, Callable[[], wire.StoreFault]]] = [
             (4, lambda: wire.Reset(self._somewhere())),
             (2, lambda: self._refusal()),
             (2, lambda: wire.Status(400, "RequestTimeout", read_body=chance.random() < 0.5)),
@@ -124,7 +123,7 @@ class _Maker:
             (1, lambda: wire.Junk(act=chance.random() < 0.5)),
             (1, lambda: wire.Status(403, "AccessDenied")),
             (1, lambda: self._seldom("stall", wire.Stall(self._somewhere()))),
-            (1, lambda: self._seldom("outage", wire.Outage())),
+            (1, lambda: self._seldom("outage", wire.NetworkOutage())),
             (1, lambda: self._seldom("etag", wire.WrongEtag())),
         ]
         (kind,) = chance.choices([make for _, make in kinds], [weight for weight, _ in kinds])
@@ -137,16 +136,16 @@ class _Maker:
         wait = self._chance.choice([{}, {"Retry-After": "1"}, {"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}])
         return wire.Status(status, code, headers=wait, read_body=self._chance.random() < 0.5)
 
-    def _seldom(self, what: str, fault: wire.Fault) -> wire.Fault:
+    def _seldom(self, what: str, fault: wire.StoreFault) -> wire.StoreFault:
         if self._rare[what] == 0 or (what == "outage" and self._ends >= _MOST_ENDS):
             return wire.Reset(self._somewhere())
         self._rare[what] -= 1
         self._ends += what == "outage"
         return fault
 
-    def _call(self, op: str) -> wire.Fault:
+    def _call(self, op: str) -> wire.StoreFault:
         chance = self._chance
-        kinds: list[Callable[[], wire.Fault]] = [
+        kinds: list[Callable[[], wire.StoreFault]] = [
             wire.Reset,
             wire.LostResponse,
             wire.HangUp,

@@ -11,10 +11,9 @@ import json
 import random
 import sys
 
-from .fault_proxy import FaultProxy
-from .wire_faults import (
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy.wire_faults import (
     ErrorIn200,
-    Fault,
     FlipBit,
     HalfResponse,
     HangUp,
@@ -23,6 +22,7 @@ from .wire_faults import (
     Reset,
     Stall,
     Status,
+    StoreFault,
     Trickle,
 )
 
@@ -34,12 +34,12 @@ class Chooser:
         self._share, self._chance = share, random.Random(seed)
         self.chosen = 0
 
-    def __call__(self, op: str) -> Fault | None:
+    def __call__(self, op: str) -> StoreFault | None:
         chance = self._chance
         if chance.random() >= self._share:
             return None
         self.chosen += 1
-        faults: list[Fault] = [Reset(), LostResponse(), HangUp(), HalfResponse(chance.randrange(200)), Junk()]
+        faults: list[StoreFault] = [Reset(), LostResponse(), HangUp(), HalfResponse(chance.randrange(200)), Junk()]
         faults += [Status(503, "SlowDown", read_body=False), Status(500, "InternalError"), Status(429), Status(502)]
         if op == "UploadPart":
             at = chance.randrange(5 << 20)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-from tests.tools.certs import Certificates
+from bigupload.testing.certificates import Certificates
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 

@@ -14,8 +14,8 @@ from bigupload.core.part_plan import Part
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import Gauge, PutResponse, SignedRequest
 from bigupload.support.rate_limiter import RateLimiter
+from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import BUCKET
-from tests.tools.strict_s3 import StrictS3
 from tests.tools.waiting import until
 
 

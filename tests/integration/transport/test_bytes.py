@@ -19,9 +19,9 @@ from bigupload.ports import Gauge, Source
 from bigupload.sources.file import FileSource
 from bigupload.sources.file_object import FileObjectSource
 from bigupload.sources.memory import MemorySource
+from bigupload.testing.strict_s3 import Stall
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
-from tests.tools.strict_s3 import Stall
 from tests.tools.waiting import until
 
 # -- exact bytes

@@ -19,10 +19,10 @@ from bigupload.http import memory_put
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import SignedRequest
 from bigupload.sources.memory import MemorySource
+from bigupload.testing.strict_s3 import FlipBit, LostResponse, Reset, Stall, Status
 from tests.integration.support import assert_secretless, no_leaks
 from tests.integration.transport.support import Bench, bench, transport_to
 from tests.integration.transport.test_cut_short import discards
-from tests.tools.strict_s3 import FlipBit, LostResponse, Reset, Stall, Status
 from tests.tools.waiting import until
 
 SIZE = 100_000

@@ -17,9 +17,9 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import part_body, part_bytes
 from bigupload.sources.file import FileSource
+from bigupload.testing.strict_s3 import Reset, Stall
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
-from tests.tools.strict_s3 import Reset, Stall
 
 
 async def test_a_connection_that_takes_no_more_and_stays_silent_ends(

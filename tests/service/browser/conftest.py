@@ -12,10 +12,10 @@ import pytest
 from playwright.sync_api import Playwright, sync_playwright
 
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.app_site import App, app_site
 from tests.tools.browser import CHROMIUM, Profile, UploadPage
 from tests.tools.directories import session_directory
-from tests.tools.fault_proxy import FaultProxy
 from tests.tools.node import BROWSER, Call, node_modules
 from tests.tools.page import Stage
 from tests.tools.service import serving

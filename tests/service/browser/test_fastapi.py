@@ -18,10 +18,10 @@ import pytest
 
 from bigupload.service.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.app_site import HTML
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.buckets import Meddled, fresh_name, options_for
-from tests.tools.fault_proxy import FaultProxy
 from tests.tools.http_stub import HttpStub, Response, http_stub
 from tests.tools.page import PART
 

@@ -16,7 +16,7 @@ from bigupload.service.shared.address import check_shared_url
 from bigupload.service.shared.away import EngineAwayError
 from bigupload.service.shared.engine import SharedEngine
 from bigupload.service.shared.rates import SharedRequestRate
-from tests.tools.certs import Certificates, make_certificates
+from bigupload.testing.certificates import Certificates, make_certificates
 from tests.tools.valkey import Valkey, free_port, valkey_running
 from tests.tools.waiting import until
 

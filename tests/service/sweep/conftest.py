@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import Clock
 from tests.tools.buckets import Meddled, options_for
-from tests.tools.strict_s3 import StrictS3
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import Meddled
 from tests.tools.media import sample
-from tests.tools.strict_s3 import StrictS3
 
 WEEK = timedelta(days=7)
 SECOND = timedelta(seconds=1)

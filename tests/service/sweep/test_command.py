@@ -8,8 +8,8 @@ import pytest
 
 from bigupload import errors
 from bigupload.cli import main
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.service.sweep.support import EXE, made, stored
-from tests.tools.strict_s3 import Status, StrictS3
 
 
 def command(*arguments: str) -> int:

@@ -12,10 +12,10 @@ import pytest
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample
-from tests.tools.strict_s3 import Status, StrictS3
 
 
 async def two_old(bucket: Meddled, clock: Clock) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next
-from tests.tools.strict_s3 import StrictS3
 
 
 async def test_pages_are_followed(bucket: Meddled, clock: Clock) -> None:

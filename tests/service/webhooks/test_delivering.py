@@ -18,12 +18,12 @@ from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.events import event as event_of
 from bigupload.service.webhooks.notes import LEASE, WAITING, Note
 from bigupload.service.webhooks.schedule import RETRIED_FOR
+from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_races import DATA, PHOTO, sent
 from tests.service.webhooks.support import SECRET, Clock, Replica, done, replica, told, waiting
 from tests.tools.buckets import Meddled, Next, options_for
 from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
-from tests.tools.strict_s3 import StrictS3
 from tests.tools.waiting import until
 
 OK = Response(status=204)

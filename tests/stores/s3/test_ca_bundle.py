@@ -11,7 +11,7 @@ import bigupload
 from bigupload import S3Options, errors
 from bigupload.stores.s3.aws_session import configured_ca_bundle
 from bigupload.stores.s3.client import S3Bucket
-from tests.tools.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StrictS3
 
 
 @pytest.fixture(autouse=True)

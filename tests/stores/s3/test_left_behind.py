@@ -12,8 +12,8 @@ import pytest
 
 from bigupload.options import S3Options
 from bigupload.stores.s3.client import ANSWER_WITHIN, S3Bucket
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.leaks import no_leaks
-from tests.tools.strict_s3 import StrictS3
 from tests.tools.waiting import until
 
 

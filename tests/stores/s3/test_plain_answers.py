@@ -17,8 +17,8 @@ from bigupload.stores.s3.plain_access import plain_access
 from bigupload.stores.s3.plain_answers import head_answer, list_answer
 from bigupload.stores.s3.plain_calls import PlainCalls
 from bigupload.stores.s3.plain_signing import PlainSigner
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools import awkward_tree
-from tests.tools.strict_s3 import StrictS3
 from tests.tools.weed import weed_client
 
 HEAD, LIST = "head_object", "list_objects_v2"

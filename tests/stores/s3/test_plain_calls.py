@@ -26,9 +26,9 @@ from bigupload.stores.s3.plain_access import plain_access
 from bigupload.stores.s3.plain_calls import PLAIN_METHODS, PlainCalls
 from bigupload.stores.s3.plain_signing import PlainSigner
 from bigupload.stores.s3.response_guard import is_no_document
+from bigupload.testing.faults import Call
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.leaks import no_leaks, open_descriptors
-from tests.tools.s3_faults import Call
-from tests.tools.strict_s3 import StrictS3
 
 from .test_presign import KEYS, NOON, TOKENS
 from .test_presign_put import EVERY_OPTION, OTHER_OPTIONS

@@ -13,8 +13,8 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.service_client import requests
 from bigupload.stores.service_client.multipart import COMPLETE_WITHIN, ServiceStore
+from bigupload.testing.certificates import make_certificates
 from tests.stores.service_client.support import CALLS, KEY, Fake, begun, complete, create, listening, made, refusal_of
-from tests.tools.certs import make_certificates
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

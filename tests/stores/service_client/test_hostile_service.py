@@ -15,6 +15,7 @@ from aiohttp import web
 from bigupload import errors
 from bigupload.stores.service_client import requests
 from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.testing.certificates import make_certificates
 from tests.stores.service_client.support import (
     CALLS,
     CRC,
@@ -29,7 +30,6 @@ from tests.stores.service_client.support import (
     refusal_of,
     row,
 )
-from tests.tools.certs import make_certificates
 
 RESPONDED = {name: call for name, call in CALLS.items() if name != "abort"}
 """Those whose response says something."""

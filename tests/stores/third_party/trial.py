@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.tools.fault_proxy import FaultProxy
-from tests.tools.wire_faults import Stall
+from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy.wire_faults import Stall
 
 from .lacking import what_it_lacks
 from .launching import Store

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-class Fault:
+class StoreFault:
     """One request's fate."""
 
 
 @dataclass(frozen=True)
-class Ok(Fault):
+class Ok(StoreFault):
     """Nothing goes wrong: leaves a gap in a script."""
 
 
 @dataclass(frozen=True)
-class Status(Fault):
+class Status(StoreFault):
     """Respond with this error and do nothing.
 
     `read_body=False` responds before a byte of the body is read and closes the connection at once: a client that is
@@ -33,14 +33,14 @@ class Status(Fault):
 
 
 @dataclass(frozen=True)
-class Reset(Fault):
+class Reset(StoreFault):
     """Read `after_bytes` of the body, then reset the connection (RST). Nothing is done, nothing is sent back."""
 
     after_bytes: int = 0
 
 
 @dataclass(frozen=True)
-class Stall(Fault):
+class Stall(StoreFault):
     """Read `after_bytes` of the body, then stop reading until `release()`; then continue normally.
 
     The kernel's socket buffers still take some: megabytes on loopback.
@@ -50,19 +50,19 @@ class Stall(Fault):
 
 
 @dataclass(frozen=True)
-class LostResponse(Fault):
+class LostResponse(StoreFault):
     """Do what was asked, then reset the connection without a response."""
 
 
 @dataclass(frozen=True)
-class CutResponse(Fault):
+class CutResponse(StoreFault):
     """Do what was asked, send so many bytes of the object, then close the connection."""
 
     after_bytes: int = 0
 
 
 @dataclass(frozen=True)
-class ErrorIn200(Fault):
+class ErrorIn200(StoreFault):
     """Respond with 200, white space, then an `<Error>`. With `act=True` the request was carried out all the same."""
 
     code: str = "InternalError"
@@ -72,7 +72,7 @@ class ErrorIn200(Fault):
 
 
 @dataclass(frozen=True)
-class Whitespace(Fault):
+class Whitespace(StoreFault):
     """Respond with 200 and white space first, as complete does on big objects, then the true response. `pace`: seconds
     between two spaces; the strict fake knows none."""
 
@@ -81,14 +81,14 @@ class Whitespace(Fault):
 
 
 @dataclass(frozen=True)
-class WrongEtag(Fault):
+class WrongEtag(StoreFault):
     """Do what was asked, and respond with an ETag that isn't the stored one."""
 
     etag: str = '"00000000000000000000000000000bad"'
 
 
 @dataclass(frozen=True)
-class FlipBit(Fault):
+class FlipBit(StoreFault):
     """One bit of the body changes: on the wire (before the store verifies it) or on the store's disk (after)."""
 
     at: int = 0
@@ -96,12 +96,12 @@ class FlipBit(Fault):
 
 
 @dataclass(frozen=True)
-class Conflict(Fault):
+class Conflict(StoreFault):
     """409 ConditionalRequestConflict, from now on for every complete of this upload: its parts are of no use."""
 
 
 @dataclass(frozen=True)
-class Call(Fault):
+class Call(StoreFault):
     """Call this (in a thread of the server's, with the StrictS3) before going on as usual; with `acted`, once all was
     done that was asked, and before the response."""
 

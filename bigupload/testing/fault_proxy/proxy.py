@@ -25,12 +25,14 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from .certs import Certificates
-from .fault_exchange import Name, Passing, s3_operation
-from .traffic import Exchange, Traffic
-from .wire_faults import BreakTls, Fault, Outage, Standing
+from .exchange import Name, Passing, s3_operation
+from .traffic import ProxiedExchange, Traffic
+from .wire_faults import BreakTls, NetworkOutage, Standing, StoreFault
+
+if TYPE_CHECKING:  # importing it needs cryptography, as https alone does
+    from bigupload.testing.certificates import Certificates
 
 GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 _RECEIVE_BUFFER = 64 * 1024
@@ -59,11 +61,11 @@ class FaultProxy(Traffic):
         self.connections = 0
         """That were ever accepted."""
         self._tls = tls
-        self._scripts: dict[tuple[str, int | None], deque[Fault]] = defaultdict(deque)
-        self._latest: dict[tuple[str, int | None], Exchange] = {}
+        self._scripts: dict[tuple[str, int | None], deque[StoreFault]] = defaultdict(deque)
+        self._latest: dict[tuple[str, int | None], ProxiedExchange] = {}
         """The last exchange of each kind (and part)."""
         self._at_connect: deque[BreakTls] = deque()
-        self._random: Callable[[str], Fault | None] | None = None
+        self._random: Callable[[str], StoreFault | None] | None = None
         self._cutting = False
         self._lock = threading.Lock()
         self._passing: set[Passing] = set()
@@ -72,7 +74,7 @@ class FaultProxy(Traffic):
 
     # --- what tests do with it
 
-    def script(self, op: str, *faults: Fault, part_number: int | None = None) -> None:
+    def script(self, op: str, *faults: StoreFault, part_number: int | None = None) -> None:
         """The next exchanges of `op` (for that part) meet these faults, one each."""
         with self._lock:
             self._scripts[op, part_number].extend(faults)
@@ -81,8 +83,8 @@ class FaultProxy(Traffic):
         """The next connections meet these."""
         self._at_connect.extend(faults)
 
-    def at_random(self, choose: Callable[[str], Fault | None]) -> None:
-        """`choose(op)` gives a Fault or None for every exchange that no script is for."""
+    def at_random(self, choose: Callable[[str], StoreFault | None]) -> None:
+        """`choose(op)` gives a StoreFault or None for every exchange that no script is for."""
         self._random = choose
 
     def clear(self) -> None:
@@ -97,7 +99,7 @@ class FaultProxy(Traffic):
     def cut(self, *, refuse: bool = False) -> None:
         """Reset every connection, as a lost network does; with `refuse` also each new one until `restore`.
 
-        A new one is accepted before it is reset. `Outage` is the fault after which nothing listens.
+        A new one is accepted before it is reset. `NetworkOutage` is the fault after which nothing listens.
         """
         self._cutting = refuse
         self._on_loop(self._reset_all())
@@ -249,7 +251,7 @@ class FaultProxy(Traffic):
 
     # --- what the exchanges ask
 
-    def began(self, exchange: Exchange) -> Fault | None:
+    def began(self, exchange: ProxiedExchange) -> StoreFault | None:
         """Note an exchange; its fate."""
         earlier = self._latest.get((exchange.op, exchange.part))
         if earlier is not None:
@@ -262,11 +264,11 @@ class FaultProxy(Traffic):
         with self._lock:
             for key in ((exchange.op, exchange.part), (exchange.op, None)):
                 if self._scripts.get(key):
-                    fault: Fault | None = self._scripts[key].popleft()
+                    fault: StoreFault | None = self._scripts[key].popleft()
                     break
             else:
                 fault = self._random(exchange.op) if self._random is not None else None
-        if isinstance(fault, Outage):
+        if isinstance(fault, NetworkOutage):
             exchange.broken = True
             for each in self.exchanges:
                 each.broken |= each.status is None

@@ -16,10 +16,11 @@ from urllib.parse import unquote
 import aiohttp
 from aiohttp import web
 
-from .s3_faults import Fault, FlipBit, Ok, Reset, Stall
-from .s3_model import Hasher, hasher
-from .s3_wire import S3Error
-from .sigv4 import STREAMING_UNSIGNED, UNSIGNED_PAYLOAD, SignedRequest, Verified, parse_query
+from bigupload.testing.faults import FlipBit, Ok, Reset, Stall, StoreFault
+
+from .model import RunningChecksum, hasher
+from .sigv4 import STREAMING_UNSIGNED, UNSIGNED_PAYLOAD, ReceivedRequest, VerifiedSignature, parse_query
+from .wire import S3Error
 
 # Sub-resources whose operations the fake doesn't have; responding to them as the plain operation would hide a mistake.
 _UNSUPPORTED = {
@@ -96,13 +97,13 @@ class Exchange:
     key: str = ""
     query: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
-    fault: Fault = field(default_factory=Ok)
-    verified: Verified | None = None
+    fault: StoreFault = field(default_factory=Ok)
+    verified: VerifiedSignature | None = None
     request_id: str = ""
 
     def __post_init__(self) -> None:
         path, _, raw_query = self.request.raw_path.partition("?")
-        self.signed = SignedRequest(self.request.method, path, raw_query, list(self.request.headers.items()))
+        self.signed = ReceivedRequest(self.request.method, path, raw_query, list(self.request.headers.items()))
         self.query = dict(parse_query(raw_query))
         for name, value in self.signed.headers:
             lower = name.lower()
@@ -246,8 +247,8 @@ class Exchange:
     async def receive(self, algorithms: set[str], keep: bool | Path, *, md5: bool) -> Received:
         """An object's or part's body. `keep`: in memory, not at all, or in a new file in this directory."""
         expected = self.declared_length()
-        sums: dict[str, Hasher] = {name: hasher(name) for name in algorithms}
-        outer = hashlib.md5() if md5 else None
+        sums: dict[str, RunningChecksum] = {name: hasher(name) for name in algorithms}
+        outer = hashlib.md5(usedforsecurity=False) if md5 else None
         signed_hash = self.verified.payload_hash if self.verified else UNSIGNED_PAYLOAD
         payload = hashlib.sha256() if signed_hash not in (UNSIGNED_PAYLOAD, STREAMING_UNSIGNED) else None
         trailers: dict[str, str] = {}

@@ -10,7 +10,7 @@ import re
 from typing import Protocol
 from xml.sax.saxutils import escape
 
-from .http_framing import Head
+from .framing import Head
 from .wire_faults import Standing
 
 _CHECKSUM_ELEMENT = re.compile(rb"<(Checksum\w*)>[^<]*</\1>")

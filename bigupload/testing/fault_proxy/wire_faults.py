@@ -1,4 +1,4 @@
-"""What `FaultProxy` can be told to do to one exchange, beside what StrictS3 can do (`s3_faults`)."""
+"""What `FaultProxy` can be told to do to one exchange, beside what StrictS3 can do (`bigupload.testing.faults`)."""
 
 from __future__ import annotations
 
@@ -6,26 +6,38 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .s3_faults import Call, ErrorIn200, Fault, FlipBit, LostResponse, Ok, Reset, Stall, Status, Whitespace, WrongEtag
+from bigupload.testing.faults import (
+    Call,
+    ErrorIn200,
+    FlipBit,
+    LostResponse,
+    Ok,
+    Reset,
+    Stall,
+    Status,
+    StoreFault,
+    Whitespace,
+    WrongEtag,
+)
 
 __all__ = [
     "Alter",
     "BreakTls",
     "Call",
     "ErrorIn200",
-    "Fault",
     "FlipBit",
     "HalfResponse",
     "HangUp",
     "Junk",
     "LostResponse",
+    "NetworkOutage",
     "Ok",
-    "Outage",
     "Refuse",
     "Reset",
     "Stall",
     "Standing",
     "Status",
+    "StoreFault",
     "Trickle",
     "TruncatedList",
     "Whitespace",
@@ -41,14 +53,14 @@ class Refuse(Status):
 
 
 @dataclass(frozen=True)
-class Alter(Fault):
+class Alter(StoreFault):
     """Pass the request on with another body: what `change` makes of it."""
 
     change: Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
-class Trickle(Fault):
+class Trickle(StoreFault):
     """The first bytes of the body pass in so many small pieces, one a turn of the loop, and the rest as usual."""
 
     pieces: int = 20
@@ -56,21 +68,21 @@ class Trickle(Fault):
 
 
 @dataclass(frozen=True)
-class HalfResponse(Fault):
+class HalfResponse(StoreFault):
     """Do what was asked, then reset the connection behind so many bytes of the response."""
 
     size: int = 40
 
 
 @dataclass(frozen=True)
-class HangUp(Fault):
+class HangUp(StoreFault):
     """All is well, and the connection is then closed without a word of it: the next request on it finds it dead."""
 
     reset: bool = False
 
 
 @dataclass(frozen=True)
-class Junk(Fault):
+class Junk(StoreFault):
     """Respond with 200 and a page that is no store's, as captive portals do; with `act`, do what was asked before."""
 
     act: bool = False
@@ -78,7 +90,7 @@ class Junk(Fault):
 
 
 @dataclass(frozen=True)
-class TruncatedList(Fault):
+class TruncatedList(StoreFault):
     """ListParts tells of so many parts only. `honest`: it also says that there are more, and where they begin."""
 
     rows: int = 1
@@ -86,12 +98,12 @@ class TruncatedList(Fault):
 
 
 @dataclass(frozen=True)
-class Outage(Fault):
+class NetworkOutage(StoreFault):
     """Every connection is reset, and new ones are refused until `restore()`."""
 
 
 @dataclass(frozen=True)
-class BreakTls(Fault):
+class BreakTls(StoreFault):
     """For `on_connect`: read so many bytes of the client's first flight, then reset, or close as if all were said."""
 
     after_bytes: int = 32

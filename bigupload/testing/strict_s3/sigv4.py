@@ -1,7 +1,7 @@
 """Verification of AWS Signature Version 4, as S3 does it.
 
 Both ways to sign: the Authorization header, and the query of a presigned URL. The clock and the credentials are passed
-in, nothing here does I/O. The body's hash is not verified here: `Verified.payload_hash` says what was signed.
+in, nothing here does I/O. The body's hash is not verified here: `VerifiedSignature.payload_hash` says what was signed.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, unquote_plus
 
-from .s3_wire import S3Error
+from .wire import S3Error
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
@@ -27,7 +27,7 @@ _UNRESERVED = "-_.~"
 
 
 @dataclass(frozen=True)
-class Credentials:
+class IssuedCredentials:
     """What a caller may sign with. `expires_at` is in the verifier's clock (seconds since the epoch)."""
 
     access_key: str
@@ -37,7 +37,7 @@ class Credentials:
 
 
 @dataclass(frozen=True)
-class SignedRequest:
+class ReceivedRequest:
     """A request as it arrived: the target's path and query still encoded, headers in order."""
 
     method: str
@@ -47,7 +47,7 @@ class SignedRequest:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedSignature:
     """A request whose signature is right."""
 
     access_key: str
@@ -78,11 +78,11 @@ def parse_query(raw_query: str) -> list[tuple[str, str]]:
 
 
 def verify(
-    request: SignedRequest,
+    request: ReceivedRequest,
     *,
-    credentials: Callable[[str], Credentials | None],
+    credentials: Callable[[str], IssuedCredentials | None],
     now: float,
-) -> Verified | None:
+) -> VerifiedSignature | None:
     """The verified identity, or None for an anonymous request. Raises `S3Error` as S3 would respond."""
     query = dict(parse_query(request.raw_query))
     headers = _fold(request.headers)
@@ -112,7 +112,7 @@ def verify(
     _check_token(claim, known, now)
     _check_signed_headers(claim, headers)
     _check_signature(request, claim, known.secret_key, headers)
-    return Verified(claim.access_key, claim.region, claim.payload_hash, presigned=claim.expires is not None)
+    return VerifiedSignature(claim.access_key, claim.region, claim.payload_hash, presigned=claim.expires is not None)
 
 
 def _fold(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -231,7 +231,7 @@ def _check_time(claim: _Claim, now: float) -> None:
         )
 
 
-def _check_token(claim: _Claim, known: Credentials, now: float) -> None:
+def _check_token(claim: _Claim, known: IssuedCredentials, now: float) -> None:
     if known.session_token is None:
         if claim.token is not None:
             raise S3Error("InvalidToken", fields={"Token-0": claim.token})
@@ -257,7 +257,7 @@ def _check_signed_headers(claim: _Claim, headers: dict[str, str]) -> None:
         )
 
 
-def _check_signature(request: SignedRequest, claim: _Claim, secret_key: str, headers: dict[str, str]) -> None:
+def _check_signature(request: ReceivedRequest, claim: _Claim, secret_key: str, headers: dict[str, str]) -> None:
     canonical = "\n".join(
         [
             request.method,

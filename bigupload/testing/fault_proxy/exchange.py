@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from . import s3_rewriting
+from . import rewriting
 from . import wire_faults as wire
-from .http_framing import Head, parse_head
-from .traffic import Exchange, in_thread
+from .framing import Head, parse_head
+from .traffic import ProxiedExchange, in_thread
 
 PIECE = 256 * 1024
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
@@ -33,7 +33,7 @@ Name = Callable[[Head], tuple[str, int | None]]
 """What a request asks for, and for which part."""
 
 
-class Proxy(Protocol):
+class ExchangeProxy(Protocol):
     """What an exchange needs of the proxy."""
 
     upstream: tuple[str, int]
@@ -41,13 +41,13 @@ class Proxy(Protocol):
     standing: set[wire.Standing]
     name: Name
 
-    def began(self, exchange: Exchange) -> wire.Fault | None: ...
+    def began(self, exchange: ProxiedExchange) -> wire.StoreFault | None: ...
 
     def hide(self, parts: set[int]) -> None: ...
 
-    def took(self, exchange: Exchange, size: int) -> None: ...
+    def took(self, exchange: ProxiedExchange, size: int) -> None: ...
 
-    def responded(self, exchange: Exchange, status: int) -> None: ...
+    def responded(self, exchange: ProxiedExchange, status: int) -> None: ...
 
     async def fire(self, *, responded: bool) -> None: ...
 
@@ -82,11 +82,11 @@ def s3_operation(head: Head) -> tuple[str, int | None]:
 class Passing:
     """The exchanges of one client connection, with a connection of their own to the store."""
 
-    def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, proxy: ExchangeProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self._reader, self._writer = reader, writer
         self._up: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._latest: Exchange | None = None
+        self._latest: ProxiedExchange | None = None
         self._gone = False
 
     def reset(self) -> None:
@@ -118,16 +118,16 @@ class Passing:
             reset(self._writer)
             return False
 
-    def _begin(self, head: Head) -> Exchange:
+    def _begin(self, head: Head) -> ProxiedExchange:
         method, target, _ = head.start
         address = urlsplit(target)
         upload_id = parse_qs(address.query).get("uploadId", [""])[-1]
         op, part = self._proxy.name(head)
         size = head.content_length or 0
-        return Exchange(op, part, size, method=method, path=unquote(address.path), upload_id=upload_id)
+        return ProxiedExchange(op, part, size, method=method, path=unquote(address.path), upload_id=upload_id)
 
-    async def _pass(self, exchange: Exchange, head: Head, fault: wire.Fault) -> bool:
-        if isinstance(fault, wire.Outage):
+    async def _pass(self, exchange: ProxiedExchange, head: Head, fault: wire.StoreFault) -> bool:
+        if isinstance(fault, wire.NetworkOutage):
             raise Ended
         if isinstance(fault, wire.Status):
             return await self._refuse(exchange, fault)
@@ -143,12 +143,12 @@ class Passing:
             async for _ in self._body(exchange):
                 pass
             return await self._respond(
-                exchange, head, Response(200, {}, b"<?xml version='1.0'?>", closing=False), fault
+                exchange, head, ProxiedResponse(200, {}, b"<?xml version='1.0'?>", closing=False), fault
             )
         if isinstance(fault, wire.Junk) and not fault.act:
             async for _ in self._body(exchange):
                 pass
-            response = Response(200, {}, b"", closing=False)
+            response = ProxiedResponse(200, {}, b"", closing=False)
             self._change(exchange, response, fault)
             return await self._respond(exchange, head, response, fault)
         if head.headers.get("expect"):
@@ -165,7 +165,7 @@ class Passing:
 
     # --- the request
 
-    async def _refuse(self, exchange: Exchange, fault: wire.Status) -> bool:
+    async def _refuse(self, exchange: ProxiedExchange, fault: wire.Status) -> bool:
         """A response that the store knows nothing of."""
         if fault.read_body:
             async for _ in self._body(exchange):
@@ -173,7 +173,7 @@ class Passing:
         exchange.status = fault.status
         body = fault.body if isinstance(fault, wire.Refuse) else b""
         if not body and fault.code:
-            body = s3_rewriting.error(fault.code, fault.message)
+            body = rewriting.error(fault.code, fault.message)
         fields = {"Content-Type": "application/xml", "Content-Length": str(len(body)), **fault.headers}
         if not fault.read_body:
             fields["Connection"] = "close"
@@ -181,11 +181,11 @@ class Passing:
         await self._writer.drain()
         return fault.read_body
 
-    async def _body(self, exchange: Exchange) -> AsyncIterator[bytes]:
+    async def _body(self, exchange: ProxiedExchange) -> AsyncIterator[bytes]:
         while exchange.received < exchange.size:
             yield await self._next(exchange, min(PIECE, exchange.size - exchange.received))
 
-    async def _next(self, exchange: Exchange, most: int) -> bytes:
+    async def _next(self, exchange: ProxiedExchange, most: int) -> bytes:
         """Bytes of the client's body. Its reset is not the store's, whose response may still be read."""
         try:
             piece = await self._reader.read(most)
@@ -196,11 +196,11 @@ class Passing:
         exchange.received += len(piece)
         return piece
 
-    async def _ask(self, exchange: Exchange, head: Head, fault: wire.Fault) -> Response:
+    async def _ask(self, exchange: ProxiedExchange, head: Head, fault: wire.StoreFault) -> ProxiedResponse:
         """Send the request on and read the response, which may come before the store has the whole body."""
         if exchange.op == "CompleteMultipartUpload" and wire.Standing.OPAQUE_ETAGS in self._proxy.standing:
             body = b"".join([piece async for piece in self._body(exchange)])
-            return await self._talk(*s3_rewriting.with_true_etags(head, body, self._proxy.keys))
+            return await self._talk(*rewriting.with_true_etags(head, body, self._proxy.keys))
         if isinstance(fault, wire.Alter):
             body = fault.change(b"".join([piece async for piece in self._body(exchange)]))
             altered = Head(head.start, head.headers | {"content-length": str(len(body))})
@@ -229,7 +229,7 @@ class Passing:
             self.close()
         return response
 
-    async def _talk(self, raw_head: bytes, body: bytes) -> Response:
+    async def _talk(self, raw_head: bytes, body: bytes) -> ProxiedResponse:
         reader, writer = await self._store()
         writer.write(raw_head + body)
         return await _read_response(reader, "POST")
@@ -242,7 +242,7 @@ class Passing:
             self._up[1].transport.set_write_buffer_limits(0)  # `drain` waits until the socket has all of it
         return self._up
 
-    async def _meddled(self, exchange: Exchange, fault: wire.Fault) -> AsyncIterator[bytes]:
+    async def _meddled(self, exchange: ProxiedExchange, fault: wire.StoreFault) -> AsyncIterator[bytes]:
         if isinstance(fault, wire.Reset | wire.Stall):
             async for piece in self._up_to(exchange, min(fault.after_bytes, exchange.size)):
                 yield piece
@@ -264,11 +264,11 @@ class Passing:
                 yield piece
             at += len(piece)
 
-    async def _up_to(self, exchange: Exchange, count: int) -> AsyncIterator[bytes]:
+    async def _up_to(self, exchange: ProxiedExchange, count: int) -> AsyncIterator[bytes]:
         while exchange.received < count:
             yield await self._next(exchange, count - exchange.received)
 
-    async def _until_past(self, exchange: Exchange) -> None:
+    async def _until_past(self, exchange: ProxiedExchange) -> None:
         """The client's leaving does not show: its end would come behind bytes that are not read."""
         transport = self._writer.transport
         assert isinstance(transport, asyncio.Transport)
@@ -277,18 +277,20 @@ class Passing:
 
     # --- the response
 
-    def _change(self, exchange: Exchange, response: Response, fault: wire.Fault) -> None:
+    def _change(self, exchange: ProxiedExchange, response: ProxiedResponse, fault: wire.StoreFault) -> None:
         if isinstance(fault, wire.WrongEtag) and "etag" in response.headers:
             response.headers["etag"] = fault.etag
         elif isinstance(fault, wire.Junk):
             response.status, response.headers, response.body = 200, {"content-type": "text/html"}, fault.body
         elif isinstance(fault, wire.TruncatedList) and response.status == 200:
-            response.body, hidden = s3_rewriting.truncated(response.body, fault.rows, honest=fault.honest)
+            response.body, hidden = rewriting.truncated(response.body, fault.rows, honest=fault.honest)
             self._proxy.hide(hidden)
-        if s3_rewriting.stand(exchange.op, response.headers, response, self._proxy.standing):
+        if rewriting.stand(exchange.op, response.headers, response, self._proxy.standing):
             exchange.broken = True
 
-    async def _respond(self, exchange: Exchange, head: Head, response: Response, fault: wire.Fault) -> bool:
+    async def _respond(
+        self, exchange: ProxiedExchange, head: Head, response: ProxiedResponse, fault: wire.StoreFault
+    ) -> bool:
         exchange.status = response.status
         if isinstance(fault, wire.LostResponse):
             raise Ended
@@ -310,7 +312,7 @@ class Passing:
             raise Ended
         return not (early or isinstance(fault, wire.HangUp))
 
-    async def _drawn_out(self, response: Response, fault: wire.Whitespace | wire.ErrorIn200) -> None:
+    async def _drawn_out(self, response: ProxiedResponse, fault: wire.Whitespace | wire.ErrorIn200) -> None:
         """200 and white space first, a byte at a time, as complete does on what takes long."""
         fields = {name: value for name, value in response.headers.items() if name != "content-length"}
         self._writer.write(_head(200, fields | {"transfer-encoding": "chunked"}))
@@ -321,13 +323,13 @@ class Passing:
             await self._writer.drain()
             await asyncio.sleep(pace)
         if isinstance(fault, wire.ErrorIn200):
-            rest = s3_rewriting.error(fault.code, fault.message)
+            rest = rewriting.error(fault.code, fault.message)
         self._writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest))
         await self._writer.drain()
 
 
 @dataclass
-class Response:
+class ProxiedResponse:
     """A store's, whole. `headers` by names in lower case."""
 
     status: int
@@ -336,7 +338,7 @@ class Response:
     closing: bool
 
 
-async def _read_response(reader: asyncio.StreamReader, method: str) -> Response:
+async def _read_response(reader: asyncio.StreamReader, method: str) -> ProxiedResponse:
     while True:
         head = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
         status = int(head.start[1])
@@ -352,7 +354,7 @@ async def _read_response(reader: asyncio.StreamReader, method: str) -> Response:
         body = await reader.readexactly(head.content_length)
     else:
         body, closing = await reader.read(), True
-    return Response(status, headers, body, closing)
+    return ProxiedResponse(status, headers, body, closing)
 
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:

@@ -15,7 +15,7 @@ PartKey = tuple[str, str, int]
 
 
 @dataclass(eq=False)
-class Exchange:
+class ProxiedExchange:
     """What passed. `broken`: the proxy saw to it that this one can't count as it stands."""
 
     op: str
@@ -68,7 +68,7 @@ class Traffic:
     """The record. Everything public may be used from any thread."""
 
     def __init__(self) -> None:
-        self.exchanges: deque[Exchange] = deque(maxlen=50_000)
+        self.exchanges: deque[ProxiedExchange] = deque(maxlen=50_000)
         """All that passed, in order."""
         self.bytes_taken = 0
         """Bytes of PUTs' bodies that the store's sockets have taken."""
@@ -126,13 +126,13 @@ class Traffic:
 
     # --- what the exchanges tell
 
-    def took(self, exchange: Exchange, size: int) -> None:
+    def took(self, exchange: ProxiedExchange, size: int) -> None:
         """The store's socket has taken so many more bytes of the body."""
         with self.changed:
             self._take(exchange, size)
             self.changed.notify_all()
 
-    def responded(self, exchange: Exchange, status: int) -> None:
+    def responded(self, exchange: ProxiedExchange, status: int) -> None:
         """The store responded. A success says that it has the whole body, whatever was counted so far."""
         with self.changed:
             exchange.acted = status // 100 == 2
@@ -142,7 +142,7 @@ class Traffic:
                     self.bytes_acknowledged += exchange.size
             self.changed.notify_all()
 
-    def _take(self, exchange: Exchange, size: int) -> None:
+    def _take(self, exchange: ProxiedExchange, size: int) -> None:
         exchange.taken += size
         if exchange.method == "PUT":
             self.bytes_taken += size

@@ -10,7 +10,7 @@
 
 It runs in a thread of its own, so blocking and async clients in the test's thread can both talk to it. It verifies what
 AWS verifies: signatures, clocks, lengths, checksums, part lists. The knobs make it laxer or stricter, as other stores
-are. The operations are in s3_operations.py, the rules in s3_model.py, the faults in s3_faults.py.
+are. The operations are in `operations`, the rules in `model`, the faults in `bigupload.testing.faults`.
 """
 
 from __future__ import annotations
@@ -29,49 +29,25 @@ from typing import Any
 
 from aiohttp import web
 
-from . import s3_operations
-from .s3_exchange import GONE, OPERATIONS, Dropped, Exchange, Record
-from .s3_faults import (
+from bigupload.testing.faults import (
     Call,
-    Conflict,
-    CutResponse,
     ErrorIn200,
-    Fault,
-    FlipBit,
     LostResponse,
-    Ok,
     Reset,
-    Stall,
     Status,
+    StoreFault,
     Whitespace,
     WrongEtag,
 )
-from .s3_knobs import Knobs
-from .s3_listener import Listener
-from .s3_model import StoredObject, Upload
-from .s3_response import Response
-from .s3_wire import DECLARATION, S3Error
-from .sigv4 import Credentials, verify
 
-__all__ = [
-    "Call",
-    "Conflict",
-    "Credentials",
-    "CutResponse",
-    "ErrorIn200",
-    "FlipBit",
-    "Knobs",
-    "LostResponse",
-    "Ok",
-    "Record",
-    "Reset",
-    "S3Error",
-    "Stall",
-    "Status",
-    "StrictS3",
-    "Whitespace",
-    "WrongEtag",
-]
+from . import operations
+from .exchange import GONE, OPERATIONS, Dropped, Exchange, Record
+from .knobs import Knobs
+from .listener import Listener
+from .model import StoredObject, Upload
+from .response import StoreResponse
+from .sigv4 import IssuedCredentials, verify
+from .wire import DECLARATION, S3Error
 
 
 class StrictS3(Listener):
@@ -82,20 +58,20 @@ class StrictS3(Listener):
     """
 
     access_key = "AKIASTRICTS3TESTS000"
-    secret_key = "strict/s3+secret+key/of/the/tests0000000"
+    secret_key = "strict/s3+secret+key/of/the/tests0000000"  # noqa: S105 - of a store that holds nothing
 
     def __init__(self, *, tls: bool = False, host: str = "127.0.0.1", **knobs: Any) -> None:
         super().__init__(host, tls=tls)
         self.knobs = Knobs(**knobs)
         self.clock: Callable[[], float] = time.time
-        self.credentials: dict[str, Credentials] = {
-            self.access_key: Credentials(self.access_key, self.secret_key),
+        self.credentials: dict[str, IssuedCredentials] = {
+            self.access_key: IssuedCredentials(self.access_key, self.secret_key),
         }
         self.buckets: dict[str, str] = {}
         self.objects: dict[str, dict[str, StoredObject]] = {}
         self.versions: dict[tuple[str, str, str], StoredObject] = {}
         self.uploads: dict[str, Upload] = {}
-        self.completed: dict[str, Response] = {}
+        self.completed: dict[str, StoreResponse] = {}
         self.requests: list[Record] = []
         self.bytes_received = 0
         self.stalled = 0
@@ -132,10 +108,10 @@ class StrictS3(Listener):
             raise S3Error("NoSuchKey" if version is None else "NoSuchVersion", fields={"Key": key})
         return found
 
-    def issue_session(self, *, seconds: float | None = None) -> Credentials:
+    def issue_session(self, *, seconds: float | None = None) -> IssuedCredentials:
         """Temporary credentials with a session token, good for `seconds` of `clock`."""
         name = uuid.uuid4().hex
-        issued = Credentials(
+        issued = IssuedCredentials(
             access_key=f"ASIA{name[:16].upper()}",
             secret_key=name,
             session_token=f"token/{name}==",
@@ -144,7 +120,7 @@ class StrictS3(Listener):
         self.credentials[issued.access_key] = issued
         return issued
 
-    def client(self, credentials: Credentials | None = None, /, **options: Any) -> Any:
+    def client(self, credentials: IssuedCredentials | None = None, /, **options: Any) -> Any:
         """A boto3 client for this store: path addressing, SigV4, no retries (unless `config` says otherwise)."""
         from botocore.config import Config
 
@@ -164,7 +140,12 @@ class StrictS3(Listener):
             return _session().client("s3", config=config, **{**defaults, **options})
 
     def script(
-        self, op: str, *responses: Fault, part_number: int | None = None, key: str | None = None, repeat: bool = False
+        self,
+        op: str,
+        *responses: StoreFault,
+        part_number: int | None = None,
+        key: str | None = None,
+        repeat: bool = False,
     ) -> None:
         """The next requests of `op` meet these responses, one each; with `repeat`, the last for ever.
 
@@ -303,10 +284,10 @@ class StrictS3(Listener):
                 await asyncio.to_thread(fault.function, self)
             if isinstance(fault, ErrorIn200) and not fault.act:
                 await exchange.read()
-                response = Response(200)
+                response = StoreResponse(200)
             else:
                 exchange.verified = verify(exchange.signed, credentials=self.credentials.get, now=self.clock())
-                response = await s3_operations.perform(self, exchange)
+                response = await operations.perform(self, exchange)
         except S3Error as error:
             return self._refuse(exchange, error)
         await self._gate(record.op, "end")
@@ -338,7 +319,7 @@ class StrictS3(Listener):
             else DECLARATION + error.element(exchange.request_id)
         )
         headers = {
-            **s3_operations.common_headers(self, exchange),
+            **operations.common_headers(self, exchange),
             "Content-Type": "application/xml",
             **error.headers,
         }
@@ -347,7 +328,9 @@ class StrictS3(Listener):
             raise _Responded
         return web.Response(status=error.status, headers=headers, body=body)
 
-    async def _spaced(self, exchange: Exchange, fault: ErrorIn200 | Whitespace, whole: Response) -> web.StreamResponse:
+    async def _spaced(
+        self, exchange: Exchange, fault: ErrorIn200 | Whitespace, whole: StoreResponse
+    ) -> web.StreamResponse:
         response = web.StreamResponse(status=200, headers={**whole.headers, "Content-Type": "application/xml"})
         response.enable_chunked_encoding()
         await response.prepare(exchange.request)
@@ -380,7 +363,7 @@ class _Responded(Dropped):
 
 @dataclass(frozen=True, eq=False)
 class _Scripted:
-    response: Fault
+    response: StoreFault
     part_number: int | None
     key: str | None
     repeat: bool

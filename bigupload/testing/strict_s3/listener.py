@@ -14,8 +14,6 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from .certs import make_certificates
-
 
 class Listener:
     """Runs while it is entered, at `url`. Its subclass responds to the requests."""
@@ -69,6 +67,8 @@ class Listener:
             raise RuntimeError("StrictS3 did not stop")
 
     def _ssl_context(self) -> ssl.SSLContext:
+        from bigupload.testing.certificates import make_certificates  # needs cryptography, as https alone does
+
         paths = make_certificates(Path(self._directory.name))
         self.ca_bundle = paths.ca
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from .s3_exchange import Dropped, Exchange
-from .s3_faults import CutResponse
-from .s3_wire import Content, document
+from bigupload.testing.faults import CutResponse
+
+from .exchange import Dropped, Exchange
+from .wire import Content, document
 
 
 @dataclass(frozen=True)
-class Response:
+class StoreResponse:
     """A success. `stream` instead of `body` where the object's bytes are sent."""
 
     status: int
@@ -22,7 +23,7 @@ class Response:
     body: bytes = b""
     stream: Callable[[], Iterator[bytes]] | None = None
 
-    def with_etag(self, etag: str) -> Response:
+    def with_etag(self, etag: str) -> StoreResponse:
         headers, body = dict(self.headers), self.body
         if "ETag" in headers:
             headers["ETag"] = etag
@@ -51,5 +52,5 @@ def timestamp(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
-def xml(name: str, content: Content, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(200, {"Content-Type": "application/xml", **(headers or {})}, document(name, content))
+def xml(name: str, content: Content, headers: Mapping[str, str] | None = None) -> StoreResponse:
+    return StoreResponse(200, {"Content-Type": "application/xml", **(headers or {})}, document(name, content))

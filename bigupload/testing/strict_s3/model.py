@@ -15,7 +15,7 @@ from typing import Protocol
 
 from awscrt import checksums as crt
 
-from .s3_wire import Content, S3Error
+from .wire import Content, S3Error
 
 COMPOSITE, FULL_OBJECT = "COMPOSITE", "FULL_OBJECT"
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html (the default comes first)
@@ -39,12 +39,12 @@ _COMBINE: dict[str, Callable[[int, int, int], int]] = {
 }
 
 
-class Hasher(Protocol):
+class RunningChecksum(Protocol):
     def update(self, data: bytes, /) -> None: ...
     def digest(self) -> bytes: ...
 
 
-class _Crc:
+class _RunningCrc:
     def __init__(self, algorithm: str) -> None:
         self._function = _CRCS[algorithm]
         self._width = DIGEST_BYTES[algorithm]
@@ -57,9 +57,9 @@ class _Crc:
         return self._value.to_bytes(self._width, "big")
 
 
-def hasher(algorithm: str) -> Hasher:
+def hasher(algorithm: str) -> RunningChecksum:
     if algorithm in _CRCS:
-        return _Crc(algorithm)
+        return _RunningCrc(algorithm)
     return hashlib.new(algorithm.lower())
 
 
@@ -143,7 +143,7 @@ class Checksum:
 
 
 @dataclass
-class Part:
+class UploadedPart:
     """`body` is the bytes, the file they are in, or None where bodies aren't kept."""
 
     number: int
@@ -177,7 +177,7 @@ class Upload:
     checksum_type: str | None
     headers: dict[str, str]  # what create declared for the object: Content-Type, x-amz-meta-*, x-amz-storage-class …
     opaque_etags: bool = False
-    parts: dict[int, Part] = field(default_factory=dict)
+    parts: dict[int, UploadedPart] = field(default_factory=dict)
     in_flight: int = 0
     copied: set[int] = field(default_factory=set)
     aborted: bool = False  # aborted while parts were in flight: those may still arrive, until the next abort
@@ -190,7 +190,7 @@ class Upload:
     def metadata(self) -> dict[str, str]:
         return metadata(self.headers)
 
-    def listed(self) -> list[Part]:
+    def listed(self) -> list[UploadedPart]:
         return [self.parts[number] for number in sorted(self.parts)]
 
 
@@ -205,7 +205,7 @@ class StoredObject:
 
     key: str
     etag: str
-    parts: list[Part]
+    parts: list[UploadedPart]
     headers: dict[str, str]
     checksum: Checksum | None
     last_modified: float
@@ -253,7 +253,7 @@ class StoredObject:
         return b64(combined("CRC64NVME", self.parts))
 
 
-def combined(algorithm: str, parts: list[Part]) -> bytes:
+def combined(algorithm: str, parts: list[UploadedPart]) -> bytes:
     """The full-object CRC."""
     value = 0
     for part in parts:
@@ -261,7 +261,7 @@ def combined(algorithm: str, parts: list[Part]) -> bytes:
     return value.to_bytes(DIGEST_BYTES[algorithm], "big")
 
 
-def object_checksum(algorithm: str, kind: str, parts: list[Part]) -> Checksum:
+def object_checksum(algorithm: str, kind: str, parts: list[UploadedPart]) -> Checksum:
     if kind == FULL_OBJECT:
         return Checksum(algorithm, kind, b64(combined(algorithm, parts)))
     outer = hasher(algorithm)
@@ -270,12 +270,12 @@ def object_checksum(algorithm: str, kind: str, parts: list[Part]) -> Checksum:
     return Checksum(algorithm, kind, f"{b64(outer.digest())}-{len(parts)}")
 
 
-def multipart_etag(parts: list[Part]) -> str:
-    return f'"{hashlib.md5(b"".join(part.md5 for part in parts)).hexdigest()}-{len(parts)}"'
+def multipart_etag(parts: list[UploadedPart]) -> str:
+    return f'"{hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()}-{len(parts)}"'
 
 
 @dataclass(frozen=True)
-class ListedPart:
+class CompleteRow:
     """A row of complete's part list."""
 
     number: int
@@ -283,11 +283,11 @@ class ListedPart:
     checksums: dict[str, str]
 
 
-def parse_complete(body: bytes) -> list[ListedPart]:
+def parse_complete(body: bytes) -> list[CompleteRow]:
     from xml.etree import ElementTree as ET
 
     try:
-        root = ET.fromstring(body)
+        root = ET.fromstring(body)  # noqa: S314 - the body is a test's own
     except ET.ParseError:
         raise S3Error("MalformedXML") from None
 
@@ -296,7 +296,7 @@ def parse_complete(body: bytes) -> list[ListedPart]:
 
     if local(root) != "CompleteMultipartUpload":
         raise S3Error("MalformedXML")
-    rows: list[ListedPart] = []
+    rows: list[CompleteRow] = []
     for node in root:
         if local(node) != "Part":
             raise S3Error("MalformedXML")
@@ -304,15 +304,15 @@ def parse_complete(body: bytes) -> list[ListedPart]:
         if not fields.get("PartNumber", "").isdecimal() or not fields.get("ETag"):
             raise S3Error("MalformedXML")
         sums = {name.removeprefix("Checksum"): value for name, value in fields.items() if name.startswith("Checksum")}
-        rows.append(ListedPart(int(fields["PartNumber"]), fields["ETag"], sums))
+        rows.append(CompleteRow(int(fields["PartNumber"]), fields["ETag"], sums))
     if not rows:
         raise S3Error("MalformedXML")
     return rows
 
 
 def choose_parts(
-    upload: Upload, rows: list[ListedPart], *, min_part_size: int, checksums: bool, lenient: bool
-) -> list[Part]:
+    upload: Upload, rows: list[CompleteRow], *, min_part_size: int, checksums: bool, lenient: bool
+) -> list[UploadedPart]:
     """The parts that complete names, or the error that AWS gives.
 
     `lenient`: the rows of a full-object upload need no checksums.
@@ -320,7 +320,7 @@ def choose_parts(
     numbers = [row.number for row in rows]
     if any(a >= b for a, b in itertools.pairwise(numbers)):
         raise S3Error("InvalidPartOrder", fields={"UploadId": upload.id})
-    chosen: list[Part] = []
+    chosen: list[UploadedPart] = []
     for row in rows:
         part = upload.parts.get(row.number)
         fields: dict[str, str | int] = {"UploadId": upload.id, "PartNumber": row.number, "ETag": row.etag.strip('"')}
@@ -346,7 +346,9 @@ def choose_parts(
     return chosen
 
 
-def _check_row(upload: Upload, row: ListedPart, part: Part, fields: dict[str, str | int], *, lenient: bool) -> None:
+def _check_row(
+    upload: Upload, row: CompleteRow, part: UploadedPart, fields: dict[str, str | int], *, lenient: bool
+) -> None:
     for algorithm, value in row.checksums.items():
         if algorithm != upload.algorithm or value != b64(part.digests[algorithm]):
             raise S3Error("InvalidPart", fields=fields)

@@ -6,10 +6,10 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import s3_model as model
-from .s3_copy import copy_part
-from .s3_exchange import Exchange
-from .s3_intake import (
+from . import model
+from .copies import copy_part
+from .exchange import Exchange
+from .intake import (
     check_customer_key,
     check_if_none_match,
     declared_algorithm,
@@ -22,15 +22,15 @@ from .s3_intake import (
     receive,
     refuse_checksums,
 )
-from .s3_model import Checksum, Part, StoredObject, Upload, b64
-from .s3_response import Response, timestamp, xml
-from .s3_wire import Content, S3Error
+from .model import Checksum, StoredObject, Upload, UploadedPart, b64
+from .response import StoreResponse, timestamp, xml
+from .wire import Content, S3Error
 
 if TYPE_CHECKING:
-    from .strict_s3 import StrictS3
+    from .server import StrictS3
 
 
-async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> Response:
+async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     await exchange.read()
     given = exchange.headers.get("x-amz-checksum-algorithm")
     refuse_checksums(s3, given)
@@ -83,14 +83,14 @@ def _part_of_upload(s3: StrictS3, exchange: Exchange) -> tuple[int, Upload]:
     return number, upload
 
 
-async def upload_part_copy(s3: StrictS3, exchange: Exchange) -> Response:
+async def upload_part_copy(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     if s3.knobs.ignores_copy_source:
         return await upload_part(s3, exchange)
     number, upload = _part_of_upload(s3, exchange)
     return await copy_part(s3, exchange, upload, number)
 
 
-async def upload_part(s3: StrictS3, exchange: Exchange) -> Response:
+async def upload_part(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     number, upload = _part_of_upload(s3, exchange)
     if number in upload.parts and not s3.knobs.replaces_parts:
         raise S3Error("NotImplemented")
@@ -124,7 +124,7 @@ async def upload_part(s3: StrictS3, exchange: Exchange) -> Response:
     if algorithm is not None:
         value = b64(part.digests[algorithm])
         headers[model.header_name(algorithm)] = model.wrong(value) if s3.knobs.lie_checksum else value
-    return Response(200, headers)
+    return StoreResponse(200, headers)
 
 
 def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | None:
@@ -141,7 +141,7 @@ def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | N
     )
 
 
-async def list_parts(s3: StrictS3, exchange: Exchange) -> Response:
+async def list_parts(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     upload = _find_upload(s3, exchange)
     if upload.algorithm is not None:
         check_customer_key(exchange.headers, upload.headers)
@@ -177,7 +177,7 @@ async def list_parts(s3: StrictS3, exchange: Exchange) -> Response:
     return xml("ListPartsResult", head + rows)
 
 
-async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> Response:
+async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     prefix = exchange.query.get("prefix", "")
     key_marker, id_marker = exchange.query.get("key-marker", ""), exchange.query.get("upload-id-marker", "")
     limit = number_in_query(exchange, "max-uploads", s3.knobs.page_size, s3.knobs.page_size)
@@ -220,7 +220,7 @@ async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> Response:
     return xml("ListMultipartUploadsResult", head + rows)
 
 
-async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Response:
+async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     body = await exchange.read()
     before = s3.completed.get(exchange.query["uploadId"])
     if before is not None and s3.knobs.complete_repeatable:
@@ -269,7 +269,7 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> Respons
     return response
 
 
-def _object_checksum(s3: StrictS3, upload: Upload, parts: list[Part]) -> Checksum | None:
+def _object_checksum(s3: StrictS3, upload: Upload, parts: list[UploadedPart]) -> Checksum | None:
     if not s3.knobs.echo_checksums:
         return None
     if upload.algorithm is not None and upload.checksum_type is not None:
@@ -288,11 +288,11 @@ def _check_object_size(exchange: Exchange, actual: int) -> None:
         )
 
 
-async def abort_multipart_upload(s3: StrictS3, exchange: Exchange) -> Response:
+async def abort_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     upload = _find_upload(s3, exchange)
     if upload.in_flight and s3.knobs.abort_leaves_in_flight:
         upload.aborted = True
         upload.parts.clear()
     else:
         del s3.uploads[upload.id]
-    return Response(204)
+    return StoreResponse(204)

@@ -11,14 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import s3_model as model
-from .s3_exchange import Exchange, Received
-from .s3_faults import Conflict
-from .s3_model import Part, Upload, b64
-from .s3_wire import S3Error
+from bigupload.testing.faults import Conflict
+
+from . import model
+from .exchange import Exchange, Received
+from .model import Upload, UploadedPart, b64
+from .wire import S3Error
 
 if TYPE_CHECKING:
-    from .strict_s3 import StrictS3
+    from .server import StrictS3
 
 _KEPT_HEADERS = {
     "cache-control",
@@ -115,7 +116,7 @@ def _customer_key_md5(given: Mapping[str, str], prefix: str = _SSE_C_PREFIX) -> 
         key = b""
     if given.get(f"{prefix}algorithm") != "AES256" or len(key) != 32:
         raise S3Error("InvalidArgument", "The secret key was invalid for the specified algorithm.")
-    digest = b64(hashlib.md5(key).digest())
+    digest = b64(hashlib.md5(key, usedforsecurity=False).digest())
     if given.get(f"{prefix}key-md5") != digest:
         raise S3Error("InvalidArgument", "The calculated MD5 hash of the key did not match the hash that was provided.")
     return digest
@@ -203,9 +204,9 @@ async def receive(
     return received
 
 
-def new_part(s3: StrictS3, number: int, received: Received, *, opaque: bool) -> Part:
+def new_part(s3: StrictS3, number: int, received: Received, *, opaque: bool) -> UploadedPart:
     etag = uuid.uuid4().hex if opaque else received.md5.hex()
-    return Part(number, received.size, f'"{etag}"', received.md5, received.digests, received.body, s3.clock())
+    return UploadedPart(number, received.size, f'"{etag}"', received.md5, received.digests, received.body, s3.clock())
 
 
 def check_if_none_match(s3: StrictS3, exchange: Exchange, upload: Upload | None) -> None:

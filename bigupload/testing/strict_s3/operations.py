@@ -1,4 +1,4 @@
-"""StrictS3's operations: each takes an exchange and gives a `Response`, or raises the `S3Error` that S3 would give."""
+"""StrictS3's operations: from an exchange to a `StoreResponse`, or to the `S3Error` of S3."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import s3_multipart, s3_objects
-from .s3_exchange import Exchange
-from .s3_response import Response, xml
-from .s3_wire import Content, S3Error
+from . import multipart, objects
+from .exchange import Exchange
+from .response import StoreResponse, xml
+from .wire import Content, S3Error
 
 if TYPE_CHECKING:
-    from .strict_s3 import StrictS3
+    from .server import StrictS3
 
-Operation = Callable[["StrictS3", Exchange], Awaitable[Response]]
+Operation = Callable[["StrictS3", Exchange], Awaitable[StoreResponse]]
 
 
-async def perform(s3: StrictS3, exchange: Exchange) -> Response:
+async def perform(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     operation = _OPERATIONS.get(exchange.op)
     if operation is None:
         raise S3Error("NotImplemented")
@@ -58,24 +58,24 @@ def _wrong_region(s3: StrictS3, exchange: Exchange, signed: str, region: str) ->
     )
 
 
-async def list_buckets(s3: StrictS3, exchange: Exchange) -> Response:
+async def list_buckets(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     rows: list[tuple[str, Content]] = [("Bucket", [("Name", name)]) for name in sorted(s3.buckets)]
     return xml("ListAllMyBucketsResult", [("Owner", [("ID", "strict")]), ("Buckets", rows)])
 
 
-async def create_bucket(s3: StrictS3, exchange: Exchange) -> Response:
+async def create_bucket(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     await exchange.read()
     if exchange.bucket in s3.buckets:
         raise S3Error("BucketAlreadyOwnedByYou", fields={"BucketName": exchange.bucket})
     s3.create_bucket(exchange.bucket, region=exchange.verified.region if exchange.verified else None)
-    return Response(200, {"Location": f"/{exchange.bucket}"})
+    return StoreResponse(200, {"Location": f"/{exchange.bucket}"})
 
 
-async def head_bucket(s3: StrictS3, exchange: Exchange) -> Response:
-    return Response(200, {"Content-Type": "application/xml"})
+async def head_bucket(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+    return StoreResponse(200, {"Content-Type": "application/xml"})
 
 
-async def get_bucket_location(s3: StrictS3, exchange: Exchange) -> Response:
+async def get_bucket_location(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     region = s3.buckets[exchange.bucket]
     return xml("LocationConstraint", "" if region == "us-east-1" else region)
 
@@ -85,17 +85,17 @@ _OPERATIONS: dict[str, Operation] = {
     "CreateBucket": create_bucket,
     "HeadBucket": head_bucket,
     "GetBucketLocation": get_bucket_location,
-    "ListObjectsV2": s3_objects.list_objects_v2,
-    "CreateMultipartUpload": s3_multipart.create_multipart_upload,
-    "UploadPart": s3_multipart.upload_part,
-    "UploadPartCopy": s3_multipart.upload_part_copy,
-    "ListParts": s3_multipart.list_parts,
-    "ListMultipartUploads": s3_multipart.list_multipart_uploads,
-    "CompleteMultipartUpload": s3_multipart.complete_multipart_upload,
-    "AbortMultipartUpload": s3_multipart.abort_multipart_upload,
-    "PutObject": s3_objects.put_object,
-    "GetObject": s3_objects.get_object,
-    "HeadObject": s3_objects.get_object,
-    "DeleteObject": s3_objects.delete_object,
-    "DeleteObjects": s3_objects.delete_objects,
+    "ListObjectsV2": objects.list_objects_v2,
+    "CreateMultipartUpload": multipart.create_multipart_upload,
+    "UploadPart": multipart.upload_part,
+    "UploadPartCopy": multipart.upload_part_copy,
+    "ListParts": multipart.list_parts,
+    "ListMultipartUploads": multipart.list_multipart_uploads,
+    "CompleteMultipartUpload": multipart.complete_multipart_upload,
+    "AbortMultipartUpload": multipart.abort_multipart_upload,
+    "PutObject": objects.put_object,
+    "GetObject": objects.get_object,
+    "HeadObject": objects.get_object,
+    "DeleteObject": objects.delete_object,
+    "DeleteObjects": objects.delete_objects,
 }
