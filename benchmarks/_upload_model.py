@@ -18,7 +18,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from bigupload.core.concurrency_control import ConcurrencyControl
+from bigupload.core.concurrency_control import ConcurrencyControl, is_full
 from bigupload.core.flight_bound import SMALL, FlightBound, are_held_back
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
@@ -35,6 +35,8 @@ AHEAD = 4
 """How many parts are hashed and signed ahead of those with a slot."""
 CROWDING_TAKES = 2.0
 """Seconds until too many connections slow the path down."""
+QUEUE_TAKES = 4.0
+"""Round trips until the queue in front of a full link makes the round trip twice as long."""
 FOREVER = 1800.0
 """The time limit of an upload, in seconds."""
 
@@ -72,6 +74,8 @@ class Way:
     """The store's disk accepts these shares of its rate, each for 0.4 s, drawn at random."""
     becomes: tuple[float, float] | None = None
     """(second, factor): at that second the link's rate is multiplied."""
+    by_store: bool = False
+    """Whether it is the store that is full, not the link: then no packets wait in front of the link."""
 
 
 @dataclass(slots=True)
@@ -134,6 +138,8 @@ class Upload:
         self._refused = self._puts = 0
         self._wander = 0.0
         self._burst = self._uncrowded = 1.0
+        self._queue = 0.0
+        """How long a packet waits in front of the link, in round trips."""
 
     def run(self) -> Outcome:
         """Simulate until every part has arrived."""
@@ -146,7 +152,8 @@ class Upload:
             tick += 1
             self._cut(tick * TICK)
             before = self._control.limit
-            self._control.sample(tick * TICK, int(self._sent), in_flight=len(self._flying))
+            full = is_full([(self._way.rtt, self._way.rtt * (1 + self._queue))])
+            self._control.sample(tick * TICK, int(self._sent), in_flight=len(self._flying), full=full)
             self._take_back(before)
             limits.append(self._limit())
             sent = sum(self._part_size - each.left for each in self._flying if not each.refused)
@@ -272,6 +279,8 @@ class Upload:
         scarce = wanted > available
         level = _fair(wants, available) if scarce else math.inf
         share = available / wanted if scarce else 1.0
+        if not way.by_store:
+            self._queue += (scarce - self._queue) * min(1.0, TICK / way.rtt / QUEUE_TAKES)
         for each in list(self._flying):
             rate = min(each.pace, most) * share if way.reno else min(each.pace, most, level)
             before = each.left

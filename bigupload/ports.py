@@ -186,6 +186,10 @@ class Gauge(Protocol):
         """How many round trips of the connection ago the body began; 0 if that is not known."""
         ...
 
+    def round_trip_times(self) -> tuple[float, float]:
+        """The connection's shortest round trip, and that of now, in seconds; (0, 0) if that is not known."""
+        ...
+
     def paused(self) -> bool:
         """Whether the sender waits by itself, for the rate limit. That is no stall."""
         ...

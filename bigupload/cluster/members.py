@@ -39,6 +39,9 @@ class RemoteGauge:
     def round_trips(self) -> float:
         return 0.0  # the worker does not tell
 
+    def round_trip_times(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def paused(self) -> bool:
         return self.waits
 

@@ -1,9 +1,12 @@
-"""Decides how many parts to send at once. It knows goodput and refusals alone. Time is passed in.
+"""Decides how many parts to send at once. It knows goodput, refusals and queues alone. Time is passed in.
 
 The limit is found by trials. A trial changes the limit, waits until the new connections are up to speed, and compares
 goodput with what it was before. A larger limit stays if goodput grew with it; a smaller one stays if goodput did not
 suffer. A trial that fails is undone, and the next one goes the other way. The first trials double the limit. Later
 trials change it by a quarter, and each larger limit that helped is followed by a step twice as large.
+
+More connections than fill a link take goodput from one another: on a path with losses, BBR's lose more than they carry.
+So the limit is not doubled while packets wait in a queue in front of the link.
 
 Goodput also changes by itself. A connection needs many round trips until it is up to speed: how long, the start of the
 upload shows. Connections of a loss-based congestion control carry less as they grow old: if goodput halves at the same
@@ -19,6 +22,7 @@ upload takes, on the path that suffers most, with the constant changed or switch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bigupload.core.averages import mean
@@ -42,6 +46,14 @@ but 9 % more parts in flight]"""
 SUNK = 0.5
 """Goodput below this share of what it was, for as long as a small trial takes: the path has changed.
 [off: 35 %, 0.75: 101 %]"""
+QUEUED = 0.25
+"""Packets that wait for this share of the shortest round trip stand in a queue before a full link: see `is_full`.
+[off: 9 %]"""
+QUEUED_FOR = 0.005
+"""Seconds that they wait at least: a busy machine is late by a few milliseconds."""
+PATIENCE = 4
+"""If the link is still full after so many times as long as a trial takes, fewer parts are tried instead. Connections
+that a loss will slow down fill a link while they are new. [1: 13 %]"""
 LONGEST_RAMP = 4.0
 """Seconds. How long new connections take to be up to speed is measured once, at the start of the upload. A start that
 took longer hung: with a round trip of 300 ms it takes less than 2 s. [off: 495 %, 2 or 8: nothing]"""
@@ -60,6 +72,17 @@ OLDER = 0.9
 PROBE_AFTER = 10.0
 """Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long.
 [off: 189 %]"""
+
+
+def is_full(round_trips: Sequence[tuple[float, float]]) -> bool:
+    """Whether a link is full: the packets of most connections wait in a queue.
+
+    Args:
+        round_trips: The shortest round trip of each connection, and that of now, in seconds. It is (0, 0) if the system
+            does not tell.
+    """
+    waiting = sum(now - least >= max(QUEUED_FOR, QUEUED * least) for least, now in round_trips)
+    return 2 * waiting > len(round_trips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +193,14 @@ class ConcurrencyControl:
         self._search(STEP)
         self._move(limit, now)
 
-    def sample(self, now: float, bytes_done: int, *, in_flight: int) -> None:
+    def sample(self, now: float, bytes_done: int, *, in_flight: int, full: bool = False) -> None:
         """Take a measurement, and decide.
 
         Args:
             now: Seconds.
             bytes_done: Bytes that all parts together have sent by then.
             in_flight: Parts in flight. There may be more than the limit for a while after it fell.
+            full: Whether the link is full: see `is_full`. It matters only if `doubles`.
         """
         if self._fixed is not None:
             return
@@ -196,9 +220,14 @@ class ConcurrencyControl:
             self._since = now
             return
         self._goodput.append((bytes_done - window.bytes_done) / (now - window.since))
-        self._decide(now)
+        self._decide(now, full=full)
 
-    def _decide(self, now: float) -> None:
+    @property
+    def doubles(self) -> bool:
+        """Whether the next trial is to double the limit, if the link is not full."""
+        return self._fixed is None and self._up and self._step >= 1
+
+    def _decide(self, now: float, *, full: bool) -> None:
         if self._sunk():
             self._search(1.0)
         windows = max(2, round(1 / self._step))  # a smaller step shows less, and is measured for longer
@@ -212,7 +241,11 @@ class ConcurrencyControl:
             self._ramp = min(LONGEST_RAMP, measured_for - windows * WINDOW)
         ramped = measured_for >= self._ramp + windows * WINDOW
         if self._trial is None:
-            if measured_for >= self._ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
+            if full and self.doubles:
+                if measured_for >= self._ramp + windows * WINDOW * PATIENCE:
+                    self._up, self._step = False, STEP
+                    self._try_another(goodput, now)
+            elif measured_for >= self._ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
                 self._try_another(goodput, now)
             return
         change = self._limit / self._trial.limit

@@ -87,6 +87,9 @@ class PutInFlight:
     def round_trips(self) -> float:
         return self.gauge.round_trips() if self.gauge is not None else 0.0
 
+    def round_trip_times(self) -> tuple[float, float]:
+        return self.gauge.round_trip_times() if self.gauge is not None else (0.0, 0.0)
+
     def paused(self) -> bool:
         return self.gauge is not None and self.gauge.paused()
 

@@ -84,6 +84,9 @@ class MemoryBody:
     def round_trips(self) -> float:
         return 0.0  # over before that matters
 
+    def round_trip_times(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def paused(self) -> bool:
         return False
 

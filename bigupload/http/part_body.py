@@ -145,6 +145,9 @@ class PartBody(Payload):
     def round_trips(self) -> float:
         return socket_tuning.round_trips(self._socket, asyncio.get_running_loop().time() - self._began)
 
+    def round_trip_times(self) -> tuple[float, float]:
+        return socket_tuning.round_trip_times(self._socket)
+
     def paused(self) -> bool:
         return self._rate_limited
 

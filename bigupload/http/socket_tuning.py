@@ -120,6 +120,16 @@ def round_trips(sock: Any, seconds: float) -> float:
     return max(0.0, seconds) * 1e6 / least if least and least != _UNKNOWN else 0.0
 
 
+def round_trip_times(sock: Any) -> tuple[float, float]:
+    """The shortest round trip of a connection, and the smoothed one of now, in seconds; (0, 0) if they are not known.
+
+    Args:
+        sock: The socket, or None for a transport without one.
+    """
+    least, now = _microseconds(sock, _LEAST_RTT_AT), _microseconds(sock, _RTT_AT)
+    return (least / 1e6, now / 1e6) if least and now and least != _UNKNOWN else (0.0, 0.0)
+
+
 def address_text(peer: object) -> str | None:
     """A socket's `peername` as "10.0.0.1:443"; None if it is no IP address."""
     if not isinstance(peer, tuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -77,6 +78,14 @@ def test_a_raised_limit_waits_for_the_end_of_a_part_where_nobody_is_woken() -> N
     slow = Way(name="slow", rate=1000 * MB, rtt=0.02, size=4000 * MB, each=1 * MB, noise=0.0)
     woken, waiting = (Upload(slow, ConcurrencyControl(), seed=1, wakes=wakes).run() for wakes in (True, False))
     assert woken.seconds < 0.9 * waiting.seconds
+
+
+def test_a_crowded_link_is_not_tried_with_twice_as_many_connections() -> None:
+    way = Way(name="crowded", rate=120 * MB, rtt=0.05, size=500 * MB, crowded=16, noise=0.0)
+    seen = Upload(way, ConcurrencyControl(), seed=1).run()
+    at_the_store = Upload(dataclasses.replace(way, by_store=True), ConcurrencyControl(), seed=1).run()
+    assert max(seen.limits) == 16 < max(at_the_store.limits)
+    assert seen.seconds < at_the_store.seconds
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload.core.concurrency_control import LONGEST_RAMP, START, WINDOW, ConcurrencyControl
+from bigupload.core.concurrency_control import (
+    LONGEST_RAMP,
+    PATIENCE,
+    QUEUED,
+    QUEUED_FOR,
+    START,
+    WINDOW,
+    ConcurrencyControl,
+    is_full,
+)
 
 
 class Measured:
@@ -16,13 +25,13 @@ class Measured:
         self.sent = 0.0
         self.control.sample(0.0, 0, in_flight=START)
 
-    def windows(self, *goodput: float) -> int:
-        """The limit after these, in bytes a second."""
+    def windows(self, *goodput: float, full: bool = False) -> int:
+        """The limit after these, in bytes a second. `full`: whether the link is."""
         for each in goodput:
             limit = self.control.limit
             self.now += 1.001 * WINDOW
             self.sent += 1.001 * WINDOW * each
-            self.control.sample(self.now, int(self.sent), in_flight=limit)
+            self.control.sample(self.now, int(self.sent), in_flight=limit, full=full)
             if self.control.limit != limit:
                 self.control.sample(self.now, int(self.sent), in_flight=self.control.limit)
         return self.control.limit
@@ -75,3 +84,56 @@ def test_a_start_that_hung_does_not_make_every_trial_long() -> None:
     assert measured.windows(*[0.0] * 100, 1e6, 1e6) == 2 * START
     assert measured.windows(*[1e6] * int(LONGEST_RAMP / WINDOW)) == 2 * START
     assert measured.windows(*[1e6] * 3) == START
+
+
+# -- a link that is full
+
+
+@pytest.mark.parametrize(
+    ("least", "now", "full"),
+    [
+        (0.1, 0.1 * (1 + QUEUED) + 1e-9, True),
+        (0.1, 0.1 * (1 + QUEUED) - 1e-9, False),
+        (0.001, 0.001 + QUEUED_FOR + 1e-9, True),
+        (0.001, 0.001 + QUEUED_FOR - 1e-9, False),
+        (0.0, 0.0, False),
+    ],
+)
+def test_packets_that_wait_show_a_full_link(least: float, now: float, full: bool) -> None:
+    assert is_full([(least, now)]) is full
+
+
+def test_most_connections_must_show_it() -> None:
+    """A connection that is new to a full link has never seen a short round trip, and what is not known shows none."""
+    waits, new, unknown = (0.05, 0.1), (0.1, 0.1), (0.0, 0.0)
+    assert is_full([waits, waits, new])
+    assert not is_full([waits, new])
+    assert not is_full([waits, unknown])
+    assert not is_full([])
+
+
+def test_the_limit_is_not_doubled_while_the_link_is_full() -> None:
+    measured = Measured()
+    assert measured.windows(*[1e6] * 7, full=True) == START
+    assert measured.windows(1e6) == 2 * START
+
+
+def test_if_the_link_stays_full_fewer_parts_are_tried() -> None:
+    measured = Measured()
+    assert measured.windows(*[1e6] * (2 * PATIENCE - 1), full=True) == START
+    assert measured.windows(1e6, full=True) == 13
+    assert measured.windows(*[1e6] * 3, full=True) == 10, "because that cost nothing"
+
+
+def test_small_steps_are_tried_on_a_full_link() -> None:
+    """Its queue may be that of others."""
+    measured = Measured()
+    assert measured.windows(*[1e6] * 2 * PATIENCE, full=True) == 13
+    assert measured.windows(*[5e5] * 3, full=True) == START, "fewer parts cost half of the goodput"
+    assert not measured.control.doubles
+    assert measured.windows(*[1e6] * 4, full=True) == 20
+
+
+def test_a_fixed_limit_wants_to_know_nothing() -> None:
+    assert ConcurrencyControl().doubles
+    assert not ConcurrencyControl(8).doubles

@@ -44,6 +44,9 @@ class Gauge:
     def round_trips(self) -> float:
         return 0.0
 
+    def round_trip_times(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def paused(self) -> bool:
         return False
 

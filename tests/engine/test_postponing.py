@@ -22,8 +22,11 @@ from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
 class Flying:
     """A part in flight."""
 
-    def __init__(self, sent: int, size: int = 1000, *, round_trips: float = 0.0) -> None:
+    def __init__(
+        self, sent: int, size: int = 1000, *, round_trips: float = 0.0, times: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
         self.size = size
+        self._times = times
         self._round_trips = round_trips
         self.bytes = sent
         self.postponed = False
@@ -36,6 +39,9 @@ class Flying:
 
     def round_trips(self) -> float:
         return self._round_trips
+
+    def round_trip_times(self) -> tuple[float, float]:
+        return self._times
 
     def paused(self) -> bool:
         return False
@@ -104,6 +110,19 @@ async def test_the_bound_learns_at_the_start_that_parts_are_held_back(
     assert shared.tick == TICK > looks_until
     shared.adapt(1.1)
     assert [seen["held_back"] for seen in bound.seen] == [held_back, None]
+
+
+@pytest.mark.parametrize(("now", "limit"), [(0.05, 2 * START), (0.1, START)])
+async def test_the_limit_is_not_doubled_if_packets_wait(now: float, limit: int) -> None:
+    shared = shared_with(Bound(None), *(Flying(0, size=10**9, times=(0.05, now)) for _ in range(START)))
+    slots = shared.slots.queue(lambda: 1)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(START):
+            await stack.enter_async_context(slots)
+        for tick in range(4):
+            shared.adapt(0.5 * tick)
+            shared.bytes_sent += 10**6
+    assert shared.limit == limit
 
 
 async def _postpone(parts: list[Flying], postponed: list[bool], *, size: float = 1000) -> None:

@@ -89,8 +89,24 @@ def test_a_time_in_round_trips(pair: tuple[socket.socket, socket.socket], monkey
         assert socket_tuning.round_trips(ours, 3.0) == pytest.approx(count)
 
 
+@needs_linux
+def test_round_trips_in_seconds(pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair
+    ours.sendall(b"x")
+    theirs.recv(1)
+    least, now = socket_tuning.round_trip_times(ours)
+    assert 0 < least < 0.1
+    assert 0 < now < 0.1
+    told = {socket_tuning._LEAST_RTT_AT: 20_000, socket_tuning._RTT_AT: 50_000}
+    monkeypatch.setattr(socket_tuning, "_microseconds", lambda _, at: told[at])
+    assert socket_tuning.round_trip_times(ours) == (0.02, 0.05)
+    told[socket_tuning._LEAST_RTT_AT] = socket_tuning._UNKNOWN
+    assert socket_tuning.round_trip_times(ours) == (0, 0)
+
+
 def test_a_transport_without_a_socket_has_no_round_trip() -> None:
     assert socket_tuning.round_trips(None, 1.0) == 0
+    assert socket_tuning.round_trip_times(None) == (0, 0)
 
 
 @needs_linux
