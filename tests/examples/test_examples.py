@@ -46,6 +46,16 @@ def test_a_fastapi_application(run: Run) -> None:
     assert "the application's own sync endpoint meanwhile: " in out
 
 
+def test_a_django_form(run: Run) -> None:
+    """What a client that disconnects has sent is kept, and is no object."""
+    pytest.importorskip("django")
+    assert run("django_form.py") == (
+        "a form with 30 MB: full-object\n"
+        "a client that disconnects: HTTP/1.0 400 Bad Request\n"
+        "its upload: uploading\n"
+    )  # fmt: skip
+
+
 def test_a_mounted_service(run: Run) -> None:
     assert run("mounted_service.py") == "media/ada: 200\n"
 
