@@ -43,7 +43,6 @@ def parser(doc: str | None, *, size: str, rounds: int) -> argparse.ArgumentParse
         "--lock", type=Path, metavar="FILE", help="Lock FILE for each run, to take turns with other benchmarks."
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="Write all figures there.")
-    made.add_argument("--plots", type=Path, metavar="DIR", help="Write plots there, as PNG.")
     return made
 
 
@@ -160,7 +159,7 @@ def hold(
 def finish(
     benchmark: str, arguments: argparse.Namespace, held: Sequence[Held], targets: Sequence[Target], **more: Any
 ) -> int:
-    """Print tables and targets, write JSON and plots. Returns the exit status."""
+    """Print tables and targets, and write JSON. Returns the exit status."""
     for each in held:
         report.show(each.title, each.rows, each.cpu)
     figures: Mapping[str, Any] = {
@@ -171,9 +170,4 @@ def finish(
     }
     if arguments.json is not None:
         report.write(arguments.json, benchmark, figures, targets)
-    if arguments.plots is not None:
-        from . import plots
-
-        for number, each in enumerate(held, 1):
-            plots.contest(each.title, each.rows, each.cpu, arguments.plots / f"{benchmark}-{number}.svg")
     return report.conclude(targets)

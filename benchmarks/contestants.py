@@ -30,6 +30,7 @@ RCLONE_REMOTE = {
 RCLONE_TUNED = ["--s3-upload-concurrency", "16", "--s3-chunk-size", "16Mi", "--s3-no-check-bucket", "--s3-no-head"]
 S5CMD_TUNED = ["--concurrency", "16", "--part-size", "16"]
 _SCRIPTS = Path(__file__).parent / "peers"
+_TREE = Path(__file__).parent.parent
 AWS_TUNED = {"AWS_CONFIG_FILE": str(_SCRIPTS / "aws-tuned.ini")}
 NONE, CRC32, CRC32C, CRC64, MD5, SHA256 = "", "CRC32", "CRC32C", "CRC64NVME", "MD5", "SHA-256"
 """The checksum that is sent with a part, as seen in the requests, not taken from documentation. SHA-256 is that of the
@@ -151,18 +152,22 @@ def command(
     return [Contestant(name=name, argv=argv, http=http, https=https, settings=settings or {})]
 
 
-def ourselves(name: str = OURS, *options: str, piped: bool = False) -> Contestant:
-    """The command with its defaults, or with more options, which may contain {job}. `piped`: of standard input."""
+def ourselves(
+    name: str = OURS, *options: str, piped: bool = False, python: str = sys.executable, tree: Path = _TREE
+) -> Contestant:
+    """The command with its defaults, or with more options, which may contain {job}. `piped`: of standard input.
+
+    `python` is the interpreter, and `tree` has the package: by default this checkout's, which may not be installed.
+    """
 
     def argv(job: Job) -> list[str]:
         what = "-" if piped else str(job.file)
         to = ["--to", f"s3://{job.bucket}/{job.key}", "--endpoint-url", job.url]
         more = [_filled(option, job) for option in options]
-        return [sys.executable, "-m", "bigupload", "upload", what, *to, "--json", "--progress", "none", *more]
+        return [python, "-m", "bigupload", "upload", what, *to, "--json", "--progress", "none", *more]
 
-    # The package may be this checkout's, not the installed one.
-    settings = {"BIGUPLOAD_STATE_DIR": "{job.scratch}/state", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    inside = _script(sys.executable, "with_bigupload.py", {})
+    settings = {"BIGUPLOAD_STATE_DIR": "{job.scratch}/state", "PYTHONPATH": str(tree)}
+    inside = _script(python, "with_bigupload.py", {})
     return Contestant(name=name, argv=argv, inside=inside, http=CRC64, https=CRC64, settings=settings)
 
 

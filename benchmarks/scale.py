@@ -134,11 +134,6 @@ def main() -> int:
         checked.append(part_target(in_many, in_few, arguments.parts))
     if arguments.json is not None:
         report.write(arguments.json, "scale", {"arguments": vars(arguments), "runs": runs}, checked)
-    if arguments.plots is not None:
-        from . import plots
-
-        costs = {size: beyond(each, start) for size, each in by_size.items()}
-        plots.scale(by_size, costs, arguments.plots / "scale.svg")
     return report.conclude(checked)
 
 

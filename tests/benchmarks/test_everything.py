@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import pytest
 
-from benchmarks.everything import ENTRIES, outcomes
+from benchmarks import everything
+from benchmarks.everything import ENTRIES, Entry, outcomes
 from benchmarks.report import Target, conclude
 
 MISSED = Target(what="resident ≤ 100 MB", found="120 MB", holds=False)
@@ -26,4 +31,29 @@ def test_one_that_fails_is_no_success(status: int, ends: bool) -> None:
 def test_no_benchmark_is_forgotten() -> None:
     from benchmarks.__main__ import NAMES
 
-    assert {entry.name for entry in ENTRIES} == set(NAMES) - {"peers", "all", "soak"}  # soak has no end of its own
+    others = {"peers", "all", "goals", "plots"}
+    assert {entry.name for entry in ENTRIES} == set(NAMES) - others - {"soak"}  # soak has no end of its own
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.title)
+def test_its_figures_are_asked_for_where_it_has_some(entry: Entry, tmp_path: Path) -> None:
+    command = entry.command(quick=entry.quick is not None, figures=tmp_path / "figures.json")
+    assert ("--json" in command) == entry.figures
+
+
+def test_all_figures_and_targets_are_in_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writes = "import sys; open(sys.argv[-1], 'w').write('[1]'); print('yes sent: all'); print('NO  fast: 3 s')"
+
+    def command(entry: Entry, *, quick: bool, figures: Path) -> list[str]:
+        return [sys.executable, "-c", writes, str(figures)]
+
+    monkeypatch.setattr(Entry, "command", command)
+    file = tmp_path / "all.json"
+    monkeypatch.setattr("sys.argv", ["all", "--quick", "--only", "pipe", "--json", str(file)])
+    assert everything.main() == 1
+    found = json.loads(file.read_text())
+    assert found["benchmarks"] == {"pipe": [1]}
+    assert [(target["what"], target["holds"]) for target in found["targets"]] == [("sent", True), ("fast", False)]
+    assert "NO  pipe                 fast: 3 s" in capsys.readouterr().out
