@@ -196,6 +196,7 @@ class _Service:
             expires_at=datetime.fromtimestamp(token.expires, UTC),
             max_size=token.max_size,
             content_types=None if token.content_types is None else list(token.content_types),
+            uploads=token.uploads,
         )
 
     async def _mint(self, caller: Caller, request: c.TokenRequest, _: bytes) -> c.TokenResponse:

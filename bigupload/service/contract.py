@@ -259,6 +259,8 @@ class MeResponse(_Model):
     """Bytes of the largest file that the upload token allows; null: it does not limit them."""
     content_types: list[str] | None = None
     """The content types that the upload token allows, also as `image/*`; null: it does not limit them."""
+    uploads: int | None = None
+    """How many uploads may be begun with the upload token in all; null: it does not limit them."""
 
 
 class UploadStatus(enum.StrEnum):

@@ -14,11 +14,18 @@ from bigupload import __version__
 from bigupload.service import contract as c
 from bigupload.service.endpoints import ENDPOINTS, TAGS, Endpoint
 from bigupload.service.problems import Problem
+from bigupload.service.webhooks.bodies import BODIES
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 _REQUEST_ID = {
     "X-Request-Id": {"description": "The id of the request's line in the service's log.", "schema": {"type": "string"}}
+}
+
+_SIGNED_HEADERS = {
+    "webhook-id": "The event's id. It is the same in all attempts and duplicates.",
+    "webhook-timestamp": "When this attempt was signed, in seconds since 1970.",
+    "webhook-signature": "By each secret, as https://www.standardwebhooks.com says.",
 }
 
 
@@ -37,8 +44,9 @@ class _Schemas(GenerateJsonSchema):
 
 def document() -> dict[str, Any]:
     """Return the document. It names no server, because clients may reach the service through a proxy."""
-    models = {e.takes for e in ENDPOINTS} | {e.returns for e in ENDPOINTS} | {c.ErrorResponse}
-    ordered = sorted((m for m in models if m is not None), key=lambda m: m.__name__)
+    models = {model for e in ENDPOINTS for model in (e.takes, e.returns) if model is not None}
+    models |= {c.ErrorResponse, *BODIES.values()}
+    ordered = sorted(models, key=lambda m: m.__name__)
     _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF, schema_generator=_Schemas)
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
@@ -52,6 +60,7 @@ def document() -> dict[str, Any]:
         },
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
+        "webhooks": {kind: {"post": _webhook(kind, body)} for kind, body in BODIES.items()},
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {
@@ -90,6 +99,24 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         ]
     operation["responses"] = _success(endpoint) | _refusals((*endpoint.common_problems, *endpoint.problems))
     return operation
+
+
+def _webhook(kind: str, body: type[BaseModel]) -> dict[str, Any]:
+    """Return what a receiver of `--webhook-url` is sent."""
+    return {
+        "operationId": "on" + "".join(word.title() for word in kind.split(".")),
+        "summary": _line(body),
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+            for name, text in _SIGNED_HEADERS.items()
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(body)}}},
+        "responses": {
+            "204": {"description": "Received. Any 2xx says so; everything else is a failure, and tried again."},
+            "410": {"description": "This receiver wants no more events."},
+        },
+    }
 
 
 def _parameters(model: type[BaseModel], path: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import json
+import os
 import re
 import typing
 from collections.abc import Collection, Iterator, Mapping
@@ -22,8 +23,8 @@ from bigupload.cli import _cli, config_file
 from bigupload.service.openapi import document
 
 ROOT = Path(__file__).parents[2]
-_OUT = re.compile(r"\]\(\.\./(?=[A-Za-z.])")
-_TO_TOP = re.compile(r"\]\((?=[A-Z]+\.md)")
+DOCS = ROOT / "docs"
+_LINK = re.compile(r"""(\]\(|\ssrc=")(?![a-z]+:|[#/])([^)\s"#]+)([^)\s"]*)""")
 _SCHEMA = ROOT / "bigupload" / "schema" / "manifest.schema.json"
 
 
@@ -44,14 +45,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links out of the documentation lead to the repository."""
-    source = f"{config.repo_url.rstrip('/')}/blob/main/"
-    match page.file.src_uri:
-        case "index.md":
-            return _TO_TOP.sub(f"]({source}", markdown.replace("](docs/", "](").replace('src="docs/', 'src="'))
-        case name if "/" in name:
-            return markdown
-    return _OUT.sub(f"]({source}", markdown)
+    """Let links to files that are no pages of the site lead to the repository."""
+    name = page.file.src_uri
+    folder = ROOT if name == "index.md" else (DOCS / name).parent
+
+    def lead(link: re.Match[str]) -> str:
+        before, target, anchor = link.groups()
+        path = Path(os.path.normpath(folder / target))
+        inside = path.relative_to(DOCS).as_posix() if path.is_relative_to(DOCS) else None
+        if inside is not None and files.get_file_from_path(inside) is not None:
+            return f"{before}{os.path.relpath(path, (DOCS / name).parent)}{anchor}"
+        if not path.exists():
+            return link[0]  # a page that is made here, or a dead link, which the strict build finds
+        kind = "tree" if path.is_dir() else "blob"
+        return f"{before}{(config.repo_url or '').rstrip('/')}/{kind}/main/{path.relative_to(ROOT).as_posix()}{anchor}"
+
+    return _LINK.sub(lead, markdown)
 
 
 def _library() -> Iterator[str]:
@@ -175,6 +184,10 @@ def _api() -> Iterator[str]:
             for status, response in operation["responses"].items():
                 yield f"| {status} | {_response(response)} |"
             yield ""
+    for kind, operations in api["webhooks"].items():
+        yield f"## {kind}\n"
+        yield f"A [webhook](../hooks.md#webhooks). {operations['post']['summary']}\n"
+        yield from _takes(operations["post"])
     for name, described in api["components"]["schemas"].items():
         yield f"## {name}\n"
         yield described.get("description", "") + "\n"
@@ -188,8 +201,9 @@ def _takes(operation: Mapping[str, Any]) -> Iterator[str]:
         yield from _table(shown, required)
     if body := operation.get("requestBody"):
         content = body["content"]["application/json"]
-        yield f"Takes {_kind(content['schema'])}, for example:\n"
-        yield f"```json\n{json.dumps(content.get('example', {}), indent=2)}\n```\n"
+        yield f"The body is {_kind(content['schema'])}" + (", for example:\n" if "example" in content else ".\n")
+        if "example" in content:
+            yield f"```json\n{json.dumps(content['example'], indent=2)}\n```\n"
 
 
 def _response(response: Mapping[str, Any]) -> str:

@@ -9,17 +9,17 @@ from tests.tools.service import Service
 
 
 def test_a_key_tells_its_owner(service: Service) -> None:
-    response = service.call("GET", "/v1/me", key=service.new_key("alice"))
-    assert response.json() == {"owner": "alice", "expiresAt": None, "maxSize": None, "contentTypes": None}
+    told = service.call("GET", "/v1/me", key=service.new_key("alice")).json()
+    assert told == {"owner": "alice", "expiresAt": None, "maxSize": None, "contentTypes": None, "uploads": None}
 
 
 def test_an_upload_token_tells_its_owner_and_its_limits(service: Service) -> None:
-    limits = {"maxSize": 1000, "contentTypes": ["image/*"], "expiresIn": 60}
+    limits = {"maxSize": 1000, "contentTypes": ["image/*"], "uploads": 3, "expiresIn": 60}
     token = service.call("POST", "/v1/media/tokens", json=limits).json()["token"]
     told = service.call("GET", "/v1/me", key=token).json()
     ends = datetime.fromisoformat(told.pop("expiresAt")) - datetime.now(UTC)
     assert timedelta(0) < ends <= timedelta(seconds=60)
-    assert told == {"owner": "local", "maxSize": 1000, "contentTypes": ["image/*"]}
+    assert told == {"owner": "local", "maxSize": 1000, "contentTypes": ["image/*"], "uploads": 3}
 
 
 def test_a_key_that_is_unknown_or_was_revoked_is_refused(service: Service) -> None:

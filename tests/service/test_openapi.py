@@ -16,6 +16,8 @@ from bigupload.service import client_parts, endpoints, handles, media, posts, up
 from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.openapi import document
 from bigupload.service.problems import Problem
+from bigupload.service.webhooks.events import COMPLETED, EXPIRED, REFUSED, TEST
+from bigupload.service.webhooks.signing import Signer, new_secret
 from tests.tools.errors_page import page
 from tests.tools.service import Service
 
@@ -39,6 +41,18 @@ def test_the_service_shows_it_to_anyone(service: Service) -> None:
 def test_every_endpoint_is_in_it() -> None:
     listed = {(method.upper(), path) for path, method, _ in OPERATIONS}
     assert listed == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+
+
+def test_every_webhook_is_in_it() -> None:
+    """`tests/service/webhooks` compares each event that is sent with its schema."""
+    assert set(DOCUMENT["webhooks"]) == {COMPLETED, REFUSED, EXPIRED, TEST}
+    for kind, item in DOCUMENT["webhooks"].items():
+        reference = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        body = DOCUMENT["components"]["schemas"][reference.rpartition("/")[2]]
+        assert body["properties"]["type"]["const"] == kind
+        signed = {parameter["name"] for parameter in item["post"]["parameters"]}
+        sent = Signer([new_secret()]).headers("evt_1", b"", 0.0)
+        assert signed == {name for name in sent if name.startswith("webhook-")}
 
 
 def test_operations_have_names_that_read_well_in_a_client_and_a_group() -> None:

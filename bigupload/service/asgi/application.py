@@ -90,6 +90,9 @@ class AsgiService:
         except errors.BigUploadError as e:
             await send({"type": "lifespan.startup.failed", "message": str(e)})
             return
+        except Exception as e:  # without this message, servers start as if there was no lifespan
+            await send({"type": "lifespan.startup.failed", "message": f"the media service failed: {type(e).__name__}"})
+            raise
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._end()

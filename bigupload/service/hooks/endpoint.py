@@ -9,6 +9,7 @@ import time
 import aiohttp
 
 from bigupload.service.hooks.questions import HookFailed, Question, as_line
+from bigupload.service.webhooks.sending import why_no_answer
 from bigupload.service.webhooks.signing import Signer
 
 _MOST_BYTES = 64 * 1024
@@ -48,7 +49,7 @@ async def ask_url(
     except TimeoutError:
         raise HookFailed(f"the URL did not answer within {within:g} s") from None
     except (aiohttp.ClientError, OSError) as e:  # its text can hold the URL, which may be a secret
-        raise HookFailed(f"the URL can't be reached ({type(e).__name__})") from None
+        raise HookFailed(f"the URL did not answer: {why_no_answer(e)}") from None
     if 200 <= status < 300:
         return None
     reason = _reason(bytes(answer))

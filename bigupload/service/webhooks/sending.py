@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -69,6 +70,18 @@ def connections() -> aiohttp.ClientSession:
     )
 
 
+def why_no_answer(e: Exception) -> str:
+    """Say in plain words why a URL did not answer. aiohttp's own texts can hold the URL, which may be secret."""
+    match e:
+        case aiohttp.ClientConnectorDNSError():
+            return "there is no such host"
+        case aiohttp.ClientSSLError():
+            return "its TLS certificate is not trusted, or it speaks no TLS"
+        case aiohttp.ClientConnectorError(errno=int(number)):
+            return os.strerror(number)  # like "Connection refused"
+    return "the connection ended early"
+
+
 async def send(
     http: aiohttp.ClientSession, url: str, event: Event, *, signer: Signer, now: float, within: float = ANSWER_WITHIN
 ) -> Sent:
@@ -91,7 +104,7 @@ async def send(
     except TimeoutError:
         return Sent(result="failed", said=f"no answer within {within:g} s", answered=False)
     except (aiohttp.ClientError, OSError) as e:  # its text can hold the URL
-        return Sent(result="failed", said=f"no answer ({type(e).__name__})", answered=False)
+        return Sent(result="failed", said=f"no answer: {why_no_answer(e)}", answered=False)
     if 200 <= status < 300:
         return Sent(result="delivered", said=str(status))
     if status == _GONE:

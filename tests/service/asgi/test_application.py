@@ -96,6 +96,21 @@ async def test_a_start_that_fails_tells_the_server_why(weed: LocalStore) -> None
             pass
 
 
+async def test_a_start_that_breaks_does_not_look_like_no_lifespan(
+    weed: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers go on without a lifespan if an exception is all that they get."""
+
+    async def broken(_: object) -> None:
+        raise LookupError("secret")
+
+    monkeypatch.setattr(web.AppRunner, "setup", broken)
+    span = Lifespan(service(weed, "any"))
+    with pytest.raises(LookupError):
+        async with span as said:
+            assert said == {"type": "lifespan.startup.failed", "message": "the media service failed: LookupError"}
+
+
 async def test_what_makes_no_sense_is_told_at_once(weed: LocalStore) -> None:
     with pytest.raises(errors.UsageError, match="not an origin"):
         service(weed, "b", cors_origins=("example.com",))

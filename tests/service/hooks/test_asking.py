@@ -180,7 +180,7 @@ async def test_a_reason_is_short_enough_for_a_note() -> None:
         (Response(status=429, body=b'{"reason": "slow down"}'), "check_failed", "answered with 429"),
         (Response(status=500), "check_failed", "answered with 500"),
         (Response(status=302, headers={"Location": "/elsewhere"}), "check_failed", "answered with 302"),
-        (None, "check_failed", "can't be reached"),
+        (None, "check_failed", "did not answer: the connection ended early"),
     ],
 )
 async def test_a_url(session_stub: HttpStub, response: Response | None, code: str, message: str) -> None:

@@ -18,6 +18,7 @@ from bigupload.service.hooks.questions import Ask
 from bigupload.service.object_keys import KeyTemplate
 from bigupload.service.sweep import Sweep, SweepReport
 from bigupload.service.uploads import MediaUploads
+from bigupload.service.webhooks.bodies import BODIES
 from bigupload.service.webhooks.delivering import Deliverer
 from bigupload.service.webhooks.notes import DONE, WAITING
 from bigupload.service.webhooks.sending import connections
@@ -83,8 +84,17 @@ async def replica(
 
 
 def told(stub: HttpStub) -> list[tuple[str, dict[str, Any]]]:
-    """The events that a receiver got, each verified by the reference library: webhook-id and body."""
-    return [(one.headers["webhook-id"], Webhook(SECRET).verify(one.body, dict(one.headers))) for one in stub.received]
+    """The events that a receiver got, each verified by the reference library and as documented: webhook-id and body."""
+    events = [(one.headers["webhook-id"], Webhook(SECRET).verify(one.body, dict(one.headers))) for one in stub.received]
+    for _, event in events:
+        documented(event)
+    return events
+
+
+def documented(event: dict[str, Any]) -> None:
+    """Assert that an event is as the OpenAPI document says, and has no other fields."""
+    told = BODIES[event["type"]].model_validate(event, extra="forbid")
+    assert set(told.model_dump(by_alias=True)["data"]) == set(event["data"])
 
 
 async def names(bucket: S3Bucket, prefix: str) -> list[str]:

@@ -18,7 +18,7 @@ from bigupload.service.webhooks.notes import LEASE
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, film, upload
 from tests.service.test_races import sent
-from tests.service.webhooks.support import SECRET, Clock, done, names, replica, waiting
+from tests.service.webhooks.support import SECRET, Clock, documented, done, names, replica, waiting
 from tests.stores.third_party.environments import Unavailable, cache_directory, npm_environment
 from tests.tools.buckets import Meddled, options_for
 from tests.tools.http_stub import HttpStub, Response
@@ -66,9 +66,9 @@ async def test_a_running_service_tells_tests_and_replays(weed: LocalStore, tmp_p
 
         tried = run(service, "test", "--webhook-url", url, "--webhook-secret-file", str(file))
         assert tried.stdout.startswith("127.0.0.1: delivered: 204 (")
-        assert Webhook(secret).verify(receiver.received[-1].body, dict(receiver.received[-1].headers))["type"] == (
-            "webhook.test"
-        )
+        test = Webhook(secret).verify(receiver.received[-1].body, dict(receiver.received[-1].headers))
+        assert test["type"] == "webhook.test"
+        documented(test)
         receiver.responses["/moved"] = Response(status=301, headers={"Location": url})
         moved = ("test", "--webhook-url", f"{receiver.url}/moved", "--webhook-secret-file", str(file))
         assert "301, and redirects are not followed" in run(service, *moved, status=1).stdout

@@ -1,0 +1,36 @@
+"""The pages of the site in a browser: nothing is wider than a phone, and nothing is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.tools import site
+from tests.tools.browser import CHROMIUM, Profile
+
+pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@pytest.mark.slow
+def test_no_page_is_wider_than_a_phone_or_complains(tmp_path: Path) -> None:
+    site.build(tmp_path / "site")
+    with (
+        site.served(tmp_path / "site") as url,
+        sync_playwright() as playwright,
+        Profile(playwright, tmp_path / "profile", phone=True).page() as browser,
+    ):
+        browser.page.set_viewport_size({"width": 390, "height": 844})
+        too_wide = {}
+        names = site.pages(tmp_path / "site")
+        assert "how-to/film/" in names
+        for name in names:
+            browser.page.goto(url + name)
+            width = browser.page.evaluate("document.documentElement.scrollWidth")
+            if width > 390:
+                too_wide[name] = width
+        assert too_wide == {}
+        assert browser.complaints == []
+        assert browser.hosts() == {url.rstrip("/")}  # nothing is loaded from elsewhere
