@@ -25,7 +25,7 @@ from bigupload.service.openapi import document
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _LINK = re.compile(r"""(\]\(|\ssrc=")(?![a-z]+:|[#/])([^)\s"#]+)([^)\s"]*)""")
-_SCHEMA = ROOT / "bigupload" / "schema" / "manifest.schema.json"
+_SCHEMAS = ROOT / "bigupload" / "schema"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -36,7 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/errors": _errors(),
         "reference/events": _events(),
         "reference/commands": _commands(),
-        "reference/manifest": _manifest(),
+        "reference/events-json": _schema("Events as JSON", "events.schema.json"),
+        "reference/manifest": _schema("The manifest", "manifest.schema.json"),
         "reference/api": _api(),
     }
     for name, lines in pages.items():
@@ -94,7 +95,7 @@ def _errors() -> Iterator[str]:
 def _events() -> Iterator[str]:
     yield "# Events\n"
     yield inspect.cleandoc(events.__doc__ or "") + "\n"
-    yield "`--progress json` prints one a line, as the JSON Schema `bigupload/schema/events.schema.json` says.\n"
+    yield "`--progress json` prints one a line: see [events as JSON](events-json.md).\n"
     for kind in (events.UploadIdentity, *typing.get_args(events.Event)):
         yield f"::: bigupload.{kind.__name__}\n"
 
@@ -125,10 +126,10 @@ def _options(command: click.Command, context: click.Context, *, but: Collection[
     yield ""
 
 
-def _manifest() -> Iterator[str]:
-    schema = json.loads(_SCHEMA.read_bytes())
-    yield "# The manifest\n"
-    yield "The JSON Schema is in the package: `bigupload/schema/manifest.schema.json`.\n"
+def _schema(title: str, name: str) -> Iterator[str]:
+    schema = json.loads((_SCHEMAS / name).read_bytes())
+    yield f"# {title}\n"
+    yield f"The JSON Schema is in the package: `bigupload/schema/{name}`.\n"
     yield schema["description"] + "\n"
     for name, described in schema["$defs"].items():
         yield f"## {name}\n"
