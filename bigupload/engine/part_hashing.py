@@ -19,6 +19,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
 from bigupload.ports import Source
 from bigupload.support.descriptors import reason_of
+from bigupload.support.page_buffer import page_buffer
 
 _BUFFER = MIB
 _buffers = threading.local()
@@ -141,7 +142,7 @@ def hash_part(source: Source, part: Part, algorithm: Algorithm, *, md5: bool, ch
 def _chunks(source: Source, part: Part) -> Iterator[memoryview]:
     """The part's bytes. A chunk is valid until the next one."""
     whole = source.view(part.offset, part.size)
-    buffer = memoryview(_buffer()) if whole is None else None
+    buffer = _buffer() if whole is None else None
     for done in range(0, part.size, _BUFFER):
         size = min(_BUFFER, part.size - done)
         if buffer is None:
@@ -155,9 +156,9 @@ def _chunks(source: Source, part: Part) -> Iterator[memoryview]:
             yield buffer[:size]
 
 
-def _buffer() -> bytearray:
+def _buffer() -> memoryview:
     """The buffer of this thread."""
     if not hasattr(_buffers, "buffer"):
-        _buffers.buffer = bytearray(_BUFFER)
-    buffer: bytearray = _buffers.buffer
+        _buffers.buffer = memoryview(page_buffer(_BUFFER))
+    buffer: memoryview = _buffers.buffer
     return buffer

@@ -299,7 +299,7 @@ class PartBody(Payload):
         try:
             while self._written < self._length and not await self._responded():
                 step = await self._allowance(min(size, self._length - self._written))
-                chunk = memoryview(buffer)[:step]
+                chunk = buffer[:step]
                 await self._read(chunk, self._written)
                 self._written += step  # before it is written: `sent` subtracts what the transport has not sent yet
                 try:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from bigupload.http import socket_tuning
 from bigupload.support.daemon_threads import DaemonThreadPool
+from bigupload.support.page_buffer import page_buffer
 from bigupload.support.rate_limiter import RateLimiter
 
 R = TypeVar("R")
@@ -33,18 +34,18 @@ class SendResources:
         """
         self.limiter = limiter
         self._congestion_control = congestion_control
-        self._buffers: list[bytearray] = []
+        self._buffers: list[memoryview] = []
         self._tuned: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
         self._pools: dict[str, DaemonThreadPool] = {}
         self._abandoned = False
 
-    def take_buffer(self, size: int) -> bytearray:
+    def take_buffer(self, size: int) -> memoryview:
         """A buffer of at least `size` bytes, for one body at a time."""
         if self._buffers and len(self._buffers[-1]) >= size:
             return self._buffers.pop()
-        return bytearray(size)
+        return memoryview(page_buffer(size))
 
-    def give_back(self, buffer: bytearray) -> None:
+    def give_back(self, buffer: memoryview) -> None:
         """Let another body use `buffer`. No thread and no socket may still need it."""
         self._buffers.append(buffer)
 

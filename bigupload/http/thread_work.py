@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from bigupload.support.page_buffer import page_buffer
 from bigupload.support.shielding import run_shielded
 
 R = TypeVar("R")
@@ -91,8 +92,9 @@ class ThreadWork:
 def thread_buffer(size: int) -> memoryview:
     """Return this thread's own buffer of `size` bytes, for all connections: it stays in the core's cache."""
     if not hasattr(_thread_local, "buffer"):
-        _thread_local.buffer = bytearray(size)
-    return memoryview(_thread_local.buffer)
+        _thread_local.buffer = memoryview(page_buffer(size))
+    buffer: memoryview = _thread_local.buffer
+    return buffer
 
 
 def retrieve(future: asyncio.Future[Any]) -> None:

@@ -29,6 +29,7 @@ from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.options import S3Options
 from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.support.page_buffer import page_buffer
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 _PIECE = 64 * MIB
@@ -224,7 +225,7 @@ class _Proof:
         return digests
 
     def _hash(self, algorithm: Algorithm, offset: int, size: int) -> bytes:
-        hasher, buffer = new_hasher(algorithm), memoryview(bytearray(min(_BUFFER, size)))
+        hasher, buffer = new_hasher(algorithm), memoryview(page_buffer(min(_BUFFER, size)))
         end = offset + size
         while offset < end:
             chunk = buffer[: min(_BUFFER, end - offset)]

@@ -22,6 +22,7 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.sources.file import fingerprint_of
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.descriptors import reason_of
+from bigupload.support.page_buffer import page_buffer
 from bigupload.units import escaped
 
 _BUFFER = 1 << 20
@@ -52,7 +53,7 @@ async def with_sha256(
 
 
 def _hash(result: UploadResult, uploaded: Fingerprint | None, stop: threading.Event) -> str:
-    sha256, buffer, size = hashlib.sha256(), memoryview(bytearray(_BUFFER)), 0
+    sha256, buffer, size = hashlib.sha256(), memoryview(page_buffer(_BUFFER)), 0
     proof = _whole(result)
     try:
         with Path(result.path).open("rb", buffering=0) as file:
