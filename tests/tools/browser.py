@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,6 +44,8 @@ class UploadPage:
     """Errors and warnings on the console, errors that nobody caught; violations of the Content-Security-Policy are
     among them."""
     requests: list[Request] = field(default_factory=list)
+    around_close: list[AbstractContextManager[None]] = field(default_factory=list)
+    """Entered before the browser closes, and left when it has. The tabs of a browser share them."""
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
@@ -62,6 +65,10 @@ class UploadPage:
             if self.page.evaluate("sessionStorage.getItem('bigupload key')"):  # the tab has one already
                 self.page.get_by_role("button", name="Change key").click()
             self.page.get_by_label("API key").fill(key)
+
+    def new_tab(self) -> UploadPage:
+        """Another tab of the same browser."""
+        return UploadPage(self.page.context.new_page(), around_close=self.around_close)
 
     def choose(self, *files: Path) -> None:
         self.page.set_input_files("#files", list(files))
@@ -138,8 +145,13 @@ class Profile:
     @contextlib.contextmanager
     def page(self) -> Iterator[UploadPage]:
         """A browser's first tab."""
-        with self.browser() as context:
-            yield UploadPage(context.pages[0])
+        with contextlib.ExitStack() as closing, self.browser() as context:
+            page = UploadPage(context.pages[0])
+            try:
+                yield page
+            finally:
+                for each in page.around_close:
+                    closing.enter_context(each)
 
     def kill(self) -> None:
         """SIGKILL to the browser's main process: the one with this profile that no other browser process started."""

@@ -3,8 +3,10 @@ passes, so that "not sent again" is what the network says and not what the page 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -31,6 +33,15 @@ class Stage:
 
     service: Service
     proxy: FaultProxy
+
+    @contextlib.contextmanager
+    def out_of_reach(self) -> Iterator[None]:
+        """No browser's request reaches the store."""
+        self.proxy.cut(refuse=True)
+        try:
+            yield
+        finally:
+            self.proxy.restore()
 
     def attempts(self, url: str) -> dict[int, int]:
         """By part number: how often its PUT began to pass, for the object that is at `url`."""
@@ -67,13 +78,14 @@ def clip(folder: Path, size: int = 3 * PART, name: str = "clip.mp4") -> Path:
 
 
 class Held:
-    """PUTs that wait in the browser until they are let go."""
+    """PUTs that wait in the browser until they are let go. A browser that closes lets them go, too: to nowhere."""
 
     def __init__(self, page: UploadPage, stage: Stage, *, after: int = 0) -> None:
         """`after`: so many pass before."""
         self._page, self._url, self._after = page, stage.proxy.url + "/**", after
         self._waiting: list[Route] = []
         page.page.route(self._url, self._on_request)
+        page.around_close.append(stage.out_of_reach())
 
     def _on_request(self, route: Route) -> None:
         if route.request.method == "PUT" and self._after > 0:

@@ -138,7 +138,7 @@ def many(page: UploadPage, stage: Stage, folder: Path) -> None:
 
 def another_tab(page: UploadPage, stage: Stage, folder: Path) -> None:
     """The page is the second tab; the first one uploads."""
-    first = UploadPage(page.page.context.new_page())
+    first = page.new_tab()
     uploading(first, stage, folder)
     page.open(stage.service.url, stage.service.key)
     expect(page.page.locator(".row")).to_have_count(5)

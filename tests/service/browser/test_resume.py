@@ -179,7 +179,7 @@ def test_a_second_tab_shows_what_the_first_does(page: UploadPage, stage: Stage, 
     held = Held(page, stage, after=1)
     page.choose(file)
     page.expect_stored(PART)
-    second = UploadPage(page.page.context.new_page())
+    second = page.new_tab()
     second.open(stage.service.url, stage.service.key)
     expect(second.row).to_contain_text("In another tab")
     second.choose(file)
@@ -196,17 +196,16 @@ def test_a_second_tab_shows_what_the_first_does(page: UploadPage, stage: Stage, 
 
 def test_a_tab_goes_on_with_what_another_one_left(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     """The upload began after the second tab was opened, and the first tab is closed in the midst of it."""
-    second = UploadPage(page.page.context.new_page())
+    second = page.new_tab()
     second.open(stage.service.url, stage.service.key)
     file = clip(tmp_path)
     Held(page, stage, after=1)
     page.choose(file)
     page.expect_stored(PART)
     expect(second.row).to_contain_text("In another tab")
-    stage.proxy.cut(refuse=True)  # what the tab held back is sent when it closes
-    page.page.close()
-    second.expect_state("remembered")
-    stage.proxy.restore()
+    with stage.out_of_reach():  # what the tab held back is sent when it closes
+        page.page.close()
+        second.expect_state("remembered")
     before = {number: traffic.attempts for number, traffic in stage.newest().items() if traffic.acknowledged}
     assert len(before) == 1
     second.choose(file)
