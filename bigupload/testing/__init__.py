@@ -1,5 +1,6 @@
-"""What tests of uploads need: a strict fake of AWS S3, a proxy that breaks exchanges with a real store.
+"""What tests of uploads need. `plugin` has the fixtures for pytest, see `docs/testing.md`.
 
-`strict_s3` is the fake, `fault_proxy` the proxy, `faults` what both can do wrong. None of them imports the rest of
-bigupload: a fake that shared code with the uploader would share its mistakes, and no test would notice them.
+`strict_s3` is a strict fake of AWS S3, `fault_proxy` a proxy that breaks exchanges with a real store, `faults` what
+both can do wrong, `named_faults` the same by names. None of them imports the rest of bigupload: a fake that shared
+code with the uploader would share its mistakes, and no test would notice them.
 """

@@ -76,7 +76,7 @@ class Record:
 
 @dataclass
 class Received:
-    """A body that arrived whole. `body` as in `Part.body`."""
+    """A body that arrived whole. `body` as in `UploadedPart.body`."""
 
     size: int
     md5: bytes

@@ -21,8 +21,8 @@ import socket
 import threading
 import time
 import uuid
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class StrictS3(Listener):
         self._changed = threading.Condition()
         self._arrived: Counter[str] = Counter()
         self._responded: Counter[str] = Counter()
-        self._scripts: dict[str, deque[_Scripted]] = {}
+        self._scripts: list[_Scripted] = []
         self._held: set[tuple[str, str]] = set()
         self._stalls = 0  # counts releases of stalled requests, so that each release frees the stalls before it
 
@@ -141,29 +141,41 @@ class StrictS3(Listener):
 
     def script(
         self,
-        op: str,
+        op: str | Collection[str],
         *responses: StoreFault,
         part_number: int | None = None,
         key: str | None = None,
         repeat: bool = False,
     ) -> None:
-        """The next requests of `op` meet these responses, one each; with `repeat`, the last for ever.
+        """Let the next requests of `op` meet these responses, one each; with `repeat`, the last one for ever.
 
-        With `part_number` or `key` only the requests that match consume a response.
+        Args:
+            op: S3's name of the operation, as "UploadPart"; or several, for the next requests of any of them.
+            responses: what becomes of the requests, in the order in which they arrive.
+            part_number: only requests of this part count.
+            key: only requests of this object count.
+            repeat: the last response is for all requests that follow, too.
+
+        Raises:
+            ValueError: `op` is no operation that the fake knows.
         """
-        self._known(op)
+        ops = frozenset([op] if isinstance(op, str) else op)
+        for each in ops:
+            self._known(each)
         with self._changed:
-            queue = self._scripts.setdefault(op, deque())
             for index, response in enumerate(responses):
-                queue.append(_Scripted(response, part_number, key, repeat and index == len(responses) - 1))
+                last = index == len(responses) - 1
+                self._scripts.append(_Scripted(ops, response, part_number, key, repeat=repeat and last))
 
     def clear(self, op: str | None = None) -> None:
-        """Forget what was scripted."""
+        """Forget what was scripted, for `op` or for all operations."""
         with self._changed:
-            if op is None:
-                self._scripts.clear()
-            else:
-                self._scripts.pop(op, None)
+            self._scripts = [each for each in self._scripts if op is not None and op not in each.ops]
+
+    def unmet(self) -> list[StoreFault]:
+        """Return the scripted responses that no request has met yet."""
+        with self._changed:
+            return [each.response for each in self._scripts if not each.met]
 
     def hold(self, op: str, *, acted: bool = False) -> None:
         """Make requests of `op` wait for `release`: before they do anything, or with `acted` before they respond."""
@@ -243,13 +255,11 @@ class StrictS3(Listener):
 
     def _arrive(self, exchange: Exchange) -> None:
         with self._changed:
-            queue = self._scripts.get(exchange.op, deque())
-            for scripted in queue:
-                if scripted.fits(exchange):
-                    exchange.fault = scripted.response
-                    if not scripted.repeat:
-                        queue.remove(scripted)
-                    break
+            scripted = next((each for each in self._scripts if each.fits(exchange)), None)
+            if scripted is not None:
+                exchange.fault, scripted.met = scripted.response, True
+                if not scripted.repeat:
+                    self._scripts.remove(scripted)
             self.requests.append(exchange.record)
             self._arrived[exchange.op] += 1
             self._changed.notify_all()
@@ -361,12 +371,15 @@ class _Responded(Dropped):
     """The response is out and the connection closing."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Scripted:
+    ops: frozenset[str]
     response: StoreFault
     part_number: int | None
     key: str | None
     repeat: bool
+    met: bool = False
 
     def fits(self, exchange: Exchange) -> bool:
-        return self.part_number in (None, exchange.part_number) and self.key in (None, exchange.key)
+        of_this = self.part_number in (None, exchange.part_number) and self.key in (None, exchange.key)
+        return of_this and exchange.op in self.ops

