@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tomllib
@@ -47,6 +48,26 @@ def test_bash_has_them_after_install(bigupload: Command, place: Place) -> None:
     shell = ["bash", "--norc", "-c", f". {rc} && complete -p bigupload"]
     shown = subprocess.run(shell, env=place.environment(), capture_output=True, text=True)
     assert "-F _bigupload_completion bigupload" in shown.stdout, shown.stderr
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_has_them_after_install(bigupload: Command, place: Place) -> None:
+    assert bigupload("completion", "install", "zsh").code == 0
+    shell = ["zsh", "-fc", f"source {place.directory / '.zshrc'} && print $_comps[bigupload]"]
+    shown = subprocess.run(shell, env=place.environment(), capture_output=True, text=True)
+    assert shown.stdout == "_bigupload_completion\n", shown.stderr
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_after_install(bigupload: Command, place: Place) -> None:
+    assert bigupload("completion", "install", "fish").code == 0
+    (place.directory / "bigupload").write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    (place.directory / "bigupload").chmod(0o755)
+    path = f"{place.directory}:{os.environ['PATH']}"
+    environment = place.environment(PATH=path, PYTHONPATH=str(REPOSITORY))
+    shell = ["fish", "-c", "complete --do-complete 'bigupload store rem'"]
+    shown = subprocess.run(shell, env=environment, capture_output=True, text=True)
+    assert shown.stdout.startswith("remove"), shown.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
