@@ -1,21 +1,26 @@
-"""What is the effect of each rule of the concurrency control?  `python -m benchmarks controller [--seeds N] [--paths]`
+"""What does each rule of the concurrency control bring?  `python -m benchmarks controller [--seeds N] [--paths]`
 
-It simulates uploads over many kinds of paths (`_upload_model`), with the real `ConcurrencyControl` and a virtual clock.
-*Regret* is how much longer an upload takes than with the best fixed limit, which is found by trying. Then each constant
-is changed alone. The table shows the effect on the regret, on average and on the worst path, and on the number of parts
-in flight. The same seeds give the same figures.
+It simulates uploads over many kinds of paths (`_upload_model`), with the real `ConcurrencyControl` and a virtual clock:
+1 MB/s to 25 Gbit/s, 1 to 300 ms, BBR and Reno with up to 2 % of the packets lost, stores that bound each connection or
+refuse requests. *Regret* is how much longer an upload takes than with the best fixed limit, which is found by trying.
 
-`--paths` prints the paths alone. `--interruptions` prints instead what a kill loses on each path, and what it costs to
-lose less (`core.flight_bound`). Nothing is asserted: the exit status is 0.
+Then each rule is switched off alone. The table shows what that does to the regret, on average and on the worst path,
+and to the number of parts in flight. `yes`: the rule brings something. The same seeds give the same figures.
+
+`--paths` prints the paths alone. `--constants` also tries other values of each constant, which takes four times as
+long. `--interruptions` prints instead what a kill loses on each path, and what it costs to lose less
+(`core.flight_bound`). The exit status is 1 if a rule brings nothing, or the regret is above 15 % on average.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Pool
 from statistics import fmean as mean
 from typing import Any
 
@@ -23,7 +28,11 @@ from bigupload.core import concurrency_control
 from bigupload.core.concurrency_control import ConcurrencyControl
 from bigupload.core.flight_bound import HORIZON
 
+from ._running import all_hold
 from ._upload_model import Outcome, Upload, Way
+
+Run = Callable[[Callable[[Way], Any], Iterable[Way]], Iterable[Any]]
+"""`map`, or the same in several processes."""
 
 MB, GB = 1e6, 1e9
 GBIT = 120 * MB
@@ -95,9 +104,46 @@ CHANGES: dict[str, tuple[float, ...]] = {
 """The tried values of each constant: half, double, and off if that exists."""
 
 
-def simulate(way: Way, seeds: int, *, fixed: int | None = None, wakes: bool = True) -> list[Outcome]:
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How the control differs from the usual one."""
+
+    constants: tuple[tuple[str, float], ...] = ()
+    wakes: bool = True
+    """Whether a raised limit wakes the uploads that wait for room."""
+    fixed: int | None = None
+
+
+USUAL = Rules()
+WITHOUT = {
+    "the limit adapts": Rules(fixed=concurrency_control.START),
+    "a raised limit takes effect at once, not when a part ends": Rules(wakes=False),
+    "a larger limit must be worth it (`WORTH`)": Rules(constants=(("WORTH", 0.0),)),
+    "a smaller limit may cost a little (`HARMLESS`)": Rules(constants=(("HARMLESS", 0.0),)),
+    "the first trial waits for the start to settle (`SETTLED`)": Rules(constants=(("SETTLED", math.inf),)),
+    "goodput that has sunk begins the search anew (`SUNK`)": Rules(constants=(("SUNK", 0.0),)),
+    "a full link is not doubled (`QUEUED`)": Rules(constants=(("QUEUED", math.inf),)),
+    "a link that is new is full for a while only (`PATIENCE`)": Rules(constants=(("PATIENCE", 0),)),
+    "a trial waits for new connections (`LONGEST_RAMP`)": Rules(constants=(("LONGEST_RAMP", 0.0),)),
+    "trials in vain become rare (`LONGEST_REST`)": Rules(constants=(("LONGEST_REST", 1),)),
+    "a few refusals are no reason (`REFUSED_SHARE`)": Rules(constants=(("REFUSED_SHARE", 0.0),)),
+    "nor are the first ones (`REFUSALS`)": Rules(constants=(("REFUSALS", 1),)),
+    "the latest requests count (`OLDER`)": Rules(constants=(("OLDER", 0.0),)),
+    "a ceiling is tried again (`PROBE_AFTER`)": Rules(constants=(("PROBE_AFTER", math.inf),)),
+}
+"""Each rule, and the control without it."""
+BRINGS_ON_ONE, BRINGS_PARTS = 0.1, 0.02
+"""What a rule must save: that share of the time on one path, or that share of the parts in flight."""
+MOST_REGRET = 0.15
+
+
+def simulate(way: Way, seeds: int, rules: Rules = USUAL) -> list[Outcome]:
     """One upload for each seed."""
-    return [Upload(way, ConcurrencyControl(fixed), seed=seed, wakes=wakes).run() for seed in range(1, seeds + 1)]
+    with changed(rules.constants):
+        return [
+            Upload(way, ConcurrencyControl(rules.fixed), seed=seed, wakes=rules.wakes).run()
+            for seed in range(1, seeds + 1)
+        ]
 
 
 def seconds(outcomes: Sequence[Outcome]) -> float:
@@ -108,19 +154,21 @@ def seconds(outcomes: Sequence[Outcome]) -> float:
 def best_fixed(way: Way) -> tuple[int, dict[int, float]]:
     """Return the limit of the shortest upload, and the seconds with each limit."""
     limits = {*FIXED, *([way.accepts] if way.accepts <= max(FIXED) else [])}
-    took = {limit: seconds(simulate(way, 2, fixed=limit)) for limit in sorted(limits)}
+    took = {limit: seconds(simulate(way, 2, Rules(fixed=limit))) for limit in sorted(limits)}
     return min(took, key=lambda limit: took[limit]), took
 
 
 @contextmanager
-def changed(name: str, value: float) -> Iterator[None]:
-    """Change one of the concurrency control's constants inside the `with` statement."""
-    before = getattr(concurrency_control, name)
-    setattr(concurrency_control, name, value)
+def changed(constants: Iterable[tuple[str, float]]) -> Iterator[None]:
+    """Change constants of the concurrency control inside the `with` statement."""
+    before = {name: getattr(concurrency_control, name) for name, _ in constants}
     try:
+        for name, value in constants:
+            setattr(concurrency_control, name, value)
         yield
     finally:
-        setattr(concurrency_control, name, before)
+        for name, value in before.items():
+            setattr(concurrency_control, name, value)
 
 
 @dataclass(frozen=True)
@@ -139,15 +187,15 @@ class Found:
         return cls(least, regret, [mean(outcome.parts_in_flight for outcome in outcomes) for outcomes in each])
 
 
-def show_paths(seeds: int, ways: Sequence[Way] = WAYS) -> Found:
+def show_paths(seeds: int, ways: Sequence[Way] = WAYS, run: Run = map) -> Found:
     """Print what adapting costs on each path."""
     print("| path | best limit | seconds | fixed 16 | fixed 128 | adapting | parts in flight | refused |")
     print("|---|---|---|---|---|---|---|---|")
     least, each = [], []
-    for way in ways:
-        best, took = best_fixed(way)
+    simulated = run(partial(simulate, seeds=seeds), ways)
+    for way, (best, took), outcomes in zip(ways, run(best_fixed, ways), simulated, strict=True):
         least.append(took[best])
-        each.append(simulate(way, seeds))
+        each.append(outcomes)
         found = Found.of(least, each)
         print(
             f"| {way.name} | {best} | {took[best]:.0f} | {took[16] / took[best] - 1:+.0%} "
@@ -192,36 +240,84 @@ def lost_by_a_kill(way: Way, outcomes: Sequence[Outcome]) -> tuple[float, float,
     return lost[len(lost) // 2], lost[int(0.95 * len(lost))], mean(within)
 
 
-def show_change(what: str, before: Found, seeds: int, *, wakes: bool = True) -> None:
-    """Print one row: the change of the regret."""
-    now = Found.of(before.least, [simulate(way, seeds, wakes=wakes) for way in WAYS])
+@dataclass(frozen=True)
+class Change:
+    """What a change of the rules does."""
+
+    regret: float
+    """On average, as a share of the time with the best fixed limit."""
+    worst: float
+    """On the path that suffers most."""
+    on: str
+    """That path."""
+    parts_in_flight: float
+    """As a share of those before."""
+
+    @property
+    def costs(self) -> bool:
+        """Whether the usual rules are better."""
+        return self.worst >= BRINGS_ON_ONE or self.parts_in_flight >= BRINGS_PARTS
+
+    def __str__(self) -> str:
+        return f"{self.regret:+.1%} | {self.worst:+.0%} | {self.on} | {self.parts_in_flight:+.0%}"
+
+
+def change(rules: Rules, before: Found, seeds: int, run: Run = map, ways: Sequence[Way] = WAYS) -> Change:
+    """Find out what other rules do."""
+    now = Found.of(before.least, list(run(partial(simulate, seeds=seeds, rules=rules), ways)))
     changes = [after - regret for after, regret in zip(now.regret, before.regret, strict=True)]
-    worst = max(range(len(WAYS)), key=lambda index: changes[index])
+    worst = max(range(len(ways)), key=lambda index: changes[index])
     parts = mean(now.parts_in_flight) / mean(before.parts_in_flight) - 1
-    print(f"| {what} | {mean(changes):+.1%} | {changes[worst]:+.0%} | {WAYS[worst].name} | {parts:+.0%} |", flush=True)
+    return Change(mean(changes), changes[worst], ways[worst].name, parts)
+
+
+def show_rules(before: Found, seeds: int, run: Run) -> bool:
+    """Print a row for each rule. Returns whether each brings something."""
+    print("| without this rule | regret, on average | at most | on | parts in flight | it brings something |")
+    print("|---|---|---|---|---|---|")
+    bring = []
+    for name, rules in WITHOUT.items():
+        found = change(rules, before, seeds, run)
+        bring.append(found.costs)
+        print(f"| {name} | {found} | {'yes' if found.costs else 'NO'} |", flush=True)
+    return all(bring)
+
+
+def show_constants(before: Found, seeds: int, run: Run) -> None:
+    """Print a row for each other value of each constant."""
+    print("\n| change | regret, on average | at most | on | parts in flight |")
+    print("|---|---|---|---|---|")
+    for name, values in CHANGES.items():
+        usual: Any = getattr(concurrency_control, name)
+        for value in values:
+            found = change(Rules(constants=((name, value),)), before, seeds, run)
+            print(f"| `{name}` {usual:g} → {value:g} | {found} |", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="Uploads over each path. [3]")
     parser.add_argument("--paths", action="store_true", help="Only the paths.")
+    parser.add_argument("--constants", action="store_true", help="Also other values of each constant.")
     parser.add_argument("--interruptions", action="store_true", help="What a kill loses, and what that bound costs.")
     arguments = parser.parse_args()
     if arguments.interruptions:
         show_interruptions(arguments.seeds, LINKS + WAYS)
         return 0
-    found = show_paths(arguments.seeds)
-    if arguments.paths:
-        return 0
-    print("| change | regret, on average | at most | on | parts in flight |")
-    print("|---|---|---|---|---|")
-    show_change("a raised limit waits until a part ends", found, arguments.seeds, wakes=False)
-    for name, values in CHANGES.items():
-        usual: Any = getattr(concurrency_control, name)
-        for value in values:
-            with changed(name, value):
-                show_change(f"`{name}` {usual:g} → {value:g}", found, arguments.seeds)
-    return 0
+    with Pool() as pool:
+        found = show_paths(arguments.seeds, run=pool.imap)
+        if arguments.paths:
+            return 0
+        bring = show_rules(found, arguments.seeds, pool.imap)
+        if arguments.constants:
+            show_constants(found, arguments.seeds, pool.imap)
+    regret = mean(found.regret)
+    print()
+    return (
+        0
+        if all_hold({"each rule brings something": bring, f"regret {regret:.1%} ≤ 15 %": regret <= MOST_REGRET})
+        else 1
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def test_each_constant_is_changed() -> None:
 
 def test_a_change_is_undone() -> None:
     before = concurrency_control.START
-    with controller.changed("START", 3):
+    with controller.changed([("START", 3)]):
         assert ConcurrencyControl().limit == 3
     assert ConcurrencyControl().limit == before
 
@@ -43,6 +43,46 @@ def test_the_same_seed_gives_the_same_upload() -> None:
 
 def test_paths_have_names_of_their_own() -> None:
     assert len({way.name for way in controller.WAYS}) == len(controller.WAYS)
+
+
+def test_the_paths_are_those_that_users_have() -> None:
+    """From 1 MB/s to 25 Gbit/s, 1 to 300 ms, losses up to 2 %."""
+    ways = controller.WAYS
+    for values, (least, most) in (
+        ([way.rate for way in ways], (MB, 25 * controller.GBIT)),
+        ([way.rtt for way in ways], (0.001, 0.3)),
+        ([way.loss for way in ways if way.reno], (0.001, 0.02)),
+        ([way.loss for way in ways if not way.reno], (0.0, 0.02)),
+    ):
+        assert (min(values), max(values)) == (least, most)
+    assert {way.accepts for way in ways} > {4, 8, 20, 60}
+    assert sum(way.each < math.inf for way in ways) >= 4
+
+
+def test_a_rule_that_is_off_changes_what_it_says() -> None:
+    for rules in controller.WITHOUT.values():
+        assert rules != controller.USUAL
+        for name, value in rules.constants:
+            assert getattr(concurrency_control, name) != value
+
+
+def test_a_rule_that_brings_something_costs_when_it_is_off() -> None:
+    crowded = Way(name="crowded", rate=120 * MB, rtt=0.05, size=500 * MB, crowded=16, noise=0.0)
+    best, took = controller.best_fixed(crowded)
+    usual = controller.Found.of([took[best]], [controller.simulate(crowded, 1)])
+    never = controller.Rules(constants=(("QUEUED", math.inf),))
+    without = controller.change(never, usual, 1, ways=[crowded])
+    assert without.on == "crowded"
+    assert without.regret == without.worst > 0.02
+    same = controller.change(controller.USUAL, usual, 1, ways=[crowded])
+    assert (same.worst, same.parts_in_flight, same.costs) == (0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("worst", "parts", "costs"), [(0.1, 0.0, True), (0.09, 0.0, False), (-0.1, 0.02, True), (0.0, 0.01, False)]
+)
+def test_what_counts_as_something(worst: float, parts: float, costs: bool) -> None:
+    assert controller.Change(0.0, worst, "a path", parts).costs is costs
 
 
 # -- the model

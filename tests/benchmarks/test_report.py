@@ -165,15 +165,21 @@ class TestTargets:
         runs = [run_of(OURS, 1, seconds)]
         assert latency.cap_target(Held(title="", runs=runs, rows=[]), cap=GIB / 10).holds == holds
 
-    @pytest.mark.parametrize(("bbr", "reno", "holds"), [(9.7, 6.0, (True, True)), (9.8, 6.1, (False, False))])
+    @pytest.mark.parametrize(("bbr", "reno", "holds"), [(10.0, 5.0, (True, True)), (10.1, 5.1, (False, False))])
     def test_the_path_is_judged_once_for_each_congestion_control(
         self, bbr: float, reno: float, holds: tuple[bool, bool]
     ):
-        alone = [run_of(OURS, 1, bbr)]
-        both = [run_of(OURS, 1, reno), run_of("peer", 1, 10.0)]
-        found = latency.path_targets(
-            Held(title="", runs=alone, rows=[]), Held(title="", runs=both, rows=report.rows(both, {}))
+        """Of the best of obstore, and of CRT."""
+        runs = (
+            [run_of(OURS, 1, bbr), run_of("obstore:tuned", 1, 10.0), run_of("obstore", 1, 11.0), run_of("crt", 1, 2.0)],
+            [
+                run_of(OURS, 1, reno),
+                run_of("crt", 1, 10.0),
+                run_of("obstore", 1, 2.0),
+                run_of(f"{OURS}:system", 1, 1.0),
+            ],
         )
+        found = latency.path_targets(*(Held(title="", runs=each, rows=report.rows(each, {})) for each in runs))
         assert tuple(target.holds for target in found) == holds
 
     @pytest.mark.parametrize(("refused", "seconds", "holds"), [(1, 11.0, (True, True)), (3, 11.3, (False, False))])
