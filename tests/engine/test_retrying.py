@@ -281,13 +281,16 @@ async def test_what_may_succeed_without_the_store_is_no_contact(
 class Controller:
     """In place of `ConcurrencyControl`, which has tests of its own."""
 
+    doubles = True
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.samples: list[tuple[float, int, int]] = []
         self.slowed: list[float] = []
         self.next = limit
 
-    def sample(self, now: float, bytes_done: int, *, in_flight: int) -> None:
+    def sample(self, now: float, bytes_done: int, *, in_flight: int, full: bool) -> None:
+        assert not full, "no part is in flight"
         self.samples.append((now, bytes_done, in_flight))
         self.limit = self.next
 
