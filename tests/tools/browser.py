@@ -28,7 +28,7 @@ _QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
-SOON = 30_000.0
+SOON = 60_000.0
 """Milliseconds that the page may take for what needs no transfer, on a busy machine."""
 SENT = 180_000.0
 """Milliseconds for some hundred megabytes."""
