@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
 from playwright.sync_api import Route
@@ -57,7 +57,7 @@ class Stage:
     def has(self, url: str, file: Path) -> bool:
         """Does the store hold, for everyone, the file's bytes?"""
         there = hashlib.sha256()
-        with httpx.stream("GET", url, timeout=60, trust_env=False) as response:
+        with httpx.stream("GET", url, timeout=120, trust_env=False) as response:
             assert response.status_code == 200
             for chunk in response.iter_bytes(MIB):
                 there.update(chunk)
@@ -77,19 +77,28 @@ def clip(folder: Path, size: int = 3 * PART, name: str = "clip.mp4") -> Path:
     return file
 
 
+def _part(url: str) -> tuple[str, str]:
+    """Which part a URL is for, whenever it was signed; of an object by one PUT, which object."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    return parts.path, f"{query.get('uploadId')} {query.get('partNumber')}"
+
+
 class Held:
     """PUTs that wait in the browser until they are let go. A browser that closes lets them go, too: to nowhere."""
 
     def __init__(self, page: UploadPage, stage: Stage, *, after: int = 0) -> None:
-        """`after`: so many pass before."""
+        """`after`: so many parts pass before, each as often as the page sends it."""
         self._page, self._url, self._after = page, stage.proxy.url + "/**", after
+        self._passing: set[tuple[str, str]] = set()
         self._waiting: list[Route] = []
         page.page.route(self._url, self._on_request)
         page.around_close.append(stage.out_of_reach())
 
     def _on_request(self, route: Route) -> None:
-        if route.request.method == "PUT" and self._after > 0:
-            self._after -= 1
+        part = _part(route.request.url)
+        if route.request.method == "PUT" and (part in self._passing or len(self._passing) < self._after):
+            self._passing.add(part)
             route.continue_()
         else:
             self._waiting.append(route)

@@ -273,12 +273,12 @@ def test_everything_is_labelled_large_enough_and_fits(
     Held(page, stage, after=1)
     page.page.set_viewport_size({"width": width, "height": 800})
     page.choose(clip(tmp_path, 3 * PART, "a_very_long_name_that_has_no_spaces_in_it_at_all_and_goes_on.mp4"))
+    expect(page.page.get_by_role("status")).to_have_text(re.compile("Uploading|25% uploaded"))
     page.expect_stored(PART)
     assert page.page.evaluate(LABELS) == []
     assert page.page.evaluate(SMALL) == []
     assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     expect(page.page.get_by_role("progressbar", name=re.compile("a_very_long_name"))).to_be_visible()
-    expect(page.page.get_by_role("status")).to_have_text(re.compile("Uploading|25% uploaded"))
 
 
 @pytest.mark.slow
