@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -131,6 +132,43 @@ def test_trio(run: Run) -> None:
 def test_progress_bars(run: Run) -> None:
     rows = re.findall(r"^take-(\d).mov .* \d+.0/\d+.0 MB .* full-object *$", run("progress_bar.py"), re.MULTILINE)
     assert rows == ["1", "2", "3"]
+
+
+def test_the_output_of_a_command(run: Run) -> None:
+    assert run("command_output.py") == "tar: full-object\nsh failed with status 3: SourceUnreadable\n"
+
+
+def test_a_recording(run: Run) -> None:
+    assert run("recording.py") == "20 blocks: full-object\n"
+
+
+def test_a_dask_cluster(run: Run) -> None:
+    pytest.importorskip("distributed")
+    assert run("dask_cluster.py") == "12 parts by 2 workers: full-object\n"
+
+
+def test_the_notebook(weed: LocalStore, tmp_path: Path) -> None:
+    """It is executed as it stands; its widget ends full, and its rows say what was proved."""
+    pytest.importorskip("ipykernel")
+    executed = tmp_path / "executed.ipynb"
+    run = (
+        "import nbclient, nbformat; notebook = nbformat.read({0!r}, 4); "
+        "nbclient.NotebookClient(notebook, timeout=200).execute(); nbformat.write(notebook, {1!r})"
+    ).format(str(EXAMPLES / "notebook.ipynb"), str(executed))
+    own = {"BIGUPLOAD_LOCAL_STORE_DIR": str(weed.data_dir), "BIGUPLOAD_STATE_DIR": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "-c", run], env=os.environ | own, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    notebook = json.loads(executed.read_bytes())
+    widgets = notebook["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values()
+    [bar] = [each["state"] for each in widgets if each["model_name"] == "FloatProgressModel"]
+    assert (bar["value"], bar["max"], bar["bar_style"]) == (40_000_000, 40_000_000, "success")
+    shown = [out["data"]["text/plain"] for out in notebook["cells"][5]["outputs"] if "text/html" in out["data"]]
+    rows = [row for text in shown if (row := "".join(text).strip())]
+    assert sorted(row[:6] for row in rows) == ["take-0", "take-1", "take-2"]
+    assert all("proved: full-object" in row for row in rows)
+    assert notebook["cells"][7]["outputs"][0]["text"] == [f"{['completed'] * 4}\n"]
 
 
 def test_the_examples_are_typed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -16,7 +17,9 @@ from bigupload.stores.local_store import LocalStore
 from tests.tools.weed import weed_client
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+NIGHTLY = PAGES.parent / "examples" / "nightly"
 MADE = {
+    "browser": set(),  # its code is that of examples which test_client_examples.py runs
     "cluster": {"films/film.mov"},
     "film": {"films/film.mov"},
     "nightly": {"photos/one.jpg", "photos/album/two.jpg"},
@@ -36,9 +39,50 @@ def test_every_page_is_run() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} == set(MADE)
 
 
+class Place:
+    """A directory with the files that the pages name, and `my-bucket`."""
+
+    def __init__(self, directory: Path, weed: LocalStore) -> None:
+        self._directory = directory
+        self._weed = weed
+        self._tools = directory / "tools"
+        self._tools.mkdir()
+        (self._tools / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+        (self._tools / "bigupload").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bigupload "$@"\n')
+        (self._tools / "bigupload").chmod(0o755)
+
+    def run(self, commands: str) -> None:
+        """Run commands by one shell, which ends at the first that fails."""
+        ended = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            cwd=self._directory,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={
+                "PATH": f"{self._tools}:{os.environ['PATH']}",
+                "PYTHONPATH": str(PAGES.parents[1]),
+                "HOME": str(self._directory / "home"),
+                "AWS_ENDPOINT_URL": self._weed.endpoint_url,
+                "AWS_ACCESS_KEY_ID": self._weed.access_key,
+                "AWS_SECRET_ACCESS_KEY": self._weed.secret_key,
+                "AWS_REGION": self._weed.region,
+            },
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "Traceback" not in ended.stderr
+
+    def objects(self) -> set[str]:
+        """The keys in `my-bucket`."""
+        client = weed_client(self._weed)
+        try:
+            return {row["Key"] for row in client.list_objects_v2(Bucket="my-bucket").get("Contents", ())}
+        finally:
+            client.close()
+
+
 @pytest.fixture
-def place(tmp_path: Path, weed: LocalStore) -> Path:
-    """A directory with the files that the pages name, and an empty `my-bucket`."""
+def place(tmp_path: Path, weed: LocalStore) -> Place:
     for name, size in {
         "film.mov": 12_000_000, "photos/one.jpg": 1000, "photos/album/two.jpg": 2000, "recordings/monday.mp4": 3000
     }.items():  # fmt: skip
@@ -51,49 +95,48 @@ def place(tmp_path: Path, weed: LocalStore) -> Path:
     else:
         client.create_bucket(Bucket="my-bucket")
     client.close()
-    return tmp_path
+    return Place(tmp_path, weed)
 
 
 @pytest.mark.parametrize(
     "page", [pytest.param(name, marks=() if name == "film" else pytest.mark.slow) for name in sorted(MADE)]
 )
-def test_the_commands_of_a_page(page: str, place: Path, weed: LocalStore) -> None:
-    tools = place / "tools"
-    tools.mkdir()
-    (tools / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
-    (tools / "bigupload").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bigupload "$@"\n')
-    (tools / "bigupload").chmod(0o755)
-    ended = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands(PAGES / f"{page}.md")],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={
-            "PATH": f"{tools}:{os.environ['PATH']}",
-            "PYTHONPATH": str(PAGES.parents[1]),
-            "HOME": str(place / "home"),
-            "AWS_ENDPOINT_URL": weed.endpoint_url,
-            "AWS_ACCESS_KEY_ID": weed.access_key,
-            "AWS_SECRET_ACCESS_KEY": weed.secret_key,
-            "AWS_REGION": weed.region,
-        },
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
-    client = weed_client(weed)
-    assert {row["Key"] for row in client.list_objects_v2(Bucket="my-bucket").get("Contents", ())} == MADE[page]
-    client.close()
+def test_the_commands_of_a_page(page: str, place: Place) -> None:
+    place.run(commands(PAGES / f"{page}.md"))
+    assert place.objects() == MADE[page]
+
+
+def test_the_code_of_the_page_for_browsers_is_that_of_the_examples() -> None:
+    page = (PAGES / "browser.md").read_text()
+    code = re.findall(r"^```(?:js|html)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    browser = PAGES.parent / "examples" / "browser"
+    client = PAGES.parents[1] / "bigupload" / "service" / "browser" / "client" / "README.md"
+    in_script = textwrap.indent(code[0], "  ", lambda line: bool(line.strip()))
+    assert in_script in (browser / "plain.html").read_text()
+    assert code[1] in client.read_text()
+    assert code[2] == (browser / "uppy.js").read_text()
+
+
+def test_the_page_of_the_nightly_sync_shows_its_units() -> None:
+    page = (PAGES / "nightly.md").read_text()
+    shown = dict(re.findall(r"`/etc/systemd/system/(\S+)`:\n\n```ini\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    assert shown == {unit.name: unit.read_text() for unit in NIGHTLY.iterdir()}
+
+
+@pytest.mark.slow
+def test_what_the_unit_of_the_nightly_sync_starts(place: Place) -> None:
+    [start] = re.findall(r"^ExecStart=/usr/local/bin/(.*)$", (NIGHTLY / "photos.service").read_text(), re.MULTILINE)
+    place.run(start.replace("/srv/photos", "photos"))
+    assert place.objects() == MADE["nightly"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 def test_the_units_of_the_nightly_sync(tmp_path: Path) -> None:
-    text = (PAGES / "nightly.md").read_text()
-    names = re.findall(r"`/etc/systemd/system/(\S+)`:", text)
     units = []
-    for name, content in zip(names, re.findall(r"^```ini\n(.*?)^```$", text, re.MULTILINE | re.DOTALL), strict=True):
+    for name in ("photos.service", "photos.timer"):
         unit = tmp_path / name
-        unit.write_text(content.replace("/usr/local/bin/bigupload", shutil.which("true") or "/bin/true"))
+        text = (NIGHTLY / name).read_text()
+        unit.write_text(text.replace("/usr/local/bin/bigupload", shutil.which("true") or "/bin/true"))
         units.append(str(unit))
     ended = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
