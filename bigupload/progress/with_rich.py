@@ -34,6 +34,8 @@ class RichProgress(ProgressOfCalls[RowState]):
         self._console = console or VisibleCursor(stderr=True)
         self._rows: Rows[events.UploadIdentity] = Rows(self._console)
         self._live: Live | None = None
+        self._kept: list[Text] = []
+        """In a notebook, the lines that are printed when the display ends."""
 
     def _begin(self, upload: events.UploadIdentity) -> RowState:
         row = self._rows.begin(upload, path_of(upload))
@@ -55,13 +57,13 @@ class RichProgress(ProgressOfCalls[RowState]):
                 if event.is_finished:
                     bar.note = ", ".join(job_progress.counts(event))
             case events.Warned(message=message):
-                self._console.print(Text(f"{bar.name}: warning: {printable(message)}"), soft_wrap=True)
+                self._print(Text(f"{bar.name}: warning: {printable(message)}"))
             case _:
                 update(bar, event, time.monotonic())
 
     def _end(self, upload: events.UploadIdentity, bar: RowState) -> None:
         self._rows.tell_apart()
-        self._console.print(*self._rows.render(bar))
+        self._print(*self._rows.render(bar))
         self._remove(upload, bar)
 
     def _remove(self, upload: events.UploadIdentity, bar: RowState) -> None:
@@ -69,7 +71,17 @@ class RichProgress(ProgressOfCalls[RowState]):
         if not self._rows.all and self._live is not None:
             self._live.stop()
             self._live = None
+            for line in self._kept:
+                self._console.print(line, soft_wrap=True)
+            self._kept.clear()
+
+    def _print(self, line: Text) -> None:
+        """Print a line above the rows. A notebook would lose it in the widget that a thread draws at the same time."""
+        if self._console.is_jupyter:
+            self._kept.append(line)
+        else:
+            self._console.print(line, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         self._rows.tell_apart()
-        return Group(*self._rows.render(*self._rows.all))
+        return Group(*self._kept, *self._rows.render(*self._rows.all))

@@ -152,9 +152,9 @@ def test_the_notebook(weed: LocalStore, tmp_path: Path) -> None:
     pytest.importorskip("ipykernel")
     executed = tmp_path / "executed.ipynb"
     run = (
-        "import nbclient, nbformat; notebook = nbformat.read({0!r}, 4); "
-        "nbclient.NotebookClient(notebook, timeout=200).execute(); nbformat.write(notebook, {1!r})"
-    ).format(str(EXAMPLES / "notebook.ipynb"), str(executed))
+        f"import nbclient, nbformat; notebook = nbformat.read({str(EXAMPLES / 'notebook.ipynb')!r}, 4); "
+        f"nbclient.NotebookClient(notebook, timeout=200).execute(); nbformat.write(notebook, {str(executed)!r})"
+    )
     own = {"BIGUPLOAD_LOCAL_STORE_DIR": str(weed.data_dir), "BIGUPLOAD_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(
         [sys.executable, "-c", run], env=os.environ | own, capture_output=True, text=True, timeout=240
