@@ -23,6 +23,7 @@
   all          all of these in one table: --quick in ten minutes, --full in hours
   controller   simulate the effect of each rule of the concurrency control
   goals        the goals for speed: another version, this one and the peers in one table
+  growth       the cost of bytes, parts, files and processes, by several Pythons
   sweep        throughput over the round trip and over the loss of a path
   plots        draw what `all --json FILE` has found
   peers        install the peers
@@ -39,7 +40,7 @@ import sys
 NAMES = (
     "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
     "files", "tree", "sync", "delta", "interruptions", "fairness", "loop_lag", "ten_thousand", "dask", "soak",
-    "controller", "sweep", "peers", "goals", "plots", "all",
+    "controller", "growth", "sweep", "peers", "goals", "plots", "all",
 )  # fmt: skip
 _OTHER_MODULES = {"peers": "peering", "all": "everything"}
 

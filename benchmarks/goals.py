@@ -1,6 +1,6 @@
 """The goals for speed in one table: another version of bigupload, this one and the peers, by turns.
 
-    python -m benchmarks goals --old REF [--json FILE]
+    python -m benchmarks goals --old REF [--json FILE] [--into docs/performance.md]
 
 `--old` is a git reference. That version is installed into an environment of its own beside the peers. Each line of the
 table has the contestants that have been the fastest at that work, who take turns in each round. What needs a path of
@@ -255,6 +255,7 @@ def main() -> int:
     made.add_argument("--old", metavar="REF", help="A version in git to compare with.")
     made.add_argument("--only", choices=LINES, action="append", help="Only this line; may be repeated.")
     made.add_argument("--brief", action="store_true", help="Small files and one round: only to see that it works.")
+    made.add_argument("--into", type=Path, metavar="PAGE", help="Put the table into this page, too.")
     arguments = made.parse_args()
     if arguments.file or arguments.contestants:
         made.error("each line has files and contestants of its own: neither --file nor --contestants")
@@ -268,7 +269,10 @@ def main() -> int:
         line = LINES[name](settings)
         lines.append(line)
         report.show(line.work, line.rows, "CPU s/GiB")
-    print("\n".join(table(lines, arguments.old)), flush=True)
+    made_table = list(table(lines, arguments.old))
+    print("\n".join(made_table), flush=True)
+    if arguments.into is not None:
+        report.insert(arguments.into, "goals", made_table)
     if arguments.json is not None:
         report.write(arguments.json, "goals", _figures(arguments, lines), [t for line in lines for t in line.targets])
     return report.conclude([target for line in lines for target in line.targets])

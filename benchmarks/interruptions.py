@@ -39,8 +39,8 @@ from .stores import Store, null_store
 RTT = 0.03
 SOONEST, LATEST = 5.0, 25.0
 """Seconds after its start in which a run is killed."""
-SECONDS = 250
-"""A file is so large that it takes so many seconds."""
+SECONDS = 25
+"""For each kill, a file has what the link carries in so many seconds."""
 HEDGED = 1.01
 """A straggler's part may be accepted twice."""
 PAYLOAD = 1448 / 1500
@@ -218,14 +218,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default="0.5MB/s,2MB/s,10MB/s,100MB/s", metavar="RATE,…", help="Of the link.")
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="Kills of each upload. [10]")
-    parser.add_argument("--size", type=parse_size, help=f"Of the file. [what the link carries in {SECONDS} s]")
+    parser.add_argument("--size", type=parse_size, help=f"Of the file. [{SECONDS} s of the link for each kill]")
     parser.add_argument("--seed", type=int, default=0, help="Chooses the moments.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write all figures there.")
     arguments = parser.parse_args()
     found: list[Series] = []
     for rate in map(parse_rate, arguments.rates.split(",")):
         with tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
-            size = arguments.size or int(rate * SECONDS)
+            size = arguments.size or int(rate * SECONDS * arguments.kills)
             print(f"{rate / 1e6:g} MB/s, {size / 1e6:,.0f} MB", flush=True)
             try:
                 found.append(series(rate, size, arguments.kills, arguments.seed, Path(name)))

@@ -1,4 +1,4 @@
-"""Does resident memory stay the same with every file and part size?  `python -m benchmarks.memory [--size 5e9]`
+"""Does resident memory stay the same with every file and part size?  `python -m benchmarks.memory [--size 5GB]`
 
 Uploads a file with the real command into a real SeaweedFS, with the defaults and with parts of 64 MiB and 32 workers,
 reads both objects back, and compares. The exit status is 1 if the defaults need 150 MB or more, if the other differs by
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigupload.stores import local_store
+from bigupload.units import parse_size
 
 from ._running import Finished, all_hold, make_file, run_command
 from .children import own_peak
@@ -79,11 +80,11 @@ def measure(size: int, directory: Path) -> tuple[dict[str, Finished], dict[str, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=float, default=5e9, metavar="BYTES")
+    parser.add_argument("--size", type=parse_size, default=parse_size("5GB"), help="Of the file, like 500MB. [5GB]")
     parser.add_argument("--dir", type=Path, help="Where the file and the store go for the time being.")
     arguments = parser.parse_args()
-    with scratch(int(arguments.size), arguments.dir) as directory:
-        runs, same = measure(int(arguments.size), directory)
+    with scratch(arguments.size, arguments.dir) as directory:
+        runs, same = measure(arguments.size, directory)
 
     print(f"\n{'':<14}{'peak MB':>9}{'seconds':>9}{'MB/s':>8}{'CPU s':>7}{'parts':>7}  {'verified':<12} read back")
     for way, run in runs.items():

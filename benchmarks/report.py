@@ -200,6 +200,20 @@ def conclude(targets: Sequence[Target]) -> int:
     return 0 if all(target.holds for target in targets) else 1
 
 
+def insert(page: Path, name: str, lines: Iterable[str]) -> None:
+    """Put lines into a Markdown page, between `<!-- name -->` and `<!-- /name -->`, in place of what is there.
+
+    Raises SystemExit if the page has no such place.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, also_found, after = rest.partition(end)
+    if not found or not also_found:
+        raise SystemExit(f"{page} has no place between {begin.strip()} and {end}")
+    text = "\n".join(lines)
+    page.write_text(f"{before}{begin}\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
 def machine() -> dict[str, Any]:
     """Return a description of the machine."""
     control = Path("/proc/sys/net/ipv4/tcp_congestion_control")

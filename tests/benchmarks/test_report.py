@@ -324,3 +324,13 @@ class TestChildren:
         ended = children.run([sys.executable, "-c", script], {}, patience=0.3)
         assert ended.late
         assert time.monotonic() - began < 10
+
+
+def test_a_table_goes_into_its_place_on_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Head\n\n<!-- goals -->\nold\n<!-- /goals -->\n\nTail\n")
+    for _ in range(2):
+        report.insert(page, "goals", ["| a |", "|---|"])
+        assert page.read_text() == "# Head\n\n<!-- goals -->\n\n| a |\n|---|\n\n<!-- /goals -->\n\nTail\n"
+    with pytest.raises(SystemExit, match="no place"):
+        report.insert(page, "growth", [])
