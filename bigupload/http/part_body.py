@@ -39,7 +39,7 @@ from bigupload.http._compat import read_before_closing
 from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.part_bytes import LOOK_AHEAD, PartBytes
 from bigupload.http.send_resources import SendResources
-from bigupload.http.thread_work import ThreadWork, retrieve, thread_buffer
+from bigupload.http.thread_work import ThreadWork, retrieve, thread_buffer, until_blocked
 from bigupload.http.tls_offload import TlsEncryptor
 from bigupload.ports import Source
 
@@ -229,7 +229,7 @@ class PartBody(Payload):
                     await self._when_writable(fd, partial(self._send_if_cached, fd, source, until))
                     if self._written < until and not self._stopping:
                         send = partial(self._send_file_range, fd, source, min(until, self._written + _SLICE))
-                        await self._threads.run(self._resources.wait_for_disk, partial(_until_blocked, send), self.stop)
+                        await self._threads.run(self._resources.wait_for_disk, partial(until_blocked, send), self.stop)
 
     def _send_if_cached(self, fd: int, source: int, until: int) -> bool:
         """Send bytes from the page cache that the socket accepts. Returns whether it is done or must stop here."""
@@ -391,13 +391,6 @@ class PartBody(Payload):
         finally:
             self._rate_limited = False
         return step
-
-
-def _until_blocked(send: Callable[[], bool]) -> None:
-    """In a thread: call `send` until it is done or the socket takes no more."""
-    with contextlib.suppress(BlockingIOError):
-        while not send():
-            pass
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -95,6 +96,13 @@ def thread_buffer(size: int) -> memoryview:
         _thread_local.buffer = memoryview(page_buffer(size))
     buffer: memoryview = _thread_local.buffer
     return buffer
+
+
+def until_blocked(send: Callable[[], bool]) -> None:
+    """In a thread: call `send` until it is done or the socket takes no more."""
+    with contextlib.suppress(BlockingIOError):
+        while not send():
+            pass
 
 
 def retrieve(future: asyncio.Future[Any]) -> None:
