@@ -50,7 +50,7 @@ async def test_meanwhile_parts_are_hashed_and_not_again(
     real = S3Store.create
 
     async def create(self: S3Store, *arguments: Any, **more: Any) -> Any:
-        await asyncio.wait_for(hashing.all.wait(), 20)
+        await asyncio.wait_for(hashing.all.wait(), 60)
         return await real(self, *arguments, **more)
 
     monkeypatch.setattr(S3Store, "create", create)
@@ -70,7 +70,7 @@ async def test_the_upload_does_not_wait_for_it(world: World, monkeypatch: pytest
 
     monkeypatch.setattr(PartHasher, "hash_ahead", never)
     path = world.file(PARTS * PART)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await world.upload(path)
     assert begun.is_set()
     assert world.holds(path)

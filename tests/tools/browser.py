@@ -136,6 +136,7 @@ class Profile:
             has_touch=self.phone,
             is_mobile=self.phone,
         )
+        context.set_default_timeout(SOON)
         try:
             yield context
         finally:

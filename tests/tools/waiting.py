@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-async def until(holds: Callable[[], bool], *, within: float = 20.0) -> None:
+async def until(holds: Callable[[], bool], *, within: float = 60.0) -> None:
     """Turn this loop, and let other threads run, until it holds. Raises AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while not holds():
