@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pickle
 import types
 import typing
 from collections.abc import Mapping
@@ -158,6 +157,8 @@ class S3Options:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by name, and say of which part it is that it can't be."""
+        import pickle
+
         for name in ("session", "credentials"):
             try:
                 pickle.dumps(getattr(self, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import errno
@@ -11,8 +12,6 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-
-import aiofiles.os
 
 from bigupload import errors
 from bigupload.core.manifest import Header, Manifest, Record
@@ -285,7 +284,7 @@ class FileJournal:
         if self._broken is not None:
             raise self._broken
         try:
-            await _in_thread(self._write)(b"".join(lines), executor=self._executor)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, b"".join(lines))
         except OSError as e:
             # After a failed fsync nobody knows what is on disk, so that this run can't count on anything it writes.
             self._broken = self._unwritable(e)
@@ -342,6 +341,3 @@ class FileJournal:
             f"can't write the manifest {self.path}: {reason_of(e)}{advice}",
             manifest=self.path if self._manifest is not None else None,
         )
-
-
-_in_thread = aiofiles.os.wrap
