@@ -146,14 +146,14 @@ def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
     ]
 
 
-def cpu_target(found: Sequence[Row], most: float, rival: Row | None, whom: str) -> list[Target]:
-    """Compare bigupload's CPU time a GiB with one rival's, by the medians."""
+def cpu_target(found: Sequence[Row], most: float, rival: Row | None, whom: str, *, unit: str = "s/GiB") -> list[Target]:
+    """Compare bigupload's CPU time with one rival's, by the medians. `unit` is that of the rows' CPU time."""
     mine = own(found).cpu
     what = f"CPU ≤ {most} × {whom}"
     if rival is None or rival.cpu is None or mine is None:
         return [Target(what=what, found=NOBODY, holds=False)]
     ratio = mine.median / rival.cpu.median
-    text = f"{ratio:.2f} × {rival.name}'s ({mine.median:.2f} of {rival.cpu.median:.2f} s/GiB)"
+    text = f"{ratio:.2f} × {rival.name}'s ({mine.median:.2f} of {rival.cpu.median:.2f} {unit})"
     return [Target(what=what, found=text, holds=ratio <= most)]
 
 

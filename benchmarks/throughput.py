@@ -8,7 +8,7 @@ up, without start and imports. `--seaweedfs` uses a real store on this disk, a n
 
 The exit status is 1 if a target is missed. http: wall ≤ 0.7 × the fastest peer, CPU ≤ 0.5 × the thriftiest peer that
 checks integrity at all, resident ≤ 100 MB. https: wall ≤ 0.9 ×, CPU ≤ 0.75 × the best peer. SeaweedFS: wall ≤ 1.0 × the
-fastest, and proved. 1 KiB: --service ≤ 0.35 s, direct ≤ 1.3 × boto3's upload_file.
+fastest, and proved. 1 KiB: --service ≤ 0.35 s, direct ≤ 0.6 × the wall and CPU time of boto3's upload_file.
 """
 
 from __future__ import annotations
