@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bigupload
+from bigupload.testing.strict_s3 import StrictS3
 
 HEAVY = {"boto3", "botocore", "aiohttp", "awscrt", "rich", "anyio", "asyncio"}
 
@@ -73,7 +75,7 @@ except bigupload.StoreUnreachable:
 """
     modules = modules_of(code)
     assert "bigupload.engine.multipart_upload" in modules
-    assert modules & FEW_NEED == set()
+    assert modules & (FEW_NEED | {"aiohttp"}) == set()
 
 
 def test_an_upload_of_many_files_needs_no_botocore(tmp_path: Path) -> None:
@@ -100,6 +102,34 @@ except bigupload.StoreUnreachable:
     modules = modules_of(code)
     assert "bigupload.engine.single_put" in modules
     assert modules & {"botocore", "urllib3", "dateutil", "jmespath"} == set()
+
+
+def test_a_small_upload_needs_no_aiohttp(tmp_path: Path) -> None:
+    """From its first request to its proof."""
+    (tmp_path / "file").write_bytes(b"content")
+    with StrictS3() as s3:
+        s3.create_bucket("bucket")
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            "AWS_ACCESS_KEY_ID": s3.access_key,
+            "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "BIGUPLOAD_STATE_DIR": str(tmp_path),
+            "HOME": str(tmp_path),
+        }
+        command = ["upload", str(tmp_path / "file"), "s3://bucket/key", "--endpoint-url", s3.url]
+        code = f"""
+import atexit, sys
+sys.argv[1:] = {command!r}
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+import bigupload.__main__
+bigupload.__main__.main()
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        assert s3.objects["bucket"]["key"].body == b"content"
+    modules = set(done.stderr.split())
+    assert "bigupload.engine.completion" in modules
+    assert modules & (FEW_NEED | {"aiohttp", "yarl", "multidict", "attr"}) == set()
 
 
 def test_the_probe_can_fail() -> None:

@@ -190,7 +190,7 @@ class UploadMany:
         objects = store.objects(secrets.token_hex(16))
         retrier = Retrier(policy=self._resources.retry, emit=self._call.emit, contact=self._contact)
         await retrier.request(objects.prepare, contacts_store=False)
-        transport = await self._resources.transport(store.ca_bundle)
+        transport = (await self._resources.transport(store.ca_bundle)).full()  # loaded before responses are timed
         puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
         self._puts = puts, objects
         watching = asyncio.create_task(puts.watch(retrier))

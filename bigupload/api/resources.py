@@ -22,8 +22,9 @@ from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.events import UploadIdentity, identified
-from bigupload.http.connections import CaBundle
-from bigupload.http.put_transport import HttpTransport, check_congestion_control
+from bigupload.http.lazy_transport import LazyTransport
+from bigupload.http.socket_tuning import check_congestion_control
+from bigupload.http.trust import CaBundle
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.ports import Source
@@ -80,7 +81,7 @@ class UploaderResources:
         self._congestion_control = congestion_control
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._cluster = self._new_cluster(checks.checked_dask(options.get("dask")), rate)
-        self._transports: dict[CaBundle, HttpTransport] = {}
+        self._transports: dict[CaBundle, LazyTransport] = {}
         self._exits = contextlib.AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -169,16 +170,16 @@ class UploaderResources:
             adapts=self.shared.bound is not None,
         )
 
-    def _cluster_transport(self, here: HttpTransport, ca_bundle: CaBundle) -> ClusterTransport | None:
+    def _cluster_transport(self, here: LazyTransport, ca_bundle: CaBundle) -> ClusterTransport | None:
         if self._cluster is None:
             return None
         from bigupload.cluster.transport import ClusterTransport
 
         return ClusterTransport(self._cluster, here, ca_bundle)
 
-    async def transport(self, ca_bundle: CaBundle) -> HttpTransport:
+    async def transport(self, ca_bundle: CaBundle) -> LazyTransport:
         """The connections that trust these certificates."""
         if ca_bundle not in self._transports:
-            transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
+            transport = LazyTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
             self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
         return self._transports[ca_bundle]

@@ -22,7 +22,7 @@ from bigupload.core.part_plan import S3_LIMITS, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.part_groups import GroupTransport, OnNews
 from bigupload.engine.part_hashing import Hashed, HashElsewhere, hash_part
-from bigupload.http.connections import CaBundle
+from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
 
 SMALL = S3_LIMITS.min_part_size

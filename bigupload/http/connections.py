@@ -1,4 +1,4 @@
-"""The connection pools that every HTTP adapter uses: name resolution, sockets, TLS, proxies and timeouts."""
+"""The connection pools that every HTTP adapter uses: name resolution, sockets, TLS and timeouts."""
 
 from __future__ import annotations
 
@@ -6,27 +6,20 @@ import asyncio
 import contextlib
 import functools
 import socket
-import ssl
-import urllib.request
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 import aiohttp
 import anyio
-import yarl
 from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 
-from bigupload import errors
+from bigupload.http.plain_connections import CONNECT_TIMEOUT
 from bigupload.http.socket_tuning import new_socket
+from bigupload.http.trust import CaBundle, ssl_context
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds for one attempt to connect, which tries all addresses of a name, TLS handshake included."""
 CONNECT_WITHIN = 20.0
 """Seconds for all attempts to connect and the name's resolution. aiohttp makes as many attempts as there are addresses.
 With eight addresses behind a dead path, they would take longer than `RetryPolicy.stall_after`, and an outage would be
@@ -39,51 +32,6 @@ its pools."""
 
 _TURNS_TO_CLOSE = 20
 """Turns of the event loop that a transport may take to notice that its socket was shut down. asyncio takes three."""
-
-CaBundle: TypeAlias = Path | Literal[False] | None
-"""Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A proxy, and the user's credentials for it."""
-
-    url: yarl.URL | None = None
-    """Without credentials. None: there is no proxy."""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Proxy-Authorization, if the user has a name there."""
-
-    def arguments(self, url: yarl.URL, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Return aiohttp's arguments for a request through the proxy: `headers`, `proxy` and `proxy_headers`.
-
-        Over https, the proxy gets its headers with CONNECT, and the store must not see them. Over http, there is only
-        one request, and the proxy takes its header out.
-
-        Args:
-            url: What is requested.
-            headers: The request's own headers.
-        """
-        own = headers if url.scheme == "https" else {**headers, **self.headers}
-        return {"headers": own, "proxy": self.url, "proxy_headers": self.headers or None}
-
-
-def ssl_context(ca_bundle: Path, *, with_system: bool = False) -> ssl.SSLContext:
-    """A TLS context that trusts the certificates of a file, and the system's only if `with_system` is set.
-
-    Raises:
-        UsageError: The file can't be read, or holds no certificate.
-        StoreUnreachable: Too many files are open.
-    """
-    try:
-        if not with_system:
-            return ssl.create_default_context(cafile=ca_bundle)
-        context = ssl.create_default_context()
-        context.load_verify_locations(cafile=ca_bundle)
-        return context
-    except OSError as e:
-        if is_out_of_descriptors(e):
-            raise errors.StoreUnreachable(OUT_OF_DESCRIPTORS) from e
-        raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
 
 
 class _NameLookups:
@@ -205,27 +153,3 @@ def timeouts(*, total: float | None = None, sock_read: float | None = None) -> a
         sock_read: Seconds from one piece of the response to the next; None: no limit.
     """
     return aiohttp.ClientTimeout(total=total, connect=CONNECT_WITHIN, sock_connect=CONNECT_TIMEOUT, sock_read=sock_read)
-
-
-def proxy_for(url: yarl.URL) -> Proxy:
-    """The proxy that the environment (or the system) names for a URL.
-
-    aiohttp's `trust_env` is not used: it would send a password from ~/.netrc along with the presigned URL.
-
-    Raises:
-        ValueError: The environment's value is not a URL.
-    """
-    found = urllib.request.getproxies().get(url.scheme)
-    if not found or url.host is None or _goes_direct(url.host, url.port):
-        return Proxy()
-    proxy = yarl.URL(found if "://" in found else f"http://{found}")
-    headers = {}
-    if proxy.user:
-        headers["Proxy-Authorization"] = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
-    return Proxy(proxy.with_user(None), headers)
-
-
-def _goes_direct(host: str, port: int | None) -> bool:
-    """Whether no_proxy names a host, with or without its port."""
-    bracketed = f"[{host}]" if ":" in host else host
-    return bool(urllib.request.proxy_bypass(host) or urllib.request.proxy_bypass(f"{bracketed}:{port}"))

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import html
 import os
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-
-import aiohttp
 
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
@@ -40,6 +38,8 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
     Returns:
         The fault. Its message contains no URL.
     """
+    import aiohttp
+
     if tls_connection_lost(e):
         return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
     if out_of_descriptors(e):
@@ -48,9 +48,7 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
         return fault_of_proxy(e.status, where)
     if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
         reason = getattr(e, "certificate_error", None) or getattr(e, "os_error", None) or type(e).__name__
-        return Fault(
-            FaultKind.FINAL, f"no trusted TLS connection to {where} ({one_line(str(reason))}): see `ca_bundle`"
-        )
+        return _untrusted(where, reason)
     if isinstance(e, aiohttp.ClientProxyConnectionError):
         return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {e.host}:{e.port}: {_os_reason(e)}")
     if isinstance(e, aiohttp.ClientConnectorDNSError):
@@ -62,6 +60,29 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
     if isinstance(e, TimeoutError):
         return Fault(FaultKind.STALLED, f"no response from {where} in time")
     return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({_os_reason(e)})")
+
+
+def fault_of_connecting(e: OSError, where: str) -> Fault:
+    """Translate the failure of one of Python's own sockets to connect.
+
+    Args:
+        e: What ssl or the operating system raised.
+        where: The store's "host:port", for the message.
+    """
+    if tls_connection_lost(e):
+        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
+    if out_of_descriptors(e):
+        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
+    if isinstance(e, ssl.SSLError):
+        return _untrusted(where, e)
+    if isinstance(e, socket.gaierror):
+        return Fault(FaultKind.UNREACHABLE, f"no such host: {where}")
+    reason = "timed out" if isinstance(e, TimeoutError) else e.strerror or type(e).__name__
+    return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {reason}")
+
+
+def _untrusted(where: str, reason: object) -> Fault:
+    return Fault(FaultKind.FINAL, f"no trusted TLS connection to {where} ({one_line(str(reason))}): see `ca_bundle`")
 
 
 def fault_of_response(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:
@@ -83,6 +104,8 @@ def fault_of_response(status: int, headers: Mapping[str, str], body: bytes, what
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("Date"))
     elif (text := _group(_MESSAGE, body)) and text != code:
+        import html  # its table of entities is large
+
         message += f" ({one_line(html.unescape(text))})"
     if kind is FaultKind.REFUSED and abs(_clock_offset(headers.get("Date")) or 0.0) > _CLOCK_TOLERANCE:
         message += f": {skew_message(headers.get('Date'))}"
@@ -158,6 +181,8 @@ def _chain(e: BaseException | None) -> Iterator[BaseException]:
 
 def _os_reason(e: Exception) -> str:
     """The operating system's words, which contain no URL."""
+    import aiohttp
+
     inner = getattr(e, "os_error", e)
     reason = getattr(inner, "strerror", None)
     number = getattr(inner, "errno", None)

@@ -19,6 +19,7 @@ from bigupload.core.part_plan import MIB
 from bigupload.http import socket_tuning
 from bigupload.http._compat import read_before_closing, tls_internals
 from bigupload.http.connections import timeouts
+from bigupload.http.put_messages import head_of_put, split_url
 from bigupload.http.send_resources import SendResources
 
 MOST_BYTES = MIB
@@ -131,9 +132,9 @@ class MemoryPuts:
             OSError: As ClientError.
             ValueError: The URL or a header can't be sent.
         """
-        origin, target = _split(url)
+        origin, target = split_url(url)
         request = self._request(origin)
-        data = b"".join((_head(target, request.headers["Host"], headers, len(view)), view))
+        data = b"".join((head_of_put(target, request.headers["Host"], headers, len(view)), view))
         assert self._session.connector is not None
         connection = await self._session.connector.connect(request, traces=[], timeout=_TIMEOUTS)
         try:
@@ -169,22 +170,6 @@ class MemoryPuts:
             loop = asyncio.get_running_loop()
             self._origins[origin] = aiohttp.ClientRequest("PUT", url, loop=loop, session=self._session)
         return self._origins[origin]
-
-
-def _split(url: str) -> tuple[str, str]:
-    """The origin of a URL, and the rest of it."""
-    at = url.find("/", url.find("://") + 3)
-    if at < 0:
-        raise ValueError("not a URL of an object")
-    return url[:at], url[at:]
-
-
-def _head(target: str, host: str, headers: Mapping[str, str], size: int) -> bytes:
-    lines = [f"PUT {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
-    head = "\r\n".join([*lines, f"Content-Length: {size}", "", ""])
-    if head.count("\n") != len(lines) + 2 or head.count("\r") != len(lines) + 2 or " " in target:
-        raise ValueError("a line break in a header")
-    return head.encode()
 
 
 async def _read(status: int, content: aiohttp.StreamReader, error_within: float) -> bytes:

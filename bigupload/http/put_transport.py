@@ -10,16 +10,17 @@ from types import TracebackType
 import aiohttp
 import yarl
 
-from bigupload import errors
 from bigupload.core.part_plan import Part
-from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.connections import CaBundle, Proxy, RotatingResolver, new_session, proxy_for
-from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception, fault_of_response
-from bigupload.http.memory_put import MOST_BYTES, MemoryBody, MemoryPuts, MemoryResponse
+from bigupload.http.connections import RotatingResolver, new_session
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception
+from bigupload.http.memory_put import MOST_BYTES, MemoryBody, MemoryPuts
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
+from bigupload.http.proxies import Proxy, proxy_for
+from bigupload.http.put_messages import judge, unusable
 from bigupload.http.send_resources import SendResources
 from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
+from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.support.shielding import run_shielded
@@ -110,7 +111,7 @@ class HttpTransport:
             where = f"{url.host}:{url.port}"
             proxy = self._proxy_for(url)
         except ValueError as e:
-            raise _unusable(e) from None
+            raise unusable(e) from None
         try:
             async with session.put(
                 url, data=payload, allow_redirects=False, **proxy.arguments(url, request.headers)
@@ -120,7 +121,10 @@ class HttpTransport:
                 body = b"" if response.status // 100 == 2 else await _error_body(response)
                 if not payload.complete:
                     response.close()  # half a body was sent: nothing more can follow on this connection
-                return _judge(response, body, payload, request.subject or f"part {part.number}")
+                if payload.failure is not None:
+                    raise payload.failure
+                what = request.subject or f"part {part.number}"
+                return judge(response.status, response.headers, body, what, complete=payload.complete)
         except (aiohttp.ClientError, OSError) as e:
             if payload.failure is not None:
                 raise payload.failure from None
@@ -128,7 +132,7 @@ class HttpTransport:
             fault = fault_of_exception(e, where)
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
         except ValueError as e:
-            raise _unusable(e) from None
+            raise unusable(e) from None
         finally:
             await payload.stop_and_wait()
 
@@ -164,16 +168,13 @@ class HttpTransport:
             fault = fault_of_exception(e, f"{where.host}:{where.port}")
             raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
         except ValueError as e:
-            raise _unusable(e) from None
-        return _judge(response, response.body, body, request.subject or f"part {part.number}")
+            raise unusable(e) from None
+        what = request.subject or f"part {part.number}"
+        return judge(response.status, response.headers, response.body, what, complete=body.complete)
 
 
 async def _close(sessions: list[aiohttp.ClientSession]) -> None:
     await asyncio.gather(*(session.close() for session in sessions))
-
-
-def _unusable(e: Exception) -> errors.StoreRefused:
-    return errors.StoreRefused(f"the store gave a URL that can't be used ({type(e).__name__})")
 
 
 async def _error_body(response: aiohttp.ClientResponse) -> bytes:
@@ -184,25 +185,3 @@ async def _error_body(response: aiohttp.ClientResponse) -> bytes:
             while len(body) < MAX_ERROR_BODY and (piece := await response.content.read(MAX_ERROR_BODY)):
                 body += piece
     return body
-
-
-def _judge(
-    response: aiohttp.ClientResponse | MemoryResponse, body: bytes, payload: PartBody | MemoryBody, what: str
-) -> PutResponse:
-    """The response as a `PutResponse`, if it is a 2xx to the whole body. Raises a Fault or the source's failure."""
-    if payload.failure is not None:
-        raise payload.failure
-    if response.status // 100 == 3:
-        location = yarl.URL(response.headers.get("Location", "")).host or "elsewhere"
-        raise Fault(FaultKind.FINAL, f"the store redirects {what} to {location}: use its own endpoint or region")
-    if response.status // 100 != 2:
-        raise fault_of_response(response.status, response.headers, body, what)
-    if not payload.complete:
-        raise Fault(
-            FaultKind.BROKEN, f"the store responded {response.status} to {what} before it had received all of it"
-        )
-    checksums = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-amz-checksum-")}
-    etag = response.headers.get("ETag")
-    if not etag:
-        raise Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
-    return PutResponse(etag, checksums, response.headers.get("x-amz-version-id"))

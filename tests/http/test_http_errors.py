@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from bigupload import errors
 from bigupload.core.retry_policy import FaultKind
-from bigupload.http.connections import Proxy, proxy_for, ssl_context
 from bigupload.http.http_errors import fault_of_response, retry_after, skew_message
+from bigupload.http.proxies import Proxy, proxy_for
+from bigupload.http.trust import ssl_context
 
 NOW = 1_700_000_000.0
 

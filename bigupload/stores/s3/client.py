@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
-from bigupload.http.connections import CaBundle, ssl_context
+from bigupload.http.trust import CaBundle, ssl_context
 from bigupload.options import S3Options
 from bigupload.s3_parameters import REQUEST, REQUEST_HEADERS, parameters
 from bigupload.stores.request_log import log_request

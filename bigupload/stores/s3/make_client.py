@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigupload.http.connections import CONNECT_TIMEOUT, CaBundle
+from bigupload.http.plain_connections import CONNECT_TIMEOUT
+from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.s3_parameters import ADDRESS, parameters
 from bigupload.stores.s3._compat import use_virtual_addressing

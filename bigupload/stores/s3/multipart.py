@@ -17,7 +17,7 @@ from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.object_claims import ObjectAttributes
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.connections import CaBundle
+from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.s3_parameters import OBJECT, REQUEST, TOKEN, check_lock, parameters

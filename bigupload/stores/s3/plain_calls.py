@@ -5,10 +5,7 @@ A request that could not be sent, or went to the wrong region, is sent again thr
 
 from __future__ import annotations
 
-import functools
 import http.client
-import select
-import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-import yarl
-
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.connections import CONNECT_TIMEOUT, CaBundle, proxy_for, ssl_context
 from bigupload.http.http_errors import out_of_descriptors, tls_connection_lost
+from bigupload.http.plain_connections import PlainConnections
+from bigupload.http.proxies import is_direct
+from bigupload.http.trust import CaBundle
 from bigupload.stores.s3.errors import WRONG_REGION, refusal
 from bigupload.stores.s3.plain_answers import head_answer, list_answer
 from bigupload.stores.s3.plain_signing import PlainSigner, is_known_header
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 _PIECE = 64 * 1024
-_MOST_IDLE = 15.0
-"""Seconds for which a connection is kept that nobody uses."""
 _CREATE, _COMPLETE = "create_multipart_upload", "complete_multipart_upload"
 _HEAD, _LIST = "head_object", "list_objects_v2"
 PLAIN_METHODS = (_CREATE, _COMPLETE, _HEAD, _LIST)
@@ -123,12 +118,10 @@ class PlainCalls:
         """
         self._bucket = bucket
         self._signer = signer
-        self._ca_bundle = ca_bundle
         self.endpoint = urlsplit(signer.access.base)._replace(path="").geturl()
         """The store's address."""
-        self._idle: list[tuple[http.client.HTTPConnection, float]] = []
-        """Connections to be used again, and since when they are idle."""
-        self._usable = ca_bundle is not False and not _needs_proxy(self.endpoint)
+        self._connections = PlainConnections(self.endpoint, ca_bundle)
+        self._usable = ca_bundle is not False and is_direct(self.endpoint)
 
     def request(self, method: str, arguments: Mapping[str, Any]) -> PlainRequest | None:
         """Return the request of a call; None if it needs botocore.
@@ -164,8 +157,7 @@ class PlainCalls:
     def close(self) -> None:
         """Close the connections. Those in use are closed when their calls end."""
         self._usable = False
-        while (idle := self._take()) is not None:
-            idle[0].close()
+        self._connections.close()
 
     def _call(self, what: str, request: PlainRequest, within: float) -> dict[str, Any]:
         verb = _VERBS[request.method]
@@ -186,56 +178,23 @@ class PlainCalls:
         if response.will_close:
             connection.close()
         else:
-            self._idle.append((connection, time.monotonic()))
-        if not self._usable:  # closed meanwhile
-            self.close()
+            self._connections.give_back(connection)
         return self._judged(request.method, what, response, body)
 
-    def _take(self) -> tuple[http.client.HTTPConnection, float] | None:
-        try:
-            return self._idle.pop()
-        except IndexError:  # perhaps another thread took the last one
-            return None
-
     def _connected(self, within: float) -> http.client.HTTPConnection:
-        while (idle := self._take()) is not None:
-            connection, since = idle
-            if time.monotonic() - since < _MOST_IDLE and not _is_readable(connection.sock):
-                connection.sock.settimeout(within)
-                return connection
-            connection.close()  # it was idle for long, or the store has closed it
-        return self._connect(within)
-
-    def _connect(self, within: float) -> http.client.HTTPConnection:
-        where = urlsplit(self._signer.access.base)
-        assert where.hostname is not None
-        timeout = min(CONNECT_TIMEOUT, within)
-        connection = (
-            http.client.HTTPConnection(where.hostname, where.port, timeout=timeout)
-            if where.scheme == "http"
-            else http.client.HTTPSConnection(where.hostname, where.port, timeout=timeout, context=self._context)
-        )
+        where = self._connections.host
         try:
-            connection.connect()
+            return self._connections.take(within)
         except UnicodeError:  # the endpoint's name can't be one, which botocore says
             raise _NotSent from None
         except OSError as e:
-            connection.close()
             if out_of_descriptors(e):
                 raise Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS) from None
             if isinstance(e, ConnectionResetError) or tls_connection_lost(e):
-                raise Fault(FaultKind.BROKEN, f"the connection to {where.netloc} broke while it was made") from None
+                raise Fault(FaultKind.BROKEN, f"the connection to {where} broke while it was made") from None
             if isinstance(e, ssl.SSLError):
                 raise _NotSent from None
-            raise Fault(
-                FaultKind.UNREACHABLE, f"{where.netloc} does not answer: check the endpoint and the network"
-            ) from None
-        connection.sock.settimeout(within)
-        return connection
-
-    @functools.cached_property
-    def _context(self) -> ssl.SSLContext:
-        return ssl_context(self._ca_bundle) if self._ca_bundle else ssl.create_default_context()
+            raise Fault(FaultKind.UNREACHABLE, f"{where} does not answer: check the endpoint and the network") from None
 
     def _judged(self, method: str, what: str, response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
         headers = {name.lower(): value for name, value in response.getheaders()}
@@ -263,20 +222,6 @@ class PlainCalls:
             return list_answer(document)
         version = headers.get("x-amz-version-id")
         return fields if version is None else {**fields, "VersionId": version}
-
-
-def _is_readable(sock: socket.socket) -> bool:
-    """Whether there is something to read: of an idle connection, its end."""
-    poll = select.poll()  # select() can't take descriptors above 1023
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _needs_proxy(endpoint: str) -> bool:
-    try:
-        return proxy_for(yarl.URL(endpoint)).url is not None
-    except ValueError:
-        return True  # botocore says that the proxy's address is none
 
 
 def _document(body: bytes) -> Element | None:

@@ -17,8 +17,10 @@ import yarl
 
 from bigupload import errors
 from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
-from bigupload.http.connections import CaBundle, new_session, proxy_for, timeouts
+from bigupload.http.connections import new_session, timeouts
 from bigupload.http.http_errors import fault_of_exception, retry_after
+from bigupload.http.proxies import proxy_for
+from bigupload.http.trust import CaBundle
 from bigupload.stores.request_log import log_request
 from bigupload.units import one_line
 

@@ -152,7 +152,10 @@ async def test_what_can_t_be_sent_is_refused_before_anything_is(url: str, header
 async def answering(response: bytes) -> AsyncIterator[str]:
     """A server that reads heads and bodies of ten bytes, and always says the same."""
 
+    serving: list[asyncio.Task[None] | None] = []
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
@@ -164,3 +167,4 @@ async def answering(response: bytes) -> AsyncIterator[str]:
     server = await asyncio.start_server(answer, "127.0.0.1", 0, family=socket.AF_INET)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*(task for task in serving if task is not None))  # the connections are closed

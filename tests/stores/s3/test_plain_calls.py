@@ -18,6 +18,7 @@ import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.errors import UsageError
+from bigupload.http.socket_tuning import readable
 from bigupload.options import S3Options
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3 import plain_calls
@@ -181,7 +182,7 @@ async def test_a_connection_that_the_store_has_closed_is_not_used(s3: StrictS3) 
         found = calls.call("to start the upload", request, 5.0)
         assert found is not None
         assert found["UploadId"]
-        ((connection, _since),) = calls._idle
+        ((connection, _since),) = calls._connections._idle
         connection.sock.shutdown(2)  # reads as closed by the store
     calls.close()
     assert s3.count("CreateMultipartUpload") == 3
@@ -203,7 +204,7 @@ async def test_calls_at_once_have_connections_of_their_own(s3: StrictS3) -> None
         each.join()
     assert len({each["UploadId"] for each in found}) == 8
     calls.close()
-    assert not calls._idle
+    assert not calls._connections._idle
 
 
 async def test_a_call_that_ends_after_the_close_leaves_no_connection(s3: StrictS3) -> None:
@@ -213,7 +214,7 @@ async def test_a_call_that_ends_after_the_close_leaves_no_connection(s3: StrictS
         request = calls.request(CREATE, {"Key": "key"})
         assert request is not None
         assert calls.call("to start the upload", request, 5.0) is not None
-        assert not calls._idle
+        assert not calls._connections._idle
 
 
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1100, reason="descriptors are limited")
@@ -223,9 +224,9 @@ def test_an_idle_connection_may_have_a_high_descriptor() -> None:
     with ours:
         high = socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD, 1100))
     with high, stores:
-        assert not plain_calls._is_readable(high)
+        assert not readable(high)
         stores.close()
-        assert plain_calls._is_readable(high)
+        assert readable(high)
 
 
 def test_a_store_that_does_not_answer() -> None:

@@ -1,0 +1,44 @@
+"""Which certificates are trusted. Without aiohttp: to import it takes longer than a small upload."""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from bigupload import errors
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
+
+CaBundle: TypeAlias = Path | Literal[False] | None
+"""Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""
+
+
+def system_context() -> ssl.SSLContext:
+    """Return the TLS context that trusts the system's certificates. Reading them takes 10 ms, which is done once."""
+    return _system_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.lru_cache(maxsize=1)
+def _system_context(*_where: str | None) -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def ssl_context(ca_bundle: Path, *, with_system: bool = False) -> ssl.SSLContext:
+    """A TLS context that trusts the certificates of a file, and the system's only if `with_system` is set.
+
+    Raises:
+        UsageError: The file can't be read, or holds no certificate.
+        StoreUnreachable: Too many files are open.
+    """
+    try:
+        if not with_system:
+            return ssl.create_default_context(cafile=ca_bundle)
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=ca_bundle)
+        return context
+    except OSError as e:
+        if is_out_of_descriptors(e):
+            raise errors.StoreUnreachable(OUT_OF_DESCRIPTORS) from e
+        raise errors.UsageError(f"can't use the CA bundle {ca_bundle}: {e.strerror or e}") from e
