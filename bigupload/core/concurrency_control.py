@@ -48,7 +48,7 @@ SUNK = 0.5
 [off: 35 %, 0.75: 101 %]"""
 QUEUED = 0.25
 """Packets that wait for this share of the shortest round trip stand in a queue before a full link: see `is_full`.
-[off: 9 %]"""
+[off: 8 %]"""
 QUEUED_FOR = 0.005
 """Seconds that they wait at least: a busy machine is late by a few milliseconds."""
 PATIENCE = 4
