@@ -16,7 +16,7 @@ class _Body(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True)
 
 
-class _Event(_Body):
+class _EventBody(_Body):
     timestamp: datetime.datetime
     """When it happened. Attempts and duplicates repeat it."""
 
@@ -61,44 +61,44 @@ class ExpiredMedia(_Body):
     """Bytes."""
 
 
-class Trial(_Body):
+class TrialMessage(_Body):
     """What a test says."""
 
     message: str
 
 
-class MediaCompleted(_Event):
+class MediaCompletedEvent(_EventBody):
     """A file counts: it was checked, and the hook, if there is one, accepted it."""
 
     type: Literal["media.completed"]
     data: CompletedMedia
 
 
-class MediaRefused(_Event):
+class MediaRefusedEvent(_EventBody):
     """A file in the store was refused, and is deleted."""
 
     type: Literal["media.refused"]
     data: RefusedMedia
 
 
-class MediaExpired(_Event):
+class MediaExpiredEvent(_EventBody):
     """The sweep deleted a file because of its age."""
 
     type: Literal["media.expired"]
     data: ExpiredMedia
 
 
-class WebhookTest(_Event):
+class WebhookTest(_EventBody):
     """The answer to `bigupload webhooks test`: nothing happened."""
 
     type: Literal["webhook.test"]
-    data: Trial
+    data: TrialMessage
 
 
 BODIES: dict[str, type[BaseModel]] = {
-    "media.completed": MediaCompleted,
-    "media.refused": MediaRefused,
-    "media.expired": MediaExpired,
+    "media.completed": MediaCompletedEvent,
+    "media.refused": MediaRefusedEvent,
+    "media.expired": MediaExpiredEvent,
     "webhook.test": WebhookTest,
 }
 """The body of each type of event."""
