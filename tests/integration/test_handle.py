@@ -112,7 +112,7 @@ async def test_cancel_when_the_store_made_the_upload_and_nobody_was_told(world: 
         handle.cancel()
         world.s3.release()
         await handle.aclose()
-        assert world.events == []
+        assert [type(event) for event in world.events] == [events.UploadStopped], "of no UploadStarted"
         assert handle.manifest == world.manifest_path
         assert world.manifest.status == "uploading"
 
