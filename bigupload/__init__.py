@@ -6,7 +6,12 @@
 <Verified.FULL_OBJECT: 'full-object'>
 
 See docs/library.md.
+
+PYTEST_DONT_REWRITE
 """
+
+# The docstring's last line is for pytest. The pytest plugin has pytest rewrite the asserts of this package, and without
+# the line pytest warns of a program that imports bigupload and then runs pytest, or fails by `-W error`.
 
 # `__all__` is the only public promise. Names are imported where they are first used, so that importing the package
 # costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers see plain

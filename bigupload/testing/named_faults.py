@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from bigupload.testing.faults import (
@@ -21,6 +22,8 @@ from bigupload.testing.faults import (
 
 _SENDING = ("UploadPart", "PutObject")
 _COMPLETING = ("CompleteMultipartUpload",)
+_WITH_BODY = (*_SENDING, *_COMPLETING, "CreateBucket", "DeleteObjects")
+_WITH_ETAG = (*_SENDING, *_COMPLETING, "UploadPartCopy", "ListParts", "ListObjectsV2", "GetObject", "HeadObject")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +34,13 @@ class NamedFault:
         fault: What becomes of one request.
         ops: The operations whose next request meets it, if a test does not say another.
         says: What happens, in a sentence.
+        only: The operations that it can happen to. Empty: all.
     """
 
     fault: StoreFault
     ops: tuple[str, ...]
     says: str
+    only: tuple[str, ...] = ()
 
 
 FAULTS: Mapping[str, NamedFault] = {
@@ -53,23 +58,46 @@ FAULTS: Mapping[str, NamedFault] = {
     ),
     "reset": NamedFault(Reset(), _SENDING, "The connection is reset after `after_bytes` of the body."),
     "stall": NamedFault(
-        Stall(), _SENDING, "The store stops reading after `after_bytes` of the body, until the fake's `release()`."
+        Stall(),
+        _SENDING,
+        "The store stops reading after `after_bytes` of the body, until the fake's `release()`.",
+        only=(*_WITH_BODY, "CreateMultipartUpload", "UploadPartCopy"),  # the fake reads their empty bodies, too
     ),
     "lost response": NamedFault(LostResponse(), _SENDING, "The store does it all, and the response is lost."),
-    "flip bit": NamedFault(FlipBit(), _SENDING, "A bit of the body changes on its way: the bit at byte `at`."),
-    "flip stored bit": NamedFault(FlipBit(stored=True), _SENDING, "A bit changes on the store's disk, at byte `at`."),
-    "wrong etag": NamedFault(WrongEtag(), _SENDING, "The response has an ETag that is not the part's."),
+    "flip bit": NamedFault(
+        FlipBit(), _SENDING, "A bit of the body changes on its way: the bit at byte `at`.", only=_WITH_BODY
+    ),
+    "flip stored bit": NamedFault(
+        FlipBit(stored=True), _SENDING, "A bit changes on the store's disk, at byte `at`.", only=_SENDING
+    ),
+    "wrong etag": NamedFault(
+        WrongEtag(), _SENDING, "The response has an ETag that is not the part's.", only=_WITH_ETAG
+    ),
     "error in 200": NamedFault(ErrorIn200(), _COMPLETING, "Complete responds with 200, and an error in its body."),
-    "conflict": NamedFault(Conflict(), _COMPLETING, "A conditional complete conflicts with another: 409, for good."),
+    "conflict": NamedFault(
+        Conflict(), _COMPLETING, "A conditional complete conflicts with another: 409, for good.", only=_COMPLETING
+    ),
     "cut response": NamedFault(
-        CutResponse(), ("GetObject",), "A download ends after `after_bytes` of the object, as if that were all."
+        CutResponse(),
+        ("GetObject",),
+        "A download ends after `after_bytes` of the object, as if that were all.",
+        only=("GetObject",),
     ),
 }
 """What each name means. The names are those that `bigupload_faults` takes."""
 
 
+class Arrived(Protocol):
+    """A request that arrived at a store."""
+
+    op: str
+
+
 class Scriptable(Protocol):
     """What faults need of a store: a `StrictS3` has it."""
+
+    @property
+    def requests(self) -> Sequence[Arrived]: ...
 
     def script(
         self,
@@ -83,12 +111,21 @@ class Scriptable(Protocol):
     def unmet(self) -> list[StoreFault]: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """One call of a test's. `named` says in words which requests it waits for."""
+
+    named: str
+    fault: StoreFault
+    times: int
+
+
 class Faults:
     """Lets a store's next requests fail, by the names in `FAULTS`. The fixture `bigupload_faults` is one."""
 
     def __init__(self, store: Scriptable) -> None:
         self._store = store
-        self._asked: list[tuple[str, StoreFault]] = []
+        self._asked: list[_Asked] = []
 
     def __call__(
         self,
@@ -115,7 +152,8 @@ class Faults:
                 "flip bit", or `headers={"Retry-After": "3"}` of "slow down".
 
         Raises:
-            ValueError: There is no such fault, operation or detail. The message lists those that there are.
+            ValueError: There is no such fault, operation or detail, or the fault cannot happen to the operation. The
+                message lists those that there are. Or `times` is below 1.
         """
         __tracebackhide__ = True  # pytest then shows the line of the test
         named = FAULTS.get(name)
@@ -123,12 +161,30 @@ class Faults:
             raise ValueError(f"no fault is named {name!r}; the names are: {', '.join(FAULTS)}")
         fields = [field.name for field in dataclasses.fields(named.fault)]  # type: ignore[arg-type]
         if unknown := sorted(details.keys() - set(fields)):
-            raise ValueError(f"{name!r} has no `{unknown[0]}`; its details are: {', '.join(fields) or 'none'}")
+            raise ValueError(
+                f"{name!r} has no `{unknown[0]}`; its details are: {', '.join(fields) or 'none'}; "
+                "arguments for every fault: part, key, op, times, always"
+            )
+        if op is not None and named.only and op not in named.only:
+            raise ValueError(f"{name!r} cannot happen to {op}; it can to: {', '.join(named.only)}")
+        if times < 1:
+            raise ValueError("`times` must be at least 1")
         fault = dataclasses.replace(named.fault, **details)  # type: ignore[type-var]
-        self._asked.append((name, fault))
         self._store.script(op or named.ops, *[fault] * times, part_number=part, key=key, repeat=always)
+        only = {"part": part, "key": key, "op": op}
+        waits_for = ", ".join(f"{which}={value}" for which, value in only.items() if value is not None)
+        self._asked.append(_Asked(f"{name!r} ({waits_for})" if waits_for else repr(name), fault, times))
 
-    def unmet(self) -> list[str]:
-        """Return the names of the faults that no request has met."""
-        waiting = [id(fault) for fault in self._store.unmet()]
-        return [name for name, fault in self._asked if id(fault) in waiting]
+    def unmet(self) -> str:
+        """Say which faults too few requests have met, and which requests arrived. Empty if no fault is left."""
+        waiting = Counter(map(id, self._store.unmet()))
+        lines = [
+            f"{each.named}: {each.times - waiting[id(each.fault)]} of {each.times} requests met it."
+            for each in self._asked
+            if waiting[id(each.fault)]
+        ]
+        if not lines:
+            return ""
+        arrived = Counter(request.op for request in list(self._store.requests))
+        counts = ", ".join(f"{op} {count}" for op, count in sorted(arrived.items()))
+        return "\n".join([*lines, f"Arrived: {counts or 'nothing'}. Check part, key and op."])

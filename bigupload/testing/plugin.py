@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from bigupload.testing.local_bucket import LocalBucket
     from bigupload.testing.named_faults import Faults
     from bigupload.testing.strict_s3 import StrictS3
+
+_FAULTS = pytest.StashKey["Faults"]()
 
 
 @pytest.fixture
@@ -41,6 +44,8 @@ def bigupload_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(home / "state"))
     monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(home / "store"))
+    if (boto3 := sys.modules.get("boto3")) is not None:  # its default session keeps the credentials that it has found
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     try:
         yield home / "state"
     finally:
@@ -68,23 +73,23 @@ def bigupload_strict_s3(bigupload_state: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def bigupload_faults(bigupload_strict_s3: StrictS3) -> Faults:
+def bigupload_faults(bigupload_strict_s3: StrictS3, request: pytest.FixtureRequest) -> Faults:
     """Let requests to the strict fake fail: `bigupload_faults("slow down", part=2)`.
 
-    The test fails at its end if a fault was met by no request, for then it has not tested what it says.
+    The test fails at its end if too few requests met a fault, for then it has not tested what it says.
     """
     from bigupload.testing.named_faults import Faults
 
-    return Faults(bigupload_strict_s3)
+    faults = request.node.stash[_FAULTS] = Faults(bigupload_strict_s3)
+    return faults
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that passed although a fault it asked for never happened."""
-    yield
-    faults = getattr(item, "funcargs", {}).get("bigupload_faults")
+@pytest.hookimpl(trylast=True)  # after the test; not `wrapper=True`, which pluggy before 1.2 refuses in every run
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Fail a test that passed although a fault it asked for did not happen as often as it asked."""
+    faults = item.stash.get(_FAULTS, None)
     if faults is not None and (unmet := faults.unmet()):
-        pytest.fail(f"no request met the fault {', '.join(map(repr, unmet))}", pytrace=False)
+        pytest.fail(unmet, pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -131,5 +136,6 @@ def _use(monkeypatch: pytest.MonkeyPatch, url: str, access_key: str, secret_key:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret_key)
     monkeypatch.setenv("AWS_REGION", region)
     monkeypatch.setenv("AWS_DEFAULT_REGION", region)  # boto3 reads this one
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    unproxied = [os.environ.get("no_proxy"), os.environ.get("NO_PROXY"), "127.0.0.1"]
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, ",".join(filter(None, dict.fromkeys(unproxied))))

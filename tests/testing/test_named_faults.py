@@ -136,11 +136,14 @@ def test_times_and_always(client: Any, bigupload_strict_s3: StrictS3, bigupload_
         return bigupload_strict_s3.count("HeadBucket", status=403) - before
 
     bigupload_faults("access denied", op="HeadBucket", times=2)
-    assert bigupload_faults.unmet() == ["access denied"]
-    assert refusals(3) == 2
+    assert refusals(1) == 1
+    assert bigupload_faults.unmet() == (
+        "'access denied' (op=HeadBucket): 1 of 2 requests met it.\nArrived: HeadBucket 1. Check part, key and op."
+    )
+    assert refusals(2) == 1
     bigupload_faults("access denied", op="HeadBucket", always=True)
     assert refusals(3) == 3
-    assert bigupload_faults.unmet() == []
+    assert bigupload_faults.unmet() == ""
     bigupload_strict_s3.clear()
     assert refusals(3) == 0
 
@@ -148,12 +151,33 @@ def test_times_and_always(client: Any, bigupload_strict_s3: StrictS3, bigupload_
 def test_names_that_do_not_exist(bigupload_faults: Faults) -> None:
     with pytest.raises(ValueError, match=r"^no fault is named 'slow-down'; the names are: slow down, .*, cut resp"):
         bigupload_faults("slow-down")
-    with pytest.raises(ValueError, match=r"^'reset' has no `bytes`; its details are: after_bytes$"):
+    with pytest.raises(ValueError, match=r"^'reset' has no `bytes`; its details are: after_bytes; .*: part, key, op,"):
         bigupload_faults("reset", bytes=3)
-    with pytest.raises(ValueError, match=r"^'lost response' has no `at`; its details are: none$"):
+    with pytest.raises(ValueError, match=r"^'lost response' has no `at`; its details are: none; arguments for every"):
         bigupload_faults("lost response", at=3)
     with pytest.raises(ValueError, match=r"^Complete is none of \['Abort"):
         bigupload_faults("reset", op="Complete")
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "ops"),
+    [
+        ("cut response", "CreateMultipartUpload", "GetObject"),
+        ("conflict", "PutObject", "CompleteMultipartUpload"),
+        ("flip bit", "CreateMultipartUpload", "UploadPart, PutObject, CompleteMultipartUpload, .*"),
+        ("flip stored bit", "CompleteMultipartUpload", "UploadPart, PutObject"),
+        ("wrong etag", "AbortMultipartUpload", "UploadPart, PutObject, .*"),
+        ("stall", "HeadObject", "UploadPart, PutObject, .*"),
+    ],
+)
+def test_faults_that_cannot_happen(name: str, op: str, ops: str, bigupload_faults: Faults) -> None:
+    with pytest.raises(ValueError, match=rf"^'{name}' cannot happen to {op}; it can to: {ops}$"):
+        bigupload_faults(name, op=op)
+
+
+def test_a_fault_for_no_request(bigupload_faults: Faults) -> None:
+    with pytest.raises(ValueError, match=r"^`times` must be at least 1$"):
+        bigupload_faults("reset", times=0)
 
 
 def test_each_name_is_tried_here_and_described() -> None:

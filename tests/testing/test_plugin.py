@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import pytest
 
 from bigupload.stores import local_store
@@ -36,6 +37,9 @@ def test_a_fault_that_nobody_met_fails_the_test(pytester: pytest.Pytester) -> No
         def test_that_would_pass(bigupload_faults):
             bigupload_faults("reset", part=7)
 
+        def test_that_asks_late(request):
+            request.getfixturevalue("bigupload_faults")("slow down", key="a/b", times=3)
+
         def test_that_fails_anyway(bigupload_faults):
             bigupload_faults("stall")
             assert False
@@ -46,9 +50,15 @@ def test_a_fault_that_nobody_met_fails_the_test(pytester: pytest.Pytester) -> No
         """
     )
     result = pytester.runpytest_inprocess(*ALONE)
-    result.assert_outcomes(passed=1, failed=2)
-    result.stdout.fnmatch_lines(["no request met the fault 'reset'"])
-    result.stdout.no_fnmatch_line("*no request met the fault 'stall'*")
+    result.assert_outcomes(passed=1, failed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "'reset' (part=7): 0 of 1 requests met it.",
+            "Arrived: nothing. Check part, key and op.",
+            "'slow down' (key=a/b): 0 of 3 requests met it.",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*'stall': 0 of 1 requests met it*")
 
 
 def test_nothing_of_the_developers_is_seen(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +87,48 @@ def test_nothing_of_the_developers_is_seen(pytester: pytest.Pytester, monkeypatc
     pytester.runpytest_inprocess(*ALONE).assert_outcomes(passed=1)
     assert os.environ["AWS_PROFILE"] == "production"
     assert not Path((pytester.path / "home").read_text()).exists()
+
+
+def test_boto3s_default_session_is_the_tests_own(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    developers = boto3.Session(aws_access_key_id="developers", aws_secret_access_key="key", region_name="eu-west-1")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", developers)
+    pytester.makepyfile(
+        """
+        import boto3
+
+        def test_a_store(bigupload_strict_s3):
+            boto3.client("s3").put_object(Bucket="bucket", Key="key")
+            assert list(bigupload_strict_s3.objects["bucket"]) == ["key"]
+
+        def test_no_store(bigupload_state):
+            assert boto3.Session().get_credentials() is None
+            assert boto3.client("sts", region_name="eu-west-1")._request_signer._credentials is None
+        """
+    )
+    pytester.runpytest_inprocess(*ALONE).assert_outcomes(passed=2)
+    assert boto3.DEFAULT_SESSION is developers
+
+
+def test_hosts_without_a_proxy_keep_none(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "db.internal,localhost")
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_it(bigupload_strict_s3):
+            assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "db.internal,localhost,127.0.0.1"
+        """
+    )
+    pytester.runpytest_inprocess(*ALONE).assert_outcomes(passed=1)
+
+
+def test_a_program_may_import_bigupload_and_then_run_pytest(pytester: pytest.Pytester) -> None:
+    """pytest has the asserts of packages with plugins rewritten, and warns where it comes too late for that."""
+    pytester.makepyfile("def test_it(): ...")
+    code = f"import sys, bigupload, pytest; sys.exit(pytest.main(['-W', 'error', *{ALONE}]))"
+    result = pytester.run(sys.executable, "-c", code)
+    assert result.ret == 0, result.stderr.str()
 
 
 @pytest.mark.slow
