@@ -91,7 +91,7 @@ class _InFile:
         self.size = size
         self._directory = directory
         self._writers = writers
-        self._buffer = memoryview(page_buffer(min(CHUNK, max(1, size))))
+        self._buffer = memoryview(page_buffer(min(CHUNK, size)))
         self._file: Any = None
 
     def view(self, offset: int, size: int) -> None:
@@ -216,7 +216,6 @@ class PartPool:
 
     def _buffer(self, size: int) -> mmap.mmap:
         """A buffer, whose pages are in memory already if it was used before."""
-        size = max(1, size)
         for index, buffer in enumerate(self._free):
             if len(buffer) == size:
                 return self._free.pop(index)

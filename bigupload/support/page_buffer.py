@@ -20,8 +20,9 @@ def page_buffer(size: int) -> mmap.mmap:
     dearest.
 
     Args:
-        size: Its size in bytes, at least 1.
+        size: Its size in bytes. One of 0 bytes has one all the same: the system makes no empty mapping.
     """
+    size = max(1, size)
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
     buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from bigupload import errors
@@ -26,6 +28,16 @@ async def test_an_object_of_one_put(world: World, algorithm: str) -> None:
         errors.ObjectMismatch, match=f"the store's checksum is {algorithm.lower()} .*, and the file's is another"
     ):
         await verify(flipped(path, SIZE - 1), URL, s3=world.options())
+
+
+@pytest.mark.parametrize("algorithm", ["CRC64NVME", "SHA256"])
+@pytest.mark.parametrize("sha256", [False, True])
+async def test_an_empty_object(world: World, algorithm: str, sha256: bool) -> None:
+    path = world.file(0)
+    put(world.s3, b"", ChecksumAlgorithm=algorithm)
+    found = await verify(path, URL, s3=world.options(), sha256=sha256)
+    assert (found.verified, found.size) == (Verified.FULL_OBJECT, 0)
+    assert found.sha256 == (hashlib.sha256().hexdigest() if sha256 else None)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,17 @@ def is_at_page(buffer: memoryview) -> bool:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % mmap.PAGESIZE == 0
 
 
-@pytest.mark.parametrize("size", [1, 4095, 256 * 1024, MIB, 16 * MIB])
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 256 * 1024, MIB, 16 * MIB])
 def test_a_buffer_begins_at_a_page_and_has_its_size(size: int) -> None:
     buffer = memoryview(page_buffer(size))
 
     assert len(buffer) == size
     assert is_at_page(buffer)
+
+
+def test_a_buffer_for_nothing_holds_nothing() -> None:
+    """The system makes no empty mapping, and an empty file is read as others are."""
+    assert len(memoryview(page_buffer(0))[:0]) == 0
 
 
 def test_bodies_are_read_into_buffers_at_a_page() -> None:
