@@ -132,6 +132,32 @@ bigupload.__main__.main()
     assert modules & (FEW_NEED | {"aiohttp", "yarl", "multidict", "attr"}) == set()
 
 
+def test_a_connection_that_breaks_needs_no_aiohttp() -> None:
+    code = """
+import asyncio
+from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault
+from bigupload.http.lazy_transport import LazyTransport
+from bigupload.ports import SignedRequest
+from bigupload.sources.memory import MemorySource
+
+async def main():
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/key"
+    source = MemorySource("x", memoryview(b"x"))
+    async with server, LazyTransport(ca_bundle=None, limiter=None, congestion="auto") as transport:
+        try:
+            await transport.put(SignedRequest(url, {}, 60), source, Part(1, 0, 1), on_start=bool)
+        except Fault:
+            print("broken")
+        else:
+            raise AssertionError
+
+asyncio.run(main())
+"""
+    assert "aiohttp" not in loaded_by(code)
+
+
 def test_the_probe_can_fail() -> None:
     assert "anyio" in loaded_by("import bigupload.support.rate_limiter")
 

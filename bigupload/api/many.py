@@ -135,8 +135,7 @@ class UploadMany:
         state = self._resources.state
         await state.clean()
         async with contextlib.AsyncExitStack() as opened:
-            name = self._options.get("job")
-            if name is not None:
+            if (name := self._options.get("job")) is not None:
                 target = await self._job_target()
                 self._record = opened.enter_context(state.job_record(name, target))
                 self._record.open(resume=self._options.get("resume", True))
@@ -190,7 +189,8 @@ class UploadMany:
         objects = store.objects(secrets.token_hex(16))
         retrier = Retrier(policy=self._resources.retry, emit=self._call.emit, contact=self._contact)
         await retrier.request(objects.prepare, contacts_store=False)
-        transport = (await self._resources.transport(store.ca_bundle)).full()  # loaded before responses are timed
+        lazy = await self._resources.transport(store.ca_bundle)
+        transport = await retrier.request(lazy.full, contacts_store=False)  # loaded before responses are timed
         puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
         self._puts = puts, objects
         watching = asyncio.create_task(puts.watch(retrier))

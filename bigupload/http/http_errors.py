@@ -40,10 +40,8 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
     """
     import aiohttp
 
-    if tls_connection_lost(e):
-        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
-    if out_of_descriptors(e):
-        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
+    if (fault := _fault_of_any(e, where)) is not None:
+        return fault
     if isinstance(e, aiohttp.ClientHttpProxyError):
         return fault_of_proxy(e.status, where)
     if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
@@ -57,9 +55,18 @@ def fault_of_exception(e: Exception, where: str) -> Fault:
         return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {_os_reason(e)}")
     if isinstance(e, aiohttp.ConnectionTimeoutError):
         return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: timed out")
-    if isinstance(e, TimeoutError):
-        return Fault(FaultKind.STALLED, f"no response from {where} in time")
-    return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({_os_reason(e)})")
+    return _fault_of_exchange(e, where, _os_reason(e))
+
+
+def fault_of_socket(e: Exception, where: str) -> Fault:
+    """Translate a failed exchange over one of Python's own sockets. Without aiohttp, which may not be imported.
+
+    Args:
+        e: What ssl, http.client or the operating system raised.
+        where: The store's "host:port", for the message.
+    """
+    reason = getattr(e, "strerror", None) or type(e).__name__
+    return _fault_of_any(e, where) or _fault_of_exchange(e, where, reason)
 
 
 def fault_of_connecting(e: OSError, where: str) -> Fault:
@@ -69,16 +76,28 @@ def fault_of_connecting(e: OSError, where: str) -> Fault:
         e: What ssl or the operating system raised.
         where: The store's "host:port", for the message.
     """
-    if tls_connection_lost(e):
-        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
-    if out_of_descriptors(e):
-        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
+    if (fault := _fault_of_any(e, where)) is not None:
+        return fault
     if isinstance(e, ssl.SSLError):
         return _untrusted(where, e)
     if isinstance(e, socket.gaierror):
         return Fault(FaultKind.UNREACHABLE, f"no such host: {where}")
     reason = "timed out" if isinstance(e, TimeoutError) else e.strerror or type(e).__name__
     return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {reason}")
+
+
+def _fault_of_any(e: Exception, where: str) -> Fault | None:
+    """What means the same whoever raised it, and whatever was being done."""
+    if tls_connection_lost(e):
+        return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
+    return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS) if out_of_descriptors(e) else None
+
+
+def _fault_of_exchange(e: Exception, where: str, reason: str) -> Fault:
+    """A connection that was there."""
+    if isinstance(e, TimeoutError):
+        return Fault(FaultKind.STALLED, f"no response from {where} in time")
+    return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({reason})")
 
 
 def _untrusted(where: str, reason: object) -> Fault:

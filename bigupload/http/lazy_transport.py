@@ -7,11 +7,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.plain_put import MOST_BYTES, PlainPuts
 from bigupload.http.proxies import is_direct
 from bigupload.http.put_messages import split_url
 from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.rate_limiter import RateLimiter
 
 if TYPE_CHECKING:
@@ -45,11 +47,19 @@ class LazyTransport:
         if self._full is not None:
             await self._full.__aexit__(kind, value, trace)
 
-    def full(self) -> HttpTransport:
-        """Return the transport for everything."""
-        if self._full is None:
-            from bigupload.http.put_transport import HttpTransport
+    async def full(self) -> HttpTransport:
+        """Return the transport for everything. A coroutine, so that it can be retried as a request is.
 
+        Raises:
+            Fault: Too many files are open to import it.
+        """
+        if self._full is None:
+            try:
+                from bigupload.http.put_transport import HttpTransport
+            except OSError as e:
+                if is_out_of_descriptors(e):
+                    raise Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS) from e
+                raise
             self._full = HttpTransport(ca_bundle=self._ca_bundle, limiter=self._limiter, congestion=self._congestion)
             self._close_plain()
         return self._full
@@ -67,7 +77,8 @@ class LazyTransport:
         plain = self._plain_for(request.url) if self._full is None and not fresh and part.size <= MOST_BYTES else None
         if plain is not None:
             return await plain.put(request, source, part, on_start)
-        return await self.full().put(request, source, part, on_start=on_start, fresh=fresh)
+        full = await self.full()
+        return await full.put(request, source, part, on_start=on_start, fresh=fresh)
 
     def _plain_for(self, url: str) -> PlainPuts | None:
         """What sends a small body to a URL; None: only `HttpTransport` can."""

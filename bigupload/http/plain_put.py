@@ -18,7 +18,7 @@ import anyio
 
 from bigupload.core.part_plan import Part
 from bigupload.http import socket_tuning
-from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_connecting, fault_of_exception
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_connecting, fault_of_socket
 from bigupload.http.part_bytes import PartBytes
 from bigupload.http.plain_connections import PlainConnections
 from bigupload.http.put_messages import head_of_put, judge, split_url, unusable
@@ -134,7 +134,7 @@ class PlainPuts:
             response, found = _exchange(connection.sock, head + content, body)
         except (OSError, http.client.HTTPException) as e:
             connection.close()
-            raise fault_of_exception(e, where) from None
+            raise fault_of_socket(e, where) from None
         if response.isclosed() and not response.will_close and body.complete:
             self._connections.give_back(connection)
         else:  # half a body was sent, or half a response is left: nothing more can follow on this connection

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
+import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from http.client import HTTPConnection
@@ -251,6 +254,21 @@ async def test_a_response_whose_end_does_not_come(monkeypatch: pytest.MonkeyPatc
             response = await transport.put(SignedRequest(f"{url}/key", {}, 60), source, part, on_start=bool)
             assert response.etag == '"e"'
         assert is_plain(transport)
+
+
+async def test_too_few_descriptors_to_import_aiohttp_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bigupload.http.put_transport")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with lazy() as transport:
+        # Descriptors are the lowest free numbers: none is left below this limit.
+        with socket.socket() as lowest_free:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno(), hard))
+        try:
+            with pytest.raises(Fault, match="too many files and connections open") as caught:
+                await transport.full()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert caught.value.kind is FaultKind.BROKEN
 
 
 @pytest.mark.parametrize(
