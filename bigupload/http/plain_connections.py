@@ -8,7 +8,7 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-from bigupload.http.socket_tuning import readable
+from bigupload.http.socket_tuning import readable, send_keepalives
 from bigupload.http.trust import CaBundle, ssl_context, system_context
 
 CONNECT_TIMEOUT = 10.0
@@ -90,6 +90,7 @@ class PlainConnections:
         except BaseException:
             connection.close()
             raise
+        send_keepalives(connection.sock)
         connection.sock.settimeout(within)
         return connection
 

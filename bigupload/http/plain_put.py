@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import http.client
 import socket
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
@@ -29,7 +31,7 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 MOST_BYTES = 64 * 1024
 """Bytes of a body. The kernel takes them at once, and none of what `socket_tuning` does matters for so few."""
 _REST_WITHIN = 5.0
-"""Seconds to wait for each piece of a response's body. Its status alone is a result, too."""
+"""Seconds to wait for a response's body. Its status alone is a result, too."""
 
 
 class PlainBody:
@@ -42,6 +44,8 @@ class PlainBody:
         self._sock: socket.socket | None = None
         self._peer: object = None
         self._abandoned = False
+        self._lock = threading.Lock()
+        """Held by whoever decides whose the connection is."""
 
     def connected(self, sock: socket.socket) -> None:
         """There is a connection. Called in the thread.
@@ -49,15 +53,23 @@ class PlainBody:
         Raises:
             OSError: Nobody waits for the response any more.
         """
-        self._sock = sock
         self._peer = sock.getpeername()
-        if self._abandoned:
-            raise OSError
+        with self._lock:
+            self._sock = sock
+            if self._abandoned:
+                raise OSError
+
+    def disconnected(self) -> None:
+        """The connection is another one's from now on. Called in the thread."""
+        with self._lock:
+            self._sock = None
 
     def abandon(self) -> None:
         """End the thread: nobody waits for the response any more. What is not sent yet is in vain."""
-        self._abandoned = True
-        if self._sock is not None:
+        with self._lock:
+            self._abandoned = True
+            if self._sock is None:
+                return
             socket_tuning.set_discard(self._sock, discard=True)
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # TLS's own would take its session from the thread
@@ -135,7 +147,8 @@ class PlainPuts:
         except (OSError, http.client.HTTPException) as e:
             connection.close()
             raise fault_of_socket(e, where) from None
-        if response.isclosed() and not response.will_close and body.complete:
+        body.disconnected()
+        if response.isclosed() and not response.length and not response.will_close and body.complete:
             self._connections.give_back(connection)
         else:  # half a body was sent, or half a response is left: nothing more can follow on this connection
             response.close()
@@ -160,11 +173,26 @@ def _exchange(sock: socket.socket, data: bytes, body: PlainBody) -> tuple[http.c
         response.begin()
         if response.status < 200:  # after an interim response, which nobody asked for, `http.client` reads no other
             raise http.client.BadStatusLine(str(response.status))
-        sock.settimeout(_REST_WITHIN)
-        found = b""
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            found = response.read(MAX_ERROR_BODY)
+        return response, _rest(sock, response)
     except BaseException:
         response.close()
         raise
-    return response, found
+
+
+def _rest(
+    sock: socket.socket, response: http.client.HTTPResponse, clock: Callable[[], float] = time.monotonic
+) -> bytes:
+    """What arrives of a response's body within a few seconds. The response is closed if that is all of it."""
+    found, left = b"", _REST_WITHIN
+    until = clock() + left
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        while left > 0:
+            sock.settimeout(left)
+            piece = response.read1(MAX_ERROR_BODY - len(found))
+            if not piece:
+                break
+            found += piece
+            left = until - clock()
+    if response.length == 0:
+        response.close()  # not its connection
+    return found

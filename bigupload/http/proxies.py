@@ -63,7 +63,8 @@ def is_direct(url: str) -> bool:
     """Whether no proxy is named for a URL, be it a proxy's address or not. False also of what is no URL."""
     try:
         parts = urlsplit(url)
-        return _named(parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)) is None
+        port = parts.port or _PORTS.get(parts.scheme)
+        return bool(parts.hostname) and _named(parts.scheme, parts.hostname, port) is None
     except ValueError:
         return False
 

@@ -52,12 +52,17 @@ def new_socket(address: tuple[Any, ...]) -> socket.socket:
     """
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
-    _set(made, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
-    _set(made, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_EVERY)
-    _set(made, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_EVERY)
-    _set(made, socket.IPPROTO_TCP, "TCP_KEEPCNT", _MAX_KEEPALIVES)
+    send_keepalives(made)
     _set(made, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT)
     return made
+
+
+def send_keepalives(sock: socket.socket) -> None:
+    """Let the kernel find out within a minute that the path of a connection is dead."""
+    _set(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_EVERY)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_EVERY)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", _MAX_KEEPALIVES)
 
 
 def _set(sock: socket.socket, level: int, option: str, value: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.http import socket_tuning
+from bigupload.http.plain_connections import PlainConnections
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 needs_linux = pytest.mark.skipif(not ALLOWED.exists(), reason="congestion control by name is Linux's")
@@ -44,6 +45,15 @@ def test_a_new_socket_is_set_up(pair: tuple[socket.socket, socket.socket]) -> No
     assert 15 + probes * ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) <= 60, "a quiet path's end"
     assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0, "the policy's business"
     assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 512 * 1024
+
+
+@needs_linux
+def test_a_connection_without_aiohttp_notices_a_dead_path_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connections = PlainConnections(f"http://127.0.0.1:{listener.getsockname()[1]}", None)
+        with contextlib.closing(connections.take(None)) as connection:
+            assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
 
 
 @needs_linux

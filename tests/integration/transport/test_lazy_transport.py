@@ -10,9 +10,9 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,7 +21,8 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.lazy_transport import LazyTransport
 from bigupload.http.plain_connections import PlainConnections
-from bigupload.http.plain_put import MOST_BYTES, PlainBody
+from bigupload.http.plain_put import MOST_BYTES, PlainBody, _rest
+from bigupload.http.socket_tuning import readable
 from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
 from bigupload.support.rate_limiter import RateLimiter
@@ -33,6 +34,7 @@ from tests.integration.transport.test_users_proxy import name_proxy
 from tests.tools.waiting import until
 
 SIZE = 1000
+LONG = 60.0
 
 
 @pytest.fixture(params=["http", "https"])
@@ -136,6 +138,32 @@ async def test_cancelled_in_the_middle_nothing_is_left(store: Bench) -> None:
         store.s3.release()
         await transport.put(request, source, part, on_start=bool)
     assert store.stored() == data
+
+
+async def test_cancelled_after_its_end_the_connection_is_not_taken_from_another(
+    store: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread has given it back, and the task has not heard of that yet."""
+    given_back = threading.Event()
+    give_back = PlainConnections.give_back
+
+    def note(*arguments: Any) -> None:
+        give_back(*arguments)
+        given_back.set()
+
+    monkeypatch.setattr(PlainConnections, "give_back", note)
+    store.s3.script("UploadPart", Stall(after_bytes=9))
+    data, source, part = body(SIZE)
+    async with no_leaks(), lazy(store) as transport:
+        request = store.sign(part, data)
+        sending = asyncio.create_task(transport.put(request, source, part, on_start=bool))
+        await until(lambda: store.s3.stalled == 1)
+        store.s3.release()
+        assert given_back.wait(LONG)  # and the loop stands still
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert not readable(kept(transport).sock)
 
 
 async def test_an_idle_connection_that_the_store_has_closed_is_not_used(store: Bench) -> None:
@@ -254,6 +282,36 @@ async def test_a_response_whose_end_does_not_come(monkeypatch: pytest.MonkeyPatc
             response = await transport.put(SignedRequest(f"{url}/key", {}, 60), source, part, on_start=bool)
             assert response.etag == '"e"'
         assert is_plain(transport)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["plain", "aiohttp"])
+async def test_an_error_whose_end_does_not_come_is_what_its_beginning_says(
+    monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    for module in ("plain_put._REST_WITHIN", "put_transport.RESPONSE_AFTER_WRITE_ERROR"):
+        monkeypatch.setattr(f"bigupload.http.{module}", 0.1)
+    cut = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 999\r\n\r\n<Error><Code>RequestTimeout</Code><Mess"
+    async with answering(cut) as url, lazy() as transport:
+        _, source, part = body(10)
+        with pytest.raises(Fault) as caught:
+            await transport.put(SignedRequest(f"{url}/key", {}, 60), source, part, on_start=bool, fresh=fresh)
+        assert (caught.value.kind, caught.value.code) == (FaultKind.SERVER, "RequestTimeout")
+        assert is_plain(transport) is not fresh
+
+
+def test_a_response_that_trickles_is_not_waited_for() -> None:
+    now = 0.0
+
+    class Trickling:
+        length = 999
+
+        def read1(self, _: int) -> bytes:
+            nonlocal now
+            now += 2.0
+            return b"x"
+
+    with socket.socket() as sock:
+        assert _rest(sock, cast("HTTPResponse", Trickling()), lambda: now) == b"xxx"
 
 
 async def test_too_few_descriptors_to_import_aiohttp_are_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
