@@ -22,7 +22,7 @@ _SELDOM = (50_000, 20, 20)
 
 _COMMANDS = {
     "upload": ("upload", "Upload files, or resume their uploads."),
-    "sync": ("sync", "Send the files of a directory that are not in the bucket yet, and delete what is gone."),
+    "sync": ("sync", "Send the files of a directory that are not in the bucket; --delete also deletes what is gone."),
     "watch": ("watch", "Upload the files of a directory as they come and as they grow."),
     "resume": ("resume", "Resume uploads by their manifests, or adopt an upload that has none."),
     "status": ("status", "List the uploads that this machine knows."),

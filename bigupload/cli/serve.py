@@ -253,8 +253,9 @@ def _announce(serving: str, keys: KeyFile | None) -> None:
     Only now: a key made by a start that fails would never be shown.
     """
     if keys is None or any(key.revoked_at is None for key in keys.list()):
+        earlier = "\nAPI key  one that was made earlier (a new one by bigupload keys create)" if keys else ""
         with contextlib.suppress(OSError):  # nobody reads it: no reason not to serve
-            _print(serving)
+            _print(serving + earlier)
         return
     made, plain = keys.create("local")
     try:

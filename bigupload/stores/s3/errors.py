@@ -31,6 +31,9 @@ WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLoc
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: (\d{3})")
 """The only words in which http.client tells that a proxy refused CONNECT."""
 
+_NO_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE")
+"""What OpenSSL calls a response that is no TLS."""
+
 
 def refuse_region_redirect(request: Any, **_: Any) -> None:
     """Handle botocore's `request-created` event: it would send the request to the bucket's region by itself.
@@ -117,6 +120,8 @@ def _of_connection(e: Exception) -> Exception | None:
     where = _host(e, "endpoint_url")
     if isinstance(e, b.SSLError) and tls_connection_lost(e):  # the store may have performed the request
         return Fault(FaultKind.BROKEN, f"the TLS connection to {where} broke before the store's response")
+    if isinstance(e, b.SSLError) and _NO_TLS.search(str(e)):
+        return errors.StoreRefused(f"{where} speaks no TLS: name it by http:// in `endpoint_url`")
     if isinstance(e, b.SSLError):
         return errors.StoreRefused(f"the certificate of {where} is not trusted: name its issuer's as `ca_bundle`")
     if isinstance(e, b.ProxyConnectionError):

@@ -58,6 +58,13 @@ def test_a_response_without_a_body_has_no_code(status: int, words: str) -> None:
     assert not fault.code
 
 
+@pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"])
+def test_https_to_a_port_that_speaks_no_tls(reason: str) -> None:
+    error = fault_of_botocore(b.SSLError(endpoint_url=URL, error=f"[SSL: {reason}] words"), "to list", "bucket")
+    assert isinstance(error, errors.StoreRefused)
+    assert str(error) == "bucket.minio.example:9000 speaks no TLS: name it by http:// in `endpoint_url`"
+
+
 def test_a_certificate_that_is_not_trusted() -> None:
     error = fault_of_botocore(b.SSLError(endpoint_url=URL, error="self-signed"), "to list", "bucket")
     assert isinstance(error, errors.StoreRefused)
