@@ -24,8 +24,8 @@ class UploadIdentity:
     target: str
     """Where to: "s3://BUCKET/KEY", or the URL of a media service."""
     id: str
-    """The manifest's id, as `list_uploads` shows it; empty if an object is read back. The same source and target have
-    the same id, whether there is a manifest or not."""
+    """The manifest's id, as `list_uploads` shows it; empty if an object is read back, and while a source that is
+    given by its URL is opened. The same source and target have the same id, whether there is a manifest or not."""
     manifest: Path | None
     """The manifest's path: the file is there from `UploadStarted` on. None if an object is read back, and for a
     file that is sent by one PUT."""
@@ -181,7 +181,10 @@ class UploadSkipped(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadStopped(_UploadEvent):
-    """The call has failed or is cancelled, after other events of it. Its caller gets the error itself."""
+    """The call has failed or is cancelled, after other events of it. Its caller gets the error itself.
+
+    It does not follow what `is_last`: a call may fail after that, such as one with `sha256` whose file has changed.
+    """
 
     reason: str
     """The error's message; of an error that is not the library's, only its type's name."""
@@ -199,7 +202,7 @@ class ReadingBack(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProgress(_UploadEvent):
-    """How far a call for many files has come: emitted twice a second, and at last when it ends well.
+    """How far a call for many files has come: emitted at once, twice a second, and at last when it ends well.
 
     `upload` names only the target. A file counts as uploaded, skipped or failed when that is certain; the bytes of a
     large file count as its parts are recorded.
@@ -227,7 +230,7 @@ class JobProgress(_UploadEvent):
     objects_deleted: int = 0
     """Objects that a sync has deleted."""
     is_finished: bool = False
-    """Whether everything is done: no other event of the call follows."""
+    """Whether everything is done and recorded: no other event of the call follows."""
 
 
 Event: TypeAlias = (
@@ -248,6 +251,13 @@ Event: TypeAlias = (
     | UploadStopped
     | ReadingBack
 )
+
+
+def is_last(event: Event) -> bool:
+    """Whether no other event of the same upload follows."""
+    if isinstance(event, JobProgress):
+        return event.is_finished
+    return isinstance(event, UploadCompleted | UploadSkipped | UploadStopped)
 
 
 def identified(upload: UploadIdentity, emit: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shlex
 import threading
@@ -63,6 +64,7 @@ class OpenCall:
         self._scope = anyio.CancelScope()
         self._reason: BaseException | None = None
         self._handler_error: BaseException | None = None
+        self._end_is_told = False
         self._work_is_done = False
         self._whole: OpenCall | None = None
         """The call that this is a file of. Its observers get the file's events alone."""
@@ -96,8 +98,15 @@ class OpenCall:
         if self._whole is not None:
             self._whole.emit(event)
             return
+        if event.upload == self.upload:
+            self._end_is_told = events.is_last(event)
         log_event(event)
         self.handler(event)
+
+    def emit_as_own(self, event: events.Event) -> None:
+        """Emit an event of a call that has no manifest, or none yet. If the call fails, that is told of its upload."""
+        self.upload = event.upload
+        self.emit(event)
 
     def emit_of(self, source: str, target: Target, journal: FileJournal) -> Callable[[events.Event], None]:
         """Return a function that emits the events of an upload.
@@ -156,16 +165,27 @@ class OpenCall:
         try:
             result = await work()
         except BaseException as e:
-            self._tell_stop(e)
-            if isinstance(e, Exception):  # who is cancelled waits for nobody
-                await self._tell_the_rest()
+            await self._tell_failure(e)
             raise
         await self._tell_the_rest()
         return result
 
+    async def _tell_failure(self, e: BaseException) -> None:
+        """Raises what `on_event` raised before. If it raises now, that is logged: it must not take the place of `e`."""
+        self._work_is_done = True
+        handler_error = self._handler_error
+        with contextlib.suppress(Exception):  # the handler keeps it as `_handler_error`
+            self._tell_stop(e)
+        if isinstance(e, Exception):  # who is cancelled waits for nobody
+            await self.handler.drain()
+            if handler_error is not None:
+                raise handler_error
+        if self._handler_error is not handler_error:
+            LOG.warning("`on_event` raised an error after the call had failed", exc_info=self._handler_error)
+
     def _tell_stop(self, e: BaseException) -> None:
-        if self.upload is None:
-            return  # nothing was told, so nobody waits for its end
+        if self.upload is None or self._end_is_told:
+            return  # nothing was told, so nobody waits for its end; or it was told
         reason, resumable = type(e).__name__, True
         if isinstance(e, errors.BigUploadError):
             reason, resumable = str(e), e.resumable

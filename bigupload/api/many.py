@@ -143,12 +143,12 @@ class UploadMany:
                 await self._prepare(opened)
             async with self._telling():
                 await job.run()
-            if self._record is not None and self._failures == self._gone:
-                await self._record.finish(gone=self._gone)
+                if self._record is not None and self._failures == self._gone:
+                    await self._record.finish(gone=self._gone)
 
     @contextlib.asynccontextmanager
     async def _telling(self) -> AsyncIterator[None]:
-        """Emit `JobProgress` now and then, and at the end."""
+        """Emit `JobProgress` at once, now and then, and at the end."""
         telling = asyncio.create_task(self._tell_now_and_then()) if self._call.is_heard else None
         try:
             yield
@@ -161,14 +161,17 @@ class UploadMany:
 
     async def _tell_now_and_then(self) -> None:
         while True:
-            await anyio.sleep(_TOLD_EVERY)
             self._tell_progress()
+            await anyio.sleep(_TOLD_EVERY)
 
     def _tell_progress(self, *, is_finished: bool = False) -> None:
+        sent = self._puts[0].sent() if self._puts is not None else 0
+        self._emit_of_job(self._tally.progress(sent, is_finished=is_finished))
+
+    def _emit_of_job(self, event: events.Event) -> None:
         target = self._options.get("service") or self._prefix
-        self._call.upload = events.UploadIdentity(source="", target=target, id="", manifest=None)
-        progress = self._tally.progress(self._puts[0].sent() if self._puts is not None else 0, is_finished=is_finished)
-        events.identified(self._call.upload, self._call.emit)(progress)
+        job = events.UploadIdentity(source="", target=target, id="", manifest=None)
+        events.identified(job, self._call.emit_as_own)(event)
 
     async def _job_target(self) -> str:
         """What a job's record calls its target: the endpoint is part of it."""
@@ -187,7 +190,7 @@ class UploadMany:
         store = await connect(bucket, key, self._options.get("s3") or S3Options(), self._resources.buckets)
         await opened.enter_async_context(contextlib.aclosing(store))
         objects = store.objects(secrets.token_hex(16))
-        retrier = Retrier(policy=self._resources.retry, emit=self._call.emit, contact=self._contact)
+        retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
         await retrier.request(objects.prepare, contacts_store=False)
         lazy = await self._resources.transport(store.ca_bundle)
         transport = await retrier.request(lazy.full, contacts_store=False)  # loaded before responses are timed
@@ -377,16 +380,13 @@ class UploadMany:
         async def upload() -> UploadResult:
             async with self._manifests.of(manifest) as is_others:
                 is_believed = self._options.get("resume", True) and not is_others
-                began = self._manifests_count_since(item) if is_believed else None
+                # Since when manifests tell what a killed job did not record, in seconds since 1970; None: they do not.
+                began = self._record.began if self._record is not None and is_believed else None
                 source, settings = item.source, self._settings
                 return await operations.upload(self._resources, call, source, settings, options, job_began=began)
 
         size = partial(size_of, item.source)
         return await self._resources.places.run(item.shown, size, self._settings.priority, upload)
-
-    def _manifests_count_since(self, item: ManyItem) -> float | None:
-        """Since when manifests tell what a killed job did not record, in seconds since 1970; None: they do not."""
-        return None if self._record is None else self._record.began
 
 
 def _identity(source: str, target: Target) -> events.UploadIdentity:

@@ -298,7 +298,8 @@ async def read_back(
     """Compare a file with all bytes of an object."""
     from bigupload.verification import by_download  # few programs need it
 
-    return await by_download.read_back(file, url, s3=options.get("s3"), retry=resources.retry, on_event=call.emit)
+    on_event = call.emit_as_own
+    return await by_download.read_back(file, url, s3=options.get("s3"), retry=resources.retry, on_event=on_event)
 
 
 async def abort_orphans(resources: UploaderResources, url: str, options: OrphanOptions) -> OrphanReport:

@@ -119,7 +119,7 @@ class UploaderResources:
             with_head: Whether its first bytes are wanted at once.
         """
         upload = UploadIdentity(source=source, target=target, id="", manifest=None)
-        retrier = Retrier(policy=self.retry, emit=identified(upload, call.emit), peer="the source")
+        retrier = Retrier(policy=self.retry, emit=identified(upload, call.emit_as_own), peer="the source")
         return RemoteOpener(retrier=retrier, pool=self.parts, buckets=self.buckets, opened=opened, with_head=with_head)
 
     async def connect(self, opened: OpenedSource, options: UploadOptions) -> Store:

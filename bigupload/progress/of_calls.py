@@ -32,18 +32,16 @@ class ProgressOfCalls(ABC, Generic[Bar]):
                 return
         if self._is_of_a_job(upload):
             return
-        is_end = isinstance(event, events.UploadCompleted | events.UploadSkipped | events.UploadStopped)
+        is_end = events.is_last(event)
         if upload not in self._bars:
-            if is_end:  # nothing was under way: an upload that was skipped, a small file of a job
+            opening = [each for each in self._bars if _was_opened_as(upload, each)]
+            for each in opening:
+                self._remove(each, self._bars.pop(each))
+            if is_end and not opening:  # nothing was under way: an upload that was skipped, a small file of a job
                 return
             self._bars[upload] = self._begin(upload)
         self._show(self._bars[upload], event)
-        match event:
-            case events.JobProgress(is_finished=True):
-                is_end = True
-            case events.ReadingBack(bytes_compared=done, size=size) if done == size:
-                is_end = True
-        if is_end:
+        if is_end or (isinstance(event, events.ReadingBack) and event.bytes_compared == event.size):
             self._finish(upload)
 
     def __enter__(self) -> ProgressOfCalls[Bar]:
@@ -80,6 +78,12 @@ class ProgressOfCalls(ABC, Generic[Bar]):
     @abstractmethod
     def _remove(self, upload: events.UploadIdentity, bar: Bar) -> None:
         """Let a bar disappear."""
+
+
+def _was_opened_as(upload: events.UploadIdentity, opening: events.UploadIdentity) -> bool:
+    """Whether an upload's source, which is given by its URL, was `opening` before it was known what the upload is."""
+    is_same = upload.source == opening.source and upload.target.startswith(opening.target)
+    return is_same and bool(upload.id) and not opening.id
 
 
 def path_of(upload: events.UploadIdentity) -> Path:
