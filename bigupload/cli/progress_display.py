@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from bigupload import events
 from bigupload.cli.reporting import Narrator, Printing
 from bigupload.progress import job_progress
 from bigupload.progress.row import RowState
-from bigupload.progress.rows import Rows, VisibleCursor
+from bigupload.progress.rows import LiveUnread, Rows, VisibleCursor, perhaps_unread
 from bigupload.progress.updating import update, update_total
 from bigupload.units import one_line, printable
 
@@ -70,7 +69,7 @@ class Bars(Printing):
         self._results: list[str] = []
         self._narrator = narrator
         self._rows: Rows[Path] = Rows(self._console)
-        self._live = Live(
+        self._live = LiveUnread(
             console=self._console,
             get_renderable=self._draw,
             refresh_per_second=refreshes_a_second or (1 if endless else _REFRESHES_A_SECOND),
@@ -123,7 +122,7 @@ class Bars(Printing):
         super().close()
 
     def _print(self, text: Text) -> None:
-        with contextlib.suppress(OSError):  # nobody reads it
+        with perhaps_unread(self._console):
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:

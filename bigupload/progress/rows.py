@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
 from bigupload.progress import job_progress
@@ -23,6 +25,33 @@ class VisibleCursor(Console):
 
     def show_cursor(self, show: bool = True) -> bool:
         return False
+
+    def on_broken_pipe(self) -> None:
+        """Draw no more. Rich would end the program, and close its standard output."""
+        self.quiet = True
+
+
+@contextlib.contextmanager
+def perhaps_unread(console: Console) -> Iterator[None]:
+    """Whoever read what is drawn may be gone: that ends no upload. What was not written is dropped."""
+    try:
+        yield
+    except (OSError, SystemExit):  # the latter is raised by a console of the caller's own whose pipe is broken
+        quiet, console.quiet = console.quiet, True
+        console.print()  # a quiet console drops what it holds; else each drawing would be added to those before it
+        console.quiet = quiet
+
+
+class LiveUnread(Live):
+    """A display that goes on, in vain, when nobody reads it any more."""
+
+    def refresh(self) -> None:
+        with perhaps_unread(self.console):
+            super().refresh()
+
+    def stop(self) -> None:
+        with perhaps_unread(self.console):
+            super().stop()
 
 
 class Rows(Generic[K]):

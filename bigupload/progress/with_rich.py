@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import sys
 import time
+from typing import IO
 
 from rich.console import Console, Group, RenderableType
 from rich.errors import LiveError
-from rich.live import Live
 from rich.text import Text
 
 from bigupload import events
 from bigupload.progress import job_progress
 from bigupload.progress.of_calls import ProgressOfCalls, path_of
 from bigupload.progress.row import RowState
-from bigupload.progress.rows import Rows, VisibleCursor
+from bigupload.progress.rows import LiveUnread, Rows, VisibleCursor, perhaps_unread
 from bigupload.progress.updating import update, update_total
 from bigupload.units import printable
 
@@ -33,22 +33,36 @@ class RichProgress(ProgressOfCalls[RowState]):
         super().__init__()
         self._console = console or VisibleCursor(stderr=True)
         self._rows: Rows[events.UploadIdentity] = Rows(self._console)
-        self._live: Live | None = None
+        self._live: LiveUnread | None = None
         self._kept: list[Text] = []
         """In a notebook, the lines that are printed when the display ends."""
 
     def _begin(self, upload: events.UploadIdentity) -> RowState:
         row = self._rows.begin(upload, path_of(upload))
         if self._live is None:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._draw,
-                refresh_per_second=_REFRESHES_A_SECOND,
-                transient=True,  # rows are printed when they end
-            )
-            with contextlib.suppress(LiveError):  # before rich 14.1, a console has one display: rows are only printed
-                self._live.start()
+            self._live = self._started()
         return row
+
+    def _started(self) -> LiveUnread | None:
+        """The display of rows; None if nobody would see it."""
+        is_terminal = _is_terminal(self._console.file)
+        live = LiveUnread(
+            console=self._console,
+            get_renderable=self._draw,
+            refresh_per_second=_REFRESHES_A_SECOND,
+            transient=True,  # rows are printed when they end
+            # What the program prints goes above the rows, but only if it goes to a terminal anyhow.
+            redirect_stdout=is_terminal and _is_terminal(sys.stdout),
+            redirect_stderr=is_terminal and _is_terminal(sys.stderr),
+        )
+        try:
+            live.start()
+        except LiveError:  # before rich 14.1, a console has one display: rows are only printed
+            pass
+        except (OSError, SystemExit):  # of a caller's own console, whose reader is gone
+            self._console.clear_live()
+            return None
+        return live
 
     def _show(self, bar: RowState, event: events.Event) -> None:
         match event:
@@ -71,17 +85,28 @@ class RichProgress(ProgressOfCalls[RowState]):
         if not self._rows.all and self._live is not None:
             self._live.stop()
             self._live = None
-            for line in self._kept:
-                self._console.print(line, soft_wrap=True)
-            self._kept.clear()
+            kept, self._kept = self._kept, []
+            for line in kept:
+                self._print_now(line)
 
     def _print(self, line: Text) -> None:
         """Print a line above the rows. A notebook would lose it in the widget that a thread draws at the same time."""
         if self._console.is_jupyter:
             self._kept.append(line)
         else:
+            self._print_now(line)
+
+    def _print_now(self, line: Text) -> None:
+        with perhaps_unread(self._console):
             self._console.print(line, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         self._rows.tell_apart()
         return Group(*self._kept, *self._rows.render(*self._rows.all))
+
+
+def _is_terminal(stream: IO[str] | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except (AttributeError, ValueError):  # it is an object of the program's own, or closed
+        return False

@@ -25,8 +25,30 @@ class TqdmProgress(ProgressOfCalls[Any]):
         super().__init__()
         self._options = {"unit": "B", "unit_scale": True} | dict(options)
 
+    def __call__(self, event: events.Event) -> None:
+        """Show an event."""
+        try:
+            super().__call__(event)
+        except OSError:  # nobody reads what is drawn: that ends no upload
+            self._disable()
+            super().__call__(event)
+
+    def close(self) -> None:
+        """End the bars that are left. Idempotent."""
+        try:
+            super().close()
+        except OSError:
+            self._disable()
+            super().close()
+
+    def _disable(self) -> None:
+        """Draw no more."""
+        self._options["disable"] = True
+        for bar in self._bars.values():
+            bar.disable = True
+
     def _begin(self, upload: events.UploadIdentity) -> Any:
-        return tqdm(**{"desc": printable(one_line(path_of(upload).name))} | self._options)
+        return tqdm(**{"desc": _name(upload)} | self._options)
 
     def _show(self, bar: Any, event: events.Event) -> None:
         match event:
@@ -57,8 +79,8 @@ class TqdmProgress(ProgressOfCalls[Any]):
                 _say(bar, f"skipped, proved: {verified}")
             case events.UploadStopped():
                 _say(bar, "stopped")
-            case events.Warned(message=message):
-                bar.write(f"{bar.desc}warning: {printable(message)}", file=bar.fp)
+            case events.Warned(message=message) if not bar.disable:  # one that is disabled has no file
+                bar.write(f"{_name(event.upload)}: warning: {printable(message)}", file=bar.fp)
             case _:
                 pass
 
@@ -68,6 +90,10 @@ class TqdmProgress(ProgressOfCalls[Any]):
     def _remove(self, upload: events.UploadIdentity, bar: Any) -> None:
         bar.leave = False
         bar.close()
+
+
+def _name(upload: events.UploadIdentity) -> str:
+    return printable(one_line(path_of(upload).name))
 
 
 def _restart(bar: Any, total: int | None, begun: int) -> None:
