@@ -19,15 +19,17 @@ def install(folder: Path) -> Path:
     for file in EXAMPLES.iterdir():
         if file.is_file():
             shutil.copy(file, folder)
-    run("pack", str(BROWSER / "client"), folder=folder)
-    [packed] = folder.glob("bigupload-*.tgz")
-    return install_package(str(packed), folder=folder)
+    package = folder / "package.json"
+    there, here = "file:../../../bigupload/service/browser/client", f"file:{BROWSER / 'client'}"
+    assert there in package.read_text()
+    package.write_text(package.read_text().replace(there, here))
+    return install_package(folder=folder)
 
 
-def install_package(package: str, *, folder: Path) -> Path:
-    """Install a package, and what `package.json` names. Skips the test if npm's registry is out of reach."""
+def install_package(*packages: str, folder: Path) -> Path:
+    """Install packages, and what `package.json` names. Skips the test if npm's registry is out of reach."""
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--fetch-retries=1"]
-    done = _npm("install", *options, package, folder=folder)
+    done = _npm("install", *options, *packages, folder=folder)
     if done.returncode != 0:
         if any(code in done.stderr for code in ("ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "EAI_AGAIN", "E403")):
             pytest.skip("npm's registry can't be reached")
