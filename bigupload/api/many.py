@@ -165,8 +165,7 @@ class UploadMany:
             await anyio.sleep(_TOLD_EVERY)
 
     def _tell_progress(self, *, is_finished: bool = False) -> None:
-        sent = self._puts[0].sent() if self._puts is not None else 0
-        self._emit_of_job(self._tally.progress(sent, is_finished=is_finished))
+        self._emit_of_job(self._tally.progress(self._puts[0].sent() if self._puts else 0, is_finished=is_finished))
 
     def _emit_of_job(self, event: events.Event) -> None:
         target = self._options.get("service") or self._prefix
@@ -196,8 +195,7 @@ class UploadMany:
         transport = await retrier.request(lazy.full, contacts_store=False)  # loaded before responses are timed
         puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
         self._puts = puts, objects
-        watching = asyncio.create_task(puts.watch(retrier))
-        opened.push_async_callback(_end, watching)
+        opened.push_async_callback(_end, watching := asyncio.create_task(puts.watch(retrier)))
         opened.callback(watching.cancel)
         return objects, retrier
 
@@ -334,8 +332,7 @@ class UploadMany:
         began = clock()
         emit = partial(self._emit, source.path, target)
         retrier = Retrier(policy=self._resources.retry, emit=emit, contact=self._contact)
-        name = source.path.rpartition(os.sep)[2]
-        stored = await puts.upload(source, key, name, retrier)
+        stored = await puts.upload(source, key, source.path.rpartition(os.sep)[2], retrier)
         url = store.url(key)
         if self._call.is_heard:
             done = events.UploadCompleted(
@@ -380,13 +377,16 @@ class UploadMany:
         async def upload() -> UploadResult:
             async with self._manifests.of(manifest) as is_others:
                 is_believed = self._options.get("resume", True) and not is_others
-                # Since when manifests tell what a killed job did not record, in seconds since 1970; None: they do not.
-                began = self._record.began if self._record is not None and is_believed else None
+                began = self._manifests_count_since(item) if is_believed else None
                 source, settings = item.source, self._settings
                 return await operations.upload(self._resources, call, source, settings, options, job_began=began)
 
         size = partial(size_of, item.source)
         return await self._resources.places.run(item.shown, size, self._settings.priority, upload)
+
+    def _manifests_count_since(self, item: ManyItem) -> float | None:
+        """Since when manifests tell what a killed job did not record, in seconds since 1970; None: they do not."""
+        return None if self._record is None else self._record.began
 
 
 def _identity(source: str, target: Target) -> events.UploadIdentity:
