@@ -181,7 +181,7 @@ class OpenCall:
             if handler_error is not None:
                 raise handler_error
         if self._handler_error is not handler_error:
-            LOG.warning("`on_event` raised an error after the call had failed", exc_info=self._handler_error)
+            LOG.warning("the function for events failed after its call had failed", exc_info=self._handler_error)
 
     def _tell_stop(self, e: BaseException) -> None:
         if self.upload is None or self._end_is_told:

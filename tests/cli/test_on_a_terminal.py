@@ -86,7 +86,7 @@ def test_messages_are_above_the_rows_and_the_table_stays(s3: StrictS3, place: Pl
     assert lines[2] == "bigupload: failed: 1"
     assert lines[3].startswith("  the store refused the object: 403 AccessDenied (Access Denied): ")
     assert lines[4] == f"    {tree}/b"
-    assert re.fullmatch(r"bigupload: uploaded 3 files, 11.5 MB, 1 failed in \d+ s(, [\d.]+ MB/s)?", lines[5])
+    assert re.fullmatch(r"bigupload: uploaded 3 files, 11.5 MB, 1 failed in \d+ s(, [\d.]+ [kM]B/s)?", lines[5])
     assert len(lines) == 6, "no row of the display stays, and nothing is told twice"
     assert "\x1b[2Kbigupload: failed" in shown, "the row below it was erased first"
     rows = [line for line in re.split(r"\r|\n", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)) if "total" in line]
