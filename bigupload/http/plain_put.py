@@ -43,7 +43,7 @@ class PlainBody:
         """Whether the kernel has taken all of it."""
         self._sock: socket.socket | None = None
         self._peer: object = None
-        self._abandoned = False
+        self._abandoned = self._begun = False
         self._lock = threading.Lock()
         """Held by whoever decides whose the connection is."""
 
@@ -58,6 +58,7 @@ class PlainBody:
             self._sock = sock
             if self._abandoned:
                 raise OSError
+            self._begun = True
 
     def disconnected(self) -> None:
         """The connection is another one's from now on. Called in the thread."""
@@ -77,7 +78,8 @@ class PlainBody:
     # -- ports.Gauge
 
     def sent(self) -> int:
-        return max(0, self.size - socket_tuning.unsent(self._sock)) if self.complete else 0
+        # So few bytes are with the kernel from the start: also those of a PUT that is cancelled meanwhile may arrive.
+        return max(0, self.size - socket_tuning.unsent(self._sock)) if self._begun else 0
 
     def address(self) -> str | None:
         return socket_tuning.address_text(self._peer)

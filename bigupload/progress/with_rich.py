@@ -34,6 +34,7 @@ class RichProgress(ProgressOfCalls[RowState]):
         self._console = console or VisibleCursor(stderr=True)
         self._rows: Rows[events.UploadIdentity] = Rows(self._console)
         self._live: LiveUnread | None = None
+        self._drawn_at = float("-inf")
         self._kept: list[Text] = []
         """In a notebook, the lines that are printed when the display ends."""
 
@@ -49,6 +50,8 @@ class RichProgress(ProgressOfCalls[RowState]):
         live = LiveUnread(
             console=self._console,
             get_renderable=self._draw,
+            # A notebook puts what one thread prints into the widget that another thread is drawing, and loses it.
+            auto_refresh=not self._console.is_jupyter,
             refresh_per_second=_REFRESHES_A_SECOND,
             transient=True,  # rows are printed when they end
             # What the program prints goes above the rows, but only if it goes to a terminal anyhow.
@@ -74,6 +77,13 @@ class RichProgress(ProgressOfCalls[RowState]):
                 self._print(Text(f"{bar.name}: warning: {printable(message)}"))
             case _:
                 update(bar, event, time.monotonic())
+        self._draw_now_and_then(time.monotonic())
+
+    def _draw_now_and_then(self, now: float) -> None:
+        """Where no thread draws."""
+        if self._live is not None and not self._live.auto_refresh and now - self._drawn_at >= 1 / _REFRESHES_A_SECOND:
+            self._drawn_at = now
+            self._live.refresh()
 
     def _end(self, upload: events.UploadIdentity, bar: RowState) -> None:
         self._rows.tell_apart()
@@ -90,7 +100,7 @@ class RichProgress(ProgressOfCalls[RowState]):
                 self._print_now(line)
 
     def _print(self, line: Text) -> None:
-        """Print a line above the rows. A notebook would lose it in the widget that a thread draws at the same time."""
+        """Print a line above the rows. A notebook shows it in the widget, and prints it when the display ends."""
         if self._console.is_jupyter:
             self._kept.append(line)
         else:
