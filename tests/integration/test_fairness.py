@@ -67,7 +67,7 @@ async def uploads(world: World) -> AsyncIterator[Uploads]:
 
 
 async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads) -> None:
-    """By the order of requests: of 240 parts, those that are in flight come before it, and no other."""
+    """Of 240 parts those that are in flight come before it, and those that get a slot at the same moment may."""
     world.s3.hold("UploadPart")
     for number in range(BIG):
         uploads.start(f"big {number}")
@@ -79,7 +79,7 @@ async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads) ->
     await uploads.all_proved()
     order = [request.key for request in world.s3.requests if request.op == "UploadPart"]
     assert len(order) == BIG * PARTS + 1
-    assert order.index("small") == IN_FLIGHT
+    assert IN_FLIGHT <= order.index("small") < 2 * IN_FLIGHT
 
 
 async def test_an_urgent_upload_comes_before_small_ones(world: World, uploads: Uploads) -> None:
