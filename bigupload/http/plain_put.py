@@ -79,7 +79,8 @@ class PlainBody:
 
     def sent(self) -> int:
         # So few bytes are with the kernel from the start: also those of a PUT that is cancelled meanwhile may arrive.
-        return max(0, self.size - socket_tuning.unsent(self._sock)) if self._begun else 0
+        with self._lock:  # the thread closes no connection meanwhile
+            return max(0, self.size - socket_tuning.unsent(self._sock)) if self._begun else 0
 
     def address(self) -> str | None:
         return socket_tuning.address_text(self._peer)
@@ -149,7 +150,6 @@ class PlainPuts:
         except (OSError, http.client.HTTPException) as e:
             connection.close()
             raise fault_of_socket(e, where) from None
-        body.disconnected()
         if response.isclosed() and not response.length and not response.will_close and body.complete:
             self._connections.give_back(connection)
         else:  # half a body was sent, or half a response is left: nothing more can follow on this connection
@@ -166,19 +166,22 @@ def _exchange(sock: socket.socket, data: bytes, body: PlainBody) -> tuple[http.c
         OSError: There is no response.
         http.client.HTTPException: It is none.
     """
-    body.connected(sock)
-    with contextlib.suppress(OSError):  # a store that refuses a request early may have closed: there is a response
-        sock.sendall(data)
-        body.complete = True
-    response = http.client.HTTPResponse(sock, method="PUT")
     try:
-        response.begin()
-        if response.status < 200:  # after an interim response, which nobody asked for, `http.client` reads no other
-            raise http.client.BadStatusLine(str(response.status))
-        return response, _rest(sock, response)
-    except BaseException:
-        response.close()
-        raise
+        body.connected(sock)
+        with contextlib.suppress(OSError):  # a store that refuses a request early may have closed: there is a response
+            sock.sendall(data)
+            body.complete = True
+        response = http.client.HTTPResponse(sock, method="PUT")
+        try:
+            response.begin()
+            if response.status < 200:  # after an interim response, which nobody asked for, `http.client` reads no other
+                raise http.client.BadStatusLine(str(response.status))
+            return response, _rest(sock, response)
+        except BaseException:
+            response.close()
+            raise
+    finally:
+        body.disconnected()
 
 
 def _rest(

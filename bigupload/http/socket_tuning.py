@@ -186,13 +186,14 @@ def unsent(sock: Any) -> int:
     have arrived (SACK) count as acknowledged here. Otherwise goodput over a tenth of a second would be random on a path
     with losses.
     """
-    if sock is None or sock.fileno() < 0:
+    descriptor = -1 if sock is None else sock.fileno()
+    if descriptor < 0:  # closed
         return 0
     try:
         import fcntl
         import termios
 
-        waiting = int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
+        waiting = int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
     except (ImportError, AttributeError, OSError):
         return 0
     # At least one byte is missing. Packets that are shorter than the MSS make the estimate too high.

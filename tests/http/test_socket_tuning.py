@@ -164,6 +164,16 @@ def test_unsent_is_what_the_other_kernel_has_not_taken(pair: tuple[socket.socket
     assert socket_tuning.unsent(None) == 0
 
 
+def test_unsent_of_a_socket_that_another_thread_closes_meanwhile() -> None:
+    class Socket:
+        descriptors = iter([2**31 - 1, -1])  # open (to no file) when first asked, closed when asked again
+
+        def fileno(self) -> int:
+            return next(self.descriptors)
+
+    assert socket_tuning.unsent(Socket()) == 0
+
+
 def test_what_arrived_out_of_order_is_not_unsent(
     pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

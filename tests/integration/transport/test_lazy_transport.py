@@ -21,7 +21,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.lazy_transport import LazyTransport
 from bigupload.http.plain_connections import PlainConnections
-from bigupload.http.plain_put import MOST_BYTES, PlainBody, _rest
+from bigupload.http.plain_put import MOST_BYTES, PlainBody, _exchange, _rest
 from bigupload.http.socket_tuning import readable
 from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
@@ -297,6 +297,16 @@ async def test_an_error_whose_end_does_not_come_is_what_its_beginning_says(
             await transport.put(SignedRequest(f"{url}/key", {}, 60), source, part, on_start=bool, fresh=fresh)
         assert (caught.value.kind, caught.value.code) == (FaultKind.SERVER, "RequestTimeout")
         assert is_plain(transport) is not fresh
+
+
+def test_a_body_lets_a_broken_connection_go_before_it_is_closed() -> None:
+    """Its descriptor is soon another file's, which nobody may measure or reset."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    gauge = PlainBody(SIZE)
+    with ours, pytest.raises(OSError):
+        _exchange(ours, bytes(SIZE), gauge)
+    assert gauge._sock is None
 
 
 def test_a_response_that_trickles_is_not_waited_for() -> None:
