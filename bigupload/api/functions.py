@@ -143,14 +143,27 @@ def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadRe
     Raises:
         UsageError: An event loop is running in this thread: `await bigupload.upload(…)` there.
         BigUploadError: As `upload`.
+        KeyboardInterrupt: Ctrl-C in the main thread. The upload was stopped; a note says what resumes it.
     """
+    if _is_asyncio_running():
+        raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
+    if _is_trio_running():
+        running_loop()  # says that asyncio is needed
+    try:
+        return asyncio.run(upload(source, **options))
+    except KeyboardInterrupt as interrupt:
+        for note in getattr(interrupt.__context__, "__notes__", ()):  # the cancelled upload's: what resumes it
+            interrupt.add_note(note)
+        raise interrupt.with_traceback(None) from None  # the event loop's frames say nothing of the program
+
+
+def _is_asyncio_running() -> bool:
+    """Whether asyncio's loop runs in this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        if _is_trio_running():
-            running_loop()  # says that asyncio is needed
-        return asyncio.run(upload(source, **options))
-    raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
+        return False
+    return True
 
 
 def _is_trio_running() -> bool:

@@ -142,6 +142,28 @@ def test_a_signal_after_no_resume_names_the_command_that_resumes(s3: StrictS3, p
     assert ended.complaint.endswith(" parts are in the store; the same command without --no-resume resumes")
 
 
+_PROGRAM = """
+import sys, bigupload
+bigupload.upload_sync(sys.argv[1], to="s3://bucket/key", s3=bigupload.S3Options(endpoint_url=sys.argv[2]))
+"""
+
+
+def test_ctrl_c_in_a_program_leaves_a_short_traceback_that_says_what_resumes(s3: StrictS3, place: Place) -> None:
+    random_file(place.directory / "file.bin", 9_000_000, seed=3)
+    s3.hold("UploadPart")
+    program = [sys.executable, "-c", _PROGRAM]
+    with place.start(place.directory / "file.bin", s3.url, command=program) as process:
+        s3.wait_for("UploadPart", 1, timeout=LONG)
+        process.send_signal(signal.SIGINT)
+        ended = end_of(process)
+    s3.release()
+    assert ended.err.count("Traceback") == 1
+    assert ended.err.count('  File "') == 2  # the program's line and `upload_sync`
+    resume = f"the upload can be resumed: bigupload resume {place.manifest_path()}"
+    assert ended.err.splitlines()[-2:] == ["KeyboardInterrupt", resume]
+    assert place.manifest().status == "uploading"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what is pending is read from /proc")
 def test_a_second_one_leaves_at_once(s3: StrictS3, place: Place) -> None:
