@@ -6,10 +6,13 @@ A temporary file has no name, so that nothing is left behind by a process that i
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import mmap
 import os
+import threading
 from collections import deque
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,6 +96,10 @@ class _InFile:
         self._writers = writers
         self._buffer = memoryview(page_buffer(min(CHUNK, size)))
         self._file: Any = None
+        self._lock = threading.Lock()
+        self._users = 0
+        """Threads that read or write the file. One whose caller was cancelled may be among them."""
+        self._closed = False
 
     def view(self, offset: int, size: int) -> None:
         return None
@@ -100,12 +107,13 @@ class _InFile:
     def read_into(self, buffer: memoryview, offset: int) -> int:
         done = 0
         try:
-            while done < len(buffer):
-                data = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
-                if not data:
-                    break
-                buffer[done : done + len(data)] = data
-                done += len(data)
+            with self._in_use():
+                while done < len(buffer):
+                    data = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
+                    if not data:
+                        break
+                    buffer[done : done + len(data)] = data
+                    done += len(data)
         except OSError as e:
             raise self._failure("read", e) from e
         return done
@@ -118,13 +126,14 @@ class _InFile:
 
     def _write(self, offset: int, size: int) -> None:
         try:
-            if self._file is None:
-                import tempfile  # few uploads need one
+            with self._in_use():
+                if self._file is None:
+                    import tempfile  # few uploads need one
 
-                self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - kept open
-            done = 0
-            while done < size:
-                done += os.pwrite(self._file.fileno(), self._buffer[done:size], offset + done)
+                    self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - kept open
+                done = 0
+                while done < size:
+                    done += os.pwrite(self._file.fileno(), self._buffer[done:size], offset + done)
         except OSError as e:
             raise self._failure("write", e) from e
 
@@ -142,9 +151,28 @@ class _InFile:
             f"{reason_of(e)}. {advice} the same call with the same bytes again"
         )
 
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_if_unused()
+
     def close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
+        with self._lock:
+            self._closed = True
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        """Close after the last thread: the descriptor could otherwise become another file's, which it would write."""
+        if self._closed and not self._users and self._file is not None:
+            file, self._file = self._file, None
             file.close()
 
 

@@ -40,18 +40,26 @@ class DaemonThreadPool(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Call `fn` in a thread. Raises RuntimeError after `shutdown`."""
+        """Call `fn` in a thread. Raises RuntimeError after `shutdown`, and if the system has no thread left at all."""
         future: Future[R] = Future()
         with self._lock:
             if self._closed:
                 raise RuntimeError("the threads were ended")
             self._calls.put(partial(_call, future, partial(fn, *args, **kwargs)))
             if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
-                name = f"{self._name}_{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                thread.start()
-                self._threads.append(thread)
+                self._start_thread()
         return future
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more: the call waits for those that there are
+            if not self._threads:
+                self._calls.get_nowait()  # a later thread would make it, into a buffer that is another's by then
+                raise
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         while True:
@@ -113,7 +121,7 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
         What `function` returned.
 
     Raises:
-        BaseException: What `function` raised; RuntimeError for StopIteration.
+        BaseException: What `function` raised; RuntimeError for StopIteration, and if the system has no thread left.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
@@ -141,5 +149,9 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
 
     await limiter.acquire_on_behalf_of(slot)
     context = contextvars.copy_context()
-    threading.Thread(target=work, name="bigupload call", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="bigupload call", daemon=True).start()
+    except BaseException:  # nothing else would ever free the slot
+        limiter.release_on_behalf_of(slot)
+        raise
     return await future

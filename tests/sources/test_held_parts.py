@@ -237,6 +237,32 @@ async def test_what_a_thread_writes_after_a_cancel_is_in_no_other_part() -> None
         assert read(other, part) == DATA[part.offset : part.offset + 100]
 
 
+async def test_a_temporary_file_is_closed_after_the_thread_that_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptor would else be another file's, into which the thread of a cancelled upload writes."""
+    entered, release, files, pwrite = threading.Event(), threading.Event(), [], os.pwrite
+    temporary = tempfile.TemporaryFile
+
+    def late(fd: int, data: Any, offset: int) -> int:
+        entered.set()
+        release.wait(60)
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", late)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **more: files.append(temporary(**more)) or files[-1])
+    stream = stream_of([DATA], parts=pool(memory=1))
+    await stream.begin()
+    task = asyncio.create_task(stream.next_part(PLAN))
+    await until(entered.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    stream.close()
+    was_open = not files[0].closed
+    release.set()
+    assert was_open
+    await until(lambda: files[0].closed)
+
+
 async def test_a_fast_pipe_fills_parts_of_a_megabyte() -> None:
     reading, writing = os.pipe()
     data = content(3 * MIB)

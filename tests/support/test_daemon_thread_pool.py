@@ -39,3 +39,28 @@ def test_shutdown_waits_for_the_calls_that_were_submitted() -> None:
         pool.submit(done.append, n)
     pool.shutdown()
     assert done == list(range(20))
+
+
+def test_a_call_for_which_there_is_no_thread_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, done = DaemonThreadPool(2, "test"), []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            pool.submit(done.append, "refused")
+    pool.submit(done.append, "accepted").result(60)
+    pool.shutdown()
+    assert done == ["accepted"]
+
+
+def test_a_call_waits_for_a_busy_thread_if_there_can_be_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, gate = DaemonThreadPool(2, "test"), threading.Event()
+    pool.submit(gate.wait)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    second = pool.submit(divmod, 7, 2)
+    gate.set()
+    assert second.result(60) == (3, 1)
+    pool.shutdown()
+
+
+def refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

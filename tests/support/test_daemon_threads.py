@@ -51,6 +51,17 @@ async def test_a_cancelled_caller_returns_while_the_call_goes_on_and_keeps_its_s
     await until(lambda: limiter.borrowed_tokens == 0)
 
 
+async def test_a_thread_that_can_t_be_started_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    limiter = anyio.CapacityLimiter(1)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start"):
+        await run_in_daemon_thread(int, limiter)
+    assert limiter.borrowed_tokens == 0
+
+
 PROGRAM = """
 import asyncio, threading, anyio
 from bigupload.support.daemon_threads import run_in_daemon_thread
