@@ -136,15 +136,17 @@ async def _reach_local(options: S3Options) -> S3Options:
     )
 
 
-async def connect(bucket: str, key: str, options: S3Options, pool: BucketPool | None = None) -> S3Store:
-    """Return the store for a key, with a connection from `pool`. For the local store, create its bucket."""
+async def connect(
+    bucket: str, key: str, options: S3Options, pool: BucketPool | None = None, *, creates_bucket: bool = True
+) -> S3Store:
+    """Return the store for a key, with a connection from `pool`. In the local store, create the bucket on request."""
     if options.local and not access_points.is_valid_name(bucket):
         raise errors.UsageError(f"{bucket!r} is no valid name of a bucket: it has {access_points.NAME_RULES}")
     reached = await reach(options)
     access_points.refuse_unsuited(bucket, reached)
     if not options.local:
         return S3Store(bucket, key, reached, pool=pool)
-    return await _connect_local(bucket, key, options, reached, pool)
+    return await _connect_local(bucket, key, options, reached, pool, creates_bucket=creates_bucket)
 
 
 async def connect_to_read(url: str, options: S3Options, pool: BucketPool, *, stall_after: float) -> ObjectFile:
@@ -168,10 +170,18 @@ async def connect_to_read(url: str, options: S3Options, pool: BucketPool, *, sta
 
 
 async def _connect_local(
-    bucket: str, key: str, options: S3Options, reached: S3Options, pool: BucketPool | None
+    bucket: str,
+    key: str,
+    options: S3Options,
+    reached: S3Options,
+    pool: BucketPool | None,
+    *,
+    creates_bucket: bool = True,
 ) -> S3Store:
     target = Target(bucket=bucket, key=key, endpoint=LOCAL)
     store = S3Store(bucket, key, reached, recorded=options, target=target, pool=pool)
+    if not creates_bucket:
+        return store
     try:
         await store.ensure_bucket()
     except BaseException:

@@ -127,7 +127,7 @@ async def open_both(
     """
     with await open_file(path) as source:
         bucket, key = parse_s3_url(url)
-        store = await connect(bucket, key, s3 or S3Options(), pool)
+        store = await connect(bucket, key, s3 or S3Options(), pool, creates_bucket=False)
         async with contextlib.aclosing(store):
             attributes = await retrier.request(store.attributes)
             if attributes is None:

@@ -210,11 +210,12 @@ class OrphanSearch:
 
         Raises:
             ManifestError: A manifest can't be read, so nothing may be aborted.
+            BucketNotFound: There is no such bucket.
             StoreError: The store refused to list, or can't be reached.
         """
         bucket, prefix = parse_s3_url(url, "")
         self._read_manifests()
-        store = await connect(bucket, prefix, s3)
+        store = await connect(bucket, prefix, s3, creates_bucket=False)
         async with contextlib.aclosing(store):
             decide = functools.partial(self._decide, store, bucket)
             await for_each(await self._old_uploads(store, prefix), decide, at_once=_CONCURRENCY)

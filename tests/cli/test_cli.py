@@ -302,6 +302,8 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
             client.close()
 
         assert bigupload("verify", file, f"s3://{row['bucket']}/file.bin", "--local").out == "full-object\n"
+        for call in (["gc", "s3://missing/"], ["gc", "s3://missing/", "--dry-run"], ["verify", file, "s3://missing/k"]):
+            assert_refused(bigupload(*call, "--local"), 1, "there is no bucket 'missing'")  # nor does it make one
         assert bigupload("store", "stop") == Ended(0, "", "stopped\n")
         assert bigupload("store", "stop") == Ended(0, "", "the local store was not running\n")
 
