@@ -16,3 +16,4 @@ def test_how_long_to_wait_is_an_option() -> None:
     (option,) = [each for each in upload.params if each.name == "give_up_after"]
     assert option.type.convert("2h", None, None) == 7200
     assert option.type.convert(option.default, None, None) == RetryPolicy().give_up_after
+    assert "not responded once since the start" in (option.help or "")
