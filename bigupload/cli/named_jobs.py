@@ -21,6 +21,8 @@ _NAMES_PATHS = re.compile(r"['\"]?(?:/|--)")
 """The beginning of the name of an `upload` of many files: absolute paths, or options."""
 _LIST_FROM_PIPE = re.compile(r"--files-from=(.*)/-")
 """A list that came through a pipe, as a job's name has it: "-" below the directory that its paths are in."""
+SAME_OPTIONS = "with the options that it had (shown are those that are recorded)"
+"""What to say of a job's command: a record has the selection of an `upload`, and of a sync or watch no option."""
 _LOCAL = "local"
 """The local store, as a target names it."""
 
@@ -48,7 +50,9 @@ def refuse_job(name: Path) -> None:
     job = job_named(name)
     if job is not None:
         command = command_of(job)
-        again = f"its command again: {command}" if command else f"the command or the program of {job.name!r} again"
+        again = f"the command or the program of {job.name!r} again"
+        if command:
+            again = f"its command again, {SAME_OPTIONS}: {command}"
         raise errors.UsageError(f"{name} is a job of many files: to continue it, run {again}")
 
 

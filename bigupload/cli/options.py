@@ -171,8 +171,8 @@ pace_options = joined(
         default="15min",
         show_default=True,
         metavar="TIME",
-        help="Stop (resumable) if nothing connects to the store for so long, as in 2h. If it has not responded once since "
-        "the start, the command stops within seconds.",
+        help="Stop (resumable) if nothing connects to the store for so long, as in 2h. If it has not responded once "
+        "since the start, the command stops within seconds.",
     ),
     click.option(
         "--hedge/--no-hedge",

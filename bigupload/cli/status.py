@@ -50,7 +50,7 @@ def unfinished() -> dict[str, KnownUpload]:
     jobs = known_jobs(state_dir())
     if not uploads:
         click.echo("nothing to resume: this machine knows no unfinished upload of one file", err=True)
-    tell_streams([upload for upload in uploads if not upload.is_file])
+    tell_streams(uploads)
     tell_jobs(jobs)
     ids = _shown_ids(known)
     return {ids[upload.id]: upload for upload in uploads if upload.is_file}
@@ -127,6 +127,8 @@ def status(as_json: bool, clean: bool, older_than: float | None, keep: int | Non
     _show_uploads(uploads, as_json=as_json)
     replaced = _show_replaced(as_json=as_json)
     _tell_held([upload for upload in uploads if upload.resumable], replaced)
+    if not as_json:
+        tell_streams(uploads)
     jobs = _show_jobs(as_json=as_json)
     if not uploads and not replaced and not jobs and not as_json:
         click.echo("this machine knows no upload", err=True)
@@ -168,7 +170,9 @@ def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> No
     counts = [f"{len(unfinished)} unfinished"] * bool(unfinished) + [f"{len(replaced)} replaced"] * bool(replaced)
     if counts:
         held = format_size(sum(map(_held, [*unfinished, *replaced])))
-        goes_on = "bigupload resume continues, " if unfinished else ""
+        goes_on = "bigupload resume continues, " if any(upload.is_file for upload in unfinished) else ""
+        if goes_on and not all(upload.is_file for upload in unfinished):
+            goes_on = "bigupload resume continues those of files, "
         named = "ID" if unfinished else "PATH"
         click.echo(
             f"{', '.join(counts)}, with {held} in the store: {goes_on}bigupload abort {named} deletes the parts",

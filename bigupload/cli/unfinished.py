@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.named_jobs import command_of, gone_source
+from bigupload.cli.named_jobs import SAME_OPTIONS, command_of, gone_source
 from bigupload.cli.wording import spelled
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
@@ -25,8 +25,9 @@ _CONNECTION = ("local", "endpoint_url", "profile", "ca_bundle", "no_verify_ssl",
 """Recorded options that say which store it is. None of them is a secret."""
 
 
-def tell_streams(streams: Sequence[KnownUpload]) -> None:
-    """Say which uploads came from pipes, and the command that resumes each."""
+def tell_streams(uploads: Sequence[KnownUpload]) -> None:
+    """Say which unfinished uploads came from pipes, and the command that resumes each. What runs is left out."""
+    streams = [each for each in uploads if each.resumable and not each.is_file and not is_locked(each.manifest)]
     if not streams:
         return
     it = "it" if len(streams) == 1 else "each"
@@ -45,7 +46,7 @@ def tell_jobs(jobs: Sequence[KnownJob]) -> None:
     if not left:
         return
     are, its = ("is", "its command continues it") if len(left) == 1 else ("are", "the command of each continues it")
-    click.echo(f"{counted(len(left), 'job')} of many files {are} unfinished; {its}:", err=True)
+    click.echo(f"{counted(len(left), 'job')} of many files {are} unfinished; {its}, {SAME_OPTIONS}:", err=True)
     for job in left:
         gone, command = gone_source(job), command_of(job)
         if gone is not None:

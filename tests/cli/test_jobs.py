@@ -18,6 +18,7 @@ from tests.crash.running import Place
 
 from .support import Command, assert_refused, to
 
+SAME = "with the options that it had (shown are those that are recorded)"
 NONE = "this machine knows no upload\n"
 
 
@@ -49,9 +50,8 @@ def test_an_unfinished_job_is_named_and_forgotten(bigupload: Command, s3: Strict
     known = json.loads(bigupload("status", "--json").out)
     command = f"bigupload upload {tree} s3://bucket/p/ --endpoint-url {s3.url}"
     for name in (known["id"][:8], known["record"]):
-        assert_refused(
-            bigupload("resume", name), 2, f"is a job of many files: to continue it, run its command again: {command}"
-        )
+        told = f"is a job of many files: to continue it, run its command again, {SAME}: {command}"
+        assert_refused(bigupload("resume", name), 2, told)
     assert bigupload("status", "--clean").out.startswith(known["id"][:8])  # it has a file
     ended = bigupload("abort", known["id"][:8])
     assert (ended.code, ended.err) == (0, "forgot the job: 1 file stays in the bucket\n")
@@ -65,7 +65,7 @@ def test_jobs_are_told_with_their_commands(bigupload: Command, s3: StrictS3, tre
     assert bigupload("upload", tree, *to(s3, "s3://bucket/p/"), "--progress", "none").code == 1
     name = bigupload("status").out.split()[0]
     told = [
-        "1 job of many files is unfinished; its command continues it:",
+        f"1 job of many files is unfinished; its command continues it, {SAME}:",
         f"  {name}  bigupload upload {tree} s3://bucket/p/ --endpoint-url {s3.url}",
         "bigupload abort ID forgets a job: its files stay in the bucket",
     ]

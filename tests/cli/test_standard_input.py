@@ -72,7 +72,7 @@ def test_the_same_pipe_again_resumes(bigupload: Command, s3: StrictS3, place: Pl
     assert s3.count("UploadPart") == before
 
 
-def test_resume_says_which_uploads_need_their_bytes_again(bigupload: Command, s3: StrictS3, data: bytes) -> None:
+def test_it_is_told_which_uploads_need_their_bytes_again(bigupload: Command, s3: StrictS3, data: bytes) -> None:
     s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
     for more in (["--expected-size", str(SIZE)], ["--name", "film of mine.mov"]):
         with standard_input(data):
@@ -87,6 +87,8 @@ def test_resume_says_which_uploads_need_their_bytes_again(bigupload: Command, s3
         f"  PROGRAM | bigupload upload - s3://bucket/key --endpoint-url {s3.url} --expected-size {SIZE}",
         f"  PROGRAM | bigupload upload - s3://bucket/key --name 'film of mine.mov' --endpoint-url {s3.url}",
     ]
+    held, *told = bigupload("status").err.splitlines()
+    assert (held.partition(": ")[2], told) == ("bigupload abort ID deletes the parts", [first, *commands])
     s3.clear("CompleteMultipartUpload")
     before = s3.count("UploadPart")
     for command in commands:
