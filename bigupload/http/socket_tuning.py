@@ -37,6 +37,8 @@ also while nothing is sent, as when the store works on its response. For bytes t
 _MSS_AT, _SACKED_AT, _RTT_AT, _LEAST_RTT_AT = 16, 28, 68, 148
 """Offsets of tcpi_snd_mss, tcpi_sacked, tcpi_rtt and tcpi_min_rtt in struct tcp_info, equal on every architecture:
 linux/tcp.h."""
+_FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
+"""FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
 """What tcpi_min_rtt is before the first measurement."""
 
@@ -196,13 +198,11 @@ def unsent(sock: Any) -> int:
         waiting = int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
     except (ImportError, AttributeError, OSError):
         return 0
-    # At least one byte is missing. Packets that are shorter than the MSS make the estimate too high.
-    return max(1, waiting - _arrived_out_of_order(sock)) if waiting else 0
-
-
-def _arrived_out_of_order(sock: Any) -> int:
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SACKED_AT + 4)
-        return _field(info, _SACKED_AT) * _field(info, _MSS_AT)
+        arrived = _field(info, _SACKED_AT) * _field(info, _MSS_AT)
+        waiting -= info[0] in _FIN_UNACKNOWLEDGED  # which the kernel counts as a byte
     except (AttributeError, OSError, struct.error):
-        return 0
+        arrived = 0
+    # At least one byte is missing. Packets that are shorter than the MSS make the estimate too high.
+    return max(1, waiting - arrived) if waiting > 0 else 0

@@ -164,6 +164,18 @@ def test_unsent_is_what_the_other_kernel_has_not_taken(pair: tuple[socket.socket
     assert socket_tuning.unsent(None) == 0
 
 
+def test_the_end_of_a_connection_is_no_byte(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    ours.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ours.send(bytes(65536))
+    before = socket_tuning.unsent(ours)
+    ours.shutdown(socket.SHUT_WR)
+    assert socket_tuning.unsent(ours) == before
+
+
 def test_unsent_of_a_socket_that_another_thread_closes_meanwhile() -> None:
     class Socket:
         descriptors = iter([2**31 - 1, -1])  # open (to no file) when first asked, closed when asked again
