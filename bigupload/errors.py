@@ -48,7 +48,8 @@
 
 Exit statuses of the commands: 0: done and proved. 1: resuming cannot help. 2: wrong arguments. 75: stopped, resumable.
 
-An error is *resumable* if the same command, given again, can resume. Before an upload exists there is nothing to
+An error is *resumable* if the same command, given again, can resume; of a file that is gone, if the command names its
+new place, so that the exit status is 1. Before an upload exists there is nothing to
 resume: then a lasting problem (no credentials, say) exits with 1, and a passing one (`transient`) with 75.
 
 This module imports nothing of the package. A message is one line that says what to do. It never holds a URL's query, a
@@ -115,6 +116,11 @@ class SourceNotFound(SourceError):
     """There is no such file. If it was moved during its upload, `source` names it."""
 
     resumable = True
+
+    @property
+    def exit_code(self) -> int:
+        """That of a call that would fail again: only another call, which names the file's new place, resumes."""
+        return EXIT_FAILED
 
 
 class SourceUnreadable(SourceError):

@@ -63,7 +63,7 @@ def test_exit_codes(cls: type[errors.BigUploadError]) -> None:
     bare, with_manifest = make(cls), make(cls, manifest=Path("m"))
     if cls is errors.UsageError:
         assert bare.exit_code == with_manifest.exit_code == 2
-    elif not bare.resumable:
+    elif not bare.resumable or cls is errors.SourceNotFound:
         assert bare.exit_code == with_manifest.exit_code == 1
     else:
         assert with_manifest.exit_code == 75
@@ -85,10 +85,11 @@ def test_a_changed_source_is_resumable_by_its_size() -> None:
     assert not errors.SourceChanged.resumable
 
 
-def test_a_file_that_is_not_there_is_resumable_where_an_upload_of_it_exists() -> None:
-    """It was moved: --source names its new place."""
-    assert errors.SourceNotFound("x", manifest=Path("m")).exit_code == 75
+def test_a_file_that_is_gone_is_resumable_by_another_command() -> None:
+    """It was moved: --source names its new place. The same command would fail again, for ever in a loop until 0."""
+    assert errors.SourceNotFound("x", manifest=Path("m")).exit_code == 1
     assert errors.SourceNotFound("x").exit_code == 1
+    assert errors.SourceNotFound.resumable
 
 
 def test_codes_as_shells_know_them() -> None:

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from bigupload import errors
-from bigupload.api.arguments import ChecksumName, ProofName, StrPath, SyncOptions, UploadManyOptions, UploadOptions
+from bigupload.api.arguments import (
+    ChecksumName,
+    ProofName,
+    StrPath,
+    SyncOptions,
+    UploaderOptions,
+    UploadManyOptions,
+    UploadOptions,
+)
 from bigupload.api.change_options import OnChange
 from bigupload.api.option_types import check_types
 from bigupload.core.checksums import Algorithm, parse_algorithm
@@ -44,6 +52,8 @@ def check_names(function: str, options: Mapping[str, Any], declared: type[Any]) 
     for name in options:
         if name not in declared.__annotations__:
             hint = f": it is a field of S3Options (s3=S3Options({name}=…))" if name in _OF_S3 else ""
+            if declared is UploaderOptions and name in UploadOptions.__annotations__:
+                hint = f": it is an option of each upload (uploader.upload(…, {name}=…))"
             import difflib
 
             if not hint and (near := difflib.get_close_matches(name, declared.__annotations__, 1)):

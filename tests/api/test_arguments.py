@@ -93,6 +93,12 @@ async def test_a_name_that_is_not_declared() -> None:
         Uploader(to="s3://b/k")  # type: ignore[call-arg]  # what is refused
 
 
+def test_an_option_of_a_method_is_told_from_those_of_the_uploader() -> None:
+    told = r"argument 's3': it is an option of each upload \(uploader\.upload\(…, s3=…\)\)"
+    with pytest.raises(TypeError, match=told):
+        Uploader(s3=bigupload.S3Options())  # type: ignore[call-arg]  # what is refused
+
+
 async def test_a_name_that_is_nearly_one_is_suggested() -> None:
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'part_sise': did you mean part_size\?"):
         await bigupload.upload("f", to="s3://b/k", part_sise=3)  # type: ignore[call-arg]  # what is refused

@@ -127,7 +127,7 @@ def test_resume_of_all_says_of_each_that_fails_which_command_resumes_it(
     file.rename(file.with_name("moved"))
     ids = [line.split()[0] for line in bigupload("status").out.splitlines()]
     ended = bigupload("resume", "--progress=none")
-    assert (ended.code, ended.out) == (75, "")
+    assert (ended.code, ended.out) == (1, "")
     assert ended.err.splitlines() == [
         f"bigupload: bigupload resume {each}: no such file: {file}: if it was moved, name it as --source"
         for each in ids

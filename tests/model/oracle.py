@@ -173,7 +173,7 @@ def _resume(seen: Seen, order: Order, manifest: Path) -> Ending:
     if known.status == "aborted":
         return Refused(error=errors.UploadGone, exit_code=EXIT_FAILED, untouched=not known.torn)
     if (order.source or known.path) != seen.file.path:
-        return Refused(error=errors.SourceNotFound, exit_code=EXIT_RESUMABLE, untouched=not known.torn)
+        return Refused(error=errors.SourceNotFound, exit_code=EXIT_FAILED, untouched=not known.torn)
     return _go_on(seen, known, follow=None)
 
 
