@@ -209,6 +209,8 @@ class _Plain(Printing):
         self._next: dict[Path, float] = {}
         self._next_note: dict[Path, float] = {}
         self._rates: dict[Path, _Rate] = {}
+        self._followed: set[Path] = set()
+        """Files of which a line was written: their end is told, too."""
 
     def begin(self, path: Path, note: str) -> None:
         now = self._clock()
@@ -220,11 +222,14 @@ class _Plain(Printing):
         self._next.pop(path, None)
         self._next_note.pop(path, None)
         self._rates.pop(path, None)
+        self._followed.discard(path)
 
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
         if (text := self._narrator.text(event)) is not None:
             _say(f"{name}: {printable(text)}")
+        if isinstance(event, events.UploadCompleted) and path in self._followed:
+            _say(f"{name}: done, proved: {event.verified}")
         match event:
             case events.Progress():
                 done, moved = event.bytes_uploaded, event.bytes_uploaded + event.bytes_in_flight
@@ -237,6 +242,7 @@ class _Plain(Printing):
             case _:
                 return
         if (speed := self._due(path, moved)) is not None:
+            self._followed.add(path)
             if event.size is None:
                 _say(f"{name}: {format_size(done)}{rest}, {format_rate(speed)}")
                 return

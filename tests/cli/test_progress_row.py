@@ -166,6 +166,9 @@ def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest
     reporter.on_event(Path("movie.mov"), event)
     line = capsys.readouterr().err
     assert line.startswith("movie.mov: 25 % of 120 MB, 25 of 103 parts, 90 MB in flight, ")
+    for name in ("movie.mov", "small.txt"):  # of the small one nothing was told
+        reporter.on_event(Path(name), events.UploadCompleted(url="u", etag="e", verified=Verified.FULL_OBJECT))
+    assert capsys.readouterr().err == "movie.mov: done, proved: full-object\n"
 
 
 @pytest.mark.parametrize("total", [False, True])
