@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -19,6 +21,45 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "web-app.md"
 
 def block(language: str, number: int = 0) -> str:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[number]
+
+
+async def test_the_application_with_the_local_store(
+    weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command and the one change that the page names."""
+    pytest.importorskip("fastapi")
+    for variable, value in {
+        "BIGUPLOAD_LOCAL_STORE_DIR": str(weed.data_dir),
+        "UPLOAD_SECRET": "s" * 32,
+        "WEBHOOK_SECRET": new_secret(),
+    }.items():
+        monkeypatch.setenv(variable, value)
+    name = fresh_name()
+    (command,) = re.findall(r"^\$ bigupload (bucket setup .* --local)$", PAGE.read_text(), re.MULTILINE)
+    ended = await anyio.run_process([sys.executable, "-m", "bigupload", *command.replace("my-media", name).split()])
+    assert ended.returncode == 0
+    instead = "write `S3Options(local=True)` in place of `S3Options()`"
+    assert instead in PAGE.read_text()
+    program = block("python").replace("my-media", name).replace("S3Options()", "S3Options(local=True)")
+    module: dict[str, Any] = {}
+    exec(compile(program, PAGE, "exec"), module)
+    await begin_an_upload(module["app"])
+
+
+async def begin_an_upload(app: Any) -> None:
+    """As the page does."""
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as browser,
+    ):
+        assert (await browser.get("/media/v1/client.js")).status_code == 200
+        token = (await browser.post("/upload-token")).json()["token"]
+        asked = {"filename": "dot.gif", "contentType": "image/gif", "size": 35}
+        with_token = {"Authorization": f"Bearer {token}"}
+        begun = await browser.post("/media/v1/media/multipart", json=asked, headers=with_token)
+        assert begun.is_success, begun.text
+        assert (await browser.post("/media-events", json={"type": "media.completed"})).status_code == 401
 
 
 async def test_the_application(weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,18 +83,8 @@ async def test_the_application(weed: LocalStore, tmp_path: Path, monkeypatch: py
     module: dict[str, Any] = {}
     for number in range(2):  # what a reader copies
         exec(compile(block("python", number).replace("my-media", name), PAGE, "exec"), module)
-    app = module["app"]
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as browser,
-    ):
+    await begin_an_upload(module["app"])
+    transport = httpx.ASGITransport(app=module["app"])
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as browser:
         assert 'from "/media/v1/client.js"' in (await browser.get("/")).text
-        assert (await browser.get("/media/v1/client.js")).status_code == 200
-        token = (await browser.post("/upload-token")).json()["token"]
-        asked = {"filename": "dot.gif", "contentType": "image/gif", "size": 35}
-        with_token = {"Authorization": f"Bearer {token}"}
-        begun = await browser.post("/media/v1/media/multipart", json=asked, headers=with_token)
-        assert begun.is_success, begun.text
-        assert (await browser.post("/media-events", json={"type": "media.completed"})).status_code == 401
     assert module["read_url"]("media/ada/1.gif").startswith(f"{weed.endpoint_url}/{name}/media/ada/1.gif?")
