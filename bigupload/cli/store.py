@@ -41,7 +41,8 @@ def stop() -> None:
 def remove(yes: bool) -> None:
     """Delete the local store with all its objects, its credentials and the sample file. Stops it if it runs.
 
-    What this machine knows of its uploads and jobs is forgotten.
+    What this machine knows of its uploads and jobs is forgotten. The media service's API keys and secrets stay: they
+    are good for every bucket.
     """
     home = local_store.default_data_dir()
     if not yes:
@@ -57,6 +58,19 @@ def remove(yes: bool) -> None:
     for path in removed.left:
         click.echo(f"left alone, not the local store's: {printable(str(path))}", err=True)
     _forget()
+    _tell_keys()
+
+
+def _tell_keys() -> None:
+    """Say that API keys stay, also those of `serve --local`: nothing says of which service a key is."""
+    from bigupload.service.keys import default_key_file
+
+    if (path := default_key_file()).exists():
+        click.echo(
+            f"API keys stay, as the media service takes them for every bucket: {printable(str(path))} "
+            "(bigupload keys list shows them, bigupload keys revoke revokes one)",
+            err=True,
+        )
 
 
 def _forget() -> None:

@@ -312,8 +312,14 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         sample.write_bytes(bytes(1000))
         other = home / "mine.txt"
         other.touch()
-        removed = bigupload("store", "remove", "--yes")
-        first, second, third = removed.err.splitlines()
+        keys = place.directory / "keys.json"
+        keys.touch()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BIGUPLOAD_KEYS", str(keys))
+            removed = bigupload("store", "remove", "--yes")
+        first, second, third, fourth = removed.err.splitlines()
+        assert fourth.startswith(f"API keys stay, as the media service takes them for every bucket: {keys} (")
+        assert keys.exists()
         assert third == "forgot 1 upload and 0 jobs of the local store"
         assert bigupload("status").err == "this machine knows no upload\n"
         assert first.startswith(f"removed {home}: ")
