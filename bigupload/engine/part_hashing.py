@@ -18,7 +18,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
 from bigupload.ports import Source
-from bigupload.support.descriptors import reason_of
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.page_buffer import page_buffer
 
 _BUFFER = MIB
@@ -124,19 +124,25 @@ def hash_part(source: Source, part: Part, algorithm: Algorithm, *, md5: bool, ch
         SourceUnreadable: An I/O error.
         SourceChanged: The file ends within the part.
     """
-    try:
-        own = checksums.new_hasher(algorithm)
-    except OSError as e:  # the first one imports awscrt
-        raise SourceUnreadable(f"can't hash {source.path}: {reason_of(e)}") from e
+    own = checksums.new_hasher(algorithm)
     is_md5 = algorithm is Algorithm.MD5
     also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
     for chunk in _chunks(source, part):
-        own.update(chunk)
+        _update(own, chunk, source)
         if also is not None:
             also.update(chunk)
         check()
     digest = own.digest()
     return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
+
+
+def _update(hasher: checksums.Hasher, chunk: memoryview, source: Source) -> None:
+    try:
+        hasher.update(chunk)
+    except (OSError, ImportError) as e:  # the first one imports awscrt
+        if not is_out_of_descriptors(e):
+            raise
+        raise SourceUnreadable(f"can't hash {source.path}: {OUT_OF_DESCRIPTORS}") from e
 
 
 def _chunks(source: Source, part: Part) -> Iterator[memoryview]:

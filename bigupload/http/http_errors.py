@@ -156,7 +156,7 @@ def tls_connection_lost(e: BaseException | None) -> bool:
 
 def out_of_descriptors(e: BaseException | None) -> bool:
     """Whether an exception, or one inside it, comes from this machine's limit on open files."""
-    return any(isinstance(each, OSError) and is_out_of_descriptors(each) for each in _chain(e))
+    return any(map(is_out_of_descriptors, _chain(e)))
 
 
 def skew_message(date: str | None) -> str:

@@ -56,7 +56,7 @@ class LazyTransport:
         if self._full is None:
             try:
                 from bigupload.http.put_transport import HttpTransport
-            except OSError as e:
+            except (OSError, ImportError) as e:
                 if is_out_of_descriptors(e):
                     raise Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS) from e
                 raise

@@ -16,13 +16,25 @@ CaBundle: TypeAlias = Path | Literal[False] | None
 
 
 def system_context() -> ssl.SSLContext:
-    """Return the TLS context that trusts the system's certificates. Reading them takes 10 ms, which is done once."""
+    """Return the TLS context that trusts the system's certificates. Reading them takes 10 ms, which is done once.
+
+    Raises:
+        OSError: Too many files are open.
+    """
     return _system_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
 @functools.lru_cache(maxsize=1)
 def _system_context(*_where: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    file = ssl.get_default_verify_paths().cafile or ""  # None, if there is no such file
+    if file and not context.cert_store_stats()["x509"]:  # OpenSSL does not say that it can't open the file
+        try:
+            context.load_verify_locations(cafile=file)
+        except OSError as e:
+            if is_out_of_descriptors(e):
+                raise
+    return context
 
 
 def ssl_context(ca_bundle: Path, *, with_system: bool = False) -> ssl.SSLContext:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 
 OUT_OF_DESCRIPTORS = (
     "this process has too many files and connections open: allow more (ulimit -n), or upload fewer files at once"
 )
+
+
+_NUMBERS = (errno.EMFILE, errno.ENFILE)
 
 
 def descriptor_limit() -> int | None:
@@ -19,9 +23,11 @@ def descriptor_limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
-def is_out_of_descriptors(e: OSError) -> bool:
+def is_out_of_descriptors(e: BaseException) -> bool:
     """Whether an error comes from this machine's limits on open files: EMFILE or ENFILE."""
-    return e.errno in (errno.EMFILE, errno.ENFILE)
+    if isinstance(e, ImportError):  # of a module in C, for which the dynamic linker says it in words
+        return any(os.strerror(number) in str(e) for number in _NUMBERS)
+    return isinstance(e, OSError) and e.errno in _NUMBERS
 
 
 def reason_of(e: OSError) -> str:

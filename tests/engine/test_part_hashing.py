@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import anyio.from_thread
@@ -51,13 +52,21 @@ async def test_an_empty_part(source: FileSource) -> None:
     assert await hasher.hash(Part(1, 0, 0)) == Hashed("1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.md5(b"").digest())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files", "awscrt"),
+        ImportError("/lib/_awscrt.abi3.so: cannot open shared object file: Too many open files"),
+    ],
+)
 async def test_too_few_descriptors_for_the_library_of_checksums(
-    source: FileSource, monkeypatch: pytest.MonkeyPatch
+    source: FileSource, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def import_it(algorithm: Algorithm) -> checksums.Hasher:
-        raise OSError(errno.EMFILE, "Too many open files", "awscrt")
+    def import_it(name: str) -> NoReturn:
+        raise error
 
-    monkeypatch.setattr(checksums, "new_hasher", import_it)
+    monkeypatch.setattr(checksums, "_of_awscrt", import_it)
+    monkeypatch.setattr(checksums._Few, "left", 0)
     with pytest.raises(SourceUnreadable, match="too many files and connections open: allow more"):
         await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 10))
 

@@ -151,7 +151,7 @@ class PlainCalls:
         try:
             return self._call(what, request, within)
         except _NotSent:
-            self._usable = False
+            self.close()
             return None
 
     def close(self) -> None:
@@ -167,6 +167,8 @@ class PlainCalls:
         try:
             connection.request(verb, target, body=request.body if verb == "POST" else None, headers=headers)
             response = connection.getresponse()
+            if response.status < 200:  # after an interim response, which nobody asked for, `http.client` reads no other
+                raise http.client.BadStatusLine(str(response.status))
             body = _read(response)
         except BaseException as e:
             connection.close()

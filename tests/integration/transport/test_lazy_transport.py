@@ -340,6 +340,28 @@ async def test_too_few_descriptors_to_import_aiohttp_are_waited_out(monkeypatch:
 
 
 @pytest.mark.parametrize(
+    ("reason", "expected"), [("Too many open files", Fault), ("No such file or directory", ImportError)]
+)
+async def test_a_part_of_aiohttp_that_can_t_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, reason: str, expected: type[Exception]
+) -> None:
+    """The linker says in words that too many files are open."""
+
+    class Linker:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "bigupload.http.put_transport":
+                raise ImportError(f"/lib/_http_parser.so: cannot open shared object file: {reason}")
+
+    monkeypatch.delitem(sys.modules, "bigupload.http.put_transport")
+    monkeypatch.setattr(sys, "meta_path", [Linker, *sys.meta_path])
+    async with lazy() as transport:
+        with pytest.raises(expected, match=r"open files|files and connections open|No such file") as caught:
+            await transport.full()
+        assert type(caught.value) is expected
+
+
+@pytest.mark.parametrize(
     ("url", "headers"),
     [
         ("http://127.0.0.1:1/key", {"x-amz-meta-k": "a\r\nHost: b"}),

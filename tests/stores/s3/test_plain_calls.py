@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import fcntl
 import io
@@ -258,6 +259,37 @@ async def test_the_bucket_s_region_is_found_by_a_head(s3: StrictS3, refusal: Lit
         await bucket.call("to look at the object", HEAD, Key="key")
     assert (caught.value.status, bucket.region) == (404, "eu-central-1")
     await bucket.aclose()
+
+
+def test_no_connection_is_kept_for_calls_that_botocore_makes(s3: StrictS3) -> None:
+    s3.knobs.wrong_region = "redirect"
+    s3.buckets["bucket"] = "eu-central-1"
+    calls = calls_to(options_of(s3))
+    request = calls.request(HEAD, {"Key": "key"})
+    assert request is not None
+    assert calls.call("to look at the object", request, 5.0) is None
+    assert not calls._connections._idle
+
+
+async def test_nothing_follows_an_interim_response_on_its_connection() -> None:
+    """The next call would take the final response, which may still come, for its own."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        calls = calls_to(S3Options(endpoint_url=address, region="eu-west-1", access_key="a", secret_key="b"))
+        request = calls.request(HEAD, {"Key": "key"})
+        assert request is not None
+        with pytest.raises(Fault, match="response was lost") as caught:
+            await asyncio.to_thread(calls.call, "to look at the object", request, 5.0)
+        kept = list(calls._connections._idle)
+        calls.close()
+        assert (caught.value.kind, kept) == (FaultKind.BROKEN, [])
 
 
 def test_a_request_shows_no_key() -> None:
