@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -124,7 +125,8 @@ class UploadHandle:
         if threading.get_ident() == self._thread:
             self._call.stop(reason)
         elif not self._task.done():
-            self._loop.call_soon_threadsafe(self._call.stop, reason)
+            with contextlib.suppress(RuntimeError):  # the loop was closed just now, and the upload ended with it
+                self._loop.call_soon_threadsafe(self._call.stop, reason)
 
     async def aclose(self) -> None:
         """Cancel the upload, and wait until it has ended. What `result` raises is not raised."""

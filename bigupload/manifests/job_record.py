@@ -30,7 +30,7 @@ from bigupload.manifests.recorded_files import FILES, PLACES, RecordedFile, add_
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
 from bigupload.support.durable_files import sync_directory
 from bigupload.support.private_files import create_private, is_private_file
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import finish, run_shielded
 
 _APPLICATION = 0x62757031  # "bup1": a database of another program or version is left alone
 _SCHEMA = (
@@ -198,7 +198,7 @@ class JobRecord:
             await run_shielded(self._call(self._add, files))
 
     async def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        await finish(asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments))
 
     def _add(self, files: Sequence[RecordedFile]) -> None:
         assert self._writing is not None

@@ -22,7 +22,7 @@ from bigupload.support.batching import Batcher
 from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.durable_files import sync_directory
 from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import finish, run_shielded
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of a manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
@@ -284,7 +284,8 @@ class FileJournal:
         if self._broken is not None:
             raise self._broken
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, b"".join(lines))
+            data = b"".join(lines)
+            await finish(asyncio.get_running_loop().run_in_executor(self._executor, self._write, data))
         except OSError as e:
             # After a failed fsync nobody knows what is on disk, so that this run can't count on anything it writes.
             self._broken = self._unwritable(e)

@@ -25,7 +25,7 @@ class RateMeter:
 
     def restart(self) -> None:
         """Forget: the next sample is the first."""
-        self._samples.clear()
+        self._samples = deque()  # a thread that draws may be reading the old ones
 
     def add(self, now: float, count: int) -> None:
         """`count` bytes were done by `now`."""
@@ -35,9 +35,10 @@ class RateMeter:
 
     def rate(self, now: float) -> float:
         """What has moved since the window began, 0 where nothing has (a part that is sent again moves back)."""
-        if len(self._samples) < 2:
+        samples = self._samples
+        if len(samples) < 2:
             return 0.0
-        (began, first), (_, last) = self._samples[0], self._samples[-1]
+        (began, first), (_, last) = samples[0], samples[-1]
         return max(0.0, (last - first) / max(1e-9, now - began))
 
 

@@ -36,7 +36,9 @@ def perhaps_unread(console: Console) -> Iterator[None]:
     """Whoever read what is drawn may be gone: that ends no upload. What was not written is dropped."""
     try:
         yield
-    except (OSError, SystemExit):  # the latter is raised by a console of the caller's own whose pipe is broken
+    except (OSError, SystemExit, ValueError) as e:  # SystemExit: a console of the caller's own, whose pipe is broken
+        if isinstance(e, ValueError) and not getattr(console.file, "closed", False):
+            raise
         quiet, console.quiet = console.quiet, True
         console.print()  # a quiet console drops what it holds; else each drawing would be added to those before it
         console.quiet = quiet

@@ -1,4 +1,4 @@
-"""Work that runs to its end although its caller is cancelled."""
+"""Work that runs to its end although who awaits it is cancelled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,29 @@ from typing import Any, TypeVar
 import anyio
 
 R = TypeVar("R")
+
+
+async def finish(future: asyncio.Future[R]) -> R:
+    """Await a thread's work to its end, also when the very task is cancelled that awaits it.
+
+    `run_shielded` keeps a caller's cancel from its task. But at the end of `asyncio.run`, each task is cancelled, and
+    what the thread uses would be closed under it.
+
+    Raises:
+        asyncio.CancelledError: The task was cancelled. It is raised after the work has ended.
+        Exception: What the work raised, if the task was not cancelled.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait({future})  # does not cancel it
+        except asyncio.CancelledError as e:
+            cancelled = e
+    if cancelled is None:
+        return future.result()
+    if not future.cancelled():
+        future.exception()  # marks it as retrieved
+    raise cancelled
 
 
 async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = None) -> R:

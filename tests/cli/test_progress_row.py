@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def test_a_row_never_wraps(name: str) -> None:
     for row in (half_way(name), RowState(name, note="starting the local store"), RowState(name, size=0)):
         for width in range(1, 200):
             assert cell_len(shown(row, width)) <= width
+
+
+def test_a_rate_that_is_drawn_while_it_begins_anew() -> None:
+    """Rich draws in a thread of its own, which would end with a traceback."""
+    meter = RateMeter()
+
+    class Meanwhile(deque[tuple[float, int]]):
+        def __len__(self) -> int:
+            found = super().__len__()
+            meter.restart()
+            return found
+
+    meter._samples = Meanwhile([(0.0, 0), (2.0, 20)])
+    assert meter.rate(2.0) == 10.0
+    assert meter.rate(2.0) == 0.0
 
 
 def test_files_of_one_name_are_told_apart() -> None:

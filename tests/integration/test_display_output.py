@@ -51,6 +51,15 @@ def started() -> events.UploadStarted:
     )  # fmt: skip
 
 
+def test_a_file_that_the_program_closes_ends_no_upload() -> None:
+    file = io.StringIO()
+    show = bigupload.rich_progress(Console(file=file, force_terminal=True))
+    show(started())
+    file.close()
+    show(events.UploadStopped(upload=IDENTITY, reason="cancelled", resumable=True))
+    show.close()
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_what_a_program_prints_goes_to_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
     """As of `program > out.txt`."""

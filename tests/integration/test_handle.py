@@ -127,11 +127,16 @@ async def test_cancel_before_it_began(world: World) -> None:
     assert not world.s3.requests
 
 
-async def test_cancel_from_another_thread(world: World) -> None:
+async def test_cancel_from_another_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = asyncio.new_event_loop()
+    closed.close()
     world.s3.hold("UploadPart")
     async with no_leaks(), uploading(world) as uploader:
         handle = uploader.start(world.file(SIZE), **target(world))
         await world.s3.wait_for_async("UploadPart")
+        with monkeypatch.context() as patched:  # as if the main thread left `asyncio.run` at this moment
+            patched.setattr(handle, "_loop", closed)
+            await asyncio.to_thread(handle.cancel)
         await asyncio.to_thread(handle.cancel)
         with pytest.raises(errors.UploadCancelled):
             await handle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from bigupload.core.manifest import PartDropped
 from bigupload.manifests.journal import FileJournal, read_manifest
 from tests.core.samples import header, lines, part
+from tests.tools.waiting import until
 
 
 async def test_what_is_written_is_what_is_read(path: Path, begun: FileJournal) -> None:
@@ -33,6 +35,30 @@ async def test_going_on_in_another_process(path: Path) -> None:
         assert set(second.manifest.parts) == {1}
         await second.append(part(2))
     assert path.read_bytes() == lines(header(), part(1), part(2))
+
+
+async def test_a_write_is_waited_for_when_the_loop_ends(begun: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`asyncio.run` then cancels every task, shielded ones too. The file would be closed under the thread."""
+    entered, release, fsync = threading.Event(), threading.Event(), os.fsync
+
+    def late(fd: int) -> None:
+        entered.set()
+        release.wait(60)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", late)
+    others = asyncio.all_tasks()
+    appending = asyncio.create_task(begun.append(part(1)))
+    await until(entered.is_set)
+    for each in asyncio.all_tasks() - others:
+        each.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    has_ended = appending.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await appending
+    assert not has_ended
 
 
 def test_before_the_first_record(path: Path, journal: FileJournal) -> None:
