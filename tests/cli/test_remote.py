@@ -68,7 +68,7 @@ def test_a_manifest_whose_url_had_a_query(bigupload: Command, s3: StrictS3, file
     manifest = json.loads(bigupload("status", "--json").out)["manifest"]
     assert SECRET not in Path(manifest).read_text()
     served = web.files.pop("/film.mov")
-    assert_refused(bigupload("resume", manifest, "--progress=none"), 75, "/film.mov: the server responded 404")
+    assert_refused(bigupload("resume", manifest, "--progress=none"), 1, "/film.mov: the server responded 404")
     web.files["/film.mov"] = served
     assert bigupload("resume", manifest, "--source", url).code == 0
     assert holds(s3, file, "key")
