@@ -16,8 +16,6 @@ class TlsInternals:
 
     protocol: Any
     """asyncio's `SSLProtocol`."""
-    outgoing: Any
-    """The `ssl.MemoryBIO` that holds encrypted bytes which asyncio has not written yet."""
     raw_transport: Any
     """The transport of the TCP connection below TLS."""
 
@@ -30,6 +28,15 @@ class TlsInternals:
     def ssl_object(self, value: Any) -> None:
         self.protocol._sslobj = value
 
+    @property
+    def outgoing(self) -> Any:
+        """The `ssl.MemoryBIO` with encrypted bytes that asyncio has not written yet, or what was put in its place."""
+        return self.protocol._outgoing
+
+    @outgoing.setter
+    def outgoing(self, value: Any) -> None:
+        self.protocol._outgoing = value
+
 
 def tls_internals(transport: Any) -> TlsInternals | None:
     """The parts of a TLS transport of asyncio, or None if it is built in another way."""
@@ -39,7 +46,7 @@ def tls_internals(transport: Any) -> TlsInternals | None:
     ssl_object, outgoing, raw = (getattr(protocol, name, None) for name in ("_sslobj", "_outgoing", "_transport"))
     if ssl_object is None or outgoing is None or not hasattr(raw, "pause_reading"):
         return None
-    return TlsInternals(protocol, outgoing, raw)
+    return TlsInternals(protocol, raw)
 
 
 def read_before_closing(transport: Any) -> None:

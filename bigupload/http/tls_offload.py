@@ -18,11 +18,12 @@ from bigupload.http._compat import tls_internals
 class TlsEncryptor:
     """Encrypts for one connection. Between `pause_reading` and `resume_reading` a worker thread may use it.
 
-    An SSL object must not be used by two threads at once. asyncio uses it to read, which pausing prevents, and to
-    close, which nothing prevents. So each of its methods takes a lock.
+    An SSL object must not be used by two threads at once, nor may the buffer of encrypted bytes that it fills without
+    the GIL. asyncio uses both to read, which pausing prevents, and to close, which nothing prevents. So their methods
+    take a lock.
     """
 
-    def __init__(self, ssl_object: _LockedSslObject, outgoing: Any, raw_transport: Any) -> None:
+    def __init__(self, ssl_object: _LockedSslObject, outgoing: _LockedBuffer, raw_transport: Any) -> None:
         self._ssl = ssl_object
         self._outgoing = outgoing
         self._raw_transport = raw_transport
@@ -36,6 +37,7 @@ class TlsEncryptor:
         locked = internals.ssl_object
         if not isinstance(locked, _LockedSslObject):
             locked = internals.ssl_object = _LockedSslObject(locked)
+            internals.outgoing = _LockedBuffer(internals.outgoing, locked.lock)
         return cls(locked, internals.outgoing, internals.raw_transport)
 
     @property
@@ -58,7 +60,7 @@ class TlsEncryptor:
             written = 0
             while written < len(data):
                 written += self._ssl.inner.write(data[written:])
-            encrypted: bytes = self._outgoing.read()
+            encrypted: bytes = self._outgoing.inner.read()
             return encrypted
 
 
@@ -80,6 +82,21 @@ class _LockedSslObject:
     def unwrap(self) -> Any:
         with self.lock:
             return self.inner.unwrap()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class _LockedBuffer:
+    """An `ssl.MemoryBIO` that nobody reads while a thread encrypts into it. `pending` may be too small for a moment."""
+
+    def __init__(self, inner: Any, lock: threading.Lock) -> None:
+        self.inner = inner
+        self._lock = lock
+
+    def read(self, *arguments: Any) -> Any:
+        with self._lock:
+            return self.inner.read(*arguments)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

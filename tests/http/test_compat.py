@@ -20,6 +20,7 @@ import aiohttp.client_proto
 import pytest
 
 from bigupload.http._compat import read_before_closing, received, tls_internals
+from bigupload.http.tls_offload import TlsEncryptor
 from bigupload.testing.certificates import make_certificates
 
 
@@ -87,6 +88,39 @@ def test_asyncio_uses_no_method_of_the_ssl_object_that_is_not_locked() -> None:
     called = {line.split("_sslobj.")[1].split("(")[0] for line in source.splitlines() if "_sslobj." in line}
     before_the_body = {"do_handshake", "getpeercert", "cipher", "compression"}
     assert called - before_the_body == {"read", "write", "unwrap"}
+
+
+async def test_encrypted_bytes_are_read_under_the_lock_of_those_who_encrypt(tmp_path: Path) -> None:
+    """OpenSSL adds to their buffer without the GIL: a read meanwhile would see memory that is being moved."""
+    async with connected(tmp_path) as (reader, writer):
+        encryptor = TlsEncryptor.of(writer.transport)
+        internals = tls_internals(writer.transport)
+        assert encryptor is not None
+        assert internals is not None
+        lock, taken = encryptor._ssl.lock, 0
+
+        class Counting:
+            def __enter__(self) -> None:
+                nonlocal taken
+                lock.acquire()
+                taken += 1
+
+            def __exit__(self, *error: object) -> None:
+                lock.release()
+
+        assert internals.outgoing._lock is lock
+        internals.outgoing._lock = Counting()
+        writer.write(b"hello\n")  # which asyncio encrypts, and takes out of the buffer
+        assert taken
+        assert await reader.readline() == b"you said hello\n"
+
+
+def test_asyncio_uses_nothing_else_of_the_buffer_of_encrypted_bytes() -> None:
+    source = inspect.getsource(sslproto.SSLProtocol)
+    used = {
+        line.split("_outgoing.")[1].split("(")[0].split(" ")[0] for line in source.splitlines() if "_outgoing." in line
+    }
+    assert used == {"read", "pending"}
 
 
 @pytest.mark.parametrize("tls", [False, True])
