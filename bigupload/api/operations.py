@@ -240,7 +240,8 @@ async def adopt(
     """Take over an open upload that no manifest here describes."""
     with await open_file(source) as opened:
         bucket, key = key_of_file(to, opened.path, Path(opened.path).name)
-        store = await connect(bucket, key, options.get("s3") or S3Options(), resources.buckets)
+        s3 = options.get("s3") or S3Options()
+        store = await connect(bucket, key, s3, resources.buckets, creates_bucket=False)
         async with contextlib.aclosing(store):
             with resources.state.journal(options.get("manifest"), opened, store) as journal:
                 if journal.exists and journal.manifest.status in ("uploading", "completing"):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bigupload
 from bigupload import Verified, errors
 from bigupload.ports import ListedPart
+from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.strict_s3 import LostResponse, Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
-from .support import BUCKET, World, content, no_leaks
+from .support import BUCKET, World, content, no_leaks, write
 
 
 async def test_adopt_without_any_manifest(stopped: World) -> None:
@@ -153,3 +156,14 @@ async def test_a_failed_adopt_leaves_the_manifest_of_the_completed_upload(world:
         await world.adopt(path)
     assert world.warnings() == ""  # nothing was going to be sent again
     assert (await world.resume()).etag == done.etag
+
+
+async def test_nothing_is_made_in_the_local_store(
+    weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to adopt in a bucket that is not there."""
+    monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(weed.data_dir))
+    film = write(tmp_path / "film", 100)
+    for _ in range(2):
+        with pytest.raises(errors.BucketNotFound):
+            await bigupload.adopt("s3://not-there/film", source=film, s3=bigupload.S3Options(local=True))
