@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks import tree
 from bigupload.stores.local_store import LocalStore
+from tests.tools.buckets import fresh_name
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_tree_of_awkward_names(tmp_path: Path, weed: LocalStore) -> None:
     large = (30_000_000, 12_000_000, 9_000_000)
-    targets = tree.trial(tmp_path, weed, files=10_000, most=4_000, large=large, kills=3)
+    targets = tree.trial(tmp_path, weed, files=10_000, most=4_000, large=large, kills=3, bucket=fresh_name())
     assert [str(target) for target in targets if not target.holds] == []
