@@ -159,7 +159,7 @@ class Faults:
         named = FAULTS.get(name)
         if named is None:
             raise ValueError(f"no fault is named {name!r}; the names are: {', '.join(FAULTS)}")
-        fields = [field.name for field in dataclasses.fields(named.fault)]  # type: ignore[arg-type]
+        fields = [field.name for field in dataclasses.fields(named.fault)]  # type: ignore[arg-type]  # all are dataclasses
         if unknown := sorted(details.keys() - set(fields)):
             raise ValueError(
                 f"{name!r} has no `{unknown[0]}`; its details are: {', '.join(fields) or 'none'}; "
@@ -169,7 +169,7 @@ class Faults:
             raise ValueError(f"{name!r} cannot happen to {op}; it can to: {', '.join(named.only)}")
         if times < 1:
             raise ValueError("`times` must be at least 1")
-        fault = dataclasses.replace(named.fault, **details)  # type: ignore[type-var]
+        fault = dataclasses.replace(named.fault, **details)  # type: ignore[type-var]  # as above
         self._store.script(op or named.ops, *[fault] * times, part_number=part, key=key, repeat=always)
         only = {"part": part, "key": key, "op": op}
         waits_for = ", ".join(f"{which}={value}" for which, value in only.items() if value is not None)

@@ -153,7 +153,8 @@ async def read_back(
     """
     policy, began = retry or RetryPolicy(), time.monotonic()
     # The path as it names a source: absolute, without "..".
-    read = events.UploadIdentity(source=os.path.abspath(path), target=url, id="", manifest=None)  # noqa: PTH100
+    source = os.path.abspath(path)  # noqa: PTH100 - removes "..", as `FileSource` does
+    read = events.UploadIdentity(source=source, target=url, id="", manifest=None)
     retrier = Retrier(policy=policy, emit=events.identified(read, on_event or (lambda _: None)))
     async with (
         open_both(path, url, s3, retrier) as pair,

@@ -6,12 +6,14 @@ what is imported, what a terminal shows, that no traceback comes out of interpre
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
@@ -293,13 +295,7 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         way = f"aws --profile bigupload-local s3 ls --endpoint-url {row['endpoint_url']} s3://"
         told = f"tools   AWS_SHARED_CREDENTIALS_FILE={keys} {way}"
         assert told in started.out
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
-            client = botocore.session.Session(profile="bigupload-local").create_client(
-                "s3", endpoint_url=row["endpoint_url"]
-            )
-            assert [each["Key"] for each in client.list_objects_v2(Bucket=row["bucket"])["Contents"]] == ["file.bin"]
-            client.close()
+        assert _keys_by_botocore(row) == ["file.bin"]
 
         assert bigupload("verify", file, f"s3://{row['bucket']}/file.bin", "--local").out == "full-object\n"
         for call in (["gc", "s3://missing/"], ["gc", "s3://missing/", "--dry-run"], ["verify", file, "s3://missing/k"]):
@@ -333,6 +329,16 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         assert bigupload("store", "remove", "--yes") == Ended(0, "", "there is no local store: nothing to remove\n")
     finally:
         local_store.stop(home)
+
+
+def _keys_by_botocore(row: dict[str, Any]) -> list[str]:
+    """What another tool lists, told no more than `store status` says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", row["credentials"])
+        session = botocore.session.Session(profile="bigupload-local")
+        client = session.create_client("s3", endpoint_url=row["endpoint_url"])
+        with contextlib.closing(client):
+            return [each["Key"] for each in client.list_objects_v2(Bucket=row["bucket"])["Contents"]]
 
 
 # --- starting

@@ -76,7 +76,7 @@ def shared_with(bound: Any, *parts: Flying) -> SharedResources:
 
 
 async def test_those_are_postponed_of_which_the_least_was_sent() -> None:
-    await _postpone([Flying(sent) for sent in (500, 20, 300, 10)], [False, True, False, True])
+    await assert_postponed([Flying(sent) for sent in (500, 20, 300, 10)], [False, True, False, True])
 
 
 async def test_so_are_those_of_a_doubling_in_vain() -> None:
@@ -91,11 +91,13 @@ async def test_so_are_those_of_a_doubling_in_vain() -> None:
 
 async def test_parts_of_which_much_is_sent_are_not_postponed() -> None:
     """That would be lost as by a kill."""
-    await _postpone([Flying(sent) for sent in (126, 500, 125, 900)], [False, False, True, False])
+    await assert_postponed([Flying(sent) for sent in (126, 500, 125, 900)], [False, False, True, False])
 
 
 async def test_a_small_part_beside_big_ones_is_not_postponed() -> None:
-    await _postpone([Flying(500), Flying(20), Flying(100), Flying(5, size=10)], [False, True, True, False], size=752.5)
+    await assert_postponed(
+        [Flying(500), Flying(20), Flying(100), Flying(5, size=10)], [False, True, True, False], size=752.5
+    )
 
 
 @pytest.mark.parametrize(("round_trips", "held_back"), [(0, None), (2, None), (3, True)])
@@ -125,7 +127,7 @@ async def test_the_limit_is_not_doubled_if_packets_wait(now: float, limit: int) 
     assert shared.limit == limit
 
 
-async def _postpone(parts: list[Flying], postponed: list[bool], *, size: float = 1000) -> None:
+async def assert_postponed(parts: list[Flying], postponed: list[bool], *, size: float = 1000) -> None:
     bound = Bound(2, left=2)
     shared = shared_with(bound, *parts)
     async with contextlib.AsyncExitStack() as slots:

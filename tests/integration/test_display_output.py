@@ -56,8 +56,9 @@ def test_a_file_that_the_program_closes_ends_no_upload() -> None:
     show = bigupload.rich_progress(Console(file=file, force_terminal=True))
     show(started())
     file.close()
-    show(events.UploadStopped(upload=IDENTITY, reason="cancelled", resumable=True))
+    show(events.UploadStopped(upload=IDENTITY, reason="cancelled", resumable=True))  # no ValueError of the file
     show.close()
+    assert file.closed
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -133,9 +134,11 @@ async def test_nobody_reads_it(world: World, monkeypatch: pytest.MonkeyPatch, er
 
 @pytest.mark.parametrize("disable", [True, None])
 def test_a_warning_of_a_bar_that_is_disabled(disable: bool | None) -> None:
-    with bigupload.tqdm_progress(file=io.StringIO(), disable=disable) as show:
+    out = io.StringIO()
+    with bigupload.tqdm_progress(file=out, disable=disable) as show:
         show(started())
         show(events.Warned(upload=IDENTITY, message="a warning"))
+    assert out.getvalue() == ""  # the log has it
 
 
 def test_a_warning_of_a_bar() -> None:

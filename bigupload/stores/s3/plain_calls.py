@@ -233,7 +233,7 @@ def _document(body: bytes) -> Element | None:
     try:
         # As with botocore, see `response_guard`: no document type hides in another encoding.
         parser = ElementTree.XMLParser(encoding="utf-8")  # noqa: S314 - `is_no_document` has refused what would hurt
-        return ElementTree.fromstring(body, parser)  # noqa: S314
+        return ElementTree.fromstring(body, parser)  # noqa: S314 - as above
     except (ElementTree.ParseError, ValueError):
         return None
 
