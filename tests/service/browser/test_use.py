@@ -125,6 +125,56 @@ def test_pause_and_continue(page: UploadPage, stage: Stage, tmp_path: Path) -> N
     assert stage.has(url, file)
 
 
+def _press(page: UploadPage, button: Locator) -> None:
+    box = button.bounding_box()
+    assert box
+    page.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.page.mouse.down()
+
+
+def _release(page: UploadPage) -> None:
+    """After half a second of the page's time, in which its own timers fall due."""
+    for _ in range(5):
+        page.page.clock.run_for(100)
+    page.page.mouse.up()
+
+
+def test_a_press_that_leaves_the_field_of_the_key_is_a_click(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    """The form folds away when nobody is at it any more: after the click, not under it."""
+    page.page.clock.install()
+    page.open(stage.service.url, stage.service.key)
+    held = Held(page, stage, after=1)
+    page.choose(clip(tmp_path))
+    page.expect_stored(PART)
+    expect(page.page.get_by_label("API key")).to_be_focused()
+    _press(page, page.button("Pause"))
+    _release(page)
+    page.expect_state("paused")
+    expect(page.page.locator("#key-form")).to_be_hidden()
+    held.drop()
+
+
+def test_a_row_does_not_move_under_a_press(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    """The upload above it ends meanwhile, which moves that one below."""
+    page.page.clock.install()
+    page.open(stage.service.url, stage.service.key)
+    waiting: list[Route] = []
+    page.page.route(stage.proxy.url + "/**", lambda route: waiting.append(route))
+    with page.page.expect_request(stage.proxy.url + "/**"):
+        page.choose(clip(tmp_path, MIB, "first.mp4"))
+    page.choose(clip(tmp_path))
+    pause = page.page.get_by_role("button", name="Pause: clip.mp4")
+    page.page.get_by_label("API key").press("Enter")
+    expect(page.page.locator("#key-form")).to_be_hidden()
+    _press(page, pause)
+    with page.page.expect_response("**/v1/media/multipart/complete"):
+        waiting[0].continue_()
+    _release(page)
+    expect(page.page.locator('.row[data-state="done"]')).to_contain_text("first.mp4")
+    expect(page.page.locator('.row[data-state="paused"]')).to_contain_text("clip.mp4")
+    page.page.unroute(stage.proxy.url + "/**")
+
+
 @pytest.mark.slow
 def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     Held(page, stage, after=1)

@@ -2,6 +2,7 @@
 
 import { problemText } from "./describe.js";
 import { POLICY } from "./policy.js";
+import { afterPress } from "./press.js";
 import { whose } from "./service.js";
 import { t } from "./words.js";
 
@@ -35,7 +36,8 @@ export class Account {
       event.preventDefault();
       this.#check().then(() => this.#owner && this.#fold(true));
     });
-    $("key-form").addEventListener("focusout", () => setTimeout(() => this.#fold()));
+    // A press on a button below is what takes the focus, and it must not move away.
+    $("key-form").addEventListener("focusout", () => setTimeout(() => afterPress().then(() => this.#fold())));
     $("key-change").addEventListener("click", () => this.ask());
     $("key-show").addEventListener("click", ({ currentTarget }) => {
       const shown = this.#input.type === "password";
@@ -97,7 +99,7 @@ export class Account {
     this.#say("hint", t("key_checking"));
     let told;
     try {
-      told = await whose(typed);
+      told = await whose(typed).finally(afterPress);
     } catch (problem) {
       if (mine !== this.#checking) return;
       if (problem.kind === "key") {

@@ -9,6 +9,7 @@ import { Link, webAddress } from "./links.js";
 import { List } from "./list.js";
 import { ACCEPTED, anyType, contentType, limits, objection } from "./media.js";
 import { Mirror } from "./mirror.js";
+import { afterPress } from "./press.js";
 import { showRefused } from "./refusals.js";
 import { CREDENTIALS, checkLink } from "./service.js";
 import { keepAwake, put, showTotal } from "./summary.js";
@@ -30,9 +31,10 @@ let chosenFor = null; // the row whose file is being chosen again
 
 // --- showing
 
+/** For what comes by itself; what a person does is shown at once. */
 let due = null;
 function renderSoon() {
-  due ??= setTimeout(render, RENDER_EVERY);
+  due ??= setTimeout(() => afterPress().then(render), RENDER_EVERY);
 }
 
 function changed(upload) {
@@ -200,7 +202,7 @@ function addLink(text) {
 function checkAgain(link) {
   const shown = () => {
     list.changed(link);
-    render();
+    renderSoon();
   };
   link.run((url) => checkLink(account.key, url)).then(shown);
   shown();
@@ -291,10 +293,10 @@ const forNetwork = ({ kind }) => kind === "network" || kind === "busy";
 function wireReturn() {
   const back = () => {
     if (navigator.onLine) resume(forNetwork);
-    render();
+    renderSoon();
   };
   addEventListener("online", back);
-  addEventListener("offline", render);
+  addEventListener("offline", renderSoon);
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && back());
   setInterval(back, AGAIN_EVERY); // a browser does not always notice that the network is back
   // A rate falls even without events.
@@ -323,7 +325,7 @@ async function start() {
     valid() {
       resume(({ code }) => code === "not_your_upload");
       for (const item of list.items) if (item.isLink && item.state === "unauthorized") checkAgain(item);
-      render();
+      renderSoon();
     },
   });
   client.token = account.key;
