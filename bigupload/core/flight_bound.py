@@ -44,6 +44,8 @@ SHORTEST = 0.1
 """Seconds of a measurement that shows this. On a busy machine, a shorter one would show how it shares its cores."""
 WINDOW = 0.4
 """Seconds of one measurement."""
+UNJUDGED = 3
+"""Windows with the same number of parts, fewer than a doubled limit: then there are no more."""
 SETTLED = 1.1
 """Goodput that grew by more since the window before still grows by itself."""
 PATIENCE = 10
@@ -185,7 +187,8 @@ class FlightBound:
 
         Its first trials double the limit. Where that brings more, no bound is wanted. If it brings nothing, the link
         was full before: then that is the bound, and the parts of the trial are cancelled. Where connections carry less
-        as they grow old, the link is not full for long, and the bound is gone with that.
+        as they grow old, the link is not full for long, and the bound is gone with that. Where too few parts are left
+        to fill the doubled limit, nobody judges it, and this no longer waits for that.
 
         Args:
             limit: Its limit now.
@@ -200,6 +203,8 @@ class FlightBound:
             return None
         if limit >= 2 * before:
             self._open, self._undoubled = self._undoubled > 0, self._latest
+        elif self._undoubled and in_flight < limit and len(self._goodput) >= UNJUDGED:
+            self._undoubled = 0.0
         elif self._undoubled and 2 * limit <= before:
             change, self._undoubled = self._latest / self._undoubled - 1, 0.0
             if in_flight * part_size > HORIZON * self._latest:

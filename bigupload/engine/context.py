@@ -145,8 +145,7 @@ class SharedResources:
         sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
         in_flight, bound = self.slots.borrowed_tokens, self.bound if self.parts else None
         if bound is not None:
-            puts = [(part.round_trips(), part.sent()) for part in self.parts] if bound.starts else []
-            held_back = are_held_back(puts)
+            held_back = are_held_back(self._begun()) if bound.starts else None
             in_flight = self._leave(
                 bound.sample(now, sent, in_flight=in_flight, part_size=self._part_size, held_back=held_back), in_flight
             )
@@ -158,6 +157,17 @@ class SharedResources:
             left = bound.adapted(limit, before=before, in_flight=in_flight, part_size=self._part_size)
             self._leave(left, in_flight)
         self._resize()
+
+    def _begun(self) -> list[tuple[float, int]]:
+        """Of each part in flight: the round trips since its body began, and the bytes sent.
+
+        They are the shortest ones of all connections: one that was made while packets waited in front of the link has
+        seen none without the wait.
+        """
+        times = [part.round_trip_times()[0] for part in self.parts]
+        shortest = min(filter(None, times), default=0.0)
+        of_all = [own / shortest if own else 1.0 for own in times]
+        return [(part.round_trips() * more, part.sent()) for part, more in zip(self.parts, of_all, strict=True)]
 
     @property
     def _part_size(self) -> float:

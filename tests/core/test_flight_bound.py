@@ -265,6 +265,26 @@ def test_a_link_that_was_not_full_keeps_its_parts(after: float) -> None:
     assert doubled.path.bound.limit is None
 
 
+def test_a_doubling_that_too_few_parts_fill_keeps_nobody_waiting() -> None:
+    """A file of 24 parts: the concurrency control judges no limit that is not reached."""
+    path = Path(link(0.5 * MB), parts=16).run(0.8)
+    path.wanted = path.parts = 24
+    for limit, before in ((32, 16), *[(32, 32)] * 30):
+        path.run(TICK)
+        path.bound.adapted(limit, before=before, in_flight=path.parts, part_size=PART)
+    assert path.cut[0] == 6
+    assert path.run(5).bound.limit == 1
+
+
+def test_parts_that_fill_a_doubled_limit_wait_for_its_end() -> None:
+    path = Path(link(0.5 * MB), parts=16).run(0.8)
+    path.wanted = path.parts = 32
+    for limit, before in ((32, 16), *[(32, 32)] * 30):
+        path.run(TICK)
+        path.bound.adapted(limit, before=before, in_flight=path.parts, part_size=PART)
+    assert path.cut == []
+
+
 def test_connections_that_grow_old_do_not_fill_a_link_for_long() -> None:
     doubled = Doubled(10, 10)
     assert doubled.left(16, before=32) == 16

@@ -114,6 +114,14 @@ async def test_the_bound_learns_at_the_start_that_parts_are_held_back(
     assert [seen["held_back"] for seen in bound.seen] == [held_back, None]
 
 
+async def test_round_trips_are_those_of_the_connection_that_waited_least() -> None:
+    """Most were made while packets waited in front of the link, and know no shorter round trip than that."""
+    bound = Bound(None)
+    waited = [Flying(20, size=10**6, round_trips=1, times=(0.15, 0.15)) for _ in range(15)]
+    shared_with(bound, Flying(20, size=10**6, round_trips=5, times=(0.03, 0.15)), *waited).adapt(1.0)
+    assert bound.seen[0]["held_back"] is True
+
+
 @pytest.mark.parametrize(("now", "limit"), [(0.05, 2 * START), (0.1, START)])
 async def test_the_limit_is_not_doubled_if_packets_wait(now: float, limit: int) -> None:
     shared = shared_with(Bound(None), *(Flying(0, size=10**9, times=(0.05, now)) for _ in range(START)))
