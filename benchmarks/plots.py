@@ -209,7 +209,7 @@ def kills(found: Figures) -> Figure:
 
 def drawn(found: Figures) -> dict[str, Figure]:
     """Return the plots, by name, of which there are figures."""
-    each = found["benchmarks"].values() if "benchmarks" in found else [found]
+    each = [one for one in found.get("benchmarks", {"": found}).values() if "benchmark" in one]
     by_name = {figures["benchmark"]: figures for figures in each if figures["benchmark"] != "throughput"}
     contests = [
         ("https" if figures["arguments"]["tls"] else "http", figures["contests"][0])

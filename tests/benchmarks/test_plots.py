@@ -67,6 +67,7 @@ ALL = {
         "throughput": contest(tls=False),
         "throughput --tls": contest(tls=True),
         "throughput --tiny": {"benchmark": "throughput-tiny"},
+        "service": {"load": {}},
         "sweep": SWEEP,
         "scale": SCALE,
         "interruptions": KILLS,
