@@ -27,7 +27,7 @@ def test_the_contracts_are_kept() -> None:
 TURNED_ROUND = {
     "core.part_plan": "engine.context",  # upwards
     "batch.entries": "engine.context",
-    "engine.context": "http.connections",  # round the ports
+    "engine.context": "http.sessions",  # round the ports
     "engine.retrying": "stores.s3.client",  # to a sibling
     "sources.file": "manifests.journal",
     "stores.s3.client": "stores.service_client.requests",

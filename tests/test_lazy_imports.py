@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bigupload
+from bigupload.core.part_plan import MIB
 from bigupload.testing.strict_s3 import StrictS3
 
 HEAVY = {"boto3", "botocore", "aiohttp", "awscrt", "rich", "anyio", "asyncio"}
@@ -101,12 +102,13 @@ except bigupload.StoreUnreachable:
 """
     modules = modules_of(code)
     assert "bigupload.engine.single_put" in modules
-    assert modules & {"botocore", "urllib3", "dateutil", "jmespath"} == set()
+    assert modules & {"botocore", "urllib3", "dateutil", "jmespath", "aiohttp"} == set()
 
 
-def test_a_small_upload_needs_no_aiohttp(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "needed"), [(7, set()), (11 * MIB, {"awscrt"})], ids=["one PUT", "parts"])
+def test_an_upload_needs_no_aiohttp(tmp_path: Path, size: int, needed: set[str]) -> None:
     """From its first request to its proof."""
-    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "file").write_bytes(bytes(size))
     with StrictS3() as s3:
         s3.create_bucket("bucket")
         environment = {
@@ -126,10 +128,10 @@ import bigupload.__main__
 bigupload.__main__.main()
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        assert s3.objects["bucket"]["key"].body == b"content"
+        assert s3.objects["bucket"]["key"].body == bytes(size)
     modules = set(done.stderr.split())
     assert "bigupload.engine.completion" in modules
-    assert modules & (FEW_NEED | {"aiohttp", "yarl", "multidict", "attr"}) == set()
+    assert modules & (FEW_NEED | {"aiohttp", "yarl", "multidict", "attr"}) == needed
 
 
 def test_a_connection_that_breaks_needs_no_aiohttp() -> None:
@@ -137,7 +139,7 @@ def test_a_connection_that_breaks_needs_no_aiohttp() -> None:
 import asyncio
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault
-from bigupload.http.lazy_transport import LazyTransport
+from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import SignedRequest
 from bigupload.sources.memory import MemorySource
 
@@ -145,7 +147,7 @@ async def main():
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/key"
     source = MemorySource("x", memoryview(b"x"))
-    async with server, LazyTransport(ca_bundle=None, limiter=None, congestion="auto") as transport:
+    async with server, HttpTransport() as transport:
         try:
             await transport.put(SignedRequest(url, {}, 60), source, Part(1, 0, 1), on_start=bool)
         except Fault:

@@ -191,8 +191,7 @@ class UploadMany:
         objects = store.objects(secrets.token_hex(16))
         retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
         await retrier.request(objects.prepare, contacts_store=False)
-        lazy = await self._resources.transport(store.ca_bundle)
-        transport = await retrier.request(lazy.full, contacts_store=False)  # loaded before responses are timed
+        transport = await self._resources.transport(store.ca_bundle)
         puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
         self._puts = puts, objects
         opened.push_async_callback(_end, watching := asyncio.create_task(puts.watch(retrier)))

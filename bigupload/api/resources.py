@@ -22,7 +22,7 @@ from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.events import UploadIdentity, identified
-from bigupload.http.lazy_transport import LazyTransport
+from bigupload.http.put_transport import HttpTransport
 from bigupload.http.socket_tuning import check_congestion_control
 from bigupload.http.trust import CaBundle
 from bigupload.manifests.journal import FileJournal
@@ -81,7 +81,7 @@ class UploaderResources:
         self._congestion_control = congestion_control
         self._limiter = RateLimiter(rate) if rate is not None else None
         self._cluster = self._new_cluster(checks.checked_dask(options.get("dask")), rate)
-        self._transports: dict[CaBundle, LazyTransport] = {}
+        self._transports: dict[CaBundle, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -170,16 +170,16 @@ class UploaderResources:
             adapts=self.shared.bound is not None,
         )
 
-    def _cluster_transport(self, here: LazyTransport, ca_bundle: CaBundle) -> ClusterTransport | None:
+    def _cluster_transport(self, here: HttpTransport, ca_bundle: CaBundle) -> ClusterTransport | None:
         if self._cluster is None:
             return None
         from bigupload.cluster.transport import ClusterTransport
 
         return ClusterTransport(self._cluster, here, ca_bundle)
 
-    async def transport(self, ca_bundle: CaBundle) -> LazyTransport:
+    async def transport(self, ca_bundle: CaBundle) -> HttpTransport:
         """The connections that trust these certificates."""
         if ca_bundle not in self._transports:
-            transport = LazyTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
+            transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
             self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
         return self._transports[ca_bundle]

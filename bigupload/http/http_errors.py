@@ -23,6 +23,7 @@ MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
 _CLOCK_TOLERANCE = 600.0
 """Seconds. With a clock that is further off, a store refuses presigned URLs as expired or not yet valid."""
+_OF_ASYNCIO = ("Connect call failed", "Multiple exceptions")
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,100})\s*</Code>")
 _MESSAGE = re.compile(rb"<Message>([^<]{0,1000})</Message>")
 PROXY_AUTH_REQUIRED = 407
@@ -82,7 +83,7 @@ def fault_of_connecting(e: OSError, where: str) -> Fault:
         return _untrusted(where, e)
     if isinstance(e, socket.gaierror):
         return Fault(FaultKind.UNREACHABLE, f"no such host: {where}")
-    reason = "timed out" if isinstance(e, TimeoutError) else e.strerror or type(e).__name__
+    reason = "timed out" if isinstance(e, TimeoutError) else _words(e)
     return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {reason}")
 
 
@@ -204,12 +205,18 @@ def _os_reason(e: Exception) -> str:
 
     inner = getattr(e, "os_error", e)
     reason = getattr(inner, "strerror", None)
-    number = getattr(inner, "errno", None)
-    if number and str(reason).startswith("Connect call failed"):  # asyncio's words, which repeat the address
-        return os.strerror(number)
+    if isinstance(inner, OSError) and str(reason).startswith(_OF_ASYNCIO):
+        return _words(inner)
     if not isinstance(inner, aiohttp.ClientOSError) and reason:
         return str(reason)
     return type(e).__name__
+
+
+def _words(e: OSError) -> str:
+    """The operating system's words, also in place of asyncio's, which repeat the address."""
+    if e.errno and (e.strerror or "").startswith(_OF_ASYNCIO):
+        return os.strerror(e.errno)
+    return e.strerror or type(e).__name__
 
 
 def _group(pattern: re.Pattern[bytes], body: bytes) -> str | None:

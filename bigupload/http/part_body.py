@@ -15,33 +15,32 @@ What experiments showed, and why this module looks as it does:
   may still arrive, asyncio is made to read once more before it closes (`_compat.read_before_closing`).
 - From Python 3.12 on, the plain transport keeps a view of what it has not sent. A reused buffer may be filled again
   only when the transport is empty, hence the high-water mark of 0. TLS copies.
-- aiohttp repeats a PUT by itself when the connection breaks, unless its payload is `consumed`. Ours always is: an
-  attempt that nobody counts would evade the retry policy and the byte count.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import Payload
-
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http import socket_tuning
 from bigupload.http._compat import read_before_closing
+from bigupload.http.connection import Connection
 from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.part_bytes import LOOK_AHEAD, PartBytes
+from bigupload.http.response_head import ResponseHead
 from bigupload.http.send_resources import SendResources
 from bigupload.http.thread_work import ThreadWork, retrieve, thread_buffer, until_blocked
 from bigupload.http.tls_offload import TlsEncryptor
 from bigupload.ports import Source
+from bigupload.support.shielding import run_shielded
 
 PLAIN_BUFFER = MIB
 TLS_BUFFER = 512 * 1024
@@ -53,11 +52,10 @@ RESPONSE_AFTER_WRITE_ERROR = 5.0
 """Seconds to wait for a response on a connection that can't be written to any more."""
 
 
-class PartBody(Payload):
-    """A range of a source as an aiohttp payload. It is also the `ports.Gauge` of its own sending."""
+class PartBody:
+    """A range of a source on its way. It is the `ports.Gauge` of its own sending."""
 
     def __init__(self, source: Source, part: Part, resources: SendResources) -> None:
-        super().__init__(None)
         self._length = part.size
         self._bytes = PartBytes(source, part)
         self._resources = resources
@@ -78,44 +76,45 @@ class PartBody(Payload):
         self.failure: errors.BigUploadError | None = None
         """A failure of the source. The store's response means nothing then."""
 
-    # -- aiohttp's view of a payload
+    async def exchange(self, connection: Connection, head: bytes) -> ResponseHead:
+        """Send the head of the PUT and the body, and return the response, which may come before all is sent.
 
-    @property
-    def size(self) -> int:
-        return self._length
+        Afterwards, nothing of the body is sent any more, and no thread works for it, except for one that hangs in the
+        source's file system. That one is abandoned, and can't send anything.
 
-    @property
-    def consumed(self) -> bool:
-        return True
+        Raises:
+            OSError: There is no response, or `failure` says why.
+        """
+        sending = asyncio.create_task(self._send(connection, head))
+        try:
+            return await connection.head()
+        finally:
+            self.stop()
+            if not sending.done():
+                sending.cancel()
+                await run_shielded(_end_of(sending))
+            if not sending.cancelled() and (error := sending.exception()) is not None:
+                raise ConnectionAbortedError(errno.ECONNABORTED, type(error).__name__) from error
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        raise TypeError("the body of a part is not text")
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        transport = writer.transport
-        if transport is None:
-            raise ConnectionResetError("the connection is gone")
-        self._written = self._sent = self._bytes.cached_until = 0
+    async def _send(self, connection: Connection, head: bytes) -> None:
+        transport = connection.transport
         self._transport = transport
         self._peer = transport.get_extra_info("peername")
         self._socket = transport.get_extra_info("socket")
-        if self._length == 0:
-            return
         try:
             # The headers leave at once, so that a store which refuses them can say so while the body is sent.
-            writer.send_headers()
+            connection.write(head)
+            if self._length == 0:
+                return
             self._began = asyncio.get_running_loop().time()
             read_before_closing(transport)
             self._resources.set_up(transport)
-            await self._write_body(writer, transport)
+            await self._write_body(connection)
         except OSError:
             await self._wait_for_response()
         except asyncio.CancelledError:
-            # aiohttp cancels this task once it has a response, perhaps before a thread's last write was noticed. If all
-            # was written, the connection can serve another request.
+            # There is a response, perhaps before a thread's last write was noticed. If all was written, the connection
+            # can serve another request.
             if not self.complete:
                 transport.abort()
                 raise
@@ -153,7 +152,7 @@ class PartBody(Payload):
     def paused(self) -> bool:
         return self._rate_limited
 
-    # -- what `put_transport` needs
+    # -- the end
 
     @property
     def complete(self) -> bool:
@@ -168,21 +167,14 @@ class PartBody(Payload):
         if self._ended is not None:
             _settle(self._ended, None)
 
-    async def stop_and_wait(self) -> None:
-        """Stop, and wait until no thread sends any more. aiohttp cancels the task that writes, and does not wait.
-
-        A thread that hangs in the source's file system is abandoned. It can't send anything any more.
-        """
-        self.stop()
-        await self._threads.wait()
-
     # -- the ways to write a body
 
-    async def _write_body(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
+    async def _write_body(self, connection: Connection) -> None:
+        transport = connection.transport
         tls = transport.get_extra_info("sslcontext") is not None
         if not tls:
             transport.set_write_buffer_limits(high=0)
-            await writer.drain()
+            await connection.drain()
         send = self._way_around_asyncio(transport, tls=tls)
         try:
             if send is not None:
@@ -194,7 +186,7 @@ class PartBody(Payload):
             # EINVAL, ENOSYS: no sendfile from this file system. EIO, ESTALE: copying meets it again. EMFILE: no `dup`.
             if send != self._send_file and not out_of_descriptors(e):
                 raise
-        await self._copy(writer, TLS_BUFFER if tls else PLAIN_BUFFER)
+        await self._copy(connection, TLS_BUFFER if tls else PLAIN_BUFFER)
 
     def _way_around_asyncio(self, transport: asyncio.WriteTransport, *, tls: bool) -> Callable[[], Any] | None:
         if tls:
@@ -295,7 +287,7 @@ class PartBody(Payload):
             self._encrypted = memoryview(encryptor.encrypt(chunk))
             self._written += len(chunk)
 
-    async def _copy(self, writer: AbstractStreamWriter, size: int) -> None:
+    async def _copy(self, connection: Connection, size: int) -> None:
         """Read into a buffer of `size` bytes and let asyncio write it, where there is no better way."""
         buffer = self._resources.take_buffer(size)
         try:
@@ -305,8 +297,8 @@ class PartBody(Payload):
                 await self._read(chunk, self._written)
                 self._written += step  # before it is written: `sent` subtracts what the transport has not sent yet
                 try:
-                    await writer.write(chunk)
-                    await writer.drain()
+                    connection.write(chunk)
+                    await connection.drain()
                 except BaseException:
                     self._written -= step  # it is unknown how much of it was sent
                     raise
@@ -391,6 +383,10 @@ class PartBody(Payload):
         finally:
             self._rate_limited = False
         return step
+
+
+async def _end_of(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -6,14 +6,11 @@ import functools
 import http.client
 import ssl
 import time
-from urllib.parse import urlsplit
 
-from bigupload.http.socket_tuning import readable, send_keepalives
-from bigupload.http.trust import CaBundle, ssl_context, system_context
+from bigupload.http.origins import WebOrigin, origin_of
+from bigupload.http.socket_tuning import CONNECT_TIMEOUT, readable, send_keepalives
+from bigupload.http.trust import CaBundle, context_of
 
-CONNECT_TIMEOUT = 10.0
-"""Seconds for one attempt to connect, which tries all addresses of a name, TLS handshake included."""
-_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _MOST_IDLE = 15.0
 """Seconds for which a connection is kept that nobody uses."""
 
@@ -28,7 +25,7 @@ class PlainConnections:
             origin: The URL of the origin. Its path does not count.
             ca_bundle: Which certificates to trust. False can't be used here.
         """
-        self._origin = urlsplit(origin)
+        self._url = origin
         self._ca_bundle = ca_bundle
         self._idle: list[tuple[http.client.HTTPConnection, float]] = []
         """Connections to be used again, and since when they are idle."""
@@ -37,8 +34,7 @@ class PlainConnections:
     @property
     def host(self) -> str:
         """The header Host: the origin's host and, if it is not the default, its port."""
-        host = self._origin.netloc.rpartition("@")[2].lower()
-        return host.removesuffix(_DEFAULT_PORTS.get(self._origin.scheme, ""))
+        return self._origin.header
 
     def take(self, within: float | None) -> http.client.HTTPConnection:
         """Return a connection: one that was given back, or a new one. Blocking.
@@ -78,7 +74,7 @@ class PlainConnections:
             return None
 
     def _connect(self, within: float | None) -> http.client.HTTPConnection:
-        host, port = self._origin.hostname or "", self._origin.port
+        host, port = self._origin.host, self._origin.port
         timeout = CONNECT_TIMEOUT if within is None else min(CONNECT_TIMEOUT, within)
         connection = (
             http.client.HTTPConnection(host, port, timeout=timeout)
@@ -95,5 +91,9 @@ class PlainConnections:
         return connection
 
     @functools.cached_property
+    def _origin(self) -> WebOrigin:
+        return origin_of(self._url)
+
+    @functools.cached_property
     def _context(self) -> ssl.SSLContext:
-        return ssl_context(self._ca_bundle) if self._ca_bundle else system_context()
+        return context_of(self._ca_bundle)

@@ -5,11 +5,12 @@ aiohttp's `trust_env` is not used: it would send a password from ~/.netrc along 
 
 from __future__ import annotations
 
+import base64
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     import yarl
@@ -21,10 +22,15 @@ _PORTS = {"http": 80, "https": 443}
 class Proxy:
     """A proxy, and the user's credentials for it."""
 
-    url: yarl.URL | None = None
-    """Without credentials. None: there is no proxy."""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Proxy-Authorization, if the user has a name there."""
+    url: str | None = None
+    """Its origin, without credentials. None: there is no proxy."""
+    authorization: str | None = field(default=None, repr=False)
+    """The header Proxy-Authorization, if the user has a name there."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers for the proxy alone."""
+        return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
 
     def arguments(self, url: yarl.URL, headers: Mapping[str, str]) -> dict[str, Any]:
         """Return aiohttp's arguments for a request through the proxy: `headers`, `proxy` and `proxy_headers`.
@@ -40,23 +46,38 @@ class Proxy:
         return {"headers": own, "proxy": self.url, "proxy_headers": self.headers or None}
 
 
-def proxy_for(url: yarl.URL) -> Proxy:
-    """The proxy that the environment (or the system) names for a URL.
+class HasOrigin(Protocol):
+    """A `WebOrigin`, or a URL of yarl."""
+
+    @property
+    def scheme(self) -> str: ...
+
+    @property
+    def host(self) -> str | None: ...
+
+    @property
+    def port(self) -> int | None: ...
+
+
+def proxy_for(place: HasOrigin) -> Proxy:
+    """The proxy that the environment (or the system) names for an origin.
 
     Raises:
-        ValueError: The environment's value is not a URL.
+        ValueError: The environment's value is not the URL of a proxy for HTTP.
     """
-    found = _named(url.scheme, url.host, url.port)
+    found = _named(place.scheme, place.host, place.port)
     if found is None:
         return Proxy()
-    import aiohttp
-    import yarl
-
-    proxy = yarl.URL(found if "://" in found else f"http://{found}")
-    headers = {}
-    if proxy.user:
-        headers["Proxy-Authorization"] = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
-    return Proxy(proxy.with_user(None), headers)
+    parts = urlsplit(found if "://" in found else f"http://{found}")
+    port = parts.port or _PORTS.get(parts.scheme)
+    if port is None or not parts.hostname:
+        raise ValueError("no proxy for HTTP")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    authorization = None
+    if parts.username:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = f"Basic {base64.b64encode(user.encode()).decode()}"
+    return Proxy(f"{parts.scheme}://{host}:{port}", authorization)
 
 
 def is_direct(url: str) -> bool:

@@ -11,9 +11,9 @@ import yarl
 
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.connections import new_session, timeouts
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception, fault_of_response
 from bigupload.http.proxies import proxy_for
+from bigupload.http.sessions import new_session, timeouts
 from bigupload.http.trust import CaBundle
 from bigupload.ports import SignedRequest
 

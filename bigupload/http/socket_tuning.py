@@ -16,6 +16,8 @@ from typing import Any
 
 from bigupload import errors
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds for one attempt to connect, which tries all addresses of a name."""
 AUTO = "auto"
 SYSTEM = "system"
 _LONG_PATH = "bbr"

@@ -29,7 +29,6 @@ class ThreadWork:
         """
         self._on_hang = on_hang
         self._future: asyncio.Future[Any] | None = None
-        self._has_run = False
         self.abandoned = False
         """Whether a thread hangs, and nobody waits for it any more."""
 
@@ -52,7 +51,6 @@ class ThreadWork:
             Exception: What `work` raised.
         """
         future = self._future = start(work)
-        self._has_run = True
         future.add_done_callback(retrieve)
         try:
             await asyncio.wait([future])  # a cancelled wait leaves the thread running
@@ -64,17 +62,6 @@ class ThreadWork:
             if future.done():
                 self._future = None
         return future.result()
-
-    async def wait(self) -> None:
-        """Wait until no work runs, or the work is abandoned."""
-        while self._future is not None and not self.abandoned:
-            await self._end(self._future)
-            await asyncio.sleep(0)  # lets the task in `run`, which waits for the same work, go first
-        # Turns of the loop: that task ends, and aiohttp takes its connection back. The work may have ended in this very
-        # turn, so that there was nothing to wait for.
-        for _ in range(2 * self._has_run):
-            await asyncio.sleep(0)
-        self._has_run = False  # who waits once more has nothing to let go first
 
     def call_when_ended(self, callback: Callable[[], None]) -> None:
         """Call `callback` when no work runs any more: at once, except after a hang."""

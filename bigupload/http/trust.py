@@ -37,6 +37,22 @@ def _system_context(*_where: str | None) -> ssl.SSLContext:
     return context
 
 
+def context_of(ca_bundle: CaBundle) -> ssl.SSLContext:
+    """Return the TLS context that trusts these certificates.
+
+    Raises:
+        OSError: Too many files are open.
+        UsageError: The file of certificates can't be used.
+    """
+    if ca_bundle is None:
+        return system_context()
+    if ca_bundle:
+        return ssl_context(ca_bundle)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def ssl_context(ca_bundle: Path, *, with_system: bool = False) -> ssl.SSLContext:
     """A TLS context that trusts the certificates of a file, and the system's only if `with_system` is set.
 

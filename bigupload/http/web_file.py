@@ -19,9 +19,9 @@ from bigupload.core.part_plan import MIB
 from bigupload.core.remote_url import RemoteUrl, content_range, is_strong, redirected
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http._compat import received
-from bigupload.http.connections import new_session, timeouts
 from bigupload.http.http_errors import PROXY_AUTH_REQUIRED, fault_of_exception, fault_of_proxy, retry_after
 from bigupload.http.proxies import proxy_for
+from bigupload.http.sessions import new_session, timeouts
 
 HEAD = 4096
 """Bytes that the first request asks for."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from bigupload.http.plain_connections import CONNECT_TIMEOUT
+from bigupload.http.socket_tuning import CONNECT_TIMEOUT
 from bigupload.service import contract as c
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.media import MediaType

@@ -150,15 +150,15 @@ def test_what_has_no_host_is_not_reached_directly(url: str) -> None:
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])
 def test_a_proxy_is_that_of_the_scheme(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "http://proxy.example:3128")
-    assert proxy_for(HTTP) == Proxy(yarl.URL("http://proxy.example:3128"))
+    assert proxy_for(HTTP) == Proxy("http://proxy.example:3128")
     assert proxy_for(HTTPS) == DIRECT
     monkeypatch.setenv("https_proxy", "http://secure.example:3129")
-    assert proxy_for(HTTPS) == Proxy(yarl.URL("http://secure.example:3129"))
+    assert proxy_for(HTTPS) == Proxy("http://secure.example:3129")
 
 
 def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "proxy.example:3128")
-    assert proxy_for(HTTPS) == Proxy(yarl.URL("http://proxy.example:3128"))
+    assert proxy_for(HTTPS) == Proxy("http://proxy.example:3128")
 
 
 def test_an_empty_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_a_proxys_credentials_are_not_in_its_url(
 ) -> None:
     monkeypatch.setenv("https_proxy", f"{scheme}{userinfo}@proxy.example:3128")
     proxy = proxy_for(HTTPS)
-    assert proxy.url == yarl.URL("http://proxy.example:3128")
+    assert proxy.url == "http://proxy.example:3128"
     assert proxy.headers == {"Proxy-Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}"}
 
 
@@ -215,7 +215,7 @@ def test_netrc_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how:
     monkeypatch.setenv(how, str(tmp_path if how == "HOME" else netrc))
     assert proxy_for(HTTPS) == DIRECT
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    assert proxy_for(HTTPS) == Proxy(yarl.URL("http://proxy.example:3128"))
+    assert proxy_for(HTTPS) == Proxy("http://proxy.example:3128")
 
 
 def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 import bigupload
-from bigupload.http.connections import RotatingResolver
+from bigupload.http.sessions import RotatingResolver
 from bigupload.stores.local_store import LocalStore
 
 from .stopped import SIZE

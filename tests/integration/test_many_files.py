@@ -13,8 +13,6 @@ import bigupload
 from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, events
 from bigupload.api import many
 from bigupload.batch.entries import FileEntry
-from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.lazy_transport import LazyTransport
 from bigupload.sources import held_file
 from bigupload.testing.strict_s3 import Call, FlipBit, LostResponse, Reset, Status, StrictS3
 from tests.tools.web_server import WebServer
@@ -65,19 +63,6 @@ async def test_a_small_file_is_one_put_with_its_checksum(world: World) -> None:
     assert result.url == f"{world.s3.url}/{BUCKET}/p/file.bin"
     assert result.guarded_by == "fingerprint"
     assert world.told(events.UploadCompleted)[0].upload.source == str(path)
-
-
-async def test_aiohttp_is_loaded_later_if_that_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For want of a descriptor."""
-    full, faults = LazyTransport.full, [Fault(FaultKind.BROKEN, "too many files")]
-
-    async def fail_once(self: LazyTransport) -> Any:
-        if faults:
-            raise faults.pop()
-        return await full(self)
-
-    monkeypatch.setattr(LazyTransport, "full", fail_once)
-    assert len(results(await sent([world.file(PART)], world.options()))) == 1
 
 
 async def test_every_file_of_many_and_a_large_one_by_parts(world: World) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.http import connections
+from bigupload.http import connection_pool, names, sessions, socket_tuning
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import PutResponse, SignedRequest
 from bigupload.sources.file import FileSource
@@ -104,7 +105,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 ) -> None:
     """Each is made after what was known of the name has ended, and every look-up begins with the same address: a
     front end that takes connections and fails would meet every retry."""
-    monkeypatch.setattr(connections, "_DNS_CACHE_TTL", -1)
+    monkeypatch.setattr(names, "KEPT", -1)
     for fresh in (False, True, False):  # a hedge's second PUT must get another address, too
         await sender.put(fresh=fresh)
     assert sender.ends.asked == 3
@@ -114,7 +115,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 async def test_a_name_that_moves_is_followed_at_the_first_failure(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_DNS_CACHE_TTL", FOR_EVER)
+    monkeypatch.setattr(names, "KEPT", FOR_EVER)
     sender.ends.listed = HOSTS[:1]
     await sender.put()
     await sender.ends.stop(HOSTS[0])
@@ -131,14 +132,11 @@ async def test_a_name_that_moves_is_followed_in_time(sender: Sender, monkeypatch
     sender.ends.listed = HOSTS[:1]
     await sender.put()
     sender.ends.listed = HOSTS[1:2]
-    (connector,) = [session.connector for session in sender.transport._sessions.values()]
-    assert isinstance(connector, aiohttp.TCPConnector)
-    kept: Any = connector._cached_hosts
-    for key in kept._timestamps:
-        kept._timestamps[key] -= connections._DNS_CACHE_TTL + 1
+    addresses = sender.transport._pool._addresses
+    addresses._clock = lambda: time.monotonic() + names.KEPT + 1
     await sender.put()
     assert sender.ends.met == HOSTS[:2]
-    assert connections._DNS_CACHE_TTL <= 60
+    assert names.KEPT <= 60
 
 
 async def test_an_address_that_is_dead_costs_no_attempt(sender: Sender) -> None:
@@ -158,7 +156,7 @@ async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch
         release.wait()
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(connections, "CONNECT_WITHIN", 0.05)
+    monkeypatch.setattr(connection_pool, "CONNECT_WITHIN", 0.05)
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
         with pytest.raises(Fault) as caught:
@@ -170,9 +168,9 @@ async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch
 
 async def test_all_connecting_takes_less_than_a_stall() -> None:
     """aiohttp tries as often as there are addresses, `CONNECT_TIMEOUT` each: eight of S3's would be called a stall."""
-    assert connections.CONNECT_TIMEOUT < connections.CONNECT_WITHIN < RetryPolicy().stall_after
-    async with connections.new_session(None) as opened:
-        assert opened.timeout.connect == connections.CONNECT_WITHIN
+    assert socket_tuning.CONNECT_TIMEOUT < connection_pool.CONNECT_WITHIN < RetryPolicy().stall_after
+    async with sessions.new_session(None) as opened:
+        assert opened.timeout.connect == connection_pool.CONNECT_WITHIN
 
 
 async def test_names_are_the_systems_also_where_aiodns_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +180,6 @@ async def test_names_are_the_systems_also_where_aiodns_is_installed(monkeypatch:
         raise AssertionError("aiohttp's own choice")
 
     monkeypatch.setattr(aiohttp.connector, "DefaultResolver", not_this)
-    async with connections.new_session(None) as opened:
+    async with sessions.new_session(None) as opened:
         assert isinstance(opened.connector, aiohttp.TCPConnector)
         assert not isinstance(opened.connector._resolver, aiohttp.AsyncResolver)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bigupload.http.plain_connections import CONNECT_TIMEOUT
+from bigupload.http.socket_tuning import CONNECT_TIMEOUT
 from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.s3_parameters import ADDRESS, parameters

@@ -17,9 +17,9 @@ import yarl
 
 from bigupload import errors
 from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
-from bigupload.http.connections import new_session, timeouts
 from bigupload.http.http_errors import fault_of_exception, retry_after
 from bigupload.http.proxies import proxy_for
+from bigupload.http.sessions import new_session, timeouts
 from bigupload.http.trust import CaBundle
 from bigupload.stores.request_log import log_request
 from bigupload.units import one_line

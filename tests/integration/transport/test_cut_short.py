@@ -38,9 +38,7 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await sending
-            connector: Any = transport._session(fresh=False).connector
-            assert not connector._acquired
-            assert not any(connector._conns.values()), "half a body was sent: the connection is of no use"
+            assert not any(transport._pool._kept.values()), "half a body was sent: the connection is of no use"
             gauge = any_path.gauges[0]
             assert 0 < gauge.sent() == gauge.sent() < size
             await until(lambda: gauge.round_trips() == 0)  # asyncio closes the socket in its next step

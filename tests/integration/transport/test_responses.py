@@ -178,11 +178,13 @@ async def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
 
 
 async def test_a_ca_bundle_that_is_none(tmp_path: Path) -> None:
-    with FileSource(write(tmp_path / "file", 10)) as source:
+    with FileSource(write(tmp_path / "file", 10)) as source, socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         for bundle in (tmp_path / "missing.pem", source_path := tmp_path / "file"):
             async with HttpTransport(ca_bundle=bundle) as transport:
+                request = SignedRequest(f"https://127.0.0.1:{port}/key", {}, 60)
                 with pytest.raises(errors.UsageError, match="CA bundle"):
-                    await transport.put(plain_request(1), source, Part(1, 0, 10), on_start=lambda _: None)
+                    await transport.put(request, source, Part(1, 0, 10), on_start=lambda _: None)
     assert source_path.exists()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.http import connections
+from bigupload.http import sessions
 from bigupload.testing.certificates import make_certificates
 from tests.tools.waiting import until
 
@@ -57,10 +57,10 @@ async def test_no_socket_waits_for_the_end_of_tls(tmp_path: Path, monkeypatch: p
         made.append(real(address))
         return made[-1]
 
-    real = connections.new_socket
-    monkeypatch.setattr(connections, "new_socket", new_socket)
+    real = sessions.new_socket
+    monkeypatch.setattr(sessions, "new_socket", new_socket)
     with DeafStore(tmp_path).running() as store:
-        async with connections.new_session(store.certificates.ca) as session:
+        async with sessions.new_session(store.certificates.ca) as session:
             asking = asyncio.create_task(session.get(f"https://127.0.0.1:{store.port}/"))
             await until(store.heard.is_set)
             asking.cancel()

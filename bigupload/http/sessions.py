@@ -1,54 +1,26 @@
-"""The connection pools that every HTTP adapter uses: name resolution, sockets, TLS and timeouts."""
+"""The connection pools of the adapters that use aiohttp: name resolution, sockets, TLS and timeouts."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import socket
 import weakref
 from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
-import anyio
 from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 
-from bigupload.http.plain_connections import CONNECT_TIMEOUT
-from bigupload.http.socket_tuning import new_socket
+from bigupload.http.connection import MOST_IDLE
+from bigupload.http.connection_pool import CONNECT_WITHIN
+from bigupload.http.names import KEPT, NameLookups
+from bigupload.http.socket_tuning import CONNECT_TIMEOUT, new_socket
 from bigupload.http.trust import CaBundle, ssl_context
-from bigupload.support.daemon_threads import run_in_daemon_thread
-
-CONNECT_WITHIN = 20.0
-"""Seconds for all attempts to connect and the name's resolution. aiohttp makes as many attempts as there are addresses.
-With eight addresses behind a dead path, they would take longer than `RetryPolicy.stall_after`, and an outage would be
-taken for a stall."""
-_DNS_CACHE_TTL = 10
-"""Seconds for which the addresses of a name are kept: a store that has moved is found within them."""
-_LOOKUPS = 8
-"""Lookups of names at a time, those included that were left behind. A transport waits for at most two: one for each of
-its pools."""
 
 _TURNS_TO_CLOSE = 20
 """Turns of the event loop that a transport may take to notice that its socket was shut down. asyncio takes three."""
-
-
-class _NameLookups:
-    """The methods of an event loop that aiohttp's resolver calls, in threads of its own.
-
-    The loop's threads may all be waiting for uploads. A lookup whose caller is cancelled is left behind: it would hold
-    the program's end for as long as the name servers do not answer.
-    """
-
-    def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(_LOOKUPS)
-
-    async def getaddrinfo(self, host: str, port: int, **arguments: Any) -> list[Any]:
-        return await run_in_daemon_thread(functools.partial(socket.getaddrinfo, host, port, **arguments), self._limiter)
-
-    async def getnameinfo(self, address: tuple[Any, ...], flags: int) -> tuple[str, str]:
-        return await run_in_daemon_thread(functools.partial(socket.getnameinfo, address, flags), self._limiter)
 
 
 class RotatingResolver(aiohttp.ThreadedResolver):
@@ -62,7 +34,7 @@ class RotatingResolver(aiohttp.ThreadedResolver):
     """
 
     def __init__(self) -> None:
-        super().__init__(cast("asyncio.AbstractEventLoop", _NameLookups()))
+        super().__init__(cast("asyncio.AbstractEventLoop", NameLookups()))
         self._resolved = -1
 
     async def resolve(
@@ -109,32 +81,23 @@ class _Connector(aiohttp.TCPConnector):
             raise
 
 
-def new_session(
-    ca_bundle: CaBundle, *, reuse: bool = True, resolver: RotatingResolver | None = None, with_system: bool = False
-) -> aiohttp.ClientSession:
+def new_session(ca_bundle: CaBundle, *, with_system: bool = False) -> aiohttp.ClientSession:
     """Make a connection pool.
-
-    The pool has no limit of its own, because the engine limits the requests. Its requests have no total timeout,
-    because a part may take hours.
 
     Args:
         ca_bundle: Which certificates to trust.
-        reuse: False gives each request a connection of its own.
-        resolver: Shared by sessions whose connections should go round the store's addresses together.
         with_system: Whether to trust the system's certificates, too, if there is a file of others.
 
     Raises:
         UsageError: The CA bundle can't be used.
     """
-    # Shorter than `RetryPolicy.stall_after`, so that a retry after a stall finds no idle connection of the dead path.
-    keep: dict[str, Any] = {"keepalive_timeout": 15} if reuse else {"force_close": True}
     connector = _Connector(
         limit=0,
         # aiohttp keeps one context with the system's certificates. Reading them takes long.
         ssl=ssl_context(ca_bundle, with_system=with_system) if isinstance(ca_bundle, Path) else ca_bundle is None,
-        resolver=resolver or RotatingResolver(),
-        ttl_dns_cache=_DNS_CACHE_TTL,
-        **keep,
+        resolver=RotatingResolver(),
+        ttl_dns_cache=KEPT,
+        keepalive_timeout=MOST_IDLE,
     )
     return aiohttp.ClientSession(
         connector=connector,

@@ -1,0 +1,190 @@
+"""One connection of HTTP/1.1 that carries one request after another.
+
+asyncio's streams forget what they have received when a connection breaks, and aiohttp does. A store that refuses a
+part early responds and closes: what it said counts, not how the connection ended. So here the bytes come first, and
+then their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import time
+from typing import cast
+
+from bigupload.http.response_head import END_OF_HEAD, MAX_HEAD, MalformedResponse, ResponseHead, body_of, parse_head
+from bigupload.http.socket_tuning import readable
+
+MOST_IDLE = 15.0
+"""Seconds for which a connection is kept that nobody uses. Less than `RetryPolicy.stall_after`, so that a retry after a
+stall finds no idle connection of the dead path."""
+_UNNOTICED = 0.01
+"""Seconds that an event loop takes for a turn, if nothing blocks it."""
+_BEGINNING = b"HTTP/1."
+_MOST_WAITING = 2 * MAX_HEAD
+"""Bytes that nobody has read, from which on nothing more is received."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection, from when it is made until it is lost. Used by one request at a time."""
+
+    transport: asyncio.Transport
+    """Where the bytes of requests go. Behind a proxy's tunnel, another one than at first."""
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the socket is closed."""
+        self._idle_since = 0.0
+        self._received = bytearray()
+        self._over = False
+        """Whether no more bytes will come."""
+        self._broken: Exception | None = None
+        self._is_full = False
+        """Whether the transport wants no more bytes now."""
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    # -- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) > _MOST_WAITING:
+            self.transport.pause_reading()  # for good: the connection is of no use any more
+        _wake(self._reader)
+
+    def eof_received(self) -> None:
+        self._over = True
+        _wake(self._reader)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over, self._broken = True, exc
+        _wake(self._reader)
+        _wake(self._writer)
+        _wake(self.closed)
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        _wake(self._writer)
+
+    @property
+    def _is_clean(self) -> bool:
+        """Whether nothing came that belongs to no response, nor the connection's end."""
+        return not (self._over or self._received or self.transport.is_closing())
+
+    # -- sending
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send some bytes, after all that was given before.
+
+        Raises:
+            ConnectionError: The connection is closed.
+        """
+        if self.transport.is_closing():
+            raise ConnectionResetError
+        self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more.
+
+        Raises:
+            ConnectionError: The connection is closed.
+        """
+        if self.transport.is_closing():
+            await asyncio.sleep(0)  # it may have been lost in this turn of the loop: then the reader hears of it first
+            raise ConnectionResetError
+        if self._is_full:
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+            if self._over and self.transport.is_closing():
+                raise ConnectionResetError
+
+    # -- receiving
+
+    # -- between two requests
+
+    def keep(self) -> bool:
+        """From now on, it is idle. Returns whether another request can follow."""
+        self._idle_since = time.monotonic()
+        return self._is_clean
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether that is still so. What came while the event loop was busy has not been read yet."""
+        if not self.is_recent or not self._is_clean:
+            return False
+        is_noticed = time.monotonic() - self._idle_since < _UNNOTICED
+        return is_noticed or not readable(self.transport.get_extra_info("socket"))
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it was idle for MOST_IDLE at most."""
+        return time.monotonic() - self._idle_since <= MOST_IDLE
+
+    async def head(self) -> ResponseHead:
+        """Wait for the head of a response. Interim responses are left out.
+
+        Raises:
+            OSError: The connection ended before that, or what came is no response.
+        """
+        while True:
+            while (end := self._received.find(END_OF_HEAD)) < 0:
+                if len(self._received) > MAX_HEAD or not _BEGINNING.startswith(self._received[: len(_BEGINNING)]):
+                    raise MalformedResponse
+                await self._more()
+            head = parse_head(bytes(self._received[:end]))
+            del self._received[: end + len(END_OF_HEAD)]
+            if head.status >= 200:
+                return head
+
+    async def body(self, head: ResponseHead, most: int, within: float) -> bytes:
+        """Read a response's body, as far as it comes in time. Its status alone is a result, too.
+
+        A connection that can't be used again after that is closed.
+
+        Args:
+            head: The response's.
+            most: How many bytes to read at most.
+            within: Seconds to wait for them.
+        """
+        if head.length == 0 and head.keep:
+            return b""
+        found, whole = b"", None
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(within):
+                while True:
+                    found, whole = body_of(head, self._received)
+                    if whole is not None or len(found) >= most:
+                        break
+                    await self._more()
+        if whole is not None:
+            del self._received[:whole]
+        if whole is None or not head.keep:
+            self.transport.abort()
+        return found[:most]
+
+    async def _more(self) -> None:
+        """Wait for more bytes.
+
+        Raises:
+            OSError: There will be none.
+        """
+        if self._over:
+            raise self._broken if isinstance(self._broken, OSError) else _closed()
+        self._reader = asyncio.get_running_loop().create_future()
+        await self._reader
+
+
+def _closed() -> ConnectionError:
+    return ConnectionAbortedError(errno.ECONNABORTED, "closed without a response")
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)

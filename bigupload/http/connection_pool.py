@@ -1,0 +1,140 @@
+"""Makes connections to a store: names, several addresses, the user's proxy, TLS. Keeps those that can be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from typing import Any
+
+import aiohappyeyeballs
+
+from bigupload.http.connection import Connection
+from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy
+from bigupload.http.names import Addresses
+from bigupload.http.origins import WebOrigin, origin_of
+from bigupload.http.proxies import Proxy
+from bigupload.http.put_messages import unusable
+from bigupload.http.socket_tuning import CONNECT_TIMEOUT, new_socket
+from bigupload.http.trust import CaBundle, context_of
+
+CONNECT_WITHIN = 20.0
+"""Seconds for the name's resolution, connecting, the proxy's answer and the TLS handshake. Less than
+`RetryPolicy.stall_after`: else an outage would be taken for a stall."""
+_NEXT_ADDRESS_AFTER = 0.25
+"""Seconds that an address may take before the next one is tried beside it: RFC 8305."""
+_NEVER = 2 * CONNECT_WITHIN
+"""Seconds after which asyncio ends a handshake, in its own words. CONNECT_WITHIN ends it before."""
+_CLOSED_WITHIN = 20
+"""Turns of the event loop that a transport may take to close its socket. asyncio takes three."""
+
+
+class ConnectionPool:
+    """The connections of one transport."""
+
+    def __init__(self, ca_bundle: CaBundle) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            ca_bundle: Which certificates to trust.
+        """
+        self._ca_bundle = ca_bundle
+        self._addresses = Addresses()
+        self._kept: dict[tuple[WebOrigin, Proxy], list[Connection]] = {}
+        self._open: set[Connection] = set()
+        self._closed = False
+
+    async def take(self, origin: WebOrigin, proxy: Proxy, *, fresh: bool) -> Connection:
+        """Return a connection: one that was given back, or a new one.
+
+        Args:
+            origin: Where it leads.
+            proxy: The proxy on the way, if there is one.
+            fresh: Whether it is to be a new one.
+
+        Raises:
+            Fault: There is no connection.
+            StoreRefused: The host's name can't be one.
+            UsageError: The CA bundle can't be used.
+        """
+        kept = self._kept.get((origin, proxy), [])
+        while kept and not fresh:
+            connection = kept.pop()
+            if connection.is_usable:
+                return connection
+            connection.transport.abort()
+        return await self._connect(origin, proxy)
+
+    def give_back(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
+        """Keep a connection on which a whole response was read."""
+        kept = self._kept.setdefault((origin, proxy), [])
+        if self._closed or not connection.keep():
+            connection.transport.abort()
+        else:
+            kept.append(connection)
+        if kept and not kept[0].is_recent:  # the first one has been idle for longest
+            kept.pop(0).transport.abort()
+
+    async def aclose(self) -> None:
+        """Close all connections, those included that are in use."""
+        self._closed = True
+        self._addresses.close()
+        for connection in list(self._open):
+            connection.transport.abort()
+        for _ in range(_CLOSED_WITHIN):
+            if not self._open:
+                break
+            await asyncio.sleep(0)
+
+    async def _connect(self, origin: WebOrigin, proxy: Proxy) -> Connection:
+        to = origin if proxy.url is None else origin_of(proxy.url)
+        where = origin.where if proxy.url is None else f"the proxy {to.where}"
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                connection = await self._connect_to(to)
+                if proxy.url is not None and origin.scheme == "https":
+                    where = origin.where
+                    await self._tunnel(connection, origin, proxy)
+        except OSError as e:
+            self._addresses.forget()
+            raise fault_of_connecting(e, where) from None
+        except UnicodeError as e:
+            raise unusable(e) from None
+        return connection
+
+    async def _connect_to(self, to: WebOrigin) -> Connection:
+        tls: dict[str, Any] = {}
+        if to.scheme == "https":
+            tls = {"ssl": self._context, "server_hostname": to.host.rstrip("."), "ssl_handshake_timeout": _NEVER}
+        rows = await self._addresses.of(to.host, to.port)
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            sock = await aiohappyeyeballs.start_connection(
+                rows, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER, socket_factory=new_socket
+            )
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, sock=sock, **tls)
+        self._open.add(connection)
+        connection.closed.add_done_callback(lambda _: self._open.discard(connection))
+        return connection
+
+    async def _tunnel(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
+        """Have a proxy lead a connection to an origin, and begin TLS with that."""
+        headers = {"Host": origin.where, **proxy.headers}
+        lines = [f"CONNECT {origin.where} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        try:
+            connection.write("\r\n".join(lines).encode())
+            response = await connection.head()
+            if response.status // 100 != 2:
+                raise fault_of_proxy(response.status, origin.where)
+            transport = await asyncio.get_running_loop().start_tls(
+                connection.transport, connection, self._context,
+                server_hostname=origin.host.rstrip("."), ssl_handshake_timeout=_NEVER,
+            )  # fmt: skip
+            assert transport is not None
+            connection.transport = transport
+        except BaseException:
+            connection.transport.abort()
+            raise
+
+    @functools.cached_property
+    def _context(self) -> ssl.SSLContext:
+        return context_of(self._ca_bundle)

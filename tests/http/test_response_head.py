@@ -1,0 +1,163 @@
+"""Responses of HTTP/1.1, as stores send them and as nobody should."""
+
+from __future__ import annotations
+
+import http.client
+import io
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigupload.http.response_head import END_OF_HEAD, Headers, MalformedResponse, ResponseHead, body_of, parse_head
+
+
+def head_of(text: str) -> ResponseHead:
+    return parse_head(text.replace("\n", "\r\n").encode("latin-1"))
+
+
+def test_a_response_of_s3() -> None:
+    head = head_of('HTTP/1.1 200 OK\nx-amz-id-2: a/b=\nETag:  "e"\t\nx-amz-checksum-crc64nvme: 0:1\nContent-Length: 0')
+    assert (head.status, head.length, head.chunked, head.keep) == (200, 0, False, True)
+    assert head.headers["etag"] == head.headers["ETAG"] == '"e"'
+    assert head.headers.get("Location") is None
+    assert list(head.headers) == ["x-amz-id-2", "etag", "x-amz-checksum-crc64nvme", "content-length"]
+    assert dict(head.headers.items())["x-amz-checksum-crc64nvme"] == "0:1"
+    assert len(head.headers) == 4
+
+
+def test_a_header_that_comes_twice_is_one_list() -> None:
+    assert head_of("HTTP/1.1 200 OK\nVary: a\nvary: b").headers["Vary"] == "a, b"
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "chunked", "keep"),
+    [
+        ("HTTP/1.1 200 OK\nContent-Length: 12", 12, False, True),
+        ("HTTP/1.1 200 OK\nContent-Length: 12\nContent-Length: 12", 12, False, True),
+        ("HTTP/1.1 200 OK\nContent-Length: 12\nConnection: Close", 12, False, False),
+        ("HTTP/1.1 200 OK\nContent-Length: 12\nConnection: x, close", 12, False, False),
+        ("HTTP/1.0 200 OK\nContent-Length: 12", 12, False, False),
+        ("HTTP/1.1 200", None, False, False),
+        ("HTTP/1.1 204 No Content", 0, False, True),
+        ("HTTP/1.1 304 Not Modified\nContent-Length: 12", 0, False, True),
+        ("HTTP/1.1 100 Continue", 0, False, True),
+        ("HTTP/1.1 500 x\nTransfer-Encoding: Chunked", None, True, True),
+        ("HTTP/1.1 500 x\nTransfer-Encoding: gzip, chunked", None, False, True),
+        ("HTTP/1.1 500 x\nTransfer-Encoding: chunked\nContent-Length: 1", None, True, False),
+    ],
+)
+def test_where_the_body_ends(text: str, length: int | None, chunked: bool, keep: bool) -> None:
+    head = head_of(text)
+    assert (head.length, head.chunked, head.keep) == (length, chunked, keep)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "SSH-2.0-OpenSSH_9.6", "HTTP/2 200 OK", "HTTP/1.1 20 OK", "HTTP/1.1 099 x", "HTTP/1.1 2000 x",
+        "http/1.1 200 OK",
+        "HTTP/1.1 200 OK\nno colon", "HTTP/1.1 200 OK\n: no name", "HTTP/1.1 200 OK\nna me: x",
+        "HTTP/1.1 200 OK\nname : x",
+        "HTTP/1.1 200 OK\n folded: x", "HTTP/1.1 200 OK\nContent-Length: -1", "HTTP/1.1 200 OK\nContent-Length: 1_0",
+        "HTTP/1.1 200 OK\nContent-Length: ", "HTTP/1.1 200 OK\nContent-Length: 1, 2",
+        f"HTTP/1.1 200 OK\nContent-Length: {'9' * 19}", "HTTP/1.1 200 OK\nContent-Length: ²",
+    ],
+)  # fmt: skip
+def test_what_is_no_response(text: str) -> None:
+    with pytest.raises(MalformedResponse):
+        head_of(text)
+
+
+@pytest.mark.parametrize("line", [b"a: b\nc: d", b"a: b\rc: d", b"a\n: b"])
+def test_half_a_line_break_hides_no_header(line: bytes) -> None:
+    with pytest.raises(MalformedResponse):
+        parse_head(b"HTTP/1.1 200 OK\r\n" + line)
+
+
+CHUNKED = ResponseHead(500, Headers({}), None, chunked=True, keep=True)
+
+
+@pytest.mark.parametrize(
+    ("received", "body", "whole"),
+    [
+        (b"", b"", None),
+        (b"3", b"", None),
+        (b"3\r\nab", b"ab", None),
+        (b"3\r\nabc", b"abc", None),
+        (b"3\r\nabc\r", b"abc", None),
+        (b"3\r\nabc\r\n", b"abc", None),
+        (b"3\r\nabc\r\n0\r\n", b"abc", None),
+        (b"3\r\nabc\r\n0\r\n\r\n", b"abc", 13),
+        (b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1", b"abc", 13),
+        (b"3;name=value \r\nabc\r\n0\r\nTrailer: x\r\n\r\n", b"abc", 37),
+        (b"A\r\n0123456789\r\n0b\r\nabcdefghijk\r\n", b"0123456789abcdefghijk", None),
+    ],
+)
+def test_chunks(received: bytes, body: bytes, whole: int | None) -> None:
+    assert body_of(CHUNKED, received) == (body, whole)
+    assert body_of(CHUNKED, bytearray(received)) == (body, whole)
+
+
+@pytest.mark.parametrize(
+    "received", [b"x\r\n", b"-1\r\n", b"\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\n0\r\n", b"f" * 16 + b"\r\n"]
+)
+def test_what_is_no_chunk(received: bytes) -> None:
+    with pytest.raises(MalformedResponse):
+        body_of(CHUNKED, received)
+
+
+def test_a_body_of_known_length() -> None:
+    head = head_of("HTTP/1.1 400 x\nContent-Length: 3")
+    assert body_of(head, b"ab") == (b"ab", None)
+    assert body_of(head, b"abcd") == (b"abc", 3)
+    assert body_of(head._replace(length=None), b"abcd") == (b"abcd", None)
+
+
+NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z0-9-]{0,12}\Z").filter(
+    lambda name: name.lower() not in ("content-length", "transfer-encoding", "connection")
+)
+VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
+
+
+@given(
+    status=st.integers(200, 599).filter(lambda each: each not in (204, 304)),
+    fields=st.dictionaries(NAMES, VALUES, max_size=6),
+    pieces=st.lists(st.binary(min_size=1, max_size=40), max_size=5),
+    chunked=st.booleans(),
+)
+def test_the_standard_library_reads_the_same(
+    status: int, fields: dict[str, str], pieces: list[bytes], chunked: bool
+) -> None:
+    body = b"".join(pieces)
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    lines = [f"HTTP/1.1 {status} Words", *(f"{name}: {value}" for name, value in fields.items()), framing]
+    sent = b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in [*pieces, b""]) if chunked else body
+    head = "\r\n".join(lines).encode()
+
+    class Socket:
+        def makefile(self, _: str) -> Any:
+            return io.BytesIO(head + END_OF_HEAD + sent)
+
+    theirs = http.client.HTTPResponse(Socket())  # type: ignore[arg-type]  # it needs no more of a socket
+    theirs.begin()
+    ours = parse_head(head)
+    assert ours.status == theirs.status
+    assert all(ours.headers[name] == ", ".join(theirs.headers.get_all(name, [])) for name in fields)
+    assert body_of(ours, sent + b"next") == (theirs.read(), len(sent))
+
+
+@given(received=st.binary(max_size=200))
+def test_whatever_comes(received: bytes) -> None:
+    """No other error, and nothing that was not sent."""
+    try:
+        head = parse_head(b"HTTP/1.1 200 OK\r\n" + received)
+    except MalformedResponse:
+        head = CHUNKED
+    try:
+        body, whole = body_of(head, received)
+    except MalformedResponse:
+        return
+    assert len(body) <= len(received)
+    assert whole is None or 0 <= whole <= len(received)

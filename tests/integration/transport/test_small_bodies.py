@@ -1,0 +1,279 @@
+"""A small body in memory goes together with its head: it meets the same responses, and leaves as little behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import errors
+from bigupload.core.part_plan import MIB, Part
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http import connection, memory_body
+from bigupload.http.put_transport import HttpTransport
+from bigupload.ports import PutResponse, SignedRequest
+from bigupload.sources.memory import MemorySource
+from bigupload.testing.strict_s3 import FlipBit, LostResponse, Reset, Stall, Status
+from tests.integration.support import assert_secretless, no_leaks
+from tests.integration.transport.support import Bench, bench, transport_to
+from tests.integration.transport.test_cut_short import discards
+from tests.tools.waiting import until
+
+SIZE = 100_000
+SIGNED = "key?X-Amz-Signature=s"
+
+
+@pytest.fixture(params=["http", "https"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with bench(tmp_path, tls=request.param == "https") as made:
+        yield made
+
+
+def body(size: int = SIZE) -> tuple[bytes, MemorySource, Part]:
+    data = os.urandom(size)
+    return data, MemorySource("bytes", memoryview(data)), Part(1, 0, size)
+
+
+@pytest.mark.parametrize("size", [0, 1, SIZE, MIB])
+async def test_the_bytes_arrive_over_one_connection(store: Bench, size: int) -> None:
+    async with no_leaks(), transport_to(store) as transport:
+        for _ in range(3):
+            data, source, part = body(size)
+            response = await transport.put(store.sign(part, data), source, part, on_start=store.gauges.append)
+            assert store.stored() == data
+            assert response.checksums
+            assert [gauge.sent() for gauge in store.gauges][-1] == size
+        assert len(transport._pool._open) == 1
+        assert type(store.gauges[0]) is memory_body.MemoryBody
+        assert store.gauges[0].address() == f"127.0.0.1:{store.s3.port}"
+        response = await transport.put(store.sign(part, data), source, part, on_start=bool, fresh=True)
+        assert [len(kept) for kept in transport._pool._kept.values()] == [1]
+        await until(lambda: len(transport._pool._open) == 1)
+
+
+@pytest.mark.parametrize("size", [SIZE, MIB])
+async def test_a_response_before_the_body_was_read_comes_out_as_what_it_is(store: Bench, size: int) -> None:
+    store.s3.script("UploadPart", Status(503, "SlowDown", read_body=False), repeat=True)
+    data, source, part = body(size)
+    async with no_leaks(), transport_to(store) as transport:
+        for _ in range(20):
+            with pytest.raises(Fault) as caught:
+                await transport.put(store.sign(part, data), source, part, on_start=bool)
+            assert (caught.value.status, caught.value.code) == (503, "SlowDown")
+            assert caught.value.kind is FaultKind.BUSY
+    assert_secretless(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [(LostResponse(), FaultKind.BROKEN), (Reset(9), FaultKind.BROKEN), (FlipBit(3), FaultKind.CORRUPTED)],
+    ids=["lost", "reset", "flipped"],
+)
+async def test_what_breaks_is_a_fault_and_the_next_one_arrives(store: Bench, fault: Any, kind: FaultKind) -> None:
+    store.s3.script("UploadPart", fault)
+    data, source, part = body()
+    async with no_leaks(), transport_to(store) as transport:
+        with pytest.raises(Fault) as caught:
+            await transport.put(store.sign(part, data), source, part, on_start=store.gauges.append)
+        assert caught.value.kind is kind
+        sent = store.gauges[0].sent()  # although in vain
+        assert 0 < sent <= SIZE if kind is FaultKind.BROKEN else sent == SIZE
+        assert_secretless(caught.value)
+        await transport.put(store.sign(part, data), source, part, on_start=bool)
+    assert store.stored() == data
+
+
+async def test_cancelled_in_the_middle_nothing_is_left(store: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigupload.http.put_transport.MOST_BYTES", 24 * MIB)
+    store.s3.script("UploadPart", Stall(after_bytes=9))
+    data, source, part = body(24 * MIB)
+    async with no_leaks(), transport_to(store) as transport:
+        request = store.sign(part, data)
+        sending = asyncio.create_task(transport.put(request, source, part, on_start=store.gauges.append))
+        await until(lambda: store.s3.stalled == 1)  # what stalls after the release is not released
+        gauge: Any = store.gauges[0]
+        discarded: list[bool] = []
+        abort = gauge._transport.abort
+        sock = gauge._socket
+        gauge._transport.abort = lambda: (sock.fileno() < 0 or discarded.append(discards(sock)), abort())
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert discarded == [True]
+        assert not any(transport._pool._kept.values())
+        store.s3.release()
+    assert 1 not in store.s3.uploads[store.upload_id].parts
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "message"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", FaultKind.BROKEN, "the response is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + 70_000 * b"x", FaultKind.BROKEN, "the response is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", FaultKind.BROKEN, "no ETag"),
+        (
+            b"HTTP/1.1 307 Elsewhere\r\nLocation: http://elsewhere.example/k?a=b\r\nContent-Length: 0\r\n\r\n",
+            FaultKind.FINAL,
+            r"redirects part 1 to elsewhere\.example: use",
+        ),
+    ],
+    ids=["senseless", "a head without end", "no ETag", "redirect"],
+)
+async def test_responses_that_prove_nothing(response: bytes, kind: FaultKind, message: str) -> None:
+    async with answering(response) as url, HttpTransport() as transport:
+        with pytest.raises(Fault, match=message) as caught:
+            await put(transport, f"{url}/{SIGNED}")
+        assert caught.value.kind is kind
+    assert_secretless(caught.value)
+
+
+async def test_an_interim_response_is_not_the_response() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    final = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 2\r\n\r\nok'
+    async with answering(interim + final) as url, HttpTransport() as transport:
+        for _ in range(2):
+            assert (await put(transport, f"{url}/key")).etag == '"e"'
+            assert len(transport._pool._open) == 1
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 2\r\n\r\no',
+        b'HTTP/1.1 200 OK\r\nETag: "e"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\no',
+        b'HTTP/1.1 200 OK\r\nETag: "e"\r\n\r\n',
+    ],
+    ids=["length", "chunked", "until the end"],
+)
+async def test_a_response_whose_end_does_not_come(monkeypatch: pytest.MonkeyPatch, response: bytes) -> None:
+    """Its status is a result. The connection is not used again."""
+    monkeypatch.setattr("bigupload.http.put_transport.RESPONSE_AFTER_WRITE_ERROR", 0.01)
+    async with answering(response) as url, HttpTransport() as transport:
+        for _ in range(2):
+            assert (await put(transport, f"{url}/key")).etag == '"e"'
+            assert not any(transport._pool._kept.values())
+
+
+@pytest.mark.parametrize("size", [10, 0], ids=["memory", "by parts"])
+async def test_an_error_whose_end_does_not_come_is_what_its_beginning_says(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("bigupload.http.put_transport.RESPONSE_AFTER_WRITE_ERROR", 0.1)
+    monkeypatch.setattr("bigupload.http.put_transport.MOST_BYTES", size)
+    cut = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 999\r\n\r\n<Error><Code>RequestTimeout</Code><Mess"
+    async with answering(cut) as url, HttpTransport() as transport:
+        with pytest.raises(Fault) as caught:
+            await put(transport, f"{url}/key")
+        assert (caught.value.kind, caught.value.code) == (FaultKind.SERVER, "RequestTimeout")
+
+
+async def test_an_error_in_chunks_is_read_whole() -> None:
+    """AWS sends its errors like that, and may cut them anywhere."""
+    text = b"<Error><Code>SlowDown</Code><Message>reduce your rate</Message></Error>"
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (text[:10], text[10:17], text[17:]))
+    head = b"HTTP/1.1 503 Slow Down\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with answering(head + chunks + b"0\r\n\r\n") as url, HttpTransport() as transport:
+        for _ in range(2):
+            with pytest.raises(Fault, match="reduce your rate") as caught:
+                await put(transport, f"{url}/key")
+            assert (caught.value.status, caught.value.code) == (503, "SlowDown")
+            assert len(transport._pool._open) == 1, "all was read: the connection serves the next request"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "while the loop was busy"])
+async def test_an_idle_connection_that_the_store_has_closed_is_not_used(
+    store: Bench, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    if late:
+        monkeypatch.setattr(connection, "_UNNOTICED", 0.0)
+    async with no_leaks(), transport_to(store) as transport:
+        for _ in range(2):
+            data, source, part = body()
+            await transport.put(store.sign(part, data), source, part, on_start=bool)
+            ((kept,),) = transport._pool._kept.values()
+            kept.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            await until(partial(lambda transport: late or transport.is_closing(), kept.transport))
+
+
+async def test_connections_that_nobody_needs_any_more_are_closed(store: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the busiest moment, one with each that is given back."""
+    store.s3.script("UploadPart", Stall(after_bytes=9))
+    data, source, part = body(1000)
+    async with no_leaks(), transport_to(store) as transport:
+        request = store.sign(part, data)
+        first = asyncio.create_task(transport.put(request, source, part, on_start=bool))
+        await until(lambda: store.s3.stalled == 1)
+        await transport.put(request, source, part, on_start=bool)
+        store.s3.release()
+        await first
+        ((oldest, _),) = transport._pool._kept.values()
+        oldest._idle_since -= connection.MOST_IDLE + 1
+        await transport.put(request, source, part, on_start=bool)
+        await until(lambda: len(transport._pool._open) == 1)
+        assert oldest not in transport._pool._open
+
+
+async def test_a_connection_that_was_idle_for_long_is_not_used(store: Bench) -> None:
+    used = set()
+    async with no_leaks(), transport_to(store) as transport:
+        for _ in range(2):
+            data, source, part = body()
+            await transport.put(store.sign(part, data), source, part, on_start=bool)
+            ((kept,),) = transport._pool._kept.values()
+            kept._idle_since -= connection.MOST_IDLE + 1
+            used.add(kept)
+    assert len(used) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        ("http://127.0.0.1:1/key", {"x-amz-meta-k": "a\r\nHost: b"}),
+        ("http://127.0.0.1:1/key", {"x\n": "a"}),
+        ("http://127.0.0.1:1/a key", {}),
+        ("http://127.0.0.1:1/a\nkey", {}),
+        ("http://127.0.0.1:1", {}),
+        ("http://127.0.0.1:x/key", {}),
+        (f"http://{'a' * 64}.example/key", {}),
+        ("no url", {}),
+    ],
+)
+async def test_what_can_t_be_sent_is_refused_before_anything_is(url: str, headers: dict[str, str]) -> None:
+    async with HttpTransport() as transport:
+        with pytest.raises(errors.StoreRefused):
+            await put(transport, url, headers)
+
+
+async def put(transport: HttpTransport, url: str, headers: dict[str, str] | None = None) -> PutResponse:
+    """Send ten bytes."""
+    _, source, part = body(10)
+    return await transport.put(SignedRequest(url, headers or {}, 60), source, part, on_start=bool)
+
+
+@contextlib.asynccontextmanager
+async def answering(response: bytes) -> AsyncIterator[str]:
+    """A server that reads heads and bodies of ten bytes, and always says the same."""
+
+    serving: list[asyncio.Task[None] | None] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(10)
+                writer.write(response)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, family=socket.AF_INET)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*(task for task in serving if task is not None))  # the connections are closed
