@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from types import MethodType
 from typing import Any, TypeAlias
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from bigupload.core.integrity import PartProof, Verified
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from bigupload.credentials import CredentialsSource
 from bigupload.errors import ManifestMismatch, UsageError
+from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT, PARAMETERS, Acl, LockMode, normalized, refuse_contradictions
 
 if TYPE_CHECKING:

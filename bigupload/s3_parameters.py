@@ -14,11 +14,11 @@ import hashlib
 import re
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 
 Acl: TypeAlias = Literal[
     "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",

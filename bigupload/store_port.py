@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

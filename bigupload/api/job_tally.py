@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 
 from bigupload import events
 from bigupload.api.many_items import ManyItem
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.reading_ahead import FoundFiles
 from bigupload.engine.upload_run import UploadResult
+from bigupload.records import dataclass
 
 
 @dataclass(slots=True)

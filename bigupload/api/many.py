@@ -12,7 +12,6 @@ import os
 import random
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -42,6 +41,7 @@ from bigupload.manifests.job_record import JobRecord
 from bigupload.manifests.recorded_files import RecordedFile
 from bigupload.options import S3Options
 from bigupload.ports import ObjectStore, Source
+from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
 from bigupload.sources.held_file import FileHolder
 from bigupload.sources.memory import MemorySource, bytes_of

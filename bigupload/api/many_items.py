@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from bigupload.api.source_types import ManySource, StrPath, UploadSource
 from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.remote_url import chosen_name, is_remote, parse_remote
+from bigupload.records import dataclass
 from bigupload.sources.opening import is_path
 from bigupload.stores.targets import parse_s3_url
 from bigupload.units import escaped

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.copies import CopySource
 from bigupload.options import S3Options
 from bigupload.ports import Source
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bigupload import errors
@@ -13,6 +12,7 @@ from bigupload.core.content_types import DEFAULT, type_of
 from bigupload.core.remote_url import RemoteUrl, chosen_name, parse_remote
 from bigupload.engine.retrying import Retrier
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.sources.part_pool import PartPool
 from bigupload.sources.stream import StreamSource
 from bigupload.stores.s3.bucket_pool import BucketPool

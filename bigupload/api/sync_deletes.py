@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -18,6 +17,7 @@ from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.core.selection import Scope, selects
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
+from bigupload.records import dataclass
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.support.daemon_threads import run_in_daemon_thread
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from bigupload import errors
 from bigupload.batch.entries import Omitted
 from bigupload.batch.job import UploadFailed
 from bigupload.engine.upload_run import UploadResult
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,6 +19,7 @@ from bigupload.api.resources import UploaderResources
 from bigupload.api.source_types import ManySource
 from bigupload.batch.job import Job, results_while
 from bigupload.core.integrity import Verified
+from bigupload.records import dataclass
 from bigupload.sources.opening import is_path
 
 if TYPE_CHECKING:

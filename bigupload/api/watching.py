@@ -9,7 +9,6 @@ import math
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +44,7 @@ from bigupload.manifests.job_record import JobRecord
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.recorded_files import RecordedFile
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.sources.file import open_file
 from bigupload.stores.targets import LOCAL_BUCKET, parse_s3_url
 from bigupload.support.batching import Batcher

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from bigupload.core.manifest import Fingerprint
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from bigupload import errors
+from bigupload.records import dataclass
 
 _SCHEMA = (
     "PRAGMA journal_mode = OFF",

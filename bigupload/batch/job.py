@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from bigupload import errors
+from bigupload.records import dataclass
 from bigupload.support.shielding import run_shielded
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 
 from bigupload.batch.entries import FileEntry, Omitted
@@ -19,6 +19,7 @@ from bigupload.batch.tree import Found, WalkOptions, look_at, walk
 from bigupload.core.globs import has_wildcard, split_glob
 from bigupload.core.selection import Scope, include, scope_of, selects
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.units import one_line
 
 _CR = "\r"

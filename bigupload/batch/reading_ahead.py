@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,7 @@ import anyio
 
 from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.tree import Found
+from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 T = TypeVar("T")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bigupload.batch.tree import WalkOptions
 from bigupload.core.selection import FileLimits, FileRule, Scope, exclude, include, parse_exclude_file, scope_of
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.units import parse_duration, parse_size
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.core.key_characters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
 from bigupload.core.selection import FileLimits, Scope
+from bigupload.records import dataclass
 from bigupload.support.descriptors import reason_of
 
 Found: TypeAlias = FileEntry | Omitted

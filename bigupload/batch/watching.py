@@ -15,7 +15,6 @@ import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -26,6 +25,7 @@ from bigupload import errors
 from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.settling import Begin, SettlingFiles
+from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.descriptors import reason_of
 from bigupload.units import escaped, format_seconds, printable

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.wording import for_command_line
+from bigupload.records import dataclass
 from bigupload.units import counted, escaped, one_line, printable
 
 _MOST = 20

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bigupload import events
+from bigupload.records import dataclass
 from bigupload.units import counted, format_size
 
 

@@ -9,7 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from typing import Any
 
@@ -25,6 +25,7 @@ from bigupload.cli import complain
 from bigupload.cli.failures import LeftOut
 from bigupload.cli.selection_options import Chosen, is_many, names_many
 from bigupload.core.globs import split_glob
+from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import counted, escaped, format_size, printable
 

@@ -21,6 +21,7 @@ from bigupload.cli.settings import VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.progress import job_progress
 from bigupload.progress.job_progress import time_in
+from bigupload.records import dataclass
 from bigupload.units import counted, format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ class _PlainJob(_Plain):
             _say(f"{one_line(path.name)}: {job_progress.line(event, speed, files)}")
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class _Rate:
     """Bytes a second since the first look."""
 

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +15,7 @@ from bigupload import errors
 from bigupload.cli.options import PATH, SIZE
 from bigupload.cli.settings import COMMAND_LINE, strength
 from bigupload.cli.wording import spelled
+from bigupload.records import dataclass
 
 if TYPE_CHECKING:
     from bigupload.batch.listing import FileList

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault
 from bigupload.engine.part_hashing import Hashed
+from bigupload.records import dataclass
 from bigupload.units import printable
 
 _MOST_PARTS = 8

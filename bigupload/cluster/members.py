@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from bigupload.cluster.messages import FileId
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.part_groups import OnNews
 from bigupload.ports import PutResponse
+from bigupload.records import dataclass
 from bigupload.support.rate_limiter import RateLimiter
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bigupload import errors
@@ -15,6 +14,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import SignedRequest, Source
+from bigupload.records import dataclass
 
 WORK, LOOK, LEAVE = "bigupload-work", "bigupload-look", "bigupload-leave"
 """The names of the workers' handlers."""

@@ -23,9 +23,9 @@ upload takes, on the path that suffers most, with the constant changed or switch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bigupload.core.averages import mean
+from bigupload.records import dataclass
 
 START = 16
 """Parts in flight at the start. [8: 44 %, 32: 89 %]"""

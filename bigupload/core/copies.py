@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Part
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bigupload.core.concurrency_control import MOST
+from bigupload.records import dataclass
 
 MOST_UPLOADS = 64
 """Uploads that are open at once, where nothing limits them. Each has one request to the store's API at a time, and one

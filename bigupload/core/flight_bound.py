@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bigupload.core.averages import mean
+from bigupload.records import dataclass
 
 HORIZON = 10.0
 """Seconds of sending that a kill may lose. A bound is tried if the parts in flight need more."""

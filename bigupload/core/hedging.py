@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bigupload.core.averages import median
+from bigupload.records import dataclass
 
 _KNOWN = 4
 """Parts that must have arrived before the usual time of a part is known."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.errors import ObjectMismatch
+from bigupload.records import dataclass
 
 
 class PartProof(enum.StrEnum):

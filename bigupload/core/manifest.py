@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from bigupload.core import checksums
@@ -22,6 +22,7 @@ from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, Ver
 from bigupload.core.part_plan import S3_LIMITS, Part, Plan, Step
 from bigupload.core.remote_url import is_remote
 from bigupload.errors import ObjectMismatch
+from bigupload.records import dataclass
 
 VERSION = 2
 """The newest version that this program understands. Version 2 is written for streams of unknown size alone, so that an

@@ -13,11 +13,11 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from bigupload.core.manifest import Header, Manifest, Record
 from bigupload.errors import ManifestCorrupt
+from bigupload.records import dataclass
 
 RECORD_TYPES: dict[str, type[Any]] = {cls.type: cls for cls in typing.get_args(Record)}
 """The record classes by the `type` of their lines."""

@@ -7,12 +7,12 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import Verified
 from bigupload.core.part_plan import MIB
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

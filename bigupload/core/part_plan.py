@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.units import format_part_size, format_size
 
 MIB = 1024 * 1024

@@ -7,12 +7,13 @@ host and path.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal, TypeGuard
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from bigupload.errors import SourceUnsupported, UsageError
+from bigupload.records import dataclass
 
 _REMOTE = re.compile(r"(https?|s3)://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)

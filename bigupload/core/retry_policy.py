@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from bigupload import errors
+from bigupload.records import dataclass
 from bigupload.units import format_seconds
 
 

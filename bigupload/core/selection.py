@@ -17,10 +17,10 @@ and whether anything below a subdirectory can be. So each name is looked at once
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from bigupload.core.globs import GlobStep, parse_pattern
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
 
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import DEFAULT_PART_SIZE
+from bigupload.records import dataclass
 
 AT_ONCE = 4
 """Files that are uploaded at a time, and as many that are followed: the parts of one fill most links."""

@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -24,6 +24,7 @@ from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.part_hashing import HashElsewhere
 from bigupload.engine.retrying import Contact, Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
+from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.fair_slots import FairSlots, SlotQueue
 

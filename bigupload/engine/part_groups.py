@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from bigupload.core.checksums import Algorithm
@@ -23,6 +22,7 @@ from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.part_hashing import Hashed
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
+from bigupload.records import dataclass
 
 _LOG = logging.getLogger("bigupload.engine")
 _GATHER = 0.1

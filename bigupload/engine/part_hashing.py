@@ -6,7 +6,6 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import anyio
@@ -18,6 +17,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
 from bigupload.ports import Source
+from bigupload.records import dataclass
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.page_buffer import page_buffer
 

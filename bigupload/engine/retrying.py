@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar
 
 import anyio
 
 from bigupload import events
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, RetryPolicy
+from bigupload.records import dataclass
 from bigupload.units import format_seconds
 
 R = TypeVar("R")

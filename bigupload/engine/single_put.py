@@ -7,8 +7,6 @@ never sent twice at a time, because in a bucket that keeps versions each PUT mak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bigupload import errors, events
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
@@ -21,6 +19,7 @@ from bigupload.engine.in_flight import Postponed, PutInFlight, send
 from bigupload.engine.part_hashing import Hashed, PartHasher, hash_part
 from bigupload.engine.retrying import Retrier
 from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
+from bigupload.records import dataclass
 
 MOST_BYTES = 8 * MIB
 """The largest file that is sent by one PUT. A larger one gains by parts: a kill loses less of it, and its parts are in

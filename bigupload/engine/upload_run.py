@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ from bigupload.engine.context import UploadContext, new_header
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Journal, ListedPart, OpenUpload, Source
+from bigupload.records import dataclass
 from bigupload.units import format_part_size
 
 _MOST_CHANGES = 3

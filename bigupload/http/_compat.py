@@ -6,8 +6,9 @@ or does nothing, and its caller has a slower way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from bigupload.records import dataclass
 
 
 @dataclass(slots=True)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
+
+from bigupload.records import dataclass
 
 if TYPE_CHECKING:
     import yarl

@@ -7,7 +7,6 @@ what the redirecting server wrote into it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -22,6 +21,7 @@ from bigupload.http._compat import received
 from bigupload.http.http_errors import PROXY_AUTH_REQUIRED, fault_of_exception, fault_of_proxy, retry_after
 from bigupload.http.proxies import proxy_for
 from bigupload.http.sessions import new_session, timeouts
+from bigupload.records import dataclass
 
 HEAD = 4096
 """Bytes that the first request asks for."""

@@ -14,7 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from bigupload import errors
@@ -22,6 +22,7 @@ from bigupload.core.manifest import Aborted, Completed
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
 from bigupload.manifests.state_directory import JOB_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
+from bigupload.records import dataclass
 from bigupload.support.private_files import is_private_file
 
 DAY = 86_400.0

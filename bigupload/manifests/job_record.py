@@ -18,7 +18,6 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -28,6 +27,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.recorded_files import FILES, PLACES, RecordedFile, add_to, find_in
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
+from bigupload.records import dataclass
 from bigupload.support.durable_files import sync_directory
 from bigupload.support.private_files import create_private, is_private_file
 from bigupload.support.shielding import finish, run_shielded

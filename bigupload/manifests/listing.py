@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from bigupload.core.manifest_identity import same_target
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.journal import MAX_BYTES, read_manifest
 from bigupload.manifests.state_directory import SUFFIX, find_manifests
+from bigupload.records import dataclass
 
 _MIN_PREFIX = 4
 """Characters of an id that name an upload: fewer are more likely a slip."""

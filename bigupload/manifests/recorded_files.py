@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
+from bigupload.records import dataclass
 
 FILES = (
     "CREATE TABLE file (key TEXT PRIMARY KEY, path TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from bigupload.records import dataclass
 from bigupload.units import format_clock, format_rate, format_size
 
 _WINDOW = 5.0

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.service import media
 from bigupload.service.media import MEDIA_TYPES, MediaType
 from bigupload.service.problems import Problem, Refused

@@ -12,11 +12,12 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from aiohttp import web
 
+from bigupload.records import dataclass
 from bigupload.service.client_address import TrustedProxies
 from bigupload.service.problems import Refused
 

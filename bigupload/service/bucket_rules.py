@@ -11,11 +11,11 @@ import functools
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.records import dataclass
 from bigupload.service.object_keys import REFUSED_PREFIX
 from bigupload.service.policy import DAY, LONGEST_UPLOAD, PUBLISHED_POLICY, Policy, format_days
 from bigupload.service.stored_policy import POLICY_KEY, policy_in_danger, read_policy, write_policy

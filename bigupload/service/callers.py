@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 
 from aiohttp import web
 
+from bigupload.records import dataclass
 from bigupload.service.keys import KeyFile, check_owner
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import Authorize

@@ -17,7 +17,6 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +25,7 @@ import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bigupload import __version__
+from bigupload.records import dataclass
 from bigupload.service import media
 from bigupload.service.file_structure import check_start
 from bigupload.service.media import HEAD_BYTES, MAX_FILE_SIZE, MediaType

@@ -3,11 +3,12 @@ declarations, and the OpenAPI document is generated from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from pydantic import BaseModel
 
+from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.problems import Problem
 

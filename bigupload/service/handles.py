@@ -10,13 +10,13 @@ import dataclasses
 import hashlib
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from itsdangerous import BadData, URLSafeSerializer
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Plan
+from bigupload.records import dataclass
 from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
 

@@ -21,13 +21,14 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from bigupload.errors import ServiceError, UsageError
+from bigupload.records import dataclass
 from bigupload.service.secret_files import locked, read_regular, write_private
 
 KEY_PREFIX = "sk_"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
+from bigupload.records import dataclass
 from bigupload.service import media_structure
 from bigupload.service.problems import Problem, Refused
 

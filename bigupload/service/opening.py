@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
+from bigupload.records import dataclass
 from bigupload.service.access_log import AccessLog
 from bigupload.service.handles import Handles
 from bigupload.service.hooks.asking import Hooks, opened_hooks

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from datetime import timedelta
 from typing import Any
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.service.accepted_types import PUBLISHED_TYPES, MediaTypes, types_from_json
 from bigupload.service.media import MAX_FILE_SIZE
 from bigupload.service.object_keys import KeyTemplate

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import yarl
 
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.records import dataclass
 from bigupload.service.finishing import Finishing
 from bigupload.service.judgement import FINAL_PROBLEMS
 from bigupload.service.media import HEAD_BYTES, MediaType

@@ -10,12 +10,12 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT
+from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.media import MediaType

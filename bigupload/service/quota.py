@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from bigupload.records import dataclass
 from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.shared.away import EngineAwayError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from bigupload.errors import UsageError
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.service.access_log import write_line
 from bigupload.service.hooks.naming import HookSettings, check_hook
 from bigupload.service.keys import SHORTEST_SECRET

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from bigupload.records import dataclass
 from bigupload.service.problems import Problem
 
 

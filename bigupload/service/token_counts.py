@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from dataclasses import dataclass
 
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.object_keys import TOKENS_PREFIX
 from bigupload.service.problems import Problem, Refused

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jwt
@@ -21,6 +21,7 @@ import pydantic
 from pydantic import Field
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.keys import check_owner, token_signing_key
 from bigupload.service.media import MediaType

@@ -30,7 +30,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ import filelock
 import platformdirs
 
 from bigupload.errors import LocalStoreError
+from bigupload.records import dataclass
 from bigupload.stores.local_store_files import (
     SAMPLE,
     is_local_store,
@@ -57,7 +58,6 @@ _ANSWER_SECONDS = 5.0  # a store that is busy with uploads on few cores may take
 # On SIGTERM weed 4.48 closes the filer at once, and then always waits 15 s for streams between its own parts. SIGKILL
 # loses nothing that was acknowledged: the kernel has it by then.
 _TERM_SECONDS = 3.0
-
 # Below the range of ports that kernels use for outgoing connections (Linux: from 32768, elsewhere from 49152).
 # Otherwise weed's own connections could take a port before weed binds it, also at the next start.
 _PORTS = range(10_240, 32_768)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.units import parse_rate
 
 _ENTRY = r"\s*(\d{1,2}):(\d{2})\s*=(.+)"

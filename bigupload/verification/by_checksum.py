@@ -12,7 +12,6 @@ import functools
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -28,6 +27,7 @@ from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.support.page_buffer import page_buffer
 from bigupload.verification.comparison import Compared, FileAndObject, open_both

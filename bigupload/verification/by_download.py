@@ -13,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
+from bigupload.records import dataclass
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 READ_BACK = "read-back"

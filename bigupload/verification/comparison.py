@@ -6,7 +6,6 @@ import contextlib
 import math
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -16,6 +15,7 @@ from bigupload.core.object_claims import ObjectAttributes
 from bigupload.engine.context import check_source
 from bigupload.engine.retrying import Retrier
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.sources.file import FileSource, open_file
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.multipart import S3Store

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from bigupload.engine.task_groups import for_each
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store
 from bigupload.stores.s3.upload_pages import UploadPages
 from bigupload.stores.targets import connect, parse_s3_url

@@ -7,13 +7,13 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
 from bigupload import errors
+from bigupload.records import dataclass
 from bigupload.service.app import LOG
 from bigupload.service.app import create_app as create_aiohttp_app
 from bigupload.service.asgi.connection import SCOPE, Receive, Scope, Send, exchange

@@ -9,8 +9,9 @@ import itertools
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from bigupload.records import dataclass
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LINE_END = re.compile(rb"[\r\n\0]")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.service.hooks.command import words_of
 from bigupload.service.hooks.questions import BeforeCreate, BeforeFinish
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from bigupload.records import dataclass
 
 COMPLETED = "media.completed"
 REFUSED = "media.refused"

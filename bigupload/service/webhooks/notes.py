@@ -12,12 +12,13 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.records import dataclass
 from bigupload.service.object_keys import EVENTS_PREFIX
 from bigupload.service.webhooks.events import Event
 from bigupload.stores.s3.client import S3Bucket

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -12,6 +11,7 @@ import aiohttp
 
 from bigupload import __version__
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.service.webhooks.events import Event
 from bigupload.service.webhooks.signing import Signer
 

@@ -9,11 +9,11 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from bigupload.credentials import identity_of
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT
 from bigupload.stores.s3.client import S3Bucket
 

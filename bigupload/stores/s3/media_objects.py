@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.records import dataclass
 from bigupload.stores.s3.client import S3Bucket
 from bigupload.stores.s3.deletes import delete_object
 from bigupload.stores.s3.object_pages import ObjectPages

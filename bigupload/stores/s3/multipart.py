@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +19,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
+from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT, REQUEST, TOKEN, check_lock, parameters
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.client import S3Bucket

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -14,6 +13,7 @@ from bigupload.core.copies import CopySource
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.range_reader import HttpReader
 from bigupload.ports import SignedRequest
+from bigupload.records import dataclass
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.client import S3Bucket
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.s3_parameters import ADDRESS
 from bigupload.stores.s3.access_points import is_valid_name
 from bigupload.stores.s3.aws_session import CONFIGURATION_FILES, configuration_file

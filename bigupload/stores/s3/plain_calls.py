@@ -9,7 +9,7 @@ import http.client
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -18,6 +18,7 @@ from bigupload.http.http_errors import out_of_descriptors, tls_connection_lost
 from bigupload.http.plain_connections import PlainConnections
 from bigupload.http.proxies import is_direct
 from bigupload.http.trust import CaBundle
+from bigupload.records import dataclass
 from bigupload.stores.s3.errors import WRONG_REGION, refusal
 from bigupload.stores.s3.plain_answers import head_answer, list_answer
 from bigupload.stores.s3.plain_signing import PlainSigner, is_known_header

@@ -11,10 +11,10 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from bigupload.records import dataclass
 from bigupload.stores.s3.presign import PARAMETER_OF, SigningKeys, UrlPattern, hmac_of, signing_key
 
 _MOST_KINDS = 256

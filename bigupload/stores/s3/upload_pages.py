@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.records import dataclass
 
 MOST_PAGES = 1000
 """The most pages of one list: a million open uploads, or a hundred times the parts that an upload can have. A list that

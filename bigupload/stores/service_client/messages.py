@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import yarl
@@ -15,6 +14,7 @@ import yarl
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import ObjectFacts
 from bigupload.ports import ListedPart, SignedRequest, UnsignedPart
+from bigupload.records import dataclass
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import yarl
@@ -23,6 +22,7 @@ from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.trust import CaBundle
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
+from bigupload.records import dataclass
 from bigupload.stores.service_client.messages import (
     CompletedUpload,
     part_to_sign,

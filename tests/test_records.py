@@ -1,0 +1,211 @@
+"""Our `dataclass` beside the standard library's: the same class, decorated by both."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bigupload
+from bigupload import records
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"frozen": True},
+    {"slots": True},
+    {"frozen": True, "slots": True},
+    {"frozen": True, "slots": True, "kw_only": True},
+    {"eq": False},
+    {"slots": True, "eq": False, "weakref_slot": True},
+]
+
+
+@pytest.fixture(params=OPTIONS, ids=lambda options: " ".join(options) or "plain")
+def options(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return dict(request.param)
+
+
+def pair(body: Callable[[], type], options: dict[str, Any]) -> tuple[Any, Any]:
+    """A class twice: by the standard library, and by ours."""
+    return dataclasses.dataclass(**options)(body()), records.dataclass(**options)(body())
+
+
+def plain() -> type:
+    class Plain:
+        """A class."""
+
+        name: str
+        secret: str = dataclasses.field(repr=False, default="hidden")
+        numbers: list[int] = dataclasses.field(default_factory=list)
+        count: int = dataclasses.field(init=False, default=7)
+        made: list[int] = dataclasses.field(init=False, default_factory=list)
+        unset: int = dataclasses.field(init=False)
+        aside: int = dataclasses.field(default=0, compare=False)
+        last: int = dataclasses.field(default=1, kw_only=True)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "unset", len(self.name))
+
+    return Plain
+
+
+def test_it_is_made_from_the_same_arguments(options: dict[str, Any]) -> None:
+    theirs, ours = pair(plain, options)
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+    for own, other in zip(*(inspect.signature(each).parameters.values() for each in (ours, theirs)), strict=True):
+        assert (own.kind, own.annotation) == (other.kind, other.annotation)
+        assert (own.default is inspect.Parameter.empty) == (other.default is inspect.Parameter.empty)
+    for wrong in ({}, {"name": "a", "more": 1}, {"name": "a", "count": 1}):
+        for each in (theirs, ours):
+            with pytest.raises(TypeError):
+                each(**wrong)
+    assert ours.__match_args__ == theirs.__match_args__
+    assert ours.__doc__ == theirs.__doc__
+
+
+def test_its_values_are_the_same(options: dict[str, Any]) -> None:
+    theirs, ours = (each(name="ab", numbers=[1], last=3) for each in pair(plain, options))
+    assert dataclasses.asdict(ours) == dataclasses.asdict(theirs)
+    assert repr(ours) == repr(theirs)
+    assert "hidden" not in repr(ours)
+    assert (ours.count, ours.made, ours.unset) == (7, [], 2)
+    assert dataclasses.asdict(dataclasses.replace(ours, name="abc")) == dataclasses.asdict(
+        dataclasses.replace(theirs, name="abc")
+    )
+    assert type(ours)(name="a").numbers is not type(ours)(name="a").numbers
+
+
+def test_what_is_equal(options: dict[str, Any]) -> None:
+    theirs, ours = pair(plain, options)
+    for each in (theirs, ours):
+        same = each(name="a") == each(name="a", aside=5)
+        assert same is options.get("eq", True)
+        assert each(name="a") != each(name="b")
+        assert each(name="a") != "a"
+    assert ours(name="a") != theirs(name="a")
+
+
+def test_what_has_a_hash(options: dict[str, Any]) -> None:
+    def body() -> type:
+        class Hashed:
+            name: str
+            aside: int = dataclasses.field(default=0, compare=False)
+
+        return Hashed
+
+    theirs, ours = pair(body, options)
+    assert (ours.__hash__ is None) == (theirs.__hash__ is None)
+    if options.get("frozen"):
+        assert hash(ours(name="a")) == hash(ours(name="a", aside=1)) == hash(theirs(name="a"))
+
+
+def test_what_can_be_changed(options: dict[str, Any]) -> None:
+    for each in pair(plain, options):
+        made = each(name="a")
+        if options.get("frozen"):
+            with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'name'"):
+                made.name = "b"
+            with pytest.raises(dataclasses.FrozenInstanceError, match="cannot delete field 'name'"):
+                del made.name
+        else:
+            made.name = "b"
+            assert made.name == "b"
+        assert (
+            dataclasses.asdict(copy.copy(made)) == dataclasses.asdict(copy.deepcopy(made)) == dataclasses.asdict(made)
+        )
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_class_keeps_its_own_methods(frozen: bool) -> None:
+    def body() -> type:
+        class Own:
+            name: str
+
+            def __repr__(self) -> str:
+                return "own"
+
+            def __eq__(self, other: object) -> bool:
+                return True
+
+        return Own
+
+    theirs, ours = pair(body, {"frozen": frozen})
+    assert repr(ours("a")) == repr(theirs("a")) == "own"
+    assert ours("a") == ours("b")
+    assert (ours.__hash__ is None) == (theirs.__hash__ is None)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("slots", [False, True])
+@pytest.mark.parametrize("base", [dataclasses.dataclass, records.dataclass])
+@pytest.mark.parametrize("derived", [dataclasses.dataclass, records.dataclass])
+def test_one_inherits_from_another(frozen: bool, slots: bool, base: Any, derived: Any) -> None:
+    """Ours from ours, and a program's own from either."""
+
+    class Base:
+        first: int
+        second: int = 2
+
+    parent = base(frozen=frozen, slots=slots)(Base)
+
+    class Derived(parent):  # type: ignore[misc, valid-type]  # a class that was just made
+        third: int = 3
+
+    child = derived(frozen=frozen, slots=slots)(Derived)
+    made = child(1, third=4)
+    assert dataclasses.astuple(made) == (1, 2, 4)
+    assert made == child(1, 2, 4) != parent(1, 2)
+    with pytest.raises(TypeError, match="frozen"):
+        derived(frozen=not frozen)(type("Other", (parent,), {"__annotations__": {}}))
+
+
+@records.dataclass(frozen=True, slots=True)
+class Sent:
+    """Of a module, as what is pickled must be."""
+
+    name: str
+    inner: Sent | None = None
+
+
+def test_it_can_be_sent_to_another_process() -> None:
+    made = Sent("a", Sent("b"))
+    again = pickle.loads(pickle.dumps(made))
+    assert again == made
+    assert repr(again) == "Sent(name='a', inner=Sent(name='b', inner=None))"
+    match again:
+        case Sent(name, inner=Sent()):
+            assert name == "a"
+        case _:
+            raise AssertionError
+
+
+def test_one_that_holds_itself_can_be_shown() -> None:
+    @records.dataclass
+    class Loop:
+        inner: Any = None
+
+    loop = Loop()
+    loop.inner = loop
+    assert repr(loop).endswith("Loop(inner=...)")
+
+
+def test_an_empty_one() -> None:
+    theirs, ours = pair(lambda: type("Empty", (), {}), {"frozen": True})
+    assert ours() == ours()
+    assert hash(ours()) == hash(theirs())
+    assert repr(ours()) == "Empty()"
+
+
+def test_no_module_makes_them_slowly() -> None:
+    """All but those of `testing`, which share no code with the uploader."""
+    root = Path(bigupload.__file__).parent
+    modules = [path for path in root.rglob("*.py") if "testing" not in path.parts and path.name != "records.py"]
+    assert len(modules) > 100
+    slow = ("from dataclasses import dataclass", "@dataclasses.dataclass")
+    assert [path.name for path in modules if any(each in path.read_text() for each in slow)] == []
