@@ -47,7 +47,18 @@ def tls_internals(transport: Any) -> TlsInternals | None:
     ssl_object, outgoing, raw = (getattr(protocol, name, None) for name in ("_sslobj", "_outgoing", "_transport"))
     if ssl_object is None or outgoing is None or not hasattr(raw, "pause_reading"):
         return None
+    if hasattr(raw, "_ssl_protocol"):  # TLS within a proxy's TLS: what is encrypted here must be encrypted once more
+        return None
     return TlsInternals(protocol, raw)
+
+
+def unsent_by(transport: Any) -> int:
+    """Bytes that a transport, and those below its TLS, have and the kernel has not taken."""
+    found = 0
+    while transport is not None:
+        found += transport.get_write_buffer_size()
+        transport = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return found
 
 
 def read_before_closing(transport: Any) -> None:

@@ -13,14 +13,13 @@ import errno
 import time
 from typing import cast
 
-from bigupload.http.response_head import END_OF_HEAD, MAX_HEAD, MalformedResponse, ResponseHead, body_of, parse_head
+from bigupload.http._compat import unsent_by
+from bigupload.http.response_head import MAX_HEAD, MalformedResponse, ResponseHead, body_of, end_of_head, parse_head
 from bigupload.http.socket_tuning import readable
 
 MOST_IDLE = 15.0
 """Seconds for which a connection is kept that nobody uses. Less than `RetryPolicy.stall_after`, so that a retry after a
 stall finds no idle connection of the dead path."""
-_UNNOTICED = 0.01
-"""Seconds that an event loop takes for a turn, if nothing blocks it."""
 _BEGINNING = b"HTTP/1."
 _MOST_WAITING = 2 * MAX_HEAD
 """Bytes that nobody has read, from which on nothing more is received."""
@@ -30,12 +29,15 @@ class Connection(asyncio.Protocol):
     """A connection, from when it is made until it is lost. Used by one request at a time."""
 
     transport: asyncio.Transport
-    """Where the bytes of requests go. Behind a proxy's tunnel, another one than at first."""
+    """Where the bytes of requests go, once there is a connection. In a proxy's tunnel, another one than at first."""
 
     def __init__(self) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the socket is closed."""
-        self._idle_since = 0.0
+        self.unsent_when_heard = 0
+        """Bytes that the kernel had not taken yet when something came last. It can't be asked later: a transport that
+        breaks forgets what it has."""
+        self._made = False
         self._received = bytearray()
         self._over = False
         """Whether no more bytes will come."""
@@ -44,16 +46,20 @@ class Connection(asyncio.Protocol):
         """Whether the transport wants no more bytes now."""
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._idle_since = 0.0
 
     # -- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self._made = True
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        self.unsent_when_heard = unsent_by(self.transport)
         if len(self._received) > _MOST_WAITING:
-            self.transport.pause_reading()  # for good: the connection is of no use any more
+            self._over = True  # nobody needs so much, and it is of no use for another request
+            self.transport.pause_reading()
         _wake(self._reader)
 
     def eof_received(self) -> None:
@@ -73,10 +79,33 @@ class Connection(asyncio.Protocol):
         self._is_full = False
         _wake(self._writer)
 
+    # -- its end, and between two requests
+
+    def abort(self) -> None:
+        """Close it at once. What was not sent is dropped."""
+        self._over = True
+        if self._made:
+            self.transport.abort()
+
+    def keep(self) -> bool:
+        """From now on, it is idle. Returns whether another request can follow."""
+        self._idle_since = time.monotonic()
+        return self.is_clean
+
     @property
-    def _is_clean(self) -> bool:
+    def is_clean(self) -> bool:
         """Whether nothing came that belongs to no response, nor the connection's end."""
         return not (self._over or self._received or self.transport.is_closing())
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether an idle connection is. The event loop may not have read yet that the store has closed it."""
+        return self.is_recent and self.is_clean and not readable(self.transport.get_extra_info("socket"))
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it was idle for MOST_IDLE at most."""
+        return time.monotonic() - self._idle_since <= MOST_IDLE
 
     # -- sending
 
@@ -107,41 +136,24 @@ class Connection(asyncio.Protocol):
 
     # -- receiving
 
-    # -- between two requests
-
-    def keep(self) -> bool:
-        """From now on, it is idle. Returns whether another request can follow."""
-        self._idle_since = time.monotonic()
-        return self._is_clean
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether that is still so. What came while the event loop was busy has not been read yet."""
-        if not self.is_recent or not self._is_clean:
-            return False
-        is_noticed = time.monotonic() - self._idle_since < _UNNOTICED
-        return is_noticed or not readable(self.transport.get_extra_info("socket"))
-
-    @property
-    def is_recent(self) -> bool:
-        """Whether it was idle for MOST_IDLE at most."""
-        return time.monotonic() - self._idle_since <= MOST_IDLE
-
     async def head(self) -> ResponseHead:
         """Wait for the head of a response. Interim responses are left out.
 
         Raises:
             OSError: The connection ended before that, or what came is no response.
         """
+        interim = 0
         while True:
-            while (end := self._received.find(END_OF_HEAD)) < 0:
-                if len(self._received) > MAX_HEAD or not _BEGINNING.startswith(self._received[: len(_BEGINNING)]):
+            while (end := end_of_head(self._received)) is None:
+                too_much = interim + len(self._received) > MAX_HEAD
+                if too_much or not _BEGINNING.startswith(self._received[: len(_BEGINNING)]):
                     raise MalformedResponse
                 await self._more()
-            head = parse_head(bytes(self._received[:end]))
-            del self._received[: end + len(END_OF_HEAD)]
+            head = parse_head(bytes(self._received[: end[0]]))
+            del self._received[: end[1]]
             if head.status >= 200:
                 return head
+            interim += end[1]
 
     async def body(self, head: ResponseHead, most: int, within: float) -> bytes:
         """Read a response's body, as far as it comes in time. Its status alone is a result, too.
@@ -166,7 +178,7 @@ class Connection(asyncio.Protocol):
         if whole is not None:
             del self._received[:whole]
         if whole is None or not head.keep:
-            self.transport.abort()
+            self.abort()
         return found[:most]
 
     async def _more(self) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
+import socket
 import ssl
 from typing import Any
 
 import aiohappyeyeballs
 
-from bigupload.http.connection import Connection
-from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy
+from bigupload.http.connection import MOST_IDLE, Connection
+from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.names import Addresses
 from bigupload.http.origins import WebOrigin, origin_of
 from bigupload.http.proxies import Proxy
@@ -42,6 +44,8 @@ class ConnectionPool:
         self._addresses = Addresses()
         self._kept: dict[tuple[WebOrigin, Proxy], list[Connection]] = {}
         self._open: set[Connection] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        """Closes what has been idle for long, while anything is kept."""
         self._closed = False
 
     async def take(self, origin: WebOrigin, proxy: Proxy, *, fresh: bool) -> Connection:
@@ -62,25 +66,38 @@ class ConnectionPool:
             connection = kept.pop()
             if connection.is_usable:
                 return connection
-            connection.transport.abort()
+            connection.abort()
         return await self._connect(origin, proxy)
 
     def give_back(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
         """Keep a connection on which a whole response was read."""
-        kept = self._kept.setdefault((origin, proxy), [])
         if self._closed or not connection.keep():
-            connection.transport.abort()
-        else:
-            kept.append(connection)
-        if kept and not kept[0].is_recent:  # the first one has been idle for longest
-            kept.pop(0).transport.abort()
+            connection.abort()
+            return
+        self._kept.setdefault((origin, proxy), []).append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(MOST_IDLE, self._close_idle)
+
+    def _close_idle(self) -> None:
+        self._sweep = None
+        for route, connections in list(self._kept.items()):
+            for connection in connections:
+                if not connection.is_recent:
+                    connection.abort()
+            self._kept[route] = [each for each in connections if each.is_clean]
+            if not self._kept[route]:
+                del self._kept[route]
+        if self._kept:
+            self._sweep = asyncio.get_running_loop().call_later(MOST_IDLE, self._close_idle)
 
     async def aclose(self) -> None:
         """Close all connections, those included that are in use."""
         self._closed = True
         self._addresses.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
         for connection in list(self._open):
-            connection.transport.abort()
+            connection.abort()
         for _ in range(_CLOSED_WITHIN):
             if not self._open:
                 break
@@ -103,17 +120,34 @@ class ConnectionPool:
         return connection
 
     async def _connect_to(self, to: WebOrigin) -> Connection:
+        """Connect to one of the addresses: to the next one, if TLS breaks off or takes too long at the first."""
         tls: dict[str, Any] = {}
         if to.scheme == "https":
             tls = {"ssl": self._context, "server_hostname": to.host.rstrip("."), "ssl_handshake_timeout": _NEVER}
         rows = await self._addresses.of(to.host, to.port)
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            sock = await aiohappyeyeballs.start_connection(
-                rows, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER, socket_factory=new_socket
-            )
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, sock=sock, **tls)
+        while True:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                sock = await aiohappyeyeballs.start_connection(
+                    rows, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER, socket_factory=new_socket
+                )
+            peer = sock.getpeername()[:2]
+            try:
+                return await self._opened(sock, tls)
+            except OSError as e:
+                rows = [row for row in rows if row[4][:2] != peer]
+                if not rows or (isinstance(e, ssl.SSLError) and not tls_connection_lost(e)):
+                    raise
+
+    async def _opened(self, sock: socket.socket, tls: dict[str, Any]) -> Connection:
+        connection = Connection()
         self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock, **tls)
+        except BaseException:
+            self._give_up(connection)
+            raise
         return connection
 
     async def _tunnel(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
@@ -125,15 +159,31 @@ class ConnectionPool:
             response = await connection.head()
             if response.status // 100 != 2:
                 raise fault_of_proxy(response.status, origin.where)
+            if not connection.is_clean:  # what the proxy says now would count as the store's word
+                raise ConnectionAbortedError(errno.ECONNABORTED, "the proxy sent more than a tunnel")
+            connection.transport = await self._begin_tls(connection, origin)
+        except BaseException:
+            self._give_up(connection)
+            raise
+
+    async def _begin_tls(self, connection: Connection, origin: WebOrigin) -> asyncio.Transport:
+        try:
             transport = await asyncio.get_running_loop().start_tls(
                 connection.transport, connection, self._context,
                 server_hostname=origin.host.rstrip("."), ssl_handshake_timeout=_NEVER,
             )  # fmt: skip
-            assert transport is not None
-            connection.transport = transport
-        except BaseException:
-            connection.transport.abort()
+        except OSError:
             raise
+        except Exception as e:  # of asyncio, for TLS within TLS: Python 3.11 raises a TypeError if the inner one fails
+            raise ConnectionAbortedError(errno.ECONNABORTED, f"TLS broke off ({type(e).__name__})") from None
+        if transport is None:  # it was lost meanwhile
+            raise ConnectionAbortedError(errno.ECONNABORTED, "TLS broke off")
+        return transport
+
+    def _give_up(self, connection: Connection) -> None:
+        """Close a connection that was not made. asyncio does not tell when one is lost before TLS has begun."""
+        connection.abort()
+        self._open.discard(connection)
 
     @functools.cached_property
     def _context(self) -> ssl.SSLContext:

@@ -38,8 +38,8 @@ def origin_of(url: str) -> WebOrigin:
     host = parts.hostname or ""
     if parts.scheme not in _PORTS or not host:
         raise ValueError("no URL of http or https")
-    header = parts.netloc.rpartition("@")[2].lower().removesuffix(f":{_PORTS[parts.scheme]}")
+    header = parts.netloc.rpartition("@")[2].removesuffix(f":{_PORTS[parts.scheme]}")
     if not host.isascii():
         name = host.encode("idna").decode()
-        host, header = name, header.replace(host, name)
+        host, header = name, header.lower().replace(host, name)
     return WebOrigin(parts.scheme, host, parts.port or _PORTS[parts.scheme], header)

@@ -86,15 +86,17 @@ class PartBody:
             OSError: There is no response, or `failure` says why.
         """
         sending = asyncio.create_task(self._send(connection, head))
+        sending.add_done_callback(retrieve)
         try:
-            return await connection.head()
+            response = await connection.head()
         finally:
             self.stop()
             if not sending.done():
                 sending.cancel()
                 await run_shielded(_end_of(sending))
-            if not sending.cancelled() and (error := sending.exception()) is not None:
-                raise ConnectionAbortedError(errno.ECONNABORTED, type(error).__name__) from error
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            raise ConnectionAbortedError(errno.ECONNABORTED, type(error).__name__) from error
+        return response
 
     async def _send(self, connection: Connection, head: bytes) -> None:
         transport = connection.transport

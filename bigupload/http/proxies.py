@@ -71,9 +71,9 @@ def proxy_for(place: HasOrigin) -> Proxy:
     if found is None:
         return Proxy()
     parts = urlsplit(found if "://" in found else f"http://{found}")
-    port = parts.port or _PORTS.get(parts.scheme)
-    if port is None or not parts.hostname:
+    if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("no proxy for HTTP")
+    port = parts.port or _PORTS[parts.scheme]
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     authorization = None
     if parts.username:

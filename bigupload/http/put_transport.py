@@ -11,6 +11,7 @@ from types import TracebackType
 
 from bigupload import errors
 from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault
 from bigupload.http.connection_pool import ConnectionPool
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_socket
 from bigupload.http.memory_body import MOST_BYTES, MemoryBody
@@ -95,12 +96,15 @@ class HttpTransport:
                 response = await body.exchange(connection, head)
                 content = await connection.body(response, MAX_ERROR_BODY, RESPONSE_AFTER_WRITE_ERROR)
             except BaseException:
-                connection.transport.abort()
+                connection.abort()
                 raise
             if fresh or not body.complete:  # after half a body, nothing more can follow
-                connection.transport.abort()
+                connection.abort()
             else:
                 self._pool.give_back(connection, origin, proxy)
+        except Fault:
+            self._routes.clear()
+            raise
         except OSError as e:
             self._routes.clear()
             if body.failure is not None:

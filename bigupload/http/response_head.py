@@ -11,8 +11,10 @@ from collections.abc import ItemsView, Iterator, Mapping
 from typing import NamedTuple
 
 MAX_HEAD = 64 * 1024
-"""Bytes of a head, and of interim ones before it."""
-END_OF_HEAD = b"\r\n\r\n"
+"""Bytes of a head, together with the interim ones before it."""
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_LISTS = ("content-length", "transfer-encoding", "connection")
+"""Headers of which each value counts."""
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -59,35 +61,46 @@ class ResponseHead(NamedTuple):
     """Whether another request may follow on the connection, once the body was read."""
 
 
+def end_of_head(received: bytearray) -> tuple[int, int] | None:
+    """Return where a head ends, and where what follows begins; None if it has not come whole."""
+    end = _END_OF_HEAD.search(received)
+    return None if end is None else end.span()
+
+
 def parse_head(head: bytes) -> ResponseHead:
     """Read a head.
 
     Args:
-        head: All before END_OF_HEAD.
+        head: All before its end.
 
     Raises:
         MalformedResponse: It is none.
     """
-    first, *lines = head.decode("latin-1").split("\r\n")
+    first, *lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
     status = _STATUS.fullmatch(first)
     if status is None:
         raise MalformedResponse
     found: dict[str, str] = {}
+    name = ""
     for line in lines:
         header = _HEADER.fullmatch(line)
-        if header is None:
+        if header is not None:
+            name, value = header[1].lower(), header[2]
+            if name not in found:
+                found[name] = value
+            elif name in _LISTS:
+                found[name] += f", {value}"
+        elif name and line.startswith((" ", "\t")) and "\r" not in line:  # the last header goes on, as it could once
+            found[name] += f" {line.strip()}"
+        else:
             raise MalformedResponse
-        name, value = header[1].lower(), header[2]
-        found[name] = f"{found[name]}, {value}" if name in found else value
     code = int(status[2])
     keep = status[1] == "1" and "close" not in found.get("connection", "").lower()
-    coding = found.get("transfer-encoding")
+    coding = found.get("transfer-encoding", "identity").lower()
     if code < 200 or code in _WITHOUT_BODY:
         return ResponseHead(code, Headers(found), 0, False, keep)
-    if coding is not None:  # what a Content-Length beside it says does not count, and nothing may follow
-        return ResponseHead(
-            code, Headers(found), None, coding.lower() == "chunked", keep and "content-length" not in found
-        )
+    if coding != "identity":  # what a Content-Length beside it says does not count, and nothing may follow
+        return ResponseHead(code, Headers(found), None, coding == "chunked", keep and "content-length" not in found)
     length = _length(found.get("content-length"))
     return ResponseHead(code, Headers(found), length, False, keep and length is not None)
 
@@ -143,5 +156,5 @@ def _dechunked(received: bytes) -> tuple[bytes, int | None]:
 def _end_of_trailers(received: bytes, at: int) -> int | None:
     if received.startswith(b"\r\n", at):
         return at + 2
-    end = received.find(END_OF_HEAD, at)
-    return end + len(END_OF_HEAD) if end >= 0 else None
+    end = received.find(b"\r\n\r\n", at)
+    return end + 4 if end >= 0 else None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigupload.http.response_head import END_OF_HEAD, Headers, MalformedResponse, ResponseHead, body_of, parse_head
+from bigupload.http.response_head import Headers, MalformedResponse, ResponseHead, body_of, end_of_head, parse_head
 
 
 def head_of(text: str) -> ResponseHead:
@@ -27,8 +27,24 @@ def test_a_response_of_s3() -> None:
     assert len(head.headers) == 4
 
 
-def test_a_header_that_comes_twice_is_one_list() -> None:
-    assert head_of("HTTP/1.1 200 OK\nVary: a\nvary: b").headers["Vary"] == "a, b"
+def test_of_a_header_that_comes_twice_the_first_one_counts() -> None:
+    assert head_of('HTTP/1.1 200 OK\nETag: "a"\netag: "b"').headers["ETag"] == '"a"'
+    assert not head_of("HTTP/1.1 200 OK\nContent-Length: 0\nConnection: x\nConnection: close").keep
+
+
+def test_a_header_that_goes_on_in_the_next_line() -> None:
+    """As it could until RFC 7230."""
+    assert head_of("HTTP/1.1 200 OK\nETag: a\n\t b\nServer: c").headers["etag"] == "a b"
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_lines_may_end_without_a_carriage_return(end: bytes) -> None:
+    received = bytearray(end.join([b"HTTP/1.1 200 OK", b'ETag: "e"', b"", b"body"]))
+    found = end_of_head(received)
+    assert found is not None
+    assert parse_head(bytes(received[: found[0]])).headers["ETag"] == '"e"'
+    assert received[found[1] :] == b"body"
+    assert end_of_head(received[: found[1] - 1]) is None
 
 
 @pytest.mark.parametrize(
@@ -43,6 +59,7 @@ def test_a_header_that_comes_twice_is_one_list() -> None:
         ("HTTP/1.1 204 No Content", 0, False, True),
         ("HTTP/1.1 304 Not Modified\nContent-Length: 12", 0, False, True),
         ("HTTP/1.1 100 Continue", 0, False, True),
+        ("HTTP/1.1 500 x\nTransfer-Encoding: identity\nContent-Length: 12", 12, False, True),
         ("HTTP/1.1 500 x\nTransfer-Encoding: Chunked", None, True, True),
         ("HTTP/1.1 500 x\nTransfer-Encoding: gzip, chunked", None, False, True),
         ("HTTP/1.1 500 x\nTransfer-Encoding: chunked\nContent-Length: 1", None, True, False),
@@ -60,7 +77,8 @@ def test_where_the_body_ends(text: str, length: int | None, chunked: bool, keep:
         "http/1.1 200 OK",
         "HTTP/1.1 200 OK\nno colon", "HTTP/1.1 200 OK\n: no name", "HTTP/1.1 200 OK\nna me: x",
         "HTTP/1.1 200 OK\nname : x",
-        "HTTP/1.1 200 OK\n folded: x", "HTTP/1.1 200 OK\nContent-Length: -1", "HTTP/1.1 200 OK\nContent-Length: 1_0",
+        "HTTP/1.1 200 OK\n folded: x", "HTTP/1.1 200 OK\nname: x\n y\rz",
+        "HTTP/1.1 200 OK\nContent-Length: -1", "HTTP/1.1 200 OK\nContent-Length: 1_0",
         "HTTP/1.1 200 OK\nContent-Length: ", "HTTP/1.1 200 OK\nContent-Length: 1, 2",
         f"HTTP/1.1 200 OK\nContent-Length: {'9' * 19}", "HTTP/1.1 200 OK\nContent-Length: ²",
     ],
@@ -70,7 +88,7 @@ def test_what_is_no_response(text: str) -> None:
         head_of(text)
 
 
-@pytest.mark.parametrize("line", [b"a: b\nc: d", b"a: b\rc: d", b"a\n: b"])
+@pytest.mark.parametrize("line", [b"a: b\rc: d", b"a\n: b", b"a: b\r\r\nc: d"])
 def test_half_a_line_break_hides_no_header(line: bytes) -> None:
     with pytest.raises(MalformedResponse):
         parse_head(b"HTTP/1.1 200 OK\r\n" + line)
@@ -138,7 +156,7 @@ def test_the_standard_library_reads_the_same(
 
     class Socket:
         def makefile(self, _: str) -> Any:
-            return io.BytesIO(head + END_OF_HEAD + sent)
+            return io.BytesIO(head + b"\r\n\r\n" + sent)
 
     theirs = http.client.HTTPResponse(Socket())  # type: ignore[arg-type]  # it needs no more of a socket
     theirs.begin()

@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,37 +186,14 @@ async def test_an_error_in_chunks_is_read_whole() -> None:
             assert len(transport._pool._open) == 1, "all was read: the connection serves the next request"
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["at once", "while the loop was busy"])
-async def test_an_idle_connection_that_the_store_has_closed_is_not_used(
-    store: Bench, monkeypatch: pytest.MonkeyPatch, late: bool
-) -> None:
-    if late:
-        monkeypatch.setattr(connection, "_UNNOTICED", 0.0)
+async def test_an_idle_connection_that_the_store_has_closed_is_not_used(store: Bench) -> None:
+    """Also if the event loop has not noticed."""
     async with no_leaks(), transport_to(store) as transport:
         for _ in range(2):
             data, source, part = body()
             await transport.put(store.sign(part, data), source, part, on_start=bool)
             ((kept,),) = transport._pool._kept.values()
             kept.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
-            await until(partial(lambda transport: late or transport.is_closing(), kept.transport))
-
-
-async def test_connections_that_nobody_needs_any_more_are_closed(store: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the busiest moment, one with each that is given back."""
-    store.s3.script("UploadPart", Stall(after_bytes=9))
-    data, source, part = body(1000)
-    async with no_leaks(), transport_to(store) as transport:
-        request = store.sign(part, data)
-        first = asyncio.create_task(transport.put(request, source, part, on_start=bool))
-        await until(lambda: store.s3.stalled == 1)
-        await transport.put(request, source, part, on_start=bool)
-        store.s3.release()
-        await first
-        ((oldest, _),) = transport._pool._kept.values()
-        oldest._idle_since -= connection.MOST_IDLE + 1
-        await transport.put(request, source, part, on_start=bool)
-        await until(lambda: len(transport._pool._open) == 1)
-        assert oldest not in transport._pool._open
 
 
 async def test_a_connection_that_was_idle_for_long_is_not_used(store: Bench) -> None:

@@ -1,0 +1,119 @@
+"""What a connection remembers of its end, and bodies that meet it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from bigupload.core.part_plan import MIB, Part
+from bigupload.http.connection import Connection
+from bigupload.http.memory_body import MemoryBody
+from bigupload.http.part_body import PartBody
+from bigupload.http.response_head import MalformedResponse
+from bigupload.http.send_resources import SendResources
+from bigupload.sources.memory import MemorySource
+
+STORED = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'
+
+
+class NoTransport:
+    """Takes bytes, and sends none."""
+
+    def __init__(self) -> None:
+        self.unsent = 0
+        self.paused = False
+
+    def write(self, data: bytes) -> None:
+        self.unsent += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+def connected() -> tuple[Connection, NoTransport]:
+    made, transport = Connection(), NoTransport()
+    made.connection_made(cast("asyncio.Transport", transport))
+    return made, transport
+
+
+@pytest.mark.parametrize("unsent", [0, 1])
+async def test_a_body_is_as_complete_as_when_the_response_came(unsent: int) -> None:
+    """The transport forgets what it has when the connection breaks, before the task that waits hears of it."""
+    made, transport = connected()
+    body = MemoryBody(memoryview(b"body"), SendResources(None, "system"))
+    sending = asyncio.create_task(body.exchange(made, b"head"))
+    while not transport.unsent:
+        await asyncio.sleep(0)
+    transport.unsent = unsent
+    made.data_received(STORED)
+    transport.unsent = 0
+    made.connection_lost(ConnectionResetError())
+    assert (await sending).status == 200
+    assert body.complete is not bool(unsent)
+
+
+async def test_what_came_counts_before_how_it_ended() -> None:
+    made, _ = connected()
+    made.data_received(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 2\r\n\r\nno")
+    made.connection_lost(ConnectionResetError(104, "Connection reset by peer"))
+    head = await made.head()
+    assert (head.status, await made.body(head, 100, 60.0)) == (503, b"no")
+    with pytest.raises(ConnectionResetError, match="reset by peer"):
+        await made.head()
+
+
+@pytest.mark.parametrize("received", [b"", b"HTTP/1.1 200 OK\r\n"])
+async def test_an_end_without_a_response(received: bytes) -> None:
+    made, _ = connected()
+    made.data_received(received)
+    made.eof_received()
+    with pytest.raises(ConnectionAbortedError, match="closed without a response"):
+        await made.head()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_interim_responses_without_end(at_once: bool) -> None:
+    made, transport = connected()
+    interim = b"HTTP/1.1 102 Processing\r\n\r\n"
+    reading = asyncio.create_task(made.head())
+    if at_once:
+        made.data_received(interim * 10_000)
+        assert transport.paused
+    while not reading.done():
+        made.data_received(interim * 100)
+        await asyncio.sleep(0)
+    with pytest.raises(MalformedResponse):
+        await reading
+
+
+async def test_who_cancels_a_body_that_fails_hears_of_the_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+
+    async def fail(self: Any, connection: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("no thread is left")
+
+    monkeypatch.setattr(PartBody, "_write_body", fail)
+    made, transport = connected()
+    monkeypatch.setattr(transport, "abort", lambda: None, raising=False)
+    source = MemorySource("b", memoryview(bytes(MIB)))
+    body = PartBody(source, Part(1, 0, MIB), SendResources(None, "system"))
+    sending = asyncio.create_task(body.exchange(made, b"head"))
+    await begun.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
