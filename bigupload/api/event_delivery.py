@@ -119,7 +119,7 @@ class EventHandler:
         except BaseException as e:
             self._fail(e)
             raise
-        if inspect.isawaitable(made):
+        if made is not None and inspect.isawaitable(made):
             self._first, self._busy = made, True
             self._task = asyncio.get_running_loop().create_task(self._catch_up(made))
 

@@ -79,6 +79,8 @@ class JobReport:
 
     def on_event(self, event: events.Event) -> None:
         """What happens to a file, or to all of them."""
+        if self._mode == "none":  # nobody is told, and there is an event of each file
+            return
         source = event.upload.source
         self._reporter.on_event(Path(source) if source else TOTAL, event)
 

@@ -16,7 +16,7 @@ _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _LISTS = ("content-length", "transfer-encoding", "connection")
 """Headers of which each value counts."""
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _WITHOUT_BODY = (204, 304)
@@ -85,7 +85,7 @@ def parse_head(head: bytes) -> ResponseHead:
     for line in lines:
         header = _HEADER.fullmatch(line)
         if header is not None:
-            name, value = header[1].lower(), header[2]
+            name, value = header[1].lower(), header[2].rstrip(" \t")
             if name not in found:
                 found[name] = value
             elif name in _LISTS:
