@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from tests.tools.directories import session_directory
 
@@ -57,6 +58,15 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def weed(bigupload_local_store: LocalStore) -> LocalStore:
     """The SeaweedFS of this process; a folder of tests may make a bucket in it."""
     return bigupload_local_store
+
+
+@pytest.fixture(autouse=True)
+def weed_runs_again(request: pytest.FixtureRequest) -> None:
+    """Start SeaweedFS again if it has crashed, so that a crash fails one test and not all that come after it."""
+    if "bigupload_local_store" in request.fixturenames:
+        directory = request.getfixturevalue("bigupload_local_store").data_dir
+        if local_store.running(directory) is None:
+            local_store.start(directory)
 
 
 @pytest.fixture
