@@ -64,7 +64,7 @@ ENTRIES = (
     Entry(name="sweep", root=True, quick="--size 64MB --rounds 1 --rtts 10,50,150 --losses 0,0.1,1"),
     Entry(name="faults", quick="--size 256MB --rounds 1 --contestants bigupload,crt"),
     Entry(name="faults", options="--slow-down"),
-    Entry(name="files", quick="--rtt 5 --rounds 1 --contestants bigupload,s5cmd,obstore,boto3"),
+    Entry(name="files", quick="--rtt 5 --rounds 1 --contestants bigupload,bigupload:library,s5cmd,obstore,boto3"),
     Entry(name="sync", quick="--files 10000,100000 --rounds 1 --contestants bigupload,rclone:checksum"),
     Entry(name="tree"),
     Entry(name="tree", options="--sync"),

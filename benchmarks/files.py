@@ -6,14 +6,16 @@ commands of bigupload also record which files are in the store, with an fsync. `
 is empty, before it sends. `bigupload:library` is `upload_many` without a record. Everyone gets the same files, from the
 page cache, and the benchmark stops if the store received other bytes than those.
 
-The exit status is 1 if at 5 ms `bigupload upload` or `bigupload sync` sends fewer files a second than s5cmd, or if
-`bigupload upload` sends fewer than 3 × boto3 in 16 threads, or needs more than 1.5 × obstore's CPU time.
+The exit status is 1 if at 5 ms one of bigupload's three sends fewer files a second than s5cmd, if `bigupload upload`
+sends fewer than 3 × boto3 in 16 threads, or if `bigupload:library` needs more than 1.5 × the CPU time of obstore, which
+is a library, too. The command also reads options and records each file: its CPU time is told without a target.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
+import math
 import os
 import statistics
 import sys
@@ -35,6 +37,7 @@ from .report import Spread, Target
 from .stores import Store, null_store
 
 SYNC = f"{OURS}:sync"
+LIBRARY = f"{OURS}:library"
 MOST_CPU = 1.5
 LEAST_OF_BOTO3 = 3.0
 TARGETS_AT = 5.0
@@ -73,7 +76,7 @@ def everyone(peers: Peers) -> list[Contestant]:
     remote = {f"RCLONE_CONFIG_NULL_{name}": value for name, value in _RCLONE.items()}
     rclone = ["copy", "{job.file}", "null:{job.bucket}/{job.key}", "--s3-no-check-bucket", "--transfers", "16"]
     cli = ["--endpoint-url", "{job.url}", "s3", "cp", "--recursive", "--no-progress", *to]
-    scripts = library(f"{OURS}:library", sys.executable, "many_bigupload.py", CRC64, CRC64)
+    scripts = library(LIBRARY, sys.executable, "many_bigupload.py", CRC64, CRC64)
     return [
         *command(OURS, sys.executable, ["-m", "bigupload", "upload", *options], CRC64, CRC64, own),
         *command(SYNC, sys.executable, ["-m", "bigupload", "sync", *options], CRC64, CRC64, own),
@@ -173,8 +176,10 @@ def targets(runs: Sequence[FilesRun]) -> list[Target]:
     return [
         compared(OURS, "s5cmd", rate, 1.0, "upload: files/s ≥ s5cmd's", at_least=True),
         compared(SYNC, "s5cmd", rate, 1.0, "sync: files/s ≥ s5cmd's", at_least=True),
-        compared(OURS, "boto3", rate, LEAST_OF_BOTO3, "files/s ≥ 3 × boto3's in threads", at_least=True),
-        compared(OURS, "obstore", cpu, MOST_CPU, "CPU ≤ 1.5 × obstore's", at_least=False),
+        compared(LIBRARY, "s5cmd", rate, 1.0, "library: files/s ≥ s5cmd's", at_least=True),
+        compared(OURS, "boto3", rate, LEAST_OF_BOTO3, "upload: files/s ≥ 3 × boto3's in threads", at_least=True),
+        compared(LIBRARY, "obstore", cpu, MOST_CPU, "library: CPU ≤ 1.5 × obstore's", at_least=False),
+        compared(OURS, "obstore", cpu, math.inf, "(no target) upload: CPU of obstore's", at_least=False),
     ]
 
 
