@@ -162,7 +162,7 @@ def test_the_standard_library_reads_the_same(
     theirs.begin()
     ours = parse_head(head)
     assert ours.status == theirs.status
-    assert all(ours.headers[name] == ", ".join(theirs.headers.get_all(name, [])) for name in fields)
+    assert all(ours.headers[name] == theirs.headers[name] for name in fields)  # of one that comes twice, the first
     assert body_of(ours, sent + b"next") == (theirs.read(), len(sent))
 
 
