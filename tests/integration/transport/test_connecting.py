@@ -174,8 +174,10 @@ async def test_a_tunnel_that_breaks_off_leaves_nothing(monkeypatch: pytest.Monke
 async def test_an_address_at_which_tls_breaks_off_costs_no_attempt(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    met: list[bytes] = []
+
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
+        met.append(await reader.read(1))
 
     async with serving(storing(10), certificates) as port, serving(hang_up, host="127.0.0.2", port=port):
         kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
@@ -183,7 +185,8 @@ async def test_an_address_at_which_tls_breaks_off_costs_no_attempt(
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
         async with no_leaks(), HttpTransport(ca_bundle=certificates.ca) as transport:
             for _ in range(4):
-                await put(transport, f"https://localhost:{port}/key", fresh=True)
+                assert (await put(transport, f"https://localhost:{port}/key", fresh=True)).etag == '"e"'
+    assert met, "nobody went there"
 
 
 async def test_cancelled_as_the_handshake_ends_no_socket_waits_for_the_end_of_tls(

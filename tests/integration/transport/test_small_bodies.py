@@ -188,12 +188,16 @@ async def test_an_error_in_chunks_is_read_whole() -> None:
 
 async def test_an_idle_connection_that_the_store_has_closed_is_not_used(store: Bench) -> None:
     """Also if the event loop has not noticed."""
+    used = set()
     async with no_leaks(), transport_to(store) as transport:
         for _ in range(2):
             data, source, part = body()
             await transport.put(store.sign(part, data), source, part, on_start=bool)
+            assert store.stored() == data
             ((kept,),) = transport._pool._kept.values()
             kept.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            used.add(kept)
+    assert len(used) == 2
 
 
 async def test_a_connection_that_was_idle_for_long_is_not_used(store: Bench) -> None:
