@@ -69,6 +69,9 @@ class PretendedGauge:
     def round_trip_times(self) -> tuple[float, float]:
         return 0.0, 0.0
 
+    def held_back(self) -> bool:
+        return False
+
     def paused(self) -> bool:
         return False
 

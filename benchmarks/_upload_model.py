@@ -18,7 +18,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from bigupload.core.concurrency_control import ConcurrencyControl, is_full
+from bigupload.core.concurrency_control import Bottleneck, ConcurrencyControl
 from bigupload.core.flight_bound import SMALL, FlightBound, are_held_back
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
@@ -140,6 +140,8 @@ class Upload:
         self._burst = self._uncrowded = 1.0
         self._queue = 0.0
         """How long a packet waits in front of the link, in round trips."""
+        self._held_back = False
+        """Whether the store holds most connections back."""
 
     def run(self) -> Outcome:
         """Simulate until every part has arrived."""
@@ -152,8 +154,10 @@ class Upload:
             tick += 1
             self._cut(tick * TICK)
             before = self._control.limit
-            full = is_full([(self._way.rtt, self._way.rtt * (1 + self._queue))])
-            self._control.sample(tick * TICK, int(self._sent), in_flight=len(self._flying), full=full)
+            path = (self._way.rtt, self._way.rtt * (1 + self._queue), self._held_back)
+            self._control.sample(
+                tick * TICK, int(self._sent), in_flight=len(self._flying), bottleneck=Bottleneck.of([path])
+            )
             self._take_back(before)
             limits.append(self._limit())
             sent = sum(self._part_size - each.left for each in self._flying if not each.refused)
@@ -279,6 +283,7 @@ class Upload:
         scarce = wanted > available
         level = _fair(wants, available) if scarce else math.inf
         share = available / wanted if scarce else 1.0
+        self._held_back = way.by_store if scarce else 2 * wants.count(way.each) > len(wants)
         if not way.by_store:
             self._queue += (scarce - self._queue) * min(1.0, TICK / way.rtt / QUEUE_TAKES)
         for each in list(self._flying):

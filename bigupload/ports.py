@@ -190,6 +190,10 @@ class Gauge(Protocol):
         """The connection's shortest round trip, and that of now, in seconds; (0, 0) if that is not known."""
         ...
 
+    def held_back(self) -> bool:
+        """Whether the store's window is full for much of the time: it reads less than the path carries."""
+        ...
+
     def paused(self) -> bool:
         """Whether the sender waits by itself, for the rate limit. That is no stall."""
         ...

@@ -6,7 +6,8 @@ suffer. A trial that fails is undone, and the next one goes the other way. The f
 trials change it by a quarter, and each larger limit that helped is followed by a step twice as large.
 
 More connections than fill a link take goodput from one another: on a path with losses, BBR's lose more than they carry.
-So the limit is not doubled while packets wait in a queue in front of the link.
+So the limit is not doubled while packets wait in a queue in front of the link. If it is the store that holds each
+connection back, because its window is full, a new one is up to speed at once: then one window is enough for a doubling.
 
 Goodput also changes by itself. A connection needs many round trips until it is up to speed: how long, the start of the
 upload shows. Connections of a loss-based congestion control carry less as they grow old: if goodput halves at the same
@@ -22,6 +23,7 @@ upload takes, on the path that suffers most, with the constant changed or switch
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 from bigupload.core.averages import mean
@@ -33,6 +35,9 @@ MOST = 128
 """The largest limit. [64: 88 %, 256: nothing, but 27 % more parts in flight]"""
 WINDOW = 0.4
 """Seconds of one measurement. [0.2: 34 %, 0.8: 127 %]"""
+FILLED = 0.85
+"""The share of the limit that is in flight on average while goodput is measured: between two parts a slot may be empty
+for a moment. With fewer, it is not the limit that holds sending back."""
 STEP = 1 / 3
 """Later trials change the limit by 2 to this power: a quarter more, a fifth less. [1/6: 139 %, 2/3: 26 %]"""
 WORTH = 0.25
@@ -47,8 +52,7 @@ SUNK = 0.5
 """Goodput below this share of what it was, for as long as a small trial takes: the path has changed.
 [off: 35 %, 0.75: 101 %]"""
 QUEUED = 0.25
-"""Packets that wait for this share of the shortest round trip stand in a queue before a full link: see `is_full`.
-[off: 8 %]"""
+"""Packets that wait for this share of the shortest round trip stand in a queue before a full link. [off: 8 %]"""
 QUEUED_FOR = 0.005
 """Seconds that they wait at least: a busy machine is late by a few milliseconds."""
 PATIENCE = 4
@@ -74,23 +78,44 @@ PROBE_AFTER = 10.0
 [off: 189 %]"""
 
 
-def is_full(round_trips: Sequence[tuple[float, float]]) -> bool:
-    """Whether a link is full: the packets of most connections wait in a queue.
+class Bottleneck(enum.Enum):
+    """What holds most connections back, as far as the kernel can tell."""
 
-    Args:
-        round_trips: The shortest round trip of each connection, and that of now, in seconds. It is (0, 0) if the system
-            does not tell.
-    """
-    waiting = sum(now - least >= max(QUEUED_FOR, QUEUED * least) for least, now in round_trips)
-    return 2 * waiting > len(round_trips)
+    UNKNOWN = enum.auto()
+    LINK = enum.auto()
+    """Packets wait in a queue in front of a link."""
+    STORE = enum.auto()
+    """The store reads less from each connection than the path carries. So a new connection is up to speed at once."""
+
+    @classmethod
+    def of(cls, paths: Sequence[tuple[float, float, bool]]) -> Bottleneck:
+        """What most connections tell.
+
+        Args:
+            paths: Of each connection: its shortest round trip and that of now, in seconds, or zeros if the system does
+                not tell; and whether the store's window holds it back.
+        """
+        if 2 * sum(held_back for _, _, held_back in paths) > len(paths):
+            return cls.STORE  # which acknowledges late while its window is full: its round trips show no queue
+        waiting = sum(now - least >= max(QUEUED_FOR, QUEUED * least) for least, now, _ in paths)
+        return cls.LINK if 2 * waiting > len(paths) else cls.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Window:
     """The measurement that is under way."""
 
     since: float
     bytes_done: int
+    until: float
+    part_seconds: float = 0.0
+    """Parts in flight, times seconds."""
+
+    def goes_on(self, now: float, in_flight: int, limit: int) -> bool:
+        """Measure until now. Returns whether enough parts were in flight, on average."""
+        self.part_seconds += in_flight * (now - self.until)
+        self.until = now
+        return self.part_seconds >= FILLED * limit * (now - self.since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,26 +218,28 @@ class ConcurrencyControl:
         self._search(STEP)
         self._move(limit, now)
 
-    def sample(self, now: float, bytes_done: int, *, in_flight: int, full: bool = False) -> None:
+    def sample(
+        self, now: float, bytes_done: int, *, in_flight: int, bottleneck: Bottleneck = Bottleneck.UNKNOWN
+    ) -> None:
         """Take a measurement, and decide.
 
         Args:
             now: Seconds.
             bytes_done: Bytes that all parts together have sent by then.
             in_flight: Parts in flight. There may be more than the limit for a while after it fell.
-            full: Whether the link is full: see `is_full`. It matters only if `doubles`.
+            bottleneck: What holds most connections back. It matters only if `doubles`.
         """
         if self._fixed is not None:
             return
         window = self._window
-        if window is None or in_flight < self._limit:  # then the limit is not what holds sending back
-            self._window = _Window(now, bytes_done)
+        if window is None or not window.goes_on(now, in_flight, self._limit):
+            self._window = _Window(now, bytes_done, now)
             if not self._goodput:
                 self._since = now
             return
         if now - window.since < WINDOW:
             return
-        self._window = _Window(now, bytes_done)
+        self._window = _Window(now, bytes_done, now)
         self._started *= OLDER
         self._refused *= OLDER
         if in_flight > self._limit:  # this was the goodput of another limit
@@ -220,28 +247,29 @@ class ConcurrencyControl:
             self._since = now
             return
         self._goodput.append((bytes_done - window.bytes_done) / (now - window.since))
-        self._decide(now, full=full)
+        self._decide(now, bottleneck)
 
     @property
     def doubles(self) -> bool:
         """Whether the next trial is to double the limit, if the link is not full."""
         return self._fixed is None and self._up and self._step >= 1
 
-    def _decide(self, now: float, *, full: bool) -> None:
+    def _decide(self, now: float, bottleneck: Bottleneck) -> None:
         if self._sunk():
             self._search(1.0)
-        windows = max(2, round(1 / self._step))  # a smaller step shows less, and is measured for longer
+        at_once = bottleneck is Bottleneck.STORE and self.doubles
+        windows = 1 if at_once else max(2, round(1 / self._step))  # a smaller step shows less
         if len(self._goodput) < windows or not self._goodput[-1]:
             return
-        if self._ramp is None and self._goodput[-1] > SETTLED * self._goodput[-2]:
+        if self._ramp is None and not at_once and self._goodput[-1] > SETTLED * self._goodput[-2]:
             return
         goodput = mean(self._goodput[-windows:])
         measured_for = now - self._since
         if self._ramp is None:
-            self._ramp = min(LONGEST_RAMP, measured_for - windows * WINDOW)
+            self._ramp = min(LONGEST_RAMP, max(0.0, measured_for - windows * WINDOW))
         ramped = measured_for >= self._ramp + windows * WINDOW
         if self._trial is None:
-            if full and self.doubles:
+            if bottleneck is Bottleneck.LINK and self.doubles:
                 if measured_for >= self._ramp + windows * WINDOW * PATIENCE:
                     self._up, self._step = False, STEP
                     self._try_another(goodput, now)

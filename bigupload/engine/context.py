@@ -14,7 +14,7 @@ import anyio
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
-from bigupload.core.concurrency_control import ConcurrencyControl, is_full
+from bigupload.core.concurrency_control import Bottleneck, ConcurrencyControl
 from bigupload.core.copies import CopyBase, CopyOrigin
 from bigupload.core.flight_bound import SMALL, FlightBound, are_held_back
 from bigupload.core.integrity import Verified
@@ -151,8 +151,10 @@ class SharedResources:
                 bound.sample(now, sent, in_flight=in_flight, part_size=self._part_size, held_back=held_back), in_flight
             )
         before = self.concurrency.limit
-        full = self.concurrency.doubles and is_full([part.round_trip_times() for part in self.parts])
-        self.concurrency.sample(now, sent, in_flight=in_flight, full=full)
+        bottleneck = Bottleneck.UNKNOWN
+        if self.concurrency.doubles:
+            bottleneck = Bottleneck.of([(*part.round_trip_times(), part.held_back()) for part in self.parts])
+        self.concurrency.sample(now, sent, in_flight=in_flight, bottleneck=bottleneck)
         limit = self.concurrency.limit
         if bound is not None:
             left = bound.adapted(limit, before=before, in_flight=in_flight, part_size=self._part_size)

@@ -90,6 +90,9 @@ class PutInFlight:
     def round_trip_times(self) -> tuple[float, float]:
         return self.gauge.round_trip_times() if self.gauge is not None else (0.0, 0.0)
 
+    def held_back(self) -> bool:
+        return self.gauge is not None and self.gauge.held_back()
+
     def paused(self) -> bool:
         return self.gauge is not None and self.gauge.paused()
 

@@ -151,6 +151,9 @@ class PartBody:
     def round_trip_times(self) -> tuple[float, float]:
         return socket_tuning.round_trip_times(self._socket)
 
+    def held_back(self) -> bool:
+        return socket_tuning.held_back(self._socket)
+
     def paused(self) -> bool:
         return self._rate_limited
 

@@ -36,9 +36,15 @@ _MAX_KEEPALIVES = 3
 """Seconds between two keep-alive probes, and how many may stay without a reply. A dead path is found within a minute,
 also while nothing is sent, as when the store works on its response. For bytes that are not acknowledged there is
 `RetryPolicy.stall_after`. TCP_USER_TIMEOUT would also end connections whose other side merely does not read."""
-_MSS_AT, _SACKED_AT, _RTT_AT, _LEAST_RTT_AT = 16, 28, 68, 148
-"""Offsets of tcpi_snd_mss, tcpi_sacked, tcpi_rtt and tcpi_min_rtt in struct tcp_info, equal on every architecture:
-linux/tcp.h."""
+_MSS_AT, _SACKED_AT, _RTT_AT, _LEAST_RTT_AT, _BUSY_AT = 16, 28, 68, 148, 168
+"""Offsets of tcpi_snd_mss, tcpi_sacked, tcpi_rtt, tcpi_min_rtt and tcpi_busy_time in struct tcp_info, equal on every
+architecture: linux/tcp.h."""
+_BUSY = struct.Struct("QQ")
+"""tcpi_busy_time and tcpi_rwnd_limited: microseconds in which there was something to send, and those of them in which
+the peer's window was full."""
+_HELD_BACK = 0.25
+"""Over a link that was full it was 0 to 0.03. A peer that read slowly: 0.98; a window that was too small for a path of
+100 ms: 0.3 to 0.4, because BBR sends in pulses then."""
 _FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
 """FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
@@ -139,6 +145,19 @@ def round_trip_times(sock: Any) -> tuple[float, float]:
     return (least / 1e6, now / 1e6) if least and now and least != _UNKNOWN else (0.0, 0.0)
 
 
+def held_back(sock: Any) -> bool:
+    """Whether the peer's window was full for `_HELD_BACK` of the time in which there was something to send.
+
+    Args:
+        sock: The socket, or None for a transport without one.
+    """
+    info = _tcp_info(sock, _BUSY_AT + _BUSY.size)
+    if len(info) < _BUSY_AT + _BUSY.size:  # Linux before 4.10
+        return False
+    busy, full = _BUSY.unpack_from(info, _BUSY_AT)
+    return bool(busy) and full >= _HELD_BACK * busy
+
+
 def address_text(peer: object) -> str | None:
     """A socket's `peername` as "10.0.0.1:443"; None if it is no IP address."""
     if not isinstance(peer, tuple):
@@ -149,10 +168,17 @@ def address_text(peer: object) -> str | None:
 
 def _microseconds(sock: Any, at: int) -> int | None:
     """A field of struct tcp_info; None if the kernel does not say."""
+    info = _tcp_info(sock, at + 4)
+    return _field(info, at) if len(info) == at + 4 else None
+
+
+def _tcp_info(sock: Any, size: int) -> bytes:
+    """The first bytes of struct tcp_info: as many as the kernel knows; b"" if it does not say."""
     try:
-        return _field(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, at + 4), at)
-    except (AttributeError, OSError, struct.error):
-        return None
+        found: bytes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+    except (AttributeError, OSError):
+        return b""
+    return found
 
 
 def _field(tcp_info: bytes, at: int) -> int:
@@ -200,11 +226,9 @@ def unsent(sock: Any) -> int:
         waiting = int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
     except (ImportError, AttributeError, OSError):
         return 0
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SACKED_AT + 4)
+    arrived, info = 0, _tcp_info(sock, _SACKED_AT + 4)
+    if len(info) == _SACKED_AT + 4:
         arrived = _field(info, _SACKED_AT) * _field(info, _MSS_AT)
         waiting -= info[0] in _FIN_UNACKNOWLEDGED  # which the kernel counts as a byte
-    except (AttributeError, OSError, struct.error):
-        arrived = 0
     # At least one byte is missing. Packets that are shorter than the MSS make the estimate too high.
     return max(1, waiting - arrived) if waiting > 0 else 0

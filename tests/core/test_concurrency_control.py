@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.concurrency_control import (
     BACK_OFF,
+    FILLED,
     LONGEST_RAMP,
     MOST,
     PROBE_AFTER,
@@ -202,20 +203,38 @@ def test_after_slow_down_the_limit_stays_below_what_was_too_much() -> None:
     assert max(limits) == START - 1
 
 
-def test_windows_that_were_not_saturated_teach_nothing() -> None:
+def measured_with(in_flight: Callable[[int], float]) -> int:
+    """The limit after ten seconds, with so many parts in flight at each tick, and goodput that stays the same."""
     controller = ConcurrencyControl()
     for tick in range(100):
-        controller.sample(tick * TICK, tick * tick * RATE, in_flight=controller.limit - 1)
-    assert controller.limit == START
-    now = 100 * TICK
-    full, idle = START, START - 1
-    controller.sample(now, 0, in_flight=full)
-    controller.sample(now + WINDOW / 2, RATE, in_flight=full)
-    controller.sample(now + WINDOW * 0.9, RATE, in_flight=idle)  # the window is void: it begins again
-    controller.sample(now + WINDOW * 1.1, 2 * RATE, in_flight=full)
-    controller.sample(now + WINDOW * 2, 3 * RATE, in_flight=full)
-    controller.sample(now + WINDOW * 3.1, 4 * RATE, in_flight=full)
-    assert controller.limit == 2 * START, "after two windows"
+        controller.sample(tick * TICK, tick * RATE, in_flight=round(in_flight(tick) * START))
+        if controller.limit != START:
+            break
+    return controller.limit
+
+
+@pytest.mark.parametrize(
+    ("shares", "counts"),
+    [
+        ([1.0], True),
+        ([FILLED + 1 / START], True),
+        ([FILLED - 1 / START], False),
+        ([1.0, FILLED], True),
+        ([1.0, 1.0, FILLED - 2 / START], True),  # a slot or two are empty for a moment
+        ([1.0, FILLED - 5 / START], False),
+    ],
+)
+def test_what_is_measured_with_too_few_parts_in_flight_teaches_nothing(shares: list[float], counts: bool) -> None:
+    assert measured_with(lambda tick: shares[tick % len(shares)]) == (2 * START if counts else START)
+
+
+def test_a_window_begins_again_once_too_few_parts_were_in_flight() -> None:
+    controller = ConcurrencyControl()
+    for at, in_flight in [(0, START), (0.5, START), (0.9, START // 2), (1.4, START), (1.95, START), (2.5, START)]:
+        controller.sample(at * WINDOW, int(at * RATE), in_flight=in_flight)
+    assert controller.limit == START, "the second window is not over"
+    controller.sample(3.0 * WINDOW, 3 * RATE, in_flight=START)
+    assert controller.limit == 2 * START
 
 
 def test_trials_that_keep_failing_grow_rare() -> None:

@@ -11,8 +11,8 @@ from bigupload.core.concurrency_control import (
     QUEUED_FOR,
     START,
     WINDOW,
+    Bottleneck,
     ConcurrencyControl,
-    is_full,
 )
 
 
@@ -25,13 +25,13 @@ class Measured:
         self.sent = 0.0
         self.control.sample(0.0, 0, in_flight=START)
 
-    def windows(self, *goodput: float, full: bool = False) -> int:
-        """The limit after these, in bytes a second. `full`: whether the link is."""
+    def windows(self, *goodput: float, bottleneck: Bottleneck = Bottleneck.UNKNOWN) -> int:
+        """The limit after these, in bytes a second."""
         for each in goodput:
             limit = self.control.limit
             self.now += 1.001 * WINDOW
             self.sent += 1.001 * WINDOW * each
-            self.control.sample(self.now, int(self.sent), in_flight=limit, full=full)
+            self.control.sample(self.now, int(self.sent), in_flight=limit, bottleneck=bottleneck)
             if self.control.limit != limit:
                 self.control.sample(self.now, int(self.sent), in_flight=self.control.limit)
         return self.control.limit
@@ -100,38 +100,71 @@ def test_a_start_that_hung_does_not_make_every_trial_long() -> None:
     ],
 )
 def test_packets_that_wait_show_a_full_link(least: float, now: float, full: bool) -> None:
-    assert is_full([(least, now)]) is full
+    assert Bottleneck.of([(least, now, False)]) is (Bottleneck.LINK if full else Bottleneck.UNKNOWN)
 
 
 def test_most_connections_must_show_it() -> None:
     """A connection that is new to a full link has never seen a short round trip, and what is not known shows none."""
-    waits, new, unknown = (0.05, 0.1), (0.1, 0.1), (0.0, 0.0)
-    assert is_full([waits, waits, new])
-    assert not is_full([waits, new])
-    assert not is_full([waits, unknown])
-    assert not is_full([])
+    waits, new, unknown = (0.05, 0.1, False), (0.1, 0.1, False), (0.0, 0.0, False)
+    assert Bottleneck.of([waits, waits, new]) is Bottleneck.LINK
+    for some in ([waits, new], [waits, unknown], []):
+        assert Bottleneck.of(some) is Bottleneck.UNKNOWN
+
+
+def test_a_store_that_reads_slowly_does_not_look_like_a_full_link() -> None:
+    """It acknowledges late."""
+    slow, other = (0.0001, 0.0065, True), (0.0001, 0.0001, False)
+    assert Bottleneck.of([slow, slow, other]) is Bottleneck.STORE
+    assert Bottleneck.of([slow, other]) is Bottleneck.UNKNOWN
 
 
 def test_the_limit_is_not_doubled_while_the_link_is_full() -> None:
     measured = Measured()
-    assert measured.windows(*[1e6] * 7, full=True) == START
+    assert measured.windows(*[1e6] * 7, bottleneck=Bottleneck.LINK) == START
     assert measured.windows(1e6) == 2 * START
 
 
 def test_if_the_link_stays_full_fewer_parts_are_tried() -> None:
     measured = Measured()
-    assert measured.windows(*[1e6] * (2 * PATIENCE - 1), full=True) == START
-    assert measured.windows(1e6, full=True) == 13
-    assert measured.windows(*[1e6] * 3, full=True) == 10, "because that cost nothing"
+    assert measured.windows(*[1e6] * (2 * PATIENCE - 1), bottleneck=Bottleneck.LINK) == START
+    assert measured.windows(1e6, bottleneck=Bottleneck.LINK) == 13
+    assert measured.windows(*[1e6] * 3, bottleneck=Bottleneck.LINK) == 10, "because that cost nothing"
 
 
 def test_small_steps_are_tried_on_a_full_link() -> None:
     """Its queue may be that of others."""
     measured = Measured()
-    assert measured.windows(*[1e6] * 2 * PATIENCE, full=True) == 13
-    assert measured.windows(*[5e5] * 3, full=True) == START, "fewer parts cost half of the goodput"
+    assert measured.windows(*[1e6] * 2 * PATIENCE, bottleneck=Bottleneck.LINK) == 13
+    assert measured.windows(*[5e5] * 3, bottleneck=Bottleneck.LINK) == START, "fewer parts cost half of the goodput"
     assert not measured.control.doubles
-    assert measured.windows(*[1e6] * 4, full=True) == 20
+    assert measured.windows(*[1e6] * 4, bottleneck=Bottleneck.LINK) == 20
+
+
+# -- a store that holds each connection back
+
+
+@pytest.mark.parametrize(("brings", "limit"), [(1.21, 4 * START), (1.17, START)])
+def test_one_window_shows_what_a_doubling_brings_at_a_store_that_holds_connections_back(
+    brings: float, limit: int
+) -> None:
+    measured = Measured()
+    assert measured.windows(1e6, bottleneck=Bottleneck.STORE) == 2 * START
+    assert measured.windows(brings * 1e6, bottleneck=Bottleneck.STORE) == limit
+
+
+def test_smaller_steps_are_measured_for_longer_there_too() -> None:
+    measured = Measured()
+    assert measured.windows(1e6, 1e6, 1e6, 1e6, bottleneck=Bottleneck.STORE) == START, "the doubling was undone"
+    assert measured.windows(1e6, bottleneck=Bottleneck.STORE) == 13
+    assert measured.windows(0.9e6, 0.9e6, bottleneck=Bottleneck.STORE) == 13
+    assert measured.windows(0.9e6, bottleneck=Bottleneck.STORE) == START
+
+
+def test_two_windows_count_once_a_link_holds_back() -> None:
+    measured = Measured()
+    assert measured.windows(1e6, bottleneck=Bottleneck.STORE) == 2 * START
+    assert measured.windows(2e6) == 2 * START
+    assert measured.windows(2e6) == 4 * START
 
 
 def test_a_fixed_limit_wants_to_know_nothing() -> None:

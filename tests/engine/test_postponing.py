@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bigupload.core.concurrency_control import START
+from bigupload.core.concurrency_control import START, WINDOW
 from bigupload.core.flight_bound import FlightBound
 from bigupload.engine.context import TICK, SharedResources
 from bigupload.engine.in_flight import Postponed
@@ -23,10 +23,16 @@ class Flying:
     """A part in flight."""
 
     def __init__(
-        self, sent: int, size: int = 1000, *, round_trips: float = 0.0, times: tuple[float, float] = (0.0, 0.0)
+        self,
+        sent: int,
+        size: int = 1000,
+        *,
+        round_trips: float = 0.0,
+        times: tuple[float, float] = (0.0, 0.0),
+        held_back: bool = False,
     ) -> None:
         self.size = size
-        self._times = times
+        self._times, self._held_back = times, held_back
         self._round_trips = round_trips
         self.bytes = sent
         self.postponed = False
@@ -42,6 +48,9 @@ class Flying:
 
     def round_trip_times(self) -> tuple[float, float]:
         return self._times
+
+    def held_back(self) -> bool:
+        return self._held_back
 
     def paused(self) -> bool:
         return False
@@ -267,3 +276,24 @@ async def test_what_is_no_part_of_the_file_is_not_postponed() -> None:
 
         tasks.start_soon(play)
         assert await sky.flights.put(SimpleNamespace(), PART, REQUEST) == SECOND
+
+
+@pytest.mark.parametrize(
+    ("times", "held_back", "windows"),
+    [((0.03, 0.03), False, 2), ((0.03, 0.03), True, 1), ((0.03, 0.09), True, 1), ((0.03, 0.09), False, None)],
+)
+async def test_what_holds_the_connections_back_reaches_the_controller(
+    times: tuple[float, float], held_back: bool, windows: int | None
+) -> None:
+    parts = [Flying(0, size=10**9, times=times, held_back=held_back) for _ in range(START)]
+    shared = shared_with(None, *parts)
+    doubled = []
+    async with contextlib.AsyncExitStack() as slots:
+        for _ in parts:
+            await slots.enter_async_context(shared.slots.queue(lambda: 1))
+        for window in range(4):
+            for each in parts:
+                each.bytes = window * 10**6
+            shared.adapt(window * 1.001 * WINDOW)
+            doubled += [window] * (shared.concurrency.limit > START)
+    assert next(iter(doubled), None) == windows

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from bigupload import errors, events
+from bigupload.core.concurrency_control import Bottleneck
 from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedResources
 from bigupload.engine.retrying import Effects, Retrier
@@ -289,8 +290,8 @@ class Controller:
         self.slowed: list[float] = []
         self.next = limit
 
-    def sample(self, now: float, bytes_done: int, *, in_flight: int, full: bool) -> None:
-        assert not full, "no part is in flight"
+    def sample(self, now: float, bytes_done: int, *, in_flight: int, bottleneck: Bottleneck) -> None:
+        assert bottleneck is Bottleneck.UNKNOWN, "no part is in flight"
         self.samples.append((now, bytes_done, in_flight))
         self.limit = self.next
 
