@@ -35,6 +35,9 @@ _HASH_FIRST = 128 * MIB
 """At most so many bytes are hashed before the create request: a fraction of a second."""
 _HASH_AHEAD = 512 * MIB
 """At most so many bytes are hashed before the upload exists: they should still be in memory when they are sent."""
+_HEAD_START = 0.01
+"""Seconds that the create request has until the first part is hashed. That loads awscrt, and holds Python's lock for a
+round trip of its own: 40 ms."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
 _NO_COPIES = "the store does not know of copies, and has a part without bytes now"
 _CONFLICT = "another write to the key won (409), and the store wants every part again"
@@ -199,7 +202,8 @@ class MultipartUpload:
         return signed
 
     async def _hash_ahead(self) -> None:
-        """Hash while the upload is created, which takes an import of botocore, round trips and maybe retries."""
+        """Hash while the upload is created, which takes round trips and maybe retries."""
+        await self._context.effects.sleep(_HEAD_START)
         with contextlib.suppress(errors.BigUploadError):  # hashing the part will raise it again
             for part in self._state.plan.first(_HASH_AHEAD):
                 if not await self._context.hold(part, wait=False):
