@@ -202,6 +202,15 @@ class Gauge(Protocol):
 class Transport(Protocol):
     """Sends the bodies of parts."""
 
+    def connect_ahead(self, address: str, count: int) -> None:
+        """Begin to connect, while there is nothing to send yet. What fails then, `put` tries again.
+
+        Args:
+            address: Where parts will go: a URL, of which only scheme, host and port count.
+            count: For how many parts at once.
+        """
+        ...
+
     async def put(
         self,
         request: SignedRequest,

@@ -111,6 +111,10 @@ class MultipartStore(Protocol):
         """Get the object's URL without a signature, for people."""
         ...
 
+    async def part_address(self) -> str | None:
+        """Get the address that parts will go to, as a URL; None if only the response to create tells."""
+        ...
+
     async def precheck(self) -> None:
         """Refuse an upload that would only fail at complete.
 

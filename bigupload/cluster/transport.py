@@ -81,6 +81,9 @@ class ClusterTransport:
         file.hasher = file.hasher or RemoteHasher(self._cluster, file)
         return file.hasher
 
+    def connect_ahead(self, address: str, count: int) -> None:
+        """Leave it to the workers."""
+
     async def put(
         self,
         request: SignedRequest,

@@ -181,6 +181,7 @@ class MultipartUpload:
         token = secrets.token_hex(16)  # the same for all attempts: by it a service knows a create that is repeated
         try:
             async with anyio.create_task_group() as meanwhile:
+                meanwhile.start_soon(self._connect_ahead)
                 if ahead:
                     meanwhile.start_soon(self._hash_ahead)
                 await self._context.retrier.request(
@@ -200,6 +201,12 @@ class MultipartUpload:
             hashed = await self._hasher.hash_ahead(part)
             signed.append(UnsignedPart(part.number, part.size, {self._algorithm.header: hashed.checksum}))
         return signed
+
+    async def _connect_ahead(self) -> None:
+        """Connect for the first parts while the upload is created: this saves the round trips of each handshake."""
+        plan = self._state.plan
+        if plan.size is not None and (address := await self._context.store.part_address()) is not None:
+            self._context.transport.connect_ahead(address, min(self._context.shared.limit, plan.count))
 
     async def _hash_ahead(self) -> None:
         """Hash while the upload is created, which takes round trips and maybe retries."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import itertools
 import socket
 import ssl
 from typing import Any
@@ -43,6 +44,8 @@ class ConnectionPool:
         self._ca_bundle = ca_bundle
         self._addresses = Addresses()
         self._kept: dict[tuple[WebOrigin, Proxy], list[Connection]] = {}
+        self._coming: dict[tuple[WebOrigin, Proxy], list[asyncio.Task[Connection]]] = {}
+        """Connections that are being made ahead, and that nobody waits for."""
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         """Closes what has been idle for long, while anything is kept."""
@@ -67,7 +70,38 @@ class ConnectionPool:
             if connection.is_usable:
                 return connection
             connection.abort()
-        return await self._connect(origin, proxy)
+        route = (origin, proxy)
+        if fresh or not self._coming.get(route):
+            return await self._connect(origin, proxy)
+        task = self._coming[route].pop(0)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._coming[route].append(task)
+            if task.done():
+                self._keep(task, origin, proxy)
+            raise
+
+    def connect_ahead(self, origin: WebOrigin, proxy: Proxy, count: int) -> None:
+        """Begin to make connections, unless there are some.
+
+        Args:
+            origin: Where they lead.
+            proxy: The proxy on the way, if there is one.
+            count: How many.
+        """
+        if self._open or any(self._coming.values()) or self._closed:
+            return
+        self._coming[origin, proxy] = [asyncio.create_task(self._connect(origin, proxy)) for _ in range(count)]
+        for task in self._coming[origin, proxy]:
+            task.add_done_callback(lambda done: self._keep(done, origin, proxy))
+
+    def _keep(self, done: asyncio.Task[Connection], origin: WebOrigin, proxy: Proxy) -> None:
+        """Keep a connection that was made ahead, if nobody waits for it."""
+        if done in self._coming[origin, proxy]:
+            self._coming[origin, proxy].remove(done)
+            if not done.cancelled() and done.exception() is None:
+                self.give_back(done.result(), origin, proxy)
 
     def give_back(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
         """Keep a connection on which a whole response was read."""
@@ -96,6 +130,8 @@ class ConnectionPool:
         self._addresses.close()
         if self._sweep is not None:
             self._sweep.cancel()
+        for task in itertools.chain.from_iterable(self._coming.values()):
+            task.cancel()
         for connection in list(self._open):
             connection.abort()
         for _ in range(_CLOSED_WITHIN):

@@ -6,6 +6,7 @@ responses cost more than the bytes of such a file, and it forgets the response o
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 
@@ -64,6 +65,12 @@ class HttpTransport:
             await run_shielded(self._pool.aclose(), grace=_CLOSE_GRACE)
         finally:  # a cancelled scope of anyio cancels each await
             self._resources.close()
+
+    def connect_ahead(self, address: str, count: int) -> None:
+        """Begin to connect. See `ports.Transport.connect_ahead`. With a rate limit, few connections are enough."""
+        if self._resources.limiter is None:
+            with contextlib.suppress(ValueError, errors.UsageError):
+                self._pool.connect_ahead(*self._route(split_url(address)[0]), count)
 
     async def put(
         self,

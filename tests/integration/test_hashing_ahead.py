@@ -10,11 +10,13 @@ import anyio
 import pytest
 
 from bigupload import errors
+from bigupload.core.concurrency_control import START
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.http.put_transport import HttpTransport
 from bigupload.stores.s3.multipart import S3Store
 
-from .support import PART, World
+from .support import BUCKET, PART, World
 
 PARTS = 5
 
@@ -61,18 +63,33 @@ async def test_meanwhile_parts_are_hashed_and_not_again(
 
 
 async def test_the_upload_does_not_wait_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = anyio.Event()
+    begun, real = anyio.Event(), S3Store.create
+
+    async def create(self: S3Store, *arguments: Any, **more: Any) -> Any:
+        await begun.wait()
+        return await real(self, *arguments, **more)
 
     async def never(self: PartHasher, part: Part) -> Hashed:
         begun.set()
         await anyio.sleep_forever()
         raise AssertionError
 
+    monkeypatch.setattr(S3Store, "create", create)
     monkeypatch.setattr(PartHasher, "hash_ahead", never)
     path = world.file(PARTS * PART)
     with anyio.fail_after(60):
         await world.upload(path)
-    assert begun.is_set()
+    assert world.holds(path)
+
+
+@pytest.mark.parametrize("parts", [2, START + 1])
+async def test_meanwhile_connections_are_made(world: World, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+    """As many as parts are sent at once."""
+    made: list[tuple[str, int]] = []
+    monkeypatch.setattr(HttpTransport, "connect_ahead", lambda _, address, count: made.append((address, count)))
+    path = world.file(parts * PART)
+    await world.upload(path)
+    assert made == [(f"{world.s3.url}/{BUCKET}", min(parts, START))]
     assert world.holds(path)
 
 

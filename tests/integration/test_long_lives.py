@@ -90,6 +90,9 @@ class FarStore:
     def url(self) -> str:
         return "s3://b/k"
 
+    async def part_address(self) -> str | None:
+        return None
+
     async def precheck(self) -> None:
         pass
 
@@ -138,6 +141,9 @@ class FarTransport:
 
     def __init__(self, life: Life) -> None:
         self.life = life
+
+    def connect_ahead(self, address: str, count: int) -> None:
+        pass
 
     async def put(
         self,

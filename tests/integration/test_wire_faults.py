@@ -13,6 +13,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
+from bigupload.http.put_transport import HttpTransport
 from bigupload.manifests.journal import read_manifest
 from bigupload.testing.fault_proxy import wire_faults as faults
 from tests.tools.weed import weed_client
@@ -82,8 +83,11 @@ async def test_tls_that_breaks_off(tls_wire: Wire) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("reset", [True, False], ids=["reset", "end of file"])
 @pytest.mark.parametrize("whose", ["boto3's", "the transport's"])
-async def test_tls_that_breaks_off_in_the_handshake(tls_wire: Wire, whose: str, reset: bool) -> None:
+async def test_tls_that_breaks_off_in_the_handshake(
+    tls_wire: Wire, whose: str, reset: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It says nothing about whom to trust: only a certificate does."""
+    monkeypatch.setattr(HttpTransport, "connect_ahead", lambda *_: None)
     fault = faults.BreakTls(reset=reset)
 
     def hear(event: events.Event) -> None:
@@ -227,6 +231,7 @@ async def test_a_skewed_clock_is_named_and_the_upload_stays(wire: Wire, op: str)
 
 async def test_a_name_that_is_resolved_slowly_or_not_at_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first responses never come in time, then there is no such host for a while, then it is found."""
+    monkeypatch.setattr(HttpTransport, "connect_ahead", lambda *_: None)
     real = socket.getaddrinfo
     asked, enough = [0], threading.Event()
 

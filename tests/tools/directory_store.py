@@ -79,6 +79,9 @@ class DirectoryStore:
     def url(self) -> str:
         return "directory:///bucket/key"
 
+    async def part_address(self) -> str | None:
+        return None
+
     async def precheck(self) -> None:
         await self._request("precheck")
 
@@ -99,6 +102,9 @@ class DirectoryStore:
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         return [SignedRequest(f"{upload_id}/{part.number}", part.headers, 3600) for part in parts]
+
+    def connect_ahead(self, address: str, count: int) -> None:
+        pass
 
     async def put(
         self,

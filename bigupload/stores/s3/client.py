@@ -1,8 +1,8 @@
 """One bucket, reached with credentials through botocore: clients, calls in threads, presigned URLs.
 
-This module knows nothing of uploads. It uses botocore alone, because nothing here needs the rest of boto3. botocore
-blocks and is slow to import, so it is imported in the thread that first needs it. Its own retries are off: the caller
-decides about retries, because complete must not be repeated unnoticed. `call` translates botocore's exceptions.
+This module knows nothing of uploads. botocore blocks and is slow to import, so it is imported in the thread that first
+needs it, without the rest of boto3. Its own retries are off: the caller decides about retries, because complete must
+not be repeated unnoticed. `call` translates botocore's exceptions.
 """
 
 from __future__ import annotations
@@ -310,6 +310,10 @@ class S3Bucket:
     def url(self, key: str) -> str:
         """Return the object's URL without a signature. Before the first client was made, it is "s3://…"."""
         return self._url + quote(key, safe="/~")
+
+    async def address(self) -> str | None:
+        """Return the URL that all requests go to; None if only botocore knows it."""
+        return None if (plain := await self._plainly()) is None else plain.signer.access.base
 
     # -- the clients
 

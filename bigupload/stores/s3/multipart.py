@@ -120,6 +120,9 @@ class S3Store:
 
     # -- the port
 
+    async def part_address(self) -> str | None:
+        return await self._bucket.address()
+
     async def precheck(self) -> None:
         if self._options.if_none_match and await self._head() is not None:
             raise errors.TargetExists(f"{self.target} exists, and `if_none_match` forbids to replace it")

@@ -135,6 +135,9 @@ class ServiceStore:
 
     # -- the port
 
+    async def part_address(self) -> str | None:
+        return None
+
     async def precheck(self) -> None:
         """Raise CredentialsError before any hashing if there is no API key."""
         self._http.key()
