@@ -53,6 +53,8 @@ SUNK = 0.5
 [off: 35 %, 0.75: 101 %]"""
 QUEUED = 0.25
 """Packets that wait for this share of the shortest round trip stand in a queue before a full link. [off: 8 %]"""
+HELD_BACK = 1
+"""Windows that are enough for a doubling if the store holds the connections back. [2: ? %]"""
 QUEUED_FOR = 0.005
 """Seconds that they wait at least: a busy machine is late by a few milliseconds."""
 PATIENCE = 4
@@ -257,11 +259,11 @@ class ConcurrencyControl:
     def _decide(self, now: float, bottleneck: Bottleneck) -> None:
         if self._sunk():
             self._search(1.0)
-        at_once = bottleneck is Bottleneck.STORE and self.doubles
-        windows = 1 if at_once else max(2, round(1 / self._step))  # a smaller step shows less
+        at_speed = bottleneck is Bottleneck.STORE and self.doubles
+        windows = HELD_BACK if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
         if len(self._goodput) < windows or not self._goodput[-1]:
             return
-        if self._ramp is None and not at_once and self._goodput[-1] > SETTLED * self._goodput[-2]:
+        if self._ramp is None and not at_speed and self._goodput[-1] > SETTLED * self._goodput[-2]:
             return
         goodput = mean(self._goodput[-windows:])
         measured_for = now - self._since

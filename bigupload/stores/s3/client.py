@@ -95,7 +95,6 @@ class S3Bucket:
         self._is_plain_known = False
         self._making = anyio.Lock()
         self.renewal = Renewal(options.credentials)
-        self._signing_threads: anyio.CapacityLimiter | None = None
         self._requesting: anyio.CapacityLimiter | None = None
         self._region = options.region or region_of(name)
         self._of_requests = parameters(REQUEST, options)
@@ -259,7 +258,7 @@ class S3Bucket:
     async def _signed(self, sign: Callable[[Any], R], *, known: bool) -> R:
         """Sign with the present credentials: here if that takes microseconds, and no credentials have to be fetched."""
         if self.options.no_sign_request:
-            return await self._in_thread(lambda: sign(None), "to sign", self._signers())
+            return await self._in_thread(lambda: sign(None), "to sign", self._signers)
         assert self._session is not None
         credentials: Any = self._session.get_credentials()
 
@@ -270,7 +269,7 @@ class S3Bucket:
 
         if known and not (hasattr(credentials, "refresh_needed") and (self._urls_hold or credentials.refresh_needed())):
             return sign_now()
-        return await self._in_thread(sign_now, "to sign", self._signers())
+        return await self._in_thread(sign_now, "to sign", self._signers)
 
     def _presigned(self, client: S3Client, method: str, parameters: Mapping[str, Any]) -> str:
         whole = self._parameters(client, method, parameters)
@@ -301,11 +300,10 @@ class S3Bucket:
             left = seconds_left(self._session.get_credentials())
         return URL_LIFETIME if left is None else min(URL_LIFETIME, left)
 
+    @functools.cached_property
     def _signers(self) -> anyio.CapacityLimiter:
-        """Return the threads for signing. They send no requests, so they need not wait for threads that do."""
-        if self._signing_threads is None:
-            self._signing_threads = anyio.CapacityLimiter(_SIGNERS)
-        return self._signing_threads
+        """The threads for signing. They send no requests, so they need not wait for threads that do."""
+        return anyio.CapacityLimiter(_SIGNERS)
 
     def url(self, key: str) -> str:
         """Return the object's URL without a signature. Before the first client was made, it is "s3://…"."""
@@ -322,7 +320,7 @@ class S3Bucket:
         if not self._is_plain_known:
             async with self._making:
                 if not self._is_plain_known:
-                    self._plain = await self._in_thread(self._look, "to read the AWS configuration", self._signers())
+                    self._plain = await self._in_thread(self._look, "to read the AWS configuration", self._signers)
                     self._is_plain_known = True
         return self._plain
 
@@ -342,7 +340,7 @@ class S3Bucket:
             async with self._making:
                 if within not in self._clients:
                     make = functools.partial(self._make_client, within)
-                    made = await self._in_thread(make, "to read the AWS configuration", self._signers())
+                    made = await self._in_thread(make, "to read the AWS configuration", self._signers)
                     self._clients[within] = made
         return self._clients[within]
 
