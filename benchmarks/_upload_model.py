@@ -140,7 +140,7 @@ class Upload:
         self._burst = self._uncrowded = 1.0
         self._queue = 0.0
         """How long a packet waits in front of the link, in round trips."""
-        self._held_back = False
+        self._window_is_full = False
         """Whether the store holds most connections back."""
 
     def run(self) -> Outcome:
@@ -154,7 +154,7 @@ class Upload:
             tick += 1
             self._cut(tick * TICK)
             before = self._control.limit
-            path = (self._way.rtt, self._way.rtt * (1 + self._queue), self._held_back)
+            path = (self._way.rtt, self._way.rtt * (1 + self._queue), self._window_is_full)
             self._control.sample(
                 tick * TICK, int(self._sent), in_flight=len(self._flying), bottleneck=Bottleneck.of([path])
             )
@@ -283,7 +283,7 @@ class Upload:
         scarce = wanted > available
         level = _fair(wants, available) if scarce else math.inf
         share = available / wanted if scarce else 1.0
-        self._held_back = way.by_store if scarce else 2 * wants.count(way.each) > len(wants)
+        self._window_is_full = way.by_store if scarce else 2 * wants.count(way.each) > len(wants)
         if not way.by_store:
             self._queue += (scarce - self._queue) * min(1.0, TICK / way.rtt / QUEUE_TAKES)
         for each in list(self._flying):

@@ -92,8 +92,9 @@ CHANGES: dict[str, tuple[float, ...]] = {
     "SETTLED": (1.05, 1.2, math.inf),
     "SUNK": (0.0, 0.25, 0.75),
     "QUEUED": (0.125, 0.5, math.inf),
-    "HELD_BACK": (2,),
     "QUEUED_FOR": (0.0, 0.0025, 0.01),
+    "WINDOWS_AT_STORE": (2,),
+    "SOON": (0.0, 0.02, math.inf),
     "PATIENCE": (1, 2, 8, math.inf),
     "LONGEST_RAMP": (0.0, 2.0, 8.0),
     "LONGEST_REST": (1, 4, 64),
@@ -125,7 +126,9 @@ WITHOUT = {
     "the first trial waits for the start to settle (`SETTLED`)": Rules(constants=(("SETTLED", math.inf),)),
     "goodput that has sunk begins the search anew (`SUNK`)": Rules(constants=(("SUNK", 0.0),)),
     "a full link is not doubled (`QUEUED`)": Rules(constants=(("QUEUED", math.inf),)),
-    "a store that holds connections back is tried sooner (`HELD_BACK`)": Rules(constants=(("HELD_BACK", 2),)),
+    "a store that holds connections back is doubled sooner (`WINDOWS_AT_STORE`)": Rules(
+        constants=(("WINDOWS_AT_STORE", 2),)
+    ),
     "a link that is new is full for a while only (`PATIENCE`)": Rules(constants=(("PATIENCE", 0),)),
     "a trial waits for new connections (`LONGEST_RAMP`)": Rules(constants=(("LONGEST_RAMP", 0.0),)),
     "trials in vain become rare (`LONGEST_REST`)": Rules(constants=(("LONGEST_REST", 1),)),

@@ -190,7 +190,7 @@ class Gauge(Protocol):
         """The connection's shortest round trip, and that of now, in seconds; (0, 0) if that is not known."""
         ...
 
-    def held_back(self) -> bool:
+    def window_is_full(self) -> bool:
         """Whether the store's window is full for much of the time: it reads less than the path carries."""
         ...
 

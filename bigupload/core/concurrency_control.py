@@ -30,33 +30,36 @@ from bigupload.core.averages import mean
 from bigupload.records import dataclass
 
 START = 16
-"""Parts in flight at the start. [8: 44 %, 32: 89 %]"""
+"""Parts in flight at the start. [8: 63 %, 32: 112 %]"""
 MOST = 128
-"""The largest limit. [64: 88 %, 256: nothing, but 27 % more parts in flight]"""
+"""The largest limit. [64: 89 %, 256: nothing, but 25 % more parts in flight]"""
 WINDOW = 0.4
-"""Seconds of one measurement. [0.2: 34 %, 0.8: 127 %]"""
+"""Seconds of one measurement. [0.2: 24 %, 0.8: 98 %]"""
 FILLED = 0.85
 """The share of the limit that is in flight on average while goodput is measured: between two parts a slot may be empty
 for a moment. With fewer, it is not the limit that holds sending back."""
 STEP = 1 / 3
-"""Later trials change the limit by 2 to this power: a quarter more, a fifth less. [1/6: 139 %, 2/3: 26 %]"""
+"""Later trials change the limit by 2 to this power: a quarter more, a fifth less. [1/6: 93 %, 2/3: 40 %]"""
 WORTH = 0.25
-"""Goodput must grow by the limit's growth to this power: by a fifth where the limit doubles. [0: 47 %, and 41 % more
-parts in flight; 0.5: 39 %]"""
+"""Goodput must grow by the limit's growth to this power: by a fifth where the limit doubles. [0: 27 %, and 37 % more
+parts in flight; 0.5: 26 %]"""
 HARMLESS = 0.05
-"""Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less. [0: 19 %]"""
+"""Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less. [0: nothing, but
+2 % more parts in flight. Where goodput does not waver at all, a limit that is too large would stay for ever]"""
 SETTLED = 1.1
 """At the start of the upload: goodput that grew by more since the window before still grows by itself. [off: nothing,
-but 9 % more parts in flight]"""
+but 10 % more parts in flight]"""
 SUNK = 0.5
 """Goodput below this share of what it was, for as long as a small trial takes: the path has changed.
-[off: 35 %, 0.75: 101 %]"""
+[off: 30 %, 0.75: 22 %]"""
 QUEUED = 0.25
 """Packets that wait for this share of the shortest round trip stand in a queue before a full link. [off: 8 %]"""
-HELD_BACK = 1
-"""Windows that are enough for a doubling if the store holds the connections back. [2: ? %]"""
 QUEUED_FOR = 0.005
 """Seconds that they wait at least: a busy machine is late by a few milliseconds."""
+WINDOWS_AT_STORE = 1
+"""Windows that are enough for a doubling if the store holds the connections back. [2: 27 %]"""
+SOON = 0.04
+"""Seconds. With a round trip of at most that, a new connection is up to speed within a window. [0: 27 %, 0.02: 5 %]"""
 PATIENCE = 4
 """If the link is still full after so many times as long as a trial takes, fewer parts are tried instead. Connections
 that a loss will slow down fill a link while they are new. [1: 13 %]"""
@@ -65,19 +68,19 @@ LONGEST_RAMP = 4.0
 took longer hung: with a round trip of 300 ms it takes less than 2 s. [off: 495 %, 2 or 8: nothing]"""
 LONGEST_REST = 16
 """Two trials that fail, one each way, double the time until the next, up to so many times that of a trial.
-[off: 21 %]"""
+[off: 43 %]"""
 BACK_OFF = 0.8
-"""The share of the limit that is left after too many refusals. [0.6: 200 %, 0.9: 12 %]"""
+"""The share of the limit that is left after too many refusals. [0.6: 131 %, 0.9: 21 %]"""
 REFUSED_SHARE = 0.1
 """Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight.
-[0.05: 347 %, 0.2: nothing, but a store that takes 12 parts at once refused 53 PUTs of 5 GB instead of 14]"""
+[0.05: 269 %, 0.2: nothing, but a store that takes 12 parts at once refused 53 PUTs of 5 GB instead of 14]"""
 REFUSALS = 4
-"""Fewer are chance. [2: 222 %, 8: 22 %]"""
+"""Fewer are chance. [2: 185 %, 8: 10 %]"""
 OLDER = 0.9
-"""What a request counts for when it is a window older: the latest four seconds count. [off: 56 %]"""
+"""What a request counts for when it is a window older: the latest four seconds count. [off: 38 %]"""
 PROBE_AFTER = 10.0
 """Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long.
-[off: 189 %]"""
+[off: 178 %]"""
 
 
 class Bottleneck(enum.Enum):
@@ -87,7 +90,7 @@ class Bottleneck(enum.Enum):
     LINK = enum.auto()
     """Packets wait in a queue in front of a link."""
     STORE = enum.auto()
-    """The store reads less from each connection than the path carries. So a new connection is up to speed at once."""
+    """The store reads less from each connection than the path carries. A new one is up to speed at once."""
 
     @classmethod
     def of(cls, paths: Sequence[tuple[float, float, bool]]) -> Bottleneck:
@@ -95,11 +98,12 @@ class Bottleneck(enum.Enum):
 
         Args:
             paths: Of each connection: its shortest round trip and that of now, in seconds, or zeros if the system does
-                not tell; and whether the store's window holds it back.
+                not tell; and whether the store's window is full. Then it acknowledges late, and nothing else follows
+                from its round trips.
         """
-        if 2 * sum(held_back for _, _, held_back in paths) > len(paths):
-            return cls.STORE  # which acknowledges late while its window is full: its round trips show no queue
-        waiting = sum(now - least >= max(QUEUED_FOR, QUEUED * least) for least, now, _ in paths)
+        if 2 * sum(full and least <= SOON for least, _, full in paths) > len(paths):
+            return cls.STORE
+        waiting = sum(not full and now - least >= max(QUEUED_FOR, QUEUED * least) for least, now, full in paths)
         return cls.LINK if 2 * waiting > len(paths) else cls.UNKNOWN
 
 
@@ -260,7 +264,7 @@ class ConcurrencyControl:
         if self._sunk():
             self._search(1.0)
         at_speed = bottleneck is Bottleneck.STORE and self.doubles
-        windows = HELD_BACK if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
+        windows = WINDOWS_AT_STORE if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
         if len(self._goodput) < windows or not self._goodput[-1]:
             return
         if self._ramp is None and not at_speed and self._goodput[-1] > SETTLED * self._goodput[-2]:

@@ -153,7 +153,7 @@ class SharedResources:
         before = self.concurrency.limit
         bottleneck = Bottleneck.UNKNOWN
         if self.concurrency.doubles:
-            bottleneck = Bottleneck.of([(*part.round_trip_times(), part.held_back()) for part in self.parts])
+            bottleneck = Bottleneck.of([(*part.round_trip_times(), part.window_is_full()) for part in self.parts])
         self.concurrency.sample(now, sent, in_flight=in_flight, bottleneck=bottleneck)
         limit = self.concurrency.limit
         if bound is not None:

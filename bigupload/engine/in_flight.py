@@ -90,8 +90,8 @@ class PutInFlight:
     def round_trip_times(self) -> tuple[float, float]:
         return self.gauge.round_trip_times() if self.gauge is not None else (0.0, 0.0)
 
-    def held_back(self) -> bool:
-        return self.gauge is not None and self.gauge.held_back()
+    def window_is_full(self) -> bool:
+        return self.gauge is not None and self.gauge.window_is_full()
 
     def paused(self) -> bool:
         return self.gauge is not None and self.gauge.paused()

@@ -151,8 +151,8 @@ class PartBody:
     def round_trip_times(self) -> tuple[float, float]:
         return socket_tuning.round_trip_times(self._socket)
 
-    def held_back(self) -> bool:
-        return socket_tuning.held_back(self._socket)
+    def window_is_full(self) -> bool:
+        return socket_tuning.window_is_full(self._socket)
 
     def paused(self) -> bool:
         return self._rate_limited

@@ -42,9 +42,9 @@ architecture: linux/tcp.h."""
 _BUSY = struct.Struct("QQ")
 """tcpi_busy_time and tcpi_rwnd_limited: microseconds in which there was something to send, and those of them in which
 the peer's window was full."""
-_HELD_BACK = 0.25
-"""Over a link that was full it was 0 to 0.03. A peer that read slowly: 0.98; a window that was too small for a path of
-100 ms: 0.3 to 0.4, because BBR sends in pulses then."""
+_MUCH = 0.25
+"""The share of that time in which it was full. Over a link that was full, it was 0 to 0.03; of a peer that read slowly
+0.98; of a window that was too small for a path of 100 ms 0.3 to 0.4, because BBR sends in pulses then."""
 _FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
 """FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
@@ -145,8 +145,8 @@ def round_trip_times(sock: Any) -> tuple[float, float]:
     return (least / 1e6, now / 1e6) if least and now and least != _UNKNOWN else (0.0, 0.0)
 
 
-def held_back(sock: Any) -> bool:
-    """Whether the peer's window was full for `_HELD_BACK` of the time in which there was something to send.
+def window_is_full(sock: Any) -> bool:
+    """Whether the peer's window was full for much of the time in which there was something to send.
 
     Args:
         sock: The socket, or None for a transport without one.
@@ -155,7 +155,7 @@ def held_back(sock: Any) -> bool:
     if len(info) < _BUSY_AT + _BUSY.size:  # Linux before 4.10
         return False
     busy, full = _BUSY.unpack_from(info, _BUSY_AT)
-    return bool(busy) and full >= _HELD_BACK * busy
+    return bool(busy) and full >= _MUCH * busy
 
 
 def address_text(peer: object) -> str | None:

@@ -9,6 +9,7 @@ from bigupload.core.concurrency_control import (
     PATIENCE,
     QUEUED,
     QUEUED_FOR,
+    SOON,
     START,
     WINDOW,
     Bottleneck,
@@ -113,9 +114,16 @@ def test_most_connections_must_show_it() -> None:
 
 def test_a_store_that_reads_slowly_does_not_look_like_a_full_link() -> None:
     """It acknowledges late."""
-    slow, other = (0.0001, 0.0065, True), (0.0001, 0.0001, False)
+    slow, other, queued = (0.0001, 0.0065, True), (0.0001, 0.0001, False), (0.0001, 0.0065, False)
     assert Bottleneck.of([slow, slow, other]) is Bottleneck.STORE
     assert Bottleneck.of([slow, other]) is Bottleneck.UNKNOWN
+    assert Bottleneck.of([slow, queued]) is Bottleneck.UNKNOWN
+    assert Bottleneck.of([slow, queued, queued]) is Bottleneck.LINK
+
+
+@pytest.mark.parametrize(("least", "found"), [(SOON, Bottleneck.STORE), (1.001 * SOON, Bottleneck.UNKNOWN)])
+def test_over_a_long_path_a_new_connection_is_not_up_to_speed_at_once(least: float, found: Bottleneck) -> None:
+    assert Bottleneck.of([(least, 2 * least, True)]) is found
 
 
 def test_the_limit_is_not_doubled_while_the_link_is_full() -> None:

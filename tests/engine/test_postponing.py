@@ -29,10 +29,10 @@ class Flying:
         *,
         round_trips: float = 0.0,
         times: tuple[float, float] = (0.0, 0.0),
-        held_back: bool = False,
+        window_is_full: bool = False,
     ) -> None:
         self.size = size
-        self._times, self._held_back = times, held_back
+        self._times, self._window_is_full = times, window_is_full
         self._round_trips = round_trips
         self.bytes = sent
         self.postponed = False
@@ -49,8 +49,8 @@ class Flying:
     def round_trip_times(self) -> tuple[float, float]:
         return self._times
 
-    def held_back(self) -> bool:
-        return self._held_back
+    def window_is_full(self) -> bool:
+        return self._window_is_full
 
     def paused(self) -> bool:
         return False
@@ -279,13 +279,13 @@ async def test_what_is_no_part_of_the_file_is_not_postponed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "held_back", "windows"),
+    ("times", "window_is_full", "windows"),
     [((0.03, 0.03), False, 2), ((0.03, 0.03), True, 1), ((0.03, 0.09), True, 1), ((0.03, 0.09), False, None)],
 )
 async def test_what_holds_the_connections_back_reaches_the_controller(
-    times: tuple[float, float], held_back: bool, windows: int | None
+    times: tuple[float, float], window_is_full: bool, windows: int | None
 ) -> None:
-    parts = [Flying(0, size=10**9, times=times, held_back=held_back) for _ in range(START)]
+    parts = [Flying(0, size=10**9, times=times, window_is_full=window_is_full) for _ in range(START)]
     shared = shared_with(None, *parts)
     doubled = []
     async with contextlib.AsyncExitStack() as slots:

@@ -119,19 +119,19 @@ def test_round_trips_in_seconds(pair: tuple[socket.socket, socket.socket], monke
 def test_a_transport_without_a_socket_has_no_round_trip() -> None:
     assert socket_tuning.round_trips(None, 1.0) == 0
     assert socket_tuning.round_trip_times(None) == (0, 0)
-    assert not socket_tuning.held_back(None)
+    assert not socket_tuning.window_is_full(None)
 
 
 @needs_linux
 def test_a_peer_that_does_not_read_holds_a_connection_back(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = pair
-    assert not socket_tuning.held_back(ours), "nothing was sent"
+    assert not socket_tuning.window_is_full(ours), "nothing was sent"
     ours.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
             ours.send(bytes(MIB))
     deadline = time.monotonic() + 10
-    while not socket_tuning.held_back(ours):
+    while not socket_tuning.window_is_full(ours):
         assert time.monotonic() < deadline, "its window is full"
 
 
@@ -149,7 +149,7 @@ def test_how_much_of_the_time_the_window_was_full(info: tuple[int, int] | None, 
         def getsockopt(self, level: int, option: int, size: int) -> bytes:
             return (bytes(168) + struct.pack("QQ", *info) if info else bytes(104))[:size]
 
-    assert socket_tuning.held_back(Socket()) is (held and hasattr(socket, "TCP_INFO"))
+    assert socket_tuning.window_is_full(Socket()) is (held and hasattr(socket, "TCP_INFO"))
 
 
 @needs_linux

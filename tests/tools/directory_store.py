@@ -206,7 +206,7 @@ class _Sent:
     def round_trip_times(self) -> tuple[float, float]:
         return 0.0, 0.0
 
-    def held_back(self) -> bool:
+    def window_is_full(self) -> bool:
         return False
 
     def paused(self) -> bool:

@@ -376,10 +376,7 @@ _MOST_ABORTS = 10
 _MOST_ROWS = 100_000
 """The most rows in a list of parts: ten thousand parts, some of them several times."""
 _CHECKSUMS = [algorithm.s3_name for algorithm in Algorithm if algorithm.is_s3_checksum]
-_PARAMETERS = {
-    "content-md5": "ContentMD5",
-    **{a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum},
-}
+_PARAMETERS = {"content-md5": "ContentMD5"} | {a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum}
 
 
 def _advise(fault: Fault, advice: str) -> None:
