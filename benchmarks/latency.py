@@ -1,9 +1,9 @@
-"""How fast is an upload if the path is the limit?  `python -m benchmarks latency [--total-rate RATE] [--path]`
+"""How fast is an upload if the path is the limit?  `python -m benchmarks latency [--rate RATE] [--path]`
 
-By default: a store 30 ms away that accepts 40 MB/s from each connection, and all contestants with their defaults.
-`--total-rate 200MB/s` also limits all connections together; then only bigupload runs, unless others are named. `--path`
-uses a real path between two network namespaces with 50 ms, 1 Gbit/s and 0.1 % loss: once with BBR allowed and once with
-Reno alone. That needs root and Linux.
+By default: a store 30 ms away that accepts 40 MB/s from each connection (`--rate`), and all contestants with their
+defaults. `--total-rate 200MB/s` also limits all connections together; then only bigupload runs, unless others are
+named. `--path` uses a real path between two network namespaces with 50 ms, 1 Gbit/s and 0.1 % loss: once with BBR
+allowed and once with Reno alone. That needs root and Linux.
 
 With Reno alone, `bigupload` still asks for BBR, as it does by default; `bigupload:system` leaves Reno.
 
@@ -54,8 +54,8 @@ def _defaults(contestants: Sequence[Contestant]) -> list[Contestant]:
 
 
 def _over_null_store(arguments: argparse.Namespace) -> int:
-    knobs = ["--rtt", str(RTT), "--rate", RATE]
-    title = f"{RTT * 1e3:.0f} ms, {RATE} a connection"
+    knobs = ["--rtt", str(RTT), "--rate", arguments.rate]
+    title = f"{RTT * 1e3:.0f} ms, {arguments.rate} a connection"
     cap = arguments.total_rate
     if cap:
         knobs += ["--total-rate", f"{cap:.0f}B/s"]
@@ -107,6 +107,7 @@ def path_targets(bbr: Held, reno: Held) -> list[Target]:
 
 def main() -> int:
     made = parser(__doc__, size="5GB", rounds=3)
+    made.add_argument("--rate", default=RATE, help=f"Of each connection. [{RATE}]")
     made.add_argument("--total-rate", type=parse_rate, default=0.0, metavar="RATE", help="Of all connections together.")
     made.add_argument("--path", action="store_true", help="Two network namespaces; --size is 1 GiB then, unless given.")
     made.set_defaults(size=None)
