@@ -86,6 +86,7 @@ CHANGES: dict[str, tuple[float, ...]] = {
     "MOST": (64, 256),
     "WINDOW": (0.2, 0.8),
     "FILLED": (0.7, 1.0),
+    "PAUSE": (0.5, math.inf),
     "STEP": (1 / 6, 2 / 3, 1.0),
     "WORTH": (0.0, 0.125, 0.5),
     "HARMLESS": (0.0, 0.025, 0.1),

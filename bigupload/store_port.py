@@ -112,7 +112,10 @@ class MultipartStore(Protocol):
         ...
 
     async def part_address(self) -> str | None:
-        """Get the address that parts will go to, as a URL; None if only the response to create tells."""
+        """Get the scheme, host and port that parts will go to, as a URL; None if only the response to create tells.
+
+        It is a hint: whoever asks goes on without it after an error.
+        """
         ...
 
     async def precheck(self) -> None:

@@ -37,7 +37,9 @@ WINDOW = 0.4
 """Seconds of one measurement. [0.2: 24 %, 0.8: 98 %]"""
 FILLED = 0.85
 """The share of the limit that is in flight on average while goodput is measured: between two parts a slot may be empty
-for a moment. With fewer, it is not the limit that holds sending back."""
+for a moment. With fewer, it is not the limit that holds sending back. [Here, slots are never empty for a moment]"""
+PAUSE = 1.0
+"""Seconds between two samples. After a longer time, nothing was sent in between, or the machine slept."""
 STEP = 1 / 3
 """Later trials change the limit by 2 to this power: a quarter more, a fifth less. [1/6: 93 %, 2/3: 40 %]"""
 WORTH = 0.25
@@ -116,12 +118,16 @@ class _Window:
     until: float
     part_seconds: float = 0.0
     """Parts in flight, times seconds."""
+    reached: bool = False
+    """Whether as many parts were in flight as may be."""
 
     def goes_on(self, now: float, in_flight: int, limit: int) -> bool:
-        """Measure until now. Returns whether enough parts were in flight, on average."""
-        self.part_seconds += in_flight * (now - self.until)
+        """Measure until now. Returns whether the limit is what holds sending back."""
+        took = now - self.until
+        self.part_seconds += in_flight * took
         self.until = now
-        return self.part_seconds >= FILLED * limit * (now - self.since)
+        self.reached = self.reached or in_flight >= limit
+        return took <= PAUSE and self.part_seconds >= FILLED * limit * (now - self.since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +249,7 @@ class ConcurrencyControl:
             if not self._goodput:
                 self._since = now
             return
-        if now - window.since < WINDOW:
+        if now - window.since < WINDOW or not window.reached:
             return
         self._window = _Window(now, bytes_done, now)
         self._started *= OLDER
@@ -267,19 +273,22 @@ class ConcurrencyControl:
         windows = WINDOWS_AT_STORE if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
         if len(self._goodput) < windows or not self._goodput[-1]:
             return
-        if self._ramp is None and not at_speed and self._goodput[-1] > SETTLED * self._goodput[-2]:
-            return
         goodput = mean(self._goodput[-windows:])
         measured_for = now - self._since
-        if self._ramp is None:
-            self._ramp = min(LONGEST_RAMP, max(0.0, measured_for - windows * WINDOW))
-        ramped = measured_for >= self._ramp + windows * WINDOW
+        ramp = 0.0
+        if not at_speed:
+            if self._ramp is None:
+                if self._goodput[-1] > SETTLED * self._goodput[-2]:
+                    return
+                self._ramp = min(LONGEST_RAMP, measured_for - windows * WINDOW)
+            ramp = self._ramp
+        ramped = measured_for >= ramp + windows * WINDOW
         if self._trial is None:
             if bottleneck is Bottleneck.LINK and self.doubles:
-                if measured_for >= self._ramp + windows * WINDOW * PATIENCE:
+                if measured_for >= ramp + windows * WINDOW * PATIENCE:
                     self._up, self._step = False, STEP
                     self._try_another(goodput, now)
-            elif measured_for >= self._ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
+            elif measured_for >= ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
                 self._try_another(goodput, now)
             return
         change = self._limit / self._trial.limit

@@ -36,8 +36,8 @@ _HASH_FIRST = 128 * MIB
 _HASH_AHEAD = 512 * MIB
 """At most so many bytes are hashed before the upload exists: they should still be in memory when they are sent."""
 _HEAD_START = 0.01
-"""Seconds that the create request has until the first part is hashed. That loads awscrt, and holds Python's lock for a
-round trip of its own: 40 ms."""
+"""Seconds that the create request has before anything else. Loading awscrt holds the GIL for 40 ms, and a store with
+few workers would first serve connections that say nothing."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
 _NO_COPIES = "the store does not know of copies, and has a part without bytes now"
 _CONFLICT = "another write to the key won (409), and the store wants every part again"
@@ -181,9 +181,7 @@ class MultipartUpload:
         token = secrets.token_hex(16)  # the same for all attempts: by it a service knows a create that is repeated
         try:
             async with anyio.create_task_group() as meanwhile:
-                meanwhile.start_soon(self._connect_ahead)
-                if ahead:
-                    meanwhile.start_soon(self._hash_ahead)
+                meanwhile.start_soon(self._prepare, ahead)
                 await self._context.retrier.request(
                     lambda: run_shielded(self._create_and_record(first, token, declare=declare), grace=CANCEL_GRACE),
                     expected=expected,
@@ -202,15 +200,24 @@ class MultipartUpload:
             signed.append(UnsignedPart(part.number, part.size, {self._algorithm.header: hashed.checksum}))
         return signed
 
+    async def _prepare(self, hash_ahead: bool) -> None:
+        """Prepare what parts need, while the upload is created. That takes round trips and maybe retries."""
+        await self._context.effects.sleep(_HEAD_START)
+        await self._connect_ahead()
+        if hash_ahead:
+            await self._hash_ahead()
+
     async def _connect_ahead(self) -> None:
-        """Connect for the first parts while the upload is created: this saves the round trips of each handshake."""
-        plan = self._state.plan
-        if plan.size is not None and (address := await self._context.store.part_address()) is not None:
-            self._context.transport.connect_ahead(address, min(self._context.shared.limit, plan.count))
+        """Connect for the first parts: this saves the round trips of each handshake."""
+        context, plan = self._context, self._state.plan
+        sends_all = context.source.stream is None and context.base is None and not context.copies_unread
+        if sends_all and plan.size is not None:
+            with contextlib.suppress(Fault, errors.BigUploadError):  # create or a part will meet it again
+                if (address := await context.store.part_address()) is not None:
+                    context.transport.connect_ahead(address, min(context.shared.limit, plan.count))
 
     async def _hash_ahead(self) -> None:
-        """Hash while the upload is created, which takes round trips and maybe retries."""
-        await self._context.effects.sleep(_HEAD_START)
+        """Hash the first parts."""
         with contextlib.suppress(errors.BigUploadError):  # hashing the part will raise it again
             for part in self._state.plan.first(_HASH_AHEAD):
                 if not await self._context.hold(part, wait=False):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
-import itertools
 import socket
 import ssl
 from typing import Any
@@ -46,6 +45,8 @@ class ConnectionPool:
         self._kept: dict[tuple[WebOrigin, Proxy], list[Connection]] = {}
         self._coming: dict[tuple[WebOrigin, Proxy], list[asyncio.Task[Connection]]] = {}
         """Connections that are being made ahead, and that nobody waits for."""
+        self._ahead: set[asyncio.Task[Connection]] = set()
+        """All that are being made ahead."""
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
         """Closes what has been idle for long, while anything is kept."""
@@ -75,12 +76,13 @@ class ConnectionPool:
             return await self._connect(origin, proxy)
         task = self._coming[route].pop(0)
         try:
-            return await asyncio.shield(task)
+            await asyncio.wait([task])  # a cancelled wait leaves it to others
         except asyncio.CancelledError:
             self._coming[route].append(task)
             if task.done():
                 self._keep(task, origin, proxy)
             raise
+        return task.result()
 
     def connect_ahead(self, origin: WebOrigin, proxy: Proxy, count: int) -> None:
         """Begin to make connections, unless there are some.
@@ -90,14 +92,18 @@ class ConnectionPool:
             proxy: The proxy on the way, if there is one.
             count: How many.
         """
-        if self._open or any(self._coming.values()) or self._closed:
+        if self._open or self._ahead or self._closed:
             return
-        self._coming[origin, proxy] = [asyncio.create_task(self._connect(origin, proxy)) for _ in range(count)]
-        for task in self._coming[origin, proxy]:
+        coming = self._coming[origin, proxy] = []
+        for _ in range(count):
+            task = asyncio.create_task(self._connect(origin, proxy))
             task.add_done_callback(lambda done: self._keep(done, origin, proxy))
+            self._ahead.add(task)
+            coming.append(task)
 
     def _keep(self, done: asyncio.Task[Connection], origin: WebOrigin, proxy: Proxy) -> None:
         """Keep a connection that was made ahead, if nobody waits for it."""
+        self._ahead.discard(done)
         if done in self._coming[origin, proxy]:
             self._coming[origin, proxy].remove(done)
             if not done.cancelled() and done.exception() is None:
@@ -130,8 +136,10 @@ class ConnectionPool:
         self._addresses.close()
         if self._sweep is not None:
             self._sweep.cancel()
-        for task in itertools.chain.from_iterable(self._coming.values()):
+        for task in self._ahead:
             task.cancel()
+        if self._ahead:
+            await asyncio.wait(self._ahead)
         for connection in list(self._open):
             connection.abort()
         for _ in range(_CLOSED_WITHIN):

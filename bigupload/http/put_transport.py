@@ -67,10 +67,17 @@ class HttpTransport:
             self._resources.close()
 
     def connect_ahead(self, address: str, count: int) -> None:
-        """Begin to connect. See `ports.Transport.connect_ahead`. With a rate limit, few connections are enough."""
-        if self._resources.limiter is None:
-            with contextlib.suppress(ValueError, errors.UsageError):
-                self._pool.connect_ahead(*self._route(split_url(address)[0]), count)
+        """Begin to connect. See `ports.Transport.connect_ahead`.
+
+        Not with a rate limit, which needs few connections, nor through a proxy, which would be told a wrong password
+        many times.
+        """
+        if self._resources.limiter is not None:
+            return
+        with contextlib.suppress(ValueError, errors.UsageError):
+            origin, proxy = self._route(split_url(f"{address}/")[0])
+            if proxy.url is None:
+                self._pool.connect_ahead(origin, proxy, count)
 
     async def put(
         self,

@@ -15,10 +15,12 @@ from bigupload.core.concurrency_control import (
     FILLED,
     LONGEST_RAMP,
     MOST,
+    PAUSE,
     PROBE_AFTER,
     REFUSALS,
     START,
     WINDOW,
+    Bottleneck,
     ConcurrencyControl,
 )
 
@@ -217,8 +219,8 @@ def measured_with(in_flight: Callable[[int], float]) -> int:
     ("shares", "counts"),
     [
         ([1.0], True),
-        ([FILLED + 1 / START], True),
-        ([FILLED - 1 / START], False),
+        ([FILLED + 1 / START], False),  # never as many as may be: there are no more parts, or something else holds back
+        ([1.0, FILLED - 3 / START], False),
         ([1.0, FILLED], True),
         ([1.0, 1.0, FILLED - 2 / START], True),  # a slot or two are empty for a moment
         ([1.0, FILLED - 5 / START], False),
@@ -235,6 +237,15 @@ def test_a_window_begins_again_once_too_few_parts_were_in_flight() -> None:
     assert controller.limit == START, "the second window is not over"
     controller.sample(3.0 * WINDOW, 3 * RATE, in_flight=START)
     assert controller.limit == 2 * START
+
+
+@pytest.mark.parametrize(("pause", "limit"), [(0.9 * PAUSE, 2 * START), (1.1 * PAUSE, START)])
+def test_a_pause_is_no_measurement(pause: float, limit: int) -> None:
+    """Between two uploads nothing is sent, and a laptop sleeps."""
+    controller = ConcurrencyControl()
+    for at, sent in [(0.0, 0), (0.3, RATE), (0.3 + pause, 2 * RATE)]:
+        controller.sample(at, sent, in_flight=START, bottleneck=Bottleneck.STORE)
+    assert controller.limit == limit
 
 
 def test_trials_that_keep_failing_grow_rare() -> None:

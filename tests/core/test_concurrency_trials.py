@@ -168,6 +168,15 @@ def test_smaller_steps_are_measured_for_longer_there_too() -> None:
     assert measured.windows(0.9e6, bottleneck=Bottleneck.STORE) == START
 
 
+def test_how_long_connections_take_to_be_up_to_speed_is_not_learnt_there() -> None:
+    measured = Measured()
+    assert measured.windows(1e6, bottleneck=Bottleneck.STORE) == 2 * START
+    ramp = [2e6 * 1.3**n for n in range(3)]
+    assert measured.windows(*ramp, ramp[-1]) == 4 * START
+    assert measured.windows(*[ramp[-1]] * 4) == 4 * START, "they take three windows"
+    assert measured.windows(ramp[-1]) == 2 * START
+
+
 def test_two_windows_count_once_a_link_holds_back() -> None:
     measured = Measured()
     assert measured.windows(1e6, bottleneck=Bottleneck.STORE) == 2 * START

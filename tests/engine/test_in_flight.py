@@ -15,7 +15,7 @@ from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.context import TICK, SharedResources
 from bigupload.engine.hedge_switch import REFUSALS, HedgeSwitch
-from bigupload.engine.in_flight import PartsInFlight
+from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest
 
@@ -342,3 +342,12 @@ async def test_reports_come_a_few_times_a_second(sky: Sky) -> None:
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
     assert 2 <= len(reports) / 30 <= 1 / TICK
+
+
+def test_a_put_says_what_its_gauge_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    source: Any = None  # never read
+    put = PutInFlight(source, PART, REQUEST, 0.0)
+    monkeypatch.setattr(Put, "window_is_full", lambda _: True)
+    assert not put.window_is_full(), "it has not begun"
+    put.started(Put(fresh=False))
+    assert put.window_is_full()

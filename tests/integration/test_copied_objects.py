@@ -11,6 +11,7 @@ import pytest
 import bigupload
 from bigupload import S3Options, Verified, errors, events
 from bigupload.core.part_plan import MIB
+from bigupload.http.put_transport import HttpTransport
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import Call, LostResponse, Ok, Status, StrictS3
 from bigupload.testing.strict_s3.model import Checksum, wrong
@@ -40,7 +41,9 @@ def unread(world: World) -> bool:
     return world.s3.count("GetObject") == 0
 
 
-async def test_an_object_is_copied_by_its_store(stored: World) -> None:
+async def test_an_object_is_copied_by_its_store(stored: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    connected: list[int] = []
+    monkeypatch.setattr(HttpTransport, "connect_ahead", lambda _, __, count: connected.append(count))
     before = stored.s3.count("UploadPart")
     result = await stored.upload(FROM, to=f"s3://{BUCKET}/copy/")
     assert (result.key, result.verified, result.guarded_by) == ("copy/film.mov", Verified.FULL_OBJECT, "version")
@@ -48,6 +51,7 @@ async def test_an_object_is_copied_by_its_store(stored: World) -> None:
     assert holds(stored, key="copy/film.mov")
     assert unread(stored)
     assert stored.s3.count("UploadPart") == before
+    assert not connected
     made = stored.object("copy/film.mov")
     assert made.headers["content-type"] == "video/x-of-its-own"
     assert made.metadata["bigupload-token"] != stored.object("from/film.mov").metadata["bigupload-token"]

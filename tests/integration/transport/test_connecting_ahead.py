@@ -16,6 +16,7 @@ from bigupload.support.rate_limiter import RateLimiter
 from bigupload.testing.certificates import make_certificates
 from tests.integration.support import no_leaks
 from tests.integration.transport.test_connecting import STORED, put, serving
+from tests.integration.transport.test_users_proxy import name_proxy
 from tests.tools.waiting import until
 
 
@@ -126,20 +127,27 @@ async def test_a_part_that_needs_a_new_one_does_not_wait(held: asyncio.Event) ->
         await until(lambda: store.connections == 2)
 
 
-async def test_what_fails_then_is_told_by_those_who_send(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_fails_then_is_told_by_those_who_send(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.WARNING)
     async with no_leaks(), HttpTransport() as transport:
-        for address in ("http://127.0.0.1:9/key", "http://[", "ftp://127.0.0.1:9"):
-            transport.connect_ahead(address, 2)
-            await until(lambda: not any(transport._pool._coming.values()))
+        transport.connect_ahead("http://127.0.0.1:9", 2)
+        assert transport._pool._ahead
+        await until(lambda: not transport._pool._ahead)
         transport.connect_ahead("http://127.0.0.1:9", 1)
         for _ in range(2):
             with pytest.raises(Fault, match=r"127\.0\.0\.1:9"):
                 await put(transport, "http://127.0.0.1:9/key")
+        for address in ("http://[", "ftp://127.0.0.1:9"):
+            transport.connect_ahead(address, 2)
+        name_proxy(monkeypatch, "socks5h://127.0.0.1:9")
+        transport.connect_ahead("http://127.0.0.1:10", 2)
+        assert not transport._pool._ahead
     assert not caplog.records
 
 
-async def test_none_is_left_behind(held: asyncio.Event) -> None:
+async def test_none_is_left_behind(held: asyncio.Event, caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
     async with serving(store.serve) as port, no_leaks():
         async with HttpTransport() as transport:
@@ -149,9 +157,44 @@ async def test_none_is_left_behind(held: asyncio.Event) -> None:
             transport.connect_ahead(f"http://127.0.0.1:{port}/key", 3)
             held.set()
             await until(lambda: store.connections == 3)
+        transport.connect_ahead(f"http://127.0.0.1:{port}/key", 3)
+        assert not transport._pool._ahead, "it is closed"
+    assert not caplog.records
+
+
+async def test_its_end_waits_for_those_that_are_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No event loop closes while they still work."""
+    monkeypatch.setattr(ConnectionPool, "_connect_to", lambda *_: asyncio.sleep(1000))
+    before = asyncio.all_tasks()
+    async with HttpTransport() as transport:
+        transport.connect_ahead("http://127.0.0.1:9", 3)
+        sending = asyncio.create_task(put(transport, "http://127.0.0.1:9/key"))
+        await until(lambda: len(transport._pool._ahead) == 3 and any(map(len, transport._pool._coming.values())))
+        sending.cancel()
+        await asyncio.wait([sending])
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_proxy_is_not_told_a_wrong_password_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_proxy(monkeypatch, "http://user:wrong@127.0.0.1:9")
+    async with HttpTransport() as transport:
+        for address in ("http://127.0.0.1:10", "https://127.0.0.1:10"):
+            transport.connect_ahead(address, 3)
+        assert not transport._pool._ahead
+
+
+@pytest.mark.parametrize("path", ["", "/", "/bucket"], ids=["a host", "its root", "a bucket"])
+async def test_an_address_with_or_without_a_path(path: str) -> None:
+    """The host of a bucket at AWS has none."""
+    store = Store()
+    async with serving(store.serve) as port, no_leaks(), HttpTransport() as transport:
+        transport.connect_ahead(f"http://127.0.0.1:{port}{path}", 2)
+        await until(lambda: store.connections == 2)
+        await put(transport, f"http://127.0.0.1:{port}/bucket/key")
+        assert store.connections == 2
 
 
 async def test_with_a_rate_limit_none_is_made_ahead() -> None:
     async with HttpTransport(limiter=RateLimiter(1e6)) as transport:
         transport.connect_ahead("http://127.0.0.1:9/key", 3)
-        assert not transport._pool._coming
+        assert not transport._pool._ahead

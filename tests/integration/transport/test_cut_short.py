@@ -35,6 +35,7 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
             await stalls(any_path)
             assert (any_path.gauges[0].round_trips() > 0) == (sys.platform == "linux")
             assert (min(any_path.gauges[0].round_trip_times()) > 0) == (sys.platform == "linux")
+            await until(lambda: any_path.gauges[0].window_is_full() == (sys.platform == "linux"))
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await sending
