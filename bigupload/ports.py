@@ -138,6 +138,8 @@ class Stream(Protocol):
 
     expected: int | None
     """The size in bytes that it must have; None if nobody knows it."""
+    end_marker: str | None
+    """The bytes that must follow its own ones, in base64; None: none."""
     is_growing: bool
     """Whether it is a file that is being written: any part can be read again, and may be rewritten."""
 

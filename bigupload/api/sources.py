@@ -20,7 +20,6 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.remote_url import foreign_scheme, is_remote, shown_url
 from bigupload.options import S3Options
 from bigupload.ports import Source
-from bigupload.sources.end_marker import MarkedProducer
 from bigupload.sources.file import open_file, open_in_thread
 from bigupload.sources.growing import open_growing
 from bigupload.sources.opening import (
@@ -145,9 +144,8 @@ async def _open_stream(
     name: str, producer: Producer, marker: bytes | None, expected: int | None, options: UploadOptions, parts: PartPool
 ) -> Source:
     _check_stream(name, expected, options)
-    if marker is not None:
-        producer = MarkedProducer(producer, marker, name)
-    stream = StreamSource(name, producer, parts, expected=expected, allow_empty=options.get("allow_empty", False))
+    allow_empty = options.get("allow_empty", False)
+    stream = StreamSource(name, producer, parts, expected=expected, end_marker=marker, allow_empty=allow_empty)
     try:
         await stream.begin()
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from bigupload.cli.named_jobs import SAME_OPTIONS, command_of, gone_source
 from bigupload.cli.wording import spelled
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
-from bigupload.units import counted, one_line, printable
+from bigupload.units import counted, one_line
 
 if TYPE_CHECKING:
     from bigupload.core.manifest import Manifest
@@ -69,13 +70,23 @@ def command_of_stream(upload: KnownUpload) -> str:
         words += ["--name", source]
     with contextlib.suppress(errors.ManifestError):
         words += _options_of(read_manifest(upload.manifest).manifest)
-    return f"PROGRAM | bigupload upload - {printable(shlex.join(words))}"
+    return f"PROGRAM | bigupload upload - {' '.join(map(_quoted, words))}"
+
+
+def _quoted(word: str) -> str:
+    """A word of a command, for bash and zsh, in printable characters."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in plain)}'"
 
 
 def _options_of(manifest: Manifest) -> list[str]:
     words = connection_of(manifest.header.options)
     if manifest.target.region is not None and "--local" not in words:
         words += ["--region", manifest.target.region]
+    if manifest.header.end_marker is not None:
+        words += ["--end-marker", base64.b64decode(manifest.header.end_marker).decode(errors="replace")]
     size = manifest.first_plan.size
     return words if size is None else [*words, "--expected-size", str(size)]
 

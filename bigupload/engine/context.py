@@ -390,4 +390,5 @@ def new_header(
         version=2 if plan.steps else 1,
         copies=context.base,
         source_checksum=None if context.origin is None else context.origin.checksum,
+        end_marker=None if context.source.stream is None else context.source.stream.end_marker,
     )

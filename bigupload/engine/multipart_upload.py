@@ -56,6 +56,7 @@ class MultipartUpload:
         self._compared = False
         if context.journal.exists:
             manifest = context.manifest
+            _check_marker(context)
             context.base, context.copying = manifest.header.copies, context.copying and not manifest.sends_all
             stage = Stage.OUTCOME_UNKNOWN if manifest.status == "completing" else Stage.RECONCILING
             algorithm = manifest.header.checksum.algorithm
@@ -320,6 +321,16 @@ class MultipartUpload:
             self._superseded = self._context.manifest.upload_id  # aborted only when its successor is recorded
             self._restart_reason = _CONFLICT
         return result
+
+
+def _check_marker(context: UploadContext) -> None:
+    """Raise UsageError if a stream that began with an end marker comes without it: it could break off unnoticed."""
+    recorded, stream = context.manifest.header.end_marker, context.source.stream
+    if recorded is not None and stream is not None and stream.end_marker != recorded:
+        raise errors.UsageError(
+            f"the upload of {context.source.path} began with an `end_marker`, which tells whether it is complete: give "
+            "the same again, or start anew with `resume=False`"
+        )
 
 
 def _closed(plan: Plan, context: UploadContext) -> Plan:

@@ -29,6 +29,7 @@ class GrowingFile(FileSource):
 
     is_growing = True
     expected: int | None = None
+    end_marker: str | None = None
 
     def __init__(
         self,

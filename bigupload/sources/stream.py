@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 from bigupload import errors
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.remote_url import is_remote
 from bigupload.ports import Stream
+from bigupload.sources.end_marker import MarkedProducer
 from bigupload.sources.held_parts import HeldParts
 from bigupload.sources.part_pool import HeldPart, PartPool
 from bigupload.sources.producers import UNFINISHED, Producer
@@ -25,7 +28,14 @@ class StreamSource(Unwatched):
     is_growing = False
 
     def __init__(
-        self, name: str, producer: Producer, pool: PartPool, *, expected: int | None = None, allow_empty: bool = False
+        self,
+        name: str,
+        producer: Producer,
+        pool: PartPool,
+        *,
+        expected: int | None = None,
+        end_marker: bytes | None = None,
+        allow_empty: bool = False,
     ) -> None:
         """Read nothing yet.
 
@@ -34,12 +44,14 @@ class StreamSource(Unwatched):
             producer: Where its bytes come from.
             pool: Where its parts are held.
             expected: The size in bytes that it must have, if known.
+            end_marker: What must follow its bytes.
             allow_empty: Whether it may have no bytes.
         """
         super().__init__(name, expected or 0)
         self.position = 0
-        self._producer = producer
+        self._producer = producer if end_marker is None else MarkedProducer(producer, end_marker, name)
         self.expected = expected
+        self.end_marker = None if end_marker is None else base64.b64encode(end_marker).decode()
         self._allow_empty = allow_empty
         self._held = HeldParts(pool)
         self._head = b""

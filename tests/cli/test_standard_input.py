@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -95,6 +97,24 @@ def test_it_is_told_which_uploads_need_their_bytes_again(bigupload: Command, s3:
         with standard_input(data):
             assert bigupload(*shlex.split(command)[3:], "--progress=none").code == 0
     assert s3.count("UploadPart") == before, "each command finds its upload"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the command is for bash and zsh")
+@pytest.mark.parametrize("marker", ["complete", "THE END\n", "it's \t a \\ back\u202eslash", "ä  ö"])
+def test_the_command_of_a_pipe_has_its_end_marker(bigupload: Command, s3: StrictS3, data: bytes, marker: str) -> None:
+    """Without it, a pipe that breaks off would be taken for a whole one."""
+    with standard_input(data):
+        assert bigupload("upload", "-", *to(s3), "--end-marker", marker, "--progress=none").code == 75
+    _, command = bigupload("resume").err.splitlines()
+    _, _, words = command.partition("bigupload upload ")
+    bash = subprocess.run(["bash", "-c", f"printf '%s\\0' {words}"], stdout=subprocess.PIPE, check=True)
+    arguments = bash.stdout.decode().split("\0")[:-1]
+    assert marker in arguments
+    with standard_input(data):
+        assert_refused(bigupload("upload", "-", *to(s3), "--progress=none"), 2, "began with an --end-marker")
+    with standard_input(data + marker.encode()):
+        assert bigupload("upload", *arguments, "--progress=none").code == 0
+    assert s3.objects["bucket"]["key"].sha256() == hashlib.sha256(data).hexdigest()
 
 
 def test_the_command_of_a_pipe_reaches_the_same_store() -> None:

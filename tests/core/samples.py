@@ -97,6 +97,7 @@ def headers(draw: st.DrawFn) -> Header:
         ),
         copies=draw(st.none() | BASES),
         source_checksum=draw(MAYBE),
+        end_marker=draw(MAYBE),
         upload_id=draw(TEXT.filter(bool)),
         token=draw(MAYBE),
         created_at=draw(TEXT),

@@ -202,6 +202,27 @@ async def test_a_stream_without_its_end_marker(world: World) -> None:
     assert whole(world.object()) == hashed(WHOLE)
 
 
+async def test_a_stream_that_began_with_an_end_marker_is_not_resumed_without(world: World) -> None:
+    """It could break off, and nobody would notice."""
+    await world.interrupted(stream(WHOLE), after=3, end_marker="complete")
+    for other in ({}, {"end_marker": "another"}):
+        with pytest.raises(errors.UsageError, match="began with an `end_marker`"):
+            await world.upload(stream(WHOLE), **other)
+    assert world.object() is None
+    result = await world.upload(stream(WHOLE + b"complete"), end_marker="complete")
+    assert result.resumed_parts
+    assert whole(world.object()) == hashed(WHOLE)
+
+
+async def test_an_end_marker_can_be_given_later_or_left_out_of_a_new_upload(world: World) -> None:
+    await world.interrupted(stream(WHOLE), after=3)
+    with pytest.raises(errors.StreamInterrupted):
+        await world.upload(stream(WHOLE), end_marker="complete")
+    await world.interrupted(stream(WHOLE), after=3, end_marker="complete", resume=False)
+    await world.upload(stream(WHOLE), resume=False)
+    assert whole(world.object()) == hashed(WHOLE)
+
+
 async def test_the_expected_size_of_a_file(world: World) -> None:
     with pytest.raises(errors.UsageError, match="has 10 bytes, and 11 were expected"):
         await world.upload(world.file(10), expected_size=11)
