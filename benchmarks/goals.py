@@ -141,13 +141,13 @@ def _lossy(settings: Settings, *, control: str) -> Line:
     from . import path  # only here: it exists only on Linux
 
     size = settings.size("256MiB")
-    factor = 1.0 if control == "bbr" else 0.5
+    factor, whose = (1.0, "BBR for all") if control == "bbr" else (0.5, "Reno, and BBR where it is asked for")
     with (
         path.path(rtt=0.05, rate=LINK, loss=0.001, congestion_control=control) as there,
         _made(settings, size) as (file, warm),
     ):
         held = hold(
-            f"50 ms, 1 Gbit/s, 0.1 % loss, {size / 2**20:.0f} MiB, {'BBR' if control == 'bbr' else 'Reno'} for all",
+            f"50 ms, 1 Gbit/s, 0.1 % loss, {size / 2**20:.0f} MiB, {whose}",
             settings.contestants("crt,obstore,obstore:tuned"),
             settings.rounds(3),
             null_store(["--host", there.server_address], prefix=there.server_prefix),

@@ -174,7 +174,7 @@ class ConnectionPool:
                 sock = await aiohappyeyeballs.start_connection(
                     rows, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER, socket_factory=new_socket
                 )
-            peer = sock.getpeername()[:2]
+            peer = _peer_of(sock)
             try:
                 return await self._opened(sock, tls)
             except OSError as e:
@@ -232,3 +232,16 @@ class ConnectionPool:
     @functools.cached_property
     def _context(self) -> ssl.SSLContext:
         return context_of(self._ca_bundle)
+
+
+def _peer_of(sock: socket.socket) -> Any:
+    """The address and port that a socket is connected to. A socket that the peer has reset already is closed.
+
+    Raises:
+        OSError: It is not connected any more.
+    """
+    try:
+        return sock.getpeername()[:2]
+    except OSError:
+        sock.close()
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -151,6 +152,18 @@ def test_a_file_in_a_manifest_s_place(bigupload: Command, file: Path, monkeypatc
         for command in ("resume", "abort"):
             ended = bigupload(command, name)
             assert_refused(ended, 1, f"bigupload: {name} is not a manifest", "bigupload status lists the manifests")
+
+
+def test_a_state_directory_that_can_t_be_searched(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest can't be opened either, which is told in one line."""
+
+    def denied(path: Path, *_: object, **__: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", denied)
+    assert_refused(bigupload("upload", file, *to(s3)), 75, "can't write the manifest", "Permission denied")
 
 
 def test_a_state_directory_that_is_a_file(

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohappyeyeballs
 import pytest
 
 from bigupload import errors
@@ -187,6 +188,21 @@ async def test_an_address_at_which_tls_breaks_off_costs_no_attempt(
             for _ in range(4):
                 assert (await put(transport, f"https://localhost:{port}/key", fresh=True)).etag == '"e"'
     assert met, "nobody went there"
+
+
+async def test_a_connection_that_is_reset_at_once_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+
+    async def reset(*_: Any, **__: Any) -> socket.socket:
+        made.append(socket.socket())  # as the kernel has it then: without a peer
+        return made[0]
+
+    monkeypatch.setattr(aiohappyeyeballs, "start_connection", reset)
+    async with HttpTransport() as transport:
+        with pytest.raises(Fault) as caught:
+            await put(transport, "http://127.0.0.1:9/key")
+    assert caught.value.kind is FaultKind.UNREACHABLE
+    assert made[0].fileno() == -1
 
 
 async def test_cancelled_as_the_handshake_ends_no_socket_waits_for_the_end_of_tls(
