@@ -157,8 +157,7 @@ class Header:
     """The object that was there before, for parts that are the same in it."""
     source_checksum: str | None = None
     """Of an object that the store copies as a whole: its checksum, as its store says it."""
-    end_marker: str | None = None
-    """Of a stream: the bytes that its program writes behind it if it is complete, in base64."""
+    end_marker: str | None = None  # what must follow a stream's bytes, in base64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
