@@ -17,6 +17,7 @@ from bigupload import S3Options, errors
 from bigupload.core.concurrency_control import START
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.part_hashing import Hashed, PartHasher
 from bigupload.http.connection import MOST_IDLE
 from bigupload.http.put_transport import HttpTransport
@@ -98,14 +99,20 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def slow_create(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create takes ten times its head start."""
-    real = S3Store.create
+    """Create waits until it was decided whether to connect."""
+    create, connect, decided = S3Store.create, MultipartUpload._connect_ahead, anyio.Event()
 
-    async def create(self: S3Store, *arguments: Any, **more: Any) -> Any:
-        await asyncio.sleep(0.1)
-        return await real(self, *arguments, **more)
+    async def connect_ahead(self: MultipartUpload) -> None:
+        await connect(self)
+        decided.set()
 
-    monkeypatch.setattr(S3Store, "create", create)
+    async def slow(self: S3Store, *arguments: Any, **more: Any) -> Any:
+        with anyio.fail_after(60):
+            await decided.wait()
+        return await create(self, *arguments, **more)
+
+    monkeypatch.setattr(MultipartUpload, "_connect_ahead", connect_ahead)
+    monkeypatch.setattr(S3Store, "create", slow)
 
 
 @pytest.mark.usefixtures("slow_create")

@@ -124,6 +124,8 @@ async def test_a_part_that_needs_a_new_one_does_not_wait(held: asyncio.Event) ->
         await until(lambda: bool(transport._routes))
         held.set()
         await sending
+        await until(lambda: not transport._pool._ahead)
+        assert [len(kept) for kept in transport._pool._kept.values()] == [1], "nobody took it"
         await until(lambda: store.connections == 2)
 
 
