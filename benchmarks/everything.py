@@ -27,6 +27,7 @@ from . import report
 from .report import Target
 
 _FAST = "bigupload,mc,mc:crc,crt,obstore,boto3"
+_SMALL = "bigupload,bigupload:sync,bigupload:library,s5cmd,obstore,boto3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ ENTRIES = (
     Entry(name="sweep", root=True, quick="--size 64MB --rounds 1 --rtts 10,50,150 --losses 0,0.1,1"),
     Entry(name="faults", quick="--size 256MB --rounds 1 --contestants bigupload,crt"),
     Entry(name="faults", options="--slow-down"),
-    Entry(name="files", quick="--rtt 5 --rounds 1 --contestants bigupload,bigupload:library,s5cmd,obstore,boto3"),
+    Entry(name="files", quick=f"--rtt 5 --rounds 2 --contestants {_SMALL}"),
     Entry(name="sync", quick="--files 10000,100000 --rounds 1 --contestants bigupload,rclone:checksum"),
     Entry(name="tree"),
     Entry(name="tree", options="--sync"),

@@ -272,7 +272,7 @@ def main() -> int:
     made_table = list(table(lines, arguments.old))
     print("\n".join(made_table), flush=True)
     if arguments.into is not None:
-        report.insert(arguments.into, "goals", made_table)
+        report.insert(arguments.into, "goals", made_table, settings.peers.versions())
     if arguments.json is not None:
         report.write(arguments.json, "goals", _figures(arguments, lines), [t for line in lines for t in line.targets])
     return report.conclude([target for line in lines for target in line.targets])

@@ -66,6 +66,9 @@ class Peers:
                 listed = json.loads(subprocess.run([python, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
                 plain = [name.partition("[")[0] for name in names]
                 found |= {name: listed[name] for name in plain if name in listed}
+        if mc := self.command("mc", "minio-client"):
+            said = subprocess.run([mc, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+            found["mc"] = said.partition("version ")[2].partition(" ")[0]
         return found
 
 
@@ -88,5 +91,6 @@ def main() -> int:
     install(directory)
     peers = Peers(directory)
     print(f"in {directory}:", ", ".join(f"{name} {version}" for name, version in peers.versions().items()))
-    print("mc:", peers.command("mc", "minio-client") or "not on PATH, will be left out")
+    if not peers.command("mc", "minio-client"):
+        print("mc is not on PATH and will be left out")
     return 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -330,7 +333,16 @@ def test_a_table_goes_into_its_place_on_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Head\n\n<!-- goals -->\nold\n<!-- /goals -->\n\nTail\n")
     for _ in range(2):
-        report.insert(page, "goals", ["| a |", "|---|"])
-        assert page.read_text() == "# Head\n\n<!-- goals -->\n\n| a |\n|---|\n\n<!-- /goals -->\n\nTail\n"
+        report.insert(page, "goals", ["| a |", "|---|"], {"mc": "1.2"})
+        conditions = report.conditions({"mc": "1.2"})
+        assert page.read_text() == (
+            f"# Head\n\n<!-- goals -->\n\n| a |\n|---|\n\n{conditions}\n\n<!-- /goals -->\n\nTail\n"
+        )
     with pytest.raises(SystemExit, match="no place"):
         report.insert(page, "growth", [])
+
+
+def test_the_conditions_name_the_day_the_machine_and_the_peers() -> None:
+    said = report.conditions({"mc": "1.2", "obstore": "0.9"})
+    assert said.startswith(f"Measured on {date.today()}, on {os.cpu_count()} cores, Linux ")
+    assert said.endswith(f"Python {platform.python_version()}, mc 1.2, obstore 0.9.")
