@@ -63,7 +63,7 @@ ENTRIES = (
     Entry(name="latency", quick="--size 256MB --rounds 1 --contestants bigupload,crt,obstore"),
     Entry(name="latency", options="--path", root=True),
     Entry(name="sweep", root=True, quick="--size 64MB --rounds 1 --rtts 10,50,150 --losses 0,0.1,1"),
-    Entry(name="faults", quick="--size 256MB --rounds 1 --contestants bigupload,crt"),
+    Entry(name="faults", quick="--size 500MB --rounds 2 --contestants bigupload,crt"),
     Entry(name="faults", options="--slow-down"),
     Entry(name="files", quick=f"--rtt 5 --rounds 2 --contestants {_SMALL}"),
     Entry(name="sync", quick="--files 10000,100000 --rounds 1 --contestants bigupload,rclone:checksum"),
