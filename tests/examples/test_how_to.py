@@ -36,7 +36,14 @@ def commands(page: Path) -> str:
 
 
 def test_every_page_is_run() -> None:
-    assert {page.stem for page in PAGES.glob("*.md")} == set(MADE)
+    assert {page.stem for page in PAGES.glob("*.md")} == {*MADE, "README"}
+
+
+def test_the_overview_names_each_page_and_a_command_of_it() -> None:
+    rows = re.findall(r"^\| .*\]\(([\w-]+)\.md\).* \| `(.*)` \|$", (PAGES / "README.md").read_text(), re.MULTILINE)
+    assert {page for page, _ in rows} == set(MADE)
+    for page, command in rows:
+        assert command.replace("\\|", "|") in (PAGES / f"{page}.md").read_text()
 
 
 class Place:
