@@ -49,7 +49,8 @@
 Exit statuses of the commands: 0: done and proved. 1: resuming cannot help. 2: wrong arguments. 75: stopped, resumable.
 
 An error is *resumable* if the same command, given again, can resume; of a file that is gone, if the command names its
-new place, so that the exit status is 1. Before an upload exists there is nothing to
+new place, so that the exit status is 1. It is also 1 where the place of the manifest must be changed first
+(`ManifestUnwritable.lasting`). Before an upload exists there is nothing to
 resume: then a lasting problem (no credentials, say) exits with 1, and a passing one (`transient`) with 75.
 
 This module imports nothing of the package. A message is one line that says what to do. It never holds a URL's query, a
@@ -193,6 +194,21 @@ class ManifestUnwritable(ManifestError):
 
     resumable = True
     transient = True
+
+    def __init__(self, message: str, *, manifest: Path | None = None, lasting: bool = False) -> None:
+        """Say what can't be written.
+
+        Args:
+            message: What happened, and what to do.
+            manifest: The manifest, if it exists.
+            lasting: Whether the same call would fail again: no permission, say, but not a full disk.
+        """
+        super().__init__(message, manifest=manifest)
+        self.lasting = lasting
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_FAILED if self.lasting else super().exit_code
 
 
 class StoreError(BigUploadError):

@@ -92,6 +92,12 @@ def test_a_file_that_is_gone_is_resumable_by_another_command() -> None:
     assert errors.SourceNotFound.resumable
 
 
+def test_a_manifest_that_can_t_be_written_is_resumable_where_that_passes() -> None:
+    for manifest in (None, Path("m")):
+        assert errors.ManifestUnwritable("a full disk", manifest=manifest).exit_code == 75
+        assert errors.ManifestUnwritable("no permission", manifest=manifest, lasting=True).exit_code == 1
+
+
 def test_codes_as_shells_know_them() -> None:
     assert (errors.EXIT_OK, errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_RESUMABLE, errors.EXIT_INTERRUPTED) == (
         0, 1, 2, 75, 130,

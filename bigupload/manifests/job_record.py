@@ -28,7 +28,7 @@ from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.recorded_files import FILES, PLACES, RecordedFile, add_to, find_in
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
 from bigupload.records import dataclass
-from bigupload.support.durable_files import sync_directory
+from bigupload.support.durable_files import is_lasting, sync_directory
 from bigupload.support.private_files import create_private, is_private_file
 from bigupload.support.shielding import finish, run_shielded
 
@@ -282,7 +282,10 @@ class JobRecord:
     def _unwritable(self, e: Exception) -> errors.ManifestUnwritable:
         full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(e)
         advice = "free some space on that disk" if full else "set BIGUPLOAD_STATE_DIR to a directory you can write to"
-        return errors.ManifestUnwritable(f"can't write the job's record {self.path}: {e}; {advice}, then run again")
+        return errors.ManifestUnwritable(
+            f"can't write the job's record {self.path}: {e}; {advice}, then run again",
+            lasting=is_lasting(e) or getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY,
+        )
 
 
 def read_job(path: Path) -> KnownJob:

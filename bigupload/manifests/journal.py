@@ -20,7 +20,7 @@ from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
 from bigupload.support.descriptors import is_out_of_descriptors, reason_of
-from bigupload.support.durable_files import sync_directory
+from bigupload.support.durable_files import is_lasting, sync_directory
 from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
 from bigupload.support.shielding import finish, run_shielded
 
@@ -341,4 +341,5 @@ class FileJournal:
         return errors.ManifestUnwritable(
             f"can't write the manifest {self.path}: {reason_of(e)}{advice}",
             manifest=self.path if self._manifest is not None else None,
+            lasting=is_lasting(e),
         )

@@ -9,6 +9,7 @@ from bigupload import errors
 from bigupload.manifests.job_record import KnownJob, delete_record, known_jobs, read_job
 from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.state_directory import JOB_SUFFIX
+from bigupload.support.durable_files import is_lasting
 
 _MIN_PREFIX = 4
 """Characters of an id that name a job: fewer are more likely a slip."""
@@ -48,4 +49,4 @@ def forget_job(job: KnownJob) -> None:
         finally:
             lock.release()
     except OSError as e:
-        raise errors.ManifestUnwritable(f"can't delete {job.record}: {e.strerror}") from e
+        raise errors.ManifestUnwritable(f"can't delete {job.record}: {e.strerror}", lasting=is_lasting(e)) from e

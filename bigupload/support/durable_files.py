@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
+
+_LASTING = (
+    errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
+
+
+def is_lasting(e: BaseException) -> bool:
+    """Whether writing to the same place would fail again: it is forbidden, or no file can be there.
+
+    Space comes back on a full disk, and so do descriptors and memory.
+    """
+    return isinstance(e, OSError) and e.errno in _LASTING
 
 
 def sync_directory(directory: Path) -> None:

@@ -163,7 +163,7 @@ def test_a_state_directory_that_can_t_be_searched(
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "exists", denied)
-    assert_refused(bigupload("upload", file, *to(s3)), 75, "can't write the manifest", "Permission denied")
+    assert_refused(bigupload("upload", file, *to(s3)), 1, "can't write the manifest", "Permission denied")
 
 
 def test_a_state_directory_that_is_a_file(
@@ -171,7 +171,9 @@ def test_a_state_directory_that_is_a_file(
 ) -> None:
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(file))
     ended = bigupload("upload", file, *to(s3))
-    assert_refused(ended, 75, f"{file} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest")
+    assert_refused(ended, 1, f"{file} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest")
+    ended = bigupload("upload", f"{file.parent}/", "--to", "s3://bucket/", "--endpoint-url", s3.url)
+    assert_refused(ended, 1, "can't write the job's record", "set BIGUPLOAD_STATE_DIR to a directory you can write to")
     for command in ("status", "resume"):
         says = f"can't list the manifests in {file}: Not a directory (BIGUPLOAD_STATE_DIR names another directory)"
         assert_refused(bigupload(command), 1, says)

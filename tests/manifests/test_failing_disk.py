@@ -111,6 +111,28 @@ async def test_after_a_begin_that_failed_another_may_come(
     assert path.read_bytes() == lines(header(), part(1))  # truncated to where the good ones end, no byte further
 
 
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        *((errno.EACCES, 1), (errno.EPERM, 1), (errno.EROFS, 1), (errno.ENOTDIR, 1)),
+        *((errno.ENOSPC, 75), (errno.EDQUOT, 75), (errno.EIO, 75), (errno.EMFILE, 75)),
+    ],
+)
+async def test_only_what_may_pass_is_worth_another_try(
+    begun: FileJournal, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with FileJournal(begun.path.with_name("other")) as other, monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(errors.ManifestUnwritable) as at_the_beginning:
+            other.begin(header())
+        with pytest.raises(errors.ManifestUnwritable) as later:
+            await begun.append(part(1))
+    assert (at_the_beginning.value.exit_code, later.value.exit_code) == (status, status)
+
+
 def test_a_begin_does_not_write_through_a_link(path: Path, journal: FileJournal, tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(b"precious")
     path.symlink_to(tmp_path / "precious")

@@ -153,8 +153,21 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path, threads: concurrent.futu
 
 async def test_a_directory_that_can_t_be_written_says_so(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(errors.ManifestUnwritable, match="BIGUPLOAD_STATE_DIR"):
+    with pytest.raises(errors.ManifestUnwritable, match="BIGUPLOAD_STATE_DIR") as caught:
         record(tmp_path / "file", threads)
+    assert caught.value.exit_code == 1
+
+
+async def test_a_record_that_may_only_be_read_says_so(
+    tmp_path: Path, threads: concurrent.futures.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everything, so SQLite's refusal is played."""
+    with record(tmp_path, threads) as first:
+        assert first._writing is not None
+        first._writing.execute("PRAGMA query_only = ON")
+        with pytest.raises(errors.ManifestUnwritable, match="readonly") as caught:
+            await first.record([FILE])
+    assert caught.value.exit_code == 1
 
 
 async def test_a_record_that_is_kept_forgets_only_what_is_gone(
