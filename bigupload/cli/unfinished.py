@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _CONNECTION = ("local", "endpoint_url", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", *ADDRESS)
 """Recorded options that say which store it is. None of them is a secret."""
 
+_EXPECTED_SIZE = "--expected-size"
+
 
 def tell_streams(uploads: Sequence[KnownUpload]) -> None:
     """Say which unfinished uploads came from pipes, and the command that resumes each. What runs is left out."""
@@ -37,8 +39,14 @@ def tell_streams(uploads: Sequence[KnownUpload]) -> None:
         f"resume {it}, run its program again, with the same bytes:",
         err=True,
     )
-    for upload in streams:
-        click.echo(f"  {command_of_stream(upload)}", err=True)
+    commands = [command_of_stream(upload) for upload in streams]
+    for command in commands:
+        click.echo(f"  {command}", err=True)
+    if any(_EXPECTED_SIZE in command for command in commands):
+        click.echo(
+            f"If {_EXPECTED_SIZE} was wrong, the command fails again: add --no-resume, and give the true size or none",
+            err=True,
+        )
 
 
 def tell_jobs(jobs: Sequence[KnownJob]) -> None:
@@ -88,7 +96,7 @@ def _options_of(manifest: Manifest) -> list[str]:
     if manifest.header.end_marker is not None:
         words += ["--end-marker", base64.b64decode(manifest.header.end_marker).decode(errors="replace")]
     size = manifest.first_plan.size
-    return words if size is None else [*words, "--expected-size", str(size)]
+    return words if size is None else [*words, _EXPECTED_SIZE, str(size)]
 
 
 def connection_of(options: Mapping[str, Any]) -> list[str]:

@@ -81,7 +81,8 @@ def test_it_is_told_which_uploads_need_their_bytes_again(bigupload: Command, s3:
             bigupload("upload", "-", *to(s3), "--progress=none", *more)
     ended = bigupload("resume")
     assert (ended.code, ended.out) == (0, "")
-    first, *commands = ended.err.splitlines()
+    first, *commands, last = ended.err.splitlines()
+    assert last.startswith("If --expected-size was wrong, the command fails again")
     assert first == (
         "2 unfinished uploads came from pipes. To resume each, run its program again, with the same bytes:"
     )
@@ -90,7 +91,7 @@ def test_it_is_told_which_uploads_need_their_bytes_again(bigupload: Command, s3:
         f"  PROGRAM | bigupload upload - s3://bucket/key --name 'film of mine.mov' --endpoint-url {s3.url}",
     ]
     held, *told = bigupload("status").err.splitlines()
-    assert (held.partition(": ")[2], told) == ("bigupload abort ID deletes the parts", [first, *commands])
+    assert (held.partition(": ")[2], told) == ("bigupload abort ID deletes the parts", [first, *commands, last])
     s3.clear("CompleteMultipartUpload")
     before = s3.count("UploadPart")
     for command in commands:
@@ -127,6 +128,9 @@ def test_a_wrong_expected_size_of_an_earlier_run(bigupload: Command, s3: StrictS
     anew = "start anew with --no-resume, and the true --expected-size or none"
     with standard_input(data):
         assert_refused(bigupload(*pipe, "--expected-size=7MB"), 75, "7,000,000 were expected: did what writes it", anew)
+    wrong = "If --expected-size was wrong, the command fails again: add --no-resume, and give the true size or none"
+    *_, command, hint = bigupload("status").err.splitlines()
+    assert ("--expected-size 7000000" in command, hint) == (True, wrong)
     with standard_input(data):
         earlier = "7,000,000 were expected, the size that an earlier run recorded: "
         assert_refused(bigupload(*pipe), 75, earlier, anew)
