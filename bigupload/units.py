@@ -79,12 +79,18 @@ def format_two_sizes(one: int, other: int) -> tuple[str, str]:
 
 
 def format_part_size(count: int) -> str:
-    """A part size, which is chosen in powers of two: "16 MiB", "5 GiB"; one that is not whole in bytes: "17 B"."""
-    units = ["B", "KiB", "MiB", "GiB", "TiB"]
-    while count and count % 1024 == 0 and len(units) > 1:
-        count //= 1024
+    """A part size, exactly, in the unit that makes the shortest number: "16 MiB", "5 GiB", "20 MB", "17 B"."""
+    binary = _whole(count, 1024, ["B", "KiB", "MiB", "GiB", "TiB"])
+    number, unit = min(binary, _whole(count, 1000, ["B", "kB", "MB", "GB", "TB"]))
+    return f"{number} {unit}"
+
+
+def _whole(count: int, step: int, units: list[str]) -> tuple[int, str]:
+    """An amount in the largest unit in which it is a whole number."""
+    while count and count % step == 0 and len(units) > 1:
+        count //= step
         units.pop(0)
-    return f"{count} {units[0]}"
+    return count, units[0]
 
 
 def format_rate(bytes_per_second: float) -> str:

@@ -148,8 +148,9 @@ def test_two_sizes_that_differ_look_different(one: int, other: int, texts: tuple
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (17, "17 B"), (1025, "1025 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (1536 << 20, "1536 MiB")],
-)
+    [(0, "0 B"), (17, "17 B"), (1025, "1025 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (1536 << 20, "1536 MiB"),
+     (1000, "1 kB"), (5_000_000, "5 MB"), (20_000_000, "20 MB"), (5000 << 10, "5000 KiB"), (5_000_001, "5000001 B")],
+)  # fmt: skip
 def test_part_sizes_to_read(count: int, text: str) -> None:
     assert format_part_size(count) == text
     assert parse_size(text) == count

@@ -195,14 +195,14 @@ def _check_part_size(part_size: int, limits: Limits, *, alone: bool = False) -> 
     if part_size < limits.min_part_size and not alone:
         raise UsageError(
             f"a part size of {format_part_size(part_size)} is below the store's "
-            f"{format_part_size(limits.min_part_size)}"
+            f"{format_part_size(limits.min_part_size)}: use that or more"
         )
     if part_size < 1:
         raise UsageError("a part size is at least 1 byte")
     if part_size > limits.max_part_size:
         raise UsageError(
             f"a part size of {format_part_size(part_size)} is above the store's "
-            f"{format_part_size(limits.max_part_size)}"
+            f"{format_part_size(limits.max_part_size)}: use that or less"
         )
 
 

@@ -66,7 +66,7 @@ class MultipartUpload:
         else:
             stage = Stage.NEW
             algorithm = context.settings.algorithm
-            plan = _plan_of(context)
+            plan = plan_of(context)
         self._algorithm = algorithm
         if context.origin is not None and context.origin.algorithm is not algorithm:
             context.origin = None  # an upload that began with another checksum keeps it
@@ -350,8 +350,8 @@ def _closed(plan: Plan, context: UploadContext) -> Plan:
     return plan.closed(size)
 
 
-def _plan_of(context: UploadContext) -> Plan:
-    """The plan of a new upload."""
+def plan_of(context: UploadContext) -> Plan:
+    """The plan of a new upload. Raises UsageError if the part size does not fit."""
     part_size, limits = context.settings.part_size, context.store.limits
     if context.source.stream is not None and not context.source.stream.expected:
         return plan_stream(part_size, limits=limits)

@@ -14,7 +14,7 @@ from bigupload.core.manifest_identity import belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
 from bigupload.core.remote_url import is_remote, path_of
 from bigupload.engine.context import UploadContext, new_header
-from bigupload.engine.multipart_upload import MultipartUpload
+from bigupload.engine.multipart_upload import MultipartUpload, plan_of
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Journal, ListedPart, OpenUpload, Source
 from bigupload.records import dataclass
@@ -103,6 +103,7 @@ class UploadRun:
 
         Raises:
             ManifestMismatch: The manifest is of another file or target.
+            UsageError: The arguments do not fit; then nothing was said of a new upload.
         """
         context = self._context
         if not context.journal.exists:
@@ -113,6 +114,8 @@ class UploadRun:
                 f"{context.journal.path} is the manifest of {manifest.source.path} to {manifest.target}: "
                 "name another `manifest`, or resume that upload"
             )
+        if not resume or manifest.status in ("completed", "aborted"):
+            plan_of(context)  # before it is told what a new upload replaces
         if manifest.status == "completed":
             if replaces:
                 context.warn(self._complete_already(compared=compared))

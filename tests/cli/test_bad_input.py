@@ -120,8 +120,17 @@ def test_parts_that_cannot_hold_the_file(bigupload: Command, s3: StrictS3, tmp_p
     ended = bigupload("upload", big, *to(s3), "--part-size", "5MiB")
     assert_refused(ended, 2, "in 10,000 parts: use a part size of 6MiB or more")
     ended = bigupload("upload", big, *to(s3), "--part-size", "4MiB")
-    assert_refused(ended, 2, "is below the store's 5 MiB")
+    assert_refused(ended, 2, "a part size of 4 MiB is below the store's 5 MiB: use that or more")
     assert not s3.uploads
+
+
+def test_a_part_size_is_refused_before_it_is_told_what_is_replaced(
+    bigupload: Command, s3: StrictS3, file: Path, stopped: Path
+) -> None:
+    bad = ["upload", file, *to(s3), "--part-size", "1KB", "--progress", "plain"]
+    assert_refused(bigupload(*bad, "--no-resume"), 2, "a part size of 1 kB is below the store's 5 MiB")
+    assert bigupload("upload", file, *to(s3), "--progress", "none").code == 0
+    assert_refused(bigupload(*bad), 2, "a part size of 1 kB is below the store's 5 MiB")
 
 
 # --- the manifest
