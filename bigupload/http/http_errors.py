@@ -87,6 +87,23 @@ def fault_of_connecting(e: OSError, where: str) -> Fault:
     return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {reason}")
 
 
+def why_unreachable(e: BaseException, where: str) -> str:
+    """Say why no connection to a store can be made, and what to do. Its address may be wrong.
+
+    Args:
+        e: What the operating system raised, or a library because of it.
+        where: The store's "host:port".
+    """
+    inner = next((each for each in _chain(e) if isinstance(each, OSError) and each.errno), None)
+    if isinstance(inner, socket.gaierror):
+        return f"the name in {where} can't be resolved: check the endpoint and the network"
+    if isinstance(inner, ConnectionRefusedError):
+        return f"{where} refuses the connection: start the store, or check the endpoint and its port"
+    if inner is None or isinstance(inner, TimeoutError):
+        return f"{where} does not answer: check the endpoint and the network"
+    return f"can't connect to {where} ({_words(inner)}): check the endpoint and the network"
+
+
 def _fault_of_any(e: Exception, where: str) -> Fault | None:
     """What means the same whoever raised it, and whatever was being done."""
     if tls_connection_lost(e):

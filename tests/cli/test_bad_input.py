@@ -99,13 +99,15 @@ def test_an_unknown_profile(bigupload: Command, s3: StrictS3, file: Path) -> Non
     assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "there is no profile nobody in ")
 
 
-def test_an_endpoint_that_does_not_respond(bigupload: Command, file: Path) -> None:
+def test_an_endpoint_that_refuses_the_connection(bigupload: Command, file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]
     ended = bigupload("upload", file, *where, "--progress", "none")
-    said = f"127.0.0.1:{port} does not answer: check the endpoint and the network"
+    said = f"127.0.0.1:{port} refuses the connection: start the store, or check the endpoint and its port"
     assert_refused(ended, 75, said, "run the same command again")
+    ended = bigupload("gc", "s3://bucket", *where[2:])  # by way of botocore
+    assert_refused(ended, 75, said)
 
 
 def test_an_endpoint_that_is_none(bigupload: Command, file: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import errno
 import math
+import re
+import socket
 import time
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 
 from bigupload import errors
 from bigupload.core.retry_policy import FaultKind
-from bigupload.http.http_errors import fault_of_response, retry_after, skew_message
+from bigupload.http.http_errors import fault_of_response, retry_after, skew_message, why_unreachable
 from bigupload.http.proxies import Proxy, is_direct, proxy_for
 from bigupload.http.trust import ssl_context
 
@@ -223,3 +226,32 @@ def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy.example:port")
     with pytest.raises(ValueError):
         proxy_for(HTTPS)
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        (
+            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+            "the name in h:1 can't be resolved",
+        ),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+            "h:1 refuses the connection: start the store",
+        ),
+        (TimeoutError("timed out"), "h:1 does not answer: check the endpoint and the network"),
+        (
+            OSError(errno.ENETUNREACH, "Network is unreachable"),
+            r"can't connect to h:1 \(Network is unreachable\): check",
+        ),
+        (ValueError("foreign"), "h:1 does not answer"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_why_a_store_is_unreachable(reason: Exception, says: str, wrapped: bool) -> None:
+    """As the operating system raises it, and as urllib3 and botocore wrap it."""
+    e = reason
+    if wrapped:
+        e = RuntimeError("pool")
+        e.__cause__ = reason
+    assert re.match(says, why_unreachable(e, "h:1"))

@@ -22,6 +22,7 @@ from bigupload.http.http_errors import (
     retry_after,
     skew_message,
     tls_connection_lost,
+    why_unreachable,
 )
 from bigupload.stores.s3.access_points import NAME_RULES, is_valid_name
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS
@@ -127,7 +128,7 @@ def _of_connection(e: Exception) -> Exception | None:
     if isinstance(e, b.ProxyConnectionError):
         return _of_proxy(e)
     if isinstance(e, b.EndpointConnectionError | b.ConnectTimeoutError):
-        return Fault(FaultKind.UNREACHABLE, f"{where} does not answer: check the endpoint and the network")
+        return Fault(FaultKind.UNREACHABLE, why_unreachable(e, where))
     return None
 
 

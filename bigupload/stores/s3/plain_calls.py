@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.http_errors import out_of_descriptors, tls_connection_lost
+from bigupload.http.http_errors import out_of_descriptors, tls_connection_lost, why_unreachable
 from bigupload.http.plain_connections import PlainConnections
 from bigupload.http.proxies import is_direct
 from bigupload.http.trust import CaBundle
@@ -197,7 +197,7 @@ class PlainCalls:
                 raise Fault(FaultKind.BROKEN, f"the connection to {where} broke while it was made") from None
             if isinstance(e, ssl.SSLError):
                 raise _NotSent from None
-            raise Fault(FaultKind.UNREACHABLE, f"{where} does not answer: check the endpoint and the network") from None
+            raise Fault(FaultKind.UNREACHABLE, why_unreachable(e, where)) from None
 
     def _judged(self, method: str, what: str, response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
         headers = {name.lower(): value for name, value in response.getheaders()}

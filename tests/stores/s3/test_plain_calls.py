@@ -230,11 +230,11 @@ def test_an_idle_connection_may_have_a_high_descriptor() -> None:
         assert readable(high)
 
 
-def test_a_store_that_does_not_answer() -> None:
+def test_a_store_that_refuses_the_connection() -> None:
     calls = calls_to(S3Options(**STORE, access_key="a", secret_key="b"))
     request = calls.request(CREATE, {"Key": "key"})
     assert request is not None
-    with pytest.raises(Fault, match=r"127\.0\.0\.1:9 does not answer") as caught:
+    with pytest.raises(Fault, match=r"127\.0\.0\.1:9 refuses the connection") as caught:
         calls.call("to start the upload", request, 5.0)
     assert caught.value.kind is FaultKind.UNREACHABLE
     assert calls.request(CREATE, {"Key": "key"}) is not None, "the next attempt is made in the same way"
