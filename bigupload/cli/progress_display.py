@@ -95,6 +95,7 @@ class Bars(Printing):
     def end(self, path: Path) -> None:
         """The row stays above those of the files that are still under way."""
         row = self._rows.end(path)
+        self._live.refresh()  # what is printed next would have the rows that were drawn last below it
         if row is not None and row.size is not None:
             self._print(*self._rows.render(row))
 
@@ -148,6 +149,7 @@ class JobBars(Bars):
         self._rows.end(path)
         if path == self._total_path:
             self._total = None
+            self._live.refresh()  # as above
 
     def on_event(self, path: Path, event: events.Event) -> None:
         if isinstance(event, events.JobProgress):

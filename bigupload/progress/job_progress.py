@@ -50,6 +50,8 @@ def counts(event: events.JobProgress) -> list[str]:
     """What became of the files: "182 of 300 files done", "12 already there", "2 failed"."""
     if event.objects_listed and not event.files_found:
         return [f"{counted(event.objects_listed, 'object')} listed"]
+    if not event.files_found and not event.is_listed:
+        return ["looking for files"]
     done = event.files_uploaded + event.files_skipped + event.files_failed
     noun = "file" if event.is_listed and event.files_found == 1 else "files"
     texts = [f"{done:,} of {event.files_found:,}{'' if event.is_listed else '+'} {noun} done"]

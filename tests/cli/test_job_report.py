@@ -240,6 +240,10 @@ def progress(**more: Any) -> events.JobProgress:
             "5,000 objects listed, 100.0 MB/s",
         ),
         (
+            {"files_found": 0, "bytes_found": 0, "is_listed": False, "bytes_in_flight": 0},
+            "looking for files, 100.0 MB/s",
+        ),
+        (
             {"files_found": 184, "bytes_in_flight": 0, "bytes_failed": 1_050_000_000, "objects_deleted": 3},
             "50 % of 2.1 GB, 184 of 184 files done, 12 already there, 3 deleted, 2 failed, 100.0 MB/s, 0 s left",
         ),

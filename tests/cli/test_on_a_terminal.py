@@ -75,6 +75,19 @@ def test_files_that_are_there_already_are_counted(s3: StrictS3, place: Place, tr
     assert re.fullmatch(r"bigupload: uploaded 0 files, 0 B, 3 already there in \d+ s", line)
 
 
+def test_no_row_is_drawn_again_below_what_is_told_at_the_end(s3: StrictS3, place: Place, tree: Path) -> None:
+    """Erased a moment later, it would still stay in a recording, or where the command is killed in between."""
+    _, shown = on_terminal(place, "upload", tree, *to(s3, "s3://bucket/p/"), "--part-size", "5MiB")
+    before, _, after = shown.partition("bigupload: uploaded 4 files")
+    assert "total" in before
+    assert "total" not in after
+    assert "done" not in after
+    _, shown = on_terminal(place, "upload", tree / "a", *to(s3, "s3://bucket/p/"))
+    before, _, after = shown.partition("proved: full-object")
+    assert "connecting" in before
+    assert "connecting" not in after
+
+
 def test_messages_are_above_the_rows_and_the_table_stays(s3: StrictS3, place: Place, tree: Path) -> None:
     s3.script("PutObject", Status(403, "AccessDenied"), key="p/b", repeat=True)
     code, shown = on_terminal(place, "upload", tree, *to(s3, "s3://bucket/p/"), "--part-size", "5MiB")
