@@ -19,7 +19,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # `typing` takes most of this import, and Ctrl-C meanwhile would show a command's traceback
 
 if TYPE_CHECKING:
     from bigupload.api.arguments import (

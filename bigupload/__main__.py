@@ -1,6 +1,20 @@
 """`python -m bigupload`, and the console script."""
 
-from bigupload.cli import main
+from __future__ import annotations
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its status. See `bigupload.cli.main`.
+
+    The commands are imported in here, so that Ctrl-C during the imports ends the process without a traceback, too.
+    """
+    try:
+        from bigupload.cli import main as run_command
+
+        run_command(arguments)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # `errors.EXIT_INTERRUPTED`, which may not be imported yet
+
 
 if __name__ == "__main__":
     main()
