@@ -81,7 +81,7 @@ async def test_a_name_that_is_not_declared() -> None:
         lambda: bigupload.upload("f", to="s3://b/k", part_sice=1),  # type: ignore[call-arg]  # what is refused
         lambda: bigupload.resume("m", checksum="md5"),  # type: ignore[call-arg]  # what is refused
         lambda: bigupload.abort("m", limit_rate=1),  # type: ignore[call-arg]  # what is refused
-        lambda: bigupload.adopt("s3://b/k", source="f", to="x"),  # type: ignore[misc, call-arg]  # what is refused
+        lambda: bigupload.adopt("s3://b/k", source="f", to="x"),  # type: ignore[misc]  # what is refused
         lambda: bigupload.verify("f", "s3://b/k", hedge=False),  # type: ignore[call-arg]  # what is refused
         lambda: bigupload.read_back("f", "s3://b/k", part_size=1),  # type: ignore[call-arg]  # what is refused
         lambda: bigupload.abort_orphans("s3://b/", prefix="x"),  # type: ignore[call-arg]  # what is refused

@@ -81,7 +81,7 @@ def test_every_translation_is_an_option() -> None:
     options = {
         option
         for name in _COMMANDS
-        if isinstance(command := _cli.get_command(click.Context(_cli), name), click.Command)  # type: ignore[attr-defined]  # a group
+        if isinstance(command := _cli.get_command(click.Context(_cli), name), click.Command)
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }

@@ -135,7 +135,7 @@ async def test_it_is_resumed_by_the_same_command(recorder: Recording, world: Wor
     task = asyncio.create_task(bigupload.upload(recorder.path, follow=True, on_event=on_event, **more))
     with pytest.raises(asyncio.CancelledError):
         await task
-    recorder.steps = [step for step in recorder.steps if step.func == recorder.append]  # type: ignore[attr-defined] - they are all partials
+    recorder.steps = [step for step in recorder.steps if step.func == recorder.append]  # type: ignore[attr-defined]  # each is a partial
     recorder.steps.append(partial(recorder.edit, 1))
     result = await recorder.follow()
     recorder.assert_stored(result)

@@ -86,7 +86,7 @@ def test_what_is_written_to_a_bytesio_later_is_not_uploaded() -> None:
 def test_an_opened_path_is_a_file(path: Path, mode: str, buffering: int) -> None:
     """It has a fingerprint and the speed of one, and it is resumed by its path."""
     # open is declared for literal modes only.
-    with path.open(mode, buffering=buffering) as file:  # type: ignore[call-overload]  # of a mode that is a variable
+    with path.open(mode, buffering=buffering) as file:
         source = opened(file)
         assert isinstance(source, FileSource)
         assert source.path == str(path)

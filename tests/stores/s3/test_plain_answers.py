@@ -126,7 +126,7 @@ def test_what_no_store_sends() -> None:
         (head_answer, {"content-length": "b"}),
     ):
         with pytest.raises(Fault) as caught:
-            read(given)  # type: ignore[operator]  # each has its own argument
+            read(given)
         assert caught.value.kind is FaultKind.BROKEN
 
 
