@@ -5,16 +5,15 @@ Its users sign in at /login?user=ada, and the service knows them by the framewor
 
 import asyncio
 import json
-import socket
 import sys
 from typing import Any
 
-import uvicorn
 from aiohttp import web
 
 from bigupload.options import S3Options
 from bigupload.service import PostsApi
 from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, scope_of
+from tests.tools.uvicorn_host import listen, serve
 
 PREFIXES = {"fastapi": "/a/media", "starlette": "/media", "django": "/media", "alone": ""}
 SECRET = "0123456789abcdef" * 2
@@ -110,16 +109,7 @@ async def main(kind: str, settings: dict[str, Any]) -> None:
         bucket=settings["bucket"], s3=S3Options(**settings["s3"]), authorize=AUTHORIZE[kind], secrets=(SECRET,),
         posts_api=posts, allow_private_media_hosts=True,
     )  # fmt: skip
-    app = HOSTS[kind](create_app(config))
-    # With the protocol named, asyncio switches Nagle's algorithm off. Else each response would wait for 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    print(listener.getsockname()[1], flush=True)
-    await serving
+    await serve(HOSTS[kind](create_app(config)), listen())
 
 
 if __name__ == "__main__":

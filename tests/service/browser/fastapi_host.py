@@ -6,18 +6,17 @@
 import asyncio
 import json
 import secrets
-import socket
 import sys
 from typing import Any
 
 import fastapi
-import uvicorn
 from standardwebhooks import Webhook
 
 from bigupload import S3Options
 from bigupload.service import mint_token
 from bigupload.service.asgi import ServiceConfig, create_app
 from bigupload.service.webhooks.signing import new_secret
+from tests.tools.uvicorn_host import listen, serve
 
 SECRET, HOOK_SECRET = secrets.token_urlsafe(32), new_secret()
 
@@ -58,16 +57,8 @@ def application(url: str, settings: dict[str, Any]) -> fastapi.FastAPI:
 
 
 async def main(settings: dict[str, Any]) -> None:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    app = application(f"http://127.0.0.1:{port}", settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    print(port, flush=True)
-    await serving
+    listener = listen()
+    await serve(application(f"http://127.0.0.1:{listener.getsockname()[1]}", settings), listener)
 
 
 if __name__ == "__main__":

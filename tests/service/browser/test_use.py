@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Literal
@@ -361,12 +362,10 @@ def test_postponed_parts_are_sent_later(page: UploadPage, stage: Stage, tmp_path
     page.page.route("**/flight_bound.js", bounded)
     page.open(stage.service.url, stage.service.key)
     held = Held(page, stage)
-    aborted: list[str] = []
-    page.page.on("requestfailed", lambda request: aborted.append(request.url))
     file = clip(tmp_path)
-    page.choose(file)
-    while len(aborted) < 2:
-        page.page.wait_for_timeout(50)
+    failed = itertools.count(1)
+    with page.page.expect_event("requestfailed", lambda _: next(failed) == 2, timeout=SENT):
+        page.choose(file)
     held.let_go()
     url = page.expect_done()
     assert stage.has(url, file)
