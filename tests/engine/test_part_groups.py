@@ -289,9 +289,10 @@ async def test_what_was_proved_is_recorded_before_the_group_ends() -> None:
         on_news([(ECHO, 0.5)] * 2, 0.0)
         while [1, 2] not in cluster.appended:
             await anyio.lowlevel.checkpoint()
-        on_news([(ECHO, 0.5)] * 4, 0.0)
+        on_news([(ECHO, 0.5)] * (len(cluster.groups[0]) - 2), 0.0)
 
-    await Cluster(script).run()
+    # With one group in flight, no other one has them recorded.
+    assert await Cluster(script, concurrency=1).run() == [], "it stalled before they were recorded"
 
 
 async def test_a_manifest_that_cannot_be_written_stops_the_upload() -> None:

@@ -118,6 +118,8 @@ async def test_a_locked_object_has_checksums(world: World, checksum: Any) -> Non
         assert world.s3.requests == []
     else:
         await world.upload(world.file(KIB), options=options, checksum=checksum)
+        (sent,) = [request.headers for request in world.s3.requests if request.op == "UploadPart"]
+        assert "content-md5" in sent
 
 
 async def test_the_local_store_shows_the_properties(weed: LocalStore, tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ async def test_the_manifest_of_another_file_or_target(stopped: World) -> None:
 async def test_nothing_secret_is_in_a_manifest(stopped: World) -> None:
     options = stopped.options(access_key=StrictS3.access_key, secret_key=StrictS3.secret_key)
     await stopped.upload(the_file(stopped), options=options, resume=False)
-    for path in stopped.directory.glob("the.manifest*"):
+    manifests = list(stopped.directory.glob("the.manifest*"))
+    assert stopped.manifest_path in manifests
+    assert len(manifests) > 1, "also the one that was set aside"
+    for path in manifests:
         text = path.read_text()
         assert StrictS3.secret_key not in text
         assert StrictS3.access_key not in text

@@ -131,6 +131,7 @@ async def test_it_changes_again_and_again(world: World, directory: Path) -> None
             if seed == 3:
                 break
             write(path, PART + seed, seed)
+    assert seed == 3
 
 
 @pytest.mark.slow

@@ -380,11 +380,15 @@ async def test_a_store_that_ignores_ranges_is_not_asked_for_more(bucket: Meddled
     """Its first bytes would be taken for those in the middle, and a sound film for a broken one."""
     uploads, key = await put(bucket, "a.mp4", "video/mp4", sample("mp4")[:40] + box(b"free", bytes(9000)) + b"\0" * 9)
 
+    head, asked = f"bytes=0-{HEAD_BYTES - 1}", []
+
     async def whole(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         answer = await proceed()
-        if arguments["Range"] != f"bytes=0-{HEAD_BYTES - 1}":
+        asked.append(arguments["Range"])
+        if arguments["Range"] != head:
             del answer["ContentRange"]
         return answer
 
     bucket.meddle["get_object"] = whole
     await uploads.posted.check("me", key)
+    assert [each == head for each in asked] == [True, False] * 2, "one more in vain, also of the copy"

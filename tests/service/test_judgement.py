@@ -58,6 +58,7 @@ HARMFUL = [
 
 @pytest.mark.parametrize("headers", HARMLESS, ids=str)
 def test_headers_that_change_nothing(headers: dict[str, str]) -> None:
+    """None is refused."""
     check_headers(headers, NOW)
 
 

@@ -108,8 +108,10 @@ CHANGES: list[tuple[Callable[[Path], None], bool]] = [
 
 
 def test_a_file_that_holds_still(source: FileSource) -> None:
-    source.read_into(memoryview(bytearray(100)), 0)
+    buffer = bytearray(100)
+    source.read_into(memoryview(buffer), 0)
     source.check()
+    assert buffer == DATA[:100]
 
 
 @pytest.mark.parametrize(("change", "same_size"), CHANGES)

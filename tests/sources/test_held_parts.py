@@ -127,12 +127,13 @@ async def test_a_file_of_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_files_are_written_where_every_thread_of_a_framework_waits_for_the_upload() -> None:
     """As those of FastAPI do, whose handlers of `def` call the event loop from a thread."""
 
-    async def upload() -> None:
-        await cut(stream_of([DATA], parts=pool(memory=10)))
+    async def upload() -> Any:
+        return await cut(stream_of([DATA], parts=pool(memory=10)))
 
     anyio.to_thread.current_default_thread_limiter().total_tokens = 1
     with anyio.fail_after(30):
-        await anyio.to_thread.run_sync(anyio.from_thread.run, upload, abandon_on_cancel=True)
+        found = await anyio.to_thread.run_sync(anyio.from_thread.run, upload, abandon_on_cancel=True)
+    assert b"".join(data for _, data in found) == DATA
 
 
 async def test_a_full_disk_can_be_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

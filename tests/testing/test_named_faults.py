@@ -93,8 +93,10 @@ async def test_stall(
     with ThreadPoolExecutor() as threads:
         sending = threads.submit(send, client, upload)
         await until(lambda: bigupload_strict_s3.stalled == 1)
+        assert not bigupload_strict_s3.uploads[upload["UploadId"]].parts
         bigupload_strict_s3.release()
         sending.result()
+    assert list(bigupload_strict_s3.uploads[upload["UploadId"]].parts) == [1]
 
 
 def test_lies(client: Any, upload: dict[str, str], bigupload_strict_s3: StrictS3, bigupload_faults: Faults) -> None:

@@ -219,4 +219,5 @@ def test_a_query_that_is_no_setting(query: str) -> None:
 
 @pytest.mark.parametrize("url", ["redis://host", "redis://user:word@host:6379/", "rediss://host/15"])
 def test_what_is_a_url(url: str) -> None:
+    """None is refused."""
     check_shared_url(url)
