@@ -9,17 +9,17 @@ from typing import Any
 import anyio
 import pytest
 
-from bigupload.core.checksums import Algorithm
 from bigupload.core.concurrency_control import MOST, START
 from bigupload.core.part_plan import MIB, Part, Plan
-from bigupload.core.retry_policy import RetryPolicy
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedResources
-from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.part_hashing import Hashed
 from bigupload.engine.part_uploader import PartUploader
-from bigupload.engine.retrying import Effects, Retrier
+from bigupload.engine.retrying import Effects
 from bigupload.ports import SignedRequest, UnsignedPart
+from tests.tools.gauges import FakeGauge
+
+from .fakes import fake_context
 
 GB = 10**9
 PLAN = Plan(300 * GB, GB)
@@ -27,30 +27,16 @@ RATE = 1e6
 """Bytes a second of each PUT: a part takes a quarter of an hour."""
 
 
-class Put:
+class Put(FakeGauge):
     """A PUT that sends at its rate and does not end."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(sent=0)
         self._clock = clock
         self._began = clock()
 
     def sent(self) -> int:
         return int((self._clock() - self._began) * RATE)
-
-    def address(self) -> str | None:
-        return None
-
-    def round_trips(self) -> float:
-        return 0.0
-
-    def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def window_is_full(self) -> bool:
-        return False
-
-    def paused(self) -> bool:
-        return False
 
 
 class Upload:
@@ -64,17 +50,7 @@ class Upload:
         self.each_tick: list[Callable[[], None]] = []
         self.shared = shared or SharedResources(concurrency)
         effects = Effects(clock=lambda: self.now, sleep=self._sleep, random=lambda: 0.5)
-        retrier = Retrier(policy=RetryPolicy(), emit=lambda _: None, effects=effects)
-        checksum = SimpleNamespace(type=None, algorithm=Algorithm.NONE)
-        manifest = SimpleNamespace(
-            upload_id="id", plan=plan, parts={}, bytes_uploaded=0, header=SimpleNamespace(checksum=checksum)
-        )
-        self.context: Any = SimpleNamespace(
-            retrier=retrier, effects=effects, counts=retrier.counts, emit=retrier.emit, manifest=manifest,
-            shared=self.shared, source=object(), store=self, transport=self, hedging=HedgeSwitch(False),
-            slots=self.shared.slots.queue(lambda: plan.size), hold=self._hold, release=lambda part: None,
-            base=None, copies_unread=False, groups=None,
-        )  # fmt: skip
+        self.context = fake_context(self, plan, self.shared, effects, hedge=False)
         hasher: Any = SimpleNamespace(hash=self._hash)
         self.sender = PartUploader(self.context, UploadState(plan), hasher)
 
@@ -83,9 +59,6 @@ class Upload:
         self.now += seconds
         for call in self.each_tick:
             call()
-
-    async def _hold(self, part: Part) -> bool:
-        return True
 
     async def _hash(self, part: Part, *, md5: bool = False) -> Hashed:
         self.hashed += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -14,23 +13,26 @@ from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.context import TICK, SharedResources
-from bigupload.engine.hedge_switch import REFUSALS, HedgeSwitch
+from bigupload.engine.hedge_switch import REFUSALS
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest
+from tests.tools.gauges import FakeGauge
+
+from .fakes import fake_context
 
 PART = Part(1, 0, 1000)
 REQUEST = SignedRequest("https://store/part", {}, 3600)
 Fate = PutResponse | Fault
 
 
-class Put:
+class Put(FakeGauge):
     """One PUT that ends as the test says; `sent` moves, or it would count as standing still."""
 
     def __init__(self, fresh: bool) -> None:
+        super().__init__(sent=1)
         self.fresh = fresh
         self.cancelled = False
-        self.bytes = 1
         self._fate: Fate | None = None
         self._ends = anyio.Event()
 
@@ -49,24 +51,6 @@ class Put:
         assert self._fate is not None
         return self._fate
 
-    def sent(self) -> int:
-        return self.bytes
-
-    def address(self) -> str | None:
-        return None
-
-    def round_trips(self) -> float:
-        return 0.0
-
-    def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def window_is_full(self) -> bool:
-        return False
-
-    def paused(self) -> bool:
-        return False
-
 
 class Sky:
     """A transport under the test's hand, and the time."""
@@ -76,17 +60,9 @@ class Sky:
         self.now = 0.0
         self.source: Any = object()
         shared = SharedResources(4)
-        self.context: Any = SimpleNamespace(
-            source=self.source,
-            transport=self,
-            shared=shared,
-            slots=shared.slots.queue(lambda: 100_000),
-            retrier=SimpleNamespace(policy=RetryPolicy()),
-            effects=Effects(clock=lambda: self.now, sleep=self.sleep),
-            counts=SimpleNamespace(bytes_sent=0),
-            hedging=HedgeSwitch(),
-            stop_hedging=self.stop_hedging,
-            manifest=SimpleNamespace(plan=Plan(100_000, 1000), parts={}),
+        effects = Effects(clock=lambda: self.now, sleep=self.sleep)
+        self.context = fake_context(
+            self, Plan(100_000, 1000), shared, effects, source=self.source, stop_hedging=self.stop_hedging
         )
         self.flights = PartsInFlight(self.context)
         self.flights.proved(PartProof.CHECKSUM)

@@ -18,40 +18,20 @@ from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import SharedResources
-from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.part_groups import OnNews
 from bigupload.engine.part_hashing import Hashed, PartHasher
 from bigupload.engine.part_uploader import PartUploader, UnknownUpload
-from bigupload.engine.retrying import Effects, Retrier
+from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
+from tests.tools.gauges import FakeGauge
+
+from .fakes import fake_context
 
 PARTS = 12
 ALL = list(range(1, PARTS + 1))
 CHECKSUM = "AAAAAAAAAAA="
 ECHO = PutResponse('"etag"', {Algorithm.CRC64NVME.header: CHECKSUM})
 Script = Callable[["Cluster", OnNews], Awaitable[None]]
-
-
-class Gauge:
-    """A part of which one byte was sent."""
-
-    def sent(self) -> int:
-        return 1
-
-    def address(self) -> str | None:
-        return None
-
-    def round_trips(self) -> float:
-        return 0.0
-
-    def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def window_is_full(self) -> bool:
-        return False
-
-    def paused(self) -> bool:
-        return False
 
 
 async def all_at_once(cluster: Cluster, on_news: OnNews) -> None:
@@ -76,19 +56,11 @@ class Cluster:
         plan = Plan(PARTS * 5 * MIB, 5 * MIB)
         self.shared = SharedResources(concurrency)
         effects = Effects(clock=lambda: self.now, sleep=self._sleep, random=lambda: 0.5)
-        retrier = Retrier(policy=RetryPolicy(), emit=self.events.append, effects=effects)
-        checksum = SimpleNamespace(type="FULL_OBJECT", algorithm=Algorithm.CRC64NVME)
-        manifest = SimpleNamespace(
-            upload_id="id", plan=plan, parts={}, bytes_uploaded=0, header=SimpleNamespace(checksum=checksum)
-        )
-        self.counts = retrier.counts
-        self.context: Any = SimpleNamespace(
-            retrier=retrier, effects=effects, counts=retrier.counts, emit=retrier.emit, manifest=manifest,
-            shared=self.shared, source=object(), store=self, transport=self, hedging=HedgeSwitch(hedge),
-            slots=self.shared.slots.queue(lambda: PARTS), hold=self._nothing, release=lambda part: None,
-            base=None, copies_unread=False, groups=self, check_source=self._nothing,
-            journal=SimpleNamespace(append=self._append),
+        self.context = fake_context(
+            self, plan, self.shared, effects, algorithm=Algorithm.CRC64NVME, emit=self.events.append, hedge=hedge,
+            groups=self, journal=SimpleNamespace(append=self._append),
         )  # fmt: skip
+        self.counts = self.context.counts
         self.state = UploadState(plan)
         hasher = PartHasher(self.context.source, Algorithm.CRC64NVME, self.context.slots, self._hash)
         self.uploader = PartUploader(self.context, self.state, hasher)
@@ -99,9 +71,6 @@ class Cluster:
     async def _sleep(self, seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
         self.now += seconds
-
-    async def _nothing(self, *_: object) -> bool:
-        return True
 
     async def _append(self, *records: PartRecord) -> None:
         self.append(records)
@@ -120,7 +89,7 @@ class Cluster:
 
     async def put(self, request: Any, source: Any, part: Part, *, on_start: Callable[[Any], None], fresh: bool) -> Any:
         self.alone.append((part.number, fresh))
-        on_start(Gauge())
+        on_start(FakeGauge(1))
         await anyio.lowlevel.checkpoint()
         return ECHO
 
@@ -134,7 +103,7 @@ class Cluster:
         on_start: Callable[[Any], None],
         on_news: OnNews,
     ) -> None:
-        on_start(Gauge())
+        on_start(FakeGauge(1))
         self.groups.append([part.number for part in parts])
         if len(self.groups) == 1:
             await self._first(self, on_news)

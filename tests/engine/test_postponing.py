@@ -15,11 +15,12 @@ from bigupload.core.flight_bound import FlightBound
 from bigupload.engine.context import TICK, SharedResources
 from bigupload.engine.in_flight import Postponed
 from bigupload.ports import PutResponse
+from tests.tools.gauges import FakeGauge
 
 from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
 
 
-class Flying:
+class Flying(FakeGauge):
     """A part in flight."""
 
     def __init__(
@@ -31,17 +32,11 @@ class Flying:
         times: tuple[float, float] = (0.0, 0.0),
         window_is_full: bool = False,
     ) -> None:
+        super().__init__(sent)
         self.size = size
         self._times, self._window_is_full = times, window_is_full
         self._round_trips = round_trips
-        self.bytes = sent
         self.postponed = False
-
-    def sent(self) -> int:
-        return self.bytes
-
-    def address(self) -> str | None:
-        return None
 
     def round_trips(self) -> float:
         return self._round_trips
@@ -51,9 +46,6 @@ class Flying:
 
     def window_is_full(self) -> bool:
         return self._window_is_full
-
-    def paused(self) -> bool:
-        return False
 
     def postpone(self) -> None:
         self.postponed = True

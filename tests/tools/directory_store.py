@@ -24,6 +24,8 @@ from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import Created, Gauge, ListedPart, OpenUpload, PutResponse, SignedRequest, Source, UnsignedPart
 
+from .gauges import FakeGauge
+
 Reach = Callable[[str], object]
 
 
@@ -115,7 +117,7 @@ class DirectoryStore:
         on_start: Callable[[Gauge], None],
         fresh: bool = False,
     ) -> PutResponse:
-        on_start(_Sent(part.size))
+        on_start(FakeGauge(part.size))
         await self._request("part")
         body = bytearray(part.size)
         source.read_into(memoryview(body), part.offset)
@@ -186,31 +188,6 @@ class DirectoryStore:
         if (self._directory / upload_id).exists():
             os.rename(self._directory / upload_id, self._directory / f"gone-{upload_id}")
         await self._respond("abort")
-
-
-class _Sent:
-    """The gauge of a body that went at once."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def sent(self) -> int:
-        return self._size
-
-    def address(self) -> str | None:
-        return None
-
-    def round_trips(self) -> float:
-        return 0.0
-
-    def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def window_is_full(self) -> bool:
-        return False
-
-    def paused(self) -> bool:
-        return False
 
 
 def _etag(body: bytes | bytearray) -> str:
