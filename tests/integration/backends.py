@@ -22,6 +22,7 @@ from bigupload.sources.file import FileSource
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.buckets import options_for
 
 from .support import BUCKET, assert_secretless
 
@@ -69,9 +70,7 @@ def backend(name: str, request: pytest.FixtureRequest, directory: Path) -> Backe
         )
     if name == "seaweedfs":
         weed: LocalStore = request.getfixturevalue("weed")
-        options = S3Options(
-            endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-        )
+        options = options_for(weed)
         return Backend(name, options, directory)
     s3: StrictS3 = request.getfixturevalue("s3_tls" if name == "strict-https" else "s3")
     return strict(s3, directory)

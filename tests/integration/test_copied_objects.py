@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import S3Options, Verified, errors, events
+from bigupload import Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.http.put_transport import HttpTransport
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import Call, LostResponse, Ok, Status, StrictS3
 from bigupload.testing.strict_s3.model import Checksum, wrong
+from tests.tools.buckets import options_for
 
 from .remotes import DATA, PARTS, SIZE
 from .support import BUCKET, PART, World, content
@@ -291,9 +292,7 @@ async def test_a_customer_key_encrypts_the_copy(s3_tls: StrictS3, tmp_path: Path
 
 
 async def test_the_local_store_copies(weed: LocalStore, tmp_path: Path) -> None:
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     data = content(3 * 5 * MIB + 17)
     await bigupload.upload(data, to=f"s3://{BUCKET}/whole/from.bin", s3=options)
     result = await bigupload.upload(f"s3://{BUCKET}/whole/from.bin", to=f"s3://{BUCKET}/whole/to.bin", s3=options)

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import S3Options, Verified, errors, events
+from bigupload import Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.manifests.location import state_dir
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import Call, ErrorIn200, LostResponse, Status, StrictS3
+from tests.tools.buckets import options_for
 
 from .support import BUCKET, LEVELS, PART, World, write
 
@@ -325,9 +326,7 @@ async def test_neither_streams_nor_media_services(world: World) -> None:
 
 
 async def test_the_local_store_copies(weed: LocalStore, tmp_path: Path) -> None:
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     path = write(tmp_path / "file.bin", 4 * 5 * MIB + 17)
     to = f"s3://{BUCKET}/delta"
     await bigupload.upload(path, to=to, s3=options)

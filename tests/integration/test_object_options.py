@@ -15,6 +15,7 @@ from bigupload import S3Options, errors, events
 from bigupload.s3_parameters import OBJECT
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import Status, StrictS3
+from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
 from .backends import Backend, create, put
@@ -282,8 +283,6 @@ async def test_the_local_store_gives_versions(weed: LocalStore, tmp_path: Path) 
     client = weed_client(weed)
     client.create_bucket(Bucket="versions")
     client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     result = await bigupload.upload(path, to="s3://versions/key", s3=options, retry=FAST)
     assert result.version_id == client.head_object(Bucket="versions", Key="key")["VersionId"]

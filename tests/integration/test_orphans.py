@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload import S3Options, errors
+from bigupload import errors
 from bigupload.core.manifest_lines import replay
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
 from bigupload.verification.orphans import Orphan, OrphanSearch, Owners, owned_by
 from tests.core.samples import journals, lines
+from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
 from .support import BUCKET, World
@@ -24,18 +25,12 @@ async def collect(weed: LocalStore, owners: Owners, prefix: str, *, older_than: 
     search = OrphanSearch(
         owners, older_than=older_than, dry_run=False, on_orphan=found.append, on_failure=lambda _, e: raise_(e)
     )
-    await search.run(f"s3://{BUCKET}/{prefix}", options_of(weed))
+    await search.run(f"s3://{BUCKET}/{prefix}", options_for(weed))
     return found
 
 
 def raise_(e: Exception) -> None:
     raise e
-
-
-def options_of(weed: LocalStore) -> S3Options:
-    return S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
 
 
 async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
@@ -49,7 +44,7 @@ async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
         part_size=5 * MIB,
         manifest=own,
         to=f"s3://{BUCKET}/orphans/own",
-        s3=options_of(weed),
+        s3=options_for(weed),
     )
     client = weed_client(weed)
     try:
@@ -63,7 +58,7 @@ async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
         ]  # fmt: skip
         left = client.list_multipart_uploads(Bucket=BUCKET, Prefix="orphans").get("Uploads", ())
         assert sorted(row["Key"] for row in left) == ["orphans-not/c", "orphans/own"]
-        result = await world.resume(own, s3=options_of(weed))
+        result = await world.resume(own, s3=options_for(weed))
         assert result.resumed_parts >= 1
         assert [orphan.key for orphan in await collect(weed, Owners(state), "orphans-")] == ["orphans-not/c"]
     finally:
@@ -93,4 +88,4 @@ def test_what_can_be_gone_on_with_is_owned(journal: bytes, cut: int) -> None:
 async def test_a_missing_bucket_has_no_empty_list(weed: LocalStore, tmp_path: Path) -> None:
     search = OrphanSearch(Owners(tmp_path), older_than=0, dry_run=True, on_orphan=print, on_failure=print)
     with pytest.raises(errors.BucketNotFound, match="there is no bucket 'nobucket' at this store"):
-        await search.run("s3://nobucket", options_of(weed))
+        await search.run("s3://nobucket", options_for(weed))

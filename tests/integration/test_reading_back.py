@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bigupload import S3Options, errors, events
+from bigupload import errors, events
 from bigupload.core.integrity import Verified
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
@@ -18,6 +18,7 @@ from bigupload.testing.strict_s3 import Call, CutResponse, LostResponse, Ok, Sta
 from bigupload.verification import by_download
 from bigupload.verification.by_checksum import verify
 from bigupload.verification.by_download import ReadBack, read_back
+from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
 from .other_tools import SIZE, URL, delete, even, flipped, put, put_parts, replace
@@ -238,9 +239,7 @@ async def test_a_full_disk_costs_the_resuming_alone(
 
 async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:
     """Parts of two sizes, no checksum: the store remembers its parts."""
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     body = content(12 * MIB)
     path = tmp_path / "file.bin"
     path.write_bytes(body)

@@ -12,6 +12,7 @@ from bigupload import S3Options, errors
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.faults import Call, Ok, Status
 from bigupload.testing.strict_s3.sigv4 import IssuedCredentials
+from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
 from .remotes import DATA, PARTS, SIZE, holds
@@ -149,9 +150,7 @@ async def test_what_is_said_of_the_target_is_not_sent_to_the_source(stored: Worl
 @pytest.mark.slow
 def test_a_real_store(weed: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """From one bucket of SeaweedFS into another."""
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     client = weed_client(weed)
     client.create_bucket(Bucket="remote-copies")
     data = DATA * 40

@@ -27,6 +27,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
+from tests.tools.buckets import options_for
 
 from .backends import ANY_UPLOAD, PART, TOKEN, Backend, crc, create, headers_of, put, send
 from .support import BUCKET, assert_secretless, content
@@ -243,9 +244,7 @@ async def test_keys_of_every_kind(fake: Backend, key: str) -> None:
 @pytest.mark.parametrize("key", [k for k in KEYS if not any(odd in k for odd in ("//", "..", "./", "\\"))])
 async def test_keys_of_every_kind_in_seaweedfs(weed: LocalStore, tmp_path: Path, key: str) -> None:
     """It keeps keys as paths: those that are no clean path are others there, and a backslash it does not list."""
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     await check_there_and_back(Backend("seaweedfs", options, tmp_path), key)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import S3Options, SyncStep, UploadResult, Verified, errors
+from bigupload import SyncStep, UploadResult, Verified, errors
 from bigupload.api.sync_types import SyncOutcome
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs, open_database
 from bigupload.stores.local_store import LocalStore
+from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
 from .support import BUCKET, FAST, PART, World, no_leaks
@@ -202,9 +203,7 @@ async def test_pages_and_awkward_keys(world: World, tmp_path: Path) -> None:
 async def test_the_local_store_lists_in_another_order(weed: LocalStore, tmp_path: Path, world: World) -> None:
     client = weed_client(weed)
     client.create_bucket(Bucket="sync")
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     root = grow(tmp_path / "tree", {name: name.encode() for name in AWKWARD if "\\" not in name})
     where: dict[str, Any] = {"to": "s3://sync/p/", "s3": options}
     number = len(files(root))

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import PartProof, RetryPolicy, S3Options, Verified, errors, events
+from bigupload import PartProof, RetryPolicy, Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.client import S3Bucket
 from bigupload.testing.fault_proxy import FaultProxy
 from bigupload.testing.fault_proxy import wire_faults as wire
 from bigupload.testing.strict_s3 import Status, StrictS3
+from tests.tools.buckets import options_for
 from tests.tools.weed import fetch
 
 from .support import BUCKET, FAST, KIB, LEVELS, LIMITS, PART, World, no_leaks, write
@@ -88,9 +89,7 @@ async def test_into_seaweedfs(
     if size == 16 * MIB + 3 and checksum not in ("auto", "md5"):
         pytest.skip("several parts are tried with two checksums")
     path = write(tmp_path / "file", size)
-    options = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    options = options_for(weed)
     result = await bigupload.upload(
         path,
         to=f"s3://{BUCKET}/{checksum}/{size}",

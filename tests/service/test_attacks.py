@@ -12,13 +12,13 @@ import pytest
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ObjectFacts
-from bigupload.options import S3Options
 from bigupload.service.handles import Handles
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.client import S3Bucket
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
+from tests.tools.buckets import options_for
 from tests.tools.service import Service
 
 PHOTO = {"filename": "photo.jpg", "contentType": "image/jpeg"}
@@ -258,9 +258,7 @@ async def test_a_complete_that_comes_second_tells_what_the_first_one_found(servi
     handle, body = upload(service, bytes(PART))
     assert service.call("POST", "/v1/media/multipart/complete", json=body).status_code == 422
     handles = Handles((service.home / "secret").read_text().split(), clock=lambda: 0)
-    reached = S3Options(
-        endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key
-    )
+    reached = options_for(weed)
     async with contextlib.aclosing(S3Bucket("bigupload-media", reached)) as bucket:
         facts = ObjectFacts(size=PART, etag='"x"')
         with pytest.raises(Refused) as caught:

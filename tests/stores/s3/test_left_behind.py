@@ -10,18 +10,11 @@ from typing import Any
 
 import pytest
 
-from bigupload.options import S3Options
 from bigupload.stores.s3.client import ANSWER_WITHIN, S3Bucket
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.buckets import options_for
 from tests.tools.leaks import no_leaks
 from tests.tools.waiting import until
-
-
-@pytest.fixture
-def s3() -> Iterator[StrictS3]:
-    with StrictS3() as server:
-        server.create_bucket("bucket")
-        yield server
 
 
 @pytest.fixture
@@ -34,8 +27,7 @@ def uncollected() -> Iterator[None]:
 
 @pytest.mark.usefixtures("uncollected")
 async def test_a_request_that_begins_after_its_bucket_was_closed(s3: StrictS3) -> None:
-    keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
-    bucket = S3Bucket("bucket", S3Options(endpoint_url=s3.url, region=s3.region, **keys))
+    bucket = S3Bucket("bucket", options_for(s3))
     begun, closed = threading.Event(), threading.Event()
 
     def wait_until_closed(**_: Any) -> None:

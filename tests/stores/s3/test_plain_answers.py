@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,6 +18,7 @@ from bigupload.stores.s3.plain_calls import PlainCalls
 from bigupload.stores.s3.plain_signing import PlainSigner
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools import awkward_tree
+from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
 HEAD, LIST = "head_object", "list_objects_v2"
@@ -66,19 +66,8 @@ def assert_read_alike(options: S3Options, bucket: str, theirs: Any, keys: list[s
     calls.close()
 
 
-@pytest.fixture
-def s3() -> Iterator[StrictS3]:
-    with StrictS3() as server:
-        server.create_bucket("bucket")
-        yield server
-
-
-def options_of(s3: StrictS3) -> S3Options:
-    return S3Options(endpoint_url=s3.url, region=s3.region, access_key=s3.access_key, secret_key=s3.secret_key)
-
-
 def test_a_strict_store_s(s3: StrictS3) -> None:
-    options = options_of(s3)
+    options = options_for(s3)
     client: Any = S3Bucket("bucket", options)._make_client(10.0)
     for number, key in enumerate(KEYS):
         more = (
@@ -104,7 +93,7 @@ def test_seaweedfs_s(weed: LocalStore) -> None:
 
 
 def test_refusals(s3: StrictS3) -> None:
-    calls, nowhere = plain(options_of(s3)), plain(options_of(s3), "none")
+    calls, nowhere = plain(options_for(s3)), plain(options_for(s3), "none")
     with pytest.raises(Fault) as missing:
         answer(calls, HEAD, Key="none")
     assert missing.value.status == 404
@@ -137,7 +126,7 @@ def test_keys_are_decoded_only_if_the_store_has_encoded_them() -> None:
 
 
 def test_a_page_of_something_else_is_no_empty_list(s3: StrictS3) -> None:
-    calls = plain(options_of(s3))
+    calls = plain(options_for(s3))
     with pytest.raises(Fault, match="no list of objects"):
         calls._judged(LIST, "to look", _Page(), b"<html><body/></html>")  # type: ignore[arg-type]  # all that is read
 

@@ -9,7 +9,6 @@ import io
 import resource
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -30,6 +29,7 @@ from bigupload.stores.s3.plain_signing import PlainSigner
 from bigupload.stores.s3.response_guard import is_no_document
 from bigupload.testing.faults import Call
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.buckets import options_for
 from tests.tools.leaks import no_leaks, open_descriptors
 
 from .test_presign import KEYS, NOON, TOKENS
@@ -142,17 +142,6 @@ def calls_to(options: S3Options, ca_bundle: Path | None = None) -> PlainCalls:
 
 
 @pytest.fixture
-def s3() -> Iterator[StrictS3]:
-    with StrictS3() as server:
-        server.create_bucket("bucket")
-        yield server
-
-
-def options_of(s3: StrictS3) -> S3Options:
-    return S3Options(endpoint_url=s3.url, region=s3.region, access_key=s3.access_key, secret_key=s3.secret_key)
-
-
-@pytest.fixture
 def without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> NoReturn:
         raise AssertionError("a client was made")
@@ -162,7 +151,7 @@ def without_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("without_botocore")
 async def test_a_connection_is_used_again_and_closed_with_its_bucket(s3: StrictS3) -> None:
-    bucket = S3Bucket("bucket", options_of(s3))
+    bucket = S3Bucket("bucket", options_for(s3))
     async with no_leaks():
         before = open_descriptors()
         await bucket.call("to start the upload", CREATE, Key="key")
@@ -175,7 +164,7 @@ async def test_a_connection_is_used_again_and_closed_with_its_bucket(s3: StrictS
 
 @pytest.mark.usefixtures("without_botocore")
 async def test_a_connection_that_the_store_has_closed_is_not_used(s3: StrictS3) -> None:
-    options = options_of(s3)
+    options = options_for(s3)
     calls = calls_to(options)
     for _ in range(3):
         request = calls.request(CREATE, {"Key": "key"})
@@ -190,7 +179,7 @@ async def test_a_connection_that_the_store_has_closed_is_not_used(s3: StrictS3) 
 
 
 async def test_calls_at_once_have_connections_of_their_own(s3: StrictS3) -> None:
-    calls = calls_to(options_of(s3))
+    calls = calls_to(options_for(s3))
     found: list[Any] = []
 
     def create() -> None:
@@ -210,7 +199,7 @@ async def test_calls_at_once_have_connections_of_their_own(s3: StrictS3) -> None
 
 async def test_a_call_that_ends_after_the_close_leaves_no_connection(s3: StrictS3) -> None:
     async with no_leaks():
-        calls = calls_to(options_of(s3))
+        calls = calls_to(options_for(s3))
         s3.script("CreateMultipartUpload", Call(lambda _: calls.close()))
         request = calls.request(CREATE, {"Key": "key"})
         assert request is not None
@@ -254,7 +243,7 @@ async def test_the_bucket_s_region_is_found_by_a_head(s3: StrictS3, refusal: Lit
     """Its refusal is a 400 without a body that could name the region."""
     s3.knobs.wrong_region = refusal
     s3.buckets["bucket"] = "eu-central-1"
-    bucket = S3Bucket("bucket", dataclasses.replace(options_of(s3), region=None))
+    bucket = S3Bucket("bucket", dataclasses.replace(options_for(s3), region=None))
     with pytest.raises(Fault) as caught:
         await bucket.call("to look at the object", HEAD, Key="key")
     assert (caught.value.status, bucket.region) == (404, "eu-central-1")
@@ -264,7 +253,7 @@ async def test_the_bucket_s_region_is_found_by_a_head(s3: StrictS3, refusal: Lit
 def test_no_connection_is_kept_for_calls_that_botocore_makes(s3: StrictS3) -> None:
     s3.knobs.wrong_region = "redirect"
     s3.buckets["bucket"] = "eu-central-1"
-    calls = calls_to(options_of(s3))
+    calls = calls_to(options_for(s3))
     request = calls.request(HEAD, {"Key": "key"})
     assert request is not None
     assert calls.call("to look at the object", request, 5.0) is None
