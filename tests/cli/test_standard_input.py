@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bigupload.cli.upload import _sample
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
+from tests.integration.streams import pipe
 
 from .support import SIZE, Command, assert_refused, to
 
@@ -27,23 +27,14 @@ from .support import SIZE, Command, assert_refused, to
 @contextlib.contextmanager
 def standard_input(data: bytes) -> Iterator[None]:
     """A pipe in the place of this process's standard input, and somebody who writes into it."""
-    reading, writing = os.pipe()
-    saved = os.dup(0)
-    os.dup2(reading, 0)
-    os.close(reading)
-
-    def write() -> None:
-        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as file:
-            file.write(data)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        os.dup2(saved, 0)
-        os.close(saved)
-        thread.join()
+    with pipe(data) as reading:
+        saved = os.dup(0)
+        os.dup2(reading.fileno(), 0)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 0)
+            os.close(saved)
 
 
 @pytest.fixture

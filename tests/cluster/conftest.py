@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,21 +14,14 @@ from distributed import LocalCluster
 
 from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import BUCKET, World
+from tests.tools.surroundings import only_strict_s3
 
 from .support import MIB, Processes
 
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials but StrictS3's, nothing of this user's."""
-    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", StrictS3.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", StrictS3.secret_key)
-    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
+    only_strict_s3(monkeypatch, tmp_path)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.certificates import make_certificates
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.surroundings import only_strict_s3
 from tests.tools.web_server import WebServer, web_server
 from tests.tools.weed import weed_client
 
@@ -33,17 +34,8 @@ from .wire import Wire, wired
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials but StrictS3's, nothing of this user's; and the pace of a machine without people."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", StrictS3.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", StrictS3.secret_key)
-    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
+    """Those of StrictS3, and the pace of a machine without people."""
+    only_strict_s3(monkeypatch, tmp_path)
     monkeypatch.setattr(completion, "_LOOK_EVERY", 0.01)
     monkeypatch.setattr(context, "TICK", 0.02)
     # A machine that stops for a moment makes any part seem to lag: those that are sent twice are test_stragglers'.
