@@ -32,7 +32,8 @@ from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import options_for
 from tests.tools.leaks import no_leaks, open_descriptors
 
-from .test_presign import KEYS, NOON, TOKENS
+from .support import NOON
+from .test_presign import KEYS, TOKENS
 from .test_presign_put import EVERY_OPTION, OTHER_OPTIONS
 
 CREATE, COMPLETE, HEAD, LIST = PLAIN_METHODS
@@ -68,12 +69,11 @@ class _Nothing(io.BytesIO):
         return [b"<Nothing/>"]
 
 
+@pytest.mark.usefixtures("now")
 @pytest.mark.parametrize("token", TOKENS)
 @pytest.mark.parametrize("method", PLAIN_METHODS)
-def test_the_requests_are_botocore_s(method: str, token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_requests_are_botocore_s(method: str, token: str | None) -> None:
     """All that is signed. Its User-Agent and tracing headers are its own."""
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: NOON.replace(tzinfo=None))
-    monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4", botocore.auth.S3SigV4Auth)
     for wanted in (S3Options(), EVERY_OPTION, OTHER_OPTIONS):
         requests = {name: getattr(wanted, name) for name in REQUEST if name != "sse_customer_key"}  # not over http
         options = S3Options(**STORE, **requests, access_key="AKID/+", secret_key="s", session_token=token)

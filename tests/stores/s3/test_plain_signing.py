@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 from typing import Any
 
-import botocore.auth
 import pytest
 
 from bigupload.options import S3Options
@@ -16,7 +15,8 @@ from bigupload.stores.s3.plain_access import plain_access
 from bigupload.stores.s3.plain_signing import PlainSigner
 from bigupload.stores.s3.presign_put import ObjectPut
 
-from .test_presign import HEADERS, KEYS, NOON, TOKENS, part
+from .support import NOON
+from .test_presign import HEADERS, KEYS, TOKENS, part
 from .test_presign_put import EVERY_OPTION, OTHER_OPTIONS, PROOFS
 
 ADDRESSES: list[dict[str, Any]] = [
@@ -28,11 +28,7 @@ ADDRESSES: list[dict[str, Any]] = [
 OF_TIME = ("Expires", "ObjectLockRetainUntilDate")
 
 
-@pytest.fixture(autouse=True)
-def noon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore's time. Its signer in awscrt has a clock of its own."""
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: NOON.replace(tzinfo=None))
-    monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4-query", botocore.auth.S3SigV4QueryAuth)
+pytestmark = pytest.mark.usefixtures("now")
 
 
 class Both:

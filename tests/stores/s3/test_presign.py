@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-import boto3
 import botocore.auth
 import botocore.crt.auth
 import pytest
@@ -15,6 +14,8 @@ from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 
 from bigupload.stores.s3.presign import PartSigner
+
+from .support import NOON, Botocore
 
 KEYS = ["key", "a folder/ein Ü~film's (1)+&=.mp4", "//twice//../dots", "%41%2F", "日本"]
 TOKENS = [None, "a/token+with=signs=="]
@@ -31,35 +32,12 @@ HEADERS: list[dict[str, str]] = [
     {"ChecksumSHA256": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", "ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg=="},
     {"ContentMD5": "1B2M2Y8AsgTpgAmY7PhCfg=="},
 ]
-NOON = datetime.datetime(2026, 5, 17, 23, 59, 59, tzinfo=datetime.UTC)
+pytestmark = pytest.mark.usefixtures("now")
 
 
-class Botocore:
-    """A client with a fixed clock, and the number of its calls."""
-
-    def __init__(self, token: str | None = None, bucket: str = "the-bucket", **where: Any) -> None:
-        where.setdefault("config", Config(signature_version="s3v4"))
-        self.credentials = ReadOnlyCredentials("AKID/+", "secret", token)
-        self.client = boto3.client(
-            "s3", aws_access_key_id="AKID/+", aws_secret_access_key="secret", aws_session_token=token, **where
-        )
-        self.bucket = bucket
-        self.asked = 0
-
+class BotocoreOfParts(Botocore):
     def presign(self, parameters: Mapping[str, Any]) -> str:
-        self.asked += 1
-        params = {"Bucket": self.bucket, **parameters}
-        url: str = self.client.generate_presigned_url("upload_part", Params=params, ExpiresIn=3600)
-        return url
-
-
-@pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> list[datetime.datetime]:
-    """botocore's time: the last of the list. Its signer in awscrt has a clock of its own."""
-    times = [NOON]
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: times[-1].replace(tzinfo=None))
-    monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4-query", botocore.auth.S3SigV4QueryAuth)
-    return times
+        return self.url("upload_part", parameters)
 
 
 def part(number: int, key: str = "key", **more: Any) -> dict[str, Any]:
@@ -71,7 +49,7 @@ def part(number: int, key: str = "key", **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("headers", HEADERS, ids=lambda headers: "+".join(headers) or "none")
 def test_every_url_is_botocore_s(where: dict[str, Any], token: str | None, headers: dict[str, str]) -> None:
     for bucket in ("the-bucket", "a.bucket"):
-        botocore = Botocore(token, bucket, **where)
+        botocore = BotocoreOfParts(token, bucket, **where)
         if bucket == "a.bucket" and "use_accelerate_endpoint" in str(getattr(where.get("config"), "s3", "")):
             continue  # AWS refuses dots there
         for key in KEYS:
@@ -86,7 +64,7 @@ def test_every_url_is_botocore_s(where: dict[str, Any], token: str | None, heade
 def test_botocore_s_other_signer(token: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """It writes the same in another order."""
     monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4-query", botocore.crt.auth.CrtS3SigV4QueryAuth)
-    botocore_s = Botocore(token, **ENDPOINTS[0])
+    botocore_s = BotocoreOfParts(token, **ENDPOINTS[0])
     signer = PartSigner(botocore_s.presign, lambda: date_of(theirs).timestamp())
     theirs = signer.sign(part(1, **HEADERS[1]), botocore_s.credentials)
     theirs = botocore_s.presign(part(2, **HEADERS[1]))
@@ -100,7 +78,7 @@ def date_of(url: str) -> datetime.datetime:
 
 
 def test_a_new_day(now: list[datetime.datetime]) -> None:
-    botocore = Botocore()
+    botocore = BotocoreOfParts()
     clock = NOON.timestamp()
     signer = PartSigner(botocore.presign, lambda: clock)
     signer.sign(part(1), botocore.credentials)
@@ -112,7 +90,7 @@ def test_a_new_day(now: list[datetime.datetime]) -> None:
 
 def test_credentials_that_were_refreshed() -> None:
     """The new ones sign, and their token goes along."""
-    first, second = Botocore("token-1"), Botocore("token-2")
+    first, second = BotocoreOfParts("token-1"), BotocoreOfParts("token-2")
     second.credentials = ReadOnlyCredentials("AKID/+", "secret", "token-2")
     signer = PartSigner(first.presign, NOON.timestamp)
     signer.sign(part(1), first.credentials)
@@ -121,7 +99,7 @@ def test_credentials_that_were_refreshed() -> None:
 
 
 def test_credentials_that_lose_their_token() -> None:
-    first, second = Botocore("token-1"), Botocore()
+    first, second = BotocoreOfParts("token-1"), BotocoreOfParts()
     current = first
     signer = PartSigner(lambda parameters: current.presign(parameters), NOON.timestamp)
     signer.sign(part(1), first.credentials)
@@ -131,7 +109,7 @@ def test_credentials_that_lose_their_token() -> None:
 
 
 def test_another_upload_is_asked_for_anew() -> None:
-    botocore = Botocore()
+    botocore = BotocoreOfParts()
     signer = PartSigner(botocore.presign, NOON.timestamp)
     for upload_id in ("first", "second"):
         for number in (1, 2):
@@ -159,7 +137,7 @@ def test_what_is_signed_some_other_way_is_left_to_botocore(foreign: str) -> None
 
 
 def test_many_uploads_do_not_pile_up() -> None:
-    botocore = Botocore()
+    botocore = BotocoreOfParts()
     signer = PartSigner(botocore.presign, NOON.timestamp)
     for number in range(600):
         signer.sign(part(1) | {"UploadId": str(number)}, botocore.credentials)

@@ -6,10 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
-import botocore.auth
 import pytest
-from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 
 from bigupload.options import S3Options
@@ -17,7 +14,8 @@ from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3 import _compat
 from bigupload.stores.s3.presign_put import ObjectPut, PutSigner
 
-from .test_presign import ENDPOINTS, KEYS, NOON, TOKENS
+from .support import NOON, Botocore
+from .test_presign import ENDPOINTS, KEYS, TOKENS
 
 EVERY_OPTION = S3Options(
     endpoint_url="https://store.example",
@@ -55,38 +53,18 @@ PROOFS = [
 ]
 
 
-class Botocore:
-    """A client with a fixed clock, and the number of its calls."""
+pytestmark = pytest.mark.usefixtures("now")
 
-    def __init__(self, token: str | None = None, **where: Any) -> None:
-        where.setdefault("config", Config(signature_version="s3v4"))
-        self.credentials = ReadOnlyCredentials("AKID/+", "secret", token)
-        self.client = boto3.client(
-            "s3", aws_access_key_id="AKID/+", aws_secret_access_key="secret", aws_session_token=token, **where
-        )
-        self.asked = 0
 
+class BotocoreOfObjects(Botocore):
     def presign(self, put: ObjectPut) -> str:
-        self.asked += 1
-        url: str = self.client.generate_presigned_url(
-            "put_object", Params={"Bucket": "the-bucket", **put.parameters}, ExpiresIn=3600
-        )
-        return url
+        return self.url("put_object", put.parameters)
 
     def headers_of(self, put: ObjectPut) -> Mapping[str, str]:
         return _compat.headers_of_put(self.client, {"Bucket": "the-bucket", **put.parameters})
 
     def signer(self, clock: Any = NOON.timestamp) -> PutSigner:
         return PutSigner(self.presign, self.headers_of, clock)
-
-
-@pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> list[datetime.datetime]:
-    """botocore's time: the last of the list. Its signer in awscrt has a clock of its own."""
-    times = [NOON]
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *_, **__: times[-1].replace(tzinfo=None))
-    monkeypatch.setitem(botocore.auth.AUTH_TYPE_MAPS, "s3v4-query", botocore.auth.S3SigV4QueryAuth)
-    return times
 
 
 def put(key: str, size: int = 5, headers: Mapping[str, str] | None = None, **common: Any) -> ObjectPut:
@@ -101,7 +79,7 @@ def test_every_url_is_botocore_s(
     where: dict[str, Any], token: str | None, proof: dict[str, str], options: S3Options
 ) -> None:
     common = {**parameters(OBJECT, options), **parameters(REQUEST, options), "IfNoneMatch": "*"}
-    botocore_s = Botocore(token, **where)
+    botocore_s = BotocoreOfObjects(token, **where)
     signer = botocore_s.signer()
     made = [signer.sign(put(key, size, proof, **common), botocore_s.credentials) for size, key in enumerate(KEYS)]
     assert botocore_s.asked == 1, "it was not recognised, and botocore signed all of them"
@@ -117,7 +95,7 @@ def test_every_option_of_an_object_is_in_that_test() -> None:
 
 
 def test_the_next_second_and_other_credentials(now: list[datetime.datetime]) -> None:
-    first, second = Botocore("token-1"), Botocore("token-2")
+    first, second = BotocoreOfObjects("token-1"), BotocoreOfObjects("token-2")
     second.credentials = ReadOnlyCredentials("AKID/+", "secret", "token-2")
     clock = NOON.timestamp()
     signer = first.signer(lambda: clock)
@@ -140,7 +118,7 @@ def test_what_is_signed_some_other_way_is_left_to_botocore() -> None:
 
 
 def test_another_kind_is_asked_for_anew_and_kinds_do_not_pile_up() -> None:
-    botocore_s = Botocore()
+    botocore_s = BotocoreOfObjects()
     signer = botocore_s.signer()
     for number in range(300):
         one = ObjectPut("key", 1, {}, {"Metadata": {"n": str(number)}}, number)
