@@ -20,6 +20,8 @@ from bigupload.testing.strict_s3 import StrictS3
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("driver.py")
 COMMAND = [sys.executable, "-m", "bigupload"]
+PART = 64 * 1024
+"""Bytes: the smallest part of the strict store."""
 LONG = 120.0
 """The time limit for a process, in seconds; nothing depends on it."""
 

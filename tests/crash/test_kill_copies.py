@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,21 +10,13 @@ import pytest
 from bigupload.testing.strict_s3 import StrictS3
 
 from .driver import MOMENTS
-from .running import Ended, Place, driver, random_file
+from .running import PART, Ended, Place, driver, random_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")]
 
-PART = 64 * 1024
 PARTS = 12
 SIZE = PARTS * PART - 1000
 CHANGED = 6
-
-
-@pytest.fixture
-def s3() -> Iterator[StrictS3]:
-    with StrictS3(min_part_size=PART) as running:
-        running.create_bucket("bucket")
-        yield running
 
 
 def upload(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,23 +21,15 @@ from bigupload.core.manifest_lines import RECORD_TYPES
 from bigupload.testing.strict_s3 import StrictS3
 
 from .driver import MOMENTS
-from .running import Ended, Place, driver, end_of, random_file, until
+from .running import PART, Ended, Place, driver, end_of, random_file, until
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
 
 RECORDED = [moment for moment in MOMENTS if moment != "unsynced"]
 """What SIGKILL can tell apart: only a machine that goes down loses what was written and not fsynced."""
-PART = 64 * 1024
 PARTS = 8
 SIZE = PARTS * PART - 1000
 SMALL = driver(["--least-part", str(PART)])
-
-
-@pytest.fixture
-def s3() -> Iterator[StrictS3]:
-    with StrictS3(min_part_size=PART) as running:
-        running.create_bucket("bucket")
-        yield running
 
 
 @dataclass

@@ -17,11 +17,10 @@ import pytest
 from bigupload.testing.strict_s3 import Call, Ok, StrictS3
 from tests.tools.signals import heard
 
-from .running import LONG, Ended, Place, driver, end_of, random_file, until
+from .running import LONG, PART, Ended, Place, driver, end_of, random_file, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
-PART = 64 * 1024
 PARTS = 40
 SIZE = PARTS * PART
 SMALL = driver(["--least-part", str(PART)])
@@ -32,13 +31,6 @@ def signals_are_heard() -> Iterator[None]:
     """A test run in the background has them ignored, and what it starts would inherit that."""
     with heard():
         yield
-
-
-@pytest.fixture
-def s3() -> Iterator[StrictS3]:
-    with StrictS3(min_part_size=PART) as running:
-        running.create_bucket("bucket")
-        yield running
 
 
 @pytest.fixture
