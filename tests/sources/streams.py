@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bigupload.core.part_plan import Limits, Part, Plan, plan_stream
+from bigupload.ports import Source
 from bigupload.sources.opening import producer_of
 from bigupload.sources.part_pool import PartPool
 from bigupload.sources.stream import StreamSource
@@ -92,10 +93,10 @@ def stream_of(source: Any, *, parts: PartPool | None = None, **more: Any) -> Str
     return StreamSource("name", producer, parts or pool(), **more)
 
 
-def read(stream: StreamSource, part: Part) -> bytes:
+def read(source: Source, part: Part) -> bytes:
     buffer = bytearray(part.size)
-    assert stream.read_into(memoryview(buffer), part.offset) == part.size
-    view = stream.view(part.offset, part.size)
+    assert source.read_into(memoryview(buffer), part.offset) == part.size
+    view = source.view(part.offset, part.size)
     assert view is None or view == buffer
     return bytes(buffer)
 

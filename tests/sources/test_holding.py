@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from bigupload import errors
 from bigupload.core.part_plan import Part, Plan
 from bigupload.ports import Source
 from bigupload.sources.file import FileSource
 from bigupload.sources.file_object import FileObjectSource
 from bigupload.sources.growing import GrowingFile
 from bigupload.sources.memory import MemorySource
-from tests.sources.streams import DATA, stream_of
+from tests.sources.streams import DATA, read, stream_of
 
 PLAN = Plan(len(DATA), 1000)
 KINDS = ["file", "growing file", "memory", "file object", "stream"]
@@ -52,14 +53,6 @@ async def arriving(source: Source) -> AsyncIterator[Part]:
         yield part
 
 
-def read(source: Source, part: Part) -> bytes:
-    buffer = bytearray(part.size)
-    assert source.read_into(memoryview(buffer), part.offset) == part.size
-    view = source.view(part.offset, part.size)
-    assert view is None or view == buffer
-    return bytes(buffer)
-
-
 @pytest.mark.parametrize("wait", [True, False])
 async def test_a_held_part_can_be_read_until_it_is_released(source: Source, wait: bool) -> None:
     parts = await parts_of(source)
@@ -87,3 +80,6 @@ async def test_what_was_released_is_held_again_unless_its_bytes_have_gone_by(sou
     if source.stream is None or source.stream.is_growing:
         assert await source.hold(parts[1])
         assert read(source, parts[1]) == DATA[1000:2000]
+    else:
+        with pytest.raises(errors.SourceUnreadable, match="that part has gone by"):
+            read(source, parts[1])

@@ -60,15 +60,6 @@ class Lifespan:
         await self.task
 
 
-@pytest.fixture
-async def ready(weed: LocalStore) -> str:
-    """A bucket."""
-    made = Meddled(fresh_name(), options_for(weed))
-    await set_up(made)
-    await made.aclose()
-    return made.name
-
-
 def events(lines: list[str]) -> list[str]:
     return [json.loads(line)["event"] for line in lines]
 

@@ -15,13 +15,12 @@ import httpx
 import pytest
 
 import bigupload
-from bigupload.service.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
 from tests.service.asgi.hosts import PREFIXES
 from tests.service.posts.support import CREATED
 from tests.service.test_attacks import PHOTO, refusal
 from tests.service.test_multipart import PART, film, upload
-from tests.tools.buckets import Meddled, fresh_name, options_for
+from tests.tools.buckets import options_for
 from tests.tools.http_stub import HttpStub
 from tests.tools.media import sample
 
@@ -75,21 +74,13 @@ def running(kind: str, weed: LocalStore, bucket: str, log: Path, posts: str = ""
     assert {json.loads(line)["event"] for line in lines} == {"request"}
 
 
-@pytest.fixture
-async def bucket(weed: LocalStore) -> str:
-    made = Meddled(fresh_name(), options_for(weed))
-    await set_up(made)
-    await made.aclose()
-    return made.name
-
-
 @pytest.mark.parametrize("kind", list(PREFIXES))
 @pytest.mark.exhaustive
 def test_everything_that_a_user_does(
-    kind: str, weed: LocalStore, bucket: str, posts_api: HttpStub, tmp_path: Path
+    kind: str, weed: LocalStore, ready: str, posts_api: HttpStub, tmp_path: Path
 ) -> None:
     posts_api.responses["/v1/posts"] = CREATED
-    with running(kind, weed, bucket, tmp_path / "log", f"{posts_api.url}/v1/posts") as host:
+    with running(kind, weed, ready, tmp_path / "log", f"{posts_api.url}/v1/posts") as host:
         made = host.call("POST", "/v1/media/presign", json=PHOTO).json()
         assert made["key"].startswith("media/ada/")
         put = httpx.put(
@@ -126,9 +117,9 @@ def test_everything_that_a_user_does(
 
 
 @pytest.mark.slow
-async def test_the_library_uploads_with_a_token(weed: LocalStore, bucket: str, tmp_path: Path) -> None:
+async def test_the_library_uploads_with_a_token(weed: LocalStore, ready: str, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(film(3 * PART + 17))
-    with running("fastapi", weed, bucket, tmp_path / "log") as host:
+    with running("fastapi", weed, ready, tmp_path / "log") as host:
         token = host.call("POST", "/v1/media/tokens", json={"uploads": 1, "maxSize": 4 * PART}).json()["token"]
         done = await bigupload.upload(tmp_path / "film.mp4", service=host.url, api_key=token)
         assert httpx.get(done.url, trust_env=False).content == film(3 * PART + 17)
@@ -136,10 +127,10 @@ async def test_the_library_uploads_with_a_token(weed: LocalStore, bucket: str, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fastapi", "django"])
-def test_a_large_body_is_not_held(kind: str, weed: LocalStore, bucket: str, tmp_path: Path) -> None:
+def test_a_large_body_is_not_held(kind: str, weed: LocalStore, ready: str, tmp_path: Path) -> None:
     """Neither where it is refused by its declared length, nor where it comes in chunks."""
     size = 300_000_000
-    with running(kind, weed, bucket, tmp_path / "log") as host:
+    with running(kind, weed, ready, tmp_path / "log") as host:
         host.call("POST", "/v1/media/presign", json=PHOTO)
         before = host.resident()
 
