@@ -25,11 +25,6 @@ _NAMES = {
 }
 
 
-def _call(head: Head) -> tuple[str, int | None]:
-    method, target, _ = head.start
-    return _NAMES.get((method, target.partition("?")[0]), "other"), None
-
-
 class ApiProxy(FaultProxy):
     """All by the call's name: create, sign, list, status, complete, abort. One thing goes wrong with a call."""
 
@@ -37,11 +32,13 @@ class ApiProxy(FaultProxy):
         address = urlsplit(upstream)
         assert address.hostname is not None
         assert address.port is not None
-        super().__init__(address.hostname, address.port, name=_call)
+        super().__init__(address.hostname, address.port, name=self._call)
         self.before: dict[str, Callable[[], object]] = {}
         """Called before the call is handed on; may wait."""
         self.change: dict[str, Callable[[dict[str, Any]], object]] = {}
         """Changes the body in place."""
+        self.keys: dict[str, str] = {}
+        """The API key or token with which a call is handed on, in place of its own."""
         self.at_random(self._fate)
 
     @property
@@ -65,6 +62,13 @@ class ApiProxy(FaultProxy):
         event = threading.Event()
         self.before[name] = event.wait
         return event
+
+    def _call(self, head: Head) -> tuple[str, int | None]:
+        method, target, _ = head.start
+        name = _NAMES.get((method, target.partition("?")[0]), "other")
+        if name in self.keys:  # nobody else sees the head before it is handed on
+            head.headers["authorization"] = f"Bearer {self.keys[name]}"
+        return name, None
 
     def _fate(self, name: str) -> StoreFault | None:
         if name in self.before:

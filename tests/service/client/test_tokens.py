@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bigupload.service.contract import TokenRequest
+from bigupload.service.keys import load_secret
+from bigupload.service.upload_tokens import UploadTokens
 from tests.service.client.support import Client, object_sha256, sha256, stopped
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.service import Service
+from tests.tools.waiting import until
 
 
 def token(service: Service, **limits: Any) -> str:
@@ -19,20 +24,21 @@ def token(service: Service, **limits: Any) -> str:
     return str(made.json()["token"])
 
 
+def expired(service: Service) -> str:
+    """A token that was good for a minute, an hour ago."""
+    tokens = UploadTokens(load_secret(service.home / "secret", create=False), clock=lambda: time.time() - 3600)
+    return tokens.mint("local", TokenRequest(expires_in=60), key_id=None)
+
+
 @pytest.mark.slow
 def test_a_token_that_expires_half_way(client: Client, proxy: ApiProxy, service: Service, movie: Path) -> None:
     """It ends resumable, and the same command with a new token sends what is missing."""
     size = movie.stat().st_size
-    client.key = token(service, maxSize=size, uploads=1, expiresIn=10)
-    ends = time.time() + 11
-
-    def expire() -> None:
-        while time.time() < ends:
-            time.sleep(0.05)  # nothing else ends it
-        proxy.before.pop("sign", None)
-
-    proxy.before["sign"] = expire
+    client.key = token(service, maxSize=size, uploads=1)
+    proxy.keys["sign"] = expired(service)
+    proxy.before["sign"] = lambda: asyncio.run(until(lambda: client.recorded() > 0))
     stopped(client.upload(movie), 75, "the upload token has expired", "set BIGUPLOAD_API_KEY to a new one")
+    del proxy.keys["sign"], proxy.before["sign"]
     done = client.recorded()
     assert done > 0
     assert client.key not in "".join(path.read_text() for path in client.place.state.glob("*.jsonl"))
