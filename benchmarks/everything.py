@@ -54,8 +54,8 @@ class Entry:
 
 
 ENTRIES = (
-    Entry(name="throughput", quick=f"--size 1GB --rounds 2 --contestants {_FAST}"),
-    Entry(name="throughput", options="--tls", quick=f"--size 1GB --rounds 2 --contestants {_FAST}"),
+    Entry(name="throughput", quick=f"--size 2GB --rounds 2 --contestants {_FAST}"),
+    Entry(name="throughput", options="--tls", quick=f"--size 2GB --rounds 2 --contestants {_FAST}"),
     Entry(name="throughput", options="--tiny", quick="--rounds 5 --contestants bigupload,boto3,obstore,s5cmd"),
     Entry(name="throughput", options="--seaweedfs"),
     Entry(name="pipe", quick="--size 1GB --rounds 1 --contestants bigupload,mc,obstore"),

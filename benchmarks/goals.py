@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -272,7 +273,9 @@ def main() -> int:
     made_table = list(table(lines, arguments.old))
     print("\n".join(made_table), flush=True)
     if arguments.into is not None:
-        report.insert(arguments.into, "goals", made_table, settings.peers.versions())
+        report.insert(
+            arguments.into, "goals", made_table, {"Python": platform.python_version(), **settings.peers.versions()}
+        )
     if arguments.json is not None:
         report.write(arguments.json, "goals", _figures(arguments, lines), [t for line in lines for t in line.targets])
     return report.conclude([target for line in lines for target in line.targets])

@@ -16,6 +16,7 @@ do 10,000 parts.
 from __future__ import annotations
 
 import compileall
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,8 +40,8 @@ SIZES = ("0.1GB", "1GB", "10GB", "100GB")
 PART = 5 << 20
 PARTS = FILES = 10_000
 TINY = 1024
-CACHED = 12 << 30
-"""Bytes of a file that are read before the first upload. All of the largest one would drop the first ones again."""
+CACHED = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+"""Bytes of a file that are read before the first upload: half of the memory. More could drop the first ones again."""
 WORKERS = (1, 2, 4)
 CONNECTIONS, RATE, SPREAD = 8, "14MB/s", parse_size("2GB")
 MOST = 1.1
@@ -211,7 +212,7 @@ def main() -> int:
     made_table = list(table(costs))
     print("\n".join(made_table), flush=True)
     if arguments.into is not None:
-        report.insert(arguments.into, "growth", made_table)
+        report.insert(arguments.into, "growth", made_table, {})
     checked = targets(costs) + failures
     if arguments.json is not None:
         report.write(arguments.json, "growth", {"arguments": vars(arguments), "costs": costs}, checked)

@@ -68,7 +68,8 @@ class Peers:
                 found |= {name: listed[name] for name in plain if name in listed}
         if mc := self.command("mc", "minio-client"):
             said = subprocess.run([mc, "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
-            found["mc"] = said.partition("version ")[2].partition(" ")[0]
+            if version := said.partition("version ")[2].partition(" ")[0]:
+                found["mc"] = version
         return found
 
 

@@ -201,10 +201,10 @@ def conclude(targets: Sequence[Target]) -> int:
     return 0 if all(target.holds for target in targets) else 1
 
 
-def insert(page: Path, name: str, lines: Iterable[str], peers: Mapping[str, str] | None = None) -> None:
+def insert(page: Path, name: str, lines: Iterable[str], versions: Mapping[str, str]) -> None:
     """Put lines into a Markdown page, between `<!-- name -->` and `<!-- /name -->`, in place of what is there.
 
-    Below them stands when and where they were measured, and with which versions of the peers.
+    Below them stands when and where they were measured, and with which versions.
 
     Raises SystemExit if the page has no such place.
     """
@@ -213,15 +213,14 @@ def insert(page: Path, name: str, lines: Iterable[str], peers: Mapping[str, str]
     _, also_found, after = rest.partition(end)
     if not found or not also_found:
         raise SystemExit(f"{page} has no place between {begin.strip()} and {end}")
-    text = "\n".join([*lines, "", conditions(peers or {})])
+    text = "\n".join([*lines, "", when_and_where(versions)])
     page.write_text(f"{before}{begin}\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
-def conditions(peers: Mapping[str, str]) -> str:
-    """Return a sentence that says when and where was measured, with these versions of peers."""
-    there = machine()
-    on = f"Measured on {date.today()}, on {there['cores']} cores, Linux {there['kernel']}, Python {there['python']}"
-    return on + "".join(f", {name} {version}" for name, version in peers.items()) + "."
+def when_and_where(versions: Mapping[str, str]) -> str:
+    """Return a sentence that says that it was measured today, on this machine, and with these versions."""
+    there = [f"{os.cpu_count()} cores", f"{platform.system()} {platform.release()}"]
+    return f"Measured on {date.today()}: {', '.join([*there, *(' '.join(each) for each in versions.items())])}."
 
 
 def machine() -> dict[str, Any]:

@@ -50,8 +50,8 @@ Exit statuses of the commands: 0: done and proved. 1: resuming cannot help. 2: w
 
 An error is *resumable* if the same command, given again, can resume; of a file that is gone, if the command names its
 new place, so that the exit status is 1. It is also 1 where the place of the manifest must be changed first
-(`ManifestUnwritable.lasting`). Before an upload exists there is nothing to
-resume: then a lasting problem (no credentials, say) exits with 1, and a passing one (`transient`) with 75.
+(`ManifestUnwritable.lasting`). Before an upload exists there is nothing to resume: then a lasting problem (no
+credentials, say) exits with 1, and a passing one (`transient`) with 75.
 
 This module imports nothing of the package. A message is one line that says what to do. It never holds a URL's query, a
 credential or a key: a presigned URL is a bearer secret. It names arguments in backticks, with a value where that
@@ -190,7 +190,10 @@ class ManifestLocked(ManifestError):
 
 
 class ManifestUnwritable(ManifestError):
-    """The manifest cannot be written: disk full, no permission, or a failed fsync. Its earlier records are intact."""
+    """The manifest cannot be written: disk full, no permission, or a failed fsync. Its earlier records are intact.
+
+    `lasting` tells whether the same call would fail again: then a command ends with 1, otherwise with 75.
+    """
 
     resumable = True
     transient = True

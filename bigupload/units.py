@@ -79,7 +79,7 @@ def format_two_sizes(one: int, other: int) -> tuple[str, str]:
 
 
 def format_part_size(count: int) -> str:
-    """A part size, exactly, in the unit that makes the shortest number: "16 MiB", "5 GiB", "20 MB", "17 B"."""
+    """A part size, exactly, in the unit that makes the smallest number: "16 MiB", "5 GiB", "20 MB", "17 B"."""
     binary = _whole(count, 1024, ["B", "KiB", "MiB", "GiB", "TiB"])
     number, unit = min(binary, _whole(count, 1000, ["B", "kB", "MB", "GB", "TB"]))
     return f"{number} {unit}"

@@ -93,7 +93,7 @@ class UploaderState:
             return FileJournal(Path(manifest), notes=self._notes(), executor=self._writers)
         name = f"{manifest_id(source.path, store.target)}{SUFFIX}"
         journal = FileJournal(self.directory / name, notes=self._notes(), executor=self._writers)
-        with contextlib.suppress(PermissionError):  # opening it says so
+        with contextlib.suppress(OSError):  # opening it says so
             if not journal.path.exists():
                 journal.warning = self._perhaps_begun(source, store)
         return journal

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 
 from bigupload import errors
+from bigupload.support.extras import install_command
 
 _BEGUN_WITHIN = 200
 """Milliseconds after which the first report tells that the directory is watched, also if nothing changes."""
@@ -19,7 +20,7 @@ def require_file_events() -> None:
     """Raises UsageError if `watchfiles` is not installed."""
     if importlib.util.find_spec("watchfiles") is None:
         raise errors.UsageError(
-            "to be told of new files, bigupload needs watchfiles: pip install 'bigupload[watch]'. Without it, "
+            f"to be told of new files, bigupload needs watchfiles: {install_command('watch')}. Without it, "
             "`poll='5s'` looks at the directory every five seconds"
         )
 

@@ -241,7 +241,9 @@ def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""
     needed = ("pydantic", "itsdangerous", "jwt", "limits", "prometheus_client", "redis", "standardwebhooks")
     if any(importlib.util.find_spec(name) is None for name in needed):
-        raise errors.UsageError("the media service is not installed: pip install 'bigupload[service]'")
+        from bigupload.support.extras import install_command
+
+        raise errors.UsageError(f"the media service is not installed: {install_command('service')}")
 
 
 def pace(arguments: dict[str, Any]) -> dict[str, Any]:

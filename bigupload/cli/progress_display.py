@@ -166,4 +166,5 @@ class JobBars(Bars):
             super()._narrate(path, event)
 
     def _draw(self) -> RenderableType:
-        return Group() if self._total is None else self._rows.of_job(self._total, self._counts)
+        total = self._total  # another thread draws
+        return Group() if total is None else self._rows.of_job(total, self._counts)

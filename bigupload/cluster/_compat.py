@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
+from bigupload.support.extras import install_command
 
 if TYPE_CHECKING:
     from distributed import Client, Worker
@@ -29,7 +30,7 @@ class WorkerUnreachable(Exception):
 def require_dask() -> None:
     """Raise UsageError if Dask is not installed."""
     if importlib.util.find_spec("distributed") is None:
-        raise errors.UsageError("Dask is not installed: pip install 'bigupload[dask]'")
+        raise errors.UsageError(f"Dask is not installed: {install_command('dask')}")
 
 
 def address_of(where: Any) -> tuple[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.cluster._compat import require_dask
+from bigupload.support.extras import install_command
 
 _START = 60.0
 """Seconds for the workers to start. Each imports Dask, which takes a second."""
@@ -48,7 +49,7 @@ class LocalWorkers:
         try:
             security = await asyncio.to_thread(Security.temporary)
         except ImportError:
-            raise errors.UsageError("a local cluster needs cryptography: pip install 'bigupload[dask]'") from None
+            raise errors.UsageError(f"a local cluster needs cryptography: {install_command('dask')}") from None
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bigupload.cluster.local_cluster", str(workers),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,

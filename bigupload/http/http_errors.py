@@ -96,7 +96,7 @@ def why_unreachable(e: BaseException, where: str) -> str:
     """
     inner = next((each for each in _chain(e) if isinstance(each, OSError) and each.errno), None)
     if isinstance(inner, socket.gaierror):
-        return f"the name in {where} can't be resolved: check the endpoint and the network"
+        return f"{where} has no address: check the endpoint, the region and the network"
     if isinstance(inner, ConnectionRefusedError):
         return f"{where} refuses the connection: start the store, or check the endpoint and its port"
     if inner is None or isinstance(inner, TimeoutError):

@@ -45,8 +45,8 @@ the peer's window was full."""
 _MUCH = 0.25
 """The share of that time in which it was full. Over a link that was full, it was 0 to 0.03; of a peer that read slowly
 0.98; of a window that was too small for a path of 100 ms 0.3 to 0.4, because BBR sends in pulses then."""
-_NUMBERS = {"TCP_NOTSENT_LOWAT": 25} if sys.platform == "linux" else {}
-"""linux/tcp.h. A Python that was built with an older C library than Linux 3.12 (manylinux2014) has no name for it."""
+_LINUX_NUMBERS = {"TCP_NOTSENT_LOWAT": 25} if sys.platform == "linux" else {}
+"""linux/tcp.h. A Python that was built with an old C library, as for manylinux2014, has no name for it."""
 _FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
 """FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
@@ -78,7 +78,7 @@ def send_keepalives(sock: socket.socket) -> None:
 
 
 def _set(sock: socket.socket, level: int, option: str, value: int) -> None:
-    number = getattr(socket, option, _NUMBERS.get(option))
+    number = getattr(socket, option, _LINUX_NUMBERS.get(option))
     if number is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(level, number, value)

@@ -87,7 +87,11 @@ class RichProgress(ProgressOfCalls[RowState]):
 
     def _end(self, upload: events.UploadIdentity, bar: RowState) -> None:
         self._rows.tell_apart()
-        self._print(*self._rows.render(bar))
+        ended = self._rows.render(bar)
+        self._rows.end(upload)
+        if self._live is not None:
+            self._live.refresh()  # what is printed next would have the rows that were drawn last below it
+        self._print(*ended)
         self._remove(upload, bar)
 
     def _remove(self, upload: events.UploadIdentity, bar: RowState) -> None:

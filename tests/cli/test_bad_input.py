@@ -177,6 +177,13 @@ def test_a_state_directory_that_can_t_be_searched(
     assert_refused(bigupload("upload", file, *to(s3)), 1, "can't write the manifest", "Permission denied")
 
 
+def test_a_state_directory_whose_name_is_too_long(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", f"/{'n' * 300}")
+    assert_refused(bigupload("upload", file, *to(s3)), 1, "can't write the manifest", "File name too long")
+
+
 def test_a_state_directory_that_is_a_file(
     bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

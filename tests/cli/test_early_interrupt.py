@@ -25,6 +25,7 @@ class Finder:
         if name == {module!r}:
             signal.raise_signal(signal.SIGINT)
 
+sys.modules.pop({module!r}, None)  # where the environment's own start has imported it
 sys.meta_path.insert(0, Finder())
 """
 """A `sitecustomize` that sends SIGINT when a module is about to be imported."""

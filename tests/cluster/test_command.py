@@ -17,6 +17,7 @@ from distributed import Security
 from bigupload import ClusterUnreachable, UsageError
 from bigupload.cluster import _compat
 from bigupload.cluster.local_cluster import LocalWorkers
+from bigupload.support.extras import install_command
 from bigupload.testing.strict_s3 import Stall, StrictS3
 from tests.crash.running import Place, end_of, random_file, until
 from tests.tools.signals import heard
@@ -131,7 +132,7 @@ def test_one_line_says_that_dask_is_missing(s3: StrictS3, place: Place) -> None:
     hidden = "import runpy, sys; sys.modules['distributed'] = None; runpy.run_module('bigupload', run_name='__main__')"
     command = [sys.executable, "-c", hidden]
     ended = place.run(*upload(s3, place, "local:2"), command=command)
-    assert (ended.code, ended.complaint) == (2, "bigupload: Dask is not installed: pip install 'bigupload[dask]'")
+    assert (ended.code, ended.complaint) == (2, f"bigupload: Dask is not installed: {install_command('dask')}")
 
 
 def test_a_wrong_address_is_a_usage_error(s3: StrictS3, place: Place) -> None:

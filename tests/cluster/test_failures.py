@@ -223,8 +223,8 @@ async def test_workers_without_bigupload_are_named(world: World, tmp_path: Path)
             await upload(world, world.file(SIZE), cluster)
     version = bigupload.__version__
     assert str(caught.value) == (
-        f"the Dask worker {worker.address} has no bigupload {version}, or can't run it: pip install "
-        f"'bigupload[dask]=={version}' there"
+        f"the Dask worker {worker.address} has no bigupload {version}, or can't run it: install that version there, "
+        "with its extra `dask`"
     )
 
 
@@ -273,7 +273,7 @@ async def test_workers_with_another_version_are_named(world: World, here: Any, m
 
 def test_dask_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_compat.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(bigupload.UsageError, match=r"^Dask is not installed: pip install 'bigupload\[dask\]'$"):
+    with pytest.raises(bigupload.UsageError, match=r"^Dask is not installed: pip install .*\[dask\]"):
         bigupload.Uploader(dask="tcp://scheduler:8786")
 
 

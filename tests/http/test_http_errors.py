@@ -233,7 +233,7 @@ def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
-            "the name in h:1 can't be resolved",
+            "h:1 has no address: check the endpoint, the region and the network",
         ),
         (
             ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),

