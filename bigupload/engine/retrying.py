@@ -51,6 +51,7 @@ class _Outage:
 
     since: float
     reported: float
+    is_over: anyio.Event = field(default_factory=anyio.Event)
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ class Retrier:
         self.contact.responded_at = self.effects.clock()
         if self.contact.outage is not None:
             self.emit(events.OutageEnded(lasted=self.contact.responded_at - self.contact.outage.since, peer=self.peer))
+            self.contact.outage.is_over.set()
             self.contact.outage = None
 
     def _silence(self, since: float) -> float | None:
@@ -119,13 +121,26 @@ class Retrier:
         retry = attempts.after(fault, silence=silence)
         self.counts.retries += 1
         if fault.kind is FaultKind.UNREACHABLE and silence:
-            self._report_outage(fault, silence)
+            await self._wait_out(self._report_outage(fault, silence), retry.delay)
         else:
             self.emit(events.Retrying(part=part, attempt=attempt, delay=retry.delay, reason=self._reason(fault)))
-        await self.effects.sleep(retry.delay)
+            await self.effects.sleep(retry.delay)
         return retry
 
-    def _report_outage(self, fault: Fault, silence: float) -> None:
+    async def _wait_out(self, outage: _Outage, delay: float) -> None:
+        """Wait for `delay` seconds, or until a moment after the outage: not all parts are to come back at once."""
+
+        async def follow_the_first() -> None:
+            await outage.is_over.wait()
+            await self.effects.sleep(self.effects.random() * self.policy.base_delay)
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(follow_the_first)
+            await self.effects.sleep(delay)
+            tasks.cancel_scope.cancel()
+
+    def _report_outage(self, fault: Fault, silence: float) -> _Outage:
         """One event when an outage begins and one now and then: every part in flight would have one otherwise."""
         now, left = self.effects.clock(), max(0.0, self.policy.give_up_after - silence)
         if self.contact.outage is None:
@@ -135,6 +150,7 @@ class Retrier:
             self.contact.outage.reported = now
             event = events.OutageContinues(reason=str(fault), lasted=silence, gives_up_in=left, peer=self.peer)
             self.emit(event)
+        return self.contact.outage
 
     def _reason(self, fault: Fault) -> str:
         """The fault's text, and a long wait that is asked for: its delay would look like a hang otherwise."""

@@ -153,60 +153,6 @@ async def test_what_is_no_response_is_no_contact(world: World) -> None:
     assert retrier._silence(0.0) is None
 
 
-# -- telling of an outage
-
-
-async def test_an_outage_is_told_when_it_begins_now_and_then_and_when_it_ends(world: World) -> None:
-    """However many parts meet it, and however often: each attempt had a line of its own."""
-    retrier = world.retrier(give_up_after=900.0, max_delay=20.0)
-    retrier.note_response()
-    world.now += 1
-    parts = [retrier.attempts() for _ in range(20)]
-    for _ in range(30):
-        for attempts in parts:
-            await retrier.pause(attempts, fault(), world.now)
-            world.now -= world.slept[-1]  # they wait at the same time
-        world.now += 10
-    retrier.note_response()
-    retrier.note_response()
-    assert retrier.counts.retries == 600
-    assert world.told == [
-        events.OutageStarted(reason="it failed", gives_up_in=pytest.approx(900.0)),
-        *(
-            events.OutageContinues(
-                reason="it failed", lasted=pytest.approx(lasted), gives_up_in=pytest.approx(900.0 - lasted)
-            )
-            for lasted in (60.0, 120.0, 180.0, 240.0)
-        ),
-        events.OutageEnded(lasted=pytest.approx(300.0)),
-    ]
-
-
-async def test_an_outage_says_of_what_it_is(world: World) -> None:
-    retrier = world.retrier()
-    retrier.peer = "the source"
-    retrier.note_response()
-    await retrier.pause(retrier.attempts(), fault(), world.now + 1)
-    retrier.note_response()
-    assert [event.peer for event in world.told] == ["the source"] * 2
-
-
-async def test_a_store_that_refuses_is_no_outage(world: World) -> None:
-    retrier = world.retrier()
-    await retrier.pause(retrier.attempts(), fault(FaultKind.BUSY, status=503), world.now)
-    retrier.note_response()
-    assert [type(event) for event in world.told] == [events.Retrying]
-
-
-async def test_a_long_wait_that_the_store_asks_for_is_said_and_bounded(world: World) -> None:
-    retrier = world.retrier(give_up_after=900.0)
-    busy = Fault(FaultKind.BUSY, "it failed", status=503, retry_after=HOUR)
-    await retrier.pause(retrier.attempts(), busy, world.now)
-    (told,) = world.told
-    assert told == events.Retrying(part=None, attempt=1, delay=900.0, reason="it failed; the store asks to wait 1:00 h")
-    assert world.slept == [900.0]
-
-
 # -- pausing
 
 
