@@ -99,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if arguments is not None:
         _run(arguments)
+    _open_closed_streams()
     # Imports create many objects that stay. Searching them for garbage takes a tenth of a short command's time. The
     # garbage of a long one is still found, only later: `running.collect_garbage`.
     gc.set_threshold(*_SELDOM)
@@ -109,6 +110,22 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(e.code, int):
             _leave(e.code)
         raise
+
+
+def _open_closed_streams() -> None:
+    """Open the null device as each standard stream that the caller closed, as `2>&-` does.
+
+    Python has None in place of such a stream, which cannot be written to. And the next file or socket would get its
+    number, and what another program or library writes to that number. Standard input stays None: who uploads that must
+    learn that it was closed, and not that it is empty.
+    """
+    for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is not None:
+            continue
+        number = os.open(os.devnull, flags)  # the lowest number that is free: the stream's own
+        os.set_inheritable(number, True)  # or programs that this one starts would find it closed again
+        if name != "stdin":
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace"))
 
 
 def _leave(status: int) -> None:

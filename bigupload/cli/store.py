@@ -46,7 +46,7 @@ def remove(yes: bool) -> None:
     """
     home = local_store.default_data_dir()
     if not yes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError(f"this deletes all objects in {printable(str(home))}: give --yes to do so")
         click.confirm(f"Delete the local store in {printable(str(home))}, with all its objects?", abort=True, err=True)
     removed = local_store.remove()
