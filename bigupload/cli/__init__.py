@@ -157,6 +157,13 @@ def _run(arguments: list[str] | None) -> NoReturn:
     except click.ClickException as e:
         complain(errors.BigUploadError(e.format_message()))
         raise SystemExit(errors.EXIT_FAILED) from None
+    except OSError as e:
+        from bigupload.cli import standard_output
+
+        if not standard_output.failed_at(e):
+            raise
+        complain(standard_output.unwritten(e))
+        raise SystemExit(errors.EXIT_FAILED) from None
     except (click.Abort, KeyboardInterrupt):  # before the command began: from then on, `running` handles them
         raise SystemExit(errors.EXIT_INTERRUPTED) from None
 

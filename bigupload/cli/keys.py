@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bigupload import errors
+from bigupload.cli import standard_output
 from bigupload.cli.options import PATH
 from bigupload.units import one_line
 
@@ -45,9 +44,7 @@ def create(owner: str, path: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({**fields, "key": plain}) if as_json else plain)
     except OSError as e:
         file.revoke(key.id)  # nobody has it
-        # What is still buffered would fail once more when the interpreter ends.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        standard_output.discard()
         raise errors.BigUploadError(f"the key can't be printed ({e.strerror}), and was revoked: create another") from e
     with contextlib.suppress(OSError):
         click.echo(f"bigupload: key {key.id} of {key.owner}: shown only once, so keep it now", err=True)

@@ -21,7 +21,7 @@ from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.listing import FileListing
 from bigupload.batch.reading_ahead import CountedFiles, FoundFiles, read_ahead
 from bigupload.batch.tree import Found
-from bigupload.cli import complain
+from bigupload.cli import complain, standard_output
 from bigupload.cli.failures import LeftOut
 from bigupload.cli.selection_options import Chosen, is_many, names_many
 from bigupload.core.globs import split_glob
@@ -209,6 +209,5 @@ def _written() -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        # What is still buffered would fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        standard_output.discard()
         raise errors.BigUploadError(f"can't write the list: {e.strerror}") from None

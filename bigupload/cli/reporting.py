@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import re
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from bigupload import errors, events
+from bigupload.cli import standard_output
 from bigupload.cli.settings import VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.progress import job_progress
@@ -84,8 +84,7 @@ class Printing:
     def close(self) -> None:
         """Raise BigUploadError if a result could not be written."""
         if self._broken is not None:
-            # What is still buffered would fail once more when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            standard_output.discard()
             raise errors.BigUploadError(
                 f"the uploads are done, but can't write the results ({self._broken.strerror}): see bigupload status"
             )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli import complain
+from bigupload.cli import complain, standard_output
 from bigupload.cli.hook_options import hook_options, take_hooks
 from bigupload.cli.options import DURATION, PATH, SIZE, connection_options, need_service, s3_options
 from bigupload.cli.policy_options import policy_options, take_policy
@@ -269,9 +267,7 @@ def _print(text: str) -> None:
     try:
         click.echo(text)
     except OSError:
-        # What is still buffered would fail once more when the interpreter ends.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        standard_output.discard()
         raise
 
 

@@ -12,7 +12,7 @@ import click
 
 from bigupload.api.functions import verify_many
 from bigupload.api.verify_many import VerificationFailed
-from bigupload.cli import complain
+from bigupload.cli import complain, standard_output
 from bigupload.cli.checksum_file import writing_checksums
 from bigupload.cli.job_report import failed_line
 from bigupload.cli.listed_files import ListedFiles, shown_path
@@ -86,13 +86,15 @@ class _Sums:
     def finish(self) -> int:
         """Tell the sums. Returns the exit status."""
         count, status = self._proofs.total(), worst(self._codes)
-        if self._as_json:
-            sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
-            click.echo(json.dumps({**sums, "verified": self._proofs}))
-            return status
-        for proof, proved in sorted(self._proofs.items()):
-            click.echo(f"{proof}: {counted(proved, 'file')}")
+        failed = f", {len(self._codes):,} failed" if self._codes else ""
+        told = f"verified {counted(count, 'file')}, {format_size(self._size)}{failed}"
+        with standard_output.writing(told):
+            if self._as_json:
+                sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
+                click.echo(json.dumps({**sums, "verified": self._proofs}))
+                return status
+            for proof, proved in sorted(self._proofs.items()):
+                click.echo(f"{proof}: {counted(proved, 'file')}")
         if not self._is_quiet:
-            failed = f", {len(self._codes):,} failed" if self._codes else ""
-            click.echo(f"bigupload: verified {counted(count, 'file')}, {format_size(self._size)}{failed}", err=True)
+            click.echo(f"bigupload: {told}", err=True)
         return status

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
+from bigupload.cli import standard_output
 from bigupload.cli.options import NAME, PATH, PROOFS, SIZE, connection_options, local_path, progress_option, s3_options
 from bigupload.cli.s3_options import store_options
 from bigupload.cli.selection_options import (
@@ -127,4 +128,5 @@ async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[s
 
 
 def _show(found: Any, verified: str, arguments: dict[str, Any]) -> None:
-    click.echo(json.dumps(dataclasses.asdict(found), default=str) if arguments["as_json"] else verified)
+    with standard_output.writing(f"the object is the file (proved: {verified})"):
+        click.echo(json.dumps(dataclasses.asdict(found), default=str) if arguments["as_json"] else verified)
