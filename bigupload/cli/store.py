@@ -48,7 +48,7 @@ def remove(yes: bool) -> None:
     if not yes:
         if sys.stdin is None or not sys.stdin.isatty():
             raise click.UsageError(f"this deletes all objects in {printable(str(home))}: give --yes to do so")
-        click.confirm(f"Delete the local store in {printable(str(home))}, with all its objects?", abort=True, err=True)
+        _ask(f"Delete the local store in {printable(str(home))}, with all its objects?")
     removed = local_store.remove()
     if removed is None:
         click.echo("there is no local store: nothing to remove", err=True)
@@ -59,6 +59,22 @@ def remove(yes: bool) -> None:
         click.echo(f"left alone, not the local store's: {printable(str(path))}", err=True)
     _forget()
     _tell_keys()
+
+
+def _ask(question: str) -> None:
+    """Ask whether to go on.
+
+    Raises:
+        BigUploadError: The answer is no, or the end of the input (Ctrl-D). Ctrl-C is click's Abort.
+    """
+    try:
+        if click.confirm(question, err=True):
+            return
+    except click.Abort as e:
+        click.echo(err=True)  # what follows has a line of its own
+        if not isinstance(e.__context__, EOFError):
+            raise
+    raise errors.BigUploadError("nothing was removed")
 
 
 def _tell_keys() -> None:

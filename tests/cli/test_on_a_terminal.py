@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -13,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from bigupload import errors
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import COMMAND, LONG, Place
 
-from .support import to
+from .support import Command, to
 
 
-def on_terminal(place: Place, *arguments: str | Path) -> tuple[int, str]:
-    """Run the command with both outputs on a terminal. Returns its status, and what it wrote."""
+def on_terminal(place: Place, *arguments: str | Path, typed: bytes = b"") -> tuple[int, str]:
+    """Run the command on a terminal, where something is typed already. Returns its status, and what is shown."""
     terminal, its_end = pty.openpty()
+    os.write(terminal, typed)
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {**place.environment(), "TERM": "xterm-256color"}
     command = [*COMMAND, *map(str, arguments)]
@@ -105,3 +108,25 @@ def test_messages_are_above_the_rows_and_the_table_stays(s3: StrictS3, place: Pl
     rows = [line for line in re.split(r"\r|\n", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)) if "total" in line]
     assert rows
     assert max(map(len, rows)) < 80
+
+
+@pytest.mark.parametrize("typed", [b"n\n", b"\n", b"\x04"], ids=["no", "enter", "end"])
+def test_a_question_that_is_answered_with_no(place: Place, typed: bytes) -> None:
+    kept = Path(place.environment()["BIGUPLOAD_LOCAL_STORE_DIR"]) / "kept"
+    kept.parent.mkdir()
+    kept.touch()
+    code, shown = on_terminal(place, "store", "remove", typed=typed)
+    assert code == 1
+    assert screen(shown)[-1].endswith("bigupload: nothing was removed")  # what is typed ahead is echoed above
+    assert kept.exists()
+
+
+def test_ctrl_c_at_a_question(bigupload: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupted)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    ended = bigupload("store", "remove")
+    assert (ended.code, ended.out) == (errors.EXIT_INTERRUPTED, "")
