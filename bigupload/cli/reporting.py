@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -311,7 +312,12 @@ def mode_of(mode: str) -> str:
     """What `--progress auto` means here."""
     if mode != "auto":
         return mode
-    return "bar" if sys.stderr.isatty() else "plain"
+    return "bar" if sys.stderr.isatty() and not _cannot_redraw() else "plain"
+
+
+def _cannot_redraw() -> bool:
+    """Whether the terminal can only append lines: that of an editor, or a serial console. Rich asks the same."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
 @contextlib.contextmanager

@@ -21,12 +21,14 @@ from tests.crash.running import COMMAND, LONG, Place
 from .support import Command, to
 
 
-def on_terminal(place: Place, *arguments: str | Path, typed: bytes = b"") -> tuple[int, str]:
+def on_terminal(
+    place: Place, *arguments: str | Path, typed: bytes = b"", term: str = "xterm-256color"
+) -> tuple[int, str]:
     """Run the command on a terminal, where something is typed already. Returns its status, and what is shown."""
     terminal, its_end = pty.openpty()
     os.write(terminal, typed)
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {**place.environment(), "TERM": "xterm-256color"}
+    environment = {**place.environment(), "TERM": term}
     command = [*COMMAND, *map(str, arguments)]
     with subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end, env=environment) as process:
         os.close(its_end)
@@ -108,6 +110,17 @@ def test_messages_are_above_the_rows_and_the_table_stays(s3: StrictS3, place: Pl
     rows = [line for line in re.split(r"\r|\n", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)) if "total" in line]
     assert rows
     assert max(map(len, rows)) < 80
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_can_only_append_has_plain_lines(s3: StrictS3, place: Place, tree: Path, term: str) -> None:
+    _, shown = on_terminal(place, "upload", tree / "large", *to(s3, "s3://bucket/p/"), term=term)
+    assert shown.splitlines() == [f"{s3.url}/bucket/p/large"], "neither an escape sequence nor a bar at the end"
+    code, shown = on_terminal(place, "upload", tree, *to(s3, "s3://bucket/p/"), term=term)
+    assert code == 0
+    assert "\x1b" not in shown
+    assert "large: warning: s3://bucket/p/large was uploaded before" in shown
+    assert "total" not in shown
 
 
 @pytest.mark.parametrize("typed", [b"n\n", b"\n", b"\x04"], ids=["no", "enter", "end"])
