@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,22 @@ def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
             given = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
             param.envvar = [*variables(path, config_file.name_of(param)), *given]
     command.callback = _with_log(command.callback)
+    command.parse_args = _naming_the_command(command.parse_args)  # type: ignore[method-assign]
     return command
+
+
+def _naming_the_command(parse_args: Callable[[click.Context, list[str]], list[str]]) -> Any:
+    """The command's parser. Its errors name the command, which click leaves out where a value is missing."""
+
+    @functools.wraps(parse_args)
+    def parse(ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return parse_args(ctx, args)
+        except click.UsageError as e:
+            e.ctx = e.ctx or ctx
+            raise
+
+    return parse
 
 
 def remember(ctx: click.Context, **values: Any) -> None:

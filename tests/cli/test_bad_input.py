@@ -23,6 +23,12 @@ def test_a_missing_file(bigupload: Command, s3: StrictS3) -> None:
     assert bigupload("upload", "nowhere.bin", *to(s3)) == Ended(1, "", "bigupload: no such file: nowhere.bin\n")
 
 
+@pytest.mark.parametrize("words", [["upload", "x", "--to"], ["store", "status", "--log-file"], ["upload", "--local=1"]])
+def test_a_value_that_is_missing_or_too_many(bigupload: Command, words: list[str]) -> None:
+    command = " ".join(words[:2] if words[0] == "store" else words[:1])
+    assert_refused(bigupload(*words), 2, f"(see bigupload {command} --help)")
+
+
 def test_a_directory(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
     assert_refused(bigupload("upload", tmp_path, *to(s3)), 2, "bigupload: many files can't become one object: end the")
 
