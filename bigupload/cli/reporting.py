@@ -95,7 +95,7 @@ def _message(event: events.Event) -> str | None:
     """An event as text, if a person should read it."""
     match event:
         case events.UploadStarted(resumed_parts=resumed, parts=parts) if resumed:
-            has = counted(resumed, "part") if parts is None else f"{resumed} of {parts} parts"
+            has = counted(resumed, "part") if parts is None else f"{resumed:,} of {counted(parts, 'part')}"
             return f"resuming: the store has {has}"
         case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
             what = "" if part is None else f"part {part}: "
@@ -236,8 +236,9 @@ class _Plain(Printing):
             case events.Progress():
                 done, moved = event.bytes_uploaded, event.bytes_uploaded + event.bytes_in_flight
                 flying = format_size(event.bytes_in_flight)
-                of = f" of {event.parts}" if event.parts is not None else ""
-                rest = f", {event.parts_uploaded}{of} parts, {flying} in flight"
+                of = f"{event.parts_uploaded:,} of " if event.parts is not None else ""
+                parts = counted(event.parts_uploaded if event.parts is None else event.parts, "part")
+                rest = f", {of}{parts}, {flying} in flight"
             case events.ReadingBack():
                 done = moved = event.bytes_compared
                 rest = " compared"

@@ -142,7 +142,7 @@ def _fields(state: RowState, size: int, now: float) -> list[tuple[str, str]]:
         *first,
         (f"{format_rate(rate):>10}", "red" if not rate else ""),
         (f"{format_clock(left / rate) if rate else '-:--':>7}", "cyan"),
-        *([(f"{state.parts} parts", "")] if state.parts else []),
+        *([(f"{state.parts} {'part' if state.parts.endswith('/1') else 'parts'}", "")] if state.parts else []),
         *([(retries, "yellow")] if state.retries else []),
     ]
 

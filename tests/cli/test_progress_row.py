@@ -187,6 +187,25 @@ def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest
     assert capsys.readouterr().err == "movie.mov: done, proved: full-object\n"
 
 
+def test_one_part_is_no_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    reporter = reporting._Plain(Narrator(lambda: now), lambda: now)
+    row = RowState("movie.mov")
+    for size, parts, told in ((SIZE, 1, "0 of 1 part"), (None, None, "1 part"), (SIZE, 1203, "1 of 1,203 parts")):
+        event = replace(progress(uploaded=1, in_flight=0, parts=int(parts != 1)), size=size, parts=parts)
+        for _ in range(2):
+            reporter.on_event(Path("movie.mov"), event)
+            now += reporting.PLAIN_EVERY
+        assert f" {told}, " in capsys.readouterr().err
+        update(row, event, now)
+        assert parts is None or shown(row, 100).endswith(f"{int(parts != 1)}/{parts} {told.rpartition(' ')[2]}")
+    start = events.UploadStarted(
+        path=Path("movie.mov"), target="t", size=9, part_size=9, parts=1, manifest=Path("m"), resumed_parts=1,
+        resumed_bytes=1,
+    )  # fmt: skip
+    assert Narrator().text(start) == "resuming: the store has 1 of 1 part"
+
+
 @pytest.mark.parametrize("total", [False, True])
 def test_plain_lines_become_rare(capsys: pytest.CaptureFixture[str], total: bool) -> None:
     now = 0.0
