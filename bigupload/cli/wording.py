@@ -30,6 +30,7 @@ OTHERS = {
 COMMANDS = {
     "abort": "bigupload abort {}",
     "adopt": "bigupload resume --adopt {} --source FILE",
+    "resume": "bigupload resume {} --source PATH",
 }
 """Functions of the library that take one name, as commands."""
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")

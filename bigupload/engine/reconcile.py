@@ -129,8 +129,8 @@ class Reconciler:
         if recorded not in (None, now):
             raise errors.SourceChanged(
                 f"{self._context.source.path} has {now:,} bytes now and had {recorded:,} when its upload began: "
-                "nothing was changed. To abort that upload and start again: `on_change='restart'`. Or resume with the "
-                "right `source`",
+                "nothing was changed. To abort that upload and start again: `on_change='restart'`. If the file as it "
+                f"was is at another path, resume with that as the source: `resume('{self._context.journal.path}')`",
                 same_size=False,
             )
 

@@ -229,10 +229,14 @@ def test_a_manifest_that_is_no_file(bigupload: Command, s3: StrictS3, file: Path
 
 
 def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    kept = file.rename(file.with_name("kept.bin"))
     file.write_bytes(b"short")
     ended = bigupload("upload", file, *to(s3), "--progress", "none")
     assert_refused(ended, 1, "has 5 bytes now and had 5,243,880", "nothing was changed", "--on-change restart")
     assert len(s3.uploads) == 1
+    *_, command = ended.complaint.partition("resume with that as the source: bigupload ")
+    assert command == f"resume {stopped} --source PATH"
+    assert bigupload(*command.replace("PATH", str(kept)).split(), "--progress", "none").code == 0
 
 
 # --- the call

@@ -30,6 +30,7 @@ _OTHERS_MESSAGES = {"cli", "service", "progress", "testing"}
         ("use `read_back`", "use bigupload verify --download"),
         ("`abort('/x/a b.jsonl')`", "bigupload abort '/x/a b.jsonl'"),
         ("`adopt('s3://b/k')`", "bigupload resume --adopt s3://b/k --source FILE"),
+        ("`resume('/x/b.jsonl')`", "bigupload resume /x/b.jsonl --source PATH"),
         ("a file named `x` or `abort(1)`", "a file named `x` or `abort(1)`"),
         ("(8 attempts): make the same call again later", "(8 attempts): run the same command again later"),
         ("Make the same call again", "Run the same command again"),
