@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import time
@@ -57,6 +58,8 @@ class JobReport:
         self._clock = clock
         self._began = clock()
         self._failures = Failures()
+        self._latest: Callable[[], None] | None = None
+        """Tells of the latest failure."""
         self.files = 0
         self.skipped = 0
         """Of the files: those that were in the store already."""
@@ -103,8 +106,9 @@ class JobReport:
         """Count a failure. A terminal shows how many there are, and names them at the end."""
         self._failures.add(path, error)
         self.codes.add(error.exit_code)
+        self._latest = functools.partial(complain, error, shown, is_path=is_path)
         if self._mode != "bar":
-            complain(error, shown, is_path=is_path)
+            self._latest()
         if self._as_json:
             self._print(json.dumps(failed_fields(path, key, error), default=str))
 
@@ -136,14 +140,17 @@ class JobReport:
     def _tell(self, status: int | None, error: errors.BigUploadError | None = None) -> None:
         """Tell which files failed, and the sums. After a signal, `running` tells what is in the store."""
         seconds = self._clock() - self._began
-        if self._mode in ("bar", "plain"):
+        is_said = error is None and self.failed == 1 and not self.files  # a table and sums would say that again
+        if is_said and self._mode == "bar" and self._latest is not None:
+            self._latest()
+        elif not is_said and self._mode in ("bar", "plain"):
             for line in self._failures.table():
                 _say(line if line.startswith(" ") else f"bigupload: {line}")
         if self._as_json and self._sums:
             ended = {"exit_status": status, "seconds": round(seconds, 3)}
             why = {"error": type(error).__name__, "message": for_command_line(str(error))} if error is not None else {}
             self._print(json.dumps({**self._total(), **ended, **why}))
-        elif not self._as_json and self._mode != "none" and status is not None:
+        elif not self._as_json and not is_said and self._mode != "none" and status is not None:
             _say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
 
     def _total(self) -> dict[str, Any]:

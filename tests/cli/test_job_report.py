@@ -107,6 +107,14 @@ def test_a_terminal_counts_failures_and_names_them_at_the_end(capsys: pytest.Cap
     assert capsys.readouterr().err == TABLE
 
 
+@pytest.mark.parametrize("mode", ["plain", "bar", "none"])
+def test_a_failure_that_is_all_is_told_once(capsys: pytest.CaptureFixture[str], mode: str) -> None:
+    told = report(Noted(), mode)
+    told.on_outcome(failed("*.mov", "*.mov: no file matches it"))
+    assert told.finish() == errors.EXIT_FAILED
+    assert capsys.readouterr().err == "bigupload: *.mov: no file matches it\n"
+
+
 def test_quiet_tells_each_failure_and_no_sum(capsys: pytest.CaptureFixture[str]) -> None:
     told = report(Noted(), "none")
     fill(told)
