@@ -110,7 +110,7 @@ class JobReport:
         if self._mode != "bar":
             self._latest()
         if self._as_json:
-            self._print(json.dumps(failed_fields(path, key, error), default=str))
+            self._print(failed_json(path, key, error))
 
     def _is_told(self, result: UploadResult | None) -> bool:
         """Whether a line is printed for a result. On a terminal, a million lines would tell nothing."""
@@ -191,9 +191,14 @@ def _say(text: str) -> None:
         click.echo(text, err=True)
 
 
+def failed_json(path: str, key: str, error: errors.BigUploadError) -> str:
+    """The JSON object of a file that could not be uploaded."""
+    return json.dumps(failed_fields(path, key, error), default=str)
+
+
 def failed_line(failed: UploadFailed | VerificationFailed) -> str:
     """The JSON object of a file that failed."""
-    return json.dumps(failed_fields(failed.source, failed.key, failed.error), default=str)
+    return failed_json(failed.source, failed.key, failed.error)
 
 
 def failed_fields(path: str, key: str, error: errors.BigUploadError) -> dict[str, Any]:

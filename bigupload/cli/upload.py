@@ -273,8 +273,24 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
         raise
     except errors.BigUploadError as e:
         complain(e, named, is_path=True)
+        if as_json:
+            from bigupload.cli.job_report import failed_json
+
+            reporter.on_result(
+                failed_json(shown_url(path) if isinstance(path, str) else str(path), _key_of(label, options), e)
+            )
         return e.exit_code
     kept.on_outcome(result)
     uploading.write(result.sha256, str(path))
     reporter.on_result(result_line(result, as_json=as_json))
     return errors.EXIT_OK
+
+
+def _key_of(label: Path, options: dict[str, Any]) -> str:
+    """The key that a source would have had; empty where a media service chooses it, or the target can't be one."""
+    from bigupload.stores.targets import parse_s3_url
+
+    with contextlib.suppress(errors.BigUploadError):
+        if options["service"] is None:
+            return parse_s3_url(options["to"] or "s3://bucket/", label.name)[1]
+    return ""

@@ -164,7 +164,14 @@ def test_several_files_are_all_tried_and_the_worst_code_counts(
     folder = to(s3, "s3://bucket/folder/")
     ended = bigupload("upload", tmp_path / "none.bin", small, *folder, "--json", "--progress", "none")
     assert ended.code == 1
-    assert ended.result["key"] == "folder/small.txt"
+    missing = tmp_path / "none.bin"
+    failed, done = sorted(map(json.loads, ended.out.splitlines()), key=lambda row: str(row["path"]))
+    assert done["key"] == "folder/small.txt"
+    assert failed == {
+        "path": str(missing), "key": "folder/none.bin", "error": "SourceNotFound",
+        "message": f"no such file: {missing}", "manifest": None,
+    }  # fmt: skip
+    assert bigupload("upload", missing, *folder, "--json", "--progress", "none").result == failed
     assert "no such file" in ended.complaint
     # One that can be resumed and one that can't: 1 is worse than 75.
     s3.script("UploadPart", Status(403, "AccessDenied"), key="folder/file.bin", repeat=True)

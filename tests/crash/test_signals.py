@@ -236,7 +236,7 @@ def test_the_second_of_two_is_told_who_holds_the_lock(s3: StrictS3, place: Place
         s3.wait_for("UploadPart", 4, timeout=LONG)
         before = place.manifest_path().read_bytes()
         second = place.run(*upload(s3, place), command=SMALL)
-        assert (second.code, second.out) == (75, "")
+        assert (second.code, second.result["error"]) == (75, "ManifestLocked")
         assert f"(process {first.pid})" in second.complaint
         assert "wait for it, or stop it first" in second.complaint
         resumed = place.run("resume", place.manifest_path())
@@ -253,7 +253,7 @@ def test_the_second_of_two_is_told_who_holds_the_lock(s3: StrictS3, place: Place
 
 
 def assert_stopped_by_the_disk(ended: Ended, reason: str) -> None:
-    assert (ended.code, ended.out) == (75, "")
+    assert (ended.code, ended.result["error"]) == (75, "ManifestUnwritable")
     assert "can't write the manifest" in ended.complaint
     assert reason in ended.complaint
     assert "free some space on that disk, then run again" in ended.complaint
