@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     type=PATH,
     multiple=True,
     metavar="PATH",
-    help="A manifest, or a directory of manifests, whose uploads are not orphaned. Repeatable.",
+    help="A manifest that was moved, or a directory of manifests, whose uploads are not orphaned. Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Abort nothing. Show what would be aborted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")

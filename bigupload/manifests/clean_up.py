@@ -21,6 +21,7 @@ from bigupload import errors
 from bigupload.core.manifest import Aborted, Completed
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
+from bigupload.manifests.notes import leads_to
 from bigupload.manifests.state_directory import JOB_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
 from bigupload.records import dataclass
 from bigupload.support.private_files import is_private_file
@@ -35,8 +36,8 @@ KEEP_JOBS_BYTES = 1 << 30
 """Bytes of the records of jobs that are kept, the most recent ones: four million files of finished jobs. They spare a
 sync of these files from hashing them."""
 KEEP_NOTES = 180 * DAY
-"""Seconds for which it is remembered that this user began a manifest outside the state directory. Later, resuming it
-asks for --trust. S3 uploads are seldom left open for so long."""
+"""Seconds for which it is remembered that this user began a manifest outside the state directory, if it is finished or
+not there any more: it may be on a disk that is not mounted, or was moved. Later, resuming it asks for --trust."""
 CLEAN_EVERY = DAY
 """Seconds between two automatic clean-ups of a directory."""
 MOST_EXAMINED = 2000
@@ -144,7 +145,7 @@ def clean(
         run.delete_lock(path)
     with contextlib.suppress(OSError):
         for path, status in _files(directory / NOTES):
-            if now - status.st_mtime >= KEEP_NOTES:
+            if now - status.st_mtime >= KEEP_NOTES and ((noted := leads_to(path)) is None or is_finished(noted)):
                 run.delete(path, status)
     return run.cleaned
 

@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from bigupload import errors
 from bigupload.core.manifest import Header, Manifest, Record
 from bigupload.core.manifest_lines import Replay, encode, replay
 from bigupload.manifests.lock import ManifestLock
+from bigupload.manifests.notes import note_of, update_note, write_note
 from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
 from bigupload.support.descriptors import is_out_of_descriptors, reason_of
@@ -101,8 +101,8 @@ class FileJournal:
 
         Args:
             path: The manifest's file, which need not exist.
-            notes: A directory with a note for each manifest that this user began, so that `written_here` can tell it
-                from one that came from elsewhere.
+            notes: A directory with a note for each manifest that this user began elsewhere than beside it, so that
+                `written_here` can tell it from one that came from elsewhere, and `gc` and `status` find it.
             advice: What to do about a file that is no manifest, as the end of a message.
             executor: Threads that write; None: those of the event loop, which the program around may keep busy.
         """
@@ -143,29 +143,30 @@ class FileJournal:
         if self.path.parent.resolve() == self._notes.parent.resolve():  # nobody else can have put it there
             return True
         try:
-            return only_user_can_write(self._notes) and is_private_file(self._note(self._notes).lstat())
+            return only_user_can_write(self._notes) and is_private_file(note_of(self._notes, self._first_line).lstat())
         except OSError:
             return False
-
-    def _note(self, notes: Path) -> Path:
-        """The name is the hash of the first line, whose random token nobody can guess who has not seen the manifest."""
-        return notes / hashlib.sha256(self._first_line).hexdigest()
 
     def _needs_note(self) -> bool:
         return self._notes is not None and self.path.parent.resolve() != self._notes.parent.resolve()
 
     def _write_note(self) -> None:
-        """Best effort: without a note, resuming asks whether the manifest is trusted."""
+        """Best effort: without a note, resuming asks whether the manifest is trusted, and `gc` needs `--state`."""
         if self._notes is not None and self._needs_note():
             with contextlib.suppress(OSError):
-                self._notes.mkdir(mode=0o700, parents=True, exist_ok=True)
-                os.close(create_private(self._note(self._notes)))
+                write_note(self._notes, self._first_line, self.path)
+
+    def _update_note(self) -> None:
+        """Best effort. The manifest may have been moved since the note was written."""
+        if self._notes is not None and self._needs_note():
+            with contextlib.suppress(OSError):
+                update_note(self._notes, self._first_line, self.path)
 
     def _delete_note(self) -> None:
         """Best effort. A completed upload is never resumed, so that nobody asks who began it."""
         if self._notes is not None and self._needs_note():
             with contextlib.suppress(OSError):
-                self._note(self._notes).unlink()
+                note_of(self._notes, self._first_line).unlink()
 
     def __enter__(self) -> FileJournal:
         self.open()
@@ -213,6 +214,7 @@ class FileJournal:
             raise errors.ManifestMismatch(f"{self.path} was replaced while it was opened: run again")
         if found.damage is not None:
             self._cut_tail(data[found.good_bytes :], found.damage)
+        self._update_note()
 
     def _open_file(self) -> None:
         self._fd = os.open(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from bigupload.core.manifest import Header, Manifest, Target
 from bigupload.core.manifest_identity import same_target
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.journal import MAX_BYTES, read_manifest
+from bigupload.manifests.notes import noted_manifests
 from bigupload.manifests.state_directory import SUFFIX, find_manifests
 from bigupload.records import dataclass
 
@@ -28,7 +30,8 @@ class KnownUpload:
     manifest: Path
     """The manifest's file."""
     id: str
-    """The manifest's name without its ending. `resume` and `abort` take it, or its beginning, instead of the path."""
+    """What `resume` and `abort` take, or its beginning, instead of the path: the manifest's name without its ending. Of
+    a manifest outside the state directory, it is made from its first line."""
     status: Literal["uploading", "completing", "completed", "aborted", "unreadable"]
     source: str | None = None
     """The file's absolute path, or a URL without its query; None if the manifest is unreadable, as the fields below."""
@@ -62,16 +65,20 @@ class KnownUpload:
 def known_uploads(directory: Path) -> Iterator[KnownUpload]:
     """Read the manifests of a directory, the least recently written first. Blocking.
 
-    Another process may rename or delete manifests meanwhile: those are left out.
+    Those of unfinished uploads that this user began with a manifest elsewhere come after them. Another process may
+    rename or delete manifests meanwhile: those are left out.
 
     Raises:
         ManifestError: The directory can't be listed.
     """
     for path in find_manifests(directory):
-        try:
+        with contextlib.suppress(errors.ManifestNotFound):
             yield read_known_upload(path)
-        except errors.ManifestNotFound:
-            continue
+    for noted in noted_manifests(directory):
+        with contextlib.suppress(errors.ManifestNotFound):
+            upload = dataclasses.replace(read_known_upload(noted.path), id=noted.id)
+            if upload.resumable or upload.status == "unreadable":
+                yield upload
 
 
 def replaced_uploads(directory: Path) -> list[KnownUpload]:
@@ -171,10 +178,11 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
     if directory is None or len(text) < _MIN_PREFIX or path.name != text:
         raise errors.ManifestNotFound(f"no such manifest: {text}")
     beginning = text.removesuffix(SUFFIX)
-    found = [each for each in find_manifests(directory) if each.name.startswith(beginning)]
+    named = {each.name.removesuffix(SUFFIX): each for each in find_manifests(directory)}
+    named |= {noted.id: noted.path for noted in noted_manifests(directory)}
+    found = [each for each in named if each.startswith(beginning)]
     if len(found) > 1:
-        ids = ", ".join(each.name.removesuffix(SUFFIX) for each in found)
-        raise errors.UsageError(f"{text!r} fits several manifests, write more of its id: {ids}")
+        raise errors.UsageError(f"{text!r} fits several manifests, write more of its id: {', '.join(found)}")
     if not found:
         raise errors.ManifestNotFound(f"no such manifest: {text} (`bigupload status` shows those of this machine)")
-    return found[0]
+    return named[found[0]]

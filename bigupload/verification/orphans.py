@@ -22,6 +22,7 @@ from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.notes import noted_manifests
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.records import dataclass
@@ -67,7 +68,9 @@ def owned_by(read: Replay) -> OwnedUpload | None:
 
 
 class Owners:
-    """The manifests of this machine. They are read again before each decision, as far as they have changed.
+    """The manifests of this machine: those in the state directory, and those elsewhere that its notes name.
+
+    They are read again before each decision, as far as they have changed.
 
     Attributes:
         unreadable: Why manifests can't be read, as of the last `refresh`.
@@ -96,7 +99,9 @@ class Owners:
         self._known = {}
         for path in self._manifests():
             with contextlib.suppress(FileNotFoundError, errors.ManifestNotFound):  # deleted since it was listed
-                status = path.lstat()
+                status = self._status_of(path)
+                if status is None:
+                    continue
                 signature = (status.st_ino, status.st_size, status.st_mtime_ns)
                 before = known.get(path)
                 if before is not None and before[0] == signature:
@@ -108,6 +113,16 @@ class Owners:
                     raise
                 except errors.ManifestError as e:
                     self.unreadable.append(e)
+
+    def _status_of(self, path: Path) -> os.stat_result | None:
+        """Return None if nobody can tell now: a note may name a directory that can't be searched."""
+        try:
+            return path.lstat()
+        except FileNotFoundError:
+            raise
+        except OSError as e:
+            self.unreadable.append(errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}"))
+            return None
 
     def require_readable(self) -> None:
         """Raises ManifestCorrupt if a manifest can't be read."""
@@ -126,6 +141,7 @@ class Owners:
             try:
                 with os.scandir(place) as entries:  # not glob, which returns nothing for an unreadable directory
                     found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
+                found += [noted.path for noted in noted_manifests(place)]
             except FileNotFoundError:
                 continue
             except NotADirectoryError:

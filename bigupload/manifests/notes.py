@@ -1,0 +1,154 @@
+"""Notes in the state directory about manifests elsewhere: that this user began them, and where they are.
+
+A note is a file named by the hash of its manifest's first line. It holds the manifest's absolute path and a newline.
+That of an earlier version is empty: it says only who began the manifest. A note only ever protects: `gc` spares an
+upload whose manifest a note names, and nothing is aborted or deleted because of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from bigupload import errors
+from bigupload.manifests.state_directory import NOTES
+from bigupload.records import dataclass
+from bigupload.support.durable_files import sync_directory
+from bigupload.support.private_files import create_private, is_private_file
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+_ID_LENGTH = 32
+"""As that of the id of a manifest in the state directory."""
+_MAX_NOTE = 64 * 1024
+"""Bytes. No path is longer."""
+_MAX_FIRST_LINE = 1 << 20
+_GONE = (FileNotFoundError, NotADirectoryError)
+
+
+@dataclass(frozen=True, slots=True)
+class NotedManifest:
+    """A manifest outside the state directory that this user began."""
+
+    path: Path
+    id: str
+    """What `resume` and `abort` take: the beginning of the hash of its first line."""
+
+
+def note_of(notes: Path, first_line: bytes) -> Path:
+    """Return the path of the note of a manifest.
+
+    The first line has a random token, so nobody can guess the name who has not seen the manifest.
+    """
+    return notes / hashlib.sha256(first_line).hexdigest()
+
+
+def write_note(notes: Path, first_line: bytes, manifest: Path) -> None:
+    """Note that this user began a manifest, and where it is. Blocking.
+
+    The note is written to another file which is then renamed: a process that is killed leaves a whole note or none.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    notes.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note = note_of(notes, first_line)
+    fresh = note.with_name(f"{note.name}.new")
+    fd = create_private(fresh)
+    try:
+        os.write(fd, _content(manifest))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    fresh.replace(note)
+    sync_directory(notes)
+
+
+def update_note(notes: Path, first_line: bytes, manifest: Path) -> None:
+    """Let the note of a manifest that was moved say where it is now; likewise that of an earlier version. Blocking.
+
+    A manifest without a note gets none: it may have come from elsewhere.
+
+    Raises:
+        OSError: There is no note, or it can't be written.
+    """
+    note = note_of(notes, first_line)
+    if is_private_file(note.lstat()) and note.read_bytes() != _content(manifest):
+        write_note(notes, first_line, manifest)
+
+
+def _content(manifest: Path) -> bytes:
+    return os.fsencode(manifest.parent.resolve() / manifest.name) + b"\n"
+
+
+def noted_manifests(directory: Path) -> list[NotedManifest]:
+    """Return the manifests that the notes of a state directory name, the least recently written first. Blocking.
+
+    Left out are those that are gone, and what lies in the state directory itself. Whether the others can be read, or
+    are finished, is for the caller to find out.
+
+    Raises:
+        ManifestError: The notes can't be read, so that nobody knows what they name.
+    """
+    found: dict[Path, NotedManifest] = {}
+    times: dict[Path, int] = {}
+    try:
+        inside = directory.resolve()
+        for note in _notes(directory / NOTES):
+            path = _named_by(note)
+            if path is None or path.parent == inside:
+                continue
+            try:
+                times[path] = path.lstat().st_mtime_ns
+            except _GONE:
+                continue
+            except OSError:  # it is there, perhaps, and can't be read now
+                times[path] = 0
+            if path not in found or leads_to(note) is not None:  # another upload may have begun there since
+                found[path] = NotedManifest(path, note.name[:_ID_LENGTH])
+    except OSError as e:
+        raise errors.ManifestError(f"can't read the notes about manifests in {directory / NOTES}: {e.strerror}") from e
+    return sorted(found.values(), key=lambda each: times[each.path])
+
+
+def leads_to(note: Path) -> Path | None:
+    """Return the manifest that a note names; None: it is not there any more. Blocking.
+
+    Raises:
+        OSError: The note can't be read.
+    """
+    path = _named_by(note)
+    if path is None:
+        return None
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(fd, "rb") as file:
+            line = file.readline(_MAX_FIRST_LINE)
+    except _GONE:
+        return None
+    except OSError:  # which may pass
+        return path
+    return path if note_of(note.parent, line) == note else None
+
+
+def _notes(notes: Path) -> Iterator[Path]:
+    try:
+        with os.scandir(notes) as entries:
+            yield from [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name)]
+    except _GONE:
+        return
+
+
+def _named_by(note: Path) -> Path | None:
+    """The path in a note; None: it has none, is gone, or is not this user's."""
+    try:
+        status = note.lstat()
+        if not is_private_file(status) or status.st_size > _MAX_NOTE:
+            return None
+        content = note.read_bytes()
+    except FileNotFoundError:  # its upload completed meanwhile
+        return None
+    path = Path(os.fsdecode(content.removesuffix(b"\n")))
+    return path if content.endswith(b"\n") and b"\0" not in content and path.is_absolute() else None

@@ -1,0 +1,171 @@
+"""Uploads whose manifest `--manifest` keeps outside the state directory: `status`, `resume` and `gc` know them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bigupload.manifests import journal, notes
+from bigupload.manifests.clean_up import KEEP_NOTES, clean
+from bigupload.manifests.state_directory import NOTES
+from bigupload.testing.strict_s3 import Ok, Status, StrictS3
+from tests.crash.running import Place
+
+from .support import Command, assert_refused, to
+
+
+class NoteKill(BaseException):
+    """What ends a process between two steps."""
+
+
+@pytest.fixture
+def state(place: Place) -> Path:
+    return Path(place.environment()["BIGUPLOAD_STATE_DIR"])
+
+
+def stop(bigupload: Command, s3: StrictS3, file: Path, manifest: str | Path, *more: str) -> None:
+    """Begin an upload, whose second part is refused."""
+    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
+    pace = ["--part-size", "5MiB", "--concurrency", "1", "--progress", "none"]
+    assert bigupload("upload", file, *to(s3), "--manifest", manifest, *pace, *more).code in (1, 75)
+    s3.clear()
+
+
+@pytest.fixture
+def apart(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The manifest of an unfinished upload, named by a relative path."""
+    (tmp_path / "apart").mkdir()
+    monkeypatch.chdir(tmp_path / "apart")
+    stop(bigupload, s3, file, "./my.jsonl")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "apart" / "my.jsonl"
+
+
+def gc(bigupload: Command, s3: StrictS3) -> str:
+    return bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url).err
+
+
+def test_gc_leaves_it(bigupload: Command, s3: StrictS3, apart: Path) -> None:
+    assert gc(bigupload, s3) == "aborted 0 orphaned uploads (0 B); 1 owned by manifests of this machine\n"
+    moved = apart.rename(apart.with_name("moved"))  # nobody knows where: as before, --state says so
+    assert bigupload("resume", moved, "--source", "nowhere").code == 1  # but who opens it there tells
+    assert gc(bigupload, s3).endswith("; 1 owned by manifests of this machine\n")
+    moved.unlink()
+    assert gc(bigupload, s3).startswith("aborted 1 orphaned upload")
+
+
+def test_status_and_resume_find_it(bigupload: Command, s3: StrictS3, apart: Path, state: Path) -> None:
+    shown = bigupload("status").out
+    row = json.loads(bigupload("status", "--json").out)
+    assert (row["manifest"], row["status"]) == (str(apart), "uploading")
+    assert shown.startswith(f"{row['id'][:8]}  unfinished")
+    ended = bigupload("resume", "--progress", "none")
+    assert (ended.code, ended.out) == (0, f"{s3.url}/bucket/key\n")
+    assert list((state / NOTES).iterdir()) == []
+    assert bigupload("status").err == "this machine knows no upload\n"
+
+
+def test_abort_takes_its_id(bigupload: Command, s3: StrictS3, apart: Path) -> None:
+    name = bigupload("status").out.split()[0]
+    assert bigupload("abort", name).code == 0
+    assert not s3.uploads
+    assert bigupload("status").out == ""
+    assert bigupload("abort", apart).code == 0  # a part may have been in flight: who began it is known still
+
+
+def test_two_of_one_name(bigupload: Command, s3: StrictS3, file: Path, apart: Path, tmp_path: Path) -> None:
+    stop(bigupload, s3, file, tmp_path / "my.jsonl")
+    rows = [line.split()[0] for line in bigupload("status").out.splitlines()]
+    assert len(set(rows)) == 2
+    assert bigupload("abort", rows[1]).code == 0
+    assert json.loads(bigupload("status", "--json").out)["manifest"] == str(apart)
+
+
+def test_a_note_of_an_earlier_version_is_filled(bigupload: Command, s3: StrictS3, apart: Path, state: Path) -> None:
+    (note,) = (state / NOTES).iterdir()
+    note.write_bytes(b"")
+    assert bigupload("status").out == ""
+    assert bigupload("resume", apart, "--source", "nowhere").code == 1
+    assert len(bigupload("status").out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("step", ["mkdir", "write", "fsync", "replace"])
+def test_a_kill_at_any_step(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """There is never a manifest whose note does not name it."""
+    manifest = tmp_path / "my.jsonl"
+
+    def kill(*_: object, **__: object) -> None:
+        raise NoteKill
+
+    write_note = journal.write_note
+
+    def write_and_be_killed(*arguments: object) -> None:
+        with monkeypatch.context() as patch:
+            owner = Path if step in ("mkdir", "replace") else notes.os
+            patch.setattr(owner, step, kill)
+            write_note(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "write_note", write_and_be_killed)
+    with pytest.raises(BaseException):  # noqa: B017 - in whatever group
+        stop(bigupload, s3, file, manifest)
+    assert not manifest.exists()
+    monkeypatch.setattr(journal, "write_note", write_note)
+    s3.clear()
+    stop(bigupload, s3, file, manifest)
+    assert gc(bigupload, s3).endswith("; 1 owned by manifests of this machine\n")
+
+
+def test_notes_that_can_not_be_written_stop_no_upload(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, state: Path
+) -> None:
+    state.mkdir(mode=0o700)
+    (state / NOTES).write_text("in the way")
+    assert bigupload("upload", file, *to(s3), "--manifest", tmp_path / "m", "--progress", "none").code == 0
+    assert bigupload("status").code == 0
+
+
+@pytest.mark.parametrize("note", [b"", b"my.jsonl\n", b"/no/newline", b"/a\0b\n", b"/no/such/manifest\n"])
+def test_notes_that_name_nothing(bigupload: Command, s3: StrictS3, state: Path, stopped: Path, note: bytes) -> None:
+    (state / NOTES).mkdir(mode=0o700)
+    (state / NOTES / ("a" * 64)).write_bytes(note)
+    (state / NOTES / "another file").write_bytes(os.fsencode(stopped) + b"\n")
+    assert gc(bigupload, s3).endswith("; 1 owned by manifests of this machine\n")
+    assert len(bigupload("status").out.splitlines()) == 1
+
+
+def test_nothing_is_aborted_while_it_can_not_be_read(bigupload: Command, s3: StrictS3, apart: Path) -> None:
+    apart.write_bytes(b"junk\n")
+    ended = bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url)
+    assert_refused(ended, 1, "nothing is aborted while a manifest can't be read", str(apart))
+    assert "unreadable" in bigupload("status").out
+    apart.unlink()
+    apart.parent.rmdir()
+    apart.parent.symlink_to(apart.parent)  # ELOOP, as root can read all else
+    ended = bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url)
+    assert_refused(ended, 1, "nothing is aborted while a manifest can't be read", str(apart))
+    assert len(s3.uploads) == 1
+
+
+def test_what_began_later_in_the_same_file(bigupload: Command, s3: StrictS3, file: Path, apart: Path) -> None:
+    stop(bigupload, s3, file, apart, "--no-resume")
+    row = json.loads(bigupload("status", "--json").out)
+    s3.script("UploadPart", Ok())
+    assert bigupload("resume", row["id"], "--progress", "none").code == 0
+    assert bigupload("status").out == ""
+
+
+def test_the_note_of_what_can_be_resumed_is_kept(bigupload: Command, apart: Path, state: Path) -> None:
+    (note,) = (state / NOTES).iterdir()
+    late = note.stat().st_mtime + 10 * KEEP_NOTES
+    clean(state, now=late)
+    assert note.exists()
+    apart.rename(apart.with_name("moved"))
+    clean(state, now=note.stat().st_mtime + KEEP_NOTES - 1)
+    assert note.exists()
+    clean(state, now=late)
+    assert not note.exists()
