@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,14 @@ def _known() -> list[KnownUpload]:
     from bigupload.manifests.location import state_dir
 
     return list(known_uploads(state_dir()))
+
+
+def _replaced() -> list[KnownUpload]:
+    """The uploads that `--no-resume` replaced, and whose parts are in the store."""
+    from bigupload.manifests.listing import replaced_uploads
+    from bigupload.manifests.location import state_dir
+
+    return replaced_uploads(state_dir())
 
 
 def unfinished() -> dict[str, KnownUpload]:
@@ -123,9 +130,10 @@ def status(as_json: bool, clean: bool, older_than: float | None, keep: int | Non
         _clean(older_than, keep)
     elif older_than is not None or keep is not None:
         raise click.UsageError("--older-than and --keep are for --clean: add it")
-    uploads = _known()
-    _show_uploads(uploads, as_json=as_json)
-    replaced = _show_replaced(as_json=as_json)
+    uploads, replaced = _known(), _replaced()
+    ids = _shown_ids([*uploads, *replaced])
+    _show_uploads(uploads, ids, as_json=as_json)
+    _show_replaced(replaced, ids, as_json=as_json)
     _tell_held([upload for upload in uploads if upload.resumable], replaced)
     if not as_json:
         tell_streams(uploads)
@@ -134,8 +142,7 @@ def status(as_json: bool, clean: bool, older_than: float | None, keep: int | Non
         click.echo("this machine knows no upload", err=True)
 
 
-def _show_uploads(uploads: list[KnownUpload], *, as_json: bool) -> None:
-    ids = _shown_ids(uploads)
+def _show_uploads(uploads: list[KnownUpload], ids: dict[str, str], *, as_json: bool) -> None:
     for upload in uploads:
         name = ids[upload.id]
         if as_json:
@@ -147,22 +154,14 @@ def _show_uploads(uploads: list[KnownUpload], *, as_json: bool) -> None:
             click.echo(f"{name}  {_state(upload):<10}  {done:<22}  {_where(upload)}")
 
 
-def _show_replaced(*, as_json: bool) -> list[KnownUpload]:
-    """Print the uploads that `--no-resume` replaced, and whose parts are in the store. Returns them."""
-    from bigupload.manifests.listing import replaced_uploads
-    from bigupload.manifests.location import state_dir
-
-    replaced = replaced_uploads(state_dir())
+def _show_replaced(replaced: list[KnownUpload], ids: dict[str, str], *, as_json: bool) -> None:
+    """Print the uploads that `--no-resume` replaced, and whose parts are in the store."""
     for upload in replaced:
         if as_json:
             click.echo(json.dumps({**_fields(upload), "status": "replaced", "running": False}))
         else:
             held = f"{format_size(_held(upload))} in the store"
-            command = f"bigupload abort {shlex.quote(str(upload.manifest))}"
-            click.echo(
-                f"{printable(upload.id[:_SHORT_ID])}  replaced    {held:<22}  {_where(upload)}: {printable(command)}"
-            )
-    return replaced
+            click.echo(f"{ids[upload.id]}  replaced    {held:<22}  {_where(upload)}")
 
 
 def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> None:
@@ -173,9 +172,8 @@ def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> No
         goes_on = "bigupload resume continues, " if any(upload.is_file for upload in unfinished) else ""
         if goes_on and not all(upload.is_file for upload in unfinished):
             goes_on = "bigupload resume continues those of files, "
-        named = "ID" if unfinished else "PATH"
         click.echo(
-            f"{', '.join(counts)}, with {held} in the store: {goes_on}bigupload abort {named} deletes the parts",
+            f"{', '.join(counts)}, with {held} in the store: {goes_on}bigupload abort ID deletes the parts",
             err=True,
         )
 

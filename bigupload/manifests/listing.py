@@ -15,7 +15,7 @@ from bigupload.core.manifest import Header, Manifest, Target
 from bigupload.core.manifest_identity import same_target
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.journal import MAX_BYTES, read_manifest
-from bigupload.manifests.notes import noted_manifests
+from bigupload.manifests.notes import noted_manifests, own_id
 from bigupload.manifests.state_directory import SUFFIX, find_manifests
 from bigupload.records import dataclass
 
@@ -31,7 +31,7 @@ class KnownUpload:
     """The manifest's file."""
     id: str
     """What `resume` and `abort` take, or its beginning, instead of the path: the manifest's name without its ending. Of
-    a manifest outside the state directory, it is made from its first line."""
+    a manifest that was set aside, or is outside the state directory, it is made from its first line."""
     status: Literal["uploading", "completing", "completed", "aborted", "unreadable"]
     source: str | None = None
     """The file's absolute path, or a URL without its query; None if the manifest is unreadable, as the fields below."""
@@ -94,7 +94,16 @@ def replaced_uploads(directory: Path) -> list[KnownUpload]:
         if not path.name.endswith(SUFFIX):
             with contextlib.suppress(errors.ManifestNotFound):
                 found.append(read_known_upload(path))
-    return [upload for upload in found if upload.resumable]
+    return [dataclasses.replace(each, id=_own_id(each.manifest)) for each in found if each.resumable]
+
+
+def _own_id(path: Path) -> str:
+    """The id of a manifest that was set aside: its name has that of the upload that replaced it."""
+    try:
+        with path.open("rb") as file:
+            return own_id(file.readline(MAX_BYTES))
+    except OSError:  # deleted meanwhile
+        return path.name
 
 
 def read_known_upload(path: Path) -> KnownUpload:
@@ -180,6 +189,7 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
     beginning = text.removesuffix(SUFFIX)
     named = {each.name.removesuffix(SUFFIX): each for each in find_manifests(directory)}
     named |= {noted.id: noted.path for noted in noted_manifests(directory)}
+    named |= {replaced.id: replaced.manifest for replaced in replaced_uploads(directory)}
     found = [each for each in named if each.startswith(beginning)]
     if len(found) > 1:
         raise errors.UsageError(f"{text!r} fits several manifests, write more of its id: {', '.join(found)}")

@@ -21,7 +21,7 @@ from bigupload.support.private_files import create_private, is_private_file
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _ID_LENGTH = 32
-"""As that of the id of a manifest in the state directory."""
+"""As that of `manifest_id`."""
 _MAX_NOTE = 64 * 1024
 """Bytes. No path is longer."""
 _MAX_FIRST_LINE = 1 << 20
@@ -34,7 +34,7 @@ class NotedManifest:
 
     path: Path
     id: str
-    """What `resume` and `abort` take: the beginning of the hash of its first line."""
+    """What `resume` and `abort` take: its `own_id`."""
 
 
 def note_of(notes: Path, first_line: bytes) -> Path:
@@ -42,7 +42,16 @@ def note_of(notes: Path, first_line: bytes) -> Path:
 
     The first line has a random token, so nobody can guess the name who has not seen the manifest.
     """
-    return notes / hashlib.sha256(first_line).hexdigest()
+    return notes / _hash(first_line)
+
+
+def own_id(first_line: bytes) -> str:
+    """Return the id of a manifest whose name is none: it is outside the state directory, or was set aside."""
+    return _hash(first_line)[:_ID_LENGTH]
+
+
+def _hash(first_line: bytes) -> str:
+    return hashlib.sha256(first_line).hexdigest()
 
 
 def write_note(notes: Path, first_line: bytes, manifest: Path) -> None:

@@ -26,14 +26,26 @@ def test_an_upload_is_under_way_while_a_process_has_it(bigupload: Command, stopp
 def test_status_lists_what_no_resume_replaced(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
     assert bigupload("upload", file, *to(s3), "--no-resume", "--progress", "none").code == 0
     aside = Path(f"{stopped}.1")
+    completed, replaced = (line.split()[0] for line in bigupload("status").out.splitlines())
+    assert completed == stopped.name[:8] != replaced
     ended = bigupload("status", "--clean")
-    assert ended.out == (
-        f"{stopped.name[:8]}  replaced    5.2 MB in the store     {file} → s3://bucket/key at {s3.url}: "
-        f"bigupload abort {aside}\n"
-    )
-    assert ended.err.endswith("1 replaced, with 5.2 MB in the store: bigupload abort PATH deletes the parts\n")
+    assert ended.out == f"{replaced}  replaced    5.2 MB in the store     {file} → s3://bucket/key at {s3.url}\n"
+    assert ended.err.endswith("1 replaced, with 5.2 MB in the store: bigupload abort ID deletes the parts\n")
     row = json.loads(bigupload("status", "--json").out)
     assert (row["status"], row["held"], row["manifest"]) == ("replaced", PART, str(aside))
+    assert row["id"].startswith(replaced)
     assert len(s3.uploads) == 1
-    assert bigupload("abort", aside).code == 0
+    ended = bigupload("resume", replaced, "--source", "nowhere")  # it is found, and the file is not
+    assert (ended.code, "nowhere" in ended.err) == (1, True)
+    assert bigupload("abort", replaced).code == 0
     assert (s3.uploads, bigupload("status").err) == ({}, "this machine knows no upload\n")
+
+
+def test_each_replaced_upload_has_an_id(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    first = stopped.read_bytes()
+    Path(f"{stopped}.1").write_bytes(first.replace(b'"token":"', b'"token":"0', 1))
+    Path(f"{stopped}.2").write_bytes(first)
+    ids = [line.split()[0] for line in bigupload("status").out.splitlines()]
+    assert len(set(ids)) == 3
+    assert bigupload("abort", ids[-1]).code == 0
+    assert len(bigupload("status").out.splitlines()) == 2
