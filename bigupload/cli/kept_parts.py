@@ -15,7 +15,10 @@ class _Unfinished:
 
 
 class KeptParts:
-    """Which files of a command are in the store, and how many parts of those that are not complete."""
+    """Which files of a command are in the store, and how many parts of those that are not complete.
+
+    The store may have more parts: those whose responses were not read when the signal came.
+    """
 
     def __init__(self) -> None:
         self._unfinished: dict[str, _Unfinished] = {}
@@ -43,14 +46,15 @@ class KeptParts:
             self._size += outcome.size
 
     def __str__(self) -> str:
-        """As "2 of 39 parts are in the store; " or "7 files (1.2 GB) and 2 of 39 parts of another are …", or empty."""
+        """As "at least 2 of 39 parts are in the store; ", "7 files (1.2 GB) and at least 1 of …", or empty."""
         files = f"{counted(self._files, 'file')} ({format_size(self._size)})" if self._files else ""
         parts, is_one_part = self._parts()
         if not files and not parts:
             return ""
         is_one = is_one_part if parts else self._files == 1
         kept = " and ".join(filter(None, (files, parts)))
-        return f"{kept} {'is' if is_one and not (files and parts) else 'are'} in the store; "
+        known = "" if files or any(each.kept for each in self._unfinished.values()) else "known to be "
+        return f"{kept} {'is' if is_one and not (files and parts) else 'are'} {known}in the store; "
 
     def _parts(self) -> tuple[str, bool]:
         """The parts of what is not complete, and whether that is one part; of a single file also if it has none."""
@@ -60,8 +64,11 @@ class KeptParts:
             return "", False
         kept = sum(each.kept for each in begun)
         if len(begun) > 1:
-            return f"{counted(kept, 'part')} of {len(begun):,} {'others' if self._files else 'files'}", kept == 1
+            of_files = f"{len(begun):,} {'others' if self._files else 'files'}"
+            return f"at least {counted(kept, 'part')} of {of_files}", kept == 1
         count = kept if (of := begun[0].parts) is None else of
         total = f"{kept:,}" if of is None else f"{kept:,} of {of:,}"
+        if kept not in (0, of):
+            total = f"at least {total}"
         other = " of another" if self._files else " of one file" if len(self._unfinished) > 1 else ""
         return f"{total} {'part' if count == 1 else 'parts'}{other}", count == 1

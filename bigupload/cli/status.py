@@ -121,6 +121,8 @@ def _held(upload: KnownUpload) -> int:
 def status(as_json: bool, clean: bool, older_than: float | None, keep: int | None) -> None:
     """List the uploads and the jobs of many files that this machine knows: id, state, progress, source and target.
 
+    The progress is what is recorded. The store may have a few parts more, whose responses were not read before a stop.
+
     `bigupload resume` and `abort` take an upload's id, and `abort` a job's. `bigupload gc` finds uploads that no
     manifest knows. The manifests of completed and aborted uploads, and the records of jobs that have finished or have
     no file, are deleted after 30 days, or at once with --clean. With --older-than and --keep, what is old or beyond the
@@ -160,7 +162,7 @@ def _show_replaced(replaced: list[KnownUpload], ids: dict[str, str], *, as_json:
         if as_json:
             click.echo(json.dumps({**_fields(upload), "status": "replaced", "running": False}))
         else:
-            held = f"{format_size(_held(upload))} in the store"
+            held = f"at least {format_size(_held(upload))}" if _held(upload) else "no part recorded"
             click.echo(f"{ids[upload.id]}  replaced    {held:<22}  {_where(upload)}")
 
 
@@ -168,12 +170,13 @@ def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> No
     """Say what the store keeps, and what can be done about it."""
     counts = [f"{len(unfinished)} unfinished"] * bool(unfinished) + [f"{len(replaced)} replaced"] * bool(replaced)
     if counts:
-        held = format_size(sum(map(_held, [*unfinished, *replaced])))
+        held = sum(map(_held, [*unfinished, *replaced]))  # the store may have parts whose responses were not read
+        in_store = f"at least {format_size(held)} in the store" if held else "no part recorded"
         goes_on = "bigupload resume continues, " if any(upload.is_file for upload in unfinished) else ""
         if goes_on and not all(upload.is_file for upload in unfinished):
             goes_on = "bigupload resume continues those of files, "
         click.echo(
-            f"{', '.join(counts)}, with {held} in the store: {goes_on}bigupload abort ID deletes the parts",
+            f"{', '.join(counts)}, with {in_store}: {goes_on}bigupload abort ID deletes the parts",
             err=True,
         )
 

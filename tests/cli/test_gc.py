@@ -297,13 +297,14 @@ def test_all_that_is_open_by_the_user_s_word(bigupload: Command, s3: StrictS3) -
 
 def test_status_shows_what_is_held(bigupload: Command, s3: StrictS3, stopped: Path) -> None:
     assert bigupload("status").err == (
-        "1 unfinished, with 5.2 MB in the store: bigupload resume continues, bigupload abort ID deletes the parts\n"
+        "1 unfinished, with at least 5.2 MB in the store: "
+        "bigupload resume continues, bigupload abort ID deletes the parts\n"
     )
     assert json.loads(bigupload("status", "--json").out)["held"] == PART
     with stopped.open("ab") as journal:
         journal.write(encode(PartDropped(1, "gone")))
     assert bigupload("status").err == (
-        "1 unfinished, with 0 B in the store: bigupload resume continues, bigupload abort ID deletes the parts\n"
+        "1 unfinished, with no part recorded: bigupload resume continues, bigupload abort ID deletes the parts\n"
     )
     assert bigupload("abort", stopped).code == 0
     assert bigupload("status").err == ""
