@@ -28,6 +28,7 @@ from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.recorded_files import FILES, PLACES, RecordedFile, add_to, find_in
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
 from bigupload.records import dataclass
+from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.durable_files import is_lasting, sync_directory
 from bigupload.support.private_files import create_private, is_private_file
 from bigupload.support.shielding import finish, run_shielded
@@ -132,7 +133,7 @@ class JobRecord:
         try:
             self._lock.acquire()
         except OSError as e:
-            raise self._unwritable(e) from e
+            raise self._unwritable(e, creating=True) from e
         try:
             with self._translated():
                 if not resume or (not keep and self._finished()):
@@ -279,12 +280,19 @@ class JobRecord:
                 f"{self.path} is damaged or no record of a job ({e}): to upload all files again, `resume=False`"
             ) from e
 
-    def _unwritable(self, e: Exception) -> errors.ManifestUnwritable:
+    def _unwritable(self, e: OSError | sqlite3.Error, *, creating: bool = False) -> errors.ManifestUnwritable:
         full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(e)
-        advice = "free some space on that disk" if full else "set BIGUPLOAD_STATE_DIR to a directory you can write to"
+        if is_out_of_descriptors(e):
+            advice = ""
+        elif full:
+            advice = "; free some space on that disk, then run again"
+        else:
+            advice = "; set BIGUPLOAD_STATE_DIR to a directory that you can write to"
+        reason = reason_of(e) if isinstance(e, OSError) else e
         return errors.ManifestUnwritable(
-            f"can't write the job's record {self.path}: {e}; {advice}, then run again",
-            lasting=is_lasting(e) or getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY,
+            f"can't write the job's record {self.path}: {reason}{advice}",
+            lasting=is_lasting(e, creating=creating)
+            or getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY,
         )
 
 

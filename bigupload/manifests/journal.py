@@ -189,7 +189,7 @@ class FileJournal:
         try:
             self._lock.acquire()
         except OSError as e:
-            raise self._unwritable(e) from e
+            raise self._unwritable(e, creating=True) from e
         try:
             self._open_locked()
         except BaseException:
@@ -331,7 +331,7 @@ class FileJournal:
             os.close(self._fd)
             self._fd = -1
 
-    def _unwritable(self, e: OSError) -> errors.ManifestUnwritable:
+    def _unwritable(self, e: OSError, *, creating: bool = False) -> errors.ManifestUnwritable:
         if is_out_of_descriptors(e):
             advice = ""
         elif e.errno in _NO_SPACE:
@@ -343,5 +343,5 @@ class FileJournal:
         return errors.ManifestUnwritable(
             f"can't write the manifest {self.path}: {reason_of(e)}{advice}",
             manifest=self.path if self._manifest is not None else None,
-            lasting=is_lasting(e),
+            lasting=is_lasting(e, creating=creating),
         )

@@ -78,6 +78,8 @@ class ManifestLock:
                         break
                     pauses += 1
                     self._sleep(_PAUSE)
+        if not os.path.lexists(self.path):  # nobody holds it: filelock takes "no such directory" for a race
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
         pid = ""
         with contextlib.suppress(OSError, ValueError):
             pid = f" (process {_read_pid(self.path)})"

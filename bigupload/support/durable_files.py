@@ -13,12 +13,17 @@ _LASTING = (
 )  # fmt: skip
 
 
-def is_lasting(e: BaseException) -> bool:
+def is_lasting(e: BaseException, *, creating: bool = False) -> bool:
     """Whether writing to the same place would fail again: it is forbidden, or no file can be there.
 
     Space comes back on a full disk, and so do descriptors and memory.
+
+    Args:
+        e: The error.
+        creating: Whether a file was being created, and the directories above it: ENOENT says then that the file system
+            takes none, as /proc does.
     """
-    return isinstance(e, OSError) and e.errno in _LASTING
+    return isinstance(e, OSError) and (e.errno in _LASTING or (creating and e.errno == errno.ENOENT))
 
 
 def sync_directory(directory: Path) -> None:

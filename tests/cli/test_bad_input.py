@@ -197,7 +197,7 @@ def test_a_state_directory_that_is_a_file(
     ended = bigupload("upload", file, *to(s3))
     assert_refused(ended, 1, f"{file} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest")
     ended = bigupload("upload", f"{file.parent}/", "--to", "s3://bucket/", "--endpoint-url", s3.url)
-    assert_refused(ended, 1, "can't write the job's record", "set BIGUPLOAD_STATE_DIR to a directory you can write to")
+    assert_refused(ended, 1, "can't write the job's record", "set BIGUPLOAD_STATE_DIR to a directory that you can")
     for command in ("status", "resume"):
         says = f"can't list the manifests in {file}: Not a directory (BIGUPLOAD_STATE_DIR names another directory)"
         assert_refused(bigupload(command), 1, says)
@@ -366,3 +366,20 @@ def test_refused_credentials_are_named(
     assert secret not in ended.err
     assert ended.err.count("\n") == 1
     assert len(s3.requests) == before + 1, "another attempt would be refused as well"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that takes no file")
+def test_where_no_file_can_be(bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "No such file or directory; name another --manifest, or set BIGUPLOAD_STATE_DIR to a directory that you can"
+    assert_refused(
+        bigupload("upload", file, *to(s3), "--manifest", "/proc/x.jsonl"),
+        1,
+        f"can't write the manifest /proc/x.jsonl: {why}",
+    )
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", "/proc/nope")
+    assert_refused(bigupload("upload", file, *to(s3)), 1, "can't write the manifest /proc/nope/", why)
+    for command in ("upload", "sync"):
+        ended = bigupload(command, file.parent, *to(s3, "s3://bucket/tree/"), "--progress", "none")
+        assert_refused(ended, 1, "can't write the job's record /proc/nope/", "No such file or directory; set BIG")
+        assert "Errno" not in ended.err
+        assert ".lock" not in ended.err
