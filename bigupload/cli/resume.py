@@ -118,7 +118,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
                 return uploader.resume(name, source=source, s3=key, require_proof=proof, on_event=on_event, **more)
 
             codes: list[int] = []
-            for name, row, told in _uploads_of([source] if adopt is not None else manifests):
+            for name, row, told in [(source, source, str(source))] if adopt is not None else _uploads_of(manifests):
                 reporter.begin(row, CONNECTING)
                 try:
                     if adopt is None:
@@ -137,9 +137,9 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
 
 def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
     """What is resumed, what its row of the display is called, and what an error is of. No names: all that can be."""
-    from bigupload.cli.status import unfinished
+    from bigupload.cli.status import source_named, unfinished
 
     if names:
-        return [(name, name, str(name)) for name in names]
+        return [(name, source_named(name) or name, str(name)) for name in names]
     found = unfinished()
     return [(each.manifest, Path(each.source or ""), f"bigupload resume {told}") for told, each in found.items()]

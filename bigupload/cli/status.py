@@ -238,6 +238,12 @@ def _manifest_of(name: Path) -> Manifest | None:
         return None
 
 
+def source_named(name: Path) -> Path | None:
+    """The source of the upload that a command names; None if its manifest can't be read."""
+    manifest = _manifest_of(name)
+    return None if manifest is None else Path(manifest.source.path)
+
+
 def _aborted(name: Path, before: Manifest | None) -> str:
     """What to say of an upload that was aborted, by its manifest before."""
     from bigupload.core.remote_url import path_of

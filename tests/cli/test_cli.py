@@ -234,6 +234,14 @@ def test_resume_by_the_id_that_status_prints(bigupload: Command, s3: StrictS3, s
     assert (ended.code, ended.result["resumed_parts"]) == (0, 1)
 
 
+def test_what_resumes_is_told_by_its_source(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    moved = stopped.rename(stopped.with_name("my.jsonl"))
+    ended = bigupload("resume", moved, "--progress", "plain")
+    assert ended.code == 0
+    assert "file.bin: resuming: the store has 1 of 2 parts" in ended.err
+    assert "my.jsonl" not in ended.err
+
+
 def test_status_of_nothing(bigupload: Command) -> None:
     nothing = "this machine knows no upload\n"
     assert bigupload("status") == Ended(0, "", nothing)
