@@ -192,7 +192,8 @@ progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),
     default="auto",
-    help="bar: on a terminal; plain: a line every few seconds; json: one event per line. auto: bar or plain.",
+    help="bar: on a terminal; plain: a line every few seconds; json: one event per line; none: warnings only. auto: "
+    "bar or plain.",
 )
 
 outcome_options = joined(

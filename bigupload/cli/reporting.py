@@ -18,7 +18,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import standard_output
-from bigupload.cli.settings import VERBOSE
+from bigupload.cli.settings import QUIET, VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.progress import job_progress
 from bigupload.progress.job_progress import time_in
@@ -180,8 +180,17 @@ class Narrator:
 
 
 class _Silent(Printing):
+    """No progress. A warning is none, nor is that what was sent before is lost: these are told, unless -q is given."""
+
+    def __init__(self, narrator: Narrator) -> None:
+        super().__init__()
+        self._narrator = narrator
+
     def on_event(self, path: Path, event: events.Event) -> None:
-        pass
+        if not isinstance(event, events.Warned | events.Restarted) or _is_quiet():
+            return
+        if (text := self._narrator.text(event)) is not None:
+            _say(f"{one_line(path.name)}: {printable(text)}")
 
 
 class _Json(Printing):
@@ -309,6 +318,11 @@ def _verbose() -> int:
     return ctx.meta.get(VERBOSE, 0) if ctx is not None else 0
 
 
+def _is_quiet() -> bool:
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(QUIET))
+
+
 def mode_of(mode: str) -> str:
     """What `--progress auto` means here."""
     if mode != "auto":
@@ -338,10 +352,9 @@ def reporting(mode: str, *, endless: bool = False, job: bool = False) -> Iterato
         with (JobBars(narrator) if job else Bars(narrator, endless=endless)).shown() as bars:
             yield bars
         return
-    plain = _PlainJob if job else _Plain
-    reporter = (
-        _Json() if mode == "json" else _Silent() if mode == "none" else plain(Narrator(verbose=_verbose(), job=job))
-    )
+    narrator = Narrator(verbose=_verbose(), job=job)
+    told = _Silent if mode == "none" else _PlainJob if job else _Plain
+    reporter = _Json() if mode == "json" else told(narrator)
     yield reporter
     reporter.close()
 

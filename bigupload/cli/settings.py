@@ -27,6 +27,8 @@ _COMMON = "bigupload.common"
 
 VERBOSE = "bigupload.verbose"
 """The key in `Context.meta` of how often -v was given, once the command runs."""
+QUIET = "bigupload.quiet"
+"""The key in `Context.meta` of whether -q was given, once the command runs."""
 
 
 def common_options() -> list[click.Option]:
@@ -132,7 +134,7 @@ def _with_log(callback: Any) -> Any:
             from bigupload.cli import logs  # logging takes 10 ms to import
 
             ctx.call_on_close(logs.begin(verbose, log_file))
-        ctx.meta[VERBOSE] = verbose
+        ctx.meta[VERBOSE], ctx.meta[QUIET] = verbose, quiet
         return callback(**arguments)
 
     return logging_too

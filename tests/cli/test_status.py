@@ -1,4 +1,4 @@
-"""What `status` says of uploads that are under way, and of those that others replaced."""
+"""What `status` says of uploads that are under way, and of those that others replaced; what `none` tells."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bigupload.manifests.journal import FileJournal
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import Status, StrictS3
 
 from .support import PART, Command, to
 
@@ -49,3 +49,15 @@ def test_each_replaced_upload_has_an_id(bigupload: Command, s3: StrictS3, file: 
     assert len(set(ids)) == 3
     assert bigupload("abort", ids[-1]).code == 0
     assert len(bigupload("status").out.splitlines()) == 2
+
+
+def test_no_progress_is_no_silence_about_what_is_lost(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
+    upload = ["upload", file, *to(s3), "--part-size", "5MiB", "--progress", "none"]
+    assert bigupload(*upload).code in (1, 75)
+    s3.clear()
+    s3.uploads.clear()  # as a lifecycle rule does
+    ended = bigupload(*upload)
+    assert ended.code == 0
+    assert "file.bin: starting again from the first part: " in ended.complaint
+    assert "file.bin: warning: s3://bucket/key was uploaded before" in bigupload(*upload).complaint
