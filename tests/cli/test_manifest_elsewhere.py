@@ -169,3 +169,11 @@ def test_the_note_of_what_can_be_resumed_is_kept(bigupload: Command, apart: Path
     assert note.exists()
     clean(state, now=late)
     assert not note.exists()
+
+
+def test_what_resumes_is_told_by_its_source(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    moved = stopped.rename(stopped.with_name("my.jsonl"))
+    ended = bigupload("resume", moved, "--progress", "plain")
+    assert ended.code == 0
+    assert "file.bin: resuming: the store has 1 of 2 parts" in ended.err
+    assert "my.jsonl" not in ended.err
