@@ -37,6 +37,8 @@ from .versions import Version, installed
 
 OLD = f"{OURS}:old"
 FILES, FILE_SIZE = 2000, parse_size("100KB")
+MANY = 5
+"""Rounds, where the machine's other work shows most."""
 FILES_OF_OLD = 200
 """Before `upload_many`, a file took a tenth of a second."""
 
@@ -106,7 +108,7 @@ def _null(settings: Settings, *, tls: bool) -> Line:
         held = hold(
             f"{'https' if tls else 'http'}, null store, {size / 1e9:g} GB, whole process",
             settings.contestants(names),
-            settings.rounds(3),
+            settings.rounds(MANY if tls else 3),
             null_store(tls=tls),
             file=file,
             warm=warm,
@@ -128,7 +130,7 @@ def _far(settings: Settings) -> Line:
         held = hold(
             f"{RTT * 1e3:g} ms, {RATE} a connection, {size / 2**30:.3g} GiB",
             settings.contestants("crt,obstore,boto3"),
-            settings.rounds(3),
+            settings.rounds(MANY),
             store,
             file=file,
             warm=warm,
@@ -150,7 +152,7 @@ def _lossy(settings: Settings, *, control: str) -> Line:
         held = hold(
             f"50 ms, 1 Gbit/s, 0.1 % loss, {size / 2**20:.0f} MiB, {whose}",
             settings.contestants("crt,obstore,obstore:tuned"),
-            settings.rounds(3),
+            settings.rounds(MANY),
             null_store(["--host", there.server_address], prefix=there.server_prefix),
             file=file,
             warm=warm,
