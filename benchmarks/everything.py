@@ -26,7 +26,7 @@ from typing import IO, Any
 from . import report
 from .report import Target
 
-_FAST = "bigupload,mc,mc:crc,crt,obstore,boto3"
+_FAST = "bigupload,mc:tuned,mc:crc,crt:crc,obstore,boto3:tuned"
 _SMALL = "bigupload,bigupload:sync,bigupload:library,s5cmd,obstore,boto3"
 
 
@@ -54,8 +54,8 @@ class Entry:
 
 
 ENTRIES = (
-    Entry(name="throughput", quick=f"--size 2GB --rounds 2 --contestants {_FAST}"),
-    Entry(name="throughput", options="--tls", quick=f"--size 2GB --rounds 2 --contestants {_FAST}"),
+    Entry(name="throughput", quick=f"--size 3GB --rounds 3 --contestants {_FAST}"),
+    Entry(name="throughput", options="--tls", quick=f"--size 3GB --rounds 3 --contestants {_FAST}"),
     Entry(name="throughput", options="--tiny", quick="--rounds 5 --contestants bigupload,boto3,obstore,s5cmd"),
     Entry(name="throughput", options="--seaweedfs"),
     Entry(name="pipe", quick="--size 1GB --rounds 1 --contestants bigupload,mc,obstore"),
