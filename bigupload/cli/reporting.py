@@ -54,6 +54,8 @@ class Reporter(Protocol):
 
     def on_result(self, line: str) -> None: ...
 
+    def on_failure(self, line: str) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -68,6 +70,7 @@ class Printing:
 
     def __init__(self) -> None:
         self._broken: OSError | None = None
+        self._has_failed = False
 
     def begin(self, path: Path, note: str) -> None:
         pass
@@ -82,13 +85,20 @@ class Printing:
         except OSError as e:  # the other files continue
             self._broken = e
 
+    def on_failure(self, line: str) -> None:
+        """Print the object of a file that failed."""
+        self._has_failed = True
+        self.on_result(line)
+
     def close(self) -> None:
-        """Raise BigUploadError if a result could not be written."""
-        if self._broken is not None:
-            standard_output.discard()
-            raise errors.BigUploadError(
-                f"the uploads are done, but can't write the results ({self._broken.strerror}): see bigupload status"
-            )
+        """Raise BigUploadError if a result could not be written, unless the command fails anyway."""
+        if self._broken is None:
+            return
+        standard_output.discard()
+        unwritten = f"can't write the results ({self._broken.strerror})"
+        if not self._has_failed:
+            raise errors.BigUploadError(f"the uploads are done, but {unwritten}: see bigupload status")
+        _say(f"bigupload: {unwritten}")
 
 
 def _message(event: events.Event) -> str | None:

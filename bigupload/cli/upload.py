@@ -276,7 +276,7 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
         if as_json:
             from bigupload.cli.job_report import failed_json
 
-            reporter.on_result(
+            reporter.on_failure(
                 failed_json(shown_url(path) if isinstance(path, str) else str(path), _key_of(label, options), e)
             )
         return e.exit_code

@@ -121,7 +121,11 @@ class Retrier:
         retry = attempts.after(fault, silence=silence)
         self.counts.retries += 1
         if fault.kind is FaultKind.UNREACHABLE and silence:
-            await self._wait_out(self._report_outage(fault, silence), retry.delay)
+            outage = self._report_outage(fault, silence)
+            if attempts.made <= self.policy.attempts // 2:
+                await self._wait_out(outage, retry.delay)
+            else:  # the store may come and go: the last attempts are not for its first response
+                await self.effects.sleep(retry.delay)
         else:
             self.emit(events.Retrying(part=part, attempt=attempt, delay=retry.delay, reason=self._reason(fault)))
             await self.effects.sleep(retry.delay)

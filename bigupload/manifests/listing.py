@@ -15,7 +15,7 @@ from bigupload.core.manifest import Header, Manifest, Target
 from bigupload.core.manifest_identity import same_target
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.journal import MAX_BYTES, read_manifest
-from bigupload.manifests.notes import noted_manifests, own_id
+from bigupload.manifests.notes import NotedManifest, noted_manifests, own_id
 from bigupload.manifests.state_directory import SUFFIX, find_manifests
 from bigupload.records import dataclass
 
@@ -74,11 +74,22 @@ def known_uploads(directory: Path) -> Iterator[KnownUpload]:
     for path in find_manifests(directory):
         with contextlib.suppress(errors.ManifestNotFound):
             yield read_known_upload(path)
-    for noted in noted_manifests(directory):
+    for noted in _noted(directory):
         with contextlib.suppress(errors.ManifestNotFound):
             upload = dataclasses.replace(read_known_upload(noted.path), id=noted.id)
             if upload.resumable or upload.status == "unreadable":
                 yield upload
+
+
+def _noted(directory: Path) -> list[NotedManifest]:
+    """Those that notes name. A note that can't be read says nothing about other uploads; `gc` is more careful."""
+    try:
+        return noted_manifests(directory)
+    except errors.ManifestError as e:
+        import logging  # which takes 10 ms
+
+        logging.getLogger("bigupload").warning("%s", e)
+        return []
 
 
 def replaced_uploads(directory: Path) -> list[KnownUpload]:
@@ -188,7 +199,7 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
         raise errors.ManifestNotFound(f"no such manifest: {text}")
     beginning = text.removesuffix(SUFFIX)
     named = {each.name.removesuffix(SUFFIX): each for each in find_manifests(directory)}
-    named |= {noted.id: noted.path for noted in noted_manifests(directory)}
+    named |= {noted.id: noted.path for noted in _noted(directory)}
     named |= {replaced.id: replaced.manifest for replaced in replaced_uploads(directory)}
     found = [each for each in named if each.startswith(beginning)]
     if len(found) > 1:

@@ -7,9 +7,11 @@ upload whose manifest a note names, and nothing is aborted or deleted because of
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,7 +112,10 @@ def noted_manifests(directory: Path) -> list[NotedManifest]:
             if path is None or path.parent == inside:
                 continue
             try:
-                times[path] = path.lstat().st_mtime_ns
+                status = path.lstat()
+                if not stat.S_ISREG(status.st_mode):  # whatever it is, it is no manifest
+                    continue
+                times[path] = status.st_mtime_ns
             except _GONE:
                 continue
             except OSError:  # it is there, perhaps, and can't be read now
@@ -118,12 +123,15 @@ def noted_manifests(directory: Path) -> list[NotedManifest]:
             if path not in found or leads_to(note) is not None:  # another upload may have begun there since
                 found[path] = NotedManifest(path, note.name[:_ID_LENGTH])
     except OSError as e:
-        raise errors.ManifestError(f"can't read the notes about manifests in {directory / NOTES}: {e.strerror}") from e
+        raise errors.ManifestError(
+            f"can't read the notes about manifests in {directory / NOTES}: {e.strerror}; make them readable, or delete "
+            "those that are not yours"
+        ) from e
     return sorted(found.values(), key=lambda each: times[each.path])
 
 
 def leads_to(note: Path) -> Path | None:
-    """Return the manifest that a note names; None: it is not there any more. Blocking.
+    """Return the manifest that a note names; None: it is not there any more, or something else is. Blocking.
 
     Raises:
         OSError: The note can't be read.
@@ -133,12 +141,16 @@ def leads_to(note: Path) -> Path | None:
         return None
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(fd, "rb") as file:
-            line = file.readline(_MAX_FIRST_LINE)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return None
+            line = os.read(fd, _MAX_FIRST_LINE).partition(b"\n")[0] + b"\n"
+        finally:
+            os.close(fd)
     except _GONE:
         return None
-    except OSError:  # which may pass
-        return path
+    except OSError as e:
+        return None if e.errno == errno.ELOOP else path  # a link is no manifest; anything else may pass
     return path if note_of(note.parent, line) == note else None
 
 

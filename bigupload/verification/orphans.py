@@ -128,7 +128,8 @@ class Owners:
         """Raises ManifestCorrupt if a manifest can't be read."""
         if self.unreadable:
             raise errors.ManifestCorrupt(
-                f"nothing is aborted while a manifest can't be read, as it may own the upload: {self.unreadable[0]}"
+                "nothing is aborted while a manifest can't be read, as it may own the upload (if it is none, move it "
+                f"away): {self.unreadable[0]}"
             )
 
     def own(self, bucket: str, key: str, upload_id: str) -> bool:

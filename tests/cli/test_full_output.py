@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 
 from .support import Command, assert_refused, to
@@ -99,3 +99,12 @@ def test_another_error_of_the_system_is_not_taken_for_it(bigupload: Command, mon
     monkeypatch.setattr("bigupload.manifests.listing.known_uploads", fails)
     with pytest.raises(OSError, match="No space"):
         bigupload("status")
+
+
+def test_an_upload_that_fails_keeps_its_status(full: Full, s3: StrictS3, file: Path) -> None:
+    s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
+    ended = full("upload", file, *to(s3), "--json", "--progress", "none", "--part-size", "5MiB")
+    assert ended.code == 75
+    assert "403 AccessDenied" in ended.err
+    assert "uploads are done" not in ended.err
+    assert "can't write the results (No space left on device)" in ended.err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,36 @@ def test_nothing_is_aborted_while_it_can_not_be_read(bigupload: Command, s3: Str
     ended = bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url)
     assert_refused(ended, 1, "nothing is aborted while a manifest can't be read", str(apart))
     assert len(s3.uploads) == 1
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_no_manifest(
+    bigupload: Command, s3: StrictS3, apart: Path, state: Path, make: Callable[[Path], None]
+) -> None:
+    (note,) = (state / NOTES).iterdir()
+    apart.unlink()
+    make(apart)
+    assert bigupload("status").out == ""
+    assert gc(bigupload, s3).startswith("aborted 1 orphaned upload")
+    clean(state, now=note.stat().st_mtime + 2 * KEEP_NOTES)
+    assert not note.exists()
+
+
+def test_notes_that_can_not_be_read_hide_nothing_else(
+    bigupload: Command, s3: StrictS3, stopped: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root's, say, of an upload with sudo. What `gc` would abort may be theirs, so that it aborts nothing."""
+
+    def refuse(note: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied", str(note))
+
+    (state / NOTES).mkdir(mode=0o700)
+    (state / NOTES / ("a" * 64)).write_bytes(b"/m\n")
+    monkeypatch.setattr(notes, "_named_by", refuse)
+    row = json.loads(bigupload("status", "--json").out)
+    ended = bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url)
+    assert_refused(ended, 1, "can't read the notes", "Permission denied; make them readable")
+    assert bigupload("resume", row["id"], "--progress", "none").code == 0
 
 
 def test_what_began_later_in_the_same_file(bigupload: Command, s3: StrictS3, file: Path, apart: Path) -> None:

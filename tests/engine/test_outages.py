@@ -45,6 +45,27 @@ async def test_the_end_of_an_outage_ends_the_waits_after_a_moment(world: World) 
     assert isinstance(world.told[-1], events.OutageEnded)
 
 
+async def test_a_part_with_few_attempts_left_waits_its_time(world: World) -> None:
+    """A store that comes and goes responds to one request and not to the next: early attempts would be used up."""
+    held = Held()
+    effects = Effects(clock=lambda: world.now, sleep=held, random=lambda: 1.0)
+    policy = RetryPolicy(base_delay=20.0, max_delay=400.0, attempts=8)
+    retrier = Retrier(policy=policy, emit=world.told.append, effects=effects)
+    attempts = retrier.attempts()
+    retrier.note_response()
+    for _ in range(5):  # half of them and one
+        attempts.after(fault(FaultKind.BROKEN), silence=0.0)
+    world.now += 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(retrier.pause, attempts, fault(), world.now)
+        await anyio.wait_all_tasks_blocked()
+        assert isinstance(world.told[-1], events.OutageStarted)
+        retrier.note_response()
+        await anyio.wait_all_tasks_blocked()
+        assert len(held.naps) == 1, "no shorter wait has begun"
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_wait_beside_responses_is_as_long_as_the_policy_says(world: World) -> None:
     held = Held()
     effects = Effects(clock=lambda: world.now, sleep=held, random=lambda: 1.0)
