@@ -64,6 +64,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _LINK.sub(lead, markdown)
 
 
+def on_page_content(content: str, **_: object) -> str:
+    """Show `|` in the code of a table's cell without the backslash that GitHub needs before it."""
+    return re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), content, flags=re.DOTALL)
+
+
 def _library() -> Iterator[str]:
     yield "# The library\n"
     yield "The names of the package `bigupload`. [In a program](../library.md) shows their use.\n"

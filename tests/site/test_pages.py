@@ -23,7 +23,7 @@ def test_no_page_is_wider_than_a_phone_or_complains(tmp_path: Path) -> None:
         Profile(playwright, tmp_path / "profile", phone=True).page() as browser,
     ):
         browser.page.set_viewport_size({"width": 390, "height": 844})
-        too_wide = {}
+        too_wide, escaped = {}, []
         names = site.pages(tmp_path / "site")
         assert "how-to/film/" in names
         for name in names:
@@ -31,6 +31,9 @@ def test_no_page_is_wider_than_a_phone_or_complains(tmp_path: Path) -> None:
             width = browser.page.evaluate("document.documentElement.scrollWidth")
             if width > 390:
                 too_wide[name] = width
+            if any("\\|" in cell for cell in browser.page.locator("td").all_inner_texts()):
+                escaped.append(name)
         assert too_wide == {}
+        assert escaped == [], "the backslash before | in a table is for GitHub"
         assert browser.complaints == []
         assert browser.hosts() == {url.rstrip("/")}  # nothing is loaded from elsewhere
