@@ -75,7 +75,7 @@ def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
             given = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
             param.envvar = [*variables(path, config_file.name_of(param)), *given]
     command.callback = _with_log(command.callback)
-    command.parse_args = _naming_the_command(command.parse_args)  # type: ignore[method-assign]
+    command.parse_args = _naming_the_command(command.parse_args)  # type: ignore[method-assign]  # of any command
     return command
 
 
