@@ -1,10 +1,16 @@
-"""Reads responses of HTTP/1.1 out of the bytes that came: the head, and as much of the body as there is.
+"""Reads responses of HTTP/1.1 out of the bytes that came: the head, and the body piece by piece.
 
 https://www.rfc-editor.org/rfc/rfc9112
+
+Two libraries were measured on responses of S3 to a PUT, with Python 3.11: this module takes 13 µs for one, h11 51 and
+httptools 4. A small file of a job takes 500 µs: httptools would save 2 % of that, and 3 ms of a start. It can't be told
+that the response to HEAD has no body, and it refuses what stores do send: lines that end without a carriage return, a
+Content-Length that is sent twice, a header that goes on in the next line.
 """
 
 from __future__ import annotations
 
+import enum
 import errno
 import re
 from collections.abc import ItemsView, Iterator, Mapping
@@ -12,11 +18,13 @@ from typing import NamedTuple
 
 MAX_HEAD = 64 * 1024
 """Bytes of a head, together with the interim ones before it."""
-_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_LISTS = ("content-length", "transfer-encoding", "connection")
+_ENDS_OF_HEAD = (b"\n\r\n", b"\n\n")
+"""Not a regular expression, which takes milliseconds for each byte that a slow peer sends of a long head."""
+_LISTS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
 """Headers of which each value counts."""
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)")
+_HEADER = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)$", re.MULTILINE)
+_FOLD = re.compile(r"[ \t]*\n[ \t]+")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _WITHOUT_BODY = (204, 304)
@@ -63,8 +71,11 @@ class ResponseHead(NamedTuple):
 
 def end_of_head(received: bytearray) -> tuple[int, int] | None:
     """Return where a head ends, and where what follows begins; None if it has not come whole."""
-    end = _END_OF_HEAD.search(received)
-    return None if end is None else end.span()
+    found = [(at, at + len(gap)) for gap in _ENDS_OF_HEAD if (at := received.find(gap)) >= 0]
+    if not found:
+        return None
+    end, after = min(found)
+    return end - 1 if received[end - 1 : end] == b"\r" else end, after
 
 
 def parse_head(head: bytes) -> ResponseHead:
@@ -76,24 +87,22 @@ def parse_head(head: bytes) -> ResponseHead:
     Raises:
         MalformedResponse: It is none.
     """
-    first, *lines = head.decode("latin-1").replace("\r\n", "\n").split("\n")
+    first, _, rest = head.decode("latin-1").replace("\r\n", "\n").partition("\n")
     status = _STATUS.fullmatch(first)
     if status is None:
         raise MalformedResponse
+    if "\n " in rest or "\n\t" in rest:  # a header goes on in the next line, as it could once
+        rest = _FOLD.sub(" ", rest)
+    lines = _HEADER.findall(rest)
+    if rest and len(lines) != rest.count("\n") + 1:  # one of them is none
+        raise MalformedResponse
     found: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        header = _HEADER.fullmatch(line)
-        if header is not None:
-            name, value = header[1].lower(), header[2].rstrip(" \t")
-            if name not in found:
-                found[name] = value
-            elif name in _LISTS:
-                found[name] += f", {value}"
-        elif name and line.startswith((" ", "\t")) and "\r" not in line:  # the last header goes on, as it could once
-            found[name] += f" {line.strip()}"
-        else:
-            raise MalformedResponse
+    for name, value in lines:
+        name, value = name.lower(), value.rstrip(" \t")
+        if name not in found:
+            found[name] = value
+        elif name in _LISTS:
+            found[name] += f", {value}"
     code = int(status[2])
     keep = status[1] == "1" and "close" not in found.get("connection", "").lower()
     coding = found.get("transfer-encoding", "identity").lower()
@@ -115,46 +124,119 @@ def _length(said: str | None) -> int | None:
     return int(value)
 
 
-def body_of(head: ResponseHead, received: bytes | bytearray) -> tuple[bytes, int | None]:
-    """Return what has come of a body.
+class BodyReader:
+    """Takes the body of one response out of the bytes that came, piece by piece."""
 
-    Args:
-        head: The response's.
-        received: The bytes that came after it.
+    def __init__(self, head: ResponseHead) -> None:
+        """Begin behind the head.
 
-    Returns:
-        The body's first bytes, and how many of `received` the whole body takes; None if it is not whole yet.
+        Args:
+            head: The response's.
+        """
+        self.chunked = head.chunked
+        """Whether the body comes in chunks."""
+        self._is_malformed = False
+        self._left = 0 if head.chunked else head.length
+        """Bytes until the end of the body, or of the chunk; None: all until the connection ends."""
+        self._part = _Expected.SIZE
+        self._trailers = 0
+        self.until_close = self._left is None
+        """Whether the end of the connection is the end of the body."""
+        self.ended = not head.chunked and head.length == 0
+        """Whether the whole body was taken."""
 
-    Raises:
-        MalformedResponse: A chunk is none.
-    """
-    if head.chunked:
-        return _dechunked(bytes(received))
-    if head.length is None:
-        return bytes(received), None
-    return bytes(received[: head.length]), head.length if len(received) >= head.length else None
+    def take(self, received: bytearray, most: int) -> bytes:
+        """Remove the next bytes of the body.
 
+        Args:
+            received: The bytes that came, beginning where the last call ended. What is taken is removed.
+            most: How many bytes to return at most.
 
-def _dechunked(received: bytes) -> tuple[bytes, int | None]:
-    found: list[bytes] = []
-    at = 0
-    while (end := received.find(b"\r\n", at)) >= 0:
-        size = _CHUNK.fullmatch(received[at:end].partition(b";")[0].rstrip(b" \t"))
-        if size is None:
+        Returns:
+            The bytes; none, if more must come first or the body has ended.
+
+        Raises:
+            MalformedResponse: A chunk is none.
+        """
+        if self.chunked:
+            return self._take_of_chunks(received, most)
+        size = min(len(received), most) if self._left is None else min(len(received), most, self._left)
+        piece = bytes(received[:size])
+        del received[:size]
+        if self._left is not None:
+            self._left -= size
+            self.ended = self._left == 0
+        return piece
+
+    def cut(self, data: bytes, most: int) -> tuple[bytes, bytes]:
+        """Do the same as `take` for bytes of a body without chunks, which are not copied if all of them are taken.
+
+        Returns:
+            What was taken, and what is left.
+        """
+        size = min(len(data), most) if self._left is None else min(len(data), most, self._left)
+        if self._left is not None:
+            self._left -= size
+            self.ended = self._left == 0
+        return (data, b"") if size == len(data) else (data[:size], data[size:])
+
+    def _take_of_chunks(self, received: bytearray, most: int) -> bytes:
+        found = bytearray()
+        try:
+            if self._is_malformed:
+                raise MalformedResponse
+            while not self.ended and len(found) < most and self._take_of_chunk(received, found, most):
+                pass
+        except MalformedResponse:
+            self._is_malformed = True
+            if not found:  # what came before counts
+                raise
+        return bytes(found)
+
+    def _take_of_chunk(self, received: bytearray, found: bytearray, most: int) -> bool:
+        """Take the next piece of a chunked body. Returns whether there was one."""
+        if self._part is _Expected.DATA:
+            assert self._left is not None
+            size = min(self._left, len(received), most - len(found))
+            found += received[:size]
+            del received[:size]
+            self._left -= size
+            if self._left == 0:
+                self._part = _Expected.END_OF_DATA
+            return size > 0
+        if self._part is _Expected.END_OF_DATA:
+            if not b"\r\n".startswith(received[:2]):
+                raise MalformedResponse
+            if len(received) < 2:
+                return False
+            del received[:2]
+            self._part = _Expected.SIZE
+            return True
+        end = received.find(b"\r\n")
+        if end < 0:
+            if len(received) > MAX_HEAD:
+                raise MalformedResponse
+            return False
+        line = bytes(received[:end])
+        del received[: end + 2]
+        if self._part is _Expected.TRAILERS:
+            self._trailers += end
+            if self._trailers > MAX_HEAD:
+                raise MalformedResponse
+            self.ended = not line
+            return True
+        size_of_chunk = _CHUNK.fullmatch(line.partition(b";")[0].rstrip(b" \t"))
+        if size_of_chunk is None:
             raise MalformedResponse
-        at, length = end + 2, int(size[0], 16)
-        if length == 0:
-            return b"".join(found), _end_of_trailers(received, at)
-        found.append(received[at : at + length])
-        at += length
-        if received[at : at + 2] not in (b"", b"\r", b"\r\n"):
-            raise MalformedResponse
-        at += 2
-    return b"".join(found), None
+        self._left = int(size_of_chunk[0], 16)
+        self._part = _Expected.DATA if self._left else _Expected.TRAILERS
+        return True
 
 
-def _end_of_trailers(received: bytes, at: int) -> int | None:
-    if received.startswith(b"\r\n", at):
-        return at + 2
-    end = received.find(b"\r\n\r\n", at)
-    return end + 4 if end >= 0 else None
+class _Expected(enum.Enum):
+    """What comes next of a chunked body."""
+
+    SIZE = enum.auto()
+    DATA = enum.auto()
+    END_OF_DATA = enum.auto()
+    TRAILERS = enum.auto()

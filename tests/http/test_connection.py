@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from bigupload.core.part_plan import MIB, Part
-from bigupload.http.connection import Connection
+from bigupload.http.connection import _MOST_WAITING, Connection
 from bigupload.http.memory_body import MemoryBody
 from bigupload.http.part_body import PartBody
-from bigupload.http.response_head import MalformedResponse
+from bigupload.http.response_head import BodyReader, MalformedResponse
 from bigupload.http.send_resources import SendResources
 from bigupload.sources.memory import MemorySource
 
@@ -23,7 +23,8 @@ class NoTransport:
 
     def __init__(self) -> None:
         self.unsent = 0
-        self.paused = False
+        self.pauses: list[bool] = []
+        """Whether it was told to pause reading, or to resume."""
 
     def write(self, data: bytes) -> None:
         self.unsent += len(data)
@@ -35,7 +36,10 @@ class NoTransport:
         return False
 
     def pause_reading(self) -> None:
-        self.paused = True
+        self.pauses.append(True)
+
+    def resume_reading(self) -> None:
+        self.pauses.append(False)
 
     def get_extra_info(self, name: str) -> None:
         return None
@@ -89,12 +93,50 @@ async def test_interim_responses_without_end(at_once: bool) -> None:
     reading = asyncio.create_task(made.head())
     if at_once:
         made.data_received(interim * 10_000)
-        assert transport.paused
+        assert transport.pauses == [True]
     while not reading.done():
         made.data_received(interim * 100)
         await asyncio.sleep(0)
     with pytest.raises(MalformedResponse):
         await reading
+
+
+async def test_what_nobody_reads_is_not_received_further() -> None:
+    """And all of it is there for who reads later."""
+    made, transport = connected()
+    data = bytes(range(256)) * 4096
+    made.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * len(data)))
+    body = BodyReader(await made.head())
+    made.data_received(data[: _MOST_WAITING + 1])
+    made.data_received(data[_MOST_WAITING + 1 :])  # what the kernel had handed over already
+    assert transport.pauses == [True]
+    found = bytearray()
+    while len(found) < len(data):
+        found += await made.read(body, 1000)
+    assert found == data
+    assert transport.pauses == [True]
+    reading = asyncio.create_task(made.read(body, len(data)))
+    await asyncio.sleep(0)
+    assert transport.pauses == [True, False]
+    made.data_received(data)
+    assert await reading == data
+    assert body.ended
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_body_until_the_connection_ends(reset: bool) -> None:
+    """Its end is the body's, but for a reset: then some of it may be missing."""
+    made, _ = connected()
+    made.data_received(b"HTTP/1.1 200 OK\r\n\r\nall there is")
+    body = BodyReader(await made.head())
+    made.connection_lost(ConnectionResetError(104, "Connection reset by peer") if reset else None)
+    assert await made.read(body, 100) == b"all there is"
+    if reset:
+        with pytest.raises(ConnectionResetError):
+            await made.read(body, 100)
+    else:
+        assert await made.read(body, 100) == b""
+    assert body.ended is not reset
 
 
 async def test_who_cancels_a_body_that_fails_hears_of_the_cancel(monkeypatch: pytest.MonkeyPatch) -> None:

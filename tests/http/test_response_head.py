@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import http.client
 import io
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigupload.http.response_head import Headers, MalformedResponse, ResponseHead, body_of, end_of_head, parse_head
+from bigupload.http.response_head import (
+    MAX_HEAD,
+    BodyReader,
+    Headers,
+    MalformedResponse,
+    ResponseHead,
+    end_of_head,
+    parse_head,
+)
 
 
 def head_of(text: str) -> ResponseHead:
@@ -97,8 +107,26 @@ def test_half_a_line_break_hides_no_header(line: bytes) -> None:
 CHUNKED = ResponseHead(500, Headers({}), None, chunked=True, keep=True)
 
 
+def read(head: ResponseHead, pieces: Iterable[bytes], most: int) -> tuple[bytes, bool, bytes]:
+    """What is read of a body that comes in pieces, whether it is whole, and what is left over."""
+    reader, received, found = BodyReader(head), bytearray(), bytearray()
+    for piece in pieces:
+        received += piece
+        while taken := reader.take(received, most):
+            assert len(taken) <= most
+            found += taken
+    return bytes(found), reader.ended, bytes(received)
+
+
+def splits(data: bytes) -> Iterator[list[bytes]]:
+    """All ways in which some bytes can come in three pieces or fewer, and one by one."""
+    for first, second in itertools.combinations_with_replacement(range(len(data) + 1), 2):
+        yield [data[:first], data[first:second], data[second:]]
+    yield [data[at : at + 1] for at in range(len(data))]
+
+
 @pytest.mark.parametrize(
-    ("received", "body", "whole"),
+    ("received", "body", "left"),
     [
         (b"", b"", None),
         (b"3", b"", None),
@@ -107,30 +135,54 @@ CHUNKED = ResponseHead(500, Headers({}), None, chunked=True, keep=True)
         (b"3\r\nabc\r", b"abc", None),
         (b"3\r\nabc\r\n", b"abc", None),
         (b"3\r\nabc\r\n0\r\n", b"abc", None),
-        (b"3\r\nabc\r\n0\r\n\r\n", b"abc", 13),
-        (b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1", b"abc", 13),
-        (b"3;name=value \r\nabc\r\n0\r\nTrailer: x\r\n\r\n", b"abc", 37),
+        (b"0\r\n\r\n", b"", b""),
+        (b"3\r\nabc\r\n0\r\n\r\n", b"abc", b""),
+        (b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1", b"abc", b"HTTP/1.1"),
+        (b"3;name=value \r\nabc\r\n0\r\nTrailer: x\r\n\r\nH", b"abc", b"H"),
+        (b"1\r\n\r\r\n2\r\n\r\n\r\n00\r\n\r\n\r\n", b"\r\r\n", b"\r\n"),
         (b"A\r\n0123456789\r\n0b\r\nabcdefghijk\r\n", b"0123456789abcdefghijk", None),
     ],
 )
-def test_chunks(received: bytes, body: bytes, whole: int | None) -> None:
-    assert body_of(CHUNKED, received) == (body, whole)
-    assert body_of(CHUNKED, bytearray(received)) == (body, whole)
+def test_chunks(received: bytes, body: bytes, left: bytes | None) -> None:
+    """However the bytes are cut into pieces, and however many are read at a time."""
+    for most in range(1, len(body) + 2):
+        for pieces in splits(received):
+            found, ended, rest = read(CHUNKED, pieces, most)
+            assert (found, ended) == (body, left is not None), pieces
+            assert left is None or rest == left
 
 
 @pytest.mark.parametrize(
-    "received", [b"x\r\n", b"-1\r\n", b"\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\n0\r\n", b"f" * 16 + b"\r\n"]
+    "received",
+    [b"x\r\n", b"-1\r\n", b"\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\n0\r\n", b"f" * 16 + b"\r\n"],
 )
 def test_what_is_no_chunk(received: bytes) -> None:
+    for pieces in splits(received):
+        with pytest.raises(MalformedResponse):
+            read(CHUNKED, pieces, 100)
+
+
+@pytest.mark.parametrize("line", [b"0;" + b"x" * MAX_HEAD, b"0\r\n" + b"Trailer: xyz\r\n" * (MAX_HEAD // 12 + 1)])
+@pytest.mark.parametrize("at_once", [1 << 20, 1000])
+def test_lines_between_chunks_have_an_end(line: bytes, at_once: int) -> None:
     with pytest.raises(MalformedResponse):
-        body_of(CHUNKED, received)
+        read(CHUNKED, (line[at : at + at_once] for at in range(0, len(line), at_once)), 100)
 
 
 def test_a_body_of_known_length() -> None:
-    head = head_of("HTTP/1.1 400 x\nContent-Length: 3")
-    assert body_of(head, b"ab") == (b"ab", None)
-    assert body_of(head, b"abcd") == (b"abc", 3)
-    assert body_of(head._replace(length=None), b"abcd") == (b"abcd", None)
+    for size, sent in itertools.product(range(4), (b"", b"a", b"ab", b"abcd")):
+        head = head_of(f"HTTP/1.1 400 x\nContent-Length: {size}")
+        assert BodyReader(head).ended is (size == 0)
+        for most, pieces in itertools.product((1, 2, 100), splits(sent)):
+            assert read(head, pieces, most) == (sent[:size], len(sent) >= size, sent[size:])
+
+
+def test_a_body_until_the_end_of_the_connection() -> None:
+    head = head_of("HTTP/1.1 400 x")
+    assert BodyReader(head).until_close
+    assert not BodyReader(CHUNKED).until_close
+    for most, pieces in itertools.product((1, 2, 100), splits(b"abcd")):
+        assert read(head, pieces, most) == (b"abcd", False, b"")
 
 
 NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z0-9-]{0,12}\Z").filter(
@@ -163,7 +215,7 @@ def test_the_standard_library_reads_the_same(
     ours = parse_head(head)
     assert ours.status == theirs.status
     assert all(ours.headers[name] == theirs.headers[name] for name in fields)  # of one that comes twice, the first
-    assert body_of(ours, sent + b"next") == (theirs.read(), len(sent))
+    assert read(ours, [sent + b"next"], 1 << 20) == (theirs.read(), True, b"next")
 
 
 @given(received=st.binary(max_size=200))
@@ -174,8 +226,8 @@ def test_whatever_comes(received: bytes) -> None:
     except MalformedResponse:
         head = CHUNKED
     try:
-        body, whole = body_of(head, received)
+        body, _, left = read(head, [received], 1 << 20)
     except MalformedResponse:
         return
-    assert len(body) <= len(received)
-    assert whole is None or 0 <= whole <= len(received)
+    assert len(body) + len(left) <= len(received)
+    assert received.endswith(left)
