@@ -236,6 +236,11 @@ def etag_of_md5(md5: bytes) -> str:
     return f'"{md5.hex()}"'
 
 
+def with_quotes(etag: str) -> str:
+    """Return an ETag as HTTP writes it. Some stores leave the quotes out, in all of their responses or in some."""
+    return etag if not etag or etag.endswith('"') else f'"{etag}"'
+
+
 def md5_of_etag(etag: str) -> bytes | None:
     """Read the MD5 that an ETag could be, or None if it does not look like one. The look proves nothing by itself."""
     bare = etag.strip('"')

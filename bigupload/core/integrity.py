@@ -13,6 +13,7 @@ from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.errors import ObjectMismatch
 from bigupload.records import dataclass
+from bigupload.units import one_line
 
 
 class PartProof(enum.StrEnum):
@@ -129,7 +130,7 @@ def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | Non
         if composite == (expected.algorithm.type is ChecksumType.COMPOSITE):
             if not _same_checksum(found.checksum, expected.checksum):
                 raise ObjectMismatch(
-                    f"the store has {expected.algorithm} {found.checksum} of the object, the file has "
+                    f"the store has {expected.algorithm} {one_line(found.checksum)} of the object, the file has "
                     f"{expected.checksum}: upload the file again with `resume=False`, and if that fails too, the store "
                     f"computes {expected.algorithm} wrongly: add `checksum='{_other(expected.algorithm)}'`"
                 )

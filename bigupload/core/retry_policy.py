@@ -60,6 +60,7 @@ class Fault(Exception):
         code: str | None = None,
         retry_after: float | None = None,
         error: type[errors.BigUploadError] | None = None,
+        region: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -73,7 +74,14 @@ class Fault(Exception):
         """Whether a refusal stays one, because nobody renews the credentials."""
         self.progressed = False
         """Whether some of what was requested has come, and is not requested again: then the attempts count anew."""
+        self.region = region
+        """The bucket's region, if the store names it because the request was signed for another one."""
         self._error = error
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the response says which public error it is: nothing that is sent otherwise helps."""
+        return self._error is not None and self.kind is FaultKind.FINAL
 
     def of_source(self, what: str | None = None) -> Fault:
         """The same fault of what is uploaded, not of the store: its error is a SourceError.
@@ -94,7 +102,10 @@ class Fault(Exception):
             return errors.CredentialsError(f"{self}: {_EXPIRED}")
         bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
         error = self._error or bad or _PUBLIC[self.kind]
-        return error(f"{self}: {self.hint}" if self.hint and self.kind is FaultKind.REFUSED else str(self))
+        made = error(f"{self}: {self.hint}" if self.hint and self.kind is FaultKind.REFUSED else str(self))
+        if isinstance(made, errors.WrongRegion):
+            made.region = self.region
+        return made
 
 
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType
+from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, with_quotes
 from bigupload.core.checksums import encode as encode_digest
 from bigupload.core.copies import CopyBase, CopySource
 from bigupload.core.integrity import PartProof, Verified
@@ -44,6 +44,8 @@ PATHS = st.binary(max_size=12).map(lambda name: "/" + name.decode("utf-8", "surr
 COUNTS = st.integers(0, 2**63)
 NANOSECONDS = st.integers(-(2**63), 2**63)
 MAYBE = st.none() | TEXT
+ETAGS = TEXT.map(with_quotes)
+"""In quotes, as `decode` returns them."""
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -62,7 +64,7 @@ BASES = st.builds(
         CopySource,
         bucket=TEXT,
         key=TEXT,
-        etag=TEXT,
+        etag=ETAGS,
         size=COUNTS,
         version_id=MAYBE,
         owner=MAYBE,
@@ -109,7 +111,7 @@ PARTS = st.builds(
     PartRecord,
     number=st.integers(1, 10_000),
     size=COUNTS,
-    etag=TEXT,
+    etag=ETAGS,
     checksum=TEXT,
     proof=st.sampled_from(PartProof),
 )
@@ -119,7 +121,7 @@ LATER_RECORDS: dict[type, st.SearchStrategy[Record]] = {
     SourceRecord: st.builds(SourceRecord, identities(COUNTS)),
     Restart: st.builds(Restart, TEXT.filter(bool), TEXT, TEXT, st.none(), st.sampled_from([None, True])),
     CompletingRecord: st.builds(CompletingRecord, MAYBE),
-    Completed: st.builds(Completed, etag=TEXT, verified=st.sampled_from(Verified), checksum=MAYBE, url=MAYBE),
+    Completed: st.builds(Completed, etag=ETAGS, verified=st.sampled_from(Verified), checksum=MAYBE, url=MAYBE),
     Aborted: st.just(Aborted()),
 }
 RECORDS: dict[type, st.SearchStrategy[Record]] = {Header: headers(), **LATER_RECORDS}
@@ -153,7 +155,7 @@ def journals(draw: st.DrawFn) -> list[Record]:
         if isinstance(record, CompletingRecord):  # which follows when every part is there
             missing = manifest.first_plan if record.size is None else manifest.first_plan.closed(record.size)
         before = [
-            PartRecord(number=part.number, size=part.size, etag="e", checksum="", proof=PartProof.ETAG)
+            PartRecord(number=part.number, size=part.size, etag='"e"', checksum="", proof=PartProof.ETAG)
             for part in missing
             if part.number not in manifest.parts or manifest.parts[part.number].size != part.size
         ]

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.manifest import Header, Target
+from bigupload.core.copies import CopyBase, CopySource
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Completed, Header, Target
 from bigupload.core.manifest_lines import decode, encode
 from tests.core import samples
 from tests.core.samples import JSON, QUICK, RECORDS, TYPES, header, part
@@ -38,6 +40,19 @@ def test_null_means_the_same_as_left_out() -> None:
     fields = json.loads(encode(header(token=None))) | {"token": None}
     fields["target"] |= {"endpoint": None, "region": None, "service": None}
     assert decode(json.dumps(fields).encode()) == header(token=None)
+
+
+@pytest.mark.parametrize("etag", ["e", "e-3", '"e"', 'W/"e"', ""])
+def test_etags_get_their_quotes(etag: str) -> None:
+    """Earlier versions recorded them as stores wrote them, and some stores leave the quotes out."""
+    quoted = '"e"' if etag == "e" else '"e-3"' if etag == "e-3" else etag
+    assert decode(encode(part(1, etag=etag))) == part(1, etag=quoted)
+    completed = Completed(etag=etag, verified=Verified.SIZE)
+    assert decode(encode(completed)) == dataclasses.replace(completed, etag=quoted)
+    copies = CopyBase(source=CopySource(bucket="bucket", key="etag", etag=etag, size=9), part_size=5, checksums=())
+    found = decode(encode(dataclasses.replace(header(), copies=copies)))
+    assert isinstance(found, Header)
+    assert found.copies == dataclasses.replace(copies, source=dataclasses.replace(copies.source, etag=quoted))
 
 
 def test_names_stay_readable() -> None:
