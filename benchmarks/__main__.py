@@ -25,6 +25,7 @@
   goals        the goals for speed: another version, this one and the peers in one table
   growth       the cost of bytes, parts, files and processes, by several Pythons
   sweep        throughput over the round trip and over the loss of a path
+  starts       the cost of a start with each source of credentials: another version, this one and boto3
   plots        draw what `all --json FILE` has found
   peers        install the peers
 
@@ -40,7 +41,7 @@ import sys
 NAMES = (
     "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
     "files", "tree", "sync", "delta", "interruptions", "fairness", "loop_lag", "ten_thousand", "dask", "soak",
-    "controller", "growth", "sweep", "peers", "goals", "plots", "all",
+    "controller", "growth", "sweep", "starts", "peers", "goals", "plots", "all",
 )  # fmt: skip
 _OTHER_MODULES = {"peers": "peering", "all": "everything"}
 
