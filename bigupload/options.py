@@ -315,13 +315,19 @@ def _check_endpoint(endpoint_url: str) -> None:
     """Raises UsageError, which does not repeat the URL: it may hold a password."""
     try:
         url = urlsplit(endpoint_url)
-        sound = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        host = url.hostname or ""
+        if not host.isascii():
+            host = host.encode("idna").decode()
+        is_name = all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+        sound = url.scheme in ("http", "https") and is_name and url.port != 0
     except ValueError:
         sound = False
     if not sound:
         raise UsageError("not an endpoint: write it like https://s3.example.com:9000")
     if url.username is not None or url.password is not None:
         raise UsageError("an endpoint holds no credentials: give them as AWS_ACCESS_KEY_ID and the like")
+    if "?" in endpoint_url or "#" in endpoint_url:
+        raise UsageError("an endpoint has neither a query nor a fragment: write it like https://s3.example.com:9000")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,7 +1,7 @@
 """What S3 takes for an object, for each request and for its address, declared once. Pure.
 
-Each row belongs to the field of `S3Options` that has its name. From the rows come the parameters of botocore's
-operations, the command line's options, what is refused, and what a manifest keeps of an upload.
+Each row belongs to the field of `S3Options` that has its name. From the rows come the headers that are sent and signed,
+the command line's options, what is refused, and what a manifest keeps of an upload.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ KEY_BYTES = 32
 """The length of a key for SSE-C, which is AES-256."""
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 """The metadata by which an upload knows its own object."""
+METADATA = "x-amz-meta-"
+"""How the headers of user-defined metadata begin."""
+CUSTOMER_KEY = "x-amz-server-side-encryption-customer"
+"""How the headers of a customer key (SSE-C) begin."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token of RFC 9110, section 5.6.2."""
 
@@ -38,7 +42,7 @@ class Parameter:
     """One row: a field of `S3Options`, and what is sent for it."""
 
     send: Callable[[Any], Mapping[str, Any]]
-    """Returns the parameters of botocore's operations (for `ADDRESS`: the settings of its client) for a value."""
+    """Returns the headers for a value, by names in lower case. For `ADDRESS`: settings of botocore's endpoint rules."""
     help: str
     """The help of the option on the command line."""
     metavar: str | None = None
@@ -51,12 +55,19 @@ class Parameter:
     """Returns the value in the form that the field keeps. Raises ValueError, whose text follows the field's name."""
 
 
-def _as(parameter: str) -> Callable[[Any], Mapping[str, Any]]:
-    return lambda value: {parameter: value}
+def metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of user-defined metadata."""
+    return {f"{METADATA}{name.lower()}": value for name, value in metadata.items()}
 
 
-def _moment_as(parameter: str) -> Callable[[Any], Mapping[str, Any]]:
-    return lambda value: {parameter: dt.datetime.fromisoformat(value)}
+def _as(header: str) -> Callable[[Any], Mapping[str, Any]]:
+    return lambda value: {header: value}
+
+
+def _expires(value: str) -> Mapping[str, Any]:
+    import email.utils  # only for those who use it
+
+    return {"expires": email.utils.format_datetime(dt.datetime.fromisoformat(value), usegmt=True)}
 
 
 def _header(value: str) -> str:
@@ -122,14 +133,14 @@ def _customer_key(value: bytes | str) -> bytes:
 
 def _send_customer_key(key: bytes) -> Mapping[str, Any]:
     return {
-        "SSECustomerAlgorithm": "AES256",
-        "SSECustomerKey": base64.b64encode(key).decode(),
-        "SSECustomerKeyMD5": base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode(),
+        f"{CUSTOMER_KEY}-algorithm": "AES256",
+        f"{CUSTOMER_KEY}-key": base64.b64encode(key).decode(),
+        f"{CUSTOMER_KEY}-key-md5": base64.b64encode(hashlib.md5(key, usedforsecurity=False).digest()).decode(),
     }
 
 
 def _send_tags(tags: Mapping[str, str]) -> Mapping[str, Any]:
-    return {"Tagging": "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in tags.items())}
+    return {"x-amz-tagging": "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in tags.items())}
 
 
 _text = functools.partial(Parameter, metavar="TEXT", check=_header)
@@ -137,58 +148,63 @@ _grant = functools.partial(Parameter, metavar="GRANTEES", check=_header)
 
 OBJECT: Mapping[str, Parameter] = {
     "content_type": _text(
-        send=_as("ContentType"), metavar="TYPE", help="The object's Content-Type. [default: by the file's name]"
+        send=_as("content-type"), metavar="TYPE", help="The object's Content-Type. [default: by the file's name]"
     ),
-    "cache_control": _text(send=_as("CacheControl"), help="The object's Cache-Control, as in max-age=3600."),
+    "cache_control": _text(send=_as("cache-control"), help="The object's Cache-Control, as in max-age=3600."),
     "content_disposition": _text(
-        send=_as("ContentDisposition"), check=_disposition, help="The object's Content-Disposition."
+        send=_as("content-disposition"), check=_disposition, help="The object's Content-Disposition."
     ),
     "content_encoding": _text(
-        send=_as("ContentEncoding"), help="The object's Content-Encoding, as in gzip. The bytes are sent as they are."
+        send=_as("content-encoding"), help="The object's Content-Encoding, as in gzip. The bytes are sent as they are."
     ),
-    "content_language": _text(send=_as("ContentLanguage"), help="The object's Content-Language, as in de-CH."),
+    "content_language": _text(send=_as("content-language"), help="The object's Content-Language, as in de-CH."),
     "expires": Parameter(
-        send=_moment_as("Expires"), metavar="TIME", check=_moment, help="When caches drop it: 2027-01-31T00:00:00Z."
+        send=_expires, metavar="TIME", check=_moment, help="When caches drop it: 2027-01-31T00:00:00Z."
     ),
     "metadata": Parameter(
-        send=_as("Metadata"), metavar="KEY=VALUE", check=_metadata, help="Metadata of the object. Repeatable."
+        send=metadata_headers, metavar="KEY=VALUE", check=_metadata, help="Metadata of the object. Repeatable."
     ),
     "tags": Parameter(send=_send_tags, metavar="KEY=VALUE", option="tag", help="A tag of the object. Repeatable."),
     "storage_class": _text(
-        send=_as("StorageClass"), metavar="CLASS", help="The object's storage class, as in STANDARD_IA."
+        send=_as("x-amz-storage-class"), metavar="CLASS", help="The object's storage class, as in STANDARD_IA."
     ),
     "website_redirect": _text(
-        send=_as("WebsiteRedirectLocation"),
+        send=_as("x-amz-website-redirect-location"),
         metavar="PLACE",
         check=_location,
         help="Where a website redirects from this object: /KEY or a URL.",
     ),
-    "acl": Parameter(send=_as("ACL"), choices=typing.get_args(Acl), help="The object's canned ACL."),
-    "grant_full_control": _grant(send=_as("GrantFullControl"), help='Who may do everything, as in id="ID".'),
-    "grant_read": _grant(send=_as("GrantRead"), help="Who may read the object."),
-    "grant_read_acp": _grant(send=_as("GrantReadACP"), help="Who may read the object's ACL."),
-    "grant_write_acp": _grant(send=_as("GrantWriteACP"), help="Who may write the object's ACL."),
+    "acl": Parameter(send=_as("x-amz-acl"), choices=typing.get_args(Acl), help="The object's canned ACL."),
+    "grant_full_control": _grant(send=_as("x-amz-grant-full-control"), help='Who may do everything, as in id="ID".'),
+    "grant_read": _grant(send=_as("x-amz-grant-read"), help="Who may read the object."),
+    "grant_read_acp": _grant(send=_as("x-amz-grant-read-acp"), help="Who may read the object's ACL."),
+    "grant_write_acp": _grant(send=_as("x-amz-grant-write-acp"), help="Who may write the object's ACL."),
     "sse": _text(
-        send=_as("ServerSideEncryption"), choices=("AES256", "aws:kms"), help="Have the store encrypt the object."
+        send=_as("x-amz-server-side-encryption"),
+        choices=("AES256", "aws:kms"),
+        help="Have the store encrypt the object.",
     ),
     "sse_kms_key_id": _text(
-        send=lambda key: {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key},
+        send=lambda key: {
+            "x-amz-server-side-encryption": "aws:kms",
+            "x-amz-server-side-encryption-aws-kms-key-id": key,
+        },
         metavar="ID",
         help="The KMS key for `sse='aws:kms'`.",
     ),
     "object_lock_mode": Parameter(
-        send=_as("ObjectLockMode"),
+        send=_as("x-amz-object-lock-mode"),
         choices=typing.get_args(LockMode),
         help="How the object is locked until `object_lock_retain_until`.",
     ),
     "object_lock_retain_until": Parameter(
-        send=_moment_as("ObjectLockRetainUntilDate"),
+        send=_as("x-amz-object-lock-retain-until-date"),
         metavar="TIME",
         check=_moment,
         help="Nobody deletes this version before, as in 2027-01-31T00:00:00Z.",
     ),
     "object_lock_legal_hold": Parameter(
-        send=lambda on: {"ObjectLockLegalHoldStatus": "ON"} if on else {},
+        send=lambda on: {"x-amz-object-lock-legal-hold": "ON"} if on else {},
         help="Nobody deletes this version until the hold is taken off.",
     ),
 }
@@ -196,13 +212,13 @@ OBJECT: Mapping[str, Parameter] = {
 
 REQUEST: Mapping[str, Parameter] = {
     "expected_bucket_owner": Parameter(
-        send=_as("ExpectedBucketOwner"),
+        send=_as("x-amz-expected-bucket-owner"),
         metavar="ACCOUNT",
         check=_account,
         help="Fail unless the bucket belongs to this AWS account.",
     ),
     "request_payer": Parameter(
-        send=lambda on: {"RequestPayer": "requester"} if on else {},
+        send=lambda on: {"x-amz-request-payer": "requester"} if on else {},
         help="Pay for the requests to a bucket whose owner does not (requester pays).",
     ),
     "sse_customer_key": Parameter(
@@ -212,16 +228,7 @@ REQUEST: Mapping[str, Parameter] = {
         help="Have the store encrypt the object with the key in this file (SSE-C). Needed again to resume or verify.",
     ),
 }
-"""What is sent with every request that takes it, by S3's own model."""
-
-REQUEST_HEADERS = {
-    "x-amz-expected-bucket-owner": "ExpectedBucketOwner",
-    "x-amz-request-payer": "RequestPayer",
-    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
-    "x-amz-server-side-encryption-customer-key": "SSECustomerKey",
-    "x-amz-server-side-encryption-customer-key-md5": "SSECustomerKeyMD5",
-}
-"""The headers of `REQUEST`, which a presigned URL requires: the parameter that is each one's value."""
+"""What is sent with every request that takes it: `stores/s3/operations` says which do."""
 
 ADDRESS: Mapping[str, Parameter] = {
     "accelerate": Parameter(

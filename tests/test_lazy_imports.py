@@ -11,7 +11,7 @@ import pytest
 
 import bigupload
 from bigupload.core.part_plan import MIB
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import Status, StrictS3
 
 HEAVY = {"boto3", "botocore", "aiohttp", "awscrt", "rich", "anyio", "asyncio"}
 
@@ -105,31 +105,62 @@ except bigupload.StoreUnreachable:
     assert modules & {"botocore", "urllib3", "dateutil", "jmespath", "aiohttp"} == set()
 
 
+def command_with(s3: StrictS3, home: Path, *command: str | Path) -> tuple[int, set[str]]:
+    """Run a command with static keys. Returns its status, and the modules that it has loaded in the end."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "BIGUPLOAD_STATE_DIR": str(home),
+        "HOME": str(home),
+    }
+    code = f"""
+import atexit, sys
+sys.argv[1:] = {[*map(str, command), "--endpoint-url", s3.url]!r}
+atexit.register(lambda: print("\\n", *sys.modules, file=sys.stderr))
+import bigupload.__main__
+bigupload.__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    return done.returncode, set(done.stderr.splitlines()[-1].split())
+
+
+def test_with_static_keys_no_command_needs_an_aws_library(tmp_path: Path) -> None:
+    """Nor aiohttp. A resume, a list, an abort start as fast as an upload does."""
+    path, folder = tmp_path / "file", tmp_path / "folder"
+    folder.mkdir()
+    (folder / "small").write_bytes(b"content")
+    path.write_bytes(bytes(11 * MIB))
+    with StrictS3() as s3:
+        s3.create_bucket("bucket")
+        commands: dict[str, list[str | Path]] = {
+            "stopped": ["upload", path, "s3://bucket/key", "--part-size", "5MiB"],
+            "resumed": ["upload", path, "s3://bucket/key", "--part-size", "5MiB"],
+            "verified": ["verify", path, "s3://bucket/key"],
+            "read back": ["verify", path, "s3://bucket/key", "--download"],
+            "synced": ["sync", folder, "s3://bucket/folder/", "--delete"],
+            "cleaned": ["gc", "s3://bucket"],
+        }
+        for name, command in commands.items():
+            s3.clear()
+            if name == "stopped":
+                s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
+            code, modules = command_with(s3, tmp_path, *command)
+            assert code == (75 if name == "stopped" else 0), name
+            assert modules & {"boto3", "botocore", "urllib3", "aiohttp"} == set(), name
+        assert s3.count("ListParts") >= 1
+
+
 @pytest.mark.parametrize(("size", "needed"), [(7, set()), (11 * MIB, {"awscrt"})], ids=["one PUT", "parts"])
 def test_an_upload_needs_no_aiohttp(tmp_path: Path, size: int, needed: set[str]) -> None:
     """From its first request to its proof."""
     (tmp_path / "file").write_bytes(bytes(size))
     with StrictS3() as s3:
         s3.create_bucket("bucket")
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-            "AWS_ACCESS_KEY_ID": s3.access_key,
-            "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "BIGUPLOAD_STATE_DIR": str(tmp_path),
-            "HOME": str(tmp_path),
-        }
-        command = ["upload", str(tmp_path / "file"), "s3://bucket/key", "--endpoint-url", s3.url]
-        code = f"""
-import atexit, sys
-sys.argv[1:] = {command!r}
-atexit.register(lambda: print(*sys.modules, file=sys.stderr))
-import bigupload.__main__
-bigupload.__main__.main()
-"""
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        code, modules = command_with(s3, tmp_path, "upload", tmp_path / "file", "s3://bucket/key")
+        assert code == 0
         assert s3.objects["bucket"]["key"].body == bytes(size)
-    modules = set(done.stderr.split())
     assert "bigupload.engine.completion" in modules
     assert modules & (FEW_NEED | {"aiohttp", "yarl", "multidict", "attr"}) == needed
 

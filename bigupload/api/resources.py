@@ -22,6 +22,7 @@ from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.events import UploadIdentity, identified
+from bigupload.http.client import HttpClients
 from bigupload.http.put_transport import HttpTransport
 from bigupload.http.socket_tuning import check_congestion_control
 from bigupload.http.trust import CaBundle
@@ -65,7 +66,8 @@ class UploaderResources:
         concurrency = checks.checked_concurrency(options.get("concurrency"))
         self.retry = options.get("retry") or RetryPolicy()
         self.state = UploaderState(None if directory is None else checks.checked_path(directory, "state_dir"))
-        self.buckets = BucketPool()
+        self._clients = HttpClients()
+        self.buckets = BucketPool(self._clients)
         self.calls = OpenCalls()
         self.parts = PartPool(checks.checked_temp_dir(options.get("temp_dir")))
         max_uploads = checks.checked_max_uploads(options.get("max_uploads"))
@@ -103,6 +105,7 @@ class UploaderResources:
         finally:  # a cancelled scope of anyio cancels each await that waits: these two do not
             self._transports.clear()
             await self.buckets.aclose()
+            await self._clients.aclose()
             self.places.close()
             self.state.close()
 
@@ -180,6 +183,7 @@ class UploaderResources:
     async def transport(self, ca_bundle: CaBundle) -> HttpTransport:
         """The connections that trust these certificates."""
         if ca_bundle not in self._transports:
-            transport = HttpTransport(ca_bundle=ca_bundle, limiter=self._limiter, congestion=self._congestion_control)
+            client = self._clients.of(ca_bundle)
+            transport = HttpTransport(client, limiter=self._limiter, congestion=self._congestion_control)
             self._transports[ca_bundle] = await self._exits.enter_async_context(transport)
         return self._transports[ca_bundle]

@@ -46,8 +46,8 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.other_jobs import OtherJobs
 from bigupload.manifests.recorded_files import RecordedFile
 from bigupload.options import S3Options
-from bigupload.stores.s3.object_pages import ObjectPages
 from bigupload.stores.s3.objects import S3Objects
+from bigupload.stores.s3.pages import ObjectPages
 from bigupload.stores.targets import parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.descriptors import reason_of

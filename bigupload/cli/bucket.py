@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.service.hooks.naming import HookSettings
     from bigupload.service.sweep_report import Removal, SweepReport
-    from bigupload.stores.s3.client import S3Bucket
+    from bigupload.stores.s3.bucket import S3Bucket
 
 _BUCKET = click.argument("url", metavar="s3://BUCKET")
 _LOCAL = click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
@@ -175,7 +175,7 @@ def bucket_name(url: str) -> str:
 
 async def reach_bucket(name: str, options: S3Options) -> S3Bucket:
     """Return the connection to a bucket."""
-    from bigupload.stores.s3.client import S3Bucket
+    from bigupload.stores.s3.bucket import S3Bucket
     from bigupload.stores.targets import reach
 
     return S3Bucket(name, await reach(options))

@@ -240,7 +240,7 @@ follow_options = joined(
 
 def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""
-    needed = ("pydantic", "itsdangerous", "jwt", "limits", "prometheus_client", "redis", "standardwebhooks")
+    needed = ("aiohttp", "pydantic", "itsdangerous", "jwt", "limits", "prometheus_client", "redis", "standardwebhooks")
     if any(importlib.util.find_spec(name) is None for name in needed):
         from bigupload.support.extras import install_command
 

@@ -237,7 +237,7 @@ def _check_url(option: str, url: str | None) -> None:
 async def _set_up(s3: S3Options, policy: Mapping[str, Any]) -> None:
     """Make the bucket, its policy and its rules, and tell what the store did not take."""
     from bigupload.service.bucket_rules import set_up
-    from bigupload.stores.s3.client import S3Bucket
+    from bigupload.stores.s3.bucket import S3Bucket
 
     bucket = S3Bucket(LOCAL_BUCKET, s3)
     async with contextlib.aclosing(bucket):

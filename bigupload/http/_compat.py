@@ -1,6 +1,6 @@
-"""Every use of a private attribute of asyncio and aiohttp. `tests/http/test_compat.py` fails when one changes.
+"""Every use of a private attribute of asyncio. `tests/http/test_compat.py` fails when one changes.
 
-They have no public way to do these things. Where an attribute is missing, as with uvloop, each function here says so
+asyncio has no public way to do these things. Where an attribute is missing, as with uvloop, each function here says so
 or does nothing, and its caller has a slower way.
 """
 
@@ -83,16 +83,3 @@ def read_before_closing(transport: Any) -> None:
 
     read_then_fail.reads_first = True  # type: ignore[attr-defined]  # a mark on a function
     raw._fatal_error = read_then_fail
-
-
-def received(content: Any, most: int) -> bytes:
-    """The next bytes of a response whose connection broke after they had come; b"" if there are no more.
-
-    aiohttp's own methods raise the connection's error at once, and forget up to two megabytes.
-
-    Args:
-        content: The response's `aiohttp.StreamReader`.
-        most: How many bytes to return at most.
-    """
-    read = getattr(content, "_read_nowait", None)
-    return bytes(read(most)) if read is not None and getattr(content, "_buffer", None) else b""

@@ -1,4 +1,4 @@
-"""Makes connections to a store: names, several addresses, the user's proxy, TLS. Keeps those that can be used again."""
+"""Makes connections: names, several addresses, the user's proxy, TLS. Keeps those that can be used again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import aiohappyeyeballs
 from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.names import Addresses
-from bigupload.http.origins import WebOrigin, origin_of
+from bigupload.http.origins import WebOrigin, origin_of, unusable
 from bigupload.http.proxies import Proxy
-from bigupload.http.put_messages import unusable
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT, new_socket
 from bigupload.http.trust import CaBundle, context_of
 
@@ -32,15 +31,17 @@ _CLOSED_WITHIN = 20
 
 
 class ConnectionPool:
-    """The connections of one transport."""
+    """The connections of one client."""
 
-    def __init__(self, ca_bundle: CaBundle) -> None:
+    def __init__(self, ca_bundle: CaBundle, *, with_system: bool = False) -> None:
         """Connect to nothing yet.
 
         Args:
             ca_bundle: Which certificates to trust.
+            with_system: Whether to trust the system's, too, if there is a file of others.
         """
         self._ca_bundle = ca_bundle
+        self._with_system = with_system
         self._addresses = Addresses()
         self._kept: dict[tuple[WebOrigin, Proxy], list[Connection]] = {}
         self._coming: dict[tuple[WebOrigin, Proxy], list[asyncio.Task[Connection]]] = {}
@@ -85,17 +86,17 @@ class ConnectionPool:
         return task.result()
 
     def connect_ahead(self, origin: WebOrigin, proxy: Proxy, count: int) -> None:
-        """Begin to make connections, unless there are some.
+        """Begin to make connections, unless there are as many.
 
         Args:
             origin: Where they lead.
             proxy: The proxy on the way, if there is one.
-            count: How many.
+            count: How many are wanted. Those that there are count: a request that is under way leaves its own behind.
         """
-        if self._open or self._ahead or self._closed:
+        if self._ahead or self._closed:
             return
         coming = self._coming[origin, proxy] = []
-        for _ in range(count):
+        for _ in range(count - len(self._open)):
             task = asyncio.create_task(self._connect(origin, proxy))
             task.add_done_callback(lambda done: self._keep(done, origin, proxy))
             self._ahead.add(task)
@@ -118,6 +119,11 @@ class ConnectionPool:
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(MOST_IDLE, self._close_idle)
 
+    def forget(self, origin: WebOrigin, proxy: Proxy) -> None:
+        """Close a route's idle connections: one of them failed, and the others may lead over the same dead path."""
+        for connection in self._kept.pop((origin, proxy), []):
+            connection.abort()
+
     def _close_idle(self) -> None:
         self._sweep = None
         for route, connections in list(self._kept.items()):
@@ -127,7 +133,7 @@ class ConnectionPool:
             self._kept[route] = [each for each in connections if each.is_clean]
             if not self._kept[route]:
                 del self._kept[route]
-        if self._kept:
+        if self._kept and not self._closed:
             self._sweep = asyncio.get_running_loop().call_later(MOST_IDLE, self._close_idle)
 
     async def aclose(self) -> None:
@@ -149,16 +155,16 @@ class ConnectionPool:
 
     async def _connect(self, origin: WebOrigin, proxy: Proxy) -> Connection:
         to = origin if proxy.url is None else origin_of(proxy.url)
-        where = origin.where if proxy.url is None else f"the proxy {to.where}"
+        where, is_proxy = to.where, proxy.url is not None
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 connection = await self._connect_to(to)
                 if proxy.url is not None and origin.scheme == "https":
-                    where = origin.where
+                    where, is_proxy = origin.where, False
                     await self._tunnel(connection, origin, proxy)
         except OSError as e:
             self._addresses.forget()
-            raise fault_of_connecting(e, where) from None
+            raise fault_of_connecting(e, where, proxy=is_proxy) from None
         except UnicodeError as e:
             raise unusable(e) from None
         return connection
@@ -231,7 +237,7 @@ class ConnectionPool:
 
     @functools.cached_property
     def _context(self) -> ssl.SSLContext:
-        return context_of(self._ca_bundle)
+        return context_of(self._ca_bundle, with_system=self._with_system)
 
 
 def _peer_of(sock: socket.socket) -> Any:

@@ -1,7 +1,7 @@
-"""Translates aiohttp's exceptions, TLS failures and HTTP error responses into `Fault`s, in one place.
+"""Translates failures of connections, and responses that refuse, into `Fault`s: the one place for a PUT and for a call.
 
-aiohttp's own messages can contain the URL, and a presigned URL is a bearer secret. So a message here holds only the
-kind of error, the host and port, and the operating system's reason.
+A message holds the host and port, the operating system's reason, and S3's code and message. It never holds a URL: a
+presigned URL is a bearer secret.
 """
 
 from __future__ import annotations
@@ -14,139 +14,280 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
+from bigupload import errors
+from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
-from bigupload.units import one_line
+from bigupload.units import format_size, one_line
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
 _CLOCK_TOLERANCE = 600.0
 """Seconds. With a clock that is further off, a store refuses presigned URLs as expired or not yet valid."""
 _OF_ASYNCIO = ("Connect call failed", "Multiple exceptions")
-_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,100})\s*</Code>")
-_MESSAGE = re.compile(rb"<Message>([^<]{0,1000})</Message>")
 PROXY_AUTH_REQUIRED = 407
+_TOO_LARGE = 413
+_SMALLER_PARTS = (8 * MIB, 5 * MIB)
+"""Sizes of parts to try where a larger one was refused. S3 takes no part below 5 MiB, except for the last one."""
+_NO_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST")
+"""OpenSSL's names for a response that is not TLS."""
+
+_NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
+_WRONG_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+"""S3's codes for a request that was signed for another region than the bucket's."""
+
+NAME_RULES = "3 to 63 lower-case letters, digits, dots and hyphens"
+_BUCKET = re.compile(r"(?!.*\.\.)(?!\d+(\.\d+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-def fault_of_exception(e: Exception, where: str) -> Fault:
-    """Translate a failed exchange.
+def is_valid_name(bucket: str) -> bool:
+    """Whether S3 lets a new bucket have this name. Buckets of other stores, and old ones of AWS, may have others.
 
-    Args:
-        e: What aiohttp, ssl or the operating system raised.
-        where: The store's "host:port", for the message.
-
-    Returns:
-        The fault. Its message contains no URL.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
     """
-    import aiohttp
+    return bucket.startswith("arn:") or _BUCKET.fullmatch(bucket) is not None
 
-    if (fault := _fault_of_any(e, where)) is not None:
-        return fault
-    if isinstance(e, aiohttp.ClientHttpProxyError):
-        return fault_of_proxy(e.status, where)
-    if isinstance(e, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError | ssl.SSLCertVerificationError):
-        reason = getattr(e, "certificate_error", None) or getattr(e, "os_error", None) or type(e).__name__
-        return _untrusted(where, reason)
-    if isinstance(e, aiohttp.ClientProxyConnectionError):
-        return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {e.host}:{e.port}: {_os_reason(e)}")
-    if isinstance(e, aiohttp.ClientConnectorDNSError):
-        return Fault(FaultKind.UNREACHABLE, f"no such host: {e.host}:{e.port}")
-    if isinstance(e, aiohttp.ClientConnectorError):
-        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {_os_reason(e)}")
-    if isinstance(e, aiohttp.ConnectionTimeoutError):
-        return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: timed out")
-    return _fault_of_exchange(e, where, _os_reason(e))
+
+# -- connections
 
 
 def fault_of_socket(e: Exception, where: str) -> Fault:
-    """Translate a failed exchange over one of Python's own sockets. Without aiohttp, which may not be imported.
-
-    Args:
-        e: What ssl, http.client or the operating system raised.
-        where: The store's "host:port", for the message.
-    """
-    reason = getattr(e, "strerror", None) or type(e).__name__
-    return _fault_of_any(e, where) or _fault_of_exchange(e, where, reason)
-
-
-def fault_of_connecting(e: OSError, where: str) -> Fault:
-    """Translate the failure of one of Python's own sockets to connect.
+    """Translate a failed exchange over a connection that was there.
 
     Args:
         e: What ssl or the operating system raised.
-        where: The store's "host:port", for the message.
+        where: The "host:port", for the message.
+    """
+    if (fault := _fault_of_any(e, where)) is not None:
+        return fault
+    if isinstance(e, TimeoutError):
+        return Fault(FaultKind.STALLED, f"no response from {where} in time")
+    reason = getattr(e, "strerror", None) or type(e).__name__
+    return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({reason})")
+
+
+def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False) -> Fault:
+    """Translate the failure to connect.
+
+    Args:
+        e: What ssl or the operating system raised.
+        where: The "host:port", for the message.
+        proxy: Whether that is the user's proxy.
     """
     if (fault := _fault_of_any(e, where)) is not None:
         return fault
     if isinstance(e, ssl.SSLError):
-        return _untrusted(where, e)
-    if isinstance(e, socket.gaierror):
-        return Fault(FaultKind.UNREACHABLE, f"no such host: {where}")
-    reason = "timed out" if isinstance(e, TimeoutError) else _words(e)
-    return Fault(FaultKind.UNREACHABLE, f"can't connect to {where}: {reason}")
+        return Fault(FaultKind.FINAL, _why_no_tls(e, where), error=errors.StoreRefused)
+    if proxy:
+        reason = "timed out" if isinstance(e, TimeoutError) else _words(e)
+        return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {where}: {reason}: check http(s)_proxy")
+    return Fault(FaultKind.UNREACHABLE, _why_unreachable(e, where))
 
 
-def why_unreachable(e: BaseException, where: str) -> str:
-    """Say why no connection to a store can be made, and what to do. Its address may be wrong.
-
-    Args:
-        e: What the operating system raised, or a library because of it.
-        where: The store's "host:port".
-    """
+def _why_unreachable(e: OSError, where: str) -> str:
+    """Say why there is no connection, and what to do: the address may be wrong."""
     inner = next((each for each in _chain(e) if isinstance(each, OSError) and each.errno), None)
     if isinstance(inner, socket.gaierror):
-        return f"{where} has no address: check the endpoint, the region and the network"
+        return f"{where} has no address: check its name and the network"
     if isinstance(inner, ConnectionRefusedError):
-        return f"{where} refuses the connection: start the store, or check the endpoint and its port"
+        return f"{where} refuses the connection: check that it runs, its address and its port"
     if inner is None or isinstance(inner, TimeoutError):
-        return f"{where} does not answer: check the endpoint and the network"
-    return f"can't connect to {where} ({_words(inner)}): check the endpoint and the network"
+        return f"{where} does not answer: check its address and the network"
+    return f"can't connect to {where} ({_words(inner)}): check its address and the network"
+
+
+def _why_no_tls(e: ssl.SSLError, where: str) -> str:
+    if _NO_TLS.search(str(e)):
+        return f"{where} speaks no TLS: name it by http://"
+    if not isinstance(e, ssl.SSLCertVerificationError):
+        return f"no TLS connection to {where} ({one_line(getattr(e, 'reason', None) or type(e).__name__)})"
+    why = one_line(getattr(e, "verify_message", None) or str(e)).rstrip(".")  # an error made in Python has neither
+    if "expired" in why:
+        return f"the certificate of {where} has expired: renew it there, or set this machine's clock if it is wrong"
+    if "not yet valid" in why:
+        return f"the certificate of {where} is not yet valid: set this machine's clock if it is wrong"
+    if "ostname mismatch" in why or "IP address mismatch" in why:
+        return f"the certificate of {where} is for another host ({why}): name it by the host in its certificate"
+    return f"the certificate of {where} is not trusted ({why}): name its issuer's as `ca_bundle`"
 
 
 def _fault_of_any(e: Exception, where: str) -> Fault | None:
-    """What means the same whoever raised it, and whatever was being done."""
+    """What means the same whatever was being done."""
     if tls_connection_lost(e):
         return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
     return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS) if out_of_descriptors(e) else None
 
 
-def _fault_of_exchange(e: Exception, where: str, reason: str) -> Fault:
-    """A connection that was there."""
-    if isinstance(e, TimeoutError):
-        return Fault(FaultKind.STALLED, f"no response from {where} in time")
-    return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({reason})")
+def tls_connection_lost(e: BaseException | None) -> bool:
+    """Whether a TLS connection merely ended, during the handshake or later. That says nothing about certificates."""
+    return any(
+        isinstance(each, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+        or (isinstance(each, ssl.SSLError) and getattr(each, "library", None) == "SYS")  # a reset, as OpenSSL 3 says it
+        for each in _chain(e)
+    )
 
 
-def _untrusted(where: str, reason: object) -> Fault:
-    return Fault(FaultKind.FINAL, f"no trusted TLS connection to {where} ({one_line(str(reason))}): see `ca_bundle`")
+def out_of_descriptors(e: BaseException | None) -> bool:
+    """Whether an exception, or one inside it, comes from this machine's limit on open files."""
+    return any(map(is_out_of_descriptors, _chain(e)))
 
 
-def fault_of_response(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:
-    """Translate an error response of a store.
+def _chain(e: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those inside it: arguments, causes and contexts."""
+    seen: set[int] = set()
+    while e is not None and id(e) not in seen:
+        seen.add(id(e))
+        yield e
+        inner = next((each for each in e.args if isinstance(each, BaseException)), None)
+        e = inner or e.__cause__ or e.__context__
 
-    S3's errors are three flat XML elements, which regular expressions find: no XML parser reads untrusted bytes here.
+
+def _words(e: OSError) -> str:
+    """The operating system's words, also in place of asyncio's, which repeat the address."""
+    if e.errno and (e.strerror or "").startswith(_OF_ASYNCIO):
+        return os.strerror(e.errno)
+    return e.strerror or type(e).__name__
+
+
+# -- responses
+
+
+def fault_of_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    what: str,
+    *,
+    bucket: str = "",
+    region: str | None = None,
+    sent: int | None = None,
+) -> Fault:
+    """Translate a response that refuses a request, whichever request it was.
+
+    S3's errors are a few flat XML elements, which regular expressions find: no XML parser reads untrusted bytes here.
 
     Args:
-        status: The HTTP status, not 2xx.
-        headers: The response's headers, looked up case-insensitively or in their canonical spelling.
+        status: The HTTP status, not 2xx. 200 for a refusal that S3 puts into a successful response.
+        headers: The response's headers, looked up case-insensitively.
         body: The first bytes of the response's body.
         what: What was refused, for the message: "part 3".
+        bucket: The bucket's name, if it is known.
+        region: The region that the request was signed for, if it is known.
+        sent: Bytes of the part that was sent, if it was one.
+
+    Returns:
+        The fault. Its public error is the same for every request.
     """
     if status == PROXY_AUTH_REQUIRED:
         return fault_of_proxy(status, "the store")
-    code = _group(_CODE, body)
-    kind = classify(status, code)
+    code = element(body, "Code")
+    if code in _NO_BUCKET:
+        return no_bucket(bucket or element(body, "BucketName") or "", status=status, code=code)
+    named = headers.get("x-amz-bucket-region")
+    if code in _WRONG_REGION or (named not in (None, region) and _is_redirected(status, code, region)):
+        return _wrong_region(named or element(body, "Region"), status, code)
+    if status // 100 == 3:
+        return _redirect(status, code, headers)
+    kind = FaultKind.SERVER if status // 100 == 2 and not code else classify(status, code)
     message = f"the store refused {what}: {status} {code or ''}".rstrip()
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("Date"))
-    elif (text := _group(_MESSAGE, body)) and text != code:
-        import html  # its table of entities is large
-
-        message += f" ({one_line(html.unescape(text))})"
+    elif (text := element(body, "Message")) and text != code:
+        message += f" ({one_line(text)})"
+    elif code is None and (words := first_words(headers, body)):
+        message += f" ({words})"
+    if status == _TOO_LARGE and code is None:
+        message = f"something in front of the store limits request bodies: {message}. {_how_smaller(sent)}"
     if kind is FaultKind.REFUSED and abs(_clock_offset(headers.get("Date")) or 0.0) > _CLOCK_TOLERANCE:
         message += f": {skew_message(headers.get('Date'))}"
     return Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
+
+
+def _is_redirected(status: int, code: str | None, region: str | None) -> bool:
+    """Whether S3 names the bucket's region because the request was for another one. A HEAD's 400 can't say so."""
+    return status in (301, 307) or (status == 400 and code is None and region is not None)
+
+
+def no_bucket(bucket: str, *, status: int = 404, code: str | None = None) -> Fault:
+    """Make the fault of a bucket that is not there.
+
+    Args:
+        bucket: Its name; empty: it is not known.
+        status: The response's status.
+        code: S3's code.
+    """
+    named = f"there is no bucket {one_line(bucket)!r}" if bucket else "there is no such bucket"
+    is_possible = not bucket or is_valid_name(bucket)
+    advice = "create it, or check the name" if is_possible else f"its name is invalid (S3: {NAME_RULES})"
+    message = f"{named} at this store: {advice}"
+    return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.BucketNotFound)
+
+
+def _wrong_region(region: str | None, status: int, code: str | None) -> Fault:
+    region = None if region is None else one_line(region)
+    where = f"in region {region}: use `region='{region}'`" if region else "in another region: name it as `region`"
+    message = f"the bucket is {where}"
+    return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.WrongRegion, region=region)
+
+
+def _redirect(status: int, code: str | None, headers: Mapping[str, str]) -> Fault:
+    """S3 names a region when it redirects. Anything else that redirects stands in front of the store, or is none."""
+    to = _origin(headers.get("Location", ""))
+    advice = "elsewhere: check the endpoint" if to is None else f"to {to}: use that with `endpoint_url`"
+    message = f"the endpoint redirects {advice}"
+    return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.StoreRefused)
+
+
+def _origin(url: str) -> str | None:
+    """Scheme, host and port of a URL: the rest may be secret."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return one_line(f"{parts.scheme}://{host}{port}")
+
+
+def _how_smaller(sent: int | None) -> str:
+    smaller = next((size for size in _SMALLER_PARTS if sent is not None and size < sent), None)
+    raise_it = "Raise its limit (of nginx: client_max_body_size)"
+    if smaller is None:
+        return raise_it
+    return f"{raise_it}, or send parts of less than {format_size(sent or 0)}: `part_size='{smaller // MIB}MiB'`"
+
+
+def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:
+    """Make the fault of a successful response that is not the store's, or not whole: what was done is not known.
+
+    Args:
+        status: Its status.
+        headers: Its headers, looked up case-insensitively.
+        body: The first bytes of its body.
+        what: What was requested, for the message.
+    """
+    words = first_words(headers, body) or "no content"
+    return Fault(
+        FaultKind.BROKEN,
+        f"the response to the request {what} is not S3's: {status} ({words}). Something in between responds for the "
+        "store, a proxy or a login page: check the endpoint and the network",
+        status=status,
+    )
+
+
+def first_words(headers: Mapping[str, str], body: bytes) -> str:
+    """Say what a body is that is not S3's: its type and first words. What may be a part of a URL is left out."""
+    kind = one_line(headers.get("Content-Type", "").partition(";")[0].strip())[:40]
+    text = re.sub(r"<(script|style|head)\b.*?</\1>|<[^>]*>", " ", body[:4096].decode("latin-1"), flags=re.S | re.I)
+    title = re.search(r"<title[^>]*>([^<]{1,200})", body[:4096].decode("latin-1"), re.I)
+    text = f"{title[1]} {text}" if title else text
+    words = [word for word in text.split() if word.isprintable() and not set(word) & set("/?&=%<>{}")]
+    said = one_line(" ".join(words)[:60])
+    return ": ".join(each for each in (kind, f'"{said}"' if said else "") if each)
 
 
 def fault_of_proxy(status: int, where: str) -> Fault:
@@ -163,18 +304,19 @@ def fault_of_proxy(status: int, where: str) -> Fault:
     return Fault(FaultKind.FINAL, f"{message}: allow it there, or add the host to no_proxy")
 
 
-def tls_connection_lost(e: BaseException | None) -> bool:
-    """Whether a TLS connection merely ended, during the handshake or later. That says nothing about certificates."""
-    return any(
-        isinstance(each, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
-        or (isinstance(each, ssl.SSLError) and getattr(each, "library", None) == "SYS")  # a reset, as OpenSSL 3 says it
-        for each in _chain(e)
-    )
+def element(body: bytes, name: str) -> str | None:
+    """Return the text of one of the flat elements of S3's errors; None if it is not there."""
+    match = re.search(rb"<%s>\s*([^<]{1,1000}?)\s*</%s>" % (name.encode(), name.encode()), body)
+    if match is None:
+        return None
+    text = match[1].decode(errors="replace")
+    if name == "Code" and not re.fullmatch(r"[A-Za-z0-9.]{1,100}", text):
+        return None
+    if "&" in text:
+        import html  # its table of entities is large
 
-
-def out_of_descriptors(e: BaseException | None) -> bool:
-    """Whether an exception, or one inside it, comes from this machine's limit on open files."""
-    return any(map(is_out_of_descriptors, _chain(e)))
+        text = html.unescape(text)
+    return text
 
 
 def skew_message(date: str | None) -> str:
@@ -204,41 +346,6 @@ def retry_after(value: str | None) -> float | None:
     with contextlib.suppress(ValueError, OverflowError):
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     return None
-
-
-def _chain(e: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those inside it: aiohttp's `os_error`, urllib3's arguments, causes and contexts."""
-    seen: set[int] = set()
-    while e is not None and id(e) not in seen:
-        seen.add(id(e))
-        yield e
-        inner = getattr(e, "os_error", None) or next((each for each in e.args if isinstance(each, BaseException)), None)
-        e = inner or e.__cause__ or e.__context__
-
-
-def _os_reason(e: Exception) -> str:
-    """The operating system's words, which contain no URL."""
-    import aiohttp
-
-    inner = getattr(e, "os_error", e)
-    reason = getattr(inner, "strerror", None)
-    if isinstance(inner, OSError) and str(reason).startswith(_OF_ASYNCIO):
-        return _words(inner)
-    if not isinstance(inner, aiohttp.ClientOSError) and reason:
-        return str(reason)
-    return type(e).__name__
-
-
-def _words(e: OSError) -> str:
-    """The operating system's words, also in place of asyncio's, which repeat the address."""
-    if e.errno and (e.strerror or "").startswith(_OF_ASYNCIO):
-        return os.strerror(e.errno)
-    return e.strerror or type(e).__name__
-
-
-def _group(pattern: re.Pattern[bytes], body: bytes) -> str | None:
-    match = pattern.search(body)
-    return match[1].decode(errors="replace") if match else None
 
 
 def _clock_offset(date: str | None) -> float | None:

@@ -1,4 +1,8 @@
-"""The addresses of names, for connections that go round them. The system looks names up, in threads."""
+"""The addresses of names, for connections that go round them. The system looks names up, in threads.
+
+The system's resolver knows the network's present name servers. A resolver that reads them once, as c-ares does, would
+ask those of a network that was left.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +27,6 @@ _LOOKUPS = 8
 """Lookups of names at a time, those included that were left behind."""
 
 
-class NameLookups:
-    """Lookups in threads of their own.
-
-    The event loop's threads may all be waiting for uploads. A lookup whose caller is cancelled is left behind: it would
-    hold the program's end for as long as the name servers do not answer. The methods are those of an event loop, which
-    aiohttp's resolver calls.
-    """
-
-    def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(_LOOKUPS)
-
-    async def getaddrinfo(self, host: str, port: int, **arguments: Any) -> list[Any]:
-        return await run_in_daemon_thread(functools.partial(socket.getaddrinfo, host, port, **arguments), self._limiter)
-
-    async def getnameinfo(self, address: tuple[Any, ...], flags: int) -> tuple[str, str]:
-        return await run_in_daemon_thread(functools.partial(socket.getnameinfo, address, flags), self._limiter)
-
-
 class Addresses:
     """The addresses of the names that one transport connects to."""
 
@@ -51,7 +37,7 @@ class Addresses:
             clock: Seconds from any start.
         """
         self._clock = clock
-        self._lookups = NameLookups()
+        self._limiter = anyio.CapacityLimiter(_LOOKUPS)
         self._known: dict[tuple[str, int], tuple[list[AddressRow], float]] = {}
         """The rows, and when they were looked up."""
         self._asked: dict[tuple[str, int], asyncio.Task[list[AddressRow]]] = {}
@@ -91,8 +77,14 @@ class Addresses:
         return await asyncio.shield(self._asked[key])
 
     async def _ask(self, key: tuple[str, int]) -> list[AddressRow]:
+        """Look a name up, in a thread of its own: the event loop's threads may all be waiting for uploads.
+
+        A lookup whose caller is cancelled is left behind: it would hold the program's end for as long as the name
+        servers do not answer.
+        """
+        ask = functools.partial(socket.getaddrinfo, *key, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         try:
-            rows = await self._lookups.getaddrinfo(*key, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            rows: list[AddressRow] = await run_in_daemon_thread(ask, self._limiter)
             self._known[key] = rows, self._clock()
             return rows
         finally:

@@ -1,10 +1,12 @@
-"""Where the path of a URL begins."""
+"""Where a URL leads, and its two halves: the origin and what is sent to it."""
 
 from __future__ import annotations
 
 import functools
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from bigupload import errors
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -16,7 +18,7 @@ class WebOrigin(NamedTuple):
     host: str
     port: int
     header: str
-    """The header Host: the host as it is written and, if it is not the default, the port."""
+    """The header Host: the host and, if it is not the default, the port. In lower case, as it is signed."""
 
     @property
     def where(self) -> str:
@@ -38,8 +40,25 @@ def origin_of(url: str) -> WebOrigin:
     host = parts.hostname or ""
     if parts.scheme not in _PORTS or not host:
         raise ValueError("no URL of http or https")
-    header = parts.netloc.rpartition("@")[2].removesuffix(f":{_PORTS[parts.scheme]}")
+    header = parts.netloc.rpartition("@")[2].removesuffix(f":{_PORTS[parts.scheme]}").lower()
     if not host.isascii():
         name = host.encode("idna").decode()
-        host, header = name, header.lower().replace(host, name)
+        host, header = name, header.replace(host, name)
     return WebOrigin(parts.scheme, host, parts.port or _PORTS[parts.scheme], header)
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return the origin of a URL, and the rest of it.
+
+    Raises:
+        ValueError: It has no path.
+    """
+    at = url.find("/", url.find("://") + 3)
+    if at < 0 or "?" in url[:at]:
+        raise ValueError("not a URL of an object")
+    return url[:at], url[at:]
+
+
+def unusable(e: Exception) -> errors.StoreRefused:
+    """Return the error for a URL, or a header, that can't be sent."""
+    return errors.StoreRefused(f"a URL, or a header beside it, can't be sent ({type(e).__name__})")

@@ -1,21 +1,17 @@
-"""Which proxy the environment names, and what it is told. Without aiohttp: see `trust`.
+"""Which proxy the environment names, and the headers that the proxy alone gets.
 
-aiohttp's `trust_env` is not used: it would send a password from ~/.netrc along with the presigned URL.
+No password is taken from ~/.netrc, for a proxy or for a store: a request carries only what its caller gave it.
 """
 
 from __future__ import annotations
 
 import base64
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from bigupload.http.origins import WebOrigin
 from bigupload.records import dataclass
-
-if TYPE_CHECKING:
-    import yarl
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -34,35 +30,9 @@ class Proxy:
         """Headers for the proxy alone."""
         return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
 
-    def arguments(self, url: yarl.URL, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Return aiohttp's arguments for a request through the proxy: `headers`, `proxy` and `proxy_headers`.
 
-        Over https, the proxy gets its headers with CONNECT, and the store must not see them. Over http, there is only
-        one request, and the proxy takes its header out.
-
-        Args:
-            url: What is requested.
-            headers: The request's own headers.
-        """
-        own = headers if url.scheme == "https" else {**headers, **self.headers}
-        return {"headers": own, "proxy": self.url, "proxy_headers": self.headers or None}
-
-
-class HasOrigin(Protocol):
-    """A `WebOrigin`, or a URL of yarl."""
-
-    @property
-    def scheme(self) -> str: ...
-
-    @property
-    def host(self) -> str | None: ...
-
-    @property
-    def port(self) -> int | None: ...
-
-
-def proxy_for(place: HasOrigin) -> Proxy:
-    """The proxy that the environment (or the system) names for an origin.
+def proxy_for(place: WebOrigin) -> Proxy:
+    """Return the proxy that the environment (or the system) names for an origin.
 
     Raises:
         ValueError: The environment's value is not the URL of a proxy for HTTP.

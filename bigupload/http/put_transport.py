@@ -1,25 +1,24 @@
 """Sends each part by one HTTP PUT, and judges the response.
 
-aiohttp is not used here. To import it takes as long as to send a thousand small files, its requests, tasks and
-responses cost more than the bytes of such a file, and it forgets the response of a store that refuses and closes.
+A part has a client's connections and an own way to send its body (`part_body`): from the page cache to the socket.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from bigupload import errors
+from bigupload.core.checksums import with_quotes
 from bigupload.core.part_plan import Part
-from bigupload.core.retry_policy import Fault
-from bigupload.http.connection_pool import ConnectionPool
-from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_socket
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.client import HttpClient
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response, fault_of_socket
 from bigupload.http.memory_body import MOST_BYTES, MemoryBody
-from bigupload.http.origins import WebOrigin, origin_of
+from bigupload.http.origins import unusable
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
-from bigupload.http.proxies import Proxy, proxy_for
-from bigupload.http.put_messages import head_of_put, judge, split_url, unusable
 from bigupload.http.send_resources import SendResources
 from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
@@ -30,6 +29,8 @@ from bigupload.support.shielding import run_shielded
 
 _CLOSE_GRACE = 2.0
 """Seconds that connections may take to close after the caller was cancelled."""
+_SCOPE = re.compile(r"[?&]X-Amz-Credential=[^&]*(?:%2F|/)[0-9]{8}(?:%2F|/)([A-Za-z0-9-]+)(?:%2F|/)")
+"""The region in the scope of a presigned URL."""
 
 
 class HttpTransport:
@@ -37,6 +38,7 @@ class HttpTransport:
 
     def __init__(
         self,
+        client: HttpClient | None = None,
         *,
         ca_bundle: CaBundle = None,
         limiter: RateLimiter | None = None,
@@ -45,15 +47,15 @@ class HttpTransport:
         """Open no connection yet.
 
         Args:
-            ca_bundle: Which certificates to trust.
+            client: Whose connections to use, which the end of the context closes; None: a new client's.
+            ca_bundle: Which certificates a new client trusts.
             limiter: The bandwidth limit for all parts together, or None.
             congestion: The name of a congestion control of the kernel, "auto" to choose one by each connection's round
                 trip, or "system" to change nothing.
         """
-        self._pool = ConnectionPool(ca_bundle)
-        self._routes: dict[str, tuple[WebOrigin, Proxy]] = {}
-        """By the beginning of a URL. They are kept until something fails, because a proxy is looked up slowly."""
+        self._client = client or HttpClient(ca_bundle)
         self._resources = SendResources(limiter, congestion)
+        self._closed = False
 
     async def __aenter__(self) -> HttpTransport:
         return self
@@ -61,23 +63,24 @@ class HttpTransport:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         try:
-            await run_shielded(self._pool.aclose(), grace=_CLOSE_GRACE)
+            await run_shielded(self._client.aclose(), grace=_CLOSE_GRACE)
         finally:  # a cancelled scope of anyio cancels each await
             self._resources.close()
 
     def connect_ahead(self, address: str, count: int) -> None:
         """Begin to connect. See `ports.Transport.connect_ahead`.
 
-        Not with a rate limit, which needs few connections, nor through a proxy, which would be told a wrong password
-        many times.
+        Not with a rate limit, which needs few connections, nor through a proxy: a wrong password would be sent many
+        times.
         """
-        if self._resources.limiter is not None:
+        if self._resources.limiter is not None or self._closed:
             return
         with contextlib.suppress(ValueError, errors.UsageError):
-            origin, proxy = self._route(split_url(f"{address}/")[0])
+            origin, proxy = self._client.route(f"{address}/")
             if proxy.url is None:
-                self._pool.connect_ahead(origin, proxy, count)
+                self._client.pool.connect_ahead(origin, proxy, count)
 
     async def put(
         self,
@@ -91,21 +94,17 @@ class HttpTransport:
         """Send one part. See `ports.Transport.put`."""
         body = self._body(source, part)
         on_start(body)
+        client = self._client
         if fresh:
-            self._routes.clear()  # the last attempt failed or is slow: the network may have changed
+            client.forget_routes()
         try:
-            place, target = split_url(request.url)
-            origin, proxy = self._route(place)
-            if proxy.url is not None and origin.scheme == "http":  # the proxy takes its header out
-                headers = {**request.headers, **proxy.headers}
-                head = head_of_put(request.url, origin.header, headers, part.size)
-            else:
-                head = head_of_put(target, origin.header, request.headers, part.size)
+            route = client.route(request.url)
+            head = route.head("PUT", request.url, request.headers, part.size)
         except ValueError as e:
             raise unusable(e) from None
-        what = request.subject or f"part {part.number}"
+        pool = client.pool
         try:
-            connection = await self._pool.take(origin, proxy, fresh=fresh)
+            connection = await pool.take(*route, fresh=fresh)
             try:
                 response = await body.exchange(connection, head)
                 content = await connection.body(response, MAX_ERROR_BODY, RESPONSE_AFTER_WRITE_ERROR)
@@ -115,19 +114,23 @@ class HttpTransport:
             if fresh or not body.complete:  # after half a body, nothing more can follow
                 connection.abort()
             else:
-                self._pool.give_back(connection, origin, proxy)
+                pool.give_back(connection, *route)
         except Fault:
-            self._routes.clear()
+            client.forget_routes()
             raise
         except OSError as e:
-            self._routes.clear()
+            client.forget_routes()
             if body.failure is not None:
                 raise body.failure from None
-            raise fault_of_socket(e, origin.where) from None
+            raise fault_of_socket(e, route.origin.where) from None
         if body.failure is not None:
             raise body.failure
-        error = b"" if response.status // 100 == 2 else content
-        return judge(response.status, response.headers, error, what, complete=body.complete)
+        what = request.subject or f"part {part.number}"
+        if response.status // 100 != 2:
+            size = None if request.subject else part.size
+            region = _region_of(request.url)
+            raise fault_of_response(response.status, response.headers, content, what, region=region, sent=size)
+        return _stored(response.status, response.headers, what, complete=body.complete)
 
     def _body(self, source: Source, part: Part) -> MemoryBody | PartBody:
         view = source.view(part.offset, part.size) if part.size <= MOST_BYTES else None
@@ -135,19 +138,23 @@ class HttpTransport:
             return PartBody(source, part, self._resources)
         return MemoryBody(view, self._resources)
 
-    def _route(self, place: str) -> tuple[WebOrigin, Proxy]:
-        """Where the origin of a URL is, and the proxy on the way.
 
-        Raises:
-            ValueError: It is no origin.
-            UsageError: The proxy of the environment can't be used.
-        """
-        if place not in self._routes:
-            origin = origin_of(place)
-            try:
-                self._routes[place] = origin, proxy_for(origin)
-            except ValueError:
-                raise errors.UsageError(
-                    "the proxy of the environment can't be used: set https_proxy (and http_proxy) to http://HOST:PORT"
-                ) from None
-        return self._routes[place]
+def _region_of(url: str) -> str | None:
+    """The region that a presigned URL was signed for; None: it does not say."""
+    found = _SCOPE.search(url)
+    return None if found is None else found[1]
+
+
+def _stored(status: int, headers: Mapping[str, str], what: str, *, complete: bool) -> PutResponse:
+    """Read a successful response.
+
+    Raises:
+        Fault: BROKEN if it came before all was sent, or does not say what was stored.
+    """
+    if not complete:
+        raise Fault(FaultKind.BROKEN, f"the store responded {status} to {what} before it had received all of it")
+    etag = headers.get("ETag")
+    if not etag:
+        raise Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
+    checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}
+    return PutResponse(with_quotes(etag), checksums, headers.get("x-amz-version-id"))

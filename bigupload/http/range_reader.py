@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-import aiohttp
-import yarl
-
-from bigupload.core.part_plan import MIB
+from bigupload.core.checksums import with_quotes
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_exception, fault_of_response
-from bigupload.http.proxies import proxy_for
-from bigupload.http.sessions import new_session, timeouts
+from bigupload.http.client import HttpClient, OpenResponse
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
 from bigupload.http.trust import CaBundle
 from bigupload.ports import SignedRequest
 
-_BUFFER = MIB
 _OTHER_RANGE = "the store sends another range than the requested one"
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 
 
 class HttpReader:
-    """Reads objects over a connection pool of its own. An async context manager."""
+    """Reads objects. An async context manager, which closes the connections that are its own."""
 
-    def __init__(self, *, ca_bundle: CaBundle, stall_after: float) -> None:
+    def __init__(self, *, stall_after: float, ca_bundle: CaBundle = None, client: HttpClient | None = None) -> None:
         """Open no connection yet.
 
         Args:
-            ca_bundle: Which certificates to trust.
             stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
+            ca_bundle: Which certificates a client of its own trusts.
+            client: The client to use, which stays open; None: one of its own.
         """
-        self._ca_bundle = ca_bundle
-        self._timeout = timeouts(sock_read=stall_after)
-        self._session: aiohttp.ClientSession | None = None
+        self._stall_after = stall_after
+        self._is_shared = client is not None
+        self._client = client or HttpClient(ca_bundle)
 
     async def __aenter__(self) -> HttpReader:
-        self._session = new_session(self._ca_bundle)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if not self._is_shared:
+            await self._client.aclose()
 
     async def read(
         self,
@@ -84,44 +81,39 @@ class HttpReader:
         take: Callable[[bytes], Awaitable[bool]],
     ) -> tuple[int, bool]:
         """Send one request. Return where its response ended, and whether `take` wants more."""
-        assert self._session is not None
-        url = yarl.URL(request.url, encoded=True)
-        where = f"{url.host}:{url.port}"
-        proxy = proxy_for(url)
         # Neither header is signed. They only narrow down what the URL allows.
         headers = {**request.headers, "Range": f"bytes={start}-{end - 1}", "If-Match": etag}
-        try:
-            async with self._session.get(
-                url,
-                timeout=self._timeout,
-                allow_redirects=False,
-                read_bufsize=_BUFFER,
-                **proxy.arguments(url, headers),
-            ) as response:
-                if response.status not in (200, 206):
-                    body = await response.content.read(MAX_ERROR_BODY)
-                    raise fault_of_response(response.status, response.headers, body, "to read the object")
+        async with self._client.open("GET", request.url, headers, within=self._stall_after) as response:
+            if response.status in (200, 206):
                 reached = _check(response, start, end, etag, size)
                 return reached, await _pass_on(response, reached - start, take)
-        except (aiohttp.ClientError, OSError) as e:
-            fault = fault_of_exception(e, where)
-            raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may hold the URL
+            body = await self._error_body(response)
+        raise fault_of_response(response.status, response.headers, body, "to read the object")
+
+    async def _error_body(self, response: OpenResponse) -> bytes:
+        """Read an error's body, as far as it comes: the status alone is an error, too."""
+        body = bytearray()
+        with contextlib.suppress(Fault, TimeoutError):
+            async with asyncio.timeout(self._stall_after):
+                while len(body) < MAX_ERROR_BODY and (piece := await response.read(MAX_ERROR_BODY - len(body))):
+                    body += piece
+        return bytes(body)
 
 
-async def _pass_on(response: aiohttp.ClientResponse, wanted: int, take: Callable[[bytes], Awaitable[bool]]) -> bool:
+async def _pass_on(response: OpenResponse, wanted: int, take: Callable[[bytes], Awaitable[bool]]) -> bool:
     """Hand `wanted` bytes on, and return whether `take` wants more. A store that ignores the range sends more, which is
     not read."""
-    async for chunk in response.content.iter_chunked(_BUFFER):
-        piece = chunk[:wanted]
+    while wanted and (piece := await response.read()):
+        piece = piece[:wanted]
         wanted -= len(piece)
         if not await take(piece):
             return False
-        if wanted == 0:
-            return True
-    raise Fault(FaultKind.BROKEN, "the object ended before all of its bytes had arrived")
+    if wanted:
+        raise Fault(FaultKind.BROKEN, "the object ended before all of its bytes had arrived")
+    return True
 
 
-def _check(response: aiohttp.ClientResponse, start: int, end: int, etag: str, size: int) -> int:
+def _check(response: OpenResponse, start: int, end: int, etag: str, size: int) -> int:
     """Check that these are the requested bytes, also if the store ignores a condition. Return where they end."""
     found = response.headers.get("ETag")
     if found is None:  # If-Match is no proof: not every store looks at it
@@ -129,7 +121,7 @@ def _check(response: aiohttp.ClientResponse, start: int, end: int, etag: str, si
             FaultKind.UNSUPPORTED,
             "the store sends ranges without an ETag, so that they may be of different versions of the object",
         )
-    if found != etag:
+    if with_quotes(found) != with_quotes(etag):
         raise Fault(FaultKind.EXISTS, "the object was replaced while it was read: its ETag is another")
     if response.status == 200:
         if start:

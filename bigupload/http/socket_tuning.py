@@ -57,7 +57,7 @@ _LINGER = "hh" if sys.platform == "win32" else "ii"
 
 
 def new_socket(address: tuple[Any, ...]) -> socket.socket:
-    """Make a stream socket for bulk sending. This is aiohttp's `socket_factory`.
+    """Make a stream socket for bulk sending. It is a `socket_factory` of aiohappyeyeballs.
 
     Args:
         address: One row of `getaddrinfo`.

@@ -1,4 +1,4 @@
-"""Which certificates are trusted. Without aiohttp: to import it takes longer than a small upload."""
+"""Which certificates are trusted."""
 
 from __future__ import annotations
 
@@ -37,8 +37,12 @@ def _system_context(*_where: str | None) -> ssl.SSLContext:
     return context
 
 
-def context_of(ca_bundle: CaBundle) -> ssl.SSLContext:
+def context_of(ca_bundle: CaBundle, *, with_system: bool = False) -> ssl.SSLContext:
     """Return the TLS context that trusts these certificates.
+
+    Args:
+        ca_bundle: The certificates.
+        with_system: Whether to trust the system's, too, if there is a file of others.
 
     Raises:
         OSError: Too many files are open.
@@ -47,7 +51,7 @@ def context_of(ca_bundle: CaBundle) -> ssl.SSLContext:
     if ca_bundle is None:
         return system_context()
     if ca_bundle:
-        return ssl_context(ca_bundle)
+        return ssl_context(ca_bundle, with_system=with_system)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

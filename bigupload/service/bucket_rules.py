@@ -11,18 +11,22 @@ import functools
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service.object_keys import REFUSED_PREFIX
 from bigupload.service.policy import DAY, LONGEST_UPLOAD, PUBLISHED_POLICY, Policy, format_days
-from bigupload.service.stored_policy import POLICY_KEY, policy_in_danger, read_policy, write_policy
-from bigupload.stores.s3.ensure_bucket import ensure_bucket
+from bigupload.service.stored_policy import POLICY_KEY, policy_in_danger, read_policy, rows_of, write_policy
+from bigupload.stores.s3.operations import XMLNS, document
 
 if TYPE_CHECKING:
-    from bigupload.stores.s3.client import S3Bucket
+    from xml.etree.ElementTree import Element
+
+    from bigupload.stores.s3.bucket import S3Bucket
 
 _OURS = "bigupload-"
 """The prefix of the IDs of bigupload's rules. Those rules are replaced, all others stay."""
@@ -46,24 +50,23 @@ class _Kind:
     name: str
     get: str
     put: str
-    argument: str
-    rows: str
-    """The list's name in the response and in the argument."""
-    carried: tuple[str, ...] = ()
-    """Other fields of the response to write back, because AWS would reset them otherwise."""
+    root: str
+    """The document's root element."""
+    row: str
+    """The element of one rule."""
+    carried: Mapping[str, str] = field(default_factory=dict)
+    """Headers of the response to write back, by the parameter, because AWS would reset them otherwise."""
 
 
 _LIFECYCLE = _Kind(
     name="lifecycle rules",
-    get="get_bucket_lifecycle_configuration",
-    put="put_bucket_lifecycle_configuration",
-    argument="LifecycleConfiguration",
-    rows="Rules",
-    carried=("TransitionDefaultMinimumObjectSize",),
+    get="GetBucketLifecycleConfiguration",
+    put="PutBucketLifecycleConfiguration",
+    root="LifecycleConfiguration",
+    row="Rule",
+    carried={"TransitionDefaultMinimumObjectSize": "x-amz-transition-default-minimum-object-size"},
 )
-_CORS = _Kind(
-    name="CORS rules", get="get_bucket_cors", put="put_bucket_cors", argument="CORSConfiguration", rows="CORSRules"
-)
+_CORS = _Kind(name="CORS rules", get="GetBucketCors", put="PutBucketCors", root="CORSConfiguration", row="CORSRule")
 
 
 async def set_up(
@@ -83,7 +86,7 @@ async def set_up(
     Returns a line for people about each rule that the store did not accept. Raises public errors if the bucket cannot
     be used at all.
     """
-    created = await ensure_bucket(bucket)
+    created = await bucket.ensure()
     done = on_done or (lambda _: None)
     done(f"created the bucket {bucket.name}, which did not exist" if created else f"the bucket {bucket.name} exists")
     policy, warnings = await _set_policy(bucket, named or {}, done)
@@ -178,56 +181,68 @@ def _cors_rules(origins: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "ID": f"{_OURS}upload",
-            "AllowedOrigins": list(origins),
-            "AllowedMethods": ["PUT", "GET", "HEAD"],
-            "AllowedHeaders": ["*"],
-            "ExposeHeaders": list(_EXPOSED),
+            "AllowedOrigin": list(origins),
+            "AllowedMethod": ["PUT", "GET", "HEAD"],
+            "AllowedHeader": ["*"],
+            "ExposeHeader": list(_EXPOSED),
             "MaxAgeSeconds": _MAX_AGE,
         }
     ]
 
 
-async def _merge(bucket: S3Bucket, kind: _Kind, ours: list[dict[str, Any]]) -> None:
+async def _merge(bucket: S3Bucket, kind: _Kind, rules: list[dict[str, Any]]) -> None:
     """Append bigupload's rules to the existing ones: of CORS rules, the first that matches applies.
+
+    The operator's rules are written back as they were read, element by element.
 
     Raises Fault, also if the rules cannot be read: writing could then delete the operator's rules.
     """
     answer = await _read(bucket, kind)
-    there = answer.get(kind.rows, [])
-    wanted = [row for row in there if not _is_one_of(row, ours)] + ours
-    if wanted == there:
+    there = rows_of(answer, kind.row)
+    ours = list(ElementTree.fromstring(_document(kind.root, kind.row, rules)))  # noqa: S314 - made here
+    kept = [rule for rule in there if not _is_one_of(rule, ours)]
+    if list(map(_content, kept + ours)) == list(map(_content, there)):
         return
-    arguments: dict[str, Any] = {name: answer[name] for name in kind.carried if name in answer}
-    arguments[kind.argument] = {kind.rows: wanted}
-    await bucket.call(f"to set the {kind.name}", kind.put, **arguments)
-    if len((await _read(bucket, kind)).get(kind.rows, [])) < len(wanted):
+    carried = {name: answer["Headers"][header] for name, header in kind.carried.items() if header in answer["Headers"]}
+    body = document(kind.root, {}).replace(b"></", b">" + b"".join(map(ElementTree.tostring, kept + ours)) + b"</", 1)
+    await bucket.call(f"to set the {kind.name}", kind.put, Body=body, **carried)
+    if len(rows_of(await _read(bucket, kind), kind.row)) < len(kept + ours):
         raise Fault(FaultKind.UNSUPPORTED, f"the store accepted the {kind.name} and did not keep them")
+
+
+def _document(root: str, row: str, rules: list[dict[str, Any]]) -> bytes:
+    """Rules as a document without a namespace."""
+    return document(root, {row: rules}).replace(f' xmlns="{XMLNS}"'.encode(), b"", 1)
 
 
 async def _read(bucket: S3Bucket, kind: _Kind) -> Mapping[str, Any]:
     try:
-        answer: Mapping[str, Any] = await bucket.call(f"to read the {kind.name}", kind.get)
+        return await bucket.call(f"to read the {kind.name}", kind.get)
     except Fault as fault:
         if fault.status == 404:  # the code differs between stores
-            return {}
+            return {"Headers": {}}
         raise
-    return answer
 
 
-def _is_one_of(row: Mapping[str, Any], ours: Sequence[Mapping[str, Any]]) -> bool:
+def _is_one_of(rule: Element, ours: Sequence[Element]) -> bool:
     """Return whether an existing rule is bigupload's: by its ID, or by its content if the store changes IDs."""
-    if str(row.get("ID", "")).startswith(_OURS):
+    if (rule.findtext("ID") or "").startswith(_OURS):
         return True
-    said = {name: value for name, value in row.items() if name != "ID"}
-    return any(said == {name: value for name, value in rule.items() if name != "ID"} for rule in ours)
+    return any(_content(rule, without="ID") == _content(each, without="ID") for each in ours)
+
+
+def _content(rule: Element, *, without: str | None = None) -> Any:
+    """What two equal rules share, in whichever order their elements are."""
+    inner = sorted(_content(child) for child in rule if child.tag != without)
+    return rule.tag, "" if inner else (rule.text or "").strip(), inner
 
 
 async def _set_reading(bucket: S3Bucket, prefix: str, *, allowed: bool) -> None:
     """Let anyone GET objects under `prefix`, but not list or write them; or withdraw that permission."""
     policy: dict[str, Any] = {"Version": "2012-10-17"}
     try:
-        answer = await bucket.call("to read the bucket's policy", "get_bucket_policy")
-        policy = _parse_policy(answer["Policy"])
+        answer = await bucket.call("to read the bucket's policy", "GetBucketPolicy")
+        policy = _parse_policy(answer.get("Body", b""))
     except Fault as fault:
         if fault.kind is FaultKind.UNSUPPORTED and not allowed:
             return  # a store without policies has nothing to withdraw
@@ -249,13 +264,13 @@ async def _set_reading(bucket: S3Bucket, prefix: str, *, allowed: bool) -> None:
     if wanted == there:
         return
     if wanted:
-        text = json.dumps({**policy, "Statement": wanted})
-        await bucket.call("to set the bucket's policy", "put_bucket_policy", Policy=text)
+        body = json.dumps({**policy, "Statement": wanted}).encode()
+        await bucket.call("to set the bucket's policy", "PutBucketPolicy", Body=body)
     else:
-        await bucket.call("to delete the bucket's policy", "delete_bucket_policy")
+        await bucket.call("to delete the bucket's policy", "DeleteBucketPolicy")
 
 
-def _parse_policy(text: str) -> dict[str, Any]:
+def _parse_policy(text: bytes) -> dict[str, Any]:
     try:
         policy = json.loads(text)
     except ValueError:
@@ -267,7 +282,7 @@ def _parse_policy(text: str) -> dict[str, Any]:
 
 async def _keeps_versions(bucket: S3Bucket) -> bool:
     try:
-        answer = await bucket.call("to ask whether the bucket keeps versions", "get_bucket_versioning")
+        answer = await bucket.call("to ask whether the bucket keeps versions", "GetBucketVersioning")
     except (Fault, errors.StoreRefused):
         return False  # the store does not support this request
     return bool(answer.get("Status") == "Enabled")

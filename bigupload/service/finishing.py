@@ -110,7 +110,7 @@ class Finishing:
     async def _file(self, key: str, head: ObjectHead, facts: ObjectFacts | None) -> FinishedFile:
         url = ""
         if self._hooks.check_files:
-            (url,) = await self._objects.bucket.presign("get_object", [{"Key": key}])
+            (url,) = await self._objects.bucket.presign("GetObject", [{"Key": key}])
         checksum = facts.checksum if facts is not None and facts.algorithm is not None else None
         named = {name.removeprefix(_METADATA): value for name, value in head.headers.items() if _METADATA in name}
         return FinishedFile(

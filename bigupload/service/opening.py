@@ -31,7 +31,7 @@ from bigupload.service.webhooks.delivering import Deliverer
 from bigupload.service.webhooks.sending import connections
 from bigupload.service.webhooks.signing import Signer
 from bigupload.service.webhooks.telling import Telling, telling_for
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import reach
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ async def opened(
         try:
             await _look_at(bucket)
             policy = await agreed_policy(bucket, config.policy)
-            (signed,) = await bucket.presign("put_object", [{"Key": f"{policy.keys.prefix}any"}])
+            (signed,) = await bucket.presign("PutObject", [{"Key": f"{policy.keys.prefix}any"}])
         except Fault as fault:
             raise fault.public() from fault
         telling = telling_for(bucket, policy, config.public_url) if config.webhook_urls else None
@@ -158,7 +158,7 @@ async def _health(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     async with contextlib.aclosing(bucket):
         await bucket.prepare()  # now, and not within the short time limit of the first question
         yield StoreHealth(
-            lambda: bucket.call("to see whether it responds", "head_bucket"),
+            lambda: bucket.call("to see whether it responds", "HeadBucket"),
             patience=config.store_timeout,
             on_change=tell,
         )
@@ -193,7 +193,7 @@ def _rate(config: ServiceConfig, engine: SharedEngine | None, metrics: Metrics) 
 async def _look_at(bucket: S3Bucket) -> None:
     """Check the bucket, so that a wrong name, region or key fails the start. Raises Fault or BigUploadError."""
     try:
-        await bucket.call("to look at the bucket", "head_bucket")
+        await bucket.call("to look at the bucket", "HeadBucket")
     except Fault as fault:
         if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
             raise

@@ -56,7 +56,7 @@ class UploadOutcomes:
         with store_faults_as_refusals():
             try:
                 await self._bucket.call(
-                    "to look at the upload", "list_parts", Key=handle.key, UploadId=handle.upload_id, MaxParts=1
+                    "to look at the upload", "ListParts", Key=handle.key, UploadId=handle.upload_id, MaxParts=1
                 )
             except Fault as fault:
                 if fault.kind is not FaultKind.GONE:

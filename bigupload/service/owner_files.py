@@ -11,9 +11,8 @@ from bigupload.service import contract as c
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_problems import store_faults_as_refusals
-from bigupload.stores.s3.client import S3Bucket
-from bigupload.stores.s3.deletes import delete_object
-from bigupload.stores.s3.object_pages import ObjectPages
+from bigupload.stores.s3.bucket import S3Bucket
+from bigupload.stores.s3.pages import ObjectPages
 
 _PAGE = 1000
 """How many objects S3 lists in one request."""
@@ -51,7 +50,7 @@ class OwnerFiles:
         start: dict[str, Any] = {"StartAfter": request.cursor} if request.cursor is not None else {}
         with store_faults_as_refusals():
             page = await self._bucket.call(
-                "to list the files", "list_objects_v2", Prefix=prefix, MaxKeys=request.limit, **start
+                "to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=request.limit, **start
             )
         rows = page.get("Contents", ())
         return c.ListResponse(
@@ -84,7 +83,7 @@ class OwnerFiles:
             raise Refused(Problem.NO_SUCH_MEDIA, field="key")
         with store_faults_as_refusals():
             try:
-                await delete_object(self._bucket, key, etag="")
+                await self._bucket.delete(key, etag="")
             except Fault as fault:
                 if fault.kind is not FaultKind.GONE:
                     raise
@@ -95,7 +94,7 @@ class OwnerFiles:
         prefix = self._policy.keys.owner_prefix(owner)
         while not pages.ended:
             page = await self._bucket.call(
-                "to add up the files", "list_objects_v2", Prefix=prefix, MaxKeys=_PAGE, **pages.start
+                "to add up the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE, **pages.start
             )
             for row in page.get("Contents", ()):
                 yield row["Key"], row["Size"]

@@ -15,7 +15,9 @@ from bigupload.core.retry_policy import Fault
 from bigupload.service.policy import DAY, PUBLISHED_POLICY, Policy, format_days, format_keep
 
 if TYPE_CHECKING:
-    from bigupload.stores.s3.client import S3Bucket
+    from xml.etree.ElementTree import Element
+
+    from bigupload.stores.s3.bucket import S3Bucket
 
 POLICY_KEY = "bigupload-policy.json"
 _MOST_BYTES = 256 * 1024
@@ -29,14 +31,14 @@ async def read_policy(bucket: S3Bucket) -> Policy:
         BigUploadError: The same; a UsageError if the policy can't be read.
     """
     try:
-        found = await bucket.call("to read the policy", "get_object", Key=POLICY_KEY, first=_MOST_BYTES)
+        found = await bucket.call("to read the policy", "GetObject", Key=POLICY_KEY, first=_MOST_BYTES)
     except Fault as fault:
         if fault.status == 404:
             return PUBLISHED_POLICY
         raise
     where = f"s3://{bucket.name}/{POLICY_KEY}"
     try:
-        value = json.loads(found["Body"])
+        value = json.loads(found.get("Body", b""))
     except (ValueError, RecursionError):
         value = None
     return Policy.from_json(value, where=where)
@@ -45,10 +47,11 @@ async def read_policy(bucket: S3Bucket) -> Policy:
 async def write_policy(bucket: S3Bucket, policy: Policy) -> None:
     """Make `policy` the bucket's. Raises as `read_policy`."""
     if policy == PUBLISHED_POLICY:
-        await bucket.call("to delete the policy", "delete_object", Key=POLICY_KEY)
+        await bucket.call("to delete the policy", "DeleteObject", Key=POLICY_KEY)
         return
     body = json.dumps(policy.to_json(), indent=1).encode() + b"\n"
-    await bucket.call("to write the policy", "put_object", Key=POLICY_KEY, Body=body, ContentType="application/json")
+    headers = {"content-type": "application/json"}
+    await bucket.call("to write the policy", "PutObject", Key=POLICY_KEY, Body=body, headers=headers)
 
 
 async def agreed_policy(bucket: S3Bucket, wanted: Mapping[str, Any]) -> Policy:
@@ -106,14 +109,22 @@ def _rule_that_deletes_the_policy(rules: list[tuple[str, str, int | None]]) -> s
 async def _rules_that_delete(bucket: S3Bucket) -> list[tuple[str, str, int | None]]:
     """Return the ID, the prefix and the days of each rule that deletes all objects under a prefix; None: at a date."""
     try:
-        found = await bucket.call("to read the lifecycle rules", "get_bucket_lifecycle_configuration")
+        found = await bucket.call("to read the lifecycle rules", "GetBucketLifecycleConfiguration")
     except (Fault, errors.StoreRefused):  # there are none, the store has none, or only the operator may read them
         return []
     rules = []
-    for rule in found.get("Rules", ()):
-        ends = rule.get("Expiration", {})
-        wanted = rule.get("Filter", rule)
-        prefix = wanted.get("Prefix", "") if set(wanted) <= {"Prefix"} or "Filter" not in rule else None
-        if rule.get("Status") == "Enabled" and prefix is not None and ("Days" in ends or "Date" in ends):
-            rules.append((str(rule.get("ID", "")), prefix, int(ends["Days"]) if "Days" in ends else None))
+    for rule in rows_of(found, "Rule"):
+        days, date = (rule.findtext("Expiration/Days") or "").strip(), rule.findtext("Expiration/Date")
+        wanted = rule.find("Filter")
+        if wanted is None:
+            prefix: str | None = rule.findtext("Prefix") or ""
+        else:
+            prefix = (wanted.findtext("Prefix") or "") if {each.tag for each in wanted} <= {"Prefix"} else None
+        if rule.findtext("Status") == "Enabled" and prefix is not None and (days or date):
+            rules.append((rule.findtext("ID") or "", prefix, int(days) if days.isdecimal() else None))
     return rules
+
+
+def rows_of(answer: Mapping[str, Any], element: str) -> list[Element]:
+    """Return the rules in a document that a bucket's settings are read as; none if there is no document."""
+    return list(answer["Document"].findall(element)) if "Document" in answer else []

@@ -38,10 +38,10 @@ from bigupload.service.sweep_report import SweepTally as _Tally
 from bigupload.service.webhooks.schedule import RETRIED_FOR
 from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.media_objects import MediaBucket
-from bigupload.stores.s3.object_pages import ObjectPages
+from bigupload.stores.s3.pages import ObjectPages
 
 if TYPE_CHECKING:
-    from bigupload.stores.s3.client import S3Bucket
+    from bigupload.stores.s3.bucket import S3Bucket
 
 _PAGE = 1000
 """How many objects S3 lists or deletes in one request."""
@@ -149,7 +149,7 @@ class Sweep:
         pages = ObjectPages(after)
         while not pages.ended:
             page = await self._bucket.call(
-                "to list the objects", "list_objects_v2", Prefix=prefix, MaxKeys=self._page_size, **pages.start
+                "to list the objects", "ListObjectsV2", Prefix=prefix, MaxKeys=self._page_size, **pages.start
             )
             yield [
                 _Listed(row["Key"], row["Size"], row.get("ETag", ""), row["LastModified"])
@@ -284,7 +284,7 @@ class Sweep:
         rows = [{"Key": item.key} | ({"ETag": item.etag} if item.etag else {}) for item in items]
         try:
             answer: Mapping[str, Any] = await self._bucket.call(
-                "to delete objects", "delete_objects", Delete={"Objects": rows, "Quiet": True}
+                "to delete objects", "DeleteObjects", Delete={"Objects": rows, "Quiet": True}
             )
         except Fault as fault:
             if fault.kind is FaultKind.UNREACHABLE:
@@ -328,7 +328,7 @@ class Sweep:
         for upload in due:
             try:
                 if not dry_run:
-                    await self._bucket.call("to abort", "abort_multipart_upload", **upload)
+                    await self._bucket.call("to abort", "AbortMultipartUpload", **upload)
                 tally.removed(upload["Key"], Reason.ABORTED)
             except Fault as fault:
                 if _is_end(fault):

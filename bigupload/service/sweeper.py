@@ -26,7 +26,7 @@ from bigupload.service.stored_policy import POLICY_KEY, read_policy
 from bigupload.service.sweep import Sweep
 from bigupload.service.sweep_memory import SweepLock, SweepMemory, rules_of
 from bigupload.service.webhooks.telling import telling_for
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 
 _NICENESS = 10
 """The niceness of the process, so that requests come first on a busy processor."""

@@ -39,7 +39,7 @@ from bigupload.service.store_problems import quietly, refusal_of, store_faults_a
 from bigupload.service.token_counts import MadeBefore, TokenCounts
 from bigupload.service.upload_tokens import UploadToken
 from bigupload.service.webhooks.telling import Telling
-from bigupload.stores.s3.client import URL_LIFETIME, S3Bucket
+from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
 

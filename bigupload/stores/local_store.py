@@ -17,7 +17,6 @@ signed tokens. Other users of this machine have: weed's gRPC ports are open to t
 from __future__ import annotations
 
 import contextlib
-import http.client
 import importlib.metadata
 import json
 import os
@@ -38,6 +37,7 @@ import filelock
 import platformdirs
 
 from bigupload.errors import LocalStoreError
+from bigupload.http.response_head import end_of_head, parse_head
 from bigupload.records import dataclass
 from bigupload.stores.local_store_files import (
     SAMPLE,
@@ -369,16 +369,17 @@ def _s3_answers(run: _Run) -> bool:
 
 
 def _get(port: int, path: str) -> tuple[int, bytes]:
-    """Return status (0: no response) and body. Not with urllib, which would use the user's proxy."""
-    connection = http.client.HTTPConnection(_HOST, port, timeout=_ANSWER_SECONDS)
+    """Return status (0: no response) and body. Blocking: who starts the store may have no event loop."""
+    received = bytearray()
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
-    except (OSError, http.client.HTTPException):
+        with socket.create_connection((_HOST, port), timeout=_ANSWER_SECONDS) as sock:
+            sock.sendall(f"GET {path} HTTP/1.0\r\nHost: {_HOST}:{port}\r\n\r\n".encode())
+            while piece := sock.recv(65536):
+                received += piece
+        end = end_of_head(received)
+        return (0, b"") if end is None else (parse_head(bytes(received[: end[0]])).status, bytes(received[end[1] :]))
+    except OSError:  # MalformedResponse is one, too
         return 0, b""
-    finally:
-        connection.close()
 
 
 def _end(run: _Run) -> None:

@@ -15,7 +15,7 @@ def log_request(method: str, where: str) -> Iterator[None]:
     """Log how the request inside the `with` statement ended.
 
     Args:
-        method: What is requested, for example `list_parts`.
+        method: What is requested, for example `ListParts`.
         where: The store's endpoint, without a query.
     """
     if not _LOG.isEnabledFor(logging.DEBUG):

@@ -15,12 +15,13 @@ from bigupload import errors
 from bigupload.core.content_types import type_of
 from bigupload.core.key_characters import MOST_KEY_BYTES, RENAME, refused_character, why_no_key, why_too_long
 from bigupload.core.manifest import Target
+from bigupload.http.http_errors import NAME_RULES, is_valid_name
 from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
 from bigupload.stores.s3 import access_points
-from bigupload.stores.s3.aws_session import configured_endpoint
+from bigupload.stores.s3.access import configured_endpoint
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.errors import fault_of_botocore
+from bigupload.stores.s3.errors import error_of_aws
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import escaped
@@ -113,7 +114,7 @@ def _configured_endpoint(options: S3Options) -> str | None:
     try:
         return configured_endpoint(options)
     except Exception as e:
-        error = fault_of_botocore(e, "to read the AWS configuration", "")
+        error = error_of_aws(e)
     raise error  # outside `except`: botocore's own text may hold a secret
 
 
@@ -140,8 +141,8 @@ async def connect(
     bucket: str, key: str, options: S3Options, pool: BucketPool | None = None, *, creates_bucket: bool = True
 ) -> S3Store:
     """Return the store for a key, with a connection from `pool`. In the local store, create the bucket on request."""
-    if options.local and not access_points.is_valid_name(bucket):
-        raise errors.UsageError(f"{bucket!r} is no valid name of a bucket: it has {access_points.NAME_RULES}")
+    if options.local and not is_valid_name(bucket):
+        raise errors.UsageError(f"{bucket!r} is no valid name of a bucket: it has {NAME_RULES}")
     reached = await reach(options)
     access_points.refuse_unsuited(bucket, reached)
     if not options.local:

@@ -31,6 +31,8 @@ from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
+from bigupload.support.daemon_threads import DaemonThreadPool
+from bigupload.support.shielding import run_shielded
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 READ_BACK = "read-back"
@@ -43,6 +45,8 @@ _RENEW_BEFORE = 60.0
 _REPORT_EVERY = 0.25
 """Seconds between two `ReadingBack` events."""
 _VERSION = 1
+_RECORD_GRACE = 2.0
+"""Seconds that a record may take to be written after a cancel: its disk may hang."""
 _MAX_RECORD_BYTES = 16 * MIB
 
 
@@ -73,6 +77,8 @@ class ReadBackProgress:
         self._path = path
         self._of = json.loads(json.dumps(of))
         self.done: set[int] = set(self._read())
+        self._writing = anyio.Lock()
+        self._threads = DaemonThreadPool(1, "bigupload-record")
 
     def _read(self) -> list[int]:
         try:
@@ -84,29 +90,50 @@ class ReadBackProgress:
             return []
         return [n for first, last in _pairs(found["done"]) for n in range(first, last + 1)]
 
-    def add(self, piece: int) -> bool:
+    async def add(self, piece: int) -> bool:
         """Record one more range, and return whether that worked.
 
-        The record is written to another file, which is then renamed: a kill leaves the old or the new one.
+        The record is written to another file, which is then renamed: a kill leaves the old or the new one. Neither a
+        slow disk nor a network file system holds up the ranges that are read meanwhile. A cancel waits for its end, so
+        that no half file is left open.
         """
         self.done.add(piece)
+        return await run_shielded(self._write(), grace=_RECORD_GRACE)
+
+    async def _write(self) -> bool:
+        import aiofiles
+        import aiofiles.os
+
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
-            with os.fdopen(os.open(fresh, flags, 0o600), "w") as file:
-                json.dump({"of": self._of, "done": _runs(sorted(self.done))}, file)
-            fresh.replace(self._path)
-        except OSError:  # the disk is full, say: only a stop would lose what was compared
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            return False
+        threads = self._threads  # the event loop's own may all be waiting
+        async with self._writing:
+            text = json.dumps({"of": self._of, "done": _runs(sorted(self.done))})
+            try:
+                await aiofiles.os.makedirs(self._path.parent, mode=0o700, exist_ok=True, executor=threads)
+                file = await aiofiles.open(fresh, "w", opener=_open_private, executor=threads)
+                try:  # its own context manager would close it in the event loop's threads
+                    await file.write(text)
+                finally:
+                    await file.close()
+                await aiofiles.os.replace(fresh, self._path, executor=threads)
+            except OSError:  # the disk is full, say: only a stop would lose what was compared
+                with contextlib.suppress(OSError):
+                    await aiofiles.os.unlink(fresh, executor=threads)
+                return False
         return True
+
+    def close(self) -> None:
+        """End the thread that writes it."""
+        self._threads.shutdown(wait=False)
 
     def delete(self) -> None:
         """Delete the record, because the comparison ended."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _pairs(rows: list[Any]) -> Iterator[tuple[int, int]]:
@@ -157,13 +184,14 @@ async def read_back(
     read = events.UploadIdentity(source=source, target=url, id="", manifest=None)
     retrier = Retrier(policy=policy, emit=events.identified(read, on_event or (lambda _: None)))
     async with (
+        contextlib.AsyncExitStack() as ended,
         open_both(path, url, s3, retrier) as pair,
         HttpReader(ca_bundle=pair.store.ca_bundle, stall_after=policy.stall_after) as reader,
     ):
         name = manifest_id(pair.source.path, pair.store.target)
-        comparison = _Comparison(
-            pair, reader, ReadBackProgress(state_dir() / f"{name}{READ_BACK_SUFFIX}", _subject(pair))
-        )
+        progress = ReadBackProgress(state_dir() / f"{name}{READ_BACK_SUFFIX}", _subject(pair))
+        ended.callback(progress.close)
+        comparison = _Comparison(pair, reader, progress)
         resumed = comparison.compared
         await comparison.run()
         fields: dict[str, Any] = pair.compared()
@@ -267,7 +295,7 @@ class _Comparison:
 
     async def _finish(self, number: int) -> None:
         await self._pair.check_source()
-        if not self._progress.add(number) and not self._warned:
+        if not await self._progress.add(number) and not self._warned:
             self._warned = True
             self._retrier.emit(
                 events.Warned(

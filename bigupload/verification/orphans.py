@@ -27,7 +27,7 @@ from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store
-from bigupload.stores.s3.upload_pages import UploadPages
+from bigupload.stores.s3.pages import UploadPages
 from bigupload.stores.targets import connect, parse_s3_url
 
 MEDIA = "media/"

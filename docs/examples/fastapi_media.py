@@ -21,7 +21,7 @@ from bigupload.service import mint_token
 from bigupload.service.asgi import ServiceConfig, create_app
 from bigupload.service.bucket_rules import set_up
 from bigupload.stores import local_store
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 
 BUCKET = "fastapi-media"
 SECRET = secrets.token_urlsafe(32)

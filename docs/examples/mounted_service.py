@@ -16,7 +16,7 @@ import bigupload
 from bigupload.service import ServiceConfig, create_app
 from bigupload.service.bucket_rules import set_up
 from bigupload.stores import local_store
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 
 BUCKET = "mounted-service"
 SESSIONS = {"session-of-ada": "ada", "session-of-bob": "bob"}

@@ -110,9 +110,9 @@ def test_an_endpoint_that_refuses_the_connection(bigupload: Command, file: Path)
         port = listener.getsockname()[1]
     where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]
     ended = bigupload("upload", file, *where, "--progress", "none")
-    said = f"127.0.0.1:{port} refuses the connection: start the store, or check the endpoint and its port"
+    said = f"127.0.0.1:{port} refuses the connection: check that it runs, its address and its port"
     assert_refused(ended, 75, said, "run the same command again")
-    ended = bigupload("gc", "s3://bucket", *where[2:])  # by way of botocore
+    ended = bigupload("gc", "s3://bucket", *where[2:])
     assert_refused(ended, 75, said)
 
 

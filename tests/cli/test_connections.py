@@ -60,7 +60,7 @@ def test_a_certificate_that_is_not_checked(bigupload: Command, https: StrictS3, 
     assert "certificate" in refused.complaint
     https.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # urllib3's, of each request
+        warnings.simplefilter("error")  # some libraries warn at each request
         stopped = bigupload("upload", file, *where, "--no-verify-ssl", "--concurrency", "1")
     assert stopped.code == 75
     warning, _ = stopped.err.splitlines()

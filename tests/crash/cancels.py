@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import botocore.session
 
 import bigupload
 from bigupload import (
@@ -327,8 +326,6 @@ def run_alone(work: Coroutine[Any, Any, None]) -> None:
 def main() -> None:
     order = Order(**json.loads(sys.argv[1]))
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # at WARNING the debug mode tells of a slow machine
-    # botocore's descriptions of AWS are read once, and not for each of some hundred uploaders.
-    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
     S3Store.limits = Limits(min_part_size=order.part_size)
     for module in (multipart_upload, completion):
         # A create that takes longer leaves an upload for `gc`, which the test would report.

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-import io
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from bigupload import errors
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
+from bigupload.core.copies import CopySource
 from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, prove_object
 from bigupload.core.manifest import PartRecord
 from bigupload.core.manifest_lines import encode, replay
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault
+from bigupload.http.connection import Connection
 from bigupload.http.http_errors import fault_of_response
+from bigupload.http.response_head import Headers
 from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
-from bigupload.stores.s3 import response_guard
+from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.s3.operations import OPERATIONS, fields_of
+from bigupload.stores.s3.pages import ObjectPages
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.service_client.requests import MOST_BYTES
+from tests.fuzz.wire import http, loop, received, split
 
 DECLARED = (Fault, errors.BigUploadError)
 PLAN = Plan(25, 10)
@@ -67,15 +71,6 @@ def manifest(data: bytes) -> None:
 
 # -- a store's responses
 
-
-class Raw(io.BytesIO):
-    """Of a urllib3 response, what is used."""
-
-    def stream(self, amount: int = 1 << 16, **_: Any) -> Any:
-        while piece := self.read(amount):
-            yield piece
-
-
 S3_CALLS: list[Callable[[S3Store], Awaitable[Any]]] = [
     lambda s: s.create(PLAN, Algorithm.CRC64NVME, declare=True, token="t"),
     lambda s: s.list_parts("id", Algorithm.CRC64NVME),
@@ -85,10 +80,15 @@ S3_CALLS: list[Callable[[S3Store], Awaitable[Any]]] = [
     lambda s: s.attributes(),
     lambda s: s.part(1),
     lambda s: s.abort("id"),
+    lambda s: s.copy_part("id", PLAN.part(1), CopySource(bucket="b", key="k", etag='"e"', size=25)),
+    lambda s: s.objects("t").next_objects("key", ObjectPages()),
+    lambda s: s.objects("t").delete_many([("key", '"e"'), ("other", "")]),
+    lambda s: MediaBucket(s._bucket).look("key", first=100),
 ]
-STATUSES = [200, 200, 200, 200, 204, 206, 301, 307, 400, 403, 404, 409, 412, 500, 503]
+STATUSES = [200, 200, 200, 200, 204, 206, 301, 307, 400, 403, 404, 409, 412, 413, 500, 501, 503]
 HEADERS = ["etag", "content-length", "x-amz-checksum-crc64nvme", "x-amz-checksum-type", "x-amz-meta-bigupload-token",
-           "date", "retry-after", "x-amz-bucket-region", "content-type", "location"]  # fmt: skip
+           "date", "retry-after", "x-amz-bucket-region", "content-type", "location", "content-range", "last-modified",
+           "x-amz-mp-parts-count", "x-amz-version-id"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,49 +111,64 @@ class FuzzedResponse:
         call, status = (*data[:2], 0, 0)[:2]
         return cls(call, STATUSES[status % len(STATUSES)], headers, body)
 
+    def sent(self) -> bytes:
+        """As it comes over a connection, with a length of its own."""
+        headers = {name: value for name, value in self.headers.items() if name != "content-length"}
+        lines = [f"HTTP/1.1 {self.status} x", *(f"{name}: {value}" for name, value in headers.items())]
+        lines += [f"content-length: {len(self.body)}", "", ""]
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
+
+
+class Answering:
+    """In the place of a client's connections: each request gets the same response, in pieces."""
+
+    def __init__(self, response: bytes) -> None:
+        self._pieces = split(response, b"\x0d\xff\x05")
+        self.asked = 0
+
+    async def take(self, *_: Any, **__: Any) -> Connection:
+        self.asked += 1
+        assert self.asked < 200, "it asks without end"
+        return received(self._pieces, ended=True)
+
+    def give_back(self, *_: Any) -> None:
+        pass
+
+    def forget(self, *_: Any) -> None:
+        pass
+
 
 @functools.cache
-def _s3() -> tuple[asyncio.AbstractEventLoop, S3Store, Any]:
-    """A store whose client asks nobody. Kept: to make a client takes longer than a thousand responses."""
-    options = S3Options(endpoint_url="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="s")
-    store = S3Store("bucket", "key", options)
-    client: Any = store._bucket._make_client(60.0)
-    store._bucket._clients = {60.0: client, 300.0: client}
-
-    async def here(function: Callable[[], Any], what: str, threads: Any = None) -> Any:
-        from bigupload.stores.s3.errors import fault_of_botocore
-
-        try:
-            return function()
-        except Exception as e:
-            raise fault_of_botocore(e, what, "bucket") from None
-
-    store._bucket._in_thread = here
-    return asyncio.new_event_loop(), store, client
+def _s3() -> S3Store:
+    """Kept: to find out how a bucket is reached takes longer than a response."""
+    options = S3Options(
+        endpoint_url="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="hidden-from-all"
+    )
+    return S3Store("bucket", "key", options)
 
 
 def s3(data: bytes) -> None:
-    """boto3's parsers, and what is made of what they give."""
-    from botocore.awsrequest import AWSResponse, HeadersDict
-
-    loop, store, client = _s3()
-    fuzzed = FuzzedResponse.of(data)
-    asked = 0
-
-    def send(request: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        assert asked < 200, "it asks without end"
-        return AWSResponse(request.url, fuzzed.status, HeadersDict(fuzzed.headers), Raw(fuzzed.body))
-
-    client._endpoint.http_session.send = functools.partial(response_guard._send, send)
-    store._bucket._region = "us-east-1"  # else the region that the store names is followed, with a new client
-    with contextlib.suppress(*DECLARED):
-        found = loop.run_until_complete(S3_CALLS[fuzzed.call % len(S3_CALLS)](store))
+    """From bytes on a connection to what the engine gets, of each call; and the table of operations, of each row."""
+    store, fuzzed = _s3(), FuzzedResponse.of(data)
+    store._bucket.knows_checksum_mode = True
+    store._bucket.client._pool = cast("Any", Answering(fuzzed.sent()))
+    refused = ""
+    try:
+        found = loop().run_until_complete(S3_CALLS[fuzzed.call % len(S3_CALLS)](store))
         if isinstance(found, ObjectFacts):
             prove_object(found, EXPECTED)
-    fault = fault_of_response(fuzzed.status, fuzzed.headers, fuzzed.body, "part 1")
-    assert "\n" not in str(fault)
+    except DECLARED as e:
+        refused = str(e)
+    assert "hidden" not in refused
+    assert "\n" not in refused
+    headers = Headers({**fuzzed.headers, "content-length": fuzzed.headers.get("content-length", str(len(fuzzed.body)))})
+    for operation in OPERATIONS:
+        with contextlib.suppress(Fault):
+            fields_of(operation, 200, headers, fuzzed.body, "to fuzz", bucket="bucket")
+    for what, size in (("part 1", 10), ("to list", None)):
+        fault = fault_of_response(fuzzed.status, headers, fuzzed.body, what, bucket="bucket", sent=size)
+        assert "\n" not in str(fault)
+        assert "\n" not in str(fault.public())
 
 
 # -- a media service's responses
@@ -167,11 +182,6 @@ SERVICE_CALLS: list[Callable[[ServiceStore], Awaitable[Any]]] = [
     lambda s: s.complete("handle", RECORDS, size=25, algorithm=Algorithm.CRC64NVME, checksum=CRC),
     lambda s: s.abort("handle"),
 ]
-
-
-@functools.cache
-def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.new_event_loop()
 
 
 def service(data: bytes) -> None:
@@ -192,7 +202,7 @@ def service(data: bytes) -> None:
     found: Any = None
     refused = ""
     try:
-        found = _loop().run_until_complete(SERVICE_CALLS[fuzzed.call % len(SERVICE_CALLS)](store))
+        found = loop().run_until_complete(SERVICE_CALLS[fuzzed.call % len(SERVICE_CALLS)](store))
     except DECLARED as e:
         refused = str(e)
     assert "sk_hidden" not in refused
@@ -221,6 +231,9 @@ def _samples() -> dict[str, list[bytes]]:
         samples.lines(samples.header(), samples.part(1))
         + b'{"type":"part_dropped","number":1,"reason":"x"}\n{"type":"later","x":[[1]]}\n',
     ]
+    page = (
+        b"<ListBucketResult><IsTruncated>%s</IsTruncated><EncodingType>url</EncodingType><Contents><Key>key%%2F+a</Key>"
+    )
     bodies = [
         b"<R><UploadId>u</UploadId></R>",
         b"<R><IsTruncated>true</IsTruncated><NextPartNumberMarker>1</NextPartNumberMarker><Part><PartNumber>1</PartNumber>"
@@ -229,6 +242,14 @@ def _samples() -> dict[str, list[bytes]]:
         b"<Initiated>2026-01-01T00:00:00Z</Initiated><ChecksumAlgorithm>CRC32</ChecksumAlgorithm></Upload></R>",
         b"<R><ETag>e-3</ETag><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>"
         b"<ChecksumType>FULL_OBJECT</ChecksumType></R>",
+        page % b"true" + b"<Size>9</Size><ETag>e</ETag></Contents><NextContinuationToken>t</NextContinuationToken>"
+        b"</ListBucketResult>",
+        page % b"false"
+        + b"<LastModified>2026-01-01T00:00:00Z</LastModified><Size>1</Size></Contents></ListBucketResult>",
+        b"<DeleteResult><Error><Key>key</Key><Code>AccessDenied</Code></Error></DeleteResult>",
+        b"<ListMultipartUploadsResult><Upload><Key>key</Key><UploadId>u</UploadId><Initiated>2026-01-01T00:00:00Z</Initiated>"
+        b"</Upload></ListMultipartUploadsResult>",
+        b"<!doctype html><html><head><title>Sign in</title></head><body>Welcome</body></html>",
         b"<Error><Code>SlowDown</Code><Message>m &amp; m</Message><Region>r</Region></Error>",
         b'<!DOCTYPE l [<!ENTITY a "aa">]><l>&a;</l>',
     ]
@@ -248,9 +269,21 @@ def _samples() -> dict[str, list[bytes]]:
         {"status": "gone", "error": {"code": "not_media", "message": "no"}},
         {"error": {"code": "upload_gone", "message": "m", "field": "f"}},
     ]  # fmt: skip
+    responses_of_http = [
+        b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 4\r\n\r\nbody',
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3;a=b\r\nbod\r\n1\r\ny\r\n0\r\nTrailer: x\r\n\r\nHTTP/1.1 200",
+        b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>",
+        b"HTTP/1.0 204 No Content\nServer: x\n\tgoes on\n\n",
+    ]
     return {
         "manifest": manifests,
-        "s3": [bytes([n, 8 if b"<Error" in body else 0]) + head + body for body in bodies for n in range(7)],
+        "http": [
+            bytes([len(sizes), 2]) + sizes + text for text in responses_of_http for sizes in (b"\0", b"\x05\x11", b"")
+        ],
+        "s3": [
+            bytes([n, 8 if b"<Error" in body else 0]) + head + body for body in bodies for n in range(len(S3_CALLS))
+        ],
         "service": [
             bytes([n, 8 if "error" in body else 0]) + head + json.dumps(body).encode()
             for body in responses
@@ -259,11 +292,15 @@ def _samples() -> dict[str, list[bytes]]:
     }
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"manifest": manifest, "s3": s3, "service": service}
+TARGETS: dict[str, Callable[[bytes], None]] = {"manifest": manifest, "http": http, "s3": s3, "service": service}
 SAMPLES = _samples()
 TOKENS = [
     b"null", b"true", b"-1", b"0", b"1e999", b"NaN", b"9" * 5000, b"1" + b"0" * 400, b'""', b"[]", b"{}", b'"\\ud800"',
     b"\\u0000", b"\xff\xfe", b"\0", b"\n", b"\r", b"[" * 20_000, b'{"a":' * 5000, b"<a>" * 5000, b"</Part>", b"<Part>",
     b"&#27;", b"&x;", b"<!DOCTYPE", b"<![CDATA[", b"</", b"\xc2\x9b", b"\xe2\x80\xae", b"10001", b"1000000000000000",
     b"2026-13-45T99:99:99Z", b"http://h", b"file:///x", b"https://u:p@h", b"https://[::1", b"crc32c", b"COMPOSITE",
+    b"HTTP/1.1 200 OK\r\n", b"\r\n\r\n", b"\r\n", b"ffffffffffffffff\r\n", b"-1\r\n", b"0x1\r\n", b"1 \r\n",
+    b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"<DeleteResult>",
+    b"<Contents>", b"<EncodingType>url</EncodingType>",
+    b"%ff", b"%",
 ]  # fmt: skip

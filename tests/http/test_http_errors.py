@@ -8,17 +8,19 @@ import errno
 import math
 import re
 import socket
+import ssl
 import time
 from pathlib import Path
 
 import pytest
-import yarl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload import errors
+from bigupload.core.checksums import with_quotes
 from bigupload.core.retry_policy import FaultKind
-from bigupload.http.http_errors import fault_of_response, retry_after, skew_message, why_unreachable
+from bigupload.http.http_errors import fault_of_connecting, fault_of_response, retry_after, skew_message
+from bigupload.http.origins import origin_of
 from bigupload.http.proxies import Proxy, is_direct, proxy_for
 from bigupload.http.trust import ssl_context
 
@@ -128,7 +130,7 @@ def test_a_ca_bundle_that_is_not_there(tmp_path: Path) -> None:
 
 # -- proxies
 
-HTTP, HTTPS = yarl.URL("http://s3.example/b/k?X-Amz-Signature=x"), yarl.URL("https://s3.example/b/k")
+HTTP, HTTPS = origin_of("http://s3.example"), origin_of("https://s3.example")
 DIRECT = Proxy()
 
 
@@ -146,7 +148,7 @@ def test_no_proxy_is_named() -> None:
 
 @pytest.mark.parametrize("url", ["", "no url", "http://", "http:///key", "http://:9000/key", "http://h:x/key"])
 def test_what_has_no_host_is_not_reached_directly(url: str) -> None:
-    assert is_direct(str(HTTP))
+    assert is_direct("http://s3.example/b/k?X-Amz-Signature=x")
     assert not is_direct(url)
 
 
@@ -187,7 +189,7 @@ def test_hosts_that_are_reached_directly(monkeypatch: pytest.MonkeyPatch, no_pro
 def test_ipv6_addresses_that_are_reached_directly(monkeypatch: pytest.MonkeyPatch, no_proxy: str, direct: bool) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
-    assert (proxy_for(yarl.URL("http://[::1]:9000/b/k")) == DIRECT) is direct
+    assert (proxy_for(origin_of("http://[::1]:9000/b/k")) == DIRECT) is direct
 
 
 @pytest.mark.parametrize(
@@ -228,30 +230,69 @@ def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
         proxy_for(HTTPS)
 
 
+# -- connections
+
+
+def no_tls(reason: str) -> ssl.SSLError:
+    made = ssl.SSLError(1, f"[SSL: {reason}]")
+    made.reason = reason
+    return made
+
+
+def untrusted(words: str) -> ssl.SSLCertVerificationError:
+    made = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    made.verify_message = words
+    return made
+
+
 @pytest.mark.parametrize(
-    ("reason", "says"),
+    ("reason", "kind", "says"),
     [
-        (
-            socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
-            "h:1 has no address: check the endpoint, the region and the network",
-        ),
-        (
-            ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
-            "h:1 refuses the connection: start the store",
-        ),
-        (TimeoutError("timed out"), "h:1 does not answer: check the endpoint and the network"),
-        (
-            OSError(errno.ENETUNREACH, "Network is unreachable"),
-            r"can't connect to h:1 \(Network is unreachable\): check",
-        ),
-        (ValueError("foreign"), "h:1 does not answer"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), FaultKind.UNREACHABLE,
+         "h:1 has no address: check its name and the network"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), FaultKind.UNREACHABLE,
+         "h:1 refuses the connection: check that it runs"),
+        (TimeoutError("timed out"), FaultKind.UNREACHABLE, "h:1 does not answer: check its address and the network"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), FaultKind.UNREACHABLE,
+         r"can't connect to h:1 \(Network is unreachable\): check"),
+        (OSError(errno.EMFILE, "Too many open files"), FaultKind.BROKEN, "this process has too many files"),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), FaultKind.BROKEN,
+         "the TLS connection to h:1 was closed"),
+        (no_tls("WRONG_VERSION_NUMBER"), FaultKind.FINAL, "h:1 speaks no TLS"),
+        (no_tls("NO_SHARED_CIPHER"), FaultKind.FINAL, r"no TLS connection to h:1 \(NO_SHARED_CIPHER\)"),
+        (untrusted("self-signed certificate"), FaultKind.FINAL,
+         r"the certificate of h:1 is not trusted \(self-signed certificate\): .*`ca_bundle`"),
+        (untrusted("certificate has expired"), FaultKind.FINAL, "the certificate of h:1 has expired: renew it"),
+        (untrusted("certificate is not yet valid"), FaultKind.FINAL, "the certificate of h:1 is not yet valid: set"),
+        (untrusted("Hostname mismatch, certificate is not valid for 'h'."), FaultKind.FINAL,
+         "the certificate of h:1 is for another host"),
+        (untrusted("IP address mismatch, certificate is not valid for '::1'."), FaultKind.FINAL,
+         "the certificate of h:1 is for another host"),
     ],
-)
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_why_a_store_is_unreachable(reason: Exception, says: str, wrapped: bool) -> None:
-    """As the operating system raises it, and as urllib3 and botocore wrap it."""
-    e = reason
-    if wrapped:
-        e = RuntimeError("pool")
-        e.__cause__ = reason
-    assert re.match(says, why_unreachable(e, "h:1"))
+)  # fmt: skip
+def test_why_nothing_connects(reason: OSError, kind: FaultKind, says: str) -> None:
+    fault = fault_of_connecting(reason, "h:1")
+    assert fault.kind is kind
+    assert re.match(says, str(fault))
+
+
+def test_several_addresses_that_fail_say_why() -> None:
+    """asyncio joins what the addresses said, and happy eyeballs chains it."""
+    e = OSError("Multiple exceptions: …")
+    e.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    assert "refuses the connection" in str(fault_of_connecting(e, "h:1"))
+
+
+def test_why_a_proxy_is_not_reached() -> None:
+    for reason, says in (
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (TimeoutError(), "timed out"),
+    ):
+        fault = fault_of_connecting(reason, "p:3128", proxy=True)
+        assert fault.kind is FaultKind.UNREACHABLE
+        assert str(fault) == f"can't connect to the proxy p:3128: {says}: check http(s)_proxy"
+
+
+@pytest.mark.parametrize(("etag", "quoted"), [('"a"', '"a"'), ("a", '"a"'), ('W/"a"', 'W/"a"'), ("", "")])
+def test_an_etag_without_quotes_gets_them(etag: str, quoted: str) -> None:
+    assert with_quotes(etag) == quoted

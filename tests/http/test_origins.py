@@ -11,7 +11,7 @@ from bigupload.http.origins import WebOrigin, origin_of
     ("url", "expected"),
     [
         ("http://127.0.0.1:9000", WebOrigin("http", "127.0.0.1", 9000, "127.0.0.1:9000")),
-        ("http://S3.example:80/b/k?q", WebOrigin("http", "s3.example", 80, "S3.example")),
+        ("http://S3.example:80/b/k?q", WebOrigin("http", "s3.example", 80, "s3.example")),
         ("https://s3.example:443", WebOrigin("https", "s3.example", 443, "s3.example")),
         ("https://s3.example:80", WebOrigin("https", "s3.example", 80, "s3.example:80")),
         ("https://s3.example.", WebOrigin("https", "s3.example.", 443, "s3.example.")),

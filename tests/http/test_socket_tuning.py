@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import resource
 import socket
 import struct
 import time
@@ -14,7 +16,6 @@ import pytest
 from bigupload import errors
 from bigupload.core.part_plan import MIB
 from bigupload.http import socket_tuning
-from bigupload.http.plain_connections import PlainConnections
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 NOTSENT_LOWAT = 25  # linux/tcp.h; a Python built with an old C library has no name for it
@@ -55,15 +56,6 @@ def test_a_python_without_the_name_limits_what_is_unsent_too(monkeypatch: pytest
     monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT", raising=False)
     with contextlib.closing(socket_tuning.new_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ()))) as made:
         assert made.getsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT) == 512 * 1024
-
-
-@needs_linux
-def test_a_connection_without_aiohttp_notices_a_dead_path_too() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        connections = PlainConnections(f"http://127.0.0.1:{listener.getsockname()[1]}", None)
-        with contextlib.closing(connections.take(None)) as connection:
-            assert connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 15
 
 
 @needs_linux
@@ -282,3 +274,13 @@ def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: tuple[socket.s
     theirs.close()
     assert socket_tuning.readable(ours)
     assert not socket_tuning.readable(None)
+
+
+@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1100, reason="descriptors are limited")
+def test_a_descriptor_may_be_high(pair: tuple[socket.socket, socket.socket]) -> None:
+    """In a process with a thousand files open: select() knows descriptors up to 1023."""
+    ours, theirs = pair
+    with socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD, 1100)) as high:
+        assert not socket_tuning.readable(high)
+        theirs.close()
+        assert socket_tuning.readable(high)

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 import bigupload
-from bigupload.http.sessions import RotatingResolver
+from bigupload.http.names import Addresses
 from bigupload.stores.local_store import LocalStore
 
 from .stopped import SIZE
@@ -84,12 +84,14 @@ async def test_a_lookup_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatc
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    task = asyncio.create_task(RotatingResolver().resolve("store.test"))
+    addresses = Addresses()
+    task = asyncio.create_task(addresses.of("store.test", 443))
     try:
         await asyncio.to_thread(asked.wait)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        addresses.close()
         await asyncio.get_running_loop().shutdown_default_executor()
     finally:
         release.set()

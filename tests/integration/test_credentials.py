@@ -16,7 +16,7 @@ from botocore.credentials import RefreshableCredentials
 
 import bigupload
 from bigupload import Credentials, S3Options, Verified, errors, events
-from bigupload.stores.s3 import client
+from bigupload.stores.s3 import bucket
 from bigupload.stores.s3.renewal import Renewal
 from bigupload.testing.strict_s3 import Status, StrictS3
 
@@ -88,7 +88,7 @@ async def test_credentials_that_are_known_to_end_are_renewed_before(
 ) -> None:
     issuer = Issuer(world.s3, tells=True)
     moved = 0.0
-    monkeypatch.setattr(client, "Renewal", functools.partial(Renewal, clock=lambda: time.time() + moved))
+    monkeypatch.setattr(bucket, "Renewal", functools.partial(Renewal, clock=lambda: time.time() + moved))
 
     def later() -> None:
         nonlocal moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,7 +199,8 @@ async def test_a_message_that_is_only_the_code_is_said_once(world: World, op: st
 async def test_a_response_without_a_body_says_its_status_once(fake: Backend) -> None:
     assert fake.s3 is not None
     fake.s3.script("ListParts", Status(404))
-    (fault,) = [await raised(fake.store().list_parts("any", Algorithm.NONE), [fake.secret])]
+    async with contextlib.aclosing(fake.store()) as store:
+        fault = await raised(store.list_parts("any", Algorithm.NONE), [fake.secret])
     assert str(fault).count("404") == 1
 
 

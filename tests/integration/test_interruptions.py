@@ -138,7 +138,7 @@ async def test_cancelled_again_and_again_while_complete_is_seen_through(world: W
 async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(
     world: World, monkeypatch: pytest.MonkeyPatch, way: Any, op: str
 ) -> None:
-    """It would wait for the response for as long as botocore does, 300 s: the store is released only afterwards."""
+    """It would wait for as long as a complete may take, 300 s: the store is released only afterwards."""
     for module in (multipart_upload, completion):
         monkeypatch.setattr(module, "CANCEL_GRACE", 0.05)
     path = world.file(3 * PART)

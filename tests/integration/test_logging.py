@@ -52,8 +52,28 @@ async def test_each_attempt_has_a_line(world: World, caplog: pytest.LogCaptureFi
     )
     assert re.fullmatch(rf"part 2, attempt 2 to {address}: acknowledged after \d+ ms, 65536 of 65536 bytes sent", again)
     assert any(line.startswith(f"part 3, attempt 1 to {address}: BROKEN") for line in attempts)
-    requests = [line.split(" ")[0] for line in lines(caplog) if f" at {world.s3.url}: done after " in line]
-    assert requests == ["create_multipart_upload", "complete_multipart_upload"]
+    requests = [line.split(" ")[0] for line in lines(caplog) if f" at {world.s3.url}/{BUCKET}: done after " in line]
+    assert requests == ["CreateMultipartUpload", "CompleteMultipartUpload"]
+
+
+async def test_calls_have_s3_s_own_names(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """With the bucket's address, how it ended, and never a key or a query."""
+    await world.interrupted(world.file(SIZE), after=2)
+    world.s3.script("ListParts", Status(503, "SlowDown"))
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        await uploader.resume(world.manifest_path)
+        await uploader.verify(world.directory / "file.bin", f"s3://{BUCKET}/key", s3=world.options())
+    await world.interrupted(world.file(SIZE), after=2, resume=False)
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        await uploader.abort(world.manifest_path)
+    calls = [line for line in lines(caplog) if re.search(r" after \d+ ms$", line) and not line.startswith("part ")]
+    refused = "Fault: the store refused to list the parts: (503 SlowDown|404 NoSuchUpload).*"
+    ended = rf" at {world.s3.url}/{BUCKET}: (done|{refused})"
+    assert all(re.fullmatch(rf"\w+{ended} after \d+ ms", line) for line in calls)
+    assert [line.partition(" ")[0] for line in calls if "SlowDown" in line] == ["ListParts"]
+    assert {line.partition(" ")[0] for line in calls} == {
+        "CreateMultipartUpload", "ListParts", "CompleteMultipartUpload", "HeadObject", "AbortMultipartUpload"
+    }  # fmt: skip
 
 
 async def test_a_failure_says_what_resumes_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -112,7 +132,11 @@ async def test_warnings_are_logged_without_on_event(
     (warning,) = lines(caplog, logging.WARNING)
     assert warning.startswith(f"{path} → {url}: {url} was uploaded before: uploading it again")
     caplog.clear()
-    monkeypatch.setattr(by_download.ReadBackProgress, "add", lambda *_: False)
+
+    async def fails(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(by_download.ReadBackProgress, "add", fails)
     await bigupload.read_back(path, url, s3=world.options(), retry=FAST)
     assert lines(caplog, logging.WARNING) == [
         f"{path} → {url}: the progress can't be recorded: if this run stops, the next one reads everything again"

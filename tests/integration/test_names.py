@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.http import connection_pool, names, sessions, socket_tuning
+from bigupload.http import connection_pool, names, socket_tuning
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import PutResponse, SignedRequest
 from bigupload.sources.file import FileSource
@@ -132,7 +131,7 @@ async def test_a_name_that_moves_is_followed_in_time(sender: Sender, monkeypatch
     sender.ends.listed = HOSTS[:1]
     await sender.put()
     sender.ends.listed = HOSTS[1:2]
-    addresses = sender.transport._pool._addresses
+    addresses = sender.transport._client.pool._addresses
     addresses._clock = lambda: time.monotonic() + names.KEPT + 1
     await sender.put()
     assert sender.ends.met == HOSTS[:2]
@@ -166,20 +165,6 @@ async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch
     assert caught.value.kind is FaultKind.UNREACHABLE
 
 
-async def test_all_connecting_takes_less_than_a_stall() -> None:
-    """aiohttp tries as often as there are addresses, `CONNECT_TIMEOUT` each: eight of S3's would be called a stall."""
+def test_all_connecting_takes_less_than_a_stall() -> None:
+    """Else an outage would be called a stall, which costs a part one of its attempts."""
     assert socket_tuning.CONNECT_TIMEOUT < connection_pool.CONNECT_WITHIN < RetryPolicy().stall_after
-    async with sessions.new_session(None) as opened:
-        assert opened.timeout.connect == connection_pool.CONNECT_WITHIN
-
-
-async def test_names_are_the_systems_also_where_aiodns_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """c-ares reads once which name servers there are; with another network there are others."""
-
-    def not_this() -> None:
-        raise AssertionError("aiohttp's own choice")
-
-    monkeypatch.setattr(aiohttp.connector, "DefaultResolver", not_this)
-    async with sessions.new_session(None) as opened:
-        assert isinstance(opened.connector, aiohttp.TCPConnector)
-        assert not isinstance(opened.connector._resolver, aiohttp.AsyncResolver)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ async def test_faults_of_all_kinds(world: World, small_pieces: None) -> None:
     async with no_leaks():
         found = await read(world, path)
     assert found.bytes_read == SIZE
-    assert found.retries >= 4  # a reused connection that is lost, aiohttp replaces by itself
+    assert found.retries == 6
 
 
 @pytest.mark.parametrize("meanwhile", [replace, delete])
@@ -192,6 +193,36 @@ async def test_it_goes_on_where_it_stopped(world: World, small_pieces: None) -> 
     found = await read(world, path)
     assert (found.resumed_bytes, found.bytes_read) == (done, SIZE - done)
     assert state_files() == []
+
+
+async def test_a_cancel_while_a_piece_is_recorded_leaves_nothing_half(
+    world: World, small_pieces: None, monkeypatch: pytest.MonkeyPatch, no_complaints: None
+) -> None:
+    """The record is whole, and its file is closed: what a thread opens belongs to nobody else."""
+    path = world.file(SIZE)
+    put(world.s3, path.read_bytes())
+    opening, goes_on, real = threading.Event(), threading.Event(), by_download._open_private
+
+    def slow(name: str, flags: int) -> int:
+        opening.set()
+        assert goes_on.wait(60)
+        return real(name, flags)
+
+    monkeypatch.setattr(by_download, "_open_private", slow)
+    async with no_leaks():
+        task = asyncio.create_task(read(world, path))
+        await asyncio.to_thread(opening.wait)
+        task.cancel()
+        await asyncio.sleep(0)
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    (state,) = state_files()
+    assert state.suffix == ".json"
+    assert json.loads(state.read_text())["done"]
+    found = await read(world, path)
+    assert found.resumed_bytes > 0
+    assert found.resumed_bytes + found.bytes_read == SIZE
 
 
 @pytest.mark.parametrize("change", ["object", "time", "file", "junk", "foreign", "pieces", "link"])

@@ -218,7 +218,7 @@ async def test_a_server_that_is_down(world: World, web: WebServer, url: str) -> 
 
 async def test_no_server_at_all(world: World, web: WebServer) -> None:
     url = f"http://127.0.0.1:1/film.mov?{SECRET}"
-    with pytest.raises(errors.SourceUnreachable, match=r"can't connect to 127\.0\.0\.1:1") as caught:
+    with pytest.raises(errors.SourceUnreachable, match=r"127\.0\.0\.1:1 refuses the connection") as caught:
         await world.upload(url)
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
     assert_secretless(caught.value, [SECRET])

@@ -209,7 +209,7 @@ async def test_https_with_a_certificate_of_ones_own(world: World, web: WebServer
     certificates = make_certificates(world.directory)
     with web_server(certificates) as secure:
         secure.serve("/film.mov", DATA)
-        with pytest.raises(errors.SourceUnreadable, match=r"no trusted TLS connection.*`ca_bundle`"):
+        with pytest.raises(errors.SourceUnreadable, match=r"the certificate of 127.* is not trusted.*`ca_bundle`"):
             await world.upload(f"{secure.url}/film.mov")
         web.faults.append(to(f"{secure.url}/film.mov"))  # http to https is followed
         options = bigupload.S3Options(endpoint_url=world.s3.url, region=world.s3.region, ca_bundle=certificates.ca)

@@ -14,6 +14,7 @@ from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.testing.strict_s3 import Stall
+from tests.tools.buckets import client_of
 from tests.tools.waiting import until
 
 from .backends import PART, TOKEN, Backend, crc, create, put, raised
@@ -133,11 +134,11 @@ async def test_an_abort_while_a_part_arrives_is_repeated_until_nothing_is_left(f
 
 async def test_make_the_bucket_where_it_is_missing(real_store: Backend) -> None:
     async with contextlib.aclosing(real_store.store(bucket="made-here")) as store:
-        client = await store._bucket._client(60.0)
-        assert "made-here" not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
-        await store.ensure_bucket()
-        await store.ensure_bucket()
-        assert "made-here" in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+        with contextlib.closing(client_of(store._bucket)) as client:
+            assert "made-here" not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+            await store.ensure_bucket()
+            await store.ensure_bucket()
+            assert "made-here" in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
         await store.abort(await create(store))
 
 

@@ -15,7 +15,7 @@ from bigupload import Selection, SyncStep, UploadFailed, UploadResult, errors
 from bigupload.api import sync_deletes
 from bigupload.api.sync_types import SyncOutcome
 from bigupload.manifests.job_record import known_jobs
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.testing.strict_s3 import Status
 
 from .support import BUCKET, FAST, World

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bigupload.stores.local_store import LocalStore
-from bigupload.stores.s3.ensure_bucket import ensure_bucket
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.declared import what_is_wrong
@@ -62,7 +61,7 @@ def posts_api(session_stub: HttpStub) -> HttpStub:
 async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
     """An empty one in SeaweedFS."""
     found = Meddled(fresh_name(), options_for(weed))
-    await ensure_bucket(found)
+    await found.ensure()
     yield found
     await found.aclose()
 

@@ -16,7 +16,7 @@ from bigupload.service.handles import Handles
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.tools.buckets import options_for
 from tests.tools.service import Service

@@ -15,7 +15,7 @@ from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.renewal import CREDENTIALS_EXPIRING
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -51,7 +51,7 @@ def bucket_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., S3Bucket]:
 
 
 async def signer_of(bucket: S3Bucket) -> str:
-    (url,) = await bucket.presign("put_object", [{"Key": "k"}])
+    (url,) = await bucket.presign("PutObject", [{"Key": "k"}])
     await bucket.aclose()
     return url.partition("X-Amz-Credential=")[2].partition("%2F")[0]
 
@@ -74,7 +74,7 @@ async def test_a_client_with_its_own_credentials_can_sign_again_and_does_not_min
 async def test_credentials_that_stay_short_sign_nothing(bucket_with: Callable[..., S3Bucket]) -> None:
     bucket = bucket_with(30, 45)
     with pytest.raises(Fault) as refused:
-        await bucket.presign("put_object", [{"Key": "k"}])
+        await bucket.presign("PutObject", [{"Key": "k"}])
     assert refused.value.code == CREDENTIALS_EXPIRING
 
     uploads = MediaUploads(bucket, Handles(["s" * 32], clock=lambda: 0.0))

@@ -328,7 +328,7 @@ async def put(bucket: Meddled, filename: str, content_type: str, data: bytes) ->
 async def test_what_users_have_is_accepted(bucket: Meddled, filename: str, content_type: str, data: bytes) -> None:
     uploads, key = await put(bucket, filename, content_type, data)
     posted = await uploads.posted.check("me", key)
-    assert (await bucket.call("", "head_object", Key=posted.key))["ContentLength"] == len(data)
+    assert (await bucket.call("", "HeadObject", Key=posted.key))["ContentLength"] == len(data)
     assert (await Sweep(bucket, now=lambda: datetime.now(UTC)).run()).deleted == 0
 
 
@@ -363,7 +363,7 @@ async def test_what_only_begins_like_media_is_refused(
     assert refused.value.problem is problem
     await put(bucket, filename, content_type, data)
     assert (await Sweep(bucket, now=lambda: datetime.now(UTC)).run()).deleted == 1  # the first is gone already
-    assert "Contents" not in await bucket.call("", "list_objects_v2", Prefix="media/")
+    assert "Contents" not in await bucket.call("", "ListObjectsV2", Prefix="media/")
 
 
 async def test_a_create_that_sends_the_head_of_a_file_that_is_none_is_refused(bucket: Meddled) -> None:
@@ -373,7 +373,7 @@ async def test_a_create_that_sends_the_head_of_a_file_that_is_none_is_refused(bu
     with pytest.raises(Refused) as refused:
         await uploads.create("me", request)
     assert refused.value.problem is Problem.FILE_TOO_LARGE
-    assert "Uploads" not in await bucket.call("", "list_multipart_uploads")
+    assert "Uploads" not in await bucket.call("", "ListMultipartUploads")
 
 
 async def test_a_store_that_ignores_ranges_is_not_asked_for_more(bucket: Meddled) -> None:
@@ -389,6 +389,6 @@ async def test_a_store_that_ignores_ranges_is_not_asked_for_more(bucket: Meddled
             del answer["ContentRange"]
         return answer
 
-    bucket.meddle["get_object"] = whole
+    bucket.meddle["GetObject"] = whole
     await uploads.posted.check("me", key)
     assert [each == head for each in asked] == [True, False] * 2, "one more in vain, also of the copy"

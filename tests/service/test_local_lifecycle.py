@@ -29,20 +29,20 @@ async def bucket(weed: LocalStore, tmp_path: Path) -> AsyncIterator[Meddled]:
     found = Meddled(fresh_name(), options_for(weed))
     assert await set_up(found) == []
     for key in (OLD, YOUNG):
-        await found.call("", "put_object", Key=key, Body=sample("jpg"), ContentType="image/jpeg")
-    written: datetime = (await found.call("", "head_object", Key=OLD))["LastModified"]
+        await found.call("", "PutObject", Key=key, Body=sample("jpg"), headers={"content-type": "image/jpeg"})
+    written: datetime = (await found.call("", "HeadObject", Key=OLD))["LastModified"]
     backdate(weed, found.name, "media/owner", OLD, timedelta(days=8), int(written.timestamp()), tmp_path)
     yield found
     await found.aclose()
 
 
 async def keys(bucket: Meddled) -> list[str]:
-    return [row["Key"] for row in (await bucket.call("", "list_objects_v2")).get("Contents", ())]
+    return [row["Key"] for row in (await bucket.call("", "ListObjectsV2")).get("Contents", ())]
 
 
 @pytest.mark.slow
 async def test_the_rule_is_kept_and_not_acted_on(bucket: Meddled, weed: LocalStore) -> None:
-    looked = await bucket.call("", "get_object", Key=OLD, first=10_000)
+    looked = await bucket.call("", "GetObject", Key=OLD, first=10_000)
     assert datetime.now(UTC) - looked["LastModified"] > timedelta(days=7, hours=23)
     assert looked["Body"] == sample("jpg")
     assert await keys(bucket) == [OLD, YOUNG]

@@ -113,8 +113,8 @@ async def test_a_file_that_is_due_to_be_deleted_is_not_listed(bucket: Meddled) -
     now = time.time()
     uploads = files_of(bucket, keep=3600, clock=lambda: now)
     made = await uploads.presign("me", c.PresignRequest(filename="a.jpg", content_type="image/jpeg"))
-    await bucket.call("", "put_object", Key=made.key, Body=b"x")
-    await bucket.call("", "put_object", Key="media/me/the-operator-s.txt", Body=b"x")
+    await bucket.call("", "PutObject", Key=made.key, Body=b"x")
+    await bucket.call("", "PutObject", Key="media/me/the-operator-s.txt", Body=b"x")
     assert [file.key for file in (await uploads.files.list("me", c.ListRequest())).media] == [made.key]
     now += 3700
     assert (await uploads.files.list("me", c.ListRequest())).media == []
@@ -123,8 +123,8 @@ async def test_a_file_that_is_due_to_be_deleted_is_not_listed(bucket: Meddled) -
 
 
 async def test_the_operator_s_files_are_not_deleted(bucket: Meddled) -> None:
-    await bucket.call("", "put_object", Key="media/me/the-operator-s.txt", Body=b"x")
+    await bucket.call("", "PutObject", Key="media/me/the-operator-s.txt", Body=b"x")
     with pytest.raises(Refused) as refused:
         await files_of(bucket, keep=None).files.delete("me", "media/me/the-operator-s.txt")
     assert refused.value.problem is Problem.NO_SUCH_MEDIA
-    await bucket.call("", "head_object", Key="media/me/the-operator-s.txt")
+    await bucket.call("", "HeadObject", Key="media/me/the-operator-s.txt")

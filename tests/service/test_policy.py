@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -25,9 +26,10 @@ from bigupload.service.policy import DAY, PUBLISHED_POLICY, Policy, format_keep
 from bigupload.service.stored_policy import POLICY_KEY, agreed_policy, read_policy
 from bigupload.service.sweep import Sweep, SweepReport
 from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.operations import document, fields_of
 from tests.service.sweep.support import JPG, SECOND, Clock, keys, put
 from tests.service.test_attacks import refusal
-from tests.tools.buckets import Meddled, fresh_name, options_for
+from tests.tools.buckets import Meddled, Next, fresh_name, options_for
 from tests.tools.directories import session_directory
 from tests.tools.service import Service, serving
 
@@ -120,7 +122,7 @@ async def test_other_options_than_the_bucket_s_are_refused(bucket: Meddled) -> N
 @pytest.mark.parametrize("body", [b'{"version": 2}', b"", b"{}", b"[", b"[" * 100_000, b"\xff"])
 @pytest.mark.exhaustive
 async def test_a_policy_that_can_t_be_read_is_not_taken_for_the_published_one(bucket: Meddled, body: bytes) -> None:
-    await bucket.call("", "put_object", Key=POLICY_KEY, Body=body)
+    await bucket.call("", "PutObject", Key=POLICY_KEY, Body=body)
     with pytest.raises(errors.UsageError, match="policy"):
         await agreed_policy(bucket, {})
 
@@ -129,15 +131,19 @@ async def test_a_policy_that_the_store_does_not_give(bucket: Meddled) -> None:
     async def refuse(*_: object) -> None:
         raise Fault(FaultKind.FINAL, "denied", status=403, code="AccessDenied")
 
-    bucket.meddle["get_object"] = refuse
+    bucket.meddle["GetObject"] = refuse
     with pytest.raises(Fault):
         await agreed_policy(bucket, {})
+
+
+def lifecycle(rule: Mapping[str, Any]) -> bytes:
+    return document("LifecycleConfiguration", {"Rule": rule})
 
 
 async def test_a_lifecycle_rule_that_deletes_sooner(bucket: Meddled) -> None:
     await set_up(bucket, named=MONTH)
     theirs = {"ID": "cheap", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 9}}
-    await bucket.call("", "put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": [theirs]})
+    await bucket.call("", "PutBucketLifecycleConfiguration", Body=lifecycle(theirs))
     with pytest.raises(errors.UsageError, match=r"'cheap' .* deletes files after 9 days, and the policy is --keep 30d"):
         await agreed_policy(bucket, {})
     for harmless in (
@@ -145,14 +151,28 @@ async def test_a_lifecycle_rule_that_deletes_sooner(bucket: Meddled) -> None:
         theirs | {"Filter": {"Prefix": "logs/"}},
         theirs | {"Filter": {"Prefix": "media/"}, "Expiration": {"Days": 30}},
     ):
-        await bucket.call("", "put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": [harmless]})
+        await bucket.call("", "PutBucketLifecycleConfiguration", Body=lifecycle(harmless))
+        await agreed_policy(bucket, {})
+
+
+@pytest.mark.parametrize("days", ["soon", "", " 3 ", "-1", "1e9"])
+async def test_a_lifecycle_rule_that_makes_no_sense_is_no_crash(bucket: Meddled, days: str) -> None:
+    """Whatever a store sends."""
+    rule = {"ID": "odd", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": days}}
+
+    async def odd(proceed: Next, arguments: Mapping[str, Any]) -> Any:
+        return fields_of("GetBucketLifecycleConfiguration", 200, {}, lifecycle(rule), "to read")
+
+    await set_up(bucket, named=MONTH)
+    bucket.meddle["GetBucketLifecycleConfiguration"] = odd
+    with contextlib.suppress(errors.UsageError):
         await agreed_policy(bucket, {})
 
 
 async def test_a_lifecycle_rule_that_deletes_the_policy(bucket: Meddled) -> None:
     """Then the published policy would hold, and the sweep would delete what it does not allow."""
     theirs = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}
-    await bucket.call("", "put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": [theirs]})
+    await bucket.call("", "PutBucketLifecycleConfiguration", Body=lifecycle(theirs))
     assert await set_up(bucket) == []
     await agreed_policy(bucket, {})  # without a policy there is none to lose
     assert await set_up(bucket, named=MONTH) == [
@@ -170,9 +190,9 @@ async def test_the_bucket_s_rules_follow(bucket: Meddled, keep: int | None, days
     named = {"keep": keep, "keys": KeyTemplate("films/{owner}/{random}.{extension}")}
     await set_up(bucket)
     await set_up(bucket, named=named, on_done=done.append)
-    rules = (await bucket.call("", "get_bucket_lifecycle_configuration"))["Rules"]
-    found = {rule["Filter"]["Prefix"]: rule.get("Expiration", {}).get("Days") for rule in rules}
-    assert found == {"films/": days, "refused/": 7}
+    rules = (await bucket.call("", "GetBucketLifecycleConfiguration"))["Document"].findall("Rule")
+    found = {rule.findtext("Filter/Prefix"): rule.findtext("Expiration/Days") for rule in rules}
+    assert found == {"films/": None if days is None else str(days), "refused/": "7"}
     assert "anyone may read films/*" in done
 
 

@@ -71,7 +71,7 @@ def once(bucket: Meddled, method: str, act: Callable[[], Awaitable[Any]], *, bef
 
 async def test_an_upload_that_completes_while_its_status_is_looked_up(bucket: Meddled, uploads: MediaUploads) -> None:
     request = await sent(uploads)
-    once(bucket, "list_parts", lambda: uploads.complete("me", request))
+    once(bucket, "ListParts", lambda: uploads.complete("me", request))
     status = await uploads.status("me", request.upload)
     assert status.status is c.UploadStatus.COMPLETED
     assert status.completed == await uploads.complete("me", request)
@@ -84,7 +84,7 @@ async def test_an_upload_that_is_judged_while_its_status_is_looked_up(bucket: Me
         with pytest.raises(Refused):
             await uploads.complete("me", request)
 
-    once(bucket, "list_parts", refused)
+    once(bucket, "ListParts", refused)
     status = await uploads.status("me", request.upload)
     assert (status.status, status.error and status.error.code) == (c.UploadStatus.GONE, "not_media")
 
@@ -94,15 +94,15 @@ async def test_a_complete_that_another_one_overtakes(bucket: Meddled, uploads: M
     request = await sent(uploads)
 
     async def gone(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        del bucket.meddle["complete_multipart_upload"]
+        del bucket.meddle["CompleteMultipartUpload"]
         raise Fault(FaultKind.GONE, "404 NoSuchUpload", status=404)
 
-    bucket.meddle["complete_multipart_upload"] = gone
+    bucket.meddle["CompleteMultipartUpload"] = gone
 
     async def overtaken() -> None:
         await uploads.complete("me", request)
 
-    once(bucket, "list_parts", overtaken)
+    once(bucket, "ListParts", overtaken)
     assert (await uploads.complete("me", request)).size == len(DATA)
 
 
@@ -125,7 +125,7 @@ async def test_a_response_of_the_store_that_is_lost(bucket: Meddled, uploads: Me
         await proceed()
         raise Fault(kind, "the store's answer was lost")
 
-    bucket.meddle["complete_multipart_upload"] = lost
+    bucket.meddle["CompleteMultipartUpload"] = lost
     assert (await uploads.complete("me", request)).size == len(DATA)
 
 
@@ -135,10 +135,10 @@ async def test_a_create_whose_signing_fails_leaves_no_upload(
     async def fails(*_: Any) -> list[str]:
         raise Fault(FaultKind.REFUSED, "no")
 
-    monkeypatch.setattr(bucket, "presign_parts", fails)
+    monkeypatch.setattr(bucket, "presign", fails)
     with pytest.raises(Refused):
         await uploads.create("me", creation(DATA, firstParts=described([DATA], Algorithm.CRC64NVME)))
-    assert bucket.calls.count("create_multipart_upload") == 1
+    assert bucket.calls.count("CreateMultipartUpload") == 1
     assert [row async for row in bucket.open_uploads("media/")] == []
 
 
@@ -146,10 +146,10 @@ async def test_a_create_whose_signing_fails_leaves_no_upload(
 
 
 async def put(bucket: Meddled, key: str, body: bytes) -> None:
-    await bucket.call("", "put_object", Key=key, Body=body, ContentType="image/jpeg")
+    await bucket.call("", "PutObject", Key=key, Body=body, headers={"content-type": "image/jpeg"})
 
 
-@pytest.mark.parametrize("method", ["head_object", "delete_object"])
+@pytest.mark.parametrize("method", ["HeadObject", "DeleteObject"])
 async def test_an_own_upload_that_is_replaced_while_it_is_checked_stays(
     bucket: Meddled, uploads: MediaUploads, method: str
 ) -> None:
@@ -165,11 +165,11 @@ async def test_an_own_upload_that_is_replaced_while_it_is_checked_stays(
 async def test_an_object_that_is_replaced_while_it_is_judged_stays(bucket: Meddled, uploads: MediaUploads) -> None:
     request = await sent(uploads, EXE)
     handle = Handles(["secret"], clock=time.time).decode(request.upload, owner="me")
-    once(bucket, "delete_object", lambda: put(bucket, handle.key, sample("jpg")))
+    once(bucket, "DeleteObject", lambda: put(bucket, handle.key, sample("jpg")))
     with pytest.raises(Refused):
         await uploads.complete("me", request)
-    assert await bucket.call("", "head_object", Key=handle.key)
-    assert await bucket.call("", "head_object", Key=note_key(handle.key))
+    assert await bucket.call("", "HeadObject", Key=handle.key)
+    assert await bucket.call("", "HeadObject", Key=note_key(handle.key))
 
 
 async def test_an_own_upload_ends_at_seven_days_and_not_before(bucket: Meddled) -> None:
@@ -177,7 +177,7 @@ async def test_an_own_upload_ends_at_seven_days_and_not_before(bucket: Meddled) 
     uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), clock=lambda: now)
     key = (await uploads.presign("me", PHOTO)).key
     await put(bucket, key, sample("jpg"))
-    written = (await bucket.call("", "head_object", Key=key))["LastModified"].timestamp()
+    written = (await bucket.call("", "HeadObject", Key=key))["LastModified"].timestamp()
     now = written + STORED_FOR - 1
     assert (await uploads.posted.check("me", key)).kind.name == "JPEG"
     now = written + STORED_FOR

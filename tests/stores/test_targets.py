@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 from pathlib import Path
@@ -17,7 +18,7 @@ from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
-from bigupload.stores.s3 import aws_session
+from bigupload.stores.s3 import access
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
@@ -82,7 +83,9 @@ async def test_connect_reaches_no_network() -> None:
     assert store.options() == {"endpoint_url": "https://minio.example", "region": "r"}
 
 
-async def test_reconnect_from_what_a_manifest_recorded() -> None:
+async def test_reconnect_from_what_a_manifest_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (tmp_path / "config").write_text("[profile p]\nregion = eu-west-1\n")
     first = await connect("bucket", "key", S3Options(storage_class="STANDARD_IA", metadata={"a": "b"}, profile="p"))
     second = await reconnect(first.target, first.options())
     assert second.target == first.target
@@ -91,6 +94,11 @@ async def test_reconnect_from_what_a_manifest_recorded() -> None:
         == first.options()
         == {"storage_class": "STANDARD_IA", "metadata": {"a": "b"}, "profile": "p", "aws": True}
     )
+
+
+async def test_a_profile_that_is_in_no_file() -> None:
+    with pytest.raises(errors.UsageError, match="there is no profile p in /nonexistent"):
+        await connect("bucket", "key", S3Options(profile="p"))
 
 
 SECRETS = {"access_key": "AK-secret", "secret_key": "SK-secret", "session_token": "ST-secret"}
@@ -104,10 +112,9 @@ async def test_reconnect_with_secrets_that_are_recorded_nowhere() -> None:
     store = await reconnect(target, recorded, given)
     assert store.target == target
     assert store.options() == recorded
-    store._bucket._make_client(1.0).close()
-    assert store._bucket._session is not None
-    found = store._bucket._session.get_credentials()
-    assert found is not None
+    await store._bucket.prepare()
+    assert store._bucket._reached is not None
+    found = store._bucket._reached.access.credentials.get_frozen_credentials()
     assert {"access_key": found.access_key, "secret_key": found.secret_key, "session_token": found.token} == SECRETS
 
 
@@ -154,25 +161,25 @@ async def test_what_the_configuration_file_names_is_part_of_the_target(
 async def test_the_configuration_files_are_read_again_only_if_they_have_changed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    read = []
-    make = aws_session._new_session
-    monkeypatch.setattr(aws_session, "_new_session", lambda options: read.append(options) or make(options))
+    read: list[str] = []
+    parse = configparser.RawConfigParser.read
+    monkeypatch.setattr(configparser.RawConfigParser, "read", lambda self, path: read.append(path) or parse(self, path))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     for endpoint in ("https://minio.example", "https://another.example"):
         text = f"[default]\nendpoint_url = {endpoint}\n[profile aws]\nregion = eu-west-1\n"
         (tmp_path / "config").write_text(text)
-        found = [aws_session.configured_endpoint(S3Options()) for _ in range(100)]
+        found = [access.configured_endpoint(S3Options()) for _ in range(100)]
         assert found == [endpoint] * 100
-        assert aws_session.configured_endpoint(S3Options(profile="aws")) is None
+        assert access.configured_endpoint(S3Options(profile="aws")) is None
     monkeypatch.setenv("AWS_PROFILE", "aws")
-    assert aws_session.configured_endpoint(S3Options()) is None
-    assert len(read) == 5
+    assert access.configured_endpoint(S3Options()) is None
+    assert read == [str(tmp_path / "config")] * 2
 
 
 async def test_a_configuration_file_that_makes_no_sense(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     (tmp_path / "config").write_text("[default]\nservices = nowhere\n")
-    with pytest.raises(errors.CredentialsError, match="nowhere"):
+    with pytest.raises(errors.UsageError, match="nowhere"):
         await connect("bucket", "key", S3Options())
 
 

@@ -64,3 +64,29 @@ def test_bodies_elsewhere(keep: Any) -> None:
         if keep:
             assert found.sha256() == hashlib.sha256(BODY).hexdigest()
         client.close()
+
+
+def test_etags_without_quotes(s3: StrictS3, client: Any) -> None:
+    """In headers and documents; and with or without them, conditions are met."""
+    s3.knobs.quoted_etags = False
+    upload = create(client)
+    row = send(client, upload, 1, PARTS[0])
+    listed = client.list_parts(**upload)["Parts"][0]["ETag"]
+    assert row["ETag"] == listed == hashlib.md5(PARTS[0]).hexdigest()
+    done = complete(client, upload, [row])["ETag"]
+    assert re.fullmatch("[0-9a-f]{32}-1", done)
+    assert client.head_object(Bucket=BUCKET, Key=KEY)["ETag"] == done
+    assert client.list_objects_v2(Bucket=BUCKET)["Contents"][0]["ETag"] == done
+    assert client.get_object(Bucket=BUCKET, Key=KEY, IfMatch=f'"{done}"')["ETag"] == done
+
+
+@pytest.mark.parametrize("status", [400, 501])
+def test_a_store_that_refuses_head_with_checksums(s3: StrictS3, client: Any, status: int) -> None:
+    s3.knobs.refuse_checksum_mode = status
+    with pytest.raises(ClientError) as error:
+        client.head_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    upload = create(client)
+    complete(client, upload, [send(client, upload, 1, PARTS[0])])
+    assert client.head_object(Bucket=BUCKET, Key=KEY)["ContentLength"] == len(PARTS[0])
+    assert "ETag" in client.get_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")

@@ -64,12 +64,13 @@ def http_stub() -> Iterator[HttpStub]:
             if response is None:
                 return
             self.send_response_only(response.status)
-            for name, value in ({"Content-Length": str(len(response.body))} | dict(response.headers)).items():
+            own = {"Content-Length": str(len(response.body)), "Connection": "close"}
+            for name, value in (own | dict(response.headers)).items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(response.body)
 
-        do_GET = do_POST = _respond
+        do_GET = do_POST = do_PUT = _respond
 
         def log_message(self, *_: object) -> None:
             """Nowhere."""

@@ -10,7 +10,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service.metrics import Metrics
 from bigupload.service.monitoring.tracing import Tracing
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 
 
 class MonitoredBucket(S3Bucket):
@@ -30,16 +30,16 @@ class MonitoredBucket(S3Bucket):
         self._tracing = tracing
         self._clock = clock
 
-    async def call(self, what: str, method: str, **arguments: Any) -> Any:
-        """Call the client's `method`, as `S3Bucket.call` says."""
+    async def call(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call an operation of S3, as `S3Bucket.call` says."""
         began = self._clock()
         problem: str | None = None
-        with self._tracing.of_store_call(method) as failed:
+        with self._tracing.of_store_call(operation) as failed:
             try:
-                return await super().call(what, method, **arguments)
+                return await super().call(what, operation, **arguments)
             except (Fault, errors.BigUploadError) as e:
                 problem = e.kind.name.lower() if isinstance(e, Fault) else type(e).__name__
                 failed(problem)
                 raise
             finally:
-                self._metrics.asked_store(method, self._clock() - began, problem)
+                self._metrics.asked_store(operation, self._clock() - began, problem)

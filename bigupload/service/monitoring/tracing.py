@@ -67,18 +67,17 @@ class Tracing:
 
     @contextlib.contextmanager
     def of_store_call(self, operation: str) -> Iterator[Callable[[str], None]]:
-        """Make the span of a call to the store, as in "list_parts". Yields what takes the kind of a failure."""
+        """Make the span of a call to the store, as in "ListParts". Yields what takes the kind of a failure."""
         if self._tracer is None:
             yield lambda _: None
             return
         from opentelemetry import trace
 
-        method = operation.title().replace("_", "")
         with self._tracer.start_as_current_span(
-            f"S3.{method}",
+            f"S3.{operation}",
             kind=trace.SpanKind.CLIENT,
             attributes={
-                "rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": method, "aws.s3.bucket": self._bucket,
+                "rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, "aws.s3.bucket": self._bucket,
             },
             record_exception=False,
             set_status_on_exception=False,

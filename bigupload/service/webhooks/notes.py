@@ -21,8 +21,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service.object_keys import EVENTS_PREFIX
 from bigupload.service.webhooks.events import Event
-from bigupload.stores.s3.client import S3Bucket
-from bigupload.stores.s3.object_pages import ObjectPages
+from bigupload.stores.s3.bucket import S3Bucket
+from bigupload.stores.s3.pages import ObjectPages
 
 LEASE = 30.0
 """Seconds for which a note is taken. After that, another process takes it over."""
@@ -124,12 +124,12 @@ class Notes:
     async def read(self, key: str) -> Note | None:
         """Return a note; None if it is gone, or can't be read."""
         try:
-            found = await self._bucket.call("to read a note", "get_object", Key=key, first=_MOST_BYTES)
+            found = await self._bucket.call("to read a note", "GetObject", Key=key, first=_MOST_BYTES)
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
             raise
-        return _from_json(found["Body"], found.get("ETag", ""))
+        return _from_json(found.get("Body", b""), found.get("ETag", ""))
 
     async def take(self, note: Note) -> bool:
         """Take a note for LEASE seconds. Returns False if another process has changed it since it was read."""
@@ -151,27 +151,27 @@ class Notes:
     async def _put(self, note: Note, **condition: Any) -> None:
         answer = await self._bucket.call(
             "to leave a note",
-            "put_object",
+            "PutObject",
             Key=WAITING + note.name,
             Body=note.to_json(),
-            ContentType="application/json",
+            headers={"content-type": "application/json"},
             **condition,
         )
         note.etag = answer.get("ETag", "")
 
     async def remove(self, note: Note) -> None:
         """Delete a note that is settled."""
-        await self._bucket.call("to delete a note", "delete_object", Key=WAITING + note.name)
+        await self._bucket.call("to delete a note", "DeleteObject", Key=WAITING + note.name)
 
     async def finish(self, note: Note) -> None:
         """Keep a note whose deliveries have ended, for a replay."""
         hour = datetime.fromtimestamp(self.clock(), UTC).strftime(_HOUR)
         await self._bucket.call(
             "to keep a note",
-            "put_object",
+            "PutObject",
             Key=f"{DONE}{hour}-{note.name}",
             Body=note.to_json(),
-            ContentType="application/json",
+            headers={"content-type": "application/json"},
         )
         await self.remove(note)
 
@@ -179,7 +179,7 @@ class Notes:
         """Yield the pages of the list under `prefix`, whose keys come after `after`: key and ETag of each note."""
         pages = ObjectPages(after)
         while not pages.ended:
-            page = await self._bucket.call("to list notes", "list_objects_v2", Prefix=prefix, **pages.start)
+            page = await self._bucket.call("to list notes", "ListObjectsV2", Prefix=prefix, **pages.start)
             yield [(row["Key"], row.get("ETag", "")) for row in page.get("Contents", ())]
             pages.advance(page)
 

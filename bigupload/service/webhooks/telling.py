@@ -22,7 +22,7 @@ from bigupload.service.problems import Refused
 from bigupload.service.store_problems import quietly
 from bigupload.service.webhooks.events import COMPLETED, EXPIRED, REFUSED, Event, event
 from bigupload.service.webhooks.notes import LEASE, Note, Notes
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 
 if TYPE_CHECKING:
     from bigupload.service.handles import Handle  # the sweep needs no signatures
@@ -106,7 +106,7 @@ class Telling:
     async def settle_expiry(self, intent: Mapping[str, Any], since: float) -> bool:
         """Tell that an object has expired if it is gone. Returns whether the intent is settled."""
         try:
-            found = await self._bucket.call("to look for the object", "head_object", Key=intent["key"])
+            found = await self._bucket.call("to look for the object", "HeadObject", Key=intent["key"])
             is_there = found.get("ETag", "") == intent["etag"]
         except Fault as fault:
             if fault.kind is not FaultKind.GONE and fault.status != 404:

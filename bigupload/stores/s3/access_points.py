@@ -69,15 +69,3 @@ def refuse_unsuited(bucket: str, options: S3Options) -> None:
 
 def _outposts() -> UsageError:
     return UsageError("S3 on Outposts is not supported: name a bucket or an access point in a region")
-
-
-NAME_RULES = "3 to 63 lower-case letters, digits, dots and hyphens"
-_BUCKET = re.compile(r"(?!.*\.\.)(?!\d+(\.\d+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-
-
-def is_valid_name(bucket: str) -> bool:
-    """Whether S3 lets a new bucket have this name. Buckets of other stores, and old ones of AWS, may have others.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-    """
-    return bucket.startswith("arn:") or _BUCKET.fullmatch(bucket) is not None

@@ -1,6 +1,6 @@
 """Connections to buckets that several uploads share.
 
-Making a client costs 20 ms of CPU and megabytes. With one for each upload, many small files are limited by that alone.
+To find out how a bucket is reached costs file reads, and with roles calls to other services.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from bigupload.credentials import identity_of
+from bigupload.http.client import HttpClients
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 
 MAX_AGE = 900.0
 """Seconds for which a connection is given to new uploads. A later upload reads the AWS configuration again, so that
@@ -43,12 +44,14 @@ class _PooledBucket:
 class BucketPool:
     """The connections of one `Uploader`."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clients: HttpClients | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Start without connections.
 
         Args:
+            clients: Whose connections all buckets use, which their owner closes; None: each bucket has its own.
             clock: A monotonic clock in seconds. Tests pass their own.
         """
+        self._client_of = None if clients is None else clients.of
         self._clock = clock
         self._entries: dict[tuple[Any, ...], _PooledBucket] = {}
         """Those that new uploads get, the one that was given back last at the end."""
@@ -70,10 +73,13 @@ class BucketPool:
                 self._outdated.append(entry)
             entry = None
         if entry is None:
-            entry = self._entries[key] = _PooledBucket(S3Bucket(name, options), self._clock(), key)
+            entry = self._entries[key] = _PooledBucket(self._new(name, options), self._clock(), key)
         entry.users += 1
         self._in_use[id(entry.bucket)] = entry
         return entry.bucket
+
+    def _new(self, name: str, options: S3Options) -> S3Bucket:
+        return S3Bucket(name, options, client=self._client_of)
 
     async def release(self, bucket: S3Bucket) -> None:
         """Give a connection back. Those that nobody uses are closed if they are too many, or too old for others."""

@@ -1,6 +1,6 @@
 """The objects of a media bucket, by key: read an object's first bytes, copy it, delete it, write a note.
 
-It uses botocore. It does not know owners or which media are allowed. Every call raises Fault or a public error, as
+It does not know owners or which media are allowed. Every call raises Fault or a public error, as
 `ports` specifies.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
-from bigupload.stores.s3.client import S3Bucket
-from bigupload.stores.s3.deletes import delete_object
-from bigupload.stores.s3.object_pages import ObjectPages
-from bigupload.stores.s3.responses import metadata_of
+from bigupload.s3_parameters import metadata_headers
+from bigupload.stores.s3.bucket import S3Bucket
+from bigupload.stores.s3.operations import copy_source, told
+from bigupload.stores.s3.pages import ObjectPages
 
 _COPY_WITHIN = 300.0
 """Timeout in seconds for a copy of 5 GB."""
@@ -59,16 +59,15 @@ class MediaBucket:
             raise
 
     async def _look(self, key: str, first: int, **arguments: Any) -> ObjectHead:
-        answer = await self.bucket.call("to look at the object", "get_object", Key=key, first=first, **arguments)
+        answer = await self.bucket.call("to look at the object", "GetObject", Key=key, first=first, **arguments)
         total = answer.get("ContentRange", "").rpartition("/")[2]
         return ObjectHead(
-            size=int(total) if total.isdigit() else answer["ContentLength"],
+            size=int(total) if total.isdigit() else told(answer, "ContentLength", int),
             etag=answer.get("ETag", ""),
             content_type=answer.get("ContentType", ""),
-            head=answer["Body"],
-            modified=answer["LastModified"],
-            # botocore removes an Expires that it cannot parse from the headers. A browser may parse it all the same.
-            headers=answer["ResponseMetadata"]["HTTPHeaders"] | {"expires": answer.get("ExpiresString", "")},
+            head=answer.get("Body", b""),
+            modified=told(answer, "LastModified", datetime.datetime),
+            headers=answer["Headers"],
         )
 
     def reader(self, key: str, *, etag: str) -> Callable[[int, int], Awaitable[bytes | None]]:
@@ -81,9 +80,9 @@ class MediaBucket:
         async def read(at: int, length: int) -> bytes | None:
             asked = f"bytes={at}-{at + length - 1}"
             answer = await self.bucket.call(
-                "to look into the object", "get_object", Key=key, first=length, Range=asked, **condition
+                "to look into the object", "GetObject", Key=key, first=length, Range=asked, **condition
             )
-            body: bytes = answer["Body"]
+            body: bytes = answer.get("Body", b"")
             return body if answer.get("ContentRange", "").startswith(f"bytes {at}-") else None
 
         return read
@@ -97,18 +96,18 @@ class MediaBucket:
         condition: dict[str, Any] = {"CopySourceIfMatch": etag} if etag else {}
         await self.bucket.call(
             "to copy the object",
-            "copy_object",
+            "CopyObject",
             within=_COPY_WITHIN,
             Key=to,
-            CopySource={"Bucket": self.bucket.name, "Key": key},
+            CopySource=copy_source(self.bucket.name, key),
             MetadataDirective="REPLACE",
-            ContentType=content_type,
+            headers={"content-type": content_type},
             **condition,
         )
 
     async def delete(self, key: str, *, etag: str) -> None:
         """Delete the object. Raises Fault(EXISTS) if it now has another ETag and the store supports If-Match."""
-        await delete_object(self.bucket, key, etag=etag)
+        await self.bucket.delete(key, etag=etag)
 
     async def delete_unchanged(self, key: str, *, etag: str, modified: datetime.datetime) -> bool:
         """Delete an object unless it was replaced: a URL is valid for an hour, so the key may have been sent again.
@@ -118,9 +117,9 @@ class MediaBucket:
         lost. Its client notices at the next use of the publicUrl.
         """
         try:
-            answer = await self.bucket.call("to look at the object", "head_object", Key=key)
+            answer = await self.bucket.call("to look at the object", "HeadObject", Key=key)
             # A list may contain fractions of a second; the header never does.
-            if answer.get("ETag", "") != etag or answer["LastModified"] != modified.replace(microsecond=0):
+            if answer.get("ETag", "") != etag or answer.get("LastModified") != modified.replace(microsecond=0):
                 return False
             await self.delete(key, etag=etag)
         except Fault as fault:
@@ -131,7 +130,7 @@ class MediaBucket:
 
     async def put_note(self, key: str, metadata: Mapping[str, str]) -> None:
         """Put an empty object with `metadata` (ASCII)."""
-        await self.bucket.call("to leave a note", "put_object", Key=key, Body=b"", Metadata=dict(metadata))
+        await self.bucket.call("to leave a note", "PutObject", Key=key, Body=b"", headers=metadata_headers(metadata))
 
     async def put_new_note(self, key: str, metadata: Mapping[str, str]) -> bool:
         """Put a note if there is none. Returns False if there is one.
@@ -140,7 +139,7 @@ class MediaBucket:
         """
         try:
             await self.bucket.call(
-                "to leave a note", "put_object", Key=key, Body=b"", Metadata=dict(metadata), IfNoneMatch="*"
+                "to leave a note", "PutObject", Key=key, Body=b"", headers=metadata_headers(metadata), IfNoneMatch="*"
             )
         except Fault as fault:
             if fault.kind is FaultKind.EXISTS:
@@ -152,7 +151,7 @@ class MediaBucket:
         """Return the keys of at most `most` notes under `prefix`."""
         pages, found = ObjectPages(""), list[str]()
         while not pages.ended and len(found) < most:
-            page = await self.bucket.call("to list notes", "list_objects_v2", Prefix=prefix, **pages.start)
+            page = await self.bucket.call("to list notes", "ListObjectsV2", Prefix=prefix, **pages.start)
             found += [row["Key"] for row in page.get("Contents", ())]
             pages.advance(page)
         return found[:most]
@@ -160,17 +159,18 @@ class MediaBucket:
     async def note(self, key: str) -> Mapping[str, str] | None:
         """Return the metadata of an object; None if it does not exist."""
         try:
-            answer = await self.bucket.call("to look for a note", "head_object", Key=key)
+            answer = await self.bucket.call("to look for a note", "HeadObject", Key=key)
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
                 return None
             raise
-        return metadata_of(answer)
+        found: Mapping[str, str] = answer["Metadata"]
+        return found
 
     async def open_uploads(self, prefix: str, *, most: int) -> int:
         """Return the number of open multipart uploads under `prefix`, but at most `most`."""
         page = await self.bucket.call(
-            "to count the open uploads", "list_multipart_uploads", Prefix=prefix, MaxUploads=most
+            "to count the open uploads", "ListMultipartUploads", Prefix=prefix, MaxUploads=most
         )
         return len(page.get("Uploads", ()))
 
@@ -181,10 +181,8 @@ class MediaBucket:
 
         The signature covers the content type and, if given, the size in bytes and the headers of `metadata`.
         """
-        bound: dict[str, Any] = {"Key": key, "ContentType": content_type}
-        if metadata:
-            bound["Metadata"] = dict(metadata)
+        headers = {"content-type": content_type, **metadata_headers(metadata or {})}
         if size is not None:
-            bound["ContentLength"] = size
-        (url,) = await self.bucket.presign("put_object", [bound])
+            headers["content-length"] = str(size)
+        (url,) = await self.bucket.presign("PutObject", [{"Key": key, "Headers": headers}])
         return url

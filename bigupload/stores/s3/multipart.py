@@ -1,4 +1,4 @@
-"""Multipart uploads to one S3 key with credentials, through botocore (`client.S3Bucket`)."""
+"""Multipart uploads to one S3 key with credentials."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
-from bigupload.s3_parameters import OBJECT, REQUEST, TOKEN, check_lock, parameters
+from bigupload.s3_parameters import OBJECT, TOKEN, check_lock, metadata_headers, parameters
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.client import S3Bucket
-from bigupload.stores.s3.ensure_bucket import ensure_bucket
 from bigupload.stores.s3.objects import S3Objects
+from bigupload.stores.s3.operations import date_of, rows, told
+from bigupload.stores.s3.pages import MOST_PAGES, OpenPage, UploadPages
 from bigupload.stores.s3.part_copy import COPY_WITHIN, arguments_of_copy, fault_of_copy, response_of_copy
-from bigupload.stores.s3.responses import date_of, metadata_of, told
-from bigupload.stores.s3.upload_pages import MOST_PAGES, OpenPage, UploadPages
 
 MAX_LISTED_UPLOADS = 100_000
 """The most open uploads that are kept in memory at once."""
@@ -113,10 +112,10 @@ class S3Store:
 
     async def ensure_bucket(self) -> None:
         """Create the bucket if it is missing."""
-        await ensure_bucket(self._bucket)
+        await self._bucket.ensure()
 
-    async def _call(self, what: str, method: str, **arguments: Any) -> Any:
-        return await self._bucket.call(what, method, Key=self._key, **arguments)
+    async def _call(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        return await self._bucket.call(what, operation, Key=self._key, **arguments)
 
     # -- the port
 
@@ -131,16 +130,16 @@ class S3Store:
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
     ) -> Created:
         check_lock(self._options, now=datetime.now(UTC), checksums=algorithm is not Algorithm.NONE)
-        arguments = parameters(OBJECT, self._options)
-        arguments["Metadata"] = {**self._options.metadata, TOKEN: token}
+        headers = {**parameters(OBJECT, self._options), **metadata_headers({TOKEN: token})}
+        arguments = {}
         declared = algorithm.type if declare and algorithm.is_s3_checksum else None
         if declared is not None:
-            arguments |= {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value}
-        answer = await self._call("to start the upload", "create_multipart_upload", **arguments)
+            arguments = {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value}
+        answer = await self._call("to start the upload", "CreateMultipartUpload", headers=headers, **arguments)
         return Created(told(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
-        urls = await self._bucket.presign_parts([self._parameters(upload_id, part) for part in parts])
+        urls = await self._bucket.presign("UploadPart", [self._parameters(upload_id, part) for part in parts])
         always, lasts = self._bucket.headers, self._bucket.urls_last()
         return [SignedRequest(url, {**always, **part.headers}, lasts) for url, part in zip(urls, parts, strict=True)]
 
@@ -148,20 +147,15 @@ class S3Store:
         self._bucket.refused_url(request.url, fault)
 
     def _parameters(self, upload_id: str, part: UnsignedPart) -> dict[str, Any]:
-        """Return the parameters that the signature of a part's URL covers."""
-        bound = {_PARAMETERS[header]: value for header, value in part.headers.items()}
-        return bound | {
-            "Key": self._key,
-            "UploadId": upload_id,
-            "PartNumber": part.number,
-            "ContentLength": part.size,
-        }
+        """Return what the signature of a part's URL covers."""
+        headers = {**part.headers, "content-length": str(part.size)}
+        return {"Key": self._key, "UploadId": upload_id, "PartNumber": part.number, "Headers": headers}
 
     async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
-        arguments = arguments_of_copy(part, origin, parameters(REQUEST, self._options))
+        arguments = arguments_of_copy(part, origin, self._bucket.headers)
         try:
             answer = await self._call(
-                "to copy a part", "upload_part_copy", within=COPY_WITHIN, UploadId=upload_id, **arguments
+                "to copy a part", "UploadPartCopy", within=COPY_WITHIN, UploadId=upload_id, **arguments
             )
         except Fault as fault:
             raise fault_of_copy(fault) from fault
@@ -170,27 +164,27 @@ class S3Store:
         return response_of_copy(answer)
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
-        rows: list[ListedPart] = []
+        found: list[ListedPart] = []
         marker = 0
         for _ in range(MOST_PAGES):
             try:
-                page = await self._call("to list the parts", "list_parts", UploadId=upload_id, PartNumberMarker=marker)
+                page = await self._call("to list the parts", "ListParts", UploadId=upload_id, PartNumberMarker=marker)
             except Fault as fault:
                 _advise(fault, _NO_LIST)
                 raise self._with_key_advice(fault) from fault
             told(page, "UploadId", str)
-            for row in page.get("Parts", ()):
+            for row in rows(page, "Parts"):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
                 number, size, etag = told(row, "PartNumber", int), told(row, "Size", int), told(row, "ETag", str)
-                rows.append(ListedPart(number, size, etag, checksum, row.get("LastModified")))
-            if len(rows) > _MOST_ROWS:
+                found.append(ListedPart(number, size, etag, checksum, row.get("LastModified")))
+            if len(found) > _MOST_ROWS:
                 raise Fault(FaultKind.FINAL, "the store lists more parts than an upload can have")
             if not page.get("IsTruncated"):
-                return rows
+                return found
             # If the store does not name the next page, request the parts after the last one listed.
             following = page.get("NextPartNumberMarker", 0)
             if following <= marker:
-                following = max((row["PartNumber"] for row in page.get("Parts", ())), default=0)
+                following = max((row["PartNumber"] for row in rows(page, "Parts")), default=0)
             if not marker < following <= self.limits.max_parts:
                 break
             marker = following
@@ -228,13 +222,12 @@ class S3Store:
             Fault: As `S3Bucket.next_open_uploads`.
         """
         page = await self._bucket.next_open_uploads(self._key, pages)
-        headers = page.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        rows = [
+        found = [
             (told(row, "Key", str), told(row, "UploadId", str), told(row, "Initiated", datetime))
-            for row in page.get("Uploads", ())
+            for row in rows(page, "Uploads")
         ]
         # If a store ignores the prefix, uploads to other keys must not be aborted.
-        return OpenPage([row for row in rows if row[0].startswith(self._key)], date_of(headers.get("date")))
+        return OpenPage([row for row in found if row[0].startswith(self._key)], date_of(page["Headers"].get("date")))
 
     def at(self, key: str) -> S3Store:
         """Return the store for another key of this bucket, over the same connections. Only this one closes them."""
@@ -280,14 +273,12 @@ class S3Store:
 
     async def sign_read(self) -> SignedRequest:
         """Presign a GET of the object. The caller may add Range and If-Match."""
-        (url,) = await self._bucket.presign("get_object", [{"Key": self._key}])
+        (url,) = await self._bucket.presign("GetObject", [{"Key": self._key}])
         return SignedRequest(url, self._bucket.headers, self._bucket.urls_last())
 
     async def _head(self, **arguments: Any) -> Mapping[str, Any] | None:
         try:
-            answer: Mapping[str, Any] = await self._call(
-                "to look at the object", "head_object", ChecksumMode="ENABLED", **arguments
-            )
+            answer = await self._head_with_checksums(arguments)
             told(answer, "ETag", str)
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
@@ -306,11 +297,29 @@ class S3Store:
             raise
         return answer
 
+    async def _head_with_checksums(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for the object's checksums, too: not every store takes that."""
+        look = functools.partial(self._call, "to look at the object", "HeadObject", **arguments)
+        if not self._bucket.knows_checksum_mode:
+            return await look()
+        try:
+            return await look(ChecksumMode="ENABLED")
+        except Fault as fault:
+            if fault.kind is not FaultKind.UNSUPPORTED and fault.status != 400:
+                raise
+            refusal = fault
+        try:
+            answer = await look()
+        except Fault as fault:
+            raise (fault if fault.status == 404 else refusal) from None
+        self._bucket.knows_checksum_mode = False
+        return answer
+
     async def complete(
         self, upload_id: str, parts: Sequence[PartRecord], *, size: int, algorithm: Algorithm, checksum: str | None
     ) -> ObjectFacts:
         name = f"Checksum{algorithm.s3_name}"
-        rows = [
+        listed = [
             {"PartNumber": p.number, "ETag": p.etag} | ({name: p.checksum} if checksum is not None else {})
             for p in parts
         ]
@@ -325,10 +334,10 @@ class S3Store:
         complete = functools.partial(
             self._call,
             "to complete the upload",
-            "complete_multipart_upload",
+            "CompleteMultipartUpload",
             within=_COMPLETE_WITHIN,
             UploadId=upload_id,
-            MultipartUpload={"Parts": rows},
+            MultipartUpload={"Parts": listed},
         )
         try:
             answer = await complete(**arguments)
@@ -347,7 +356,7 @@ class S3Store:
         """
         for _ in range(_MOST_ABORTS):
             try:
-                await self._call("to abort", "abort_multipart_upload", UploadId=upload_id)
+                await self._call("to abort", "AbortMultipartUpload", UploadId=upload_id)
             except Fault as fault:
                 if fault.kind is FaultKind.GONE:
                     return
@@ -376,7 +385,6 @@ _MOST_ABORTS = 10
 _MOST_ROWS = 100_000
 """The most rows in a list of parts: ten thousand parts, some of them several times."""
 _CHECKSUMS = [algorithm.s3_name for algorithm in Algorithm if algorithm.is_s3_checksum]
-_PARAMETERS = {"content-md5": "ContentMD5"} | {a.header: f"Checksum{a.s3_name}" for a in Algorithm if a.is_s3_checksum}
 
 
 def _advise(fault: Fault, advice: str) -> None:
@@ -394,6 +402,6 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
         algorithm=algorithm if checksum else None,
         checksum=checksum,
         checksum_type=ChecksumType(kind) if kind in list(ChecksumType) else None,
-        token=metadata_of(answer).get(TOKEN),
+        token=answer.get("Metadata", {}).get(TOKEN),
         version_id=answer.get("VersionId"),
     )

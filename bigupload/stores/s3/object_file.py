@@ -14,8 +14,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.range_reader import HttpReader
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.client import S3Bucket
 
 _RENEW_BEFORE = 60.0
 """Seconds before a presigned URL expires at which a new one is made."""
@@ -84,7 +84,7 @@ class ObjectFile:
         """
         try:
             answer: Mapping[str, Any] = await self._of_bucket.call(
-                "to look at the object", "head_object", Key=self._key, ChecksumMode="ENABLED"
+                "to look at the object", "HeadObject", Key=self._key, ChecksumMode="ENABLED"
             )
         except Fault as fault:
             if fault.kind is FaultKind.GONE or fault.status == 404:
@@ -143,7 +143,7 @@ class ObjectFile:
             return True
 
         if self._reader is None:
-            self._reader = await HttpReader(ca_bundle=bucket.ca_bundle, stall_after=self._stall_after).__aenter__()
+            self._reader = await HttpReader(client=bucket.client, stall_after=self._stall_after).__aenter__()
         request = None
         try:
             request = await self._request(bucket, version)
@@ -166,7 +166,7 @@ class ObjectFile:
             now = anyio.current_time()
             if self._signed is None or now > self._signed[1]:
                 which = {"Key": self._key} | ({} if version.version_id is None else {"VersionId": version.version_id})
-                (url,) = await bucket.presign("get_object", [which])
+                (url,) = await bucket.presign("GetObject", [which])
                 lasts = bucket.urls_last()
                 self._signed = SignedRequest(url, bucket.headers, lasts), now + lasts - _RENEW_BEFORE
             return self._signed[0]

@@ -12,15 +12,13 @@ from bigupload.core.content_types import NamedType, type_of
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import Target
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.http_errors import no_bucket
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest, UnsignedPut
-from bigupload.s3_parameters import OBJECT, parameters
-from bigupload.stores.s3.client import S3Bucket
-from bigupload.stores.s3.deletes import delete_object
-from bigupload.stores.s3.errors import no_bucket
-from bigupload.stores.s3.object_pages import ObjectPages
-from bigupload.stores.s3.presign_put import ObjectPut
-from bigupload.stores.s3.responses import told
+from bigupload.s3_parameters import OBJECT, metadata_headers, parameters
+from bigupload.stores.s3.bucket import ObjectPut, S3Bucket
+from bigupload.stores.s3.operations import rows, told
+from bigupload.stores.s3.pages import ObjectPages
 
 if TYPE_CHECKING:
     from bigupload.stores.s3.multipart import S3Store
@@ -52,9 +50,8 @@ class S3Objects:
         self._of_bucket = at("").target
         (self.token,) = token.values()
         self.replaces = not options.if_none_match
-        self._common = parameters(OBJECT, options)
-        self._common["Metadata"] = {**options.metadata, **token}
-        self._kinds: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._common = {**parameters(OBJECT, options), **metadata_headers(token), **bucket.headers}
+        self._kinds: dict[tuple[Any, ...], dict[str, str]] = {}
 
     def target(self, key: str) -> Target:
         of_bucket = self._of_bucket
@@ -67,16 +64,16 @@ class S3Objects:
         """Ask AWS for the bucket's region if nobody named it: a PUT that is signed for another one is refused."""
         if self._options.endpoint_url is None and self._options.region is None:
             with contextlib.suppress(errors.AccessDenied):  # the region is found all the same
-                await self._bucket.call("to look at the bucket", "head_bucket")
-        await self._bucket.prepare_puts()
+                await self._bucket.call("to look at the bucket", "HeadBucket")
+        await self._bucket.prepare()
 
     async def sign_put(self, put: UnsignedPut) -> SignedRequest:
-        kind, common = self._of_kind(put)
-        url, headers = await self._bucket.presign_put(ObjectPut(put.key, put.size, put.headers, common, kind))
+        headers = {**self._of_kind(put), **put.headers}
+        url = await self._bucket.presign_put(ObjectPut(put.key, put.size, headers))
         return SignedRequest(url, headers, self._bucket.urls_last(), subject="the object")
 
-    def _of_kind(self, put: UnsignedPut) -> tuple[object, Mapping[str, Any]]:
-        """The parameters that many objects share, and what is equal where they are."""
+    def _of_kind(self, put: UnsignedPut) -> Mapping[str, str]:
+        """The headers that many objects share."""
         named = _type_of(put.name) if self._options.content_type is None else None
         kind = (None, None, put.conditional) if named is None else (*named, put.conditional)
         common = self._kinds.get(kind)
@@ -85,12 +82,12 @@ class S3Objects:
                 self._kinds.clear()
             common = self._kinds[kind] = dict(self._common)
             if named is not None:
-                common["ContentType"] = named.content_type
+                common["content-type"] = named.content_type
                 if self._options.content_encoding is None and named.content_encoding is not None:
-                    common["ContentEncoding"] = named.content_encoding
+                    common["content-encoding"] = named.content_encoding
             if put.conditional:
-                common["IfNoneMatch"] = "*"
-        return (self.token, *kind), common
+                common["if-none-match"] = "*"
+        return common
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
         self._bucket.refused_url(request.url, fault)
@@ -108,14 +105,12 @@ class S3Objects:
         Raises:
             Fault: FINAL if the list repeats a page, or names other objects.
         """
-        page = await self._bucket.call("to list the objects", "list_objects_v2", Prefix=prefix, **pages.start)
-        rows = [
-            (told(row, "Key", str), told(row, "Size", int), row.get("ETag", "")) for row in page.get("Contents", ())
-        ]
-        if not all(key.startswith(prefix) for key, _, _ in rows):  # they would be deleted
+        page = await self._bucket.call("to list the objects", "ListObjectsV2", Prefix=prefix, **pages.start)
+        found = [(told(row, "Key", str), told(row, "Size", int), row.get("ETag", "")) for row in rows(page, "Contents")]
+        if not all(key.startswith(prefix) for key, _, _ in found):  # they would be deleted
             raise Fault(FaultKind.FINAL, f"the store lists objects whose keys do not begin with {prefix!r}")
         pages.advance(page)
-        return rows
+        return found
 
     async def require_bucket(self) -> bool:
         """Look whether the bucket is there: some stores list nothing for one that is not.
@@ -128,18 +123,18 @@ class S3Objects:
             Fault: The request failed.
         """
         try:
-            await self._bucket.call("to look at the bucket", "head_bucket")
+            await self._bucket.call("to look at the bucket", "HeadBucket")
         except Fault as fault:
             if fault.status == 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
-                raise no_bucket(self._bucket.name) from fault
+                raise no_bucket(self._bucket.name).public() from fault
             if fault.kind is not FaultKind.REFUSED:
                 raise
             return False
         return True
 
     async def delete(self, key: str, *, etag: str) -> None:
-        """Delete an object if it has an ETag. See `delete_object`."""
-        await delete_object(self._bucket, key, etag=etag)
+        """Delete an object if it has an ETag. See `S3Bucket.delete`."""
+        await self._bucket.delete(key, etag=etag)
 
     async def delete_many(self, objects: Sequence[tuple[str, str]]) -> dict[str, str]:
         """Delete objects by one request, each if it has its ETag. Those that are gone already are an error at most.
@@ -153,11 +148,11 @@ class S3Objects:
         Raises:
             Fault: UNSUPPORTED or FINAL if the store does not take such a request, or not with one of these keys.
         """
-        rows = [{"Key": key} | ({"ETag": etag} if etag else {}) for key, etag in objects]
+        named = [{"Key": key} | ({"ETag": etag} if etag else {}) for key, etag in objects]
         response = await self._bucket.call(
-            "to delete objects", "delete_objects", Delete={"Objects": rows, "Quiet": True}
+            "to delete objects", "DeleteObjects", Delete={"Objects": named, "Quiet": True}
         )
-        return {told(row, "Key", str): row.get("Code", "") for row in response.get("Errors", ())}
+        return {told(row, "Key", str): row.get("Code", "") for row in rows(response, "Errors")}
 
 
 def _type_of(name: str) -> NamedType:

@@ -13,33 +13,39 @@ from bigupload.core.copies import CopySource
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import PutResponse
+from bigupload.s3_parameters import CUSTOMER_KEY
+from bigupload.stores.s3.operations import copy_source
 
 COPY_WITHIN = 300.0
 """Timeout in seconds: the store may work on a part of 5 GiB for minutes before it responds."""
 _OTHER_OBJECT = ("NoSuchKey", "NoSuchVersion", "PreconditionFailed")
 _NOT_COPIED = (FaultKind.FINAL, FaultKind.UNSUPPORTED, FaultKind.CORRUPTED, FaultKind.INVALID_PART, FaultKind.CONFLICT)
 """A store that knows no copies may find any fault with a part without bytes."""
-_OF_CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
 
 
-def arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of the request.
+def arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of the call.
 
     Args:
         part: The part, which has the same range in the object.
         origin: The object to copy from.
-        of_requests: What every request to the bucket sends: of it, the customer key may be the object's too.
+        of_requests: The headers of every request to the bucket: of them, the customer key may be the object's too.
     """
-    copied = {"Bucket": origin.bucket, "Key": origin.key}
-    if origin.version_id is not None:
-        copied["VersionId"] = origin.version_id
-    arguments: dict[str, Any] = {"CopySource": copied, "CopySourceIfMatch": origin.etag, "PartNumber": part.number}
+    arguments: dict[str, Any] = {
+        "CopySource": copy_source(origin.bucket, origin.key, origin.version_id),
+        "CopySourceIfMatch": origin.etag,
+        "PartNumber": part.number,
+    }
     if part.size < origin.size:  # of an object of up to 5 MB, S3 copies no range
         arguments["CopySourceRange"] = f"bytes={part.offset}-{part.offset + part.size - 1}"
     if origin.owner is not None:
         arguments["ExpectedSourceBucketOwner"] = origin.owner
     if origin.customer_key:
-        arguments |= {f"CopySource{name}": of_requests[name] for name in _OF_CUSTOMER_KEY if name in of_requests}
+        arguments["headers"] = {
+            name.replace("x-amz-", "x-amz-copy-source-", 1): value
+            for name, value in of_requests.items()
+            if name.startswith(CUSTOMER_KEY)
+        }
     return arguments
 
 
@@ -50,15 +56,12 @@ def response_of_copy(answer: Mapping[str, Any]) -> PutResponse:
         Fault: UNSUPPORTED, with status 200, if it is no response to a copy. A store that does not know of copies takes
             the request for a part without bytes.
     """
-    result = answer.get("CopyPartResult")
-    etag = result.get("ETag") if isinstance(result, Mapping) else None
-    if not isinstance(result, Mapping) or not isinstance(etag, str) or not etag:
+    etag = answer.get("ETag")
+    if not isinstance(etag, str) or not etag:
         raise Fault(
             FaultKind.UNSUPPORTED, "the store was asked to copy a part, and does not say that it did", status=200
         )
-    found = {a.header: result.get(f"Checksum{a.s3_name}") for a in Algorithm if a.is_s3_checksum}
-    if not etag.startswith('"'):  # SeaweedFS leaves the quotes out here, and only here
-        etag = f'"{etag}"'
+    found = {a.header: answer.get(f"Checksum{a.s3_name}") for a in Algorithm if a.is_s3_checksum}
     return PutResponse(etag, {header: value for header, value in found.items() if value})
 
 

@@ -1,7 +1,6 @@
 """Credentials that the caller's function gives: asked for again before they expire, and when the store refuses them.
 
-The function runs in the caller's event loop, or in a thread if it is not async. Requests are signed in other threads:
-those see the credentials that were given last, through `botocore_credentials`.
+The function runs in the caller's event loop, or in a thread if it is not async.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -22,11 +21,9 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.credentials import Credentials, CredentialsSource, identity_of
 from bigupload.stores.s3._compat import refresh_early
+from bigupload.stores.s3.access import PlainKeys
+from bigupload.stores.s3.signer import SigningKeys
 from bigupload.support.daemon_threads import run_in_daemon_thread
-
-if TYPE_CHECKING:
-    from bigupload.stores.s3.aws_session import AwsSession
-    from bigupload.stores.s3.plain_access import PlainAccess
 
 LOG = logging.getLogger("bigupload")
 
@@ -36,8 +33,8 @@ _RENEW_BEFORE = 300.0
 """Seconds before the end at which others are asked for; or at the last fifth of their life, if that is shorter."""
 ANSWER_WITHIN = 300.0
 """Seconds that the function may take: a person may have to type a code. All uploads of the function wait meanwhile."""
-_METHOD = "bigupload"
-"""What botocore calls the source of these credentials."""
+METHOD = "bigupload"
+"""Where these credentials come from, beside botocore's names for other sources."""
 _MAY_HAVE_EXPIRED = (
     "if the session token has expired, renew the credentials, then resume; "
     "`credentials` renews them while an upload runs"
@@ -53,37 +50,28 @@ def is_refusal(fault: Fault) -> bool:
     return fault.kind is FaultKind.REFUSED or (fault.status == 400 and not fault.code)
 
 
-def explain_refusal(fault: Fault, session: AwsSession | PlainAccess | None) -> None:
-    """Say in a refusal which credentials were used, and whether another attempt is of use."""
-    fault.hint = refusal_hint(session)
-    fault.is_lasting = fault.code == "InvalidAccessKeyId" and not _is_renewed(session)
-
-
-def _is_renewed(session: AwsSession | PlainAccess | None) -> bool:
-    """Whether the credentials of a session are renewed while they are used."""
-    credentials: Any = None if session is None else session.get_credentials()
-    return credentials is not None and (hasattr(credentials, "refresh_needed") or credentials.method == _METHOD)
-
-
-def refusal_hint(session: AwsSession | PlainAccess | None) -> str:
-    """Say which credentials the store refused, and what that may mean. The text holds no secret.
+def explain_refusal(fault: Fault, keys: SigningKeys | None, method: str, profile: str | None, *, renewed: bool) -> None:
+    """Say in a refusal which credentials were used, and whether another attempt is of use. The text holds no secret.
 
     Args:
-        session: What signed the request; None: nothing did.
-
-    Returns:
-        Where they come from, with the end of their key's id, which is no secret, if they are not renewed. Of temporary
-        credentials, also what a refusal may mean: some stores answer 403 to expired ones, and do not say why.
+        fault: The refusal.
+        keys: What signed the request; None: nothing did.
+        method: Where they come from, by botocore's names.
+        profile: The profile that was chosen.
+        renewed: Whether they are renewed while they are used. Otherwise the hint has the end of their key's id, which
+            is no secret. Of temporary credentials, it has also what a refusal may mean: some stores answer 403 to
+            expired ones, and do not say why.
     """
-    credentials: Any = None if session is None else session.get_credentials()
-    if session is None or credentials is None or not session.signs:
-        return "no credentials were used"
-    renewed = _is_renewed(session)
-    key = "" if renewed else f" (key ...{credentials.access_key[-_SHOWN:]})"
-    used = f"the credentials {_origin(str(credentials.method), session.profile)}{key} were used"
-    if not renewed and credentials.token:
-        return f"{used}: {_MAY_HAVE_EXPIRED}"
-    return f"{used}: check that they belong to this store, and what they may do"
+    fault.is_lasting = fault.code == "InvalidAccessKeyId" and not renewed
+    if keys is None:
+        fault.hint = "no credentials were used"
+        return
+    key = "" if renewed else f" (key ...{keys.access_key[-_SHOWN:]})"
+    used = f"the credentials {_origin(method, profile)}{key} were used"
+    if not renewed and keys.token:
+        fault.hint = f"{used}: {_MAY_HAVE_EXPIRED}"
+    else:
+        fault.hint = f"{used}: check that they belong to this store, and what they may do"
 
 
 def _origin(method: str, profile: str | None) -> str:
@@ -216,6 +204,12 @@ class Renewal:
         """What was given last."""
         return None if self._shared is None else self._shared.current
 
+    @property
+    def keys(self) -> PlainKeys | None:
+        """What was given last, to sign with."""
+        given = self.current
+        return None if given is None else PlainKeys(given.access_key, given.secret_key, given.session_token, METHOD)
+
     def refused(self, credentials: Credentials | None) -> None:
         """The store refused these: if they are still the present ones, `ready` asks for others."""
         if self._shared is not None:
@@ -235,36 +229,17 @@ class Renewal:
         """For how many seconds the present credentials are valid; None: they do not expire, or nobody knows when."""
         return None if self._shared is None else self._shared.seconds_left()
 
-    def botocore_credentials(self) -> Any:
-        """Return an object that botocore takes for credentials, or None without a function."""
-        return None if self._source is None else _for_botocore(self)
-
-
-def _for_botocore(renewal: Renewal) -> Any:
-    from botocore.credentials import Credentials as BotocoreCredentials
-    from botocore.credentials import ReadOnlyCredentials
-
-    class Renewed(BotocoreCredentials):
-        """Freezes what was given last. botocore signs with frozen credentials only."""
-
-        def get_frozen_credentials(self) -> ReadOnlyCredentials:
-            given = renewal.current
-            assert given is not None, "ready() comes first"
-            return ReadOnlyCredentials(given.access_key, given.secret_key, given.session_token)
-
-    return Renewed("", "", method=_METHOD)
-
 
 def make_credentials_last(credentials: Any, seconds: float) -> None:
-    """Refresh credentials that expire within `seconds`. Blocking.
+    """Refresh botocore's credentials if they expire within `seconds`. Blocking.
 
     botocore itself refreshes 15 minutes before the end, which is too late for a URL that is valid for an hour.
 
     Raises:
         Fault: REFUSED if the refreshed credentials expire too soon as well.
     """
-    if credentials is None or not hasattr(credentials, "refresh_needed"):
-        return  # no credentials, which signing reports; or they never expire
+    if not hasattr(credentials, "refresh_needed"):
+        return  # they never expire
     if credentials.refresh_needed(refresh_in=seconds):
         refresh_early(credentials, seconds)
         if credentials.refresh_needed(refresh_in=seconds):

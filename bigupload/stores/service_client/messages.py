@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
-
-import yarl
+from urllib.parse import urlsplit
 
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import ObjectFacts
+from bigupload.http.origins import WebOrigin, origin_of
 from bigupload.ports import ListedPart, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
 
@@ -100,10 +100,16 @@ def read_signed(response: Mapping[str, Any], asked: Sequence[UnsignedPart]) -> l
 def _link(value: Any) -> str:
     """Read a URL to send to or to show. Raises ValueError."""
     text = _line(value)
-    url = yarl.URL(text, encoded=True)  # sent unchanged: a space would end the request line
-    if " " in text or url.scheme not in ("http", "https") or not url.host or url.raw_user or url.raw_password:
+    if " " in text or "@" in urlsplit(text).netloc:  # sent unchanged: a space would end the request line
         raise ValueError("not a URL")
+    place_of(text)
     return text
+
+
+def place_of(url: str) -> WebOrigin:
+    """Return where a URL leads. Raises ValueError if it is not a URL of http or https."""
+    parts = urlsplit(url)
+    return origin_of(f"{parts.scheme}://{parts.netloc}")  # it is remembered, and the rest may be a secret
 
 
 def _line(value: Any) -> str:

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import yarl
-
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
 from bigupload.core.copies import CopySource
@@ -20,12 +18,14 @@ from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.origins import WebOrigin
 from bigupload.http.trust import CaBundle
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
 from bigupload.stores.service_client.messages import (
     CompletedUpload,
     part_to_sign,
+    place_of,
     read_complete,
     read_create,
     read_parts,
@@ -96,7 +96,7 @@ class ServiceStore:
         self._clock = clock
         self._public_url: str | None = None
         self._kept: dict[int, _PresignedAhead] = {}
-        self._parts_at: tuple[str, str] | None = None
+        self._parts_at: WebOrigin | None = None
         self.ca_bundle = ca_bundle
         self.target = Target(service=self._http.url, key=key)
 
@@ -217,15 +217,14 @@ class ServiceStore:
             StoreRefused: A URL breaks one of these rules.
         """
         for request in requests:
-            url = yarl.URL(request.url, encoded=True)
-            place = (url.scheme, url.raw_authority)
-            if url.scheme != "https" and self._http.url.startswith("https:"):
+            place = place_of(request.url)
+            if place.scheme != "https" and self._http.url.startswith("https:"):
                 raise errors.StoreRefused(
-                    f"{self._http.url} signed URLs for {url.host} without encryption (http): nothing was sent. "
+                    f"{self._http.url} signed URLs for {place.host} without encryption (http): nothing was sent. "
                     "Its operator must give the store an https endpoint"
                 )
             if self._parts_at not in (None, place):
-                raise self._http.stranger(f"it sends parts of one upload to {url.host} and elsewhere")
+                raise self._http.stranger(f"it sends parts of one upload to {place.host} and elsewhere")
             self._parts_at = place
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:

@@ -6,20 +6,18 @@ response that follows the API counts. No exception's text contains the API key.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
-
-import aiohttp
-import yarl
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from bigupload import errors
 from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
-from bigupload.http.http_errors import fault_of_exception, retry_after
-from bigupload.http.proxies import proxy_for
-from bigupload.http.sessions import new_session, timeouts
+from bigupload.http.client import HttpClient, OpenResponse
+from bigupload.http.http_errors import fault_of_socket, retry_after
+from bigupload.http.origins import origin_of
 from bigupload.http.trust import CaBundle
 from bigupload.stores.request_log import log_request
 from bigupload.units import one_line
@@ -32,6 +30,7 @@ EXPIRED = "upload_expired"
 API = "/v1/media/multipart"
 _KEY = re.compile(r"[!-~]{1,8192}")  # upload tokens are long
 _CODE = re.compile(r"[a-z_]{1,64}")
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _THAT_DOES = "set BIGUPLOAD_API_KEY to one that does and make the same call again"
 _BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and make the same call again"
 
@@ -91,7 +90,8 @@ def service_url(url: str) -> str:
     """Return a service's base URL in normal form, by which its uploads are found. Raises UsageError."""
     try:
         split = urlsplit(url)
-        sound = split.scheme in ("http", "https") and bool(yarl.URL(url).host) and split.port != 0
+        origin_of(url).host.encode("idna").decode("idna")  # an IDNA error is a ValueError
+        sound = split.port != 0
     except ValueError:
         sound = False
     if not sound or any(c.isspace() or not c.isprintable() for c in url):
@@ -109,16 +109,14 @@ class ServiceHttp:
     def __init__(self, *, url: str, api_key: str | None, ca_bundle: CaBundle) -> None:
         self.url = service_url(url)
         self._api_key = api_key
-        self._ca_bundle = ca_bundle
-        self._session: aiohttp.ClientSession | None = None
+        self._base = _sendable(self.url)
+        self._client = HttpClient(ca_bundle)
         self._known = False
         """Whether a response has followed the API. After that, another response comes from a proxy or portal."""
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent; the next call opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._client.aclose()
 
     def key(self) -> str:
         """Return the API key. Raises CredentialsError if there is none or it is malformed."""
@@ -147,31 +145,17 @@ class ServiceHttp:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body, separators=(",", ":")).encode()
-        url = yarl.URL(self.url + path)
-        if upload is not None:
-            url = url.with_query(upload=upload)
-        try:
-            with log_request(f"{method} {path}", self.url):
-                return await self._request(what, method, url, data=data, headers=headers, within=within)
-        except (aiohttp.ClientError, OSError) as e:
-            fault = fault_of_exception(e, f"{url.host}:{url.port}")
-            raise fault from OSError(getattr(e, "errno", None), type(e).__name__)  # e's own text may contain the handle
-
-    async def _request(
-        self, what: str, method: str, url: yarl.URL, *, data: bytes | None, headers: dict[str, str], within: float
-    ) -> dict[str, Any]:
-        if self._session is None:
-            self._session = new_session(self._ca_bundle)
-        async with self._session.request(
-            method,
-            url,
-            data=data,
-            allow_redirects=False,  # the key is for this service only
-            timeout=timeouts(total=within),
-            **proxy_for(url).arguments(url, headers),
-        ) as response:
-            text = await _read(response)
-        return self._judge(what, response, text)
+        query = "" if upload is None else f"?{urlencode({'upload': upload})}"
+        with log_request(f"{method} {path}", self.url):
+            try:
+                async with (
+                    asyncio.timeout(within),
+                    self._client.open(method, f"{self._base}{path}{query}", headers, data, within=None) as response,
+                ):
+                    text = await _read(response)
+            except TimeoutError as e:
+                raise fault_of_socket(e, origin_of(self._base).where) from None
+            return self._judge(what, response, text)
 
     def stranger(self, did: str) -> errors.StoreRefused:
         """Return the error for a URL that is not a media service's."""
@@ -179,7 +163,7 @@ class ServiceHttp:
 
     # -- the meaning of a response
 
-    def _judge(self, what: str, response: aiohttp.ClientResponse, text: bytes | None) -> dict[str, Any]:
+    def _judge(self, what: str, response: OpenResponse, text: bytes | None) -> dict[str, Any]:
         status = response.status
         if status // 100 == 3:
             raise self._moved(response.headers.get("Location", ""), status)
@@ -240,8 +224,9 @@ class ServiceHttp:
     def _moved(self, location: str, status: int) -> Exception:
         """Say where the redirect leads, without the query, which may be secret."""
         try:
-            to = yarl.URL(self.url).join(yarl.URL(location)).with_user(None).with_query(None).with_fragment(None)
-            place = str(to).partition(API)[0]
+            to = urlsplit(urljoin(self.url, location))
+            origin = origin_of(f"{to.scheme}://{to.netloc}")
+            place = f"{origin.scheme}://{origin.header}{to.path}".partition(API)[0]
         except ValueError:
             place = "elsewhere"
         if self._known:
@@ -252,13 +237,18 @@ class ServiceHttp:
         )
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+def _sendable(url: str) -> str:
+    """Return a service's URL in ASCII. What is encoded already stays as it is."""
+    origin = origin_of(url)
+    return f"{origin.scheme}://{origin.header}{quote(urlsplit(url).path, safe=_PRINTABLE)}"
+
+
+async def _read(response: OpenResponse) -> bytes | None:
     """Return the body; None if it is longer than any response of the service."""
     pieces = bytearray()
-    async for piece in response.content.iter_any():
+    while piece := await response.read():
         pieces += piece
         if len(pieces) > MOST_BYTES:
-            response.close()
             return None
     return bytes(pieces)
 

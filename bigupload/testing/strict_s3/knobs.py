@@ -49,6 +49,8 @@ class Knobs:
     # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
     # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
     second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
+    quoted_etags: bool = True  # False: all ETags come without their quotes, as of s3rver, or behind some proxies
+    refuse_checksum_mode: int | None = None  # HEAD with x-amz-checksum-mode gets this status, whatever there is
     whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's response was
     title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
     part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's

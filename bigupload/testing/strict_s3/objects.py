@@ -51,6 +51,9 @@ async def put_object(s3: StrictS3, exchange: Exchange) -> StoreResponse:
 
 async def get_object(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     """GetObject, and HeadObject: the same but for the body."""
+    refused = s3.knobs.refuse_checksum_mode
+    if exchange.op == "HeadObject" and refused is not None and "x-amz-checksum-mode" in exchange.headers:
+        raise S3Error("NotImplemented" if refused == 501 else "InvalidRequest", status=refused)
     found = s3.find(exchange.bucket, exchange.key, exchange.query.get("versionId"))
     check_customer_key(exchange.headers, found.headers)
     match = exchange.headers.get("if-match")

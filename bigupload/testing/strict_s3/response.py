@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,8 @@ from bigupload.testing.faults import CutResponse
 
 from .exchange import Dropped, Exchange
 from .wire import Content, document
+
+_QUOTED = re.compile(rb'<ETag>(?:&quot;|")([^<&"]*)(?:&quot;|")</ETag>')
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class StoreResponse:
         if start >= 0:
             body = body[: start + 6] + etag.replace('"', "&quot;").encode() + body[end:]
         return replace(self, headers=headers, body=body)
+
+    def without_quotes(self) -> StoreResponse:
+        headers = {name: value.strip('"') if name == "ETag" else value for name, value in self.headers.items()}
+        return replace(self, headers=headers, body=_QUOTED.sub(rb"<ETag>\1</ETag>", self.body))
 
     async def send(self, exchange: Exchange) -> web.StreamResponse:
         if self.stream is None:

@@ -56,7 +56,7 @@ async def test_one_connection_serves_part_after_part(any_path: Bench) -> None:
         async with transport_to(any_path) as transport:
             for number in range(1, 5):
                 await any_path.put(transport, source, Part(number, (number - 1) * MIB, MIB))
-            assert len(transport._pool._open) == 1
+            assert len(transport._client.pool._open) == 1
 
 
 async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -> None:

@@ -23,10 +23,10 @@ from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import PutResponse, SignedRequest
 from bigupload.sources.memory import MemorySource
 from bigupload.testing.certificates import Certificates, make_certificates
-from tests.http.test_sessions import DeafStore
 from tests.integration.support import no_leaks
 from tests.integration.transport.support import bench, transport_to
 from tests.integration.transport.test_users_proxy import name_proxy
+from tests.tools.deaf_store import DeafStore
 from tests.tools.waiting import until
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -163,10 +163,10 @@ async def test_a_tunnel_that_breaks_off_leaves_nothing(monkeypatch: pytest.Monke
             if end == "cancelled":
                 sending.cancel()
             if end == "closed here":
-                await transport._pool.aclose()
+                await transport._client.pool.aclose()
             with pytest.raises(asyncio.CancelledError if end == "cancelled" else Fault):
                 await sending
-            assert not transport._pool._open
+            assert not transport._client.pool._open
 
 
 # -- addresses and TLS
@@ -261,6 +261,6 @@ async def test_idle_connections_are_closed_although_nothing_is_sent(
             await transport.put(
                 made.sign(Part(1, 0, 10), data), MemorySource("b", memoryview(data)), Part(1, 0, 10), on_start=bool
             )
-            assert transport._pool._open
+            assert transport._client.pool._open
             monkeypatch.setattr(connection, "MOST_IDLE", -1.0)
-            await until(lambda: not transport._pool._open and not transport._pool._kept)
+            await until(lambda: not transport._client.pool._open and not transport._client.pool._kept)

@@ -39,7 +39,7 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await sending
-            assert not any(transport._pool._kept.values()), "half a body was sent: the connection is of no use"
+            assert not any(transport._client.pool._kept.values()), "half a body was sent: the connection is of no use"
             gauge = any_path.gauges[0]
             assert 0 < gauge.sent() == gauge.sent() < size
             await until(lambda: gauge.round_trips() == 0)  # asyncio closes the socket in its next step

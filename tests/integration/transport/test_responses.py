@@ -95,7 +95,7 @@ async def test_no_response_is_broken(any_path: Bench, fault: Any) -> None:
 
 
 async def test_a_kept_connection_that_died_is_not_tried_again_in_silence(any_path: Bench) -> None:
-    """aiohttp would send a PUT again by itself. Each of these is one attempt and one request."""
+    """Each of these is one attempt and one request."""
     with FileSource(write(any_path.directory / "file", MIB)) as source:
         async with transport_to(any_path) as transport:
             for _ in range(5):
@@ -121,7 +121,7 @@ async def test_a_redirect_is_refused_and_not_followed(any_path: Bench, status: i
     any_path.s3.script("UploadPart", Status(status, "TemporaryRedirect", headers={"Location": where}))
     with FileSource(write(any_path.directory / "file", MIB)) as source:
         async with transport_to(any_path) as transport:
-            with pytest.raises(Fault, match="redirects part 1 to 127") as caught:
+            with pytest.raises(Fault, match=r"redirects to https?://127") as caught:
                 await any_path.put(transport, source, Part(1, 0, MIB))
     assert caught.value.kind is FaultKind.FINAL
     assert_secretless(caught.value, ["secret"])
@@ -142,7 +142,7 @@ async def test_a_redirect_takes_no_byte_to_another_host(any_path: Bench, status:
         any_path.s3.script("UploadPart", Status(status, "TemporaryRedirect", headers={"Location": where}))
         with FileSource(write(any_path.directory / "file", MIB)) as source:
             async with transport_to(any_path) as transport:
-                with pytest.raises(Fault, match="redirects part 1 to 127"):
+                with pytest.raises(Fault, match=r"redirects to https?://127"):
                     await any_path.put(transport, source, Part(1, 0, MIB))
     assert heard == []
 
@@ -152,7 +152,7 @@ async def test_nothing_listens(tmp_path: Path) -> None:
         port = closed.getsockname()[1]
     with FileSource(write(tmp_path / "file", 10)) as source:
         async with no_leaks(), HttpTransport() as transport:
-            with pytest.raises(Fault, match="can't connect to 127") as caught:
+            with pytest.raises(Fault, match=r"^127\.0\.0\.1:\d+ refuses the connection: ") as caught:
                 await transport.put(plain_request(port), source, Part(1, 0, 10), on_start=lambda _: None)
     assert caught.value.kind is FaultKind.UNREACHABLE
     assert_secretless(caught.value, ["secret"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import re
 import resource
 import socket
@@ -17,8 +16,8 @@ from bigupload import S3Options, errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.sources.file import FileSource
-from bigupload.stores.s3.client import S3Bucket
-from tests.integration.support import BUCKET, content, write
+from bigupload.stores.s3.bucket import S3Bucket
+from tests.integration.support import BUCKET, content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
 
 _AUTHORIZATION = re.compile(rb"Proxy-Authorization: (.*)\r\n", re.IGNORECASE)
@@ -166,21 +165,20 @@ async def test_a_proxy_that_refuses(
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-async def test_a_proxy_that_wants_a_password_refuses_botocore_too(
+async def test_a_proxy_that_wants_a_password_refuses_calls_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
     proxy = RefusingProxy(407)
     with bench(tmp_path, tls=tls) as made:
-        async with proxy_of_the_environment(monkeypatch, proxy):
-            bucket = S3Bucket(
-                BUCKET, S3Options(endpoint_url=made.s3.url, region="us-east-1", ca_bundle=made.s3.ca_bundle)
-            )
+        async with (
+            proxy_of_the_environment(monkeypatch, proxy),
+            no_leaks(),
+            contextlib.aclosing(bucket_of(made)) as bucket,
+        ):
             with pytest.raises(Fault, match="proxy asks for a user name and password") as caught:
-                await bucket.call("to look at the bucket", "head_bucket")
-            await bucket.aclose()
-            del bucket
-            gc.collect()  # a tunnel that was refused is closed when urllib3's objects go
+                await bucket.call("to look at the bucket", "HeadBucket")
     assert caught.value.kind is FaultKind.FINAL
+    assert proxy.asked == ["CONNECT" if tls else "HEAD"]
 
 
 async def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +192,7 @@ async def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: p
         assert "secret" not in str(caught.value)
         bucket = bucket_of(made)
         with pytest.raises(Fault, match=f"can't connect to the proxy 127.0.0.1:{port}: ") as caught:
-            await bucket.call("to look at the bucket", "head_bucket")
+            await bucket.call("to look at the bucket", "HeadBucket")
         assert "secret" not in str(caught.value)
         await bucket.aclose()
 
@@ -204,7 +202,7 @@ async def test_too_many_open_files_are_named(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with FileSource(write(tmp_path / "file", MIB)) as source, bench(tmp_path, tls=False) as made:
         bucket = bucket_of(made)
-        await bucket.call("to look at the bucket", "head_bucket")
+        await bucket.call("to look at the bucket", "HeadBucket")
         await bucket.aclose()
         request = made.sign(Part(1, 0, MIB), content(MIB))
         async with transport_to(made) as transport:
@@ -215,7 +213,7 @@ async def test_too_many_open_files_are_named(tmp_path: Path) -> None:
                 with pytest.raises(Fault, match=r"too many files and connections open.*ulimit -n") as caught:
                     await transport.put(request, source, Part(1, 0, MIB), on_start=lambda _: None)
                 with pytest.raises((Fault, errors.BigUploadError), match="too many files and connections open"):
-                    await bucket.call("to look at the bucket", "head_bucket")
+                    await bucket.call("to look at the bucket", "HeadBucket")
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert caught.value.kind is FaultKind.BROKEN

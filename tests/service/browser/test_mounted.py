@@ -25,7 +25,7 @@ from bigupload import S3Options
 from bigupload.service import ServiceConfig, create_app
 from bigupload.service.bucket_rules import set_up
 from bigupload.service.keys import KeyFile
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 
 async def main(url, region, access_key, secret_key, keys):
     s3 = S3Options(endpoint_url=url, region=region, access_key=access_key, secret_key=secret_key)

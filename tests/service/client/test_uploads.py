@@ -98,7 +98,7 @@ def test_a_manifest_holds_no_secret(half: Client, movie: Path) -> None:
 
 
 def test_no_boto3(client: Client, tmp_path: Path) -> None:
-    """Nor pydantic: the client needs neither, and both are slow to load."""
+    """Nor aiohttp and pydantic: the client needs none of them, and they are slow to load."""
     path = tmp_path / "clip.mp4"
     path.write_bytes(sample("mp4"))
     arguments = ["upload", str(path), "--service", client.url]
@@ -111,8 +111,8 @@ def test_no_boto3(client: Client, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     loaded = {name.partition(".")[0] for name in done.stderr.split()}
-    assert {"aiohttp", "bigupload"} <= loaded
-    assert not {"boto3", "botocore", "pydantic", "itsdangerous"} & loaded
+    assert "bigupload" in loaded
+    assert not {"aiohttp", "boto3", "botocore", "pydantic", "itsdangerous"} & loaded
 
 
 async def test_from_python(proxy: ApiProxy, service: Service, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ import pytest
 from packaging.requirements import Requirement
 
 from bigupload.stores.local_store import LocalStore
-from bigupload.stores.s3.ensure_bucket import ensure_bucket
 from tests.service.deploy.support import DEPLOY, ROOT, names_a_host, options_of
 from tests.tools.buckets import Meddled, fresh_name, options_for
 
@@ -104,7 +103,7 @@ async def test_its_commands_make_a_service_that_is_healthy(weed: LocalStore, tmp
                 _copy(ROOT / each, source / target / (Path(each).name if target.endswith(("/", ".")) else ""))
     assert not (installed / "bin" / "pip").exists()
     bucket = Meddled(fresh_name(), options_for(weed))
-    await ensure_bucket(bucket)
+    await bucket.ensure()
     await bucket.aclose()
     port = _start_and_check(installed, weed, bucket.name, tmp_path / "home")
     assert port > 0

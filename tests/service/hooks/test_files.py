@@ -80,7 +80,7 @@ async def put(url: str, content: bytes) -> None:
 
 
 async def media_keys(bucket: Meddled) -> set[str]:
-    rows = (await bucket.call("to list", "list_objects_v2", Prefix="media/")).get("Contents", ())
+    rows = (await bucket.call("to list", "ListObjectsV2", Prefix="media/")).get("Contents", ())
     return {row["Key"] for row in rows}
 
 
@@ -190,7 +190,7 @@ async def test_an_upload_that_is_refused_before_it_begins_leaves_nothing(bucket:
         with pytest.raises(Refused, match="your plan has no videos") as refused:
             await begin
         assert refused.value.problem is Problem.UPLOAD_REFUSED
-    assert (await bucket.call("to list", "list_multipart_uploads")).get("Uploads", []) == []
+    assert (await bucket.call("to list", "ListMultipartUploads")).get("Uploads", []) == []
     tokens, hook.answer = UploadTokens([SECRET], clock=time.time), None
     token = tokens.verify(tokens.mint("me", c.TokenRequest(uploads=1), key_id=None))
     hook.questions.clear()
@@ -263,9 +263,8 @@ async def test_the_example_passes_no_file_of_which_only_a_part_came(clamd: str, 
 async def test_a_sweep_of_the_command_asks_too(bucket: Meddled, tmp_path: Path) -> None:
     """Settings as the command line makes them."""
     settings = HookSettings(before_finish=f"{sys.executable} -c 'print(\"no\"); raise SystemExit(1)'")
-    await bucket.call(
-        "to put", "put_object", Key=f"media/me/{'a' * 32}.jpg", Body=sample("jpg"), ContentType="image/jpeg"
-    )
+    key, headers = f"media/me/{'a' * 32}.jpg", {"content-type": "image/jpeg"}
+    await bucket.call("to put", "PutObject", Key=key, Body=sample("jpg"), headers=headers)
     async with opened_hooks(settings, AccessLog(write=lambda _: None)) as hooks:
         report = await Sweep(bucket, now=lambda: datetime.now(UTC), hooks=hooks).run()
     assert (report.refused, report.deleted) == (1, 1)

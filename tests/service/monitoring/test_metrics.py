@@ -81,9 +81,9 @@ async def test_what_became_of_uploads(weed: LocalStore) -> None:
     assert value(found, "bigupload_uploads_completed_total") == 1
     assert value(found, "bigupload_uploads_completed_bytes_total") == len(content)
     assert value(found, "bigupload_store_up") == 1
-    assert value(found, "bigupload_store_seconds_count", operation="create_multipart_upload") == 2
-    assert value(found, "bigupload_store_seconds_count", operation="complete_multipart_upload") == 1
-    assert value(found, "bigupload_store_failures_total", operation="head_bucket", kind="gone") is None
+    assert value(found, "bigupload_store_seconds_count", operation="CreateMultipartUpload") == 2
+    assert value(found, "bigupload_store_seconds_count", operation="CompleteMultipartUpload") == 1
+    assert value(found, "bigupload_store_failures_total", operation="HeadBucket", kind="gone") is None
     assert not any(name.startswith("bigupload_shared") for name, _ in found)  # nothing is shared
 
 

@@ -110,21 +110,21 @@ async def test_an_object_that_is_replaced_before_it_is_copied(bucket: Meddled, u
     conditional = True
 
     async def replaced(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        await bucket.call("", "put_object", Key=key, Body=EXE, ContentType="image/jpeg")
+        await bucket.call("", "PutObject", Key=key, Body=EXE, headers={"content-type": "image/jpeg"})
         if conditional:
             return await proceed()
-        del bucket.meddle["copy_object"]
+        del bucket.meddle["CopyObject"]
         within = {name: value for name, value in arguments.items() if name != "CopySourceIfMatch"}
-        return await bucket.call("", "copy_object", **within)
+        return await bucket.call("", "CopyObject", **within)
 
-    bucket.meddle["copy_object"] = replaced
+    bucket.meddle["CopyObject"] = replaced
     for expected in (Problem.MEDIA_NOT_FOUND, Problem.NOT_MEDIA):
-        await bucket.call("", "put_object", Key=key, Body=sample("jpg"), ContentType="image/jpeg")
+        await bucket.call("", "PutObject", Key=key, Body=sample("jpg"), headers={"content-type": "image/jpeg"})
         with pytest.raises(Refused) as refused:
             await uploads.posted.check("me", key)
         assert refused.value.problem is expected
         conditional = False
-    rows = (await bucket.call("", "list_objects_v2", Prefix="media/")).get("Contents", ())
+    rows = (await bucket.call("", "ListObjectsV2", Prefix="media/")).get("Contents", ())
     assert [row["Key"] for row in rows if KeyTemplate().is_final(row["Key"])] == []
 
 

@@ -35,15 +35,15 @@ class Clock:
 async def put(bucket: Meddled, key: str, body: bytes | None = None, content_type: str = "image/jpeg") -> datetime:
     """When it was written, by the store's clock. Without a body, a picture."""
     body = sample("jpg") if body is None else body
-    await bucket.call("to put", "put_object", Key=key, Body=body, ContentType=content_type)
-    response = await bucket.call("to look", "head_object", Key=key)
+    await bucket.call("to put", "PutObject", Key=key, Body=body, headers={"content-type": content_type})
+    response = await bucket.call("to look", "HeadObject", Key=key)
     written: datetime = response["LastModified"]
     return written
 
 
 async def keys(bucket: Meddled, but: str = "refused/") -> set[str]:
     """Of all objects but notes."""
-    rows = (await bucket.call("to list", "list_objects_v2")).get("Contents", ())
+    rows = (await bucket.call("to list", "ListObjectsV2")).get("Contents", ())
     return {row["Key"] for row in rows if not (but and row["Key"].startswith(but))}
 
 
@@ -53,12 +53,12 @@ def stored(s3: StrictS3) -> set[str]:
 
 
 async def open_upload(bucket: Meddled, key: str) -> datetime:
-    upload = await bucket.call("to start", "create_multipart_upload", Key=key)
-    page = await bucket.call("to list", "list_multipart_uploads", Prefix=key)
+    upload = await bucket.call("to start", "CreateMultipartUpload", Key=key)
+    page = await bucket.call("to list", "ListMultipartUploads", Prefix=key)
     (initiated,) = (row["Initiated"] for row in page["Uploads"] if row["UploadId"] == upload["UploadId"])
     assert isinstance(initiated, datetime)
     return initiated
 
 
 async def open_keys(bucket: Meddled) -> set[str]:
-    return {row["Key"] for row in (await bucket.call("to list", "list_multipart_uploads")).get("Uploads", ())}
+    return {row["Key"] for row in (await bucket.call("to list", "ListMultipartUploads")).get("Uploads", ())}

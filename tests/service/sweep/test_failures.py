@@ -30,7 +30,7 @@ async def test_one_of_a_batch_that_is_refused(bucket: Meddled, clock: Clock, cod
         return {"Errors": [{"Key": JPG, "Code": code}]}
 
     await two_old(bucket, clock)
-    bucket.meddle["delete_objects"] = refused
+    bucket.meddle["DeleteObjects"] = refused
     report = await Sweep(bucket, now=clock).run()
     assert (report.expired, report.failed, report.bytes_freed) == (1, 1, len(sample("jpg")))
 
@@ -48,7 +48,7 @@ async def test_conditions_that_a_batch_does_not_know(bucket: Meddled, clock: Clo
         return {"Errors": [{"Key": row["Key"], "Code": "NotImplemented"} for row in arguments["Delete"]["Objects"]]}
 
     await two_old(bucket, clock)
-    bucket.meddle["delete_objects"] = refused
+    bucket.meddle["DeleteObjects"] = refused
     assert (await Sweep(bucket, now=clock).run()).expired == 2
     assert await keys(bucket) == set()
 
@@ -58,9 +58,9 @@ async def test_a_busy_store_is_left_in_peace(bucket: Meddled, clock: Clock) -> N
         raise Fault(FaultKind.BUSY, "503 SlowDown", status=503)
 
     await two_old(bucket, clock)
-    bucket.meddle["delete_objects"] = busy
+    bucket.meddle["DeleteObjects"] = busy
     assert await Sweep(bucket, now=clock).run() == SweepReport(looked_at=2, failed=2)
-    assert "delete_object" not in bucket.calls
+    assert "DeleteObject" not in bucket.calls
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_one_object_that_raises_what_nobody_foresaw_stops_nothing(strict: 
 
     for name in ("a", "b", "c"):
         await put(strict, made(f"{name}.jpg"), EXE)
-    strict.meddle["get_object"] = unforeseen
+    strict.meddle["GetObject"] = unforeseen
     report = await Sweep(strict, now=clock).run()
     assert (report.not_media, report.failed) == (2, 1)
 
@@ -115,7 +115,7 @@ async def test_a_bucket_that_cannot_be_listed(strict: Meddled, s3: StrictS3, clo
         await Sweep(strict, now=clock).run()
 
 
-@pytest.mark.parametrize("method", ["get_object", "delete_object", "delete_objects", "abort_multipart_upload"])
+@pytest.mark.parametrize("method", ["GetObject", "DeleteObject", "DeleteObjects", "AbortMultipartUpload"])
 async def test_a_store_that_is_gone_ends_the_sweep(strict: Meddled, clock: Clock, method: str) -> None:
     """And not by a thousand timeouts."""
 
@@ -125,7 +125,7 @@ async def test_a_store_that_is_gone_ends_the_sweep(strict: Meddled, clock: Clock
     for number in range(2):
         await put(strict, made(f"{number}.jpg"))
         await open_upload(strict, made(f"{number}.mp4"))
-    clock.at += timedelta() if method == "get_object" else WEEK + 60 * SECOND
+    clock.at += timedelta() if method == "GetObject" else WEEK + 60 * SECOND
     strict.meddle[method] = gone
     with pytest.raises(errors.StoreUnreachable):
         await Sweep(strict, now=clock).run()

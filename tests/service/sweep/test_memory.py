@@ -121,21 +121,21 @@ async def test_an_interrupted_sweep_continues_in_another_process(bucket: Meddled
                 raise Fault(FaultKind.UNREACHABLE, "nothing answers")
         return await proceed()
 
-    bucket.meddle["list_objects_v2"] = unreachable_after_two_pages
+    bucket.meddle["ListObjectsV2"] = unreachable_after_two_pages
     file = tmp_path / "sweep.sqlite3"
     first = SweepMemory(file)
     with pytest.raises(errors.StoreUnreachable):
         await Sweep(bucket, now=clock, page_size=2, memory=first).run()
     first.close()
-    assert bucket.calls.count("get_object") == 4
+    assert bucket.calls.count("GetObject") == 4
 
     second = SweepMemory(file)
     sweep = Sweep(bucket, now=clock, page_size=2, memory=second)
     assert await sweep.run() == SweepReport(looked_at=2)
     assert listed[3]["StartAfter"] == names[3]
-    assert bucket.calls.count("get_object") == 6
+    assert bucket.calls.count("GetObject") == 6
     assert await sweep.run() == SweepReport(looked_at=6)  # the next one begins at the beginning
-    assert bucket.calls.count("get_object") == 6
+    assert bucket.calls.count("GetObject") == 6
     second.close()
 
 
@@ -168,7 +168,7 @@ async def test_a_file_that_is_none_costs_nothing_but_looks(
     sweep = Sweep(bucket, now=clock, memory=memory)
     for _ in range(2):
         assert await sweep.run() == SweepReport(looked_at=1)
-    assert bucket.calls.count("get_object") == 1
+    assert bucket.calls.count("GetObject") == 1
     assert await keys(bucket) == {made("a.jpg")}
     memory.close()
 

@@ -35,15 +35,15 @@ async def test_uploads_are_followed_over_pages_of_seaweedfs(bucket: Meddled, clo
     """It pages by upload ids alone, and in their order."""
 
     async def short(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        return await Meddled.call(plain, "", "list_multipart_uploads", MaxUploads=2, **arguments)
+        return await Meddled.call(plain, "", "ListMultipartUploads", MaxUploads=2, **arguments)
 
     plain = Meddled(bucket.name, bucket.options)
     for number in range(5):
         await open_upload(bucket, made(f"{number}.mp4"))
-    bucket.meddle["list_multipart_uploads"] = short
+    bucket.meddle["ListMultipartUploads"] = short
     try:
         assert await Sweep(bucket, now=clock).run() == SweepReport()
-        pages = bucket.calls.count("list_multipart_uploads")
+        pages = bucket.calls.count("ListMultipartUploads")
         clock.at += WEEK + 60 * SECOND
         assert (await Sweep(bucket, now=clock).run()).aborted_uploads == 5
         assert pages >= 3
@@ -55,20 +55,20 @@ async def test_no_upload_is_aborted_before_the_last_page_was_read(strict: Meddle
     """Some stores lose their place when the uploads of a page are gone."""
 
     async def short(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        return await Meddled.call(plain, "", "list_multipart_uploads", MaxUploads=2, **arguments)
+        return await Meddled.call(plain, "", "ListMultipartUploads", MaxUploads=2, **arguments)
 
     plain = Meddled(strict.name, strict.options)
     for number in range(5):
         await open_upload(strict, made(f"{number}.mp4"))
-    strict.meddle["list_multipart_uploads"] = short
+    strict.meddle["ListMultipartUploads"] = short
     clock.at += WEEK + 60 * SECOND
     strict.calls.clear()
     try:
         assert (await Sweep(strict, now=clock).run()).aborted_uploads == 5
     finally:
         await plain.aclose()
-    calls = [call for call in strict.calls if call.endswith(("list_multipart_uploads", "abort_multipart_upload"))]
-    assert calls == ["list_multipart_uploads"] * 3 + ["abort_multipart_upload"] * 5
+    calls = [call for call in strict.calls if call.endswith(("ListMultipartUploads", "AbortMultipartUpload"))]
+    assert calls == ["ListMultipartUploads"] * 3 + ["AbortMultipartUpload"] * 5
 
 
 async def test_a_page_goes_in_one_call(bucket: Meddled, clock: Clock) -> None:
@@ -76,8 +76,8 @@ async def test_a_page_goes_in_one_call(bucket: Meddled, clock: Clock) -> None:
         await put(bucket, made(f"{number}.jpg"))
     clock.at += WEEK + 60 * SECOND
     await Sweep(bucket, now=clock).run()
-    assert bucket.calls.count("delete_objects") == 1
-    assert "delete_object" not in bucket.calls
+    assert bucket.calls.count("DeleteObjects") == 1
+    assert "DeleteObject" not in bucket.calls
 
 
 async def test_a_store_without_batches_is_asked_once(strict: Meddled, s3: StrictS3, clock: Clock) -> None:
@@ -85,7 +85,7 @@ async def test_a_store_without_batches_is_asked_once(strict: Meddled, s3: Strict
         await put(strict, made(f"{number}.jpg"))
     clock.at += WEEK + 60 * SECOND
     assert (await Sweep(strict, now=clock).run()).expired == 5
-    assert strict.calls.count("delete_objects") == 1
+    assert strict.calls.count("DeleteObjects") == 1
     assert not stored(s3)
 
 
@@ -93,7 +93,7 @@ async def test_a_batch_that_is_refused_as_a_whole(bucket: Meddled, clock: Clock)
     async def refused(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         raise Fault(FaultKind.FINAL, "400 MalformedXML", status=400)
 
-    bucket.meddle["delete_objects"] = refused
+    bucket.meddle["DeleteObjects"] = refused
     await put(bucket, made("b.jpg"))
     await put(bucket, JPG)
     clock.at += WEEK + 60 * SECOND
@@ -109,7 +109,7 @@ async def test_a_store_without_conditions(strict: Meddled, s3: StrictS3, clock: 
         return await proceed()
 
     await put(strict, JPG)
-    strict.meddle["delete_object"] = conditional
+    strict.meddle["DeleteObject"] = conditional
     clock.at += WEEK + 60 * SECOND
     assert (await Sweep(strict, now=clock).run()).expired == 1
     assert not stored(s3)

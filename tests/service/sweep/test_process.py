@@ -80,7 +80,7 @@ async def test_a_policy_that_is_gone_deletes_nothing(weed: LocalStore, bucket: M
     sweeping = asyncio.create_task(sweeper._sweep_on(bucket, settings, log, None, Hooks()))
     try:
         await until(lambda: lines != [])
-        await bucket.call("to lose it", "delete_object", Key=POLICY_KEY)
+        await bucket.call("to lose it", "DeleteObject", Key=POLICY_KEY)
         await until(lambda: "is gone" in lines[-1].get("error", ""))
         assert key in await keys(bucket)
         await set_up(bucket, named={"types": ANY_TYPES, "keep": None})

@@ -15,7 +15,7 @@ from bigupload.service.sweep import Reason, Removal, Sweep, SweepReport
 from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored
-from tests.tools.buckets import Meddled, Next
+from tests.tools.buckets import Meddled, Next, client_of
 from tests.tools.media import sample
 
 # -- seven days
@@ -71,7 +71,7 @@ async def test_why_something_went_is_left_for_its_client(bucket: Meddled, clock:
         return await proceed()
 
     await put(bucket, JPG, EXE)
-    bucket.meddle["delete_object"] = look
+    bucket.meddle["DeleteObject"] = look
     sweep = Sweep(bucket, now=clock, policy=Policy(max_file_size=most))
     await sweep.run(dry_run=True)
     assert await keys(bucket, "") == {JPG}
@@ -93,10 +93,12 @@ async def test_what_can_t_be_noted_stays(strict: Meddled, s3: StrictS3, clock: C
 
 async def test_what_a_multipart_upload_made_ends_too(bucket: Meddled, clock: Clock) -> None:
     key = made("big.jpg")
-    upload = (await bucket.call("", "create_multipart_upload", Key=key, ContentType="image/jpeg"))["UploadId"]
-    part = await bucket.call("", "upload_part", Key=key, UploadId=upload, PartNumber=1, Body=sample("jpg"))
+    client, of_key = client_of(bucket), {"Bucket": bucket.name, "Key": key}
+    upload = client.create_multipart_upload(**of_key, ContentType="image/jpeg")["UploadId"]
+    part = client.upload_part(**of_key, UploadId=upload, PartNumber=1, Body=sample("jpg"))
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-    await bucket.call("", "complete_multipart_upload", Key=key, UploadId=upload, MultipartUpload=parts)
+    client.complete_multipart_upload(**of_key, UploadId=upload, MultipartUpload=parts)
+    client.close()
     await put(bucket, JPG)  # so that they go in one batch
     clock.at += WEEK + 60 * SECOND
     assert (await Sweep(bucket, now=clock).run()).expired == 2
@@ -170,7 +172,7 @@ async def test_each_object_is_looked_at_once(bucket: Meddled, clock: Clock) -> N
     sweep = Sweep(bucket, now=clock)
     for _ in range(3):
         await sweep.run()
-    assert bucket.calls.count("get_object") == 1
+    assert bucket.calls.count("GetObject") == 1
     await put(bucket, JPG, EXE)  # and a new version again
     assert (await sweep.run()).not_media == 1
 
@@ -184,7 +186,7 @@ async def test_what_was_looked_at_is_remembered_over_a_sweep_that_broke_off(
     with pytest.raises(errors.StoreUnavailable):
         await sweep.run()
     await sweep.run()
-    assert strict.calls.count("get_object") == 1
+    assert strict.calls.count("GetObject") == 1
 
 
 # -- what changes meanwhile
@@ -193,20 +195,20 @@ async def test_what_was_looked_at_is_remembered_over_a_sweep_that_broke_off(
 async def test_an_object_that_is_replaced_after_the_look_stays(bucket: Meddled, clock: Clock) -> None:
     async def replaced(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         response = await proceed()
-        del bucket.meddle["get_object"]
+        del bucket.meddle["GetObject"]
         await put(bucket, JPG)
         return response
 
     await put(bucket, JPG, EXE)
-    bucket.meddle["get_object"] = replaced
+    bucket.meddle["GetObject"] = replaced
     assert await Sweep(bucket, now=clock).run() == SweepReport(looked_at=1)
-    assert "delete_object" not in bucket.calls
+    assert "DeleteObject" not in bucket.calls
     assert await keys(bucket) == {JPG}
 
 
 @pytest.mark.parametrize(
     ("body", "age", "method", "others"),
-    [(EXE, 0 * WEEK, "delete_object", []), (None, WEEK, "delete_object", []), (None, WEEK, "delete_objects", ["b"])],
+    [(EXE, 0 * WEEK, "DeleteObject", []), (None, WEEK, "DeleteObject", []), (None, WEEK, "DeleteObjects", ["b"])],
 )
 async def test_an_object_that_is_replaced_at_the_last_moment_stays(
     bucket: Meddled, clock: Clock, body: bytes | None, age: timedelta, method: str, others: list[str]
@@ -234,11 +236,11 @@ async def test_an_object_that_another_sweep_deletes_is_no_failure(
     async def deleted(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         response = await proceed()
         if arguments["Prefix"] == "media/":
-            await bucket.call("", "delete_object", Key=JPG)
+            await bucket.call("", "DeleteObject", Key=JPG)
         return response
 
     clock.at = await put(bucket, JPG) + age
-    bucket.meddle["list_objects_v2"] = deleted
+    bucket.meddle["ListObjectsV2"] = deleted
     assert await Sweep(bucket, now=clock).run() == SweepReport(looked_at=1)
 
 

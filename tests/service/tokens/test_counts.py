@@ -81,14 +81,14 @@ async def test_many_at_once_get_no_more_than_there_are(bucket: Meddled) -> None:
 
 async def test_a_store_that_ignores_the_condition_is_found_out(bucket: Meddled, counts: TokenCounts) -> None:
     async def unconditional(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        del bucket.meddle["put_object"]
+        del bucket.meddle["PutObject"]
         plain = {name: value for name, value in arguments.items() if name != "IfNoneMatch"}
         try:
-            return await bucket.call("", "put_object", **plain)
+            return await bucket.call("", "PutObject", **plain)
         finally:
-            bucket.meddle["put_object"] = unconditional
+            bucket.meddle["PutObject"] = unconditional
 
-    bucket.meddle["put_object"] = unconditional
+    bucket.meddle["PutObject"] = unconditional
     for _ in range(2):
         with pytest.raises(Refused) as caught:
             await counts.take(token(), contextlib.AsyncExitStack())
@@ -99,11 +99,11 @@ async def test_a_place_whose_response_was_lost_is_taken(bucket: Meddled, counts:
     await counts.check_store()
 
     async def lost(proceed: Next, arguments: Mapping[str, Any]) -> Any:
-        del bucket.meddle["put_object"]
+        del bucket.meddle["PutObject"]
         await proceed()
         raise Fault(FaultKind.BROKEN, "lost")
 
-    bucket.meddle["put_object"] = lost
+    bucket.meddle["PutObject"] = lost
     assert await taken(counts, token(1))
     assert not await taken(counts, token(1))
 
@@ -119,7 +119,7 @@ async def test_a_place_that_another_one_is_taking(bucket: Meddled, counts: Token
         conflicts -= 1
         raise Fault(FaultKind.CONFLICT, "another one", status=409)
 
-    bucket.meddle["put_object"] = conflict
+    bucket.meddle["PutObject"] = conflict
     assert await taken(counts, token(1))
 
 
@@ -127,11 +127,11 @@ async def test_what_did_not_begin_does_not_count(bucket: Meddled, uploads: Media
     async def refuse(*_: object) -> Any:
         raise Fault(FaultKind.FINAL, "no", status=403)
 
-    bucket.meddle["create_multipart_upload"] = refuse
+    bucket.meddle["CreateMultipartUpload"] = refuse
     request = creation(bytes(PART), token="0" * 32)
     with pytest.raises(Refused):
         await uploads.create("me", request, token(1))
-    del bucket.meddle["create_multipart_upload"]
+    del bucket.meddle["CreateMultipartUpload"]
     made = await uploads.create("me", request, token(1))
     assert (await uploads.create("me", request, token(1))).key == made.key
     with pytest.raises(Refused) as caught:
@@ -147,7 +147,7 @@ async def test_a_note_that_says_nothing(bucket: Meddled, counts: TokenCounts) ->
     assert await counts.made_before(token(), creation(bytes(PART + 1), token="0" * 32)) is None
     assert await counts.made_before(token(name="t2"), request) is None
     (key,) = [key for key in await keys(bucket, "") if key.startswith(TOKENS_PREFIX)]
-    await bucket.call("", "put_object", Key=key, Body=b"")
+    await bucket.call("", "PutObject", Key=key, Body=b"")
     assert await counts.made_before(token(), request) is None
 
 

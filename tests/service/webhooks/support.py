@@ -24,7 +24,7 @@ from bigupload.service.webhooks.notes import DONE, WAITING
 from bigupload.service.webhooks.sending import connections
 from bigupload.service.webhooks.signing import Signer, new_secret
 from bigupload.service.webhooks.telling import Telling
-from bigupload.stores.s3.client import S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 from tests.tools.http_stub import HttpStub
 
 SECRET = new_secret()
@@ -98,7 +98,7 @@ def documented(event: dict[str, Any]) -> None:
 
 
 async def names(bucket: S3Bucket, prefix: str) -> list[str]:
-    rows = (await bucket.call("to list", "list_objects_v2", Prefix=prefix)).get("Contents", ())
+    rows = (await bucket.call("to list", "ListObjectsV2", Prefix=prefix)).get("Contents", ())
     return [row["Key"].removeprefix(prefix) for row in rows]
 
 

@@ -104,7 +104,7 @@ async def test_a_replica_that_ends_between_complete_and_its_note(
             raise asyncio.CancelledError
         return await proceed()
 
-    bucket.meddle["put_object"] = killed
+    bucket.meddle["PutObject"] = killed
     with contextlib.suppress(asyncio.CancelledError):
         await one.uploads.complete("me", request)
     bucket.meddle.clear()
@@ -134,7 +134,7 @@ async def test_an_upload_that_is_still_open_is_looked_at_again(
     async def killed(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         raise asyncio.CancelledError
 
-    bucket.meddle["complete_multipart_upload"] = killed
+    bucket.meddle["CompleteMultipartUpload"] = killed
     with contextlib.suppress(asyncio.CancelledError):
         await one.uploads.complete("me", request)
     bucket.meddle.clear()
@@ -143,7 +143,7 @@ async def test_an_upload_that_is_still_open_is_looked_at_again(
     assert len(await waiting(bucket)) == 1
     bucket.calls.clear()
     await one.deliverer.look()  # not due: only listed
-    assert "put_object" not in bucket.calls
+    assert "PutObject" not in bucket.calls
     await one.uploads.complete("me", request)
     clock.ahead += 20
     await one.deliverer.look()
@@ -243,7 +243,7 @@ async def test_what_the_sweep_finds_and_deletes_is_told(
 @pytest.mark.slow
 async def test_files_of_before_the_webhooks_are_not_told(bucket: Meddled, one: Replica) -> None:
     key = f"media/me/{'a' * 32}.jpg"
-    await bucket.call("to put", "put_object", Key=key, Body=sample("jpg"), ContentType="image/jpeg")
+    await bucket.call("to put", "PutObject", Key=key, Body=sample("jpg"), headers={"content-type": "image/jpeg"})
     await one.sweep(later=timedelta(days=1, minutes=1).total_seconds())
     assert await waiting(bucket) == []
 
@@ -313,9 +313,9 @@ async def test_a_store_without_conditions_delivers_too(s3: StrictS3, receiver: H
 
     async def ignores(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         arguments = {name: value for name, value in arguments.items() if name not in ("IfMatch", "IfNoneMatch")}
-        return await super(Meddled, bucket).call("to put", "put_object", **arguments)
+        return await super(Meddled, bucket).call("to put", "PutObject", **arguments)
 
-    bucket.meddle["put_object"] = ignores
+    bucket.meddle["PutObject"] = ignores
     async with contextlib.aclosing(bucket), replica(bucket, [f"{receiver.url}/hook"], clock) as one:
         await one.uploads.complete("me", await sent(one.uploads))
         async with replica(bucket, [f"{receiver.url}/hook"], clock) as other:
@@ -333,7 +333,7 @@ async def test_a_look_at_many_notes_is_bounded(bucket: Meddled, one: Replica, cl
     await one.deliverer.look()
     bucket.calls.clear()
     await one.deliverer.look()
-    assert bucket.calls == ["list_objects_v2"]
+    assert bucket.calls == ["ListObjectsV2"]
     assert one.waiting == [40, 40]
 
 
@@ -367,7 +367,7 @@ async def test_a_receiver_that_is_away_does_not_hold_up_the_other_notes(
         assert 1 <= tried <= 16
         bucket.calls.clear()
         await one.deliverer.look()
-        assert (len(receiver.received), bucket.calls) == (tried, ["list_objects_v2"])
+        assert (len(receiver.received), bucket.calls) == (tried, ["ListObjectsV2"])
         receiver.responses["/away"] = OK
         clock.ahead = 20
         await one.deliverer.look()

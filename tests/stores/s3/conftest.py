@@ -1,9 +1,11 @@
-"""A strict store for the calls to S3, and a clock for botocore."""
+"""A strict store for the calls to S3, an AWS configuration of the test's own, and a clock for botocore."""
 
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import botocore.auth
 import pytest
@@ -18,6 +20,16 @@ def s3() -> Iterator[StrictS3]:
     with StrictS3() as server:
         server.create_bucket("bucket")
         yield server
+
+
+@pytest.fixture
+def aws_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a test may write `config` and `credentials`. Nothing else says anything of AWS."""
+    for name in [name for name in os.environ if name.startswith("AWS_") or name.endswith("_CA_BUNDLE")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    return tmp_path
 
 
 @pytest.fixture

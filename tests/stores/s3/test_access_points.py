@@ -1,27 +1,17 @@
-"""Access points in place of a bucket's name, and which of AWS's addresses requests go to."""
+"""Access points in place of a bucket's name. `test_access` has their addresses."""
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.stores.s3.access_points import region_of
-from bigupload.stores.s3.client import S3Bucket
 from bigupload.stores.targets import connect, parse_s3_url
 
 ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint/films"
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
 
 
 def options(**more: Any) -> S3Options:
@@ -92,36 +82,3 @@ async def test_what_an_access_point_excludes(bucket: str, more: dict[str, Any], 
 def test_an_access_point_has_its_region() -> None:
     assert region_of(ARN) == "eu-west-1"
     assert region_of("bucket") is None
-
-
-@pytest.mark.parametrize(
-    ("bucket", "more", "host"),
-    [
-        (ARN, {}, "films-123456789012.s3-accesspoint.eu-west-1.amazonaws.com"),
-        (ARN, {"dual_stack": True, "fips": True},
-         "films-123456789012.s3-accesspoint-fips.dualstack.eu-west-1.amazonaws.com"),
-        ("films-abcdef-s3alias", {"region": "eu-west-1"}, "films-abcdef-s3alias.s3.eu-west-1.amazonaws.com"),
-        ("films", {"region": "eu-west-1", "accelerate": True}, "films.s3-accelerate.amazonaws.com"),
-        ("films", {"region": "eu-west-1", "accelerate": True, "dual_stack": True},
-         "films.s3-accelerate.dualstack.amazonaws.com"),
-        ("films", {"region": "eu-west-1", "dual_stack": True}, "films.s3.dualstack.eu-west-1.amazonaws.com"),
-        ("films", {"region": "us-gov-west-1", "fips": True}, "films.s3-fips.us-gov-west-1.amazonaws.com"),
-    ],
-)  # fmt: skip
-async def test_addresses(bucket: str, more: dict[str, Any], host: str) -> None:
-    sent = {"expected_bucket_owner": "111122223333", "request_payer": True, "sse_customer_key": bytes(32)}
-    connection = S3Bucket(bucket, options(**sent, **more))
-    part = {"Key": "k", "UploadId": "u", "ContentLength": 1}
-    first, second = [
-        urlsplit(url)
-        for number in (1, 2)  # botocore signs the first, `presign` the second
-        for url in await connection.presign_parts([{**part, "PartNumber": number}])
-    ]
-    assert (first.hostname, second.hostname) == (host, host)
-    region = region_of(bucket) or more["region"]
-    assert f"%2F{region}%2Fs3%2Faws4_request" in first.query
-    assert connection.region == region
-    assert connection.url("a b") == f"https://{host}/a%20b"
-    assert connection._part_signer is not None
-    assert connection._part_signer.knows({**part, "PartNumber": 3, **connection._of_requests})
-    await connection.aclose()

@@ -9,8 +9,8 @@ import boto3
 import pytest
 
 from bigupload.options import S3Options
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.bucket_pool import MAX_AGE, MOST_IDLE, BucketPool
-from bigupload.stores.s3.client import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 
 OPTIONS = S3Options(endpoint_url="http://127.0.0.1:1", region="r", access_key="AK", secret_key="SK")
@@ -80,7 +80,7 @@ def test_another_environment_has_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_an_old_connection_is_not_given_out_again(closed: list[S3Bucket]) -> None:
     """Its credentials may have been replaced in their file. It is closed when its last upload ends."""
     clock = Clock()
-    pool = BucketPool(clock)
+    pool = BucketPool(clock=clock)
     first, second = pool.lease("bucket", OPTIONS), pool.lease("bucket", OPTIONS)
     clock.now = MAX_AGE + 1
     third = pool.lease("bucket", OPTIONS)
@@ -97,7 +97,7 @@ async def test_an_old_connection_is_not_given_out_again(closed: list[S3Bucket]) 
 
 async def test_an_old_connection_that_nobody_uses_is_closed(closed: list[S3Bucket]) -> None:
     clock = Clock()
-    pool = BucketPool(clock)
+    pool = BucketPool(clock=clock)
     first = pool.lease("bucket", OPTIONS)
     await pool.release(first)
     clock.now = MAX_AGE + 1

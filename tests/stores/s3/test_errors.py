@@ -1,73 +1,90 @@
-"""botocore's exceptions translated: what a person is told, and what of botocore's texts must not be passed on."""
+"""Exceptions of boto3 translated: what a person is told, and what of botocore's texts must not be passed on."""
 
 from __future__ import annotations
 
+import errno
+import json
+
 import botocore.exceptions as b
+import botocore.parsers
 import pytest
 
-from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.stores.s3.errors import fault_of_botocore
+from bigupload.errors import BigUploadError, CredentialsError, UsageError
+from bigupload.stores.s3.errors import error_of_aws, no_answer
 
-WHERE = "bucket.minio.example:9000"
-URL = "https://bucket.minio.example:9000/key?uploadId=u&X-Amz-Signature=hidden"
+WHERE = "sts.example:9000"
+URL = "https://sts.example:9000/?Action=AssumeRole&WebIdentityToken=hidden"
+DENIED = {"Error": {"Code": "AccessDenied", "Message": "not\nyou"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
 
 
 @pytest.mark.parametrize(
     ("exception", "kind", "says"),
     [
+        (b.EndpointConnectionError(endpoint_url=URL), FaultKind.UNREACHABLE, f"{WHERE} does not respond"),
+        (b.ConnectTimeoutError(endpoint_url="http://[::1]:1/k"), FaultKind.UNREACHABLE, r"\[::1\]:1 does not respond"),
+        (b.ReadTimeoutError(endpoint_url=URL), FaultKind.UNREACHABLE, r"does not respond \(ReadTimeoutError\)"),
+        (b.ConnectionClosedError(endpoint_url=URL), FaultKind.UNREACHABLE, "does not respond"),
+        (b.ProxyConnectionError(proxy_url="http://a:hidden@proxy:3128"), FaultKind.UNREACHABLE, "proxy:3128"),
+        (b.SSLError(endpoint_url=URL, error="hidden"), FaultKind.UNREACHABLE, r"does not respond \(SSLError\)"),
         (
-            b.EndpointConnectionError(endpoint_url=URL),
+            b.EndpointConnectionError(endpoint_url="http://[::1"),
             FaultKind.UNREACHABLE,
-            f"{WHERE} does not answer",
+            "their service does not respond",
         ),
-        (b.ConnectTimeoutError(endpoint_url=URL), FaultKind.UNREACHABLE, f"{WHERE} does not answer"),
-        (b.ConnectTimeoutError(endpoint_url="http://[::1]:1/k"), FaultKind.UNREACHABLE, r"\[::1\]:1 does not answer"),
-        (
-            b.ProxyConnectionError(proxy_url="http://user:hidden@proxy.example:3128"),
-            FaultKind.UNREACHABLE,
-            "can't connect to the proxy proxy.example:3128",
-        ),
-        (b.ReadTimeoutError(endpoint_url=URL), FaultKind.BROKEN, r"response was lost \(ReadTimeoutError\)"),
-        (b.ConnectionClosedError(endpoint_url=URL), FaultKind.BROKEN, "response was lost"),
-        (b.EndpointConnectionError(endpoint_url="http://[::1"), FaultKind.UNREACHABLE, "the store does not answer"),
-        (KeyError("hidden"), FaultKind.SERVER, "can't be read"),
-        (RuntimeError("hidden"), FaultKind.SERVER, r"response to the request to list the parts can't be read \(Run"),
-        (ZeroDivisionError("hidden"), FaultKind.SERVER, "can't be read"),
+        (botocore.parsers.ResponseParserError("hidden:\nb'<html>'"), FaultKind.BROKEN, "a proxy may have sent it"),
     ],
 )
-def test_what_may_be_retried(exception: Exception, kind: FaultKind, says: str) -> None:
-    fault = fault_of_botocore(exception, "to list the parts", "bucket")
+def test_a_service_that_cannot_be_reached_may_be_later(exception: Exception, kind: FaultKind, says: str) -> None:
+    fault = error_of_aws(exception)
     assert isinstance(fault, Fault)
-    assert fault.kind is kind
-    with pytest.raises(Fault, match=says):
-        raise fault
-    assert "hidden" not in str(fault)
+    assert (fault.kind, type(fault.public())) == (kind, CredentialsError)
+    with pytest.raises(CredentialsError, match=f"^the AWS credentials can't be fetched: .*{says}"):
+        raise fault.public()
+    assert ("hidden" in str(fault), "\n" in str(fault)) == (False, False)
 
 
-@pytest.mark.parametrize(("status", "words"), [(404, "Not Found"), (503, "Service Unavailable")])
-def test_a_response_without_a_body_has_no_code(status: int, words: str) -> None:
-    """botocore makes up a code for it: the status once more."""
-    parsed = {
-        "Error": {"Code": str(status), "Message": words},
-        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
-    }
-    fault = fault_of_botocore(b.ClientError(parsed, "HeadObject"), "to look at the object", "bucket")
-    assert str(fault) == f"the store refused to look at the object: {status} ({words})"
+@pytest.mark.parametrize(
+    ("exception", "error", "says"),
+    [
+        (b.ProfileNotFound(profile="my\nown"), UsageError, "there is no profile my own in .* or the credentials file"),
+        (b.ConfigParseError(path="/a\nb"), UsageError, "Unable to parse config file: /a b"),
+        (b.InvalidRegionError(region_name="a_b"), UsageError, "a_b"),
+        (b.ParamValidationError(report="no bucket's name"), UsageError, "no bucket's name"),
+        (b.UnknownEndpointError(service_name="s3", region_name="r"), UsageError, "s3"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a\nb"), UsageError, r"Permission denied \(/a b\)"),
+        (b.PartialCredentialsError(provider="env", cred_var="SECRET"), CredentialsError, "incomplete .*SECRET"),
+        (b.NoCredentialsError(), CredentialsError, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a"),
+        (b.ClientError(DENIED, "AssumeRole"), CredentialsError, r"AssumeRole was refused: AccessDenied \(not you\)"),
+        (b.CredentialRetrievalError(provider="p", error_msg="a\nb"), CredentialsError, "^no AWS cr.*: p failed: a b$"),
+        (b.CredentialRetrievalError(provider="custom-process", error_msg="\n"), CredentialsError,
+         "the credential_process of the profile failed: it gives no reason$"),
+        (b.SSOTokenLoadError(error_msg="log in"), CredentialsError, "can't be used: .*log in"),
+        (b.NoRegionError(), CredentialsError, "can't be used: You must specify a region"),
+        (KeyError("hidden"), CredentialsError, r"what their source gave .* can't be read \(KeyError\)"),
+        (json.JSONDecodeError("hidden", "hidden", 0), CredentialsError, r"can't be read \(JSONDecodeError\)"),
+        (RecursionError("hidden"), CredentialsError, r"can't be read \(RecursionError\)"),
+    ],
+)  # fmt: skip
+def test_what_no_retry_mends(exception: Exception, error: type[BigUploadError], says: str) -> None:
+    found = error_of_aws(exception)
+    assert type(found) is error
+    with pytest.raises(error, match=says):
+        raise found
+    assert ("hidden" in str(found), "\n" in str(found)) == (False, False)
+
+
+def test_a_process_without_descriptors_says_so() -> None:
+    """The import of botocore needs some, too."""
+    fault = error_of_aws(ImportError(OSError(errno.EMFILE, "Too many open files")))
     assert isinstance(fault, Fault)
-    assert not fault.code
+    assert (fault.kind, "too many files" in str(fault)) == (FaultKind.BROKEN, True)
 
 
-@pytest.mark.parametrize("reason", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"])
-def test_https_to_a_port_that_speaks_no_tls(reason: str) -> None:
-    error = fault_of_botocore(b.SSLError(endpoint_url=URL, error=f"[SSL: {reason}] words"), "to list", "bucket")
-    assert isinstance(error, errors.StoreRefused)
-    assert str(error) == "bucket.minio.example:9000 speaks no TLS: name it by http:// in `endpoint_url`"
+def test_other_exceptions_stay_what_they_are() -> None:
+    for exception in (UsageError("a"), Fault(FaultKind.BUSY, "a"), ImportError("no boto3"), AssertionError("a")):
+        assert error_of_aws(exception) is exception
 
 
-def test_a_certificate_that_is_not_trusted() -> None:
-    error = fault_of_botocore(b.SSLError(endpoint_url=URL, error="self-signed"), "to list", "bucket")
-    assert isinstance(error, errors.StoreRefused)
-    assert str(error) == (
-        "the certificate of bucket.minio.example:9000 is not trusted: name its issuer's as `ca_bundle`"
-    )
+def test_a_source_that_hangs_is_named() -> None:
+    assert "within 120 s: check the credential_process" in str(no_answer(120, None))

@@ -20,12 +20,12 @@ import pytest
 
 from bigupload import Credentials, S3Options, errors
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.client import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.renewal import Renewal
 
 SECRETS = ("SK-hidden", "ST-hidden")
-PART = {"Key": "key", "UploadId": "u", "PartNumber": 1, "ContentLength": 1}
+PART = {"Key": "key", "UploadId": "u", "PartNumber": 1}
 
 
 class Giver:
@@ -260,7 +260,7 @@ async def test_part_urls_are_signed_with_them_and_end_with_them(monkeypatch: pyt
     async with contextlib.aclosing(bucket):
         signers = []
         for number in (1, 2, 3):
-            (url,) = await bucket.presign_parts([{**PART, "PartNumber": number}])
+            (url,) = await bucket.presign("UploadPart", [{**PART, "PartNumber": number}])
             query = parse_qs(urlsplit(url).query)
             signers.append(query["X-Amz-Credential"][0].partition("/")[0])
             assert query["X-Amz-Security-Token"] == ["ST-hidden"]
@@ -277,5 +277,5 @@ async def test_urls_of_keys_that_do_not_end() -> None:
         "bucket", S3Options(endpoint_url="http://127.0.0.1:1", region="r", access_key="AK", secret_key="SK")
     )
     async with contextlib.aclosing(bucket):
-        await bucket.presign_parts([PART])
+        await bucket.presign("UploadPart", [PART])
         assert bucket.urls_last() == URL_LIFETIME

@@ -154,6 +154,13 @@ async def test_list_parts(fake: Fake, store: ServiceStore) -> None:
     assert fake.asked[0].query == {"upload": HANDLE}
 
 
+async def test_a_handle_goes_into_a_query_whatever_it_holds(fake: Fake, store: ServiceStore) -> None:
+    handle = "a&b=c+d/e?f#g%20 ä~\N{SNOWMAN}"
+    fake.says({"parts": []})
+    await store.list_parts(handle, Algorithm.CRC64NVME)
+    assert fake.asked[0].query == {"upload": handle}
+
+
 async def test_ten_thousand_parts(fake: Fake, store: ServiceStore) -> None:
     row = {"size": 5 * MIB, "etag": f'"{"e" * 32}"', "checksum": "c" * 44}
     fake.says({"parts": [row | {"partNumber": n} for n in range(1, 10_001)]})

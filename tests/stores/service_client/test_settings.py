@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -44,13 +45,14 @@ def test_one_spelling(url: str, target: str) -> None:
     assert ServiceStore(url=url, api_key=KEY, filename="a", content_type="a/b").target.service == target
 
 
-async def test_a_service_below_a_path(fake: Fake) -> None:
+@pytest.mark.parametrize("path", ["base", "bäse", "b%C3%A4se", "b+{}"])
+async def test_a_service_below_a_path(fake: Fake, path: str) -> None:
     fake.says(begun())
     async with listening(fake) as url:
-        store = ServiceStore(url=url + "/base/", api_key=KEY, filename="a.png", content_type="image/png")
+        store = ServiceStore(url=f"{url}/{path}/", api_key=KEY, filename="a.png", content_type="image/png")
         await create(store)
         await store.aclose()
-    assert fake.asked[0].path == "/base/v1/media/multipart"
+    assert fake.asked[0].path == f"/{unquote(path)}/v1/media/multipart"
     assert "head" not in fake.asked[0].body
 
 

@@ -1,21 +1,15 @@
-"""The sockets of a connection pool, whose store may never respond."""
+"""A store that never responds."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from bigupload.http import sessions
 from bigupload.testing.certificates import make_certificates
-from tests.tools.waiting import until
 
 
 class DeafStore:
@@ -47,23 +41,3 @@ class DeafStore:
             self._over.set()
             self._thread.join()
             self._listener.close()
-
-
-async def test_no_socket_waits_for_the_end_of_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection whose request is cancelled says goodbye, and asyncio would wait 30 s for a store to say it too."""
-    made: list[socket.socket] = []
-
-    def new_socket(address: tuple[Any, ...]) -> socket.socket:
-        made.append(real(address))
-        return made[-1]
-
-    real = sessions.new_socket
-    monkeypatch.setattr(sessions, "new_socket", new_socket)
-    with DeafStore(tmp_path).running() as store:
-        async with sessions.new_session(store.certificates.ca) as session:
-            asking = asyncio.create_task(session.get(f"https://127.0.0.1:{store.port}/"))
-            await until(store.heard.is_set)
-            asking.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asking
-        assert [one.fileno() for one in made] == [-1]

@@ -1,4 +1,4 @@
-"""The pages of ListMultipartUploads, and what such a list may be."""
+"""The pages of a store's lists: where the next one begins, and that the list ends. Pure."""
 
 from __future__ import annotations
 
@@ -60,3 +60,31 @@ class UploadPages:
             raise Fault(FaultKind.FINAL, "the store's list of open uploads does not end: name a longer prefix")
         self._been.add(place)
         self.markers = markers
+
+
+class ObjectPages:
+    """A walk through the pages of ListObjectsV2: where the next page begins, and that the list ends."""
+
+    def __init__(self, after: str = "") -> None:
+        """Begin with the keys that come after `after`."""
+        self.start: dict[str, Any] = {"StartAfter": after} if after else {}
+        """The parameters of the next request."""
+        self.ended = False
+        """Whether the last page was read."""
+
+    def advance(self, page: Mapping[str, Any]) -> None:
+        """Move to the next page.
+
+        Raises:
+            Fault: FINAL if the list repeats a page.
+        """
+        if not page.get("IsTruncated"):
+            self.ended = True
+            return
+        before, rows = self.start, page.get("Contents", ())
+        if token := page.get("NextContinuationToken"):
+            self.start = {"ContinuationToken": token}
+        elif rows:  # the store gave no continuation token
+            self.start = {"StartAfter": rows[-1]["Key"]}
+        if self.start == before:
+            raise Fault(FaultKind.FINAL, "the store's list of objects repeats a page")

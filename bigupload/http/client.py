@@ -1,0 +1,298 @@
+"""The HTTP client of everything that is sent from here: S3 calls, ranged GETs, web files, calls to a media service.
+
+Parts go over the same connections (`put_transport`). Redirects are not followed, no cookie is kept, and no credential
+is taken from ~/.netrc: a request carries what its caller gave, to where its caller said. Nothing is retried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import NamedTuple
+
+from bigupload import errors
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http._compat import read_before_closing
+from bigupload.http.connection import Connection
+from bigupload.http.connection_pool import CONNECT_WITHIN, ConnectionPool
+from bigupload.http.http_errors import fault_of_connecting, fault_of_socket
+from bigupload.http.origins import WebOrigin, origin_of, split_url, unusable
+from bigupload.http.proxies import Proxy, proxy_for
+from bigupload.http.response_head import BodyReader, Headers, ResponseHead
+from bigupload.http.trust import CaBundle
+
+MOST_BYTES = 8 * 1024 * 1024
+"""The longest body of a response that is read as a whole. A thousand open uploads with keys of a kilobyte, URL-encoded,
+are half of it."""
+MOST_SECONDS = 900.0
+"""The longest duration of such a response. Complete may send white space for minutes."""
+_PIECE = 256 * 1024
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
+"""Methods whose requests have no Content-Length if they have no body."""
+
+
+class Route(NamedTuple):
+    """Where the requests to one origin go."""
+
+    origin: WebOrigin
+    proxy: Proxy
+
+    def head(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> bytes:
+        """Return the head of a request.
+
+        Args:
+            method: Its method.
+            url: Its URL, sent as it is written: a signature may cover it.
+            headers: All but Host and Content-Length.
+            size: Bytes of its body; None: it has none.
+
+        Raises:
+            ValueError: The URL or a header can't be sent.
+        """
+        target = split_url(url)[1]
+        if self.proxy.url is not None and self.origin.scheme == "http":  # the proxy takes its own header out
+            target = f"http://{self.origin.header}{target}"
+            headers = {**headers, **self.proxy.headers}
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.origin.header}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if size is not None:
+            lines.append(f"Content-Length: {size}")
+        head = "\r\n".join([*lines, "", ""])
+        if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or " " in target:
+            raise ValueError("a line break in a header")
+        return head.encode()
+
+
+class HttpResponse(NamedTuple):
+    """A response, with its whole body."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class OpenResponse:
+    """A response whose body is read piece by piece."""
+
+    def __init__(self, connection: Connection, head: ResponseHead, where: str, within: float | None) -> None:
+        self.status = head.status
+        self.headers = head.headers
+        self.where = where
+        """The "host:port" that it comes from."""
+        self.length = head.length
+        """Bytes of the body; None: only its end tells."""
+        self.chunked = head.chunked
+        self._connection = connection
+        self._body = BodyReader(head)
+        self._within = within
+
+    @property
+    def ended(self) -> bool:
+        """Whether the whole body was read."""
+        return self._body.ended
+
+    def finish(self) -> None:
+        """Take the end of a body of which all bytes were read, so that its connection can be used again."""
+        self._connection.finish(self._body)
+
+    def close(self) -> None:
+        """Read no more. May be called again."""
+        if not self._body.ended:
+            self._connection.abort()
+
+    async def read(self, most: int = _PIECE) -> bytes:
+        """Wait for the next bytes of the body, at most `most`; none at its end.
+
+        Raises:
+            Fault: BROKEN if the connection broke before the end; what came before that comes first. STALLED if nothing
+                comes in time.
+        """
+        try:
+            async with asyncio.timeout(self._within):
+                return await self._connection.read(self._body, most)
+        except OSError as e:
+            self._connection.abort()
+            if isinstance(e, TimeoutError):
+                raise fault_of_socket(e, self.where) from None
+            raise Fault(
+                FaultKind.BROKEN, f"the response of {self.where} ended before all of its bytes had come"
+            ) from None
+
+    async def read_all(self, most: int = MOST_BYTES) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            Fault: As `read`. FINAL if it is longer than `most`, STALLED if it does not end within MOST_SECONDS.
+        """
+        body = bytearray()
+        try:
+            async with asyncio.timeout(MOST_SECONDS):
+                while piece := await self.read():
+                    body += piece
+                    if len(body) > most:
+                        raise Fault(FaultKind.FINAL, f"the response of {self.where} is longer than {most:,} bytes")
+        except TimeoutError:
+            message = f"the response of {self.where} did not end within {MOST_SECONDS:.0f} s"
+            raise Fault(FaultKind.STALLED, message) from None
+        return bytes(body)
+
+
+class HttpClient:
+    """The connections that trust the same certificates. Used in one event loop at a time."""
+
+    def __init__(self, ca_bundle: CaBundle, *, with_system: bool = False) -> None:
+        """Open no connection yet.
+
+        Args:
+            ca_bundle: Which certificates to trust.
+            with_system: Whether to trust the system's, too, if there is a file of others.
+        """
+        self.ca_bundle = ca_bundle
+        self._with_system = with_system
+        self._pool: ConnectionPool | None = None
+        self._routes: dict[str, Route] = {}
+        """By the beginning of a URL. They are kept until something fails, because a proxy is looked up slowly."""
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """The connections."""
+        if self._pool is None:
+            self._pool = ConnectionPool(self.ca_bundle, with_system=self._with_system)
+        return self._pool
+
+    async def aclose(self) -> None:
+        """Close all connections, those included that are in use. Idempotent; the next request opens new ones."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.aclose()
+
+    def route(self, url: str) -> Route:
+        """Return where the requests to a URL's origin go.
+
+        Raises:
+            ValueError: It is no URL of http or https.
+            UsageError: The proxy of the environment can't be used.
+        """
+        place = split_url(url)[0]
+        if place not in self._routes:
+            origin = origin_of(place)
+            try:
+                self._routes[place] = Route(origin, proxy_for(origin))
+            except ValueError:
+                raise errors.UsageError(
+                    "the proxy of the environment can't be used: set https_proxy (and http_proxy) to http://HOST:PORT"
+                ) from None
+        return self._routes[place]
+
+    def forget_routes(self) -> None:
+        """Look up proxies again: something failed or is slow, and the network may have changed."""
+        self._routes.clear()
+
+    def _failed(self, route: Route) -> None:
+        """Give the next request a new connection: the idle ones may lead over the same dead path."""
+        self.forget_routes()
+        if self._pool is not None:
+            self._pool.forget(*route)
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None, *, within: float | None
+    ) -> AsyncIterator[OpenResponse]:
+        """Send a request. Its connection is kept for others if the whole body of the response was read.
+
+        Args:
+            method: The request's method.
+            url: Where to. It is sent as it is written.
+            headers: Its headers, without Host and Content-Length.
+            body: Its body.
+            within: Seconds that connecting, the response's beginning and each further piece of it may take; None: no
+                limit but those of connecting.
+
+        Raises:
+            Fault: There was no response. BROKEN and STALLED: the request may have been performed all the same.
+            UsageError: The proxy or the CA bundle can't be used.
+            StoreRefused: The URL or a header can't be sent.
+        """
+        size = len(body) if body is not None else None if method in _WITHOUT_BODY else 0
+        try:
+            route = self.route(url)
+            request = route.head(method, url, headers, size)
+        except ValueError as e:
+            raise unusable(e) from None
+        where, pool = route.origin.where, self.pool
+        connection = await self._connected(route, within)
+        try:
+            try:
+                if body:
+                    read_before_closing(connection.transport)
+                async with asyncio.timeout(within):
+                    with contextlib.suppress(OSError):  # perhaps it said why it closed
+                        connection.write(request + (body or b""))
+                    head = await connection.head()
+            except OSError as e:
+                raise fault_of_socket(e, where) from None
+            if method == "HEAD":
+                head = head._replace(length=0, chunked=False)
+            response = OpenResponse(connection, head, where, within)
+            yield response
+        except BaseException as e:
+            connection.abort()
+            if isinstance(e, Fault) and e.status is None and e.kind in (FaultKind.BROKEN, FaultKind.STALLED):
+                self._failed(route)
+            raise
+        response.finish()
+        if response.ended and head.keep:
+            pool.give_back(connection, *route)
+        else:
+            connection.abort()
+
+    async def _connected(self, route: Route, within: float | None) -> Connection:
+        try:
+            async with asyncio.timeout(within if within is not None and within < CONNECT_WITHIN else None):
+                return await self.pool.take(*route, fresh=False)
+        except TimeoutError as e:
+            self._failed(route)
+            raise fault_of_connecting(e, route.origin.where) from None
+        except Fault:
+            self._failed(route)
+            raise
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        within: float | None,
+        most: int = MOST_BYTES,
+    ) -> HttpResponse:
+        """Send a request, and read the whole response. The arguments and errors are those of `open`.
+
+        Args:
+            most: The longest body of a response.
+
+        Raises:
+            Fault: As `open` and `OpenResponse.read_all`.
+        """
+        async with self.open(method, url, headers, body, within=within) as response:
+            return HttpResponse(response.status, response.headers, await response.read_all(most))
+
+
+class HttpClients:
+    """The clients of one `Uploader`: one for each set of certificates that is trusted."""
+
+    def __init__(self) -> None:
+        self._clients: dict[CaBundle, HttpClient] = {}
+
+    def of(self, ca_bundle: CaBundle) -> HttpClient:
+        """Return the client that trusts these certificates."""
+        if ca_bundle not in self._clients:
+            self._clients[ca_bundle] = HttpClient(ca_bundle)
+        return self._clients[ca_bundle]
+
+    async def aclose(self) -> None:
+        """Close all connections. Idempotent; the next request opens new ones."""
+        for client in list(self._clients.values()):
+            await client.aclose()

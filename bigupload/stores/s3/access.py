@@ -1,0 +1,298 @@
+"""How a bucket is reached: its address, its region, and where its credentials come from.
+
+These are three questions. Each has plain rules for what most people configure, and boto3 for everything else: roles,
+SSO, web identity, `credential_process`, a machine's own role, a caller's session; access points, accelerate, dual
+stack, FIPS and other partitions. boto3 is asked once for a bucket, in a thread: it blocks, and is slow to import.
+It sends nothing to the store and signs nothing. Whatever is not known to be harmless is left to it.
+`tests/stores/s3/test_access.py` compares the rules with boto3.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from bigupload import errors
+from bigupload.http.http_errors import is_valid_name
+from bigupload.options import S3Options
+from bigupload.records import dataclass
+from bigupload.s3_parameters import ADDRESS, parameters
+from bigupload.stores.s3.aws_files import Settings, chosen_profile, endpoint_in_files, nested, read_settings
+
+_OF_CREDENTIALS = frozenset(
+    (
+        "role_arn", "source_profile", "credential_source", "role_session_name", "external_id", "mfa_serial",
+        "duration_seconds", "web_identity_token_file", "credential_process", "sso_start_url", "sso_region",
+        "sso_account_id", "sso_role_name", "sso_session", "sso_registration_scopes", "login_session",
+        "sts_regional_endpoints", "metadata_service_timeout", "metadata_service_num_attempts",
+        "ec2_metadata_service_endpoint", "ec2_metadata_service_endpoint_mode", "ec2_metadata_v1_disabled",
+    )
+)  # fmt: skip
+"""The settings of a profile that concern credentials alone, which boto3 finds then."""
+_HARMLESS_SETTINGS = frozenset(
+    (
+        "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "output", "ca_bundle",
+        "endpoint_url", "services", "ignore_configured_endpoint_urls", "retry_mode", "max_attempts", "cli_pager",
+        "cli_auto_prompt", "cli_history", "cli_timestamp_format", "parameter_validation",
+        "request_checksum_calculation", "response_checksum_validation", "tcp_keepalive", "sigv4a_signing_region_set",
+        "defaults_mode", "sdk_ua_app_id", "account_id_endpoint_mode",
+    )
+)  # fmt: skip
+"""Those that are read here or by `aws_files`, or that change nothing."""
+_HARMLESS_OF_S3 = frozenset(
+    (
+        "max_concurrent_requests", "max_queue_size", "multipart_threshold", "multipart_chunksize", "max_bandwidth",
+        "io_chunksize", "preferred_transfer_client", "target_bandwidth", "addressing_style", "signature_version",
+        "payload_signing_enabled",
+    )
+)  # fmt: skip
+"""Of the nested settings `s3`, which are those of other tools, and `S3Options.addressing` counts."""
+_VARIABLES_OF_CREDENTIALS = frozenset(
+    f"AWS_{name}"
+    for name in (
+        "ROLE_ARN", "WEB_IDENTITY_TOKEN_FILE", "ROLE_SESSION_NAME", "CREDENTIAL_EXPIRATION",
+        "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_AUTHORIZATION_TOKEN",
+        "CONTAINER_AUTHORIZATION_TOKEN_FILE", "EC2_METADATA_SERVICE_ENDPOINT", "EC2_METADATA_SERVICE_ENDPOINT_MODE",
+        "EC2_METADATA_V1_DISABLED", "METADATA_SERVICE_TIMEOUT", "METADATA_SERVICE_NUM_ATTEMPTS",
+        "STS_REGIONAL_ENDPOINTS", "ENDPOINT_URL_STS", "ENDPOINT_URL_SSO", "ENDPOINT_URL_SSO_OIDC",
+        "LOGIN_CACHE_DIRECTORY",
+    )
+)  # fmt: skip
+"""The variables that concern credentials alone."""
+_HARMLESS_VARIABLES = frozenset(
+    f"AWS_{name}"
+    for name in (
+        "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "DEFAULT_REGION", "REGION", "PROFILE", "DEFAULT_PROFILE",
+        "CONFIG_FILE", "SHARED_CREDENTIALS_FILE", "CA_BUNDLE", "EC2_METADATA_DISABLED", "PAGER", "DEFAULT_OUTPUT",
+        "MAX_ATTEMPTS", "RETRY_MODE", "REQUEST_CHECKSUM_CALCULATION", "RESPONSE_CHECKSUM_VALIDATION", "ACCOUNT_ID",
+        "ENDPOINT_URL", "ENDPOINT_URL_S3", "IGNORE_CONFIGURED_ENDPOINT_URLS", "EXECUTION_ENV", "SDK_UA_APP_ID",
+        "CLI_AUTO_PROMPT", "VAULT", "SIGV4A_SIGNING_REGION_SET", "DEFAULTS_MODE",
+    )
+)  # fmt: skip
+"""Those of AWS that are read here, or that change nothing."""
+_OTHERS_OF_KEYS = frozenset(("AWS_CREDENTIAL_EXPIRATION", "AWS_SECURITY_TOKEN"))
+"""The end of the keys in the environment, and the old name of their token, which comes before the new one."""
+_FIRST_PROVIDERS = ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
+"""Where both are set, a role comes before the keys in files."""
+_REGION = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
+"""https://docs.aws.amazon.com/general/latest/gr/rande.html, and what other stores call theirs."""
+_AWS_REGION = re.compile(r"(?:af|ap|ca|eu|il|me|mx|sa|us)-(?:central|north|south|east|west|northeast|southeast)-[1-9]")
+"""A region of AWS's main partition."""
+_SPECIAL_NAME = re.compile(r"^arn:|--|-s3alias$")
+"""Of an access point, or a directory bucket."""
+_IP_ADDRESS = re.compile(r"[0-9.]+|\[.*\]")
+_ANY = "key"
+DEFAULT_REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainKeys:
+    """Keys that do not change."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
+    method: str
+    """Where they come from, by botocore's names."""
+
+    def get_frozen_credentials(self) -> PlainKeys:
+        """Return the keys."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a bucket is reached."""
+
+    base: str
+    """The URL to which a slash and the quoted key are appended, for requests of this process."""
+    signed_base: str
+    """The same for presigned URLs."""
+    region: str
+    profile: str | None
+    """The profile that was chosen."""
+    credentials: Any = field(repr=False)
+    """botocore's credentials, or `PlainKeys`. None: requests are not signed, or the caller's function gives keys."""
+
+
+def find_access(bucket: str, options: S3Options, *, region: str | None, signing_endpoint: str | None) -> Access:
+    """Find out how a bucket is reached. Blocking: this reads files, and may ask other programs and services for keys.
+
+    Args:
+        bucket: The bucket's name.
+        options: How to reach it. Without an endpoint, it is at AWS.
+        region: The bucket's region, if it is known already.
+        signing_endpoint: The endpoint of presigned URLs, if it is another one.
+
+    Raises:
+        UsageError: The options, or the AWS configuration, can't be used.
+        Exception: One of botocore's, for `errors.error_of_aws`.
+    """
+    finder = _Finder(bucket, options, region)
+    base = finder.base(options.endpoint_url)
+    signed = base if signing_endpoint is None else finder.base(signing_endpoint)
+    return Access(base, signed, finder.region, chosen_profile(options), finder.credentials())
+
+
+class _Finder:
+    """The three questions for one bucket. boto3's session is made when the first of them needs it."""
+
+    def __init__(self, bucket: str, options: S3Options, region: str | None) -> None:
+        self._bucket = bucket
+        self._options = options
+        self._made: Any = options.session
+        self._settings: Settings | None = None
+        if options.session is None:
+            self._settings = read_settings(options)
+        self.region = self._region(region)
+        if _REGION.fullmatch(self.region) is None:
+            raise errors.UsageError(f"not a region: {self.region!r} (write it like eu-central-1)")
+
+    @property
+    def _session(self) -> Any:
+        if self._made is None:
+            import boto3
+
+            o = self._options
+            self._made = boto3.Session(profile_name=o.profile, region_name=o.region)
+        return self._made
+
+    def _region(self, region: str | None) -> str:
+        if region is None and self._settings is not None:
+            region = os.environ.get("AWS_DEFAULT_REGION") or self._settings.scoped.get("region")
+        elif region is None:
+            region = self._session.region_name
+        return DEFAULT_REGION if region in (None, "", "aws-global") else region
+
+    # -- the address
+
+    def base(self, endpoint: str | None) -> str:
+        """Return the bucket's URL at an endpoint; None means AWS."""
+        found = _base(self._bucket, self._options, self.region, endpoint) if self._is_plain_address() else None
+        return found or self._base_of_boto3(endpoint)
+
+    def _is_plain_address(self) -> bool:
+        if any(getattr(self._options, name) for name in ADDRESS) or _SPECIAL_NAME.search(self._bucket):
+            return False
+        if self._settings is None or any(map(_is_unknown, os.environ)):
+            return False
+        rest = self._settings.scoped.keys() - _HARMLESS_SETTINGS - _OF_CREDENTIALS
+        if rest - {"s3"} or os.path.lexists(os.path.expanduser("~/.aws/models/s3")):  # noqa: PTH111
+            return False
+        return _HARMLESS_OF_S3.issuperset(nested(self._settings.scoped.get("s3", "")))
+
+    def _base_of_boto3(self, endpoint: str | None) -> str:
+        """Ask the endpoint rules, by presigning without keys."""
+        from botocore import UNSIGNED
+        from botocore.config import Config
+
+        address: dict[str, Any] = parameters(ADDRESS, self._options)
+        # "auto" would presign for the global host of AWS, which redirects requests for a new bucket for hours.
+        style = "virtual" if self._options.addressing == "auto" and endpoint is None else self._options.addressing
+        of_s3: Any = {"addressing_style": style, **address.pop("s3", {})}
+        config = Config(  # type: ignore[call-arg]  # the stubs lack ignore_configured_endpoint_urls
+            signature_version=UNSIGNED, s3=of_s3, ignore_configured_endpoint_urls=True, **address
+        )
+        client = self._session.client("s3", endpoint_url=endpoint, region_name=self.region, config=config)
+        try:
+            url = client.generate_presigned_url("head_object", Params={"Bucket": self._bucket, "Key": _ANY})
+        finally:
+            client.close()
+        return str(url).partition("?")[0].removesuffix(f"/{_ANY}")
+
+    # -- the credentials
+
+    def credentials(self) -> Any:
+        """Return what keys come from.
+
+        Raises:
+            CredentialsError: There are none.
+        """
+        options = self._options
+        if options.no_sign_request or options.credentials is not None:
+            return None
+        if options.session is None and (keys := self._plain_keys()) is not None:
+            return keys
+        found = self._session.get_credentials()
+        if found is None:
+            raise errors.CredentialsError(
+                "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile` "
+                "(or `no_sign_request=True`, for a store that wants none)"
+            )
+        found.get_frozen_credentials()  # some are fetched only now
+        return found
+
+    def _plain_keys(self) -> PlainKeys | None:
+        """The keys that boto3's chain of providers finds first. None: there are none here, or not all of them."""
+        options, settings = self._options, self._settings
+        if options.access_key is not None and options.secret_key is not None:
+            return PlainKeys(options.access_key, options.secret_key, options.session_token, "explicit")
+        if options.profile is None and os.environ.get("AWS_ACCESS_KEY_ID"):
+            names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+            return None if _OTHERS_OF_KEYS & os.environ.keys() else _keys(map(os.environ.get, names), "env")
+        if settings is None or all(map(os.environ.get, _FIRST_PROVIDERS)):
+            return None
+        if settings.scoped.keys() - _HARMLESS_SETTINGS - {"s3"} or any(map(_is_unknown, os.environ)):
+            return None
+        in_config = "aws_access_key_id" not in settings.credentials
+        section: Mapping[str, str] = settings.config if in_config else settings.credentials
+        found = map(section.get, ("aws_access_key_id", "aws_secret_access_key", "aws_session_token"))
+        return _keys(found, "config-file" if in_config else "shared-credentials-file")
+
+
+def _is_unknown(variable: str) -> bool:
+    """Whether a variable of the environment is one of AWS that may change anything."""
+    if not variable.startswith("AWS_"):
+        return False
+    return variable not in _HARMLESS_VARIABLES and variable not in _VARIABLES_OF_CREDENTIALS
+
+
+def _keys(found: Any, method: str) -> PlainKeys | None:
+    access, secret, token = found
+    return PlainKeys(access, secret, token, method) if access and secret else None
+
+
+def _base(bucket: str, options: S3Options, region: str, endpoint: str | None) -> str | None:
+    """The bucket's URL by plain rules; None if only the endpoint rules of AWS know it."""
+    if endpoint is None:
+        plain = options.addressing == "auto" and "." not in bucket and is_valid_name(bucket)
+        if not plain or not _AWS_REGION.fullmatch(region):
+            return None
+        of_region = "" if region == DEFAULT_REGION else f".{region}"  # AWS's address for this region has no name of one
+        return f"https://{bucket}.s3{of_region}.amazonaws.com"
+    parts = urlsplit(endpoint)
+    host, place = parts.hostname or "", quote(parts.path.rstrip("/"), safe="/~%")
+    if "amazonaws" in host:
+        return None
+    scheme, netloc = parts.scheme, parts.netloc
+    can_be_host = is_valid_name(bucket) and not _IP_ADDRESS.fullmatch(host) and ":" not in host
+    if options.addressing == "virtual" and can_be_host and not (scheme == "https" and "." in bucket):
+        return f"{scheme}://{bucket}.{netloc}{place}"
+    return f"{scheme}://{netloc}{place}/{quote(bucket, safe='~')}"
+
+
+def configured_endpoint(options: S3Options) -> str | None:
+    """Return the S3 endpoint that the AWS configuration files name for the profile of `options`; None means AWS.
+
+    Blocking.
+
+    Raises:
+        UsageError: There is no such profile, or it names a section that does not exist.
+        Exception: One of botocore's, for `errors.error_of_aws`.
+    """
+    is_known, found = endpoint_in_files(options)
+    if is_known:
+        return found
+    import boto3
+
+    session: Any = options.session or boto3.Session(profile_name=options.profile)
+    client = session.client("s3", region_name=session.region_name or DEFAULT_REGION)
+    try:
+        endpoint = str(client.meta.endpoint_url)
+    finally:
+        client.close()
+    return None if (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")) else endpoint

@@ -1,0 +1,189 @@
+"""What the AWS configuration files say, as far as that needs no AWS library: profile, keys, endpoint, region.
+
+To import boto3 and make a session takes 70 ms of CPU, a third of a short command. So plain settings are read here, and
+`access` asks boto3 for whatever is not. `tests/stores/s3/test_access.py` compares the two.
+https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from bigupload import errors
+from bigupload.options import S3Options
+from bigupload.records import dataclass
+
+CONFIGURATION_FILES = (
+    ("AWS_CONFIG_FILE", "~/.aws/config"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+)
+_PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+_PROFILE = re.compile(r"[\w.@+-]+")
+
+Sections = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A profile's settings in the two files."""
+
+    profile: str | None
+    """The profile that was chosen; None: none was, and the one called "default" counts."""
+    config: Mapping[str, str]
+    credentials: Mapping[str, str]
+    services: Sections
+    """The sections of the configuration file that are called `services NAME`, by their names."""
+
+    @property
+    def scoped(self) -> Mapping[str, str]:
+        """The settings of both files. The credentials file comes first."""
+        return {**self.config, **self.credentials}
+
+
+def chosen_profile(options: S3Options) -> str | None:
+    """Return the name of the profile that options or environment choose; None: none is chosen."""
+    if options.session is not None:
+        name = options.session.profile_name
+        # boto3 says "default" also where no profile was chosen and there is none of this name.
+        return None if name == "default" else str(name)
+    return options.profile or next(filter(None, map(os.environ.get, _PROFILE_VARIABLES)), None)
+
+
+def read_settings(options: S3Options) -> Settings | None:
+    """Read the settings of the chosen profile. Blocking.
+
+    Returns:
+        None if only an AWS library can tell what the files mean.
+
+    Raises:
+        UsageError: There is no such profile.
+    """
+    profile = chosen_profile(options)
+    if len({os.environ[name] for name in _PROFILE_VARIABLES if os.environ.get(name)}) > 1 and not options.profile:
+        return None
+    if profile is not None and _PROFILE.fullmatch(profile) is None:
+        return None
+    files = tuple(_identity(_path_of(*each)) for each in CONFIGURATION_FILES)
+    config, credentials = (_sections(each) for each in files)
+    if config is None or credentials is None:
+        return None
+    name = profile or "default"
+    of_config = [config[section] for section in config if _is_of(section, name)]
+    if len(of_config) > 1:
+        return None
+    if profile is not None and not of_config and name not in credentials:
+        raise no_profile(profile)
+    services = {
+        section.partition(" ")[2].strip(): rows for section, rows in config.items() if section[:9] == "services "
+    }
+    return Settings(profile, of_config[0] if of_config else {}, credentials.get(name, {}), services)
+
+
+def no_profile(profile: str) -> errors.UsageError:
+    """Make the error for a profile that is in none of the files."""
+    config = os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")
+    return errors.UsageError(
+        f"there is no profile {profile} in {config} or the credentials file: name another `profile`, or add it"
+    )
+
+
+def configured_ca_bundle(options: S3Options) -> Path | None:
+    """Return the certificates file that the environment or the AWS configuration names.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-gen-config.html
+    """
+    if named := os.environ.get("AWS_CA_BUNDLE"):
+        return Path(named).expanduser()
+    try:
+        settings = read_settings(options)
+    except errors.UsageError:  # whoever asks for credentials says so
+        settings = None
+    named = None if settings is None else settings.scoped.get("ca_bundle")
+    named = named or os.environ.get("REQUESTS_CA_BUNDLE")
+    return Path(named).expanduser() if named else None
+
+
+def endpoint_in_files(options: S3Options) -> tuple[bool, str | None]:
+    """Return the S3 endpoint that the configuration files name for the chosen profile. Blocking.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+
+    Returns:
+        Whether the files could be read here, and the endpoint; None means AWS.
+
+    Raises:
+        UsageError: There is no such profile, or it names a section that does not exist.
+    """
+    settings = read_settings(options)
+    if settings is None:
+        return False, None
+    ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or settings.scoped.get(
+        "ignore_configured_endpoint_urls", ""
+    )
+    if ignored.lower() == "true":
+        return True, None
+    named, found = settings.scoped.get("services"), None
+    if named is not None:
+        if named not in settings.services:
+            raise errors.UsageError(
+                f"the profile uses the services section {named!r}, which does not exist: add it, or leave it out"
+            )
+        found = nested(settings.services[named].get("s3", "")).get("endpoint_url")
+    return True, found or settings.scoped.get("endpoint_url") or None
+
+
+def nested(value: str) -> dict[str, str]:
+    """Read settings that are nested below one: lines of `name = value`."""
+    pairs = (line.partition("=") for line in value.splitlines() if "=" in line)
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+def _path_of(variable: str, default: str) -> str:
+    """Return the path of one of CONFIGURATION_FILES.
+
+    Not by pathlib, which raises exceptions where nobody knows the home directory or may look into it.
+    """
+    return os.path.expanduser(os.path.expandvars(os.environ.get(variable, default)))  # noqa: PTH111 - see above
+
+
+def _identity(path: str) -> tuple[str, int, int, int]:
+    """What a file's content depends on."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - see `_path_of`
+    except (OSError, ValueError):
+        return path, 0, 0, 0
+    return path, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)  # a job asks for each of its files
+def _sections(file: tuple[str, int, int, int]) -> Sections | None:
+    """The sections of a file; None if only an AWS library can tell what is wrong with it."""
+    path = file[0]
+    if not os.path.isfile(path):  # noqa: PTH113 - see `_path_of`
+        return {}
+    import configparser
+
+    parser = configparser.RawConfigParser()
+    try:
+        if not parser.read(path):
+            return None
+    except (configparser.Error, UnicodeDecodeError):
+        return None
+    return {name: dict(parser.items(name)) for name in parser.sections()}
+
+
+def _is_of(section: str, profile: str) -> bool:
+    """Whether a section of the configuration file is a profile's. Its name is read as a shell would read it."""
+    if not section.startswith("profile"):
+        return section == profile == "default"
+    import shlex
+
+    try:
+        words = shlex.split(section)
+    except ValueError:
+        return False
+    return len(words) == 2 and words[1] == profile

@@ -1,0 +1,456 @@
+"""One bucket, reached with credentials: S3 calls, and presigned URLs. It knows nothing of uploads.
+
+Nothing is retried here, but for a request that went to another region than the bucket's: the caller decides about
+retries, because complete must not be repeated unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import field
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import anyio
+
+from bigupload import errors
+from bigupload.core.retry_policy import EXPIRED, Fault, FaultKind
+from bigupload.http.client import MOST_SECONDS, HttpClient, HttpResponse
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
+from bigupload.http.trust import CaBundle
+from bigupload.options import S3Options
+from bigupload.records import dataclass
+from bigupload.s3_parameters import REQUEST, parameters
+from bigupload.stores.request_log import log_request
+from bigupload.stores.s3._compat import seconds_left
+from bigupload.stores.s3.access import Access, PlainKeys, find_access
+from bigupload.stores.s3.access_points import region_of
+from bigupload.stores.s3.aws_files import configured_ca_bundle
+from bigupload.stores.s3.errors import error_of_aws, no_answer
+from bigupload.stores.s3.operations import Request, fields_of, request_of, told
+from bigupload.stores.s3.pages import UploadPages
+from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, is_refusal, make_credentials_last
+from bigupload.stores.s3.signer import S3Signer, SigningKeys
+from bigupload.support.daemon_threads import run_in_daemon_thread
+
+R = TypeVar("R")
+
+URL_LIFETIME = 3600
+"""Seconds that a presigned URL is valid."""
+ANSWER_WITHIN = 60.0
+"""Timeout in seconds for every request except complete."""
+CREDENTIALS_WITHIN = 120.0
+"""Seconds that programs and services may take to give credentials: a person may have to touch a key."""
+_AT_ONCE = 64
+"""The most requests of one bucket in flight, without parts."""
+_DIRECTORY = "--x-s3"
+"""How the names of directory buckets end."""
+_EXPRESS = "s3express"
+_OF_DIRECTORY = {"service": _EXPRESS, "token": "X-Amz-S3session-Token"}
+_READS_AND_WRITES = {"x-amz-create-session-mode": "ReadWrite"}
+_OF_SESSION = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+_SESSION_ENDS = 120.0
+"""Seconds before the end of a session at which another one is begun."""
+_MOST_REGIONS = 3
+"""How many regions are tried, if the store names another one each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPut:
+    """What the URL of a whole object's PUT is signed for."""
+
+    key: str
+    size: int
+    """Bytes of the body."""
+    headers: Mapping[str, str] = field(repr=False)
+    """All headers of the PUT, by names in lower case, without Content-Length."""
+
+
+class _Reached(NamedTuple):
+    """How the bucket is reached, and what signs for it."""
+
+    access: Access
+    signer: S3Signer
+    presigner: S3Signer
+    begins_session: S3Signer | None
+    """Signs the request for a session, by whose keys all others are signed: of a directory bucket (S3 Express)."""
+
+
+class S3Bucket:
+    """The connection to one bucket, shared by all its keys. Used in one event loop at a time."""
+
+    def __init__(
+        self,
+        name: str,
+        options: S3Options,
+        *,
+        client: Callable[[CaBundle], HttpClient] | None = None,
+        signing_endpoint: str | None = None,
+        urls_hold: bool = False,
+        answer_within: float = ANSWER_WITHIN,
+    ) -> None:
+        """Make a connection. It sends nothing until the first call.
+
+        Args:
+            name: The bucket's name.
+            options: The endpoint, region and credentials.
+            client: Returns whose connections to use, by the certificates to trust. Its owner closes it. None: the
+                bucket has its own.
+            signing_endpoint: The endpoint of presigned URLs, if clients reach the store at another than this process.
+            urls_hold: Whether URLs must be valid for all of URL_LIFETIME, even if the credentials expire sooner.
+            answer_within: The timeout in seconds of every call that names no other.
+        """
+        self.name = name
+        self.options = options
+        self.renewal = Renewal(options.credentials)
+        self.headers: Mapping[str, str] = parameters(REQUEST, options)
+        """What a request must send beside its own headers, if it uses a presigned URL for an object or a part.
+
+        It can hold a key. The signature covers it.
+        """
+        self.knows_checksum_mode = True
+        """Whether HEAD may ask for checksums: until the store refuses that."""
+        self._given_client = client
+        self._signing_endpoint = signing_endpoint
+        self._urls_hold = urls_hold
+        self._answer_within = answer_within
+        self._region = options.region or region_of(name)
+        self._reached: _Reached | None = None
+        self._finding = anyio.Lock()
+        self._used: SigningKeys | None = None
+        """What signed last."""
+        self._session: tuple[PlainKeys, float] | None = None
+        """Of a directory bucket: the keys of the session, and when it ends, in seconds since the epoch."""
+        self._beginning = anyio.Lock()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    @functools.cached_property
+    def ca_bundle(self) -> CaBundle:
+        """The certificates to trust, for calls and parts alike."""
+        if self.options.no_verify_ssl:
+            return False
+        return self.options.ca_bundle or configured_ca_bundle(self.options)
+
+    @functools.cached_property
+    def client(self) -> HttpClient:
+        """The connections that calls use."""
+        return HttpClient(self.ca_bundle) if self._given_client is None else self._given_client(self.ca_bundle)
+
+    @property
+    def region(self) -> str | None:
+        """The region for which requests are signed; None before the first request."""
+        return self._region if self._reached is None else self._reached.access.region
+
+    async def prepare(self) -> None:
+        """Find out how the bucket is reached, which the first call would do.
+
+        Raises:
+            BigUploadError: The configuration can't be used, or there are no credentials.
+            Fault: They could not be fetched now.
+        """
+        await self._reach()
+
+    async def aclose(self) -> None:
+        """Close the connections, unless others use them. Idempotent; the next call opens new ones."""
+        self._reached = None
+        if self._given_client is None and "client" in self.__dict__:
+            await self.client.aclose()
+
+    def url(self, key: str) -> str:
+        """Return the object's URL without a signature. Before the first call, it is "s3://…"."""
+        return f"s3://{self.name}/{key}" if self._reached is None else self._reached.presigner.url(key)
+
+    async def address(self) -> str:
+        """Return the URL that presigned requests go to."""
+        return (await self._reach()).access.signed_base
+
+    # -- calls
+
+    async def call(
+        self,
+        what: str,
+        operation: str,
+        *,
+        within: float | None = None,
+        first: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """Call an operation of S3 for this bucket. A call that is cancelled ends at once, although it may still act.
+
+        Args:
+            what: The purpose, for messages: "to list the parts".
+            operation: Its name in `operations.OPERATIONS`.
+            within: The timeout in seconds, for the response's beginning and each piece of it; None: the bucket's
+                `answer_within`.
+            first: Of GetObject: read only this many bytes.
+            headers: More headers: an object's properties.
+            **arguments: The operation's parameters, by S3's names.
+
+        Returns:
+            The fields of the response by S3's names.
+
+        Raises:
+            Fault: The call failed, and a retry may help.
+            BigUploadError: The call failed, and no retry helps.
+        """
+        within = self._answer_within if within is None else within
+        request = request_of(operation, arguments, headers or {}, self.headers)
+        for _ in range(_MOST_REGIONS - 1):
+            reached = await self._reach()
+            try:
+                return await self._send(reached, what, operation, request, within, first)
+            except errors.WrongRegion as e:
+                if self.options.region is not None or e.region in (None, reached.access.region):
+                    raise
+                if self._reached is reached:  # else another call has found it out meanwhile
+                    # The user named no region, so the bucket's own is the right one.
+                    self._region, self._reached = e.region, None
+        return await self._send(await self._reach(), what, operation, request, within, first)
+
+    async def _send(
+        self, reached: _Reached, what: str, operation: str, request: Request, within: float, first: int | None
+    ) -> dict[str, Any]:
+        async with self._places:  # signed only now: who waits here for long would send an old signature
+            keys, given = await self._keys(reached), self.renewal.current
+            url, sent = reached.signer.authorize(
+                request.method, request.key, request.query, request.headers, request.body or b"", keys
+            )
+            try:
+                with log_request(operation, reached.access.base):
+                    response = await self._exchange(request.method, url, sent, request.body, within, first)
+                    status, headers, body = response
+                    if status // 100 != 2:
+                        region = reached.access.region
+                        raise fault_of_response(status, headers, body, what, bucket=self.name, region=region)
+                    return fields_of(operation, status, headers, body, what, bucket=self.name)
+            except Fault as fault:
+                if fault.is_decided:
+                    raise fault.public() from None
+                if is_refusal(fault):
+                    self.renewal.refused(given)
+                    self._explain(fault, keys, reached)
+                raise
+
+    async def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, within: float, first: int | None
+    ) -> HttpResponse:
+        if first is None:
+            return await self.client.request(method, url, headers, body, within=within)
+        async with self.client.open(method, url, headers, body, within=within) as response:
+            most = first if response.status // 100 == 2 else MAX_ERROR_BODY
+            found = bytearray()
+            try:
+                async with asyncio.timeout(MOST_SECONDS):
+                    while len(found) < most and (piece := await response.read(most - len(found))):
+                        found += piece
+            except TimeoutError:
+                message = f"the response of {response.where} did not end within {MOST_SECONDS:.0f} s"
+                raise Fault(FaultKind.STALLED, message) from None
+            return HttpResponse(response.status, response.headers, bytes(found))
+
+    async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the rows of all pages of ListMultipartUploads for keys that begin with `prefix`.
+
+        Raises:
+            Fault: As `next_open_uploads`.
+        """
+        pages = UploadPages()
+        while not pages.ended:
+            page = await self.next_open_uploads(prefix, pages)
+            for row in page.get("Uploads", ()):
+                yield row
+
+    async def next_open_uploads(self, prefix: str, pages: UploadPages) -> Mapping[str, Any]:
+        """Return the next page of ListMultipartUploads. After a Fault, a repeated call requests the same page.
+
+        Raises:
+            Fault: FINAL if the list repeats a page or does not end.
+        """
+        page = await self.call("to list the open uploads", "ListMultipartUploads", Prefix=prefix, **pages.markers)
+        pages.advance(page)
+        return page
+
+    async def delete(self, key: str, *, etag: str) -> None:
+        """Delete an object. One that is gone already is no error with most stores, and Fault(GONE) with some.
+
+        Args:
+            key: Its key.
+            etag: The ETag that it must have; empty: any.
+
+        Raises:
+            Fault: EXISTS if it now has another ETag and the store supports If-Match.
+        """
+        condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
+        try:
+            await self.call("to delete the object", "DeleteObject", Key=key, **condition)
+        except Fault as fault:
+            if fault.kind is not FaultKind.UNSUPPORTED or not condition:
+                raise
+            await self.call("to delete the object", "DeleteObject", Key=key)
+
+    async def ensure(self) -> bool:
+        """Create the bucket if it is missing. Returns whether this call created it."""
+        try:
+            await self.call("to look at the bucket", "HeadBucket")
+        except Fault as fault:
+            if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
+                raise fault.public() from fault
+            return await self._make()
+        return False
+
+    async def _make(self) -> bool:
+        """Create the bucket. Returns False if another process did that at the same time."""
+        where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+        try:
+            await self.call("to make the bucket", "CreateBucket", **({} if self.region == "us-east-1" else where))
+        except Fault as fault:
+            if fault.code != "BucketAlreadyOwnedByYou":
+                raise fault.public() from fault
+            return False
+        return True
+
+    # -- presigned URLs
+
+    async def presign(self, operation: str, each: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Presign URLs that are valid for URL_LIFETIME.
+
+        With `urls_hold`, temporary credentials that expire sooner are refreshed first.
+
+        Args:
+            operation: The operation's name.
+            each: The parameters of each URL, by S3's names. Headers that the signature is to cover beside them are in
+                "Headers", by names in lower case.
+
+        Raises:
+            Fault: REFUSED if the refreshed credentials expire too soon as well.
+        """
+        reached = await self._reach()
+        keys = await self._keys(reached, signs_urls=True)
+        return [self._presigned(reached, operation, parameters, keys) for parameters in each]
+
+    def _presigned(
+        self, reached: _Reached, operation: str, parameters: Mapping[str, Any], keys: SigningKeys | None
+    ) -> str:
+        named = dict(parameters)
+        request = request_of(operation, named, named.pop("Headers", {}), self.headers)
+        return reached.presigner.presign(request.method, request.key, request.query, request.headers, keys)
+
+    async def presign_put(self, put: ObjectPut) -> str:
+        """Presign the URL of a whole object's PUT, valid for URL_LIFETIME."""
+        reached = await self._reach()
+        keys = await self._keys(reached, signs_urls=True)
+        return reached.presigner.presign("PUT", put.key, {}, {**put.headers, "content-length": str(put.size)}, keys)
+
+    # -- credentials and address
+
+    async def _reach(self) -> _Reached:
+        """Find out how the bucket is reached: once, and again after what makes it another way."""
+        await self.renewal.ready()
+        if self._reached is None:
+            async with self._finding:
+                if self._reached is None:
+                    self._reached = await self._find()
+        return self._reached
+
+    async def _find(self) -> _Reached:
+        find = functools.partial(
+            find_access, self.name, self.options, region=self._region, signing_endpoint=self._signing_endpoint
+        )
+        access = await self._ask(find)
+        own: dict[str, Any] = _OF_DIRECTORY if self.name.endswith(_DIRECTORY) else {}
+        signer, presigner = (
+            S3Signer(base, access.region, lifetime=URL_LIFETIME, **own) for base in (access.base, access.signed_base)
+        )
+        begins = S3Signer(access.base, access.region, lifetime=URL_LIFETIME, service=_EXPRESS) if own else None
+        return _Reached(access, signer, presigner, begins)
+
+    async def _ask(self, question: Callable[[], R]) -> R:
+        """Ask for credentials in a thread that is left behind if nobody waits for it any more."""
+
+        def ask() -> tuple[R, None] | tuple[None, Exception]:
+            try:
+                return question(), None
+            except Exception as e:  # translated here: botocore's text, also as a context, may hold a secret
+                return None, error_of_aws(e)
+
+        found: tuple[R, None] | tuple[None, Exception] | None = None
+        with anyio.move_on_after(CREDENTIALS_WITHIN):
+            found = await run_in_daemon_thread(ask, anyio.CapacityLimiter(1))
+        if found is None:
+            raise no_answer(CREDENTIALS_WITHIN, self.options.profile)
+        result, error = found
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]  # there is no error, so there is a result
+
+    async def _keys(self, reached: _Reached, *, signs_urls: bool = False) -> SigningKeys | None:
+        """Return the keys to sign with now: at once, unless they have to be fetched."""
+        credentials = reached.access.credentials
+        keys: SigningKeys | None = self.renewal.keys if credentials is None else None
+        if (needed := getattr(credentials, "refresh_needed", None)) is not None:
+            lasting = URL_LIFETIME if signs_urls and self._urls_hold else 0
+            if (lasting and needed(refresh_in=lasting)) or needed():
+                keys = await self._ask(lambda: _refresh(credentials, lasting))
+        if keys is None and credentials is not None:
+            keys = credentials.get_frozen_credentials()
+        self._used = keys
+        if reached.begins_session is None or keys is None:
+            return keys
+        return await self._session_keys(reached.begins_session, keys)
+
+    async def _session_keys(self, signer: S3Signer, keys: SigningKeys) -> SigningKeys:
+        """Return the keys of a session with a directory bucket, which lasts five minutes.
+
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateSession.html
+        """
+        async with self._beginning:
+            if self._session is None or self._session[1] - time.time() < _SESSION_ENDS:
+                what, name = "to begin a session", "CreateSession"
+                url, sent = signer.authorize("GET", "", {"session": ""}, _READS_AND_WRITES, b"", keys)
+                response = await self.client.request("GET", url, sent, within=self._answer_within)
+                if response.status // 100 != 2:
+                    raise fault_of_response(
+                        response.status, response.headers, response.body, what, bucket=self.name, region=signer.region
+                    )
+                answer = fields_of(name, response.status, response.headers, response.body, what, bucket=self.name)
+                given = told(answer, "Credentials", dict)
+                access, secret, token = (told(given, each, str) for each in _OF_SESSION)
+                until = told(given, "Expiration", datetime).timestamp()
+                self._session = PlainKeys(access, secret, token, _EXPRESS), until
+        return self._session[0]
+
+    def _explain(self, fault: Fault, keys: SigningKeys | None, reached: _Reached) -> None:
+        """Explain a refusal, and look for other credentials if these have ended."""
+        credentials = reached.access.credentials
+        method = METHOD if credentials is None else str(credentials.method)
+        renewed = method == METHOD or hasattr(credentials, "refresh_needed")
+        explain_refusal(fault, keys, method, reached.access.profile, renewed=renewed)
+        if fault.code in EXPIRED and credentials is not None and self._reached is reached:
+            self._reached = None  # a program may have written others into the files meanwhile
+
+    def refused_url(self, url: str, fault: Fault) -> None:
+        """Learn that the store refused a presigned URL, and explain that in its fault."""
+        self.renewal.refused_url(url)
+        if (reached := self._reached) is not None:
+            self._explain(fault, self._used, reached)
+
+    def urls_last(self) -> float:
+        """Return for how many seconds a URL that was signed just now is valid: no longer than its credentials."""
+        if self._session is not None:
+            return self._session[1] - time.time()
+        left = self.renewal.seconds_left()
+        if left is None and self._reached is not None:
+            left = seconds_left(self._reached.access.credentials)
+        return URL_LIFETIME if left is None else min(URL_LIFETIME, left)
+
+
+def _refresh(credentials: Any, lasting: float) -> SigningKeys:
+    """Fetch credentials again that end soon. Returns the keys. Blocking."""
+    if lasting:
+        make_credentials_last(credentials, lasting)
+    keys: SigningKeys = credentials.get_frozen_credentials()
+    return keys

@@ -1,0 +1,537 @@
+"""The operations of S3 that bigupload uses: one row each, from which requests are built and responses are read.
+
+Parameters and fields have the names of S3's API reference, which botocore has, too. An object's own properties
+(`s3_parameters.OBJECT`) come as headers: a row there is enough.
+`tests/stores/s3/test_operations.py` compares the table with botocore's description of S3.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, unquote_plus
+
+from bigupload.core.checksums import Algorithm, with_quotes
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.http_errors import fault_of_response, fault_of_stranger
+from bigupload.records import dataclass
+from bigupload.s3_parameters import CUSTOMER_KEY, METADATA
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+T = TypeVar("T")
+
+MOST_TAGS = 200_000
+"""The most elements of a document. S3's longest page has some ten thousand; two million take 24 s to parse."""
+_MOST_DEPTH = 10
+"""How deep elements may be nested. In S3's documents it is four."""
+XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
+_CHECKSUMS = {f"Checksum{a.s3_name}": a.header for a in Algorithm if a.is_s3_checksum}
+
+_QUERY = {
+    "ContinuationToken": "continuation-token",
+    "KeyMarker": "key-marker",
+    "MaxKeys": "max-keys",
+    "MaxParts": "max-parts",
+    "MaxUploads": "max-uploads",
+    "PartNumber": "partNumber",
+    "PartNumberMarker": "part-number-marker",
+    "Prefix": "prefix",
+    "StartAfter": "start-after",
+    "UploadId": "uploadId",
+    "UploadIdMarker": "upload-id-marker",
+    "VersionId": "versionId",
+}
+"""The parameters that go into the query."""
+_HEADERS = {
+    **_CHECKSUMS,
+    "ChecksumAlgorithm": "x-amz-checksum-algorithm",
+    "ChecksumMode": "x-amz-checksum-mode",
+    "ChecksumType": "x-amz-checksum-type",
+    "CopySource": "x-amz-copy-source",
+    "CopySourceIfMatch": "x-amz-copy-source-if-match",
+    "CopySourceRange": "x-amz-copy-source-range",
+    "ExpectedSourceBucketOwner": "x-amz-source-expected-bucket-owner",
+    "IfMatch": "if-match",
+    "IfNoneMatch": "if-none-match",
+    "MetadataDirective": "x-amz-metadata-directive",
+    "MpuObjectSize": "x-amz-mp-object-size",
+    "Range": "range",
+    "TransitionDefaultMinimumObjectSize": "x-amz-transition-default-minimum-object-size",
+}
+"""Those that go into headers."""
+_BODY = frozenset({"Body", "MultipartUpload", "Delete", "CreateBucketConfiguration"})
+_OWNER, _PAYER = "x-amz-expected-bucket-owner", "x-amz-request-payer"
+_LISTED = {"Part": "Parts", "Upload": "Uploads", "Contents": "Contents", "Error": "Errors", "Deleted": "Deleted"}
+"""Elements that may come several times in one document, and the fields that their lists are."""
+_STRUCTURES = frozenset({"CommonPrefixes", "Credentials", "Initiator", "Owner", "RestoreStatus"})
+"""Other elements that have elements below them. In place of a text, there would be something that is none."""
+
+
+def document(root: str, fields: Mapping[str, Any]) -> bytes:
+    """Write one of S3's XML documents.
+
+    Args:
+        root: The root element's name.
+        fields: The elements below it. A sequence repeats its element, a mapping nests.
+    """
+    return f'<{root} xmlns="{XMLNS}">{_elements(fields)}</{root}>'.encode()
+
+
+def _elements(fields: Mapping[str, Any]) -> str:
+    written = []
+    for name, value in fields.items():
+        for each in value if isinstance(value, list | tuple) else (value,):
+            inner = _elements(each) if isinstance(each, Mapping) else _text(each)
+            written.append(f"<{name}>{inner}</{name}>")
+    return "".join(written)
+
+
+def _text(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#xD;")
+
+
+def _parts(parameters: Mapping[str, Any]) -> bytes:
+    return document("CompleteMultipartUpload", {"Part": parameters["MultipartUpload"]["Parts"]})
+
+
+def _deletes(parameters: Mapping[str, Any]) -> bytes:
+    rows = parameters["Delete"]
+    return document("Delete", {"Object": rows["Objects"], "Quiet": bool(rows.get("Quiet"))})
+
+
+def _location(parameters: Mapping[str, Any]) -> bytes:
+    where = parameters.get("CreateBucketConfiguration")
+    return b"" if where is None else document("CreateBucketConfiguration", where)
+
+
+def _given(parameters: Mapping[str, Any]) -> bytes | None:
+    """The body; None for a URL to presign, whose body the client sends."""
+    body: bytes | None = parameters.get("Body")
+    return body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One row."""
+
+    method: str
+    of_object: bool = True
+    """Whether it needs a key."""
+    query: Mapping[str, str] | None = None
+    """What the query always has."""
+    takes: frozenset[str] = frozenset()
+    """S3's names of its parameters."""
+    sends: tuple[str, ...] = (_OWNER, _PAYER)
+    """How the headers of `s3_parameters.REQUEST` begin that it takes."""
+    body: Callable[[Mapping[str, Any]], bytes | None] | None = None
+    """Returns the body of a request with some parameters."""
+    has_md5: bool = False
+    """Whether S3 wants a Content-MD5 of the body."""
+    root: str | None = None
+    """The root element of the response; None: whatever it has in its body is of no interest."""
+    has_root: bool = False
+    """Whether it must have that root: another document would look like an empty list. Some stores vary the names."""
+    is_optional: bool = False
+    """Whether a response without a body is one, too."""
+    raw: bool = False
+    """Whether the document is returned as it is, as "Document", with names without their namespace."""
+
+
+def _names(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+_CONDITIONS = _names("IfMatch", "IfNoneMatch")
+_RULES: dict[str, Any] = {"of_object": False, "sends": (_OWNER,)}
+
+OPERATIONS: Mapping[str, Operation] = {
+    # -- a multipart upload
+    "CreateMultipartUpload": Operation(
+        method="POST",
+        query={"uploads": ""},
+        takes=_names("ChecksumAlgorithm", "ChecksumType"),
+        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        root="InitiateMultipartUploadResult",
+    ),
+    "UploadPart": Operation(method="PUT", takes=_names("UploadId", "PartNumber"), sends=(_OWNER, _PAYER, CUSTOMER_KEY)),
+    "UploadPartCopy": Operation(
+        method="PUT",
+        takes=_names(
+            "UploadId", "PartNumber", "CopySource", "CopySourceIfMatch", "CopySourceRange", "ExpectedSourceBucketOwner"
+        ),
+        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        root="CopyPartResult",
+        is_optional=True,
+    ),
+    "ListParts": Operation(
+        method="GET",
+        takes=_names("UploadId", "PartNumberMarker", "MaxParts"),
+        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        root="ListPartsResult",
+    ),
+    "CompleteMultipartUpload": Operation(
+        method="POST",
+        takes=_names("UploadId", "MultipartUpload", "ChecksumType", "MpuObjectSize", *_CHECKSUMS) | _CONDITIONS,
+        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        body=_parts,
+        root="CompleteMultipartUploadResult",
+    ),
+    "AbortMultipartUpload": Operation(method="DELETE", takes=_names("UploadId")),
+    "ListMultipartUploads": Operation(
+        method="GET",
+        of_object=False,
+        query={"uploads": ""},
+        takes=_names("Prefix", "KeyMarker", "UploadIdMarker", "MaxUploads"),
+        root="ListMultipartUploadsResult",
+        has_root=True,
+    ),
+    # -- objects
+    "PutObject": Operation(
+        method="PUT", takes=_names("Body", *_CHECKSUMS) | _CONDITIONS, sends=(_OWNER, _PAYER, CUSTOMER_KEY), body=_given
+    ),
+    "CopyObject": Operation(
+        method="PUT",
+        takes=_names("CopySource", "CopySourceIfMatch", "MetadataDirective", "ExpectedSourceBucketOwner"),
+        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        root="CopyObjectResult",
+    ),
+    "HeadObject": Operation(
+        method="HEAD",
+        takes=_names("ChecksumMode", "PartNumber", "VersionId") | _CONDITIONS,
+        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+    ),
+    "GetObject": Operation(
+        method="GET",
+        takes=_names("Range", "VersionId", "PartNumber", "ChecksumMode") | _CONDITIONS,
+        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+    ),
+    "DeleteObject": Operation(method="DELETE", takes=_names("VersionId", "IfMatch")),
+    "DeleteObjects": Operation(
+        method="POST",
+        of_object=False,
+        query={"delete": ""},
+        takes=_names("Delete"),
+        body=_deletes,
+        has_md5=True,
+        root="DeleteResult",
+        has_root=True,
+        is_optional=True,  # some stores say nothing if nothing failed
+    ),
+    # -- the bucket
+    "ListObjectsV2": Operation(
+        method="GET",
+        of_object=False,
+        query={"list-type": "2", "encoding-type": "url"},
+        takes=_names("Prefix", "StartAfter", "ContinuationToken", "MaxKeys"),
+        root="ListBucketResult",
+        has_root=True,
+    ),
+    "CreateSession": Operation(  # of a directory bucket
+        method="GET", of_object=False, query={"session": ""}, sends=(), root="CreateSessionResult"
+    ),
+    "HeadBucket": Operation(method="HEAD", **_RULES),
+    "CreateBucket": Operation(
+        method="PUT", of_object=False, takes=_names("CreateBucketConfiguration"), sends=(), body=_location
+    ),
+    "GetBucketVersioning": Operation(method="GET", query={"versioning": ""}, root="VersioningConfiguration", **_RULES),
+    "GetBucketPolicy": Operation(method="GET", query={"policy": ""}, **_RULES),
+    "PutBucketPolicy": Operation(
+        method="PUT", query={"policy": ""}, takes=_names("Body"), body=_given, has_md5=True, **_RULES
+    ),
+    "DeleteBucketPolicy": Operation(method="DELETE", query={"policy": ""}, **_RULES),
+    "GetBucketCors": Operation(
+        method="GET", query={"cors": ""}, root="CORSConfiguration", has_root=True, raw=True, **_RULES
+    ),
+    "PutBucketCors": Operation(
+        method="PUT", query={"cors": ""}, takes=_names("Body"), body=_given, has_md5=True, **_RULES
+    ),
+    "GetBucketLifecycleConfiguration": Operation(
+        method="GET", query={"lifecycle": ""}, root="LifecycleConfiguration", has_root=True, raw=True, **_RULES
+    ),
+    "PutBucketLifecycleConfiguration": Operation(
+        method="PUT",
+        query={"lifecycle": ""},
+        takes=_names("Body", "TransitionDefaultMinimumObjectSize"),
+        body=_given,
+        has_md5=True,
+        **_RULES,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent for an operation, before it is signed."""
+
+    method: str
+    key: str
+    """Empty: it is for the bucket."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    """One of them may be the customer's key."""
+    body: bytes | None
+
+
+def request_of(
+    name: str, parameters: Mapping[str, Any], headers: Mapping[str, str], always: Mapping[str, str]
+) -> Request:
+    """Build a request.
+
+    Args:
+        name: The operation.
+        parameters: Its parameters, by S3's names.
+        headers: More of its headers: an object's properties.
+        always: The headers of every request that takes them: `s3_parameters.REQUEST`.
+
+    Raises:
+        TypeError: The operation has no such parameter.
+    """
+    row = OPERATIONS[name]
+    sent = {header: value for header, value in always.items() if header.startswith(row.sends)} if always else {}
+    sent.update(headers)
+    query = dict(row.query or ())
+    for parameter, value in parameters.items():
+        if parameter not in row.takes and not (parameter == "Key" and row.of_object):
+            raise TypeError(f"{name} has no parameter {parameter}")
+        if parameter in _QUERY:
+            query[_QUERY[parameter]] = str(value)
+        elif parameter in _HEADERS:
+            sent[_HEADERS[parameter]] = str(value)
+    body = None if row.body is None else row.body(parameters)
+    if row.has_md5 and body is not None:
+        sent["content-md5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    return Request(row.method, parameters["Key"] if row.of_object else "", query, sent, body)
+
+
+def copy_source(bucket: str, key: str, version_id: str | None = None) -> str:
+    """Return the parameter CopySource: an object that the store is to copy. The bucket may be an access point's ARN."""
+    place = f"{bucket}/object/{key}" if bucket.startswith("arn:") else f"{bucket}/{key}"
+    return quote(place, safe="/~") + (f"?versionId={quote(version_id, safe='')}" if version_id else "")
+
+
+# -- responses
+
+
+def fields_of(
+    name: str, status: int, headers: Mapping[str, str], body: bytes, what: str, *, bucket: str = ""
+) -> dict[str, Any]:
+    """Read a successful response.
+
+    Args:
+        name: The operation.
+        status: The response's status, 2xx.
+        headers: Its headers, by names in lower case.
+        body: Its body.
+        what: What was requested, for messages.
+        bucket: The bucket's name.
+
+    Returns:
+        The fields by S3's names, with "Headers".
+
+    Raises:
+        Fault: The response refuses the request all the same, is not S3's, or is not whole.
+    """
+    row = OPERATIONS[name]
+    if row.root is None:
+        if name not in ("GetObject", "GetBucketPolicy"):
+            _refuse_error(status, headers, body, what, bucket)
+        return _of_headers(headers) | ({"Body": body} if body else {})
+    found: dict[str, Any] = {"Headers": headers}
+    if (version := headers.get("x-amz-version-id")) is not None:
+        found["VersionId"] = version
+    if row.is_optional and not body.strip():
+        return found
+    root = _root(body)
+    tag = None if root is None else _name(root)
+    if tag == "Error":
+        raise fault_of_response(status, headers, body, what, bucket=bucket)
+    if root is None or tag is None or tag.lower() == "html" or (row.has_root and tag != row.root):
+        raise fault_of_stranger(status, headers, body, what)
+    if row.raw:
+        return found | {"Document": _without_namespace(root)}
+    try:
+        return found | _fields(root, encoded=root.findtext(f"{root.tag.removesuffix(tag or '')}EncodingType") == "url")
+    except ValueError:
+        raise fault_of_stranger(status, headers, body, what) from None
+
+
+def _refuse_error(status: int, headers: Mapping[str, str], body: bytes, what: str, bucket: str) -> None:
+    """Raise Fault if a response that needs no body has an error in it, or a page of something else."""
+    head = body.lstrip()[:512]
+    if b"<Error" in head:
+        raise fault_of_response(status, headers, body, what, bucket=bucket)
+    if head[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise fault_of_stranger(status, headers, body, what)
+
+
+def is_no_document(body: bytes) -> bool:
+    """Whether a body is none of S3's documents, and is not to be parsed.
+
+    Measured with expat 2.5: it stops a "billion laughs" document at 84 MB and refuses external entities. But a document
+    of 3 MB that names one entity ninety times fills 270 MB, and two million empty elements take 24 s. Older versions
+    stop none of these. S3 declares no document type, and without one there are no entities. Every response is parsed as
+    UTF-8, unless it is UTF-16, which expat finds out by itself: then it has zero bytes, which XML in UTF-8 has not.
+    """
+    return b"<!DOCTYPE" in body or b"\0" in body or body.count(b"<") > MOST_TAGS
+
+
+def _root(body: bytes) -> Element | None:
+    """The root of a document; None if the body is none."""
+    if is_no_document(body):
+        return None
+    from xml.etree import ElementTree
+
+    try:
+        # No document type hides in another encoding.
+        parser = ElementTree.XMLParser(encoding="utf-8")  # noqa: S314 - `is_no_document` has refused what would hurt
+        return ElementTree.fromstring(body.strip(), parser)  # noqa: S314 - as above
+    except (ElementTree.ParseError, ValueError):
+        return None
+
+
+def _without_namespace(element: Element) -> Element:
+    """Give each element of a document its name alone."""
+    for each in element.iter():
+        each.tag = _name(each)
+    return element
+
+
+def _fields(element: Element, *, encoded: bool, depth: int = 1) -> dict[str, Any]:
+    """The elements below one, by their names, each as `_READ` says. ETags have quotes, whichever store sent them.
+
+    Raises:
+        ValueError: One can't be read, or they are nested deeper than in any of S3's documents.
+    """
+    if depth > _MOST_DEPTH:
+        raise ValueError("too deep")
+    found: dict[str, Any] = {}
+    for child in element:
+        name = child.tag.rpartition("}")[2]
+        if name in _LISTED:
+            found.setdefault(_LISTED[name], []).append(_fields(child, encoded=encoded, depth=depth + 1))
+        elif len(child):
+            value = _fields(child, encoded=encoded, depth=depth + 1)
+            if name in _STRUCTURES:
+                found[name] = value
+        else:
+            text = child.text or ""
+            read = _READ.get(name)
+            found[name] = text if read is None else read(text)
+            if encoded and name in _ENCODED:
+                found[name] = unquote_plus(text, errors="strict")  # SeaweedFS writes a space as "+"
+    return found
+
+
+def _flag(text: str) -> bool:
+    return text.strip().lower() == "true"
+
+
+def _moment(text: str) -> datetime:
+    """A time in ISO 8601, as S3 writes it; some stores write one as in HTTP's headers."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        if (as_in_header := date_of(text)) is None:
+            raise
+        return as_in_header
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "ETag": with_quotes,
+    "Expiration": _moment,
+    "Initiated": _moment,
+    "IsTruncated": _flag,
+    "LastModified": _moment,
+    "NextPartNumberMarker": lambda text: int(text or 0),
+    "PartNumber": int,
+    "Size": int,
+}
+_ENCODED = frozenset({"Key", "Prefix", "KeyMarker", "NextKeyMarker", "StartAfter", "Delimiter"})
+
+_OF_HEAD: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    **{header: (name, str) for name, header in _CHECKSUMS.items()},
+    "content-encoding": ("ContentEncoding", str),
+    "content-length": ("ContentLength", int),
+    "content-range": ("ContentRange", str),
+    "content-type": ("ContentType", str),
+    "etag": ("ETag", with_quotes),
+    "x-amz-checksum-type": ("ChecksumType", str),
+    "x-amz-mp-parts-count": ("PartsCount", int),
+    "x-amz-version-id": ("VersionId", str),
+}
+
+
+def _of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
+    """What headers say of an object.
+
+    Raises:
+        Fault: BROKEN: they are no store's.
+    """
+    found: dict[str, Any] = {"Headers": headers, "Metadata": {}}
+    for header, value in headers.items():
+        if (row := _OF_HEAD.get(header)) is not None:
+            name, read = row
+            try:
+                found[name] = read(value)
+            except ValueError:
+                raise _lacks(name) from None
+        elif header.startswith(METADATA):
+            # A header's name has no case, so some stores return `X-Amz-Meta-Tok` for `tok`. S3 keeps lower case.
+            found["Metadata"][header.removeprefix(METADATA)] = value
+    if (modified := date_of(headers.get("last-modified"))) is not None:
+        found["LastModified"] = modified
+    return found
+
+
+def _name(element: Element) -> str:
+    """An element's name without its namespace."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Return a field that every store's response has.
+
+    Raises:
+        Fault: BROKEN if it is missing. A 200 without it is another page, for example a captive portal's or a proxy's,
+            and does not say what the store did.
+    """
+    found = answer.get(name)
+    if not isinstance(found, kind) or found == "":
+        raise _lacks(name)
+    return found
+
+
+def _lacks(name: str) -> Fault:
+    return Fault(FaultKind.BROKEN, f"the store's response has no {name}: something else may have responded")
+
+
+def rows(answer: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of a list.
+
+    Raises:
+        Fault: BROKEN if one of them is none.
+    """
+    found: Sequence[Any] = answer.get(name, ())
+    if not all(isinstance(row, Mapping) for row in found) or isinstance(found, str):
+        raise _lacks(name)
+    return found
+
+
+def date_of(header: str | None) -> datetime | None:
+    """Parse a Date header, which is always in GMT: https://www.rfc-editor.org/rfc/rfc9110#name-date."""
+    import email.utils
+
+    try:
+        date = email.utils.parsedate_to_datetime(header or "")
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
