@@ -1,0 +1,347 @@
+"""One bucket over real sockets: regions, connections, cancelled calls, and credentials that end or do not come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import botocore.session
+import pytest
+from botocore.credentials import RefreshableCredentials
+
+from bigupload import errors
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.client import HttpClient
+from bigupload.options import S3Options
+from bigupload.stores.s3 import bucket as bucket_module
+from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
+from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.buckets import options_for
+from tests.tools.leaks import no_leaks, own_threads
+from tests.tools.scripted import Script, refusal, response, serving
+from tests.tools.waiting import until
+
+NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+PART = {"Key": "key", "UploadId": "u", "PartNumber": 1}
+ABORT: dict[str, Any] = {"what": "to abort", "operation": "AbortMultipartUpload", "Key": "key", "UploadId": "u"}
+LOOK = ("to look", "HeadBucket")
+NOWHERE: dict[str, Any] = {"endpoint_url": "http://127.0.0.1:1"}
+NO_KEYS: dict[str, Any] = {"access_key": None, "secret_key": None}
+
+
+@contextlib.asynccontextmanager
+async def asking(*responses: bytes, name: str = "bucket", **options: Any) -> AsyncIterator[tuple[S3Bucket, Script]]:
+    """A bucket, and the server that it is at."""
+    script = Script(*responses)
+    async with no_leaks(), serving(script.serve) as script.url:
+        keys = {"access_key": "AK", "secret_key": "SK-hidden"}
+        async with contextlib.aclosing(
+            S3Bucket(name, S3Options(endpoint_url=script.url, **{**keys, **options}))
+        ) as bucket:
+            yield bucket, script
+
+
+async def signer_of(bucket: S3Bucket) -> str:
+    """The access key that signs a URL now."""
+    (url,) = await bucket.presign("UploadPart", [PART])
+    return parse_qs(urlsplit(url).query)["X-Amz-Credential"][0].split("/")[0]
+
+
+# -- regions
+
+
+@pytest.mark.parametrize("how", ["redirect", "malformed"])
+@pytest.mark.parametrize("operation", ["HeadBucket", "ListObjectsV2"])
+async def test_the_buckets_region_is_found_if_nobody_names_it(
+    s3: StrictS3, how: Literal["redirect", "malformed"], operation: str
+) -> None:
+    """The refusal of a HEAD has no body that could name it."""
+    s3.knobs.wrong_region, s3.buckets["bucket"] = how, "eu-central-1"
+    bucket = S3Bucket("bucket", dataclasses.replace(options_for(s3), region=None))
+    async with contextlib.aclosing(bucket):
+        assert (bucket.region, bucket.url("key")) == (None, "s3://bucket/key")
+        await asyncio.gather(*(bucket.call("to look", operation) for _ in range(4)))
+        assert (bucket.region, bucket.url("a b")) == ("eu-central-1", f"{s3.url}/bucket/a%20b")
+        before = s3.count(operation)
+        await bucket.call("to look", operation)
+        assert s3.count(operation) == before + 1
+
+
+async def test_a_region_that_was_named_stays(s3: StrictS3) -> None:
+    s3.buckets["bucket"] = "eu-central-1"
+    async with contextlib.aclosing(S3Bucket("bucket", options_for(s3))) as bucket:
+        with pytest.raises(errors.WrongRegion, match=r"in region eu-central-1: use `region='eu-central-1'`") as caught:
+            await bucket.call("to look", "ListObjectsV2")
+        assert (caught.value.region, bucket.region, s3.count("ListObjectsV2")) == ("eu-central-1", "us-east-1", 1)
+
+
+@pytest.mark.parametrize(("region", "requests"), [("other-{}", 3), ("us-east-1", 1)])
+async def test_a_store_that_names_regions_without_end(region: str, requests: int) -> None:
+    async with asking(*(response(301, x_amz_bucket_region=region.format(n)) for n in range(9))) as (bucket, script):
+        with pytest.raises((errors.WrongRegion, errors.StoreRefused)):
+            await bucket.call(*LOOK)
+        assert len(script.requests) == requests
+        script.responses.clear()
+        await bucket.aclose()
+
+
+# -- calls
+
+
+async def test_a_connection_carries_one_call_after_another() -> None:
+    async with asking(*[NO_CONTENT] * 6) as (bucket, script):
+        for _ in range(5):
+            await bucket.call(**ABORT)
+        assert script.connections == 1
+        await bucket.aclose()
+        await bucket.aclose()
+        await bucket.call(**ABORT)  # over a new one
+        assert script.connections == 2
+
+
+async def test_a_given_client_is_its_owners() -> None:
+    async with asking(*[NO_CONTENT] * 3, no_verify_ssl=True) as (own, script):
+        client, asked = HttpClient(None), []
+        given = S3Bucket("bucket", own.options, client=lambda ca_bundle: asked.append(ca_bundle) or client)
+        for _ in range(2):
+            await given.call(*LOOK)
+            await given.aclose()
+        assert (script.connections, asked, given.client is client) == (1, [False], True)
+        await client.aclose()
+
+
+async def test_a_parameter_that_does_not_exist_sends_nothing() -> None:
+    async with asking() as (bucket, script):
+        with pytest.raises(TypeError, match="AbortMultipartUpload has no parameter Wrong"):
+            await bucket.call(**ABORT, Wrong=1)
+        assert script.connections == 0
+
+
+async def test_only_the_first_bytes_are_read() -> None:
+    """A store that ignores Range would send everything. What refuses is read all the same."""
+    read: dict[str, Any] = {"what": "to read", "operation": "GetObject", "Key": "key", "first": 3}
+    async with asking(response(200, b"abcdefgh"), refusal(404, "NoSuchKey"), response(200, b"ab")) as (bucket, script):
+        assert (await bucket.call(**read))["Body"] == b"abc"
+        with pytest.raises(Fault) as caught:
+            await bucket.call(**read)
+        assert (caught.value.kind, caught.value.code) == (FaultKind.GONE, "NoSuchKey")
+        assert (await bucket.call(**read))["Body"] == b"ab"
+        assert script.connections == 2
+
+
+async def test_a_call_that_is_cancelled_closes_its_socket_at_once_and_leaves_no_thread() -> None:
+    heard, closed = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        heard.set()
+        with contextlib.suppress(OSError):
+            assert await reader.read() == b""
+        closed.set()
+
+    async with no_leaks(), serving(serve) as url:
+        bucket = S3Bucket("bucket", S3Options(endpoint_url=url, access_key="AK", secret_key="SK"))
+        asking = asyncio.create_task(bucket.call(*LOOK))
+        await heard.wait()
+        await until(lambda: not own_threads())  # the one that found the credentials
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await closed.wait()
+        await bucket.aclose()
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.com", "bücher..example"])
+def test_an_endpoint_whose_name_cannot_be_one(host: str) -> None:
+    with pytest.raises(errors.UsageError, match="not an endpoint: write it like https"):
+        S3Options(endpoint_url=f"http://{host}")
+
+
+# -- credentials that end
+
+
+class Role:
+    """Numbered credentials, as botocore's recipes for roles make them, and the threads that fetched them."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.threads: list[threading.Thread] = []
+        self._seconds = iter(seconds)
+        inner = botocore.session.get_session()
+        inner._credentials = RefreshableCredentials.create_from_metadata(self.fetch(), self.fetch, "assume-role")
+        session = boto3.Session(botocore_session=inner, region_name="us-east-1")
+        self.bucket = S3Bucket("bucket", S3Options(**NOWHERE, session=session))
+
+    def fetch(self) -> dict[str, str]:
+        self.threads.append(threading.current_thread())
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=next(self._seconds))
+        keys = {"access_key": f"AK-{len(self.threads)}", "secret_key": "SK-hidden", "token": "ST-hidden"}
+        return {**keys, "expiry_time": end.isoformat()}
+
+
+async def test_credentials_that_end_soon_are_fetched_again_in_a_thread() -> None:
+    """Also if the new ones end soon as well: each signature is by what is valid, and the event loop never waits."""
+    role = Role(*[120] * 8)
+    signers = [await signer_of(role.bucket), await signer_of(role.bucket)]
+    role.bucket.refused_url("url", Fault(FaultKind.REFUSED, "the store refused part 1", status=403))
+    before = len(role.threads)
+    with pytest.raises(Fault):
+        await role.bucket.call(*LOOK)
+    assert threading.main_thread() not in role.threads[1:]
+    assert "AK-1" not in signers
+    assert signers[0] != signers[1]
+    assert before < len(role.threads)
+    assert 0 < role.bucket.urls_last() <= 120
+    await role.bucket.aclose()
+
+
+async def test_credentials_that_last_are_fetched_once() -> None:
+    role = Role(7200)
+    assert {await signer_of(role.bucket) for _ in range(3)} == {"AK-1"}
+    assert (len(role.threads), role.bucket.urls_last()) == (1, URL_LIFETIME)
+    await role.bucket.aclose()
+
+
+@pytest.mark.parametrize("refuses", ["a call", "a URL"])
+async def test_files_are_read_again_once_their_credentials_have_ended(
+    refuses: str, s3: StrictS3, aws_files: Path
+) -> None:
+    """Another program writes new ones there."""
+    old, new = (s3.issue_session() for _ in range(2))
+
+    def write(issued: Any) -> None:
+        keys = f"aws_access_key_id = {issued.access_key}\naws_secret_access_key = {issued.secret_key}\n"
+        (aws_files / "credentials").write_text(f"[default]\n{keys}aws_session_token = {issued.session_token}\n")
+
+    write(old)
+    async with contextlib.aclosing(S3Bucket("bucket", S3Options(endpoint_url=s3.url))) as bucket:
+        await bucket.call("to list", "ListObjectsV2")
+        assert await signer_of(bucket) == old.access_key
+        object.__setattr__(old, "expires_at", 0.0)
+        if refuses == "a URL":
+            bucket.refused_url("url", Fault(FaultKind.REFUSED, "it refused part 1", status=400, code="ExpiredToken"))
+        else:
+            with pytest.raises(Fault) as caught:
+                await bucket.call("to list", "ListObjectsV2")
+            assert (caught.value.kind, caught.value.code) == (FaultKind.REFUSED, "ExpiredToken")
+        write(new)
+        await bucket.call("to list", "ListObjectsV2")
+        assert await signer_of(bucket) == new.access_key
+
+
+async def test_a_session_of_a_directory_bucket_that_is_refused() -> None:
+    responses = refusal(400, "ExpiredToken"), refusal(404, "NoSuchBucket")
+    async with asking(*responses, name="b--use1-az4--x-s3") as (bucket, _):
+        with pytest.raises(Fault, match="the store refused to begin a session: 400 ExpiredToken") as caught:
+            await bucket.call(*LOOK)
+        assert caught.value.kind is FaultKind.REFUSED
+        with pytest.raises((Fault, errors.BucketNotFound), match="there is no bucket 'b--use1-az4--x-s3'"):
+            await bucket.call(*LOOK)
+
+
+# -- credentials that do not come
+
+
+@pytest.fixture
+def process(aws_files: Path) -> Callable[[str], S3Options]:
+    """Returns options for credentials that come from a script with some lines."""
+    (aws_files / "config").write_text(f"[profile p]\nregion = r-1\ncredential_process = {aws_files}/process\n")
+
+    def options(lines: str) -> S3Options:
+        (aws_files / "process").write_text(f"#!/bin/sh\n{lines}\n")
+        (aws_files / "process").chmod(0o700)
+        return S3Options(**NOWHERE, profile="p")
+
+    return options
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["too long", "until it is cancelled"])
+async def test_a_process_that_hangs_is_left_behind(
+    waits: bool, process: Callable[[str], S3Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, fifo = tmp_path / "begun", tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def has_ended() -> bool:
+        with contextlib.suppress(OSError):  # nobody reads
+            os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return not own_threads()
+
+    bucket = S3Bucket("bucket", process(f"touch {begun}\nexec cat {fifo}"))
+    async with no_leaks():
+        asking = asyncio.create_task(bucket.call(*LOOK))
+        await until(begun.exists)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        if waits:
+            monkeypatch.setattr(bucket_module, "CREDENTIALS_WITHIN", 0.01)
+            says = "^no AWS credentials within 0 s: check the credential_process.*, that the profile p names$"
+            with pytest.raises(errors.CredentialsError, match=says):
+                await bucket.call(*LOOK)
+        assert len(own_threads()) == (2 if waits else 1)
+        await until(has_ended)
+    await bucket.aclose()
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("echo 'a reason'; echo 'and\nmore' >&2; exit 3", "the credential_process of the profile failed: and more$"),
+        ("echo SK-hidden", r"what their source gave .* can't be read \(JSONDecodeError\)"),
+        ("echo '[]'", r"what their source gave .* can't be read \(AttributeError\)"),
+        ("echo '{\"Version\": 1}'", "failed: Missing required key in response: 'AccessKeyId'"),
+        ("echo '{\"Version\": 2, \"SecretAccessKey\": \"SK-hidden\"}'", "failed: Unsupported version '2'"),
+        ("exit 0", "JSONDecodeError"),
+    ],
+)  # fmt: skip
+async def test_a_process_that_fails_is_one_line(lines: str, says: str, process: Callable[[str], S3Options]) -> None:
+    """It may work the next time."""
+    bucket = S3Bucket("bucket", process(lines))
+    for ask in (bucket.prepare, lambda: bucket.call(*LOOK), lambda: signer_of(bucket)):
+        with pytest.raises(errors.CredentialsError, match=says) as caught:
+            await ask()
+        assert ("\n" in str(caught.value), "hidden" in str(caught.value)) == (False, False)
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None), "botocore's text may hold a secret"
+    process('echo \'{"Version": 1, "AccessKeyId": "AK", "SecretAccessKey": "SK"}\'')
+    assert await signer_of(bucket) == "AK"
+    await bucket.aclose()
+
+
+@pytest.mark.usefixtures("aws_files")
+async def test_without_credentials_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    async with asking(**NO_KEYS) as (bucket, script):
+        with pytest.raises(errors.CredentialsError, match="no AWS credentials: set AWS_ACCESS_KEY_ID"):
+            await bucket.call(*LOOK)
+        assert script.connections == 0
+    async with asking(response(200), **NO_KEYS, no_sign_request=True) as (bucket, script):
+        await bucket.call(*LOOK)
+        assert b"authorization" not in script.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, r"the credentials that were given \(key \.\.\.AK\) were used: check that they belong to this store"),
+        ({"session_token": "ST"}, r"\(key \.\.\.AK\) were used: if the session token has expired, renew"),
+        ({**NO_KEYS, "no_sign_request": True}, "403 AccessDenied: no credentials were used"),
+    ],
+)  # fmt: skip
+async def test_a_refusal_says_which_credentials_were_used(options: dict[str, Any], says: str) -> None:
+    async with asking(refusal(403, "AccessDenied"), **options) as (bucket, _):
+        with pytest.raises(Fault) as caught:
+            await bucket.call("to look", "GetBucketCors")
+        with pytest.raises(errors.AccessDenied, match=says):
+            raise caught.value.public()
+        of_url = Fault(FaultKind.REFUSED, "the store refused part 1", status=403)
+        bucket.refused_url("url", of_url)
+        assert of_url.hint == caught.value.hint

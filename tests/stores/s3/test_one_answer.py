@@ -1,0 +1,241 @@
+"""The same response of a store means the same, whichever request it answers: the contract of `http/http_errors`."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import bigupload
+from bigupload import errors
+from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault
+from bigupload.http.put_transport import HttpTransport
+from bigupload.options import S3Options
+from bigupload.ports import SignedRequest
+from bigupload.sources.file import FileSource
+from bigupload.stores.s3.bucket import ObjectPut, S3Bucket
+from tests.tools.leaks import no_leaks
+from tests.tools.scripted import Script, response, serving
+
+REGION = {"x-amz-bucket-region": "eu-central-1"}
+OURS = {"x-amz-bucket-region": "us-east-1"}
+ELSEWHERE = {"location": "https://user:secret@Other.example:9000/bucket/key?uploadId=secret"}
+PAGE = b"<html><head><title>%b</title></head><body><p>from the\r\ngateway</p></body></html>"
+HTML = {"content-type": "text/html"}
+MOVED = "the endpoint redirects to https://other.example:9000: use that with `endpoint_url`"
+
+
+class Answer(NamedTuple):
+    """A response, and what it means."""
+
+    status: int
+    code: str
+    error: type[errors.BigUploadError]
+    says: str
+    """A part of the message."""
+    of_head: type[errors.BigUploadError]
+    """What it means in response to HEAD, which has no body: status and headers alone say it."""
+    headers: Mapping[str, str] = {}
+    body: bytes | None = None
+    """None: S3's document for the code."""
+
+    @property
+    def content(self) -> bytes:
+        fields = "<BucketName>bucket</BucketName><Region>eu-central-1</Region>" if "Illegal" not in self.code else ""
+        text = f"<Code>{self.code}</Code><Message>a\nreason &amp; more</Message>{fields}<RequestId>1</RequestId>"
+        return f'<?xml version="1.0"?>\n<Error>{text}</Error>'.encode() if self.body is None else self.body
+
+
+Refused, Unavailable, Region = errors.StoreRefused, errors.StoreUnavailable, errors.WrongRegion
+Denied, Credentials, Gone, NoBucket = (
+    errors.AccessDenied,
+    errors.CredentialsError,
+    errors.UploadGone,
+    errors.BucketNotFound,
+)
+REASON, THERE = "{} {} (a reason & more)", "the bucket is in region eu-central-1: use `region='eu-central-1'`"
+ANSWERS = [
+    Answer(404, "NoSuchBucket", NoBucket, "there is no bucket 'bucket' at this store: create it", Unavailable),
+    Answer(400, "InvalidBucketName", NoBucket, "there is no bucket 'bucket' at this store", Refused),
+    Answer(404, "NoSuchUpload", Gone, REASON, Unavailable),
+    Answer(404, "NoSuchKey", Gone, REASON, Unavailable),
+    Answer(403, "AccessDenied", Denied, REASON, Denied),
+    Answer(403, "AccessDenied", Denied, "403 AccessDenied", Denied, {}, b"<Error><Code>AccessDenied</Code></Error>"),
+    Answer(401, "", Denied, "401", Denied, {}, b""),
+    Answer(403, "InvalidAccessKeyId", Credentials, REASON, Denied),
+    Answer(403, "SignatureDoesNotMatch", Denied, REASON, Denied),
+    Answer(400, "ExpiredToken", Credentials, "the credentials have expired. Renew them", Refused),
+    Answer(403, "RequestTimeTooSkewed", errors.ClockSkewed, "this machine's clock is off: set it", Denied),
+    Answer(301, "PermanentRedirect", Region, THERE, Region, REGION),
+    Answer(301, "PermanentRedirect", Region, THERE, Refused),
+    Answer(301, "", Region, THERE, Region, REGION, b""),
+    Answer(307, "TemporaryRedirect", Region, THERE, Region, {**REGION, **ELSEWHERE}),
+    Answer(307, "TemporaryRedirect", Refused, MOVED, Refused, {**OURS, **ELSEWHERE}),
+    Answer(307, "TemporaryRedirect", Refused, MOVED, Refused, ELSEWHERE),
+    *(Answer(n, "", Refused, MOVED, Refused, ELSEWHERE, PAGE % b"moved") for n in (301, 302, 303, 307, 308)),
+    Answer(302, "", Refused, "the endpoint redirects elsewhere: check the endpoint", Refused, {"location": "/?a"}, b""),
+    Answer(400, "AuthorizationHeaderMalformed", Region, THERE, Refused),
+    Answer(400, "", Region, THERE, Region, REGION, b""),
+    Answer(400, "IllegalLocationConstraintException", Region, "is in another region: name it as", Refused),
+    Answer(503, "SlowDown", Unavailable, REASON, Unavailable),
+    Answer(503, "ServiceUnavailable", Unavailable, REASON, Unavailable, {"retry-after": "1"}),
+    Answer(500, "InternalError", Unavailable, REASON, Unavailable),
+    Answer(400, "RequestTimeout", Unavailable, REASON, Refused),
+    Answer(400, "BadDigest", errors.PartCorrupted, REASON, Refused),
+    Answer(400, "InvalidPart", Refused, REASON, Refused),
+    Answer(400, "EntityTooLarge", Refused, REASON, Refused),
+    Answer(400, "EntityTooSmall", Refused, REASON, Refused),
+    Answer(405, "MethodNotAllowed", Refused, REASON, Refused),
+    Answer(501, "NotImplemented", Refused, REASON, Refused),
+    Answer(412, "PreconditionFailed", errors.TargetExists, REASON, errors.TargetExists),
+    Answer(409, "ConditionalRequestConflict", Unavailable, REASON, Unavailable),
+    Answer(409, "OperationAborted", Unavailable, REASON, Unavailable),
+    Answer(400, "InvalidRequest", Refused, REASON, Refused),
+    Answer(400, "InvalidArgument", Refused, REASON, Refused),
+    Answer(400, "XMinioAdminBucketQuotaExceeded", Refused, REASON, Refused),
+    Answer(403, "QuotaExceeded", Denied, REASON, Denied),
+    Answer(413, "", Refused, "something in front of the store limits request bodies: ", Refused, HTML, PAGE % b"large"),
+    Answer(502, "", Unavailable, '502 (text/html: "Bad from the gateway")', Unavailable, HTML, PAGE % b"Bad"),
+    Answer(404, "", Unavailable, "404", Unavailable, HTML, PAGE % b"Not Found"),
+    Answer(407, "", Refused, "the proxy asks for a user name and password", Refused, {}, b""),
+    Answer(429, "", Unavailable, "429", Unavailable, {"retry-after": "1"}, b""),
+]  # fmt: skip
+
+
+class Stage(NamedTuple):
+    """A bucket at a server, and a way to send parts there."""
+
+    bucket: S3Bucket
+    script: Script
+    transport: HttpTransport
+    source: FileSource
+
+    async def put(self, request: SignedRequest) -> object:
+        return await self.transport.put(request, self.source, Part(1, 0, 9), on_start=lambda _: None)
+
+    async def put_part(self) -> object:
+        headers = {"content-length": "9"}
+        (url,) = await self.bucket.presign("UploadPart", [{**OF_PART, "Headers": headers}])
+        return await self.put(SignedRequest(url, {}, 60.0))
+
+    async def put_object(self) -> object:
+        return await self.put(
+            SignedRequest(await self.bucket.presign_put(ObjectPut("key", 9, {})), {}, 60.0, "the object")
+        )
+
+
+OF_UPLOAD = {"Key": "key", "UploadId": "u"}
+OF_PART = {**OF_UPLOAD, "PartNumber": 1}
+CALLS: Mapping[str, Mapping[str, Any]] = {
+    "CreateMultipartUpload": {"Key": "key"},
+    "CompleteMultipartUpload": {**OF_UPLOAD, "MultipartUpload": {"Parts": []}},
+    "ListParts": OF_UPLOAD,
+    "ListObjectsV2": {"Prefix": "p"},
+    "AbortMultipartUpload": OF_UPLOAD,
+    "UploadPartCopy": {**OF_PART, "CopySource": "from/key"},
+    "GetObject": {"Key": "key", "first": 5},
+    "DeleteObjects": {"Delete": {"Objects": [{"Key": "key"}]}},
+}
+HEADS: Mapping[str, Mapping[str, Any]] = {"HeadObject": {"Key": "key"}, "HeadBucket": {}}
+
+
+@contextlib.asynccontextmanager
+async def staged(tmp_path: Path) -> AsyncIterator[Stage]:
+    (tmp_path / "file").write_bytes(b"123456789")
+    script = Script()
+    with FileSource(tmp_path / "file") as source:
+        async with no_leaks(), serving(script.serve) as script.url, HttpTransport() as transport:
+            options = S3Options(endpoint_url=script.url, region="us-east-1", access_key="AK", secret_key="SK-hidden")
+            async with contextlib.aclosing(S3Bucket("bucket", options)) as bucket:
+                yield Stage(bucket, script, transport, source)
+
+
+async def error_of(attempt: Callable[[], Awaitable[object]]) -> errors.BigUploadError:
+    try:
+        found = await attempt()
+    except Fault as fault:
+        return fault.public()
+    except errors.BigUploadError as error:
+        return error
+    raise AssertionError(f"it succeeded: {found}")
+
+
+def called(stage: Stage, operation: str) -> Callable[[], Awaitable[object]]:
+    arguments = {**CALLS, **HEADS}[operation]
+    return lambda: stage.bucket.call("to do it", operation, **arguments)
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda each: f"{each.status} {each.code}".strip())
+async def test_a_response_means_the_same_to_each_request(answer: Answer, tmp_path: Path) -> None:
+    async with staged(tmp_path) as stage:
+        requests = {
+            "a part": stage.put_part,
+            "an object": stage.put_object,
+            **{name: called(stage, name) for name in CALLS},
+        }
+        for name, attempt in requests.items():
+            stage.script.responses[:] = [response(answer.status, answer.content, **answer.headers), b""]
+            before = len(stage.script.requests)
+            error = await error_of(attempt)
+            assert type(error) is answer.error, (name, error)
+            assert answer.says.format(answer.status, answer.code) in str(error), (name, error)
+            assert re.search(r"\n|secret|hidden|X-Amz|uploadId|Signature=", str(error)) is None, (name, error)
+            assert getattr(error, "region", "eu-central-1") in ("eu-central-1", None), (name, error)
+            assert len(stage.script.requests) == before + 1, name
+        for name in HEADS:
+            length = str(len(answer.content))
+            head = response(answer.status, b"", **answer.headers).replace(
+                b"Content-Length: 0", f"Content-Length: {length}".encode()
+            )
+            stage.script.responses[:] = [head, b""]
+            error = await error_of(called(stage, name))
+            assert type(error) is answer.of_head, (name, error)
+            assert "\n" not in str(error)
+
+
+async def test_a_page_in_place_of_a_successful_response_says_nothing_of_what_was_done(tmp_path: Path) -> None:
+    """A login page, say. `GetObject` takes any bytes, and HEAD has none: its callers look for an ETag."""
+    async with staged(tmp_path) as stage:
+        requests = {
+            "a part": stage.put_part,
+            "an object": stage.put_object,
+            **{name: called(stage, name) for name in CALLS},
+        }
+        for name in requests.keys() - {"GetObject"}:
+            stage.script.responses[:] = [response(200, PAGE % b"Log in", **HTML), b""]
+            error = await error_of(requests[name])
+            assert type(error) is errors.StoreUnreachable, (name, error)
+
+
+async def test_a_refusal_inside_a_successful_response_is_one(tmp_path: Path) -> None:
+    """S3 finds out late that it can't complete or copy."""
+    async with staged(tmp_path) as stage:
+        body = b"   \n<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
+        for name in ("CompleteMultipartUpload", "UploadPartCopy", "DeleteObjects", "AbortMultipartUpload"):
+            stage.script.responses[:] = [response(200, body), b""]
+            error = await error_of(called(stage, name))
+            assert (type(error), "200 InternalError (We encountered" in str(error)) == (
+                errors.StoreUnavailable,
+                True,
+            ), name
+
+
+@pytest.mark.parametrize("size", [9, 6 << 20], ids=["in one request", "in parts"])
+@pytest.mark.parametrize("region", [None, "eu-west-1"])
+async def test_an_upload_to_an_endpoint_that_redirects_ends_at_once(
+    size: int, region: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(size))
+    script = Script(*[response(301, PAGE % b"moved", **ELSEWHERE)] * 50)
+    async with serving(script.serve) as script.url:
+        options = S3Options(endpoint_url=script.url, region=region, access_key="AK", secret_key="SK")
+        with pytest.raises(errors.StoreRefused) as caught:
+            await bigupload.upload(tmp_path / "file", to="s3://bucket/key", s3=options, manifest=tmp_path / "manifest")
+        script.responses.clear()
+    assert MOVED in str(caught.value)
+    assert len(script.requests) <= 2
