@@ -27,8 +27,8 @@ _NOT_THERE = frozenset({404, 410})
 _NO_CODING = frozenset({"", "identity"})
 _LONGEST_DISPOSITION = 8192
 """Characters. The standard library takes a time that grows with the square of the length."""
-_ALWAYS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "bigupload"}
-"""Many servers refuse requests that do not say who makes them. `identity`: the bytes of the file, not compressed."""
+_ALWAYS = {"Accept": "*/*", "Accept-Encoding": "identity"}
+"""`identity`: the bytes of the file, not compressed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,8 @@ async def test_requests_as_they_are_sent() -> None:
             found = await client.request(method, f"{script.url}/a%2fb?c=%20&d", {"X-Name": "ä"}, body, within=60)
             assert (found.status, found.headers["content-length"], found.body) == (200, "2", b"ok")
         host = script.url.removeprefix("http://").encode()
-        before = b" /a%2fb?c=%20&d HTTP/1.1\r\nHost: " + host + b"\r\nX-Name: \xc3\xa4\r\n"
+        own = b"\r\nUser-Agent: bigupload\r\nX-Name: \xc3\xa4\r\n"
+        before = b" /a%2fb?c=%20&d HTTP/1.1\r\nHost: " + host + own
         assert script.requests == [
             b"GET" + before + b"\r\n",
             b"POST" + before + b"Content-Length: 4\r\n\r\nbody",

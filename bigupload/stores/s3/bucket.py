@@ -50,7 +50,7 @@ _DIRECTORY = "--x-s3"
 """How the names of directory buckets end."""
 _EXPRESS = "s3express"
 _OF_DIRECTORY = {"service": _EXPRESS, "token": "X-Amz-S3session-Token"}
-_READS_AND_WRITES = {"x-amz-create-session-mode": "ReadWrite"}
+_BEGINS_SESSION = Request("GET", "", {"session": ""}, {"x-amz-create-session-mode": "ReadWrite"}, None)
 _OF_SESSION = ("AccessKeyId", "SecretAccessKey", "SessionToken")
 _SESSION_ENDS = 120.0
 """Seconds before the end of a session at which another one is begun."""
@@ -214,26 +214,38 @@ class S3Bucket:
     async def _send(
         self, reached: _Reached, what: str, operation: str, request: Request, within: float, first: int | None
     ) -> dict[str, Any]:
-        async with self._places:  # signed only now: who waits here for long would send an old signature
-            keys, given = await self._keys(reached), self.renewal.current
-            url, sent = reached.signer.authorize(
-                request.method, request.key, request.query, request.headers, request.body or b"", keys
-            )
-            try:
-                with log_request(operation, reached.access.base):
-                    response = await self._exchange(request.method, url, sent, request.body, within, first)
-                    status, headers, body = response
-                    if status // 100 != 2:
-                        region = reached.access.region
-                        raise fault_of_response(status, headers, body, what, bucket=self.name, region=region)
-                    return fields_of(operation, status, headers, body, what, bucket=self.name)
-            except Fault as fault:
-                if fault.is_decided:
-                    raise fault.public() from None
-                if is_refusal(fault):
-                    self.renewal.refused(given)
-                    self._explain(fault, keys, reached)
-                raise
+        given = self.renewal.current
+        try:
+            keys = await self._keys(reached)
+            async with self._places:
+                return await self._answer(reached.signer, keys, what, operation, request, within, first)
+        except Fault as fault:
+            if fault.is_decided:
+                raise fault.public() from None
+            if is_refusal(fault):
+                self.renewal.refused(given)
+                self._explain(fault, reached)
+            raise
+
+    async def _answer(
+        self,
+        signer: S3Signer,
+        keys: SigningKeys | None,
+        what: str,
+        operation: str,
+        request: Request,
+        within: float,
+        first: int | None = None,
+    ) -> dict[str, Any]:
+        url, sent = signer.authorize(
+            request.method, request.key, request.query, request.headers, request.body or b"", keys
+        )
+        with log_request(operation, signer.url("")):
+            response = await self._exchange(request.method, url, sent, request.body, within, first)
+            status, headers, body = response
+            if status // 100 != 2:
+                raise fault_of_response(status, headers, body, what, bucket=self.name, region=signer.region)
+            return fields_of(operation, status, headers, body, what, bucket=self.name)
 
     async def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, within: float, first: int | None
@@ -409,26 +421,21 @@ class S3Bucket:
         """
         async with self._beginning:
             if self._session is None or self._session[1] - time.time() < _SESSION_ENDS:
-                what, name = "to begin a session", "CreateSession"
-                url, sent = signer.authorize("GET", "", {"session": ""}, _READS_AND_WRITES, b"", keys)
-                response = await self.client.request("GET", url, sent, within=self._answer_within)
-                if response.status // 100 != 2:
-                    raise fault_of_response(
-                        response.status, response.headers, response.body, what, bucket=self.name, region=signer.region
-                    )
-                answer = fields_of(name, response.status, response.headers, response.body, what, bucket=self.name)
+                answer = await self._answer(
+                    signer, keys, "to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within
+                )
                 given = told(answer, "Credentials", dict)
                 access, secret, token = (told(given, each, str) for each in _OF_SESSION)
                 until = told(given, "Expiration", datetime).timestamp()
                 self._session = PlainKeys(access, secret, token, _EXPRESS), until
         return self._session[0]
 
-    def _explain(self, fault: Fault, keys: SigningKeys | None, reached: _Reached) -> None:
+    def _explain(self, fault: Fault, reached: _Reached) -> None:
         """Explain a refusal, and look for other credentials if these have ended."""
         credentials = reached.access.credentials
         method = METHOD if credentials is None else str(credentials.method)
         renewed = method == METHOD or hasattr(credentials, "refresh_needed")
-        explain_refusal(fault, keys, method, reached.access.profile, renewed=renewed)
+        explain_refusal(fault, self._used, method, reached.access.profile, renewed=renewed)
         if fault.code in EXPIRED and credentials is not None and self._reached is reached:
             self._reached = None  # a program may have written others into the files meanwhile
 
@@ -436,7 +443,7 @@ class S3Bucket:
         """Learn that the store refused a presigned URL, and explain that in its fault."""
         self.renewal.refused_url(url)
         if (reached := self._reached) is not None:
-            self._explain(fault, self._used, reached)
+            self._explain(fault, reached)
 
     def urls_last(self) -> float:
         """Return for how many seconds a URL that was signed just now is valid: no longer than its credentials."""

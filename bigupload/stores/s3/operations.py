@@ -241,7 +241,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "CreateBucket": Operation(
         method="PUT", of_object=False, takes=_names("CreateBucketConfiguration"), sends=(), body=_location
     ),
-    "GetBucketVersioning": Operation(method="GET", query={"versioning": ""}, root="VersioningConfiguration", **_RULES),
+    "GetBucketVersioning": Operation(
+        method="GET", query={"versioning": ""}, root="VersioningConfiguration", is_optional=True, **_RULES
+    ),
     "GetBucketPolicy": Operation(method="GET", query={"policy": ""}, **_RULES),
     "PutBucketPolicy": Operation(
         method="PUT", query={"policy": ""}, takes=_names("Body"), body=_given, has_md5=True, **_RULES
