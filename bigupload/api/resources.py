@@ -102,12 +102,12 @@ class UploaderResources:
                         await run_shielded(self._cluster.aclose())
                 finally:
                     await self._exits.aclose()
-        finally:  # a cancelled scope of anyio cancels each await that waits: these two do not
+        finally:  # a cancelled scope of anyio cancels each await that waits
             self._transports.clear()
-            await self.buckets.aclose()
-            await self._clients.aclose()
             self.places.close()
             self.state.close()
+            await self.buckets.aclose()  # waits for nothing: the connections are those of the clients
+            await self._clients.aclose()
 
     def opener(
         self, call: OpenCall, opened: contextlib.AsyncExitStack, source: str, *, target: str, with_head: bool

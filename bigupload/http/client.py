@@ -158,15 +158,23 @@ class HttpClient:
     @property
     def pool(self) -> ConnectionPool:
         """The connections."""
-        if self._pool is None:
+        if self._pool is None or self._pool.loop is not asyncio.get_running_loop():  # another loop's are of no use
             self._pool = ConnectionPool(self.ca_bundle, with_system=self._with_system)
         return self._pool
 
     async def aclose(self) -> None:
         """Close all connections, those included that are in use. Idempotent; the next request opens new ones."""
-        pool, self._pool = self._pool, None
+        pool = self.close()
         if pool is not None:
             await pool.aclose()
+
+    def close(self) -> ConnectionPool | None:
+        """Begin to close all connections. Returns what closes them, to wait for."""
+        pool, self._pool = self._pool, None
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            pool.close()
+            return pool
+        return None
 
     def route(self, url: str) -> Route:
         """Return where the requests to a URL's origin go.
@@ -230,11 +238,9 @@ class HttpClient:
                 async with asyncio.timeout(within):
                     with contextlib.suppress(OSError):  # perhaps it said why it closed
                         connection.write(request + (body or b""))
-                    head = await connection.head()
+                    head = await connection.head(has_body=method != "HEAD")
             except OSError as e:
                 raise fault_of_socket(e, where) from None
-            if method == "HEAD":
-                head = head._replace(length=0, chunked=False)
             response = OpenResponse(connection, head, where, within)
             yield response
         except BaseException as e:
@@ -295,5 +301,7 @@ class HttpClients:
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent; the next request opens new ones."""
-        for client in list(self._clients.values()):
-            await client.aclose()
+        closing = [client.close() for client in self._clients.values()]  # before the first wait, which may be cancelled
+        for pool in closing:
+            if pool is not None:
+                await pool.aclose()

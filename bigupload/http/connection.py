@@ -37,6 +37,8 @@ class Connection(asyncio.Protocol):
         self.unsent_when_heard = 0
         """Bytes that the kernel had not taken yet when something came last. It can't be asked later: a transport that
         breaks forgets what it has."""
+        self.route: object = None
+        """Where it leads, for the pool that made it."""
         self._made = False
         self._received = bytearray()
         self._is_direct = False
@@ -145,8 +147,11 @@ class Connection(asyncio.Protocol):
 
     # -- receiving
 
-    async def head(self) -> ResponseHead:
+    async def head(self, *, has_body: bool = True) -> ResponseHead:
         """Wait for the head of a response. Interim responses are left out.
+
+        Args:
+            has_body: Whether a body may follow. None follows a response to HEAD, whatever its headers say.
 
         Raises:
             OSError: The connection ended before that, or what came is no response.
@@ -158,7 +163,7 @@ class Connection(asyncio.Protocol):
                 if too_much or not _BEGINNING.startswith(self._received[: len(_BEGINNING)]):
                     raise MalformedResponse
                 await self._more()
-            head = parse_head(bytes(self._received[: end[0]]))
+            head = parse_head(bytes(self._received[: end[0]]), has_body=has_body)
             del self._received[: end[1]]
             if head.status >= 200:
                 return head

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohappyeyeballs
 
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.names import Addresses
@@ -52,6 +53,7 @@ class ConnectionPool:
         self._sweep: asyncio.TimerHandle | None = None
         """Closes what has been idle for long, while anything is kept."""
         self._closed = False
+        self.loop = asyncio.get_running_loop()
 
     async def take(self, origin: WebOrigin, proxy: Proxy, *, fresh: bool) -> Connection:
         """Return a connection: one that was given back, or a new one.
@@ -78,6 +80,8 @@ class ConnectionPool:
         task = self._coming[route].pop(0)
         try:
             await asyncio.wait([task])  # a cancelled wait leaves it to others
+            if task.cancelled():
+                raise Fault(FaultKind.BROKEN, f"the connections to {origin.where} were closed")
         except asyncio.CancelledError:
             self._coming[route].append(task)
             if task.done():
@@ -96,7 +100,7 @@ class ConnectionPool:
         if self._ahead or self._closed:
             return
         coming = self._coming[origin, proxy] = []
-        for _ in range(count - len(self._open)):
+        for _ in range(count - sum(each.route == (origin, proxy) for each in self._open)):
             task = asyncio.create_task(self._connect(origin, proxy))
             task.add_done_callback(lambda done: self._keep(done, origin, proxy))
             self._ahead.add(task)
@@ -136,18 +140,23 @@ class ConnectionPool:
         if self._kept and not self._closed:
             self._sweep = asyncio.get_running_loop().call_later(MOST_IDLE, self._close_idle)
 
-    async def aclose(self) -> None:
-        """Close all connections, those included that are in use."""
+    def close(self) -> None:
+        """Close all connections, those included that are in use. Sockets close within turns of the event loop."""
         self._closed = True
         self._addresses.close()
         if self._sweep is not None:
             self._sweep.cancel()
         for task in self._ahead:
             task.cancel()
-        if self._ahead:
-            await asyncio.wait(self._ahead)
         for connection in list(self._open):
             connection.abort()
+
+    async def aclose(self) -> None:
+        """Close all connections, and wait for their sockets. All is under way before the first wait."""
+        self.close()
+        if self._ahead:
+            await asyncio.wait(self._ahead)
+        self.close()  # what was made meanwhile
         for _ in range(_CLOSED_WITHIN):
             if not self._open:
                 break
@@ -167,6 +176,7 @@ class ConnectionPool:
             raise fault_of_connecting(e, where, proxy=is_proxy) from None
         except UnicodeError as e:
             raise unusable(e) from None
+        connection.route = origin, proxy
         return connection
 
     async def _connect_to(self, to: WebOrigin) -> Connection:

@@ -190,8 +190,10 @@ def fault_of_response(
         return _wrong_region(named or element(body, "Region"), status, code)
     if status // 100 == 3:
         return _redirect(status, code, headers)
-    kind = FaultKind.SERVER if status // 100 == 2 and not code else classify(status, code)
     message = f"the store refused {what}: {status} {code or ''}".rstrip()
+    if status // 100 == 2:  # S3 may find out late that it can't: it has failed, whatever the code is
+        status = 500
+    kind = classify(status, code)
     if kind is FaultKind.SKEWED:
         message = skew_message(headers.get("Date"))
     elif (text := element(body, "Message")) and text != code:
@@ -282,9 +284,9 @@ def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what
 def first_words(headers: Mapping[str, str], body: bytes) -> str:
     """Say what a body is that is not S3's: its type and first words. What may be a part of a URL is left out."""
     kind = one_line(headers.get("Content-Type", "").partition(";")[0].strip())[:40]
-    text = re.sub(r"<(script|style|head)\b.*?</\1>|<[^>]*>", " ", body[:4096].decode("latin-1"), flags=re.S | re.I)
-    title = re.search(r"<title[^>]*>([^<]{1,200})", body[:4096].decode("latin-1"), re.I)
-    text = f"{title[1]} {text}" if title else text
+    text = body[:4096].decode("latin-1")
+    title = re.search(r"<title[^>]{0,100}>([^<]{1,200})", text, re.I)
+    text = title[1] if title else re.sub(r"<[^>]*>", " ", text)
     words = [word for word in text.split() if word.isprintable() and not set(word) & set("/?&=%<>{}")]
     said = one_line(" ".join(words)[:60])
     return ": ".join(each for each in (kind, f'"{said}"' if said else "") if each)

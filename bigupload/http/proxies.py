@@ -52,16 +52,6 @@ def proxy_for(place: WebOrigin) -> Proxy:
     return Proxy(f"{parts.scheme}://{host}:{port}", authorization)
 
 
-def is_direct(url: str) -> bool:
-    """Whether no proxy is named for a URL, be it a proxy's address or not. False also of what is no URL."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-        return bool(parts.hostname) and _named(parts.scheme, parts.hostname, port) is None
-    except ValueError:
-        return False
-
-
 def _named(scheme: str, host: str | None, port: int | None) -> str | None:
     """What the environment names for an origin."""
     found = urllib.request.getproxies().get(scheme)

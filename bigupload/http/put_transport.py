@@ -95,6 +95,8 @@ class HttpTransport:
         body = self._body(source, part)
         on_start(body)
         client = self._client
+        if self._closed:
+            raise Fault(FaultKind.BROKEN, "the connections were closed")
         if fresh:
             client.forget_routes()
         try:

@@ -78,11 +78,12 @@ def end_of_head(received: bytearray) -> tuple[int, int] | None:
     return end - 1 if received[end - 1 : end] == b"\r" else end, after
 
 
-def parse_head(head: bytes) -> ResponseHead:
+def parse_head(head: bytes, *, has_body: bool = True) -> ResponseHead:
     """Read a head.
 
     Args:
         head: All before its end.
+        has_body: Whether a body may follow: none follows a response to HEAD.
 
     Raises:
         MalformedResponse: It is none.
@@ -106,11 +107,14 @@ def parse_head(head: bytes) -> ResponseHead:
     code = int(status[2])
     keep = status[1] == "1" and "close" not in found.get("connection", "").lower()
     coding = found.get("transfer-encoding", "identity").lower()
-    if code < 200 or code in _WITHOUT_BODY:
+    length = _length(found.get("content-length"))
+    if length is not None:
+        found["content-length"] = str(length)  # perhaps it was sent twice
+    if code < 200 or code in _WITHOUT_BODY or not has_body:
         return ResponseHead(code, Headers(found), 0, False, keep)
     if coding != "identity":  # what a Content-Length beside it says does not count, and nothing may follow
-        return ResponseHead(code, Headers(found), None, coding == "chunked", keep and "content-length" not in found)
-    length = _length(found.get("content-length"))
+        chunked = coding == "chunked"
+        return ResponseHead(code, Headers(found), None, chunked, keep and chunked and length is None)
     return ResponseHead(code, Headers(found), length, False, keep and length is not None)
 
 
@@ -160,13 +164,19 @@ class BodyReader:
         """
         if self.chunked:
             return self._take_of_chunks(received, most)
-        size = min(len(received), most) if self._left is None else min(len(received), most, self._left)
+        size = self._count(len(received), most)
         piece = bytes(received[:size])
         del received[:size]
-        if self._left is not None:
-            self._left -= size
-            self.ended = self._left == 0
         return piece
+
+    def _count(self, available: int, most: int) -> int:
+        """Return how many of the available bytes are taken, and count them."""
+        if self._left is None:
+            return min(available, most)
+        size = min(available, most, self._left)
+        self._left -= size
+        self.ended = self._left == 0
+        return size
 
     def cut(self, data: bytes, most: int) -> tuple[bytes, bytes]:
         """Do the same as `take` for bytes of a body without chunks, which are not copied if all of them are taken.
@@ -174,10 +184,7 @@ class BodyReader:
         Returns:
             What was taken, and what is left.
         """
-        size = min(len(data), most) if self._left is None else min(len(data), most, self._left)
-        if self._left is not None:
-            self._left -= size
-            self.ended = self._left == 0
+        size = self._count(len(data), most)
         return (data, b"") if size == len(data) else (data[:size], data[size:])
 
     def _take_of_chunks(self, received: bytearray, most: int) -> bytes:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from bigupload import errors
@@ -422,3 +423,48 @@ async def test_one_client_for_each_set_of_certificates(tmp_path: Path) -> None:
     async with serving(Script(OK).serve) as url:
         assert isinstance(await clients.of(None).request("GET", f"{url}/", {}, within=60), HttpResponse)
         await clients.aclose()
+
+
+# -- the end
+
+
+async def test_a_cancelled_scope_closes_the_connections_of_all_clients() -> None:
+    """The first wait of an end is cancelled there: by then, each socket must be on its way out."""
+    script = Script(OK, OK)
+    async with no_leaks(), serving(script.serve) as url:
+        clients = HttpClients()
+        pools = []
+        for trusted in (None, False):
+            client = clients.of(trusted)
+            await client.request("GET", f"{url}/", {}, within=60)
+            pools.append(client.pool)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await clients.aclose()
+        await until(lambda: not any(pool._open for pool in pools))
+
+
+def test_another_event_loop_has_connections_of_its_own() -> None:
+    client = HttpClient(None)
+
+    async def ask() -> int:
+        async with serving(Script(OK).serve) as url:
+            found = await client.request("GET", f"{url}/", {}, within=60)
+            client.pool.close()
+            return found.status
+
+    assert [asyncio.run(ask()), asyncio.run(ask())] == [200, 200]
+
+
+async def test_a_head_without_a_length_leaves_its_connection_to_the_next() -> None:
+    async with asking(b"HTTP/1.1 404 Not Found\r\n\r\n", OK) as (client, script):
+        assert (await client.request("HEAD", f"{script.url}/", {}, within=60)).status == 404
+        assert (await client.request("GET", f"{script.url}/", {}, within=60)).body == b"ok"
+        assert script.connections == 1
+
+
+async def test_a_length_that_is_sent_twice_is_one() -> None:
+    twice = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok"
+    async with asking(twice) as (client, script):
+        found = await client.request("GET", f"{script.url}/", {}, within=60)
+        assert (found.headers["content-length"], found.body) == ("2", b"ok")

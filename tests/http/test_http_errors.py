@@ -21,7 +21,7 @@ from bigupload.core.checksums import with_quotes
 from bigupload.core.retry_policy import FaultKind
 from bigupload.http.http_errors import fault_of_connecting, fault_of_response, retry_after, skew_message
 from bigupload.http.origins import origin_of
-from bigupload.http.proxies import Proxy, is_direct, proxy_for
+from bigupload.http.proxies import Proxy, proxy_for
 from bigupload.http.trust import ssl_context
 
 NOW = 1_700_000_000.0
@@ -144,12 +144,6 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_proxy_is_named() -> None:
     assert proxy_for(HTTP) == proxy_for(HTTPS) == DIRECT
-
-
-@pytest.mark.parametrize("url", ["", "no url", "http://", "http:///key", "http://:9000/key", "http://h:x/key"])
-def test_what_has_no_host_is_not_reached_directly(url: str) -> None:
-    assert is_direct("http://s3.example/b/k?X-Amz-Signature=x")
-    assert not is_direct(url)
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY"])

@@ -285,13 +285,18 @@ def configured_endpoint(options: S3Options) -> str | None:
     is_known, found = endpoint_in_files(options)
     if is_known:
         return found
+    from botocore import UNSIGNED
+    from botocore.config import Config
+
     session: Any = options.session or _new_session(options.profile, None)
-    client = session.client("s3", region_name=session.region_name or DEFAULT_REGION)
-    try:
-        endpoint = str(client.meta.endpoint_url)
-    finally:
+    endpoints: list[str] = []
+    for ignores in (False, True):
+        config = Config(signature_version=UNSIGNED, ignore_configured_endpoint_urls=ignores)  # type: ignore[call-arg]
+        client = session.client("s3", region_name=session.region_name or DEFAULT_REGION, config=config)
+        endpoints.append(str(client.meta.endpoint_url))
         client.close()
-    return None if (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")) else endpoint
+    configured, own = endpoints
+    return None if configured == own else configured
 
 
 def _new_session(profile: str | None, region: str | None) -> Any:

@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -22,7 +23,7 @@ CONFIGURATION_FILES = (
     ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
 )
 _PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
-_PROFILE = re.compile(r"[\w.@+-]+")
+_PROFILE = re.compile(r"[\w.@+/:-]+")
 
 Sections = Mapping[str, Mapping[str, str]]
 
@@ -102,9 +103,24 @@ def configured_ca_bundle(options: S3Options) -> Path | None:
         settings = read_settings(options)
     except errors.UsageError:  # whoever asks for credentials says so
         settings = None
-    named = None if settings is None else settings.scoped.get("ca_bundle")
+    named = _ca_bundle_in_files(options) if settings is None else settings.scoped.get("ca_bundle")
     named = named or os.environ.get("REQUESTS_CA_BUNDLE")
     return Path(named).expanduser() if named else None
+
+
+def _ca_bundle_in_files(options: S3Options) -> str | None:
+    """The same of files that are not read here otherwise: parts need the certificates, too."""
+    import configparser
+
+    profile = chosen_profile(options) or "default"
+    for each in reversed(CONFIGURATION_FILES):
+        parser = configparser.RawConfigParser(strict=False)
+        with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
+            parser.read(_path_of(*each))
+        for section in (profile, f"profile {profile}", f'profile "{profile}"'):
+            if found := parser.get(section, "ca_bundle", fallback=None):
+                return found
+    return None
 
 
 def endpoint_in_files(options: S3Options) -> tuple[bool, str | None]:

@@ -155,7 +155,7 @@ class S3Bucket:
 
     async def aclose(self) -> None:
         """Close the connections, unless others use them. Idempotent; the next call opens new ones."""
-        self._reached = None
+        self._reached = self._session = None
         if self._given_client is None and "client" in self.__dict__:
             await self.client.aclose()
 
@@ -204,7 +204,8 @@ class S3Bucket:
             try:
                 return await self._send(reached, what, operation, request, within, first)
             except errors.WrongRegion as e:
-                if self.options.region is not None or e.region in (None, reached.access.region):
+                named = self.options.region is not None or e.region in (None, reached.access.region)
+                if named or "CopySource" in arguments:  # then it may be the source's
                     raise
                 if self._reached is reached:  # else another call has found it out meanwhile
                     # The user named no region, so the bucket's own is the right one.
@@ -406,7 +407,8 @@ class S3Bucket:
         if (needed := getattr(credentials, "refresh_needed", None)) is not None:
             lasting = URL_LIFETIME if signs_urls and self._urls_hold else 0
             if (lasting and needed(refresh_in=lasting)) or needed():
-                keys = await self._ask(lambda: _refresh(credentials, lasting))
+                async with self._finding:  # one thread is enough: the others would wait in botocore's lock
+                    keys = await self._ask(lambda: _refresh(credentials, lasting))
         if keys is None and credentials is not None:
             keys = credentials.get_frozen_credentials()
         self._used = keys
@@ -432,6 +434,7 @@ class S3Bucket:
 
     def _explain(self, fault: Fault, reached: _Reached) -> None:
         """Explain a refusal, and look for other credentials if these have ended."""
+        self._session = None
         credentials = reached.access.credentials
         method = METHOD if credentials is None else str(credentials.method)
         renewed = method == METHOD or hasattr(credentials, "refresh_needed")

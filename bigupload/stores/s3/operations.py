@@ -420,15 +420,17 @@ def _fields(element: Element, *, encoded: bool, depth: int = 1) -> dict[str, Any
         if name in _LISTED:
             found.setdefault(_LISTED[name], []).append(_fields(child, encoded=encoded, depth=depth + 1))
         elif len(child):
-            value = _fields(child, encoded=encoded, depth=depth + 1)
+            inner = _fields(child, encoded=encoded, depth=depth + 1)
             if name in _STRUCTURES:
-                found[name] = value
+                found[name] = inner
         else:
             text = child.text or ""
             read = _READ.get(name)
-            found[name] = text if read is None else read(text)
+            value: Any = text if read is None else read(text)
             if encoded and name in _ENCODED:
-                found[name] = unquote_plus(text, errors="strict")  # SeaweedFS writes a space as "+"
+                value = unquote_plus(text, errors="strict")  # SeaweedFS writes a space as "+"
+            if value is not None:
+                found[name] = value
     return found
 
 
@@ -436,14 +438,12 @@ def _flag(text: str) -> bool:
     return text.strip().lower() == "true"
 
 
-def _moment(text: str) -> datetime:
-    """A time in ISO 8601, as S3 writes it; some stores write one as in HTTP's headers."""
+def _moment(text: str) -> datetime | None:
+    """A time in ISO 8601, as S3 writes it, or as in HTTP's headers; None: whoever needs it misses it."""
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
-        if (as_in_header := date_of(text)) is None:
-            raise
-        return as_in_header
+        return date_of(text)
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 

@@ -62,6 +62,7 @@ async def test_a_configured_bundle_holds_for_parts_too(
             (tmp_path / "config").write_text(f"[default]\nca_bundle = {s3.ca_bundle}\n")
         else:
             monkeypatch.setenv(how, str(s3.ca_bundle))
+        monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))  # else other tests find the upload
         result = await bigupload.upload(
             tmp_path / "file", to="s3://bucket/key", s3=S3Options(endpoint_url=s3.url, region="us-east-1")
         )

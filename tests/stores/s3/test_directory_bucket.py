@@ -14,10 +14,12 @@ import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
 from bigupload.stores.s3 import bucket as module
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.signer import S3Signer
+from tests.tools.scripted import refusal
 
 NAME = "data--use1-az4--x-s3"
 
@@ -29,6 +31,7 @@ class Zone:
         self.lasts = lasts
         self.requests: list[str] = []
         self.sessions = 0
+        self.refuses = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError), contextlib.closing(writer):
@@ -36,6 +39,9 @@ class Zone:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 self.requests.append(head)
                 body = self.answer(head).encode()
+                if self.refuses:
+                    writer.write(refusal(400, "ExpiredToken"))
+                    continue
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     def answer(self, head: str) -> str:
@@ -102,3 +108,15 @@ def test_its_signatures_are_botocores(monkeypatch: pytest.MonkeyPatch) -> None:
     botocore.auth.S3ExpressQueryAuth(found, "s3express", "us-east-1", expires=300, identity_cache=None).add_auth(theirs)
     ours = signer.presign("PUT", "key", {}, {"content-length": "7"}, keys)
     assert parse_qs(urlsplit(ours).query) == parse_qs(urlsplit(str(theirs.url)).query)
+
+
+async def test_a_session_that_the_store_refuses_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    zone = Zone(300.0)
+    async with reached(zone, monkeypatch) as bucket:
+        await bucket.call("to list", "ListObjectsV2")
+        zone.refuses = True
+        with pytest.raises(Fault, match="ExpiredToken"):
+            await bucket.call("to list", "ListObjectsV2")
+        zone.refuses = False
+        await bucket.call("to list", "ListObjectsV2")
+    assert zone.sessions == 2

@@ -100,7 +100,7 @@ ANSWERS = [
     Answer(400, "XMinioAdminBucketQuotaExceeded", Refused, REASON, Refused),
     Answer(403, "QuotaExceeded", Denied, REASON, Denied),
     Answer(413, "", Refused, "something in front of the store limits request bodies: ", Refused, HTML, PAGE % b"large"),
-    Answer(502, "", Unavailable, '502 (text/html: "Bad from the gateway")', Unavailable, HTML, PAGE % b"Bad"),
+    Answer(502, "", Unavailable, '502 (text/html: "Bad")', Unavailable, HTML, PAGE % b"Bad"),
     Answer(404, "", Unavailable, "404", Unavailable, HTML, PAGE % b"Not Found"),
     Answer(407, "", Refused, "the proxy asks for a user name and password", Refused, {}, b""),
     Answer(429, "", Unavailable, "429", Unavailable, {"retry-after": "1"}, b""),
