@@ -70,6 +70,8 @@ class Fault(Exception):
         """Seconds to wait, from the response's Retry-After."""
         self.hint = ""
         """What may explain a refusal, for the error that is raised if a new signature does not help."""
+        self.is_explained = False
+        """Whether its text explains a refusal, so that it needs no hint."""
         self.is_lasting = False
         """Whether a refusal stays one, because nobody renews the credentials."""
         self.progressed = False

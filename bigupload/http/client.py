@@ -194,6 +194,11 @@ class HttpClient:
                 ) from None
         return self._routes[place]
 
+    def answering_proxy(self, url: str) -> str | None:
+        """Return the proxy that may have answered a request in place of its origin: over http, nothing tells."""
+        origin, proxy = self.route(url)
+        return proxy.url if origin.scheme == "http" else None
+
     def forget_routes(self) -> None:
         """Look up proxies again: something failed or is slow, and the network may have changed."""
         self._routes.clear()
@@ -240,6 +245,7 @@ class HttpClient:
                         connection.write(request + (body or b""))
                     head = await connection.head(has_body=method != "HEAD")
             except OSError as e:
+                pool.failed(connection, e)
                 raise fault_of_socket(e, where) from None
             response = OpenResponse(connection, head, where, within)
             yield response

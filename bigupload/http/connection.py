@@ -39,6 +39,8 @@ class Connection(asyncio.Protocol):
         breaks forgets what it has."""
         self.route: object = None
         """Where it leads, for the pool that made it."""
+        self.was_used = False
+        """Whether it has carried a whole request and response before."""
         self._made = False
         self._received = bytearray()
         self._is_direct = False
@@ -100,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def keep(self) -> bool:
         """From now on, it is idle. Returns whether another request can follow."""
-        self._idle_since = time.monotonic()
+        self._idle_since, self.was_used = time.monotonic(), True
         return self.is_clean
 
     @property

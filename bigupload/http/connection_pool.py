@@ -7,6 +7,7 @@ import errno
 import functools
 import socket
 import ssl
+import time
 from typing import Any
 
 import aiohappyeyeballs
@@ -27,6 +28,8 @@ _NEXT_ADDRESS_AFTER = 0.25
 """Seconds that an address may take before the next one is tried beside it: RFC 8305."""
 _NEVER = 2 * CONNECT_WITHIN
 """Seconds after which asyncio ends a handshake, in its own words. CONNECT_WITHIN ends it before."""
+_NOT_KEPT_FOR = 60.0
+"""Seconds for which no connection is kept after one was closed in place of a response to its second request."""
 _CLOSED_WITHIN = 20
 """Turns of the event loop that a transport may take to close its socket. asyncio takes three."""
 
@@ -53,6 +56,8 @@ class ConnectionPool:
         self._sweep: asyncio.TimerHandle | None = None
         """Closes what has been idle for long, while anything is kept."""
         self._closed = False
+        self._unkept: dict[object, float] = {}
+        """The routes whose connections are not kept, and until when."""
         self.loop = asyncio.get_running_loop()
 
     async def take(self, origin: WebOrigin, proxy: Proxy, *, fresh: bool) -> Connection:
@@ -116,7 +121,7 @@ class ConnectionPool:
 
     def give_back(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
         """Keep a connection on which a whole response was read."""
-        if self._closed or not connection.keep():
+        if self._closed or time.monotonic() < self._unkept.get(connection.route, 0.0) or not connection.keep():
             connection.abort()
             return
         self._kept.setdefault((origin, proxy), []).append(connection)
@@ -127,6 +132,15 @@ class ConnectionPool:
         """Close a route's idle connections: one of them failed, and the others may lead over the same dead path."""
         for connection in self._kept.pop((origin, proxy), []):
             connection.abort()
+
+    def failed(self, connection: Connection, e: OSError) -> None:
+        """Learn how a request failed. If its connection was used before and was just closed, none is kept for a while.
+
+        There are servers that close after one response, and do not say so: without this, the request that finds out by
+        its next attempt would find a connection that another one has just given back.
+        """
+        if connection.was_used and isinstance(e, ConnectionAbortedError):
+            self._unkept[connection.route] = time.monotonic() + _NOT_KEPT_FOR
 
     def _close_idle(self) -> None:
         self._sweep = None

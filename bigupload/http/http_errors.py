@@ -162,6 +162,7 @@ def fault_of_response(
     *,
     bucket: str = "",
     region: str | None = None,
+    proxy: str | None = None,
     sent: int | None = None,
 ) -> Fault:
     """Translate a response that refuses a request, whichever request it was.
@@ -175,6 +176,7 @@ def fault_of_response(
         what: What was refused, for the message: "part 3".
         bucket: The bucket's name, if it is known.
         region: The region that the request was signed for, if it is known.
+        proxy: The user's proxy, if the response may be its own.
         sent: Bytes of the part that was sent, if it was one.
 
     Returns:
@@ -190,7 +192,8 @@ def fault_of_response(
         return _wrong_region(named or element(body, "Region"), status, code)
     if status // 100 == 3:
         return _redirect(status, code, headers)
-    message = f"the store refused {what}: {status} {code or ''}".rstrip()
+    who = f"the proxy {proxy}, or the store behind it," if proxy is not None and code is None else "the store"
+    message = f"{who} refused {what}: {status} {code or ''}".rstrip()
     if status // 100 == 2:  # S3 may find out late that it can't: it has failed, whatever the code is
         status = 500
     kind = classify(status, code)
@@ -202,9 +205,12 @@ def fault_of_response(
         message += f" ({words})"
     if status == _TOO_LARGE and code is None:
         message = f"something in front of the store limits request bodies: {message}. {_how_smaller(sent)}"
-    if kind is FaultKind.REFUSED and abs(_clock_offset(headers.get("Date")) or 0.0) > _CLOCK_TOLERANCE:
+    is_off = kind is FaultKind.REFUSED and abs(_clock_offset(headers.get("Date")) or 0.0) > _CLOCK_TOLERANCE
+    if is_off:
         message += f": {skew_message(headers.get('Date'))}"
-    return Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
+    fault = Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
+    fault.is_explained = is_off
+    return fault
 
 
 def _is_redirected(status: int, code: str | None, region: str | None) -> bool:
@@ -270,15 +276,14 @@ def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what
         status: Its status.
         headers: Its headers, looked up case-insensitively.
         body: The first bytes of its body.
-        what: What was requested, for the message.
+        what: What it responds to, for the message: "part 3".
     """
     words = first_words(headers, body) or "no content"
     return Fault(
         FaultKind.BROKEN,
-        f"the response to the request {what} is not S3's: {status} ({words}). Something in between responds for the "
-        "store, a proxy or a login page: check the endpoint and the network",
-        status=status,
-    )
+        f"the response to {what} is not S3's, or was cut off: {status} ({words}). Something in between responds for "
+        "the store, a proxy or a login page: check the endpoint and the network",
+    )  # without a status: the store has not responded
 
 
 def first_words(headers: Mapping[str, str], body: bytes) -> str:

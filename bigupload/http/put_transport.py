@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 
 from bigupload import errors
@@ -15,10 +15,11 @@ from bigupload.core.checksums import with_quotes
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.client import HttpClient
-from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response, fault_of_socket
+from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response, fault_of_socket, fault_of_stranger
 from bigupload.http.memory_body import MOST_BYTES, MemoryBody
 from bigupload.http.origins import unusable
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
+from bigupload.http.response_head import ResponseHead
 from bigupload.http.send_resources import SendResources
 from bigupload.http.socket_tuning import AUTO
 from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
@@ -110,8 +111,10 @@ class HttpTransport:
             try:
                 response = await body.exchange(connection, head)
                 content = await connection.body(response, MAX_ERROR_BODY, RESPONSE_AFTER_WRITE_ERROR)
-            except BaseException:
+            except BaseException as e:
                 connection.abort()
+                if isinstance(e, OSError):
+                    pool.failed(connection, e)
                 raise
             if fresh or not body.complete:  # after half a body, nothing more can follow
                 connection.abort()
@@ -130,9 +133,16 @@ class HttpTransport:
         what = request.subject or f"part {part.number}"
         if response.status // 100 != 2:
             size = None if request.subject else part.size
-            region = _region_of(request.url)
-            raise fault_of_response(response.status, response.headers, content, what, region=region, sent=size)
-        return _stored(response.status, response.headers, what, complete=body.complete)
+            raise fault_of_response(
+                response.status,
+                response.headers,
+                content,
+                what,
+                region=_region_of(request.url),
+                proxy=client.answering_proxy(request.url),
+                sent=size,
+            )
+        return _stored(response, content, what, complete=body.complete)
 
     def _body(self, source: Source, part: Part) -> MemoryBody | PartBody:
         view = source.view(part.offset, part.size) if part.size <= MOST_BYTES else None
@@ -147,15 +157,18 @@ def _region_of(url: str) -> str | None:
     return None if found is None else found[1]
 
 
-def _stored(status: int, headers: Mapping[str, str], what: str, *, complete: bool) -> PutResponse:
+def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool) -> PutResponse:
     """Read a successful response.
 
     Raises:
         Fault: BROKEN if it came before all was sent, or does not say what was stored.
     """
+    status, headers = response.status, response.headers
     if not complete:
         raise Fault(FaultKind.BROKEN, f"the store responded {status} to {what} before it had received all of it")
     etag = headers.get("ETag")
+    if not etag and content:
+        raise fault_of_stranger(status, headers, content, what)
     if not etag:
         raise Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
     checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -126,6 +127,10 @@ class Answering:
         self._pieces = split(response, b"\x0d\xff\x05")
         self.asked = 0
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
     async def take(self, *_: Any, **__: Any) -> Connection:
         self.asked += 1
         assert self.asked < 200, "it asks without end"
@@ -135,6 +140,9 @@ class Answering:
         pass
 
     def forget(self, *_: Any) -> None:
+        pass
+
+    def failed(self, *_: Any) -> None:
         pass
 
 

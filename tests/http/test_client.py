@@ -468,3 +468,27 @@ async def test_a_length_that_is_sent_twice_is_one() -> None:
     async with asking(twice) as (client, script):
         found = await client.request("GET", f"{script.url}/", {}, within=60)
         assert (found.headers["content-length"], found.body) == ("2", b"ok")
+
+
+async def test_a_server_that_closes_after_each_response_gets_a_new_connection_each_time() -> None:
+    """It does not say so. The first request that meets it fails, and no other one does."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await reader.readuntil(b"\r\n\r\n")
+
+    client = HttpClient(None)
+    async with no_leaks(), serving(serve) as url:
+        try:
+            await client.request("GET", f"{url}/", {}, within=60)
+            with pytest.raises(Fault, match="closed without a response"):
+                await client.request("GET", f"{url}/", {}, within=60)
+            for _ in range(3):
+                assert (await client.request("GET", f"{url}/", {}, within=60)).status == 200
+            assert connections == 4
+        finally:
+            await client.aclose()

@@ -241,11 +241,14 @@ class S3Bucket:
         url, sent = signer.authorize(
             request.method, request.key, request.query, request.headers, request.body or b"", keys
         )
-        with log_request(operation, signer.url("")):
+        with log_request(operation, signer.base):
             response = await self._exchange(request.method, url, sent, request.body, within, first)
             status, headers, body = response
             if status // 100 != 2:
-                raise fault_of_response(status, headers, body, what, bucket=self.name, region=signer.region)
+                proxy = self.client.answering_proxy(url)
+                raise fault_of_response(
+                    status, headers, body, what, bucket=self.name, region=signer.region, proxy=proxy
+                )
             return fields_of(operation, status, headers, body, what, bucket=self.name)
 
     async def _exchange(

@@ -68,10 +68,12 @@ def error_of_aws(e: Exception) -> Exception:
     if isinstance(e, OSError):
         what = f" ({one_line(str(e.filename))})" if e.filename else ""
         return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}{what}")
+    if type(e) is RuntimeError:  # so botocore says that what it has just fetched has ended
+        return errors.CredentialsError("the AWS credentials have expired, also those that their source gave just now")
     if isinstance(e, ValueError | LookupError | TypeError | AttributeError | RuntimeError | ArithmeticError):
-        # botocore raises these for what another program or service sends in place of credentials that are valid.
+        # botocore raises these for what another program or service sends in place of credentials.
         return errors.CredentialsError(
-            "the AWS credentials can't be used: what their source gave has expired, or can't be read "
+            "the AWS credentials can't be used: what their source gave can't be read "
             f"({type(e).__name__}): check the credential_process, or the service, that the profile names"
         )
     return e

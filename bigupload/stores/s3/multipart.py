@@ -123,6 +123,7 @@ class S3Store:
         return await self._bucket.address()
 
     async def precheck(self) -> None:
+        await self._bucket.prepare()  # a source of credentials may hang, and create can't be cancelled at once
         if self._options.if_none_match and await self._head() is not None:
             raise errors.TargetExists(f"{self.target} exists, and `if_none_match` forbids to replace it")
 

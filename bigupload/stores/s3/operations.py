@@ -356,13 +356,13 @@ def fields_of(
     if tag == "Error":
         raise fault_of_response(status, headers, body, what, bucket=bucket)
     if root is None or tag is None or tag.lower() == "html" or (row.has_root and tag != row.root):
-        raise fault_of_stranger(status, headers, body, what)
+        raise fault_of_stranger(status, headers, body, f"the request {what}")
     if row.raw:
         return found | {"Document": _without_namespace(root)}
     try:
         return found | _fields(root, encoded=root.findtext(f"{root.tag.removesuffix(tag or '')}EncodingType") == "url")
     except ValueError:
-        raise fault_of_stranger(status, headers, body, what) from None
+        raise fault_of_stranger(status, headers, body, f"the request {what}") from None
 
 
 def _refuse_error(status: int, headers: Mapping[str, str], body: bytes, what: str, bucket: str) -> None:
@@ -371,7 +371,7 @@ def _refuse_error(status: int, headers: Mapping[str, str], body: bytes, what: st
     if b"<Error" in head:
         raise fault_of_response(status, headers, body, what, bucket=bucket)
     if head[:14].lower().startswith((b"<!doctype html", b"<html")):
-        raise fault_of_stranger(status, headers, body, what)
+        raise fault_of_stranger(status, headers, body, f"the request {what}")
 
 
 def is_no_document(body: bytes) -> bool:

@@ -63,6 +63,8 @@ def explain_refusal(fault: Fault, keys: SigningKeys | None, method: str, profile
             expired ones, and do not say why.
     """
     fault.is_lasting = fault.code == "InvalidAccessKeyId" and not renewed
+    if fault.is_explained:
+        return
     if keys is None:
         fault.hint = "no credentials were used"
         return

@@ -64,6 +64,7 @@ class S3Signer:
             token: The name of a session token, in a query and as a header.
             clock: The time, in seconds since the epoch.
         """
+        self.base = base
         self._origin, self._path = split_url(f"{base}/")
         self._path = self._path.removesuffix("/")
         self._host = origin_of(base).header

@@ -61,7 +61,7 @@ def test_a_service_that_cannot_be_reached_may_be_later(exception: Exception, kin
          "the credential_process of the profile failed: it gives no reason$"),
         (b.SSOTokenLoadError(error_msg="log in"), CredentialsError, "can't be used: .*log in"),
         (b.NoRegionError(), CredentialsError, "can't be used: You must specify a region"),
-        (KeyError("hidden"), CredentialsError, r"what their source gave .* can't be read \(KeyError\)"),
+        (KeyError("hidden"), CredentialsError, r"what their source gave can't be read \(KeyError\)"),
         (json.JSONDecodeError("hidden", "hidden", 0), CredentialsError, r"can't be read \(JSONDecodeError\)"),
         (RecursionError("hidden"), CredentialsError, r"can't be read \(RecursionError\)"),
     ],

@@ -266,7 +266,7 @@ def test_half_a_document_is_none(operation: str) -> None:
     body = whole(operation)
     for size in range(1 if OPERATIONS[operation].is_optional else 0, len(body)):
         found = broken(operation, body[:size])
-        assert (found.kind, found.status) == (FaultKind.BROKEN, 200)
+        assert (found.kind, found.status) == (FaultKind.BROKEN, None)
     read(operation, body)
 
 
@@ -286,8 +286,8 @@ JUNK: Mapping[str, bytes] = {
 @pytest.mark.parametrize("name", JUNK)
 def test_what_is_no_document_of_s3s_was_said_by_something_else(name: str) -> None:
     found = broken("ListParts", JUNK[name], {"Content-Type": "text/html"})
-    assert (found.kind, found.status) == (FaultKind.BROKEN, 200)
-    assert str(found).startswith("the response to the request to look is not S3's: 200 (text/html")
+    assert (found.kind, found.status) == (FaultKind.BROKEN, None)
+    assert str(found).startswith("the response to the request to look is not S3's, or was cut off: 200 (text/html")
 
 
 @pytest.mark.parametrize("operation", ["ListMultipartUploads", "ListObjectsV2", "DeleteObjects"])
