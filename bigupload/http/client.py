@@ -120,22 +120,40 @@ class OpenResponse:
                 FaultKind.BROKEN, f"the response of {self.where} ended before all of its bytes had come"
             ) from None
 
-    async def read_all(self, most: int = MOST_BYTES) -> bytes:
-        """Read the whole body.
+    async def read_first(self, most: int) -> bytes:
+        """Read the body's first bytes, at most `most`.
 
         Raises:
-            Fault: As `read`. FINAL if it is longer than `most`, STALLED if it does not end within MOST_SECONDS.
+            Fault: As `read`. STALLED if they do not come within MOST_SECONDS.
         """
         body = bytearray()
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                while piece := await self.read():
+                while len(body) < most and (piece := await self.read(min(_PIECE, most - len(body)))):
                     body += piece
-                    if len(body) > most:
-                        raise Fault(FaultKind.FINAL, f"the response of {self.where} is longer than {most:,} bytes")
         except TimeoutError:
             message = f"the response of {self.where} did not end within {MOST_SECONDS:.0f} s"
             raise Fault(FaultKind.STALLED, message) from None
+        return bytes(body)
+
+    async def read_all(self, most: int = MOST_BYTES) -> bytes:
+        """Read the whole body.
+
+        Raises:
+            Fault: As `read_first`. FINAL if it is longer than `most`.
+        """
+        body = await self.read_first(most + 1)
+        if len(body) > most:
+            raise Fault(FaultKind.FINAL, f"the response of {self.where} is longer than {most:,} bytes")
+        return body
+
+    async def read_as_far_as_it_comes(self, most: int, within: float | None) -> bytes:
+        """Read an error's body, at most `most` bytes in `within` seconds: the status alone is an error, too."""
+        body = bytearray()
+        with contextlib.suppress(Fault, TimeoutError):
+            async with asyncio.timeout(within):
+                while len(body) < most and (piece := await self.read(most - len(body))):
+                    body += piece
         return bytes(body)
 
 

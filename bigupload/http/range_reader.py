@@ -2,102 +2,58 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 
 from bigupload.core.checksums import with_quotes
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.client import HttpClient, OpenResponse
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
-from bigupload.http.trust import CaBundle
 from bigupload.ports import SignedRequest
 
 _OTHER_RANGE = "the store sends another range than the requested one"
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 
 
-class HttpReader:
-    """Reads objects. An async context manager, which closes the connections that are its own."""
+async def read_range(
+    client: HttpClient,
+    request: SignedRequest,
+    start: int,
+    end: int,
+    *,
+    etag: str,
+    size: int,
+    within: float,
+    take: Callable[[bytes], Awaitable[bool]],
+) -> None:
+    """Read one range of an object, by more requests if the store caps ranges. Redirects are not followed.
 
-    def __init__(self, *, stall_after: float, ca_bundle: CaBundle = None, client: HttpClient | None = None) -> None:
-        """Open no connection yet.
+    Args:
+        client: Whose connections to use.
+        request: The presigned GET.
+        start: The first byte of the range.
+        end: The byte after the range.
+        etag: The object's ETag, as it was when the caller first looked.
+        size: The object's size in bytes.
+        within: Seconds without a byte after which it fails with Fault(STALLED).
+        take: Gets the bytes as they arrive, until it returns False. What it got counts, whatever fails later.
 
-        Args:
-            stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
-            ca_bundle: Which certificates a client of its own trusts.
-            client: The client to use, which stays open; None: one of its own.
-        """
-        self._stall_after = stall_after
-        self._is_shared = client is not None
-        self._client = client or HttpClient(ca_bundle)
-
-    async def __aenter__(self) -> HttpReader:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._is_shared:
-            await self._client.aclose()
-
-    async def read(
-        self,
-        request: SignedRequest,
-        start: int,
-        end: int,
-        *,
-        etag: str,
-        size: int,
-        take: Callable[[bytes], Awaitable[bool]],
-    ) -> None:
-        """Read one range of an object, by more requests if the store caps ranges. Redirects are not followed.
-
-        Args:
-            request: The presigned GET.
-            start: The first byte of the range.
-            end: The byte after the range.
-            etag: The object's ETag, as it was when the caller first looked.
-            size: The object's size in bytes.
-            take: Gets the bytes as they arrive, until it returns False. What it got counts, whatever fails later.
-
-        Raises:
-            Fault: EXISTS if the object has another ETag, UNSUPPORTED if the store sends other bytes than the requested
-                ones or no ETag, BROKEN if bytes are missing, or any other failure.
-        """
-        wanted = True
-        while wanted and start < end:
-            start, wanted = await self._read_once(request, start, end, etag, size, take)
-
-    async def _read_once(
-        self,
-        request: SignedRequest,
-        start: int,
-        end: int,
-        etag: str,
-        size: int,
-        take: Callable[[bytes], Awaitable[bool]],
-    ) -> tuple[int, bool]:
-        """Send one request. Return where its response ended, and whether `take` wants more."""
+    Raises:
+        Fault: EXISTS if the object has another ETag, UNSUPPORTED if the store sends other bytes than the requested
+            ones or no ETag, BROKEN if bytes are missing, or any other failure.
+    """
+    wanted = True
+    while wanted and start < end:
         # Neither header is signed. They only narrow down what the URL allows.
         headers = {**request.headers, "Range": f"bytes={start}-{end - 1}", "If-Match": etag}
-        async with self._client.open("GET", request.url, headers, within=self._stall_after) as response:
+        async with client.open("GET", request.url, headers, within=within) as response:
             if response.status in (200, 206):
                 reached = _check(response, start, end, etag, size)
-                return reached, await _pass_on(response, reached - start, take)
-            body = await self._error_body(response)
+                wanted = await _pass_on(response, reached - start, take)
+                start = reached
+                continue
+            body = await response.read_as_far_as_it_comes(MAX_ERROR_BODY, within)
         raise fault_of_response(response.status, response.headers, body, "to read the object")
-
-    async def _error_body(self, response: OpenResponse) -> bytes:
-        """Read an error's body, as far as it comes: the status alone is an error, too."""
-        body = bytearray()
-        with contextlib.suppress(Fault, TimeoutError):
-            async with asyncio.timeout(self._stall_after):
-                while len(body) < MAX_ERROR_BODY and (piece := await response.read(MAX_ERROR_BODY - len(body))):
-                    body += piece
-        return bytes(body)
 
 
 async def _pass_on(response: OpenResponse, wanted: int, take: Callable[[bytes], Awaitable[bool]]) -> bool:

@@ -17,11 +17,11 @@ from bigupload.service.hooks.asking import Hooks
 from bigupload.service.hooks.questions import FinishedFile
 from bigupload.service.judgement import FINAL_PROBLEMS, judge
 from bigupload.service.media import MediaType
+from bigupload.service.media_objects import MediaBucket, ObjectHead
 from bigupload.service.object_keys import PASSED_PREFIX, note_key
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.telling import Telling, version_of
-from bigupload.stores.s3.media_objects import MediaBucket, ObjectHead
 
 _METADATA = "x-amz-meta-"
 _OURS = "bigupload"

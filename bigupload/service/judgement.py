@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 
 from bigupload.service import media
 from bigupload.service.file_structure import Read, check_file
+from bigupload.service.media_objects import ObjectHead
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
-from bigupload.stores.s3.media_objects import ObjectHead
 from bigupload.units import format_two_sizes
 
 LONGEST_CACHING = timedelta(days=1)

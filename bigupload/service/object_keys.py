@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from bigupload.errors import UsageError
 from bigupload.service.media import MediaType
-from bigupload.stores.s3.media_objects import ObjectHead
+from bigupload.service.media_objects import ObjectHead
 
 REFUSED_PREFIX = "refused/"
 """The prefix of the notes that say why an upload was refused."""

@@ -15,10 +15,10 @@ from bigupload.service import contract as c
 from bigupload.service.finishing import Finishing
 from bigupload.service.handles import Handle
 from bigupload.service.judgement import FINAL_PROBLEMS
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.quota import Quota
 from bigupload.service.store_problems import store_faults_as_refusals
-from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
 
 

@@ -17,10 +17,10 @@ from bigupload.records import dataclass
 from bigupload.service.finishing import Finishing
 from bigupload.service.judgement import FINAL_PROBLEMS
 from bigupload.service.media import HEAD_BYTES, MediaType
+from bigupload.service.media_objects import MediaBucket, ObjectHead
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_problems import store_faults_as_refusals
-from bigupload.stores.s3.media_objects import MediaBucket, ObjectHead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from bigupload.service import media
 from bigupload.service.finishing import Finishing
 from bigupload.service.hooks.asking import Hooks
 from bigupload.service.judgement import FINAL_PROBLEMS
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import REFUSED_PREFIX
 from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.problems import Problem, Refused
@@ -37,7 +38,6 @@ from bigupload.service.sweep_report import Removal as Removal
 from bigupload.service.sweep_report import SweepTally as _Tally
 from bigupload.service.webhooks.schedule import RETRIED_FOR
 from bigupload.service.webhooks.telling import Telling, version_of
-from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.pages import ObjectPages
 
 if TYPE_CHECKING:

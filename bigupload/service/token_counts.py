@@ -14,11 +14,11 @@ import secrets
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service import contract as c
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import TOKENS_PREFIX
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_problems import quietly, store_faults_as_refusals
 from bigupload.service.upload_tokens import UploadToken
-from bigupload.stores.s3.media_objects import MediaBucket
 
 _ATTEMPTS = 3
 """For one place, if the store asks to repeat a conditional PUT (409)."""

@@ -28,6 +28,7 @@ from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks.asking import Hooks
 from bigupload.service.hooks.questions import NewUpload
 from bigupload.service.judgement import FINAL_PROBLEMS, check_size
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import public_urls
 from bigupload.service.outcomes import UploadOutcomes
 from bigupload.service.owner_files import OwnerFiles
@@ -40,7 +41,6 @@ from bigupload.service.token_counts import MadeBefore, TokenCounts
 from bigupload.service.upload_tokens import UploadToken
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
-from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
 
 if TYPE_CHECKING:

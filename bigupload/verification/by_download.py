@@ -25,7 +25,7 @@ from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
-from bigupload.http.range_reader import HttpReader
+from bigupload.http.range_reader import read_range
 from bigupload.manifests.location import state_dir
 from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
@@ -186,12 +186,11 @@ async def read_back(
     async with (
         contextlib.AsyncExitStack() as ended,
         open_both(path, url, s3, retrier) as pair,
-        HttpReader(ca_bundle=pair.store.ca_bundle, stall_after=policy.stall_after) as reader,
     ):
         name = manifest_id(pair.source.path, pair.store.target)
         progress = ReadBackProgress(state_dir() / f"{name}{READ_BACK_SUFFIX}", _subject(pair))
         ended.callback(progress.close)
-        comparison = _Comparison(pair, reader, progress)
+        comparison = _Comparison(pair, progress)
         resumed = comparison.compared
         await comparison.run()
         fields: dict[str, Any] = pair.compared()
@@ -220,10 +219,9 @@ def _subject(pair: FileAndObject) -> dict[str, Any]:
 
 
 class _Comparison:
-    def __init__(self, pair: FileAndObject, reader: HttpReader, progress: ReadBackProgress) -> None:
+    def __init__(self, pair: FileAndObject, progress: ReadBackProgress) -> None:
         self._pair = pair
         self._store = pair.store
-        self._reader = reader
         self._retrier = pair.retrier
         self._attributes = pair.attributes
         self._progress = progress
@@ -274,8 +272,15 @@ class _Comparison:
             since = self._retrier.effects.clock()
             try:
                 request = await self._request()
-                await self._reader.read(
-                    request, at, end, etag=self._attributes.etag, size=self._attributes.size, take=take
+                await read_range(
+                    self._store.client,
+                    request,
+                    at,
+                    end,
+                    etag=self._attributes.etag,
+                    size=self._attributes.size,
+                    within=self._retrier.policy.stall_after,
+                    take=take,
                 )
             except Fault as fault:
                 if fault.kind in (FaultKind.EXISTS, FaultKind.GONE) or fault.status == 404:

@@ -24,7 +24,7 @@ from bigupload.http.http_errors import fault_of_response
 from bigupload.http.response_head import Headers
 from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
-from bigupload.stores.s3.media_objects import MediaBucket
+from bigupload.service.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.operations import OPERATIONS, fields_of
 from bigupload.stores.s3.pages import ObjectPages

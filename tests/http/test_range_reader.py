@@ -11,10 +11,10 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.client import HttpClient
 from bigupload.http.http_errors import MAX_ERROR_BODY
-from bigupload.http.range_reader import HttpReader
+from bigupload.http.range_reader import read_range
 from bigupload.ports import SignedRequest
-from tests.http.test_client import Script, serving
 from tests.tools.leaks import no_leaks
+from tests.tools.scripted import Script, serving
 
 DATA = bytes(range(100))
 
@@ -27,14 +27,18 @@ def answer(start: int, end: int, *, etag: str | None = '"e"', status: int = 206)
 
 
 @contextlib.asynccontextmanager
-async def reading(*responses: bytes) -> AsyncIterator[tuple[HttpReader, Script]]:
+async def reading(*responses: bytes) -> AsyncIterator[tuple[HttpClient, Script]]:
     script = Script(*responses)
-    async with no_leaks(), serving(script.serve) as script.url, HttpReader(stall_after=60) as reader:
-        yield reader, script
+    client = HttpClient(None)
+    async with no_leaks(), serving(script.serve) as script.url:
+        try:
+            yield client, script
+        finally:
+            await client.aclose()
 
 
 async def read(
-    reader: HttpReader, script: Script, start: int, end: int, *, etag: str = '"e"', most: int = 1000
+    client: HttpClient, script: Script, start: int, end: int, *, etag: str = '"e"', most: int = 1000
 ) -> bytes:
     found = bytearray()
 
@@ -43,13 +47,13 @@ async def read(
         return len(found) < most
 
     request = SignedRequest(f"{script.url}/key", {"x-amz-a": "b"}, 60)
-    await reader.read(request, start, end, etag=etag, size=100, take=take)
+    await read_range(client, request, start, end, etag=etag, size=100, within=60, take=take)
     return bytes(found)
 
 
 async def test_a_range_in_as_many_requests_as_it_takes() -> None:
-    async with reading(answer(10, 20), answer(20, 50), answer(50, 60)) as (reader, script):
-        assert await read(reader, script, 10, 60) == DATA[10:60]
+    async with reading(answer(10, 20), answer(20, 50), answer(50, 60)) as (client, script):
+        assert await read(client, script, 10, 60) == DATA[10:60]
         ranges = [each.partition(b"Range: ")[2].partition(b"\r\n")[0] for each in script.requests]
         assert ranges == [b"bytes=10-59", b"bytes=20-59", b"bytes=50-59"]
         assert all(b'If-Match: "e"\r\n' in each and b"x-amz-a: b\r\n" in each for each in script.requests)
@@ -60,8 +64,8 @@ async def test_a_range_in_as_many_requests_as_it_takes() -> None:
 @pytest.mark.parametrize("found", ['"e"', "e"])
 async def test_an_etag_with_or_without_quotes(known: str, found: str) -> None:
     """A store may leave them out, in all of its responses or in some."""
-    async with reading(answer(0, 5, etag=found)) as (reader, script):
-        assert await read(reader, script, 0, 5, etag=known) == DATA[:5]
+    async with reading(answer(0, 5, etag=found)) as (client, script):
+        assert await read(client, script, 0, 5, etag=known) == DATA[:5]
 
 
 @pytest.mark.parametrize(
@@ -75,54 +79,46 @@ async def test_an_etag_with_or_without_quotes(known: str, found: str) -> None:
     ],
 )  # fmt: skip
 async def test_what_are_other_bytes(response: bytes, kind: FaultKind) -> None:
-    async with reading(response) as (reader, script):
+    async with reading(response) as (client, script):
         with pytest.raises(Fault) as caught:
-            await read(reader, script, 0, 5)
+            await read(client, script, 0, 5)
     assert caught.value.kind is kind
 
 
 async def test_a_store_that_ignores_the_range_sends_more_than_is_read() -> None:
-    async with reading(answer(0, 100, status=200)) as (reader, script):
-        assert await read(reader, script, 0, 5) == DATA[:5]
+    async with reading(answer(0, 100, status=200)) as (client, script):
+        assert await read(client, script, 0, 5) == DATA[:5]
 
 
 async def test_who_has_enough_reads_no_further() -> None:
-    async with reading(answer(0, 5)) as (reader, script):
-        assert await read(reader, script, 0, 10, most=5) == DATA[:5]
+    async with reading(answer(0, 5)) as (client, script):
+        assert await read(client, script, 0, 10, most=5) == DATA[:5]
         assert len(script.requests) == 1
 
 
 async def test_an_error_is_read_and_leaves_its_connection() -> None:
     said = b"<Error><Code>SlowDown</Code><Message>not so fast</Message></Error>"
     refusal = b"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)
-    async with reading(refusal, answer(0, 5)) as (reader, script):
+    async with reading(refusal, answer(0, 5)) as (client, script):
         with pytest.raises(Fault, match=r"refused to read the object: 503 SlowDown \(not so fast\)") as caught:
-            await read(reader, script, 0, 5)
+            await read(client, script, 0, 5)
         assert caught.value.kind is FaultKind.BUSY
-        assert await read(reader, script, 0, 5) == DATA[:5]
+        assert await read(client, script, 0, 5) == DATA[:5]
         assert script.connections == 1
 
 
 @pytest.mark.parametrize("length", [10, 100 * MAX_ERROR_BODY], ids=["cut off", "too long"])
 async def test_of_an_error_the_status_is_enough(length: int) -> None:
     body = b"<Code>SlowDown</Code>" + bytes(min(length, 2 * MAX_ERROR_BODY))
-    async with reading(b"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n%s" % (length + 100, body)) as (reader, script):
+    async with reading(b"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n%s" % (length + 100, body)) as (client, script):
         with pytest.raises(Fault, match="503 SlowDown"):
-            await read(reader, script, 0, 5)
-
-
-async def test_a_client_that_is_shared_stays_open() -> None:
-    script, client = Script(answer(0, 5), answer(0, 5)), HttpClient(None)
-    async with no_leaks(), serving(script.serve) as script.url:
-        for _ in range(2):
-            async with HttpReader(client=client, stall_after=60) as reader:
-                assert await read(reader, script, 0, 5) == DATA[:5]
-        assert script.connections == 1
-        await client.aclose()
+            await read(client, script, 0, 5)
 
 
 async def test_a_url_that_can_t_be_requested() -> None:
-    async with HttpReader(stall_after=60) as reader:
-        request = SignedRequest("http://host/a b", {}, 60)
-        with pytest.raises(errors.StoreRefused):
-            await reader.read(request, 0, 5, etag="e", size=100, take=lambda _: None)  # type: ignore[arg-type, return-value]
+    request = SignedRequest("http://host/a b", {}, 60)
+    with pytest.raises(errors.StoreRefused):
+        await read_range(
+            HttpClient(None), request, 0, 5, etag="e", size=100, within=60,
+            take=lambda _: None,  # type: ignore[arg-type, return-value]
+        )  # fmt: skip

@@ -12,8 +12,8 @@ import pytest
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import client
 from bigupload.options import S3Options
+from bigupload.service.media_objects import MediaBucket
 from bigupload.stores.s3 import bucket
-from bigupload.stores.s3.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
 
 from .test_hostile_store import refusal

@@ -94,7 +94,7 @@ JUNK = [
     b"<R><UploadId></UploadId></R>", b"<R><Upload><Key>key</Key></Upload></R>",
     b"<R><Upload><Key>key</Key><UploadId>u</UploadId><Initiated>never</Initiated></Upload></R>",
     b"<a>" * 100_000 + b"</a>" * 100_000, b"<R><UploadId><a>u</a></UploadId></R>", b"<R><ETag><a>e</a></ETag></R>",
-    b"<ListPartsResult><UploadId>id</UploadId><Part><PartNumber><a/></PartNumber></Part></ListPartsResult>",
+    b"<ListPartsResult><Part><PartNumber><a/></PartNumber></Part></ListPartsResult>",
     b"<R><ETag>e</ETag><ChecksumCRC64NVME><a>A</a></ChecksumCRC64NVME></R>",
 ]  # fmt: skip
 

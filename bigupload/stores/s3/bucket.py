@@ -10,7 +10,6 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,11 +17,10 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.retry_policy import EXPIRED, Fault, FaultKind
-from bigupload.http.client import MOST_SECONDS, HttpClient, HttpResponse
+from bigupload.http.client import HttpClient, HttpResponse
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
 from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
-from bigupload.records import dataclass
 from bigupload.s3_parameters import REQUEST, parameters
 from bigupload.stores.request_log import log_request
 from bigupload.stores.s3._compat import seconds_left
@@ -30,7 +28,7 @@ from bigupload.stores.s3.access import Access, PlainKeys, find_access
 from bigupload.stores.s3.access_points import region_of
 from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.errors import error_of_aws, no_answer
-from bigupload.stores.s3.operations import Request, fields_of, request_of, told
+from bigupload.stores.s3.operations import Request, fields_of, load_parser, request_of, told
 from bigupload.stores.s3.pages import UploadPages
 from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, is_refusal, make_credentials_last
 from bigupload.stores.s3.signer import S3Signer, SigningKeys
@@ -56,17 +54,6 @@ _SESSION_ENDS = 120.0
 """Seconds before the end of a session at which another one is begun."""
 _MOST_REGIONS = 3
 """How many regions are tried, if the store names another one each time."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectPut:
-    """What the URL of a whole object's PUT is signed for."""
-
-    key: str
-    size: int
-    """Bytes of the body."""
-    headers: Mapping[str, str] = field(repr=False)
-    """All headers of the PUT, by names in lower case, without Content-Length."""
 
 
 class _Reached(NamedTuple):
@@ -238,6 +225,7 @@ class S3Bucket:
         within: float,
         first: int | None = None,
     ) -> dict[str, Any]:
+        load_parser(operation)
         url, sent = signer.authorize(
             request.method, request.key, request.query, request.headers, request.body or b"", keys
         )
@@ -258,15 +246,7 @@ class S3Bucket:
             return await self.client.request(method, url, headers, body, within=within)
         async with self.client.open(method, url, headers, body, within=within) as response:
             most = first if response.status // 100 == 2 else MAX_ERROR_BODY
-            found = bytearray()
-            try:
-                async with asyncio.timeout(MOST_SECONDS):
-                    while len(found) < most and (piece := await response.read(most - len(found))):
-                        found += piece
-            except TimeoutError:
-                message = f"the response of {response.where} did not end within {MOST_SECONDS:.0f} s"
-                raise Fault(FaultKind.STALLED, message) from None
-            return HttpResponse(response.status, response.headers, bytes(found))
+            return HttpResponse(response.status, response.headers, await response.read_first(most))
 
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
         """Yield the rows of all pages of ListMultipartUploads for keys that begin with `prefix`.
@@ -354,12 +334,6 @@ class S3Bucket:
         named = dict(parameters)
         request = request_of(operation, named, named.pop("Headers", {}), self.headers)
         return reached.presigner.presign(request.method, request.key, request.query, request.headers, keys)
-
-    async def presign_put(self, put: ObjectPut) -> str:
-        """Presign the URL of a whole object's PUT, valid for URL_LIFETIME."""
-        reached = await self._reach()
-        keys = await self._keys(reached, signs_urls=True)
-        return reached.presigner.presign("PUT", put.key, {}, {**put.headers, "content-length": str(put.size)}, keys)
 
     # -- credentials and address
 

@@ -16,6 +16,7 @@ from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.object_claims import ObjectAttributes
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.client import HttpClient
 from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
@@ -78,6 +79,11 @@ class S3Store:
         self._bucket = through or (pool.lease(bucket, options) if pool is not None else S3Bucket(bucket, options))
         self._shared = through is not None
         self.target = target or Target(bucket=bucket, key=key, endpoint=options.endpoint_url, region=options.region)
+
+    @property
+    def client(self) -> HttpClient:
+        """The connections to the bucket."""
+        return self._bucket.client
 
     @property
     def ca_bundle(self) -> CaBundle:

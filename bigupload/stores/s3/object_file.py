@@ -11,7 +11,7 @@ from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.copies import CopySource
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.range_reader import HttpReader
+from bigupload.http.range_reader import read_range
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import S3Bucket
@@ -57,22 +57,16 @@ class ObjectFile:
         self._key = key
         self._pool = pool
         self._stall_after = stall_after
-        self._reader: HttpReader | None = None
         self._version: ObjectVersion | None = None
         self._signed: tuple[SignedRequest, float] | None = None
         self._signing = anyio.Lock()
         """One signs for all reads: if its URL is refused, none is left that was signed with the same credentials."""
 
     async def aclose(self) -> None:
-        """Close the connections. May be called again."""
-        reader, self._reader = self._reader, None
+        """Give the connection to the bucket back. May be called again."""
         bucket, self._bucket = self._bucket, None
-        try:
-            if reader is not None:
-                await reader.__aexit__(None, None, None)
-        finally:
-            if bucket is not None:
-                await self._pool.release(bucket)
+        if bucket is not None:
+            await self._pool.release(bucket)
 
     async def look(self) -> ObjectVersion:
         """Find the version that is read from now on.
@@ -142,12 +136,19 @@ class ObjectFile:
             await take(data)
             return True
 
-        if self._reader is None:
-            self._reader = await HttpReader(client=bucket.client, stall_after=self._stall_after).__aenter__()
         request = None
         try:
             request = await self._request(bucket, version)
-            await self._reader.read(request, start, end, etag=version.etag, size=version.size, take=pass_on)
+            await read_range(
+                bucket.client,
+                request,
+                start,
+                end,
+                etag=version.etag,
+                size=version.size,
+                within=self._stall_after,
+                take=pass_on,
+            )
         except Fault as fault:
             if fault.kind in (FaultKind.EXISTS, FaultKind.GONE) or fault.status == 404:
                 raise errors.SourceChanged(

@@ -16,7 +16,7 @@ from bigupload.http.http_errors import no_bucket
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest, UnsignedPut
 from bigupload.s3_parameters import OBJECT, metadata_headers, parameters
-from bigupload.stores.s3.bucket import ObjectPut, S3Bucket
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import rows, told
 from bigupload.stores.s3.pages import ObjectPages
 
@@ -69,7 +69,8 @@ class S3Objects:
 
     async def sign_put(self, put: UnsignedPut) -> SignedRequest:
         headers = {**self._of_kind(put), **put.headers}
-        url = await self._bucket.presign_put(ObjectPut(put.key, put.size, headers))
+        signed = {**headers, "content-length": str(put.size)}
+        (url,) = await self._bucket.presign("PutObject", [{"Key": put.key, "Headers": signed}])
         return SignedRequest(url, headers, self._bucket.urls_last(), subject="the object")
 
     def _of_kind(self, put: UnsignedPut) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import fault_of_response, fault_of_stranger
 from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, METADATA
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -68,6 +69,7 @@ _HEADERS = {
 """Those that go into headers."""
 _BODY = frozenset({"Body", "MultipartUpload", "Delete", "CreateBucketConfiguration"})
 _OWNER, _PAYER = "x-amz-expected-bucket-owner", "x-amz-request-payer"
+_OF_OBJECT = (_OWNER, _PAYER, CUSTOMER_KEY)
 _LISTED = {"Part": "Parts", "Upload": "Uploads", "Contents": "Contents", "Error": "Errors", "Deleted": "Deleted"}
 """Elements that may come several times in one document, and the fields that their lists are."""
 _STRUCTURES = frozenset({"CommonPrefixes", "Credentials", "Initiator", "Owner", "RestoreStatus"})
@@ -158,29 +160,29 @@ OPERATIONS: Mapping[str, Operation] = {
         method="POST",
         query={"uploads": ""},
         takes=_names("ChecksumAlgorithm", "ChecksumType"),
-        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        sends=_OF_OBJECT,
         root="InitiateMultipartUploadResult",
     ),
-    "UploadPart": Operation(method="PUT", takes=_names("UploadId", "PartNumber"), sends=(_OWNER, _PAYER, CUSTOMER_KEY)),
+    "UploadPart": Operation(method="PUT", takes=_names("UploadId", "PartNumber"), sends=_OF_OBJECT),
     "UploadPartCopy": Operation(
         method="PUT",
         takes=_names(
             "UploadId", "PartNumber", "CopySource", "CopySourceIfMatch", "CopySourceRange", "ExpectedSourceBucketOwner"
         ),
-        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        sends=_OF_OBJECT,
         root="CopyPartResult",
         is_optional=True,
     ),
     "ListParts": Operation(
         method="GET",
         takes=_names("UploadId", "PartNumberMarker", "MaxParts"),
-        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        sends=_OF_OBJECT,
         root="ListPartsResult",
     ),
     "CompleteMultipartUpload": Operation(
         method="POST",
         takes=_names("UploadId", "MultipartUpload", "ChecksumType", "MpuObjectSize", *_CHECKSUMS) | _CONDITIONS,
-        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        sends=_OF_OBJECT,
         body=_parts,
         root="CompleteMultipartUploadResult",
     ),
@@ -195,23 +197,23 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     # -- objects
     "PutObject": Operation(
-        method="PUT", takes=_names("Body", *_CHECKSUMS) | _CONDITIONS, sends=(_OWNER, _PAYER, CUSTOMER_KEY), body=_given
+        method="PUT", takes=_names("Body", *_CHECKSUMS) | _CONDITIONS, sends=_OF_OBJECT, body=_given
     ),
     "CopyObject": Operation(
         method="PUT",
         takes=_names("CopySource", "CopySourceIfMatch", "MetadataDirective", "ExpectedSourceBucketOwner"),
-        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        sends=_OF_OBJECT,
         root="CopyObjectResult",
     ),
     "HeadObject": Operation(
         method="HEAD",
         takes=_names("ChecksumMode", "PartNumber", "VersionId") | _CONDITIONS,
-        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        sends=_OF_OBJECT,
     ),
     "GetObject": Operation(
         method="GET",
         takes=_names("Range", "VersionId", "PartNumber", "ChecksumMode") | _CONDITIONS,
-        sends=(_OWNER, _PAYER, CUSTOMER_KEY),
+        sends=_OF_OBJECT,
     ),
     "DeleteObject": Operation(method="DELETE", takes=_names("VersionId", "IfMatch")),
     "DeleteObjects": Operation(
@@ -383,6 +385,24 @@ def is_no_document(body: bytes) -> bool:
     UTF-8, unless it is UTF-16, which expat finds out by itself: then it has zero bytes, which XML in UTF-8 has not.
     """
     return b"<!DOCTYPE" in body or b"\0" in body or body.count(b"<") > MOST_TAGS
+
+
+def load_parser(name: str) -> None:
+    """Import what reads the responses of an operation, before it is sent.
+
+    With no descriptor left, the import fails: afterwards, nobody would learn the id of the upload that was created.
+
+    Raises:
+        Fault: BROKEN: this process has too many files open.
+    """
+    if OPERATIONS[name].root is None:
+        return
+    try:
+        import xml.etree.ElementTree  # noqa: F401 - to be there
+    except (OSError, ImportError) as e:
+        if not is_out_of_descriptors(e):
+            raise
+        raise Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS) from None
 
 
 def _root(body: bytes) -> Element | None:

@@ -14,6 +14,7 @@ import pytest
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import TOKENS_PREFIX
 from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
@@ -21,7 +22,6 @@ from bigupload.service.sweep import Sweep
 from bigupload.service.token_counts import MadeBefore, TokenCounts
 from bigupload.service.upload_tokens import UploadToken
 from bigupload.service.uploads import MediaUploads
-from bigupload.stores.s3.media_objects import MediaBucket
 from tests.service.sweep.support import Clock, keys
 from tests.service.test_multipart import PART
 from tests.service.test_races import creation

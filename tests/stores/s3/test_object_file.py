@@ -10,6 +10,7 @@ import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import SignedRequest
+from bigupload.stores.s3 import object_file
 from bigupload.stores.s3.object_file import ObjectFile, ObjectVersion
 
 VERSION = ObjectVersion(etag='"e"', size=10, version_id=None, content_type=None, content_encoding=None, checksums={})
@@ -18,7 +19,7 @@ VERSION = ObjectVersion(etag='"e"', size=10, version_id=None, content_type=None,
 class Bucket:
     """Signs URLs with a number, and remembers which of them the store refused."""
 
-    name, ca_bundle, headers = "bucket", None, {}
+    name, client, headers = "bucket", None, {}
 
     def __init__(self) -> None:
         self.signed = 0
@@ -43,7 +44,7 @@ class Reader:
     def __init__(self) -> None:
         self.asked, self.late = anyio.Event(), anyio.Event()
 
-    async def read(self, request: SignedRequest, start: int, _end: int, **_: object) -> None:
+    async def read(self, _client: object, request: SignedRequest, start: int, _end: int, **_: object) -> None:
         if request.url == "url-1":
             if start > 0:
                 self.asked.set()
@@ -55,12 +56,13 @@ async def take(_data: bytes) -> None:
     pass
 
 
-async def test_reads_that_begin_at_once_share_one_url() -> None:
+async def test_reads_that_begin_at_once_share_one_url(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each would be refused by itself when the credentials end, and a second refusal is final."""
     bucket, reader = Bucket(), Reader()
-    stands_for: Any = bucket, reader
-    file = ObjectFile("s3://bucket/key", stands_for[0], "key", stands_for[0], stall_after=1)
-    file._version, file._reader = VERSION, stands_for[1]
+    stands_for: Any = bucket
+    monkeypatch.setattr(object_file, "read_range", reader.read)
+    file = ObjectFile("s3://bucket/key", stands_for, "key", stands_for, stall_after=1)
+    file._version = VERSION
 
     async def read() -> None:
         with contextlib.suppress(Fault):
@@ -76,12 +78,13 @@ async def test_reads_that_begin_at_once_share_one_url() -> None:
     assert (bucket.refused, bucket.signed) == (["url-1"] * 4, 2)
 
 
-async def test_a_late_refusal_of_an_old_url_refuses_no_new_one() -> None:
+async def test_a_late_refusal_of_an_old_url_refuses_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise credentials that are good would be asked for again."""
     bucket, reader = Bucket(), Reader()
-    stands_for: Any = bucket, reader
-    file = ObjectFile("s3://bucket/key", stands_for[0], "key", stands_for[0], stall_after=1)
-    file._version, file._reader = VERSION, stands_for[1]
+    stands_for: Any = bucket
+    monkeypatch.setattr(object_file, "read_range", reader.read)
+    file = ObjectFile("s3://bucket/key", stands_for, "key", stands_for, stall_after=1)
+    file._version = VERSION
 
     async def read_late() -> None:
         with pytest.raises(Fault):
