@@ -23,8 +23,9 @@ _ENDS_OF_HEAD = (b"\n\r\n", b"\n\n")
 _LISTS = frozenset({"content-length", "content-encoding", "transfer-encoding", "connection"})
 """Headers of which each value counts."""
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?")
-_HEADER = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*)$", re.MULTILINE)
-_FOLD = re.compile(r"[ \t]*\n[ \t]+")
+_HEADER = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n]*)$", re.MULTILINE)
+_FOLD = re.compile(r"\n[ \t]+")
+"""Neither allows white space before what may be missing: that takes minutes for a hostile head."""
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _WITHOUT_BODY = (204, 304)
@@ -99,7 +100,7 @@ def parse_head(head: bytes, *, has_body: bool = True) -> ResponseHead:
         raise MalformedResponse
     found: dict[str, str] = {}
     for name, value in lines:
-        name, value = name.lower(), value.rstrip(" \t")
+        name, value = name.lower(), value.strip(" \t")
         if name not in found:
             found[name] = value
         elif name in _LISTS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import itertools
@@ -231,3 +232,17 @@ def test_whatever_comes(received: bytes) -> None:
         return
     assert len(body) + len(left) <= len(received)
     assert received.endswith(left)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nA: " + b" " * 60_000 + b"\r\n b", b"HTTP/1.1 200 OK\r\nA: " + b" " * 60_000 + b"\rb",
+        b"HTTP/1.1 200 OK\r\nA:" + b"\r\n b" * 15_000, b"HTTP/1.1 200 OK\r\n" + b"a" * 60_000,
+        b"HTTP/1.1 200 " + b" " * 60_000 + b"\rx", b"HTTP/1.1 200 OK\r\n" + b"\n " * 30_000,
+    ],
+)  # fmt: skip
+def test_a_hostile_head_is_read_in_no_time(head: bytes) -> None:
+    """A regular expression that tries each way to share white space between its parts would take minutes: a hang."""
+    with contextlib.suppress(MalformedResponse):
+        parse_head(head)
