@@ -295,7 +295,7 @@ def test_an_etag_without_quotes_gets_them(etag: str, quoted: str) -> None:
 @pytest.mark.parametrize("white", [b" ", b"\n", b"\t ", b"\r\n"])
 @pytest.mark.parametrize("name", [b"Code", b"Message"])
 def test_a_hostile_refusal_is_read_in_no_time(white: bytes, name: bytes) -> None:
-    """A fuzzer found 10 s for 20 kB, where a regular expression allowed white space around a text. It would hang here."""
+    """A fuzzer found 10 s for 20 kB, where a regular expression allowed white space. It would hang here."""
     for body in (b"<%s>" % name + white * 30_000, (b"<%s>" % name + white * 20) * 1500):
         found = fault_of_response(500, {}, body, "part 3")
         assert (found.kind, found.code) == (FaultKind.SERVER, None)
