@@ -17,8 +17,7 @@ from bigupload.http._compat import read_before_closing
 from bigupload.http.connection import Connection
 from bigupload.http.connection_pool import CONNECT_WITHIN, ConnectionPool
 from bigupload.http.http_errors import fault_of_connecting, fault_of_socket
-from bigupload.http.origins import WebOrigin, origin_of, split_url, unusable
-from bigupload.http.proxies import Proxy, proxy_for
+from bigupload.http.origins import Proxy, WebOrigin, origin_of, proxy_for, split_url, unusable
 from bigupload.http.response_head import BodyReader, Headers, ResponseHead
 from bigupload.http.trust import CaBundle
 

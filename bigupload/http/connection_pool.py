@@ -16,8 +16,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.names import Addresses
-from bigupload.http.origins import WebOrigin, origin_of, unusable
-from bigupload.http.proxies import Proxy
+from bigupload.http.origins import Proxy, WebOrigin, origin_of, unusable
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT, new_socket
 from bigupload.http.trust import CaBundle, context_of
 

@@ -20,8 +20,7 @@ from bigupload import errors
 from bigupload.core.checksums import with_quotes
 from bigupload.core.retry_policy import FaultKind
 from bigupload.http.http_errors import fault_of_connecting, fault_of_response, retry_after, skew_message
-from bigupload.http.origins import origin_of
-from bigupload.http.proxies import Proxy, proxy_for
+from bigupload.http.origins import Proxy, origin_of, proxy_for
 from bigupload.http.trust import ssl_context
 
 NOW = 1_700_000_000.0

@@ -40,7 +40,6 @@ DATA = bytes(range(256)) * 1000
         ("attachment; filename*=no-charset''a.mov; filename=x.mov", "x.mov"),
         ("attachment; filename*=hex''ff; filename=x.mov", "x.mov"),
         ('attachment; filename="x.mov', None),
-        ("attachment; filename*=UTF-8''a.mov; filename*0=b", None),
         (f"attachment; filename*{'9' * 5000}=x.mov", None),
         (f"attachment; filename={'x' * 8192}", None),
     ],
