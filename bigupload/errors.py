@@ -33,6 +33,7 @@
     │   ├── UploadExpired          a media service's handle has expired                      resumable
     │   ├── MediaRefused           a media service does not take this file
     │   └── StoreRefused           the store refused in any other way
+    │       └── EndpointRedirects  the endpoint leads elsewhere: name the store by where it leads
     ├── ProofError                 a proof is missing or fails
     │   ├── PartUnproved           the store offers nothing that proves a part
     │   ├── PartCorrupted          a part's checksum mismatches repeatedly                   resumable
@@ -290,6 +291,10 @@ class MediaRefused(StoreError):
 
 class StoreRefused(StoreError):
     """The store refused in any other way, and would again."""
+
+
+class EndpointRedirects(StoreRefused):
+    """The endpoint redirects requests elsewhere, which are not followed. It concerns every file of a job."""
 
 
 class ProofError(BigUploadError):

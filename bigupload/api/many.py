@@ -61,6 +61,7 @@ _TOLD_EVERY = 0.5
 _ENDS_JOB = (
     errors.BucketNotFound,
     errors.WrongRegion,
+    errors.EndpointRedirects,
     errors.CredentialsError,
     errors.ClockSkewed,
     errors.ClusterUnreachable,

@@ -30,6 +30,7 @@ _AT_ONCE = 16
 _ENDS_ALL = (
     errors.BucketNotFound,
     errors.WrongRegion,
+    errors.EndpointRedirects,
     errors.CredentialsError,
     errors.ClockSkewed,
     errors.StoreUnreachable,

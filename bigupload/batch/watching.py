@@ -57,6 +57,7 @@ _END_IT = (
     errors.UploadCancelled,
     errors.UsageError,
     errors.WrongRegion,
+    errors.EndpointRedirects,
 )
 """What another file would end in, too, for good."""
 

@@ -247,7 +247,7 @@ def _redirect(status: int, code: str | None, headers: Mapping[str, str]) -> Faul
     to = _origin(headers.get("Location", ""))
     advice = "elsewhere: check the endpoint" if to is None else f"to {to}: use that with `endpoint_url`"
     message = f"the endpoint redirects {advice}"
-    return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.StoreRefused)
+    return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.EndpointRedirects)
 
 
 def _origin(url: str) -> str | None:

@@ -105,6 +105,19 @@ def test_an_endpoint_that_redirects(
             assert word not in ended.err
 
 
+def test_a_directory_for_an_endpoint_that_redirects(bigupload: Command, tmp_path: Path, elsewhere: Elsewhere) -> None:
+    """The files that are under way meet it, and no other one."""
+    (tmp_path / "many").mkdir()
+    for number in range(300):
+        (tmp_path / "many" / f"{number}.bin").write_bytes(b"small")
+    elsewhere.headers = {"Location": "https://store.example/"}
+    where = ["--endpoint-url", elsewhere.url, "--region", "us-east-1", "--progress", "none"]
+    ended = bigupload("upload", tmp_path / "many", "s3://bucket/many/", *where)
+    assert ended.code == 1
+    assert "the endpoint redirects to https://store.example: use that with --endpoint-url" in ended.err
+    assert len(elsewhere.asked) < 100
+
+
 @pytest.mark.parametrize("location", [None, "/elsewhere", "ftp://store.example/", "https://[::1"])
 def test_an_endpoint_that_redirects_nowhere(
     bigupload: Command, file: Path, elsewhere: Elsewhere, location: str | None

@@ -13,7 +13,6 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import client
 from bigupload.options import S3Options
 from bigupload.service.media_objects import MediaBucket
-from bigupload.stores.s3 import bucket
 from bigupload.stores.s3.multipart import S3Store
 
 from .test_hostile_store import refusal
@@ -103,7 +102,7 @@ async def test_a_response_that_trickles_for_ever(where: str, monkeypatch: pytest
 
 async def test_an_object_that_trickles_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of which only the beginning is wanted."""
-    monkeypatch.setattr(bucket, "MOST_SECONDS", 0.2)
+    monkeypatch.setattr(client, "MOST_SECONDS", 0.2)
     async with sending(CHUNKED, b"1\r\n \r\n", pace=0.01) as (store, _):
         with pytest.raises(Fault) as caught:
             await MediaBucket(store._bucket).look("key", first=1 << 20)

@@ -52,6 +52,7 @@ class Answer(NamedTuple):
 
 
 Refused, Unavailable, Region = errors.StoreRefused, errors.StoreUnavailable, errors.WrongRegion
+Redirects = errors.EndpointRedirects
 Denied, Credentials, Gone, NoBucket = (
     errors.AccessDenied,
     errors.CredentialsError,
@@ -72,13 +73,13 @@ ANSWERS = [
     Answer(400, "ExpiredToken", Credentials, "the credentials have expired. Renew them", Refused),
     Answer(403, "RequestTimeTooSkewed", errors.ClockSkewed, "this machine's clock is off: set it", Denied),
     Answer(301, "PermanentRedirect", Region, THERE, Region, REGION),
-    Answer(301, "PermanentRedirect", Region, THERE, Refused),
+    Answer(301, "PermanentRedirect", Region, THERE, Redirects),
     Answer(301, "", Region, THERE, Region, REGION, b""),
     Answer(307, "TemporaryRedirect", Region, THERE, Region, {**REGION, **ELSEWHERE}),
-    Answer(307, "TemporaryRedirect", Refused, MOVED, Refused, {**OURS, **ELSEWHERE}),
-    Answer(307, "TemporaryRedirect", Refused, MOVED, Refused, ELSEWHERE),
-    *(Answer(n, "", Refused, MOVED, Refused, ELSEWHERE, PAGE % b"moved") for n in (301, 302, 303, 307, 308)),
-    Answer(302, "", Refused, "the endpoint redirects elsewhere: check the endpoint", Refused, {"location": "/?a"}, b""),
+    Answer(307, "TemporaryRedirect", Redirects, MOVED, Redirects, {**OURS, **ELSEWHERE}),
+    Answer(307, "TemporaryRedirect", Redirects, MOVED, Redirects, ELSEWHERE),
+    *(Answer(n, "", Redirects, MOVED, Redirects, ELSEWHERE, PAGE % b"moved") for n in (301, 302, 303, 307, 308)),
+    Answer(302, "", Redirects, "the endpoint redirects elsewhere: check the endpoint", Redirects, {"location": "/?a"}, b""),
     Answer(400, "AuthorizationHeaderMalformed", Region, THERE, Refused),
     Answer(400, "", Region, THERE, Region, REGION, b""),
     Answer(400, "IllegalLocationConstraintException", Region, "is in another region: name it as", Refused),
