@@ -79,7 +79,7 @@ ANSWERS = [
     Answer(307, "TemporaryRedirect", Redirects, MOVED, Redirects, {**OURS, **ELSEWHERE}),
     Answer(307, "TemporaryRedirect", Redirects, MOVED, Redirects, ELSEWHERE),
     *(Answer(n, "", Redirects, MOVED, Redirects, ELSEWHERE, PAGE % b"moved") for n in (301, 302, 303, 307, 308)),
-    Answer(302, "", Redirects, "the endpoint redirects elsewhere: check the endpoint", Redirects, {"location": "/?a"}, b""),
+    Answer(302, "", Redirects, "the endpoint redirects elsewhere: check", Redirects, {"location": "/?a"}, b""),
     Answer(400, "AuthorizationHeaderMalformed", Region, THERE, Refused),
     Answer(400, "", Region, THERE, Region, REGION, b""),
     Answer(400, "IllegalLocationConstraintException", Region, "is in another region: name it as", Refused),
