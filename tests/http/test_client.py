@@ -442,6 +442,7 @@ async def test_a_cancelled_scope_closes_the_connections_of_all_clients() -> None
             scope.cancel()
             await clients.aclose()
         await until(lambda: not any(pool._open for pool in pools))
+        assert [pool._closed for pool in pools] == [True, True]
 
 
 def test_another_event_loop_has_connections_of_its_own() -> None:
