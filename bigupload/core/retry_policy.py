@@ -85,6 +85,11 @@ class Fault(Exception):
         """Whether the response says which public error it is: nothing that is sent otherwise helps."""
         return self._error is not None and self.kind is FaultKind.FINAL
 
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is no such upload or object. A response to HEAD has no body, and so no code that says it."""
+        return self.kind is FaultKind.GONE or self.status == 404
+
     def of_source(self, what: str | None = None) -> Fault:
         """The same fault of what is uploaded, not of the store: its error is a SourceError.
 

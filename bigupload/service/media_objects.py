@@ -54,7 +54,7 @@ class MediaBucket:
         except Fault as fault:
             if fault.status == 416:  # the object is empty, so no range of bytes exists
                 return await self._look(key, first, **condition)
-            if fault.kind is FaultKind.GONE or fault.status == 404:
+            if fault.is_absent:
                 return None
             raise
 
@@ -117,13 +117,13 @@ class MediaBucket:
         lost. Its client notices at the next use of the publicUrl.
         """
         try:
-            answer = await self.bucket.call("to look at the object", "HeadObject", Key=key)
+            answer = await self.bucket.head(key) or {}
             # A list may contain fractions of a second; the header never does.
             if answer.get("ETag", "") != etag or answer.get("LastModified") != modified.replace(microsecond=0):
                 return False
             await self.delete(key, etag=etag)
         except Fault as fault:
-            if fault.kind in (FaultKind.GONE, FaultKind.EXISTS) or fault.status == 404:
+            if fault.is_absent or fault.kind is FaultKind.EXISTS:
                 return False
             raise
         return True
@@ -158,14 +158,8 @@ class MediaBucket:
 
     async def note(self, key: str) -> Mapping[str, str] | None:
         """Return the metadata of an object; None if it does not exist."""
-        try:
-            answer = await self.bucket.call("to look for a note", "HeadObject", Key=key)
-        except Fault as fault:
-            if fault.kind is FaultKind.GONE or fault.status == 404:
-                return None
-            raise
-        found: Mapping[str, str] = answer["Metadata"]
-        return found
+        answer = await self.bucket.head(key, "to look for a note")
+        return None if answer is None else answer["Metadata"]
 
     async def open_uploads(self, prefix: str, *, most: int) -> int:
         """Return the number of open multipart uploads under `prefix`, but at most `most`."""

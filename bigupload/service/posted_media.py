@@ -141,7 +141,7 @@ class PostedMedia:
 
 
 def _raise_if_replaced(fault: Fault) -> None:
-    if fault.kind in (FaultKind.GONE, FaultKind.EXISTS) or fault.status == 404:
+    if fault.is_absent or fault.kind is FaultKind.EXISTS:
         message = "the upload was replaced or deleted while it was checked: post it again"
         raise Refused(Problem.MEDIA_NOT_FOUND, message) from fault
 

@@ -341,7 +341,7 @@ _AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})
 
 def _is_away(e: Exception) -> bool:
     """Return whether the object was deleted or replaced since it was listed, which is no failure."""
-    return isinstance(e, Fault) and (e.kind in (FaultKind.GONE, FaultKind.EXISTS) or e.status == 404)
+    return isinstance(e, Fault) and (e.is_absent or e.kind is FaultKind.EXISTS)
 
 
 def _is_end(e: Exception) -> bool:

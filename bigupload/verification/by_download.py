@@ -283,7 +283,7 @@ class _Comparison:
                     take=take,
                 )
             except Fault as fault:
-                if fault.kind in (FaultKind.EXISTS, FaultKind.GONE) or fault.status == 404:
+                if fault.is_absent or fault.kind is FaultKind.EXISTS:
                     self._progress.delete()
                     raise errors.TargetReplaced(
                         f"{self._store.target} was replaced or deleted while it was read: verify it again"

@@ -126,7 +126,7 @@ class Notes:
         try:
             found = await self._bucket.call("to read a note", "GetObject", Key=key, first=_MOST_BYTES)
         except Fault as fault:
-            if fault.kind is FaultKind.GONE or fault.status == 404:
+            if fault.is_absent:
                 return None
             raise
         return _from_json(found.get("Body", b""), found.get("ETag", ""))
@@ -141,7 +141,7 @@ class Notes:
         try:
             await self._put(note, **({"IfMatch": note.etag} if note.etag else {}))
         except Fault as fault:
-            if fault.kind in (FaultKind.EXISTS, FaultKind.CONFLICT, FaultKind.GONE) or fault.status == 404:
+            if fault.is_absent or fault.kind in (FaultKind.EXISTS, FaultKind.CONFLICT):
                 return False
             if fault.kind is not FaultKind.UNSUPPORTED:
                 raise

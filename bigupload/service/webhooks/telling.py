@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.hooks.questions import FinishedFile
 from bigupload.service.object_keys import public_urls
 from bigupload.service.policy import Policy
@@ -105,14 +104,8 @@ class Telling:
 
     async def settle_expiry(self, intent: Mapping[str, Any], since: float) -> bool:
         """Tell that an object has expired if it is gone. Returns whether the intent is settled."""
-        try:
-            found = await self._bucket.call("to look for the object", "HeadObject", Key=intent["key"])
-            is_there = found.get("ETag", "") == intent["etag"]
-        except Fault as fault:
-            if fault.kind is not FaultKind.GONE and fault.status != 404:
-                raise
-            is_there = False
-        if is_there:
+        found = await self._bucket.head(intent["key"], "to look for the object")
+        if found is not None and found.get("ETag", "") == intent["etag"]:
             return self._clock() - since >= _DROPPED_AFTER
         await self._leave(Event(**intent["event"]))
         return True

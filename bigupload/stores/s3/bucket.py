@@ -24,7 +24,7 @@ from bigupload.options import S3Options
 from bigupload.s3_parameters import REQUEST, parameters
 from bigupload.stores.request_log import log_request
 from bigupload.stores.s3._compat import seconds_left
-from bigupload.stores.s3.access import Access, PlainKeys, find_access
+from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access
 from bigupload.stores.s3.access_points import region_of
 from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.errors import error_of_aws, no_answer
@@ -270,6 +270,19 @@ class S3Bucket:
         pages.advance(page)
         return page
 
+    async def head(self, key: str, what: str = "to look at the object", **arguments: Any) -> dict[str, Any] | None:
+        """Return the fields of HeadObject; None if there is no such object, or no such bucket.
+
+        Raises:
+            Fault: The call failed otherwise.
+        """
+        try:
+            return await self.call(what, "HeadObject", Key=key, **arguments)
+        except Fault as fault:
+            if not fault.is_absent:
+                raise
+            return None
+
     async def delete(self, key: str, *, etag: str) -> None:
         """Delete an object. One that is gone already is no error with most stores, and Fault(GONE) with some.
 
@@ -288,21 +301,27 @@ class S3Bucket:
                 raise
             await self.call("to delete the object", "DeleteObject", Key=key)
 
-    async def ensure(self) -> bool:
-        """Create the bucket if it is missing. Returns whether this call created it."""
+    async def exists(self) -> bool:
+        """Look whether the bucket is there.
+
+        Raises:
+            Fault: The call failed. REFUSED: these credentials may not look.
+        """
         try:
             await self.call("to look at the bucket", "HeadBucket")
         except Fault as fault:
-            if fault.status != 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
-                raise fault.public() from fault
-            return await self._make()
-        return False
+            if not fault.is_absent:
+                raise
+            return False
+        return True
 
-    async def _make(self) -> bool:
-        """Create the bucket. Returns False if another process did that at the same time."""
-        where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+    async def ensure(self) -> bool:
+        """Create the bucket if it is missing. Returns whether this call created it, and no other process meanwhile."""
         try:
-            await self.call("to make the bucket", "CreateBucket", **({} if self.region == "us-east-1" else where))
+            if await self.exists():
+                return False
+            where: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+            await self.call("to make the bucket", "CreateBucket", **({} if self.region == DEFAULT_REGION else where))
         except Fault as fault:
             if fault.code != "BucketAlreadyOwnedByYou":
                 raise fault.public() from fault

@@ -286,10 +286,7 @@ class S3Store:
     async def _head(self, **arguments: Any) -> Mapping[str, Any] | None:
         try:
             answer = await self._head_with_checksums(arguments)
-            told(answer, "ETag", str)
         except Fault as fault:
-            if fault.kind is FaultKind.GONE or fault.status == 404:
-                return None
             if fault.status == 400:
                 # A response to HEAD has no body with a reason. It must not count as AccessDenied: after AccessDenied,
                 # the object may exist, and the upload continues without having seen it.
@@ -302,11 +299,13 @@ class S3Store:
                     error=errors.ObjectNotShown,
                 ) from fault
             raise
+        if answer is not None:
+            told(answer, "ETag", str)
         return answer
 
-    async def _head_with_checksums(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    async def _head_with_checksums(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         """Ask for the object's checksums, too: not every store takes that."""
-        look = functools.partial(self._call, "to look at the object", "HeadObject", **arguments)
+        look = functools.partial(self._bucket.head, self._key, **arguments)
         if not self._bucket.knows_checksum_mode:
             return await look()
         try:
@@ -317,9 +316,9 @@ class S3Store:
             refusal = fault
         try:
             answer = await look()
-        except Fault as fault:
-            raise (fault if fault.status == 404 else refusal) from None
-        self._bucket.knows_checksum_mode = False
+        except Fault:
+            raise refusal from None
+        self._bucket.knows_checksum_mode = answer is None
         return answer
 
     async def complete(

@@ -77,13 +77,11 @@ class ObjectFile:
             StoreError: No retry can help.
         """
         try:
-            answer: Mapping[str, Any] = await self._of_bucket.call(
-                "to look at the object", "HeadObject", Key=self._key, ChecksumMode="ENABLED"
-            )
+            answer = await self._of_bucket.head(self._key, ChecksumMode="ENABLED")
         except Fault as fault:
-            if fault.kind is FaultKind.GONE or fault.status == 404:
-                raise errors.SourceNotFound(f"there is no object at {self._shown}, or no such bucket") from fault
             raise fault.of_source(self._shown) from fault
+        if answer is None:
+            raise errors.SourceNotFound(f"there is no object at {self._shown}, or no such bucket")
         etag, size = answer.get("ETag"), answer.get("ContentLength")
         if not isinstance(etag, str) or not isinstance(size, int):
             raise Fault(FaultKind.BROKEN, f"{self._shown}: the store's response has no ETag or no size").of_source()
@@ -150,7 +148,7 @@ class ObjectFile:
                 take=pass_on,
             )
         except Fault as fault:
-            if fault.kind in (FaultKind.EXISTS, FaultKind.GONE) or fault.status == 404:
+            if fault.is_absent or fault.kind is FaultKind.EXISTS:
                 raise errors.SourceChanged(
                     f"{self._shown} was replaced or deleted while it was read. Nothing was completed: make the same "
                     "call again to upload it as it is now",

@@ -124,13 +124,13 @@ class S3Objects:
             Fault: The request failed.
         """
         try:
-            await self._bucket.call("to look at the bucket", "HeadBucket")
+            is_there = await self._bucket.exists()
         except Fault as fault:
-            if fault.status == 404:  # a response to HEAD has no body, so there is no code NoSuchBucket
-                raise no_bucket(self._bucket.name).public() from fault
             if fault.kind is not FaultKind.REFUSED:
                 raise
             return False
+        if not is_there:
+            raise no_bucket(self._bucket.name).public()
         return True
 
     async def delete(self, key: str, *, etag: str) -> None:
