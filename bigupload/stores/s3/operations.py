@@ -9,9 +9,10 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Sto
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import KW_ONLY, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote_plus
@@ -67,9 +68,7 @@ _HEADERS = {
     "TransitionDefaultMinimumObjectSize": "x-amz-transition-default-minimum-object-size",
 }
 """Those that go into headers."""
-_BODY = frozenset({"Body", "MultipartUpload", "Delete", "CreateBucketConfiguration"})
 _OWNER, _PAYER = "x-amz-expected-bucket-owner", "x-amz-request-payer"
-_OF_OBJECT = (_OWNER, _PAYER, CUSTOMER_KEY)
 _LISTED = {"Part": "Parts", "Upload": "Uploads", "Contents": "Contents", "Error": "Errors", "Deleted": "Deleted"}
 """Elements that may come several times in one document, and the fields that their lists are."""
 _STRUCTURES = frozenset({"CommonPrefixes", "Credentials", "Initiator", "Owner", "RestoreStatus"})
@@ -100,6 +99,44 @@ def _text(value: Any) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#xD;")
 
 
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row."""
+
+    method: str
+    takes: frozenset[str] = frozenset()
+    """S3's names of its parameters."""
+    _: KW_ONLY
+    of_object: bool = True
+    """Whether it needs a key."""
+    query: Mapping[str, str] | None = None
+    """What the query always has."""
+    sends: tuple[str, ...] = (_OWNER, _PAYER)
+    """The headers of `s3_parameters.REQUEST` that it takes, by how their names begin."""
+    body: Callable[[Mapping[str, Any]], bytes | None] | None = None
+    """Returns the body of a request with some parameters; None: it is a URL to presign, the client sends the body."""
+    has_md5: bool = False
+    """Whether S3 requires a Content-MD5 of the body."""
+    root: str | None = None
+    """The root element of the response; None: the body is returned as it is."""
+    has_root: bool = False
+    """Whether the response must have that root: another document would look like an empty list. Otherwise, the name
+    differs between stores."""
+    is_optional: bool = False
+    """Whether a response without a body is valid, too."""
+    raw: bool = False
+    """Whether the document is returned as it is, as "Document", with names without their namespace."""
+
+
+def _names(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+def _given(parameters: Mapping[str, Any]) -> bytes | None:
+    body: bytes | None = parameters.get("Body")
+    return body
+
+
 def _parts(parameters: Mapping[str, Any]) -> bytes:
     return document("CompleteMultipartUpload", {"Part": parameters["MultipartUpload"]["Parts"]})
 
@@ -114,113 +151,46 @@ def _location(parameters: Mapping[str, Any]) -> bytes:
     return b"" if where is None else document("CreateBucketConfiguration", where)
 
 
-def _given(parameters: Mapping[str, Any]) -> bytes | None:
-    """The body; None for a URL to presign, whose body the client sends."""
-    body: bytes | None = parameters.get("Body")
-    return body
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One row."""
-
-    method: str
-    of_object: bool = True
-    """Whether it needs a key."""
-    query: Mapping[str, str] | None = None
-    """What the query always has."""
-    takes: frozenset[str] = frozenset()
-    """S3's names of its parameters."""
-    sends: tuple[str, ...] = (_OWNER, _PAYER)
-    """How the headers of `s3_parameters.REQUEST` begin that it takes."""
-    body: Callable[[Mapping[str, Any]], bytes | None] | None = None
-    """Returns the body of a request with some parameters."""
-    has_md5: bool = False
-    """Whether S3 wants a Content-MD5 of the body."""
-    root: str | None = None
-    """The root element of the response; None: whatever it has in its body is of no interest."""
-    has_root: bool = False
-    """Whether it must have that root: another document would look like an empty list. Some stores vary the names."""
-    is_optional: bool = False
-    """Whether a response without a body is one, too."""
-    raw: bool = False
-    """Whether the document is returned as it is, as "Document", with names without their namespace."""
-
-
-def _names(*names: str) -> frozenset[str]:
-    return frozenset(names)
-
-
-_CONDITIONS = _names("IfMatch", "IfNoneMatch")
-_RULES: dict[str, Any] = {"of_object": False, "sends": (_OWNER,)}
+_CONDITIONS = _names("IfMatch IfNoneMatch")
+_COPIES = _names("CopySource CopySourceIfMatch ExpectedSourceBucketOwner")
+_on_object = functools.partial(Operation, sends=(_OWNER, _PAYER, CUSTOMER_KEY))
+_on_bucket = functools.partial(Operation, of_object=False)
+_on_rules = functools.partial(Operation, of_object=False, sends=(_OWNER,))
 
 OPERATIONS: Mapping[str, Operation] = {
     # -- a multipart upload
-    "CreateMultipartUpload": Operation(
-        method="POST",
-        query={"uploads": ""},
-        takes=_names("ChecksumAlgorithm", "ChecksumType"),
-        sends=_OF_OBJECT,
-        root="InitiateMultipartUploadResult",
+    "CreateMultipartUpload": _on_object(
+        "POST", _names("ChecksumAlgorithm ChecksumType"), query={"uploads": ""}, root="InitiateMultipartUploadResult"
     ),
-    "UploadPart": Operation(method="PUT", takes=_names("UploadId", "PartNumber"), sends=_OF_OBJECT),
-    "UploadPartCopy": Operation(
-        method="PUT",
-        takes=_names(
-            "UploadId", "PartNumber", "CopySource", "CopySourceIfMatch", "CopySourceRange", "ExpectedSourceBucketOwner"
-        ),
-        sends=_OF_OBJECT,
-        root="CopyPartResult",
-        is_optional=True,
+    "UploadPart": _on_object("PUT", _names("UploadId PartNumber")),
+    "UploadPartCopy": _on_object(
+        "PUT", _names("UploadId PartNumber CopySourceRange") | _COPIES, root="CopyPartResult", is_optional=True
     ),
-    "ListParts": Operation(
-        method="GET",
-        takes=_names("UploadId", "PartNumberMarker", "MaxParts"),
-        sends=_OF_OBJECT,
-        root="ListPartsResult",
-    ),
-    "CompleteMultipartUpload": Operation(
-        method="POST",
-        takes=_names("UploadId", "MultipartUpload", "ChecksumType", "MpuObjectSize", *_CHECKSUMS) | _CONDITIONS,
-        sends=_OF_OBJECT,
+    "ListParts": _on_object("GET", _names("UploadId PartNumberMarker MaxParts"), root="ListPartsResult"),
+    "CompleteMultipartUpload": _on_object(
+        "POST",
+        _names("UploadId MultipartUpload ChecksumType MpuObjectSize") | _CONDITIONS | _CHECKSUMS.keys(),
         body=_parts,
         root="CompleteMultipartUploadResult",
     ),
-    "AbortMultipartUpload": Operation(method="DELETE", takes=_names("UploadId")),
-    "ListMultipartUploads": Operation(
-        method="GET",
-        of_object=False,
+    "AbortMultipartUpload": Operation("DELETE", _names("UploadId")),
+    "ListMultipartUploads": _on_bucket(
+        "GET",
+        _names("Prefix KeyMarker UploadIdMarker MaxUploads"),
         query={"uploads": ""},
-        takes=_names("Prefix", "KeyMarker", "UploadIdMarker", "MaxUploads"),
         root="ListMultipartUploadsResult",
         has_root=True,
     ),
     # -- objects
-    "PutObject": Operation(
-        method="PUT", takes=_names("Body", *_CHECKSUMS) | _CONDITIONS, sends=_OF_OBJECT, body=_given
-    ),
-    "CopyObject": Operation(
-        method="PUT",
-        takes=_names("CopySource", "CopySourceIfMatch", "MetadataDirective", "ExpectedSourceBucketOwner"),
-        sends=_OF_OBJECT,
-        root="CopyObjectResult",
-    ),
-    "HeadObject": Operation(
-        method="HEAD",
-        takes=_names("ChecksumMode", "PartNumber", "VersionId") | _CONDITIONS,
-        sends=_OF_OBJECT,
-    ),
-    "GetObject": Operation(
-        method="GET",
-        takes=_names("Range", "VersionId", "PartNumber", "ChecksumMode") | _CONDITIONS,
-        sends=_OF_OBJECT,
-    ),
-    "DeleteObject": Operation(method="DELETE", takes=_names("VersionId", "IfMatch")),
-    "DeleteObjects": Operation(
-        method="POST",
-        of_object=False,
+    "PutObject": _on_object("PUT", _names("Body") | _CONDITIONS | _CHECKSUMS.keys(), body=_given),
+    "CopyObject": _on_object("PUT", _names("MetadataDirective") | _COPIES, root="CopyObjectResult"),
+    "HeadObject": _on_object("HEAD", _names("ChecksumMode PartNumber VersionId") | _CONDITIONS),
+    "GetObject": _on_object("GET", _names("Range VersionId PartNumber ChecksumMode") | _CONDITIONS),
+    "DeleteObject": Operation("DELETE", _names("VersionId IfMatch")),
+    "DeleteObjects": _on_bucket(
+        "POST",
+        _names("Delete"),
         query={"delete": ""},
-        takes=_names("Delete"),
         body=_deletes,
         has_md5=True,
         root="DeleteResult",
@@ -228,45 +198,33 @@ OPERATIONS: Mapping[str, Operation] = {
         is_optional=True,  # some stores say nothing if nothing failed
     ),
     # -- the bucket
-    "ListObjectsV2": Operation(
-        method="GET",
-        of_object=False,
+    "ListObjectsV2": _on_bucket(
+        "GET",
+        _names("Prefix StartAfter ContinuationToken MaxKeys"),
         query={"list-type": "2", "encoding-type": "url"},
-        takes=_names("Prefix", "StartAfter", "ContinuationToken", "MaxKeys"),
         root="ListBucketResult",
         has_root=True,
     ),
-    "CreateSession": Operation(  # of a directory bucket
-        method="GET", of_object=False, query={"session": ""}, sends=(), root="CreateSessionResult"
+    "CreateSession": _on_bucket(  # of a directory bucket
+        "GET", query={"session": ""}, sends=(), root="CreateSessionResult"
     ),
-    "HeadBucket": Operation(method="HEAD", **_RULES),
-    "CreateBucket": Operation(
-        method="PUT", of_object=False, takes=_names("CreateBucketConfiguration"), sends=(), body=_location
+    "CreateBucket": _on_bucket("PUT", _names("CreateBucketConfiguration"), sends=(), body=_location),
+    "HeadBucket": _on_rules("HEAD"),
+    "GetBucketVersioning": _on_rules("GET", query={"versioning": ""}, root="VersioningConfiguration", is_optional=True),
+    "GetBucketPolicy": _on_rules("GET", query={"policy": ""}),
+    "PutBucketPolicy": _on_rules("PUT", _names("Body"), query={"policy": ""}, body=_given, has_md5=True),
+    "DeleteBucketPolicy": _on_rules("DELETE", query={"policy": ""}),
+    "GetBucketCors": _on_rules("GET", query={"cors": ""}, root="CORSConfiguration", has_root=True, raw=True),
+    "PutBucketCors": _on_rules("PUT", _names("Body"), query={"cors": ""}, body=_given, has_md5=True),
+    "GetBucketLifecycleConfiguration": _on_rules(
+        "GET", query={"lifecycle": ""}, root="LifecycleConfiguration", has_root=True, raw=True
     ),
-    "GetBucketVersioning": Operation(
-        method="GET", query={"versioning": ""}, root="VersioningConfiguration", is_optional=True, **_RULES
-    ),
-    "GetBucketPolicy": Operation(method="GET", query={"policy": ""}, **_RULES),
-    "PutBucketPolicy": Operation(
-        method="PUT", query={"policy": ""}, takes=_names("Body"), body=_given, has_md5=True, **_RULES
-    ),
-    "DeleteBucketPolicy": Operation(method="DELETE", query={"policy": ""}, **_RULES),
-    "GetBucketCors": Operation(
-        method="GET", query={"cors": ""}, root="CORSConfiguration", has_root=True, raw=True, **_RULES
-    ),
-    "PutBucketCors": Operation(
-        method="PUT", query={"cors": ""}, takes=_names("Body"), body=_given, has_md5=True, **_RULES
-    ),
-    "GetBucketLifecycleConfiguration": Operation(
-        method="GET", query={"lifecycle": ""}, root="LifecycleConfiguration", has_root=True, raw=True, **_RULES
-    ),
-    "PutBucketLifecycleConfiguration": Operation(
-        method="PUT",
+    "PutBucketLifecycleConfiguration": _on_rules(
+        "PUT",
+        _names("Body TransitionDefaultMinimumObjectSize"),
         query={"lifecycle": ""},
-        takes=_names("Body", "TransitionDefaultMinimumObjectSize"),
         body=_given,
         has_md5=True,
-        **_RULES,
     ),
 }
 
@@ -436,26 +394,18 @@ def _fields(element: Element, *, encoded: bool, depth: int = 1) -> dict[str, Any
         raise ValueError("too deep")
     found: dict[str, Any] = {}
     for child in element:
-        name = child.tag.rpartition("}")[2]
+        name = _name(child)
         if name in _LISTED:
             found.setdefault(_LISTED[name], []).append(_fields(child, encoded=encoded, depth=depth + 1))
         elif len(child):
             inner = _fields(child, encoded=encoded, depth=depth + 1)
             if name in _STRUCTURES:
                 found[name] = inner
-        else:
-            text = child.text or ""
-            read = _READ.get(name)
-            value: Any = text if read is None else read(text)
-            if encoded and name in _ENCODED:
-                value = unquote_plus(text, errors="strict")  # SeaweedFS writes a space as "+"
-            if value is not None:
-                found[name] = value
+        elif encoded and name in _ENCODED:
+            found[name] = unquote_plus(child.text or "", errors="strict")  # SeaweedFS writes a space as "+"
+        elif (value := _READ.get(name, str)(child.text or "")) is not None:
+            found[name] = value
     return found
-
-
-def _flag(text: str) -> bool:
-    return text.strip().lower() == "true"
 
 
 def _moment(text: str) -> datetime | None:
@@ -468,28 +418,32 @@ def _moment(text: str) -> datetime | None:
 
 
 _READ: Mapping[str, Callable[[str], Any]] = {
+    "ContentLength": int,
     "ETag": with_quotes,
     "Expiration": _moment,
     "Initiated": _moment,
-    "IsTruncated": _flag,
+    "IsTruncated": lambda text: text.strip().lower() == "true",
     "LastModified": _moment,
     "NextPartNumberMarker": lambda text: int(text or 0),
     "PartNumber": int,
+    "PartsCount": int,
     "Size": int,
 }
+"""How fields are read that are not texts."""
 _ENCODED = frozenset({"Key", "Prefix", "KeyMarker", "NextKeyMarker", "StartAfter", "Delimiter"})
-
-_OF_HEAD: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    **{header: (name, str) for name, header in _CHECKSUMS.items()},
-    "content-encoding": ("ContentEncoding", str),
-    "content-length": ("ContentLength", int),
-    "content-range": ("ContentRange", str),
-    "content-type": ("ContentType", str),
-    "etag": ("ETag", with_quotes),
-    "x-amz-checksum-type": ("ChecksumType", str),
-    "x-amz-mp-parts-count": ("PartsCount", int),
-    "x-amz-version-id": ("VersionId", str),
+_OF_HEADERS = {
+    **{header: name for name, header in _CHECKSUMS.items()},
+    "content-encoding": "ContentEncoding",
+    "content-length": "ContentLength",
+    "content-range": "ContentRange",
+    "content-type": "ContentType",
+    "etag": "ETag",
+    "last-modified": "LastModified",
+    "x-amz-checksum-type": "ChecksumType",
+    "x-amz-mp-parts-count": "PartsCount",
+    "x-amz-version-id": "VersionId",
 }
+"""The fields that are headers."""
 
 
 def _of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
@@ -499,18 +453,16 @@ def _of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
         Fault: BROKEN: they are no store's.
     """
     found: dict[str, Any] = {"Headers": headers, "Metadata": {}}
-    for header, value in headers.items():
-        if (row := _OF_HEAD.get(header)) is not None:
-            name, read = row
+    for header, text in headers.items():
+        if (name := _OF_HEADERS.get(header)) is not None:
             try:
-                found[name] = read(value)
+                if (value := _READ.get(name, str)(text)) is not None:
+                    found[name] = value
             except ValueError:
                 raise _lacks(name) from None
         elif header.startswith(METADATA):
             # A header's name has no case, so some stores return `X-Amz-Meta-Tok` for `tok`. S3 keeps lower case.
-            found["Metadata"][header.removeprefix(METADATA)] = value
-    if (modified := date_of(headers.get("last-modified"))) is not None:
-        found["LastModified"] = modified
+            found["Metadata"][header.removeprefix(METADATA)] = text
     return found
 
 
