@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from bigupload.ports import Source
 from bigupload.stores.s3 import access_points
 from bigupload.stores.s3.access import configured_endpoint
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.errors import error_of_aws
+from bigupload.stores.s3.errors import translated
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import escaped
@@ -105,17 +106,14 @@ async def reach(options: S3Options) -> S3Options:
         completed = options.completed_by(os.environ)
         if completed.endpoint_url is not None:
             return completed
-        endpoint = await run_in_daemon_thread(lambda: _configured_endpoint(completed), anyio.CapacityLimiter(1))
+        endpoint = await _configured_endpoint(completed)
         return completed if endpoint is None else dataclasses.replace(completed, endpoint_url=endpoint)
     return await _reach_local(options)
 
 
-def _configured_endpoint(options: S3Options) -> str | None:
-    try:
-        return configured_endpoint(options)
-    except Exception as e:
-        error = error_of_aws(e)
-    raise error  # outside `except`: botocore's own text may hold a secret
+async def _configured_endpoint(options: S3Options) -> str | None:
+    question = functools.partial(configured_endpoint, options)
+    return await run_in_daemon_thread(lambda: translated(question), anyio.CapacityLimiter(1))
 
 
 async def _reach_local(options: S3Options) -> S3Options:
@@ -264,7 +262,7 @@ async def reconnect(
     if options.local:
         return await _connect_local(target.bucket, target.key, options, await _reach_local(options), pool)
     if options.endpoint_url is None and recorded.get("aws") is not True:
-        endpoint = await run_in_daemon_thread(lambda: _configured_endpoint(options), anyio.CapacityLimiter(1))
+        endpoint = await _configured_endpoint(options)
         if endpoint is not None:
             raise errors.ManifestMismatch(
                 "this manifest of an earlier version does not say whether its upload is at AWS or at the endpoint_url "

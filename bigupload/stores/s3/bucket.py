@@ -23,14 +23,13 @@ from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.s3_parameters import REQUEST, parameters
 from bigupload.stores.request_log import log_request
-from bigupload.stores.s3._compat import seconds_left
 from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access
 from bigupload.stores.s3.access_points import region_of
 from bigupload.stores.s3.aws_files import configured_ca_bundle
-from bigupload.stores.s3.errors import error_of_aws, no_answer
+from bigupload.stores.s3.errors import no_answer, translated
 from bigupload.stores.s3.operations import Request, fields_of, load_parser, request_of, told
 from bigupload.stores.s3.pages import UploadPages
-from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, is_refusal, make_credentials_last
+from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, fetch_keys, is_refusal, seconds_left
 from bigupload.stores.s3.signer import S3Signer, SigningKeys
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
@@ -64,6 +63,16 @@ class _Reached(NamedTuple):
     presigner: S3Signer
     begins_session: S3Signer | None
     """Signs the request for a session, by whose keys all others are signed: of a directory bucket (S3 Express)."""
+
+
+class _Call(NamedTuple):
+    """A request, and how its response is read."""
+
+    what: str
+    operation: str
+    request: Request
+    within: float
+    first: int | None = None
 
 
 class S3Bucket:
@@ -184,12 +193,12 @@ class S3Bucket:
             Fault: The call failed, and a retry may help.
             BigUploadError: The call failed, and no retry helps.
         """
-        within = self._answer_within if within is None else within
         request = request_of(operation, arguments, headers or {}, self.headers)
+        call = _Call(what, operation, request, self._answer_within if within is None else within, first)
         for _ in range(_MOST_REGIONS - 1):
             reached = await self._reach()
             try:
-                return await self._send(reached, what, operation, request, within, first)
+                return await self._send(reached, call)
             except errors.WrongRegion as e:
                 named = self.options.region is not None or e.region in (None, reached.access.region)
                 if named or "CopySource" in arguments:  # then it may be the source's
@@ -197,16 +206,14 @@ class S3Bucket:
                 if self._reached is reached:  # else another call has found it out meanwhile
                     # The user named no region, so the bucket's own is the right one.
                     self._region, self._reached = e.region, None
-        return await self._send(await self._reach(), what, operation, request, within, first)
+        return await self._send(await self._reach(), call)
 
-    async def _send(
-        self, reached: _Reached, what: str, operation: str, request: Request, within: float, first: int | None
-    ) -> dict[str, Any]:
+    async def _send(self, reached: _Reached, call: _Call) -> dict[str, Any]:
         given = self.renewal.current
         try:
             keys = await self._keys(reached)
             async with self._places:
-                return await self._answer(reached.signer, keys, what, operation, request, within, first)
+                return await self._answer(reached.signer, keys, call)
         except Fault as fault:
             if fault.is_decided:
                 raise fault.public() from None
@@ -215,23 +222,14 @@ class S3Bucket:
                 self._explain(fault, reached)
             raise
 
-    async def _answer(
-        self,
-        signer: S3Signer,
-        keys: SigningKeys | None,
-        what: str,
-        operation: str,
-        request: Request,
-        within: float,
-        first: int | None = None,
-    ) -> dict[str, Any]:
+    async def _answer(self, signer: S3Signer, keys: SigningKeys | None, call: _Call) -> dict[str, Any]:
+        what, operation, request, *_ = call
         load_parser(operation)
         url, sent = signer.authorize(
             request.method, request.key, request.query, request.headers, request.body or b"", keys
         )
         with log_request(operation, signer.base):
-            response = await self._exchange(request.method, url, sent, request.body, within, first)
-            status, headers, body = response
+            status, headers, body = await self._exchange(url, sent, call)
             if status // 100 != 2:
                 proxy = self.client.answering_proxy(url)
                 raise fault_of_response(
@@ -239,13 +237,12 @@ class S3Bucket:
                 )
             return fields_of(operation, status, headers, body, what, bucket=self.name)
 
-    async def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, within: float, first: int | None
-    ) -> HttpResponse:
-        if first is None:
-            return await self.client.request(method, url, headers, body, within=within)
-        async with self.client.open(method, url, headers, body, within=within) as response:
-            most = first if response.status // 100 == 2 else MAX_ERROR_BODY
+    async def _exchange(self, url: str, headers: Mapping[str, str], call: _Call) -> HttpResponse:
+        method, body = call.request.method, call.request.body
+        if call.first is None:
+            return await self.client.request(method, url, headers, body, within=call.within)
+        async with self.client.open(method, url, headers, body, within=call.within) as response:
+            most = call.first if response.status // 100 == 2 else MAX_ERROR_BODY
             return HttpResponse(response.status, response.headers, await response.read_first(most))
 
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
@@ -345,14 +342,11 @@ class S3Bucket:
         """
         reached = await self._reach()
         keys = await self._keys(reached, signs_urls=True)
-        return [self._presigned(reached, operation, parameters, keys) for parameters in each]
-
-    def _presigned(
-        self, reached: _Reached, operation: str, parameters: Mapping[str, Any], keys: SigningKeys | None
-    ) -> str:
-        named = dict(parameters)
-        request = request_of(operation, named, named.pop("Headers", {}), self.headers)
-        return reached.presigner.presign(request.method, request.key, request.query, request.headers, keys)
+        urls = []
+        for named in map(dict[str, Any], each):
+            request = request_of(operation, named, named.pop("Headers", {}), self.headers)
+            urls.append(reached.presigner.presign(request.method, request.key, request.query, request.headers, keys))
+        return urls
 
     # -- credentials and address
 
@@ -379,22 +373,9 @@ class S3Bucket:
 
     async def _ask(self, question: Callable[[], R]) -> R:
         """Ask for credentials in a thread that is left behind if nobody waits for it any more."""
-
-        def ask() -> tuple[R, None] | tuple[None, Exception]:
-            try:
-                return question(), None
-            except Exception as e:  # translated here: botocore's text, also as a context, may hold a secret
-                return None, error_of_aws(e)
-
-        found: tuple[R, None] | tuple[None, Exception] | None = None
         with anyio.move_on_after(CREDENTIALS_WITHIN):
-            found = await run_in_daemon_thread(ask, anyio.CapacityLimiter(1))
-        if found is None:
-            raise no_answer(CREDENTIALS_WITHIN, self.options.profile)
-        result, error = found
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]  # there is no error, so there is a result
+            return await run_in_daemon_thread(lambda: translated(question), anyio.CapacityLimiter(1))
+        raise no_answer(CREDENTIALS_WITHIN, self.options.profile)
 
     async def _keys(self, reached: _Reached, *, signs_urls: bool = False) -> SigningKeys | None:
         """Return the keys to sign with now: at once, unless they have to be fetched."""
@@ -404,7 +385,7 @@ class S3Bucket:
             lasting = URL_LIFETIME if signs_urls and self._urls_hold else 0
             if (lasting and needed(refresh_in=lasting)) or needed():
                 async with self._finding:  # one thread is enough: the others would wait in botocore's lock
-                    keys = await self._ask(lambda: _refresh(credentials, lasting))
+                    keys = await self._ask(lambda: fetch_keys(credentials, lasting))
         if keys is None and credentials is not None:
             keys = credentials.get_frozen_credentials()
         self._used = keys
@@ -419,9 +400,8 @@ class S3Bucket:
         """
         async with self._beginning:
             if self._session is None or self._session[1] - time.time() < _SESSION_ENDS:
-                answer = await self._answer(
-                    signer, keys, "to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within
-                )
+                begins = _Call("to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within)
+                answer = await self._answer(signer, keys, begins)
                 given = told(answer, "Credentials", dict)
                 access, secret, token = (told(given, each, str) for each in _OF_SESSION)
                 until = told(given, "Expiration", datetime).timestamp()
@@ -452,11 +432,3 @@ class S3Bucket:
         if left is None and self._reached is not None:
             left = seconds_left(self._reached.access.credentials)
         return URL_LIFETIME if left is None else min(URL_LIFETIME, left)
-
-
-def _refresh(credentials: Any, lasting: float) -> SigningKeys:
-    """Fetch credentials again that end soon. Returns the keys. Blocking."""
-    if lasting:
-        make_credentials_last(credentials, lasting)
-    keys: SigningKeys = credentials.get_frozen_credentials()
-    return keys

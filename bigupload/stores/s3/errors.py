@@ -6,7 +6,8 @@ there is an exception to translate.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from bigupload import errors
@@ -15,6 +16,8 @@ from bigupload.http.http_errors import out_of_descriptors
 from bigupload.stores.s3.aws_files import no_profile
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS
 from bigupload.units import one_line
+
+R = TypeVar("R")
 
 
 def error_of_aws(e: Exception) -> Exception:
@@ -77,6 +80,18 @@ def error_of_aws(e: Exception) -> Exception:
             f"({type(e).__name__}): check the credential_process, or the service, that the profile names"
         )
     return e
+
+
+def translated(question: Callable[[], R]) -> R:
+    """Return what `question` returns, or raise its exception as `error_of_aws` translates it.
+
+    botocore's text may hold a secret, so its exception is not the context of the other.
+    """
+    try:
+        return question()
+    except Exception as e:
+        error = error_of_aws(e)
+    raise error
 
 
 def no_answer(seconds: float, profile: str | None) -> errors.CredentialsError:

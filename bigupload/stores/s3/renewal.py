@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import os
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,7 +22,7 @@ import anyio
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.credentials import Credentials, CredentialsSource, identity_of
-from bigupload.stores.s3._compat import refresh_early
+from bigupload.records import dataclass
 from bigupload.stores.s3.access import PlainKeys
 from bigupload.stores.s3.signer import SigningKeys
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -94,81 +96,19 @@ def _origin(method: str, profile: str | None) -> str:
     return f"{of_profile} ({method})"
 
 
-class _Shared:
-    """The credentials of one function in one event loop. All buckets share them: it is never called twice at a time."""
+@dataclass(slots=True, weakref_slot=True)
+class _Given:
+    """What one function gave in one event loop. All buckets share it, so it is never called twice at a time."""
 
-    def __init__(self, source: CredentialsSource, clock: Callable[[], float]) -> None:
-        self.current: Credentials | None = None
-        self._source = source
-        self._clock = clock
-        self._asking = anyio.Lock()
-        self._renew_at = 0.0
-        self._refused = False
-
-    async def ready(self) -> None:
-        if self._due():
-            async with self._asking:
-                if self._due():
-                    await self._renew()
-
-    def refused(self, credentials: Credentials | None) -> None:
-        if credentials is not None and credentials is self.current:
-            self._refused = True
-
-    def _due(self) -> bool:
-        return self.current is None or self._refused or self._clock() >= self._renew_at
-
-    async def _renew(self) -> None:
-        try:
-            with anyio.fail_after(ANSWER_WITHIN):
-                given = await self._ask()
-        except errors.BigUploadError:  # the function says so on purpose
-            raise
-        except Exception as e:
-            if not self._outlives(e):
-                raise self._failure(e) from e
-            return
-        if not isinstance(given, Credentials):
-            raise errors.UsageError(f"`credentials` must return bigupload.Credentials, not {type(given).__name__}")
-        left = self._left(given)
-        if left <= 0:
-            raise errors.CredentialsError(f"`credentials` returned credentials that expired at {given.expires_at}")
-        self.current, self._refused = given, False
-        self._renew_at = self._clock() + left - min(_RENEW_BEFORE, left / 5)
-
-    async def _ask(self) -> Any:
-        source = self._source
-        if any(map(inspect.iscoroutinefunction, (source, type(source).__call__))):
-            given: Any = source()
-        else:
-            given = await run_in_daemon_thread(source, anyio.CapacityLimiter(1))
-        return await given if inspect.isawaitable(given) else given
-
-    def _outlives(self, e: Exception) -> bool:
-        """Whether the present credentials can be used on, although asking for others failed."""
-        if self.current is None or self._refused or self._left(self.current) <= 0:
-            return False
-        LOG.warning("the function `credentials` failed (%s): the present ones are used on", type(e).__name__)
-        self._renew_at = self._clock() + _ASK_AGAIN
-        return True
-
-    def _failure(self, e: Exception) -> Exception:
-        """Name the exception's type alone, because its text may hold a secret. The first call is not repeated."""
-        message = f"the function `credentials` failed ({type(e).__name__})"
-        if self.current is None:
-            return errors.CredentialsError(message)
-        return Fault(FaultKind.SERVER, message, error=errors.CredentialsError)
-
-    def _left(self, credentials: Credentials) -> float:
-        """The seconds for which credentials are valid."""
-        return float("inf") if credentials.expires_at is None else credentials.expires_at.timestamp() - self._clock()
-
-    def seconds_left(self) -> float | None:
-        left = None if self.current is None else self._left(self.current)
-        return None if left == float("inf") else left
+    asking: anyio.Lock = field(default_factory=anyio.Lock)
+    credentials: Credentials | None = None
+    renew_at: float = 0.0
+    """When others are asked for, in seconds since the epoch."""
+    refused: bool = False
+    """Whether the store refused the credentials."""
 
 
-_all: weakref.WeakValueDictionary[tuple[tuple[int, ...], int], _Shared] = weakref.WeakValueDictionary()
+_all: weakref.WeakValueDictionary[tuple[tuple[int, ...], int], _Given] = weakref.WeakValueDictionary()
 
 
 class Renewal:
@@ -183,7 +123,18 @@ class Renewal:
         """
         self._source = source
         self._clock = clock
-        self._shared: _Shared | None = None
+        self._given: _Given | None = None
+
+    @property
+    def current(self) -> Credentials | None:
+        """What was given last."""
+        return None if self._given is None else self._given.credentials
+
+    @property
+    def keys(self) -> PlainKeys | None:
+        """What was given last, to sign with."""
+        given = self.current
+        return None if given is None else PlainKeys(given.access_key, given.secret_key, given.session_token, METHOD)
 
     async def ready(self) -> None:
         """Have credentials that are valid for a while.
@@ -195,27 +146,49 @@ class Renewal:
         """
         if self._source is None:
             return
-        if self._shared is None:
+        if self._given is None:
             key = identity_of(self._source), id(asyncio.get_running_loop())
-            self._shared = _all.get(key) or _Shared(self._source, self._clock)
-            _all[key] = self._shared
-        await self._shared.ready()
+            self._given = _all.setdefault(key, _Given())
+        if self._is_due(self._given):
+            async with self._given.asking:
+                if self._is_due(self._given):
+                    await self._renew(self._source, self._given)
 
-    @property
-    def current(self) -> Credentials | None:
-        """What was given last."""
-        return None if self._shared is None else self._shared.current
+    def _is_due(self, given: _Given) -> bool:
+        return given.credentials is None or given.refused or self._clock() >= given.renew_at
 
-    @property
-    def keys(self) -> PlainKeys | None:
-        """What was given last, to sign with."""
-        given = self.current
-        return None if given is None else PlainKeys(given.access_key, given.secret_key, given.session_token, METHOD)
+    async def _renew(self, source: CredentialsSource, given: _Given) -> None:
+        try:
+            with anyio.fail_after(ANSWER_WITHIN):
+                returned = await _call(source)
+        except errors.BigUploadError:  # the function says so on purpose
+            raise
+        except Exception as e:
+            # The text may hold a secret, so the type alone is named.
+            failure = f"the function `credentials` failed ({type(e).__name__})"
+            if given.credentials is None:
+                raise errors.CredentialsError(failure) from e
+            if given.refused or self._left(given.credentials) <= 0:
+                raise Fault(FaultKind.SERVER, failure, error=errors.CredentialsError) from e
+            LOG.warning("%s: the present ones are used on", failure)
+            given.renew_at = self._clock() + _ASK_AGAIN
+            return
+        if not isinstance(returned, Credentials):
+            raise errors.UsageError(f"`credentials` must return bigupload.Credentials, not {type(returned).__name__}")
+        left = self._left(returned)
+        if left <= 0:
+            raise errors.CredentialsError(f"`credentials` returned credentials that expired at {returned.expires_at}")
+        given.credentials, given.refused = returned, False
+        given.renew_at = self._clock() + left - min(_RENEW_BEFORE, left / 5)
+
+    def _left(self, credentials: Credentials) -> float:
+        """The seconds for which credentials are valid."""
+        return math.inf if credentials.expires_at is None else credentials.expires_at.timestamp() - self._clock()
 
     def refused(self, credentials: Credentials | None) -> None:
         """The store refused these: if they are still the present ones, `ready` asks for others."""
-        if self._shared is not None:
-            self._shared.refused(credentials)
+        if self._given is not None and credentials is not None and credentials is self._given.credentials:
+            self._given.refused = True
 
     def refused_url(self, url: str) -> None:
         """The store refused a URL that was signed with credentials of this function."""
@@ -229,20 +202,55 @@ class Renewal:
 
     def seconds_left(self) -> float | None:
         """For how many seconds the present credentials are valid; None: they do not expire, or nobody knows when."""
-        return None if self._shared is None else self._shared.seconds_left()
+        current = self.current
+        return None if current is None or current.expires_at is None else self._left(current)
 
 
-def make_credentials_last(credentials: Any, seconds: float) -> None:
-    """Refresh botocore's credentials if they expire within `seconds`. Blocking.
+async def _call(source: CredentialsSource) -> Any:
+    if any(map(inspect.iscoroutinefunction, (source, type(source).__call__))):
+        given: Any = source()
+    else:
+        given = await run_in_daemon_thread(source, anyio.CapacityLimiter(1))
+    return await given if inspect.isawaitable(given) else given
+
+
+# -- botocore's credentials. It has no public way to do these things: `test_compat` fails if a private attribute changes
+
+
+def fetch_keys(credentials: Any, lasting: float) -> SigningKeys:
+    """Return the keys of credentials that end, fetched again if these end too soon. Blocking.
 
     botocore itself refreshes 15 minutes before the end, which is too late for a URL that is valid for an hour.
 
+    Args:
+        credentials: They have `refresh_needed`.
+        lasting: Seconds that the keys must be valid; 0: until botocore refreshes them.
+
     Raises:
         Fault: REFUSED if the refreshed credentials expire too soon as well.
+        Exception: What their source raised, if they have expired already.
     """
-    if not hasattr(credentials, "refresh_needed"):
-        return  # they never expire
-    if credentials.refresh_needed(refresh_in=seconds):
-        refresh_early(credentials, seconds)
-        if credentials.refresh_needed(refresh_in=seconds):
+    if lasting and credentials.refresh_needed(refresh_in=lasting):
+        refresh_early(credentials, lasting)
+        if credentials.refresh_needed(refresh_in=lasting):
             raise Fault(FaultKind.REFUSED, "the credentials expire before the URLs", code=CREDENTIALS_EXPIRING)
+    keys: SigningKeys = credentials.get_frozen_credentials()
+    return keys
+
+
+def refresh_early(credentials: Any, seconds: float) -> None:
+    """Refresh botocore's credentials that expire within `seconds`. Blocking."""
+    window = credentials._advisory_refresh_timeout
+    credentials._advisory_refresh_timeout = seconds
+    try:
+        credentials.get_frozen_credentials()
+    finally:
+        credentials._advisory_refresh_timeout = window
+
+
+def seconds_left(credentials: Any) -> float | None:
+    """Return for how many seconds botocore's credentials are valid; None: for ever, or they are not fetched yet."""
+    if getattr(credentials, "_expiry_time", None) is None:
+        return None
+    left: float = credentials._seconds_remaining()
+    return left
