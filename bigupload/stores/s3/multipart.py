@@ -146,17 +146,21 @@ class S3Store:
         return Created(told(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
-        urls = await self._bucket.presign("UploadPart", [self._parameters(upload_id, part) for part in parts])
+        each = [
+            {
+                "Key": self._key,
+                "UploadId": upload_id,
+                "PartNumber": part.number,
+                "Headers": {**part.headers, "content-length": str(part.size)},
+            }
+            for part in parts
+        ]
+        urls = await self._bucket.presign("UploadPart", each)
         always, lasts = self._bucket.headers, self._bucket.urls_last()
         return [SignedRequest(url, {**always, **part.headers}, lasts) for url, part in zip(urls, parts, strict=True)]
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
         self._bucket.refused_url(request.url, fault)
-
-    def _parameters(self, upload_id: str, part: UnsignedPart) -> dict[str, Any]:
-        """Return what the signature of a part's URL covers."""
-        headers = {**part.headers, "content-length": str(part.size)}
-        return {"Key": self._key, "UploadId": upload_id, "PartNumber": part.number, "Headers": headers}
 
     async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
         arguments = arguments_of_copy(part, origin, self._bucket.headers)
@@ -177,8 +181,11 @@ class S3Store:
             try:
                 page = await self._call("to list the parts", "ListParts", UploadId=upload_id, PartNumberMarker=marker)
             except Fault as fault:
-                _advise(fault, _NO_LIST)
-                raise self._with_key_advice(fault) from fault
+                if fault.kind is FaultKind.UNSUPPORTED:
+                    raise _advised(fault, _NO_LIST) from fault
+                if self._lacks_key(fault):
+                    raise _advised(fault, _NO_KEY) from fault
+                raise
             told(page, "UploadId", str)
             for row in rows(page, "Parts"):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
@@ -191,7 +198,7 @@ class S3Store:
             # If the store does not name the next page, request the parts after the last one listed.
             following = page.get("NextPartNumberMarker", 0)
             if following <= marker:
-                following = max((row["PartNumber"] for row in rows(page, "Parts")), default=0)
+                following = max((part.number for part in found), default=0)
             if not marker < following <= self.limits.max_parts:
                 break
             marker = following
@@ -201,12 +208,6 @@ class S3Store:
     def _lacks_key(self, fault: Fault) -> bool:
         """Whether a customer key may be what the store misses."""
         return fault.status == 400 and fault.code == "InvalidRequest" and self._options.sse_customer_key is None
-
-    def _with_key_advice(self, fault: Fault) -> Fault:
-        if not self._lacks_key(fault):
-            return fault
-        advice = "if the upload is encrypted with a key of its owner (SSE-C), name that as `sse_customer_key`"
-        return Fault(fault.kind, f"{fault}: {advice}", status=fault.status, code=fault.code)
 
     async def find_open(self) -> list[OpenUpload]:
         found: list[OpenUpload] = []
@@ -246,7 +247,7 @@ class S3Store:
     def objects(self, token: str) -> S3Objects:
         """Return what sends whole objects to any key of this bucket, with `token` in their metadata."""
         check_lock(self._options, now=datetime.now(UTC), checksums=True)
-        return S3Objects(self._bucket, self._options, {TOKEN: token}, self.at)
+        return S3Objects(self._bucket, self._options, token, self.at)
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
         answer = await self._head()
@@ -313,11 +314,10 @@ class S3Store:
         except Fault as fault:
             if fault.kind is not FaultKind.UNSUPPORTED and fault.status != 400:
                 raise
-            refusal = fault
-        try:
-            answer = await look()
-        except Fault:
-            raise refusal from None
+            try:
+                answer = await look()
+            except Fault:
+                raise fault from None
         self._bucket.knows_checksum_mode = answer is None
         return answer
 
@@ -329,7 +329,7 @@ class S3Store:
             {"PartNumber": p.number, "ETag": p.etag} | ({name: p.checksum} if checksum is not None else {})
             for p in parts
         ]
-        arguments: dict[str, Any] = {"MpuObjectSize": size}
+        arguments: dict[str, Any] = {"UploadId": upload_id, "MultipartUpload": {"Parts": listed}, "MpuObjectSize": size}
         if checksum is not None:
             # S3 accepts a composite checksum only with its "-N", and computes it if it is left out.
             arguments |= {"ChecksumType": algorithm.type.value}
@@ -338,20 +338,14 @@ class S3Store:
         if self._options.if_none_match:
             arguments["IfNoneMatch"] = "*"
         complete = functools.partial(
-            self._call,
-            "to complete the upload",
-            "CompleteMultipartUpload",
-            within=_COMPLETE_WITHIN,
-            UploadId=upload_id,
-            MultipartUpload={"Parts": listed},
+            self._call, "to complete the upload", "CompleteMultipartUpload", within=_COMPLETE_WITHIN
         )
         try:
             answer = await complete(**arguments)
         except Fault as fault:
-            if fault.kind is not FaultKind.UNSUPPORTED or "IfNoneMatch" not in arguments:
+            if fault.kind is not FaultKind.UNSUPPORTED or arguments.pop("IfNoneMatch", None) is None:
                 raise
-            del arguments["IfNoneMatch"]  # this store does not support conditions: rely on `precheck`
-            answer = await complete(**arguments)
+            answer = await complete(**arguments)  # this store does not support conditions: rely on `precheck`
         told(answer, "ETag", str)
         return _facts(answer, algorithm)
 
@@ -366,7 +360,8 @@ class S3Store:
             except Fault as fault:
                 if fault.kind is FaultKind.GONE:
                     return
-                _advise(fault, _NO_ABORT)
+                if fault.kind is FaultKind.UNSUPPORTED:
+                    raise _advised(fault, _NO_ABORT) from fault
                 raise
             try:
                 if not await self.list_parts(upload_id, Algorithm.NONE):
@@ -387,16 +382,15 @@ _NO_ABORT = (
     "this store cannot abort an upload: delete the manifest to forget it. Its parts stay in the store until the store "
     "itself removes them"
 )
+_NO_KEY = "if the upload is encrypted with a key of its owner (SSE-C), name that as `sse_customer_key`"
 _MOST_ABORTS = 10
 _MOST_ROWS = 100_000
 """The most rows in a list of parts: ten thousand parts, some of them several times."""
 _CHECKSUMS = [algorithm.s3_name for algorithm in Algorithm if algorithm.is_s3_checksum]
 
 
-def _advise(fault: Fault, advice: str) -> None:
-    """Raise Fault(UNSUPPORTED) with `advice` if the store does not support the operation."""
-    if fault.kind is FaultKind.UNSUPPORTED:
-        raise Fault(FaultKind.UNSUPPORTED, f"{fault}: {advice}", status=fault.status, code=fault.code) from fault
+def _advised(fault: Fault, advice: str) -> Fault:
+    return Fault(fault.kind, f"{fault}: {advice}", status=fault.status, code=fault.code)
 
 
 def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bigupload import errors
 from bigupload.core.checksums import Algorithm
 from bigupload.core.content_types import NamedType, type_of
 from bigupload.core.integrity import ObjectFacts
@@ -15,7 +14,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import no_bucket
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest, UnsignedPut
-from bigupload.s3_parameters import OBJECT, metadata_headers, parameters
+from bigupload.s3_parameters import OBJECT, TOKEN, metadata_headers, parameters
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import rows, told
 from bigupload.stores.s3.pages import ObjectPages
@@ -26,31 +25,27 @@ if TYPE_CHECKING:
 ListedRow: TypeAlias = tuple[str, int, str]
 """An object's key, its size in bytes, and its ETag."""
 _MOST_KINDS = 1000
-_SUFFIXES: dict[str, NamedType] = {}
-"""The types of the endings that were met."""
 
 
 class S3Objects:
     """The keys of one bucket, and the properties that all objects get."""
 
-    def __init__(
-        self, bucket: S3Bucket, options: S3Options, token: Mapping[str, str], at: Callable[[str], S3Store]
-    ) -> None:
+    def __init__(self, bucket: S3Bucket, options: S3Options, token: str, at: Callable[[str], S3Store]) -> None:
         """Send nothing yet.
 
         Args:
             bucket: The connection, which the caller closes.
             options: The objects' properties.
-            token: The entry of the metadata that tells these objects from others'.
+            token: Goes into the metadata of each object.
             at: Returns the store of one key.
         """
         self._bucket = bucket
         self._options = options
         self._at = at
         self._of_bucket = at("").target
-        (self.token,) = token.values()
+        self.token = token
         self.replaces = not options.if_none_match
-        self._common = {**parameters(OBJECT, options), **metadata_headers(token), **bucket.headers}
+        self._common = {**parameters(OBJECT, options), **metadata_headers({TOKEN: token}), **bucket.headers}
         self._kinds: dict[tuple[Any, ...], dict[str, str]] = {}
 
     def target(self, key: str) -> Target:
@@ -63,8 +58,7 @@ class S3Objects:
     async def prepare(self) -> None:
         """Ask AWS for the bucket's region if nobody named it: a PUT that is signed for another one is refused."""
         if self._options.endpoint_url is None and self._options.region is None:
-            with contextlib.suppress(errors.AccessDenied):  # the region is found all the same
-                await self._bucket.call("to look at the bucket", "HeadBucket")
+            await self.require_bucket()  # who may not look at it learns the region all the same
         await self._bucket.prepare()
 
     async def sign_put(self, put: UnsignedPut) -> SignedRequest:
@@ -158,12 +152,9 @@ class S3Objects:
 
 def _type_of(name: str) -> NamedType:
     """`type_of`, which remembers: many files have the same ending. It takes two, as in ".tar.gz", into account."""
-    if name.startswith("."):  # which begins no ending
-        return type_of(name)
-    ending = ".".join(name.rsplit(".", 2)[1:])
-    found = _SUFFIXES.get(ending)
-    if found is None:
-        if len(_SUFFIXES) >= _MOST_KINDS:
-            _SUFFIXES.clear()
-        found = _SUFFIXES[ending] = type_of(name)
-    return found
+    return type_of(name) if name.startswith(".") else _type_of_ending(*name.rsplit(".", 2)[1:])
+
+
+@functools.lru_cache(maxsize=_MOST_KINDS)
+def _type_of_ending(*ending: str) -> NamedType:
+    return type_of(".".join(("name", *ending)))
