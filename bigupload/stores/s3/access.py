@@ -22,59 +22,41 @@ from bigupload.http.http_errors import is_valid_name
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.s3_parameters import ADDRESS, parameters
-from bigupload.stores.s3.aws_files import Settings, chosen_profile, endpoint_in_files, nested, read_settings
+from bigupload.stores.s3.aws_files import chosen_profile, endpoint_in_files, nested, read_settings
 
-_OF_CREDENTIALS = frozenset(
-    (
-        "role_arn", "source_profile", "credential_source", "role_session_name", "external_id", "mfa_serial",
-        "duration_seconds", "web_identity_token_file", "credential_process", "sso_start_url", "sso_region",
-        "sso_account_id", "sso_role_name", "sso_session", "sso_registration_scopes", "login_session",
-        "sts_regional_endpoints", "metadata_service_timeout", "metadata_service_num_attempts",
-        "ec2_metadata_service_endpoint", "ec2_metadata_service_endpoint_mode", "ec2_metadata_v1_disabled",
-    )
-)  # fmt: skip
+_OF_CREDENTIALS = frozenset({
+    "role_arn", "source_profile", "credential_source", "role_session_name", "external_id", "mfa_serial",
+    "duration_seconds", "web_identity_token_file", "credential_process", "sso_start_url", "sso_region",
+    "sso_account_id", "sso_role_name", "sso_session", "sso_registration_scopes", "login_session",
+    "sts_regional_endpoints", "metadata_service_timeout", "metadata_service_num_attempts",
+    "ec2_metadata_service_endpoint", "ec2_metadata_service_endpoint_mode", "ec2_metadata_v1_disabled",
+})  # fmt: skip
 """The settings of a profile that concern credentials alone, which boto3 finds then."""
-_HARMLESS_SETTINGS = frozenset(
-    (
-        "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "output", "ca_bundle",
-        "endpoint_url", "services", "ignore_configured_endpoint_urls", "retry_mode", "max_attempts", "cli_pager",
-        "cli_auto_prompt", "cli_history", "cli_timestamp_format", "parameter_validation",
-        "request_checksum_calculation", "response_checksum_validation", "tcp_keepalive", "sigv4a_signing_region_set",
-        "defaults_mode", "sdk_ua_app_id", "account_id_endpoint_mode",
-    )
-)  # fmt: skip
+_HARMLESS_SETTINGS = frozenset({
+    "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region", "output", "ca_bundle",
+    "endpoint_url", "services", "ignore_configured_endpoint_urls", "retry_mode", "max_attempts", "cli_pager",
+    "cli_auto_prompt", "cli_history", "cli_timestamp_format", "parameter_validation", "request_checksum_calculation",
+    "response_checksum_validation", "tcp_keepalive", "sigv4a_signing_region_set", "defaults_mode", "sdk_ua_app_id",
+    "account_id_endpoint_mode",
+})  # fmt: skip
 """Those that are read here or by `aws_files`, or that change nothing."""
-_HARMLESS_OF_S3 = frozenset(
-    (
-        "max_concurrent_requests", "max_queue_size", "multipart_threshold", "multipart_chunksize", "max_bandwidth",
-        "io_chunksize", "preferred_transfer_client", "target_bandwidth", "addressing_style", "signature_version",
-        "payload_signing_enabled",
-    )
+_HARMLESS_OF_S3 = frozenset({
+    "max_concurrent_requests", "max_queue_size", "multipart_threshold", "multipart_chunksize", "max_bandwidth",
+    "io_chunksize", "preferred_transfer_client", "target_bandwidth", "addressing_style", "signature_version",
+    "payload_signing_enabled",
+})  # fmt: skip
+"""Of the nested settings `s3`: other tools have these, and `S3Options.addressing` counts."""
+_OTHER_VARIABLES = (
+    "DEFAULT_REGION", "PROFILE", "DEFAULT_PROFILE", "CONFIG_FILE", "SHARED_CREDENTIALS_FILE", "PAGER",
+    "DEFAULT_OUTPUT", "ACCOUNT_ID", "ENDPOINT_URL_S3", "EXECUTION_ENV", "VAULT", "EC2_METADATA_DISABLED",
+    "CREDENTIAL_EXPIRATION", "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI",
+    "CONTAINER_AUTHORIZATION_TOKEN", "CONTAINER_AUTHORIZATION_TOKEN_FILE", "ENDPOINT_URL_STS", "ENDPOINT_URL_SSO",
+    "ENDPOINT_URL_SSO_OIDC", "LOGIN_CACHE_DIRECTORY",
 )  # fmt: skip
-"""Of the nested settings `s3`, which are those of other tools, and `S3Options.addressing` counts."""
-_VARIABLES_OF_CREDENTIALS = frozenset(
-    f"AWS_{name}"
-    for name in (
-        "ROLE_ARN", "WEB_IDENTITY_TOKEN_FILE", "ROLE_SESSION_NAME", "CREDENTIAL_EXPIRATION",
-        "CONTAINER_CREDENTIALS_RELATIVE_URI", "CONTAINER_CREDENTIALS_FULL_URI", "CONTAINER_AUTHORIZATION_TOKEN",
-        "CONTAINER_AUTHORIZATION_TOKEN_FILE", "EC2_METADATA_SERVICE_ENDPOINT", "EC2_METADATA_SERVICE_ENDPOINT_MODE",
-        "EC2_METADATA_V1_DISABLED", "METADATA_SERVICE_TIMEOUT", "METADATA_SERVICE_NUM_ATTEMPTS",
-        "STS_REGIONAL_ENDPOINTS", "ENDPOINT_URL_STS", "ENDPOINT_URL_SSO", "ENDPOINT_URL_SSO_OIDC",
-        "LOGIN_CACHE_DIRECTORY",
-    )
-)  # fmt: skip
-"""The variables that concern credentials alone."""
-_HARMLESS_VARIABLES = frozenset(
-    f"AWS_{name}"
-    for name in (
-        "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "DEFAULT_REGION", "REGION", "PROFILE", "DEFAULT_PROFILE",
-        "CONFIG_FILE", "SHARED_CREDENTIALS_FILE", "CA_BUNDLE", "EC2_METADATA_DISABLED", "PAGER", "DEFAULT_OUTPUT",
-        "MAX_ATTEMPTS", "RETRY_MODE", "REQUEST_CHECKSUM_CALCULATION", "RESPONSE_CHECKSUM_VALIDATION", "ACCOUNT_ID",
-        "ENDPOINT_URL", "ENDPOINT_URL_S3", "IGNORE_CONFIGURED_ENDPOINT_URLS", "EXECUTION_ENV", "SDK_UA_APP_ID",
-        "CLI_AUTO_PROMPT", "VAULT", "SIGV4A_SIGNING_REGION_SET", "DEFAULTS_MODE",
-    )
-)  # fmt: skip
-"""Those of AWS that are read here, or that change nothing."""
+_HARMLESS_VARIABLES = {
+    f"AWS_{name.upper().removeprefix('AWS_')}" for name in (*_OF_CREDENTIALS, *_HARMLESS_SETTINGS, *_OTHER_VARIABLES)
+}
+"""The variables that are named like these settings, and others that are as harmless."""
 _OTHERS_OF_KEYS = frozenset(("AWS_CREDENTIAL_EXPIRATION", "AWS_SECURITY_TOKEN"))
 """The end of the keys in the environment, and the old name of their token, which comes before the new one."""
 _FIRST_PROVIDERS = ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
@@ -145,26 +127,18 @@ class _Finder:
     def __init__(self, bucket: str, options: S3Options, region: str | None) -> None:
         self._bucket = bucket
         self._options = options
-        self._made: Any = options.session
-        self._settings: Settings | None = None
-        if options.session is None:
-            self._settings = read_settings(options)
-        self.region = self._region(region)
-        if _REGION.fullmatch(self.region) is None:
-            raise errors.UsageError(f"not a region: {self.region!r} (write it like eu-central-1)")
-
-    @property
-    def _session(self) -> Any:
-        if self._made is None:
-            self._made = _new_session(self._options.profile, self._options.region)
-        return self._made
-
-    def _region(self, region: str | None) -> str:
+        self._settings = read_settings(options) if options.session is None else None
         if region is None and self._settings is not None:
             region = os.environ.get("AWS_DEFAULT_REGION") or self._settings.scoped.get("region")
         elif region is None:
             region = self._session.region_name
-        return DEFAULT_REGION if region in (None, "", "aws-global") else region
+        self.region: str = DEFAULT_REGION if region in (None, "", "aws-global") else region
+        if _REGION.fullmatch(self.region) is None:
+            raise errors.UsageError(f"not a region: {self.region!r} (write it like eu-central-1)")
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        return self._options.session or _new_session(self._options.profile, self._options.region)
 
     # -- the address
 
@@ -176,7 +150,7 @@ class _Finder:
     def _is_plain_address(self) -> bool:
         if any(getattr(self._options, name) for name in ADDRESS) or _SPECIAL_NAME.search(self._bucket):
             return False
-        if self._settings is None or any(map(_is_unknown, os.environ)):
+        if self._settings is None or _has_unknown_variable():
             return False
         rest = self._settings.scoped.keys() - _HARMLESS_SETTINGS - _OF_CREDENTIALS
         if rest - {"s3"} or os.path.lexists(os.path.expanduser("~/.aws/models/s3")):  # noqa: PTH111
@@ -234,7 +208,7 @@ class _Finder:
             return None if _OTHERS_OF_KEYS & os.environ.keys() else _keys(map(os.environ.get, names), "env")
         if settings is None or all(map(os.environ.get, _FIRST_PROVIDERS)):
             return None
-        if settings.scoped.keys() - _HARMLESS_SETTINGS - {"s3"} or any(map(_is_unknown, os.environ)):
+        if settings.scoped.keys() - _HARMLESS_SETTINGS - {"s3"} or _has_unknown_variable():
             return None
         in_config = "aws_access_key_id" not in settings.credentials
         section: Mapping[str, str] = settings.config if in_config else settings.credentials
@@ -242,11 +216,9 @@ class _Finder:
         return _keys(found, "config-file" if in_config else "shared-credentials-file")
 
 
-def _is_unknown(variable: str) -> bool:
-    """Whether a variable of the environment is one of AWS that may change anything."""
-    if not variable.startswith("AWS_"):
-        return False
-    return variable not in _HARMLESS_VARIABLES and variable not in _VARIABLES_OF_CREDENTIALS
+def _has_unknown_variable() -> bool:
+    """Whether the environment has a variable of AWS that may change anything."""
+    return any(name.startswith("AWS_") and name not in _HARMLESS_VARIABLES for name in os.environ)
 
 
 def _keys(found: Any, method: str) -> PlainKeys | None:

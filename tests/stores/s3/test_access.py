@@ -331,7 +331,7 @@ def test_a_short_command_imports_neither_botocore_nor_boto3(place: Path) -> None
 
 
 HARMLESS = [
-    *((name, "{0}") for name in sorted(access._HARMLESS_VARIABLES | access._VARIABLES_OF_CREDENTIALS)),
+    *((name, "{0}") for name in sorted(access._HARMLESS_VARIABLES)),
     *((name, DEFAULT + "{0} = {1}\n") for name in sorted(access._HARMLESS_SETTINGS | access._OF_CREDENTIALS)),
     *((name, NESTED + "{0} = {1}\n") for name in sorted(access._HARMLESS_OF_S3)),
 ]
