@@ -76,22 +76,19 @@ _STRUCTURES = frozenset({"CommonPrefixes", "Credentials", "Initiator", "Owner", 
 
 
 def document(root: str, fields: Mapping[str, Any]) -> bytes:
-    """Write one of S3's XML documents.
+    """Write one of S3's XML documents: its root element, and the elements below it.
 
-    Args:
-        root: The root element's name.
-        fields: The elements below it. A sequence repeats its element, a mapping nests.
+    A sequence repeats its element, a mapping nests.
     """
     return f'<{root} xmlns="{XMLNS}">{_elements(fields)}</{root}>'.encode()
 
 
 def _elements(fields: Mapping[str, Any]) -> str:
-    written = []
-    for name, value in fields.items():
-        for each in value if isinstance(value, list | tuple) else (value,):
-            inner = _elements(each) if isinstance(each, Mapping) else _text(each)
-            written.append(f"<{name}>{inner}</{name}>")
-    return "".join(written)
+    return "".join(
+        f"<{name}>{_elements(each) if isinstance(each, Mapping) else _text(each)}</{name}>"
+        for name, value in fields.items()
+        for each in (value if isinstance(value, list | tuple) else (value,))
+    )
 
 
 def _text(value: Any) -> str:
@@ -248,9 +245,9 @@ def request_of(
     """Build a request.
 
     Args:
-        name: The operation.
+        name: The operation's name.
         parameters: Its parameters, by S3's names.
-        headers: More of its headers: an object's properties.
+        headers: More headers: an object's properties.
         always: The headers of every request that takes them: `s3_parameters.REQUEST`.
 
     Raises:
@@ -288,7 +285,7 @@ def fields_of(
     """Read a successful response.
 
     Args:
-        name: The operation.
+        name: The operation's name.
         status: The response's status, 2xx.
         headers: Its headers, by names in lower case.
         body: Its body.
@@ -302,9 +299,15 @@ def fields_of(
         Fault: The response refuses the request all the same, is not S3's, or is not whole.
     """
     row = OPERATIONS[name]
+    refused = functools.partial(fault_of_response, status, headers, body, what, bucket=bucket)
+    strange = functools.partial(fault_of_stranger, status, headers, body, f"the request {what}")
     if row.root is None:
-        if name not in ("GetObject", "GetBucketPolicy"):
-            _refuse_error(status, headers, body, what, bucket)
+        head = body.lstrip()[:512]
+        if name not in ("GetObject", "GetBucketPolicy"):  # whose bodies may be anything
+            if b"<Error" in head:
+                raise refused()
+            if head[:14].lower().startswith((b"<!doctype html", b"<html")):
+                raise strange()
         return _of_headers(headers) | ({"Body": body} if body else {})
     found: dict[str, Any] = {"Headers": headers}
     if (version := headers.get("x-amz-version-id")) is not None:
@@ -312,35 +315,29 @@ def fields_of(
     if row.is_optional and not body.strip():
         return found
     root = _root(body)
-    tag = None if root is None else _name(root)
+    if root is None:
+        raise strange()
+    tag = _name(root)
     if tag == "Error":
-        raise fault_of_response(status, headers, body, what, bucket=bucket)
-    if root is None or tag is None or tag.lower() == "html" or (row.has_root and tag != row.root):
-        raise fault_of_stranger(status, headers, body, f"the request {what}")
+        raise refused()
+    if tag.lower() == "html" or (row.has_root and tag != row.root):
+        raise strange()
     if row.raw:
-        return found | {"Document": _without_namespace(root)}
+        for each in root.iter():
+            each.tag = _name(each)
+        return found | {"Document": root}
     try:
-        return found | _fields(root, encoded=root.findtext(f"{root.tag.removesuffix(tag or '')}EncodingType") == "url")
+        return found | _fields(root, encoded=root.findtext(f"{root.tag.removesuffix(tag)}EncodingType") == "url")
     except ValueError:
-        raise fault_of_stranger(status, headers, body, f"the request {what}") from None
-
-
-def _refuse_error(status: int, headers: Mapping[str, str], body: bytes, what: str, bucket: str) -> None:
-    """Raise Fault if a response that needs no body has an error in it, or a page of something else."""
-    head = body.lstrip()[:512]
-    if b"<Error" in head:
-        raise fault_of_response(status, headers, body, what, bucket=bucket)
-    if head[:14].lower().startswith((b"<!doctype html", b"<html")):
-        raise fault_of_stranger(status, headers, body, f"the request {what}")
+        raise strange() from None
 
 
 def is_no_document(body: bytes) -> bool:
     """Whether a body is none of S3's documents, and is not to be parsed.
 
-    Measured with expat 2.5: it stops a "billion laughs" document at 84 MB and refuses external entities. But a document
-    of 3 MB that names one entity ninety times fills 270 MB, and two million empty elements take 24 s. Older versions
-    stop none of these. S3 declares no document type, and without one there are no entities. Every response is parsed as
-    UTF-8, unless it is UTF-16, which expat finds out by itself: then it has zero bytes, which XML in UTF-8 has not.
+    S3 declares no document type, and without one there are no entities. In a document of 3 MB, one entity that is named
+    ninety times fills 270 MB (expat 2.5), and older versions of expat do not even stop a "billion laughs" document.
+    Every response is parsed as UTF-8, unless expat finds by itself that it is UTF-16: then it has zero bytes.
     """
     return b"<!DOCTYPE" in body or b"\0" in body or body.count(b"<") > MOST_TAGS
 
@@ -348,7 +345,7 @@ def is_no_document(body: bytes) -> bool:
 def load_parser(name: str) -> None:
     """Import what reads the responses of an operation, before it is sent.
 
-    With no descriptor left, the import fails: afterwards, nobody would learn the id of the upload that was created.
+    With no descriptor left the import fails, and then nobody would learn the id of the upload that was created.
 
     Raises:
         Fault: BROKEN: this process has too many files open.
@@ -375,13 +372,6 @@ def _root(body: bytes) -> Element | None:
         return ElementTree.fromstring(body.strip(), parser)  # noqa: S314 - as above
     except (ElementTree.ParseError, ValueError):
         return None
-
-
-def _without_namespace(element: Element) -> Element:
-    """Give each element of a document its name alone."""
-    for each in element.iter():
-        each.tag = _name(each)
-    return element
 
 
 def _fields(element: Element, *, encoded: bool, depth: int = 1) -> dict[str, Any]:
