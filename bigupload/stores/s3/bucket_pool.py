@@ -33,7 +33,7 @@ _OF_THE_CONNECTION = tuple(
 """The fields of S3Options that are not the object's, without those that count by their identity."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _PooledBucket:
     bucket: S3Bucket
     made: float
@@ -53,11 +53,10 @@ class BucketPool:
         """
         self._client_of = None if clients is None else clients.of
         self._clock = clock
-        self._entries: dict[tuple[Any, ...], _PooledBucket] = {}
-        """Those that new uploads get, the one that was given back last at the end."""
-        self._in_use: dict[int, _PooledBucket] = {}
-        self._outdated: list[_PooledBucket] = []
-        """Those that nobody uses and nobody will get. The next `release` closes them."""
+        self._newest: dict[tuple[Any, ...], _PooledBucket] = {}
+        """Those that new uploads get."""
+        self._open: dict[int, _PooledBucket] = {}
+        """All that are not closed, by the identity of their buckets. The one that was given back last is at the end."""
 
     def lease(self, name: str, options: S3Options) -> S3Bucket:
         """Return a connection to a bucket, which the caller gives back by `release`.
@@ -67,41 +66,32 @@ class BucketPool:
             options: How to reach it. Its object properties do not matter.
         """
         key = _key(name, options)
-        entry = self._entries.get(key)
-        if entry is not None and self._clock() - entry.made > MAX_AGE:
-            if not entry.users:
-                self._outdated.append(entry)
-            entry = None
-        if entry is None:
-            entry = self._entries[key] = _PooledBucket(self._new(name, options), self._clock(), key)
+        entry = self._newest.get(key)
+        if entry is None or self._clock() - entry.made > MAX_AGE:
+            bucket = S3Bucket(name, options, client=self._client_of)
+            entry = self._newest[key] = self._open[id(bucket)] = _PooledBucket(bucket, self._clock(), key)
         entry.users += 1
-        self._in_use[id(entry.bucket)] = entry
         return entry.bucket
-
-    def _new(self, name: str, options: S3Options) -> S3Bucket:
-        return S3Bucket(name, options, client=self._client_of)
 
     async def release(self, bucket: S3Bucket) -> None:
         """Give a connection back. Those that nobody uses are closed if they are too many, or too old for others."""
-        entry = self._in_use[id(bucket)]
-        entry.users -= 1
-        if entry.users == 0:
-            del self._in_use[id(bucket)]
-            if self._entries.get(entry.key) is entry:
-                self._entries[entry.key] = self._entries.pop(entry.key)
-            else:
-                self._outdated.append(entry)
-            idle = [each for each in self._entries.values() if not each.users]
-            for each in idle[:-MOST_IDLE]:
-                self._outdated.append(self._entries.pop(each.key))
-        while self._outdated:
-            await self._outdated.pop().bucket.aclose()
+        given = self._open[id(bucket)] = self._open.pop(id(bucket))
+        given.users -= 1
+        while (entry := None if given.users else self._superfluous()) is not None:
+            del self._open[id(entry.bucket)]
+            if self._newest.get(entry.key) is entry:
+                del self._newest[entry.key]
+            await entry.bucket.aclose()
+
+    def _superfluous(self) -> _PooledBucket | None:
+        idle = [entry for entry in self._open.values() if not entry.users]
+        kept = [entry for entry in idle if self._newest.get(entry.key) is entry][-MOST_IDLE:]
+        return next((entry for entry in idle if entry not in kept), None)
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
-        entries = [*self._entries.values(), *self._in_use.values(), *self._outdated]
-        self._entries.clear()
-        for entry in entries:
+        self._newest.clear()
+        for entry in [*self._open.values()]:
             await entry.bucket.aclose()
 
 
