@@ -18,10 +18,9 @@ from bigupload import errors
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 
-CONFIGURATION_FILES = (
-    ("AWS_CONFIG_FILE", "~/.aws/config"),
-    ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
-)
+CONFIG = ("AWS_CONFIG_FILE", "~/.aws/config")
+CREDENTIALS = ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+"""The variables that name the files, and their usual places."""
 _PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _PROFILE = re.compile(r"[\w.@+/:-]+")
 
@@ -68,28 +67,23 @@ def read_settings(options: S3Options) -> Settings | None:
         return None
     if profile is not None and _PROFILE.fullmatch(profile) is None:
         return None
-    files = tuple(_identity(_path_of(*each)) for each in CONFIGURATION_FILES)
-    config, credentials = (_sections(each) for each in files)
+    config, credentials = (_sections(_identity(_path_of(file))) for file in (CONFIG, CREDENTIALS))
     if config is None or credentials is None:
         return None
-    name = profile or "default"
-    of_config = [config[section] for section in config if _is_of(section, name)]
+    of_profile = profile or "default"
+    of_config = [config[section] for section in config if _is_of(section, of_profile)]
     if len(of_config) > 1:
         return None
-    if profile is not None and not of_config and name not in credentials:
+    if profile is not None and not of_config and profile not in credentials:
         raise no_profile(profile)
-    services = {
-        section.partition(" ")[2].strip(): rows for section, rows in config.items() if section[:9] == "services "
-    }
-    return Settings(profile, of_config[0] if of_config else {}, credentials.get(name, {}), services)
+    services = {name[9:].strip(): rows for name, rows in config.items() if name.startswith("services ")}
+    return Settings(profile, of_config[0] if of_config else {}, credentials.get(of_profile, {}), services)
 
 
 def no_profile(profile: str) -> errors.UsageError:
     """Make the error for a profile that is in none of the files."""
-    config = os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")
-    return errors.UsageError(
-        f"there is no profile {profile} in {config} or the credentials file: name another `profile`, or add it"
-    )
+    files = f"{place_of(CONFIG)} or the credentials file"
+    return errors.UsageError(f"there is no profile {profile} in {files}: name another `profile`, or add it")
 
 
 def configured_ca_bundle(options: S3Options) -> Path | None:
@@ -113,10 +107,10 @@ def _ca_bundle_in_files(options: S3Options) -> str | None:
     import configparser
 
     profile = chosen_profile(options) or "default"
-    for each in reversed(CONFIGURATION_FILES):
+    for file in (CREDENTIALS, CONFIG):
         parser = configparser.RawConfigParser(strict=False)
         with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
-            parser.read(_path_of(*each))
+            parser.read(_path_of(file))
         for section in (profile, f"profile {profile}", f'profile "{profile}"'):
             if found := parser.get(section, "ca_bundle", fallback=None):
                 return found
@@ -137,19 +131,17 @@ def endpoint_in_files(options: S3Options) -> tuple[bool, str | None]:
     settings = read_settings(options)
     if settings is None:
         return False, None
-    ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or settings.scoped.get(
-        "ignore_configured_endpoint_urls", ""
-    )
-    if ignored.lower() == "true":
+    scoped, found = settings.scoped, None
+    ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or scoped.get("ignore_configured_endpoint_urls")
+    if ignored is not None and ignored.lower() == "true":
         return True, None
-    named, found = settings.scoped.get("services"), None
-    if named is not None:
+    if (named := scoped.get("services")) is not None:
         if named not in settings.services:
             raise errors.UsageError(
                 f"the profile uses the services section {named!r}, which does not exist: add it, or leave it out"
             )
         found = nested(settings.services[named].get("s3", "")).get("endpoint_url")
-    return True, found or settings.scoped.get("endpoint_url") or None
+    return True, found or scoped.get("endpoint_url") or None
 
 
 def nested(value: str) -> dict[str, str]:
@@ -158,12 +150,14 @@ def nested(value: str) -> dict[str, str]:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-def _path_of(variable: str, default: str) -> str:
-    """Return the path of one of CONFIGURATION_FILES.
+def place_of(file: tuple[str, str]) -> str:
+    """Return where CONFIG or CREDENTIALS is, as the user writes it."""
+    return os.environ.get(*file)
 
-    Not by pathlib, which raises exceptions where nobody knows the home directory or may look into it.
-    """
-    return os.path.expanduser(os.path.expandvars(os.environ.get(variable, default)))  # noqa: PTH111 - see above
+
+def _path_of(file: tuple[str, str]) -> str:
+    """Return a file's path. Not by pathlib, which raises where nobody knows the home directory or may look into it."""
+    return os.path.expanduser(os.path.expandvars(place_of(file)))  # noqa: PTH111 - see above
 
 
 def _identity(path: str) -> tuple[str, int, int, int]:

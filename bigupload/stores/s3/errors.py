@@ -6,6 +6,7 @@ there is an exception to translate.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,9 +24,6 @@ R = TypeVar("R")
 def error_of_aws(e: Exception) -> Exception:
     """Translate an exception of boto3, botocore or the operating system.
 
-    Args:
-        e: The exception.
-
     Returns:
         A Fault, if a retry may help; else a public error. An exception of another kind is returned as it is.
     """
@@ -41,18 +39,9 @@ def error_of_aws(e: Exception) -> Exception:
     if isinstance(e, b.ParamValidationError | b.InvalidRegionError | b.ConfigParseError | b.UnknownEndpointError):
         return errors.UsageError(one_line(str(e)))
     if isinstance(e, b.HTTPClientError | b.ConnectionError):
-        where = _host(e)
-        return Fault(
-            FaultKind.UNREACHABLE,
-            f"the AWS credentials can't be fetched: {where} does not respond ({type(e).__name__})",
-            error=errors.CredentialsError,
-        )
+        return _not_now(FaultKind.UNREACHABLE, f"{_host(e)} does not respond ({type(e).__name__})")
     if isinstance(e, ResponseParserError):  # no BotoCoreError: the page of a proxy, in place of a service's response
-        return Fault(
-            FaultKind.BROKEN,
-            "the AWS credentials can't be fetched: their service's response can't be read, a proxy may have sent it",
-            error=errors.CredentialsError,
-        )
+        return _not_now(FaultKind.BROKEN, "their service's response can't be read, a proxy may have sent it")
     if isinstance(e, b.ClientError):
         error = e.response.get("Error", {})
         said = one_line(f"{error.get('Code', '')} ({error.get('Message', '')})")
@@ -102,14 +91,16 @@ def no_answer(seconds: float, profile: str | None) -> errors.CredentialsError:
     )
 
 
+def _not_now(kind: FaultKind, why: str) -> Fault:
+    return Fault(kind, f"the AWS credentials can't be fetched: {why}", error=errors.CredentialsError)
+
+
 def _host(e: Any) -> str:
     """Return the "host:port" of a URL that one of botocore's exceptions keeps. The rest of the URL may be secret."""
     for name in ("endpoint_url", "proxy_url"):
-        try:
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
             url = urlsplit(e.kwargs[name])
             host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname
             if host:
                 return f"{host}{f':{url.port}' if url.port else ''}"
-        except (AttributeError, KeyError, TypeError, ValueError):
-            continue
     return "their service"

@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 import math
-import os
 import time
 import weakref
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.credentials import Credentials, CredentialsSource, identity_of
 from bigupload.records import dataclass
 from bigupload.stores.s3.access import PlainKeys
+from bigupload.stores.s3.aws_files import CONFIG, CREDENTIALS, place_of
 from bigupload.stores.s3.signer import SigningKeys
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
@@ -37,10 +37,6 @@ ANSWER_WITHIN = 300.0
 """Seconds that the function may take: a person may have to type a code. All uploads of the function wait meanwhile."""
 METHOD = "bigupload"
 """Where these credentials come from, beside botocore's names for other sources."""
-_MAY_HAVE_EXPIRED = (
-    "if the session token has expired, renew the credentials, then resume; "
-    "`credentials` renews them while an upload runs"
-)
 _SHOWN = 4
 """Characters of a key's id that a message shows."""
 _ASK_AGAIN = 30.0
@@ -61,8 +57,7 @@ def explain_refusal(fault: Fault, keys: SigningKeys | None, method: str, profile
         method: Where they come from, by botocore's names.
         profile: The profile that was chosen.
         renewed: Whether they are renewed while they are used. Otherwise the hint has the end of their key's id, which
-            is no secret. Of temporary credentials, it has also what a refusal may mean: some stores answer 403 to
-            expired ones, and do not say why.
+            is no secret. Some stores answer 403 to a session token that has expired, and do not say why.
     """
     fault.is_lasting = fault.code == "InvalidAccessKeyId" and not renewed
     if fault.is_explained:
@@ -71,29 +66,25 @@ def explain_refusal(fault: Fault, keys: SigningKeys | None, method: str, profile
         fault.hint = "no credentials were used"
         return
     key = "" if renewed else f" (key ...{keys.access_key[-_SHOWN:]})"
-    used = f"the credentials {_origin(method, profile)}{key} were used"
+    advice = "check that they belong to this store, and what they may do"
     if not renewed and keys.token:
-        fault.hint = f"{used}: {_MAY_HAVE_EXPIRED}"
-    else:
-        fault.hint = f"{used}: check that they belong to this store, and what they may do"
+        advice = "if the session token has expired, renew the credentials, then resume; "
+        advice += "`credentials` renews them while an upload runs"
+    fault.hint = f"the credentials {_origin(method, profile)}{key} were used: {advice}"
 
 
 def _origin(method: str, profile: str | None) -> str:
     of_profile = f"of the profile {profile or 'default'}"
-    match method:
-        case "bigupload":
-            return "that `credentials` returned"
-        case "env":
-            return "from AWS_ACCESS_KEY_ID"
-        case "explicit":
-            return "that were given"
-        case "shared-credentials-file":
-            return f"{of_profile} in {os.environ.get('AWS_SHARED_CREDENTIALS_FILE', '~/.aws/credentials')}"
-        case "config-file":
-            return f"{of_profile} in {os.environ.get('AWS_CONFIG_FILE', '~/.aws/config')}"
-        case "iam-role" | "container-role":
-            return "of this machine's role"
-    return f"{of_profile} ({method})"
+    known = {
+        METHOD: "that `credentials` returned",
+        "env": "from AWS_ACCESS_KEY_ID",
+        "explicit": "that were given",
+        "shared-credentials-file": f"{of_profile} in {place_of(CREDENTIALS)}",
+        "config-file": f"{of_profile} in {place_of(CONFIG)}",
+        "iam-role": "of this machine's role",
+        "container-role": "of this machine's role",
+    }
+    return known.get(method, f"{of_profile} ({method})")
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -218,13 +209,9 @@ async def _call(source: CredentialsSource) -> Any:
 
 
 def fetch_keys(credentials: Any, lasting: float) -> SigningKeys:
-    """Return the keys of credentials that end, fetched again if these end too soon. Blocking.
+    """Return the keys of botocore's credentials that end, fetched again if these end in `lasting` seconds. Blocking.
 
     botocore itself refreshes 15 minutes before the end, which is too late for a URL that is valid for an hour.
-
-    Args:
-        credentials: They have `refresh_needed`.
-        lasting: Seconds that the keys must be valid; 0: until botocore refreshes them.
 
     Raises:
         Fault: REFUSED if the refreshed credentials expire too soon as well.
