@@ -114,9 +114,9 @@ class ListedFiles:
         return self.to.endswith("/") or is_many(self.names, self.chosen) or not self._key()
 
     def _key(self) -> str:
-        from bigupload.stores.s3.access_points import split
+        from bigupload.stores.s3.access import split_bucket
 
-        return split(self.to.partition("://")[2])[1]
+        return split_bucket(self.to.partition("://")[2])[1]
 
     def _open(self) -> FileListing:
         prefix = self._key() if self.is_prefix else None

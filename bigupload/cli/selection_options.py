@@ -288,9 +288,9 @@ def check_verify_many(names: Sequence[str], chosen: Chosen, url: str) -> None:
 
 def is_prefix(url: str) -> bool:
     """Whether an s3:// URL is what keys begin with, and not one object."""
-    from bigupload.stores.s3.access_points import split
+    from bigupload.stores.s3.access import split_bucket
 
-    return url.endswith("/") or not split(url.partition("://")[2])[1]
+    return url.endswith("/") or not split_bucket(url.partition("://")[2])[1]
 
 
 def is_many(names: Sequence[str], chosen: Chosen) -> bool:

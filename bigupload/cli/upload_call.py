@@ -97,13 +97,13 @@ def check_target(has_source: bool, arguments: dict[str, Any], names: Sequence[st
 
 def check_files(files: Sequence[Path | str], arguments: dict[str, Any]) -> None:
     """Raise UsageError for files and options that contradict each other."""
-    from bigupload.stores.s3.access_points import split
+    from bigupload.stores.s3.access import split_bucket
 
     to, service = arguments["to"], arguments["service"]
     check_standard_input(files, arguments)
     _check_urls([file for file in files if isinstance(file, str)])
     if len(files) > 1:
-        if to is not None and _is_s3(to) and not to.endswith("/") and split(to[len("s3://") :])[1]:
+        if to is not None and _is_s3(to) and not to.endswith("/") and split_bucket(to[len("s3://") :])[1]:
             raise click.UsageError(
                 f"{len(files)} files can't become one object: end the target with a slash, as in {to}/"
             )
@@ -120,14 +120,14 @@ def _check_urls(urls: Sequence[str]) -> None:
     """Raise UsageError for a source that can't be one, before another is sent."""
     from bigupload.api.sources import refuse_foreign
     from bigupload.core.remote_url import parse_remote
-    from bigupload.stores.s3.access_points import split
+    from bigupload.stores.s3.access import split_bucket
 
     for url in urls:
         refuse_foreign(url)
         if not is_remote(url):
             continue
         parsed = parse_remote(url)
-        if parsed.scheme == "s3" and (not split(url[len("s3://") :])[1] or url.endswith("/")):
+        if parsed.scheme == "s3" and (not split_bucket(url[len("s3://") :])[1] or url.endswith("/")):
             raise click.UsageError(
                 f"{shown_url(url)} names no object to read; a target comes last: bigupload upload PATH... s3://BUCKET/KEY"
             )

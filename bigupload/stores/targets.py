@@ -19,8 +19,7 @@ from bigupload.core.manifest import Target
 from bigupload.http.http_errors import NAME_RULES, is_valid_name
 from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
-from bigupload.stores.s3 import access_points
-from bigupload.stores.s3.access import configured_endpoint
+from bigupload.stores.s3.access import configured_endpoint, refuse_unsuited, split_bucket
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.errors import translated
 from bigupload.stores.s3.multipart import S3Store
@@ -47,7 +46,7 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
     if not isinstance(url, str):  # a Path would have lost one of the slashes
         raise errors.UsageError(f"the target must be a text like 's3://bucket/key', not {url!r}")
     scheme, _, rest = url.partition("://")
-    bucket, key = access_points.split(rest) if scheme.lower() == "s3" else ("", "")
+    bucket, key = split_bucket(rest) if scheme.lower() == "s3" else ("", "")
     if not bucket or not bucket.isprintable():
         shapes = {None: "s3://bucket/key", "": "s3://bucket/ or s3://bucket/prefix"}
         shape = shapes.get(file_name, "s3://bucket/key or s3://bucket/folder/")
@@ -142,7 +141,7 @@ async def connect(
     if options.local and not is_valid_name(bucket):
         raise errors.UsageError(f"{bucket!r} is no valid name of a bucket: it has {NAME_RULES}")
     reached = await reach(options)
-    access_points.refuse_unsuited(bucket, reached)
+    refuse_unsuited(bucket, reached)
     if not options.local:
         return S3Store(bucket, key, reached, pool=pool)
     return await _connect_local(bucket, key, options, reached, pool, creates_bucket=creates_bucket)
@@ -164,7 +163,7 @@ async def connect_to_read(url: str, options: S3Options, pool: BucketPool, *, sta
 
     bucket, key = parse_s3_url(url)
     reached = await reach(dataclasses.replace(options, sse_customer_key=None, expected_bucket_owner=None))
-    access_points.refuse_unsuited(bucket, reached)
+    refuse_unsuited(bucket, reached)
     return ObjectFile(url, pool.lease(bucket, reached), key, pool, stall_after=stall_after)
 
 

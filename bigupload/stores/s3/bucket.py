@@ -17,14 +17,13 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.retry_policy import EXPIRED, Fault, FaultKind
-from bigupload.http.client import HttpClient, HttpResponse
+from bigupload.http.client import HttpClient
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
 from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.s3_parameters import REQUEST, parameters
 from bigupload.stores.request_log import log_request
-from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access
-from bigupload.stores.s3.access_points import region_of
+from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, region_of
 from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.errors import no_answer, translated
 from bigupload.stores.s3.operations import Request, fields_of, load_parser, request_of, told
@@ -103,10 +102,7 @@ class S3Bucket:
         self.options = options
         self.renewal = Renewal(options.credentials)
         self.headers: Mapping[str, str] = parameters(REQUEST, options)
-        """What a request must send beside its own headers, if it uses a presigned URL for an object or a part.
-
-        It can hold a key. The signature covers it.
-        """
+        """What every request of a presigned URL must send. It can hold a key. The signature covers it."""
         self.knows_checksum_mode = True
         """Whether HEAD may ask for checksums: until the store refuses that."""
         self._given_client = client
@@ -141,12 +137,7 @@ class S3Bucket:
         return self._region if self._reached is None else self._reached.access.region
 
     async def prepare(self) -> None:
-        """Find out how the bucket is reached, which the first call would do.
-
-        Raises:
-            BigUploadError: The configuration can't be used, or there are no credentials.
-            Fault: They could not be fetched now.
-        """
+        """Find out how the bucket is reached, as the first call would do. Raises what a call raises."""
         await self._reach()
 
     async def aclose(self) -> None:
@@ -223,34 +214,24 @@ class S3Bucket:
             raise
 
     async def _answer(self, signer: S3Signer, keys: SigningKeys | None, call: _Call) -> dict[str, Any]:
-        what, operation, request, *_ = call
+        what, operation, request, within, first = call
         load_parser(operation)
-        url, sent = signer.authorize(
-            request.method, request.key, request.query, request.headers, request.body or b"", keys
-        )
+        method, body = request.method, request.body
+        url, sent = signer.authorize(method, request.key, request.query, request.headers, body or b"", keys)
         with log_request(operation, signer.base):
-            status, headers, body = await self._exchange(url, sent, call)
-            if status // 100 != 2:
-                proxy = self.client.answering_proxy(url)
-                raise fault_of_response(
-                    status, headers, body, what, bucket=self.name, region=signer.region, proxy=proxy
-                )
-            return fields_of(operation, status, headers, body, what, bucket=self.name)
-
-    async def _exchange(self, url: str, headers: Mapping[str, str], call: _Call) -> HttpResponse:
-        method, body = call.request.method, call.request.body
-        if call.first is None:
-            return await self.client.request(method, url, headers, body, within=call.within)
-        async with self.client.open(method, url, headers, body, within=call.within) as response:
-            most = call.first if response.status // 100 == 2 else MAX_ERROR_BODY
-            return HttpResponse(response.status, response.headers, await response.read_first(most))
+            async with self.client.open(method, url, sent, body, within=within) as response:
+                status, headers = response.status, response.headers
+                if first is None:
+                    answer = await response.read_all()
+                else:
+                    answer = await response.read_first(first if status // 100 == 2 else MAX_ERROR_BODY)
+            if status // 100 == 2:
+                return fields_of(operation, status, headers, answer, what, bucket=self.name)
+            proxy = self.client.answering_proxy(url)
+            raise fault_of_response(status, headers, answer, what, bucket=self.name, region=signer.region, proxy=proxy)
 
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
-        """Yield the rows of all pages of ListMultipartUploads for keys that begin with `prefix`.
-
-        Raises:
-            Fault: As `next_open_uploads`.
-        """
+        """Yield the rows of all pages of ListMultipartUploads for keys that begin with `prefix`."""
         pages = UploadPages()
         while not pages.ended:
             page = await self.next_open_uploads(prefix, pages)
@@ -261,18 +242,14 @@ class S3Bucket:
         """Return the next page of ListMultipartUploads. After a Fault, a repeated call requests the same page.
 
         Raises:
-            Fault: FINAL if the list repeats a page or does not end.
+            Fault: As `UploadPages.advance`.
         """
         page = await self.call("to list the open uploads", "ListMultipartUploads", Prefix=prefix, **pages.markers)
         pages.advance(page)
         return page
 
     async def head(self, key: str, what: str = "to look at the object", **arguments: Any) -> dict[str, Any] | None:
-        """Return the fields of HeadObject; None if there is no such object, or no such bucket.
-
-        Raises:
-            Fault: The call failed otherwise.
-        """
+        """Return the fields of HeadObject; None if there is no such object, or no such bucket."""
         try:
             return await self.call(what, "HeadObject", Key=key, **arguments)
         except Fault as fault:
@@ -299,11 +276,7 @@ class S3Bucket:
             await self.call("to delete the object", "DeleteObject", Key=key)
 
     async def exists(self) -> bool:
-        """Look whether the bucket is there.
-
-        Raises:
-            Fault: The call failed. REFUSED: these credentials may not look.
-        """
+        """Look whether the bucket is there. Raises Fault(REFUSED) if these credentials may not look."""
         try:
             await self.call("to look at the bucket", "HeadBucket")
         except Fault as fault:
@@ -360,10 +333,8 @@ class S3Bucket:
         return self._reached
 
     async def _find(self) -> _Reached:
-        find = functools.partial(
-            find_access, self.name, self.options, region=self._region, signing_endpoint=self._signing_endpoint
-        )
-        access = await self._ask(find)
+        where = {"region": self._region, "signing_endpoint": self._signing_endpoint}
+        access = await self._ask(lambda: find_access(self.name, self.options, **where))
         own: dict[str, Any] = _OF_DIRECTORY if self.name.endswith(_DIRECTORY) else {}
         signer, presigner = (
             S3Signer(base, access.region, lifetime=URL_LIFETIME, **own) for base in (access.base, access.signed_base)

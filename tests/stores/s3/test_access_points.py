@@ -8,7 +8,7 @@ import pytest
 
 from bigupload.errors import UsageError
 from bigupload.options import S3Options
-from bigupload.stores.s3.access_points import region_of
+from bigupload.stores.s3.access import region_of
 from bigupload.stores.targets import connect, parse_s3_url
 
 ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint/films"
