@@ -47,7 +47,6 @@ _DIRECTORY = "--x-s3"
 _EXPRESS = "s3express"
 _OF_DIRECTORY = {"service": _EXPRESS, "token": "X-Amz-S3session-Token"}
 _BEGINS_SESSION = Request("GET", "", {"session": ""}, {"x-amz-create-session-mode": "ReadWrite"}, None)
-_OF_SESSION = ("AccessKeyId", "SecretAccessKey", "SessionToken")
 _SESSION_ENDS = 120.0
 """Seconds before the end of a session at which another one is begun."""
 _MOST_REGIONS = 3
@@ -244,7 +243,7 @@ class S3Bucket:
         Raises:
             Fault: As `UploadPages.advance`.
         """
-        page = await self.call("to list the open uploads", "ListMultipartUploads", Prefix=prefix, **pages.markers)
+        page = await self.call("to list the open uploads", "ListMultipartUploads", Prefix=prefix, **pages.start)
         pages.advance(page)
         return page
 
@@ -258,14 +257,11 @@ class S3Bucket:
             return None
 
     async def delete(self, key: str, *, etag: str) -> None:
-        """Delete an object. One that is gone already is no error with most stores, and Fault(GONE) with some.
-
-        Args:
-            key: Its key.
-            etag: The ETag that it must have; empty: any.
+        """Delete an object, if it has this ETag; an empty one is any.
 
         Raises:
-            Fault: EXISTS if it now has another ETag and the store supports If-Match.
+            Fault: EXISTS if it now has another ETag and the store supports If-Match. GONE if it is gone already, with
+                some stores.
         """
         condition: dict[str, Any] = {"IfMatch": etag} if etag else {}
         try:
@@ -316,7 +312,8 @@ class S3Bucket:
         reached = await self._reach()
         keys = await self._keys(reached, signs_urls=True)
         urls = []
-        for named in map(dict[str, Any], each):
+        for given in each:
+            named = dict(given)
             request = request_of(operation, named, named.pop("Headers", {}), self.headers)
             urls.append(reached.presigner.presign(request.method, request.key, request.query, request.headers, keys))
         return urls
@@ -374,7 +371,8 @@ class S3Bucket:
                 begins = _Call("to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within)
                 answer = await self._answer(signer, keys, begins)
                 given = told(answer, "Credentials", dict)
-                access, secret, token = (told(given, each, str) for each in _OF_SESSION)
+                names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+                access, secret, token = (told(given, name, str) for name in names)
                 until = told(given, "Expiration", datetime).timestamp()
                 self._session = PlainKeys(access, secret, token, _EXPRESS), until
         return self._session[0]

@@ -92,10 +92,11 @@ class S3Store:
 
     def options(self) -> dict[str, Any]:
         recorded = self._recorded.to_json()
-        if self._recorded.endpoint_url is None and not self._recorded.local:
+        if self._recorded.local:
+            return recorded
+        if self._recorded.endpoint_url is None:
             recorded["aws"] = True
-        region = self._bucket.region
-        if region is not None and not self._recorded.local:
+        if (region := self._bucket.region) is not None:
             # AWS_DEFAULT_REGION may later name another partition, where somebody else may own a bucket of this name.
             recorded.setdefault("region", region)
         return recorded
@@ -138,21 +139,15 @@ class S3Store:
     ) -> Created:
         check_lock(self._options, now=datetime.now(UTC), checksums=algorithm is not Algorithm.NONE)
         headers = {**parameters(OBJECT, self._options), **metadata_headers({TOKEN: token})}
-        arguments = {}
         declared = algorithm.type if declare and algorithm.is_s3_checksum else None
-        if declared is not None:
-            arguments = {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value}
-        answer = await self._call("to start the upload", "CreateMultipartUpload", headers=headers, **arguments)
+        declares = {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value} if declared else {}
+        answer = await self._call("to start the upload", "CreateMultipartUpload", headers=headers, **declares)
         return Created(told(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
+        of_all = {"Key": self._key, "UploadId": upload_id}
         each = [
-            {
-                "Key": self._key,
-                "UploadId": upload_id,
-                "PartNumber": part.number,
-                "Headers": {**part.headers, "content-length": str(part.size)},
-            }
+            {**of_all, "PartNumber": part.number, "Headers": {**part.headers, "content-length": str(part.size)}}
             for part in parts
         ]
         urls = await self._bucket.presign("UploadPart", each)
@@ -212,11 +207,9 @@ class S3Store:
     async def find_open(self) -> list[OpenUpload]:
         found: list[OpenUpload] = []
         async for row in self._bucket.open_uploads(self._key):
-            if row.get("Key") != self._key:
-                continue
-            initiated = told(row, "Initiated", datetime).isoformat()
-            declared = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
-            found.append(OpenUpload(told(row, "UploadId", str), initiated, *declared))
+            if row["Key"] == self._key:
+                declared = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
+                found.append(OpenUpload(row["UploadId"], row["Initiated"].isoformat(), *declared))
             if len(found) > MAX_LISTED_UPLOADS:
                 raise Fault(FaultKind.FINAL, "the store lists too many open uploads of this key")
         return found
@@ -224,25 +217,18 @@ class S3Store:
     async def next_open(self, pages: UploadPages) -> OpenPage:
         """Return the next page of the open uploads of all keys that begin with this key.
 
-        After a Fault, a repeated call requests the same page.
-
-        Raises:
-            Fault: As `S3Bucket.next_open_uploads`.
+        It raises what `S3Bucket.next_open_uploads` raises.
         """
         page = await self._bucket.next_open_uploads(self._key, pages)
-        found = [
-            (told(row, "Key", str), told(row, "UploadId", str), told(row, "Initiated", datetime))
-            for row in rows(page, "Uploads")
-        ]
+        found = [(row["Key"], row["UploadId"], row["Initiated"]) for row in page.get("Uploads", ())]
         # If a store ignores the prefix, uploads to other keys must not be aborted.
         return OpenPage([row for row in found if row[0].startswith(self._key)], date_of(page["Headers"].get("date")))
 
     def at(self, key: str) -> S3Store:
         """Return the store for another key of this bucket, over the same connections. Only this one closes them."""
         target = dataclasses.replace(self.target, key=key)
-        return S3Store(
-            self._bucket.name, key, self._options, recorded=self._recorded, target=target, through=self._bucket
-        )
+        bucket = self._bucket
+        return S3Store(bucket.name, key, self._options, recorded=self._recorded, target=target, through=bucket)
 
     def objects(self, token: str) -> S3Objects:
         """Return what sends whole objects to any key of this bucket, with `token` in their metadata."""
@@ -288,18 +274,15 @@ class S3Store:
         try:
             answer = await self._head_with_checksums(arguments)
         except Fault as fault:
-            if fault.status == 400:
-                # A response to HEAD has no body with a reason. It must not count as AccessDenied: after AccessDenied,
-                # the object may exist, and the upload continues without having seen it.
-                raise Fault(
-                    FaultKind.REFUSED,
-                    "the store refused to show the object: 400, without a reason. Either the credentials have expired: "
-                    "renew them; or the object is encrypted with its owner's key (SSE-C): name it as "
-                    "`sse_customer_key`",
-                    status=400,
-                    error=errors.ObjectNotShown,
-                ) from fault
-            raise
+            if fault.status != 400:
+                raise
+            # A response to HEAD has no body with a reason. It must not count as AccessDenied: after AccessDenied, the
+            # object may exist, and the upload continues without having seen it.
+            message = (
+                "the store refused to show the object: 400, without a reason. Either the credentials have expired: "
+                "renew them; or the object is encrypted with its owner's key (SSE-C): name it as `sse_customer_key`"
+            )
+            raise Fault(FaultKind.REFUSED, message, status=400, error=errors.ObjectNotShown) from fault
         if answer is not None:
             told(answer, "ETag", str)
         return answer
@@ -329,10 +312,10 @@ class S3Store:
             {"PartNumber": p.number, "ETag": p.etag} | ({name: p.checksum} if checksum is not None else {})
             for p in parts
         ]
-        arguments: dict[str, Any] = {"UploadId": upload_id, "MultipartUpload": {"Parts": listed}, "MpuObjectSize": size}
+        arguments = {"UploadId": upload_id, "MultipartUpload": {"Parts": listed}, "MpuObjectSize": size}
         if checksum is not None:
+            arguments["ChecksumType"] = algorithm.type.value
             # S3 accepts a composite checksum only with its "-N", and computes it if it is left out.
-            arguments |= {"ChecksumType": algorithm.type.value}
             if algorithm.type is ChecksumType.FULL_OBJECT:
                 arguments[name] = checksum
         if self._options.if_none_match:

@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Sto
 from __future__ import annotations
 
 import base64
+import email.utils
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -37,42 +38,29 @@ XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CHECKSUMS = {f"Checksum{a.s3_name}": a.header for a in Algorithm if a.is_s3_checksum}
 
 _QUERY = {
-    "ContinuationToken": "continuation-token",
-    "KeyMarker": "key-marker",
-    "MaxKeys": "max-keys",
-    "MaxParts": "max-parts",
-    "MaxUploads": "max-uploads",
-    "PartNumber": "partNumber",
-    "PartNumberMarker": "part-number-marker",
-    "Prefix": "prefix",
-    "StartAfter": "start-after",
-    "UploadId": "uploadId",
-    "UploadIdMarker": "upload-id-marker",
-    "VersionId": "versionId",
-}
+    "ContinuationToken": "continuation-token", "KeyMarker": "key-marker", "MaxKeys": "max-keys",
+    "MaxParts": "max-parts", "MaxUploads": "max-uploads", "PartNumber": "partNumber",
+    "PartNumberMarker": "part-number-marker", "Prefix": "prefix", "StartAfter": "start-after",
+    "UploadId": "uploadId", "UploadIdMarker": "upload-id-marker", "VersionId": "versionId",
+}  # fmt: skip
 """The parameters that go into the query."""
 _HEADERS = {
     **_CHECKSUMS,
-    "ChecksumAlgorithm": "x-amz-checksum-algorithm",
-    "ChecksumMode": "x-amz-checksum-mode",
-    "ChecksumType": "x-amz-checksum-type",
-    "CopySource": "x-amz-copy-source",
-    "CopySourceIfMatch": "x-amz-copy-source-if-match",
-    "CopySourceRange": "x-amz-copy-source-range",
-    "ExpectedSourceBucketOwner": "x-amz-source-expected-bucket-owner",
-    "IfMatch": "if-match",
-    "IfNoneMatch": "if-none-match",
-    "MetadataDirective": "x-amz-metadata-directive",
-    "MpuObjectSize": "x-amz-mp-object-size",
-    "Range": "range",
+    "ChecksumAlgorithm": "x-amz-checksum-algorithm", "ChecksumMode": "x-amz-checksum-mode",
+    "ChecksumType": "x-amz-checksum-type", "CopySource": "x-amz-copy-source",
+    "CopySourceIfMatch": "x-amz-copy-source-if-match", "CopySourceRange": "x-amz-copy-source-range",
+    "ExpectedSourceBucketOwner": "x-amz-source-expected-bucket-owner", "IfMatch": "if-match",
+    "IfNoneMatch": "if-none-match", "MetadataDirective": "x-amz-metadata-directive",
+    "MpuObjectSize": "x-amz-mp-object-size", "Range": "range",
     "TransitionDefaultMinimumObjectSize": "x-amz-transition-default-minimum-object-size",
-}
+}  # fmt: skip
 """Those that go into headers."""
 _OWNER, _PAYER = "x-amz-expected-bucket-owner", "x-amz-request-payer"
 _LISTED = {"Part": "Parts", "Upload": "Uploads", "Contents": "Contents", "Error": "Errors", "Deleted": "Deleted"}
 """Elements that may come several times in one document, and the fields that their lists are."""
+_LISTS = frozenset(_LISTED.values())
 _STRUCTURES = frozenset({"CommonPrefixes", "Credentials", "Initiator", "Owner", "RestoreStatus"})
-"""Other elements that have elements below them. In place of a text, there would be something that is none."""
+"""Other elements that have elements below them. Where a text belongs, elements are left out."""
 
 
 def document(root: str, fields: Mapping[str, Any]) -> bytes:
@@ -134,10 +122,6 @@ def _given(parameters: Mapping[str, Any]) -> bytes | None:
     return body
 
 
-def _parts(parameters: Mapping[str, Any]) -> bytes:
-    return document("CompleteMultipartUpload", {"Part": parameters["MultipartUpload"]["Parts"]})
-
-
 def _deletes(parameters: Mapping[str, Any]) -> bytes:
     rows = parameters["Delete"]
     return document("Delete", {"Object": rows["Objects"], "Quiet": bool(rows.get("Quiet"))})
@@ -167,7 +151,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "CompleteMultipartUpload": _on_object(
         "POST",
         _names("UploadId MultipartUpload ChecksumType MpuObjectSize") | _CONDITIONS | _CHECKSUMS.keys(),
-        body=_parts,
+        body=lambda given: document("CompleteMultipartUpload", {"Part": given["MultipartUpload"]["Parts"]}),
         root="CompleteMultipartUploadResult",
     ),
     "AbortMultipartUpload": Operation("DELETE", _names("UploadId")),
@@ -217,11 +201,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "GET", query={"lifecycle": ""}, root="LifecycleConfiguration", has_root=True, raw=True
     ),
     "PutBucketLifecycleConfiguration": _on_rules(
-        "PUT",
-        _names("Body TransitionDefaultMinimumObjectSize"),
-        query={"lifecycle": ""},
-        body=_given,
-        has_md5=True,
+        "PUT", _names("Body TransitionDefaultMinimumObjectSize"), query={"lifecycle": ""}, body=_given, has_md5=True
     ),
 }
 
@@ -384,13 +364,15 @@ def _fields(element: Element, *, encoded: bool, depth: int = 1) -> dict[str, Any
         raise ValueError("too deep")
     found: dict[str, Any] = {}
     for child in element:
-        name = _name(child)
+        name = child.tag.rpartition("}")[2]
         if name in _LISTED:
             found.setdefault(_LISTED[name], []).append(_fields(child, encoded=encoded, depth=depth + 1))
         elif len(child):
             inner = _fields(child, encoded=encoded, depth=depth + 1)
             if name in _STRUCTURES:
                 found[name] = inner
+        elif name in _LISTS:
+            raise ValueError("a text in place of a list")
         elif encoded and name in _ENCODED:
             found[name] = unquote_plus(child.text or "", errors="strict")  # SeaweedFS writes a space as "+"
         elif (value := _READ.get(name, str)(child.text or "")) is not None:
@@ -398,22 +380,27 @@ def _fields(element: Element, *, encoded: bool, depth: int = 1) -> dict[str, Any
     return found
 
 
-def _moment(text: str) -> datetime | None:
-    """A time in ISO 8601, as S3 writes it, or as in HTTP's headers; None: whoever needs it misses it."""
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return date_of(text)
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+def date_of(text: str | None) -> datetime | None:
+    """Read a time in ISO 8601, as S3 writes it, or as in HTTP's headers, always in GMT. None: it is neither.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-date
+    """
+    for read in (datetime.fromisoformat, email.utils.parsedate_to_datetime):
+        try:
+            found = read((text or "").strip())
+        except (ValueError, OverflowError):
+            continue
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return None
 
 
 _READ: Mapping[str, Callable[[str], Any]] = {
     "ContentLength": int,
     "ETag": with_quotes,
-    "Expiration": _moment,
-    "Initiated": _moment,
+    "Expiration": date_of,
+    "Initiated": date_of,
     "IsTruncated": lambda text: text.strip().lower() == "true",
-    "LastModified": _moment,
+    "LastModified": date_of,
     "NextPartNumberMarker": lambda text: int(text or 0),
     "PartNumber": int,
     "PartsCount": int,
@@ -488,14 +475,3 @@ def rows(answer: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     if not all(isinstance(row, Mapping) for row in found) or isinstance(found, str):
         raise _lacks(name)
     return found
-
-
-def date_of(header: str | None) -> datetime | None:
-    """Parse a Date header, which is always in GMT: https://www.rfc-editor.org/rfc/rfc9110#name-date."""
-    import email.utils
-
-    try:
-        date = email.utils.parsedate_to_datetime(header or "")
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)

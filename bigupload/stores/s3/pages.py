@@ -25,15 +25,59 @@ class OpenPage:
     """The store's clock; None if the response has no valid date."""
 
 
-class UploadPages:
-    """A walk through the pages of ListMultipartUploads: where the next page begins, and that the list ends."""
+class _Pages:
+    """A walk through the pages of a list: where the next one begins, and that the list ends."""
 
-    def __init__(self) -> None:
-        self.markers: dict[str, Any] = {}
+    _listed: str
+
+    def __init__(self, **start: Any) -> None:
+        self.start = start
         """The parameters of the next request."""
         self.ended = False
         """Whether the last page was read."""
-        self._been: set[tuple[tuple[str, Any], ...]] = {()}
+        self._been = {hash(tuple(start.items()))}
+        """Where the pages before began. A list of objects may have ten thousand pages, so hashes are enough."""
+
+    def advance(self, page: Mapping[str, Any]) -> None:
+        """Move to the next page.
+
+        Raises:
+            Fault: FINAL if the list repeats a page.
+        """
+        self.ended = not page.get("IsTruncated")
+        if self.ended:
+            return
+        start = self._following(page)
+        place = hash(tuple(start.items()))
+        if place in self._been:
+            raise Fault(FaultKind.FINAL, f"the store's list of {self._listed} repeats a page")
+        self._been.add(place)
+        self.start = start
+
+    def _following(self, page: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class ObjectPages(_Pages):
+    """The pages of ListObjectsV2."""
+
+    _listed = "objects"
+
+    def __init__(self, after: str = "") -> None:
+        """Begin with the keys that come after `after`."""
+        super().__init__(**({"StartAfter": after} if after else {}))
+
+    def _following(self, page: Mapping[str, Any]) -> dict[str, Any]:
+        if token := page.get("NextContinuationToken"):
+            return {"ContinuationToken": token}
+        rows = page.get("Contents")  # the store gave no continuation token
+        return {"StartAfter": rows[-1]["Key"]} if rows else self.start
+
+
+class UploadPages(_Pages):
+    """The pages of ListMultipartUploads."""
+
+    _listed = "open uploads"
 
     def advance(self, page: Mapping[str, Any]) -> None:
         """Move to the next page.
@@ -46,45 +90,13 @@ class UploadPages:
             raise Fault(FaultKind.FINAL, "the store lists names that are longer than 1,024 bytes")
         if not all(row.get("Key") and row.get("UploadId") and row.get("Initiated") for row in rows):
             raise Fault(FaultKind.BROKEN, "the store's list of open uploads has an incomplete row")
-        if not page.get("IsTruncated"):
-            self.ended = True
-            return
+        super().advance(page)
+        if len(self._been) > MOST_PAGES:
+            raise Fault(FaultKind.FINAL, "the store's list of open uploads does not end: name a longer prefix")
+
+    def _following(self, page: Mapping[str, Any]) -> dict[str, Any]:
         # Only the markers that the store gives: SeaweedFS pages by upload ids alone, and skips some if a key is added.
         markers = {n: page[f"Next{n}"] for n in ("KeyMarker", "UploadIdMarker") if page.get(f"Next{n}")}
-        if not markers and rows:
-            markers = {"KeyMarker": rows[-1].get("Key", ""), "UploadIdMarker": rows[-1].get("UploadId", "")}
-        place = tuple(markers.items())
-        if place in self._been:
-            raise Fault(FaultKind.FINAL, "the store's list of open uploads repeats a page")
-        if len(self._been) >= MOST_PAGES:
-            raise Fault(FaultKind.FINAL, "the store's list of open uploads does not end: name a longer prefix")
-        self._been.add(place)
-        self.markers = markers
-
-
-class ObjectPages:
-    """A walk through the pages of ListObjectsV2: where the next page begins, and that the list ends."""
-
-    def __init__(self, after: str = "") -> None:
-        """Begin with the keys that come after `after`."""
-        self.start: dict[str, Any] = {"StartAfter": after} if after else {}
-        """The parameters of the next request."""
-        self.ended = False
-        """Whether the last page was read."""
-
-    def advance(self, page: Mapping[str, Any]) -> None:
-        """Move to the next page.
-
-        Raises:
-            Fault: FINAL if the list repeats a page.
-        """
-        if not page.get("IsTruncated"):
-            self.ended = True
-            return
-        before, rows = self.start, page.get("Contents", ())
-        if token := page.get("NextContinuationToken"):
-            self.start = {"ContinuationToken": token}
-        elif rows:  # the store gave no continuation token
-            self.start = {"StartAfter": rows[-1]["Key"]}
-        if self.start == before:
-            raise Fault(FaultKind.FINAL, "the store's list of objects repeats a page")
+        if not markers and (rows := page.get("Uploads")):
+            markers = {"KeyMarker": rows[-1]["Key"], "UploadIdMarker": rows[-1]["UploadId"]}
+        return markers

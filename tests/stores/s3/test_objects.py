@@ -1,4 +1,4 @@
-"""Whole objects of one bucket."""
+"""Whole objects of one bucket, and lists that are none."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.s3.operations import fields_of
+from bigupload.stores.s3.pages import ObjectPages
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,29 @@ async def test_keys_that_may_only_put_can_put_to_a_bucket_of_any_region(
         with outcome:
             await store.objects("token").prepare()
     assert looked == ["HeadBucket"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "document"),
+    [
+        ("ListMultipartUploads", b"<ListMultipartUploadsResult><Uploads>{}</Uploads>{}</ListMultipartUploadsResult>"),
+        ("ListParts", b"<ListPartsResult><Parts/><Part/></ListPartsResult>"),
+        ("DeleteObjects", b"<DeleteResult><Errors>none</Errors></DeleteResult>"),
+    ],
+)
+def test_a_text_is_no_list(operation: str, document: bytes) -> None:
+    """It would be taken for the rows."""
+    with pytest.raises(Fault, match="is not S3's") as caught:
+        fields_of(operation, 200, {}, document, "to list")
+    assert caught.value.kind is FaultKind.BROKEN
+
+
+def test_a_list_that_goes_in_a_circle() -> None:
+    pages = ObjectPages("key")
+    for token in ("a", "b"):
+        pages.advance({"IsTruncated": True, "NextContinuationToken": token})
+        assert (pages.start, pages.ended) == ({"ContinuationToken": token}, False)
+    for back in ({"NextContinuationToken": "a"}, {"Contents": [{"Key": "key"}]}, {}):
+        with pytest.raises(Fault, match="list of objects repeats a page") as caught:
+            pages.advance({"IsTruncated": True, **back})
+        assert caught.value.kind is FaultKind.FINAL
