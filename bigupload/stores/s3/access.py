@@ -9,6 +9,7 @@ It sends nothing to the store and signs nothing. Whatever is not known to be har
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -179,20 +180,14 @@ class _Finder:
             signature_version=UNSIGNED, s3=of_s3, ignore_configured_endpoint_urls=True, **address
         )
         client = self._session.client("s3", endpoint_url=endpoint, region_name=self.region, config=config)
-        try:
+        with contextlib.closing(client):
             url = client.generate_presigned_url("head_object", Params={"Bucket": self._bucket, "Key": _ANY})
-        finally:
-            client.close()
         return str(url).partition("?")[0].removesuffix(f"/{_ANY}")
 
     # -- the credentials
 
     def credentials(self) -> Any:
-        """Return what keys come from.
-
-        Raises:
-            CredentialsError: There are none.
-        """
+        """Return what keys come from. Raises CredentialsError if there are none."""
         options = self._options
         if options.no_sign_request or options.credentials is not None:
             return None
@@ -255,9 +250,7 @@ def _base(bucket: str, options: S3Options, region: str, endpoint: str | None) ->
 
 
 def configured_endpoint(options: S3Options) -> str | None:
-    """Return the S3 endpoint that the AWS configuration files name for the profile of `options`; None means AWS.
-
-    Blocking.
+    """Return the S3 endpoint that the AWS files name for the profile of `options`; None means AWS. Blocking.
 
     Raises:
         UsageError: There is no such profile, or it names a section that does not exist.

@@ -59,12 +59,7 @@ class BucketPool:
         """All that are not closed, by the identity of their buckets. The one that was given back last is at the end."""
 
     def lease(self, name: str, options: S3Options) -> S3Bucket:
-        """Return a connection to a bucket, which the caller gives back by `release`.
-
-        Args:
-            name: The bucket's name.
-            options: How to reach it. Its object properties do not matter.
-        """
+        """Return a connection to a bucket, to be given back by `release`. Object properties do not matter."""
         key = _key(name, options)
         entry = self._newest.get(key)
         if entry is None or self._clock() - entry.made > MAX_AGE:

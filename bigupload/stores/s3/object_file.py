@@ -16,6 +16,7 @@ from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.s3.operations import told
 
 _RENEW_BEFORE = 60.0
 """Seconds before a presigned URL expires at which a new one is made."""
@@ -78,13 +79,11 @@ class ObjectFile:
         """
         try:
             answer = await self._of_bucket.head(self._key, ChecksumMode="ENABLED")
+            if answer is None:
+                raise errors.SourceNotFound(f"there is no object at {self._shown}, or no such bucket")
+            etag, size = told(answer, "ETag", str), told(answer, "ContentLength", int)
         except Fault as fault:
             raise fault.of_source(self._shown) from fault
-        if answer is None:
-            raise errors.SourceNotFound(f"there is no object at {self._shown}, or no such bucket")
-        etag, size = answer.get("ETag"), answer.get("ContentLength")
-        if not isinstance(etag, str) or not isinstance(size, int):
-            raise Fault(FaultKind.BROKEN, f"{self._shown}: the store's response has no ETag or no size").of_source()
         version_id = answer.get("VersionId")
         self._version = ObjectVersion(
             etag=etag,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.content_types import NamedType, type_of
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 ListedRow: TypeAlias = tuple[str, int, str]
 """An object's key, its size in bytes, and its ETag."""
-_MOST_KINDS = 1000
 
 
 class S3Objects:
@@ -46,7 +45,6 @@ class S3Objects:
         self.token = token
         self.replaces = not options.if_none_match
         self._common = {**parameters(OBJECT, options), **metadata_headers({TOKEN: token}), **bucket.headers}
-        self._kinds: dict[tuple[Any, ...], dict[str, str]] = {}
 
     def target(self, key: str) -> Target:
         of_bucket = self._of_bucket
@@ -62,27 +60,18 @@ class S3Objects:
         await self._bucket.prepare()
 
     async def sign_put(self, put: UnsignedPut) -> SignedRequest:
-        headers = {**self._of_kind(put), **put.headers}
+        headers = dict(self._common)
+        if self._options.content_type is None:
+            named = _type_of(put.name)
+            headers["content-type"] = named.content_type
+            if named.content_encoding is not None:
+                headers.setdefault("content-encoding", named.content_encoding)  # the options may have another
+        if put.conditional:
+            headers["if-none-match"] = "*"
+        headers |= put.headers
         signed = {**headers, "content-length": str(put.size)}
         (url,) = await self._bucket.presign("PutObject", [{"Key": put.key, "Headers": signed}])
         return SignedRequest(url, headers, self._bucket.urls_last(), subject="the object")
-
-    def _of_kind(self, put: UnsignedPut) -> Mapping[str, str]:
-        """The headers that many objects share."""
-        named = _type_of(put.name) if self._options.content_type is None else None
-        kind = (None, None, put.conditional) if named is None else (*named, put.conditional)
-        common = self._kinds.get(kind)
-        if common is None:
-            if len(self._kinds) >= _MOST_KINDS:
-                self._kinds.clear()
-            common = self._kinds[kind] = dict(self._common)
-            if named is not None:
-                common["content-type"] = named.content_type
-                if self._options.content_encoding is None and named.content_encoding is not None:
-                    common["content-encoding"] = named.content_encoding
-            if put.conditional:
-                common["if-none-match"] = "*"
-        return common
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
         self._bucket.refused_url(request.url, fault)
@@ -111,7 +100,7 @@ class S3Objects:
         """Look whether the bucket is there: some stores list nothing for one that is not.
 
         Returns:
-            Whether it is there for sure. Who may not look at the bucket is told nothing.
+            Whether it is there for sure. Credentials that may not look at the bucket learn nothing.
 
         Raises:
             BucketNotFound: There is no such bucket.
@@ -155,6 +144,6 @@ def _type_of(name: str) -> NamedType:
     return type_of(name) if name.startswith(".") else _type_of_ending(*name.rsplit(".", 2)[1:])
 
 
-@functools.lru_cache(maxsize=_MOST_KINDS)
+@functools.lru_cache(maxsize=1000)
 def _type_of_ending(*ending: str) -> NamedType:
     return type_of(".".join(("name", *ending)))

@@ -24,12 +24,9 @@ _NOT_COPIED = (FaultKind.FINAL, FaultKind.UNSUPPORTED, FaultKind.CORRUPTED, Faul
 
 
 def arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of the call.
+    """Return the arguments of the call that copies a part's range of an object.
 
-    Args:
-        part: The part, which has the same range in the object.
-        origin: The object to copy from.
-        of_requests: The headers of every request to the bucket: of them, the customer key may be the object's too.
+    `of_requests` are the headers of every request to the bucket: of them, the customer key may be the object's too.
     """
     arguments: dict[str, Any] = {
         "CopySource": copy_source(origin.bucket, origin.key, origin.version_id),

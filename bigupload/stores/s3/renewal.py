@@ -106,7 +106,7 @@ class Renewal:
     """The credentials of one bucket's connection. Without a function, it does nothing."""
 
     def __init__(self, source: CredentialsSource | None, clock: Callable[[], float] = time.time) -> None:
-        """Remember the function; nothing is asked for yet.
+        """Ask for nothing yet.
 
         Args:
             source: The caller's function; None: the credentials come from elsewhere.

@@ -108,13 +108,7 @@ class S3Signer:
     ) -> tuple[str, dict[str, str]]:
         """Sign a request that this process sends.
 
-        Args:
-            method: The request's method.
-            key: The object's key. Empty: the request is for the bucket.
-            query: The request's own pairs.
-            headers: Its headers, by names in lower case.
-            body: Its body.
-            keys: The credentials; None: the request is not signed.
+        The arguments are those of `presign`. With an empty key, the request is for the bucket.
 
         Returns:
             The URL, and all headers to send but Host.
