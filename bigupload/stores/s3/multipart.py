@@ -217,7 +217,7 @@ class S3Store:
     async def next_open(self, pages: UploadPages) -> OpenPage:
         """Return the next page of the open uploads of all keys that begin with this key.
 
-        It raises what `S3Bucket.next_open_uploads` raises.
+        After a Fault, a repeated call requests the same page. It raises what `S3Bucket.next_open_uploads` raises.
         """
         page = await self._bucket.next_open_uploads(self._key, pages)
         found = [(row["Key"], row["UploadId"], row["Initiated"]) for row in page.get("Uploads", ())]
