@@ -1,11 +1,17 @@
 """Every use of a private attribute of asyncio. `tests/http/test_compat.py` fails when one changes.
 
-asyncio has no public way to do these things. Where an attribute is missing, as with uvloop, each function here says so
-or does nothing, and its caller has a slower way.
+asyncio has no public way to do these things. Where an attribute is missing, as with uvloop, each function here does
+nothing or returns None, and its caller has a slower way.
+
+asyncio encrypts in the event loop's thread, a small piece at a time. One core then limits all connections together,
+and half of its time goes into Python code. With `TlsEncryptor`, a worker thread encrypts whole buffers, for which
+OpenSSL releases the GIL, and writes them to the socket. The handshake, the request's headers, the response and the
+shutdown stay with asyncio.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from bigupload.records import dataclass
@@ -83,3 +89,78 @@ def read_before_closing(transport: Any) -> None:
 
     read_then_fail.reads_first = True  # type: ignore[attr-defined]  # a mark on a function
     raw._fatal_error = read_then_fail
+
+
+class TlsEncryptor:
+    """Encrypts for one connection. Between `pause_reading` and `resume_reading` a worker thread may use it.
+
+    An SSL object must not be used by two threads at once, nor may the buffer of encrypted bytes that it fills without
+    the GIL. asyncio uses both to read, which pausing prevents, and to close, which nothing prevents. So their methods
+    take a lock.
+    """
+
+    def __init__(self, ssl_object: _Locked, outgoing: _Locked, raw_transport: Any) -> None:
+        self._ssl = ssl_object
+        self._outgoing = outgoing
+        self._raw_transport = raw_transport
+
+    @classmethod
+    def of(cls, transport: Any) -> TlsEncryptor | None:
+        """The encryptor of a connection, or None if its transport is not asyncio's own TLS transport."""
+        internals = tls_internals(transport)
+        if internals is None:
+            return None
+        locked = internals.ssl_object
+        if not isinstance(locked, _Locked):
+            locked = internals.ssl_object = _Locked(locked, threading.Lock())
+            internals.outgoing = _Locked(internals.outgoing, locked.lock)
+        return cls(locked, internals.outgoing, internals.raw_transport)
+
+    @property
+    def idle(self) -> bool:
+        """Whether asyncio has written all that it has encrypted. Only then may others write to the socket."""
+        return not self._raw_transport.get_write_buffer_size()
+
+    def pause_reading(self) -> None:
+        """Stop asyncio from reading the connection. Called in the event loop's thread."""
+        self._raw_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let asyncio read the connection again. Called in the event loop's thread."""
+        if not self._raw_transport.is_closing():
+            self._raw_transport.resume_reading()
+
+    def encrypt(self, data: memoryview) -> bytes:
+        """Encrypt all of `data`. The result must reach the socket before anything else is encrypted."""
+        with self._ssl.lock:
+            written = 0
+            while written < len(data):
+                written += self._ssl.inner.write(data[written:])
+            encrypted: bytes = self._outgoing.inner.read()
+            return encrypted
+
+
+class _Locked:
+    """An `ssl.SSLObject` or `ssl.MemoryBIO` whose methods one thread at a time may run, of all that share the lock.
+
+    `pending` of the buffer may be too small for a moment.
+    """
+
+    def __init__(self, inner: Any, lock: threading.Lock) -> None:
+        self.inner = inner
+        self.lock = lock
+
+    def read(self, *arguments: Any) -> Any:
+        with self.lock:
+            return self.inner.read(*arguments)
+
+    def write(self, data: Any) -> Any:
+        with self.lock:
+            return self.inner.write(data)
+
+    def unwrap(self) -> Any:
+        with self.lock:
+            return self.inner.unwrap()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from bigupload import errors
@@ -17,9 +18,9 @@ from bigupload.http._compat import read_before_closing
 from bigupload.http.connection import Connection
 from bigupload.http.connection_pool import CONNECT_WITHIN, ConnectionPool
 from bigupload.http.http_errors import fault_of_connecting, fault_of_socket
-from bigupload.http.origins import Proxy, WebOrigin, origin_of, proxy_for, split_url, unusable
+from bigupload.http.origins import Route, origin_of, proxy_for, split_url, unusable
 from bigupload.http.response_head import BodyReader, Headers, ResponseHead
-from bigupload.http.trust import CaBundle
+from bigupload.http.trust import CaBundle, context_of
 
 MOST_BYTES = 8 * 1024 * 1024
 """The longest body of a response that is read as a whole. A thousand open uploads with keys of a kilobyte, URL-encoded,
@@ -29,39 +30,6 @@ MOST_SECONDS = 900.0
 _PIECE = 256 * 1024
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE"})
 """Methods whose requests have no Content-Length if they have no body."""
-
-
-class Route(NamedTuple):
-    """Where the requests to one origin go."""
-
-    origin: WebOrigin
-    proxy: Proxy
-
-    def head(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> bytes:
-        """Return the head of a request.
-
-        Args:
-            method: Its method.
-            url: Its URL, sent as it is written: a signature may cover it.
-            headers: All but Host and Content-Length.
-            size: Bytes of its body; None: it has none.
-
-        Raises:
-            ValueError: The URL or a header can't be sent.
-        """
-        target = split_url(url)[1]
-        if self.proxy.url is not None and self.origin.scheme == "http":  # the proxy takes its own header out
-            target = f"http://{self.origin.header}{target}"
-            headers = {**headers, **self.proxy.headers}
-        # Some firewalls refuse requests that do not say who makes them.
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.origin.header}", "User-Agent: bigupload"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        if size is not None:
-            lines.append(f"Content-Length: {size}")
-        head = "\r\n".join([*lines, "", ""])
-        if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or " " in target:
-            raise ValueError("a line break in a header")
-        return head.encode()
 
 
 class HttpResponse(NamedTuple):
@@ -76,13 +44,21 @@ class OpenResponse:
     """A response whose body is read piece by piece."""
 
     def __init__(self, connection: Connection, head: ResponseHead, where: str, within: float | None) -> None:
+        """Begin behind the head.
+
+        Args:
+            connection: What the body comes over.
+            head: The head that came over it.
+            where: The "host:port" that it comes from, for messages.
+            within: Seconds that each further piece may take; None: no limit.
+        """
         self.status = head.status
         self.headers = head.headers
         self.where = where
-        """The "host:port" that it comes from."""
         self.length = head.length
         """Bytes of the body; None: only its end tells."""
         self.chunked = head.chunked
+        self._keep = head.keep
         self._connection = connection
         self._body = BodyReader(head)
         self._within = within
@@ -92,9 +68,10 @@ class OpenResponse:
         """Whether the whole body was read."""
         return self._body.ended
 
-    def finish(self) -> None:
-        """Take the end of a body of which all bytes were read, so that its connection can be used again."""
+    def finish(self) -> bool:
+        """Take the end of a body of which all bytes were read. Returns whether its connection can be used again."""
         self._connection.finish(self._body)
+        return self._body.ended and self._keep
 
     def close(self) -> None:
         """Read no more. May be called again."""
@@ -119,6 +96,10 @@ class OpenResponse:
                 FaultKind.BROKEN, f"the response of {self.where} ended before all of its bytes had come"
             ) from None
 
+    async def _read_into(self, body: bytearray, most: int) -> None:
+        while not self._body.ended and len(body) < most:
+            body += await self.read(min(_PIECE, most - len(body)))
+
     async def read_first(self, most: int) -> bytes:
         """Read the body's first bytes, at most `most`.
 
@@ -128,8 +109,7 @@ class OpenResponse:
         body = bytearray()
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                while len(body) < most and (piece := await self.read(min(_PIECE, most - len(body)))):
-                    body += piece
+                await self._read_into(body, most)
         except TimeoutError:
             message = f"the response of {self.where} did not end within {MOST_SECONDS:.0f} s"
             raise Fault(FaultKind.STALLED, message) from None
@@ -151,8 +131,7 @@ class OpenResponse:
         body = bytearray()
         with contextlib.suppress(Fault, TimeoutError):
             async with asyncio.timeout(within):
-                while len(body) < most and (piece := await self.read(most - len(body))):
-                    body += piece
+                await self._read_into(body, most)
         return bytes(body)
 
 
@@ -166,8 +145,7 @@ class HttpClient:
             ca_bundle: Which certificates to trust.
             with_system: Whether to trust the system's, too, if there is a file of others.
         """
-        self.ca_bundle = ca_bundle
-        self._with_system = with_system
+        self._context = partial(context_of, ca_bundle, with_system=with_system)
         self._pool: ConnectionPool | None = None
         self._routes: dict[str, Route] = {}
         """By the beginning of a URL. They are kept until something fails, because a proxy is looked up slowly."""
@@ -176,7 +154,7 @@ class HttpClient:
     def pool(self) -> ConnectionPool:
         """The connections."""
         if self._pool is None or self._pool.loop is not asyncio.get_running_loop():  # another loop's are of no use
-            self._pool = ConnectionPool(self.ca_bundle, with_system=self._with_system)
+            self._pool = ConnectionPool(self._context)
         return self._pool
 
     async def aclose(self) -> None:
@@ -192,6 +170,8 @@ class HttpClient:
             pool.close()
             return pool
         return None
+
+    # -- routes
 
     def route(self, url: str) -> Route:
         """Return where the requests to a URL's origin go.
@@ -211,6 +191,19 @@ class HttpClient:
                 ) from None
         return self._routes[place]
 
+    def prepare(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> tuple[Route, bytes]:
+        """Return where a request goes, and its head. The arguments are those of `Route.head`.
+
+        Raises:
+            UsageError: The proxy of the environment can't be used.
+            StoreRefused: The URL or a header can't be sent.
+        """
+        try:
+            route = self.route(url)
+            return route, route.head(method, url, headers, size)
+        except ValueError as e:
+            raise unusable(e) from None
+
     def answering_proxy(self, url: str) -> str | None:
         """Return the proxy that may have answered a request in place of its origin: over http, nothing tells."""
         origin, proxy = self.route(url)
@@ -224,7 +217,9 @@ class HttpClient:
         """Give the next request a new connection: the idle ones may lead over the same dead path."""
         self.forget_routes()
         if self._pool is not None:
-            self._pool.forget(*route)
+            self._pool.forget(route)
+
+    # -- requests
 
     @contextlib.asynccontextmanager
     async def open(
@@ -246,11 +241,7 @@ class HttpClient:
             StoreRefused: The URL or a header can't be sent.
         """
         size = len(body) if body is not None else None if method in _WITHOUT_BODY else 0
-        try:
-            route = self.route(url)
-            request = route.head(method, url, headers, size)
-        except ValueError as e:
-            raise unusable(e) from None
+        route, request = self.prepare(method, url, headers, size)
         where, pool = route.origin.where, self.pool
         connection = await self._connected(route, within)
         try:
@@ -271,22 +262,20 @@ class HttpClient:
             if isinstance(e, Fault) and e.status is None and e.kind in (FaultKind.BROKEN, FaultKind.STALLED):
                 self._failed(route)
             raise
-        response.finish()
-        if response.ended and head.keep:
-            pool.give_back(connection, *route)
+        if response.finish():
+            pool.give_back(connection)
         else:
             connection.abort()
 
     async def _connected(self, route: Route, within: float | None) -> Connection:
         try:
             async with asyncio.timeout(within if within is not None and within < CONNECT_WITHIN else None):
-                return await self.pool.take(*route, fresh=False)
-        except TimeoutError as e:
+                return await self.pool.take(route, fresh=False)
+        except (TimeoutError, Fault) as e:
             self._failed(route)
+            if isinstance(e, Fault):
+                raise
             raise fault_of_connecting(e, route.origin.where) from None
-        except Fault:
-            self._failed(route)
-            raise
 
     async def request(
         self,
@@ -298,10 +287,7 @@ class HttpClient:
         within: float | None,
         most: int = MOST_BYTES,
     ) -> HttpResponse:
-        """Send a request, and read the whole response. The arguments and errors are those of `open`.
-
-        Args:
-            most: The longest body of a response.
+        """Send a request, and read the whole response, whose body has at most `most` bytes. Otherwise as `open`.
 
         Raises:
             Fault: As `open` and `OpenResponse.read_all`.

@@ -14,6 +14,7 @@ import time
 from typing import cast
 
 from bigupload.http._compat import unsent_by
+from bigupload.http.origins import Route
 from bigupload.http.response_head import MAX_HEAD, BodyReader, MalformedResponse, ResponseHead, end_of_head, parse_head
 from bigupload.http.socket_tuning import readable
 
@@ -37,8 +38,8 @@ class Connection(asyncio.Protocol):
         self.unsent_when_heard = 0
         """Bytes that the kernel had not taken yet when something came last. It can't be asked later: a transport that
         breaks forgets what it has."""
-        self.route: object = None
-        """Where it leads, for the pool that made it."""
+        self.route: Route | None = None
+        """Where it leads, once the pool has made it."""
         self.was_used = False
         """Whether it has carried a whole request and response before."""
         self._made = False
@@ -101,7 +102,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def keep(self) -> bool:
-        """From now on, it is idle. Returns whether another request can follow."""
+        """Note that it is idle from now on. Returns whether another request can follow."""
         self._idle_since, self.was_used = time.monotonic(), True
         return self.is_clean
 
@@ -171,61 +172,28 @@ class Connection(asyncio.Protocol):
                 return head
             interim += end[1]
 
-    async def body(self, head: ResponseHead, most: int, within: float) -> bytes:
-        """Read a response's body, as far as it comes in time. Its status alone is a result, too.
-
-        A connection that can't be used again after that is closed.
-
-        Args:
-            head: The response's.
-            most: How many bytes to read at most.
-            within: Seconds to wait for them.
-        """
-        body = BodyReader(head)
-        found = bytearray()
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(within):
-                while len(found) < most and (piece := await self.read(body, most - len(found))):
-                    found += piece
-        if not (body.ended and head.keep):
-            self.abort()
-        return bytes(found)
-
     async def read(self, body: BodyReader, most: int) -> bytes:
-        """Wait for the next bytes of a response's body.
-
-        Args:
-            body: Where the body was read up to.
-            most: How many bytes to return at most.
-
-        Returns:
-            The bytes; none at the body's end.
+        """Wait for the next bytes of a response's body, at most `most`; none at its end.
 
         Raises:
-            OSError: The connection ended before that, or a chunk is none.
+            OSError: The connection ended before that, or a chunk is malformed.
         """
         while not body.ended:
             if self._piece:
                 piece, self._piece = body.cut(self._piece, most)
                 return piece
-            if piece := body.take(self._received, most):
+            if (piece := body.take(self._received, most)) or body.ended:
                 return piece
-            await self._more_of(body)
+            self._is_direct = not body.chunked
+            try:
+                await self._more()
+            except OSError:
+                if not body.until_close or self._broken is not None:
+                    raise
+                body.ended = True
+            finally:
+                self._is_direct = False
         return b""
-
-    async def _more_of(self, body: BodyReader) -> None:
-        """Wait for more of a body, unless all of it was taken."""
-        if body.ended:
-            return
-        self._is_direct = not body.chunked
-        try:
-            await self._more()
-        except OSError:
-            if not body.until_close or self._broken is not None:
-                raise
-            body.ended = True
-        finally:
-            self._is_direct = False
 
     def finish(self, body: BodyReader) -> None:
         """Take the end of a body of which all bytes were read: of one in chunks, its last one may be here already."""
@@ -240,16 +208,13 @@ class Connection(asyncio.Protocol):
             OSError: There will be none.
         """
         if self._over:
-            raise self._broken if isinstance(self._broken, OSError) else _closed()
+            closed = ConnectionAbortedError(errno.ECONNABORTED, "closed without a response")
+            raise self._broken if isinstance(self._broken, OSError) else closed
         if self._is_paused and not self.transport.is_closing():
             self._is_paused = False
             self.transport.resume_reading()
         self._reader = asyncio.get_running_loop().create_future()
         await self._reader
-
-
-def _closed() -> ConnectionError:
-    return ConnectionAbortedError(errno.ECONNABORTED, "closed without a response")
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

@@ -8,6 +8,8 @@ import functools
 import socket
 import ssl
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import aiohappyeyeballs
@@ -16,9 +18,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.names import Addresses
-from bigupload.http.origins import Proxy, WebOrigin, origin_of, unusable
+from bigupload.http.origins import Route, WebOrigin, origin_of, unusable
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT, new_socket
-from bigupload.http.trust import CaBundle, context_of
 
 CONNECT_WITHIN = 20.0
 """Seconds for the name's resolution, connecting, the proxy's answer and the TLS handshake. Less than
@@ -36,18 +37,16 @@ _CLOSED_WITHIN = 20
 class ConnectionPool:
     """The connections of one client."""
 
-    def __init__(self, ca_bundle: CaBundle, *, with_system: bool = False) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
         """Connect to nothing yet.
 
         Args:
-            ca_bundle: Which certificates to trust.
-            with_system: Whether to trust the system's, too, if there is a file of others.
+            context: Makes what connections over TLS trust. Called once, at the first one; may raise UsageError.
         """
-        self._ca_bundle = ca_bundle
-        self._with_system = with_system
+        self._make_context = context
         self._addresses = Addresses()
-        self._kept: dict[tuple[WebOrigin, Proxy], list[Connection]] = {}
-        self._coming: dict[tuple[WebOrigin, Proxy], list[asyncio.Task[Connection]]] = {}
+        self._kept: dict[Route, list[Connection]] = {}
+        self._coming: defaultdict[Route, list[asyncio.Task[Connection]]] = defaultdict(list)
         """Connections that are being made ahead, and that nobody waits for."""
         self._ahead: set[asyncio.Task[Connection]] = set()
         """All that are being made ahead."""
@@ -55,16 +54,15 @@ class ConnectionPool:
         self._sweep: asyncio.TimerHandle | None = None
         """Closes what has been idle for long, while anything is kept."""
         self._closed = False
-        self._unkept: dict[object, float] = {}
+        self._unkept: dict[Route | None, float] = {}
         """The routes whose connections are not kept, and until when."""
         self.loop = asyncio.get_running_loop()
 
-    async def take(self, origin: WebOrigin, proxy: Proxy, *, fresh: bool) -> Connection:
+    async def take(self, route: Route, *, fresh: bool) -> Connection:
         """Return a connection: one that was given back, or a new one.
 
         Args:
-            origin: Where it leads.
-            proxy: The proxy on the way, if there is one.
+            route: Where it leads.
             fresh: Whether it is to be a new one.
 
         Raises:
@@ -72,64 +70,63 @@ class ConnectionPool:
             StoreRefused: The host's name can't be one.
             UsageError: The CA bundle can't be used.
         """
-        kept = self._kept.get((origin, proxy), [])
+        kept = self._kept.get(route, [])
         while kept and not fresh:
             connection = kept.pop()
             if connection.is_usable:
                 return connection
             connection.abort()
-        route = (origin, proxy)
-        if fresh or not self._coming.get(route):
-            return await self._connect(origin, proxy)
-        task = self._coming[route].pop(0)
+        coming = self._coming[route]
+        if fresh or not coming:
+            return await self._connect(route)
+        task = coming.pop(0)
         try:
             await asyncio.wait([task])  # a cancelled wait leaves it to others
             if task.cancelled():
-                raise Fault(FaultKind.BROKEN, f"the connections to {origin.where} were closed")
+                raise Fault(FaultKind.BROKEN, f"the connections to {route.origin.where} were closed")
         except asyncio.CancelledError:
             self._coming[route].append(task)
             if task.done():
-                self._keep(task, origin, proxy)
+                self._keep(task, route)
             raise
         return task.result()
 
-    def connect_ahead(self, origin: WebOrigin, proxy: Proxy, count: int) -> None:
+    def connect_ahead(self, route: Route, count: int) -> None:
         """Begin to make connections, unless there are as many.
 
         Args:
-            origin: Where they lead.
-            proxy: The proxy on the way, if there is one.
+            route: Where they lead.
             count: How many are wanted. Those that there are count: a request that is under way leaves its own behind.
         """
         if self._ahead or self._closed:
             return
-        coming = self._coming[origin, proxy] = []
-        for _ in range(count - sum(each.route == (origin, proxy) for each in self._open)):
-            task = asyncio.create_task(self._connect(origin, proxy))
-            task.add_done_callback(lambda done: self._keep(done, origin, proxy))
+        for _ in range(count - sum(each.route == route for each in self._open)):
+            task = asyncio.create_task(self._connect(route))
+            task.add_done_callback(functools.partial(self._keep, route=route))
             self._ahead.add(task)
-            coming.append(task)
+            self._coming[route].append(task)
 
-    def _keep(self, done: asyncio.Task[Connection], origin: WebOrigin, proxy: Proxy) -> None:
+    def _keep(self, done: asyncio.Task[Connection], route: Route) -> None:
         """Keep a connection that was made ahead, if nobody waits for it."""
         self._ahead.discard(done)
-        if done in self._coming[origin, proxy]:
-            self._coming[origin, proxy].remove(done)
+        if done in self._coming[route]:
+            self._coming[route].remove(done)
             if not done.cancelled() and done.exception() is None:
-                self.give_back(done.result(), origin, proxy)
+                self.give_back(done.result())
 
-    def give_back(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
+    def give_back(self, connection: Connection) -> None:
         """Keep a connection on which a whole response was read."""
-        if self._closed or time.monotonic() < self._unkept.get(connection.route, 0.0) or not connection.keep():
+        route = connection.route
+        if route is None or self._closed or time.monotonic() < self._unkept.get(route, 0.0) or not connection.keep():
             connection.abort()
             return
-        self._kept.setdefault((origin, proxy), []).append(connection)
+        self._kept.setdefault(route, []).append(connection)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(MOST_IDLE, self._close_idle)
 
-    def forget(self, origin: WebOrigin, proxy: Proxy) -> None:
+    def forget(self, route: Route) -> None:
         """Close a route's idle connections: one of them failed, and the others may lead over the same dead path."""
-        for connection in self._kept.pop((origin, proxy), []):
+        for connection in self._kept.pop(route, []):
             connection.abort()
 
     def failed(self, connection: Connection, e: OSError) -> None:
@@ -175,28 +172,29 @@ class ConnectionPool:
                 break
             await asyncio.sleep(0)
 
-    async def _connect(self, origin: WebOrigin, proxy: Proxy) -> Connection:
+    # -- making a connection
+
+    async def _connect(self, route: Route) -> Connection:
+        origin, proxy = route
         to = origin if proxy.url is None else origin_of(proxy.url)
         where, is_proxy = to.where, proxy.url is not None
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 connection = await self._connect_to(to)
-                if proxy.url is not None and origin.scheme == "https":
+                if is_proxy and origin.scheme == "https":
                     where, is_proxy = origin.where, False
-                    await self._tunnel(connection, origin, proxy)
+                    await self._tunnel(connection, route)
         except OSError as e:
             self._addresses.forget()
             raise fault_of_connecting(e, where, proxy=is_proxy) from None
         except UnicodeError as e:
             raise unusable(e) from None
-        connection.route = origin, proxy
+        connection.route = route
         return connection
 
     async def _connect_to(self, to: WebOrigin) -> Connection:
         """Connect to one of the addresses: to the next one, if TLS breaks off or takes too long at the first."""
-        tls: dict[str, Any] = {}
-        if to.scheme == "https":
-            tls = {"ssl": self._context, "server_hostname": to.host.rstrip("."), "ssl_handshake_timeout": _NEVER}
+        tls = {"ssl": self._context, **_tls_to(to)} if to.scheme == "https" else {}
         rows = await self._addresses.of(to.host, to.port)
         while True:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -223,35 +221,34 @@ class ConnectionPool:
             raise
         return connection
 
-    async def _tunnel(self, connection: Connection, origin: WebOrigin, proxy: Proxy) -> None:
+    async def _tunnel(self, connection: Connection, route: Route) -> None:
         """Have a proxy lead a connection to an origin, and begin TLS with that."""
-        headers = {"Host": origin.where, **proxy.headers}
-        lines = [f"CONNECT {origin.where} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        where = route.origin.where
+        headers = {"Host": where, **route.proxy.headers}
+        lines = [f"CONNECT {where} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         try:
             connection.write("\r\n".join(lines).encode())
             response = await connection.head()
             if response.status // 100 != 2:
-                raise fault_of_proxy(response.status, origin.where)
+                raise fault_of_proxy(response.status, where)
             if not connection.is_clean:  # what the proxy says now would count as the store's word
                 raise ConnectionAbortedError(errno.ECONNABORTED, "the proxy sent more than a tunnel")
-            connection.transport = await self._begin_tls(connection, origin)
+            connection.transport = await self._begin_tls(connection, route.origin)
         except BaseException:
             self._give_up(connection)
             raise
 
     async def _begin_tls(self, connection: Connection, origin: WebOrigin) -> asyncio.Transport:
+        why, loop = "TLS broke off", asyncio.get_running_loop()
         try:
-            transport = await asyncio.get_running_loop().start_tls(
-                connection.transport, connection, self._context,
-                server_hostname=origin.host.rstrip("."), ssl_handshake_timeout=_NEVER,
-            )  # fmt: skip
+            transport = await loop.start_tls(connection.transport, connection, self._context, **_tls_to(origin))
+            if transport is not None:  # else it was lost meanwhile
+                return transport
         except OSError:
             raise
         except Exception as e:  # of asyncio, for TLS within TLS: Python 3.11 raises a TypeError if the inner one fails
-            raise ConnectionAbortedError(errno.ECONNABORTED, f"TLS broke off ({type(e).__name__})") from None
-        if transport is None:  # it was lost meanwhile
-            raise ConnectionAbortedError(errno.ECONNABORTED, "TLS broke off")
-        return transport
+            why += f" ({type(e).__name__})"
+        raise ConnectionAbortedError(errno.ECONNABORTED, why)
 
     def _give_up(self, connection: Connection) -> None:
         """Close a connection that was not made. asyncio does not tell when one is lost before TLS has begun."""
@@ -260,7 +257,11 @@ class ConnectionPool:
 
     @functools.cached_property
     def _context(self) -> ssl.SSLContext:
-        return context_of(self._ca_bundle, with_system=self._with_system)
+        return self._make_context()
+
+
+def _tls_to(origin: WebOrigin) -> dict[str, Any]:
+    return {"server_hostname": origin.host.rstrip("."), "ssl_handshake_timeout": _NEVER}
 
 
 def _peer_of(sock: socket.socket) -> Any:

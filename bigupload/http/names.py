@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from bigupload.http.thread_work import retrieve
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.shielding import retrieve
 
 AddressRow: TypeAlias = tuple[Any, ...]
 """One row of `socket.getaddrinfo`."""

@@ -1,4 +1,4 @@
-"""Where a URL leads, its two halves, and the proxy that the environment names on the way.
+"""Where a request goes: the origin in its URL, the proxy that the environment names on the way, and so its head.
 
 No password is taken from ~/.netrc, for a proxy or for a store: a request carries only what its caller gave it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import field
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -28,21 +29,19 @@ class WebOrigin(NamedTuple):
     """The header Host: the host and, if it is not the default, the port. In lower case, as it is signed."""
 
     @property
+    def url(self) -> str:
+        """The scheme, the host and, if it is not the default, the port."""
+        return f"{self.scheme}://{self.header}"
+
+    @property
     def where(self) -> str:
-        """For messages, and for a proxy."""
-        return _host_and_port(self.host, self.port)
-
-
-def _host_and_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        """The "host:port", for messages and for a proxy."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @functools.lru_cache(maxsize=64)
 def origin_of(url: str) -> WebOrigin:
-    """Read the origin of a URL.
-
-    Args:
-        url: The URL. Its path does not count.
+    """Read the origin of a URL. The URL is remembered: give it without what is secret.
 
     Raises:
         ValueError: It is no URL of http or https.
@@ -90,6 +89,39 @@ class Proxy:
         return {} if self.authorization is None else {"Proxy-Authorization": self.authorization}
 
 
+class Route(NamedTuple):
+    """Where the requests to one origin go."""
+
+    origin: WebOrigin
+    proxy: Proxy
+
+    def head(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> bytes:
+        """Return the head of a request.
+
+        Args:
+            method: Its method.
+            url: Its URL, sent as it is written: a signature may cover it.
+            headers: All but Host and Content-Length.
+            size: Bytes of its body; None: it has none.
+
+        Raises:
+            ValueError: The URL or a header can't be sent.
+        """
+        target = split_url(url)[1]
+        if self.proxy.url is not None and self.origin.scheme == "http":  # the proxy takes its own header out
+            target = f"http://{self.origin.header}{target}"
+            headers = {**headers, **self.proxy.headers}
+        # Some firewalls refuse requests that do not say who makes them.
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self.origin.header}", "User-Agent: bigupload"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if size is not None:
+            lines.append(f"Content-Length: {size}")
+        head = "\r\n".join([*lines, "", ""])
+        if head.count("\n") != len(lines) + 1 or head.count("\r") != len(lines) + 1 or " " in target:
+            raise ValueError("a line break in a header")
+        return head.encode()
+
+
 def proxy_for(place: WebOrigin) -> Proxy:
     """Return the proxy that the environment (or the system) names for an origin.
 
@@ -101,11 +133,9 @@ def proxy_for(place: WebOrigin) -> Proxy:
     if not found or bypass(place.host) or bypass(place.where):
         return Proxy()
     parts = urlsplit(found if "://" in found else f"http://{found}")
-    if parts.scheme not in _PORTS or not parts.hostname:
-        raise ValueError("no proxy for HTTP")
-    where = _host_and_port(parts.hostname, parts.port or _PORTS[parts.scheme])
+    at = origin_of(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
     authorization = None
     if parts.username:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = f"Basic {base64.b64encode(user.encode()).decode()}"
-    return Proxy(f"{parts.scheme}://{where}", authorization)
+    return Proxy(f"{at.scheme}://{at.where}", authorization)

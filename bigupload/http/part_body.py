@@ -31,16 +31,14 @@ from typing import Any
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http import socket_tuning
-from bigupload.http._compat import read_before_closing
+from bigupload.http._compat import TlsEncryptor, read_before_closing
 from bigupload.http.connection import Connection
 from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.part_bytes import LOOK_AHEAD, PartBytes
 from bigupload.http.response_head import ResponseHead
-from bigupload.http.send_resources import SendResources
-from bigupload.http.thread_work import ThreadWork, retrieve, thread_buffer, until_blocked
-from bigupload.http.tls_offload import TlsEncryptor
+from bigupload.http.send_resources import SendResources, ThreadWork, thread_buffer
 from bigupload.ports import Source
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import retrieve, run_shielded
 
 PLAIN_BUFFER = MIB
 TLS_BUFFER = 512 * 1024
@@ -93,14 +91,13 @@ class PartBody:
             self.stop()
             if not sending.done():
                 sending.cancel()
-                await run_shielded(_end_of(sending))
+                await run_shielded(asyncio.wait([sending]))
         if not sending.cancelled() and (error := sending.exception()) is not None:
             raise ConnectionAbortedError(errno.ECONNABORTED, type(error).__name__) from error
         return response
 
     async def _send(self, connection: Connection, head: bytes) -> None:
-        transport = connection.transport
-        self._transport = transport
+        transport = self._transport = connection.transport
         self._peer = transport.get_extra_info("peername")
         self._socket = transport.get_extra_info("socket")
         try:
@@ -110,7 +107,9 @@ class PartBody:
                 return
             self._began = asyncio.get_running_loop().time()
             read_before_closing(transport)
-            self._resources.set_up(transport)
+            # Of a body that is broken off, nothing more is sent: what the kernel still has would delay other parts.
+            socket_tuning.set_discard(self._socket, discard=True)
+            self._resources.tune(transport)
             await self._write_body(connection)
         except OSError:
             await self._wait_for_response()
@@ -180,84 +179,65 @@ class PartBody:
         if not tls:
             transport.set_write_buffer_limits(high=0)
             await connection.drain()
-        send = self._way_around_asyncio(transport, tls=tls)
+        watches = not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
+        can_watch = watches and self._socket is not None  # so that there is a descriptor to duplicate
+        in_memory = self._bytes.view is not None
         try:
-            if send is not None:
-                await send()
+            if can_watch and tls and self._resources.limiter is None:  # a thread would have to wait for the limit
+                encryptor = TlsEncryptor.of(transport)
+                if encryptor is not None and encryptor.idle:
+                    await self._send_encrypted(encryptor)
+                    return
+            elif can_watch and not tls and hasattr(os, "sendfile") and (in_memory or self._bytes.fileno() is not None):
+                await self._send_plain()
                 return
         except ConnectionError:
             raise
         except OSError as e:
             # EINVAL, ENOSYS: no sendfile from this file system. EIO, ESTALE: copying meets it again. EMFILE: no `dup`.
-            if send != self._send_file and not out_of_descriptors(e):
+            if (tls or in_memory) and not out_of_descriptors(e):
                 raise
         await self._copy(connection, TLS_BUFFER if tls else PLAIN_BUFFER)
 
-    def _way_around_asyncio(self, transport: asyncio.WriteTransport, *, tls: bool) -> Callable[[], Any] | None:
-        if tls:
-            encryptor = self._encryptor(transport)
-            return None if encryptor is None else partial(self._send_encrypted, encryptor)
-        if not hasattr(os, "sendfile") or not self._can_watch_socket():
-            return None
-        if self._bytes.view is not None:
-            return partial(self._send_view, self._bytes.view)
-        return self._send_file if self._bytes.fileno() is not None else None
-
-    def _can_watch_socket(self) -> bool:
-        """Whether the socket has a descriptor, and the event loop can watch its duplicate."""
-        watches = not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
-        return self._socket is not None and watches
-
-    def _encryptor(self, transport: asyncio.WriteTransport) -> TlsEncryptor | None:
-        # With a rate limit, threads would gain nothing, and would have to wait for it.
-        if self._resources.limiter is not None or not self._can_watch_socket():
-            return None
-        encryptor = TlsEncryptor.of(transport)
-        return encryptor if encryptor is not None and encryptor.idle else None
-
-    async def _send_file(self) -> None:
-        """Send by `os.sendfile`: from the page cache in the event loop, else in a thread."""
-        source = self._bytes.fileno()
-        assert source is not None
+    async def _send_plain(self) -> None:
+        """Send without a copy: what is at hand in the event loop, else by `os.sendfile` in a thread."""
         with self._socket_copy() as fd:
             while self._written < self._length and not self._stopping:
                 until = self._written + await self._allowance(self._length - self._written)
                 while self._written < until and not self._stopping:
-                    await self._when_writable(fd, partial(self._send_if_cached, fd, source, until))
+                    await self._when_writable(fd, partial(self._send_at_hand, fd, until))
                     if self._written < until and not self._stopping:
-                        send = partial(self._send_file_range, fd, source, min(until, self._written + _SLICE))
-                        await self._threads.run(self._resources.wait_for_disk, partial(until_blocked, send), self.stop)
+                        send = partial(self._send_slices, fd, min(until, self._written + _SLICE))
+                        await self._threads.run(self._resources.wait_for_disk, send, self.stop)
 
-    def _send_if_cached(self, fd: int, source: int, until: int) -> bool:
-        """Send bytes from the page cache that the socket accepts. Returns whether it is done or must stop here."""
+    def _send_at_hand(self, fd: int, until: int) -> bool:
+        """Send bytes that the socket accepts and that need no waiting. Returns whether it is done or must stop here."""
         if not self._bytes.at_hand(self._written):
             return True
-        self._send_file_range(fd, source, min(until, self._bytes.cached_until))
+        self._send_slice(fd, min(until, self._bytes.cached_until))
         return self._written == until or self._stopping
 
-    def _send_file_range(self, fd: int, source: int, until: int) -> bool:
+    def _send_slice(self, fd: int, until: int) -> bool:
         """Send what the socket takes now. Returns whether nothing is left to do up to `until` (bytes of the part)."""
         if self._stopping:
             return True
-        count = os.sendfile(fd, source, self._bytes.offset + self._written, min(_SLICE, until - self._written))
-        if count == 0:
-            raise self._bytes.became_shorter()
+        start, stop = self._written, min(until, self._written + _SLICE)
+        if self._bytes.view is not None:
+            count = os.write(fd, self._bytes.view[start:stop])
+        else:
+            source = self._bytes.fileno()
+            assert source is not None
+            count = os.sendfile(fd, source, self._bytes.offset + start, stop - start)
+            if count == 0:
+                raise self._bytes.became_shorter()
         self._written += count
         return self._written == until
 
-    async def _send_view(self, view: memoryview) -> None:
-        """Send what is in memory, as the socket takes it."""
-        with self._socket_copy() as fd:
-            while self._written < self._length and not self._stopping:
-                until = self._written + await self._allowance(self._length - self._written)
-                await self._when_writable(fd, partial(self._send_view_range, fd, view, until))
-
-    def _send_view_range(self, fd: int, view: memoryview, until: int) -> bool:
-        """As `_send_file_range`, for bytes in memory."""
-        if self._stopping:
-            return True
-        self._written += os.write(fd, view[self._written : min(until, self._written + _SLICE)])
-        return self._written == until
+    def _send_slices(self, fd: int, until: int) -> None:
+        """In a thread: send up to `until`, as far as the socket takes it now."""
+        with contextlib.suppress(BlockingIOError):
+            while not self._send_slice(fd, until):
+                pass
 
     async def _send_encrypted(self, encryptor: TlsEncryptor) -> None:
         """Threads read, encrypt and write, each time that the socket can take more."""
@@ -270,11 +250,11 @@ class PartBody:
                 start = self._resources.compute if at_hand else self._resources.wait_for_disk
                 encryptor.pause_reading()
                 try:
-                    await self._threads.run(start, partial(self._encrypt_range, encryptor, fd), self.stop)
+                    await self._threads.run(start, partial(self._encrypt_slice, encryptor, fd), self.stop)
                 finally:
                     encryptor.resume_reading()
 
-    def _encrypt_range(self, encryptor: TlsEncryptor, fd: int) -> None:
+    def _encrypt_slice(self, encryptor: TlsEncryptor, fd: int) -> None:
         """In a thread: encrypt and write as much as the socket takes now, at most a slice."""
         buffer = thread_buffer(TLS_BUFFER)
         until = min(self._length, self._written + _SLICE)
@@ -299,7 +279,12 @@ class PartBody:
             while self._written < self._length and not await self._responded():
                 step = await self._allowance(min(size, self._length - self._written))
                 chunk = buffer[:step]
-                await self._read(chunk, self._written)
+                count = self._bytes.read_at_hand(chunk, self._written)
+                if count < step:
+                    read = partial(self._bytes.read, chunk[count:], self._written + count)
+                    count += await self._threads.run(self._resources.wait_for_disk, read, self.stop)
+                if count < step:
+                    raise self._bytes.became_shorter()
                 self._written += step  # before it is written: `sent` subtracts what the transport has not sent yet
                 try:
                     connection.write(chunk)
@@ -310,15 +295,6 @@ class PartBody:
         finally:
             if not self._threads.abandoned:
                 self._resources.give_back(buffer)
-
-    async def _read(self, chunk: memoryview, position: int) -> None:
-        """Fill `chunk`: at once if the bytes are at hand, else in a thread."""
-        count = self._bytes.read_at_hand(chunk, position)
-        if count < len(chunk):
-            read = partial(self._bytes.read, chunk[count:], position + count)
-            count += await self._threads.run(self._resources.wait_for_disk, read, self.stop)
-        if count < len(chunk):
-            raise self._bytes.became_shorter()
 
     # -- waiting
 
@@ -369,9 +345,7 @@ class PartBody:
 
     async def _responded(self) -> bool:
         """Whether the store has responded. If so, the event loop reads the response before anything else is written."""
-        if self._stopping:
-            return True
-        if socket_tuning.readable(self._socket):
+        if not self._stopping and socket_tuning.readable(self._socket):
             for _ in range(3):  # turns of the loop: to select the socket, to read it, to wake the reader
                 await asyncio.sleep(0)
         return bool(self._stopping)
@@ -388,10 +362,6 @@ class PartBody:
         finally:
             self._rate_limited = False
         return step
-
-
-async def _end_of(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -21,8 +21,8 @@ class PartBytes:
         self.size = part.size
         self.view = source.view(part.offset, part.size)
         """The whole part, if it is in memory."""
-        self.cached_until = 0
-        """Up to where the part was in the page cache when that was last asked."""
+        self.cached_until = 0 if self.view is None else part.size
+        """Up to where the part was in memory or in the page cache, when that was last asked."""
 
     def fileno(self) -> int | None:
         """The source's descriptor, if it has one."""
@@ -30,7 +30,7 @@ class PartBytes:
 
     def at_hand(self, position: int) -> bool:
         """Whether the next bytes can be read without waiting. The page cache is asked once for each `LOOK_AHEAD`."""
-        if self.view is not None or position < self.cached_until:
+        if position < self.cached_until:
             return True
         fd = self.fileno()
         if fd is None:

@@ -1,6 +1,7 @@
-"""Sends each part by one HTTP PUT, and judges the response.
+"""Sends each part by one HTTP PUT over a client's connections, and judges the response.
 
-A part has a client's connections and an own way to send its body (`part_body`): from the page cache to the socket.
+A small body in memory goes to the transport together with the head. Others have their own way (`part_body`): from the
+page cache to the socket.
 """
 
 from __future__ import annotations
@@ -9,25 +10,27 @@ import contextlib
 import re
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from bigupload import errors
 from bigupload.core.checksums import with_quotes
-from bigupload.core.part_plan import Part
+from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.client import HttpClient
+from bigupload.http import socket_tuning
+from bigupload.http._compat import read_before_closing, unsent_by
+from bigupload.http.client import HttpClient, OpenResponse
+from bigupload.http.connection import Connection
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response, fault_of_socket, fault_of_stranger
-from bigupload.http.memory_body import MOST_BYTES, MemoryBody
-from bigupload.http.origins import unusable
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
 from bigupload.http.response_head import ResponseHead
 from bigupload.http.send_resources import SendResources
-from bigupload.http.socket_tuning import AUTO
-from bigupload.http.socket_tuning import check_congestion_control as check_congestion_control
 from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.support.shielding import run_shielded
 
+MOST_BYTES = MIB
+"""Bytes of a small body. The transport copies what the kernel does not take at once."""
 _CLOSE_GRACE = 2.0
 """Seconds that connections may take to close after the caller was cancelled."""
 _SCOPE = re.compile(r"[?&]X-Amz-Credential=[^&]*(?:%2F|/)[0-9]{8}(?:%2F|/)([A-Za-z0-9-]+)(?:%2F|/)")
@@ -43,7 +46,7 @@ class HttpTransport:
         *,
         ca_bundle: CaBundle = None,
         limiter: RateLimiter | None = None,
-        congestion: str = AUTO,
+        congestion: str = socket_tuning.AUTO,
     ) -> None:
         """Open no connection yet.
 
@@ -51,8 +54,7 @@ class HttpTransport:
             client: Whose connections to use, which the end of the context closes; None: a new client's.
             ca_bundle: Which certificates a new client trusts.
             limiter: The bandwidth limit for all parts together, or None.
-            congestion: The name of a congestion control of the kernel, "auto" to choose one by each connection's round
-                trip, or "system" to change nothing.
+            congestion: As in `socket_tuning.tune_for_path`.
         """
         self._client = client or HttpClient(ca_bundle)
         self._resources = SendResources(limiter, congestion)
@@ -79,9 +81,9 @@ class HttpTransport:
         if self._resources.limiter is not None or self._closed:
             return
         with contextlib.suppress(ValueError, errors.UsageError):
-            origin, proxy = self._client.route(f"{address}/")
-            if proxy.url is None:
-                self._client.pool.connect_ahead(origin, proxy, count)
+            route = self._client.route(f"{address}/")
+            if route.proxy.url is None:
+                self._client.pool.connect_ahead(route, count)
 
     async def put(
         self,
@@ -100,61 +102,51 @@ class HttpTransport:
             raise Fault(FaultKind.BROKEN, "the connections were closed")
         if fresh:
             client.forget_routes()
+        route, head = client.prepare("PUT", request.url, request.headers, part.size)
+        where, pool = route.origin.where, client.pool
         try:
-            route = client.route(request.url)
-            head = route.head("PUT", request.url, request.headers, part.size)
-        except ValueError as e:
-            raise unusable(e) from None
-        pool = client.pool
-        try:
-            connection = await pool.take(*route, fresh=fresh)
+            connection = await pool.take(route, fresh=fresh)
             try:
-                response = await body.exchange(connection, head)
-                content = await connection.body(response, MAX_ERROR_BODY, RESPONSE_AFTER_WRITE_ERROR)
+                answer = await body.exchange(connection, head)
+                response = OpenResponse(connection, answer, where, None)
+                content = await response.read_as_far_as_it_comes(MAX_ERROR_BODY, RESPONSE_AFTER_WRITE_ERROR)
             except BaseException as e:
                 connection.abort()
                 if isinstance(e, OSError):
                     pool.failed(connection, e)
                 raise
-            if fresh or not body.complete:  # after half a body, nothing more can follow
-                connection.abort()
-            else:
-                pool.give_back(connection, *route)
-        except Fault:
+        except (Fault, OSError) as e:
             client.forget_routes()
-            raise
-        except OSError as e:
-            client.forget_routes()
+            if isinstance(e, Fault):
+                raise
             if body.failure is not None:
                 raise body.failure from None
-            raise fault_of_socket(e, route.origin.where) from None
+            raise fault_of_socket(e, where) from None
+        if fresh or not body.complete or not response.finish():  # after half a body, nothing more can follow
+            connection.abort()
+        else:
+            pool.give_back(connection)
         if body.failure is not None:
             raise body.failure
         what = request.subject or f"part {part.number}"
         if response.status // 100 != 2:
-            size = None if request.subject else part.size
+            scope = _SCOPE.search(request.url)
             raise fault_of_response(
                 response.status,
                 response.headers,
                 content,
                 what,
-                region=_region_of(request.url),
+                region=None if scope is None else scope[1],
                 proxy=client.answering_proxy(request.url),
-                sent=size,
+                sent=None if request.subject else part.size,
             )
-        return _stored(response, content, what, complete=body.complete)
+        return _stored(answer, content, what, complete=body.complete)
 
     def _body(self, source: Source, part: Part) -> MemoryBody | PartBody:
         view = source.view(part.offset, part.size) if part.size <= MOST_BYTES else None
         if view is None or self._resources.limiter is not None:
             return PartBody(source, part, self._resources)
         return MemoryBody(view, self._resources)
-
-
-def _region_of(url: str) -> str | None:
-    """The region that a presigned URL was signed for; None: it does not say."""
-    found = _SCOPE.search(url)
-    return None if found is None else found[1]
 
 
 def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool) -> PutResponse:
@@ -173,3 +165,65 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
         raise Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
     checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}
     return PutResponse(with_quotes(etag), checksums, headers.get("x-amz-version-id"))
+
+
+class MemoryBody:
+    """A small body in memory on its way, without a task of its own. It is the `ports.Gauge` of its own sending."""
+
+    failure = None
+    """Bytes in memory can be read."""
+
+    def __init__(self, view: memoryview, resources: SendResources) -> None:
+        self.complete = False
+        """Whether the whole body was handed to the kernel or to TLS."""
+        self._view = view
+        self._size = len(view)
+        self._resources = resources
+        self._sent = 0
+        """Of a body that was broken off."""
+        self._transport: Any = None
+        self._socket: Any = None
+        self._peer: object = None
+
+    async def exchange(self, connection: Connection, head: bytes) -> ResponseHead:
+        """Send the head of the PUT and the body, and return the response. See `PartBody.exchange`."""
+        transport = connection.transport
+        read_before_closing(transport)
+        self._resources.tune(transport)
+        self._peer = transport.get_extra_info("peername")
+        self._socket = transport.get_extra_info("socket")
+        self._transport = transport
+        is_first = connection.is_clean  # else the store spoke before: it can't know the body
+        try:
+            with contextlib.suppress(OSError):  # perhaps it said why it closed
+                connection.write(b"".join((head, self._view)))
+            response = await connection.head()
+            self.complete = is_first and not connection.unsent_when_heard
+            return response
+        finally:  # what is not sent now is in vain
+            if not self.complete:
+                self._sent = self.sent()
+                socket_tuning.set_discard(self._socket, discard=True)
+            self._transport = None
+
+    # -- ports.Gauge
+
+    def sent(self) -> int:
+        if self._transport is None:
+            return self._size if self.complete else self._sent
+        return max(0, self._size - unsent_by(self._transport) - socket_tuning.unsent(self._socket))
+
+    def address(self) -> str | None:
+        return socket_tuning.address_text(self._peer)
+
+    def round_trips(self) -> float:
+        return 0.0  # over before that matters
+
+    def round_trip_times(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    def window_is_full(self) -> bool:
+        return False
+
+    def paused(self) -> bool:
+        return False

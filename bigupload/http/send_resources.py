@@ -1,18 +1,20 @@
-"""What the request bodies of one transport share: the rate limit, reused buffers and worker threads."""
+"""What request bodies need beside a connection: a transport's rate limit, buffers and threads, and work in those."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bigupload.http import socket_tuning
 from bigupload.support.daemon_threads import DaemonThreadPool
 from bigupload.support.page_buffer import page_buffer
 from bigupload.support.rate_limiter import RateLimiter
+from bigupload.support.shielding import retrieve, run_shielded
 
 R = TypeVar("R")
 
@@ -20,6 +22,9 @@ _ENCRYPTING_THREADS = 4
 """Each thread encrypts about 2 GB/s, so that more would only compete for cores with the rest of the process."""
 _READING_THREADS = 32
 """Threads that wait for disks. A hung file system occupies one for each part in flight, and they cost only memory."""
+ABANDON_AFTER = 2.0
+"""Seconds that a cancelled request waits for its thread. A thread that takes longer hangs in a file system."""
+_thread_local = threading.local()
 
 
 class SendResources:
@@ -49,17 +54,8 @@ class SendResources:
         """Let another body use `buffer`. No thread and no socket may still need it."""
         self._buffers.append(buffer)
 
-    def set_up(self, transport: asyncio.WriteTransport) -> None:
-        """Set up a connection for a body that begins.
-
-        The congestion control is chosen once, by the round trip of the handshake. Of a body that is broken off, nothing
-        more is sent: what the kernel still has would delay other parts.
-        """
-        socket_tuning.set_discard(transport.get_extra_info("socket"), discard=True)
-        self.tune(transport)
-
     def tune(self, transport: asyncio.WriteTransport) -> None:
-        """Choose a connection's congestion control, once."""
+        """Choose a connection's congestion control, once: by the round trip of the handshake."""
         if transport not in self._tuned:
             with contextlib.suppress(TypeError):  # uvloop's transports allow no weak references
                 self._tuned.add(transport)
@@ -79,10 +75,70 @@ class SendResources:
         return asyncio.get_running_loop().run_in_executor(self._pools[name], work)
 
     def abandon(self) -> None:
-        """Say that a thread hangs in a file system and that nobody waits for it any more."""
+        """Note that a thread hangs in a file system and that nobody waits for it any more."""
         self._abandoned = True
 
     def close(self) -> None:
         """End the threads. They have nothing to do, except for those that hang."""
         while self._pools:
             self._pools.popitem()[1].shutdown(wait=not self._abandoned)
+
+
+class ThreadWork:
+    """One body's work in threads, a piece at a time. A request that is cancelled waits for it, but not for ever."""
+
+    def __init__(self, on_hang: Callable[[], None]) -> None:
+        """Run nothing yet. `on_hang` is called when work has not ended `ABANDON_AFTER` seconds after a cancel."""
+        self._on_hang = on_hang
+        self._future: asyncio.Future[Any] | None = None
+        self.abandoned = False
+        """Whether a thread hangs, and nobody waits for it any more."""
+
+    async def run(
+        self,
+        start: Callable[[Callable[[], R]], asyncio.Future[R]],
+        work: Callable[[], R],
+        on_cancel: Callable[[], None],
+    ) -> R:
+        """Run `work` in the thread that `start` chooses, and wait for its result.
+
+        Args:
+            start: Starts a function in a thread.
+            work: The function.
+            on_cancel: Called when the caller is cancelled. It asks the work to end soon. It is not kept: a body that
+                owns this object would else be in a cycle, and stay in memory until the garbage collector comes.
+
+        Raises:
+            asyncio.CancelledError: The caller was cancelled. The work has ended, or is abandoned.
+            Exception: What `work` raised.
+        """
+        future = self._future = start(work)
+        future.add_done_callback(retrieve)
+        try:
+            await asyncio.wait([future])  # a cancelled wait leaves the thread running
+        except asyncio.CancelledError:
+            on_cancel()
+            await run_shielded(asyncio.wait([future], timeout=ABANDON_AFTER))
+            if not future.done():
+                self.abandoned = True
+                self._on_hang()
+            raise
+        finally:
+            if future.done():
+                self._future = None
+        return future.result()
+
+    def call_when_ended(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when no work runs any more: at once, except after a hang."""
+        if self._future is None:
+            callback()
+        else:
+            self._future.add_done_callback(lambda _: callback())
+
+
+def thread_buffer(size: int) -> memoryview:
+    """Return this thread's own buffer of `size` bytes, for all connections: it stays in the core's cache."""
+    if not hasattr(_thread_local, "buffer"):
+        _thread_local.buffer = memoryview(page_buffer(size))
+    buffer: memoryview = _thread_local.buffer
+    return buffer

@@ -11,6 +11,12 @@ import anyio
 R = TypeVar("R")
 
 
+def retrieve(future: asyncio.Future[Any]) -> None:
+    """Mark the exception of what has ended as retrieved. Else asyncio logs it, if nobody asks for the result."""
+    if future.done() and not future.cancelled():
+        future.exception()
+
+
 async def finish(future: asyncio.Future[R]) -> R:
     """Await a thread's work to its end, also when the very task is cancelled that awaits it.
 
@@ -29,8 +35,7 @@ async def finish(future: asyncio.Future[R]) -> R:
             cancelled = e
     if cancelled is None:
         return future.result()
-    if not future.cancelled():
-        future.exception()  # marks it as retrieved
+    retrieve(future)
     raise cancelled
 
 
@@ -71,6 +76,5 @@ async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = No
                 cancelled = e
     if timer is not None:
         timer.cancel()
-    if not task.cancelled():
-        task.exception()  # marks it as retrieved
+    retrieve(task)
     raise cancelled

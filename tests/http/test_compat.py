@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.http._compat import read_before_closing, tls_internals
-from bigupload.http.tls_offload import TlsEncryptor
+from bigupload.http._compat import TlsEncryptor, read_before_closing, tls_internals
 from bigupload.testing.certificates import make_certificates
 
 
@@ -106,8 +105,8 @@ async def test_encrypted_bytes_are_read_under_the_lock_of_those_who_encrypt(tmp_
             def __exit__(self, *error: object) -> None:
                 lock.release()
 
-        assert internals.outgoing._lock is lock
-        internals.outgoing._lock = Counting()
+        assert internals.outgoing.lock is lock
+        internals.outgoing.lock = Counting()
         writer.write(b"hello\n")  # which asyncio encrypts, and takes out of the buffer
         assert taken
         assert await reader.readline() == b"you said hello\n"

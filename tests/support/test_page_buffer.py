@@ -10,8 +10,7 @@ import pytest
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
 from bigupload.engine.part_hashing import hash_part
-from bigupload.http.send_resources import SendResources
-from bigupload.http.thread_work import thread_buffer
+from bigupload.http.send_resources import SendResources, thread_buffer
 from bigupload.sources.file import FileSource
 from bigupload.support.page_buffer import page_buffer
 

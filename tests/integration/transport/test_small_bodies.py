@@ -15,8 +15,8 @@ import pytest
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http import connection, memory_body
-from bigupload.http.put_transport import HttpTransport
+from bigupload.http import connection
+from bigupload.http.put_transport import HttpTransport, MemoryBody
 from bigupload.ports import PutResponse, SignedRequest
 from bigupload.sources.memory import MemorySource
 from bigupload.testing.strict_s3 import FlipBit, LostResponse, Reset, Stall, Status
@@ -50,7 +50,7 @@ async def test_the_bytes_arrive_over_one_connection(store: Bench, size: int) -> 
             assert response.checksums
             assert [gauge.sent() for gauge in store.gauges][-1] == size
         assert len(transport._client.pool._open) == 1
-        assert type(store.gauges[0]) is memory_body.MemoryBody
+        assert type(store.gauges[0]) is MemoryBody
         assert store.gauges[0].address() == f"127.0.0.1:{store.s3.port}"
         response = await transport.put(store.sign(part, data), source, part, on_start=bool, fresh=True)
         assert [len(kept) for kept in transport._client.pool._kept.values()] == [1]
