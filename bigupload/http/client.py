@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -90,11 +90,25 @@ class OpenResponse:
                 return await self._connection.read(self._body, most)
         except OSError as e:
             self._connection.abort()
-            if isinstance(e, TimeoutError):
-                raise fault_of_socket(e, self.where) from None
-            raise Fault(
-                FaultKind.BROKEN, f"the response of {self.where} ended before all of its bytes had come"
-            ) from None
+            raise (fault_of_socket(e, self.where) if isinstance(e, TimeoutError) else self.cut_off()) from None
+
+    def cut_off(self) -> Fault:
+        """Return the fault of a response that has fewer bytes than it should have."""
+        return Fault(FaultKind.BROKEN, f"the response of {self.where} ended before all of its bytes had come")
+
+    async def pass_on(self, size: int, take: Callable[[bytes], Awaitable[bool | None]]) -> bool:
+        """Hand the next `size` bytes on as they come, until `take` returns False. Returns whether it did not.
+
+        Raises:
+            Fault: As `read`. BROKEN if the body ends before that.
+        """
+        while size:
+            if not (piece := await self.read(min(size, _PIECE))):
+                raise self.cut_off()
+            size -= len(piece)
+            if await take(piece) is False:
+                return False
+        return True
 
     async def _read_into(self, body: bytearray, most: int) -> None:
         while not self._body.ended and len(body) < most:

@@ -6,7 +6,6 @@ presigned URL is a bearer secret.
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import os
 import re
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from bigupload import errors
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind, classify
+from bigupload.http.origins import origin_of
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.units import format_size, one_line
 
@@ -56,12 +56,7 @@ def is_valid_name(bucket: str) -> bool:
 
 
 def fault_of_socket(e: Exception, where: str) -> Fault:
-    """Translate a failed exchange over a connection that was there.
-
-    Args:
-        e: What ssl or the operating system raised.
-        where: The "host:port", for the message.
-    """
+    """Translate a failed exchange over a connection to `where`, a "host:port" for the message."""
     if (fault := _fault_of_any(e, where)) is not None:
         return fault
     if isinstance(e, TimeoutError):
@@ -71,13 +66,7 @@ def fault_of_socket(e: Exception, where: str) -> Fault:
 
 
 def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False) -> Fault:
-    """Translate the failure to connect.
-
-    Args:
-        e: What ssl or the operating system raised.
-        where: The "host:port", for the message.
-        proxy: Whether that is the user's proxy.
-    """
+    """Translate a failure to connect to `where`, a "host:port" for the message. `proxy`: it is the user's proxy."""
     if (fault := _fault_of_any(e, where)) is not None:
         return fault
     if isinstance(e, ssl.SSLError):
@@ -116,7 +105,7 @@ def _why_no_tls(e: ssl.SSLError, where: str) -> str:
 
 
 def _fault_of_any(e: Exception, where: str) -> Fault | None:
-    """What means the same whatever was being done."""
+    """Translate what means the same while connecting and later."""
     if tls_connection_lost(e):
         return Fault(FaultKind.BROKEN, f"the TLS connection to {where} was closed")
     return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS) if out_of_descriptors(e) else None
@@ -169,7 +158,7 @@ def fault_of_response(
 ) -> Fault:
     """Translate a response that refuses a request, whichever request it was.
 
-    S3's errors are a few flat XML elements, which regular expressions find: no XML parser reads untrusted bytes here.
+    S3's errors are a few flat XML elements, which are found as text: no XML parser reads untrusted bytes here.
 
     Args:
         status: The HTTP status, not 2xx. 200 for a refusal that S3 puts into a successful response.
@@ -180,9 +169,6 @@ def fault_of_response(
         region: The region that the request was signed for, if it is known.
         proxy: The user's proxy, if the response may be its own.
         sent: Bytes of the part that was sent, if it was one.
-
-    Returns:
-        The fault. Its public error is the same for every request.
     """
     if status == PROXY_AUTH_REQUIRED:
         return fault_of_proxy(status, "the store")
@@ -190,7 +176,8 @@ def fault_of_response(
     if code in _NO_BUCKET:
         return no_bucket(bucket or element(body, "BucketName") or "", status=status, code=code)
     named = headers.get("x-amz-bucket-region")
-    if code in _WRONG_REGION or (named not in (None, region) and _is_redirected(status, code, region)):
+    is_sent_on = status in (301, 307) or (status == 400 and code is None and region is not None)  # a HEAD's 400
+    if code in _WRONG_REGION or (named not in (None, region) and is_sent_on):
         return _wrong_region(named or element(body, "Region"), status, code)
     if status // 100 == 3:
         return _redirect(status, code, headers)
@@ -198,36 +185,25 @@ def fault_of_response(
     message = f"{who} refused {what}: {status} {code or ''}".rstrip()
     if status // 100 == 2:  # S3 may find out late that it can't: it has failed, whatever the code is
         status = 500
-    kind = classify(status, code)
+    kind, date = classify(status, code), headers.get("Date")
     if kind is FaultKind.SKEWED:
-        message = skew_message(headers.get("Date"))
+        message = skew_message(date)
     elif (text := element(body, "Message")) and text != code:
         message += f" ({one_line(text)})"
     elif code is None and (words := first_words(headers, body)):
         message += f" ({words})"
     if status == _TOO_LARGE and code is None:
-        message = f"something in front of the store limits request bodies: {message}. {_how_smaller(sent)}"
-    is_off = kind is FaultKind.REFUSED and abs(_clock_offset(headers.get("Date")) or 0.0) > _CLOCK_TOLERANCE
+        message = f"something in front of the store limits request bodies: {message}. {_how_smaller(sent or 0)}"
+    is_off = kind is FaultKind.REFUSED and abs(_clock_offset(date) or 0.0) > _CLOCK_TOLERANCE
     if is_off:
-        message += f": {skew_message(headers.get('Date'))}"
+        message += f": {skew_message(date)}"
     fault = Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
     fault.is_explained = is_off
     return fault
 
 
-def _is_redirected(status: int, code: str | None, region: str | None) -> bool:
-    """Whether S3 names the bucket's region because the request was for another one. A HEAD's 400 can't say so."""
-    return status in (301, 307) or (status == 400 and code is None and region is not None)
-
-
 def no_bucket(bucket: str, *, status: int = 404, code: str | None = None) -> Fault:
-    """Make the fault of a bucket that is not there.
-
-    Args:
-        bucket: Its name; empty: it is not known.
-        status: The response's status.
-        code: S3's code.
-    """
+    """Make the fault of a bucket that is not there. `bucket`: its name; empty: it is not known."""
     named = f"there is no bucket {one_line(bucket)!r}" if bucket else "there is no such bucket"
     is_possible = not bucket or is_valid_name(bucket)
     advice = "create it, or check the name" if is_possible else f"its name is invalid (S3: {NAME_RULES})"
@@ -236,7 +212,7 @@ def no_bucket(bucket: str, *, status: int = 404, code: str | None = None) -> Fau
 
 
 def _wrong_region(region: str | None, status: int, code: str | None) -> Fault:
-    region = None if region is None else one_line(region)
+    region = one_line(region or "") or None
     where = f"in region {region}: use `region='{region}'`" if region else "in another region: name it as `region`"
     message = f"the bucket is {where}"
     return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.WrongRegion, region=region)
@@ -244,41 +220,28 @@ def _wrong_region(region: str | None, status: int, code: str | None) -> Fault:
 
 def _redirect(status: int, code: str | None, headers: Mapping[str, str]) -> Fault:
     """S3 names a region when it redirects. Anything else that redirects stands in front of the store, or is none."""
-    to = _origin(headers.get("Location", ""))
-    advice = "elsewhere: check the endpoint" if to is None else f"to {to}: use that with `endpoint_url`"
+    try:
+        to = urlsplit(headers.get("Location", ""))
+        origin = origin_of(f"{to.scheme}://{to.netloc}")  # the rest may be secret
+        advice = f"to {one_line(origin.url)}: use that with `endpoint_url`"
+    except ValueError:
+        advice = "elsewhere: check the endpoint"
     message = f"the endpoint redirects {advice}"
     return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.EndpointRedirects)
 
 
-def _origin(url: str) -> str | None:
-    """Scheme, host and port of a URL: the rest may be secret."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return one_line(f"{parts.scheme}://{host}{port}")
-
-
-def _how_smaller(sent: int | None) -> str:
-    smaller = next((size for size in _SMALLER_PARTS if sent is not None and size < sent), None)
-    raise_it = "Raise its limit (of nginx: client_max_body_size)"
-    if smaller is None:
-        return raise_it
-    return f"{raise_it}, or send parts of less than {format_size(sent or 0)}: `part_size='{smaller // MIB}MiB'`"
+def _how_smaller(sent: int) -> str:
+    advice = "Raise its limit (of nginx: client_max_body_size)"
+    smaller = next((size // MIB for size in _SMALLER_PARTS if size < sent), None)
+    if smaller is not None:
+        advice += f", or send parts of less than {format_size(sent)}: `part_size='{smaller}MiB'`"
+    return advice
 
 
 def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:
     """Make the fault of a successful response that is not the store's, or not whole: what was done is not known.
 
-    Args:
-        status: Its status.
-        headers: Its headers, looked up case-insensitively.
-        body: The first bytes of its body.
-        what: What it responds to, for the message: "part 3".
+    The arguments are those of `fault_of_response`.
     """
     words = first_words(headers, body) or "no content"
     return Fault(
@@ -302,11 +265,11 @@ def first_words(headers: Mapping[str, str], body: bytes) -> str:
 def fault_of_proxy(status: int, where: str) -> Fault:
     """Translate a proxy's own error response: one that does not come from the store `where`."""
     if status == PROXY_AUTH_REQUIRED:
-        return Fault(
-            FaultKind.FINAL,
+        message = (
             "the proxy asks for a user name and password (407 Proxy Authentication Required): "
-            "set https_proxy (and http_proxy) to http://USER:PASSWORD@HOST:PORT",
+            "set https_proxy (and http_proxy) to http://USER:PASSWORD@HOST:PORT"
         )
+        return Fault(FaultKind.FINAL, message)
     message = f"the proxy does not connect to {where}: {status}"
     if status >= 500 or status in (408, 429):
         return Fault(FaultKind.UNREACHABLE, message)
@@ -343,27 +306,18 @@ def skew_message(date: str | None) -> str:
 
 
 def retry_after(value: str | None) -> float | None:
-    """Read a Retry-After header.
+    """Read a Retry-After header: seconds or a date. Returns the seconds to wait, or None if it can't be understood.
 
     https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
-
-    Args:
-        value: Seconds or a date; None if there is no such header.
-
-    Returns:
-        Seconds to wait, or None if the header says nothing that can be understood.
     """
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
+    if value is not None and value.isascii() and value.isdigit():
         return float(value[:12])  # a bound, because float() of more digits can be infinite
-    with contextlib.suppress(ValueError, OverflowError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
+    ago = _clock_offset(value)
+    return None if ago is None else max(0.0, -ago)
 
 
 def _clock_offset(date: str | None) -> float | None:
-    """Seconds by which this machine's clock is ahead of the store's."""
+    """Seconds by which this machine's clock is ahead of a date in a header; None if that can't be read."""
     try:
         return time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
     except (ValueError, OverflowError):

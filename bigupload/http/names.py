@@ -31,11 +31,7 @@ class Addresses:
     """The addresses of the names that one transport connects to."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Know none yet.
-
-        Args:
-            clock: Seconds from any start.
-        """
+        """Know none yet. `clock` returns seconds from any start."""
         self._clock = clock
         self._limiter = anyio.CapacityLimiter(_LOOKUPS)
         self._known: dict[tuple[str, int], tuple[list[AddressRow], float]] = {}
@@ -52,9 +48,13 @@ class Addresses:
         """
         if (row := _numeric(host, port)) is not None:
             return [row]
-        rows, since = self._known.get((host, port), ([], 0.0))
+        key = host, port
+        rows, since = self._known.get(key, ([], 0.0))
         if not rows or self._clock() - since > KEPT:
-            rows = await self._look_up(host, port)
+            if key not in self._asked:  # once for all who want to know at the same time
+                task = self._asked[key] = asyncio.create_task(self._ask(key))
+                task.add_done_callback(retrieve)
+            rows = await asyncio.shield(self._asked[key])
         self._turn += 1
         first = self._turn % len(rows)
         return rows[first:] + rows[:first]
@@ -67,14 +67,6 @@ class Addresses:
         """Leave behind what is being looked up."""
         for task in self._asked.values():
             task.cancel()
-
-    async def _look_up(self, host: str, port: int) -> list[AddressRow]:
-        """Ask once for all who want to know at the same time."""
-        key = host, port
-        if key not in self._asked:
-            task = self._asked[key] = asyncio.create_task(self._ask(key))
-            task.add_done_callback(retrieve)
-        return await asyncio.shield(self._asked[key])
 
     async def _ask(self, key: tuple[str, int]) -> list[AddressRow]:
         """Look a name up, in a thread of its own: the event loop's threads may all be waiting for uploads.

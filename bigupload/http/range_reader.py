@@ -11,7 +11,6 @@ from bigupload.http.client import HttpClient, OpenResponse
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
 from bigupload.ports import SignedRequest
 
-_OTHER_RANGE = "the store sends another range than the requested one"
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
 
 
@@ -49,24 +48,11 @@ async def read_range(
         async with client.open("GET", request.url, headers, within=within) as response:
             if response.status in (200, 206):
                 reached = _check(response, start, end, etag, size)
-                wanted = await _pass_on(response, reached - start, take)
+                wanted = await response.pass_on(reached - start, take)  # a store that ignores the range sends more
                 start = reached
                 continue
             body = await response.read_as_far_as_it_comes(MAX_ERROR_BODY, within)
         raise fault_of_response(response.status, response.headers, body, "to read the object")
-
-
-async def _pass_on(response: OpenResponse, wanted: int, take: Callable[[bytes], Awaitable[bool]]) -> bool:
-    """Hand `wanted` bytes on, and return whether `take` wants more. A store that ignores the range sends more, which is
-    not read."""
-    while wanted and (piece := await response.read()):
-        piece = piece[:wanted]
-        wanted -= len(piece)
-        if not await take(piece):
-            return False
-    if wanted:
-        raise Fault(FaultKind.BROKEN, "the object ended before all of its bytes had arrived")
-    return True
 
 
 def _check(response: OpenResponse, start: int, end: int, etag: str, size: int) -> int:
@@ -84,9 +70,8 @@ def _check(response: OpenResponse, start: int, end: int, etag: str, size: int) -
             raise Fault(FaultKind.UNSUPPORTED, "the store sends whole objects only: it ignores Range")
         return end
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if match is None or int(match[1]) != start or match[3] not in (str(size), "*"):
-        raise Fault(FaultKind.UNSUPPORTED, _OTHER_RANGE)
-    reached = int(match[2]) + 1
-    if not start < reached <= end:  # it may be less than was requested
-        raise Fault(FaultKind.UNSUPPORTED, _OTHER_RANGE)
+    first, last, of = match.groups() if match is not None else (-1, -1, "")
+    reached = int(last) + 1
+    if int(first) != start or of not in (str(size), "*") or not start < reached <= end:  # it may be less than requested
+        raise Fault(FaultKind.UNSUPPORTED, "the store sends another range than the requested one")
     return reached

@@ -10,11 +10,10 @@ Content-Length that is sent twice, a header that goes on in the next line.
 
 from __future__ import annotations
 
-import enum
 import errno
 import re
 from collections.abc import ItemsView, Iterator, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 MAX_HEAD = 64 * 1024
 """Bytes of a head, together with the interim ones before it."""
@@ -42,8 +41,8 @@ class Headers(Mapping[str, str]):
     """The headers of a response. Names are looked up in any spelling, and listed in lower case."""
 
     def __init__(self, found: dict[str, str]) -> None:
-        """Take the headers, whose names are in lower case."""
         self._found = found
+        """By the names in lower case."""
 
     def __getitem__(self, name: str) -> str:
         return self._found[name.lower()]
@@ -133,17 +132,13 @@ class BodyReader:
     """Takes the body of one response out of the bytes that came, piece by piece."""
 
     def __init__(self, head: ResponseHead) -> None:
-        """Begin behind the head.
-
-        Args:
-            head: The response's.
-        """
+        """Begin behind the head."""
         self.chunked = head.chunked
         """Whether the body comes in chunks."""
-        self._is_malformed = False
         self._left = 0 if head.chunked else head.length
         """Bytes until the end of the body, or of the chunk; None: all until the connection ends."""
-        self._part = _Expected.SIZE
+        self._next: Literal["size", "data", "end of data", "trailers", "nothing"] = "size"
+        """What comes next of a chunked body. Nothing can follow what is malformed."""
         self._trailers = 0
         self.until_close = self._left is None
         """Whether the end of the connection is the end of the body."""
@@ -151,17 +146,13 @@ class BodyReader:
         """Whether the whole body was taken."""
 
     def take(self, received: bytearray, most: int) -> bytes:
-        """Remove the next bytes of the body.
-
-        Args:
-            received: The bytes that came, beginning where the last call ended. What is taken is removed.
-            most: How many bytes to return at most.
+        """Remove the next bytes of the body, at most `most`, from those that came after the last call.
 
         Returns:
             The bytes; none, if more must come first or the body has ended.
 
         Raises:
-            MalformedResponse: A chunk is none.
+            MalformedResponse: A chunk is malformed.
         """
         if self.chunked:
             return self._take_of_chunks(received, most)
@@ -180,45 +171,41 @@ class BodyReader:
         return size
 
     def cut(self, data: bytes, most: int) -> tuple[bytes, bytes]:
-        """Do the same as `take` for bytes of a body without chunks, which are not copied if all of them are taken.
-
-        Returns:
-            What was taken, and what is left.
-        """
+        """Divide bytes of a body without chunks into what is taken, as by `take`, and what is left. All: no copy."""
         size = self._count(len(data), most)
         return (data, b"") if size == len(data) else (data[:size], data[size:])
 
     def _take_of_chunks(self, received: bytearray, most: int) -> bytes:
         found = bytearray()
         try:
-            if self._is_malformed:
-                raise MalformedResponse
             while not self.ended and len(found) < most and self._take_of_chunk(received, found, most):
                 pass
         except MalformedResponse:
-            self._is_malformed = True
+            self._next = "nothing"
             if not found:  # what came before counts
                 raise
         return bytes(found)
 
     def _take_of_chunk(self, received: bytearray, found: bytearray, most: int) -> bool:
         """Take the next piece of a chunked body. Returns whether there was one."""
-        if self._part is _Expected.DATA:
+        if self._next == "nothing":
+            raise MalformedResponse
+        if self._next == "data":
             assert self._left is not None
             size = min(self._left, len(received), most - len(found))
             found += received[:size]
             del received[:size]
             self._left -= size
             if self._left == 0:
-                self._part = _Expected.END_OF_DATA
+                self._next = "end of data"
             return size > 0
-        if self._part is _Expected.END_OF_DATA:
+        if self._next == "end of data":
             if not b"\r\n".startswith(received[:2]):
                 raise MalformedResponse
             if len(received) < 2:
                 return False
             del received[:2]
-            self._part = _Expected.SIZE
+            self._next = "size"
             return True
         end = received.find(b"\r\n")
         if end < 0:
@@ -227,7 +214,7 @@ class BodyReader:
             return False
         line = bytes(received[:end])
         del received[: end + 2]
-        if self._part is _Expected.TRAILERS:
+        if self._next == "trailers":
             self._trailers += end
             if self._trailers > MAX_HEAD:
                 raise MalformedResponse
@@ -237,14 +224,5 @@ class BodyReader:
         if size_of_chunk is None:
             raise MalformedResponse
         self._left = int(size_of_chunk[0], 16)
-        self._part = _Expected.DATA if self._left else _Expected.TRAILERS
+        self._next = "data" if self._left else "trailers"
         return True
-
-
-class _Expected(enum.Enum):
-    """What comes next of a chunked body."""
-
-    SIZE = enum.auto()
-    DATA = enum.auto()
-    END_OF_DATA = enum.auto()
-    TRAILERS = enum.auto()

@@ -1,7 +1,7 @@
 """Socket options for bulk sending, and what the kernel says about a connection.
 
 No option is required: where the kernel does not know one or refuses it, its default stays. The code tests for features
-(`hasattr`), never for operating systems.
+(`hasattr`), never for operating systems. A `sock` may be None, for a transport without one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from bigupload import errors
@@ -45,54 +44,37 @@ the peer's window was full."""
 _MUCH = 0.25
 """The share of that time in which it was full. Over a link that was full, it was 0 to 0.03; of a peer that read slowly
 0.98; of a window that was too small for a path of 100 ms 0.3 to 0.4, because BBR sends in pulses then."""
+_OPTIONS = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_EVERY),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_EVERY),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", _MAX_KEEPALIVES),
+    (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT),
+)
 _LINUX_NUMBERS = {"TCP_NOTSENT_LOWAT": 25} if sys.platform == "linux" else {}
 """linux/tcp.h. A Python that was built with an old C library, as for manylinux2014, has no name for it."""
 _FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
 """FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
 """What tcpi_min_rtt is before the first measurement."""
-
 _LINGER = "hh" if sys.platform == "win32" else "ii"
 """struct linger: https://learn.microsoft.com/en-us/windows/win32/api/winsock2/ns-winsock2-linger, socket(7)"""
 
 
 def new_socket(address: tuple[Any, ...]) -> socket.socket:
-    """Make a stream socket for bulk sending. It is a `socket_factory` of aiohappyeyeballs.
-
-    Args:
-        address: One row of `getaddrinfo`.
-    """
+    """Make a stream socket for bulk sending, for one row of `getaddrinfo`: a `socket_factory` of aiohappyeyeballs."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
-    send_keepalives(made)
-    _set(made, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT)
+    for level, option, value in _OPTIONS:
+        number = getattr(socket, option, _LINUX_NUMBERS.get(option))
+        if number is not None:
+            with contextlib.suppress(OSError):
+                made.setsockopt(level, number, value)
     return made
 
 
-def send_keepalives(sock: socket.socket) -> None:
-    """Let the kernel find out within a minute that the path of a connection is dead."""
-    _set(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_EVERY)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_EVERY)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", _MAX_KEEPALIVES)
-
-
-def _set(sock: socket.socket, level: int, option: str, value: int) -> None:
-    number = getattr(socket, option, _LINUX_NUMBERS.get(option))
-    if number is not None:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(level, number, value)
-
-
 def check_congestion_control(name: str) -> None:
-    """Check that this user may have a congestion control.
-
-    Args:
-        name: "auto", "system", or a name that the kernel knows.
-
-    Raises:
-        UsageError: The kernel does not offer it.
-    """
+    """Raise UsageError unless this user may have a congestion control: "auto", "system", or one of the kernel's."""
     if name in (AUTO, SYSTEM):
         return
     with socket.socket() as probe:
@@ -107,7 +89,7 @@ def tune_for_path(sock: Any, congestion: str) -> None:
     """Set the congestion control of a connected socket.
 
     Args:
-        sock: The socket, or None for a transport without one.
+        sock: The socket.
         congestion: "auto" to choose by the round trip of the handshake, "system" to change nothing, or a name.
     """
     if congestion == SYSTEM or sock is None:
@@ -127,32 +109,22 @@ def _set_congestion_control(sock: Any, name: str) -> bool:
 
 
 def round_trips(sock: Any, seconds: float) -> float:
-    """How many round trips of a connection some seconds are; 0 if the system cannot tell.
-
-    Args:
-        sock: The socket, or None for a transport without one.
-        seconds: The time to convert. The round trip is the shortest one: it does not count what waits in queues.
-    """
-    least = _microseconds(sock, _LEAST_RTT_AT)
-    return max(0.0, seconds) * 1e6 / least if least and least != _UNKNOWN else 0.0
+    """How many of a connection's shortest round trips some seconds are; 0 if the system cannot tell."""
+    least, _ = round_trip_times(sock)
+    return max(0.0, seconds) / least if least else 0.0
 
 
 def round_trip_times(sock: Any) -> tuple[float, float]:
     """The shortest round trip of a connection, and the smoothed one of now, in seconds; (0, 0) if they are not known.
 
-    Args:
-        sock: The socket, or None for a transport without one.
+    What waits in queues counts in the second one alone.
     """
     least, now = _microseconds(sock, _LEAST_RTT_AT), _microseconds(sock, _RTT_AT)
     return (least / 1e6, now / 1e6) if least and now and least != _UNKNOWN else (0.0, 0.0)
 
 
 def window_is_full(sock: Any) -> bool:
-    """Whether the peer's window was full for much of the time in which there was something to send.
-
-    Args:
-        sock: The socket, or None for a transport without one.
-    """
+    """Whether the peer's window was full for much of the time in which there was something to send."""
     info = _tcp_info(sock, _BUSY_AT + _BUSY.size)
     if len(info) < _BUSY_AT + _BUSY.size:  # Linux before 4.10
         return False
@@ -176,11 +148,9 @@ def _microseconds(sock: Any, at: int) -> int | None:
 
 def _tcp_info(sock: Any, size: int) -> bytes:
     """The first bytes of struct tcp_info: as many as the kernel knows; b"" if it does not say."""
-    try:
-        found: bytes = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
-    except (AttributeError, OSError):
-        return b""
-    return found
+    with contextlib.suppress(AttributeError, OSError):
+        return bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size))
+    return b""
 
 
 def _field(tcp_info: bytes, at: int) -> int:
@@ -188,10 +158,10 @@ def _field(tcp_info: bytes, at: int) -> int:
 
 
 def set_discard(sock: Any, *, discard: bool) -> None:
-    """Say what happens to bytes that the kernel has and has not sent when the socket is closed, or the process dies.
+    """Choose what happens to unsent bytes in the kernel when the socket is closed, or the process dies.
 
     Args:
-        sock: The socket, or None for a transport without one.
+        sock: The socket.
         discard: Whether to drop them and reset the connection. Otherwise the kernel sends them, up to `_UNSENT`, and
             they take the path from others.
     """
@@ -207,8 +177,7 @@ def readable(sock: Any) -> bool:
         return False
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
-    found: Sequence[tuple[int, int]] = poll.poll(0)
-    return bool(found)
+    return len(poll.poll(0)) > 0
 
 
 def unsent(sock: Any) -> int:

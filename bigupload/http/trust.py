@@ -16,7 +16,7 @@ CaBundle: TypeAlias = Path | Literal[False] | None
 
 
 def system_context() -> ssl.SSLContext:
-    """Return the TLS context that trusts the system's certificates. Reading them takes 10 ms, which is done once.
+    """Return the TLS context that trusts the system's certificates. They are read once, which takes 10 ms.
 
     Raises:
         OSError: Too many files are open.

@@ -92,8 +92,10 @@ class WebFile:
             etag = response.headers.get("ETag")
             if response.status == 206 and found is not None and found.start == 0 and is_strong(etag):
                 self._pin, self._size = etag, found.size
-                head = await self._body(response, min(HEAD, found.end or 0))
-                return self._facts(response, size=found.size, pin=etag, head=head)
+                head = await response.read_first(most := min(HEAD, found.end or 0))
+                if len(head) < most:
+                    raise response.cut_off()
+                return _facts(response, size=found.size, pin=etag, head=head)
             if response.status != 200:  # a part of the file that can't be pinned, or an empty file: 416
                 await opened.aclose()
                 response = await opened.enter_async_context(self._get({}))
@@ -105,20 +107,7 @@ class WebFile:
                     "connection would look like its end: give its size as `expected_size`"
                 )
             self._stream, self._streaming = response, opened.pop_all()
-            return self._facts(response, size=response.length, pin=None, head=b"")
-
-    def _facts(self, response: OpenResponse, *, size: int | None, pin: str | None, head: bytes) -> WebFacts:
-        name = suggested_name(response.headers.get("Content-Disposition", ""))
-        kind = response.headers.get("Content-Type")
-        return WebFacts(size=size, pin=pin, head=head, file_name=name, content_type=kind)
-
-    async def _body(self, response: OpenResponse, size: int) -> bytes:
-        body = b""
-        while len(body) < size and (data := await response.read(size - len(body))):
-            body += data
-        if len(body) < size:
-            raise _cut_off(response)
-        return body
+            return _facts(response, size=response.length, pin=None, head=b"")
 
     async def read(self, start: int, end: int, take: Callable[[bytes], Awaitable[None]]) -> None:
         """Read one range of the version that `look` found, by more requests if the server caps ranges.
@@ -134,20 +123,11 @@ class WebFile:
             SourceError: No retry can help.
         """
         while start < end:
-            start = await self._read_once(start, end, take)
-
-    async def _read_once(self, start: int, end: int, take: Callable[[bytes], Awaitable[None]]) -> int:
-        """Send one request, and return where its response ended."""
-        headers = {"Range": f"bytes={start}-{end - 1}", "If-Match": self._pin, "If-Range": self._pin}
-        async with self._get(headers) as response:
-            reached = self._check(response, start, end)
-            wanted = reached - start
-            while wanted and (data := await response.read(wanted)):
-                wanted -= len(data)
-                await take(data)
-            if wanted:
-                raise _cut_off(response)
-            return reached
+            headers = {"Range": f"bytes={start}-{end - 1}", "If-Match": self._pin, "If-Range": self._pin}
+            async with self._get(headers) as response:
+                reached = self._check(response, start, end)
+                await response.pass_on(reached - start, take)
+            start = reached
 
     def _check(self, response: OpenResponse, start: int, end: int) -> int:
         """Check that these are requested bytes of the same version, also if the server ignores a condition.
@@ -227,22 +207,12 @@ class WebFile:
         raise errors.SourceUnsupported(f"{self._url.shown} redirects more than {_MOST_REDIRECTS} times")
 
     def _check_usable(self, response: OpenResponse, url: str, known: str | None) -> None:
-        """Check that a response is about the file.
-
-        Args:
-            response: The response.
-            url: Where it comes from.
-            known: Where the redirects led before this request.
-        """
-        if response.status in (200, 206, 412, 416):
-            self._final = url
-            self._refuse_encoded(response)
-            return
-        if self._final == known:  # else another request has found out meanwhile
-            self._final = None
-        raise self._refusal(response, again=known not in (None, self._url.url))
-
-    def _refuse_encoded(self, response: OpenResponse) -> None:
+        """Check that a response from `url` is about the file. `known`: where the redirects led before this request."""
+        if response.status not in (200, 206, 412, 416):
+            if self._final == known:  # else another request has found out meanwhile
+                self._final = None
+            raise self._refusal(response, again=known not in (None, self._url.url))
+        self._final = url
         for header, usable in (("Content-Encoding", _NO_CODING), ("Transfer-Encoding", {*_NO_CODING, "chunked"})):
             encoding = response.headers.get(header, "").strip().lower()
             if encoding not in usable:
@@ -252,7 +222,7 @@ class WebFile:
                 )
 
     def _refusal(self, response: OpenResponse, *, again: bool) -> Exception:
-        """What an error response means. `again`: the redirects may lead elsewhere by now."""
+        """Translate an error response. `again`: the redirects may lead elsewhere by now."""
         status, shown = response.status, self._url.shown
         if status == PROXY_AUTH_REQUIRED:
             return fault_of_proxy(status, response.where)
@@ -268,13 +238,15 @@ class WebFile:
         return Fault(kind, message, status=status, retry_after=retry_after(response.headers.get("Retry-After")))
 
 
+def _facts(response: OpenResponse, *, size: int | None, pin: str | None, head: bytes) -> WebFacts:
+    name = suggested_name(response.headers.get("Content-Disposition", ""))
+    return WebFacts(size=size, pin=pin, head=head, file_name=name, content_type=response.headers.get("Content-Type"))
+
+
 def suggested_name(disposition: str) -> str | None:
-    """Return the file name in a Content-Disposition header; None if it has none that can be read.
+    """Return the file name in a Content-Disposition header, each character a byte; None if none can be read.
 
     https://www.rfc-editor.org/rfc/rfc6266#section-4.3
-
-    Args:
-        disposition: The header's value, each character a byte of it.
     """
     if len(disposition) > _LONGEST_DISPOSITION:
         return None
@@ -298,7 +270,3 @@ def suggested_name(disposition: str) -> str | None:
 def _as_sent(header: str) -> str:
     """Return a header's text, which may be UTF-8: it was read as if each byte were a character."""
     return header.encode("latin-1").decode(errors="surrogateescape")
-
-
-def _cut_off(response: OpenResponse) -> Fault:
-    return Fault(FaultKind.BROKEN, f"the response of {response.where} ended before all of its bytes had come")
