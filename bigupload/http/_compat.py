@@ -14,48 +14,19 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from bigupload.records import dataclass
 
+def tls_internals(transport: Any) -> Any:
+    """The `SSLProtocol` of a TLS transport of asyncio, or None if it is built in another way.
 
-@dataclass(slots=True)
-class TlsInternals:
-    """What asyncio's TLS transport is made of."""
-
-    protocol: Any
-    """asyncio's `SSLProtocol`."""
-    raw_transport: Any
-    """The transport of the TCP connection below TLS."""
-
-    @property
-    def ssl_object(self) -> Any:
-        """The `ssl.SSLObject`, or what was put in its place."""
-        return self.protocol._sslobj
-
-    @ssl_object.setter
-    def ssl_object(self, value: Any) -> None:
-        self.protocol._sslobj = value
-
-    @property
-    def outgoing(self) -> Any:
-        """The `ssl.MemoryBIO` with encrypted bytes that asyncio has not written yet, or what was put in its place."""
-        return self.protocol._outgoing
-
-    @outgoing.setter
-    def outgoing(self, value: Any) -> None:
-        self.protocol._outgoing = value
-
-
-def tls_internals(transport: Any) -> TlsInternals | None:
-    """The parts of a TLS transport of asyncio, or None if it is built in another way."""
+    `_sslobj` is its `ssl.SSLObject`, `_outgoing` the `ssl.MemoryBIO` with encrypted bytes that asyncio has not written
+    yet, and `_transport` the transport of the TCP connection below. The first two can be replaced.
+    """
     protocol = getattr(transport, "_ssl_protocol", None)
-    if protocol is None:
-        return None
     ssl_object, outgoing, raw = (getattr(protocol, name, None) for name in ("_sslobj", "_outgoing", "_transport"))
     if ssl_object is None or outgoing is None or not hasattr(raw, "pause_reading"):
         return None
-    if hasattr(raw, "_ssl_protocol"):  # TLS within a proxy's TLS: what is encrypted here must be encrypted once more
-        return None
-    return TlsInternals(protocol, raw)
+    # Within a proxy's TLS, what is encrypted here must be encrypted once more.
+    return None if hasattr(raw, "_ssl_protocol") else protocol
 
 
 def unsent_by(transport: Any) -> int:
@@ -99,22 +70,20 @@ class TlsEncryptor:
     take a lock.
     """
 
-    def __init__(self, ssl_object: _Locked, outgoing: _Locked, raw_transport: Any) -> None:
-        self._ssl = ssl_object
-        self._outgoing = outgoing
-        self._raw_transport = raw_transport
+    def __init__(self, protocol: Any) -> None:
+        """Put locks around what the TLS transport with this protocol uses, unless an earlier body has done so."""
+        if not isinstance(protocol._sslobj, _Locked):
+            lock = threading.Lock()
+            protocol._sslobj, protocol._outgoing = _Locked(protocol._sslobj, lock), _Locked(protocol._outgoing, lock)
+        self._ssl: _Locked = protocol._sslobj
+        self._outgoing: _Locked = protocol._outgoing
+        self._raw_transport = protocol._transport
 
     @classmethod
     def of(cls, transport: Any) -> TlsEncryptor | None:
         """The encryptor of a connection, or None if its transport is not asyncio's own TLS transport."""
-        internals = tls_internals(transport)
-        if internals is None:
-            return None
-        locked = internals.ssl_object
-        if not isinstance(locked, _Locked):
-            locked = internals.ssl_object = _Locked(locked, threading.Lock())
-            internals.outgoing = _Locked(internals.outgoing, locked.lock)
-        return cls(locked, internals.outgoing, internals.raw_transport)
+        protocol = tls_internals(transport)
+        return None if protocol is None else cls(protocol)
 
     @property
     def idle(self) -> bool:

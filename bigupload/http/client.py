@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from bigupload import errors
@@ -168,7 +168,7 @@ class HttpClient:
     def pool(self) -> ConnectionPool:
         """The connections."""
         if self._pool is None or self._pool.loop is not asyncio.get_running_loop():  # another loop's are of no use
-            self._pool = ConnectionPool(self._context)
+            self._pool = ConnectionPool(cache(self._context))
         return self._pool
 
     async def aclose(self) -> None:
@@ -206,12 +206,7 @@ class HttpClient:
         return self._routes[place]
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> tuple[Route, bytes]:
-        """Return where a request goes, and its head. The arguments are those of `Route.head`.
-
-        Raises:
-            UsageError: The proxy of the environment can't be used.
-            StoreRefused: The URL or a header can't be sent.
-        """
+        """Return where a request goes, and its head. The arguments are those of `Route.head`, the errors of `open`."""
         try:
             route = self.route(url)
             return route, route.head(method, url, headers, size)

@@ -124,21 +124,13 @@ class Connection(asyncio.Protocol):
     # -- sending
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send some bytes, after all that was given before.
-
-        Raises:
-            ConnectionError: The connection is closed.
-        """
+        """Send some bytes, after all that was given before. Raises ConnectionError if the connection is closed."""
         if self.transport.is_closing():
             raise ConnectionResetError
         self.transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the transport takes more.
-
-        Raises:
-            ConnectionError: The connection is closed.
-        """
+        """Wait until the transport takes more. Raises ConnectionError if the connection is closed."""
         if self.transport.is_closing():
             await asyncio.sleep(0)  # it may have been lost in this turn of the loop: then the reader hears of it first
             raise ConnectionResetError
@@ -151,13 +143,10 @@ class Connection(asyncio.Protocol):
     # -- receiving
 
     async def head(self, *, has_body: bool = True) -> ResponseHead:
-        """Wait for the head of a response. Interim responses are left out.
-
-        Args:
-            has_body: Whether a body may follow. None follows a response to HEAD, whatever its headers say.
+        """Wait for the head of a response. Interim responses are left out. `has_body`: as for `parse_head`.
 
         Raises:
-            OSError: The connection ended before that, or what came is no response.
+            OSError: The connection ended before that, or what came is not a response.
         """
         interim = 0
         while True:
@@ -202,11 +191,7 @@ class Connection(asyncio.Protocol):
                 body.take(self._received, 1)
 
     async def _more(self) -> None:
-        """Wait for more bytes.
-
-        Raises:
-            OSError: There will be none.
-        """
+        """Wait for more bytes. Raises OSError if there will be none."""
         if self._over:
             closed = ConnectionAbortedError(errno.ECONNABORTED, "closed without a response")
             raise self._broken if isinstance(self._broken, OSError) else closed

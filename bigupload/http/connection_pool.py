@@ -41,9 +41,9 @@ class ConnectionPool:
         """Connect to nothing yet.
 
         Args:
-            context: Makes what connections over TLS trust. Called once, at the first one; may raise UsageError.
+            context: Returns what connections over TLS trust, quickly from the second call on. May raise UsageError.
         """
-        self._make_context = context
+        self._context = context
         self._addresses = Addresses()
         self._kept: dict[Route, list[Connection]] = {}
         self._coming: defaultdict[Route, list[asyncio.Task[Connection]]] = defaultdict(list)
@@ -194,7 +194,7 @@ class ConnectionPool:
 
     async def _connect_to(self, to: WebOrigin) -> Connection:
         """Connect to one of the addresses: to the next one, if TLS breaks off or takes too long at the first."""
-        tls = {"ssl": self._context, **_tls_to(to)} if to.scheme == "https" else {}
+        tls = {"ssl": self._context(), **_tls_to(to)} if to.scheme == "https" else {}
         rows = await self._addresses.of(to.host, to.port)
         while True:
             async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -241,7 +241,7 @@ class ConnectionPool:
     async def _begin_tls(self, connection: Connection, origin: WebOrigin) -> asyncio.Transport:
         why, loop = "TLS broke off", asyncio.get_running_loop()
         try:
-            transport = await loop.start_tls(connection.transport, connection, self._context, **_tls_to(origin))
+            transport = await loop.start_tls(connection.transport, connection, self._context(), **_tls_to(origin))
             if transport is not None:  # else it was lost meanwhile
                 return transport
         except OSError:
@@ -255,21 +255,13 @@ class ConnectionPool:
         connection.abort()
         self._open.discard(connection)
 
-    @functools.cached_property
-    def _context(self) -> ssl.SSLContext:
-        return self._make_context()
-
 
 def _tls_to(origin: WebOrigin) -> dict[str, Any]:
     return {"server_hostname": origin.host.rstrip("."), "ssl_handshake_timeout": _NEVER}
 
 
 def _peer_of(sock: socket.socket) -> Any:
-    """The address and port that a socket is connected to. A socket that the peer has reset already is closed.
-
-    Raises:
-        OSError: It is not connected any more.
-    """
+    """The address and port that a socket is connected to. If the peer has reset it already, close it, and raise."""
     try:
         return sock.getpeername()[:2]
     except OSError:

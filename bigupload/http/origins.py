@@ -41,10 +41,9 @@ class WebOrigin(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def origin_of(url: str) -> WebOrigin:
-    """Read the origin of a URL. The URL is remembered: give it without what is secret.
+    """Read the origin of a URL; raise ValueError if it is not of http or https.
 
-    Raises:
-        ValueError: It is no URL of http or https.
+    The URL is remembered: give it without what is secret.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -58,11 +57,7 @@ def origin_of(url: str) -> WebOrigin:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Return the origin of a URL, and the rest of it.
-
-    Raises:
-        ValueError: It has no path.
-    """
+    """Return the origin of a URL, and the rest of it. Raises ValueError if it has no path."""
     at = url.find("/", url.find("://") + 3)
     if at < 0 or "?" in url[:at]:
         raise ValueError("not a URL of an object")

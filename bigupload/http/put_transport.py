@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from bigupload import errors
@@ -63,9 +62,7 @@ class HttpTransport:
     async def __aenter__(self) -> HttpTransport:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._closed = True
         try:
             await run_shielded(self._client.aclose(), grace=_CLOSE_GRACE)
@@ -73,16 +70,12 @@ class HttpTransport:
             self._resources.close()
 
     def connect_ahead(self, address: str, count: int) -> None:
-        """Begin to connect. See `ports.Transport.connect_ahead`.
-
-        Not with a rate limit, which needs few connections, nor through a proxy: a wrong password would be sent many
-        times.
-        """
-        if self._resources.limiter is not None or self._closed:
+        """Begin to connect. See `ports.Transport.connect_ahead`."""
+        if self._resources.limiter is not None or self._closed:  # a rate limit needs few connections
             return
         with contextlib.suppress(ValueError, errors.UsageError):
             route = self._client.route(f"{address}/")
-            if route.proxy.url is None:
+            if route.proxy.url is None:  # a wrong password would be sent to a proxy many times
                 self._client.pool.connect_ahead(route, count)
 
     async def put(
@@ -158,11 +151,9 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
     status, headers = response.status, response.headers
     if not complete:
         raise Fault(FaultKind.BROKEN, f"the store responded {status} to {what} before it had received all of it")
-    etag = headers.get("ETag")
-    if not etag and content:
-        raise fault_of_stranger(status, headers, content, what)
-    if not etag:
-        raise Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
+    if not (etag := headers.get("ETag")):
+        no_etag = Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
+        raise fault_of_stranger(status, headers, content, what) if content else no_etag
     checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}
     return PutResponse(with_quotes(etag), checksums, headers.get("x-amz-version-id"))
 

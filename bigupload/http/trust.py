@@ -45,25 +45,16 @@ def context_of(ca_bundle: CaBundle, *, with_system: bool = False) -> ssl.SSLCont
         with_system: Whether to trust the system's, too, if there is a file of others.
 
     Raises:
-        OSError: Too many files are open.
-        UsageError: The file of certificates can't be used.
+        OSError: Too many files are open to read the system's.
+        UsageError: The file can't be read, or holds no certificate.
+        StoreUnreachable: Too many files are open to read it.
     """
     if ca_bundle is None:
         return system_context()
-    if ca_bundle:
-        return ssl_context(ca_bundle, with_system=with_system)
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-def ssl_context(ca_bundle: Path, *, with_system: bool = False) -> ssl.SSLContext:
-    """A TLS context that trusts the certificates of a file, and the system's only if `with_system` is set.
-
-    Raises:
-        UsageError: The file can't be read, or holds no certificate.
-        StoreUnreachable: Too many files are open.
-    """
+    if not ca_bundle:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return context
     try:
         if not with_system:
             return ssl.create_default_context(cafile=ca_bundle)

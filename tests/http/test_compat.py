@@ -48,15 +48,15 @@ async def test_a_tls_transport_is_made_of_the_parts_that_are_used(tmp_path: Path
     async with connected(tmp_path) as (reader, writer):
         internals = tls_internals(writer.transport)
         assert internals is not None, "asyncio's TLS transport is built in another way"
-        assert isinstance(internals.ssl_object, ssl.SSLObject)
-        assert isinstance(internals.outgoing, ssl.MemoryBIO)
-        assert internals.raw_transport.get_write_buffer_size() == 0
+        assert isinstance(internals._sslobj, ssl.SSLObject)
+        assert isinstance(internals._outgoing, ssl.MemoryBIO)
+        assert internals._transport.get_write_buffer_size() == 0
         # What is written into the SSL object comes out of `outgoing`, and is what the server takes.
-        internals.ssl_object.write(b"hello\n")
-        encrypted = internals.outgoing.read()
+        internals._sslobj.write(b"hello\n")
+        encrypted = internals._outgoing.read()
         assert encrypted
         assert b"hello" not in encrypted
-        internals.raw_transport.write(encrypted)
+        internals._transport.write(encrypted)
         assert await reader.readline() == b"you said hello\n"
 
 
@@ -74,7 +74,7 @@ async def test_the_ssl_object_can_be_replaced(tmp_path: Path) -> None:
     async with connected(tmp_path) as (reader, writer):
         internals = tls_internals(writer.transport)
         assert internals is not None
-        internals.ssl_object = Spy(internals.ssl_object)
+        internals._sslobj = Spy(internals._sslobj)
         writer.write(b"hello\n")
         assert await reader.readline() == b"you said hello\n"
     assert {"write", "read"} <= set(used)
@@ -105,8 +105,8 @@ async def test_encrypted_bytes_are_read_under_the_lock_of_those_who_encrypt(tmp_
             def __exit__(self, *error: object) -> None:
                 lock.release()
 
-        assert internals.outgoing.lock is lock
-        internals.outgoing.lock = Counting()
+        assert internals._outgoing.lock is lock
+        internals._outgoing.lock = Counting()
         writer.write(b"hello\n")  # which asyncio encrypts, and takes out of the buffer
         assert taken
         assert await reader.readline() == b"you said hello\n"

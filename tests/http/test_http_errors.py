@@ -21,7 +21,7 @@ from bigupload.core.checksums import with_quotes
 from bigupload.core.retry_policy import FaultKind
 from bigupload.http.http_errors import fault_of_connecting, fault_of_response, retry_after, skew_message
 from bigupload.http.origins import Proxy, origin_of, proxy_for
-from bigupload.http.trust import ssl_context
+from bigupload.http.trust import context_of
 
 NOW = 1_700_000_000.0
 
@@ -124,7 +124,7 @@ def test_a_refused_url_names_a_clock_that_is_off(off: int) -> None:
 
 def test_a_ca_bundle_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="CA bundle"):
-        ssl_context(tmp_path / "none.pem")
+        context_of(tmp_path / "none.pem")
 
 
 # -- proxies
