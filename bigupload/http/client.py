@@ -44,17 +44,10 @@ class OpenResponse:
     """A response whose body is read piece by piece."""
 
     def __init__(self, connection: Connection, head: ResponseHead, where: str, within: float | None) -> None:
-        """Begin behind the head.
-
-        Args:
-            connection: What the body comes over.
-            head: The head that came over it.
-            where: The "host:port" that it comes from, for messages.
-            within: Seconds that each further piece may take; None: no limit.
-        """
-        self.status = head.status
-        self.headers = head.headers
+        """Begin behind the head. `within`: seconds that each further piece may take; None: no limit."""
+        self.status, self.headers = head.status, head.headers
         self.where = where
+        """The "host:port" that it comes from."""
         self.length = head.length
         """Bytes of the body; None: only its end tells."""
         self.chunked = head.chunked

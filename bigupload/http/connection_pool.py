@@ -59,11 +59,7 @@ class ConnectionPool:
         self.loop = asyncio.get_running_loop()
 
     async def take(self, route: Route, *, fresh: bool) -> Connection:
-        """Return a connection: one that was given back, or a new one.
-
-        Args:
-            route: Where it leads.
-            fresh: Whether it is to be a new one.
+        """Return a connection: one that was given back, or a new one. `fresh`: a new one alone will do.
 
         Raises:
             Fault: There is no connection.
@@ -92,12 +88,7 @@ class ConnectionPool:
         return task.result()
 
     def connect_ahead(self, route: Route, count: int) -> None:
-        """Begin to make connections, unless there are as many.
-
-        Args:
-            route: Where they lead.
-            count: How many are wanted. Those that there are count: a request that is under way leaves its own behind.
-        """
+        """Begin to make connections until there are `count`. Those in use count: each is kept after its request."""
         if self._ahead or self._closed:
             return
         for _ in range(count - sum(each.route == route for each in self._open)):

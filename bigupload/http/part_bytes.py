@@ -30,7 +30,7 @@ class PartBytes:
 
     def at_hand(self, position: int) -> bool:
         """Whether the next bytes can be read without waiting. The page cache is asked once for each `LOOK_AHEAD`."""
-        if position < self.cached_until:
+        if self.view is not None or position < self.cached_until:
             return True
         fd = self.fileno()
         if fd is None:
@@ -66,7 +66,7 @@ class PartBytes:
         return buffer[:size]
 
     def became_shorter(self) -> errors.SourceChanged:
-        """The error for a source that ends within the part."""
+        """Return the error for a source that ends within the part."""
         return errors.SourceChanged(
             f"{self._source.path} became shorter while it was uploaded: {errors.UPLOAD_AS_IT_IS}", same_size=False
         )

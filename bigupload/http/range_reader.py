@@ -25,10 +25,10 @@ async def read_range(
     within: float,
     take: Callable[[bytes], Awaitable[bool]],
 ) -> None:
-    """Read one range of an object, by more requests if the store caps ranges. Redirects are not followed.
+    """Read an object's bytes from `start` to before `end`, by more requests if the store caps ranges.
 
     Args:
-        client: Whose connections to use.
+        client: Whose connections to use. Redirects are not followed.
         request: The presigned GET.
         start: The first byte of the range.
         end: The byte after the range.

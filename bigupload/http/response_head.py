@@ -79,14 +79,9 @@ def end_of_head(received: bytearray) -> tuple[int, int] | None:
 
 
 def parse_head(head: bytes, *, has_body: bool = True) -> ResponseHead:
-    """Read a head.
+    """Read a head: all before its end. Raises MalformedResponse.
 
-    Args:
-        head: All before its end.
-        has_body: Whether a body may follow: none follows a response to HEAD.
-
-    Raises:
-        MalformedResponse: It is none.
+    `has_body`: whether a body may follow. None follows a response to HEAD, whatever its headers say.
     """
     first, _, rest = head.decode("latin-1").replace("\r\n", "\n").partition("\n")
     status = _STATUS.fullmatch(first)

@@ -110,12 +110,9 @@ class WebFile:
             return _facts(response, size=response.length, pin=None, head=b"")
 
     async def read(self, start: int, end: int, take: Callable[[bytes], Awaitable[None]]) -> None:
-        """Read one range of the version that `look` found, by more requests if the server caps ranges.
+        """Read from `start` to before `end` of the version that `look` found, by more requests if ranges are capped.
 
-        Args:
-            start: The first byte.
-            end: The byte after the last one.
-            take: Gets the bytes as they arrive. What it got counts, whatever fails later.
+        `take` gets them as they arrive. What it got counts, whatever fails later.
 
         Raises:
             Fault: BROKEN if bytes are missing, or any other failure.
@@ -130,11 +127,7 @@ class WebFile:
             start = reached
 
     def _check(self, response: OpenResponse, start: int, end: int) -> int:
-        """Check that these are requested bytes of the same version, also if the server ignores a condition.
-
-        Returns:
-            Where they end. A server may send less than was requested.
-        """
+        """Check that this is a requested range of the same version, also if conditions are ignored. Returns its end."""
         etag, found = response.headers.get("ETag"), content_range(response.headers.get("Content-Range"))
         if response.status in (412, 416) or etag not in (None, self._pin) or (found and found.size != self._size):
             raise errors.SourceChanged(
