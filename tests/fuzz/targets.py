@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,11 +29,12 @@ from bigupload.stores.s3.operations import OPERATIONS, fields_of
 from bigupload.stores.s3.pages import ObjectPages
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.service_client.requests import MOST_BYTES
+from tests.fuzz import samples
+from tests.fuzz.samples import CRC
 from tests.fuzz.wire import http, loop, received, split
 
 DECLARED = (Fault, errors.BigUploadError)
 PLAN = Plan(25, 10)
-CRC = "AAAAAAAAAAA="
 RECORDS = [
     PartRecord(number=part.number, size=part.size, etag='"e"', checksum=CRC, proof=PartProof.CHECKSUM) for part in PLAN
 ]
@@ -227,81 +227,19 @@ def service(data: bytes) -> None:
 # -- good samples, to begin from
 
 
-def _samples() -> dict[str, list[bytes]]:
-    from tests.core import samples
-
-    journal = samples.lines(samples.header(), *samples.ALL_PARTS)
-    manifests = [
-        journal,
-        journal
-        + b'{"type":"completing","checksum":"AAAAAAAAAAA="}\n{"type":"completed","etag":"e","verified":"size"}\n',
-        journal + b'{"type":"restart","upload_id":"u","token":"t","reason":"r"}\n{"type":"aborted"}\n',
-        samples.lines(samples.header(), samples.part(1))
-        + b'{"type":"part_dropped","number":1,"reason":"x"}\n{"type":"later","x":[[1]]}\n',
-    ]
-    page = (
-        b"<ListBucketResult><IsTruncated>%s</IsTruncated><EncodingType>url</EncodingType><Contents><Key>key%%2F+a</Key>"
-    )
-    bodies = [
-        b"<R><UploadId>u</UploadId></R>",
-        b"<R><IsTruncated>true</IsTruncated><NextPartNumberMarker>1</NextPartNumberMarker><Part><PartNumber>1</PartNumber>"
-        b"<Size>10</Size><ETag>e</ETag><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME></Part></R>",
-        b"<R><IsTruncated>false</IsTruncated><Upload><Key>key</Key><UploadId>u</UploadId>"
-        b"<Initiated>2026-01-01T00:00:00Z</Initiated><ChecksumAlgorithm>CRC32</ChecksumAlgorithm></Upload></R>",
-        b"<R><ETag>e-3</ETag><ChecksumCRC64NVME>AAAAAAAAAAA=</ChecksumCRC64NVME>"
-        b"<ChecksumType>FULL_OBJECT</ChecksumType></R>",
-        page % b"true" + b"<Size>9</Size><ETag>e</ETag></Contents><NextContinuationToken>t</NextContinuationToken>"
-        b"</ListBucketResult>",
-        page % b"false"
-        + b"<LastModified>2026-01-01T00:00:00Z</LastModified><Size>1</Size></Contents></ListBucketResult>",
-        b"<DeleteResult><Error><Key>key</Key><Code>AccessDenied</Code></Error></DeleteResult>",
-        b"<ListMultipartUploadsResult><Upload><Key>key</Key><UploadId>u</UploadId><Initiated>2026-01-01T00:00:00Z</Initiated>"
-        b"</Upload></ListMultipartUploadsResult>",
-        b"<!doctype html><html><head><title>Sign in</title></head><body>Welcome</body></html>",
-        b"<Error><Code>SlowDown</Code><Message>m &amp; m</Message><Region>r</Region></Error>",
-        b'<!DOCTYPE l [<!ENTITY a "aa">]><l>&a;</l>',
-    ]
-    head = b"te:e\tta:25\n"
-    signed = [
-        {"partNumber": n, "url": f"https://s.example/{n}", "headers": {Algorithm.CRC64NVME.header: CRC}} for n in (1, 2)
-    ]
-    made = {"publicUrl": "https://c.example/k", "key": "k", "size": 25, "checksum": CRC, "etag": "e", "token": "t",
-            "checksumAlgorithm": "crc64nvme", "checksumType": "FULL_OBJECT"}  # fmt: skip
-    responses: list[Any] = [
-        {"upload": "h", "key": "k", "publicUrl": "https://c.example/k", "partSize": 10, "parts": 3, "signed": signed,
-         "checksumAlgorithm": "crc64nvme", "expiresIn": 60},
-        {"signed": signed, "expiresIn": 60},
-        {"parts": [{"partNumber": 1, "size": 10, "etag": "e", "checksum": CRC}]},
-        {"status": "completed", "completed": made},
-        made,
-        {"status": "gone", "error": {"code": "not_media", "message": "no"}},
-        {"error": {"code": "upload_gone", "message": "m", "field": "f"}},
-    ]  # fmt: skip
-    responses_of_http = [
-        b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 4\r\n\r\nbody',
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"3;a=b\r\nbod\r\n1\r\ny\r\n0\r\nTrailer: x\r\n\r\nHTTP/1.1 200",
-        b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>",
-        b"HTTP/1.0 204 No Content\nServer: x\n\tgoes on\n\n",
-    ]
-    return {
-        "manifest": manifests,
-        "http": [
-            bytes([len(sizes), 2]) + sizes + text for text in responses_of_http for sizes in (b"\0", b"\x05\x11", b"")
-        ],
-        "s3": [
-            bytes([n, 8 if b"<Error" in body else 0]) + head + body for body in bodies for n in range(len(S3_CALLS))
-        ],
-        "service": [
-            bytes([n, 8 if "error" in body else 0]) + head + json.dumps(body).encode()
-            for body in responses
-            for n in range(6)
-        ],
-    }
+def _answers(bodies: Sequence[bytes], calls: int, refusal: bytes) -> list[bytes]:
+    """Each body as the response to each call; with status 400 if `refusal` is in it."""
+    head, bad = b"te:e\tta:25\n", STATUSES.index(400)
+    return [bytes([n, bad if refusal in body else 0]) + head + body for body in bodies for n in range(calls)]
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"manifest": manifest, "http": http, "s3": s3, "service": service}
-SAMPLES = _samples()
+SAMPLES: dict[str, list[bytes]] = {
+    "manifest": samples.MANIFESTS,
+    "http": [bytes([len(sizes), 2]) + sizes + each for each in samples.HTTP for sizes in (b"\0", b"\x05\x11", b"")],
+    "s3": _answers(samples.S3, len(S3_CALLS), b"<Error"),
+    "service": _answers(samples.SERVICE, len(SERVICE_CALLS), b"error"),
+}
 TOKENS = [
     b"null", b"true", b"-1", b"0", b"1e999", b"NaN", b"9" * 5000, b"1" + b"0" * 400, b'""', b"[]", b"{}", b'"\\ud800"',
     b"\\u0000", b"\xff\xfe", b"\0", b"\n", b"\r", b"[" * 20_000, b'{"a":' * 5000, b"<a>" * 5000, b"</Part>", b"<Part>",

@@ -20,14 +20,14 @@ from .test_hostile_store import refusal
 
 @contextlib.asynccontextmanager
 async def sending(
-    begin: bytes, then: bytes = b"", *, pace: float | None = None
+    begin: bytes, then: bytes = b"", *, trickling: bool = False
 ) -> AsyncIterator[tuple[S3Store, list[int]]]:
     """A store that responds to each request with `begin`, and with `then` for ever.
 
     Args:
         begin: The beginning of a response.
         then: What follows, again and again; nothing: the end.
-        pace: Seconds between two of them; None: as fast as they are taken.
+        trickling: Whether each turn of the event loop brings one; else they come as fast as they are taken.
 
     Yields:
         The client's side, and the bytes that were sent on each connection.
@@ -48,8 +48,8 @@ async def sending(
                 writer.write(then)
                 await writer.drain()
                 sent[number] += len(then)
-                if pace is not None:
-                    await asyncio.sleep(pace)
+                if trickling:
+                    await asyncio.sleep(0)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -90,11 +90,11 @@ async def test_no_part_of_a_response_is_read_for_ever(call: str, begin: bytes, t
 @pytest.mark.parametrize("where", ["the head", "the body"])
 async def test_a_response_that_trickles_for_ever(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Never silent for long. Complete, too, may send white space for minutes, and not for hours."""
-    monkeypatch.setattr(client, "MOST_SECONDS", 0.2)
+    monkeypatch.setattr(client, "MOST_SECONDS", 0.05)
     begin, then = (OK + b"x-header: ", b"a") if where == "the head" else (CHUNKED, b"1\r\n \r\n")
-    async with sending(begin, then, pace=0.01) as (store, _):
+    async with sending(begin, then, trickling=True) as (store, _):
         if where == "the head":
-            store._bucket._answer_within = 0.2
+            store._bucket._answer_within = 0.05
         found = await refusal(store, "list")
         assert isinstance(found, Fault)
         assert found.kind is FaultKind.STALLED
@@ -102,9 +102,9 @@ async def test_a_response_that_trickles_for_ever(where: str, monkeypatch: pytest
 
 async def test_an_object_that_trickles_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of which only the beginning is wanted."""
-    monkeypatch.setattr(client, "MOST_SECONDS", 0.2)
-    async with sending(CHUNKED, b"1\r\n \r\n", pace=0.01) as (store, _):
-        with pytest.raises(Fault) as caught:
+    monkeypatch.setattr(client, "MOST_SECONDS", 0.05)
+    async with sending(CHUNKED, b"1\r\n \r\n", trickling=True) as (store, _):
+        with pytest.raises(Fault, match=r"did not end within") as caught:
             await MediaBucket(store._bucket).look("key", first=1 << 20)
         assert caught.value.kind is FaultKind.STALLED
 

@@ -95,8 +95,9 @@ async def test_a_policy_that_is_gone_deletes_nothing(weed: LocalStore, bucket: M
 async def test_it_ends_with_a_service_that_is_killed(weed: LocalStore, tmp_path: Path) -> None:
     with serving(weed, tmp_path, "--sweep-every", "600") as service:
         sweeper = await sweeper_of(service)
+        assert is_alive(sweeper)
         service.stop(signal.SIGKILL)
-        await until(lambda: not is_alive(sweeper))
+        await until(lambda: not is_alive(sweeper))  # fails if it outlives the service
 
 
 @pytest.mark.slow
