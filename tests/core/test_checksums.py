@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.checksums import Algorithm, ChecksumType, with_quotes
 from bigupload.errors import UsageError
 
 QUICK = settings(deadline=None, max_examples=60)
@@ -173,3 +173,8 @@ def test_an_etag_of_an_md5(md5: bytes) -> None:
 )  # fmt: skip
 def test_etags_that_are_no_md5(etag: str) -> None:
     assert checksums.md5_of_etag(etag) is None
+
+
+@pytest.mark.parametrize(("etag", "quoted"), [('"a"', '"a"'), ("a", '"a"'), ('W/"a"', 'W/"a"'), ("", "")])
+def test_an_etag_without_quotes_gets_them(etag: str, quoted: str) -> None:
+    assert with_quotes(etag) == quoted

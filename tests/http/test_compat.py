@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import re
 import ssl
 from asyncio import selector_events, sslproto
 from collections.abc import AsyncIterator
@@ -19,15 +20,19 @@ import pytest
 
 from bigupload.http._compat import TlsEncryptor, read_before_closing, tls_internals
 from bigupload.testing.certificates import make_certificates
+from tests.tools.scripted import serving
 
 
 @contextlib.asynccontextmanager
-async def connected(directory: Path | None) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    directory: Path | None, answered: asyncio.Event | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to a server that responds to one line with one line; over TLS if there is a directory."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"you said " + await reader.readline())
-        writer.close()
+        if answered is not None:
+            answered.set()
 
     server_side = client_side = None
     if directory is not None:
@@ -35,9 +40,8 @@ async def connected(directory: Path | None) -> AsyncIterator[tuple[asyncio.Strea
         server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server_side.load_cert_chain(made.cert, made.key)
         client_side = ssl.create_default_context(cafile=directory / "ca.pem")
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_side) as server:
-        port = server.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_side)
+    async with serving(serve, tls=server_side) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]), ssl=client_side)
         try:
             yield reader, writer
         finally:
@@ -80,11 +84,14 @@ async def test_the_ssl_object_can_be_replaced(tmp_path: Path) -> None:
     assert {"write", "read"} <= set(used)
 
 
-def test_asyncio_uses_no_method_of_the_ssl_object_that_is_not_locked() -> None:
+@pytest.mark.parametrize(
+    ("attribute", "used"), [("_sslobj", {"read", "write", "unwrap"}), ("_outgoing", {"read", "pending"})]
+)
+def test_asyncio_uses_nothing_that_is_not_locked(attribute: str, used: set[str]) -> None:
+    """Of the SSL object, and of its buffer of encrypted bytes."""
     source = inspect.getsource(sslproto.SSLProtocol)
-    called = {line.split("_sslobj.")[1].split("(")[0] for line in source.splitlines() if "_sslobj." in line}
     before_the_body = {"do_handshake", "getpeercert", "cipher", "compression"}
-    assert called - before_the_body == {"read", "write", "unwrap"}
+    assert set(re.findall(rf"{attribute}\.(\w+)", source)) - before_the_body == used
 
 
 async def test_encrypted_bytes_are_read_under_the_lock_of_those_who_encrypt(tmp_path: Path) -> None:
@@ -112,35 +119,21 @@ async def test_encrypted_bytes_are_read_under_the_lock_of_those_who_encrypt(tmp_
         assert await reader.readline() == b"you said hello\n"
 
 
-def test_asyncio_uses_nothing_else_of_the_buffer_of_encrypted_bytes() -> None:
-    source = inspect.getsource(sslproto.SSLProtocol)
-    used = {
-        line.split("_outgoing.")[1].split("(")[0].split(" ")[0] for line in source.splitlines() if "_outgoing." in line
-    }
-    assert used == {"read", "pending"}
-
-
 @pytest.mark.parametrize("tls", [False, True])
 async def test_a_failed_write_reads_once_more(tmp_path: Path, tls: bool) -> None:
     """Without the hook, the line that has arrived would be lost."""
-    async with connected(tmp_path if tls else None) as (reader, writer):
+    answered = asyncio.Event()
+    async with connected(tmp_path if tls else None, answered) as (reader, writer):
         writer.write(b"hello\n")
         transport: Any = writer.transport
         raw = transport._ssl_protocol._transport if tls else transport
         read_before_closing(transport)
         read_before_closing(transport)  # twice is as once
         raw.pause_reading()
-        sock = raw.get_extra_info("socket")
-        await asyncio.to_thread(_wait_until_readable, sock.fileno())
+        await answered.wait()
         raw._fatal_error(BrokenPipeError(), "the write failed")
         assert await reader.readline() == b"you said hello\n"
         assert raw.is_closing()
-
-
-def _wait_until_readable(fd: int) -> None:
-    import select
-
-    assert select.select([fd], [], [], 10)[0]
 
 
 def test_a_failed_write_calls_what_the_hook_replaces() -> None:

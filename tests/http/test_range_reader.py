@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-
 import pytest
 
 from bigupload import errors
@@ -13,8 +10,7 @@ from bigupload.http.client import HttpClient
 from bigupload.http.http_errors import MAX_ERROR_BODY
 from bigupload.http.range_reader import read_range
 from bigupload.ports import SignedRequest
-from tests.tools.leaks import no_leaks
-from tests.tools.scripted import Script, serving
+from tests.tools.scripted import Script, asking, refusal
 
 DATA = bytes(range(100))
 
@@ -24,17 +20,6 @@ def answer(start: int, end: int, *, etag: str | None = '"e"', status: int = 206)
     head += "" if etag is None else f"ETag: {etag}\r\n"
     head += f"Content-Range: bytes {start}-{end - 1}/100\r\n" if status == 206 else ""
     return f"{head}\r\n".encode() + DATA[start:end]
-
-
-@contextlib.asynccontextmanager
-async def reading(*responses: bytes) -> AsyncIterator[tuple[HttpClient, Script]]:
-    script = Script(*responses)
-    client = HttpClient(None)
-    async with no_leaks(), serving(script.serve) as script.url:
-        try:
-            yield client, script
-        finally:
-            await client.aclose()
 
 
 async def read(
@@ -52,7 +37,7 @@ async def read(
 
 
 async def test_a_range_in_as_many_requests_as_it_takes() -> None:
-    async with reading(answer(10, 20), answer(20, 50), answer(50, 60)) as (client, script):
+    async with asking(answer(10, 20), answer(20, 50), answer(50, 60)) as (client, script):
         assert await read(client, script, 10, 60) == DATA[10:60]
         ranges = [each.partition(b"Range: ")[2].partition(b"\r\n")[0] for each in script.requests]
         assert ranges == [b"bytes=10-59", b"bytes=20-59", b"bytes=50-59"]
@@ -64,7 +49,7 @@ async def test_a_range_in_as_many_requests_as_it_takes() -> None:
 @pytest.mark.parametrize("found", ['"e"', "e"])
 async def test_an_etag_with_or_without_quotes(known: str, found: str) -> None:
     """A store may leave them out, in all of its responses or in some."""
-    async with reading(answer(0, 5, etag=found)) as (client, script):
+    async with asking(answer(0, 5, etag=found)) as (client, script):
         assert await read(client, script, 0, 5, etag=known) == DATA[:5]
 
 
@@ -79,28 +64,26 @@ async def test_an_etag_with_or_without_quotes(known: str, found: str) -> None:
     ],
 )  # fmt: skip
 async def test_what_are_other_bytes(response: bytes, kind: FaultKind) -> None:
-    async with reading(response) as (client, script):
+    async with asking(response) as (client, script):
         with pytest.raises(Fault) as caught:
             await read(client, script, 0, 5)
     assert caught.value.kind is kind
 
 
 async def test_a_store_that_ignores_the_range_sends_more_than_is_read() -> None:
-    async with reading(answer(0, 100, status=200)) as (client, script):
+    async with asking(answer(0, 100, status=200)) as (client, script):
         assert await read(client, script, 0, 5) == DATA[:5]
 
 
 async def test_who_has_enough_reads_no_further() -> None:
-    async with reading(answer(0, 5)) as (client, script):
+    async with asking(answer(0, 5)) as (client, script):
         assert await read(client, script, 0, 10, most=5) == DATA[:5]
         assert len(script.requests) == 1
 
 
 async def test_an_error_is_read_and_leaves_its_connection() -> None:
-    said = b"<Error><Code>SlowDown</Code><Message>not so fast</Message></Error>"
-    refusal = b"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said)
-    async with reading(refusal, answer(0, 5)) as (client, script):
-        with pytest.raises(Fault, match=r"refused to read the object: 503 SlowDown \(not so fast\)") as caught:
+    async with asking(refusal(503, "SlowDown"), answer(0, 5)) as (client, script):
+        with pytest.raises(Fault, match=r"refused to read the object: 503 SlowDown") as caught:
             await read(client, script, 0, 5)
         assert caught.value.kind is FaultKind.BUSY
         assert await read(client, script, 0, 5) == DATA[:5]
@@ -110,15 +93,13 @@ async def test_an_error_is_read_and_leaves_its_connection() -> None:
 @pytest.mark.parametrize("length", [10, 100 * MAX_ERROR_BODY], ids=["cut off", "too long"])
 async def test_of_an_error_the_status_is_enough(length: int) -> None:
     body = b"<Code>SlowDown</Code>" + bytes(min(length, 2 * MAX_ERROR_BODY))
-    async with reading(b"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n%s" % (length + 100, body)) as (client, script):
+    async with asking(b"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n%s" % (length + 100, body)) as (client, script):
         with pytest.raises(Fault, match="503 SlowDown"):
             await read(client, script, 0, 5)
 
 
 async def test_a_url_that_can_t_be_requested() -> None:
-    request = SignedRequest("http://host/a b", {}, 60)
+    script = Script()
+    script.url = "http://host/a b"
     with pytest.raises(errors.StoreRefused):
-        await read_range(
-            HttpClient(None), request, 0, 5, etag="e", size=100, within=60,
-            take=lambda _: None,  # type: ignore[arg-type, return-value]
-        )  # fmt: skip
+        await read(HttpClient(None), script, 0, 5)

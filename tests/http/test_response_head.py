@@ -87,6 +87,7 @@ def test_where_the_body_ends(text: str, length: int | None, chunked: bool, keep:
         "http/1.1 200 OK",
         "HTTP/1.1 200 OK\nno colon", "HTTP/1.1 200 OK\n: no name", "HTTP/1.1 200 OK\nna me: x",
         "HTTP/1.1 200 OK\nname : x",
+        "HTTP/1.1 200 OK\na: b\rc: d", "HTTP/1.1 200 OK\na: b\r\nc: d",
         "HTTP/1.1 200 OK\n folded: x", "HTTP/1.1 200 OK\nname: x\n y\rz",
         "HTTP/1.1 200 OK\nContent-Length: -1", "HTTP/1.1 200 OK\nContent-Length: 1_0",
         "HTTP/1.1 200 OK\nContent-Length: ", "HTTP/1.1 200 OK\nContent-Length: 1, 2",
@@ -96,12 +97,8 @@ def test_where_the_body_ends(text: str, length: int | None, chunked: bool, keep:
 def test_what_is_no_response(text: str) -> None:
     with pytest.raises(MalformedResponse):
         head_of(text)
-
-
-@pytest.mark.parametrize("line", [b"a: b\rc: d", b"a\n: b", b"a: b\r\r\nc: d"])
-def test_half_a_line_break_hides_no_header(line: bytes) -> None:
     with pytest.raises(MalformedResponse):
-        parse_head(b"HTTP/1.1 200 OK\r\n" + line)
+        parse_head(b"HTTP/1.1 200 OK\r\na\n: b")
 
 
 CHUNKED = ResponseHead(500, Headers({}), None, chunked=True, keep=True)
@@ -210,7 +207,7 @@ def test_the_standard_library_reads_the_same(
         def makefile(self, _: str) -> Any:
             return io.BytesIO(head + b"\r\n\r\n" + sent)
 
-    theirs = http.client.HTTPResponse(Socket())  # type: ignore[arg-type]  # it needs no more of a socket
+    theirs = http.client.HTTPResponse(Socket())  # it needs no more of a socket
     theirs.begin()
     ours = parse_head(head)
     assert ours.status == theirs.status
