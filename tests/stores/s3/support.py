@@ -1,12 +1,19 @@
-"""A moment for botocore's signatures, and all options of an object, as botocore has them."""
+"""A bucket at a scripted server, a moment for botocore's signatures, and the options of an object as botocore's."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from bigupload.options import S3Options
+from bigupload.stores.s3.bucket import S3Bucket
+from tests.tools.leaks import no_leaks
+from tests.tools.scripted import Script, serving
+
+PART: Mapping[str, Any] = {"Key": "key", "UploadId": "u", "PartNumber": 1}
 
 NOON = datetime.datetime(2026, 5, 17, 23, 59, 59, tzinfo=datetime.UTC)
 """botocore's time, where a test uses the fixture `now`."""
@@ -60,3 +67,19 @@ def parameters_of_boto3(options: S3Options) -> dict[str, Any]:
         elif name == "metadata" and options.metadata:
             found["Metadata"] = options.metadata
     return found
+
+
+@contextlib.asynccontextmanager
+async def asking(*responses: bytes, name: str = "bucket", **options: Any) -> AsyncIterator[tuple[S3Bucket, Script]]:
+    """A bucket, and the server that it is at. They leave nothing behind."""
+    script, keys = Script(*responses), {"access_key": "AK", "secret_key": "SK-hidden"}
+    async with no_leaks(), serving(script.serve) as script.url:
+        bucket = S3Bucket(name, S3Options(endpoint_url=script.url, **{**keys, **options}))
+        async with contextlib.aclosing(bucket):
+            yield bucket, script
+
+
+async def signer_of(bucket: S3Bucket) -> str:
+    """The access key that signs a URL now."""
+    (url,) = await bucket.presign("UploadPart", [PART])
+    return parse_qs(urlsplit(url).query)["X-Amz-Credential"][0].split("/")[0]

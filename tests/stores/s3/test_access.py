@@ -184,23 +184,19 @@ def of_sts(action: str) -> bytes:
 @pytest.fixture(scope="module")
 def services() -> Iterator[HttpStub]:
     """STS, a machine's metadata, and a container's credentials."""
-    keys = {
-        "Code": "Success", "AccessKeyId": "AK-machine", "SecretAccessKey": "SK", "Token": "ST",
-        "Expiration": "2100-01-01T00:00:00Z",
-    }  # fmt: skip
-    role, refusal = (
+    keys = {"Code": "Success", "SecretAccessKey": "SK", "Token": "ST", "Expiration": "2100-01-01T00:00:00Z"}
+    machine, container = (json.dumps({**keys, "AccessKeyId": f"AK-{of}"}).encode() for of in ("machine", "container"))
+    role, error = (
         "/imds/latest/meta-data/iam/security-credentials/",
-        "<Code>AccessDenied</Code><Message>no\nrole</Message>",
+        b"<Code>AccessDenied</Code><Message>no\nrole</Message>",
     )
     with http_stub() as stub:
-        for path, body in (
-            ("/role", of_sts("AssumeRole")), ("/web", of_sts("AssumeRoleWithWebIdentity")),
-            ("/imds/latest/api/token", b"a-token"), (role, b"the-role"), (f"{role}the-role", json.dumps(keys).encode()),
-            ("/container", json.dumps({**keys, "AccessKeyId": "AK-container"}).encode()),
-        ):  # fmt: skip
-            stub.responses[path] = Response(body=body)
-        body = f"<ErrorResponse><Error>{refusal}</Error></ErrorResponse>".encode()
-        stub.responses["/refused"] = Response(status=403, body=body)
+        stub.responses |= {path: Response(body=body) for path, body in (
+            ("/role", of_sts("AssumeRole")), ("/web", of_sts("AssumeRoleWithWebIdentity")), ("/container", container),
+            ("/imds/latest/api/token", b"a-token"), (role, b"the-role"), (f"{role}the-role", machine),
+        )}  # fmt: skip
+        refused = b"<ErrorResponse><Error>%s</Error></ErrorResponse>" % error
+        stub.responses["/refused"] = Response(status=403, body=refused)
         yield stub
 
 
@@ -290,17 +286,11 @@ def boto3s(bucket: str, options: S3Options) -> Found:
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *OTHERS])
-def test_it_is_what_boto3_finds(name: str, configure: Any) -> None:
+def test_it_is_what_boto3_finds(name: str, configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And boto3 is asked for the others alone: else those would compare the rules here with boto3, by luck."""
     row = {**PLAIN, **OTHERS}[name]
     options = configure(row)
     assert ours(row.bucket, options) == boto3s(row.bucket, options)
-
-
-@pytest.mark.parametrize("name", [*PLAIN, *OTHERS])
-def test_plain_configurations_alone_need_no_boto3(name: str, configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others would compare the rules here with boto3, by luck, and not ask it."""
-    row = {**PLAIN, **OTHERS}[name]
-    options = configure(row)
     for module in ("boto3", "botocore", "botocore.config", "botocore.session"):
         monkeypatch.setitem(sys.modules, module, None)
     with contextlib.nullcontext() if name in PLAIN else pytest.raises(ImportError):
@@ -320,14 +310,8 @@ def test_a_short_command_imports_neither_botocore_nor_boto3(place: Path) -> None
         "asyncio.run(main())\nprint(sorted({'botocore', 'boto3', 'aiohttp'} & set(sys.modules)))\n"
     )
     for environment in ({}, ENV):
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout == "1 None\n[]\n"
+        command, variables = [sys.executable, "-c", script], {**os.environ, **environment}
+        assert subprocess.check_output(command, env=variables, text=True) == "1 None\n[]\n"
 
 
 HARMLESS = [

@@ -7,11 +7,11 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import re
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import botocore.session
@@ -27,69 +27,46 @@ from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import options_for
 from tests.tools.leaks import no_leaks, own_threads
-from tests.tools.scripted import Script, refusal, response, serving
+from tests.tools.scripted import refusal, response, serving
 from tests.tools.waiting import until
 
+from .support import asking, signer_of
+
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
-PART = {"Key": "key", "UploadId": "u", "PartNumber": 1}
 ABORT: dict[str, Any] = {"what": "to abort", "operation": "AbortMultipartUpload", "Key": "key", "UploadId": "u"}
 LOOK = ("to look", "HeadBucket")
 NOWHERE: dict[str, Any] = {"endpoint_url": "http://127.0.0.1:1"}
 NO_KEYS: dict[str, Any] = {"access_key": None, "secret_key": None}
 
 
-@contextlib.asynccontextmanager
-async def asking(*responses: bytes, name: str = "bucket", **options: Any) -> AsyncIterator[tuple[S3Bucket, Script]]:
-    """A bucket, and the server that it is at."""
-    script = Script(*responses)
-    async with no_leaks(), serving(script.serve) as script.url:
-        keys = {"access_key": "AK", "secret_key": "SK-hidden"}
-        async with contextlib.aclosing(
-            S3Bucket(name, S3Options(endpoint_url=script.url, **{**keys, **options}))
-        ) as bucket:
-            yield bucket, script
-
-
-async def signer_of(bucket: S3Bucket) -> str:
-    """The access key that signs a URL now."""
-    (url,) = await bucket.presign("UploadPart", [PART])
-    return parse_qs(urlsplit(url).query)["X-Amz-Credential"][0].split("/")[0]
-
-
 # -- regions
 
 
 @pytest.mark.parametrize("how", ["redirect", "malformed"])
-@pytest.mark.parametrize("operation", ["HeadBucket", "ListObjectsV2"])
 async def test_the_buckets_region_is_found_if_nobody_names_it(
-    s3: StrictS3, how: Literal["redirect", "malformed"], operation: str
+    s3: StrictS3, how: Literal["redirect", "malformed"]
 ) -> None:
-    """The refusal of a HEAD has no body that could name it."""
+    """Also from the refusal of a HEAD, which has no body that could name it."""
     s3.knobs.wrong_region, s3.buckets["bucket"] = how, "eu-central-1"
-    bucket = S3Bucket("bucket", dataclasses.replace(options_for(s3), region=None))
-    async with contextlib.aclosing(bucket):
+    async with contextlib.aclosing(S3Bucket("bucket", dataclasses.replace(options_for(s3), region=None))) as bucket:
         assert (bucket.region, bucket.url("key")) == (None, "s3://bucket/key")
-        await asyncio.gather(*(bucket.call("to look", operation) for _ in range(4)))
-        assert (bucket.region, bucket.url("a b")) == ("eu-central-1", f"{s3.url}/bucket/a%20b")
-        before = s3.count(operation)
-        await bucket.call("to look", operation)
-        assert s3.count(operation) == before + 1
+        for count in (2, 3):
+            await bucket.call(*LOOK)
+            assert (bucket.region, bucket.url("a b")) == ("eu-central-1", f"{s3.url}/bucket/a%20b")
+            assert s3.count("HeadBucket") == count
 
 
-async def test_a_region_that_was_named_stays(s3: StrictS3) -> None:
-    s3.buckets["bucket"] = "eu-central-1"
-    async with contextlib.aclosing(S3Bucket("bucket", options_for(s3))) as bucket:
-        with pytest.raises(errors.WrongRegion, match=r"in region eu-central-1: use `region='eu-central-1'`") as caught:
-            await bucket.call("to look", "ListObjectsV2")
-        assert (caught.value.region, bucket.region, s3.count("ListObjectsV2")) == ("eu-central-1", "us-east-1", 1)
-
-
-@pytest.mark.parametrize(("region", "requests"), [("other-{}", 3), ("us-east-1", 1)])
-async def test_a_store_that_names_regions_without_end(region: str, requests: int) -> None:
-    async with asking(*(response(301, x_amz_bucket_region=region.format(n)) for n in range(9))) as (bucket, script):
+@pytest.mark.parametrize(
+    ("region", "options", "requests"), [("other-{}", {}, 3), ("us-east-1", {}, 1), ("other-{}", {"region": "mine"}, 1)]
+)
+async def test_a_store_that_names_regions_without_end(region: str, options: dict[str, str], requests: int) -> None:
+    """One that was named stays."""
+    answers = [response(301, x_amz_bucket_region=region.format(n)) for n in range(9)]
+    async with asking(*answers, **options) as (bucket, script):
         with pytest.raises((errors.WrongRegion, errors.StoreRefused)):
             await bucket.call(*LOOK)
         assert len(script.requests) == requests
+        assert not options or bucket.region == "mine"
         script.responses.clear()
         await bucket.aclose()
 
@@ -99,13 +76,12 @@ async def test_a_store_that_names_regions_without_end(region: str, requests: int
 
 async def test_a_connection_carries_one_call_after_another() -> None:
     async with asking(*[NO_CONTENT] * 6) as (bucket, script):
-        for _ in range(5):
-            await bucket.call(**ABORT)
-        assert script.connections == 1
-        await bucket.aclose()
-        await bucket.aclose()
-        await bucket.call(**ABORT)  # over a new one
-        assert script.connections == 2
+        for connections in (1, 2):  # a new one once it was closed
+            for _ in range(2):
+                await bucket.call(**ABORT)
+                assert script.connections == connections
+            await bucket.aclose()
+            await bucket.aclose()
 
 
 async def test_a_given_client_is_its_owners() -> None:
@@ -161,12 +137,6 @@ async def test_a_call_that_is_cancelled_closes_its_socket_at_once_and_leaves_no_
         await bucket.aclose()
 
 
-@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.com", "bücher..example"])
-def test_an_endpoint_whose_name_cannot_be_one(host: str) -> None:
-    with pytest.raises(errors.UsageError, match="not an endpoint: write it like https"):
-        S3Options(endpoint_url=f"http://{host}")
-
-
 # -- credentials that end
 
 
@@ -191,14 +161,13 @@ class Role:
 async def test_credentials_that_end_soon_are_fetched_again_in_a_thread() -> None:
     """Also if the new ones end soon as well: each signature is by what is valid, and the event loop never waits."""
     role = Role(*[120] * 8)
-    signers = [await signer_of(role.bucket), await signer_of(role.bucket)]
+    signers = {await signer_of(role.bucket), await signer_of(role.bucket)}
     role.bucket.refused_url("url", Fault(FaultKind.REFUSED, "the store refused part 1", status=403))
     before = len(role.threads)
     with pytest.raises(Fault):
         await role.bucket.call(*LOOK)
     assert threading.main_thread() not in role.threads[1:]
-    assert "AK-1" not in signers
-    assert signers[0] != signers[1]
+    assert len(signers - {"AK-1"}) == 2
     assert before < len(role.threads)
     assert 0 < role.bucket.urls_last() <= 120
     await role.bucket.aclose()
@@ -236,16 +205,6 @@ async def test_files_are_read_again_once_their_credentials_have_ended(
         write(new)
         await bucket.call("to list", "ListObjectsV2")
         assert await signer_of(bucket) == new.access_key
-
-
-async def test_a_session_of_a_directory_bucket_that_is_refused() -> None:
-    responses = refusal(400, "ExpiredToken"), refusal(404, "NoSuchBucket")
-    async with asking(*responses, name="b--use1-az4--x-s3") as (bucket, _):
-        with pytest.raises(Fault, match="the store refused to begin a session: 400 ExpiredToken") as caught:
-            await bucket.call(*LOOK)
-        assert caught.value.kind is FaultKind.REFUSED
-        with pytest.raises((Fault, errors.BucketNotFound), match="there is no bucket 'b--use1-az4--x-s3'"):
-            await bucket.call(*LOOK)
 
 
 # -- credentials that do not come
@@ -310,7 +269,7 @@ async def test_a_process_that_fails_is_one_line(lines: str, says: str, process: 
     for ask in (bucket.prepare, lambda: bucket.call(*LOOK), lambda: signer_of(bucket)):
         with pytest.raises(errors.CredentialsError, match=says) as caught:
             await ask()
-        assert ("\n" in str(caught.value), "hidden" in str(caught.value)) == (False, False)
+        assert not re.search("\n|hidden", str(caught.value))
         assert (caught.value.__cause__, caught.value.__context__) == (None, None), "botocore's text may hold a secret"
     process('echo \'{"Version": 1, "AccessKeyId": "AK", "SecretAccessKey": "SK"}\'')
     assert await signer_of(bucket) == "AK"

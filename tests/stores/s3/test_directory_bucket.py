@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime as dt
 import re
-from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
 import botocore.auth
@@ -14,80 +11,43 @@ import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from bigupload.core.retry_policy import Fault
-from bigupload.options import S3Options
+from bigupload import errors
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3 import bucket as module
-from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.signer import S3Signer
-from tests.tools.scripted import refusal
+from tests.tools.scripted import refusal, response
+
+from .support import asking
 
 NAME = "data--use1-az4--x-s3"
 
 
-class Zone:
-    """Answers CreateSession with keys that are numbered, and any other request with an empty list."""
-
-    def __init__(self, lasts: float) -> None:
-        self.lasts = lasts
-        self.requests: list[str] = []
-        self.sessions = 0
-        self.refuses = False
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError), contextlib.closing(writer):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                self.requests.append(head)
-                body = self.answer(head).encode()
-                if self.refuses:
-                    writer.write(refusal(400, "ExpiredToken"))
-                    continue
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-
-    def answer(self, head: str) -> str:
-        if "?session=" not in head:
-            return "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
-        self.sessions += 1
-        until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self.lasts)
-        keys = {
-            "SessionToken": f"token-{self.sessions}", "SecretAccessKey": "secret",
-            "AccessKeyId": f"AK{self.sessions}", "Expiration": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }  # fmt: skip
-        inner = "".join(f"<{name}>{value}</{name}>" for name, value in keys.items())
-        return f"<CreateSessionResult><Credentials>{inner}</Credentials></CreateSessionResult>"
+LIST = ("to list", "ListObjectsV2")
+EMPTY = response(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
 
 
-@contextlib.asynccontextmanager
-async def reached(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S3Bucket]:
-    server = await asyncio.start_server(zone.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    access = module.Access(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}", "us-east-1", None, KEYS)
-    monkeypatch.setattr(module, "find_access", lambda *_, **__: access)
-    bucket = S3Bucket(NAME, S3Options(access_key="AK", secret_key="SK"))
-    try:
-        yield bucket
-    finally:
-        await bucket.aclose()
-        server.close()
-        await server.wait_closed()
+def session(number: int, lasts: float = 300.0) -> bytes:
+    """The response to CreateSession: keys that have a number, and so many seconds to live."""
+    until = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lasts)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    keys = f"<SessionToken>token-{number}</SessionToken><SecretAccessKey>secret</SecretAccessKey>"
+    keys += f"<AccessKeyId>AK{number}</AccessKeyId><Expiration>{until}</Expiration>"
+    return response(200, f"<CreateSessionResult><Credentials>{keys}</Credentials></CreateSessionResult>".encode())
 
 
-KEYS = module.PlainKeys("AK", "SK", "of-the-role", "explicit")
-
-
-@pytest.mark.parametrize(("lasts", "sessions"), [(300.0, 1), (60.0, 3)])
-async def test_a_sessions_keys_sign_all_other_requests(
-    lasts: float, sessions: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    zone = Zone(lasts)
-    async with reached(zone, monkeypatch) as bucket:
+@pytest.mark.parametrize("sessions", [1, 3])
+async def test_a_sessions_keys_sign_all_other_requests(sessions: int) -> None:
+    """It is begun again before its last minute. The responses are in the order of the requests."""
+    lasts = 300 if sessions == 1 else 60
+    begins = [session(number, lasts) for number in (1, 2, 3)]
+    answers = [begins[0], EMPTY, EMPTY] if sessions == 1 else [begins[0], EMPTY, begins[1], EMPTY, begins[2]]
+    async with asking(*answers, name=NAME, session_token="of-the-role") as (bucket, script):
         for _ in range(2):
-            await bucket.call("to list", "ListObjectsV2", Prefix="a")
+            await bucket.call(*LIST, Prefix="a")
         (url,) = await bucket.presign("GetObject", [{"Key": "a"}])
         assert bucket.urls_last() <= lasts
-    assert zone.sessions == sessions
-    first, second = zone.requests[0], zone.requests[1]
-    assert first.startswith("GET /?session= HTTP/1.1\r\n")
+        assert script.responses == []
+    first, second = (each.decode() for each in script.requests[:2])
+    assert re.match(r"GET [^ ]*\?session= HTTP/1.1\r\n", first)
     assert "x-amz-create-session-mode: ReadWrite\r\n" in first
     assert "x-amz-security-token: of-the-role\r\n" in first
     assert "Credential=AK/" in first
@@ -110,13 +70,20 @@ def test_its_signatures_are_botocores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_qs(urlsplit(ours).query) == parse_qs(urlsplit(str(theirs.url)).query)
 
 
-async def test_a_session_that_the_store_refuses_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    zone = Zone(300.0)
-    async with reached(zone, monkeypatch) as bucket:
-        await bucket.call("to list", "ListObjectsV2")
-        zone.refuses = True
-        with pytest.raises(Fault, match="ExpiredToken"):
-            await bucket.call("to list", "ListObjectsV2")
-        zone.refuses = False
-        await bucket.call("to list", "ListObjectsV2")
-    assert zone.sessions == 2
+async def test_a_session_that_the_store_refuses_is_not_used_again() -> None:
+    refused = refusal(400, "ExpiredToken")
+    async with asking(session(1), EMPTY, refused, session(2), EMPTY, name=NAME) as (bucket, script):
+        await bucket.call(*LIST)
+        with pytest.raises(Fault, match="refused to list: 400 ExpiredToken"):
+            await bucket.call(*LIST)
+        await bucket.call(*LIST)
+        assert script.responses == []
+
+
+async def test_a_session_that_does_not_begin() -> None:
+    async with asking(refusal(400, "ExpiredToken"), refusal(404, "NoSuchBucket"), name=NAME) as (bucket, _):
+        with pytest.raises(Fault, match="the store refused to begin a session: 400 ExpiredToken") as caught:
+            await bucket.call(*LIST)
+        assert caught.value.kind is FaultKind.REFUSED
+        with pytest.raises((Fault, errors.BucketNotFound), match=f"there is no bucket '{NAME}'"):
+            await bucket.call(*LIST)

@@ -19,24 +19,20 @@ DENIED = {"Error": {"Code": "AccessDenied", "Message": "not\nyou"}, "ResponseMet
 
 
 @pytest.mark.parametrize(
-    ("exception", "kind", "says"),
+    ("exception", "says"),
     [
-        (b.EndpointConnectionError(endpoint_url=URL), FaultKind.UNREACHABLE, f"{WHERE} does not respond"),
-        (b.ConnectTimeoutError(endpoint_url="http://[::1]:1/k"), FaultKind.UNREACHABLE, r"\[::1\]:1 does not respond"),
-        (b.ReadTimeoutError(endpoint_url=URL), FaultKind.UNREACHABLE, r"does not respond \(ReadTimeoutError\)"),
-        (b.ConnectionClosedError(endpoint_url=URL), FaultKind.UNREACHABLE, "does not respond"),
-        (b.ProxyConnectionError(proxy_url="http://a:hidden@proxy:3128"), FaultKind.UNREACHABLE, "proxy:3128"),
-        (b.SSLError(endpoint_url=URL, error="hidden"), FaultKind.UNREACHABLE, r"does not respond \(SSLError\)"),
-        (
-            b.EndpointConnectionError(endpoint_url="http://[::1"),
-            FaultKind.UNREACHABLE,
-            "their service does not respond",
-        ),
-        (botocore.parsers.ResponseParserError("hidden:\nb'<html>'"), FaultKind.BROKEN, "a proxy may have sent it"),
+        (b.EndpointConnectionError(endpoint_url=URL), f"{WHERE} does not respond"),
+        (b.ConnectTimeoutError(endpoint_url="http://[::1]:1/k"), r"\[::1\]:1 does not respond"),
+        (b.ReadTimeoutError(endpoint_url=URL), r"does not respond \(ReadTimeoutError\)"),
+        (b.ConnectionClosedError(endpoint_url=URL), "does not respond"),
+        (b.ProxyConnectionError(proxy_url="http://a:hidden@proxy:3128"), "proxy:3128"),
+        (b.SSLError(endpoint_url=URL, error="hidden"), r"does not respond \(SSLError\)"),
+        (b.EndpointConnectionError(endpoint_url="http://[::1"), "their service does not respond"),
+        (botocore.parsers.ResponseParserError("hidden:\nb'<html>'"), "a proxy may have sent it"),
     ],
 )
-def test_a_service_that_cannot_be_reached_may_be_later(exception: Exception, kind: FaultKind, says: str) -> None:
-    fault = error_of_aws(exception)
+def test_a_service_that_cannot_be_reached_may_be_later(exception: Exception, says: str) -> None:
+    fault, kind = error_of_aws(exception), FaultKind.BROKEN if "proxy may" in says else FaultKind.UNREACHABLE
     assert isinstance(fault, Fault)
     assert (fault.kind, type(fault.public())) == (kind, CredentialsError)
     with pytest.raises(CredentialsError, match=f"^the AWS credentials can't be fetched: .*{says}"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -52,50 +52,50 @@ class Reader:
             raise Fault(FaultKind.REFUSED, "the store refused to read the object", status=403)
 
 
-async def take(_data: bytes) -> None:
-    pass
+Read = Callable[[int], Awaitable[None]]
 
 
-async def test_reads_that_begin_at_once_share_one_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise each would be refused by itself when the credentials end, and a second refusal is final."""
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch) -> tuple[Bucket, Reader, Read]:
+    """The two, and a read of the object that begins at a byte, and is refused or not."""
     bucket, reader = Bucket(), Reader()
     stands_for: Any = bucket
     monkeypatch.setattr(object_file, "read_range", reader.read)
     file = ObjectFile("s3://bucket/key", stands_for, "key", stands_for, stall_after=1)
     file._version = VERSION
 
-    async def read() -> None:
-        with contextlib.suppress(Fault):
-            await file.read(5, 10, take)
+    async def read(start: int) -> None:
+        await file.read(start, 10, stands_for)
 
+    return bucket, reader, read
+
+
+async def refused(read: Read, start: int) -> None:
+    with pytest.raises(Fault):
+        await read(start)
+
+
+async def test_reads_that_begin_at_once_share_one_url(setting: tuple[Bucket, Reader, Read]) -> None:
+    """Otherwise each would be refused by itself when the credentials end, and a second refusal is final."""
+    bucket, reader, read = setting
     async with anyio.create_task_group() as reads:
         for _ in range(4):
-            reads.start_soon(read)
+            reads.start_soon(refused, read, 5)
         await reader.asked.wait()
         await anyio.sleep(0)
         reader.late.set()
-    await file.read(0, 5, take)
+    await read(0)
     assert (bucket.refused, bucket.signed) == (["url-1"] * 4, 2)
 
 
-async def test_a_late_refusal_of_an_old_url_refuses_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_late_refusal_of_an_old_url_refuses_no_new_one(setting: tuple[Bucket, Reader, Read]) -> None:
     """Otherwise credentials that are good would be asked for again."""
-    bucket, reader = Bucket(), Reader()
-    stands_for: Any = bucket
-    monkeypatch.setattr(object_file, "read_range", reader.read)
-    file = ObjectFile("s3://bucket/key", stands_for, "key", stands_for, stall_after=1)
-    file._version = VERSION
-
-    async def read_late() -> None:
-        with pytest.raises(Fault):
-            await file.read(5, 10, take)
-
+    bucket, reader, read = setting
     async with anyio.create_task_group() as reads:
-        reads.start_soon(read_late)
+        reads.start_soon(refused, read, 5)
         await reader.asked.wait()
-        with pytest.raises(Fault):
-            await file.read(0, 5, take)
-        await file.read(0, 5, take)
+        await refused(read, 0)
+        await read(0)
         reader.late.set()
-    await file.read(5, 10, take)
+    await read(5)
     assert (bucket.refused, bucket.signed) == (["url-1", "url-1"], 2)

@@ -124,14 +124,12 @@ def test_an_option_that_is_off_is_not_sent() -> None:
 def test_the_source_of_a_copy_may_be_an_access_point() -> None:
     arn = "arn:aws:s3:eu-west-1:123456789012:accesspoint/films"
     theirs = serialized("CopyObject", {"Key": "key", "CopySource": {"Bucket": arn, "Key": "a b"}})["headers"]
-    source = operations.copy_source(arn, "a b")
-    assert source.replace("%3A", ":") == theirs["x-amz-copy-source"].replace("%3A", ":")
+    assert operations.copy_source(arn, "a b").replace("%3A", ":") == theirs["x-amz-copy-source"].replace("%3A", ":")
 
 
 def test_a_request_shows_no_key() -> None:
     found = request_of("HeadObject", {"Key": "key"}, {}, {"x-amz-server-side-encryption-customer-key": "a secret"})
-    assert "a secret" in found.headers.values()
-    assert "a secret" not in repr(found)
+    assert ("a secret" in found.headers.values(), "a secret" in repr(found)) == (True, False)
 
 
 TEXTS = st.characters(exclude_categories=["Cs", "Cc"], include_characters="\r\n\t", exclude_characters="\ufffe\uffff")
@@ -290,10 +288,10 @@ def test_what_is_no_document_of_s3s_was_said_by_something_else(name: str) -> Non
     assert str(found).startswith("the response to the request to look is not S3's, or was cut off: 200 (text/html")
 
 
-@pytest.mark.parametrize("operation", ["ListMultipartUploads", "ListObjectsV2", "DeleteObjects"])
-def test_another_document_is_no_empty_list(operation: str) -> None:
-    for body in (b"<Other/>", b"<HTML><BODY/></HTML>", whole("ListParts")):
-        assert broken(operation, body).kind is FaultKind.BROKEN
+def test_another_document_is_no_empty_list() -> None:
+    for operation in ("ListMultipartUploads", "ListObjectsV2", "DeleteObjects"):
+        for body in (b"<Other/>", b"<HTML><BODY/></HTML>", whole("ListParts")):
+            assert broken(operation, body).kind is FaultKind.BROKEN
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

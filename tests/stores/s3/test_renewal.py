@@ -9,7 +9,6 @@ import functools
 import logging
 import pickle
 import threading
-from collections.abc import Awaitable, Callable
 from datetime import UTC
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,8 +23,9 @@ from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.renewal import Renewal
 
+from .support import PART, asking, signer_of
+
 SECRETS = ("SK-hidden", "ST-hidden")
-PART = {"Key": "key", "UploadId": "u", "PartNumber": 1}
 
 
 class Giver:
@@ -63,21 +63,18 @@ class Giver:
 
 
 @pytest.mark.parametrize(
-    ("life", "kept", "renewed"), [(3600, 3299, 3301), (1000, 799, 801), (60, 47, 49), (None, 10**9, None)]
+    ("life", "kept", "renewed"), [(3600, 3299, 3301), (1000, 799, 801), (60, 47, 49), (None, 10**9, 10**10)]
 )
-async def test_others_are_asked_for_before_the_end(life: float | None, kept: float, renewed: float | None) -> None:
+async def test_others_are_asked_for_before_the_end(life: float | None, kept: float, renewed: float) -> None:
+    """Never, if they have no end."""
     giver = Giver(life)
     renewal, began = giver.renewal(), giver.now
-    await renewal.ready()
-    giver.now = began + kept
-    await renewal.ready()
-    assert giver.calls == 1
-    if renewed is not None:
-        giver.now = began + renewed
+    for seconds, calls in ((0, 1), (kept, 1), (renewed, 1 if life is None else 2)):
+        giver.now = began + seconds
         await renewal.ready()
-        assert giver.calls == 2
+        assert giver.calls == calls
         assert renewal.current is not None
-        assert renewal.current.access_key == "AK2"
+        assert renewal.current.access_key == f"AK{calls}"
 
 
 async def test_never_twice_at_a_time() -> None:
@@ -105,8 +102,7 @@ async def test_a_method_is_the_same_function_each_time() -> None:
 
 
 async def test_a_cancelled_caller_leaves_the_others_alone() -> None:
-    giver = Giver()
-    renewal = giver.renewal()
+    renewal = Giver().renewal()
     first, second = asyncio.create_task(renewal.ready()), asyncio.create_task(renewal.ready())
     await asyncio.sleep(0)
     first.cancel()
@@ -119,39 +115,41 @@ async def test_what_the_store_refuses_is_renewed_once() -> None:
     renewal = giver.renewal()
     await renewal.ready()
     refused = renewal.current
-    renewal.refused(refused)
-    renewal.refused(refused)
-    await renewal.ready()
-    renewal.refused(refused)  # by a request that took long: those were replaced meanwhile
-    await renewal.ready()
+    for _ in range(2):  # the second time, by a request that took long: they were replaced meanwhile
+        renewal.refused(refused)
+        renewal.refused(refused)
+        await renewal.ready()
     assert giver.calls == 2
 
 
-async def test_a_function_that_is_not_async_runs_in_a_thread() -> None:
-    giver, threads = Giver(), []
+async def test_other_callables() -> None:
+    """A function that is not async runs in a thread; one that returns an awaitable is awaited."""
+    giver, threads = Giver(), list[threading.Thread]()
 
-    def give() -> Credentials:
+    def give_in_a_thread() -> Credentials:
         threads.append(threading.current_thread())
         return giver.give()
 
-    renewal = Renewal(give, giver.clock)
-    await renewal.ready()
-    assert renewal.current is not None
+    for source in (give_in_a_thread, functools.partial(giver), lambda: giver()):
+        renewal = Renewal(source, giver.clock)
+        await renewal.ready()
+        assert isinstance(renewal.current, Credentials)
+    assert len(threads) == 1
     assert threads != [threading.main_thread()]
 
 
-@pytest.mark.parametrize("wrap", [functools.partial, lambda giver: lambda: giver()])
-async def test_other_callables(wrap: Callable[[Giver], Callable[[], Awaitable[Credentials]]]) -> None:
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [
+        (RuntimeError("SK-hidden"), r"the function `credentials` failed .RuntimeError."),
+        (errors.CredentialsError("log in to the vault first"), "log in to the vault first"),
+    ],
+)
+async def test_a_first_call_that_fails(failure: Exception, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is named without its text, unless it is an error of this library."""
     giver = Giver()
-    renewal = Renewal(wrap(giver), giver.clock)
-    await renewal.ready()
-    assert renewal.current is not None
-
-
-async def test_a_first_call_that_fails_is_named_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    giver = Giver()
-    giver.failure = RuntimeError("SK-hidden")
-    with pytest.raises(errors.CredentialsError, match=r"^the function `credentials` failed .RuntimeError.$"):
+    giver.failure = failure
+    with pytest.raises(errors.CredentialsError, match=f"^{says}$"):
         await giver.renewal().ready()
     assert "SK-hidden" not in caplog.text
 
@@ -182,15 +180,9 @@ async def test_a_later_call_that_fails_is_repeated(caplog: pytest.LogCaptureFixt
 
 async def test_a_function_that_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigupload.stores.s3.renewal.ANSWER_WITHIN", 0.01)
+    hangs: Any = asyncio.Event().wait
     with pytest.raises(errors.CredentialsError, match="TimeoutError"):
-        await Renewal(asyncio.Event().wait).ready()  # type: ignore[arg-type]  # it never returns
-
-
-async def test_an_error_of_this_library_is_raised_as_it_is() -> None:
-    giver = Giver()
-    giver.failure = errors.CredentialsError("log in to the vault first")
-    with pytest.raises(errors.CredentialsError, match=r"^log in to the vault first$"):
-        await giver.renewal().ready()
+        await Renewal(hangs).ready()
 
 
 @pytest.mark.parametrize("given", [None, ("AK", "SK"), {"access_key": "AK"}])
@@ -240,15 +232,15 @@ def test_pickling() -> None:
      {"no_sign_request": True}, {"local": True}],
 )  # fmt: skip
 def test_one_source_of_credentials_is_enough(other: dict[str, Any]) -> None:
-    with pytest.raises(
-        errors.UsageError, match=f"says which credentials to use: leave .*{next(iter(other))}|leave cred"
-    ):
+    says = f"says which credentials to use: leave .*{next(iter(other))}|leave cred"
+    with pytest.raises(errors.UsageError, match=says):
         S3Options(credentials=give, **other)
 
 
 def test_what_is_no_function() -> None:
+    given: Any = Giver().give()
     with pytest.raises(errors.UsageError, match="credentials must be a function"):
-        S3Options(credentials=Giver().give())  # type: ignore[arg-type]  # what is tested
+        S3Options(credentials=given)
 
 
 async def test_part_urls_are_signed_with_them_and_end_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,24 +250,16 @@ async def test_part_urls_are_signed_with_them_and_end_with_them(monkeypatch: pyt
     bucket = S3Bucket("bucket", S3Options(endpoint_url="http://127.0.0.1:1", region="r", credentials=giver))
     bucket.renewal = giver.renewal()
     async with contextlib.aclosing(bucket):
-        signers = []
-        for number in (1, 2, 3):
-            (url,) = await bucket.presign("UploadPart", [{**PART, "PartNumber": number}])
+        for signer, refused in (("AK1", "AK0"), ("AK1", "AK1"), ("AK2", "AK2")):  # AK0: an older one's
+            (url,) = await bucket.presign("UploadPart", [PART])
             query = parse_qs(urlsplit(url).query)
-            signers.append(query["X-Amz-Credential"][0].partition("/")[0])
+            assert query["X-Amz-Credential"][0].startswith(f"{signer}/")
             assert query["X-Amz-Security-Token"] == ["ST-hidden"]
             assert bucket.urls_last() == pytest.approx(1800)
-            if number == 1:
-                bucket.renewal.refused_url(url.replace("AK1", "AK0"))  # an older one's
-            else:
-                bucket.renewal.refused_url(url)
-    assert signers == ["AK1", "AK1", "AK2"]
+            bucket.renewal.refused_url(url.replace(signer, refused))
 
 
 async def test_urls_of_keys_that_do_not_end() -> None:
-    bucket = S3Bucket(
-        "bucket", S3Options(endpoint_url="http://127.0.0.1:1", region="r", access_key="AK", secret_key="SK")
-    )
-    async with contextlib.aclosing(bucket):
-        await bucket.presign("UploadPart", [PART])
+    async with asking() as (bucket, _):
+        assert await signer_of(bucket) == "AK"
         assert bucket.urls_last() == URL_LIFETIME
