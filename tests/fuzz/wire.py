@@ -10,40 +10,13 @@ from typing import Any, cast
 
 from bigupload.http.connection import Connection
 from bigupload.http.response_head import BodyReader, MalformedResponse, end_of_head, parse_head
+from tests.tools.no_transport import NoTransport
 
 
 @functools.cache
 def loop() -> asyncio.AbstractEventLoop:
     """The event loop of all targets."""
     return asyncio.new_event_loop()
-
-
-class NoTransport:
-    """A connection's transport that takes bytes, and sends none."""
-
-    def __init__(self) -> None:
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def get_extra_info(self, name: str) -> None:
-        return None
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        self.closed = True
 
 
 def received(pieces: Sequence[bytes], *, ended: bool) -> Connection:

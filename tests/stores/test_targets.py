@@ -19,9 +19,14 @@ from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
 from bigupload.stores.s3 import access
+from bigupload.stores.s3.access_points import region_of
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
+
+POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/films"
+"""An access point, in place of a bucket's name. `s3/test_access` has its address."""
+POINT_IN_CHINA = "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/films"
 
 
 @pytest.mark.parametrize(
@@ -39,10 +44,19 @@ from bigupload.stores.targets import connect, connect_service, parse_s3_url, rec
         ("s3://b/" + "é" * 512, None, ("b", "é" * 512)),
         ("s3://b/a\nb", None, ("b", "a\nb")),
         ("s3://b/f/", "a\rb\x7f\n", ("b", "f/a\rb\x7f\n")),
+        (f"s3://{POINT}/raw/a.mov", "file", (POINT, "raw/a.mov")),
+        (f"s3://{POINT}/raw/", "file", (POINT, "raw/file")),
+        (f"s3://{POINT}/", "file", (POINT, "file")),
+        (f"s3://{POINT}", "file", (POINT, "file")),
+        (f"s3://{POINT.replace('/', ':')}/raw/a:b", "file", (POINT.replace("/", ":"), "raw/a:b")),
+        (f"s3://{POINT_IN_CHINA}/k", "file", (POINT_IN_CHINA, "k")),
+        ("s3://films-abcdef-s3alias/k", "file", ("films-abcdef-s3alias", "k")),
+        ("s3://bucket/arn:aws:s3", "file", ("bucket", "arn:aws:s3")),
     ],
 )
 def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
     assert parse_s3_url(url, name) == expected
+    assert parse_s3_url("s3://{}/{}".format(*expected)) == expected, "as a manifest's target is shown"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +72,18 @@ def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
         ("s3://b/key\x1b", None, r"the character '\\x1b'"), ("s3://b/f/", "a\uffffb", r"the character '\\uffff'"),
         ("s3://b\n/key", None, "not a target"), ("s3://\tb/key", None, "not a target"),
         ("s3://b/folder/", "no utf-8 \udcff", "UTF-8"), ("s3://b/no utf-8 \udcff", None, "UTF-8"),
+        ("s3://arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-1/accesspoint/films/k", None,
+         "S3 on Outposts is not supported"),
+        ("s3://films-abcdef--op-s3/k", None, "S3 on Outposts is not supported"),
+        ("s3://arn:aws:s3-object-lambda:eu-west-1:123456789012:accesspoint/films/k", None,
+         "an Object Lambda access point takes no"),
+        *((f"s3://arn:aws:s3::123456789012:accesspoint{name}/k", None, "Multi-Region Access Points are not supported")
+          for name in ("/mfzwi23gnjvgw.mrap", ":films")),
+        *((f"s3://arn:{rest}", None, "not an access point") for rest in (
+            "aws:s3:::bucket/k", "aws:s3:eu-west-1:123:accesspoint/films/k", "aws:iam::123456789012:role/films/k", "",
+            "aws:s3:eu-west-1:123456789012:accesspoint", "aws:s3:eu-west-1:123456789012:accesspoint/FILMS/k",
+            "aws:s3:eu-west-1:123456789012:accesspoint/films:k",
+        )),
     ],
 )  # fmt: skip
 def test_what_is_no_target(url: str, name: str | None, says: str) -> None:
@@ -75,6 +101,20 @@ def no_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/nonexistent")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "more", "says"),
+    [
+        (POINT, {"region": "us-east-1"}, "the access point is in region eu-west-1, and us-east-1 is asked for"),
+        (POINT, {"accelerate": True}, "accelerate can't be used with an access point"),
+        ("films.example", {"accelerate": True}, "accelerate can't be used with a bucket whose name has dots"),
+    ],
+)
+async def test_what_an_access_point_excludes(bucket: str, more: dict[str, Any], says: str) -> None:
+    with pytest.raises(errors.UsageError, match=says):
+        await connect(bucket, "key", S3Options(access_key="AK", secret_key="SK", **more))
+    assert region_of(bucket) == ("eu-west-1" if bucket == POINT else None)
 
 
 async def test_connect_reaches_no_network() -> None:

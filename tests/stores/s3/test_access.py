@@ -186,17 +186,14 @@ def services() -> Iterator[HttpStub]:
     """STS, a machine's metadata, and a container's credentials."""
     keys = {"Code": "Success", "SecretAccessKey": "SK", "Token": "ST", "Expiration": "2100-01-01T00:00:00Z"}
     machine, container = (json.dumps({**keys, "AccessKeyId": f"AK-{of}"}).encode() for of in ("machine", "container"))
-    role, error = (
-        "/imds/latest/meta-data/iam/security-credentials/",
-        b"<Code>AccessDenied</Code><Message>no\nrole</Message>",
-    )
+    role = "/imds/latest/meta-data/iam/security-credentials/"
+    error = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>no\nrole</Message></Error></ErrorResponse>"
     with http_stub() as stub:
         stub.responses |= {path: Response(body=body) for path, body in (
             ("/role", of_sts("AssumeRole")), ("/web", of_sts("AssumeRoleWithWebIdentity")), ("/container", container),
             ("/imds/latest/api/token", b"a-token"), (role, b"the-role"), (f"{role}the-role", machine),
         )}  # fmt: skip
-        refused = b"<ErrorResponse><Error>%s</Error></ErrorResponse>" % error
-        stub.responses["/refused"] = Response(status=403, body=refused)
+        stub.responses["/refused"] = Response(status=403, body=error)
         yield stub
 
 
