@@ -52,12 +52,10 @@ async def test_requests_as_they_are_sent() -> None:
 
 @pytest.mark.parametrize(
     ("url", "headers"),
-    [
-        ("/a b", {}), ("/a\r\nX: y", {}), ("/a\nb", {}), ("", {}), ("/", {"X": "a\r\nY: b"}), ("/", {"X": "a\nb"}),
-        ("/", {"X\r\nY": "a"}), ("/", {"X": "\ud800"}),
-    ],
-)  # fmt: skip
+    [("/a\r\nX: y", {}), ("", {}), ("/", {"X": "a\nb"}), ("/", {"X\r\nY": "a"}), ("/", {"X": "\ud800"})],
+)
 async def test_what_can_t_be_sent(url: str, headers: dict[str, str]) -> None:
+    """`integration.transport` has more of it, for parts."""
     async with asking() as (client, script):
         with pytest.raises(errors.StoreRefused, match="can't be sent"):
             await client.request("GET", script.url + url, headers, within=60)
@@ -148,43 +146,11 @@ async def test_a_response_that_is_too_long() -> None:
 # -- failures
 
 
-@pytest.mark.parametrize(
-    ("response", "says"),
-    [
-        (b"", "the connection to .* broke"),
-        (b"SSH-2.0-OpenSSH\r\n", r"the connection to .* broke \(the response is not HTTP\)"),
-    ],
-)
-async def test_no_response(response: bytes, says: str) -> None:
-    async with asking(response) as (client, script):
-        with pytest.raises(Fault, match=says) as caught:
-            await client.request("POST", f"{script.url}/?secret", {}, b"body", within=60)
-        assert caught.value.kind is FaultKind.BROKEN
-        assert "secret" not in str(caught.value)
-        assert len(script.requests) == 1  # nothing is sent again unasked
-
-
-@pytest.mark.parametrize(
-    "response",
-    [b"Content-Length: 100\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n64\r\nabc"],
-    ids=["length", "chunks"],
-)
-async def test_what_came_before_a_body_broke_comes_first(response: bytes) -> None:
-    async with asking(b"HTTP/1.1 200 OK\r\n" + response) as (client, script):
-        async with client.open("GET", f"{script.url}/", {}, within=60) as found:
-            (connection,) = client.pool._open
-            await asyncio.wait([connection.closed])
-            assert await found.read(2) + await found.read() == b"abc"
-            with pytest.raises(Fault, match="ended before all of its bytes had come") as caught:
-                await found.read()
-        assert caught.value.kind is FaultKind.BROKEN
-
-
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"], ids=["head", "body"])
 async def test_a_response_that_does_not_come(begun: bytes) -> None:
     async with asking(begun, holds=True) as (client, script):
-        with pytest.raises(Fault, match=r"no response from 127.0.0.1:\d+ in time") as caught:
-            await client.request("GET", f"{script.url}/", {}, within=0.05)
+        with pytest.raises(Fault, match=r"^no response from 127.0.0.1:\d+ in time$") as caught:
+            await client.request("GET", f"{script.url}/?secret", {}, within=0.05)
         assert caught.value.kind is FaultKind.STALLED
 
 

@@ -1,4 +1,4 @@
-"""Address, region and credentials of a bucket are those that boto3 gives for the same configuration."""
+"""Address, region, credentials and certificates of a bucket are those that boto3 gives for the same configuration."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import parse_qs
 
 import boto3
+import botocore.exceptions
 import botocore.loaders
 import botocore.session
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 
+import bigupload
 from bigupload import Credentials, errors
 from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
 from bigupload.s3_parameters import ADDRESS, parameters
 from bigupload.stores.s3 import access
 from bigupload.stores.s3.access import configured_endpoint, find_access
+from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.errors import error_of_aws
 from bigupload.stores.targets import connect
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.http_stub import HttpStub, Response, http_stub
 
 KEYS: dict[str, Any] = {"access_key": "AK-given", "secret_key": "SK-given"}
@@ -494,3 +498,56 @@ async def test_the_manifest_records_the_endpoint_of_a_sessions_profile(configure
     store = await connect("bucket", "key", S3Options(session=boto3.Session(profile_name="work")))
     found = "http://s3.example:9000"
     assert (store.target.endpoint, store.options()) == (found, {"endpoint_url": found})
+
+
+# -- the certificates to trust
+
+BUNDLES = "[default]\nca_bundle = /default.pem\n[profile work]\nca_bundle = /work.pem\n[profile none]\nregion = x\n"
+
+
+@pytest.mark.parametrize("config", ["", BUNDLES])
+@pytest.mark.parametrize("credentials", ["", "[work]\nca_bundle = /credentials.pem\n"])
+@pytest.mark.parametrize("environment", [{}, {"AWS_CA_BUNDLE": "/env.pem"}, {"AWS_PROFILE": "work"}])
+@pytest.mark.parametrize("profile", [None, "work", "none"])
+def test_the_ca_bundle_is_what_botocore_finds(
+    profile: str | None, environment: dict[str, str], credentials: str, config: str, configure: Any
+) -> None:
+    options = configure(Row({"profile": profile}, environment, config, credentials))
+    try:
+        expected = botocore.session.Session(profile=profile).get_config_variable("ca_bundle")
+    except botocore.exceptions.ProfileNotFound:
+        expected = environment.get("AWS_CA_BUNDLE")  # whoever asks for credentials says that there is no such profile
+    found = configured_ca_bundle(options)
+    assert (None if found is None else str(found)) == expected
+
+
+def test_a_broken_configuration_names_no_bundle(configure: Any) -> None:
+    assert configured_ca_bundle(configure(Row({}, {}, "no section = here\n["))) is None
+
+
+@pytest.mark.parametrize("how", ["config", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+async def test_a_configured_bundle_holds_for_parts_too(
+    how: str, configure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))  # else other tests find the upload
+    with StrictS3(tls=True) as s3:
+        s3.create_bucket("bucket")
+        keys = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
+        if how != "config":
+            keys[how] = str(s3.ca_bundle)
+        config = f"{DEFAULT}ca_bundle = {s3.ca_bundle}\n" if how == "config" else None
+        options = configure(Row({"endpoint_url": s3.url, "region": "us-east-1"}, keys, config))
+        result = await bigupload.upload(tmp_path / "file", to="s3://bucket/key", s3=options)
+    assert result.size == 7
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_bundle_that_can_not_be_used_is_named(content: str | None, tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    options = S3Options(endpoint_url="https://127.0.0.1:1", region="us-east-1", ca_bundle=bundle, **KEYS)
+    async with contextlib.aclosing(S3Bucket("bucket", options)) as bucket:
+        with pytest.raises(errors.UsageError, match=f"can't use the CA bundle {bundle}: "):
+            await bucket.call("to look at the bucket", "HeadBucket")
