@@ -136,7 +136,13 @@ async def test_nothing_listens(fake: Backend) -> None:
     assert isinstance(e.public(), errors.StoreUnreachable)
 
 
-@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://host", "http://", "http://host:port", "127.0.0.1:9000"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "nonsense", "ftp://host", "http://", "http://host:port", "127.0.0.1:9000", "http://a..b",
+        f"http://{'a' * 64}.com", "http://bücher..example",
+    ],
+)  # fmt: skip
 async def test_an_endpoint_that_is_none(fake: Backend, endpoint: str) -> None:
     async def attempt() -> None:
         async with contextlib.aclosing(fake.store(endpoint_url=endpoint)) as store:
