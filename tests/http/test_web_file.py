@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bigupload import errors
 from bigupload.core.remote_url import chosen_name, parse_remote
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.web_file import WebFile, suggested_name
+from bigupload.http.web_file import HEAD, WebFile, suggested_name
 from tests.tools.web_server import WebFault, WebServer, is_part, web_server
 
 DATA = bytes(range(256)) * 1000
@@ -85,6 +85,12 @@ async def read(file: WebFile, start: int, end: int) -> bytes:
 
     await file.read(start, end, take)
     return bytes(found)
+
+
+async def test_a_file_with_ranges(web: WebServer, file: WebFile) -> None:
+    facts = await file.look()
+    assert (facts.size, facts.pin, facts.head) == (len(DATA), '"one"', DATA[:HEAD])
+    assert await read(file, 10, 200_000) == DATA[10:200_000]
 
 
 @pytest.mark.parametrize("end", ["length", "chunks"])
