@@ -74,7 +74,7 @@ async def asking(*responses: bytes, name: str = "bucket", **options: Any) -> Asy
     """A bucket, and the server that it is at. They leave nothing behind."""
     script, keys = Script(*responses), {"access_key": "AK", "secret_key": "SK-hidden"}
     async with no_leaks(), serving(script.serve) as script.url:
-        bucket = S3Bucket(name, S3Options(endpoint_url=script.url, **{**keys, **options}))
+        bucket = S3Bucket(name, S3Options(**{"endpoint_url": script.url, **keys, **options}))
         async with contextlib.aclosing(bucket):
             yield bucket, script
 

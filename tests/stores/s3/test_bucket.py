@@ -125,16 +125,14 @@ async def test_a_call_that_is_cancelled_closes_its_socket_at_once_and_leaves_no_
         closed.set()
 
     others = own_threads()  # which earlier tests have left
-    async with no_leaks(), serving(serve) as url:
-        bucket = S3Bucket("bucket", S3Options(endpoint_url=url, access_key="AK", secret_key="SK"))
-        asking = asyncio.create_task(bucket.call(*LOOK))
+    async with serving(serve) as url, asking(endpoint_url=url) as (bucket, _):
+        calling = asyncio.create_task(bucket.call(*LOOK))
         await heard.wait()
         await until(lambda: own_threads() <= others)  # the one that found the credentials
-        asking.cancel()
+        calling.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
+            await calling
         await closed.wait()
-        await bucket.aclose()
 
 
 # -- credentials that end
