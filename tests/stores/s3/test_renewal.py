@@ -185,16 +185,13 @@ async def test_a_function_that_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> N
         await Renewal(hangs).ready()
 
 
-@pytest.mark.parametrize("given", [None, ("AK", "SK"), {"access_key": "AK"}])
+@pytest.mark.parametrize("given", [None, ("AK", "SK"), {"access_key": "AK"}, Giver(-1).give()])
 async def test_what_is_no_credentials(given: Any) -> None:
-    with pytest.raises(errors.UsageError, match=r"must return bigupload.Credentials, not"):
-        await Renewal(lambda: given).ready()
-
-
-async def test_credentials_that_have_expired_already() -> None:
-    giver = Giver(-1)
-    with pytest.raises(errors.CredentialsError, match="that expired at 2027-01-15"):
-        await giver.renewal().ready()
+    """Or was, and has expired already."""
+    is_some = isinstance(given, Credentials)
+    says = "that expired at 2027-01-15" if is_some else r"must return bigupload.Credentials, not"
+    with pytest.raises(errors.CredentialsError if is_some else errors.UsageError, match=says):
+        await Renewal(lambda: given, Giver().clock).ready()
 
 
 @pytest.mark.parametrize(
