@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 
 from bigupload.core.part_plan import MIB, Part
+from bigupload.http.client import OpenResponse
 from bigupload.http.connection import _MOST_WAITING, Connection
-from bigupload.http.memory_body import MemoryBody
 from bigupload.http.part_body import PartBody
+from bigupload.http.put_transport import MemoryBody
 from bigupload.http.response_head import BodyReader
 from bigupload.http.send_resources import SendResources
 from bigupload.sources.memory import MemorySource
@@ -46,7 +47,10 @@ async def test_what_came_counts_before_how_it_ended() -> None:
     made.data_received(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 2\r\n\r\nno")
     made.connection_lost(ConnectionResetError(104, "Connection reset by peer"))
     head = await made.head()
-    assert (head.status, await made.body(head, 100, 60.0)) == (503, b"no")
+    assert (head.status, await OpenResponse(made, head, "here", None).read_as_far_as_it_comes(100, 60.0)) == (
+        503,
+        b"no",
+    )
     with pytest.raises(ConnectionResetError, match="reset by peer"):
         await made.head()
 

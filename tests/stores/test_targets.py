@@ -19,7 +19,7 @@ from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
 from bigupload.stores.s3 import access
-from bigupload.stores.s3.access_points import region_of
+from bigupload.stores.s3.access import region_of
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of

@@ -1,6 +1,6 @@
-"""Canaries: each private attribute that `bigupload.stores.s3._compat` uses is there and does what it is used for.
+"""Canaries: each private attribute that `bigupload.stores.s3.renewal` uses is there and does what it is used for.
 
-Where one of these fails, botocore has changed. Mend `_compat`: without it, URLs outlive their credentials.
+Where one of these fails, botocore has changed. Mend it there: without it, URLs outlive their credentials.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from botocore.credentials import Credentials, DeferredRefreshableCredentials, RefreshableCredentials
 
-from bigupload.stores.s3 import _compat
+from bigupload.stores.s3 import renewal
 
 
 def test_credentials_are_refreshed_early() -> None:
@@ -29,7 +29,7 @@ def test_credentials_are_refreshed_early() -> None:
     assert credentials.get_frozen_credentials().access_key == "old", "30 minutes are enough for botocore"
     window = credentials._advisory_refresh_timeout
     assert credentials.refresh_needed(refresh_in=3600)
-    _compat.refresh_early(credentials, 3600)
+    renewal.refresh_early(credentials, 3600)
     assert credentials.get_frozen_credentials().access_key == "new"
     assert len(refreshed) == 1
     assert credentials._advisory_refresh_timeout == window
@@ -38,8 +38,8 @@ def test_credentials_are_refreshed_early() -> None:
 def test_the_seconds_that_credentials_are_valid() -> None:
     ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1000)
     made: Any = RefreshableCredentials("a", "b", "c", ends, dict, "test")
-    left = _compat.seconds_left(made)
+    left = renewal.seconds_left(made)
     assert left is not None
     assert 990 < left <= 1000
     for endless in (DeferredRefreshableCredentials(dict, "test"), Credentials("a", "b"), None):  # not fetched yet, or
-        assert _compat.seconds_left(endless) is None
+        assert renewal.seconds_left(endless) is None
