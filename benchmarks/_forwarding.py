@@ -148,12 +148,14 @@ def main() -> None:
     for name in ("rate", "delay", "loss", "queue"):
         parser.add_argument(f"--{name}", type=float, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--phase", type=float, nargs=2, action="append", default=[], metavar=("SECONDS", "RATE"))
     given = vars(parser.parse_args())
     names, seed = given.pop("names"), given.pop("seed")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     os.nice(-10)  # the hosts at both ends must not delay the router
     one, other = (open_tun(name) for name in names)
-    links = Link(**given, seed=f"{seed} there"), Link(**given, seed=f"{seed} back")
+    phases = given.pop("phase")
+    links = Link(**given, phases=phases, seed=f"{seed} there"), Link(**given, phases=phases, seed=f"{seed} back")
     print("ready", flush=True)
     print(json.dumps(forward(one, other, links)), flush=True)
 

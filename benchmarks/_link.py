@@ -23,9 +23,23 @@ class LinkCounts:
 class Link:
     """`offer` in the order of time."""
 
-    def __init__(self, *, rate: float, delay: float, loss: float, queue: float, seed: str) -> None:
-        """`rate` in bytes a second, `queue` in bytes, `loss` a share."""
-        self._rate = rate
+    def __init__(
+        self,
+        *,
+        rate: float,
+        delay: float,
+        loss: float,
+        queue: float,
+        seed: str,
+        phases: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        """`rate` in bytes a second, `queue` in bytes, `loss` a share.
+
+        `phases` are pairs of seconds and a rate. They take turns from the first packet on, instead of `rate`.
+        """
+        self._constant = rate
+        self._phases = phases
+        self._began: float | None = None
         self._delay = delay
         self._loss = loss
         self._queue = queue
@@ -41,13 +55,26 @@ class Link:
             return math.inf
         return math.floor(math.log(1 - self._random.random()) / math.log(1 - self._loss))
 
+    def _rate(self, now: float) -> float:
+        if not self._phases:
+            return self._constant
+        if self._began is None:
+            self._began = now
+        at = (now - self._began) % sum(seconds for seconds, _ in self._phases)
+        for seconds, rate in self._phases:
+            if at < seconds:
+                return rate
+            at -= seconds
+        return self._phases[-1][1]
+
     def offer(self, now: float, sizes: Sequence[int]) -> tuple[float, list[bool]]:
         """Handle packets that come together. Returns when the last of them arrives, and which ones arrive.
 
         A lost packet has used the link; a packet dropped by the full queue has not.
         """
         begins = max(now, self._free_at)
-        room = self._queue - (begins - now) * self._rate
+        rate = self._rate(now)
+        room = self._queue - (begins - now) * rate
         total = sum(sizes)
         if total <= room and len(sizes) <= self._until_loss:  # nearly always
             self._until_loss -= len(sizes)
@@ -55,7 +82,7 @@ class Link:
         else:
             arrives, total = self._one_by_one(sizes, room)
         self.counts.offered += len(sizes)
-        self._free_at = begins + total / self._rate
+        self._free_at = begins + total / rate
         return self._free_at + self._delay, arrives
 
     def _one_by_one(self, sizes: Sequence[int], room: float) -> tuple[list[bool], int]:

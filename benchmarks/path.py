@@ -38,7 +38,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,13 @@ def path(
     congestion_control: str | None = None,
     tcp_wmem: int | None = None,
     seed: int = 1,
+    phases: Sequence[tuple[float, float]] = (),
 ) -> Iterator[NetworkPath]:
     """Two namespaces and the path between them, until the block ends, however it ends.
 
     `rtt` in seconds, `rate` in bytes a second each way, `loss` a share, `queue` in bytes, `tcp_wmem` the most for one
-    socket in bytes. Raises PathUnavailable.
+    socket in bytes. `phases` are pairs of seconds and a rate, which take turns instead of `rate` from the first packet
+    on. Raises PathUnavailable.
     """
     _check_available(congestion_control)
     _remove_left_over()
@@ -97,7 +99,7 @@ def path(
         for name in names.values():
             stack.callback(subprocess.run, ["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
             _run("ip", "netns", "add", name)
-        stack.enter_context(_forwarder(list(devices.values()), options, made.report))
+        stack.enter_context(_forwarder(list(devices.values()), options, phases, made.report))
         for end, here, there in (
             ("client", CLIENT_ADDRESS, SERVER_ADDRESS),
             ("server", SERVER_ADDRESS, CLIENT_ADDRESS),
@@ -112,8 +114,12 @@ def path(
 
 
 @contextlib.contextmanager
-def _forwarder(devices: list[str], options: dict[str, float], report: dict[str, Any]) -> Iterator[None]:
+def _forwarder(
+    devices: list[str], options: dict[str, float], phases: Sequence[tuple[float, float]], report: dict[str, Any]
+) -> Iterator[None]:
     arguments = [f"--{name}={value}" for name, value in options.items()]
+    for seconds, rate in phases:
+        arguments += ["--phase", str(seconds), str(rate)]
     command = [sys.executable, "-m", "benchmarks._forwarding", *devices, *arguments]
     with subprocess.Popen(
         command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -19,7 +19,8 @@ class Counts:
 
     `bytes_received` are of bodies that have ended, without what chunks add, whatever became of them: refused, reset,
     sent twice. `bytes_arriving` are of those that have not ended.
-    `bytes_accepted` and `parts` are of PUTs that were stored, a part that came twice counted twice. `objects` has what
+    `bytes_accepted` and `parts` are of PUTs that were stored, a part that came twice counted twice. `parts_again` and
+    `bytes_again` are those of them that an upload had already. `objects` has what
     each finished object is made of: the sum of its listed parts is its size.
     """
 
@@ -32,7 +33,7 @@ class Counts:
     def _clear(self) -> None:
         self._number = dict.fromkeys(
             ("bytes_received", "bytes_accepted", "parts", "refused", "errors", "reset", "hung", "lost_answers"), 0
-        ) | {"stragglers": 0, "connections": 0, "most_in_flight": 0}
+        ) | {"stragglers": 0, "connections": 0, "most_in_flight": 0, "parts_again": 0, "bytes_again": 0}
         self._objects: list[dict[str, Any]] = []
         self._seconds: dict[int, list[int]] = {}
         self._first: tuple[float, float] | None = None

@@ -104,6 +104,8 @@ class S3:
                 upload = self._uploads.get(request.query["uploadId"])
                 if upload is None or upload.path != request.path:
                     return error(404, "NoSuchUpload")
+                if request.number in upload.parts:
+                    self._counts.add(parts_again=1, bytes_again=size)
                 upload.parts[request.number] = stored
             else:
                 self._objects[request.path] = _Stored(size, stored.etag, echoed | _kept(request.headers))

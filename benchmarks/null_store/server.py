@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 import time
+from pathlib import Path
 
 from .bodies import drop_body, read_body
 from .counts import Counts
@@ -19,6 +20,7 @@ from .tls import TlsChannel, TlsServer
 from .wire import Channel, PlainChannel, Wire
 
 _PACED_BUFFER = 128 * 1024
+_LISTENING = "0A"  # a listener's queue is of connections
 _CATCH_UP = 0.02
 """Seconds of the rate in all that may be made up for, where nobody sent."""
 
@@ -56,6 +58,10 @@ class NullStore:
         if self.tls:
             self.tls.close()
 
+    def unread(self) -> int:
+        """The bytes that the kernel has received on all connections and the store has not read. Linux; elsewhere 0."""
+        return unread(self._listener.getsockname()[1])
+
     def round_trip(self) -> None:
         if self.knobs.rtt:
             time.sleep(self.knobs.rtt)
@@ -78,6 +84,16 @@ class NullStore:
         with self._lock:
             self._free_at = max(self._free_at, time.monotonic() - _CATCH_UP) + count / self.knobs.total_rate
             return self._free_at
+
+
+def unread(port: int) -> int:
+    """The bytes that wait in the receive buffers of this port's connections: proc(5), /proc/net/tcp. Elsewhere 0."""
+    try:
+        rows = [row.split() for row in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return 0
+    mine = [row for row in rows if row[1].endswith(f":{port:04X}") and row[3] != _LISTENING]
+    return sum(int(row[4].partition(":")[2], 16) for row in mine)
 
 
 class _Reset(Exception):
@@ -134,7 +150,9 @@ class _Exchange:
         while (head := self._wire.head()) is not None:
             request = Request.parse(head)
             if request.path == "__counts/":
-                report = self._store.counts.report(reset="reset" in request.query)
+                report = self._store.counts.report(reset="reset" in request.query) | {
+                    "bytes_unread": self._store.unread()
+                }
                 self._send(Answer(200, {"Content-Type": "application/json"}, json.dumps(report).encode()), "GET")
             elif not request.is_data:
                 self._continue(request)

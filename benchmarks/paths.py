@@ -1,0 +1,661 @@
+"""Is what is in flight right on every kind of path?  `python -m benchmarks paths [--quick] [--kinds link,buffering]`
+
+The kinds: a link; a store that reads at one rate for all connections; a cap for each connection; a proxy that buffers
+bodies and forwards all of them at once; one that forwards them one after another; SlowDown; a path whose rate changes;
+loss with BBR and with Reno; 300 ms. Each at three rates, with --quick at the middle one. `--list` describes them.
+
+On each, three things are measured:
+
+- An upload without faults: its seconds; the bytes of bodies that left the client; the parts that the store accepted
+  twice; and how wrong the displayed time left was after 25, 50 and 75 % of the time, as a share of the truth.
+- The same upload with `--concurrency` fixed at several values. *Regret* is the extra time over the best of them. One
+  that is slower than the best by far is stopped.
+- Kills by SIGKILL. A kill loses the bytes that left the client in this run, less the parts that the store had
+  responded to. The bound is ten seconds of the stored rate, or one part. Most kills come at a seeded moment after the
+  first response of the run. Every fourth comes at a seeded moment before it, as does one for which no response came:
+  the bound does not hold for these yet, so they have columns of their own. The stored rate is the path's; where nobody
+  knows that, it is what became stored in the last ten seconds.
+
+`bytes that left the client` are counted by the proxy where there is one, else by the store, with what its kernel has
+received and it has not read.
+
+`--old REF` also runs a version in git, `--peers` the installed peers, by turns with the others. `--livelock` does
+nothing but upload 5 GB through a buffering proxy of 8 MB/s, with `--response-timeout 30s` if the command has that.
+
+The exit status is 1 if a goal is missed: sent ≤ 1.05 × the file (1.02 with --livelock) and no part twice; the bound
+holds at each kill; mean regret ≤ 10 %, worst ≤ 30 %; with peers ≤ 0.9 × CRT over the link from 1 GiB on and ≤ 1.0 ×
+below, ≤ 1.0 × obstore with loss and BBR. It needs root and Linux for the kinds of packets, and leaves these out for
+others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import functools
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bigupload
+from bigupload.units import parse_rate, parse_size
+
+from . import _stamped, report
+from ._kinds import BUFFERING, KINDS, Kind, Place, chosen
+from ._time_left import TimeLeft, progress, time_left
+from .children import run
+from .command import write_sparse
+from .contest import Run, judge
+from .contestants import OURS, Contestant, Job, everyone, ourselves
+from .interruptions import manifest_of
+from .path import PathUnavailable
+from .peering import Peers, default_directory
+from .report import Row, Target
+from .versions import installed
+
+OLD = f"{OURS}:old"
+HORIZON = 10.0
+"""Seconds of the stored rate that a kill may lose."""
+SENT, SENT_IN_LIVELOCK = 1.05, 1.02
+MEAN_REGRET, WORST_REGRET = 0.1, 0.3
+PEERS = ("crt", "obstore", "mc:tuned", "s5cmd")
+BIG = 1 << 30
+EARLY = 4
+"""One of so many kills comes before the first response."""
+EARLY_FROM, EARLY_TO = 0.4, 3.0
+"""Seconds after the start of the process in which such a kill comes."""
+WORTH = 1.3
+"""A fixed concurrency that takes so many times as long as the best is stopped."""
+LATE = 8
+"""An upload that takes so many times as long as the path needs is stopped."""
+LOOK_EVERY = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How long everything takes. Times in seconds."""
+
+    seconds: float
+    """What the path carries in this time is the size of the file."""
+    least: int
+    """The least size of the file, in bytes."""
+    fixed: Sequence[int]
+    kills: int
+    latest: float
+    """The most seconds from the first response to a kill."""
+    response_within: float
+    """The most seconds to the first response, before a kill comes anyhow."""
+
+
+QUICK = Settings(seconds=8, least=48 << 20, fixed=(2, 8, 32), kills=4, latest=10, response_within=20)
+FULL = Settings(seconds=25, least=128 << 20, fixed=(1, 2, 4, 8, 16, 32, 64), kills=10, latest=25, response_within=120)
+
+
+# -- what is found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Killed:
+    """A run that was killed. Sizes in bytes; `rate` is the stored rate in bytes a second."""
+
+    contestant: str
+    after: float
+    """Seconds from the start of the process."""
+    rate: float
+    left: int
+    """What left the client in this run."""
+    accepted: int
+    """The parts to which the store had responded."""
+    again: int
+    """Those of them that an earlier run had sent already."""
+    part_size: int
+
+    @property
+    def lost(self) -> int:
+        return max(0, self.left - self.accepted)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it came before the first response."""
+        return not self.accepted
+
+    @property
+    def bound(self) -> float:
+        return max(HORIZON * self.rate, self.part_size)
+
+    @property
+    def holds(self) -> bool:
+        return self.lost <= self.bound
+
+    def __str__(self) -> str:
+        judged = "before the first response" if self.is_early else "holds" if self.holds else "does NOT hold"
+        return (
+            f"{self.contestant}: killed after {self.after:.1f} s, {self.left / 1e6:.1f} MB left, "
+            f"{self.lost / 1e6:.1f} MB lost, the bound is {self.bound / 1e6:.1f} MB: {judged}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All that was found on one kind of path at one rate."""
+
+    kind: str
+    rate: float
+    size: int
+    runs: Sequence[Run]
+    displayed: Mapping[str, Sequence[TimeLeft]]
+    """By contestant, a row for each round."""
+    kills: Sequence[Killed] = ()
+    note: str = ""
+
+    @functools.cached_property
+    def rows(self) -> Mapping[str, Row]:
+        return {row.name: row for row in report.rows(self.runs, {})}
+
+    @property
+    def best(self) -> Row | None:
+        """The fastest fixed concurrency."""
+        fixed = [row for name, row in self.rows.items() if _is_fixed(name) and row.finished]
+        return min(fixed, key=lambda row: row.seconds.median, default=None)
+
+    @property
+    def regret(self) -> float | None:
+        """How much longer it takes than with the best fixed concurrency. None if either is unknown."""
+        mine, best = self.rows.get(OURS), self.best
+        if mine is None or not mine.finished or best is None:
+            return None
+        return mine.seconds.median / best.seconds.median - 1
+
+    def most(self, name: str) -> float | None:
+        """Return the largest of a count of bigupload's runs. None if it did not finish."""
+        mine = [run.counts[name] for run in self.runs if run.contestant == OURS and run.outcome == "done"]
+        return max(mine, default=None)
+
+    @property
+    def sent(self) -> float | None:
+        """The bytes that left the client over those of the file."""
+        most = self.most("bytes_left")
+        return None if most is None else most / self.size
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} | {self.rate / 1e6:g} MB/s"
+
+
+def _is_fixed(name: str) -> bool:
+    return name.startswith(f"{OURS}:") and name.removeprefix(f"{OURS}:").isdigit()
+
+
+def stored_rate(counts: Mapping[str, Any], now: float) -> float:
+    """Return the bytes a second that became stored in the last ten seconds. `now` as `time.time()`."""
+    if not counts["first_put"]:
+        return 0.0
+    elapsed = now - counts["first_put"]["time"]
+    rows = counts["timeline"][max(0, int(elapsed - HORIZON)) :]
+    return float(sum(row[0] for row in rows) / max(1.0, min(HORIZON, elapsed)))
+
+
+# -- uploads that end
+
+
+def once(
+    kind: Kind, rate: float, contestant: Contestant, file: Path, number: int, patience: float, *, is_shown: bool
+) -> tuple[Run, str]:
+    """Upload over a new path. Returns what came of it, and standard error, stamped if `is_shown`."""
+    with tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
+        directory = Path(name)
+        scratch = directory / "home"
+        scratch.mkdir()
+        with kind.open(rate, directory, number) as place:
+            job = _job(place, file, scratch)
+            stamp = [sys.executable, "-S", _stamped.__file__] if is_shown else []
+            argv = [*place.prefix, *stamp, *contestant.argv(job)]
+            ended = run(argv, contestant.environment(job), patience=patience, where=scratch)
+            stored = place.store.size_of(job.key) if ended.status == 0 else None
+            counts = place.store.counts()
+    counts["bytes_received"] = counts["bytes_left"]
+    return judge(contestant, number, file.stat().st_size, ended, stored, counts), ended.errors
+
+
+def _job(place: Place, file: Path, scratch: Path) -> Job:
+    store = place.store
+    return Job(
+        url=store.url,
+        ca=store.ca,
+        bucket=store.bucket,
+        key=file.name,
+        file=file,
+        scratch=scratch,
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+        region=store.region,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestants:
+    """`versions` are of bigupload: its progress is read, and they are killed."""
+
+    versions: Sequence[Contestant]
+    fixed: Sequence[Contestant]
+    peers: Sequence[Contestant]
+
+
+def uploads(
+    kind: Kind, rate: float, those: Contestants, file: Path, rounds: int
+) -> tuple[list[Run], dict[str, list[TimeLeft]]]:
+    """Upload by turns. One that failed or was stopped is left out of later rounds."""
+    runs: list[Run] = []
+    displayed: dict[str, list[TimeLeft]] = {}
+    usual = max(60.0, LATE * file.stat().st_size / kind.full(rate))
+    for number in range(1, rounds + 1):
+        for contestant in (*those.versions, *those.peers, *those.fixed):
+            if any(run.contestant == contestant.name and run.outcome != "done" for run in runs):
+                continue
+            best = min((run.seconds for run in runs if _is_fixed(run.contestant) and run.outcome == "done"), default=0)
+            patience = min(usual, WORTH * best) if best and _is_fixed(contestant.name) else usual
+            is_shown = contestant in those.versions
+            found, errors = once(kind, rate, contestant, file, number, patience, is_shown=is_shown)
+            runs.append(found)
+            shown = time_left(errors) if is_shown else None
+            if shown is not None:
+                displayed.setdefault(contestant.name, []).append(shown)
+            _say(f"{_described(found)}{f'; time left {shown}' if shown else ''}")
+    return runs, displayed
+
+
+def _described(found: Run) -> str:
+    if found.outcome != "done":
+        return f"{found.contestant}: {found.outcome}: {found.why}"
+    again = found.counts["parts_again"]
+    return f"{found.contestant}: {found.seconds:.1f} s, sent × {found.sent_ratio:.3f}{f', {again} twice' * bool(again)}"
+
+
+# -- kills
+
+
+def moments(kills: int, seed: str, latest: float) -> list[tuple[bool, float]]:
+    """Return for each kill whether it comes after the first response, and so many seconds after that or the start."""
+    chance = random.Random(seed)
+    return [
+        (False, chance.uniform(EARLY_FROM, EARLY_TO))
+        if number % EARLY == EARLY - 1
+        else (True, chance.uniform(0.0, latest))
+        for number in range(kills)
+    ]
+
+
+def killed(
+    kind: Kind, rate: float, contestant: Contestant, settings: Settings, seed: int, directory: Path
+) -> tuple[list[Killed], str]:
+    """Kill one upload again and again. Returns a note, too, if it ended before that."""
+    file = directory / f"kills-{contestant.name.replace(':', '-')}.bin"
+    write_sparse(file, int(min(MOST_FILE, kind.most(rate) * (settings.latest + 10) * (settings.kills + 1))))
+    found: list[Killed] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name,
+        kind.open(rate, Path(name), seed) as place,
+    ):
+        job = _job(place, file, Path(name))
+        argv, environment = [*place.prefix, *contestant.argv(job)], contestant.environment(job)
+        for is_late, seconds in moments(settings.kills, f"{seed} {kind.name} {rate}", settings.latest):
+            place.store.reset()
+            once = _kill(kind, rate, contestant, place, argv, environment, settings, is_late, seconds)
+            if once is None:
+                return found, f"ended after {len(found)} kills"
+            found.append(once)
+            _say(str(once))
+            _until_idle(place, settings.response_within)
+    return found, ""
+
+
+MOST_FILE = 140e9
+"""Bytes. Parts of a larger file are larger than usual."""
+
+
+def _kill(
+    kind: Kind,
+    rate: float,
+    contestant: Contestant,
+    place: Place,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    settings: Settings,
+    is_late: bool,
+    seconds: float,
+) -> Killed | None:
+    """Run the command and kill it. Returns None if it ended before that."""
+    began = time.monotonic()
+    with subprocess.Popen(argv, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        try:
+            while is_late and child.poll() is None and time.monotonic() - began < settings.response_within:
+                if place.store.counts()["bytes_accepted"]:
+                    break
+                time.sleep(LOOK_EVERY)
+            time.sleep(seconds)
+            counts, now = place.store.counts(), time.time()
+            if child.poll() is not None:
+                return None
+        finally:
+            child.kill()
+    manifest = manifest_of(Path(environment["BIGUPLOAD_STATE_DIR"]))
+    return Killed(
+        contestant=contestant.name,
+        after=time.monotonic() - began,
+        rate=rate if kind.is_known else stored_rate(counts, now),
+        left=counts["bytes_left"],
+        accepted=counts["bytes_accepted"],
+        again=counts["parts_again"],
+        part_size=manifest.plan.part_size if manifest else 0,
+    )
+
+
+def _until_idle(place: Place, patience: float) -> None:
+    """Wait until nothing is under way that a killed process had given to its kernel."""
+    began = time.monotonic()
+    while not place.idle():
+        if time.monotonic() - began > patience:
+            raise SystemExit("the path is still busy with what a killed process had sent")
+        time.sleep(LOOK_EVERY)
+
+
+# -- tables and goals
+
+
+def tables(found: Sequence[Found], peers: Sequence[str]) -> Iterator[str]:
+    """Return the lines of the tables, in Markdown."""
+    yield (
+        "| path | rate | MB | seconds | old | best fixed | regret | sent × | twice | "
+        "error of the time left at 25, 50, 75 % | jump |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for each in found:
+        best, regret, sent, again = each.best, each.regret, each.sent, each.most("parts_again")
+        shown = each.displayed.get(OURS, ())
+        cells = [
+            f"{each.size / 1e6:.0f}",
+            _seconds(each.rows.get(OURS)),
+            _seconds(each.rows.get(OLD)),
+            f"{best.seconds.median:.1f} ({best.name.rpartition(':')[2]})" if best else "",
+            "" if regret is None else f"{regret:+.0%}",
+            "" if sent is None else f"{sent:.3f}",
+            "" if again is None else f"{again:.0f}",
+            "; ".join(map(str, shown)),
+            f"{max(one.jump for one in shown):.0%}" if shown else "",
+        ]
+        yield f"| {each.title} | {' | '.join(cells)} |"
+    if any(each.kills for each in found):
+        yield ""
+        yield from _table_of_kills(found)
+    if peers:
+        yield ""
+        yield f"| path | rate | MB | {OURS} | {' | '.join(peers)} |"
+        yield "|---" * (len(peers) + 4) + "|"
+        for each in found:
+            cells = [_seconds(each.rows.get(name)) for name in (OURS, *peers)]
+            yield f"| {each.title} | {each.size / 1e6:.0f} | {' | '.join(cells)} |"
+
+
+def _table_of_kills(found: Sequence[Found]) -> Iterator[str]:
+    yield (
+        "| path | rate | version | kills | within the bound | MB lost: median | most | bound | "
+        "kills before the first response | MB lost: most | parts sent again | |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    for each in found:
+        for name in dict.fromkeys(kill.contestant for kill in each.kills):
+            mine = [kill for kill in each.kills if kill.contestant == name]
+            late, early = [kill for kill in mine if not kill.is_early], [kill for kill in mine if kill.is_early]
+            lost = [kill.lost / 1e6 for kill in late]
+            cells = [
+                name,
+                f"{len(late)}",
+                f"{sum(kill.holds for kill in late)}",
+                f"{statistics.median(lost):.1f}" if lost else "",
+                f"{max(lost):.1f}" if lost else "",
+                f"{min(kill.bound for kill in late) / 1e6:.1f}" if late else "",
+                f"{len(early)}",
+                f"{max(kill.lost for kill in early) / 1e6:.1f}" if early else "",
+                f"{sum(kill.again for kill in mine)}",
+                each.note,
+            ]
+            yield f"| {each.title} | {' | '.join(cells)} |"
+
+
+def _seconds(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return f"{row.seconds.median:.1f}" if row.finished else "failed" if row.outcome == "failed" else "stopped"
+
+
+def targets(found: Sequence[Found], *, peers: bool = False) -> list[Target]:
+    """Return the goals: those of each kind of path, then regret, then those with peers."""
+    made: list[Target] = []
+    for kind in dict.fromkeys(each.kind for each in found):
+        those = [each for each in found if each.kind == kind]
+        made += [_sent_target(kind, those), *_kill_targets(kind, those)]
+        if peers:
+            made += [target for each in those for target in _peer_targets(each)]
+    regrets = {each.title: each.regret for each in found if each.best is not None}
+    known = {title: regret for title, regret in regrets.items() if regret is not None}
+    if known:
+        mean, worst = statistics.mean(known.values()), max(known, key=lambda title: known[title])
+        made += [
+            Target(what=f"mean regret ≤ {MEAN_REGRET:.0%}", found=f"{mean:+.1%}", holds=mean <= MEAN_REGRET),
+            Target(
+                what=f"worst regret ≤ {WORST_REGRET:.0%}",
+                found=f"{known[worst]:+.1%}, {worst.replace(' | ', ' ')}",
+                holds=known[worst] <= WORST_REGRET,
+            ),
+        ]
+    return made
+
+
+def _sent_target(kind: str, those: Sequence[Found]) -> Target:
+    what = f"{kind}: sent ≤ {SENT} × the file, no part twice"
+    if unfinished := [each for each in those if each.sent is None]:
+        return Target(what=what, found=f"not finished at {unfinished[0].rate / 1e6:g} MB/s", holds=False)
+    sent, again = max(each.sent or 0.0 for each in those), sum(each.most("parts_again") or 0 for each in those)
+    return Target(what=what, found=f"{sent:.3f} ×, {again:.0f} parts twice", holds=sent <= SENT and not again)
+
+
+def _kill_targets(kind: str, those: Sequence[Found]) -> list[Target]:
+    """Return the bound's goal. It is missed if no kill could be judged."""
+    kills = [kill for each in those for kill in each.kills if kill.contestant == OURS]
+    if not kills:
+        return []
+    late = [kill for kill in kills if not kill.is_early]
+    most = max((kill.lost / kill.bound for kill in late), default=0.0)
+    return [
+        Target(
+            what=f"{kind}: a kill loses at most ten seconds or one part",
+            found=f"{sum(kill.holds for kill in late)} of {len(late)}, at most {most:.2f} × the bound"
+            if late
+            else f"no response in any of {len(kills)} runs",
+            holds=bool(late) and all(kill.holds for kill in late),
+        )
+    ]
+
+
+def _peer_targets(found: Found) -> list[Target]:
+    rival, factor = {
+        "link": ("crt", 0.9 if found.size >= BIG else 1.0),
+        "loss-bbr": ("obstore", 1.0),
+    }.get(found.kind, ("", 0.0))
+    row = found.rows.get(rival)
+    if row is None or row.outcome == "failed":
+        return []
+    return report.wall_target(factor, row, f"{rival}, {found.title.replace(' | ', ' ')}")
+
+
+# -- the livelock
+
+
+def livelock(size: int, seed: int) -> tuple[dict[str, Any], list[Target]]:
+    """Upload through a buffering proxy that needs far longer than the store may take to respond."""
+    rate = 8e6
+    options = ["--progress", "json"]
+    if has_option("--response-timeout"):
+        options += ["--response-timeout", "30s"]
+    else:
+        print("the command has no --response-timeout: it runs with its default, which does not show a livelock here")
+    with tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
+        file = Path(name) / "file.bin"
+        write_sparse(file, size)
+        patience = 60 + 1.5 * size / rate
+        found, errors = once(BUFFERING, rate, ourselves(OURS, *options), file, seed, patience, is_shown=True)
+    samples = progress(errors)
+    every = max(1, len(samples) // 20)
+    rows = [(each.at, each.parts, each.recorded) for each in samples[::every]]
+    print("| seconds | parts recorded | MB recorded |")
+    print("|---|---|---|")
+    for at, parts, recorded in rows:
+        print(f"| {at:.0f} | {parts} | {recorded / 1e6:.0f} |")
+    sent, again = found.counts["bytes_left"] / size, found.counts["parts_again"]
+    stopped = "" if found.outcome == "done" else f", {found.outcome}: {found.why}"
+    target = Target(
+        what=f"livelock: sent ≤ {SENT_IN_LIVELOCK} × the file",
+        found=f"{sent:.3f} × in {found.seconds:.0f} s, {again} parts twice{stopped}",
+        holds=found.outcome == "done" and sent <= SENT_IN_LIVELOCK,
+    )
+    return {"run": found, "recorded": rows}, [target]
+
+
+def has_option(name: str) -> bool:
+    """Whether `bigupload upload` has this option."""
+    command = [sys.executable, "-m", "bigupload", "upload", "--help"]
+    return name in subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+# -- the command
+
+
+def measure(kind: Kind, rate: float, settings: Settings, arguments: argparse.Namespace) -> Found:
+    """Do all of it on one kind of path at one rate. Raises PathUnavailable."""
+    size = arguments.size or int(max(settings.least, settings.seconds * kind.full(rate)))
+    print(f"{kind.name}, {rate / 1e6:g} MB/s, {size / 1e6:.0f} MB: {kind.what}", flush=True)
+    shown = ("--progress", "json", *kind.options)
+    versions, killable = [ourselves(OURS, *shown)], [ourselves(OURS, *kind.options)]
+    if arguments.old:
+        old = installed(arguments.old, arguments.peers or default_directory())
+        versions.append(ourselves(OLD, *shown, python=old.python, tree=old.tree))
+        killable.append(ourselves(OLD, *kind.options, python=old.python, tree=old.tree))
+    known = everyone(Peers(arguments.peers)) if arguments.peers else {}
+    those = Contestants(
+        versions=versions,
+        fixed=[ourselves(f"{OURS}:{n}", "--concurrency", str(n), *kind.options) for n in settings.fixed],
+        peers=[known[name] for name in PEERS if name in known],
+    )
+    with tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
+        directory = Path(name)
+        file = directory / "file.bin"
+        write_sparse(file, size)
+        runs, displayed = uploads(kind, rate, those, file, arguments.rounds)
+        kills: list[Killed] = []
+        notes = []
+        for contestant in killable if settings.kills else ():
+            some, note = killed(kind, rate, contestant, settings, arguments.seed, directory)
+            kills += some
+            notes.append(note)
+    return Found(
+        kind=kind.name,
+        rate=rate,
+        size=size,
+        runs=runs,
+        displayed=displayed,
+        kills=kills,
+        note="; ".join(filter(None, notes)),
+    )
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    base = QUICK if arguments.quick else FULL
+    given = {name: getattr(arguments, name) for name in ("seconds", "fixed", "kills")}
+    return Settings(**{**vars(base), **{name: value for name, value in given.items() if value is not None}})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", metavar="NAME,…", help=f"Only these: {', '.join(KINDS)}.")
+    parser.add_argument("--rates", metavar="RATE,…", help="Instead of each kind's own.")
+    parser.add_argument(
+        "--quick", action="store_true", help="The middle rate, small files, fewer kills: about 2 min a kind."
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="What the path carries in this time is a file's size."
+    )
+    parser.add_argument("--size", type=parse_size, help="Of the file that is uploaded without kills.")
+    parser.add_argument("--fixed", type=_numbers, metavar="N,…", help="The fixed concurrencies; '' for none.")
+    parser.add_argument("--kills", type=int, metavar="N", help="Kills at each rate. [10; 4 with --quick]")
+    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="Of all uploads, by turns. [1]")
+    parser.add_argument("--seed", type=int, default=1, help="Chooses the moments.")
+    parser.add_argument("--old", metavar="REF", help="A version in git to compare with.")
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        nargs="?",
+        const=default_directory(),
+        metavar="DIR",
+        help="Also the peers installed there.",
+    )
+    parser.add_argument("--livelock", action="store_true", help="Only that. --size is 5 GB then, unless given.")
+    parser.add_argument("--list", action="store_true", help="Describe the kinds of paths.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="Write all figures there.")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for kind in KINDS.values():
+            print(f"{kind.name:<10} {kind.what}; {', '.join(f'{rate / 1e6:g}' for rate in kind.rates)} MB/s")
+        return 0
+    compileall.compile_dir(Path(bigupload.__file__).parent, quiet=2)
+    if arguments.livelock:
+        figures, checked = livelock(arguments.size or parse_size("5GB"), arguments.seed)
+    else:
+        found = _measure_all(arguments)
+        peers = [name for name in PEERS if any(name in each.rows for each in found)]
+        print("\n".join(tables(found, peers)), flush=True)
+        figures, checked = {"found": found}, targets(found, peers=bool(peers))
+    if arguments.json is not None:
+        report.write(arguments.json, "paths", {"arguments": vars(arguments), **figures}, checked)
+    return report.conclude(checked)
+
+
+def _measure_all(arguments: argparse.Namespace) -> list[Found]:
+    settings = _settings(arguments)
+    found = []
+    for kind in chosen(arguments.kinds):
+        if kind.root and os.geteuid() != 0:
+            print(f"{kind.name} is left out: it needs root")
+            continue
+        rates = list(kind.rates)
+        if arguments.rates:
+            rates = [parse_rate(rate) for rate in arguments.rates.split(",")]
+        elif arguments.quick:
+            rates = rates[1:2]
+        try:
+            found += [measure(kind, rate, settings, arguments) for rate in rates]
+        except PathUnavailable as error:
+            print(f"{kind.name} is left out: {error}")
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,364 @@
+"""The kinds of paths: what the proxy takes and forwards, what is read out of progress, and the goals."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import math
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from benchmarks import _proxy, _stamped, paths
+from benchmarks._kinds import FAST, FAST_SECONDS, KINDS, SLOW_SECONDS, chosen
+from benchmarks._link import Link
+from benchmarks._proxy import Proxy, Turns
+from benchmarks._time_left import progress, time_left
+from benchmarks.contest import Run
+from benchmarks.contestants import OURS
+from benchmarks.null_store.knobs import Knobs
+from benchmarks.null_store.server import NullStore
+from benchmarks.paths import OLD, Found, Killed, moments, stored_rate, targets
+
+PART = "/bucket/key?partNumber={}&uploadId={}"
+
+
+# -- the proxy
+
+
+@contextlib.contextmanager
+def behind_proxy(**options: Any) -> Iterator[tuple[Proxy, NullStore]]:
+    """A null store with a proxy before it."""
+    store = NullStore(Knobs())
+    proxy = Proxy(store.url, **{"rate": 0.0, **options})
+    threads = [threading.Thread(target=one.serve, daemon=True) for one in (store, proxy)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield proxy, store
+    finally:
+        proxy.close()
+        store.close()
+
+
+def connection(proxy: Proxy) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(urlsplit(proxy.url).netloc, timeout=30)
+
+
+def created(client: http.client.HTTPConnection) -> str:
+    client.request("POST", "/bucket/key?uploads")
+    return client.getresponse().read().partition(b"<UploadId>")[2].partition(b"<")[0].decode()
+
+
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_an_upload_through_the_proxy_is_counted_at_both_ends(one_at_a_time: bool) -> None:
+    with behind_proxy(one_at_a_time=one_at_a_time) as (proxy, store), contextlib.closing(connection(proxy)) as client:
+        upload = created(client)
+        for number, size in ((1, 200_000), (2, 0), (2, 70_001)):  # the third is sent again
+            client.request("PUT", PART.format(number, upload), bytes(size), {"x-amz-checksum-crc32": "AAAA"})
+            response = client.getresponse()
+            assert (response.status, response.read(), response.headers["x-amz-checksum-crc32"]) == (200, b"", "AAAA")
+        client.request("HEAD", "/bucket/other")
+        missing = client.getresponse()
+        assert (missing.status, missing.read()) == (404, b"")
+        client.request("GET", "/__proxy?reset")
+        assert json.loads(client.getresponse().read()) == {
+            "bytes_taken": 270_001, "bytes_forwarded": 270_001, "dropped": 0, "held": 0, "bytes_unread": 0,
+        }  # fmt: skip
+        assert proxy.report()["bytes_taken"] == 0
+        counts = store.counts.report()
+        assert (counts["bytes_received"], counts["parts"]) == (270_001, 3)
+        assert (counts["parts_again"], counts["bytes_again"]) == (1, 70_001)
+
+
+def test_a_refused_part_closes_only_the_way_to_the_store() -> None:
+    with behind_proxy() as (proxy, store), contextlib.closing(connection(proxy)) as client:
+        upload = created(client)
+        store.knobs = Knobs(slow_down_share=1)
+        client.request("PUT", PART.format(1, upload), bytes(10))
+        refused = client.getresponse()
+        assert (refused.status, b"SlowDown" in refused.read()) == (503, True)
+        store.knobs = Knobs()
+        client.request("PUT", PART.format(1, upload), bytes(10))
+        assert client.getresponse().status == 200
+
+
+@pytest.mark.parametrize("waits_for_its_turn", [False, True])
+def test_who_goes_away_is_dropped_after_the_whole_body_was_taken(waits_for_its_turn: bool) -> None:
+    """A body that would take hours to forward, or one before which another would."""
+    with behind_proxy(rate=1.0, one_at_a_time=waits_for_its_turn) as (proxy, store):
+        if waits_for_its_turn:
+            assert proxy.turns is not None
+            proxy.turns.queue()
+        here, there = socket.socketpair()
+        with here:
+            here.sendall(b"PUT /bucket/key HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + bytes(100_000))
+        _proxy.serve(proxy, there)
+        counts = proxy.report()
+        assert (counts["bytes_taken"], counts["bytes_forwarded"], counts["dropped"], counts["held"]) == (
+            100_000,
+            0,
+            1,
+            0,
+        )
+        assert store.counts.report()["parts"] == 0
+
+
+def test_turns_are_taken_in_order_and_given_back() -> None:
+    turns = Turns()
+    one, two, three = (turns.queue() for _ in range(3))
+    assert [each.is_set() for each in (one, two, three)] == [True, False, False]
+    turns.leave(two)  # its client has gone
+    turns.leave(one)
+    assert three.is_set()
+    turns.leave(three)
+    assert turns.queue().is_set()
+
+
+def test_a_rate_is_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_proxy.time, "monotonic", lambda: 100.0)
+    shared = _proxy.Shared(1000.0)
+    assert [shared.book(500) for _ in range(3)] == pytest.approx([0.48, 0.98, 1.48])
+    assert _proxy.Shared(0.0).book(1 << 40) == 0.0
+
+
+# -- the kinds
+
+
+def test_kinds_are_found_by_name() -> None:
+    assert [kind.name for kind in chosen("far,loss")] == ["far", "loss-bbr", "loss-reno"]
+    assert chosen(None) == list(KINDS.values())
+    with pytest.raises(SystemExit, match="no kind of path is called moon"):
+        chosen("link,moon")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_no_kind_has_a_file_of_more_than_it_carries(kind: Any) -> None:
+    assert len(kind.rates) == 3
+    assert all(0 < kind.full(rate) <= kind.most(rate) for rate in kind.rates)
+
+
+def test_a_changing_link_has_its_phases_by_turns_from_the_first_packet_on() -> None:
+    phases = [(FAST_SECONDS, 1e6 * FAST), (SLOW_SECONDS, 1e6)]
+    link = Link(rate=1.0, delay=0.0, loss=0.0, queue=1e9, seed="s", phases=phases)
+    began = 1000.0
+    for at, seconds in ((0.0, 1 / FAST), (4.9, 1 / FAST), (6.0, 1.0), (14.0, 1.0), (15.5, 1 / FAST)):
+        assert link.offer(began + at, [1_000_000])[0] == pytest.approx(began + at + seconds)
+
+
+def test_the_store_knows_what_it_has_not_read() -> None:
+    store = NullStore(Knobs(hang_share=1))
+    threading.Thread(target=store.serve, daemon=True).start()
+    there = urlsplit(store.url)
+    try:
+        with socket.create_connection((there.hostname, there.port)) as client:
+            assert store.unread() == 0
+            client.sendall(b"PUT /bucket/key HTTP/1.1\r\nContent-Length: 50000\r\n\r\n")
+            while not store.counts.report()["hung"]:
+                pass
+            client.sendall(bytes(20_000))
+            assert store.unread() == (20_000 if sys.platform == "linux" else 0)
+    finally:
+        store.close()
+
+
+# -- the time left
+
+
+def lines(*events: tuple[float, dict[str, Any]]) -> str:
+    return "\n".join(["a warning", *(f"{at:.3f} {json.dumps(event)}" for at, event in events), "5.0 {not JSON"])
+
+
+STARTED = 1.0, {"event": "UploadStarted", "resumed_bytes": 0}
+COMPLETED = 11.0, {"event": "UploadCompleted"}
+
+
+def shown(at: float, recorded: int, in_flight: int = 0, **more: Any) -> tuple[float, dict[str, Any]]:
+    counts = {"bytes_uploaded": recorded, "bytes_in_flight": in_flight, "parts_uploaded": recorded // 10, "size": 100}
+    return at, {"event": "Progress", **counts, **more}
+
+
+def test_an_even_upload_displays_the_time_that_is_left() -> None:
+    found = time_left(lines(STARTED, *(shown(1.0 + at, at * 10) for at in range(1, 11)), COMPLETED))
+    assert found is not None
+    assert (found.began, found.ended, found.seconds) == (1.0, 11.0, 10.0)
+    assert [found.error(share) for share in (0.25, 0.5, 0.75)] == pytest.approx([0.0, 0.0, 0.0])
+    assert found.jump == pytest.approx(0.0)
+    assert str(found) == "+0%, +0%, +0%"
+
+
+def test_what_is_in_flight_counts_as_done_and_shows_as_an_error() -> None:
+    found = time_left(lines(STARTED, shown(2.0, 0, 80), shown(3.0, 0, 100), shown(9.0, 50, 0), COMPLETED))
+    assert found is not None
+    assert [each.left for each in found.samples] == pytest.approx([0.25, 0.0, None])
+    assert (found.error(0.05), found.error(0.25), found.error(0.9)) == (None, -1.0, None)
+    assert str(found) == "-100%, -100%, -100%"
+
+
+def test_a_time_left_that_an_event_has_counts() -> None:
+    events = [shown(at, 10, seconds_left=left) for at, left in ((2.0, 18.0), (5.0, 3.0), (6.0, 10.0), (8.0, None))]
+    found = time_left(lines(STARTED, *events, COMPLETED))
+    assert found is not None
+    assert found.error(0.15) == pytest.approx(17.5 / 8.5 - 1)
+    assert found.error(0.5) == pytest.approx(1.0)
+    assert found.error(0.75) is None
+    assert found.jump == pytest.approx(1.2)  # an end after 20 s becomes one after 8 s
+
+
+def test_an_upload_that_did_not_complete_has_progress_alone() -> None:
+    text = lines(STARTED, shown(2.0, 20), shown(3.0, 40, 20))
+    assert time_left(text) is None
+    assert [(each.at, each.parts, each.recorded, each.in_flight) for each in progress(text)] == [
+        (2.0, 2, 20, 0), (3.0, 4, 40, 20),
+    ]  # fmt: skip
+
+
+def test_standard_error_is_stamped_and_all_else_is_passed_on() -> None:
+    script = "import sys; print('out'); print('one\\ntwo', file=sys.stderr); sys.exit(7)"
+    ended = subprocess.run(
+        [sys.executable, _stamped.__file__, sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (7, "out\n")
+    stamps, said = zip(*(line.split(" ") for line in ended.stderr.splitlines()), strict=True)
+    assert said == ("one", "two")
+    assert all(float(stamp) >= 0 for stamp in stamps)
+
+
+# -- kills
+
+
+def kill(*, lost: int = 0, accepted: int = 5, rate: float = 1e6, contestant: str = OURS) -> Killed:
+    return Killed(
+        contestant=contestant,
+        after=9.0,
+        rate=rate,
+        left=lost + accepted,
+        accepted=accepted,
+        again=0,
+        part_size=5_000_000,
+    )
+
+
+@pytest.mark.parametrize(("rate", "bound"), [(1e6, 10_000_000), (1e5, 5_000_000)])
+def test_a_kill_loses_ten_seconds_or_a_part(rate: float, bound: int) -> None:
+    assert kill(lost=bound, rate=rate).holds
+    assert not kill(lost=bound + 1, rate=rate).holds
+
+
+def test_moments_follow_the_seed_and_one_of_four_is_early() -> None:
+    found = moments(10, "1 link", 25.0)
+    assert found == moments(10, "1 link", 25.0)
+    assert found != moments(10, "2 link", 25.0)
+    assert [is_late for is_late, _ in found] == [True, True, True, False] * 2 + [True, True]
+    assert all(0 <= seconds <= (25.0 if is_late else 3.0) for is_late, seconds in found)
+
+
+def test_the_stored_rate_is_that_of_the_last_ten_seconds() -> None:
+    counts = {"first_put": {"time": 100.0}, "timeline": [[1000, 1, 0]] * 5 + [[10, 1, 0]] * 10}
+    assert stored_rate(counts, 115.0) == 10.0
+    assert stored_rate(counts, 112.0) == pytest.approx((3 * 1000 + 10 * 10) / 10)
+    assert stored_rate({**counts, "timeline": [[600, 1, 0]]}, 103.0) == 200.0
+    assert stored_rate({"first_put": None, "timeline": []}, 103.0) == 0.0
+
+
+# -- goals
+
+
+def run_of(name: str, seconds: float, *, left: int = 100, again: int = 0, outcome: Any = "done") -> Run:
+    counts = {"bytes_received": left, "bytes_left": left, "parts_again": again}
+    return Run(contestant=name, round=1, outcome=outcome, size=100, seconds=seconds, cpu=1, peak=1, counts=counts)
+
+
+def found(*runs: Run, kind: str = "reader", kills: tuple[Killed, ...] = (), size: int = 100) -> Found:
+    return Found(kind=kind, rate=1e6, size=size, runs=runs, displayed={}, kills=kills)
+
+
+FIXED = run_of(f"{OURS}:4", 10.0), run_of(f"{OURS}:16", 12.0), run_of(f"{OURS}:64", 1.0, outcome="late")
+
+
+def held(*those: Found, **options: Any) -> dict[str, bool]:
+    return {target.what: target.holds for target in targets(those, **options)}
+
+
+def test_what_is_right_meets_all_goals() -> None:
+    right = found(run_of(OURS, 10.9, left=105), run_of(OLD, 20.0, left=300, again=9), *FIXED, kills=(kill(),))
+    assert list(held(right).values()) == [True] * 4
+    assert right.regret == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "misses"),
+    [
+        (found(run_of(OURS, 10.0, left=106), *FIXED, kills=(kill(),)), ["sent"]),
+        (found(run_of(OURS, 10.0, again=1), *FIXED, kills=(kill(),)), ["sent"]),
+        (found(run_of(OURS, 99.0, outcome="late"), *FIXED, kills=(kill(),)), ["sent"]),
+        (found(run_of(OURS, 12.0), *FIXED, kills=(kill(),)), ["mean regret"]),
+        (found(run_of(OURS, 13.1), *FIXED, kills=(kill(),)), ["mean regret", "worst regret"]),
+        (found(run_of(OURS, 10.0), *FIXED, kills=(kill(), kill(lost=10_000_001))), ["a kill"]),
+        (found(run_of(OURS, 10.0), *FIXED, kills=(kill(lost=99, accepted=0),)), ["a kill"]),  # none is judged
+    ],
+)  # fmt: skip
+def test_each_goal_can_be_missed(wrong: Found, misses: list[str]) -> None:
+    missed = [what for what, holds in held(wrong).items() if not holds]
+    assert len(missed) == len(misses)
+    assert all(miss in what for miss, what in zip(misses, missed, strict=True))
+
+
+def test_neither_an_early_kill_nor_another_version_misses_the_bound() -> None:
+    kills = kill(), kill(lost=10**9, accepted=0), kill(lost=10**9, contestant=OLD)
+    assert all(held(found(run_of(OURS, 10.0), kills=kills)).values())
+
+
+@pytest.mark.parametrize(("size", "seconds", "holds"), [(100, 9.5, True), (1 << 30, 9.5, False), (1 << 30, 8.9, True)])
+def test_crt_is_to_be_beaten_where_a_file_is_large(size: int, seconds: float, holds: bool) -> None:
+    over_link = found(run_of(OURS, seconds), run_of("crt", 10.0), kind="link", size=size)
+    with_peers = held(over_link, peers=True)
+    assert [holds for what, holds in with_peers.items() if "crt" in what] == [holds]
+    assert not any("crt" in what for what in held(over_link))
+    assert not any("crt" in what for what in held(replace(over_link, kind="reader"), peers=True))
+
+
+def test_the_tables_have_all_versions_and_peers(capsys: pytest.CaptureFixture[str]) -> None:
+    each = found(
+        run_of(OURS, 11.0), run_of(OLD, 20.0), run_of("crt", 12.5), *FIXED,
+        kills=(kill(lost=3_000_000), kill(lost=7_000_000, accepted=0), kill(contestant=OLD)),
+    )  # fmt: skip
+    text = "\n".join(paths.tables([each], ["crt"]))
+    assert "| reader | 1 MB/s | 0 | 11.0 | 20.0 | 10.0 (4) | +10% | 1.000 | 0 |  |  |" in text
+    assert f"| reader | 1 MB/s | {OURS} | 1 | 1 | 3.0 | 3.0 | 10.0 | 1 | 7.0 | 0 |  |" in text
+    assert f"| reader | 1 MB/s | {OLD} | 1 | 1 | 0.0 | 0.0 | 10.0 | 0 |  | 0 |  |" in text
+    assert "| reader | 1 MB/s | 0 | 11.0 | 12.5 |" in text
+    rows = [line.count("|") for line in text.splitlines() if line]
+    assert rows == [12] * 3 + [13] * 4 + [6] * 3
+
+
+def test_quick_is_shorter_and_options_come_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert paths.QUICK.kills < paths.FULL.kills
+    assert math.isclose(paths.QUICK.latest, 10.0)
+    monkeypatch.setattr("sys.argv", ["paths", "--list"])
+    assert paths.main() == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(KINDS)
+
+
+def test_a_small_upload_by_the_real_command_through_the_proxy(tmp_path: Path) -> None:
+    """The only test that runs the command: a part, and no rate."""
+    file = tmp_path / "file.bin"
+    file.write_bytes(bytes(6 << 20))
+    contestant = paths.ourselves(OURS, "--progress", "json")
+    done, errors = paths.once(KINDS["buffering"], 1e12, contestant, file, 1, 60.0, is_shown=True)
+    assert (done.outcome, done.why) == ("done", "")
+    assert (done.sent_ratio, done.counts["parts_again"], done.counts["proxy"]["bytes_forwarded"]) == (1.0, 0, 6 << 20)
+    left = time_left(errors)
+    assert left is not None
+    assert left.samples[-1].recorded == 6 << 20
