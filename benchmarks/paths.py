@@ -631,7 +631,8 @@ def main() -> int:
         print("\n".join(tables(found, peers)), flush=True)
         figures, checked = {"found": found}, targets(found, peers=bool(peers))
     if arguments.json is not None:
-        report.write(arguments.json, "paths", {"arguments": vars(arguments), **figures}, checked)
+        name = "paths-livelock" if arguments.livelock else "paths"
+        report.write(arguments.json, name, {"arguments": vars(arguments), **figures}, checked)
     return report.conclude(checked)
 
 

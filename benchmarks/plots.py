@@ -7,6 +7,7 @@ has:
   path.svg        throughput over the round trip and over the loss
   memory.svg      memory and CPU time over the size of the file
   kills.svg       what a kill costs over the rate of the link
+  time-left.svg   the time left that was displayed, and the true one, on each kind of path
 
 The same figures make the same bytes. The background is transparent, and all colours can be read on light and on dark.
 """
@@ -33,6 +34,8 @@ HIGHLIGHT, PLAIN, INK = "#1098ad", "#8d99a5", "#768390"
 OTHERS = ("#e8590c", "#9c5fd4", "#4c9a2a", "#b8860b")
 """One for each peer in a plot of lines. Each has a contrast of 3 or more against white and against #0d1117."""
 MOST_ROWS = 8
+COLUMNS, MOST_POINTS = 3, 60
+"""Of panels in a line, and of points in a panel."""
 MARKERS = "osD^v"
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -204,6 +207,30 @@ def kills(found: Figures) -> Figure:
     return figure
 
 
+# -- over the time of an upload
+
+
+def time_left(found: Figures) -> Figure:
+    """Draw a panel for each path: what the first upload displayed, and the truth."""
+    shown = [(each, each["displayed"][OURS][0]) for each in found["found"] if each["displayed"].get(OURS)]
+    lines = max(1, -(-len(shown) // COLUMNS))
+    figure, axes = plt.subplots(lines, COLUMNS, figsize=(11, 2.2 * lines), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, (each, upload) in zip(axes.flat, shown, strict=False):
+        began, seconds = upload["began"], upload["ended"] - upload["began"]
+        samples = [(one["at"] - began, one["left"]) for one in upload["samples"] if one["left"] is not None]
+        samples = samples[:: -(-len(samples) // MOST_POINTS) or 1]
+        axis.plot([0, seconds], [seconds, 0], color=OTHERS[0], linestyle="--", label="true")
+        axis.plot([at for at, _ in samples], [left for _, left in samples], color=HIGHLIGHT, label="displayed")
+        axis.set_ylim(0, 1.5 * seconds)
+        axis.set_xlim(0, seconds)
+        axis.set_title(f"{each['kind']}, {each['rate'] / 1e6:g} MB/s: seconds left")
+        axis.grid()
+    axes[0][0].legend(fontsize=8)
+    return figure
+
+
 # -- files
 
 
@@ -224,6 +251,7 @@ def drawn(found: Figures) -> dict[str, Figure]:
             ("path", "sweep", path),
             ("memory", "scale", memory),
             ("kills", "interruptions", kills),
+            ("time-left", "paths", time_left),
         ):
             if benchmark in by_name:
                 made[name] = draw(by_name[benchmark])

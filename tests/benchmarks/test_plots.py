@@ -61,6 +61,27 @@ KILLS = {
         {"rate": rate, "kills": [{"received": 12e6, "accepted": 8e6, "part_size": 5 << 20}]} for rate in (5e5, 2e6)
     ],
 }
+PATHS = {
+    "benchmark": "paths",
+    "found": [
+        {
+            "kind": kind,
+            "rate": 1e6,
+            "displayed": {
+                OURS: [
+                    {
+                        "began": 0.5,
+                        "ended": 10.5,
+                        "samples": [
+                            {"at": 0.5 + at / 20, "left": None if at < 9 else 10 - at / 20} for at in range(200)
+                        ],
+                    }
+                ]
+            },
+        }
+        for kind in ("link", "reader", "far", "cap")
+    ],
+}
 ALL = {
     "benchmark": "all",
     "benchmarks": {
@@ -71,13 +92,14 @@ ALL = {
         "sweep": SWEEP,
         "scale": SCALE,
         "interruptions": KILLS,
+        "paths": PATHS,
     },
 }
 
 
-def test_one_run_makes_four_plots_and_always_the_same_bytes(tmp_path: Path) -> None:
+def test_one_run_makes_five_plots_and_always_the_same_bytes(tmp_path: Path) -> None:
     first, second = (plots.save(ALL, tmp_path / name) for name in ("first", "second"))
-    assert [file.name for file in first] == ["throughput.svg", "path.svg", "memory.svg", "kills.svg"]
+    assert [file.name for file in first] == ["throughput.svg", "path.svg", "memory.svg", "kills.svg", "time-left.svg"]
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     for file in first:
         text = file.read_text()
