@@ -33,6 +33,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import functools
+import math
 import os
 import random
 import statistics
@@ -74,9 +75,15 @@ EARLY_FROM, EARLY_TO = 0.4, 3.0
 """Seconds after the start of the process in which such a kill comes."""
 WORTH = 1.3
 """A fixed concurrency that takes so many times as long as the best is stopped."""
+WORTH_OF_OURS = 1.5
+"""So is one that takes so many times as long as without it."""
 LATE = 8
 """An upload that takes so many times as long as the path needs is stopped."""
 LOOK_EVERY = 0.2
+DRAINED_WITHIN = 600.0
+"""Seconds in which nothing must be left of what a killed process had given to its kernel."""
+MOST_FILE = 140e9
+"""Bytes. Parts of a larger file are larger than usual."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +95,7 @@ class Settings:
     least: int
     """The least size of the file, in bytes."""
     fixed: Sequence[int]
+    """In the order in which they are tried: slow ones are stopped sooner if a fast one was before them."""
     kills: int
     latest: float
     """The most seconds from the first response to a kill."""
@@ -95,8 +103,8 @@ class Settings:
     """The most seconds to the first response, before a kill comes anyhow."""
 
 
-QUICK = Settings(seconds=8, least=48 << 20, fixed=(2, 8, 32), kills=4, latest=10, response_within=20)
-FULL = Settings(seconds=25, least=128 << 20, fixed=(1, 2, 4, 8, 16, 32, 64), kills=10, latest=25, response_within=120)
+QUICK = Settings(seconds=8, least=48 << 20, fixed=(8, 32, 2), kills=4, latest=10, response_within=20)
+FULL = Settings(seconds=25, least=128 << 20, fixed=(16, 8, 32, 4, 64, 2, 1), kills=10, latest=25, response_within=120)
 
 
 # -- what is found
@@ -260,8 +268,7 @@ def uploads(
         for contestant in (*those.versions, *those.peers, *those.fixed):
             if any(run.contestant == contestant.name and run.outcome != "done" for run in runs):
                 continue
-            best = min((run.seconds for run in runs if _is_fixed(run.contestant) and run.outcome == "done"), default=0)
-            patience = min(usual, WORTH * best) if best and _is_fixed(contestant.name) else usual
+            patience = min(usual, longest(runs)) if _is_fixed(contestant.name) else usual
             is_shown = contestant in those.versions
             found, errors = once(kind, rate, contestant, file, number, patience, is_shown=is_shown)
             runs.append(found)
@@ -270,6 +277,13 @@ def uploads(
                 displayed.setdefault(contestant.name, []).append(shown)
             _say(f"{_described(found)}{f'; time left {shown}' if shown else ''}")
     return runs, displayed
+
+
+def longest(runs: Sequence[Run]) -> float:
+    """Return the seconds after which an upload with fixed concurrency can't be the best, or no longer matters."""
+    mine = [WORTH_OF_OURS * run.seconds for run in runs if run.contestant == OURS]
+    best = [WORTH * run.seconds for run in runs if _is_fixed(run.contestant) and run.outcome == "done"]
+    return min([*mine, *best], default=math.inf)
 
 
 def _described(found: Run) -> str:
@@ -313,12 +327,9 @@ def killed(
                 return found, f"ended after {len(found)} kills"
             found.append(once)
             _say(str(once))
-            _until_idle(place, settings.response_within)
+            if not _becomes_idle(place):
+                return found, f"still busy {DRAINED_WITHIN:.0f} s after kill {len(found)}"
     return found, ""
-
-
-MOST_FILE = 140e9
-"""Bytes. Parts of a larger file are larger than usual."""
 
 
 def _kill(
@@ -358,13 +369,14 @@ def _kill(
     )
 
 
-def _until_idle(place: Place, patience: float) -> None:
+def _becomes_idle(place: Place) -> bool:
     """Wait until nothing is under way that a killed process had given to its kernel."""
     began = time.monotonic()
     while not place.idle():
-        if time.monotonic() - began > patience:
-            raise SystemExit("the path is still busy with what a killed process had sent")
+        if time.monotonic() - began > DRAINED_WITHIN:
+            return False
         time.sleep(LOOK_EVERY)
+    return True
 
 
 # -- tables and goals
@@ -625,15 +637,21 @@ def main() -> int:
     compileall.compile_dir(Path(bigupload.__file__).parent, quiet=2)
     if arguments.livelock:
         figures, checked = livelock(arguments.size or parse_size("5GB"), arguments.seed)
+        if arguments.json is not None:
+            report.write(arguments.json, "paths-livelock", {"arguments": vars(arguments), **figures}, checked)
     else:
         found = _measure_all(arguments)
         peers = [name for name in PEERS if any(name in each.rows for each in found)]
         print("\n".join(tables(found, peers)), flush=True)
-        figures, checked = {"found": found}, targets(found, peers=bool(peers))
-    if arguments.json is not None:
-        name = "paths-livelock" if arguments.livelock else "paths"
-        report.write(arguments.json, name, {"arguments": vars(arguments), **figures}, checked)
+        checked = targets(found, peers=bool(peers))
     return report.conclude(checked)
+
+
+def _write(arguments: argparse.Namespace, found: Sequence[Found]) -> None:
+    """Write what is there after each rate: all of them take hours."""
+    if arguments.json is not None:
+        checked = targets(found, peers=bool(arguments.peers))
+        report.write(arguments.json, "paths", {"arguments": vars(arguments), "found": found}, checked)
 
 
 def _measure_all(arguments: argparse.Namespace) -> list[Found]:
@@ -649,7 +667,9 @@ def _measure_all(arguments: argparse.Namespace) -> list[Found]:
         elif arguments.quick:
             rates = rates[1:2]
         try:
-            found += [measure(kind, rate, settings, arguments) for rate in rates]
+            for rate in rates:
+                found.append(measure(kind, rate, settings, arguments))
+                _write(arguments, found)
         except PathUnavailable as error:
             print(f"{kind.name} is left out: {error}")
     return found

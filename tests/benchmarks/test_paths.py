@@ -313,6 +313,13 @@ def test_each_goal_can_be_missed(wrong: Found, misses: list[str]) -> None:
     assert all(miss in what for miss, what in zip(misses, missed, strict=True))
 
 
+def test_a_fixed_concurrency_is_stopped_when_it_cannot_be_the_best() -> None:
+    assert paths.longest([]) == math.inf
+    runs = [run_of(OURS, 10.0), run_of("crt", 1.0), FIXED[2]]
+    assert paths.longest(runs) == pytest.approx(15.0)
+    assert paths.longest([*runs, run_of(f"{OURS}:8", 9.0)]) == pytest.approx(9.0 * paths.WORTH)
+
+
 def test_neither_an_early_kill_nor_another_version_misses_the_bound() -> None:
     kills = kill(), kill(lost=10**9, accepted=0), kill(lost=10**9, contestant=OLD)
     assert all(held(found(run_of(OURS, 10.0), kills=kills)).values())
