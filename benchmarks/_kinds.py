@@ -69,6 +69,10 @@ class Kind:
     """The bytes a second by which the size of a file is chosen."""
     most: Callable[[float], float] = lambda rate: rate
     """The bytes a second that no upload exceeds."""
+    seconds: float = 0.0
+    """The time by which the size of a file is chosen, if the kind needs one of its own."""
+    fixed: Sequence[int] = ()
+    """A fixed concurrency that is right here, if there is one."""
     is_known: bool = True
     """Whether an upload that makes no mistake has the rate. Otherwise what became stored is measured."""
     options: Sequence[str] = ()
@@ -215,6 +219,7 @@ KINDS: Mapping[str, Kind] = {
             rates=(0.5e6, 4e6, 20e6),
             open=_null("--rtt", str(NEAR), "--most-in-flight", str(ABOVE), of_rate="--rate"),
             full=lambda rate: ABOVE * rate,
+            fixed=(ABOVE,),
             most=lambda rate: ABOVE * rate,
             is_known=False,
         ),
@@ -224,6 +229,7 @@ KINDS: Mapping[str, Kind] = {
             rates=(0.5e6, 1e6, 2e6),
             open=_packets(NEAR, changing=True),
             full=_phases,
+            seconds=(1.5 * FAST_SECONDS * FAST + SLOW_SECONDS) / _phases(1.0),  # it ends amid the second fast phase
             most=lambda rate: FAST * rate,
             is_known=False,
             root=True,

@@ -207,8 +207,8 @@ def stored_rate(counts: Mapping[str, Any], now: float) -> float:
     if not counts["first_put"]:
         return 0.0
     elapsed = now - counts["first_put"]["time"]
-    rows = counts["timeline"][max(0, int(elapsed - HORIZON)) :]
-    return float(sum(row[0] for row in rows) / max(1.0, min(HORIZON, elapsed)))
+    begin = max(0, math.ceil(elapsed - HORIZON))
+    return float(sum(row[0] for row in counts["timeline"][begin:]) / max(1.0, elapsed - begin))
 
 
 # -- uploads that end
@@ -552,7 +552,7 @@ def has_option(name: str) -> bool:
 
 def measure(kind: Kind, rate: float, settings: Settings, arguments: argparse.Namespace) -> Found:
     """Do all of it on one kind of path at one rate. Raises PathUnavailable."""
-    size = arguments.size or int(max(settings.least, settings.seconds * kind.full(rate)))
+    size = arguments.size or int(max(settings.least, (kind.seconds or settings.seconds) * kind.full(rate)))
     print(f"{kind.name}, {rate / 1e6:g} MB/s, {size / 1e6:.0f} MB: {kind.what}", flush=True)
     shown = ("--progress", "json", *kind.options)
     versions, killable = [ourselves(OURS, *shown)], [ourselves(OURS, *kind.options)]
@@ -563,7 +563,9 @@ def measure(kind: Kind, rate: float, settings: Settings, arguments: argparse.Nam
     known = everyone(Peers(arguments.peers)) if arguments.peers else {}
     those = Contestants(
         versions=versions,
-        fixed=[ourselves(f"{OURS}:{n}", "--concurrency", str(n), *kind.options) for n in settings.fixed],
+        fixed=[
+            ourselves(f"{OURS}:{n}", "--concurrency", str(n), *kind.options) for n in (*kind.fixed, *settings.fixed)
+        ],
         peers=[known[name] for name in PEERS if name in known],
     )
     with tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:

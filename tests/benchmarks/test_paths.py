@@ -265,7 +265,7 @@ def test_moments_follow_the_seed_and_one_of_four_is_early() -> None:
 def test_the_stored_rate_is_that_of_the_last_ten_seconds() -> None:
     counts = {"first_put": {"time": 100.0}, "timeline": [[1000, 1, 0]] * 5 + [[10, 1, 0]] * 10}
     assert stored_rate(counts, 115.0) == 10.0
-    assert stored_rate(counts, 112.0) == pytest.approx((3 * 1000 + 10 * 10) / 10)
+    assert stored_rate({**counts, "timeline": counts["timeline"][:13]}, 112.5) == pytest.approx((2000 + 80) / 9.5)
     assert stored_rate({**counts, "timeline": [[600, 1, 0]]}, 103.0) == 200.0
     assert stored_rate({"first_put": None, "timeline": []}, 103.0) == 0.0
 
