@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from . import path
@@ -57,6 +57,11 @@ Opened = Callable[[float, Path, int], AbstractContextManager[Place]]
 """Opens a path of a rate in bytes a second, with its files in a directory, for the round of that number."""
 
 
+Stored = Literal["path", "upload", "moment"]
+"""The stored rate that bounds a kill: the path's rate; that of the upload without kills, where connections decide what
+a path carries; or that of the moment, where it changes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """`rates` in bytes a second are those that are tried. What the rate is of, `what` says."""
@@ -73,8 +78,7 @@ class Kind:
     """The time by which the size of a file is chosen, if the kind needs one of its own."""
     fixed: Sequence[int] = ()
     """A fixed concurrency that is right here, if there is one."""
-    is_known: bool = True
-    """Whether an upload that makes no mistake has the rate. Otherwise what became stored is measured."""
+    stored: Stored = "path"
     options: Sequence[str] = ()
     """Of bigupload."""
     root: bool = False
@@ -204,7 +208,7 @@ KINDS: Mapping[str, Kind] = {
             open=_null("--rtt", str(NEAR), of_rate="--rate"),
             full=lambda rate: min(MOST, USUAL * rate),
             most=lambda rate: MOST,
-            is_known=False,
+            stored="upload",
         ),
         BUFFERING,
         Kind(
@@ -221,7 +225,7 @@ KINDS: Mapping[str, Kind] = {
             full=lambda rate: ABOVE * rate,
             fixed=(ABOVE,),
             most=lambda rate: ABOVE * rate,
-            is_known=False,
+            stored="upload",
         ),
         Kind(
             name="changing",
@@ -231,7 +235,7 @@ KINDS: Mapping[str, Kind] = {
             full=_phases,
             seconds=(1.5 * FAST_SECONDS * FAST + SLOW_SECONDS) / _phases(1.0),  # it ends amid the second fast phase
             most=lambda rate: FAST * rate,
-            is_known=False,
+            stored="moment",
             root=True,
         ),
         Kind(
@@ -239,7 +243,7 @@ KINDS: Mapping[str, Kind] = {
             what="packets, 50 ms, 0.1 % lost, BBR; the rate is the link's",
             rates=(5e6, 20e6, 100e6),
             open=_packets(LOSSY, loss=LOSS, congestion_control="bbr"),
-            is_known=False,
+            stored="upload",
             root=True,
         ),
         Kind(
@@ -248,7 +252,7 @@ KINDS: Mapping[str, Kind] = {
             rates=(5e6, 20e6, 100e6),
             open=_packets(LOSSY, loss=LOSS, congestion_control="reno"),
             options=("--congestion-control", "system"),
-            is_known=False,
+            stored="upload",
             root=True,
         ),
         Kind(

@@ -13,8 +13,9 @@ On each, three things are measured:
 - Kills by SIGKILL. A kill loses the bytes that left the client in this run, less the parts that the store had
   responded to. The bound is ten seconds of the stored rate, or one part. Most kills come at a seeded moment after the
   first response of the run. Every fourth comes at a seeded moment before it, as does one for which no response came:
-  the bound does not hold for these yet, so they have columns of their own. The stored rate is the path's; where nobody
-  knows that, it is what became stored in the last ten seconds.
+  the bound does not hold for these yet, so they have columns of their own. The stored rate is the path's. Where the
+  number of connections decides about that, it is that of the upload without kills, and on the path that changes what
+  became stored in the last ten seconds.
 
 `bytes that left the client` are counted by the proxy where there is one, else by the store, with what its kernel has
 received and it has not read.
@@ -296,6 +297,14 @@ def _described(found: Run) -> str:
 # -- kills
 
 
+def rate_of_kills(kind: Kind, rate: float, runs: Sequence[Run]) -> float | None:
+    """Return the stored rate that bounds the kills of a contestant with these runs. None: that of the moment."""
+    if kind.stored == "path":
+        return rate
+    done = [run.rate for run in runs if run.outcome == "done"]
+    return statistics.median(done) if kind.stored == "upload" and done else None
+
+
 def moments(kills: int, seed: str, latest: float) -> list[tuple[bool, float]]:
     """Return for each kill whether it comes after the first response, and so many seconds after that or the start."""
     chance = random.Random(seed)
@@ -308,9 +317,19 @@ def moments(kills: int, seed: str, latest: float) -> list[tuple[bool, float]]:
 
 
 def killed(
-    kind: Kind, rate: float, contestant: Contestant, settings: Settings, seed: int, directory: Path
+    kind: Kind,
+    rate: float,
+    contestant: Contestant,
+    settings: Settings,
+    seed: int,
+    directory: Path,
+    *,
+    stored: float | None,
 ) -> tuple[list[Killed], str]:
-    """Kill one upload again and again. Returns a note, too, if it ended before that."""
+    """Kill one upload again and again. Returns a note, too, if it ended before that.
+
+    `stored` is the stored rate in bytes a second; None: that of the moment.
+    """
     file = directory / f"kills-{contestant.name.replace(':', '-')}.bin"
     write_sparse(file, int(min(MOST_FILE, kind.most(rate) * (settings.latest + 10) * (settings.kills + 1))))
     found: list[Killed] = []
@@ -322,7 +341,7 @@ def killed(
         argv, environment = [*place.prefix, *contestant.argv(job)], contestant.environment(job)
         for is_late, seconds in moments(settings.kills, f"{seed} {kind.name} {rate}", settings.latest):
             place.store.reset()
-            once = _kill(kind, rate, contestant, place, argv, environment, settings, is_late, seconds)
+            once = _kill(contestant, place, argv, environment, settings, is_late, seconds, stored)
             if once is None:
                 return found, f"ended after {len(found)} kills"
             found.append(once)
@@ -333,8 +352,6 @@ def killed(
 
 
 def _kill(
-    kind: Kind,
-    rate: float,
     contestant: Contestant,
     place: Place,
     argv: Sequence[str],
@@ -342,6 +359,7 @@ def _kill(
     settings: Settings,
     is_late: bool,
     seconds: float,
+    stored: float | None,
 ) -> Killed | None:
     """Run the command and kill it. Returns None if it ended before that."""
     began = time.monotonic()
@@ -361,7 +379,7 @@ def _kill(
     return Killed(
         contestant=contestant.name,
         after=time.monotonic() - began,
-        rate=rate if kind.is_known else stored_rate(counts, now),
+        rate=stored_rate(counts, now) if stored is None else stored,
         left=counts["bytes_left"],
         accepted=counts["bytes_accepted"],
         again=counts["parts_again"],
@@ -576,7 +594,8 @@ def measure(kind: Kind, rate: float, settings: Settings, arguments: argparse.Nam
         kills: list[Killed] = []
         notes = []
         for contestant in killable if settings.kills else ():
-            some, note = killed(kind, rate, contestant, settings, arguments.seed, directory)
+            stored = rate_of_kills(kind, rate, [run for run in runs if run.contestant == contestant.name])
+            some, note = killed(kind, rate, contestant, settings, arguments.seed, directory, stored=stored)
             kills += some
             notes.append(note)
     return Found(

@@ -270,6 +270,13 @@ def test_the_stored_rate_is_that_of_the_last_ten_seconds() -> None:
     assert stored_rate({"first_put": None, "timeline": []}, 103.0) == 0.0
 
 
+@pytest.mark.parametrize(("name", "rate"), [("link", 1e6), ("cap", 10.0), ("changing", None)])
+def test_where_connections_decide_the_stored_rate_is_that_of_the_upload(name: str, rate: float | None) -> None:
+    runs = [run_of(OURS, 10.0), run_of(OURS, 9.0, outcome="failed")]
+    assert paths.rate_of_kills(KINDS[name], 1e6, runs) == rate
+    assert (paths.rate_of_kills(KINDS[name], 1e6, runs[1:]) is None) == (name != "link")
+
+
 # -- goals
 
 
