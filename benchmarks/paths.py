@@ -12,8 +12,8 @@ On each, three things are measured:
   that is slower than the best by far is stopped.
 - Kills by SIGKILL. A kill loses the bytes that left the client in this run, less the parts that the store had
   responded to. The bound is ten seconds of the stored rate, or one part. Most kills come at a seeded moment after the
-  first response of the run. Every fourth comes at a seeded moment before it, as does one for which no response came:
-  the bound does not hold for these yet, so they have columns of their own. The stored rate is the path's. Where the
+  first response of the run. Every fourth comes at one after the first byte. If a run has no response yet when it is
+  killed, the bound is not for it: such kills have columns of their own. The stored rate is the path's. Where the
   number of connections decides about that, it is that of the upload without kills, and on the path that changes what
   became stored in the last ten seconds.
 
@@ -71,9 +71,9 @@ MEAN_REGRET, WORST_REGRET = 0.1, 0.3
 PEERS = ("crt", "obstore", "mc:tuned", "s5cmd")
 BIG = 1 << 30
 EARLY = 4
-"""One of so many kills comes before the first response."""
-EARLY_FROM, EARLY_TO = 0.4, 3.0
-"""Seconds after the start of the process in which such a kill comes."""
+"""One of so many kills comes soon after the first byte."""
+EARLY_TO = 3.0
+"""The most seconds from the first byte to such a kill."""
 WORTH = 1.3
 """A fixed concurrency that takes so many times as long as the best is stopped."""
 WORTH_OF_OURS = 1.5
@@ -306,12 +306,11 @@ def rate_of_kills(kind: Kind, rate: float, runs: Sequence[Run]) -> float | None:
 
 
 def moments(kills: int, seed: str, latest: float) -> list[tuple[bool, float]]:
-    """Return for each kill whether it comes after the first response, and so many seconds after that or the start."""
+    """Return for each kill whether it comes after the first response, and how long after that, or after the first
+    byte, in seconds."""
     chance = random.Random(seed)
     return [
-        (False, chance.uniform(EARLY_FROM, EARLY_TO))
-        if number % EARLY == EARLY - 1
-        else (True, chance.uniform(0.0, latest))
+        (False, chance.uniform(0.0, EARLY_TO)) if number % EARLY == EARLY - 1 else (True, chance.uniform(0.0, latest))
         for number in range(kills)
     ]
 
@@ -365,8 +364,9 @@ def _kill(
     began = time.monotonic()
     with subprocess.Popen(argv, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         try:
-            while is_late and child.poll() is None and time.monotonic() - began < settings.response_within:
-                if place.store.counts()["bytes_accepted"]:
+            awaited = "bytes_accepted" if is_late else "bytes_left"
+            while child.poll() is None and time.monotonic() - began < settings.response_within:
+                if place.store.counts()[awaited]:
                     break
                 time.sleep(LOOK_EVERY)
             time.sleep(seconds)
