@@ -32,7 +32,7 @@ DISK = "300MB/s"
 """The rate at which a spooling proxy takes bodies."""
 FAST = 50
 """A changing path is so many times as fast in one phase as in the other."""
-FAST_SECONDS, SLOW_SECONDS = 5.0, 10.0
+FAST_SECONDS, SLOW_SECONDS = 4.0, 6.0
 USUAL = 16
 """Connections by which a file's size is chosen where each has a cap."""
 MOST = 500e6
