@@ -498,19 +498,20 @@ def _sent_target(kind: str, those: Sequence[Found]) -> Target:
 
 
 def _kill_targets(kind: str, those: Sequence[Found]) -> list[Target]:
-    """Return the bound's goal. It is missed if no kill could be judged."""
-    kills = [kill for each in those for kill in each.kills if kill.contestant == OURS]
+    """Return the bound's goal. It is missed at a rate at which no kill could be judged, too."""
+    kills = {each.rate: [kill for kill in each.kills if kill.contestant == OURS] for each in those if each.kills}
     if not kills:
         return []
-    late = [kill for kill in kills if not kill.is_early]
+    late = [kill for of_rate in kills.values() for kill in of_rate if not kill.is_early]
+    unanswered = [rate for rate, of_rate in kills.items() if all(kill.is_early for kill in of_rate)]
     most = max((kill.lost / kill.bound for kill in late), default=0.0)
+    found = f"{sum(kill.holds for kill in late)} of {len(late)}, at most {most:.2f} × the bound" if late else ""
+    no_response = "".join(f"no response before any kill at {rate / 1e6:g} MB/s" for rate in unanswered[:1])
     return [
         Target(
             what=f"{kind}: a kill loses at most ten seconds or one part",
-            found=f"{sum(kill.holds for kill in late)} of {len(late)}, at most {most:.2f} × the bound"
-            if late
-            else f"no response in any of {len(kills)} runs",
-            holds=bool(late) and all(kill.holds for kill in late),
+            found="; ".join(filter(None, [found, no_response])),
+            holds=not unanswered and all(kill.holds for kill in late),
         )
     ]
 

@@ -332,6 +332,16 @@ def test_neither_an_early_kill_nor_another_version_misses_the_bound() -> None:
     assert all(held(found(run_of(OURS, 10.0), kills=kills)).values())
 
 
+def test_a_rate_at_which_no_kill_can_be_judged_misses_the_bound() -> None:
+    judged = found(run_of(OURS, 10.0), kills=(kill(),))
+    unanswered = replace(judged, rate=2e6, kills=(kill(lost=99, accepted=0),))
+    by_name = {target.what: target for target in targets([judged, unanswered])}
+    target = by_name["reader: a kill loses at most ten seconds or one part"]
+    assert not target.holds
+    assert target.found.startswith("1 of 1, at most 0.00 ")
+    assert target.found.endswith("; no response before any kill at 2 MB/s")
+
+
 @pytest.mark.parametrize(("size", "seconds", "holds"), [(100, 9.5, True), (1 << 30, 9.5, False), (1 << 30, 8.9, True)])
 def test_crt_is_to_be_beaten_where_a_file_is_large(size: int, seconds: float, holds: bool) -> None:
     over_link = found(run_of(OURS, seconds), run_of("crt", 10.0), kind="link", size=size)
