@@ -63,7 +63,7 @@ class _Reached(NamedTuple):
     """Signs the request for a session, by whose keys all others are signed: of a directory bucket (S3 Express)."""
 
 
-class _Call(NamedTuple):
+class _BucketCall(NamedTuple):
     """A request, and how its response is read."""
 
     what: str
@@ -184,7 +184,7 @@ class S3Bucket:
             BigUploadError: The call failed, and no retry helps.
         """
         request = request_of(operation, arguments, headers or {}, self.headers)
-        call = _Call(what, operation, request, self._answer_within if within is None else within, first)
+        call = _BucketCall(what, operation, request, self._answer_within if within is None else within, first)
         for _ in range(_MOST_REGIONS - 1):
             reached = await self._reach()
             try:
@@ -198,7 +198,7 @@ class S3Bucket:
                     self._region, self._reached = e.region, None
         return await self._send(await self._reach(), call)
 
-    async def _send(self, reached: _Reached, call: _Call) -> dict[str, Any]:
+    async def _send(self, reached: _Reached, call: _BucketCall) -> dict[str, Any]:
         given = self.renewal.current
         try:
             keys = await self._keys(reached)
@@ -212,7 +212,7 @@ class S3Bucket:
                 self._explain(fault, reached)
             raise
 
-    async def _answer(self, signer: S3Signer, keys: SigningKeys | None, call: _Call) -> dict[str, Any]:
+    async def _answer(self, signer: S3Signer, keys: SigningKeys | None, call: _BucketCall) -> dict[str, Any]:
         what, operation, request, within, first = call
         load_parser(operation)
         method, body = request.method, request.body
@@ -368,7 +368,7 @@ class S3Bucket:
         """
         async with self._beginning:
             if self._session is None or self._session[1] - time.time() < _SESSION_ENDS:
-                begins = _Call("to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within)
+                begins = _BucketCall("to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within)
                 answer = await self._answer(signer, keys, begins)
                 given = told(answer, "Credentials", dict)
                 names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
