@@ -33,6 +33,7 @@ from bigupload.units import parse_duration, parse_size
 
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
+_ON_CHANGE = typing.get_args(OnChange)
 _LINE_ENDS = ("\n", "\r", "\t")
 _DASK = re.compile(
     r"local:[1-9][0-9]{0,2}|(?!local:)([a-z]+://)?[^\s/:]+(:[0-9]+)?|[a-z]+://\[[0-9a-f:]+\](:[0-9]+)?", re.ASCII
@@ -209,7 +210,7 @@ def settings_of(options: UploadOptions | UploadManyOptions | SyncOptions) -> Upl
 
 
 def _follows_changes(on_change: OnChange) -> bool:
-    if on_change not in typing.get_args(OnChange):
+    if on_change not in _ON_CHANGE:
         raise errors.UsageError(f"`on_change` is 'raise' or 'restart', not {on_change!r}")
     return on_change == "restart"
 

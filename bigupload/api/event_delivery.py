@@ -101,7 +101,7 @@ class EventHandler:
         """
         self._on_event = on_event
         self._failed = failed
-        self._queue = EventQueue()
+        self._made: EventQueue | None = None
         self._first: Awaitable[object] | None = None
         self._task: asyncio.Task[None] | None = None
         self._busy = False
@@ -122,6 +122,13 @@ class EventHandler:
         if made is not None and inspect.isawaitable(made):
             self._first, self._busy = made, True
             self._task = asyncio.get_running_loop().create_task(self._catch_up(made))
+
+    @property
+    def _queue(self) -> EventQueue:
+        """Made when it is needed: a thousand small uploads have no reader."""
+        if self._made is None:
+            self._made = EventQueue()
+        return self._made
 
     @property
     def has_reader(self) -> bool:
@@ -162,7 +169,8 @@ class EventHandler:
     def cancel(self) -> None:
         """Cancel what is under way. The events that wait are dropped, and `on_event` gets no more."""
         self._on_event = None
-        self._queue.clear()
+        if self._made is not None:
+            self._made.clear()
         if self._task is not None:
             self._task.cancel()
 

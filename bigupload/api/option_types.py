@@ -17,6 +17,7 @@ from typing import Any
 from bigupload import errors
 
 _NAMES = {str: "a text", bool: "True or False", os.PathLike: "a path", collections.abc.Sequence: "a list of paths"}
+_Rule: typing.TypeAlias = "list[tuple[Any, _Rule | None]]"
 _CHECKED_ELSEWHERE = (int, float, typing.Literal)
 """What numbers and choices may be is said by functions of `arguments`, in words of their own."""
 
@@ -32,31 +33,38 @@ def check_types(options: Mapping[str, Any], declared: type[Any]) -> None:
         UsageError: It names the option and the type that it got. It never shows the value, which may be a secret, or a
             file's whole content.
     """
-    hints = _hints(typing.cast("Any", declared))  # mypy takes no class for hashable
+    rules = _rules(typing.cast("Any", declared))  # mypy takes no class for hashable
     for name, value in options.items():
-        choices = [typing.get_origin(choice) or choice for choice in _choices(hints[name])]
-        if not any(choice in _CHECKED_ELSEWHERE for choice in choices) and not _fits(value, hints[name]):
-            raise errors.UsageError(f"{name} must be {_described(choices)}, not {type(value).__name__}")
+        rule = rules[name]
+        if rule is not None and not _fits(value, rule):
+            raise errors.UsageError(
+                f"{name} must be {_described([kind for kind, _ in rule])}, not {type(value).__name__}"
+            )
 
 
 @functools.cache
-def _hints(declared: Any) -> dict[str, Any]:
-    return typing.get_type_hints(declared)
+def _rules(declared: Any) -> dict[str, _Rule | None]:
+    """What each option may be; None: that is checked elsewhere."""
+    rules = {name: _rule(hint) for name, hint in typing.get_type_hints(declared).items()}
+    return {name: None if any(kind in _CHECKED_ELSEWHERE for kind, _ in rule) else rule for name, rule in rules.items()}
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def _rule(hint: Any) -> _Rule:
+    """The types that a value may have, and of a sequence those of its items."""
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-    return typing.get_args(hint) if union else (hint,)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    for choice in _choices(hint):
+    rule: _Rule = []
+    for choice in typing.get_args(hint) if union else (hint,):
         kind = typing.get_origin(choice) or choice
+        rule.append((kind, _rule(typing.get_args(choice)[0]) if kind is collections.abc.Sequence else None))
+    return rule
+
+
+def _fits(value: Any, rule: _Rule) -> bool:
+    for kind, items in rule:
         if kind is collections.abc.Callable:
             fits = callable(value)
-        elif kind is collections.abc.Sequence:  # a str is a sequence of texts, and never meant as one
-            (item,) = typing.get_args(choice)
-            fits = isinstance(value, kind) and not isinstance(value, str) and all(_fits(each, item) for each in value)
+        elif items is not None:  # a str is a sequence of texts, and never meant as one
+            fits = isinstance(value, kind) and not isinstance(value, str) and all(_fits(each, items) for each in value)
         else:
             fits = isinstance(value, kind)
         if fits:

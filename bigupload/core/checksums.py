@@ -95,6 +95,9 @@ Four places repeat the names, because a type or a document must spell them; test
 """
 
 
+_CHOICES = {"auto": Algorithm.CRC64NVME, **{algorithm.value: algorithm for algorithm in UPLOAD_ALGORITHMS}}
+
+
 def parse_algorithm(name: str) -> Algorithm:
     """Read a user's choice of checksum.
 
@@ -105,10 +108,9 @@ def parse_algorithm(name: str) -> Algorithm:
     Raises:
         UsageError: The name is unknown.
     """
-    choices = {"auto": Algorithm.CRC64NVME, **{algorithm.value: algorithm for algorithm in UPLOAD_ALGORITHMS}}
-    if name not in choices:
-        raise UsageError(f"unknown checksum {name!r}: choose one of {', '.join(choices)}")
-    return choices[name]
+    if name not in _CHOICES:
+        raise UsageError(f"unknown checksum {name!r}: choose one of {', '.join(_CHOICES)}")
+    return _CHOICES[name]
 
 
 class Hasher(Protocol):
