@@ -43,7 +43,10 @@ class _UploadEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadStarted(_UploadEvent):
-    """The upload exists in the store, and its manifest on this machine. `resumed_parts` were in the store already."""
+    """The upload exists in the store, and its manifest on this machine. `resumed_parts` were in the store already.
+
+    Of a file that one PUT sends: sending begins. It is one part, and there is no manifest.
+    """
 
     path: Path
     target: str
@@ -51,7 +54,8 @@ class UploadStarted(_UploadEvent):
     """None: nobody knows how long the stream is, nor how many parts that makes."""
     part_size: int
     parts: int | None
-    manifest: Path
+    manifest: Path | None
+    """The manifest's path; None for a file that is sent by one PUT."""
     resumed_parts: int
     resumed_bytes: int
 
@@ -76,7 +80,7 @@ class Progress(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartUploaded(_UploadEvent):
-    """The store has the part, `proof` says how that was proved, and the manifest records it."""
+    """The store has the part, `proof` says how that was proved, and the manifest, if there is one, records it."""
 
     number: int
     size: int
@@ -152,7 +156,7 @@ class Warned(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completing(_UploadEvent):
-    """Every part is in the store, which makes the object now. This can take minutes."""
+    """Every part is in the store, which makes the object now. This can take minutes. One PUT makes it at once."""
 
     parts: int
 

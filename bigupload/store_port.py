@@ -257,7 +257,11 @@ class ObjectStore(Protocol):
         ...
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
-        """Learn that the object store refused a request. See `MultipartStore.refused`."""
+        """Learn that the object store refused a request. See `MultipartStore.refused`.
+
+        Raises:
+            BucketNotFound: There is no such bucket.
+        """
         ...
 
     async def stat(self, key: str, algorithm: Algorithm) -> ObjectFacts | None:

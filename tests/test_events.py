@@ -18,8 +18,8 @@ KINDS: tuple[type[Any], ...] = typing.get_args(events.Event)
 UPLOAD = events.UploadIdentity(source="/f", target="s3://b/k", id="0123", manifest=Path("m"))
 VALUES: dict[Any, Any] = {
     events.UploadIdentity: UPLOAD,
-    int: 1, bool: True, float: 0.5, str: "x", Path: Path("x"), int | None: None, PartProof: PartProof.ETAG,
-    Verified: Verified.SIZE,
+    int: 1, bool: True, float: 0.5, str: "x", Path: Path("x"), int | None: None, Path | None: None,
+    PartProof: PartProof.ETAG, Verified: Verified.SIZE,
 }  # fmt: skip
 
 

@@ -80,7 +80,8 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     max_uploads: int | None
     """Uploads that are open at once. More of them wait for their turn, and open nothing meanwhile. None (the default):
     64, or fewer if this process may not open so many files (`ulimit -n`): 8 descriptors for each, 2 for each part in
-    flight, and a quarter for the rest of the program. The calls of the functions in one event loop share them."""
+    flight, and a quarter for the rest of the program; files that one PUT sends do not count then. The calls of the
+    functions in one event loop share them."""
     limit_rate: float | str | RateSchedule | None
     """Bytes per second over all uploads: a number, "20MB/s", or "08:00=2MB/s,20:00=off" by the local time of day. None:
     no limit."""
@@ -131,7 +132,8 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
     checksum: ChecksumName
     """The algorithm of the parts' checksums; "auto" (the default) is CRC64NVME."""
     manifest: StrPath | None
-    """The manifest's path; None: a file in the state directory, named by source and target."""
+    """The manifest's path; None: a file in the state directory, named by source and target. A file that one PUT sends
+    has a manifest only if this names one."""
     resume: bool
     """Resume an unfinished upload of this file to this target (the default). False sets its manifest aside."""
     skip_existing: bool

@@ -118,7 +118,23 @@ class OpenCall:
         """
         self._journal = journal
         identifier = journal.manifest.header.id if journal.exists else manifest_id(source, target)
-        self.upload = events.UploadIdentity(source=source, target=str(target), id=identifier, manifest=journal.path)
+        if self.upload is None or self.upload.id != identifier:  # one PUT may have been tried before: the same upload
+            self.emit_of_put(source, target, identifier, journal.path)
+        assert self.upload is not None
+        return events.identified(self.upload, self.emit)
+
+    def emit_of_put(
+        self, source: str, target: Target, identifier: str, manifest: Path | None = None
+    ) -> Callable[[events.Event], None]:
+        """Return a function that emits the events of an upload that has no manifest, because one PUT sends it.
+
+        Args:
+            source: What a manifest would name it.
+            target: Where to.
+            identifier: The id of that manifest.
+            manifest: Where it would be, if it may come to that.
+        """
+        self.upload = events.UploadIdentity(source=source, target=str(target), id=identifier, manifest=manifest)
         return events.identified(self.upload, self.emit)
 
     def stop(self, reason: errors.UploadCancelled) -> None:

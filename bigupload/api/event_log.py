@@ -70,7 +70,7 @@ def _started(event: events.UploadStarted) -> str:
         what += f" in {counted(event.parts, 'part')} of {format_size(event.part_size)}"
     if event.resumed_parts:
         what += f", resumed with {counted(event.resumed_parts, 'part')} in the store"
-    return f"upload begins: {what}; manifest {event.manifest}"
+    return f"upload begins: {what}" + (f"; manifest {event.manifest}" if event.manifest is not None else "")
 
 
 def _saved(event: events.UploadCompleted) -> str:

@@ -13,7 +13,6 @@ import random
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import anyio
@@ -27,6 +26,7 @@ from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.job_tally import JobTally
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.resources import UploaderResources
+from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.source_types import ManySource
 from bigupload.api.sources import check_sha256_source, size_of
 from bigupload.batch.job import Job, Recorder, UploadFailed, results_while
@@ -52,10 +52,6 @@ from bigupload.support.shielding import run_shielded
 from bigupload.support.turns import Turns
 
 Outcome: TypeAlias = UploadResult | UploadFailed
-_AHEAD = 4
-"""Files that are read and hashed while as many as there may be are in flight."""
-_MOST_CHANGES = 3
-"""How often a file is sent again because it changed meanwhile, with `on_change="restart"`."""
 _TOLD_EVERY = 0.5
 """Seconds between two events that tell how far the job is."""
 _ENDS_JOB = (
@@ -130,7 +126,7 @@ class UploadMany:
                 yield done.outcome
 
     def _at_once(self) -> int:
-        return self._resources.shared.limit + _AHEAD
+        return self._resources.shared.limit + AHEAD
 
     async def _run(self, job: Job[ManyItem, Done]) -> None:
         state = self._resources.state
@@ -294,7 +290,7 @@ class UploadMany:
                 return await self._upload_once(item)
             except errors.SourceChanged:
                 changes += 1
-                if not self._settings.follow_changes or changes > _MOST_CHANGES:
+                if not self._settings.follow_changes or changes > MOST_CHANGES:
                     raise
             await anyio.sleep(self._resources.retry.delay(changes, random.random))
 
@@ -306,7 +302,7 @@ class UploadMany:
                     result = await self._put(*self._puts, source, item)
                     return result, source.fingerprint if source.kind is SourceKind.FILE else None
                 except NothingProvesPut:
-                    self._puts = None  # nor would anything prove the others
+                    self._puts = None  # nor would a PUT prove enough of the others
         fingerprint = await self._fingerprint(item)  # before: a file that changes meanwhile is sent again
         return await self._upload_alone(item), fingerprint
 
@@ -339,24 +335,16 @@ class UploadMany:
                 upload=_identity(source.path, target), url=url, etag=stored.etag, verified=stored.verified
             )
             self._call.emit(done)
-        checksum = stored.checksum and f"{self._settings.algorithm}:{stored.checksum}"
-        return UploadResult(
-            path=Path(source.path),
+        return result_of_put(
+            stored,
+            source,
             bucket=bucket,
             key=key,
             url=url,
-            size=source.fingerprint.size,
-            etag=stored.etag,
-            checksum=checksum,
-            verified=stored.verified,
-            parts=1,
-            resumed_parts=0,
-            bytes_sent=retrier.counts.bytes_sent,
-            retries=retrier.counts.retries,
+            algorithm=self._settings.algorithm,
+            counts=retrier.counts,
             seconds=clock() - began,
             manifest=self._record.path if self._record is not None else self._no_manifest,
-            guarded_by="fingerprint" if source.kind is SourceKind.FILE else "checksums",
-            version_id=stored.version_id,
         )
 
     def _emit(self, source: str, target: Target, event: events.Event) -> None:
@@ -378,8 +366,12 @@ class UploadMany:
             async with self._manifests.of(manifest) as is_others:
                 is_believed = self._options.get("resume", True) and not is_others
                 began = self._manifests_count_since(item) if is_believed else None
+                by_put = self._options.get("skip_existing", False)  # any other small file would have been sent by one
                 source, settings = item.source, self._settings
-                return await operations.upload(self._resources, call, source, settings, options, job_began=began)
+                uploaded = await operations.upload(
+                    self._resources, call, source, settings, options, by_put=by_put, job_began=began
+                )
+                return uploaded[0]
 
         size = partial(size_of, item.source)
         return await self._resources.places.run(item.shown, size, self._settings.priority, upload)

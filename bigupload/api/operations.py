@@ -8,9 +8,10 @@ import contextlib
 import dataclasses
 import shlex
 import warnings
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from bigupload import errors
 from bigupload.api import checks
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 _ORPHAN_AGE = 7 * DAY
 
 
+Uploaded: TypeAlias = tuple[UploadResult, Fingerprint]
+"""A result, and the source's metadata when it was uploaded, or proved to be in the store."""
+
+
 async def upload(
     resources: UploaderResources,
     call: OpenCall,
@@ -64,8 +69,10 @@ async def upload(
     settings: UploadSettings,
     options: UploadOptions,
     *,
+    in_place: Callable[[Callable[[], Awaitable[Uploaded]]], Awaitable[Uploaded]] | None = None,
+    by_put: bool = True,
     job_began: float | None = None,
-) -> UploadResult:
+) -> Uploaded:
     """Upload a source, or resume its upload; with `sha256`, hash it once more.
 
     Args:
@@ -74,15 +81,27 @@ async def upload(
         given: The source.
         settings: How to upload.
         options: The caller's.
+        in_place: Waits for a place of the upload, and calls a function there; None: the caller has one already.
+        by_put: Whether a small file may be sent by one PUT.
         job_began: When the job of it began, in seconds since 1970.
     """
-    if not options.get("sha256", False):
-        return (await _upload(resources, call, given, settings, options, job_began))[0]
-    check_sha256_source(given)
+    hashed = options.get("sha256", False)
+    if hashed:
+        check_sha256_source(given)
+    await resources.state.clean()
+    sent: Uploaded | None = None
+    if by_put:
+        takes_place = in_place is not None
+        sent = await resources.small.send(call, given, settings, options, takes_place=takes_place, job_began=job_began)
+    if sent is None:
+        in_parts = partial(_upload, resources, call, given, settings, options, job_began)
+        sent = await (in_parts() if in_place is None else in_place(in_parts))
+    if not hashed:
+        return sent
     from bigupload.verification.file_sha256 import with_sha256
 
-    result, uploaded = await _upload(resources, call, given, settings, options, job_began)
-    return await with_sha256(result, resources.reading, uploaded)
+    result, uploaded = sent
+    return await with_sha256(result, resources.reading, uploaded), uploaded
 
 
 async def _upload(
@@ -92,9 +111,8 @@ async def _upload(
     settings: UploadSettings,
     options: UploadOptions,
     job_began: float | None,
-) -> tuple[UploadResult, Fingerprint]:
-    """Returns the result, and the source's metadata when it was uploaded, or proved to be in the store."""
-    await resources.state.clean()
+) -> Uploaded:
+    """Upload with a manifest, in parts."""
     async with contextlib.AsyncExitStack() as opened:
         target = options.get("to") or options.get("service") or ""
         remote = resources.opener(

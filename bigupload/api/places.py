@@ -32,15 +32,21 @@ class Places:
     Big uploads can take hours. So a quarter of the places is for those of at most 16 MiB and of a priority above 0.
     """
 
-    def __init__(self, total: int, *, look_for: float = 1.0) -> None:
+    def __init__(self, total: int, *, are_all: bool = False, look_for: float = 1.0) -> None:
         """Make the places, all free.
 
         Args:
             total: How many there are, at least 1.
+            are_all: Whether those that one PUT sends take them, too: the caller chose the number.
             look_for: Seconds to wait for a source's size if no other is found meanwhile: a file system may hang.
         """
         self._all = FairSlots(total)
         self._for_big = FairSlots(total - total // _KEPT_FREE)
+        self._for_puts = self._all if are_all else FairSlots(total)
+        self._are_all = are_all
+        self._queues: dict[int, SlotQueue] = {}
+        """Of the uploads by one PUT, by priority. One queue for all: each by itself would be looked at for each place
+        that becomes free."""
         self._look_for = look_for
         self._lookers = DaemonThreadPool(_LOOKING_THREADS, "bigupload-size")
         self._looked = 0
@@ -49,6 +55,21 @@ class Places:
     def share(self, others: Places) -> None:
         """Take the places of others for its own: the uploads of both are counted together."""
         self._all, self._for_big = others._all, others._for_big
+        self._for_puts, self._queues, self._are_all = others._for_puts, others._queues, others._are_all
+
+    def for_put(self, priority: int, most: int) -> SlotQueue:
+        """Return the queue for the place of an upload by one PUT, which needs next to nothing while it is open.
+
+        Args:
+            priority: The upload's.
+            most: As many of them are open now, unless the caller chose how many uploads there may be.
+        """
+        if not self._are_all and self._for_puts.total_tokens != most:
+            self._for_puts.total_tokens = most
+        queue = self._queues.get(priority)
+        if queue is None:
+            queue = self._queues[priority] = self._for_puts.queue(lambda: 0, priority)
+        return queue
 
     def close(self) -> None:
         """End the threads. Those that hang are left behind. Idempotent."""
@@ -81,13 +102,13 @@ class Places:
             return await work()
 
     async def _needed(self, find_size: Callable[[], int], priority: int) -> list[SlotQueue]:
-        size = await self._find(find_size)
+        size = await self.find(find_size)
         if size is None:
             return []
         big = size > SMALL and priority <= 0
         return [slots.queue(lambda: size, priority) for slots in ([self._for_big] if big else []) + [self._all]]
 
-    async def _find(self, find_size: Callable[[], int]) -> int | None:
+    async def find(self, find_size: Callable[[], int]) -> int | None:
         """Return a size; None if the source or the manifest has none, because it can't be opened."""
 
         def look() -> int | None:

@@ -15,6 +15,7 @@ from bigupload.api.calls import OpenCall, OpenCalls
 from bigupload.api.opened_source import OpenedSource
 from bigupload.api.places import Places
 from bigupload.api.remote import RemoteOpener
+from bigupload.api.small_files import SmallFiles
 from bigupload.api.state import UploaderState
 from bigupload.core.descriptor_budget import divide_descriptors
 from bigupload.core.manifest import SourceKind
@@ -72,7 +73,7 @@ class UploaderResources:
         self.parts = PartPool(checks.checked_temp_dir(options.get("temp_dir")))
         max_uploads = checks.checked_max_uploads(options.get("max_uploads"))
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
-        self.places = Places(budget.uploads)
+        self.places = Places(budget.uploads, are_all=max_uploads is not None)
         self.shared = SharedResources(
             concurrency, most=budget.parts, hedge=options.get("hedge", True), rate=lambda: rate_now(rate)
         )
@@ -85,6 +86,7 @@ class UploaderResources:
         self._cluster = self._new_cluster(checks.checked_dask(options.get("dask")), rate)
         self._transports: dict[CaBundle, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
+        self.small = SmallFiles(self)
 
     async def aclose(self) -> None:
         """End the calls that are under way, close connections and end threads.
@@ -98,6 +100,7 @@ class UploaderResources:
                 await self.calls.aclose()
             finally:
                 try:
+                    await self.small.aclose()
                     if self._cluster is not None:
                         await run_shielded(self._cluster.aclose())
                 finally:

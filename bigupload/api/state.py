@@ -79,8 +79,10 @@ class UploaderState:
 
     async def clean(self) -> None:
         """Delete old manifests of finished uploads: once for this Uploader, and once a day for the directory."""
+        if self._cleaned:
+            return
         directory = self._directory_or_none()
-        if not self._cleaned and directory is not None:
+        if directory is not None:
             self._cleaned = True
             await anyio.to_thread.run_sync(clean_if_due, directory, limiter=self._readers)
 

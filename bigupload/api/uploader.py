@@ -79,6 +79,8 @@ class Uploader:
     async def upload(self, source: UploadSource, **options: Unpack[UploadOptions]) -> UploadResult:
         """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
+        A file or bytes of at most 8 MiB are one PUT with its checksum. Anything else is uploaded in parts, and resumes.
+
         Args:
             source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
@@ -109,7 +111,7 @@ class Uploader:
         """
         call, work = self._upload("start", source, options)
         self._resources.calls.add(call)
-        return UploadHandle(call, subject_of(source, options), work)
+        return UploadHandle(call, subject_of(shown(source, options), options), work)
 
     def _start_alone(self, source: UploadSource, options: UploadOptions) -> UploadHandle:
         """Like `start`, of an Uploader that is not entered yet, and closes when the upload has ended."""
@@ -122,7 +124,7 @@ class Uploader:
             finally:
                 await self._resources.aclose()
 
-        return UploadHandle(call, subject_of(source, options), work_and_close)
+        return UploadHandle(call, subject_of(shown(source, options), options), work_and_close)
 
     def _upload(
         self, function: str, source: UploadSource, options: UploadOptions
@@ -135,10 +137,11 @@ class Uploader:
         check_delta(options, settings)
 
         async def work() -> UploadResult:
-            with log_failure(subject_of(source, options)):
-                upload = partial(operations.upload, self._resources, call, source, settings, options)
-                subject, size = shown(source, options), partial(size_of, source)
-                return await call.run(partial(self._resources.places.run, subject, size, settings.priority, upload))
+            subject = shown(source, options)
+            with log_failure(subject_of(subject, options)):
+                in_place = partial(self._resources.places.run, subject, partial(size_of, source), settings.priority)
+                upload = partial(operations.upload, self._resources, call, source, settings, options, in_place=in_place)
+                return (await call.run(upload))[0]
 
         return call, work
 

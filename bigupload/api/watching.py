@@ -41,7 +41,6 @@ from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import RunCounts
 from bigupload.engine.upload_run import UploadResult, result_of
 from bigupload.manifests.job_record import JobRecord
-from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.recorded_files import RecordedFile
 from bigupload.options import S3Options
 from bigupload.records import dataclass
@@ -275,14 +274,10 @@ class FileUploads:
         settings = await self._suit(call, begin, known, options)
         try:
             with log_failure(f"{begin.path} → {target}"):
-                result = await operations.upload(self._resources, call, begin.path, settings, options)
+                return await operations.upload(self._resources, call, begin.path, settings, options)
         except errors.SourceChanged as e:
             changed = "was rewritten, truncated or replaced while it was uploaded: it is uploaded when it has settled"
             raise errors.SourceChanged(f"{begin.path} {changed}", same_size=True, manifest=e.manifest) from e
-        if result.skipped:
-            return result, known.fingerprint
-        manifest = await anyio.to_thread.run_sync(read_manifest, result.manifest)
-        return result, manifest.manifest.source.fingerprint
 
     async def _known(self, begin: Begin, options: UploadOptions) -> _Known:
         with await open_file(begin.path) as source:

@@ -88,6 +88,11 @@ class Retrier:
             self.contact.outage.is_over.set()
             self.contact.outage = None
 
+    def note_contact(self, at: float) -> None:
+        """Remember that the store was there at some moment, although it has not responded yet."""
+        if self.contact.responded_at is None:
+            self.contact.responded_at = at
+
     def _silence(self, since: float) -> float | None:
         """The `silence` that `Attempts.after` asks for, for an attempt that began at `since`."""
         if self.contact.responded_at is None:

@@ -7,6 +7,9 @@ never sent twice at a time, because in a bucket that keeps versions each PUT mak
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 from bigupload import errors, events
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
@@ -39,8 +42,14 @@ _PROVES = {
 }
 
 
+_SHOWS_A_STORE = MIB
+"""Bytes that no mistyped endpoint takes: a network that is away after them is an outage, which is waited out."""
+_REPORT_EVERY = 3
+"""Ticks between two reports of how much of a file was sent."""
+
+
 class NothingProvesPut(Exception):
-    """The store has taken the object and says nothing that proves it. A multipart upload has more ways to find out."""
+    """The store has the object, and proves less of it than is required. A multipart upload may prove more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,13 @@ class StoredFile:
     """Of the whole object, as S3 writes it; None if the store confirmed none."""
     verified: Verified
     version_id: str | None
+    proof: PartProof
+    attempts: int = 1
+    """PUTs that it took."""
 
 
 class SinglePuts:
-    """The small files of one job, all to one bucket."""
+    """Small files on their way to one bucket: those of one job, or of calls that overlap."""
 
     def __init__(
         self, store: ObjectStore, transport: Transport, shared: SharedResources, settings: UploadSettings
@@ -91,31 +103,55 @@ class SinglePuts:
         self._transport = transport
         self._shared = shared
         self._algorithm = settings.algorithm
+        self._required = settings.require_proof
         self._slots = shared.slots.queue(lambda: 0, settings.priority)
         self._hashing = shared.hashing.queue(lambda: 0, settings.priority)
-        self._puts: set[PutInFlight] = set()
+        self._puts: dict[PutInFlight, Callable[[int], None] | None] = {}
+        """Those in flight, and who learns how much was sent of each."""
         self.manner = Manner(settings.algorithm.is_s3_checksum, condition=not store.replaces)
         """How files are sent. Less of it, once the store has taken a file only so."""
         self._confirmed = False
         """Whether the store has accepted a PUT as it is sent now."""
         self._with_md5 = settings.algorithm is Algorithm.MD5
+        self._proves_nothing = False
+        """Whether it was told that the store proves nothing of a PUT."""
         self._start = SmallStart()
         shared.begin_with(AT_ONCE)
 
-    async def watch(self, retrier: Retrier) -> None:
-        """Cancel PUTs that stall, and adapt the number in flight, until cancelled."""
-        while True:
+    async def watch(self, retrier: Retrier, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Cancel PUTs that stall, adapt the number in flight, and report how much was sent, until cancelled.
+
+        Args:
+            retrier: Of the policy.
+            is_wanted: Asked a few times a second: if not, it ends.
+        """
+        ticks = 0
+        while is_wanted():
             await retrier.effects.sleep(self._shared.tick)
             now = retrier.effects.clock()
             for put in self._puts:
                 put.cancel_if_stalled(now, retrier.policy)
             self._shared.adapt(now)
+            ticks += 1
+            if ticks % _REPORT_EVERY == 0:
+                for put, report in list(self._puts.items()):
+                    if report is not None:
+                        report(put.sent())
 
     def sent(self) -> int:
         """Return how many bytes were sent of the PUTs in flight."""
         return sum(put.sent() for put in self._puts)
 
-    async def upload(self, source: Source, key: str, name: str, retrier: Retrier) -> StoredFile:
+    async def upload(
+        self,
+        source: Source,
+        key: str,
+        name: str,
+        retrier: Retrier,
+        *,
+        store: ObjectStore | None = None,
+        report: Callable[[int], None] | None = None,
+    ) -> StoredFile:
         """Upload one file.
 
         Args:
@@ -123,19 +159,24 @@ class SinglePuts:
             key: The object's key.
             name: The file's name, for the object's type.
             retrier: Retries its requests, and counts them.
+            store: Where it goes, if its object has other properties than most: the same bucket.
+            report: Called a few times a second with the bytes that were sent.
 
         Raises:
-            NothingProvesPut: The store has the object, but nothing proves it.
+            NothingProvesPut: The store has the object, but proves less of it than is required.
+            ProofTooWeak: The same, and no other upload may replace the object.
             BigUploadError: It failed.
         """
-        if not self._store.replaces and await self._stat(key, retrier) is not None:
-            raise errors.TargetExists(f"{self._store.target(key)} exists, and `if_none_match` forbids to replace it")
+        store = store or self._store
+        if not store.replaces and await self.stat(store, key, retrier) is not None:
+            raise errors.TargetExists(f"{store.target(key)} exists, and `if_none_match` forbids to replace it")
         part = Part(1, 0, source.fingerprint.size)
-        return await _OnePut(self, source, part, key, name, retrier).until_proved()
+        return await _OnePut(self, store, source, part, key, name, retrier, report).until_proved()
 
-    async def _stat(self, key: str, retrier: Retrier) -> ObjectFacts | None:
+    async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
+        """Look at an object; None if there is none, or if these credentials may not read it."""
         try:
-            return await retrier.request(lambda: self._store.stat(key, self._algorithm))
+            return await retrier.request(lambda: store.stat(key, self._algorithm))
         except errors.AccessDenied:  # these credentials may not read the object: the store checks the condition
             return None
 
@@ -156,7 +197,14 @@ class SinglePuts:
         return await PartHasher(source, self._algorithm, self._hashing).hash(part, md5=md5)
 
     async def put(
-        self, source: Source, part: Part, request: SignedRequest, retrier: Retrier, *, fresh: bool
+        self,
+        source: Source,
+        part: Part,
+        request: SignedRequest,
+        retrier: Retrier,
+        *,
+        fresh: bool,
+        report: Callable[[int], None] | None = None,
     ) -> PutResponse:
         """Send one PUT, for a caller that holds a slot.
 
@@ -165,12 +213,14 @@ class SinglePuts:
             Fault: It failed.
         """
         put = PutInFlight(source, part, request, retrier.effects.clock())
-        self._puts.add(put)
+        self._puts[put] = report
         self._shared.parts.add(put)
         try:
             await send(put, self._transport, self._shared, retrier.counts, retrier.effects.clock, fresh=fresh)
         finally:
-            self._puts.discard(put)
+            del self._puts[put]
+            if put.sent() >= _SHOWS_A_STORE:
+                retrier.note_contact(put.began)
         if put.response is None:
             if put.postponed:
                 raise Postponed
@@ -207,12 +257,48 @@ class SinglePuts:
             self._with_md5 = True
             retrier.emit(events.Warned(message=f"{why}: files are proved by MD5 instead"))
 
+    def judge(self, proved: StoredFile, store: ObjectStore, key: str, retrier: Retrier) -> StoredFile:
+        """Return what one PUT made, if that is proved well enough.
+
+        Raises:
+            NothingProvesPut: It is not.
+            ProofTooWeak: It is not, and the object must not be replaced.
+        """
+        if not proved.verified.satisfies(self._required):
+            if store.replaces:
+                raise NothingProvesPut
+            raise errors.ProofTooWeak(
+                f"{store.target(key)} is complete, but proved by {proved.verified} only; {self._required} is required. "
+                "The object stays: `read_back` compares every byte of it with the file"
+            )
+        if proved.proof is PartProof.NONE and self._algorithm is not Algorithm.NONE and not self._proves_nothing:
+            self._proves_nothing = self._with_md5 = True  # a store that proves nothing may still check what it gets
+            retrier.emit(
+                events.Warned(
+                    message="the store confirms neither checksums nor MD5s of small files: only their sizes are proved "
+                    "(to require more: `require_proof`)"
+                )
+            )
+        return proved
+
 
 class _OnePut:
     """One file on its way."""
 
-    def __init__(self, puts: SinglePuts, source: Source, part: Part, key: str, name: str, retrier: Retrier) -> None:
+    def __init__(
+        self,
+        puts: SinglePuts,
+        store: ObjectStore,
+        source: Source,
+        part: Part,
+        key: str,
+        name: str,
+        retrier: Retrier,
+        report: Callable[[int], None] | None,
+    ) -> None:
         self._puts = puts
+        self._store = store
+        self._report = report
         self._source = source
         self._part = part
         self._key = key
@@ -237,15 +323,17 @@ class _OnePut:
                     manner = self._manner = self._manner.also(puts.manner)
                     headers = puts.headers(hashed, manner)
                     unsigned = UnsignedPut(self._key, self._name, self._part.size, headers, manner.condition)
-                    request = await puts._store.sign_put(unsigned)
-                    response = await puts.put(self._source, self._part, request, retrier, fresh=fresh)
+                    request = await self._store.sign_put(unsigned)
+                    response = await puts.put(
+                        self._source, self._part, request, retrier, fresh=fresh, report=self._report
+                    )
                 stored = await self._prove(hashed, response)
             except Postponed:
                 continue
             except Fault as fault:
                 self._may_be_stored |= fault.kind in _MAY_HAVE_ACTED
                 if fault.kind is FaultKind.EXISTS:
-                    return await self._judge_existing(fault, hashed)
+                    return puts.judge(await self._judge_existing(fault, hashed), self._store, self._key, retrier)
                 if (less := puts.less(self._manner, fault)) is not None:
                     self._manner, self._refusal = less, fault
                     hashed = await self._hash(md5=puts._with_md5 or not less.checksum)
@@ -256,7 +344,8 @@ class _OnePut:
             else:
                 retrier.note_response()
                 puts.confirm(self._manner, self._refusal, retrier)
-                return stored
+                stored = puts.judge(stored, self._store, self._key, retrier)
+                return stored if attempts.made == 1 else dataclasses.replace(stored, attempts=attempts.made)
 
     async def _hash(self, *, md5: bool) -> Hashed:
         """Hash the file, and see that it is what it was when it was opened: what is sent now is the file as it is.
@@ -264,33 +353,35 @@ class _OnePut:
         Raises:
             SourceChanged: It is not.
         """
-        source, threads = self._source, self._puts._shared.checking
+        source = self._source
         hashed = await self._puts.hash(source, self._part, md5=md5)
-        await check_source(source, threads)
+        await self._check()
         for _ in range(_MOST_LOOKS):
             if not source.metadata_changed:
                 break
             source.accept_metadata()
             hashed = await self._puts.hash(source, self._part, md5=md5)
-            await check_source(source, threads)
+            await self._check()
         return hashed
+
+    async def _check(self) -> None:
+        try:
+            await check_source(self._source, self._puts._shared.checking)
+        except errors.SourceChanged as e:
+            if not e.resumable:
+                raise
+            raise _changed(self._source, "while it was uploaded") from e  # there are no parts to keep
 
     async def _hash_again(self, before: Hashed) -> Hashed:
         """After a checksum mismatch: find out whether the file has changed."""
         now = await self._hash(md5=before.md5 is not None)
         if now != before:
-            raise errors.SourceChanged(
-                f"{self._source.path} changed while it was uploaded, although its times did not: upload it again when "
-                "nothing writes to it",
-                same_size=True,
-            )
+            raise _changed(self._source, "while it was uploaded, although its times did not")
         return now
 
     async def _pause(self, attempts: Attempts, fault: Fault, since: float, request: SignedRequest | None) -> Retry:
-        if fault.code == "NoSuchBucket":
-            raise errors.BucketNotFound(f"there is no bucket {self._puts._store.target(self._key).bucket}") from fault
-        if fault.kind is FaultKind.REFUSED and request is not None:
-            self._puts._store.refused(request, fault)
+        if request is not None and (fault.kind is FaultKind.REFUSED or fault.is_decided):
+            self._store.refused(request, fault)
         if fault.kind is FaultKind.BUSY:
             self._puts._shared.refused(self._retrier.effects.clock())
         return await self._retrier.pause(attempts, fault, since)
@@ -300,7 +391,6 @@ class _OnePut:
 
         Raises:
             Fault: CORRUPTED: checksum mismatch.
-            NothingProvesPut: Nothing proves it.
         """
         algorithm = self._puts._algorithm
 
@@ -319,13 +409,16 @@ class _OnePut:
 
         proof = prove(hashed.md5)
         if proof is None and hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
-            self._puts.use_md5(self._retrier, "the store confirms no checksums")
             proof = prove((await self._puts.hash(self._source, self._part, md5=True)).md5)
-        if proof is None:
-            raise NothingProvesPut
-        confirmed = hashed.checksum if proof is PartProof.CHECKSUM else None
+            if proof is not None:
+                self._puts.use_md5(self._retrier, "the store confirms no checksums")
+        proof = proof or PartProof.NONE
         return StoredFile(
-            etag=response.etag, checksum=confirmed, verified=_PROVES[proof], version_id=response.version_id
+            etag=response.etag,
+            checksum=hashed.checksum if proof is PartProof.CHECKSUM else None,
+            verified=_PROVES[proof],
+            version_id=response.version_id,
+            proof=proof,
         )
 
     async def _judge_existing(self, fault: Fault, hashed: Hashed) -> StoredFile:
@@ -335,19 +428,29 @@ class _OnePut:
             TargetExists: It is another one.
         """
         puts = self._puts
-        found = await puts._stat(self._key, self._retrier) if self._may_be_stored else None
-        if found is None or (found.token, found.size) != (puts._store.token, self._part.size):
+        found = await puts.stat(self._store, self._key, self._retrier) if self._may_be_stored else None
+        if found is None or (found.token, found.size) != (self._store.token, self._part.size):
             raise errors.TargetExists(
-                f"{puts._store.target(self._key)} was created meanwhile, and `if_none_match` forbids to replace it"
+                f"{self._store.target(self._key)} was created meanwhile, and `if_none_match` forbids to replace it"
             ) from fault
         if found.checksum not in (None, hashed.checksum):
             raise errors.ObjectMismatch(
-                f"the object {puts._store.target(self._key)} was made by this upload and is not the file: its checksum "
+                f"the object {self._store.target(self._key)} was made by this upload and is not the file: its checksum "
                 f"is {found.checksum}, the file's {hashed.checksum}"
             ) from fault
         md5 = (await self._hash(md5=True)).md5
         by_etag = checksums.md5_of_etag(found.etag) == md5
         proof = PartProof.CHECKSUM if found.checksum else PartProof.ETAG if by_etag else PartProof.NONE
         return StoredFile(
-            etag=found.etag, checksum=found.checksum, verified=_PROVES[proof], version_id=found.version_id
+            etag=found.etag,
+            checksum=found.checksum,
+            verified=_PROVES[proof],
+            version_id=found.version_id,
+            proof=proof,
         )
+
+
+def _changed(source: Source, when: str) -> errors.SourceChanged:
+    return errors.SourceChanged(
+        f"{source.path} changed {when}: upload it again when nothing writes to it", same_size=True
+    )

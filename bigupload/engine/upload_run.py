@@ -9,7 +9,7 @@ from typing import Literal
 from bigupload import errors, events
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Aborted, ChecksumRecord, SourceKind
+from bigupload.core.manifest import Aborted, ChecksumRecord, Manifest, SourceKind
 from bigupload.core.manifest_identity import belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
 from bigupload.core.remote_url import is_remote, path_of
@@ -53,8 +53,8 @@ class UploadResult:
     retries: int
     seconds: float
     manifest: Path
-    """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object. Of a file
-    that one PUT sent, it is the job's record, or a path where nothing is."""
+    """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object, in parts.
+    Of a file that one PUT sent, it is the job's record, or a path where nothing is."""
     guarded_by: Literal["fingerprint", "version", "checksums"] = "fingerprint"
     """What would have shown a change of the source during the upload. Only a file has a fingerprint: size, times and
     inode. Of a remote file, all ranges are of one version, by its ETag. Of anything else, the store refuses a part
@@ -118,7 +118,7 @@ class UploadRun:
             plan_of(context)  # before it is told what a new upload replaces
         if manifest.status == "completed":
             if replaces:
-                context.warn(self._complete_already(compared=compared))
+                context.warn(complete_already(manifest, compared=compared))
             context.journal.set_aside()
         elif manifest.status == "aborted":
             context.journal.set_aside()
@@ -126,22 +126,6 @@ class UploadRun:
             context.journal.set_aside(self._left_unfinished)
         else:
             self._keep_to_plan()
-
-    def _complete_already(self, *, compared: bool) -> str:
-        manifest = self._context.manifest
-        if manifest.target.service is not None:  # which chooses another key for each upload
-            completed = manifest.completed
-            where = completed.url if completed is not None and completed.url else manifest.target
-            return f"this file was uploaded already, as {where}: uploading it again, as another object"
-        if compared:
-            return (
-                f"{manifest.target} was uploaded completely before, but is not there or not proved to equal the file "
-                "any more: uploading it again"
-            )
-        return (
-            f"{manifest.target} was uploaded before: uploading it again, which replaces the object "
-            "(`skip_existing=True` sends nothing if the object equals the file)"
-        )
 
     def _left_unfinished(self, aside: Path) -> None:
         self._context.warn(
@@ -275,6 +259,28 @@ class UploadRun:
         await context.journal.append(Aborted())
         self._begin_anew()
         context.emit(events.Restarted(reason=reason))
+
+
+def complete_already(manifest: Manifest, *, compared: bool) -> str:
+    """Return a warning that a file is uploaded again.
+
+    Args:
+        manifest: Of the earlier upload, which is complete.
+        compared: Whether the object was already compared with the file, and not proved to equal it.
+    """
+    if manifest.target.service is not None:  # which chooses another key for each upload
+        completed = manifest.completed
+        where = completed.url if completed is not None and completed.url else manifest.target
+        return f"this file was uploaded already, as {where}: uploading it again, as another object"
+    if compared:
+        return (
+            f"{manifest.target} was uploaded completely before, but is not there or not proved to equal the file "
+            "any more: uploading it again"
+        )
+    return (
+        f"{manifest.target} was uploaded before: uploading it again, which replaces the object "
+        "(`skip_existing=True` sends nothing if the object equals the file)"
+    )
 
 
 def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: Verified) -> UploadResult:

@@ -319,6 +319,13 @@ class FileJournal:
         self._first_line = b""
         self._good_bytes = 0
 
+    def retire(self) -> None:
+        """Set aside the manifest of an upload that has ended, because its object was replaced. Best effort."""
+        self._delete_note()
+        self.set_aside()
+        with contextlib.suppress(OSError):
+            self.path.rename(next_set_aside(self.path))
+
     def close(self) -> None:
         """Close the file, and release the lock last of all. Idempotent."""
         if self._fd >= 0 and self._manifest is not None and self._manifest.completed is not None:

@@ -8,6 +8,7 @@ at one moment, whatever becomes of the file later.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 
@@ -75,6 +76,19 @@ class FileHolder:
         self._cached = True
         """Whether the last small file was in the page cache. If not, the next one probably is not, either, and even to
         open it waits for the disk."""
+
+    def is_local(self, path: str) -> bool:
+        """Whether a file is known to be on a disk of this machine: to look at it waits for no network."""
+        return os.path.dirname(path) in self._local  # noqa: PTH120 - microseconds count
+
+    def look_where(self, path: str) -> None:
+        """Find out whether a file is on a disk of this machine. Blocking."""
+        with contextlib.suppress(OSError, ValueError):
+            fd = os.open(path, _FLAGS)
+            try:
+                self._remember(path, fd)
+            finally:
+                os.close(fd)
 
     async def open(self, path: str) -> HeldFile | FileSource:
         """Open a file. The caller closes it.

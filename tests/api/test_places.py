@@ -174,7 +174,7 @@ async def test_a_size_is_waited_for_while_others_are_found(monkeypatch: pytest.M
 
     monkeypatch.setattr("bigupload.api.places.asyncio.wait", wait)
     try:
-        assert await places._find(lambda: release.wait() or 1) == UNKNOWN
+        assert await places.find(lambda: release.wait() or 1) == UNKNOWN
         assert waits == 10
     finally:
         release.set()

@@ -10,6 +10,8 @@ from tests.crash.running import Ended
 PART = 5 << 20
 SIZE = PART + 1000
 Command = Callable[..., Ended]
+IN_PARTS = ("--part-size", "5MiB")
+"""Makes two parts, and so a manifest, of a file of SIZE bytes, which one PUT sends otherwise."""
 
 
 def to(s3: StrictS3, url: str = "s3://bucket/key") -> list[str]:

@@ -14,7 +14,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Ended, Place
 
-from .support import PART, Command, assert_refused, to
+from .support import IN_PARTS, PART, Command, assert_refused, to
 
 # --- the file
 
@@ -180,21 +180,21 @@ def test_a_state_directory_that_can_t_be_searched(
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "exists", denied)
-    assert_refused(bigupload("upload", file, *to(s3)), 1, "can't write the manifest", "Permission denied")
+    assert_refused(bigupload("upload", file, *to(s3), *IN_PARTS), 1, "can't write the manifest", "Permission denied")
 
 
 def test_a_state_directory_whose_name_is_too_long(
     bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", f"/{'n' * 300}")
-    assert_refused(bigupload("upload", file, *to(s3)), 1, "can't write the manifest", "File name too long")
+    assert_refused(bigupload("upload", file, *to(s3), *IN_PARTS), 1, "can't write the manifest", "File name too long")
 
 
 def test_a_state_directory_that_is_a_file(
     bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(file))
-    ended = bigupload("upload", file, *to(s3))
+    ended = bigupload("upload", file, *to(s3), *IN_PARTS)
     assert_refused(ended, 1, f"{file} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest")
     ended = bigupload("upload", f"{file.parent}/", "--to", "s3://bucket/", "--endpoint-url", s3.url)
     assert_refused(ended, 1, "can't write the job's record", "set BIGUPLOAD_STATE_DIR to a directory that you can")
@@ -377,7 +377,7 @@ def test_where_no_file_can_be(bigupload: Command, s3: StrictS3, file: Path, monk
         f"can't write the manifest /proc/x.jsonl: {why}",
     )
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", "/proc/nope")
-    assert_refused(bigupload("upload", file, *to(s3)), 1, "can't write the manifest /proc/nope/", why)
+    assert_refused(bigupload("upload", file, *to(s3), *IN_PARTS), 1, "can't write the manifest /proc/nope/", why)
     for command in ("upload", "sync"):
         ended = bigupload(command, file.parent, *to(s3, "s3://bucket/tree/"), "--progress", "none")
         assert_refused(ended, 1, "can't write the job's record /proc/nope/", "No such file or directory; set BIG")

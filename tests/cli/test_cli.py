@@ -22,7 +22,7 @@ from bigupload.stores import local_store
 from bigupload.testing.strict_s3 import Reset, Status, StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 
-from .support import PART, SIZE, Command, assert_refused, to
+from .support import IN_PARTS, PART, SIZE, Command, assert_refused, to
 
 pty = pytest.importorskip("pty", reason="a terminal")
 
@@ -134,7 +134,7 @@ def test_escape_sequences_in_a_name_reach_no_terminal(bigupload: Command, s3: St
     assert_refused(bigupload("upload", evil, *to(s3)), 1, "evil ]0;pwned 2J.bin")
     file = file.rename(file.with_name(evil))
     s3.script("UploadPart", Status(503, "SlowDown"), part_number=1)
-    ended = bigupload("upload", file, *to(s3), "--progress", "plain")
+    ended = bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "plain")
     assert ended.code == 0
     assert "evil ]0;pwned 2J.bin: part 1:" in ended.complaint
     ended = bigupload("status")
@@ -175,9 +175,9 @@ def test_several_files_are_all_tried_and_the_worst_code_counts(
     assert "no such file" in ended.complaint
     # One that can be resumed and one that can't: 1 is worse than 75.
     s3.script("UploadPart", Status(403, "AccessDenied"), key="folder/file.bin", repeat=True)
-    ended = bigupload("upload", file, small, *folder, "--progress", "none")
+    ended = bigupload("upload", file, small, *folder, *IN_PARTS, "--progress", "none")
     assert ended.code == 75
-    ended = bigupload("-q", "upload", file, small, missing, *folder)
+    ended = bigupload("-q", "upload", file, small, missing, *folder, *IN_PARTS)
     assert ended.code == 1
     assert len(ended.out.splitlines()) == 1
     assert len(ended.err.splitlines()) == 2
@@ -214,7 +214,7 @@ def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, s
     assert_refused(bigupload("resume", stopped), 1, "was aborted: upload the file again")
     assert (bigupload("resume").code, s3.uploads) == (0, {})  # nothing is left to resume
 
-    assert bigupload("upload", file, *to(s3), "--progress", "none").code == 0
+    assert bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "none").code == 0
     assert bigupload("status").out.startswith(f"{name}  completed   proved: full-object  ")
     assert_refused(bigupload("abort", stopped), 2, "this upload is complete")
 
@@ -244,7 +244,7 @@ def test_status_of_nothing(bigupload: Command) -> None:
 def test_status_deletes_finished_manifests_if_asked(
     bigupload: Command, s3: StrictS3, file: Path, stopped: Path
 ) -> None:
-    assert bigupload("upload", file, *to(s3, "s3://bucket/other"), "--progress", "none").code == 0
+    assert bigupload("upload", file, *to(s3, "s3://bucket/other"), *IN_PARTS, "--progress", "none").code == 0
     ended = bigupload("status", "--clean")
     assert ended.err.startswith("deleted 1 manifest and 0 other files (")
     assert ended.out.split()[1] == "unfinished"
@@ -286,7 +286,7 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         assert bigupload("store", "status") == Ended(
             1, "", "the local store is not running: start it with bigupload store start\n"
         )
-        ended = bigupload("upload", file, "--local", "--json", "--progress", "plain")
+        ended = bigupload("upload", file, "--local", *IN_PARTS, "--json", "--progress", "plain")
         assert (ended.code, ended.result["verified"]) == (0, "full-object")
         assert ended.err == "file.bin: starting the local store\n"
         started = bigupload("store", "start")  # finds the one that runs

@@ -143,9 +143,11 @@ def test_what_has_ended_is_deleted_by_age_and_by_number(
     bigupload: Command, s3: StrictS3, tree: Path, place: Place
 ) -> None:
     now = time.time()
+    place.state.mkdir(mode=0o700)
     for days in range(6):
         to_folder = to(s3, f"s3://bucket/{days}/")
-        assert bigupload("upload", tree / "a", *to_folder, "--progress", "none").code == 0
+        one = (tree / "a", "--manifest", place.state / f"{days}.manifest.jsonl")  # else one PUT of it has none
+        assert bigupload("upload", *one, *to_folder, "--progress", "none").code == 0
         assert bigupload("upload", tree, *to_folder, "--progress", "none").code == 0
         for path in place.state.glob("*[.]manifest.jsonl"), place.state.glob("*.sqlite"):
             newest = max(path, key=lambda each: each.stat().st_mtime)

@@ -16,7 +16,7 @@ from bigupload.options import S3Options
 from bigupload.s3_parameters import PARAMETERS
 from bigupload.testing.strict_s3 import Status, StrictS3
 
-from .support import Command, assert_refused, to
+from .support import IN_PARTS, Command, assert_refused, to
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEY = b"a customer key, which is hidden."
@@ -114,7 +114,7 @@ def test_a_key_from_upload_to_verification(bigupload: Command, file: Path, tmp_p
         s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
         reach = ["--endpoint-url", s3.url, "--ca-bundle", s3.ca_bundle]
         key = ["--sse-customer-key", tmp_path / "key"]
-        assert bigupload("upload", file, "s3://bucket/key", *reach, *key).code == 75
+        assert bigupload("upload", file, "s3://bucket/key", *reach, *key, *IN_PARTS).code == 75
         s3.clear()
         says = "of your own (SSE-C), which no manifest records: give it again as --sse-customer-key"
         assert_refused(bigupload("resume"), 2, says)

@@ -21,7 +21,7 @@ from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 from tests.integration.streams import pipe
 
-from .support import SIZE, Command, assert_refused, to
+from .support import IN_PARTS, SIZE, Command, assert_refused, to
 
 
 @contextlib.contextmanager
@@ -138,7 +138,7 @@ def test_resume_of_all_says_of_each_that_fails_which_command_resumes_it(
 ) -> None:
     s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
     for name in ("a", "b"):
-        assert bigupload("upload", file, *to(s3, f"s3://bucket/{name}"), "--progress=none").code == 75
+        assert bigupload("upload", file, *to(s3, f"s3://bucket/{name}"), *IN_PARTS, "--progress=none").code == 75
     file.rename(file.with_name("moved"))
     ids = [line.split()[0] for line in bigupload("status").out.splitlines()]
     ended = bigupload("resume", "--progress=none")

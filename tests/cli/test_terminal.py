@@ -14,7 +14,7 @@ from bigupload.cli.reporting import reporting, result_line
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
 from bigupload.testing.strict_s3 import Status, StrictS3
-from tests.cli.support import Command, to
+from tests.cli.support import IN_PARTS, Command, to
 from tests.cli.test_trust import changed
 
 EVIL = "a\x1b]0;pwned\x07\x9b2J\x1b[2J\r\x08\x7f\u202egpj.exe\u2066\u200b\u2028\x00b"
@@ -40,7 +40,7 @@ def test_the_store_s_words(bigupload: Command, s3: StrictS3, file: Path, op: str
     # Of what XML can hold, all; a part's refusal is not parsed as XML, and may hold more.
     said = EVIL.replace("\0", "") if op == "UploadPart" else "a\x9b2J\x85\u202egpj.exe\u2066\u200b\u2028b"
     s3.script(op, Status(418, "Weird", said), repeat=True)
-    ended = bigupload("upload", file, *to(s3), "--progress", "plain")
+    ended = bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "plain")
     s3.clear(op)
     assert ended.code != 0
     assert "gpj.exe" in ended.err  # it is told

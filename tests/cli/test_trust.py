@@ -12,7 +12,7 @@ import pytest
 from bigupload.core.manifest import Target
 from bigupload.core.manifest_identity import manifest_id
 from bigupload.testing.strict_s3 import Status, StrictS3
-from tests.cli.support import Command, assert_refused, to
+from tests.cli.support import IN_PARTS, Command, assert_refused, to
 from tests.crash.running import Place
 
 
@@ -114,7 +114,8 @@ def test_a_manifest_that_may_be_of_either_of_two_stores(
 
 
 def test_an_upload_tells_of_a_manifest_that_may_be_of_its_store(bigupload: Command, file: Path, unnamed: Path) -> None:
-    ended = bigupload("upload", file, "s3://bucket/key", "--progress", "plain")
+    command = ("upload", file, "s3://bucket/key", *IN_PARTS, "--progress", "plain")
+    ended = bigupload(*command)
     assert ended.code == 0
     assert f"{unnamed} is of an unfinished upload of this file" in ended.err
-    assert "names no endpoint" not in bigupload("upload", file, "s3://bucket/key", "--progress", "plain").err
+    assert "names no endpoint" not in bigupload(*command).err

@@ -19,6 +19,7 @@ from .support import BUCKET, FAST, PART, World
 BIG, PARTS = 40, 6
 SMALL = 100
 IN_FLIGHT = 4
+PUTS = ("UploadPart", "PutObject")
 
 
 class Uploads:
@@ -32,12 +33,13 @@ class Uploads:
         self._small = world.file(SMALL, name="small.bin", seed=1)
         self.tasks: list[asyncio.Task[bigupload.UploadResult]] = []
 
-    def start(self, key: str, *, big: bool = True, priority: int = 0) -> None:
+    def start(self, key: str, *, big: bool = True, priority: int = 0, in_parts: bool = True) -> None:
         upload = self._uploader.upload(
             self._big if big else self._small,
             to=f"s3://{BUCKET}/{key}",
             s3=self._world.options(),
             priority=priority,
+            manifest=None if big or not in_parts else self._world.manifest_path,
         )
         self.tasks.append(asyncio.create_task(upload))
 
@@ -66,18 +68,19 @@ async def uploads(world: World) -> AsyncIterator[Uploads]:
             await asyncio.gather(*made.tasks, return_exceptions=True)
 
 
-async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads) -> None:
+@pytest.mark.parametrize("in_parts", [False, True])
+async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads, in_parts: bool) -> None:
     """Of 240 parts those that are in flight come before it, and those that get a slot at the same moment may."""
     world.s3.hold("UploadPart")
     for number in range(BIG):
         uploads.start(f"big {number}")
     await world.s3.wait_for_async("CreateMultipartUpload", BIG, responded=True, timeout=60)
     await world.s3.wait_for_async("UploadPart", IN_FLIGHT)
-    uploads.start("small", big=False)
-    await uploads.until_it_waits(uploads.shared.slots, size=SMALL)
+    uploads.start("small", big=False, in_parts=in_parts)
+    await uploads.until_it_waits(uploads.shared.slots, size=SMALL if in_parts else 0)
     world.s3.release("UploadPart")
     await uploads.all_proved()
-    order = [request.key for request in world.s3.requests if request.op == "UploadPart"]
+    order = [request.key for request in world.s3.requests if request.op in PUTS]
     assert len(order) == BIG * PARTS + 1
     assert IN_FLIGHT <= order.index("small") < 2 * IN_FLIGHT
 
@@ -113,11 +116,11 @@ async def test_a_small_file_does_not_wait_for_what_others_hash_ahead(
     world.s3.hold("CreateMultipartUpload")  # a response ends the look-ahead
     for number in range(BIG):
         uploads.start(f"big {number}")
-    uploads.start("small", big=False)
     try:
-        await uploads.until_it_waits(uploads.shared.hashing, size=SMALL)
         threads = uploads.shared.hashing.total_tokens
         await until(lambda: len(order) >= threads, within=60)
+        uploads.start("small", big=False)
+        await uploads.until_it_waits(uploads.shared.hashing, size=SMALL)
     finally:
         gate.set()
     world.s3.release("CreateMultipartUpload")

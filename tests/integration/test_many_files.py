@@ -249,15 +249,43 @@ async def test_a_refusal_of_one_file_is_no_refusal_of_checksums(world: World) ->
     assert not world.warnings()
 
 
-async def test_where_nothing_proves_a_put_files_go_by_parts(world: World) -> None:
+async def test_where_nothing_proves_a_put_its_size_is_proved(world: World) -> None:
+    """Small files are not worth three times as many requests."""
     world.s3.knobs.echo_checksums = False
     world.s3.knobs.etags = "opaque"
     paths = [world.file(10, f"{number}.bin", number) for number in range(5)]
-    results(await sent(paths, world.options(), concurrency=1))
+    told: list[Any] = []
+    found = results(await sent(paths, world.options(), on_event=told.append))
+    assert {each.verified for each in found} == {Verified.SIZE}
+    for path in paths:
+        assert holds(world.s3, path, f"p/{path.name}")
+    assert {each.op for each in world.s3.requests} == {"PutObject"}
+    warnings = [event.message for event in told if isinstance(event, events.Warned)]
+    assert len(warnings) == 1
+    assert "only their sizes are proved (to require more: `require_proof`)" in warnings[0]
+
+
+async def test_where_a_put_proves_too_little_files_go_by_parts(world: World) -> None:
+    world.s3.knobs.echo_checksums = False  # of a PUT, an ETag is left, which is less than required
+    paths = [world.file(10, f"{number}.bin", number) for number in range(5)]
+    for each in await sent(paths, world.options(), concurrency=1, require_proof="full-object"):
+        assert isinstance(each, UploadFailed)
+        assert isinstance(each.error, bigupload.ProofTooWeak)  # this store proves no more by parts, either
     for path in paths:
         assert holds(world.s3, path, f"p/{path.name}")
     assert world.s3.count("CompleteMultipartUpload") == 5
     assert world.s3.count("PutObject") <= 5  # those that were begun before the first response
+
+
+async def test_where_a_put_proves_too_little_what_must_not_be_replaced_stays(world: World) -> None:
+    world.s3.knobs.echo_checksums = False
+    path = world.file(10)
+    (failed,) = await sent([path], world.options(if_none_match=True), require_proof="full-object")
+    assert isinstance(failed, UploadFailed)
+    assert isinstance(failed.error, bigupload.ProofTooWeak)
+    assert "is complete, but proved by composite-etag only; full-object is required" in str(failed.error)
+    assert holds(world.s3, path, "p/file.bin")
+    assert world.s3.count("CreateMultipartUpload") == 0
 
 
 @pytest.mark.parametrize("checksum", ["crc32c", "sha256", "md5", "none"])

@@ -181,5 +181,5 @@ async def test_an_upload_deletes_what_finished_long_ago(world: World) -> None:
     completed = (*samples.ALL_PARTS, CompletingRecord(None), Completed(etag='"e"', verified=Verified.SIZE))
     old.write_bytes(samples.lines(samples.header(), *completed))
     os.utime(old, (0, 0))
-    result = await world.upload(world.file(PART), state_dir=state, manifest=None)
+    result = await world.upload(world.file(PART + 1), state_dir=state, manifest=None)
     assert list(state.glob(f"*{SUFFIX}*")) == [result.manifest]

@@ -75,8 +75,8 @@ def test_nothing_of_the_developers_is_seen(pytester: pytest.Pytester, monkeypatc
 
         def test_the_surroundings(bigupload_state, bigupload_strict_s3, tmp_path):
             assert "AWS_PROFILE" not in os.environ
-            (tmp_path / "film").write_bytes(b"content")
-            bigupload.upload_sync(tmp_path / "film", to="s3://bucket/")
+            (tmp_path / "film").write_bytes(bytes(6 << 20))
+            bigupload.upload_sync(tmp_path / "film", to="s3://bucket/", part_size="5MiB")  # one PUT has no manifest
             assert list(bigupload_state.glob("*.jsonl"))
             home = bigupload_state.parent
             assert home in default_data_dir().parents

@@ -60,7 +60,7 @@ class BucketPool:
 
     def lease(self, name: str, options: S3Options) -> S3Bucket:
         """Return a connection to a bucket, to be given back by `release`. Object properties do not matter."""
-        key = _key(name, options)
+        key = connection_of(name, options)
         entry = self._newest.get(key)
         if entry is None or self._clock() - entry.made > MAX_AGE:
             bucket = S3Bucket(name, options, client=self._client_of)
@@ -90,8 +90,18 @@ class BucketPool:
             await entry.bucket.aclose()
 
 
-def _key(name: str, options: S3Options) -> tuple[Any, ...]:
-    """What makes two connections different: the store, the credentials, and the environment that both may come from."""
-    environment = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+def connection_of(name: str, options: S3Options) -> tuple[Any, ...]:
+    """Return what makes two connections different: store, credentials, and the environment that both may come from."""
+    return (name, connection_options(options), aws_environment())
+
+
+def connection_options(options: S3Options) -> tuple[Any, ...]:
+    """Return what of the options makes two connections different."""
     identities = (id(options.session), identity_of(options.credentials))
-    return (name, *(getattr(options, field) for field in _OF_THE_CONNECTION), *identities, environment)
+    return (*(getattr(options, field) for field in _OF_THE_CONNECTION), *identities)
+
+
+def aws_environment() -> tuple[tuple[str, str | None], ...]:
+    """Return the variables of AWS."""
+    named = sorted(name for name in os.environ if name.startswith("AWS_"))  # to get all values takes twice as long
+    return tuple((name, os.environ.get(name)) for name in named)

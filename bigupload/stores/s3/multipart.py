@@ -230,6 +230,19 @@ class S3Store:
         bucket = self._bucket
         return S3Store(bucket.name, key, self._options, recorded=self._recorded, target=target, through=bucket)
 
+    def with_properties_of(self, options: S3Options) -> S3Store:
+        """Return the store for objects with other properties, over the same connections. Only this one closes them."""
+        named = (*OBJECT, "if_none_match")
+        properties = {name: getattr(options, name) for name in named}
+        return S3Store(
+            self._bucket.name,
+            self._key,
+            dataclasses.replace(self._options, **properties),
+            recorded=dataclasses.replace(self._recorded, **properties),
+            target=self.target,
+            through=self._bucket,
+        )
+
     def objects(self, token: str) -> S3Objects:
         """Return what sends whole objects to any key of this bucket, with `token` in their metadata."""
         check_lock(self._options, now=datetime.now(UTC), checksums=True)

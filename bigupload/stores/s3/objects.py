@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from bigupload import errors
 from bigupload.core.checksums import Algorithm
 from bigupload.core.content_types import NamedType, type_of
 from bigupload.core.integrity import ObjectFacts
@@ -74,7 +75,10 @@ class S3Objects:
         return SignedRequest(url, headers, self._bucket.urls_last(), subject="the object")
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
-        self._bucket.refused_url(request.url, fault)
+        if fault.is_decided and isinstance(error := fault.public(), errors.BucketNotFound):  # does not know its name
+            raise no_bucket(self._bucket.name).public() from error
+        if fault.kind is FaultKind.REFUSED:
+            self._bucket.refused_url(request.url, fault)
 
     async def stat(self, key: str, algorithm: Algorithm) -> ObjectFacts | None:
         return await self._at(key).stat("", algorithm)
