@@ -27,7 +27,7 @@ from . import report
 from .report import Target
 
 _FAST = "bigupload,mc:tuned,mc:crc,crt:crc,obstore,boto3:tuned"
-_SMALL = "bigupload,bigupload:sync,bigupload:library,s5cmd,obstore,boto3"
+_SMALL = "bigupload,bigupload:sync,bigupload:library,bigupload:gather,s5cmd,obstore,boto3"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,14 @@
 The files of one directory to the null store over http, with a round trip of so many milliseconds. The contestants take
 turns within each round. Measured is the whole process: files a second, CPU time a file, the largest resident set. The
 commands of bigupload also record which files are in the store, with an fsync. `bigupload:sync` lists the prefix, which
-is empty, before it sends. `bigupload:library` is `upload_many` without a record. Everyone gets the same files, from the
-page cache, and the benchmark stops if the store received other bytes than those.
+is empty, before it sends. `bigupload:library` is `upload_many` without a record, and `bigupload:gather` is `upload` of
+each file, all at once. Everyone gets the same files, from the page cache, and the benchmark stops if the store received
+other bytes than those.
 
-The exit status is 1 if at 5 ms one of bigupload's three sends fewer files a second than s5cmd, if `bigupload upload`
-sends fewer than 3 × boto3 in 16 threads, or if `bigupload:library` needs more than 1.5 × the CPU time of obstore, which
-is a library, too. The command also reads options and records each file: its CPU time is told without a target.
+The exit status is 1 if at 5 ms `bigupload upload`, `sync` or `upload_many` sends fewer files a second than s5cmd, if
+`bigupload upload` or `bigupload:gather` sends fewer than 3 × boto3 in 16 threads, if `bigupload:gather` sends fewer
+than 0.8 × `bigupload:library`, or if that needs more than 1.5 × the CPU time of obstore, which is a library, too. The
+command also reads options and records each file: its CPU time is told without a target.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ from .stores import Store, null_store
 
 SYNC = f"{OURS}:sync"
 LIBRARY = f"{OURS}:library"
+GATHER = f"{OURS}:gather"
 MOST_CPU = 1.5
 LEAST_OF_BOTO3 = 3.0
+LEAST_OF_LIBRARY = 0.8
 TARGETS_AT = 5.0
 """Milliseconds of round trip for which the targets hold."""
 
@@ -76,7 +80,10 @@ def everyone(peers: Peers) -> list[Contestant]:
     remote = {f"RCLONE_CONFIG_NULL_{name}": value for name, value in _RCLONE.items()}
     rclone = ["copy", "{job.file}", "null:{job.bucket}/{job.key}", "--s3-no-check-bucket", "--transfers", "16"]
     cli = ["--endpoint-url", "{job.url}", "s3", "cp", "--recursive", "--no-progress", *to]
-    scripts = library(LIBRARY, sys.executable, "many_bigupload.py", CRC64, CRC64)
+    scripts = [
+        *library(LIBRARY, sys.executable, "many_bigupload.py", CRC64, CRC64),
+        *library(GATHER, sys.executable, "gather_bigupload.py", CRC64, CRC64),
+    ]
     return [
         *command(OURS, sys.executable, ["-m", "bigupload", "upload", *options], CRC64, CRC64, own),
         *command(SYNC, sys.executable, ["-m", "bigupload", "sync", *options], CRC64, CRC64, own),
@@ -178,6 +185,8 @@ def targets(runs: Sequence[FilesRun]) -> list[Target]:
         compared(SYNC, "s5cmd", rate, 1.0, "sync: files/s ≥ s5cmd's", at_least=True),
         compared(LIBRARY, "s5cmd", rate, 1.0, "library: files/s ≥ s5cmd's", at_least=True),
         compared(OURS, "boto3", rate, LEAST_OF_BOTO3, "upload: files/s ≥ 3 × boto3's in threads", at_least=True),
+        compared(GATHER, LIBRARY, rate, LEAST_OF_LIBRARY, "gather: files/s ≥ 0.8 × the library's", at_least=True),
+        compared(GATHER, "boto3", rate, LEAST_OF_BOTO3, "gather: files/s ≥ 3 × boto3's in threads", at_least=True),
         compared(LIBRARY, "obstore", cpu, MOST_CPU, "library: CPU ≤ 1.5 × obstore's", at_least=False),
         compared(OURS, "obstore", cpu, math.inf, "(no target) upload: CPU of obstore's", at_least=False),
     ]
