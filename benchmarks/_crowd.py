@@ -63,9 +63,6 @@ class PretendedGauge:
     def address(self) -> str | None:
         return None
 
-    def round_trips(self) -> float:
-        return 0.0
-
     def round_trip_times(self) -> tuple[float, float]:
         return 0.0, 0.0
 
@@ -74,6 +71,9 @@ class PretendedGauge:
 
     def paused(self) -> bool:
         return False
+
+    def hold(self, *, held: bool) -> None:
+        """Nothing to hold."""
 
 
 def response_to(request: SignedRequest) -> PutResponse:

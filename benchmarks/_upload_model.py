@@ -1,4 +1,4 @@
-"""A model of uploads over many kinds of paths in virtual time, to test the concurrency control.
+"""A model of uploads over many kinds of paths in virtual time, to test `core.flight`.
 
 Time moves in ticks of 0.1 s, as in the engine. The model computes rates, not packets. Its rules:
 
@@ -18,8 +18,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from bigupload.core.concurrency_control import Bottleneck, ConcurrencyControl
-from bigupload.core.flight_bound import SMALL, FlightBound, are_held_back
+from bigupload.core.flight import Bottleneck, Flight, Sample
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
 
@@ -72,10 +71,17 @@ class Way:
     """How much slower: goodput × (crowded / connections) to this power."""
     bursts: tuple[float, ...] = ()
     """The store's disk accepts these shares of its rate, each for 0.4 s, drawn at random."""
-    becomes: tuple[float, float] | None = None
-    """(second, factor): at that second the link's rate is multiplied."""
+    becomes: tuple[float, float, float] | None = None
+    """(from, factor, until): between these seconds the link's rate is multiplied."""
     by_store: bool = False
     """Whether it is the store that is full, not the link: then no packets wait in front of the link."""
+    passes_on: float = math.inf
+    """What stands in front of the store takes bodies at the link's rate, and passes them on at this rate, in bytes a
+    second, for all connections together."""
+    takes: float = math.inf
+    """How many bytes of each body it takes before it passes them on: the buffer of a peer that reads slowly."""
+    one_by_one: bool = False
+    """Whether it passes on one body at a time, the first one first; otherwise all of them together."""
 
 
 @dataclass(slots=True)
@@ -88,11 +94,16 @@ class _Connection:
     """The bytes of the part that are not sent yet."""
     waits: float = 0.0
     """The second before which nothing is sent and no response read."""
-    began: float = 0.0
-    """The second in which the body of its part begins."""
     refused: bool = False
     attempt: int = 1
     slow_start: bool = True
+    held: bool = False
+    """Whether it is paused."""
+    behind: float = 0.0
+    """Bytes that were accepted and not passed on yet."""
+    started: float = 0.0
+    accepted: float = math.inf
+    """The second in which its last byte was accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,33 +118,26 @@ class Outcome:
     limits: list[int] = field(repr=False)
     """At each tick."""
     at_risk: list[float] = field(repr=False)
-    """At each tick: the bytes that were sent of parts which are not acknowledged, or were cancelled before."""
+    """At each tick since the first response: bytes that were accepted and are not stored. Before it: 0."""
     part_size: float
-    wasted: float
-    """Bytes that were sent of parts which were cancelled."""
 
 
 class Upload:
-    """A simulated upload. `wakes=False`: a raised limit takes effect only when a part ends.
+    """A simulated upload. `wakes=False`: a raised limit takes effect only when a part ends."""
 
-    `bounded`: with the bound of parts in flight that makes interruptions cheap.
-    """
-
-    def __init__(
-        self, way: Way, control: ConcurrencyControl, *, seed: int, wakes: bool = True, bounded: bool = False
-    ) -> None:
-        self._way, self._control, self._wakes = way, control, wakes
-        self._bound = FlightBound() if bounded else None
-        self._wasted = 0.0
+    def __init__(self, way: Way, flight: Flight, *, seed: int, wakes: bool = True) -> None:
+        self._way, self._flight, self._wakes = way, flight, wakes
         self._chance = random.Random(seed)
         plan = plan_parts(int(way.size))
         self._part_size = float(plan.part_size)
+        flight.expect_parts(0.0, plan.part_size)
         self._to_do = self._unfinished = plan.count
         self._ready: list[int] = []
         """For each part that waits for a slot: its attempt."""
         self._later: list[tuple[float, int]] = []
         """For each refused part: when it may be retried, and its attempt."""
         self._flying: list[_Connection] = []
+        """The oldest part first."""
         self._sent = 0.0
         self._refused = self._puts = 0
         self._wander = 0.0
@@ -152,17 +156,11 @@ class Upload:
             self._admit(now, woken=woken or self._wakes)
             woken = self._move_all(now, self._available(tick))
             tick += 1
-            self._cut(tick * TICK)
-            before = self._control.limit
-            path = (self._way.rtt, self._way.rtt * (1 + self._queue), self._window_is_full)
-            self._control.sample(
-                tick * TICK, int(self._sent), in_flight=len(self._flying), bottleneck=Bottleneck.of([path])
-            )
-            self._take_back(before)
-            limits.append(self._limit())
-            sent = sum(self._part_size - each.left for each in self._flying if not each.refused)
-            at_risk.append(sent + self._wasted)
-            flying += len(self._flying)
+            self._sample(tick * TICK)
+            limits.append(self._flight.limit)
+            sent = [self._part_size - each.left for each in self._flying if not each.refused]
+            at_risk.append(sum(sent) if self._flight.stored_parts.parts else 0.0)
+            flying += sum(not each.held for each in self._flying)
         return Outcome(
             seconds=tick * TICK,
             parts_in_flight=flying / tick,
@@ -170,50 +168,37 @@ class Upload:
             limits=limits,
             at_risk=at_risk,
             part_size=self._part_size,
-            wasted=self._wasted,
         )
 
-    def _limit(self, ending: _Connection | None = None) -> int:
-        """As `SharedResources` does: the control's limit, and the bound's. `ending`: its part was acknowledged."""
-        bound = self._bound.limit if self._bound is not None else None
-        if bound == 1 and any(not each.left for each in self._flying if each is not ending):
-            bound = 2  # the next part begins while this one waits for its response
-        return self._control.limit if bound is None else min(self._control.limit, bound)
-
-    def _cut(self, now: float) -> None:
-        if self._bound is None:
-            return
-        puts = [(max(0.0, now - each.began) / self._way.rtt, int(self._part_size - each.left)) for each in self._flying]
-        self._leave(
-            self._bound.sample(
-                now,
-                int(self._sent),
-                in_flight=len(puts),
+    def _sample(self, now: float) -> None:
+        """As `SharedResources.adapt` does: take a sample, and pause the newest parts that are too many."""
+        way = self._way
+        flying = [each for each in self._flying if not each.refused]
+        waiting = [now - each.accepted for each in flying if each.accepted < now]
+        path = (way.rtt, way.rtt * (1 + self._queue), self._window_is_full)
+        self._flight.sample(
+            Sample(
+                now=now,
+                acknowledged=int(self._sent),
+                writing=sum(not each.held for each in self._flying),
                 part_size=self._part_size,
-                held_back=are_held_back(puts),
+                waiting_for=max(waiting, default=0.0),
+                left=min((each.left for each in flying), default=math.inf),
+                round_trip=way.rtt if self._flying else 0.0,
+                bottleneck=Bottleneck.of([path]),
             )
         )
-
-    def _take_back(self, before: int) -> None:
-        """After the control's limit was `before`."""
-        if self._bound is not None:
-            limit, count = self._control.limit, len(self._flying)
-            self._leave(self._bound.adapted(limit, before=before, in_flight=count, part_size=self._part_size))
-
-    def _leave(self, left: int | None) -> None:
-        """Leave so many parts in flight, and those of which much is sent; None: all."""
-        if left is None:
-            return
-        for each in sorted(self._flying, key=lambda each: each.left)[left:]:
-            if self._part_size - each.left <= SMALL * self._part_size:
-                self._flying.remove(each)
-                self._ready.insert(0, each.attempt)
-                self._wasted += self._part_size - each.left
+        writing = sorted((each for each in flying if each.left), key=lambda each: each.started)
+        writers = self._flight.writers(len(waiting))
+        for place, each in enumerate(writing):
+            each.slow_start = each.slow_start or (each.held and place < writers)
+            each.held = place >= writers
 
     def _available(self, tick: int) -> float:
         """Return the rate that the link and the store accept in this tick, in bytes a second."""
         way, now = self._way, tick * TICK
-        rate = way.rate * (way.becomes[1] if way.becomes is not None and now >= way.becomes[0] else 1.0)
+        changed = way.becomes is not None and way.becomes[0] <= now < way.becomes[2]
+        rate = way.rate * (way.becomes[1] if way.becomes is not None and changed else 1.0)
         self._wander = 0.5 * self._wander + self._chance.gauss(0, way.noise)
         if way.bursts and tick % 4 == 0:
             self._burst = self._chance.choice(way.bursts)
@@ -232,13 +217,13 @@ class Upload:
             self._fill_slots(now)
 
     def _prepare(self, flying: int) -> None:
-        room = self._limit() + AHEAD - flying - len(self._ready) - len(self._later)
+        room = self._flight.limit + AHEAD - flying - len(self._ready) - len(self._later)
         count = max(0, min(self._to_do, room))
         self._ready.extend([1] * count)
         self._to_do -= count
 
     def _fill_slots(self, now: float) -> None:
-        while self._ready and len(self._flying) < self._limit():
+        while self._ready and len(self._flying) < self._flight.limit:
             connection = _Connection(10 * PACKET / self._way.rtt)
             self._begin(connection, now + self._way.rtt)
             self._flying.append(connection)
@@ -251,10 +236,11 @@ class Upload:
         connection.refused = others >= accepts or self._chance.random() < way.hiccups
         connection.attempt = self._ready.pop()
         connection.left = self._part_size
-        connection.began = now
+        connection.behind, connection.accepted, connection.started = 0.0, math.inf, now
         connection.waits = now + way.rtt if connection.refused else now
+        connection.held = False
         self._puts += 1
-        self._control.started()
+        self._flight.began()
 
     def _end(self, connection: _Connection, now: float) -> None:
         """Handle the store's response: give the slot to the next part, if there is one and the limit allows it."""
@@ -262,11 +248,13 @@ class Upload:
             self._refused += 1
             again = now + RetryPolicy().delay(connection.attempt, self._chance.random)
             heapq.heappush(self._later, (again, connection.attempt + 1))
-            self._control.refused(now)
+            self._flight.refused(now)
         else:
             self._unfinished -= 1
+            size = int(self._part_size)
+            self._flight.stored(now, size, began=connection.started, accepted=connection.accepted)
         self._prepare(len(self._flying) - 1)
-        if self._ready and len(self._flying) <= self._limit(connection):
+        if self._ready and len(self._flying) <= self._flight.limit:
             self._begin(connection, now + STORE_TIME)
         else:
             self._flying.remove(connection)
@@ -278,7 +266,7 @@ class Upload:
         """Advance every connection by a tick. Returns whether a part has ended."""
         way, ended = self._way, False
         most = min(way.each, UNACKNOWLEDGED / way.rtt)
-        wants = [min(c.pace, most) for c in self._flying if c.left and not c.refused and c.waits < now + TICK]
+        wants = [self._wanted(c, most) for c in self._flying if self._sends(c) and c.waits < now + TICK]
         wanted = sum(wants)
         scarce = wanted > available
         level = _fair(wants, available) if scarce else math.inf
@@ -287,21 +275,45 @@ class Upload:
         if not way.by_store:
             self._queue += (scarce - self._queue) * min(1.0, TICK / way.rtt / QUEUE_TAKES)
         for each in list(self._flying):
-            rate = min(each.pace, most) * share if way.reno else min(each.pace, most, level)
+            want = self._wanted(each, most)
+            rate = want * share if way.reno else min(want, level)
             before = each.left
             ended = self._move(each, now, rate) or ended
             if each.left != before and way.reno:
                 self._reno(each, rate, most, queue_is_full=wanted > 2 * available)
             elif each.left != before:
                 self._bbr(each, rate, most, bound=rate >= level)
+        if math.isfinite(way.passes_on):
+            self._pass_on(now)
         return ended
+
+    def _sends(self, each: _Connection) -> bool:
+        return bool(each.left) and not each.refused and not each.held
+
+    def _wanted(self, each: _Connection, most: float) -> float:
+        room = math.inf if math.isinf(self._way.takes) else max(1.0, self._way.takes - each.behind) / TICK
+        return min(each.pace, most, room)
+
+    def _pass_on(self, now: float) -> None:
+        """Let what stands in front of the store pass on what it has, in shares, or one body after another."""
+        way, rate = self._way, self._way.passes_on * TICK
+        behind = [each for each in self._flying if each.behind > 0 and (not each.left or math.isfinite(way.takes))]
+        if way.one_by_one:
+            behind = sorted(behind, key=lambda each: each.accepted)
+        while behind and rate > 1e-6:
+            each = behind.pop(0)
+            count = min(each.behind, rate if way.one_by_one else rate / (len(behind) + 1))
+            each.behind -= count
+            rate -= count
+            if each.behind < 1 and not each.left:
+                each.behind, each.waits = 0.0, now + TICK + way.rtt
 
     def _move(self, each: _Connection, now: float, rate: float) -> bool:
         """Send, wait for the response and start the next part until the tick ends. Returns whether a part has ended."""
         end, ended = now + TICK, False
         while True:
             now = max(now, each.waits)
-            if now >= end:
+            if now >= end or (each.held and each.left and not each.refused):
                 return ended
             if each.refused or not each.left:
                 ended = True
@@ -310,10 +322,13 @@ class Upload:
             count = min(each.left, rate * (end - now))
             each.left -= count
             self._sent += count
+            if math.isfinite(self._way.passes_on):
+                each.behind += count
             if each.left >= 1:
                 return ended
             each.left = 0.0
-            each.waits = now + count / rate + self._way.rtt
+            each.accepted = now + count / rate
+            each.waits = math.inf if each.behind else each.accepted + self._way.rtt
 
     def _doubled(self, each: _Connection, most: float) -> float:
         return min(each.pace * math.exp2(min(TICK / self._way.rtt, 30)), 4 * most, 4 * self._way.rate)

@@ -1,15 +1,16 @@
-"""What does each rule of the concurrency control bring?  `python -m benchmarks controller [--seeds N] [--paths]`
+"""What does each rule of `core.flight` bring?  `python -m benchmarks controller [--seeds N] [--paths]`
 
-It simulates uploads over many kinds of paths (`_upload_model`), with the real `ConcurrencyControl` and a virtual clock:
-1 MB/s to 25 Gbit/s, 1 to 300 ms, BBR and Reno with up to 2 % of the packets lost, stores that bound each connection or
-refuse requests. *Regret* is how much longer an upload takes than with the best fixed limit, which is found by trying.
+It simulates uploads over many kinds of paths (`_upload_model`), with the real `Flight` and a virtual clock: 1 MB/s to
+25 Gbit/s, 1 to 300 ms, BBR and Reno with up to 2 % of the packets lost, stores that bound each connection, read slowly
+or refuse requests, proxies that take bodies faster than they pass them on. *Regret* is how much longer an upload takes
+than with the best fixed limit, which is found by trying.
 
 Then each rule is switched off alone. The table shows what that does to the regret, on average and on the worst path,
 and to the number of parts in flight. `yes`: the rule brings something. The same seeds give the same figures.
 
-`--paths` prints the paths alone. `--constants` also tries other values of each constant, which takes four times as
-long. `--interruptions` prints instead what a kill loses on each path, and what it costs to lose less
-(`core.flight_bound`). The exit status is 1 if a rule brings nothing, or the regret is above 15 % on average.
+`--paths` prints the paths alone. `--constants` also tries half and twice each constant. `--interruptions` prints
+instead what a kill loses on each path. The exit status is 1 if a rule brings nothing, or the regret is above 10 % on
+average or above 30 % on a path.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ from multiprocessing import Pool
 from statistics import fmean as mean
 from typing import Any
 
-from bigupload.core import concurrency_control
-from bigupload.core.concurrency_control import ConcurrencyControl
-from bigupload.core.flight_bound import HORIZON
+from bigupload.core import flight
+from bigupload.core.flight import HORIZON, Flight
 
 from ._running import all_hold
 from ._upload_model import Outcome, Upload, Way
@@ -73,39 +73,33 @@ WAYS = (
         rate=200 * MB, rtt=0.001, size=6 * GB, crowded=20, bursts=(0.0, 0.5, 1.0, 1.5, 2.0), by_store=True,
     ),
     Way(name="a store that is best at 4", rate=200 * MB, rtt=0.005, size=4 * GB, crowded=4, by_store=True),
-    Way(name="a link that becomes a quarter", rate=100 * MB, rtt=0.03, size=3 * GB, each=5 * MB, becomes=(20, 0.25)),
-    Way(name="a link that becomes fourfold", rate=100 * MB, rtt=0.03, size=10 * GB, each=5 * MB, becomes=(20, 4)),
+    Way(name="a peer that reads 2 MB/s", rate=GBIT, rtt=0.02, size=200 * MB, passes_on=2 * MB, takes=128 * 1024),
+    Way(
+        name="a peer that reads 2 MB/s, large buffers",
+        rate=GBIT, rtt=0.02, size=400 * MB, passes_on=2 * MB, takes=4 * MB,
+    ),
+    Way(name="a peer that reads 40 MB/s", rate=10 * GBIT, rtt=0.001, size=2 * GB, passes_on=40 * MB, takes=256 * 1024),
+    Way(name="a proxy passes on 0.8 MB/s", rate=GB, rtt=0.001, size=200 * MB, passes_on=0.8 * MB),
+    Way(name="a proxy passes on 8 MB/s", rate=GB, rtt=0.001, size=GB, passes_on=8 * MB),
+    Way(name="a proxy passes on 80 MB/s", rate=GB, rtt=0.001, size=4 * GB, passes_on=80 * MB),
+    Way(name="a far proxy passes on 8 MB/s", rate=GBIT, rtt=0.03, size=GB, passes_on=8 * MB),
+    Way(name="a spool passes on 2 MB/s", rate=GB, rtt=0.001, size=200 * MB, passes_on=2 * MB, one_by_one=True),
+    Way(name="a spool passes on 20 MB/s", rate=GB, rtt=0.001, size=2 * GB, passes_on=20 * MB, one_by_one=True),
+    Way(name="100 MB/s, 2 MB/s, 100 MB/s", rate=100 * MB, rtt=0.03, size=4 * GB, becomes=(10, 0.02, 40)),
+    Way(
+        name="a link that becomes a quarter",
+        rate=100 * MB, rtt=0.03, size=3 * GB, each=5 * MB, becomes=(20, 0.25, math.inf),
+    ),
+    Way(
+        name="a link that becomes fourfold",
+        rate=100 * MB, rtt=0.03, size=10 * GB, each=5 * MB, becomes=(20, 4, math.inf),
+    ),
 )  # fmt: skip
 LINKS = tuple(
     Way(name=f"{rate:g} MB/s, {rtt:g} ms", rate=rate * MB, rtt=rtt / 1000, size=max(60.0, 60 * rate) * MB)
     for rate, rtt in ((0.5, 30), (1, 30), (2, 30), (2, 150), (5, 50), (10, 30), (100, 30))
 )
 """Links that one upload fills, for what an interruption costs: a minute or two of sending."""
-CHANGES: dict[str, tuple[float, ...]] = {
-    "START": (8, 32, 64),
-    "MOST": (64, 256),
-    "WINDOW": (0.2, 0.8),
-    "FILLED": (0.7, 1.0),
-    "PAUSE": (0.5, math.inf),
-    "STEP": (1 / 6, 2 / 3, 1.0),
-    "WORTH": (0.0, 0.125, 0.5),
-    "HARMLESS": (0.0, 0.025, 0.1),
-    "SETTLED": (1.05, 1.2, math.inf),
-    "SUNK": (0.0, 0.25, 0.75),
-    "QUEUED": (0.125, 0.5, math.inf),
-    "QUEUED_FOR": (0.0, 0.0025, 0.01),
-    "WINDOWS_AT_STORE": (2,),
-    "SOON": (0.0, 0.02, math.inf),
-    "PATIENCE": (1, 2, 8, math.inf),
-    "LONGEST_RAMP": (0.0, 2.0, 8.0),
-    "LONGEST_REST": (1, 4, 64),
-    "BACK_OFF": (0.4, 0.6, 0.9),
-    "REFUSED_SHARE": (0.0, 0.05, 0.2),
-    "REFUSALS": (1, 2, 8),
-    "OLDER": (0.0, 0.8, 0.95),
-    "PROBE_AFTER": (1.0, 5.0, 20.0, math.inf),
-}
-"""The tried values of each constant: half, double, and off if that exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,37 +114,38 @@ class Rules:
 
 USUAL = Rules()
 WITHOUT = {
-    "the limit adapts": Rules(fixed=concurrency_control.START),
+    "the limit adapts": Rules(fixed=flight.START),
     "a raised limit takes effect at once, not when a part ends": Rules(wakes=False),
     "a larger limit must be worth it (`WORTH`)": Rules(constants=(("WORTH", 0.0),)),
-    "a smaller limit may cost a little (`HARMLESS`)": Rules(constants=(("HARMLESS", 0.0),)),
     "the first trial waits for the start to settle (`SETTLED`)": Rules(constants=(("SETTLED", math.inf),)),
     "goodput that has sunk begins the search anew (`SUNK`)": Rules(constants=(("SUNK", 0.0),)),
     "a full link is not doubled (`QUEUED`)": Rules(constants=(("QUEUED", math.inf),)),
-    "a store that holds connections back is doubled sooner (`WINDOWS_AT_STORE`)": Rules(
-        constants=(("WINDOWS_AT_STORE", 2),)
-    ),
     "a link that is new is full for a while only (`PATIENCE`)": Rules(constants=(("PATIENCE", 0),)),
     "a trial waits for new connections (`LONGEST_RAMP`)": Rules(constants=(("LONGEST_RAMP", 0.0),)),
     "trials in vain become rare (`LONGEST_REST`)": Rules(constants=(("LONGEST_REST", 1),)),
-    "a few refusals are no reason (`REFUSED_SHARE`)": Rules(constants=(("REFUSED_SHARE", 0.0),)),
-    "nor are the first ones (`REFUSALS`)": Rules(constants=(("REFUSALS", 1),)),
+    "a few refusals are no reason (`REFUSED_SHARE`, `REFUSALS`)": Rules(
+        constants=(("REFUSED_SHARE", 0.0), ("REFUSALS", 1))
+    ),
+    "many refusals lower the limit at once (`MOST_BACK_OFF`)": Rules(constants=(("MOST_BACK_OFF", flight.BACK_OFF),)),
     "the latest requests count (`OLDER`)": Rules(constants=(("OLDER", 0.0),)),
     "a ceiling is tried again (`PROBE_AFTER`)": Rules(constants=(("PROBE_AFTER", math.inf),)),
+    "a far path begins with more parts (`START_FAR`)": Rules(constants=(("START_FAR", flight.START),)),
+    "a new connection to a near store is up to speed at once (`SOON`)": Rules(constants=(("SOON", 0.0),)),
+    "the bound follows many windows (`AVERAGED`)": Rules(constants=(("AVERAGED", 1.0),)),
+    "late responses are no goodput until they come (`LATE`)": Rules(constants=(("LATE", math.inf),)),
 }
 """Each rule, and the control without it."""
 BRINGS_ON_ONE, BRINGS_PARTS = 0.1, 0.02
 """What a rule must save: that share of the time on one path, or that share of the parts in flight."""
-MOST_REGRET = 0.15
+NOT_SIMULATED = {"FILLED", "PAUSE", "HORIZON", "SLOWEST", "SMALL", "SMALL_AT_ONCE", "SMALL_A_SECOND", "SMALL_JUDGED"}
+"""Constants of `core.flight` that matter to small files, to a busy or sleeping machine, or to what a kill loses."""
+MEAN_REGRET, MOST_REGRET = 0.10, 0.30
 
 
 def simulate(way: Way, seeds: int, rules: Rules = USUAL) -> list[Outcome]:
     """One upload for each seed."""
     with changed(rules.constants):
-        return [
-            Upload(way, ConcurrencyControl(rules.fixed), seed=seed, wakes=rules.wakes).run()
-            for seed in range(1, seeds + 1)
-        ]
+        return [Upload(way, Flight(rules.fixed), seed=seed, wakes=rules.wakes).run() for seed in range(1, seeds + 1)]
 
 
 def seconds(outcomes: Sequence[Outcome]) -> float:
@@ -168,14 +163,14 @@ def best_fixed(way: Way) -> tuple[int, dict[int, float]]:
 @contextmanager
 def changed(constants: Iterable[tuple[str, float]]) -> Iterator[None]:
     """Change constants of the concurrency control inside the `with` statement."""
-    before = {name: getattr(concurrency_control, name) for name, _ in constants}
+    before = {name: getattr(flight, name) for name, _ in constants}
     try:
         for name, value in constants:
-            setattr(concurrency_control, name, value)
+            setattr(flight, name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(concurrency_control, name, value)
+            setattr(flight, name, value)
 
 
 @dataclass(frozen=True)
@@ -214,23 +209,13 @@ def show_paths(seeds: int, ways: Sequence[Way] = WAYS, run: Run = map) -> Found:
     return found
 
 
-def show_interruptions(seeds: int, ways: Sequence[Way]) -> None:
-    """Print what a kill loses at any moment, and what the bound of parts in flight costs."""
-    print(
-        "| path | seconds | with the bound | sent in vain | a kill loses: median | 95 % | within ten seconds or a part "
-        "| with the bound: median | 95 % | within |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for way in ways:
-        free = simulate(way, seeds)
-        bounded = [Upload(way, ConcurrencyControl(), seed=seed, bounded=True).run() for seed in range(1, seeds + 1)]
-        longer = seconds(bounded) / seconds(free) - 1
-        wasted = mean(outcome.wasted for outcome in bounded) / way.size
-        lost = " | ".join(
-            f"{median:.1f} s | {most:.1f} s | {within:.0%}"
-            for median, most, within in (lost_by_a_kill(way, outcomes) for outcomes in (free, bounded))
-        )
-        print(f"| {way.name} | {seconds(free):.0f} | {longer:+.1%} | {wasted:.1%} | {lost} |", flush=True)
+def show_interruptions(seeds: int, ways: Sequence[Way], run: Run = map) -> None:
+    """Print what a kill loses at any moment since the first response."""
+    print("| path | seconds | a kill loses: median | 95 % | within ten seconds or a part |")
+    print("|---|---|---|---|---|")
+    for way, outcomes in zip(ways, run(partial(simulate, seeds=seeds), ways), strict=True):
+        median, most, within = lost_by_a_kill(way, outcomes)
+        print(f"| {way.name} | {seconds(outcomes):.0f} | {median:.1f} s | {most:.1f} s | {within:.0%} |", flush=True)
 
 
 def lost_by_a_kill(way: Way, outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
@@ -290,15 +275,22 @@ def show_rules(before: Found, seeds: int, run: Run) -> bool:
     return all(bring)
 
 
+def constants() -> Iterator[tuple[str, float]]:
+    """Each constant of `core.flight` that the simulation can tell from another value."""
+    for name, value in vars(flight).items():
+        if name.isupper() and isinstance(value, int | float) and name not in NOT_SIMULATED:
+            yield name, value
+
+
 def show_constants(before: Found, seeds: int, run: Run) -> None:
-    """Print a row for each other value of each constant."""
+    """Print a row for half and twice each constant."""
     print("\n| change | regret, on average | at most | on | parts in flight |")
     print("|---|---|---|---|---|")
-    for name, values in CHANGES.items():
-        usual: Any = getattr(concurrency_control, name)
-        for value in values:
-            found = change(Rules(constants=((name, value),)), before, seeds, run)
-            print(f"| `{name}` {usual:g} → {value:g} | {found} |", flush=True)
+    for name, usual in constants():
+        for value in (usual / 2, usual * 2):
+            other = max(1, round(value)) if isinstance(usual, int) else value
+            found = change(Rules(constants=((name, other),)), before, seeds, run)
+            print(f"| `{name}` {usual:g} → {other:g} | {found} |", flush=True)
 
 
 def main() -> int:
@@ -308,23 +300,24 @@ def main() -> int:
     parser.add_argument("--constants", action="store_true", help="Also other values of each constant.")
     parser.add_argument("--interruptions", action="store_true", help="What a kill loses, and what that bound costs.")
     arguments = parser.parse_args()
-    if arguments.interruptions:
-        show_interruptions(arguments.seeds, LINKS + WAYS)
-        return 0
     with Pool() as pool:
+        if arguments.interruptions:
+            show_interruptions(arguments.seeds, LINKS + WAYS, pool.imap)
+            return 0
         found = show_paths(arguments.seeds, run=pool.imap)
         if arguments.paths:
             return 0
         bring = show_rules(found, arguments.seeds, pool.imap)
         if arguments.constants:
             show_constants(found, arguments.seeds, pool.imap)
-    regret = mean(found.regret)
+    regret, most = mean(found.regret), max(found.regret)
     print()
-    return (
-        0
-        if all_hold({"each rule brings something": bring, f"regret {regret:.1%} ≤ 15 %": regret <= MOST_REGRET})
-        else 1
-    )
+    goals = {
+        "each rule brings something": bring,
+        f"mean regret {regret:.1%} ≤ {MEAN_REGRET:.0%}": regret <= MEAN_REGRET,
+        f"worst regret {most:.0%} ≤ {MOST_REGRET:.0%}": most <= MOST_REGRET,
+    }
+    return 0 if all_hold(goals) else 1
 
 
 if __name__ == "__main__":

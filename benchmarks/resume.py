@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigupload.core.concurrency_control import MOST
+from bigupload.core.flight import MOST
 from bigupload.core.part_plan import DEFAULT_PART_SIZE
 
 from . import report

@@ -65,7 +65,8 @@ class Progress(_UploadEvent):
     """Emitted a few times a second.
 
     `bytes_uploaded` counts recorded parts. `bytes_in_flight` counts what was sent of the others: it falls when a part
-    must be sent again.
+    must be sent again. `rate` and `seconds_left` count what is in flight only while responses follow at once: else
+    something on the way has it, and the store has not.
     """
 
     bytes_uploaded: int
@@ -76,6 +77,12 @@ class Progress(_UploadEvent):
     parts: int | None
     concurrency: int
     retries: int
+    rate: float = 0.0
+    """Bytes a second."""
+    seconds_left: float | None = None
+    """None: not known."""
+    is_waiting: bool = False
+    """Whether all that may be sent was sent, and the store's responses are late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +209,10 @@ class ReadingBack(_UploadEvent):
 
     bytes_compared: int
     size: int
+    rate: float = 0.0
+    """Bytes a second."""
+    seconds_left: float | None = None
+    """None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +244,12 @@ class JobProgress(_UploadEvent):
     """Objects that a sync has listed so far."""
     objects_deleted: int = 0
     """Objects that a sync has deleted."""
+    rate: float = 0.0
+    """Bytes a second, as of `Progress`."""
+    seconds_left: float | None = None
+    """None: not known, or not everything is listed."""
+    is_waiting: bool = False
+    """As of `Progress`."""
     is_finished: bool = False
     """Whether everything is done and recorded: no other event of the call follows."""
 

@@ -184,10 +184,6 @@ class Gauge(Protocol):
         """The address and port that the bytes go to, as "10.0.0.1:443"; None before there is a connection."""
         ...
 
-    def round_trips(self) -> float:
-        """How many round trips of the connection ago the body began; 0 if that is not known."""
-        ...
-
     def round_trip_times(self) -> tuple[float, float]:
         """The connection's shortest round trip, and that of now, in seconds; (0, 0) if that is not known."""
         ...
@@ -197,7 +193,15 @@ class Gauge(Protocol):
         ...
 
     def paused(self) -> bool:
-        """Whether the sender waits by itself, for the rate limit. That is no stall."""
+        """Whether the sender waits by itself: it is held, or waits for the rate limit. That is no stall."""
+        ...
+
+    def hold(self, *, held: bool) -> None:
+        """Pause the body, or go on. What the kernel has is sent all the same.
+
+        A body that is held sends a little now and then, so that the store does not close its connection. A body that
+        can't be held goes on.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from bigupload import events
 from bigupload.api.many_items import ManyItem
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.reading_ahead import FoundFiles
+from bigupload.core.rate_meter import RateMeter
 from bigupload.engine.upload_run import UploadResult
 from bigupload.records import dataclass
 
@@ -20,14 +21,15 @@ class _Moving:
     acknowledged: int = 0
     """With those that earlier runs sent."""
     in_flight: int = 0
+    is_waiting: bool = False
 
     def observe(self, event: events.Event) -> None:
         match event:
             case events.UploadStarted(resumed_bytes=resumed):
                 self.resumed = self.acknowledged = resumed
                 self.in_flight = 0
-            case events.Progress(bytes_uploaded=done, bytes_in_flight=flying):
-                self.acknowledged, self.in_flight = done, flying
+            case events.Progress(bytes_uploaded=done, bytes_in_flight=flying, is_waiting=waiting):
+                self.acknowledged, self.in_flight, self.is_waiting = done, flying, waiting
             case events.Restarted():
                 self.resumed = self.acknowledged = self.in_flight = 0
             case _:
@@ -49,6 +51,7 @@ class JobTally:
         self._found = FoundFiles() if found is None else found
         self._files = {"uploaded": 0, "skipped": 0, "failed": 0}
         self._bytes = dict(self._files)
+        self._meter = RateMeter()
         self._moving: dict[int, _Moving] = {}
         """By the item's identity: its key need not be its own."""
 
@@ -87,14 +90,23 @@ class JobTally:
         self._files[what] += 1
         self._bytes[what] += size
 
-    def progress(self, small_in_flight: int, *, is_finished: bool = False) -> events.JobProgress:
+    def progress(
+        self, now: float, small_in_flight: int, *, late: bool = False, is_finished: bool = False
+    ) -> events.JobProgress:
         """Return the present state as an event.
 
         Args:
+            now: Seconds.
             small_in_flight: Bytes that were sent of small files in flight.
+            late: Whether responses are late, so that what is in flight is not done.
             is_finished: Whether everything is done.
         """
         moving = self._moving.values()
+        uploaded = self._bytes["uploaded"] + sum(max(0, each.acknowledged - each.resumed) for each in moving)
+        in_flight = small_in_flight + sum(each.in_flight for each in moving)
+        skipped = self._bytes["skipped"] + sum(each.resumed for each in moving)
+        self._meter.add(now, uploaded + (0 if late else in_flight))
+        to_send = self._found.bytes - skipped - self._bytes["failed"] if self._found.is_complete else None
         return events.JobProgress(
             files_found=self._found.files,
             bytes_found=self._found.bytes,
@@ -102,12 +114,15 @@ class JobTally:
             files_uploaded=self._files["uploaded"],
             files_skipped=self._files["skipped"],
             files_failed=self._files["failed"],
-            bytes_uploaded=self._bytes["uploaded"] + sum(max(0, each.acknowledged - each.resumed) for each in moving),
-            bytes_in_flight=small_in_flight + sum(each.in_flight for each in moving),
-            bytes_skipped=self._bytes["skipped"] + sum(each.resumed for each in moving),
+            bytes_uploaded=uploaded,
+            bytes_in_flight=in_flight,
+            bytes_skipped=skipped,
             bytes_failed=self._bytes["failed"],
             objects_listed=self.objects_listed,
             objects_deleted=self.objects_deleted,
+            rate=self._meter.rate(now),
+            seconds_left=self._meter.seconds_left(now, to_send),
+            is_waiting=late and any(each.is_waiting for each in moving),
             is_finished=is_finished,
         )
 

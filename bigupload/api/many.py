@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -162,7 +163,8 @@ class UploadMany:
             await anyio.sleep(_TOLD_EVERY)
 
     def _tell_progress(self, *, is_finished: bool = False) -> None:
-        self._emit_of_job(self._tally.progress(self._puts[0].sent() if self._puts else 0, is_finished=is_finished))
+        small, late = self._puts[0].sent() if self._puts else 0, self._resources.shared.flight.responses_are_late
+        self._emit_of_job(self._tally.progress(time.monotonic(), small, late=late, is_finished=is_finished))
 
     def _emit_of_job(self, event: events.Event) -> None:
         target = self._options.get("service") or self._prefix

@@ -173,7 +173,7 @@ class UploaderResources:
             spread=self.shared.spread,
             shares=shares,
             congestion=self._congestion_control,
-            adapts=self.shared.bound is not None,
+            adapts=self.shared.flight.adapts,
         )
 
     def _cluster_transport(self, here: HttpTransport, ca_bundle: CaBundle) -> ClusterTransport | None:

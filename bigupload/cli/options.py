@@ -175,6 +175,15 @@ pace_options = joined(
         "since the start, the command stops within seconds.",
     ),
     click.option(
+        "--response-timeout",
+        type=DURATION,
+        default="5min",
+        show_default=True,
+        metavar="TIME",
+        help="Send a part again if all of it was sent and no response has come for so long. The time while the store "
+        "responds to parts that were sent before it does not count.",
+    ),
+    click.option(
         "--hedge/--no-hedge",
         default=True,
         help="Send a straggler (a part far behind the others) a second time. Switched off for the rest of the upload "
@@ -251,7 +260,9 @@ def pace(arguments: dict[str, Any]) -> dict[str, Any]:
     """Take the pace options out of a command's arguments. Returns arguments for `Uploader`."""
     from bigupload.core.retry_policy import RetryPolicy
 
-    retry = RetryPolicy(give_up_after=arguments.pop("give_up_after"))
+    retry = RetryPolicy(
+        give_up_after=arguments.pop("give_up_after"), response_timeout=arguments.pop("response_timeout")
+    )
     names = ("concurrency", "limit_rate", "congestion_control", "hedge", "dask")
     if arguments["dask"] is not None:
         from bigupload.cluster._compat import quiet, require_dask

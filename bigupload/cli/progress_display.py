@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -103,7 +102,7 @@ class Bars(Printing):
         if isinstance(event, events.UploadStopped):
             return  # the command tells its error itself
         self._narrate(path, event)
-        update(self._rows.begin(path, path), event, time.monotonic())
+        update(self._rows.begin(path, path), event)
 
     def _narrate(self, path: Path, event: events.Event) -> None:
         if (text := self._narrator.text(event)) is not None:
@@ -154,7 +153,7 @@ class JobBars(Bars):
     def on_event(self, path: Path, event: events.Event) -> None:
         if isinstance(event, events.JobProgress):
             if self._total is not None:
-                update_total(self._total, event, time.monotonic())
+                update_total(self._total, event)
                 self._counts = job_progress.counts(event)
         elif path in self._rows or isinstance(event, events.UploadStarted):
             super().on_event(path, event)

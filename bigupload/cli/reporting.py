@@ -22,8 +22,7 @@ from bigupload.cli.settings import QUIET, VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.progress import job_progress
 from bigupload.progress.job_progress import time_in
-from bigupload.records import dataclass
-from bigupload.units import counted, format_rate, format_seconds, format_size, one_line, printable
+from bigupload.units import counted, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
@@ -229,7 +228,6 @@ class _Plain(Printing):
         self._began = clock()
         self._next: dict[Path, float] = {}
         self._next_note: dict[Path, float] = {}
-        self._rates: dict[Path, _Rate] = {}
         self._followed: set[Path] = set()
         """Files of which a line was written: their end is told, too."""
 
@@ -242,7 +240,6 @@ class _Plain(Printing):
     def end(self, path: Path) -> None:
         self._next.pop(path, None)
         self._next_note.pop(path, None)
-        self._rates.pop(path, None)
         self._followed.discard(path)
 
     def on_event(self, path: Path, event: events.Event) -> None:
@@ -253,33 +250,27 @@ class _Plain(Printing):
             _say(f"{name}: done, proved: {event.verified}")
         match event:
             case events.Progress():
-                done, moved = event.bytes_uploaded, event.bytes_uploaded + event.bytes_in_flight
-                flying = format_size(event.bytes_in_flight)
+                done, flying = event.bytes_uploaded, format_size(event.bytes_in_flight)
                 of = f"{event.parts_uploaded:,} of " if event.parts is not None else ""
                 parts = counted(event.parts_uploaded if event.parts is None else event.parts, "part")
                 rest = f", {of}{parts}, {flying} in flight"
             case events.ReadingBack():
-                done = moved = event.bytes_compared
-                rest = " compared"
+                done, rest = event.bytes_compared, " compared"
             case _:
                 return
-        if (speed := self._due(path, moved)) is not None:
+        if self._due(path):
             self._followed.add(path)
-            if event.size is None:
-                _say(f"{name}: {format_size(done)}{rest}, {format_rate(speed)}")
-                return
-            left = f", {format_seconds((event.size - moved) / speed)} left" if speed else ""
-            percent = 100 * done // max(1, event.size)
-            _say(f"{name}: {percent} % of {format_size(event.size)}{rest}, {format_rate(speed)}{left}")
+            share = "" if event.size is None else f"{100 * done // max(1, event.size)} % of "
+            size = format_size(done if event.size is None else event.size)
+            _say(f"{name}: {share}{', '.join([f'{size}{rest}', *job_progress.pace(event)])}")
 
-    def _due(self, path: Path, moved: int) -> float | None:
-        """The bytes a second if it is time for a line; else None."""
+    def _due(self, path: Path) -> bool:
+        """Whether it is time for a line of a file."""
         now = self._clock()
-        rate = self._rates.setdefault(path, _Rate(now, moved))
         if now < self._next.setdefault(path, now + self._interval(now)):
-            return None
+            return False
         self._next[path] = now + self._interval(now)
-        return rate.since_start(now, moved)
+        return True
 
     def _interval(self, now: float) -> float:
         """Seconds until the next line of a file: a tenth of the time since the beginning, within bounds."""
@@ -306,21 +297,10 @@ class _PlainJob(_Plain):
             self._moving[path] = event.size or 0, event.bytes_uploaded
         elif not isinstance(event, events.JobProgress):
             super().on_event(path, event)
-        elif (speed := self._due(path, job_progress.moved_of(event))) is not None:
+        elif self._due(path):
             names = job_progress.told_apart(self._moving)
             files = {names[each]: moved for each, moved in self._moving.items()}
-            _say(f"{one_line(path.name)}: {job_progress.line(event, speed, files)}")
-
-
-@dataclass(slots=True)
-class _Rate:
-    """Bytes a second since the first look."""
-
-    began: float
-    at_start: int
-
-    def since_start(self, now: float, done: int) -> float:
-        return max(0.0, (done - self.at_start) / max(1e-9, now - self.began))
+            _say(f"{one_line(path.name)}: {job_progress.line(event, files)}")
 
 
 def _verbose() -> int:

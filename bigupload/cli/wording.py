@@ -17,8 +17,8 @@ OPTIONS = PARAMETERS.keys() | {
     "endpoint_url", "exclude", "exclude_from", "expected_size", "follow", "follow_symlinks", "give_up_after",
     "hedge", "idle", "if_none_match", "include", "local", "manifest", "max_size", "min_size", "name", "newer_than",
     "no_sign_request", "no_verify_ssl", "on_change", "part_size", "poll", "profile", "region", "require_proof",
-    "resume", "service", "shared", "size_only", "skip_existing", "source", "temp_dir", "to", "trust", "until_idle",
-    "upload_id", "verify_source",
+    "response_timeout", "resume", "service", "shared", "size_only", "skip_existing", "source", "temp_dir", "to",
+    "trust", "until_idle", "upload_id", "verify_source",
 }  # fmt: skip
 """Arguments of the library that are options, by the same name or as `s3_parameters` says."""
 OTHERS = {

@@ -37,9 +37,6 @@ class RemoteGauge:
     def address(self) -> str | None:
         return None if self.worker is None else f"a store by worker {self.worker}"
 
-    def round_trips(self) -> float:
-        return 0.0  # the worker does not tell
-
     def round_trip_times(self) -> tuple[float, float]:
         return 0.0, 0.0
 
@@ -48,6 +45,9 @@ class RemoteGauge:
 
     def paused(self) -> bool:
         return self.waits
+
+    def hold(self, *, held: bool) -> None:
+        """The worker goes on: it knows nothing of the other parts."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bigupload.core.concurrency_control import MOST
+from bigupload.core.flight import MOST
 from bigupload.records import dataclass
 
 MOST_UPLOADS = 64

@@ -185,7 +185,8 @@ class RetryPolicy:
     stall_after: float = 30.0
     """A PUT whose body makes no progress for so long is sent again."""
     response_timeout: float = 300.0
-    """How long the store may take to respond after it has received the whole body of a part."""
+    """How long the store may take to respond after the whole body of a part was sent. While it responds to parts that
+    were sent before, or what was sent before can't have arrived yet, that does not count."""
 
     def __post_init__(self) -> None:
         attempts: Any = self.attempts  # no caller is bound by the annotation

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import math
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,9 +15,8 @@ import anyio
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
-from bigupload.core.concurrency_control import Bottleneck, ConcurrencyControl
 from bigupload.core.copies import CopyBase, CopyOrigin
-from bigupload.core.flight_bound import SMALL, FlightBound, are_held_back
+from bigupload.core.flight import Bottleneck, Flight, Sample
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Part, Plan
@@ -64,15 +64,24 @@ class UploadSettings:
 
 
 class PartInFlight(Gauge, Protocol):
-    """The PUT of a part, which can be postponed."""
+    """The PUT of a part, or of a small file."""
+
+    began: float
+    """When it began, by the clock of its upload."""
+    priority: int
+    """Of its upload."""
+    accepted: float | None
+    """When its last byte was accepted, as far as `look` has seen; None: not yet."""
+    is_held: bool
+    """Whether it is paused, because others are to be stored first."""
 
     @property
     def size(self) -> int:
         """The part's size in bytes."""
         ...
 
-    def postpone(self) -> None:
-        """Cancel the PUT. Its part is sent later."""
+    def look(self, now: float) -> int:
+        """Return the bytes sent, and note when all of them were."""
         ...
 
 
@@ -91,13 +100,12 @@ class SharedResources:
 
         Args:
             concurrency: Parts in flight; None: adapted to the path.
-            most: The most parts in flight if it is adapted; None: what the controller allows.
+            most: The most parts in flight if it is adapted; None: what `Flight` allows.
             hedge: Whether parts may be sent a second time.
             rate: The rate limit now, in bytes a second; None: no limit.
         """
-        self.concurrency = ConcurrencyControl(concurrency, most=most)
-        self.bound = FlightBound() if concurrency is None else None
-        self.slots = FairSlots(self.concurrency.limit)
+        self.flight = Flight(concurrency, most=most)
+        self.slots = FairSlots(self.flight.limit)
         self.hashing = FairSlots(min(4, os.cpu_count() or 1))
         self.copying = anyio.CapacityLimiter(_COPIES)
         """Copies that the stores are asked for at a time."""
@@ -106,7 +114,7 @@ class SharedResources:
         self.gauges: set[Gauge] = set()
         """The gauges of all PUTs in flight."""
         self.parts: set[PartInFlight] = set()
-        """Those of them that can be postponed."""
+        """Those of them that are no second PUTs of a part."""
         self.bytes_sent = 0
         """Bytes that ended PUTs have sent."""
         self.prepared = 0
@@ -118,86 +126,86 @@ class SharedResources:
         self._rate = rate
         self.machines = 1
         """The machines that hash and send parts."""
+        self.backlog = 0
+        """Bytes of whole bodies that wait for their responses."""
 
     def spread(self, machines: int) -> None:
         """Let `machines` machines hash and send parts: each has as much room as one alone."""
         if machines != self.machines:
             self.machines = machines
-            self.concurrency.spread(machines)
+            self.flight.spread(machines)
             self._resize()
             self.wake()
 
     @property
     def limit(self) -> int:
         """Parts that may be in flight now."""
-        bound = self.bound.limit if self.bound is not None else None
-        if bound == 1 and any(part.sent() >= part.size for part in self.parts):
-            bound = 2  # the next part begins while this one waits for its response
-        return self.concurrency.limit if bound is None else min(self.concurrency.limit, bound)
+        return self.flight.limit
 
     @property
     def tick(self) -> float:
-        """Seconds until `adapt` is to be called again: fewer at the start, when a slow link shows within moments."""
-        starts = self.parts and self.bound is not None and self.bound.starts
-        return TICK / 4 if starts else TICK if self.machines == 1 else _TICK_OF_MANY
+        """Seconds until `adapt` is to be called again: fewer at the start, when the path shows within moments."""
+        return TICK / 4 if self.parts and self.flight.starts else TICK if self.machines == 1 else _TICK_OF_MANY
 
     def adapt(self, now: float) -> None:
-        """Report the bytes sent by all uploads to the controllers, and set the number of slots to their limit."""
-        sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges)
-        in_flight, bound = self.slots.borrowed_tokens, self.bound if self.parts else None
-        if bound is not None:
-            held_back = are_held_back(self._begun()) if bound.starts else None
-            in_flight = self._leave(
-                bound.sample(now, sent, in_flight=in_flight, part_size=self._part_size, held_back=held_back), in_flight
-            )
-        before = self.concurrency.limit
+        """Show `Flight` what is in flight. Set the number of slots to its limit, and hold the newest parts above it."""
+        sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges - self.parts)
+        parts = sorted(self.parts, key=lambda part: (-part.priority, part.began))
+        of_parts = [part.look(now) for part in parts]
+        sent += sum(of_parts)
+        waiting = [part for part in parts if part.accepted is not None]
+        self.backlog = sum(part.size for part in waiting)
+        writing = [(part, of_part) for part, of_part in zip(parts, of_parts, strict=True) if part.accepted is None]
+        times = [part.round_trip_times() for part in parts]
         bottleneck = Bottleneck.UNKNOWN
-        if self.concurrency.doubles:
-            bottleneck = Bottleneck.of([(*part.round_trip_times(), part.window_is_full()) for part in self.parts])
-        self.concurrency.sample(now, sent, in_flight=in_flight, bottleneck=bottleneck)
-        limit = self.concurrency.limit
-        if bound is not None:
-            left = bound.adapted(limit, before=before, in_flight=in_flight, part_size=self._part_size)
-            self._leave(left, in_flight)
+        if self.flight.doubles:
+            paths = zip(parts, times, strict=True)
+            bottleneck = Bottleneck.of([(*of_part, part.window_is_full()) for part, of_part in paths])
+        self.flight.sample(
+            Sample(
+                now=now,
+                acknowledged=sent,
+                writing=self.slots.borrowed_tokens - sum(part.is_held for part in parts),
+                part_size=sum(part.size for part in parts) / len(parts) if parts else 1.0,
+                waiting_for=self._waiting_for(waiting, now),
+                left=0 if waiting else min((part.size - of_part for part, of_part in writing), default=math.inf),
+                round_trip=min((least for least, _ in times if least), default=0.0),
+                bottleneck=bottleneck,
+            )
+        )
+        writers = self.flight.writers(len(waiting))
+        for place, (part, _) in enumerate(writing):
+            part.hold(held=place >= writers)
         self._resize()
 
-    def _begun(self) -> list[tuple[float, int]]:
-        """Of each part in flight: the round trips since its body began, and the bytes sent.
+    def _waiting_for(self, waiting: Sequence[PartInFlight], now: float) -> float:
+        """Return how long the oldest whole body has been waiting, but for those whose responses may be lost.
 
-        They are the shortest ones of all connections: one that was made while packets waited in front of the link has
-        seen none without the wait.
+        These are the bodies of which later ones were stored already.
         """
-        times = [part.round_trip_times()[0] for part in self.parts]
-        shortest = min(filter(None, times), default=0.0)
-        of_all = [own / shortest if own else 1.0 for own in times]
-        return [(part.round_trips() * more, part.sent()) for part, more in zip(self.parts, of_all, strict=True)]
+        latest = self.flight.stored_parts.accepted
+        return max((now - at for part in waiting if (at := part.accepted) is not None and at > latest), default=0.0)
 
-    @property
-    def _part_size(self) -> float:
-        """The size of the parts in flight, in bytes, on average: 1 at least, because an empty file has a part, too."""
-        return max(1.0, sum(part.size for part in self.parts) / len(self.parts))
+    def stored(self, put: PartInFlight, now: float) -> None:
+        """The response to a PUT has come, and its part is stored."""
+        accepted = now if put.accepted is None else put.accepted
+        self.flight.stored(now, put.size, began=put.began, accepted=accepted)
 
-    def _leave(self, left: int | None, in_flight: int) -> int:
-        """Leave so many parts in flight, and postpone small ones of those that have the most left to send.
-
-        Args:
-            left: The parts that are to stay; None: all.
-            in_flight: The parts in flight.
-
-        Returns:
-            The parts that stay in flight.
-        """
-        if left is None:
-            return in_flight
-        most_to_send = sorted(self.parts, key=lambda part: part.sent() - part.size)[: max(0, in_flight - left)]
-        small = [part for part in most_to_send if part.sent() <= SMALL * part.size]
-        for part in small:
-            part.postpone()
-        return in_flight - len(small)
+    def is_overdue(self, put: PartInFlight, now: float, timeout: float) -> bool:
+        """Return whether the response to a whole body is overdue. See `core.flight.Stored.overdue`."""
+        backlog = max(self.backlog, put.size)
+        return put.accepted is not None and self.flight.stored_parts.overdue(
+            put.accepted, now, timeout=timeout, backlog=backlog
+        )
 
     def refused(self, now: float) -> None:
         """The store asked to slow down: lower the limit."""
-        self.concurrency.refused(now)
+        self.flight.refused(now)
+        self._resize()
+
+    def sent_again(self, now: float) -> None:
+        """A whole body is sent again, because no response came: lower the limit."""
+        self.flight.sent_again(now)
         self._resize()
 
     def ended(self, put: Gauge) -> int:
@@ -215,22 +223,15 @@ class SharedResources:
         if limit > before:
             self.wake()
 
-    def begin_with(self, limit: int) -> None:
-        """Begin with so many in flight, if nothing is in flight yet. See `ConcurrencyControl.begin_with`."""
+    def expect_files(self) -> None:
+        """Prepare for small files, if nothing is in flight yet."""
         if not self.slots.borrowed_tokens:
-            self.concurrency.begin_with(limit)
+            self.flight.expect_files()
             self._resize()
 
-    def widen(self, limit: int) -> None:
-        """Let so many be in flight, if nothing speaks against it yet. See `ConcurrencyControl.widen`."""
-        self.concurrency.widen(limit)
-        self._resize()
-
-    def expect(self, part_size: int, now: float) -> None:
+    def expect_parts(self, part_size: int, now: float) -> None:
         """Prepare for parts of so many bytes: with a rate limit, begin with as few as it needs."""
-        self.concurrency.narrow()
-        if self.bound is not None and (rate := self._rate()) is not None:
-            self.bound.expect(now, rate, part_size=max(1, part_size))
+        self.flight.expect_parts(now, part_size, self._rate())
         self._resize()
 
     def wake(self) -> None:

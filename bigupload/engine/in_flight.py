@@ -1,5 +1,5 @@
-"""The PUTs in flight: each holds one of the shared slots. One that stalls is cancelled. One that is postponed, because
-fewer parts finish sooner, is cancelled and sent later.
+"""The PUTs in flight: each holds one of the shared slots. One that is too much is held, and goes on later. One that
+stalls is cancelled.
 
 A straggler, which is far slower than the others, is hedged: the part is sent a second time. The first response wins.
 The other PUT is cancelled and awaited.
@@ -22,6 +22,7 @@ from bigupload.engine.context import SharedResources, UploadContext
 from bigupload.engine.hedge_switch import REFUSALS
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
+from bigupload.units import format_seconds
 
 _LOG = logging.getLogger("bigupload.engine")
 _REPORT_EVERY = 3
@@ -32,25 +33,24 @@ that asks to slow down would get one at every tick."""
 _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 
 
-class Postponed(Exception):
-    """The part is to be sent later. That is no failure."""
-
-
 class PutInFlight:
     """One PUT in flight."""
 
     is_group = False
     """Whether parts of a group follow this one in the same slot."""
     lags = False
-    """Whether it was postponed because it is a straggler."""
+    """Whether it was cancelled because it is a straggler of a group: its parts are sent one by one."""
 
-    def __init__(self, source: Source, part: Part, request: SignedRequest, now: float, attempt: int = 1) -> None:
+    def __init__(
+        self, source: Source, part: Part, request: SignedRequest, now: float, attempt: int = 1, *, priority: int = 0
+    ) -> None:
         self.source = source
         self.part = part
         self.request = request
         self.scope = anyio.CancelScope()
         self.gauge: Gauge | None = None
         self.began = now
+        self.priority = priority
         self.attempt = attempt
         """Which attempt at the part this is, from 1; for the log."""
         self.hedge: PutInFlight | None = None
@@ -58,7 +58,8 @@ class PutInFlight:
         self.hedges = 0
         """How often this PUT was hedged."""
         self.response: PutResponse | None = None
-        self.postponed = False
+        self.accepted: float | None = None
+        self.is_held = False
         self.ended = asyncio.Event()  # anyio's costs ten times as much to make
         self._seen = 0
         self._moved_at = now
@@ -67,25 +68,19 @@ class PutInFlight:
     def size(self) -> int:
         return self.part.size
 
-    def postpone(self) -> None:
-        self.postponed = True
-        self.scope.cancel()
-
     async def deliver(self, transport: Transport, *, fresh: bool) -> None:
         """Have it sent. Raises Fault."""
         self.response = await transport.put(self.request, self.source, self.part, on_start=self.started, fresh=fresh)
 
     def started(self, gauge: Gauge) -> None:
         self.gauge = gauge
+        gauge.hold(held=self.is_held)
 
     def sent(self) -> int:
         return self.gauge.sent() if self.gauge is not None else 0
 
     def address(self) -> str | None:
         return self.gauge.address() if self.gauge is not None else None
-
-    def round_trips(self) -> float:
-        return self.gauge.round_trips() if self.gauge is not None else 0.0
 
     def round_trip_times(self) -> tuple[float, float]:
         return self.gauge.round_trip_times() if self.gauge is not None else (0.0, 0.0)
@@ -95,6 +90,23 @@ class PutInFlight:
 
     def paused(self) -> bool:
         return self.gauge is not None and self.gauge.paused()
+
+    def hold(self, *, held: bool) -> None:
+        if held != self.is_held:
+            self.is_held = held
+            if self.gauge is not None:
+                self.gauge.hold(held=held)
+
+    def look(self, now: float) -> int:
+        """Return the bytes sent. Note when they changed, and when all of them were accepted."""
+        sent = self.sent()
+        if sent != self._seen or self.paused():
+            self._seen, self._moved_at = sent, now
+        if sent < self.size:
+            self.accepted = None
+        elif self.accepted is None and self.gauge is not None:
+            self.accepted = now
+        return sent
 
     def log(self, now: float, outcome: str) -> None:
         """Log how it ended."""
@@ -112,14 +124,25 @@ class PutInFlight:
     def progress(self, now: float) -> PutProgress:
         return PutProgress(self.part.size, self.sent(), now - self.began)
 
-    def cancel_if_stalled(self, now: float, policy: RetryPolicy) -> None:
-        """Cancel a PUT without progress. After the whole body was sent, the store may take longer to respond."""
-        sent = self.sent()
-        if sent != self._seen or self.paused():
-            self._seen, self._moved_at = sent, now
-        limit = policy.response_timeout if sent >= self.part.size else policy.stall_after
-        if now - self._moved_at > limit:
+    def cancel_if_stalled(self, now: float, policy: RetryPolicy, shared: SharedResources) -> None:
+        """Cancel a PUT without progress, or one whose response is overdue."""
+        self.look(now)
+        if self.accepted is None:
+            stalled = now - self._moved_at > policy.stall_after
+        else:
+            stalled = shared.is_overdue(self, now, policy.response_timeout)
+            if stalled:
+                shared.sent_again(now)
+        if stalled:
             self.scope.cancel()
+
+    def stalled(self, now: float) -> Fault:
+        """Return the fault of a PUT that was cancelled because it stalled."""
+        what = self.request.subject or f"part {self.part.number}"
+        if self.accepted is None:
+            return Fault(FaultKind.STALLED, f"{what} stalled")
+        waited = format_seconds(now - self.accepted)
+        return Fault(FaultKind.STALLED, f"no response to {what}, {waited} after all of it was sent")
 
 
 async def send(
@@ -133,14 +156,14 @@ async def send(
 ) -> None:
     """Send one PUT, until there is a response, it fails, or its scope is cancelled. `fresh` is `Transport.put`'s."""
     shared.gauges.add(put)
-    shared.concurrency.started()
+    shared.flight.began()
     outcome = "cancelled"
     try:
         with put.scope:
             await put.deliver(transport, fresh=fresh)
             outcome = "acknowledged"
-        if put.postponed:
-            outcome = "postponed"
+        if put.response is not None:
+            shared.stored(put, clock())
     except Fault as fault:
         outcome = f"{fault.kind.name}: {fault}"
         raise
@@ -169,6 +192,11 @@ class PartsInFlight:
         """Bytes sent of the parts in flight. Of a part that is sent twice, the PUT that has sent more counts."""
         return sum(max(f.sent(), f.hedge.sent() if f.hedge else 0) for f in self._puts)
 
+    @property
+    def all_accepted(self) -> bool:
+        """Whether something is in flight, and nothing of it is left to send now."""
+        return bool(self._puts) and all(put.accepted is not None or put.is_held for put in self._puts)
+
     def proved(self, proof: PartProof) -> None:
         """Note how a part was proved. Hedging needs a proof that tells two bodies apart."""
         self._proofs.add(proof)
@@ -186,13 +214,10 @@ class PartsInFlight:
     async def put_in_slot(
         self, source: Source, part: Part, request: SignedRequest, *, fresh: bool = False, attempt: int = 1
     ) -> PutResponse:
-        """Like `put`, for a caller that holds one of the slots. `fresh` is `Transport.put`'s.
-
-        Raises:
-            Postponed: The part is to be sent later.
-        """
+        """Like `put`, for a caller that holds one of the slots. `fresh` is `Transport.put`'s."""
         context = self._context
-        put = PutInFlight(source, part, request, context.effects.clock(), attempt)
+        now, priority = context.effects.clock(), context.settings.priority
+        put = PutInFlight(source, part, request, now, attempt, priority=priority)
         self._puts.add(put)
         if source is context.source:
             context.shared.parts.add(put)
@@ -217,23 +242,23 @@ class PartsInFlight:
             return fault
         finally:
             self._puts.discard(group)
-        stalled = group.scope.cancelled_caught and not group.postponed
-        return Fault(FaultKind.STALLED, f"part {group.part.number} stalled") if stalled else None
+        stalled = group.scope.cancelled_caught and not group.lags
+        return group.stalled(self._context.effects.clock()) if stalled else None
 
     async def _first_response(self, put: PutInFlight, *, fresh: bool) -> PutResponse:
-        fault = Fault(FaultKind.STALLED, f"part {put.part.number} stalled")
+        fault: Fault | None = None
         try:
             try:
                 await self._send(put, fresh=fresh)
             except Fault as e:
                 fault = e
-            if put.hedges and fault.kind in REFUSALS:
+            if put.hedges and fault is not None and fault.kind in REFUSALS:
                 self._context.stop_hedging(_refused(put.part, fault))
                 # Nobody knows which of the two PUTs the store has kept, if any, so that the other response proves
                 # nothing. Sent alone, the part shows whether the upload still exists.
                 message = f"part {put.part.number} was refused while it was sent twice ({fault}): it is sent alone"
                 raise Fault(FaultKind.BROKEN, message, status=fault.status) from fault
-            if put.response is None and put.hedge is not None and not put.postponed:
+            if put.response is None and put.hedge is not None:
                 await put.hedge.ended.wait()  # it may still arrive
         finally:
             if put.hedge is not None and not put.hedge.ended.is_set():
@@ -243,9 +268,7 @@ class PartsInFlight:
         for each in (put, put.hedge):
             if each is not None and each.response is not None:
                 return each.response
-        if put.postponed:
-            raise Postponed
-        raise fault
+        raise fault or put.stalled(self._context.effects.clock())
 
     async def _send(self, put: PutInFlight, *, fresh: bool) -> None:
         context = self._context
@@ -261,7 +284,7 @@ class PartsInFlight:
                 for put in self._puts:
                     for each in (put, put.hedge):
                         if each is not None:
-                            each.cancel_if_stalled(now, self._context.retrier.policy)
+                            each.cancel_if_stalled(now, self._context.retrier.policy, self._context.shared)
                 self._hedge_stragglers(hedges, now)
                 self._context.shared.adapt(now)
                 ticks += 1
@@ -271,18 +294,20 @@ class PartsInFlight:
     def _hedge_stragglers(self, tasks: TaskGroup, now: float) -> None:
         if not self._context.hedging.on or not self.proofs_are_unambiguous:
             return
+        late = self._context.shared.flight.responses_are_late  # then what is sent a second time waits behind the first
         primary = [
             f
             for f in self._puts
-            if not f.ended.is_set() and f.hedges < _MOST_HEDGES and f.source is self._context.source and not f.paused()
+            if not f.ended.is_set() and f.hedges < _MOST_HEDGES and f.source is self._context.source
+            if not f.paused() and not (late and f.accepted is not None)
         ]
         newest = [f.hedge or f for f in primary]
         for index in self.pace.lagging([f.progress(now) for f in newest], at_the_end=self.all_begun):
             put = primary[index]
             if put.is_group:
-                if not put.postponed and self._budget.take(put.sent()):
+                if not put.lags and self._budget.take(put.sent()):
                     put.lags = True
-                    put.postpone()  # its parts are sent one by one then, and are hedged
+                    put.scope.cancel()  # its parts are sent one by one then, and are hedged
             elif put.hedge is not None:
                 spent = put.hedge.sent()
                 if spent <= put.sent() and self._budget.has(spent):

@@ -120,7 +120,8 @@ class GroupInFlight(PutInFlight):
         on_response: Callable[[int, PutResponse, float], None],
     ) -> None:
         """`on_response`: gets the index of a part, its response, and the seconds that it took."""
-        super().__init__(context.source, parts[0], requests[0], context.effects.clock())
+        now, priority = context.effects.clock(), context.settings.priority
+        super().__init__(context.source, parts[0], requests[0], now, priority=priority)
         self._context = context
         self._groups = groups
         self._parts = parts
@@ -157,12 +158,13 @@ class GroupInFlight(PutInFlight):
                 _LOG.debug("part %d, attempt 1 to %s: acknowledged after %.0f ms", number, address, seconds * 1000)
             self._context.shared.bytes_sent += self.part.size
             self._context.counts.bytes_sent += self.part.size
+            self._context.shared.flight.stored(now, self.part.size, began=now - seconds, accepted=now)
             self._on_response(self._responses, response, seconds)
             self._responses += 1
             if self._responses < len(self._parts):
                 self.part, self.request = self._parts[self._responses], self._requests[self._responses]
-                self._context.shared.concurrency.started()
-                self._seen, self._moved_at = 0, now
+                self._context.shared.flight.began()
+                self._seen, self._moved_at, self.accepted = 0, now, None
         self._elapsed, self.began = elapsed, now - elapsed
 
 

@@ -14,10 +14,11 @@ from anyio.abc import TaskGroup
 from bigupload import errors, events
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Part
+from bigupload.core.rate_meter import RateMeter
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
-from bigupload.engine.in_flight import PartsInFlight, Postponed
+from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.md5_probe import Md5Probe
 from bigupload.engine.part_copying import PartCopier
 from bigupload.engine.part_groups import GroupTransport, GroupUploader, LeftOver, Signed
@@ -65,11 +66,12 @@ class PartUploader:
         self._hasher = hasher
         self._upload_id = context.manifest.upload_id
         self._puts = PartsInFlight(context)
-        context.shared.expect(context.manifest.plan.part_size, context.effects.clock())
+        context.shared.expect_parts(context.manifest.plan.part_size, context.effects.clock())
         self._copier = PartCopier(context, hasher)
         self._signer: Batcher[UnsignedPart, Signed] = Batcher(self._sign_batch, max_batch=_SIGN_BATCH)
         self._bytes_uploaded = context.manifest.bytes_uploaded
         """As the manifest says, without adding up all parts at each report. Of a stream, parts may be dropped."""
+        self._meter = RateMeter()
         self._pending = state.pending()
         self._admitted = 0
         self._prepared: set[int] = set()
@@ -285,8 +287,6 @@ class PartUploader:
                         self._context.source, part, request[0], fresh=fresh, attempt=attempts.made
                     )
                 record = await self._prover.prove(part, hashed, request[0], response)
-            except Postponed:
-                continue
             except SendAgainWithMd5:
                 hashed, request = await self._hasher.hash(part, md5=True), None
             except Fault as fault:
@@ -343,15 +343,21 @@ class PartUploader:
     # -- progress
 
     def _report(self) -> None:
-        manifest = self._context.manifest
+        manifest, flight, now = self._context.manifest, self._context.shared.flight, self._context.effects.clock()
+        uploaded = self._bytes_uploaded if self._arriving is None else manifest.bytes_uploaded
+        in_flight, size = self._puts.sent(), self._state.plan.size
+        self._meter.add(now, uploaded + (0 if flight.responses_are_late else in_flight))
         self._context.emit(
             events.Progress(
-                bytes_uploaded=self._bytes_uploaded if self._arriving is None else manifest.bytes_uploaded,
-                bytes_in_flight=self._puts.sent(),
-                size=self._state.plan.size,
+                bytes_uploaded=uploaded,
+                bytes_in_flight=in_flight,
+                size=size,
                 parts_uploaded=len(manifest.parts),
                 parts=self._state.plan.count if self._state.plan.size is not None else None,
                 concurrency=self._context.shared.limit,
                 retries=self._context.counts.retries,
+                rate=self._meter.rate(now),
+                seconds_left=self._meter.seconds_left(now, size),
+                is_waiting=flight.responses_are_late and self._puts.all_accepted,
             )
         )

@@ -16,9 +16,8 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind, Retry
-from bigupload.core.small_start import AT_ONCE, SmallStart
 from bigupload.engine.context import SharedResources, UploadSettings, check_source
-from bigupload.engine.in_flight import Postponed, PutInFlight, send
+from bigupload.engine.in_flight import PutInFlight, send
 from bigupload.engine.part_hashing import Hashed, PartHasher, hash_part
 from bigupload.engine.retrying import Retrier
 from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
@@ -104,6 +103,7 @@ class SinglePuts:
         self._shared = shared
         self._algorithm = settings.algorithm
         self._required = settings.require_proof
+        self._priority = settings.priority
         self._slots = shared.slots.queue(lambda: 0, settings.priority)
         self._hashing = shared.hashing.queue(lambda: 0, settings.priority)
         self._puts: dict[PutInFlight, Callable[[int], None] | None] = {}
@@ -115,8 +115,7 @@ class SinglePuts:
         self._with_md5 = settings.algorithm is Algorithm.MD5
         self._proves_nothing = False
         """Whether it was told that the store proves nothing of a PUT."""
-        self._start = SmallStart()
-        shared.begin_with(AT_ONCE)
+        shared.expect_files()
 
     async def watch(self, retrier: Retrier, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Cancel PUTs that stall, adapt the number in flight, and report how much was sent, until cancelled.
@@ -130,7 +129,7 @@ class SinglePuts:
             await retrier.effects.sleep(self._shared.tick)
             now = retrier.effects.clock()
             for put in self._puts:
-                put.cancel_if_stalled(now, retrier.policy)
+                put.cancel_if_stalled(now, retrier.policy, self._shared)
             self._shared.adapt(now)
             ticks += 1
             if ticks % _REPORT_EVERY == 0:
@@ -209,10 +208,9 @@ class SinglePuts:
         """Send one PUT, for a caller that holds a slot.
 
         Raises:
-            Postponed: It is to be sent later.
             Fault: It failed.
         """
-        put = PutInFlight(source, part, request, retrier.effects.clock())
+        put = PutInFlight(source, part, request, retrier.effects.clock(), priority=self._priority)
         self._puts[put] = report
         self._shared.parts.add(put)
         try:
@@ -222,11 +220,7 @@ class SinglePuts:
             if put.sent() >= _SHOWS_A_STORE:
                 retrier.note_contact(put.began)
         if put.response is None:
-            if put.postponed:
-                raise Postponed
-            raise Fault(FaultKind.STALLED, "the PUT stalled")
-        if (wider := self._start.responded(part.size, put.began, retrier.effects.clock())) is not None:
-            self._shared.widen(wider)
+            raise put.stalled(retrier.effects.clock())
         return put.response
 
     def less(self, manner: Manner, fault: Fault) -> Manner | None:
@@ -328,8 +322,6 @@ class _OnePut:
                         self._source, self._part, request, retrier, fresh=fresh, report=self._report
                     )
                 stored = await self._prove(hashed, response)
-            except Postponed:
-                continue
             except Fault as fault:
                 self._may_be_stored |= fault.kind in _MAY_HAVE_ACTED
                 if fault.kind is FaultKind.EXISTS:

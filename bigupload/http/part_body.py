@@ -46,6 +46,9 @@ TLS_BUFFER = 512 * 1024
 machine. 1 MiB does not stay in the core's cache."""
 _SLICE = LOOK_AHEAD
 """Bytes to send before the event loop gets a turn: it sees a response also where the kernel takes all at once."""
+_TRICKLE_EVERY, _TRICKLE = 10.0, 16 * 1024
+"""Seconds after which a body that is held sends some bytes, and how many: S3 closes a connection that has sent no byte
+of its body for 20 s."""
 RESPONSE_AFTER_WRITE_ERROR = 5.0
 """Seconds to wait for a response on a connection that can't be written to any more."""
 
@@ -61,11 +64,14 @@ class PartBody:
         """Bytes handed to the kernel or to TLS."""
         self._encrypted = memoryview(b"")
         """TLS records that the socket has not taken yet."""
+        self._allowed = 0
+        """Up to where it may be written now: less than all with a rate limit, or while it is held."""
         self._rate_limited = False
+        self._held = False
+        self._released = asyncio.Event()
         self._stopping: Any = False  # not bool: mypy holds that what a thread has just read can't change meanwhile
         self._sent_when_stopped = 0
         self._sent = 0
-        self._began = float("inf")
         self._socket: Any = None
         self._transport: asyncio.WriteTransport | None = None
         self._peer: object = None  # a closed TLS transport of asyncio raises AttributeError if it is asked
@@ -105,7 +111,6 @@ class PartBody:
             connection.write(head)
             if self._length == 0:
                 return
-            self._began = asyncio.get_running_loop().time()
             read_before_closing(transport)
             # Of a body that is broken off, nothing more is sent: what the kernel still has would delay other parts.
             socket_tuning.set_discard(self._socket, discard=True)
@@ -144,9 +149,6 @@ class PartBody:
     def address(self) -> str | None:
         return socket_tuning.address_text(self._peer)
 
-    def round_trips(self) -> float:
-        return socket_tuning.round_trips(self._socket, asyncio.get_running_loop().time() - self._began)
-
     def round_trip_times(self) -> tuple[float, float]:
         return socket_tuning.round_trip_times(self._socket)
 
@@ -154,7 +156,20 @@ class PartBody:
         return socket_tuning.window_is_full(self._socket)
 
     def paused(self) -> bool:
-        return self._rate_limited
+        return self._rate_limited or self._held
+
+    def hold(self, *, held: bool) -> None:
+        if held == self._held:
+            return
+        self._held = held
+        if held:
+            self._released.clear()
+            self._allowed = self._written
+            if self._ended is not None:
+                _settle(self._ended, None)
+        else:
+            self._released.set()
+            socket_tuning.search_again(self._socket)
 
     # -- the end
 
@@ -168,6 +183,7 @@ class PartBody:
         if not self._stopping:
             self._sent_when_stopped = self.sent()
             self._stopping = True
+        self._released.set()
         if self._ended is not None:
             _settle(self._ended, None)
 
@@ -203,19 +219,19 @@ class PartBody:
         """Send without a copy: what is at hand in the event loop, else by `os.sendfile` in a thread."""
         with self._socket_copy() as fd:
             while self._written < self._length and not self._stopping:
-                until = self._written + await self._allowance(self._length - self._written)
-                while self._written < until and not self._stopping:
-                    await self._when_writable(fd, partial(self._send_at_hand, fd, until))
-                    if self._written < until and not self._stopping:
-                        send = partial(self._send_slices, fd, min(until, self._written + _SLICE))
+                await self._allow(self._length - self._written)
+                while self._written < self._allowed and not self._stopping:
+                    await self._when_writable(fd, partial(self._send_at_hand, fd))
+                    if self._written < self._allowed and not self._stopping:
+                        send = partial(self._send_slices, fd, min(self._allowed, self._written + _SLICE))
                         await self._threads.run(self._resources.wait_for_disk, send, self.stop)
 
-    def _send_at_hand(self, fd: int, until: int) -> bool:
+    def _send_at_hand(self, fd: int) -> bool:
         """Send bytes that the socket accepts and that need no waiting. Returns whether it is done or must stop here."""
-        if not self._bytes.at_hand(self._written):
+        if self._written >= self._allowed or not self._bytes.at_hand(self._written):
             return True
-        self._send_slice(fd, min(until, self._bytes.cached_until))
-        return self._written == until or self._stopping
+        self._send_slice(fd, min(self._allowed, self._bytes.cached_until))
+        return self._written >= self._allowed or self._stopping
 
     def _send_slice(self, fd: int, until: int) -> bool:
         """Send what the socket takes now. Returns whether nothing is left to do up to `until` (bytes of the part)."""
@@ -243,6 +259,8 @@ class PartBody:
         """Threads read, encrypt and write, each time that the socket can take more."""
         with self._socket_copy() as fd:
             while not self.complete:
+                if self._written >= self._allowed and not self._encrypted:
+                    await self._allow(self._length - self._written)
                 await self._when_writable(fd, lambda: True)
                 if self._stopping:
                     return
@@ -257,14 +275,14 @@ class PartBody:
     def _encrypt_slice(self, encryptor: TlsEncryptor, fd: int) -> None:
         """In a thread: encrypt and write as much as the socket takes now, at most a slice."""
         buffer = thread_buffer(TLS_BUFFER)
-        until = min(self._length, self._written + _SLICE)
+        until = min(self._allowed, self._written + _SLICE)
         while not self._stopping:
             while self._encrypted:
                 try:
                     self._encrypted = self._encrypted[os.write(fd, self._encrypted) :]
                 except BlockingIOError:
                     return
-            if self._written == until:
+            if self._written >= until:
                 return
             chunk = self._bytes.chunk(buffer, self._written, min(len(buffer), until - self._written))
             if self._stopping:  # the read may have taken hours, and the connection may be closed
@@ -277,7 +295,7 @@ class PartBody:
         buffer = self._resources.take_buffer(size)
         try:
             while self._written < self._length and not await self._responded():
-                step = await self._allowance(min(size, self._length - self._written))
+                step = await self._allow(min(size, self._length - self._written))
                 chunk = buffer[:step]
                 count = self._bytes.read_at_hand(chunk, self._written)
                 if count < step:
@@ -350,18 +368,23 @@ class PartBody:
                 await asyncio.sleep(0)
         return bool(self._stopping)
 
-    async def _allowance(self, wanted: int) -> int:
-        """How many bytes, at most `wanted`, the rate limit lets through now. Waits for them."""
+    async def _allow(self, wanted: int) -> int:
+        """Wait until more bytes may be written, at most `wanted`, and allow them. Returns how many."""
+        if self._held:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TRICKLE_EVERY):
+                    await self._released.wait()
+            wanted = wanted if self._released.is_set() else min(wanted, _TRICKLE)
         limiter = self._resources.limiter
-        if limiter is None:
-            return wanted
-        step = min(wanted, limiter.slice)
-        self._rate_limited = True
-        try:
-            await limiter.take(step)
-        finally:
-            self._rate_limited = False
-        return step
+        if limiter is not None:
+            wanted = min(wanted, limiter.slice)
+            self._rate_limited = True
+            try:
+                await limiter.take(wanted)
+            finally:
+                self._rate_limited = False
+        self._allowed = self._written + wanted
+        return wanted
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -207,14 +207,14 @@ class MemoryBody:
     def address(self) -> str | None:
         return socket_tuning.address_text(self._peer)
 
-    def round_trips(self) -> float:
-        return 0.0  # over before that matters
-
     def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
+        return 0.0, 0.0  # over before that matters
 
     def window_is_full(self) -> bool:
         return False
 
     def paused(self) -> bool:
         return False
+
+    def hold(self, *, held: bool) -> None:
+        """The transport has it already."""

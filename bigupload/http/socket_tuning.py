@@ -100,18 +100,24 @@ def tune_for_path(sock: Any, congestion: str) -> None:
         _set_congestion_control(sock, _LONG_PATH if round_trip >= _SHORT else _SHORT_PATH)
 
 
+def search_again(sock: Any) -> None:
+    """Let BBR find the rate of a connection anew, as at its start, after its body was held.
+
+    It keeps the rate that it had among many others, and goes up from there by a quarter in eight round trips: on a path
+    of 150 ms, it would take 16 s until it has the link for itself. Other algorithms begin with slow start after a
+    pause."""
+    with contextlib.suppress(AttributeError, OSError):
+        if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == _LONG_PATH.encode():
+            _set_congestion_control(sock, "reno")
+            _set_congestion_control(sock, _LONG_PATH)
+
+
 def _set_congestion_control(sock: Any, name: str) -> bool:
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
     except (AttributeError, OSError):  # another system, or not allowed for this user
         return False
     return True
-
-
-def round_trips(sock: Any, seconds: float) -> float:
-    """How many of a connection's shortest round trips some seconds are; 0 if the system cannot tell."""
-    least, _ = round_trip_times(sock)
-    return max(0.0, seconds) / least if least else 0.0
 
 
 def round_trip_times(sock: Any) -> tuple[float, float]:

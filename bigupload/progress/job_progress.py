@@ -24,16 +24,6 @@ def done_of(event: events.JobProgress) -> int:
     return event.bytes_uploaded + event.bytes_skipped
 
 
-def moved_of(event: events.JobProgress) -> int:
-    """Bytes that this call has sent, acknowledged or not: what the rate is made of."""
-    return event.bytes_uploaded + event.bytes_in_flight
-
-
-def left_of(event: events.JobProgress) -> int:
-    """Bytes of the files found that are still to be sent."""
-    return max(0, event.bytes_found - moved_of(event) - event.bytes_skipped - event.bytes_failed)
-
-
 def has_share(event: events.JobProgress) -> bool:
     """Whether a percentage means anything."""
     return event.is_listed and event.bytes_found > 0
@@ -93,22 +83,22 @@ def current(files: Mapping[str, tuple[int, int]]) -> Iterable[str]:
     return [f"{name} {100 * done // max(1, size)} %" for name, (size, done) in largest]
 
 
-def line(event: events.JobProgress, rate: float, files: Mapping[str, tuple[int, int]]) -> str:
-    """All of it in one line.
+def pace(event: events.Progress | events.JobProgress | events.ReadingBack) -> list[str]:
+    """The rate and the time left: "12.3 MB/s", "waiting for the store", "5 min left"."""
+    texts = [format_rate(event.rate)] if event.rate else []
+    if not isinstance(event, events.ReadingBack) and event.is_waiting:
+        texts.append("waiting for the store")
+    if event.seconds_left is not None:
+        texts.append(f"{format_seconds(event.seconds_left)} left")
+    return texts
 
-    Args:
-        event: The job's progress.
-        rate: Bytes a second.
-        files: As `current` takes them.
-    """
+
+def line(event: events.JobProgress, files: Mapping[str, tuple[int, int]]) -> str:
+    """All of it in one line. `files`: as `current` takes them."""
     texts = counts(event)
     if event.bytes_found:
         share = f"{100 * done_of(event) // event.bytes_found} % of {format_size(event.bytes_found)}"
         texts.insert(0, share if has_share(event) else bytes_text(event))
     if event.bytes_in_flight:
         texts.append(f"{format_size(event.bytes_in_flight)} in flight")
-    if rate:
-        texts.append(format_rate(rate))
-        if has_share(event):
-            texts.append(f"{format_seconds(left_of(event) / rate)} left")
-    return "; ".join([", ".join(texts), *([", ".join(current(files))] if files else [])])
+    return "; ".join([", ".join(texts + pace(event)), *([", ".join(current(files))] if files else [])])

@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import field
-
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from bigupload.records import dataclass
 from bigupload.units import format_clock, format_rate, format_size
 
-_WINDOW = 5.0
-"""Seconds over which the rate is measured: long enough to read, short enough to show that a link went away."""
 _LEAST_BAR, _LONGEST_BAR = 8, 40
 _SYMBOLS = ("━", "╍", "─")
 _ASCII_SYMBOLS = ("#", "=", "-")
-
-
-class RateMeter:
-    """Bytes a second over the last few seconds. The clock is passed in with each call."""
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque()
-
-    def restart(self) -> None:
-        """Forget: the next sample is the first."""
-        self._samples = deque()  # a thread that draws may be reading the old ones
-
-    def add(self, now: float, count: int) -> None:
-        """`count` bytes were done by `now`."""
-        self._samples.append((now, count))
-        while len(self._samples) > 2 and self._samples[1][0] < now - _WINDOW:
-            self._samples.popleft()
-
-    def rate(self, now: float) -> float:
-        """What has moved since the window began, 0 where nothing has (a part that is sent again moves back)."""
-        samples = self._samples
-        if len(samples) < 2:
-            return 0.0
-        (began, first), (_, last) = samples[0], samples[-1]
-        return max(0.0, (last - first) / max(1e-9, now - began))
 
 
 @dataclass(slots=True)
@@ -52,15 +22,17 @@ class RowState:
     """None: not known yet, so that only the name and the note are shown."""
     acknowledged: int = 0
     in_flight: int = 0
-    missing: int = 0
-    """What will not be sent: of files that failed."""
     parts: str = ""
     retries: int = 0
     note: str = ""
     """Takes the place of the rate and of all that follows it."""
     outage: str = ""
     """As `note`, and stronger, while nothing connects to the store."""
-    meter: RateMeter = field(default_factory=RateMeter)
+    rate: float = 0.0
+    """Bytes a second."""
+    seconds_left: float | None = None
+    is_waiting: bool = False
+    """Whether everything was sent, and the store's responses are late."""
 
 
 def most_name(width: int) -> int:
@@ -68,15 +40,12 @@ def most_name(width: int) -> int:
     return max(8, min(24, width // 5))
 
 
-def render(
-    state: RowState, width: int, now: float, *, names: int, ascii_only: bool = False, most_bar: int = _LONGEST_BAR
-) -> Text:
+def render(state: RowState, width: int, *, names: int, ascii_only: bool = False, most_bar: int = _LONGEST_BAR) -> Text:
     """The row, never wider than `width` columns. What matters least is left out first where it does not fit.
 
     Args:
         state: what is known of the file.
         width: columns of the row.
-        now: the time that `state.meter` is asked for, in seconds.
         names: columns for the name.
         ascii_only: draw the bar with ASCII characters.
         most_bar: columns of the bar at most.
@@ -86,7 +55,7 @@ def render(
         row.append(f"  {state.note}", style="dim")
         row.truncate(width)
         return row
-    bar, fields = _layout(state, state.size, width, now, names)
+    bar, fields = _layout(state, state.size, width, names)
     row.append(" ")
     row.append_text(_bar(state, state.size, min(bar, most_bar), ascii_only=ascii_only))
     for text, style in fields:
@@ -96,16 +65,16 @@ def render(
     return row
 
 
-def bar_columns(state: RowState, width: int, now: float, *, names: int) -> int:
+def bar_columns(state: RowState, width: int, *, names: int) -> int:
     """The columns that the bar of a row would have; as many as there may be where there is none."""
-    return _LONGEST_BAR if state.size is None else _layout(state, state.size, width, now, names)[0]
+    return _LONGEST_BAR if state.size is None else _layout(state, state.size, width, names)[0]
 
 
-def _layout(state: RowState, size: int, width: int, now: float, names: int) -> tuple[int, list[tuple[str, str]]]:
+def _layout(state: RowState, size: int, width: int, names: int) -> tuple[int, list[tuple[str, str]]]:
     """The columns of the bar, and what has room behind it."""
     fields: list[tuple[str, str]] = []
     room = width - names - 1 - _LEAST_BAR
-    for text, style in _fields(state, size, now):
+    for text, style in _fields(state, size):
         if len(text) + 1 > room:
             break  # only what matters less follows
         fields.append((text, style))
@@ -122,7 +91,7 @@ def _name(name: str, width: int) -> str:
     return set_cell_size(name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…", width)
 
 
-def _fields(state: RowState, size: int, now: float) -> list[tuple[str, str]]:
+def _fields(state: RowState, size: int) -> list[tuple[str, str]]:
     """What stands behind the bar, the most important first."""
     percent = 100 if not size else 100 * state.acknowledged // size
     sizes = f"{format_size(state.acknowledged)}/{format_size(size)}"
@@ -135,13 +104,13 @@ def _fields(state: RowState, size: int, now: float) -> list[tuple[str, str]]:
         return [*first, (state.outage, "red")]
     if state.note:
         return [*first, (state.note, "green" if state.note.startswith("proved") else "")]
-    rate = state.meter.rate(now)
-    left = max(0, size - state.acknowledged - state.in_flight - state.missing)
+    left = "-:--" if state.seconds_left is None else format_clock(state.seconds_left)
+    pace = "waiting for the store" if state.is_waiting else f"{format_rate(state.rate):>10}"
     retries = "1 retry" if state.retries == 1 else f"{state.retries} retries"
     return [
         *first,
-        (f"{format_rate(rate):>10}", "red" if not rate else ""),
-        (f"{format_clock(left / rate) if rate else '-:--':>7}", "cyan"),
+        (pace, "" if state.rate or state.is_waiting else "red"),
+        (f"{left:>7}", "cyan"),
         *([(f"{state.parts} {'part' if state.parts.endswith('/1') else 'parts'}", "")] if state.parts else []),
         *([(retries, "yellow")] if state.retries else []),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -112,10 +111,10 @@ class Rows(Generic[K]):
 
     def render(self, *rows: RowState) -> list[Text]:
         """The rows as texts, with their bars below one another."""
-        names, now = min(self._widest_name, most_name(self._width)), time.monotonic()
-        bar = min((bar_columns(row, self._width, now, names=names) for row in rows), default=0)
+        names = min(self._widest_name, most_name(self._width))
+        bar = min((bar_columns(row, self._width, names=names) for row in rows), default=0)
         only = self._console.options.ascii_only
-        return [render(row, self._width, now, names=names, ascii_only=only, most_bar=bar) for row in rows]
+        return [render(row, self._width, names=names, ascii_only=only, most_bar=bar) for row in rows]
 
     def of_job(self, total: RowState, counts: Sequence[str]) -> Group:
         """The largest files that are under way, the row of all files below them, and what became of files."""

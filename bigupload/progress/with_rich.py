@@ -70,13 +70,13 @@ class RichProgress(ProgressOfCalls[RowState]):
     def _show(self, bar: RowState, event: events.Event) -> None:
         match event:
             case events.JobProgress():
-                update_total(bar, event, time.monotonic())
+                update_total(bar, event)
                 if event.is_finished:
                     bar.note = ", ".join(job_progress.counts(event))
             case events.Warned(message=message):
                 self._print(Text(f"{bar.name}: warning: {printable(message)}"))
             case _:
-                update(bar, event, time.monotonic())
+                update(bar, event)
         self._draw_now_and_then(time.monotonic())
 
     def _draw_now_and_then(self, now: float) -> None:

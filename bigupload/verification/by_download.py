@@ -22,6 +22,7 @@ import anyio.to_thread
 from bigupload import errors, events
 from bigupload.core.manifest_identity import manifest_id
 from bigupload.core.part_plan import MIB
+from bigupload.core.rate_meter import RateMeter
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
@@ -231,6 +232,7 @@ class _Comparison:
         """The lowest position that is known to differ. Ranges before it are compared nevertheless."""
         self._warned = False
         self._signed: tuple[SignedRequest, float] | None = None
+        self._meter = RateMeter()
         self._reported = 0.0
         self.compared = sum(self._span(n)[1] - self._span(n)[0] for n in progress.done)
 
@@ -337,4 +339,13 @@ class _Comparison:
         now = self._retrier.effects.clock()
         if not self._reported or now - self._reported >= _REPORT_EVERY:
             self._reported = now
-            self._retrier.emit(events.ReadingBack(bytes_compared=self.compared, size=self._attributes.size))
+            size = self._attributes.size
+            self._meter.add(now, self.compared)
+            self._retrier.emit(
+                events.ReadingBack(
+                    bytes_compared=self.compared,
+                    size=size,
+                    rate=self._meter.rate(now),
+                    seconds_left=self._meter.seconds_left(now, size),
+                )
+            )

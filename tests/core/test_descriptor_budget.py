@@ -6,7 +6,6 @@ import itertools
 
 import pytest
 
-from bigupload.core.concurrency_control import MOST
 from bigupload.core.descriptor_budget import (
     MOST_UPLOADS,
     OF_A_PART,
@@ -14,6 +13,7 @@ from bigupload.core.descriptor_budget import (
     DescriptorBudget,
     divide_descriptors,
 )
+from bigupload.core.flight import MOST
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.context import SharedResources
+from bigupload.engine.context import SharedResources, UploadSettings
 from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.retrying import Effects, Retrier
 
@@ -50,6 +50,6 @@ def fake_context(
         "retrier": retrier, "effects": effects, "counts": retrier.counts, "emit": emit, "manifest": manifest,
         "shared": shared, "slots": shared.slots.queue(lambda: plan.size), "source": object(), "store": test,
         "transport": test, "hedging": HedgeSwitch(hedge), "hold": fine, "release": lambda part: None,
-        "check_source": fine, "base": None, "copies_unread": False, "groups": None,
+        "check_source": fine, "settings": UploadSettings(), "base": None, "copies_unread": False, "groups": None,
     }  # fmt: skip
     return SimpleNamespace(**made | more)

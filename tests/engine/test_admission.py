@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from bigupload.core.concurrency_control import MOST, START
+from bigupload.core.flight import MOST, START, START_LEAST, Flight
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedResources
@@ -90,7 +90,7 @@ async def test_a_raised_limit_lets_parts_in_though_none_ends() -> None:
     def tick() -> None:
         seen[round(upload.now, 1)] = upload.in_flight
         if upload.now > 1:
-            upload.shared.concurrency._limit = 30
+            upload.shared.flight = Flight(30)
 
     upload.each_tick.append(tick)
     await upload.run_until(3)
@@ -100,12 +100,13 @@ async def test_a_raised_limit_lets_parts_in_though_none_ends() -> None:
 
 async def test_the_controller_measures_and_grows_though_no_part_ends() -> None:
     """A window in which fewer parts are in flight than may be says nothing: there must be as many."""
-    upload = Upload()
-    upload.shared.bound = None  # it would try fewer parts first
+    shared = SharedResources(None)
+    shared.flight.stored(0.0, GB, began=0.0, accepted=0.0)
+    upload = Upload(shared=shared)
     short: list[float] = []
 
     def tick() -> None:
-        if upload.in_flight < upload.shared.concurrency.limit:
+        if upload.in_flight < upload.shared.limit:
             short.append(upload.now)
 
     upload.each_tick.append(tick)
@@ -114,7 +115,7 @@ async def test_the_controller_measures_and_grows_though_no_part_ends() -> None:
     assert short == []
 
 
-@pytest.mark.parametrize(("rate", "parts"), [(10**6, 1), (GB / 2, 4), (None, START)])
+@pytest.mark.parametrize(("rate", "parts"), [(10**6, 1), (GB / 2, 4), (None, START_LEAST)])
 async def test_a_rate_limit_says_how_many_parts_to_begin_with(rate: float | None, parts: int) -> None:
     upload = Upload(shared=SharedResources(None, rate=lambda: rate))
     await upload.run_until(0.2)
@@ -126,12 +127,12 @@ async def test_a_raised_limit_wakes_every_upload_that_shares_it(uploads: int) ->
     shared = SharedResources(1)
     events = [anyio.Event() for _ in range(uploads)]
     shared.waiting_for_room |= set(events)
-    shared.concurrency._limit = 2
+    shared.flight = Flight(2)
     shared.adapt(1.0)
     assert all(event.is_set() for event in events)
     lower = anyio.Event()
     shared.waiting_for_room = {lower}
-    shared.concurrency._limit = 1
+    shared.flight = Flight(1)
     shared.adapt(2.0)
     assert not lower.is_set()
 

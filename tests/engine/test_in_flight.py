@@ -271,19 +271,6 @@ async def test_a_second_is_left_alone_where_the_budget_has_no_other(sky: Sky) ->
     assert len(await _second_that_lags(sky, first=50, second=40)) == 2
 
 
-@pytest.mark.parametrize(
-    ("sent", "limit"), [(1, RetryPolicy().stall_after), (PART.size, RetryPolicy().response_timeout)]
-)
-async def test_what_has_sent_all_may_be_waited_for_longer(sky: Sky, sent: int, limit: float) -> None:
-    sky.flights.proved(PartProof.MD5)  # so that there is no second
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sky.flights.watch, lambda: sky.puts and setattr(sky.puts[0], "bytes", sent))
-        with pytest.raises(Fault, match="stalled"):
-            await sky.flights.put(sky.source, PART, REQUEST)
-        tasks.cancel_scope.cancel()
-    assert limit <= sky.now <= limit + 1
-
-
 async def test_what_was_sent_counts_for_both(sky: Sky) -> None:
     def script(first: Put, second: Put) -> None:
         first.bytes, second.bytes = 30, 1000

@@ -12,6 +12,7 @@ import pytest
 
 from bigupload import errors, events
 from bigupload.core.checksums import Algorithm
+from bigupload.core.flight import Flight
 from bigupload.core.integrity import PartProof
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Part, Plan
@@ -160,7 +161,7 @@ async def test_a_group_is_one_part_in_flight() -> None:
 async def test_there_are_no_groups_before_it_shows_how_the_store_proves_parts() -> None:
     cluster = Cluster()
     cluster.uploader._puts._proofs.clear()
-    cluster.context.shared.concurrency._limit = 1  # so that others follow the first ones
+    cluster.context.shared.flight = Flight(1)  # so that others follow the first ones
     await cluster.run()
     first = [number for number, _ in cluster.alone[:5]]
     assert first == [1, 2, 3, 4, 5]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
 from bigupload import errors, events
-from bigupload.core.concurrency_control import Bottleneck
+from bigupload.core.flight import Bottleneck, Sample
 from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedResources
 from bigupload.engine.retrying import Effects, Retrier
-
-from .test_postponing import Flying
+from tests.tools.gauges import FakeGauge
 
 HOUR = 3600.0
 
@@ -226,9 +226,11 @@ async def test_what_may_succeed_without_the_store_is_no_contact(
 
 
 class Controller:
-    """In place of `ConcurrencyControl`, which has tests of its own."""
+    """In place of `Flight`, which has tests of its own."""
 
     doubles = True
+    writers = staticmethod(int)
+    stored_parts = SimpleNamespace(accepted=0.0)
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -236,9 +238,9 @@ class Controller:
         self.slowed: list[float] = []
         self.next = limit
 
-    def sample(self, now: float, bytes_done: int, *, in_flight: int, bottleneck: Bottleneck) -> None:
-        assert bottleneck is Bottleneck.UNKNOWN, "no part is in flight"
-        self.samples.append((now, bytes_done, in_flight))
+    def sample(self, sample: Sample) -> None:
+        assert sample.bottleneck is Bottleneck.UNKNOWN, "no part is in flight"
+        self.samples.append((sample.now, sample.acknowledged, sample.writing))
         self.limit = self.next
 
     def refused(self, now: float) -> None:
@@ -248,14 +250,14 @@ class Controller:
 
 def shared_by(controller: Any) -> SharedResources:
     shared = SharedResources(controller.limit)
-    shared.concurrency = controller
+    shared.flight = controller
     return shared
 
 
 async def test_the_budget_begins_as_the_controller_says() -> None:
-    assert SharedResources(5).slots.total_tokens == SharedResources(5).concurrency.limit == 5
+    assert SharedResources(5).slots.total_tokens == SharedResources(5).flight.limit == 5
     shared = SharedResources(None)
-    assert shared.slots.total_tokens == shared.concurrency.limit
+    assert shared.slots.total_tokens == shared.flight.limit
     assert shared.gauges == set()
     assert 1 <= shared.hashing.total_tokens <= min(4, os.cpu_count() or 1)
 
@@ -264,7 +266,7 @@ async def test_what_all_uploads_sent_is_one_measure() -> None:
     controller = Controller(2)
     shared = shared_by(controller)
     shared.adapt(1.0)
-    one, other = Flying(10), Flying(5)
+    one, other = FakeGauge(10), FakeGauge(5)
     shared.gauges |= {one, other}
     shared.bytes_sent = 100
     shared.adapt(2.0)

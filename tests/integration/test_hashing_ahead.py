@@ -14,7 +14,7 @@ import pytest
 
 import bigupload
 from bigupload import S3Options, errors
-from bigupload.core.concurrency_control import START
+from bigupload.core.flight import START
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.multipart_upload import MultipartUpload

@@ -10,11 +10,12 @@ import anyio
 import pytest
 
 from bigupload import Verified, events
-from bigupload.core.flight_bound import FlightBound
-from bigupload.engine import completion, context, multipart_upload
+from bigupload.core.flight import Flight
+from bigupload.engine import completion, multipart_upload
+from bigupload.engine.in_flight import PutInFlight
 from tests.tools.waiting import until
 
-from .support import BUCKET, PART, World, no_leaks, sha256
+from .support import PART, World, no_leaks
 
 # --- cancellation
 
@@ -163,29 +164,46 @@ async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(
     assert world.s3.count("CompleteMultipartUpload") == 1
 
 
-# --- parts that are postponed
+# --- parts that are held
 
 
-async def test_postponed_parts_are_sent_later_and_are_no_retries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a slow link does: of six parts in flight, two stay."""
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is held until it is one of the two oldest ones, as if it had met a slow link."""
+    begin = PutInFlight.__init__
 
-    def sample(
-        self: FlightBound, now: float, bytes_done: int, *, in_flight: int, part_size: float, held_back: bool | None
-    ) -> int | None:
-        if self.limit is None and world.s3.count("UploadPart") == 6:
-            assert (in_flight, part_size) == (6, PART)
-            self._limit = 2
-            return 2
-        if self.limit is not None:
-            world.s3.release()
-        return None
+    def begin_held(self: PutInFlight, *arguments: Any, **more: Any) -> None:
+        begin(self, *arguments, **more)
+        self.is_held = True
 
-    monkeypatch.setattr(FlightBound, "sample", sample)
-    monkeypatch.setattr(context, "SMALL", 1)  # all bytes have left: only the responses are missing
-    world.s3.hold("UploadPart")
+    monkeypatch.setattr(PutInFlight, "__init__", begin_held)
+    monkeypatch.setattr(Flight, "writers", lambda self, waiting: 2)
+
+
+@pytest.mark.usefixtures("held")
+async def test_parts_that_are_held_are_sent_once_in_their_turn(world: World) -> None:
     path = world.file(6 * PART)
     result = await world.upload(path)
     assert (result.verified, result.retries) == (Verified.FULL_OBJECT, 0)
-    assert world.s3.count("UploadPart") == 10
+    assert world.s3.count("UploadPart") == 6
     assert not any(isinstance(event, events.Retrying) for event in world.events)
-    assert world.s3.objects[BUCKET]["key"].sha256() == sha256(path)
+    uploaded = [event.number for event in world.events if isinstance(event, events.PartUploaded)]
+    assert [set(uploaded[at : at + 2]) for at in (0, 2, 4)] == [{1, 2}, {3, 4}, {5, 6}]
+    assert world.holds(path)
+
+
+@pytest.mark.usefixtures("held")
+async def test_cancelled_while_parts_are_held(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = world.file(6 * PART)
+    of_all = 0
+    monkeypatch.setattr(Flight, "writers", lambda self, waiting: of_all)
+    async with no_leaks():
+        uploading = asyncio.create_task(world.upload(path))
+        await until(lambda: world.s3.count("UploadPart") == 6)
+        uploading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await uploading
+    assert not world.manifest.parts
+    of_all = 2
+    await world.resume()
+    assert world.holds(path)

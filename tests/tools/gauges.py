@@ -15,9 +15,6 @@ class FakeGauge:
     def address(self) -> str | None:
         return None
 
-    def round_trips(self) -> float:
-        return 0.0
-
     def round_trip_times(self) -> tuple[float, float]:
         return 0.0, 0.0
 
@@ -26,3 +23,6 @@ class FakeGauge:
 
     def paused(self) -> bool:
         return False
+
+    def hold(self, *, held: bool) -> None:
+        """Nothing to hold."""

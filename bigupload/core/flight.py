@@ -1,0 +1,761 @@
+"""Decides what is in flight: how many parts may be begun, and how many of them may write. Pure: time is passed in.
+
+Bytes are *accepted* when the socket has taken them, *acknowledged* when the peer's kernel has them, and *stored* when
+the response to their part has come. Only stored bytes survive a kill. Where responses follow their bodies at once,
+goodput is what was acknowledged. Where they do not, something on the way takes bytes faster than it passes them on, and
+goodput is what was stored.
+
+| limit of parts | reason | who sets it |
+|---|---|---|
+| `fixed` | the user's `--concurrency` | the constructor |
+| `most`, MOST | descriptors; more connections bring nothing | the constructor, `spread` |
+| START, START_BYTES | nothing is stored yet: the path is unknown | the first samples |
+| a trial's | goodput grew with it, or did not suffer | `sample` |
+| the ceiling | the store refused more (503), or a whole body was sent again | `refused`, `sent_again` |
+| the bound | a kill loses at most ten seconds, or one part | `sample`, `expect_parts` |
+| for small files | as many as a process sends while it waits for a response | `expect_files`, `stored` |
+
+Memory is not here: parts wait for room before they are hashed. Nor is the rate limit: it paces bytes, and
+`expect_parts` gets the bound that follows from it.
+
+**Trials.** A trial changes the limit, waits until new connections are up to speed, and compares goodput with what it
+was before. A larger limit stays if goodput grew with it; a smaller one stays if goodput did not suffer. The first
+trials double the limit. Later ones change it by a quarter, and each larger limit that helped is followed by a step
+twice as large. The limit is not doubled while packets wait in a queue in front of the link: more connections than fill
+a link take goodput from one another. If goodput halves at the same limit, the search begins again by doubling.
+
+**The bound.** In flight are at most the parts that goodput finishes in eight seconds, and at least one. If goodput
+falls with fewer parts, because each connection carries little, the bound is lifted for a while, and tried again. What
+is too much is paused, the newest first. It is not cancelled.
+
+**Refusals.** A store that is asked for too much refuses a share of the requests. Then the limit falls, to four fifths
+or less, and the limit before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the
+store accepts that, the ceiling is gone.
+
+`python -m benchmarks controller` simulates what each constant brings. A figure in brackets is how much longer an upload
+takes, on the path that suffers most, with the constant changed or switched off: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from bigupload.core.averages import mean
+from bigupload.records import dataclass
+
+START = 8
+"""Parts in flight at the start."""
+START_FAR = 24
+"""The same with a round trip of at least FAR: each connection needs many round trips until it is up to speed."""
+FAR = 0.01
+"""Seconds of the shortest round trip."""
+START_BYTES = 32 << 20
+"""Bytes of the parts that are begun before the first response, if the round trip is shorter than FAR: something near
+may take them at memory speed, and pass them on slowly. At 0.8 MB/s, the first response comes after 42 s then."""
+START_LEAST = 4
+"""Parts that may be begun before the first response, however large they are."""
+MOST = 128
+"""The largest limit. [64: 89 %, 256: nothing, but 25 % more parts in flight]"""
+WINDOW = 0.4
+"""Seconds of one measurement. [0.2: 24 %, 0.8: 95 %]"""
+STORED_PARTS = 4
+"""Where goodput is what was stored, a measurement lasts until so many parts were stored."""
+FILLED = 0.85
+"""The share of the limit that is in flight on average while goodput is measured: between two parts a slot may be empty
+for a moment, as never in the simulation. With fewer, it is not the limit that holds sending back."""
+PAUSE = 1.0
+"""Seconds between two samples. After a longer time, nothing was sent in between, or the machine slept."""
+STEP = 1 / 3
+"""Later trials change the limit by 2 to this power: a quarter more, a fifth less. [1/6: 95 %, 2/3: 41 %]"""
+WORTH = 0.25
+"""Goodput must grow by the limit's growth to this power: by a fifth where the limit doubles. [0: 27 %, and 34 % more
+parts in flight; 0.5: 26 %]"""
+HARMLESS = 0.05
+"""Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less. [0: nothing, but
+2 % more parts in flight. Where goodput does not waver at all, a limit that is too large would stay for ever]"""
+SETTLED = 1.1
+"""Goodput that grew by more since the window before still grows by itself."""
+SUNK = 0.5
+"""Goodput below this share of what it was, for as long as a small trial takes: the path has changed.
+[off: 30 %, 0.75: 17 %]"""
+QUEUED = 0.25
+"""Packets that wait for this share of the shortest round trip stand in a queue before a full link. [off: 8 %]"""
+QUEUED_FOR = 0.005
+"""Seconds that they wait at least: a busy machine is late by a few milliseconds."""
+WINDOWS_AT_STORE = 1
+"""Windows that are enough for a doubling if the store holds the connections back. [2: 22 %]"""
+SOON = 0.04
+"""Seconds. With a round trip of at most that, a new connection is up to speed within a window. [0: 28 %, 0.02: 6 %]"""
+PATIENCE = 4
+"""If the link is still full after so many times as long as a trial takes, fewer parts are tried instead. Connections
+that a loss will slow down fill a link while they are new. [1: 13 %]"""
+LONGEST_RAMP = 4.0
+"""Seconds. How long new connections take to be up to speed is measured once, at the start of the upload. A start that
+took longer hung: with a round trip of 300 ms it takes less than 2 s. [off: 495 %, 2 or 8: nothing]"""
+LONGEST_REST = 16
+"""Two trials that fail, one each way, double the time until the next, up to so many times that of a trial.
+[off: 43 %]"""
+BACK_OFF = 0.8
+"""The share of the limit that is left after too many refusals. [0.6: 132 %, 0.9: 21 %]"""
+MOST_BACK_OFF = 0.5
+"""The least share that is left, if the store refused nearly all."""
+REFUSED_SHARE = 0.1
+"""Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight.
+[0.05: 339 %, 0.2: nothing, but a store that takes 12 parts at once refused 53 PUTs of 5 GB instead of 14]"""
+CHANCE = 2.0
+"""Standard deviations by which the refusals must exceed that share."""
+REFUSALS = 4
+"""Fewer are chance. [2: 179 %, 8: 10 %]"""
+OLDER = 0.9
+"""What a request counts for when it is a window older: the latest four seconds count. [off: 37 %]"""
+PROBE_AFTER = 10.0
+"""Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long.
+[off: 178 %]"""
+HORIZON = 10.0
+"""Seconds of goodput that a kill may lose."""
+AIM = 8.0
+"""Seconds in which goodput finishes the parts that the bound lets be in flight."""
+SLOWEST = 1e6
+"""Bytes a second, of which half: how slowly a backlog drains at least, until the rate of the stored is known."""
+LATE = 1.0
+"""Seconds between the last byte of a body and its response. If it takes longer, goodput is what was stored."""
+CUT = 4
+"""A trial of fewer parts leaves one in so many at least: with a single part left, a long path would not be full again
+before the trial is judged."""
+BOUND_PATIENCE = 10
+"""Windows in which goodput must come back after parts were paused. What those sent before may have to drain first."""
+PROPORTIONAL = 0.1
+"""Goodput within this share of what it would be in proportion to the parts: each connection carries what it can."""
+REST = 60.0
+"""Seconds until the bound, or that there is none, is tried again. Each time that this changes nothing, it is twice as
+long, up to LONGEST_BOUND_REST."""
+LONGEST_BOUND_REST = 600.0
+RARE = 10
+"""A trial of more parts costs at most one in so many seconds."""
+AVERAGED = 0.3
+"""What the latest window counts for in the goodput from which the bound is computed."""
+SMALL = 256 * 1024
+"""Bytes. The response to a larger PUT waits for the link."""
+SMALL_AT_ONCE = 64
+"""Small files in flight before any response. They are no more than a few parts together."""
+SMALL_A_SECOND = 3000
+"""Small files that one process sends a second at most. With fewer in flight than that takes, it waits for responses."""
+SMALL_JUDGED = 16
+"""Responses to small files over connections that were open already. When so many have come, the quickest decides."""
+
+
+class Bottleneck(enum.Enum):
+    """What holds most connections back, as far as the kernel can tell."""
+
+    UNKNOWN = enum.auto()
+    LINK = enum.auto()
+    """Packets wait in a queue in front of a link."""
+    STORE = enum.auto()
+    """The store reads less from each connection than the path carries. A new one is up to speed at once."""
+
+    @classmethod
+    def of(cls, paths: Sequence[tuple[float, float, bool]]) -> Bottleneck:
+        """Return what most connections show.
+
+        Args:
+            paths: For each connection: its shortest and its present round trip in seconds, zeros if the system does
+                not say; and whether the store's window is full. Then it acknowledges late, and its round trips show
+                nothing else.
+        """
+        if 2 * sum(full and least <= SOON for least, _, full in paths) > len(paths):
+            return cls.STORE
+        waiting = sum(not full and now - least >= max(QUEUED_FOR, QUEUED * least) for least, now, full in paths)
+        return cls.LINK if 2 * waiting > len(paths) else cls.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What a look at the parts in flight shows."""
+
+    now: float
+    """Seconds."""
+    acknowledged: int
+    """Bytes of all parts so far, or accepted ones if the system does not say more."""
+    writing: int
+    """Parts in flight that are not paused."""
+    part_size: float = 1.0
+    """Their size in bytes, on average."""
+    waiting_for: float = 0.0
+    """Seconds for which the oldest whole body has been waiting for its response."""
+    left: float = math.inf
+    """Bytes that the first part to end has left to write; 0 if one waits for its response."""
+    round_trip: float = 0.0
+    """The shortest one in seconds; 0: not known."""
+    bottleneck: Bottleneck = Bottleneck.UNKNOWN
+    """It matters only if `Flight.doubles`."""
+
+
+class Stored:
+    """The rate at which parts become stored, and whether the response to a part is overdue."""
+
+    def __init__(self) -> None:
+        self._busy = 0.0
+        """Seconds in which something was in flight."""
+        self._sampled = -math.inf
+        self._before: deque[tuple[float, int, int, float]] = deque([(0.0, 0, 0, 0.0)])
+        """Busy seconds, and the bytes and parts that were stored by then, with the longest wait of these parts since
+        the entry before. It has an entry for each sample in which something was stored."""
+        self.bytes = 0
+        self.parts = 0
+        self.wait = 0.0
+        """Seconds between the last byte of the latest part and its response."""
+        self._at = -math.inf
+        """When the latest part was stored."""
+        self._rate_then = 0.0
+        self.accepted = -math.inf
+        """The latest time at which a part that is stored had been accepted."""
+
+    def passed(self, now: float, *, in_flight: bool) -> None:
+        """Note that time passes. Time without anything in flight, or in which the machine slept, does not count."""
+        if in_flight and 0 < now - self._sampled <= PAUSE:
+            self._busy += now - self._sampled
+        self._sampled = now
+
+    def add(self, now: float, size: int, wait: float) -> None:
+        """Note that a part of `size` bytes was stored, `wait` seconds after its last byte was accepted."""
+        self.bytes += size
+        self.parts += 1
+        self.wait = wait
+        self._at, self.accepted = now, max(self.accepted, now - wait)
+        longest = wait
+        if len(self._before) > 1 and self._before[-1][0] == self._busy:
+            longest = max(longest, self._before.pop()[3])
+        self._before.append((self._busy, self.bytes, self.parts, longest))
+        self._rate_then = self.rate
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, over ten seconds, the latest four parts, or the longest wait of these, whichever is longer.
+
+        Parts that waited together end together: they count for all the time that they have waited. 0 before the first
+        part.
+        """
+        before = self._before
+        span = max(HORIZON, max(wait for *_, wait in before))
+        while len(before) > 2 and before[1][0] <= self._busy - span and self.parts - before[1][2] >= STORED_PARTS:
+            before.popleft()
+        since, stored, *_ = before[0]
+        return (self.bytes - stored) / max(self._busy - since, 1e-3)
+
+    def overdue(self, accepted: float, now: float, *, timeout: float, backlog: int) -> bool:
+        """Return whether the response to a whole body is overdue.
+
+        It is not while other parts become stored, nor before the backlog can have drained. But it is if parts that were
+        accepted much later have been stored.
+
+        Args:
+            accepted: When its last byte was accepted.
+            now: Seconds.
+            timeout: Seconds that the store may take to respond.
+            backlog: Bytes that were accepted and are not stored.
+        """
+        if self.accepted - accepted > timeout:
+            return True
+        silent = now - max(accepted, self._at)
+        return silent > timeout and silent * max(self._rate_then, SLOWEST) >= 2 * backlog
+
+
+@dataclass(slots=True)
+class _Window:
+    """The measurement that is under way."""
+
+    since: float
+    done: int
+    until: float
+    stored: int
+    part_seconds: float = 0.0
+    """Parts in flight, times seconds."""
+    reached: bool = False
+    """Whether as many parts were in flight as may be."""
+
+    def goes_on(self, now: float, writing: int, limit: int) -> bool:
+        """Measure until now. Returns whether nothing was amiss in between."""
+        took = now - self.until
+        self.part_seconds += writing * took
+        self.until = now
+        self.reached = self.reached or writing >= limit
+        return took <= PAUSE
+
+    def filled(self, limit: int) -> bool:
+        """Whether the limit is what holds sending back."""
+        return self.reached and self.part_seconds >= FILLED * limit * (self.until - self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The limit and the goodput before the trial that is under way."""
+
+    limit: int
+    goodput: float
+
+
+class _Trials:
+    """The limit with the best goodput."""
+
+    def __init__(self, limit: int, most: int) -> None:
+        self.limit = limit
+        self.most = most
+        self.moved = False
+        self.since = 0.0
+        """When the limit changed."""
+        self.goodput: list[float] = []
+        """Bytes a second of each window since the limit changed."""
+        self.trial: _Trial | None = None
+        self._before = 0.0
+        """The most goodput that a trial began with in this search."""
+        self._ramp: float | None = None
+        """Seconds until new connections are up to speed."""
+        self._up = True
+        self._step = 1.0
+        self._failures = 0
+        """Of the latest trials, one after another."""
+        # What the store refuses
+        self.started = 0.0
+        self.refused = 0.0
+        self._backed_off_at = -math.inf
+        self._ceiling: int | None = None
+        self._probe_after = PROBE_AFTER
+
+    @property
+    def doubles(self) -> bool:
+        """Whether the next trial is to double the limit, if the link is not full."""
+        return self._up and self._step >= 1
+
+    def refuse(self, now: float, *, certain: bool) -> None:
+        """Note a refusal. `certain`: it alone is reason enough."""
+        if now - self._backed_off_at < WINDOW:  # of requests before the limit fell
+            return
+        self.refused += 1
+        usual = REFUSED_SHARE * self.started
+        if not certain and self.refused < max(REFUSALS, usual + CHANCE * math.sqrt(usual)):
+            return
+        if self._ceiling is not None and self.limit > self._ceiling:
+            limit = self._ceiling
+            self._probe_after *= 2
+        else:
+            self._ceiling = max(1, self.limit - 1)
+            accepted = 1 - self.refused / max(self.started, self.refused)
+            limit = min(self._ceiling, int(self.limit * min(BACK_OFF, max(accepted, MOST_BACK_OFF))))
+        self._backed_off_at = now
+        self._search(STEP)
+        self._move(limit, now)
+
+    def measured(self, now: float, goodput: float, bottleneck: Bottleneck) -> bool:
+        """Take the goodput of a window, and decide. Returns whether a larger limit has just helped."""
+        self.started *= OLDER
+        self.refused *= OLDER
+        self.goodput.append(goodput)
+        if self._sunk():
+            self._search(1.0)
+        at_speed = bottleneck is Bottleneck.STORE and self.doubles
+        windows = WINDOWS_AT_STORE if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
+        if len(self.goodput) < windows or not self.goodput[-1]:
+            return False
+        average = mean(self.goodput[-windows:])
+        measured_for = now - self.since
+        ramp = 0.0
+        if not at_speed:
+            if self._ramp is None:
+                if self.goodput[-1] > SETTLED * self.goodput[-2]:
+                    return False
+                self._ramp = min(LONGEST_RAMP, measured_for - windows * WINDOW)
+            ramp = self._ramp
+        ramped = measured_for >= ramp + windows * WINDOW
+        if self.trial is None:
+            if bottleneck is Bottleneck.LINK and self.doubles:
+                if measured_for >= ramp + windows * WINDOW * PATIENCE:
+                    self._up, self._step = False, STEP
+                    self._try_another(average, now)
+            elif measured_for >= ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
+                self._try_another(average, now)
+            return False
+        change = self.limit / self.trial.limit
+        if change > 1 and average >= self.trial.goodput * change**WORTH:
+            self._step = min(1.0, self._step * 2)
+            self._failures = 0
+            if self._ceiling is not None and self.limit > self._ceiling:
+                self._ceiling = None
+            self._try_another(average, now)
+            return True
+        if change < 1 and average >= self.trial.goodput * change**HARMLESS:
+            self._failures = 0
+            self._try_another(average, now)
+        elif change < 1 or ramped:
+            self._undo(self.trial, now)
+        return False
+
+    def _sunk(self) -> bool:
+        lately = self.goodput[-round(1 / STEP) :]
+        return self.trial is None and len(lately) == round(1 / STEP) and max(lately) < SUNK * self._before
+
+    def _search(self, step: float) -> None:
+        """Forget what was measured, and begin with a step up."""
+        self.trial = None
+        self._before = 0.0
+        self._up, self._step = True, step
+        self._failures = 0
+
+    def _try_another(self, goodput: float, now: float) -> None:
+        """Begin a trial from this limit, which has this goodput."""
+        wanted = round(self.limit * 2.0 ** (self._step if self._up else -self._step))
+        if wanted == self.limit:
+            wanted += 1 if self._up else -1
+        most = self.most
+        if self._ceiling is not None:
+            most = self._ceiling + (now - self._backed_off_at >= self._probe_after)
+        wanted = max(1, min(wanted, most))
+        trial = _Trial(self.limit, goodput)
+        if wanted == self.limit:
+            self._undo(trial, now)
+        else:
+            self.trial = trial
+            self._move(wanted, now)
+
+    def _undo(self, trial: _Trial, now: float) -> None:
+        """The trial failed: the next one goes the other way."""
+        self.trial = None
+        self._before = max(self._before, trial.goodput)
+        self._up, self._step = not self._up, STEP
+        self._failures += 1
+        self._move(trial.limit, now)
+
+    def _move(self, limit: int, now: float) -> None:
+        self.moved = True
+        self.limit = max(1, min(limit, self.most))
+        self.since = now
+        self.started = self.refused = 0.0
+        self.goodput.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _BoundTrial:
+    """A number of parts that is tried, and what there was before it."""
+
+    parts: int
+    before: int
+    limit: int | None
+    goodput: float
+    since: float
+
+
+class _Bound:
+    """The bound that makes a kill cost little. `limit`: None if there is none."""
+
+    def __init__(self) -> None:
+        self.limit: int | None = None
+        self.trial: _BoundTrial | None = None
+        self._goodput: list[float] = []
+        """Of each window since the number of parts changed."""
+        self.average = 0.0
+        self._rest = REST
+        self._again_at = math.inf
+        """When more parts are tried, or a bound that was lifted."""
+        self._open = False
+        """Whether no bound is tried until then, because more parts carry more."""
+
+    def expect(self, now: float, goodput: float, part_size: float) -> None:
+        """Begin with a bound, because goodput will not be larger."""
+        if self.limit is None and not self.average:
+            self.limit = _affordable(goodput, part_size)
+            self._again_at = now + self._rest
+
+    def helped(self, now: float) -> None:
+        """A larger limit has more goodput: no bound is tried for a while."""
+        self._open, self._again_at = True, now + self._rest
+
+    def stored(self, now: float, rate: float, part_size: float) -> None:
+        """Take the rate of the stored, where that is less than what is accepted. It bounds what is accepted at once."""
+        if self.trial is None and not self._open:
+            self.limit = _affordable(rate, part_size)
+            self.average = rate
+            self._again_at = min(self._again_at, now + self._rest)
+
+    def forget(self) -> None:
+        """Goodput is something else from now on."""
+        self._goodput.clear()
+        self.trial = None
+        self._open = False
+
+    def forget_window(self) -> None:
+        """What was measured was not goodput."""
+        self._goodput.clear()
+
+    def measured(self, now: float, goodput: float, parts: int, part_size: float, *, may_begin: bool) -> None:
+        """Take the goodput of a window with so many parts, and decide. `may_begin`: whether a trial may begin."""
+        if now >= self._again_at and self._open:
+            self._open = False
+        self._goodput.append(goodput)
+        trial = self.trial
+        if trial is not None:
+            if not self._judge(trial, now):
+                return
+        elif len(self._goodput) < 2 or self._goodput[-1] > SETTLED * self._goodput[-2]:
+            return
+        latest = mean(self._goodput[-2:]) if self._goodput else goodput
+        self.average += (latest - self.average) * (AVERAGED if self.average else 1.0)
+        if self.trial is None and may_begin:
+            self._look(now, latest, parts, part_size)
+
+    def _look(self, now: float, goodput: float, parts: int, part_size: float) -> None:
+        affordable = _affordable(self.average, part_size)
+        if self.limit is not None and affordable > self.limit:
+            self.limit = affordable  # a faster link
+        if self.limit is not None and now >= self._again_at and parts >= self.limit:
+            self._begin(now, 2 * self.limit, self.limit, goodput)
+        elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
+            self._begin(now, max(min(affordable, parts - 1), -(-parts // CUT)), parts, goodput)
+
+    def _begin(self, now: float, parts: int, before: int, goodput: float) -> None:
+        self.trial = _BoundTrial(parts, before, self.limit, goodput, now)
+        self.limit = parts
+        self._goodput.clear()
+
+    def _judge(self, trial: _BoundTrial, now: float) -> bool:
+        """Compare goodput with what it was, and with what it would be in proportion to the parts."""
+        if len(self._goodput) < 2:
+            return False
+        goodput, proportional = mean(self._goodput[-2:]), trial.goodput * trial.parts / trial.before
+        fewer = trial.parts < trial.before
+        reached = goodput >= (trial.goodput + proportional) / 2
+        hopeless = len(self._goodput) >= 3 and abs(goodput - min(proportional, trial.goodput)) <= PROPORTIONAL * goodput
+        if not reached and not hopeless and len(self._goodput) < BOUND_PATIENCE:
+            return False
+        self.trial = None
+        self._goodput.clear()
+        if fewer == reached:  # the bound is right
+            self.limit = trial.parts if fewer else trial.limit
+            if not fewer:
+                self._rest = min(LONGEST_BOUND_REST, 2 * self._rest)
+        else:  # each connection carries what it can
+            self.limit = trial.limit if fewer else None
+            self._open = True
+            if fewer:
+                self._rest = min(LONGEST_BOUND_REST, 2 * self._rest)
+        self._again_at = now + max(self._rest, RARE * (now - trial.since))
+        return True
+
+
+def _affordable(goodput: float, part_size: float) -> int:
+    """Return how many parts goodput finishes in time."""
+    return max(1, int(AIM * goodput / max(1.0, part_size)))
+
+
+class Flight:
+    """What may be in flight to one store, for all uploads that share their slots."""
+
+    def __init__(self, fixed: int | None = None, *, most: int | None = None) -> None:
+        """Begin.
+
+        Args:
+            fixed: Parts in flight, which nothing changes; None: adapted to the path.
+            most: The largest limit if it is adapted, if that is less than MOST.
+        """
+        self._fixed = fixed
+        self._alone = min(MOST, most or MOST)
+        self._machines = 1
+        self._trials = _Trials(fixed or min(START, self._alone), self._alone)
+        self._bound = _Bound()
+        self.stored_parts = Stored()
+        self._window: _Window | None = None
+        self._by_stored = False
+        """Whether goodput is what was stored."""
+        self._is_known = False
+        """Whether the round trip is known."""
+        self._far = False
+        self._ending = False
+        """Whether the next part may begin, though the bound is one."""
+        self._begun = 0
+        self._part_size = 1.0
+        """The size of the parts to come, or of those in flight, in bytes."""
+        self._has_parts = False
+        """Whether parts are to be sent, and not just small files."""
+        # Small files
+        self._small_responded: float | None = None
+        self._small_least = math.inf
+        self._small_judged = 0
+
+    # -- the answers
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the path changes the limit."""
+        return self._fixed is None
+
+    @property
+    def limit(self) -> int:
+        """Parts that may be begun, those in flight included. More may be in flight for a while after it fell."""
+        if self._fixed is not None:
+            return self._fixed
+        limit = self._trials.limit
+        if not self.stored_parts.parts:
+            if self._by_stored:
+                return 1
+            if not self._far:
+                limit = min(limit, max(START_LEAST, int(START_BYTES / self._part_size)) * self._machines)
+        bound = self._bound.limit  # with one, the next part gets up to speed while this one ends
+        if bound == 1 and self._ending and not self._by_stored:
+            bound = 2
+        return limit if bound is None else min(limit, bound)
+
+    def writers(self, waiting: int) -> int:
+        """Return how many parts may write, of which `waiting` more wait for their responses: the oldest ones."""
+        if self._fixed is not None:
+            return self._fixed
+        return max(0 if waiting else 1, self.limit - waiting) if self._by_stored else self.limit
+
+    @property
+    def starts(self) -> bool:
+        """Whether nothing is known of the path yet, so that samples should follow one another quickly."""
+        return self._fixed is None and not self._is_known and not self.stored_parts.parts
+
+    @property
+    def doubles(self) -> bool:
+        """Whether the next trial is to double the limit, if the link is not full."""
+        return self._fixed is None and self._trials.doubles
+
+    @property
+    def responses_are_late(self) -> bool:
+        """Whether something on the way has bytes that the store has not."""
+        return self._by_stored
+
+    # -- the events
+
+    def spread(self, machines: int) -> None:
+        """Let so many machines send parts: each has as much room as one alone, from the start on."""
+        self._machines = machines
+        self._trials.most = self._alone * machines
+        if self._fixed is None:
+            start = min(self._start, self._alone) * machines
+            self._trials.limit = min(self._trials.most, self._trials.limit if self._trials.moved else start)
+
+    def expect_parts(self, now: float, part_size: int, rate: float | None = None) -> None:
+        """Prepare for parts of so many bytes. `rate`: the rate limit in bytes a second, if there is one."""
+        self._has_parts, self._part_size = True, max(1.0, part_size)
+        self._trials.most = self._alone * self._machines
+        self._trials.limit = min(self._trials.limit, self._fixed or self._trials.most)
+        if rate is not None and self._fixed is None:
+            self._bound.expect(now, rate, self._part_size)
+
+    def expect_files(self) -> None:
+        """Prepare for small files, if nothing was measured yet."""
+        if self._fixed is None and self._window is None and not self._has_parts:
+            self._trials.limit = min(SMALL_AT_ONCE, self._trials.most)
+
+    def began(self) -> None:
+        """One more request went out."""
+        self._trials.started += 1
+
+    def stored(self, now: float, size: int, *, began: float, accepted: float) -> None:
+        """A part, or a small file, was stored.
+
+        Args:
+            now: When its response came.
+            size: Bytes.
+            began: When its request began.
+            accepted: When its last byte was accepted.
+        """
+        self.stored_parts.add(now, size, max(0.0, now - accepted))
+        if self._fixed is None and self.stored_parts.wait > LATE:  # what follows in its slot must be bounded
+            self._measure(by_stored=True)
+            self._bound.stored(now, self.stored_parts.rate, self._part_size)
+        if size <= SMALL and self._small_judged < SMALL_JUDGED:
+            self._judge_small(now, began)
+
+    def _measure(self, *, by_stored: bool) -> None:
+        """Let goodput be what was stored, or what was acknowledged. What was measured of the other says nothing."""
+        if by_stored != self._by_stored:
+            self._by_stored = by_stored
+            self._window = None
+            self._trials.goodput.clear()
+            self._bound.forget()
+
+    def refused(self, now: float) -> None:
+        """The store refused a request with SlowDown."""
+        if self._fixed is None:
+            self._back_off(now, certain=False)
+
+    def sent_again(self, now: float) -> None:
+        """A whole body was accepted and is sent again, because no response came."""
+        if self._fixed is None:
+            self._back_off(now, certain=True)
+
+    def _back_off(self, now: float, *, certain: bool) -> None:
+        before = self._trials.limit
+        self._trials.refuse(now, certain=certain)
+        if self._trials.limit != before:
+            self._window = None
+
+    def _judge_small(self, now: float, began: float) -> None:
+        """Widen the limit by the first responses: trials need seconds, in which thousands of small files are sent.
+
+        Up to twice the largest limit of parts: a small file needs one descriptor where a part needs two.
+        """
+        self._small_least = min(self._small_least, now - began)
+        if self._small_responded is None:
+            self._small_responded = now
+        self._small_judged += began >= self._small_responded
+        trials = self._trials
+        if self._small_judged < SMALL_JUDGED or self._fixed is not None or trials.moved or trials.refused:
+            return
+        wanted = max(SMALL_AT_ONCE, math.ceil(self._small_least * SMALL_A_SECOND))
+        if wanted > trials.limit:
+            if not self._has_parts:
+                trials.most = 2 * self._alone * self._machines
+            trials.limit = min(wanted, trials.most)
+            trials.goodput.clear()
+            self._window = None
+
+    def sample(self, sample: Sample) -> None:
+        """Take a measurement, and decide."""
+        now, stored = sample.now, self.stored_parts
+        stored.passed(now, in_flight=sample.writing > 0 or sample.waiting_for > 0)
+        if self._fixed is not None:
+            return
+        self._is_known = self._is_known or sample.round_trip > 0
+        if not self._far and sample.round_trip >= FAR:
+            self._far = True
+            if not self._trials.moved and self._trials.limit == min(START, self._alone) * self._machines:
+                self._trials.limit = min(START_FAR, self._alone) * self._machines
+        late = max(stored.wait, sample.waiting_for) > LATE
+        self._measure(by_stored=late)
+        average = self._bound.average
+        most = min(LATE * average, HORIZON * average - self._part_size)
+        self._ending = sample.left <= max(0.0, most)
+        if sample.writing:
+            self._part_size = max(1.0, sample.part_size)
+        if late and stored.parts:
+            self._bound.stored(now, stored.rate, sample.part_size)
+        done = stored.bytes if late else sample.acknowledged
+        window = self._window
+        if window is None or not window.goes_on(now, sample.writing, self._trials.limit):
+            self._window = _Window(now, done, now, stored.parts)
+            if not self._trials.goodput:
+                self._trials.since = now
+            return
+        if now - window.since < WINDOW or (late and stored.parts - window.stored < STORED_PARTS):
+            return
+        self._window = _Window(now, done, now, stored.parts)
+        goodput = (done - window.done) / (now - window.since)
+        if not goodput:  # an outage shows nothing
+            self._bound.forget_window()
+            return
+        trials = self._trials
+        if not window.filled(trials.limit):
+            trials.goodput.clear()
+            trials.since = now
+        elif trials.measured(now, goodput, sample.bottleneck):
+            self._bound.helped(now)
+        may_begin = trials.trial is None or not window.reached  # a limit that is not reached is not judged
+        self._bound.measured(now, goodput, sample.writing, sample.part_size, may_begin=may_begin)
+
+    @property
+    def _start(self) -> int:
+        return START_FAR if self._far else START

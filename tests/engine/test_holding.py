@@ -1,0 +1,454 @@
+"""Which parts are held, so that the others are stored sooner, and what becomes of those that make no progress."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bigupload.core.flight import LATE, START, WINDOW, Bottleneck, Sample
+from bigupload.core.part_plan import Part
+from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
+from bigupload.engine.context import TICK, SharedResources
+from bigupload.engine.in_flight import PutInFlight
+from bigupload.engine.retrying import RunCounts
+from bigupload.ports import SignedRequest
+from tests.tools.gauges import FakeGauge
+
+from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
+
+POLICY = RetryPolicy()
+
+
+class Gauge(FakeGauge):
+    """The gauge of a PUT, which notes whether it is held."""
+
+    def __init__(self, sent: int = 0, *, times: tuple[float, float] = (0.0, 0.0), window_is_full: bool = False) -> None:
+        super().__init__(sent)
+        self.held: list[bool] = []
+        self._times, self._window_is_full = times, window_is_full
+
+    def round_trip_times(self) -> tuple[float, float]:
+        return self._times
+
+    def window_is_full(self) -> bool:
+        return self._window_is_full
+
+    def paused(self) -> bool:
+        return bool(self.held) and self.held[-1]
+
+    def hold(self, *, held: bool) -> None:
+        self.held.append(held)
+
+
+class Flight:
+    """In place of `core.flight.Flight`, which has tests of its own: it answers what the test says."""
+
+    doubles = False
+    starts = False
+
+    def __init__(self, limit: int = 8, writers: int = 8) -> None:
+        self.limit = limit
+        self.most_writers = writers
+        self.samples: list[Sample] = []
+        self.waiting: list[int] = []
+        self.sent_again_at: list[float] = []
+        self.stored_parts = SimpleNamespace(accepted=-1.0, overdue=lambda *_, **seen: self.is_overdue(seen))
+        self.overdue = False
+        self.seen: dict[str, float] = {}
+
+    def sample(self, sample: Sample) -> None:
+        self.samples.append(sample)
+
+    def writers(self, waiting: int) -> int:
+        self.waiting.append(waiting)
+        return self.most_writers
+
+    def sent_again(self, now: float) -> None:
+        self.sent_again_at.append(now)
+        self.limit = 1
+
+    def is_overdue(self, seen: dict[str, float]) -> bool:
+        self.seen = seen
+        return self.overdue
+
+
+def put(
+    began: float = 0.0,
+    gauge: FakeGauge | None = None,
+    *,
+    size: int = 1000,
+    subject: str | None = None,
+    priority: int = 0,
+) -> PutInFlight:
+    source: Any = None  # never read
+    request = SignedRequest("https://store/part", {}, 3600, subject=subject)
+    made = PutInFlight(source, Part(1, 0, size), request, began, priority=priority)
+    if gauge is not None:
+        made.started(gauge)
+    return made
+
+
+def shared_with(flight: Any, *parts: PutInFlight) -> SharedResources:
+    shared = SharedResources(None)
+    if flight is not None:
+        shared.flight = flight
+    shared.parts |= set(parts)
+    shared.gauges |= set(parts)
+    return shared
+
+
+@contextlib.asynccontextmanager
+async def slots(shared: SharedResources, count: int) -> Any:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(count):
+            await stack.enter_async_context(shared.slots.queue(lambda: 1))
+        yield
+
+
+# -- which parts are held
+
+
+async def test_the_newest_parts_are_held_and_the_oldest_are_released_first() -> None:
+    flight = Flight(writers=4)
+    parts = [put(began, Gauge()) for began in (3.0, 1.0, 4.0, 2.0)]
+    shared = shared_with(flight, *parts)
+    held = []
+    for flight.most_writers in (4, 2, 1, 0, 1, 3, 9):
+        shared.adapt(10.0)
+        held.append("".join("-" if part.is_held else "w" for part in sorted(parts, key=lambda part: part.began)))
+    assert held == ["wwww", "ww--", "w---", "----", "w---", "www-", "wwww"]
+    gauge: Any = sorted(parts, key=lambda part: part.began)[1].gauge
+    assert gauge.held == [False, True, False], "only what changes is said"
+
+
+async def test_those_of_an_upload_with_priority_write_before_all_others() -> None:
+    parts = [put(1.0, Gauge()), put(2.0, Gauge(), priority=1), put(3.0, Gauge(), priority=-1)]
+    shared_with(Flight(writers=1), *parts).adapt(10.0)
+    assert [part.is_held for part in parts] == [True, False, True]
+
+
+async def test_a_whole_body_is_not_held_and_takes_no_writer() -> None:
+    flight = Flight(writers=1)
+    parts = [put(1.0, Gauge(1000)), put(2.0, Gauge(400)), put(3.0, Gauge(5))]
+    shared_with(flight, *parts).adapt(10.0)
+    assert [part.is_held for part in parts] == [False, False, True]
+    assert flight.waiting == [1]
+
+
+async def test_a_part_that_is_held_before_it_has_a_connection_begins_held() -> None:
+    part = put()
+    shared = shared_with(Flight(writers=0), part)
+    shared.adapt(1.0)
+    assert part.is_held
+    assert not part.paused()
+    gauge = Gauge()
+    part.started(gauge)
+    assert gauge.held == [True]
+    assert part.paused()
+
+
+async def test_what_is_no_part_of_the_file_is_not_held() -> None:
+    sky = Sky()
+    async with anyio.create_task_group() as tasks:
+
+        async def play() -> None:
+            while not sky.puts:
+                await anyio.lowlevel.checkpoint()
+            assert sky.context.shared.parts == set()
+            sky.puts[0].end(SECOND)
+
+        tasks.start_soon(play)
+        assert await sky.flights.put(SimpleNamespace(), PART, REQUEST) == SECOND
+
+
+# -- what `Flight` is shown
+
+
+async def test_a_sample_shows_what_is_in_flight() -> None:
+    flight = Flight(writers=2)
+    parts = [
+        put(1.0, Gauge(1000)), put(2.0, Gauge(400, times=(0.02, 0.05))), put(3.0, Gauge(600, times=(0.03, 0.03))),
+        put(4.0, size=3000),
+    ]  # fmt: skip
+    shared = shared_with(flight, *parts)
+    beside = Gauge(7)  # a second PUT of a part
+    shared.gauges.add(beside)
+    shared.bytes_sent = 100
+    async with slots(shared, 4):
+        shared.adapt(10.0)
+        shared.adapt(12.5)
+    first, second = flight.samples
+    assert first == Sample(
+        now=10.0, acknowledged=2107, writing=4, part_size=1500, waiting_for=0, left=0, round_trip=0.02
+    )
+    assert second.writing == 4 - 1, "one is held"
+    assert second.waiting_for == 2.5
+    assert shared.backlog == 1000
+    flight.stored_parts.accepted = 11.0
+    shared.adapt(14.0)
+    assert flight.samples[-1].waiting_for == 0, "a body that others overtook may have lost its response"
+
+
+async def test_the_part_that_ends_first_is_left_to_write() -> None:
+    flight = Flight()
+    shared_with(flight, put(1.0, Gauge(100)), put(2.0, Gauge(990))).adapt(1.0)
+    assert flight.samples[0].left == 10
+    nothing = Flight()
+    shared_with(nothing).adapt(1.0)
+    assert nothing.samples[0] == Sample(now=1.0, acknowledged=0, writing=0)
+
+
+@pytest.mark.parametrize(
+    ("times", "window_is_full", "found"),
+    [
+        ((0.03, 0.03), False, Bottleneck.UNKNOWN),
+        ((0.03, 0.03), True, Bottleneck.STORE),
+        ((0.03, 0.09), False, Bottleneck.LINK),
+    ],
+)
+@pytest.mark.parametrize("doubles", [False, True])
+async def test_what_holds_the_connections_back_is_asked_for_while_it_matters(
+    times: tuple[float, float], window_is_full: bool, found: Bottleneck, doubles: bool
+) -> None:
+    flight = Flight()
+    flight.doubles = doubles
+    shared_with(flight, put(0.0, Gauge(times=times, window_is_full=window_is_full))).adapt(1.0)
+    assert flight.samples[0].bottleneck is (found if doubles else Bottleneck.UNKNOWN)
+
+
+async def test_an_empty_file_has_a_part_of_no_bytes() -> None:
+    part = put(0.0, Gauge(), size=0)
+    shared = shared_with(None, part)
+    for tick in range(20):
+        shared.adapt(tick / 10)
+    assert not part.is_held
+
+
+async def test_it_looks_more_often_at_the_start() -> None:
+    flight = Flight()
+    shared = shared_with(flight, put())
+    assert shared.tick == TICK
+    flight.starts = True
+    assert shared.tick < TICK
+    shared.parts.clear()
+    assert shared.tick == TICK
+
+
+# -- slots
+
+
+async def test_the_limit_is_that_of_the_slots() -> None:
+    flight = Flight(limit=5)
+    shared = shared_with(flight, put(0.0, Gauge()))
+    woken = anyio.Event()
+    shared.waiting_for_room.add(woken)
+    flight.limit = 2
+    shared.adapt(1.0)
+    assert shared.limit == shared.slots.total_tokens == 2
+    assert not woken.is_set()
+    flight.limit = 3
+    (part,) = shared.parts
+    assert shared.ended(part) == 0
+    assert shared.slots.total_tokens == 3, "before its slot is given to another one"
+    assert woken.is_set()
+
+
+async def test_the_end_of_the_only_part_makes_room_for_one_part_alone() -> None:
+    sky = Sky()
+    shared = sky.context.shared = shared_with(Flight(limit=1))
+    sky.context.slots = shared.slots.queue(lambda: 1)
+    sky.context.shared.flight.began = sky.context.shared.flight.stored = lambda *_, **more: None
+    shared.adapt(0.0)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(sky.flights.put, sky.source, PART, REQUEST)
+        flying = []
+        for number in range(3):
+            while len(sky.puts) <= number:
+                await anyio.lowlevel.checkpoint()
+            sky.puts[number].bytes = PART.size
+            sky.puts[number].end(FIRST)
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+            flying.append(shared.slots.borrowed_tokens)
+    assert flying == [1, 1, 0]
+
+
+@pytest.mark.parametrize(("rate", "limit"), [(None, START), (500, 4), (1, 1), (10**9, START)])
+def test_a_rate_limit_says_how_many_parts_to_begin_with(rate: float | None, limit: int) -> None:
+    shared = SharedResources(None, rate=lambda: rate)
+    shared.expect_parts(1000, 0.0)
+    assert shared.limit == shared.slots.total_tokens == limit
+    chosen = SharedResources(16, rate=lambda: rate)
+    chosen.expect_parts(1000, 0.0)
+    assert chosen.limit == 16
+
+
+@pytest.mark.parametrize(("now", "limit"), [(0.005, 2 * START), (0.05, START)])
+async def test_the_limit_is_not_doubled_if_packets_wait(now: float, limit: int) -> None:
+    shared = shared_with(None, *(put(0.0, Gauge(times=(0.005, now)), size=10**6) for _ in range(START)))
+    async with slots(shared, START):
+        for window in range(4):
+            shared.adapt(1.001 * WINDOW * window)
+            shared.bytes_sent += 10**7
+    assert shared.limit == limit
+
+
+# -- when a body was accepted
+
+
+async def test_a_body_is_accepted_when_all_of_it_is_sent() -> None:
+    gauge = Gauge(400)
+    part = put(0.0, gauge)
+    assert (part.look(1.0), part.accepted) == (400, None)
+    gauge.bytes = 1000
+    assert (part.look(2.0), part.accepted) == (1000, 2.0)
+    assert (part.look(3.0), part.accepted) == (1000, 2.0)
+    gauge.bytes = 900  # the next part of a group, or a body that is broken off
+    assert (part.look(4.0), part.accepted) == (900, None)
+
+
+async def test_a_body_of_no_bytes_is_accepted_once_it_has_begun() -> None:
+    part = put(size=0)
+    assert (part.look(1.0), part.accepted) == (0, None)
+    part.started(Gauge())
+    assert (part.look(2.0), part.accepted) == (0, 2.0)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+async def test_a_part_is_stored_so_long_after_it_was_accepted(looked: bool) -> None:
+    sky = Sky()
+    seen: list[tuple[float, int, float, float]] = []
+    shared = SharedResources(4)
+    shared.flight.stored = lambda now, size, *, began, accepted: seen.append((now, size, began, accepted))  # type: ignore[method-assign]
+    sky.context.shared = shared
+    async with anyio.create_task_group() as tasks:
+
+        async def play() -> None:
+            while not sky.puts:
+                await anyio.lowlevel.checkpoint()
+            sky.puts[0].bytes = PART.size
+            sky.now = 3.0
+            if looked:
+                shared.adapt(sky.now)
+            sky.now = 8.0
+            sky.puts[0].end(FIRST)
+
+        tasks.start_soon(play)
+        await sky.flights.put(sky.source, PART, REQUEST)
+    assert seen == [(8.0, PART.size, 0.0, 3.0 if looked else 8.0)]
+
+
+# -- what makes no progress
+
+
+async def test_a_body_without_progress_stalls() -> None:
+    gauge = Gauge(400)
+    part, shared = put(0.0, gauge), shared_with(Flight())
+    for now, sent, cancelled in ((1.0, 400, False), (31.0, 400, False), (31.5, 400, True)):
+        gauge.bytes = sent
+        part.cancel_if_stalled(now, POLICY, shared)
+        assert part.scope.cancel_called is cancelled
+    fault = part.stalled(31.5)
+    assert (fault.kind, str(fault)) == (FaultKind.STALLED, "part 1 stalled")
+    assert shared.flight.sent_again_at == []  # type: ignore[attr-defined]
+
+
+async def test_a_body_that_goes_on_or_is_held_does_not_stall() -> None:
+    gauge = Gauge(0)
+    part, shared = put(0.0, gauge), shared_with(Flight())
+    for now in range(0, 200, 25):
+        gauge.bytes += 1
+        part.cancel_if_stalled(now, POLICY, shared)
+    part.hold(held=True)
+    for now in range(200, 400, 25):
+        part.cancel_if_stalled(now, POLICY, shared)
+    part.hold(held=False)
+    part.cancel_if_stalled(400.0, POLICY, shared)
+    assert not part.scope.cancel_called
+    part.cancel_if_stalled(375 + POLICY.stall_after + 1, POLICY, shared)
+    assert part.scope.cancel_called
+
+
+@pytest.mark.parametrize("subject", [None, "directory/file"])
+async def test_a_whole_body_is_sent_again_when_its_response_is_overdue(subject: str | None) -> None:
+    flight = Flight()
+    part = put(0.0, Gauge(1000), subject=subject)
+    shared = shared_with(flight, part)
+    part.cancel_if_stalled(1.0, POLICY, shared)
+    part.cancel_if_stalled(1000.0, POLICY, shared)
+    assert not part.scope.cancel_called
+    assert flight.seen == {"timeout": POLICY.response_timeout, "backlog": 1000}
+    shared.backlog = 5000
+    flight.overdue = True
+    part.cancel_if_stalled(1001.0, POLICY, shared)
+    assert flight.seen["backlog"] == 5000
+    assert part.scope.cancel_called
+    assert flight.sent_again_at == [1001.0]
+    assert shared.slots.total_tokens == 1, "the limit falls"
+    fault = part.stalled(1001.0)
+    assert fault.kind is FaultKind.STALLED
+    assert str(fault) == f"no response to {subject or 'part 1'}, 16:40 min after all of it was sent"
+
+
+async def test_the_real_flight_is_patient_while_others_are_stored() -> None:
+    shared = shared_with(None)
+    waits, counts = put(0.0, Gauge(1000)), RunCounts()
+    shared.parts.add(waits)
+    for second in range(1, 1000):
+        shared.adapt(float(second))
+        other = put(0.0, Gauge(1000))
+        other.accepted = 0.5
+        shared.stored(other, float(second))
+        waits.cancel_if_stalled(float(second), POLICY, shared)
+    assert not waits.scope.cancel_called
+    waits.cancel_if_stalled(1000.0 + POLICY.response_timeout, POLICY, shared)
+    assert waits.scope.cancel_called
+    assert counts.bytes_sent == 0
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_part_that_stalled_fails_with_that(whole: bool) -> None:
+    sky = Sky()
+    sky.context.hedging.turn_off()
+    async with anyio.create_task_group() as tasks:
+
+        async def play() -> None:
+            while not sky.puts:
+                await anyio.lowlevel.checkpoint()
+            sky.puts[0].bytes = PART.size if whole else 10
+
+        tasks.start_soon(sky.flights.watch, lambda: None)
+        tasks.start_soon(play)
+        with pytest.raises(Fault, match="no response to part 1, 5:" if whole else "^part 1 stalled$"):
+            await sky.flights.put(sky.source, PART, REQUEST)
+        tasks.cancel_scope.cancel()
+    assert sky.puts[0].cancelled
+    assert sky.now > LATE
+
+
+async def test_a_part_that_is_held_is_not_sent_twice_and_does_not_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+    monkeypatch.setattr(Put, "hold", lambda self, *, held: held_now(held))
+    monkeypatch.setattr(Put, "paused", lambda self: held[-1])
+    held_now = held.append
+    sky = Sky()
+    sky.context.shared.flight.writers = lambda waiting: 0
+    async with anyio.create_task_group() as tasks:
+
+        async def play() -> None:
+            while sky.now < 2 * POLICY.stall_after:
+                await anyio.lowlevel.checkpoint()
+            sky.puts[0].end(FIRST)
+
+        tasks.start_soon(sky.flights.watch, lambda: None)
+        tasks.start_soon(play)
+        assert await sky.flights.put(sky.source, PART, REQUEST) == FIRST
+        tasks.cancel_scope.cancel()
+    assert held == [False, True]
+    assert len(sky.puts) == 1
