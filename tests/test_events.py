@@ -19,6 +19,7 @@ UPLOAD = events.UploadIdentity(source="/f", target="s3://b/k", id="0123", manife
 VALUES: dict[Any, Any] = {
     events.UploadIdentity: UPLOAD,
     int: 1, bool: True, float: 0.5, str: "x", Path: Path("x"), int | None: None, Path | None: None,
+    float | None: 1.5,
     PartProof: PartProof.ETAG, Verified: Verified.SIZE,
 }  # fmt: skip
 

@@ -105,7 +105,8 @@ class JobTally:
         uploaded = self._bytes["uploaded"] + sum(max(0, each.acknowledged - each.resumed) for each in moving)
         in_flight = small_in_flight + sum(each.in_flight for each in moving)
         skipped = self._bytes["skipped"] + sum(each.resumed for each in moving)
-        self._meter.add(now, uploaded + (0 if late else in_flight))
+        flying = [each for each in moving if each.in_flight]
+        self._meter.add(now, uploaded, in_flight, late=late)
         to_send = self._found.bytes - skipped - self._bytes["failed"] if self._found.is_complete else None
         return events.JobProgress(
             files_found=self._found.files,
@@ -122,7 +123,7 @@ class JobTally:
             objects_deleted=self.objects_deleted,
             rate=self._meter.rate(now),
             seconds_left=self._meter.seconds_left(now, to_send),
-            is_waiting=late and any(each.is_waiting for each in moving),
+            is_waiting=late and bool(flying) and all(each.is_waiting for each in flying),
             is_finished=is_finished,
         )
 

@@ -1,11 +1,13 @@
 """How fast something goes, and how long the rest of it takes. Pure: time is passed in.
 
 What is done may come in lumps: where responses are late, whole parts are done at a time. So the rate is that between
-two changes, and between two changes the time left counts down."""
+two changes, and between two changes the time left counts down.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 _WINDOW = 10.0
 """Seconds over which the rate is measured at least: long enough to read, short enough to show that a link went away."""
@@ -15,45 +17,75 @@ _SILENT = 4
 """Nothing has changed for so many times as long as usual, and for half the window: the rate is 0."""
 
 
-class RateMeter:
-    """Measures bytes a second."""
+class _Count:
+    """When a count of bytes changed."""
 
     def __init__(self) -> None:
-        self._changes: deque[tuple[float, int]] = deque()
-
-    def restart(self) -> None:
-        """Forget: the next count is the first."""
-        self._changes = deque()
+        self.changes: deque[tuple[float, int]] = deque()
 
     def add(self, now: float, done: int) -> None:
-        """Note that `done` bytes are done. If that is less than before, something is to be done again."""
-        changes = self._changes
-        if changes and done == changes[-1][1]:
-            return
-        if changes and done < changes[-1][1]:
+        changes = self.changes
+        if changes and done < changes[-1][1]:  # something is to be done again: that is no negative rate
             less = changes[-1][1] - done
-            self._changes = deque((at, before - less) for at, before in changes)
-            return
-        changes.append((now, done))
-        while len(changes) > _CHANGES + 1 and changes[1][0] < now - _WINDOW:
-            changes.popleft()
+            self.changes = deque((at, before - less) for at, before in changes)
+        elif not changes or done > changes[-1][1]:
+            changes.append((now, done))
+            while len(changes) > _CHANGES + 1 and changes[1][0] < now - _WINDOW:
+                changes.popleft()
 
     def rate(self, now: float) -> float:
-        """Return bytes a second; 0 if that is not known, or if nothing moves any more."""
-        changes = self._changes
+        changes = self.changes
         if len(changes) < 2:
             return 0.0
         (began, first), (at, last) = changes[0], changes[-1]
-        usual = (at - began) / (len(changes) - 1)
-        silent = now - at
+        usual, silent = self._usual(), now - at
         if silent > max(_SILENT * usual, _WINDOW / 2):
             return 0.0
         return (last - first) / max(1e-9, at - began + max(0.0, silent - usual))
 
-    def seconds_left(self, now: float, size: int | None) -> float | None:
-        """Return how long it takes until `size` bytes are done; None if that is not known."""
+    def seconds_left(self, now: float, size: int) -> float | None:
         rate = self.rate(now)
-        if size is None or not rate:
+        if not rate:
             return None
-        at, done = self._changes[-1]
-        return max(0.0, (size - done) / rate - (now - at))
+        at, done = self.changes[-1]
+        if done >= size:
+            return 0.0
+        left = (size - done) / rate - min(now - at, self._usual())  # an overdue lump is not done yet
+        return left if left > 0 else None
+
+    def _usual(self) -> float:
+        """Seconds without a change that are usual."""
+        return max(later - sooner for (sooner, _), (later, _) in pairwise(self.changes))
+
+
+class RateMeter:
+    """Measures bytes a second: of what was sent, or, while responses are late, of what was stored."""
+
+    def __init__(self) -> None:
+        self._sent, self._stored = _Count(), _Count()
+        self._is_late = False
+
+    def add(self, now: float, stored: int, in_flight: int = 0, *, late: bool = False) -> None:
+        """Note what is done. It may be less than before.
+
+        Args:
+            now: Seconds.
+            stored: Bytes that are done.
+            in_flight: Bytes that were sent of others.
+            late: Whether responses are late, so that what is in flight is not done.
+        """
+        self._sent.add(now, stored + in_flight)
+        self._stored.add(now, stored)
+        self._is_late = late
+
+    def rate(self, now: float) -> float:
+        """Return bytes a second; 0 if that is not known, or if nothing moves any more."""
+        return self._count.rate(now)
+
+    def seconds_left(self, now: float, size: int | None) -> float | None:
+        """Return how long it takes until `size` bytes are done; None if that is not known, or if it is overdue."""
+        return None if size is None else self._count.seconds_left(now, size)
+
+    @property
+    def _count(self) -> _Count:
+        return self._stored if self._is_late else self._sent

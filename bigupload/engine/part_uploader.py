@@ -346,7 +346,7 @@ class PartUploader:
         manifest, flight, now = self._context.manifest, self._context.shared.flight, self._context.effects.clock()
         uploaded = self._bytes_uploaded if self._arriving is None else manifest.bytes_uploaded
         in_flight, size = self._puts.sent(), self._state.plan.size
-        self._meter.add(now, uploaded + (0 if flight.responses_are_late else in_flight))
+        self._meter.add(now, uploaded, in_flight, late=flight.responses_are_late)
         self._context.emit(
             events.Progress(
                 bytes_uploaded=uploaded,

@@ -1,0 +1,61 @@
+"""How far a call for many files has come: its rate, the time left, and whether it waits for the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bigupload import events
+from bigupload.api.job_tally import JobTally
+from bigupload.batch.reading_ahead import FoundFiles
+
+
+def moved(done: int, in_flight: int, *, waiting: bool = False) -> events.Progress:
+    return events.Progress(
+        bytes_uploaded=done, bytes_in_flight=in_flight, size=1000, parts_uploaded=0, parts=9, concurrency=2, retries=0,
+        is_waiting=waiting,
+    )  # fmt: skip
+
+
+def tally(size: int, *, is_complete: bool = True) -> JobTally:
+    found = FoundFiles()
+    found.files, found.bytes, found.is_complete = 2, size, is_complete
+    return JobTally(found)
+
+
+@pytest.mark.parametrize(("late", "rate", "left"), [(False, 300, 1400 / 300), (True, 200, 8)])
+def test_what_is_in_flight_counts_while_responses_are_not_late(late: bool, rate: float, left: float) -> None:
+    job, item = tally(2000), object()
+    told = job.mover(item)  # type: ignore[arg-type]
+    for second in range(3):
+        told(moved(200 * second, 100 * second))
+        event = job.progress(float(second), 0, late=late)
+    assert event.rate == pytest.approx(rate)
+    # of 2,000 bytes, 400 are stored and 200 in flight
+    assert event.seconds_left == pytest.approx(left)
+    assert event.bytes_in_flight == 200
+
+
+def test_while_files_are_found_nobody_knows_how_long_it_takes() -> None:
+    job = tally(2000, is_complete=False)
+    job.progress(0.0, 0)
+    event = job.progress(1.0, 100)
+    assert (event.rate, event.seconds_left) == (pytest.approx(100), None)
+
+
+@pytest.mark.parametrize(
+    ("files", "late", "waits"),
+    [
+        ([moved(0, 9, waiting=True), moved(0, 9, waiting=True)], True, True),
+        ([moved(0, 9, waiting=True), moved(0, 0)], True, True),  # that one is hashed
+        ([moved(0, 9, waiting=True), moved(0, 9)], True, False),
+        ([moved(0, 9, waiting=True)], False, False),
+        ([], True, False),
+    ],
+)
+def test_it_waits_if_all_that_is_in_flight_does(files: list[Any], late: bool, waits: bool) -> None:
+    job, items = tally(2000), [object() for _ in files]
+    for item, event in zip(items, files, strict=True):
+        job.mover(item)(event)  # type: ignore[arg-type]
+    assert job.progress(0.0, 0, late=late).is_waiting is waits
