@@ -107,7 +107,10 @@ def _message(event: events.Event) -> str | None:
             has = counted(resumed, "part") if parts is None else f"{resumed:,} of {counted(parts, 'part')}"
             return f"resuming: the store has {has}"
         case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
-            what = "" if part is None else f"part {part}: "
+            if _is_sent_again(event):
+                what = "sent again: "
+            else:
+                what = "" if part is None or reason.startswith(f"part {part} ") else f"part {part}: "
             return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
         case events.OutageStarted(reason=reason, gives_up_in=left, peer=peer):
             return f"no connection to {peer} since {time_in(0)} ({reason}): waiting, gives up at {time_in(left)}"
@@ -129,11 +132,17 @@ def _message(event: events.Event) -> str | None:
             return None
 
 
+def _is_sent_again(event: events.Retrying) -> bool:
+    """Whether all of a body was sent, and is sent once more. `PutInFlight.stalled` has the words."""
+    return event.reason.startswith("no response to ")
+
+
 class Narrator:
     """Events of all files as text, without repetitions.
 
     Each part in flight has retries of its own, and each file in flight notices the same outage. Of many retries one in
-    a while is told, and of an outage its begin, one line in a while, and its end.
+    a while is told, and each that sends a whole part again: that costs the most, and is rare. Of an outage its begin is
+    told, one line in a while, and its end.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, verbose: int = 0, job: bool = False) -> None:
@@ -157,7 +166,7 @@ class Narrator:
             return None
         now = self._clock()
         match event:
-            case events.Retrying():
+            case events.Retrying(part=part) if part is None or not _is_sent_again(event):
                 if now < self._quiet_until:
                     return None
                 self._quiet_until = now + _RETRIES_EVERY

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from bigupload import events
 from bigupload.cli import reporting
-from bigupload.cli.progress_display import JobBars
+from bigupload.cli.progress_display import Bars, JobBars
 from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified
+from bigupload.engine.in_flight import PutInFlight
 from bigupload.progress.job_progress import told_apart
-from bigupload.progress.row import RateMeter, RowState, most_name, render
+from bigupload.progress.row import RowState, most_name, render
 from bigupload.progress.updating import update
 
 SIZE = 120_000_000
 
 
-def progress(*, uploaded: int, in_flight: int, parts: int = 0, retries: int = 0) -> events.Progress:
+def progress(*, uploaded: int, in_flight: int, parts: int = 0, retries: int = 0, **more: Any) -> events.Progress:
     return events.Progress(
         bytes_uploaded=uploaded, bytes_in_flight=in_flight, size=SIZE, parts_uploaded=parts, parts=103, concurrency=8,
-        retries=retries,
+        retries=retries, **more,
     )  # fmt: skip
 
 
 def half_way(name: str = "movie.mov") -> RowState:
     row = RowState(name)
-    update(row, progress(uploaded=0, in_flight=0), 0.0)
-    update(row, progress(uploaded=60_000_000, in_flight=30_000_000, parts=57, retries=3), 1.0)
+    done = progress(uploaded=60_000_000, in_flight=30_000_000, parts=57, retries=3, rate=90e6, seconds_left=0.4)
+    update(row, done)
     return row
 
 
-def shown(row: RowState, width: int, now: float = 1.0, *, ascii_only: bool = False) -> str:
-    return render(row, width, now, names=most_name(width), ascii_only=ascii_only).plain
+def shown(row: RowState, width: int, *, ascii_only: bool = False) -> str:
+    return render(row, width, names=most_name(width), ascii_only=ascii_only).plain
 
 
 @pytest.mark.parametrize("name", ["a", "movie.mov", "a name that is far longer than any row", "映画" * 20])
@@ -45,21 +47,6 @@ def test_a_row_never_wraps(name: str) -> None:
     for row in (half_way(name), RowState(name, note="starting the local store"), RowState(name, size=0)):
         for width in range(1, 200):
             assert cell_len(shown(row, width)) <= width
-
-
-def test_a_rate_that_is_drawn_while_it_begins_anew() -> None:
-    """Rich draws in a thread of its own, which would end with a traceback."""
-    meter = RateMeter()
-
-    class Meanwhile(deque[tuple[float, int]]):
-        def __len__(self) -> int:
-            found = super().__len__()
-            meter.restart()
-            return found
-
-    meter._samples = Meanwhile([(0.0, 0), (2.0, 20)])
-    assert meter.rate(2.0) == 10.0
-    assert meter.rate(2.0) == 0.0
 
 
 def test_files_of_one_name_are_told_apart() -> None:
@@ -109,7 +96,7 @@ def test_the_bar_tells_acknowledged_bytes_from_those_in_flight() -> None:
 
 def test_in_flight_bytes_are_not_done() -> None:
     row = RowState("movie.mov")
-    update(row, progress(uploaded=0, in_flight=SIZE), 0.0)
+    update(row, progress(uploaded=0, in_flight=SIZE))
     text = shown(row, 120, ascii_only=True)
     assert "  0 %  0 B/120 MB" in text.replace("   0 B", "  0 B")
     assert "=" * 40 in text
@@ -118,9 +105,8 @@ def test_in_flight_bytes_are_not_done() -> None:
 
 def test_a_stream_of_unknown_size_has_no_share() -> None:
     row = RowState("pipe")
-    for seconds in (0.0, 1.0):
-        now = replace(progress(uploaded=int(seconds * 30e6), in_flight=0), size=None, parts=None, parts_uploaded=2)
-        update(row, now, seconds)
+    event = progress(uploaded=30_000_000, in_flight=0, parts=2, rate=30e6)
+    update(row, replace(event, size=None, parts=None))
     assert shown(row, 80).split() == ["pipe", "30", "MB", "30.0", "MB/s", "2", "parts"]
 
 
@@ -134,26 +120,26 @@ def test_an_upload_from_resuming_to_its_end() -> None:
             path=path, target="s3://b/k", size=SIZE, part_size=1, parts=103, manifest=path, resumed_parts=50,
             resumed_bytes=SIZE // 2,
         ),
-        0.0,
     )  # fmt: skip
     assert " 50 % " in shown(row, 80)
     assert "50/103 parts" in shown(row, 100)
-    update(row, progress(uploaded=SIZE // 2, in_flight=1_000_000), 1.0)
-    assert "1.0 MB/s" in shown(row, 80)  # what earlier runs sent is no rate of this one
-    update(row, events.Completing(parts=103), 2.0)
+    assert "   -:--" in shown(row, 80)
+    update(row, progress(uploaded=SIZE // 2, in_flight=1_000_000, rate=1e6, seconds_left=59.0))
+    assert "  1.0 MB/s    0:59" in shown(row, 80)
+    update(row, events.Completing(parts=103))
     assert "100 %   120/120 MB completing" in shown(row, 80)
-    update(row, events.UploadCompleted(url="u", etag="e", verified=Verified.FULL_OBJECT), 3.0)
+    update(row, events.UploadCompleted(url="u", etag="e", verified=Verified.FULL_OBJECT))
     assert "proved: full-object" in shown(row, 60)
-    update(row, events.Restarted(reason="the store forgot it"), 4.0)
+    update(row, events.Restarted(reason="the store forgot it"))
     assert (row.acknowledged, row.in_flight) == (0, 0)
 
 
 def test_an_outage_is_shown_until_it_ends() -> None:
     row = half_way()
-    update(row, events.OutageStarted(reason="refused", gives_up_in=900), 2.0)
-    update(row, progress(uploaded=60_000_000, in_flight=0), 3.0)
+    update(row, events.OutageStarted(reason="refused", gives_up_in=900))
+    update(row, progress(uploaded=60_000_000, in_flight=0))
     assert "60/120 MB no connection since " in shown(row, 80)
-    update(row, events.OutageEnded(lasted=9.0), 4.0)
+    update(row, events.OutageEnded(lasted=9.0))
     assert "no connection" not in shown(row, 80)
 
 
@@ -181,10 +167,83 @@ def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest
     now = reporting.PLAIN_EVERY
     reporter.on_event(Path("movie.mov"), event)
     line = capsys.readouterr().err
-    assert line.startswith("movie.mov: 25 % of 120 MB, 25 of 103 parts, 90 MB in flight, ")
+    assert line == "movie.mov: 25 % of 120 MB, 25 of 103 parts, 90 MB in flight\n"
     for name in ("movie.mov", "small.txt"):  # of the small one nothing was told
         reporter.on_event(Path(name), events.UploadCompleted(url="u", etag="e", verified=Verified.FULL_OBJECT))
     assert capsys.readouterr().err == "movie.mov: done, proved: full-object\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "plain", "in_row"),
+    [
+        ({"rate": 2e6, "seconds_left": 45.0}, ", 2.0 MB/s, 45 s left", "   2.0 MB/s    0:45 25/103 parts"),
+        (
+            {"rate": 2e6, "seconds_left": 45.0, "is_waiting": True},
+            ", 2.0 MB/s, waiting for the store, 45 s left",
+            " waiting for the store    0:45 25/103 parts",
+        ),
+        ({"is_waiting": True}, ", waiting for the store", " waiting for the store    -:-- 25/103 parts"),
+        ({}, "", "    0.0 B/s    -:-- 25/103 parts"),
+    ],
+)
+def test_the_pace_is_the_events(
+    capsys: pytest.CaptureFixture[str], more: dict[str, Any], plain: str, in_row: str
+) -> None:
+    event = progress(uploaded=SIZE // 4, in_flight=SIZE // 4, parts=25, **more)
+    clock = itertools.count(0.0, reporting.PLAIN_EVERY)
+    reporter = reporting._Plain(Narrator(lambda: 0.0), lambda: next(clock))
+    for _ in range(2):
+        reporter.on_event(Path("movie.mov"), event)
+    assert capsys.readouterr().err == f"movie.mov: 25 % of 120 MB, 25 of 103 parts, 30 MB in flight{plain}\n"
+    row = RowState("movie.mov")
+    update(row, event)
+    assert shown(row, 130).endswith(in_row)
+
+
+def test_plain_lines_of_reading_back(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = itertools.count(0.0, reporting.PLAIN_EVERY)
+    reporter = reporting._Plain(Narrator(lambda: 0.0), lambda: next(clock))
+    for _ in range(2):
+        compared = events.ReadingBack(bytes_compared=SIZE // 4, size=SIZE, rate=30e6, seconds_left=3.0)
+        reporter.on_event(Path("movie.mov"), compared)
+    assert capsys.readouterr().err == "movie.mov: 25 % of 120 MB compared, 30.0 MB/s, 3 s left\n"
+
+
+def no_response(part: int) -> events.Retrying:
+    """As the engine tells it."""
+    put: Any = SimpleNamespace(request=SimpleNamespace(subject=""), part=SimpleNamespace(number=part), accepted=10.0)
+    return events.Retrying(part=part, attempt=1, delay=0.3, reason=str(PutInFlight.stalled(put, 310.0)))
+
+
+SENT_AGAIN = "sent again: no response to part 7, 5:00 min after all of it was sent; attempt 2 in 0.3 s"
+
+
+def test_each_part_that_is_sent_again_is_told() -> None:
+    narrator = Narrator(lambda: 10.0)
+    refused = events.Retrying(part=3, attempt=1, delay=0.3, reason="503 SlowDown")
+    assert narrator.text(refused) == "part 3: 503 SlowDown; attempt 2 in 0.3 s"
+    assert narrator.text(refused) is None
+    assert narrator.text(no_response(7)) == SENT_AGAIN
+    assert narrator.text(no_response(8)) == SENT_AGAIN.replace("part 7", "part 8")
+    small = replace(no_response(1), part=None)  # there may be a hundred of them at a time
+    assert narrator.text(small) is None
+
+
+def test_a_part_is_named_once() -> None:
+    stalled = events.Retrying(part=7, attempt=1, delay=0.3, reason="part 7 stalled")
+    assert Narrator(lambda: 10.0).text(stalled) == "part 7 stalled; attempt 2 in 0.3 s"
+
+
+@pytest.mark.parametrize("kind", [reporting._Plain, reporting._PlainJob])
+def test_plain_lines_tell_what_is_sent_again(capsys: pytest.CaptureFixture[str], kind: type[reporting._Plain]) -> None:
+    kind(Narrator(lambda: 10.0), lambda: 10.0).on_event(Path("movie.mov"), no_response(7))
+    assert capsys.readouterr().err == f"movie.mov: {SENT_AGAIN}\n"
+
+
+@pytest.mark.parametrize("kind", [Bars, JobBars])
+def test_bars_tell_what_is_sent_again(capsys: pytest.CaptureFixture[str], kind: type[Bars]) -> None:
+    kind(Narrator(lambda: 10.0)).on_event(Path("movie.mov"), no_response(7))
+    assert capsys.readouterr().err == f"movie.mov: {SENT_AGAIN}\n"
 
 
 def test_one_part_is_no_parts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,8 +255,8 @@ def test_one_part_is_no_parts(capsys: pytest.CaptureFixture[str]) -> None:
         for _ in range(2):
             reporter.on_event(Path("movie.mov"), event)
             now += reporting.PLAIN_EVERY
-        assert f" {told}, " in capsys.readouterr().err
-        update(row, event, now)
+        assert f" {told}, 0 B in flight" in capsys.readouterr().err
+        update(row, event)
         assert parts is None or shown(row, 100).endswith(f"{int(parts != 1)}/{parts} {told.rpartition(' ')[2]}")
     start = events.UploadStarted(
         path=Path("movie.mov"), target="t", size=9, part_size=9, parts=1, manifest=Path("m"), resumed_parts=1,
@@ -243,16 +302,5 @@ def test_what_a_delta_saved_is_told() -> None:
 
 def test_reading_back() -> None:
     row = RowState("movie.mov", note="connecting")
-    update(row, events.ReadingBack(bytes_compared=0, size=SIZE), 0.0)
-    update(row, events.ReadingBack(bytes_compared=SIZE // 4, size=SIZE), 1.0)
+    update(row, events.ReadingBack(bytes_compared=SIZE // 4, size=SIZE, rate=30e6, seconds_left=3.0))
     assert " 25 %    30/120 MB  30.0 MB/s    0:03" in shown(row, 80)
-
-
-def test_the_rate_is_that_of_the_last_seconds() -> None:
-    meter = RateMeter()
-    for second in range(20):
-        meter.add(float(second), second * (1000 if second < 10 else 2000))
-    assert meter.rate(19.0) == pytest.approx(2000)
-    assert meter.rate(29.0) < 1000  # nothing came since
-    meter.add(30.0, 0)  # a part is sent again
-    assert meter.rate(30.0) == 0
