@@ -46,15 +46,15 @@ from collections.abc import Sequence
 from bigupload.core.averages import mean
 from bigupload.records import dataclass
 
-START = 8
+START = 16
 """Parts in flight at the start."""
 START_FAR = 24
 """The same with a round trip of at least FAR: each connection needs many round trips until it is up to speed."""
 FAR = 0.01
 """Seconds of the shortest round trip."""
-START_BYTES = 32 << 20
+START_BYTES = 64 << 20
 """Bytes of the parts that are begun before the first response, if the round trip is shorter than FAR: something near
-may take them at memory speed, and pass them on slowly. At 0.8 MB/s, the first response comes after 42 s then."""
+may take them at memory speed, and pass them on slowly. At 0.8 MB/s, the first response comes after 84 s then."""
 START_LEAST = 4
 """Parts that may be begun before the first response, however large they are."""
 MOST = 128
@@ -74,8 +74,8 @@ WORTH = 0.25
 """Goodput must grow by the limit's growth to this power: by a fifth where the limit doubles. [0: 27 %, and 34 % more
 parts in flight; 0.5: 26 %]"""
 HARMLESS = 0.05
-"""Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less. [0: nothing, but
-2 % more parts in flight. Where goodput does not waver at all, a limit that is too large would stay for ever]"""
+"""Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less. Where goodput does
+not waver at all, a limit that is too large would stay for ever."""
 SETTLED = 1.1
 """Goodput that grew by more since the window before still grows by itself."""
 SUNK = 0.5
@@ -85,8 +85,6 @@ QUEUED = 0.25
 """Packets that wait for this share of the shortest round trip stand in a queue before a full link. [off: 8 %]"""
 QUEUED_FOR = 0.005
 """Seconds that they wait at least: a busy machine is late by a few milliseconds."""
-WINDOWS_AT_STORE = 1
-"""Windows that are enough for a doubling if the store holds the connections back. [2: 22 %]"""
 SOON = 0.04
 """Seconds. With a round trip of at most that, a new connection is up to speed within a window. [0: 28 %, 0.02: 6 %]"""
 PATIENCE = 4
@@ -122,17 +120,15 @@ SLOWEST = 1e6
 """Bytes a second, of which half: how slowly a backlog drains at least, until the rate of the stored is known."""
 LATE = 1.0
 """Seconds between the last byte of a body and its response. If it takes longer, goodput is what was stored."""
-CUT = 4
-"""A trial of fewer parts leaves one in so many at least: with a single part left, a long path would not be full again
-before the trial is judged."""
+CONTRAST = 2.0
+"""A trial divides the parts by this at least: otherwise chance would decide it."""
 BOUND_PATIENCE = 10
 """Windows in which goodput must come back after parts were paused. What those sent before may have to drain first."""
 PROPORTIONAL = 0.1
 """Goodput within this share of what it would be in proportion to the parts: each connection carries what it can."""
 REST = 60.0
 """Seconds until the bound, or that there is none, is tried again. Each time that this changes nothing, it is twice as
-long, up to LONGEST_BOUND_REST."""
-LONGEST_BOUND_REST = 600.0
+long, up to LONGEST_REST times this."""
 RARE = 10
 """A trial of more parts costs at most one in so many seconds."""
 AVERAGED = 0.3
@@ -356,7 +352,7 @@ class _Trials:
         if self._sunk():
             self._search(1.0)
         at_speed = bottleneck is Bottleneck.STORE and self.doubles
-        windows = WINDOWS_AT_STORE if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
+        windows = 1 if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
         if len(self.goodput) < windows or not self.goodput[-1]:
             return False
         average = mean(self.goodput[-windows:])
@@ -511,7 +507,7 @@ class _Bound:
         if self.limit is not None and now >= self._again_at and parts >= self.limit:
             self._begin(now, 2 * self.limit, self.limit, goodput)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
-            self._begin(now, max(min(affordable, parts - 1), -(-parts // CUT)), parts, goodput)
+            self._begin(now, max(1, min(affordable, int(parts / CONTRAST))), parts, goodput)
 
     def _begin(self, now: float, parts: int, before: int, goodput: float) -> None:
         self.trial = _BoundTrial(parts, before, self.limit, goodput, now)
@@ -533,12 +529,12 @@ class _Bound:
         if fewer == reached:  # the bound is right
             self.limit = trial.parts if fewer else trial.limit
             if not fewer:
-                self._rest = min(LONGEST_BOUND_REST, 2 * self._rest)
+                self._rest = min(LONGEST_REST * REST, 2 * self._rest)
         else:  # each connection carries what it can
             self.limit = trial.limit if fewer else None
             self._open = True
             if fewer:
-                self._rest = min(LONGEST_BOUND_REST, 2 * self._rest)
+                self._rest = min(LONGEST_REST * REST, 2 * self._rest)
         self._again_at = now + max(self._rest, RARE * (now - trial.since))
         return True
 
@@ -606,7 +602,7 @@ class Flight:
         return limit if bound is None else min(limit, bound)
 
     def writers(self, waiting: int) -> int:
-        """Return how many parts may write, of which `waiting` more wait for their responses: the oldest ones."""
+        """Return how many parts may write, while `waiting` others wait for their responses."""
         if self._fixed is not None:
             return self._fixed
         return max(0 if waiting else 1, self.limit - waiting) if self._by_stored else self.limit
@@ -744,15 +740,15 @@ class Flight:
             return
         self._window = _Window(now, done, now, stored.parts)
         goodput = (done - window.done) / (now - window.since)
-        if not goodput:  # an outage shows nothing
-            self._bound.forget_window()
-            return
         trials = self._trials
         if not window.filled(trials.limit):
             trials.goodput.clear()
             trials.since = now
         elif trials.measured(now, goodput, sample.bottleneck):
             self._bound.helped(now)
+        if not goodput:  # an outage shows nothing of the bound
+            self._bound.forget_window()
+            return
         may_begin = trials.trial is None or not window.reached  # a limit that is not reached is not judged
         self._bound.measured(now, goodput, sample.writing, sample.part_size, may_begin=may_begin)
 
