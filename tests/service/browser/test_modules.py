@@ -251,14 +251,70 @@ def test_times_are_no_finer_than_they_can_be_foretold(run: Call) -> None:
     assert texts == ["a few seconds", "15 s", "55 s", "1 min", "2 min", "1 h", "1 h", "1 h 5 min"]
 
 
-def test_the_rate_is_of_the_last_seconds(run: Call) -> None:
-    measure = "const meter = new m.Meter(); for (const [now, bytes] of x) meter.add(now, bytes); return meter.rate;"
-    assert run("page/totals", measure, [[0, 0], [1000, 500]]) is None  # too soon to tell
-    assert run("page/totals", measure, [[0, 0], [2000, 5000]]) == 2500
-    assert run("page/totals", measure, [[second * 1000, second * 100] for second in range(60)]) == 100
-    outage = [[second * 1000, 0 if second < 30 else (second - 30) * 6000] for second in range(34)]
-    assert run("page/totals", measure, outage[:31]) is None
-    assert run("page/totals", measure, outage) == 6000
+METER = """const meter = new m.Meter(), seen = [];
+for (const [seconds, stored, inFlight, moving = false] of x) {
+  meter.add(seconds * 1000, stored, inFlight, moving);
+  seen.push([meter.rate, meter.expected]);
+}
+return seen;"""
+
+
+def test_the_rate_is_of_what_becomes_stored(run: Call) -> None:
+    """What a proxy has taken at once is not a rate: until a part is stored, there is none."""
+    seen = run("client/meter", METER, [[0, 0, 0], [1, 0, 500], [3, 0, 500], [5, 500, 500]])
+    assert seen == [[None, 0], [None, 0], [None, 0], [100, 500]]
+
+
+def test_before_a_part_is_stored_the_rate_is_of_what_moves(run: Call) -> None:
+    seen = run("client/meter", METER, [[0, 0, 0, True], [1, 0, 100, True], [3, 0, 300, True], [4, 0, 400, False]])
+    assert seen == [[None, 0], [None, 100], [100, 300], [None, 0]]
+
+
+def test_what_is_expected_does_not_jump_when_a_part_is_stored(run: Call) -> None:
+    """One part each five seconds, looked at each half second."""
+    steady = [[tick / 2, tick // 10 * 500, 500] for tick in range(200)]
+    seen = run("client/meter", METER, steady)[10:]
+    assert [rate for rate, _ in seen] == pytest.approx([100] * len(seen))
+    assert [expected for _, expected in seen] == pytest.approx([50 * tick for tick in range(10, 200)])
+
+
+def test_a_part_that_is_late_lowers_the_rate_and_nothing_else(run: Call) -> None:
+    steady = [[tick / 2, tick // 10 * 500, 500] for tick in range(100)]
+    late = run("client/meter", METER, [*steady, *[[50 + tick / 2, 4500, 500] for tick in range(20)]])[100:]
+    rates = [rate for rate, _ in late]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 80
+    assert {expected for _, expected in late} == {5000}, "no more than what is in flight"
+
+
+def test_the_total_is_of_what_is_stored(run: Call) -> None:
+    body = """const item = (more) => ({ state: "uploading", size: 10, problem: null, progress: more });
+    const moved = new m.Moved(), upload = item({ stored: 4 });
+    for (const stored of [4, 6, 6, 9]) {
+      upload.progress = { stored };
+      moved.note(upload);
+    }
+    const { sent, stored, inFlight, moving } = m.sums([
+      item({ sent: 7, stored: 4, inFlight: 3, rate: 2 }), item({ sent: 2, stored: 1, inFlight: 1, rate: null })]);
+    return [moved.bytes, sent, stored, inFlight, moving];"""
+    assert run("page/totals", body) == [5, 9, 5, 4, True]
+
+
+@pytest.mark.parametrize(
+    ("state", "waiting", "texts"),
+    [
+        ("uploading", False, ["Uploading", "4.0 of 9.0 MB", "3.0 MB on the way"]),
+        ("uploading", True, ["Waiting for the store", "4.0 of 9.0 MB", "3.0 MB on the way"]),
+        ("paused", False, ["Paused", "4.0 of 9.0 MB"]),
+    ],
+)
+def test_what_is_stored_and_what_is_on_the_way_are_told_apart(
+    run: Call, state: str, waiting: bool, texts: list[str]
+) -> None:
+    progress = {"sent": 7e6, "stored": 4e6, "inFlight": 3e6 * (state == "uploading"), "waiting": waiting, "left": None}
+    item = {"state": state, "note": None, "size": 9e6, "running": True, "progress": progress}
+    found = run("page/describe", "return m.statusParts(x);", item)
+    assert [text.replace("\xa0", " ") for text in found] == texts
 
 
 # --- the service's list of media

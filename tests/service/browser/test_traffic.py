@@ -1,4 +1,4 @@
-"""How many parts are in flight, of which upload, and which are sent twice: in Node, and as the library does it."""
+"""Which parts are in flight, of which upload, and which are sent twice: in Node, and as the library does it."""
 
 from __future__ import annotations
 
@@ -6,44 +6,33 @@ import random
 
 import pytest
 
-from bigupload.core.flight_bound import FlightBound
 from bigupload.core.hedging import Pace, PutProgress
 from tests.tools.node import Call
 
-SAMPLE = """const bound = new m.FlightBound();
-return x.map(([now, done, inFlight, partSize]) => [bound.sample(now, done, inFlight, partSize), bound.limit]);"""
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_page_bounds_its_parts_in_flight_as_the_library_does(run: Call, seed: int) -> None:
-    """A link that wavers, and becomes slower or faster; or connections that carry little each."""
-    chance, bound = random.Random(seed), FlightBound()
-    rate, each = chance.choice([3e5, 2e6, 6e6]), chance.choice([3e5, 1e9])
-    samples: list[tuple[float, int, int, float]] = []
-    decided = []
-    done, in_flight = 0.0, 6
-    for tick in range(1, 3000):
-        if chance.random() < 0.002:
-            rate *= chance.choice([0.0, 0.3, 3.0]) or 1e-9
-        done += min(rate, each * in_flight) * chance.uniform(0.8, 1.2) / 10
-        samples.append((tick / 10, int(done), in_flight, 5e6))
-        left = bound.sample(tick / 10, int(done), in_flight=in_flight, part_size=5e6)
-        decided.append([left, bound.limit])
-        in_flight = min(6, left or in_flight if chance.random() < 0.5 else bound.limit or 6)
-    assert run("client/flight_bound", SAMPLE, samples) == decided
-    assert len({limit for _, limit in decided}) > 1
-
-
 FLIGHT = """const { signal } = new AbortController();
-const bound = { limit: null, sample: () => x.left };
-const flight = new m.Traffic({ most: 4, bound }), lane = new m.Lane();
+let limit = 4, surplus = [];
+const parts = [], calls = [];
+const flight = {
+  most: 4,
+  limit: () => limit,
+  begin: (size) => { parts.push({ size }); return parts.at(-1); },
+  accept: () => {},
+  store: () => calls.push("store"),
+  end: () => calls.push("end"),
+  again: () => calls.push("again"),
+  isLost: (part, timeout, now) => now > timeout,
+  look: () => {},
+  surplus: () => surplus.splice(0),
+};
+let now = 0;
+const traffic = new m.Traffic({ flight, now: () => now }), lane = new m.Lane();
 const todo = [1, 2, 3, 4, 5, 6], log = [], ends = new Map(), moves = new Map();
 const worker = async () => {
   while (todo.length) {
-    const leave = await flight.enter(lane, signal);
+    const leave = await traffic.enter(lane, signal);
     const number = todo.shift();
     try {
-      if (number) await flight.put(1000, signal, (own, progress) => new Promise((resolve, reject) => {
+      if (number) await traffic.put(1000, signal, (own, progress) => new Promise((resolve, reject) => {
         log.push(number);
         progress(number * 10);
         moves.set(number, progress);
@@ -65,49 +54,42 @@ await settled();
 
 def test_parts_are_postponed_and_sent_later(run: Call) -> None:
     body = """const before = [...log];
-    bound.limit = 2;
-    flight.look(1); // the two of which the least was sent
+    limit = 2;
+    surplus = [parts[0], parts[1]];
+    traffic.look();
     await settled();
-    bound.sample = () => null;
+    const during = [lane.taken, [...calls]];
     for (let number = 1; number < 20; number += 1) {
       for (const end of ends.values()) end();
       await settled();
     }
     await running;
-    return [before, log.slice(4).sort(), todo.length];"""
-    assert run("client/traffic", FLIGHT + body, {"left": 2}) == [[1, 2, 3, 4], [1, 2, 5, 6], 0]
+    return [before, ...during, log.slice(4).sort(), todo.length, calls.filter((each) => each === "store").length];"""
+    assert run("client/traffic", FLIGHT + body) == [[1, 2, 3, 4], 2, ["end", "end"], [1, 2, 5, 6], 0, 6]
 
 
-def test_a_part_of_which_much_is_sent_is_not_postponed(run: Call) -> None:
-    body = """for (const number of [2, 3, 4]) moves.get(number)(1000 / 8 + number - 2);
-    flight.look(1); // of all but one, those that are small
-    bound.sample = () => null;
-    await settled();
-    return log.sort();"""
-    assert run("client/traffic", FLIGHT + body, {"left": 1}) == [1, 1, 2, 2, 3, 4]
-
-
-def test_the_next_part_begins_while_the_only_one_waits_for_its_response(run: Call) -> None:
-    body = """bound.limit = 1;
-    flight.look(1);
-    await settled();
-    bound.sample = () => null;
-    const seen = [flight.limit, log.length];
-    moves.get(4)(1000); // its whole body is sent
-    flight.look(2);
-    await settled();
-    seen.push(flight.limit, log.length);
-    ends.get(4)();
-    await settled();
-    seen.push(flight.limit, log.length);
-    return seen;"""
-    assert run("client/traffic", FLIGHT + body, {"left": 1}) == [1, 4, 2, 5, 1, 5]
+def test_only_a_whole_part_that_is_sent_again_lowers_the_limit(run: Call) -> None:
+    body = """const { Problem, NO_RESPONSE } = await import(at + "client/problem.js");
+    calls.splice(0);
+    const seen = [];
+    for (const code of [null, NO_RESPONSE]) {
+      const fail = async (own, progress, isLost) => {
+        seen.push(isLost());
+        now = 300.1; // seconds
+        seen.push(isLost());
+        throw new Problem("network", "", { code });
+      };
+      await traffic.put(1000, signal, fail).catch(() => {});
+      now = 0;
+    }
+    return [seen, calls];"""
+    assert run("client/traffic", FLIGHT + body) == [[False, True] * 2, ["end", "end", "again"]]
 
 
 @pytest.mark.parametrize("most", [1, 2, 6])
 def test_uploads_share_the_places_fairly(run: Call, most: int) -> None:
     """A large file has begun, and two small ones come: each gets the next free place."""
-    body = """const traffic = new m.Traffic({ most: x, bound: { limit: null } });
+    body = """const traffic = new m.Traffic({ flight: { limit: () => x } });
     const lanes = { large: new m.Lane(), a: new m.Lane(), b: new m.Lane() };
     const { signal } = new AbortController();
     const log = [], held = [];
@@ -125,7 +107,7 @@ def test_uploads_share_the_places_fairly(run: Call, most: int) -> None:
 
 
 def test_who_is_paused_while_waiting_takes_no_place(run: Call) -> None:
-    body = """const traffic = new m.Traffic({ most: 1, bound: { limit: null } }), lane = new m.Lane();
+    body = """const traffic = new m.Traffic({ flight: { limit: () => 1 } }), lane = new m.Lane();
     const leave = await traffic.enter(lane, new AbortController().signal);
     const control = new AbortController();
     const waiting = traffic.enter(lane, control.signal).catch((error) => error.name);
@@ -190,13 +172,14 @@ SENDER = """
     }
   };
   const control = new AbortController();
-  const plan = new Plan(60, 10), stored = [];
+  const plan = new Plan(60, 10), stored = [], again = [], traffic = new Traffic();
   let now = 0;
   const sender = new m.PartSender({
-    file: new Blob(["x".repeat(60)]), plan, signal: control.signal, traffic: new Traffic(),
+    file: new Blob(["x".repeat(60)]), plan, signal: control.signal, traffic,
     sign: async (parts) => ({
       signed: parts.map(({ partNumber }) => ({ partNumber, url: String(partNumber), headers: {} })), expiresIn: 3600 }),
-    on: { sending: async () => {}, moved: () => {}, stored: async (number, { etag }) => stored.push(etag),
+    on: { sending: async () => {}, moved: () => {}, again: (number) => again.push(number),
+      stored: async (number, { etag }) => stored.push(etag),
       wait: async () => 1, failed: () => control.abort() },
     now: () => now,
   });
@@ -240,3 +223,27 @@ def test_a_part_refused_while_it_was_sent_twice_is_sent_alone(run: Call) -> None
     puts[2].done(200);
     return [await running, stored.length, second.aborted, puts.length];"""
     assert run("client/part_sender", SENDER + body) == ["done", 6, True, 3]
+
+
+def test_a_whole_part_without_a_response_is_sent_again_and_reported(run: Call) -> None:
+    body = """const timers = [], every = globalThis.setInterval;
+    globalThis.setInterval = (call) => timers.push(call);
+    let lost = false;
+    traffic.put = (size, signal, send) => send(signal, () => {}, () => lost);
+    while (stored.length < 5 || requests.length < 6) await settled();
+    globalThis.setInterval = every;
+    requests.at(-1).upload.onload(); // its whole body is accepted
+    now += 500;
+    const seen = [sender.moving, sender.waiting];
+    now += 500;
+    seen.push(sender.waiting);
+    for (const look of timers) look();
+    await settled();
+    seen.push([...again]);
+    lost = true;
+    for (const look of timers) look();
+    while (requests.length < 7) await settled();
+    requests.at(-1).done(200);
+    return [await running, seen, again, requests.at(-2).aborted];"""
+    found = run("client/part_sender", SENDER + body)
+    assert found == ["done", [False, False, True, []], [6], True]

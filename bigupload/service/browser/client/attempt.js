@@ -39,8 +39,9 @@ export class Attempt {
     if (api.servesThisPage) service.noteResponse();
   }
 
-  get inFlight() {
-    return this.#sender?.inFlight ?? 0;
+  /** What is sent: {inFlight, moving, waiting}, as PartSender has them. */
+  get flight() {
+    return this.#sender ?? { inFlight: 0, moving: false, waiting: false };
   }
 
   async create() {
@@ -145,6 +146,7 @@ export class Attempt {
         sending: (number, sum) => this.#sending(number, sum),
         stored: (number, part) => this.#stored(number, part),
         moved: (bytes) => this.#moved(bytes),
+        again: (number) => this.#upload.again(number),
         wait: (problem, made) => this.#wait(this.#store, "store", problem, made),
         // Without a key nothing can be signed, but parts already signed may still be sent.
         failed: (problem) => problem.kind === "key" || this.#abort(),

@@ -13,6 +13,7 @@ const TEXTS = {
   comparing: "Comparing with what was sent before",
   hashing: "Reading the file",
   uploading: "Uploading",
+  storing: "Waiting for the store",
   finishing: "Finishing",
   paused: "Paused",
   unauthorized: "Not allowed",

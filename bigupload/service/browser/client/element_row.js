@@ -44,14 +44,14 @@ export class Row {
   /** Show it as it is now. Returns whether anything has changed. */
   render(texts) {
     const { state, note, problem, result, progress, file } = this.#upload;
-    const { sent, size } = progress;
+    const { sent, size, waiting } = progress;
     const bar = this.#part("bar");
     bar.max = size;
     bar.value = sent;
     const refused = problem?.kind === "refused";
-    const words = texts[note ?? (refused && state === "failed" ? "refused" : state)];
+    const words = texts[note ?? (refused && state === "failed" ? "refused" : waiting ? "storing" : state)];
     bar.hidden = refused || NO_BAR.includes(state);
-    const percent = state === "uploading" && !note ? ` · ${Math.floor((100 * sent) / size)} %` : "";
+    const percent = state === "uploading" && !note && !waiting ? ` · ${Math.floor((100 * sent) / size)} %` : "";
     this.#part("status").textContent = words + percent;
     this.#error(state === "failed" || state === "unauthorized" ? problem.message : "");
     if (result && !this.#part("link")) this.#link(result.publicUrl);
@@ -68,7 +68,7 @@ export class Row {
       button.textContent = text;
       button.setAttribute("aria-label", `${text}: ${this.#upload.name}`); // equal names could not be told apart
     }
-    const shown = `${state} ${note} ${sent}`;
+    const shown = `${state} ${note} ${sent} ${waiting}`;
     const changed = shown !== this.#shown;
     this.#shown = shown;
     return changed;

@@ -28,6 +28,8 @@ export interface UploadOptions {
   /** Called at most ten times a second. */
   onProgress?: (progress: Progress, upload: Upload) => void;
   onState?: (state: State, upload: Upload) => void;
+  /** A part is sent again whole, because the store did not respond to it. */
+  onSentAgain?: (part: number, upload: Upload) => void;
   /** Aborting it cancels the upload. */
   signal?: AbortSignal;
 }
@@ -47,20 +49,26 @@ export type State =
   | "cancelled";
 
 export interface Progress {
-  /** Bytes that the store has or that are in flight. */
+  /** Bytes that are stored or in flight. */
   sent: number;
-  /** Bytes that the store has. */
+  /** Bytes that the store has: a closed page keeps them. */
   stored: number;
+  /** Bytes of unfinished parts that were accepted on the way to the store. A closed page loses them. */
+  inFlight: number;
   size: number;
-  /** Bytes a second, of the last seconds; null: too soon to tell. */
+  /** Bytes a second that become stored, of the last seconds; null: too soon to tell. */
   rate: number | null;
-  /** Seconds. */
+  /** Seconds until everything is stored, by that rate. */
   left: number | null;
+  /** Everything is sent, and something on the way to the store still passes it on. */
+  waiting: boolean;
   /** null before the service has created the upload. */
   parts: number | null;
   partsStored: number;
   /** Parts that were in the store already when this upload was resumed. */
   found: number;
+  /** Parts that were sent again whole, because the store did not respond. */
+  sentAgain: number;
 }
 
 /** What the service answers to a completed upload. */

@@ -3,12 +3,13 @@
 
 import { Budget, Pace } from "./hedging.js";
 import { Preparer, readable } from "./parts.js";
-import { Problem } from "./problem.js";
+import { NO_RESPONSE, Problem } from "./problem.js";
 import { put } from "./put.js";
 import { Lane, Postponed } from "./traffic.js";
 
 const AHEAD = 6; // parts hashed and signed before their turn
 const LOOK = 250; // milliseconds between two looks for stragglers
+const WAITING = 1_000; // milliseconds for which everything must be accepted before the upload waits for the store
 const MOST_HEDGES = 4; // of one PUT: one that fails at once costs nothing, so that the budget would not stop the next
 // How a store may refuse two PUTs of one part because they are two.
 const REFUSALS = new Set(["gone", "part", "damaged", "final"]);
@@ -16,6 +17,7 @@ const REFUSALS = new Set(["gone", "part", "damaged", "final"]);
 /** One PUT under way. */
 class Put {
   sent = 0;
+  whole = null; // when its last byte was accepted
   hedge = null; // the second PUT of the same part
   hedges = 0;
   over = false; // it has ended, and its hedge may still arrive
@@ -34,6 +36,11 @@ class Put {
   get seconds() {
     return (this.#now() - this.#began) / 1000;
   }
+
+  moved(bytes) {
+    this.sent = bytes;
+    if (bytes >= this.size) this.whole ??= this.#now();
+  }
 }
 
 export class PartSender {
@@ -49,11 +56,12 @@ export class PartSender {
   #budget;
   #hedging = true;
   #missing = [];
+  #begun = 0; // parts that are hashed, signed or sent
   #puts = new Map(); // number → Put
 
   /**
-   * `sign(parts)` calls the service. `on` has {sending(number, checksum), moved(bytes), stored(number, part),
-   * wait(problem, made) → how many attempts to count, failed(error)}.
+   * `sign(parts)` calls the service. `on` has {sending(number, checksum), moved(bytes), stored(number, part), again(number)
+   * when a whole part is sent again, wait(problem, made) → how many attempts to count, failed(error)}.
    */
   constructor({ file, plan, signal, traffic, sign, on, now = () => performance.now() }) {
     this.#file = file;
@@ -71,6 +79,18 @@ export class PartSender {
     let sum = 0;
     for (const { sent, hedge } of this.#puts.values()) sum += Math.max(sent, hedge?.sent ?? 0);
     return sum;
+  }
+
+  /** Whether bytes of a part in flight are still to be accepted. */
+  get moving() {
+    return [...this.#puts.values()].some(({ whole }) => whole === null);
+  }
+
+  /** Whether everything is accepted, for a while, and nothing is left to send. */
+  get waiting() {
+    if (this.#missing.length || this.#begun !== this.#puts.size) return false;
+    const now = this.#now();
+    return [...this.#puts.values()].every(({ whole }) => whole !== null && now - whole >= WAITING);
   }
 
   /** A part that is hashed and signed already. */
@@ -109,6 +129,7 @@ export class PartSender {
 
   async #next() {
     const number = this.#missing.shift();
+    this.#begun += 1;
     this.#preparer.begin(number);
     for (const next of this.#missing.slice(0, AHEAD)) this.#preparer.begin(next);
     try {
@@ -116,6 +137,8 @@ export class PartSender {
     } catch (error) {
       if (!(error instanceof Postponed)) throw error;
       this.#missing.unshift(number);
+    } finally {
+      this.#begun -= 1;
     }
   }
 
@@ -139,6 +162,7 @@ export class PartSender {
           else this.#preparer.drop(number);
           continue;
         }
+        if (problem.code === NO_RESPONSE) this.#on.again(number);
         if (problem.kind === "network") await readable(this.#file); // a changed file causes the same error
         made += await this.#on.wait(problem, made);
       }
@@ -175,18 +199,20 @@ export class PartSender {
   }
 
   #transmit(each, request) {
-    return this.#traffic.put(each.size, each.signal, (signal, progress) => {
+    return this.#traffic.put(each.size, each.signal, (signal, progress, isLost) => {
       const onProgress = (bytes) => {
-        each.sent = bytes;
+        each.moved(bytes);
         progress(bytes);
         this.#on.moved(bytes);
       };
-      return put({ ...request, signal, onProgress });
+      return put({ ...request, signal, onProgress, isLost });
     });
   }
 
-  /** Send stragglers a second time. */
+  /** Send stragglers a second time, but not where something on the way holds parts: it has them all. */
   look() {
+    this.#on.moved(0); // what is waited for changes with time alone
+    if (this.#traffic.late) return;
     const puts = [...this.#puts.values()].filter(({ hedges, over }) => !over && hedges < MOST_HEDGES);
     const newest = puts.map((first) => first.hedge ?? first);
     for (const index of this.#hedging ? this.#pace.lagging(newest, !this.#missing.length) : []) {

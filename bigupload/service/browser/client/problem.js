@@ -28,6 +28,9 @@ export class Problem extends Error {
   }
 }
 
+/** The code of a PUT whose body was accepted to the end, and that got no response. */
+export const NO_RESPONSE = "no_response";
+
 const NOTHING_LEFT = "The service no longer has this upload: it was cancelled or expired.";
 
 /** The error for the status "gone"; `error` says more if the service knows why. */

@@ -1,6 +1,6 @@
 // PUT one part, once. It uses XMLHttpRequest, because fetch does not report upload progress.
 
-import { Problem, classify, retryAfter } from "./problem.js";
+import { NO_RESPONSE, Problem, classify, retryAfter } from "./problem.js";
 import { POLICY } from "./retry.js";
 
 const LOOK = 1_000;
@@ -31,20 +31,23 @@ function judge(status, text, headers) {
   return new Problem(kind, `The store refused a part (status ${status}${code ? `, ${code}` : ""}).`, known);
 }
 
-/** Send `body`, a slice of the file; resolves to the ETag. Rejects with a Problem or an abort. */
-export function put({ url, headers, body, signal, onProgress }) {
+/**
+ * Send `body`, a slice of the file; resolves to the ETag. Rejects with a Problem or an abort. `isLost` is asked when the
+ * whole body is accepted: whether its response comes no more.
+ */
+export function put({ url, headers, body, signal, onProgress, isLost }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let moved = performance.now();
-    let limit = POLICY.stallAfter; // milliseconds without progress
+    let whole = false;
 
     const abandon = () => request.abort();
     // Check the clock instead of one long timer: a background tab gets its timers late, but its events in time.
     const watch = setInterval(() => {
-      if (performance.now() - moved > limit) {
-        finish(new Problem("network", "The connection to the store stalled."));
-        request.abort();
-      }
+      if (whole ? !isLost() : performance.now() - moved <= POLICY.stallAfter) return;
+      if (whole) finish(new Problem("network", "The store did not respond to a part.", { code: NO_RESPONSE }));
+      else finish(new Problem("network", "The connection to the store stalled."));
+      request.abort();
     }, LOOK);
     function finish(problem, etag) {
       clearInterval(watch);
@@ -58,8 +61,8 @@ export function put({ url, headers, body, signal, onProgress }) {
       onProgress(event.loaded);
     };
     request.upload.onload = () => {
-      moved = performance.now();
-      limit = POLICY.responseTimeout;
+      whole = true;
+      onProgress(body.size);
     };
     request.onload = () => {
       const answered = readHeaders(request);

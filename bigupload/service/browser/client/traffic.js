@@ -1,12 +1,13 @@
-// What all uploads of a page share: the places for parts in flight, so few on a slow link that an interruption costs
-// little. Places are shared fairly: the upload with the fewest parts in flight is next, so that a small file passes a
-// large one.
+// What all uploads of a page share: the places for parts in flight. `flight` decides how many there are. They are shared
+// fairly: the upload with the fewest parts in flight is next, so that a small file passes a large one.
 
-import { FlightBound } from "./flight_bound.js";
+import { Flight } from "./flight.js";
+import { NO_RESPONSE } from "./problem.js";
+import { POLICY } from "./retry.js";
 
-const AT_ONCE = 6; // HTTP/1.1 connections that a browser opens to one host
 const TICK = 100; // milliseconds between two looks at the parts in flight
-const SMALL = 1 / 8; // parts are postponed of which no more than this share is sent
+
+const clock = () => performance.now() / 1000;
 
 /** The part is to be sent later. That is no failure. */
 export class Postponed extends Error {}
@@ -22,29 +23,30 @@ export class Lane {
 }
 
 export class Traffic {
-  #most;
-  #bound;
+  #flight;
+  #now;
   #taken = 0;
   #turn = 0;
   #waiting = []; // {lane, admit}
-  #done = 0; // bytes of PUTs that ended
-  #puts = new Set(); // {size, sent, control}
+  #puts = new Map(); // what `flight` calls a part → its AbortController
   #timer = null;
 
-  constructor({ most = AT_ONCE, bound = new FlightBound() } = {}) {
-    this.#most = most;
-    this.#bound = bound;
+  constructor({ flight = new Flight(), now = clock } = {}) {
+    this.#flight = flight;
+    this.#now = now;
+  }
+
+  /** Whether something on the way holds parts for long before the store responds. */
+  get late() {
+    return this.#flight.late;
   }
 
   get most() {
-    return this.#most;
+    return this.#flight.most;
   }
 
   get limit() {
-    let bound = this.#bound.limit ?? this.#most;
-    // The next part begins while the only one waits for its response.
-    if (bound === 1 && [...this.#puts].some(({ sent, size }) => sent >= size)) bound = 2;
-    return Math.min(this.#most, bound);
+    return this.#flight.limit(this.#now());
   }
 
   /** Wait for a place. Resolves to the function that gives it back; rejects when `signal` is aborted. */
@@ -93,33 +95,41 @@ export class Traffic {
     }
   }
 
-  /** PUT `size` bytes: `send(signal, progress)`. Rejects with Postponed if it is to be sent later. */
+  /**
+   * PUT `size` bytes: `send(signal, progress, isLost)`. `isLost` is whether a whole body waits in vain for its response.
+   * Rejects with Postponed if it is to be sent later.
+   */
   async put(size, signal, send) {
+    signal.throwIfAborted();
     const control = new AbortController();
     const follow = () => control.abort(signal.reason);
-    const put = { size, sent: 0, control };
     signal.addEventListener("abort", follow);
-    this.#puts.add(put);
-    this.#timer ??= setInterval(() => this.look(performance.now() / 1000), TICK);
+    const flight = this.#flight;
+    const part = flight.begin(size, this.#now());
+    this.#puts.set(part, control);
+    this.#timer ??= setInterval(() => this.look(), TICK);
+    const progress = (bytes) => flight.accept(part, bytes, this.#now());
+    const isLost = () => flight.isLost(part, POLICY.responseTimeout / 1000, this.#now());
     try {
-      signal.throwIfAborted();
-      return await send(control.signal, (bytes) => { put.sent = bytes; });
+      const result = await send(control.signal, progress, isLost);
+      flight.store(part, this.#now());
+      return result;
+    } catch (error) {
+      flight.end(part, this.#now());
+      if (error.code === NO_RESPONSE) flight.again(this.#now());
+      throw error;
     } finally {
       signal.removeEventListener("abort", follow);
-      this.#puts.delete(put);
-      this.#done += put.sent;
+      this.#puts.delete(part);
     }
   }
 
-  /** Measure at `now` (seconds), and postpone what there is no room for: small parts, those with the least sent. */
-  look(now) {
-    const puts = [...this.#puts].sort((a, b) => a.sent - b.sent);
-    const sum = (of) => puts.reduce((total, put) => total + of(put), 0);
-    const done = this.#done + sum(({ sent }) => sent);
-    const left = this.#bound.sample(now, done, puts.length, puts.length && sum(({ size }) => size) / puts.length);
-    const most = left === null ? [] : puts.slice(0, puts.length - left);
-    for (const { sent, size, control } of most) if (sent <= SMALL * size) control.abort(new Postponed());
-    if (!puts.length) {
+  /** Measure, and postpone what there is no room for. */
+  look() {
+    if (this.#puts.size) {
+      this.#flight.look(this.#now());
+      for (const part of this.#flight.surplus()) this.#puts.get(part).abort(new Postponed());
+    } else {
       clearInterval(this.#timer);
       this.#timer = null;
     }

@@ -47,6 +47,7 @@ export class Upload {
     this.note = null; // the reason for waiting: "offline", "service", "store", "check"
     this.result = null; // the response to complete
     this.found = 0; // parts in the store at a resume
+    this.sentAgain = 0; // parts that were sent again whole
     this.#begin();
     if (record) {
       this.#state = "remembered";
@@ -75,19 +76,26 @@ export class Upload {
   /** Resolves to the result; rejects with the problem if this attempt fails or is cancelled. */
   get finished() { return this.#finished.promise; }
 
-  /** Where it is. Bytes that are sent are in the store or in flight; `rate` in bytes a second, `left` in seconds. */
+  /**
+   * Where it is. Bytes that are sent are in the store or in flight. `rate`, in bytes a second, and `left`, in seconds,
+   * are of what becomes stored.
+   */
   get progress() {
     const { plan } = this;
     const stored = this.result ? this.size : [...this.stored.keys()].reduce((sum, n) => sum + plan.sizeOf(n), 0);
-    const sent = Math.min(this.size, stored + (this.#attempt?.inFlight ?? 0));
-    if (this.#state === "uploading" && !this.note) this.#meter.add(performance.now(), sent);
-    const rate = this.#state === "uploading" && !this.note ? this.#meter.rate : null;
+    const { inFlight = 0, moving, waiting = false } = this.#attempt?.flight ?? {};
+    const sent = Math.min(this.size, stored + inFlight);
+    const uploading = this.#state === "uploading" && !this.note;
+    if (uploading) this.#meter.add(performance.now(), stored, sent - stored, moving);
+    const rate = uploading ? this.#meter.rate : null;
     return {
-      sent, stored, size: this.size, rate,
-      left: rate ? (this.size - sent) / rate : null,
+      sent, stored, inFlight: sent - stored, size: this.size, rate,
+      left: rate ? (this.size - this.#meter.expected) / rate : null,
+      waiting: uploading && waiting,
       parts: plan?.count ?? null,
       partsStored: this.stored.size,
       found: this.found,
+      sentAgain: this.sentAgain,
     };
   }
 
@@ -256,6 +264,13 @@ export class Upload {
 
   enter(state) {
     if (this.running) this.#enter(state);
+  }
+
+  /** A part is sent again whole, because no response came. */
+  again(number) {
+    this.sentAgain += 1;
+    this.#options.onSentAgain?.(number, this);
+    this.changed();
   }
 
   waitFor(note) {

@@ -1,7 +1,7 @@
 // What the page says of one upload, and what it offers. Pure: from an item to texts; no DOM.
 //
 // An item is an Upload of the client, a link (links.js) or an upload of another tab (tabs.js). All have: name, size,
-// state, note, problem, progress {sent, stored, left, found, parts}, result {publicUrl}, running.
+// state, note, problem, progress {sent, stored, inFlight, left, waiting, found, parts}, result {publicUrl}, running.
 
 import { duration, percent, size, sizeOf } from "./format.js";
 import { has, t } from "./words.js";
@@ -71,23 +71,25 @@ export function doneText({ count, done, refused }) {
 
 /** The state in a word or two. */
 export function stateText(item) {
-  const { state, problem, elsewhere } = item;
+  const { state, problem, progress, elsewhere } = item;
   if (state === "usable" || state === "checking") return t(`link_${state}`);
   if (elsewhere && state !== "done") return t("state_elsewhere");
   if (item.note && item.running) return t("state_stalled"); // for what, stands above the list
+  if (progress?.waiting) return t("state_storing");
   return t(state === "failed" && problem?.kind === "refused" ? "state_refused" : `state_${state}`);
 }
 
 function amount({ size: whole, progress, state }) {
   if (!whole) return "";
-  const { sent } = progress;
-  return sent > 0 && sent < whole && state !== "done" ? sizeOf(sent, whole) : size(whole);
+  const { sent, stored } = progress;
+  return sent > 0 && stored < whole && state !== "done" ? sizeOf(stored, whole) : size(whole);
 }
 
 /** The line below the name: short texts, the first of them stands out. */
 export function statusParts(item) {
   const { state, note, progress } = item;
   const parts = [stateText(item), amount(item)];
+  if (state === "uploading" && progress.inFlight) parts.push(t("on_the_way", { size: size(progress.inFlight) }));
   if (state === "uploading" && !note && progress.left) parts.push(t("left", { time: duration(progress.left) }));
   return parts.filter(Boolean);
 }

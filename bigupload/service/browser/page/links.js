@@ -11,7 +11,7 @@ export class Link {
   problem = null;
   note = null;
   size = 0;
-  progress = { sent: 0, stored: 0, left: null, found: 0, parts: null };
+  progress = { sent: 0, stored: 0, inFlight: 0, rate: null, left: null, waiting: false, found: 0, parts: null };
   result = null;
   file = null;
 

@@ -1,8 +1,8 @@
 // What stands above the list: all uploads together, what concerns them all, and what can be done to all.
 
 import { doneText, problemText } from "./describe.js";
+import { Meter } from "../client/meter.js";
 import { duration, percent, rate, sizeOf } from "./format.js";
-import { Meter } from "./totals.js";
 import { t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -12,19 +12,19 @@ export function put(id, text) {
   if ($(id).textContent !== text) $(id).textContent = text;
 }
 
-/** Show the sums of the list. `moved`: bytes that went over the network so far; `unauthorized`: the problem of the key. */
+/** Show the sums of the list. `moved`: bytes that became stored so far; `unauthorized`: the problem of the key. */
 export function showTotal(total, moved, unauthorized) {
-  const { count, links, done, bytes, sent, running, waiting, paused, over } = total;
+  const { count, links, done, bytes, sent, stored, running, waiting, paused, over } = total;
   const going = running + waiting > 0;
-  if (going) meter.add(performance.now(), moved);
+  if (going && !total.notes.length) meter.add(performance.now(), moved, total.inFlight, total.moving);
   else meter.reset();
-  const pace = going && !total.notes.length ? meter.rate : null;
+  const pace = meter.rate;
   const share = bytes ? sent / bytes : 0;
   const complete = done === count && count > 0;
   const counted = complete ? doneText(total) : count ? t("total_count", { done, count }) : "";
   const linked = links ? t("total_links", { count: links }) : "";
-  put("total-text", [counted, complete || !bytes ? "" : sizeOf(sent, bytes), linked].filter(Boolean).join(" · "));
-  const left = pace ? t("left", { time: duration((bytes - sent) / pace) }) : "";
+  put("total-text", [counted, complete || !bytes ? "" : sizeOf(stored, bytes), linked].filter(Boolean).join(" · "));
+  const left = pace ? t("left", { time: duration((bytes - stored - (meter.expected - moved)) / pace) }) : "";
   const still = !going && paused ? t("total_paused") : "";
   put("total-pace", [left, pace ? rate(pace) : "", still].filter(Boolean).join(" · "));
   $("total-bar").value = complete ? 1 : share;

@@ -20,9 +20,9 @@ export class Elsewhere {
     return this.state === "uploading";
   }
 
-  take({ id, name, size, lastModified, state, sent, url }) {
+  take({ id, name, size, lastModified, state, sent, stored = sent, url }) {
     Object.assign(this, { id, name, size, lastModified, state });
-    this.progress = { sent, stored: sent, left: null, found: 0, parts: null };
+    this.progress = { sent, stored, inFlight: sent - stored, rate: null, left: null, waiting: false, found: 0, parts: null };
     this.result = url ? { publicUrl: url } : null;
   }
 
@@ -32,7 +32,7 @@ export class Elsewhere {
 }
 
 const tell = ({ id, name, size, lastModified, state, progress, result }) => ({
-  id, name, size, lastModified, state, sent: progress.sent, url: result?.publicUrl ?? null,
+  id, name, size, lastModified, state, sent: progress.sent, stored: progress.stored, url: result?.publicUrl ?? null,
 });
 
 export class Tabs {

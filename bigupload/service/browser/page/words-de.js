@@ -106,6 +106,7 @@ export const WORDS = {
   left: "noch {time}",
   rate: "{size}/s",
   part_of: "{part} von {whole}",
+  on_the_way: "{size} unterwegs",
 
   state_remembered: "Nicht fertig",
   state_waiting: "Wartet",
@@ -113,6 +114,7 @@ export const WORDS = {
   state_comparing: "Prüft, was schon gesendet ist",
   state_hashing: "Bereitet vor",
   state_uploading: "Lädt hoch",
+  state_storing: "Wartet auf den Speicher",
   state_finishing: "Schließt ab",
   state_paused: "Angehalten",
   state_unauthorized: "Wartet auf einen Schlüssel",

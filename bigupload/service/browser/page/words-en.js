@@ -96,6 +96,7 @@ export const WORDS = {
   left: "{time} left",
   rate: "{size}/s",
   part_of: "{part} of {whole}",
+  on_the_way: "{size} on the way",
 
   // one upload
   state_remembered: "Not finished",
@@ -104,6 +105,7 @@ export const WORDS = {
   state_comparing: "Checking what was already sent",
   state_hashing: "Preparing",
   state_uploading: "Uploading",
+  state_storing: "Waiting for the store",
   state_finishing: "Finishing",
   state_paused: "Paused",
   state_unauthorized: "Waiting for a key",

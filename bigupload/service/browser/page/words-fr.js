@@ -106,6 +106,7 @@ export const WORDS = {
   left: "encore {time}",
   rate: "{size}/s",
   part_of: "{part} sur {whole}",
+  on_the_way: "{size} en route",
 
   state_remembered: "Inachevé",
   state_waiting: "En attente",
@@ -113,6 +114,7 @@ export const WORDS = {
   state_comparing: "Vérification de ce qui est déjà envoyé",
   state_hashing: "Préparation",
   state_uploading: "Envoi",
+  state_storing: "En attente du stockage",
   state_finishing: "Finalisation",
   state_paused: "En pause",
   state_unauthorized: "Attend une clé",
