@@ -220,6 +220,11 @@ def test_a_pause_is_no_part_of_a_rate(run: Call) -> None:
     assert run("client/flight", LOST + body.replace("+ 5", "+ 2")) == [True, 4]
 
 
+def test_until_a_part_is_begun_there_is_room_for_one(run: Call) -> None:
+    """The others would not know what that one meets."""
+    assert run("client/flight", "return new m.Flight().limit(0);") == 1
+
+
 def test_until_the_first_byte_nothing_is_measured(run: Call) -> None:
     """Name, connection and TLS may take seconds."""
     body = """for (let part = 0; part < 6; part += 1) flight.begin(5e6, 0);

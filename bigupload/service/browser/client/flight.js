@@ -7,7 +7,7 @@
 //   6                                               a browser opens no more HTTP/1.1 connections to one host
 //   8 s × rate / part size, at least 1              a closed page loses ten seconds of the stored rate, or one part
 //   before the first response: 8 MiB, and as much   nobody knows yet what the path carries. 64 MiB at most, and no
-//     again each 0.2 s                                further part while a whole body waits: a proxy may have it
+//     again each 0.5 s                                further part while a whole body waits: a proxy may have it
 //   half, after a whole body had to be sent again   the store has more than it can work through
 //
 // `rate` is the stored rate where parts wait long for their responses, because something on the way holds them. Elsewhere
@@ -25,7 +25,7 @@ const FEW = 4; // parts by which a rate is known
 const LATE = 1; // seconds. A store responds sooner, so something else holds the part.
 const START = 64 * MIB; // bytes begun before the first response, at most
 const FIRST = 8 * MIB;
-const STAGGER = 0.2; // seconds
+const STAGGER = 0.5; // seconds: a path that needs several connections at once is slower
 const SOONEST = 0.5; // seconds of accepted bytes that make a rate
 const STILL = 2; // seconds without a byte: an outage says nothing of the path
 const SETTLE = 1; // seconds until buffers show another number of parts no more
@@ -44,7 +44,7 @@ export class Flight {
   #flying = new Set(); // {size, accepted, begun, whole}: bytes, and when it began and was accepted to the end
   #stored = []; // {begun, whole, at, meanwhile, beside}: bytes that became stored while it was in flight, were in flight
   #total = 0; // bytes stored
-  #size = 1; // of a part in flight, on average
+  #size = Infinity; // of a part in flight, on average; until one is begun, there is room for one
   #accepted = 0; // bytes, of all parts
   #samples = []; // {at, bytes}: accepted by then
   #moved = -Infinity; // when a byte was accepted last
