@@ -16,6 +16,7 @@
   delta        a file of 1 GB with one changed byte: the bytes that are sent
   interruptions  ten kills at each of four speeds: what each loses
   paths        what is in flight on nine kinds of paths: regret, bytes sent, the time left, ten kills at three rates
+  closed_page  the upload page behind a buffering proxy, in a real browser: what each close loses
   fairness     how long a small file waits behind fifty big ones
   loop_lag     how long the event loop is blocked while a file is read from the disk
   ten_thousand 10,000 parts to a strict store that verifies all of them
@@ -41,8 +42,8 @@ import sys
 
 NAMES = (
     "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
-    "files", "tree", "sync", "delta", "interruptions", "paths", "fairness", "loop_lag", "ten_thousand", "dask", "soak",
-    "controller", "growth", "sweep", "starts", "peers", "goals", "plots", "all",
+    "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness", "loop_lag", "ten_thousand",
+    "dask", "soak", "controller", "growth", "sweep", "starts", "peers", "goals", "plots", "all",
 )  # fmt: skip
 _OTHER_MODULES = {"peers": "peering", "all": "everything"}
 

@@ -79,6 +79,7 @@ ENTRIES = (
     Entry(name="delta", quick="--size 250e6", figures=False),
     Entry(name="interruptions", root=True, quick="--rates 0.5MB/s,5MB/s,50MB/s --kills 1"),
     Entry(name="paths", root=True, quick="--quick --kinds reader,buffering --kills 2 --fixed 8"),
+    Entry(name="closed_page", quick="--rates 2MB/s --closes 1"),
     Entry(name="fairness", figures=False),
     Entry(name="loop_lag", figures=False),
     Entry(name="ten_thousand", figures=False),

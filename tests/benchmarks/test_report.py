@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import (
     children,
+    closed_page,
     contest,
     contestants,
     faults,
@@ -151,6 +152,16 @@ class TestTargets:
         )
         kills, once, proved = interruptions.targets([series])
         assert (kills.holds, once.holds, proved.holds) == (holds, True, True)
+
+    @pytest.mark.parametrize(("stored", "lost", "holds"), [(5, 0, True), (5, 1, False), (0, 1, True)])
+    def test_a_closed_page_loses_ten_seconds_or_a_part_from_the_first_response_on(
+        self, stored: int, lost: int, holds: bool
+    ):
+        allowed = closed_page.Closed(way="", rate=1e5, seconds=9.0, stored=5, lost=closed_page.PART)
+        closed = closed_page.Closed(way="", rate=1e5, seconds=9.0, stored=stored, lost=lost + closed_page.PART)
+        series = closed_page.Series(way="", rate=1e5, size=GIB, closes=[allowed, closed], sent=GIB)
+        assert [allowed.holds, closed.holds] == [True, holds]
+        assert [target.holds for target in closed_page.targets([series])] == [holds]
 
     def test_latency_tells_crt_from_the_others(self):
         runs = [run_of(OURS, 1, 8.0), run_of("crt", 1, 10.0), run_of("boto3-crt", 1, 11.0), run_of("obstore", 1, 15.0)]

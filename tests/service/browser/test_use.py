@@ -343,10 +343,17 @@ def test_over_plain_http_it_says_why_it_can_not(profile: Profile, stage: Stage) 
 
 
 TWO_TOO_MANY = """
-FlightBound.prototype.sample = function (now, done, inFlight) {
-  if (this.limit !== null || inFlight < 3) return null;
-  this.limit = 1;
-  return 1;
+const parts = [], { begin } = Flight.prototype;
+let postponed = false;
+Flight.prototype.begin = function (size, now) {
+  parts.push(begin.call(this, size, now));
+  return parts.at(-1);
+};
+Flight.prototype.limit = () => (postponed ? 1 : 6);
+Flight.prototype.surplus = () => {
+  if (postponed || parts.length < 3) return [];
+  postponed = true;
+  return parts.slice(0, 2);
 };
 """
 
@@ -359,7 +366,7 @@ def test_postponed_parts_are_sent_later(page: UploadPage, stage: Stage, tmp_path
         response = route.fetch()
         route.fulfill(response=response, body=response.text() + TWO_TOO_MANY)
 
-    page.page.route("**/flight_bound.js", bounded)
+    page.page.route("**/flight.js", bounded)
     page.open(stage.service.url, stage.service.key)
     held = Held(page, stage)
     file = clip(tmp_path)

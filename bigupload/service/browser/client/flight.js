@@ -26,8 +26,8 @@ const LATE = 1; // seconds. A store responds sooner, so something else holds the
 const START = 64 * MIB; // bytes begun before the first response, at most
 const FIRST = 8 * MIB;
 const STAGGER = 0.5; // seconds: a path that needs several connections at once is slower
-const SOONEST = 0.5; // seconds of accepted bytes that make a rate
-const STILL = 2; // seconds without a byte: an outage says nothing of the path
+const SOONEST = 0.5; // seconds of accepted bytes that make a rate; as long without a byte says nothing
+const STILL = 2; // seconds without a byte, after which what was before counts no more
 const SETTLE = 1; // seconds until buffers show another number of parts no more
 const JUDGE = 2; // seconds of accepted bytes that judge a trial
 const REST = 60; // seconds until a trial is made again; twice as long each time that it changes nothing
@@ -81,7 +81,7 @@ export class Flight {
   accept(part, bytes, now) {
     const at = this.#time(now);
     if (bytes > part.accepted) {
-      if (at - this.#moved > STILL) this.#samples = [];
+      if (at - this.#moved > STILL) this.#samples = [{ at, bytes: this.#accepted }];
       this.#accepted += bytes - part.accepted;
       this.#moved = at;
       part.accepted = bytes;
@@ -186,7 +186,7 @@ export class Flight {
     const late = this.#isLate(t);
     if (late !== this.late) this.#trial = null;
     this.late = late;
-    if (!late && t - this.#moved > STILL) return;
+    if (!late && t - this.#moved > SOONEST) return;
     const rate = late ? this.#storedRate(t) : this.#acceptedRate(t, t - HORIZON, SOONEST);
     if (rate === null) return;
     const enough = Math.max(1, Math.min(this.most, Math.floor((AIM * rate) / this.#size)));
