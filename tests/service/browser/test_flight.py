@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.core.flight_bound import HORIZON
+from bigupload.core.flight import HORIZON
 from tests.tools.node import Call
 
 PART = 5 * 1024 * 1024
