@@ -126,7 +126,6 @@ WITHOUT = {
     "a few refusals are no reason (`REFUSED_SHARE`, `REFUSALS`)": Rules(
         constants=(("REFUSED_SHARE", 0.0), ("REFUSALS", 1))
     ),
-    "many refusals lower the limit at once (`MOST_BACK_OFF`)": Rules(constants=(("MOST_BACK_OFF", flight.BACK_OFF),)),
     "the latest requests count (`OLDER`)": Rules(constants=(("OLDER", 0.0),)),
     "a ceiling is tried again (`PROBE_AFTER`)": Rules(constants=(("PROBE_AFTER", math.inf),)),
     "a far path begins with more parts (`START_FAR`)": Rules(constants=(("START_FAR", flight.START),)),

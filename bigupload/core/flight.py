@@ -28,8 +28,8 @@ a link take goodput from one another. If goodput halves at the same limit, the s
 falls with fewer parts, because each connection carries little, the bound is lifted for a while, and tried again. What
 is too much is paused, the newest first. It is not cancelled.
 
-**Refusals.** A store that is asked for too much refuses a share of the requests. Then the limit falls, to four fifths
-or less, and the limit before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the
+**Refusals.** A store that is asked for too much refuses a share of the requests. Then the limit falls to four fifths,
+and the limit before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the
 store accepts that, the ceiling is gone.
 
 `python -m benchmarks controller` simulates what each constant brings. A figure in brackets is how much longer an upload
@@ -98,8 +98,6 @@ LONGEST_REST = 16
 [off: 43 %]"""
 BACK_OFF = 0.8
 """The share of the limit that is left after too many refusals. [0.6: 132 %, 0.9: 21 %]"""
-MOST_BACK_OFF = 0.5
-"""The least share that is left, if the store refused nearly all."""
 REFUSED_SHARE = 0.1
 """Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight.
 [0.05: 339 %, 0.2: nothing, but a store that takes 12 parts at once refused 53 PUTs of 5 GB instead of 14]"""
@@ -122,6 +120,9 @@ LATE = 1.0
 """Seconds between the last byte of a body and its response. If it takes longer, goodput is what was stored."""
 CONTRAST = 2.0
 """A trial divides the parts by this at least: otherwise chance would decide it."""
+CUT = 4
+"""A trial leaves one in so many parts at least: with a few left, a long path would not be full again before the trial
+is judged."""
 BOUND_PATIENCE = 10
 """Windows in which goodput must come back after parts were paused. What those sent before may have to drain first."""
 PROPORTIONAL = 0.1
@@ -338,8 +339,7 @@ class _Trials:
             self._probe_after *= 2
         else:
             self._ceiling = max(1, self.limit - 1)
-            accepted = 1 - self.refused / max(self.started, self.refused)
-            limit = min(self._ceiling, int(self.limit * min(BACK_OFF, max(accepted, MOST_BACK_OFF))))
+            limit = min(self._ceiling, int(self.limit * BACK_OFF))
         self._backed_off_at = now
         self._search(STEP)
         self._move(limit, now)
@@ -507,7 +507,8 @@ class _Bound:
         if self.limit is not None and now >= self._again_at and parts >= self.limit:
             self._begin(now, 2 * self.limit, self.limit, goodput)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
-            self._begin(now, max(1, min(affordable, int(parts / CONTRAST))), parts, goodput)
+            fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
+            self._begin(now, fewer, parts, goodput)
 
     def _begin(self, now: float, parts: int, before: int, goodput: float) -> None:
         self.trial = _BoundTrial(parts, before, self.limit, goodput, now)

@@ -21,7 +21,6 @@ from bigupload.core.flight import (
     FILLED,
     LONGEST_RAMP,
     MOST,
-    MOST_BACK_OFF,
     PATIENCE,
     PAUSE,
     PROBE_AFTER,
@@ -296,7 +295,7 @@ def test_it_backs_off_once_for_all_that_was_in_flight() -> None:
     assert flight.limit == int(BACK_OFF * START)
     flight = Flight()
     refuse(flight, 100.0)
-    assert flight.limit == int(MOST_BACK_OFF * START), "all were refused"
+    assert flight.limit == int(BACK_OFF * START)
     for later in range(1, 20):
         refuse(flight, 100.0 + 1.01 * WINDOW * later)
     assert flight.limit == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from bigupload.core.flight import MOST, REFUSALS, SMALL_AT_ONCE, SMALL_JUDGED
+from bigupload.core.flight import BACK_OFF, MOST, REFUSALS, SMALL_AT_ONCE, SMALL_JUDGED
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadSettings
@@ -57,4 +57,4 @@ async def test_a_store_that_asks_to_slow_down_gets_fewer() -> None:
     await sent_to(FarStore(0.0625), shared, 2 * SMALL_JUDGED)
     for _ in range(2 * REFUSALS):  # of the 32 PUTs, more than chance makes of it
         shared.refused(10.0)
-    assert shared.limit == shared.slots.total_tokens == 146
+    assert shared.limit == shared.slots.total_tokens == int(BACK_OFF * 188)
