@@ -38,9 +38,9 @@ takes, on the path that suffers most, with the constant changed or switched off:
 
 from __future__ import annotations
 
+import bisect
 import enum
 import math
-from collections import deque
 from collections.abc import Sequence
 
 from bigupload.core.averages import mean
@@ -61,6 +61,8 @@ MOST = 128
 """The largest limit. [64: 89 %, 256: nothing, but 25 % more parts in flight]"""
 WINDOW = 0.4
 """Seconds of one measurement. [0.2: 24 %, 0.8: 95 %]"""
+REMEMBERED = 4096
+"""Samples in which something was stored: seven minutes of them at least."""
 STORED_PARTS = 4
 """Where goodput is what was stored, a measurement lasts until so many parts were stored."""
 FILLED = 0.85
@@ -131,7 +133,7 @@ REST = 60.0
 """Seconds until the bound, or that there is none, is tried again. Each time that this changes nothing, it is twice as
 long, up to LONGEST_REST times this."""
 RARE = 10
-"""A trial of more parts costs at most one in so many seconds."""
+"""More parts than the bound are in flight for at most one in so many seconds."""
 AVERAGED = 0.3
 """What the latest window counts for in the goodput from which the bound is computed."""
 SMALL = 256 * 1024
@@ -197,9 +199,9 @@ class Stored:
         self._busy = 0.0
         """Seconds in which something was in flight."""
         self._sampled = -math.inf
-        self._before: deque[tuple[float, int, int, float]] = deque([(0.0, 0, 0, 0.0)])
-        """Busy seconds, and the bytes and parts that were stored by then, with the longest wait of these parts since
-        the entry before. It has an entry for each sample in which something was stored."""
+        self._before: list[tuple[float, int, int, float]] = [(0.0, 0, 0, 0.0)]
+        """Busy seconds, and the bytes and parts that were stored by then, with the longest wait of the parts since the
+        entry before. It has an entry for each sample in which something was stored."""
         self.bytes = 0
         self.parts = 0
         self.wait = 0.0
@@ -226,6 +228,8 @@ class Stored:
         if len(self._before) > 1 and self._before[-1][0] == self._busy:
             longest = max(longest, self._before.pop()[3])
         self._before.append((self._busy, self.bytes, self.parts, longest))
+        if len(self._before) > 2 * REMEMBERED:
+            del self._before[:REMEMBERED]
         self._rate_then = self.rate
 
     @property
@@ -235,12 +239,14 @@ class Stored:
         Parts that waited together end together: they count for all the time that they have waited. 0 before the first
         part.
         """
-        before = self._before
-        span = max(HORIZON, max(wait for *_, wait in before))
-        while len(before) > 2 and before[1][0] <= self._busy - span and self.parts - before[1][2] >= STORED_PARTS:
-            before.popleft()
-        since, stored, *_ = before[0]
-        return (self.bytes - stored) / max(self._busy - since, 1e-3)
+        before, latest = self._before, self._busy - HORIZON
+        since, index = latest, len(before) - 1
+        while index and (before[index][0] > latest or self.parts - before[index][2] < STORED_PARTS):
+            at, *_, wait = before[index]
+            index -= 1
+            since = min(since, at - wait, before[index][0] if at <= latest else since)
+        index = max(0, bisect.bisect_right(before, since, key=lambda entry: entry[0]) - 1)
+        return (self.bytes - before[index][1]) / max(self._busy - before[index][0], 1e-3)
 
     def overdue(self, accepted: float, now: float, *, timeout: float, backlog: int) -> bool:
         """Return whether the response to a whole body is overdue.
@@ -456,6 +462,8 @@ class _Bound:
         """When more parts are tried, or a bound that was lifted."""
         self._open = False
         """Whether no bound is tried until then, because more parts carry more."""
+        self._probe_until = -math.inf
+        """Until then a little more is accepted than the store has got lately: perhaps it gets more then."""
 
     def expect(self, now: float, goodput: float, part_size: float) -> None:
         """Begin with a bound, because goodput will not be larger."""
@@ -468,11 +476,19 @@ class _Bound:
         self._open, self._again_at = True, now + self._rest
 
     def stored(self, now: float, rate: float, part_size: float) -> None:
-        """Take the rate of the stored, where that is less than what is accepted. It bounds what is accepted at once."""
-        if self.trial is None and not self._open:
-            self.limit = _affordable(rate, part_size)
-            self.average = rate
-            self._again_at = min(self._again_at, now + self._rest)
+        """Take the rate of the stored, where that is less than what is accepted. It bounds what is accepted at once.
+
+        Parts that are stored in lumps would decide a trial by chance. So there is none, but now and then a quarter more
+        is accepted, which is ten seconds of the rate, and at least one part more. If each connection to the store
+        carries little, the rate grows with that, and the bound with the rate.
+        """
+        affordable, took = _affordable(rate, part_size), 2 * STORED_PARTS * part_size / max(1.0, rate)
+        if now >= self._again_at:
+            self._probe_until = now + took
+        if math.isinf(self._again_at) or now >= self._again_at:
+            self._again_at = now + max(REST, RARE * took)
+        self.limit = affordable + (max(1, affordable // 4) if now < self._probe_until else 0)
+        self.average = rate
 
     def forget(self) -> None:
         """Goodput is something else from now on."""
@@ -731,17 +747,16 @@ class Flight:
         if late and stored.parts:
             self._bound.stored(now, stored.rate, sample.part_size)
         done = stored.bytes if late else sample.acknowledged
-        window = self._window
+        window, trials = self._window, self._trials
         if window is None or not window.goes_on(now, sample.writing, self._trials.limit):
             self._window = _Window(now, done, now, stored.parts)
             if not self._trials.goodput:
                 self._trials.since = now
             return
-        if now - window.since < WINDOW or (late and stored.parts - window.stored < STORED_PARTS):
+        if now - window.since < WINDOW or (late and stored.parts - window.stored < max(STORED_PARTS, trials.limit)):
             return
         self._window = _Window(now, done, now, stored.parts)
         goodput = (done - window.done) / (now - window.since)
-        trials = self._trials
         if not window.filled(trials.limit):
             trials.goodput.clear()
             trials.since = now
@@ -749,6 +764,8 @@ class Flight:
             self._bound.helped(now)
         if not goodput:  # an outage shows nothing of the bound
             self._bound.forget_window()
+            return
+        if late:
             return
         may_begin = trials.trial is None or not window.reached  # a limit that is not reached is not judged
         self._bound.measured(now, goodput, sample.writing, sample.part_size, may_begin=may_begin)
