@@ -72,8 +72,8 @@ class PretendedGauge:
     def paused(self) -> bool:
         return False
 
-    def hold(self, *, held: bool) -> None:
-        """Nothing to hold."""
+    def hold(self, *, held: bool) -> bool:
+        return False
 
 
 def response_to(request: SignedRequest) -> PutResponse:

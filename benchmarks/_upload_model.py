@@ -18,7 +18,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from bigupload.core.flight import Bottleneck, Flight, Sample
+from bigupload.core.flight import Bottleneck, Flight, Sample, is_late
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
 
@@ -78,6 +78,8 @@ class Way:
     passes_on: float = math.inf
     """What stands in front of the store takes bodies at the link's rate, and passes them on at this rate, in bytes a
     second, for all connections together."""
+    responds: float = 0.0
+    """Seconds that the store needs for each response, beyond a round trip."""
     takes: float = math.inf
     """How many bytes of each body it takes before it passes them on: the buffer of a peer that reads slowly."""
     one_by_one: bool = False
@@ -102,6 +104,7 @@ class _Connection:
     behind: float = 0.0
     """Bytes that were accepted and not passed on yet."""
     started: float = 0.0
+    wrote_from: float = 0.0
     accepted: float = math.inf
     """The second in which its last byte was accepted."""
 
@@ -174,7 +177,9 @@ class Upload:
         """As `SharedResources.adapt` does: take a sample, and pause the newest parts that are too many."""
         way = self._way
         flying = [each for each in self._flying if not each.refused]
-        waiting = [now - each.accepted for each in flying if each.accepted < now]
+        waiting = [each for each in flying if each.accepted < now]
+        for each in flying:
+            each.wrote_from = now if each.held else each.wrote_from
         path = (way.rtt, way.rtt * (1 + self._queue), self._window_is_full)
         self._flight.sample(
             Sample(
@@ -182,7 +187,7 @@ class Upload:
                 acknowledged=int(self._sent),
                 writing=sum(not each.held for each in self._flying),
                 part_size=self._part_size,
-                waiting_for=max(waiting, default=0.0),
+                is_late=any(is_late(now - each.accepted, each.accepted - each.wrote_from) for each in waiting),
                 left=min((each.left for each in flying), default=math.inf),
                 round_trip=way.rtt if self._flying else 0.0,
                 bottleneck=Bottleneck.of([path]),
@@ -236,7 +241,8 @@ class Upload:
         connection.refused = others >= accepts or self._chance.random() < way.hiccups
         connection.attempt = self._ready.pop()
         connection.left = self._part_size
-        connection.behind, connection.accepted, connection.started = 0.0, math.inf, now
+        connection.behind, connection.accepted = 0.0, math.inf
+        connection.started = connection.wrote_from = now
         connection.waits = now + way.rtt if connection.refused else now
         connection.held = False
         self._puts += 1
@@ -252,7 +258,9 @@ class Upload:
         else:
             self._unfinished -= 1
             size = int(self._part_size)
-            self._flight.stored(now, size, began=connection.started, accepted=connection.accepted)
+            accepted = connection.accepted
+            wrote_for = accepted - connection.wrote_from
+            self._flight.stored(now, size, began=connection.started, accepted=accepted, wrote_for=wrote_for)
         self._prepare(len(self._flying) - 1)
         if self._ready and len(self._flying) <= self._flight.limit:
             self._begin(connection, now + STORE_TIME)
@@ -328,7 +336,7 @@ class Upload:
                 return ended
             each.left = 0.0
             each.accepted = now + count / rate
-            each.waits = math.inf if each.behind else each.accepted + self._way.rtt
+            each.waits = math.inf if each.behind else each.accepted + self._way.rtt + self._way.responds
 
     def _doubled(self, each: _Connection, most: float) -> float:
         return min(each.pace * math.exp2(min(TICK / self._way.rtt, 30)), 4 * most, 4 * self._way.rate)

@@ -73,6 +73,7 @@ WAYS = (
         rate=200 * MB, rtt=0.001, size=6 * GB, crowded=20, bursts=(0.0, 0.5, 1.0, 1.5, 2.0), by_store=True,
     ),
     Way(name="a store that is best at 4", rate=200 * MB, rtt=0.005, size=4 * GB, crowded=4, by_store=True),
+    Way(name="2 MB/s each, responses after 1.5 s", rate=GBIT, rtt=0.03, size=4.5 * GB, each=2 * MB, responds=1.5),
     Way(name="a peer that reads 2 MB/s", rate=GBIT, rtt=0.02, size=200 * MB, passes_on=2 * MB, takes=128 * 1024),
     Way(
         name="a peer that reads 2 MB/s, large buffers",

@@ -196,11 +196,13 @@ class Gauge(Protocol):
         """Whether the sender waits by itself: it is held, or waits for the rate limit. That is no stall."""
         ...
 
-    def hold(self, *, held: bool) -> None:
+    def hold(self, *, held: bool) -> bool:
         """Pause the body, or go on. What the kernel has is sent all the same.
 
-        A body that is held sends a little now and then, so that the store does not close its connection. A body that
-        can't be held goes on.
+        A body that is held sends a little now and then, so that the store does not close its connection.
+
+        Returns:
+            Whether it is held now: not every body can be.
         """
         ...
 

@@ -46,8 +46,8 @@ class RemoteGauge:
     def paused(self) -> bool:
         return self.waits
 
-    def hold(self, *, held: bool) -> None:
-        """The worker goes on: it knows nothing of the other parts."""
+    def hold(self, *, held: bool) -> bool:
+        return False  # the worker knows nothing of the other parts
 
 
 @dataclass(slots=True)

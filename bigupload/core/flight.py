@@ -119,7 +119,12 @@ AIM = 8.0
 SLOWEST = 1e6
 """Bytes a second, of which half: how slowly a backlog drains at least, until the rate of the stored is known."""
 LATE = 1.0
-"""Seconds between the last byte of a body and its response. If it takes longer, goodput is what was stored."""
+"""Seconds between the last byte of a body and its response. If it takes longer, and longer than to write the body, the
+response is late."""
+LATELY = 0.5
+"""What the latest response counts for when it is judged whether responses are late."""
+NEVER = 3
+"""A store that has stored nothing yet has so many times the timeout at most."""
 CONTRAST = 2.0
 """A trial divides the parts by this at least: otherwise chance would decide it."""
 CUT = 4
@@ -182,8 +187,8 @@ class Sample:
     """Parts in flight that are not paused."""
     part_size: float = 1.0
     """Their size in bytes, on average."""
-    waiting_for: float = 0.0
-    """Seconds for which the oldest whole body has been waiting for its response."""
+    is_late: bool = False
+    """Whether the response to a whole body is late that has not come yet."""
     left: float = math.inf
     """Bytes that the first part to end has left to write; 0 if one waits for its response."""
     round_trip: float = 0.0
@@ -204,8 +209,8 @@ class Stored:
         entry before. It has an entry for each sample in which something was stored."""
         self.bytes = 0
         self.parts = 0
-        self.wait = 0.0
-        """Seconds between the last byte of the latest part and its response."""
+        self.lateness = 0.0
+        """The share of the latest responses that were late, between 0 and 1."""
         self._at = -math.inf
         """When the latest part was stored."""
         self._rate_then = 0.0
@@ -218,11 +223,24 @@ class Stored:
             self._busy += now - self._sampled
         self._sampled = now
 
-    def add(self, now: float, size: int, wait: float) -> None:
-        """Note that a part of `size` bytes was stored, `wait` seconds after its last byte was accepted."""
+    @property
+    def late(self) -> bool:
+        """Whether responses are late."""
+        return self.lateness >= LATELY
+
+    def add(self, now: float, size: int, wait: float, *, wrote_for: float = 0.0) -> None:
+        """Note that a part was stored.
+
+        Args:
+            now: When.
+            size: Bytes.
+            wait: Seconds since its last byte was accepted.
+            wrote_for: Seconds that it took to write it.
+        """
+        late = is_late(wait, wrote_for)
+        self.lateness += (late - self.lateness) * (LATELY if self.parts else 1.0)
         self.bytes += size
         self.parts += 1
-        self.wait = wait
         self._at, self.accepted = now, max(self.accepted, now - wait)
         longest = wait
         if len(self._before) > 1 and self._before[-1][0] == self._busy:
@@ -263,7 +281,17 @@ class Stored:
         if self.accepted - accepted > timeout:
             return True
         silent = now - max(accepted, self._at)
-        return silent > timeout and silent * max(self._rate_then, SLOWEST) >= 2 * backlog
+        drained = silent * max(self._rate_then, SLOWEST) >= 2 * backlog
+        return silent > timeout and (drained or (not self.parts and silent > NEVER * timeout))
+
+
+def is_late(wait: float, wrote_for: float) -> bool:
+    """Whether a response is late that has come, or has not come yet, so long after its body was accepted.
+
+    A store may need a second for each response. But where a body is written in a moment and waits for long, something
+    on the way has it.
+    """
+    return wait > max(LATE, wrote_for)
 
 
 @dataclass(slots=True)
@@ -493,8 +521,10 @@ class _Bound:
     def forget(self) -> None:
         """Goodput is something else from now on."""
         self._goodput.clear()
-        self.trial = None
+        self.limit = self.trial = None
+        self.average = 0.0
         self._open = False
+        self._again_at = math.inf
 
     def forget_window(self) -> None:
         """What was measured was not goodput."""
@@ -651,7 +681,9 @@ class Flight:
 
     def expect_parts(self, now: float, part_size: int, rate: float | None = None) -> None:
         """Prepare for parts of so many bytes. `rate`: the rate limit in bytes a second, if there is one."""
-        self._has_parts, self._part_size = True, max(1.0, part_size)
+        if not self._has_parts:  # what small files have shown says nothing of them
+            self._has_parts, self.stored_parts = True, Stored()
+        self._part_size = max(1.0, part_size)
         self._trials.most = self._alone * self._machines
         self._trials.limit = min(self._trials.limit, self._fixed or self._trials.most)
         if rate is not None and self._fixed is None:
@@ -666,7 +698,7 @@ class Flight:
         """One more request went out."""
         self._trials.started += 1
 
-    def stored(self, now: float, size: int, *, began: float, accepted: float) -> None:
+    def stored(self, now: float, size: int, *, began: float, accepted: float, wrote_for: float = 0.0) -> None:
         """A part, or a small file, was stored.
 
         Args:
@@ -674,11 +706,14 @@ class Flight:
             size: Bytes.
             began: When its request began.
             accepted: When its last byte was accepted.
+            wrote_for: Seconds that it took to write it.
         """
-        self.stored_parts.add(now, size, max(0.0, now - accepted))
-        if self._fixed is None and self.stored_parts.wait > LATE:  # what follows in its slot must be bounded
-            self._measure(by_stored=True)
-            self._bound.stored(now, self.stored_parts.rate, self._part_size)
+        stored = self.stored_parts
+        if size > SMALL or not self._has_parts:  # what is small says nothing of large bodies that wait
+            stored.add(now, size, max(0.0, now - accepted), wrote_for=wrote_for)
+            if self._fixed is None and stored.late:  # what follows in its slot must be bounded
+                self._measure(by_stored=True)
+                self._bound.stored(now, stored.rate, self._part_size)
         if size <= SMALL and self._small_judged < SMALL_JUDGED:
             self._judge_small(now, began)
 
@@ -729,7 +764,7 @@ class Flight:
     def sample(self, sample: Sample) -> None:
         """Take a measurement, and decide."""
         now, stored = sample.now, self.stored_parts
-        stored.passed(now, in_flight=sample.writing > 0 or sample.waiting_for > 0)
+        stored.passed(now, in_flight=sample.writing > 0 or sample.is_late)
         if self._fixed is not None:
             return
         self._is_known = self._is_known or sample.round_trip > 0
@@ -737,7 +772,7 @@ class Flight:
             self._far = True
             if not self._trials.moved and self._trials.limit == min(START, self._alone) * self._machines:
                 self._trials.limit = min(START_FAR, self._alone) * self._machines
-        late = max(stored.wait, sample.waiting_for) > LATE
+        late = stored.late or sample.is_late
         self._measure(by_stored=late)
         average = self._bound.average
         most = min(LATE * average, HORIZON * average - self._part_size)

@@ -16,7 +16,7 @@ import anyio
 from bigupload import events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.copies import CopyBase, CopyOrigin
-from bigupload.core.flight import Bottleneck, Flight, Sample
+from bigupload.core.flight import Bottleneck, Flight, Sample, is_late
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Part, Plan
@@ -72,6 +72,8 @@ class PartInFlight(Gauge, Protocol):
     """Of its upload."""
     accepted: float | None
     """When its last byte was accepted, as far as `look` has seen; None: not yet."""
+    wrote_from: float
+    """When it began, or was last released."""
     is_held: bool
     """Whether it is paused, because others are to be stored first."""
 
@@ -167,7 +169,7 @@ class SharedResources:
                 acknowledged=sent,
                 writing=self.slots.borrowed_tokens - sum(part.is_held for part in parts),
                 part_size=sum(part.size for part in parts) / len(parts) if parts else 1.0,
-                waiting_for=self._waiting_for(waiting, now),
+                is_late=self._is_late(waiting, now),
                 left=0 if waiting else min((part.size - of_part for part, of_part in writing), default=math.inf),
                 round_trip=min((least for least, _ in times if least), default=0.0),
                 bottleneck=bottleneck,
@@ -178,18 +180,20 @@ class SharedResources:
             part.hold(held=place >= writers)
         self._resize()
 
-    def _waiting_for(self, waiting: Sequence[PartInFlight], now: float) -> float:
-        """Return how long the oldest whole body has been waiting, but for those whose responses may be lost.
-
-        These are the bodies of which later ones were stored already.
-        """
+    def _is_late(self, waiting: Sequence[PartInFlight], now: float) -> bool:
+        """Whether the response to a whole body is late, and not just lost: no later body was stored already."""
         latest = self.flight.stored_parts.accepted
-        return max((now - at for part in waiting if (at := part.accepted) is not None and at > latest), default=0.0)
+        return any(
+            is_late(now - at, at - part.wrote_from)
+            for part in waiting
+            if (at := part.accepted) is not None and at > latest
+        )
 
     def stored(self, put: PartInFlight, now: float) -> None:
         """The response to a PUT has come, and its part is stored."""
         accepted = now if put.accepted is None else put.accepted
-        self.flight.stored(now, put.size, began=put.began, accepted=accepted)
+        wrote_for = accepted - put.wrote_from
+        self.flight.stored(now, put.size, began=put.began, accepted=accepted, wrote_for=wrote_for)
 
     def is_overdue(self, put: PartInFlight, now: float, timeout: float) -> bool:
         """Return whether the response to a whole body is overdue. See `core.flight.Stored.overdue`."""
@@ -217,7 +221,10 @@ class SharedResources:
         return sent
 
     def _resize(self) -> None:
-        before, limit = self.slots.total_tokens, self.limit
+        # What is held gives its place to uploads of higher priority.
+        wanted = self.slots.highest_waiting
+        held = 0 if wanted is None else sum(part.is_held and part.priority < wanted for part in self.parts)
+        before, limit = self.slots.total_tokens, self.limit + held
         if limit != before:
             self.slots.total_tokens = limit
         if limit > before:

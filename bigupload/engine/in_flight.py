@@ -36,6 +36,8 @@ _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 class PutInFlight:
     """One PUT in flight."""
 
+    is_hedge = False
+    """Whether it is the second PUT of a part."""
     is_group = False
     """Whether parts of a group follow this one in the same slot."""
     lags = False
@@ -49,7 +51,7 @@ class PutInFlight:
         self.request = request
         self.scope = anyio.CancelScope()
         self.gauge: Gauge | None = None
-        self.began = now
+        self.began = self.wrote_from = now
         self.priority = priority
         self.attempt = attempt
         """Which attempt at the part this is, from 1; for the log."""
@@ -74,7 +76,7 @@ class PutInFlight:
 
     def started(self, gauge: Gauge) -> None:
         self.gauge = gauge
-        gauge.hold(held=self.is_held)
+        self.is_held = gauge.hold(held=self.is_held)
 
     def sent(self) -> int:
         return self.gauge.sent() if self.gauge is not None else 0
@@ -91,17 +93,18 @@ class PutInFlight:
     def paused(self) -> bool:
         return self.gauge is not None and self.gauge.paused()
 
-    def hold(self, *, held: bool) -> None:
+    def hold(self, *, held: bool) -> bool:
         if held != self.is_held:
-            self.is_held = held
-            if self.gauge is not None:
-                self.gauge.hold(held=held)
+            self.is_held = held if self.gauge is None else self.gauge.hold(held=held)
+        return self.is_held
 
     def look(self, now: float) -> int:
         """Return the bytes sent. Note when they changed, and when all of them were accepted."""
         sent = self.sent()
         if sent != self._seen or self.paused():
             self._seen, self._moved_at = sent, now
+        if self.is_held:
+            self.wrote_from = now
         if sent < self.size:
             self.accepted = None
         elif self.accepted is None and self.gauge is not None:
@@ -126,12 +129,14 @@ class PutInFlight:
 
     def cancel_if_stalled(self, now: float, policy: RetryPolicy, shared: SharedResources) -> None:
         """Cancel a PUT without progress, or one whose response is overdue."""
+        if self.ended.is_set() or self.scope.cancel_called:
+            return
         self.look(now)
         if self.accepted is None:
             stalled = now - self._moved_at > policy.stall_after
         else:
             stalled = shared.is_overdue(self, now, policy.response_timeout)
-            if stalled:
+            if stalled and not self.is_hedge:
                 shared.sent_again(now)
         if stalled:
             self.scope.cancel()
@@ -294,7 +299,7 @@ class PartsInFlight:
     def _hedge_stragglers(self, tasks: TaskGroup, now: float) -> None:
         if not self._context.hedging.on or not self.proofs_are_unambiguous:
             return
-        late = self._context.shared.flight.responses_are_late  # then what is sent a second time waits behind the first
+        late = self._context.shared.flight.stored_parts.late  # then what is sent a second time waits behind the first
         primary = [
             f
             for f in self._puts
@@ -316,6 +321,7 @@ class PartsInFlight:
                 put.hedges += 1
                 self._context.hedging.began(put.part.number)
                 put.hedge = PutInFlight(put.source, put.part, put.request, now, put.attempt)
+                put.hedge.is_hedge = True
                 tasks.start_soon(self._hedge, put, put.hedge)
 
     async def _hedge(self, first: PutInFlight, second: PutInFlight) -> None:

@@ -76,6 +76,8 @@ class PartBody:
         self._transport: asyncio.WriteTransport | None = None
         self._peer: object = None  # a closed TLS transport of asyncio raises AttributeError if it is asked
         self._ended: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
+        """The same, while the socket is written to."""
         self._threads = ThreadWork(resources.abandon)
         self.failure: errors.BigUploadError | None = None
         """A failure of the source. The store's response means nothing then."""
@@ -158,18 +160,18 @@ class PartBody:
     def paused(self) -> bool:
         return self._rate_limited or self._held
 
-    def hold(self, *, held: bool) -> None:
-        if held == self._held:
-            return
-        self._held = held
-        if held:
-            self._released.clear()
-            self._allowed = self._written
-            if self._ended is not None:
-                _settle(self._ended, None)
-        else:
-            self._released.set()
-            socket_tuning.search_again(self._socket)
+    def hold(self, *, held: bool) -> bool:
+        if held != self._held:
+            self._held = held
+            if held:
+                self._released.clear()
+                self._allowed = self._written
+                if self._writing is not None:
+                    _settle(self._writing, None)
+            else:
+                self._released.set()
+                socket_tuning.search_again(self._socket)
+        return held
 
     # -- the end
 
@@ -322,7 +324,7 @@ class PartBody:
         Ends when `send` returns True or raises, or when a response is there.
         """
         loop = asyncio.get_running_loop()
-        ended = self._ended = loop.create_future()
+        ended = self._ended = self._writing = loop.create_future()
 
         def on_writable() -> None:
             try:
@@ -338,6 +340,7 @@ class PartBody:
             await ended
         finally:
             loop.remove_writer(fd)
+            self._writing = None
             retrieve(ended)
 
     @contextlib.contextmanager

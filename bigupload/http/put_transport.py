@@ -216,5 +216,5 @@ class MemoryBody:
     def paused(self) -> bool:
         return False
 
-    def hold(self, *, held: bool) -> None:
-        """The transport has it already."""
+    def hold(self, *, held: bool) -> bool:
+        return False  # the transport has it already

@@ -52,6 +52,11 @@ class FairSlots:
         self._total = total
         self._grant()
 
+    @property
+    def highest_waiting(self) -> int | None:
+        """The highest priority of those who wait; None if nobody does."""
+        return max((queue._priority for queue in self._waiting), default=None)
+
     def queue(self, left: Callable[[], int], priority: int = 0) -> SlotQueue:
         """Return a new queue.
 

@@ -38,6 +38,7 @@ from bigupload.core.flight import (
     Bottleneck,
     Flight,
     Sample,
+    is_late,
 )
 
 MIB = 1 << 20
@@ -609,7 +610,7 @@ def test_a_fixed_limit_is_that_of_all_machines_together_and_nothing_changes_it(f
     flight.sent_again(20.0)
     flight.stored(30.0, 1 << 30, began=0.0, accepted=0.0)
     small(flight, *[(0.0, 1.0), *[(1.0, 31.0)] * SMALL_JUDGED])
-    flight.sample(Sample(now=31.0, acknowledged=0, writing=1, part_size=1e9, waiting_for=99.0, round_trip=1.0))
+    flight.sample(Sample(now=31.0, acknowledged=0, writing=1, part_size=1e9, is_late=True, round_trip=1.0))
     assert (flight.limit, flight.writers(0), flight.writers(7)) == (fixed, fixed, fixed)
     assert not flight.responses_are_late
 
@@ -741,7 +742,14 @@ def test_it_never_leaves_its_bounds(events: list[tuple[str, float, int, int]], m
                 writing = flight.limit if what == "sample" else parts % (flight.limit + 1)
                 size = abs(count) / parts
                 flight.sample(
-                    Sample(now=now, acknowledged=sent, writing=writing, part_size=size, waiting_for=waited, left=pause)
+                    Sample(
+                        now=now,
+                        acknowledged=sent,
+                        writing=writing,
+                        part_size=size,
+                        is_late=is_late(waited, 0.0),
+                        left=pause,
+                    )
                 )
         assert 1 <= flight.limit <= 2 * MOST * machines
         assert flight.writers(0) >= 1

@@ -41,8 +41,9 @@ class Gauge(FakeGauge):
     def paused(self) -> bool:
         return bool(self.held) and self.held[-1]
 
-    def hold(self, *, held: bool) -> None:
+    def hold(self, *, held: bool) -> bool:
         self.held.append(held)
+        return held
 
 
 class Flight:
@@ -176,6 +177,7 @@ async def test_a_sample_shows_what_is_in_flight() -> None:
         put(4.0, size=3000),
     ]  # fmt: skip
     shared = shared_with(flight, *parts)
+    parts[0].wrote_from = 9.0  # it was held until then
     beside = Gauge(7)  # a second PUT of a part
     shared.gauges.add(beside)
     shared.bytes_sent = 100
@@ -184,14 +186,14 @@ async def test_a_sample_shows_what_is_in_flight() -> None:
         shared.adapt(12.5)
     first, second = flight.samples
     assert first == Sample(
-        now=10.0, acknowledged=2107, writing=4, part_size=1500, waiting_for=0, left=0, round_trip=0.02
+        now=10.0, acknowledged=2107, writing=4, part_size=1500, is_late=False, left=0, round_trip=0.02
     )
     assert second.writing == 4 - 1, "one is held"
-    assert second.waiting_for == 2.5
+    assert second.is_late
     assert shared.backlog == 1000
     flight.stored_parts.accepted = 11.0
     shared.adapt(14.0)
-    assert flight.samples[-1].waiting_for == 0, "a body that others overtook may have lost its response"
+    assert not flight.samples[-1].is_late, "a body that others overtook may have lost its response"
 
 
 async def test_the_part_that_ends_first_is_left_to_write() -> None:
@@ -325,7 +327,7 @@ async def test_a_part_is_stored_so_long_after_it_was_accepted(looked: bool) -> N
     sky = Sky()
     seen: list[tuple[float, int, float, float]] = []
     shared = SharedResources(4)
-    shared.flight.stored = lambda now, size, *, began, accepted: seen.append((now, size, began, accepted))  # type: ignore[method-assign]
+    shared.flight.stored = lambda now, size, *, began, accepted, wrote_for: seen.append((now, size, began, accepted))  # type: ignore[method-assign]
     sky.context.shared = shared
     async with anyio.create_task_group() as tasks:
 
@@ -434,7 +436,7 @@ async def test_a_part_that_stalled_fails_with_that(whole: bool) -> None:
 
 async def test_a_part_that_is_held_is_not_sent_twice_and_does_not_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[bool] = []
-    monkeypatch.setattr(Put, "hold", lambda self, *, held: held_now(held))
+    monkeypatch.setattr(Put, "hold", lambda self, *, held: held_now(held) or held)
     monkeypatch.setattr(Put, "paused", lambda self: held[-1])
     held_now = held.append
     sky = Sky()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from bigupload.core.flight import BACK_OFF, MOST, REFUSALS, SMALL_AT_ONCE, SMALL_JUDGED
+from bigupload.core.flight import BACK_OFF, REFUSALS, SMALL_AT_ONCE, SMALL_JUDGED, START_BYTES
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadSettings
@@ -43,7 +43,7 @@ async def test_a_store_that_is_far_away_gets_more_at_once() -> None:
     await sent_to(FarStore(0.0625), shared, SMALL_JUDGED + 1)
     assert shared.limit == shared.slots.total_tokens == 188
     shared.expect_parts(5 << 20, 0.0)
-    assert shared.limit == shared.slots.total_tokens == MOST
+    assert shared.limit == shared.slots.total_tokens == START_BYTES // (5 << 20), "small files say nothing of parts"
 
 
 async def test_a_store_that_is_near_gets_no_more() -> None:

@@ -24,5 +24,5 @@ class FakeGauge:
     def paused(self) -> bool:
         return False
 
-    def hold(self, *, held: bool) -> None:
-        """Nothing to hold."""
+    def hold(self, *, held: bool) -> bool:
+        return False
