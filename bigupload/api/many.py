@@ -31,6 +31,7 @@ from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.source_types import ManySource
 from bigupload.api.sources import check_sha256_source, size_of
 from bigupload.batch.job import Job, Recorder, UploadFailed, results_while
+from bigupload.batch.reach import befalls_all
 from bigupload.batch.reading_ahead import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target
 from bigupload.core.manifest_identity import manifest_id
@@ -55,18 +56,6 @@ from bigupload.support.turns import Turns
 Outcome: TypeAlias = UploadResult | UploadFailed
 _TOLD_EVERY = 0.5
 """Seconds between two events that tell how far the job is."""
-_ENDS_JOB = (
-    errors.BucketNotFound,
-    errors.WrongRegion,
-    errors.EndpointRedirects,
-    errors.CredentialsError,
-    errors.ClockSkewed,
-    errors.ClusterUnreachable,
-    errors.LocalStoreError,
-    errors.ManifestUnwritable,
-    errors.UploadCancelled,
-)
-"""What would befall every other file, too; and a store that is unreachable for all of them."""
 _OF_EACH_FILE = UploadOptions.__annotations__.keys() & UploadManyOptions.__annotations__.keys() - {"on_event", "to"}
 
 
@@ -216,9 +205,9 @@ class UploadMany:
                 sent = await self._send(item)
                 sent = sent and await self._hashed(sent)
         except errors.BigUploadError as e:
-            if isinstance(e, _ENDS_JOB) and not isinstance(e, errors.ObjectNotShown):
-                raise
-            if isinstance(e, errors.StoreUnreachable) and not self._responded_since(began):
+            # A store that responds with errors is asked for each file: a large one's responses are not seen here.
+            others_go = isinstance(e, errors.StoreUnavailable) or self._responded_since(began)
+            if befalls_all(e, others_go=others_go):
                 raise
             self._failures += 1
             self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)

@@ -23,6 +23,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.reach import FOR_GOOD, befalls_all
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.records import dataclass
@@ -44,21 +45,7 @@ _POLL = 5.0
 """Seconds between two listings if the system can't tell of changes."""
 _BATCH = 500
 _WHEN_BACK = ". Make the same call again when it is back"
-_CONCERN_ALL = (
-    errors.StoreUnreachable,
-    errors.StoreUnavailable,
-    errors.CredentialsError,
-    errors.ClockSkewed,
-    errors.ManifestUnwritable,
-)
-_END_IT = (
-    errors.BucketNotFound,
-    errors.LocalStoreError,
-    errors.UploadCancelled,
-    errors.UsageError,
-    errors.WrongRegion,
-    errors.EndpointRedirects,
-)
+_END_IT = (*FOR_GOOD, errors.UsageError)
 """What another file would end in, too, for good."""
 
 Events: TypeAlias = Callable[[Callable[[set[str]], None], Callable[[str], None]], AbstractAsyncContextManager[None]]
@@ -358,7 +345,8 @@ class Watching:
             self._dirty = True  # it may have changed since
 
     async def _failed(self, begin: Begin, error: errors.BigUploadError) -> None:
-        concerns_all = isinstance(error, _CONCERN_ALL)
+        others_go = self._files.others_uploaded(begin.key)
+        concerns_all = befalls_all(error, others_go=others_go)
         retry_in = self._files.failed(begin.key, self._clock(), again=error.resumable, concerns_all=concerns_all)
         await self._uploads.failed(begin.path, error, retry_in)
 

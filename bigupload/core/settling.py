@@ -49,6 +49,8 @@ class _Unsettled:
     not_before: float = -math.inf
     """When it is tried again; infinite: when it has changed."""
     failures: int = 0
+    first_tried: float = math.inf
+    """When its first upload began; infinite: it has not begun."""
     ready_at: float = math.inf
     """When it is uploaded, unless it changes before."""
 
@@ -82,6 +84,10 @@ class SettlingFiles:
         self._listing = 0
         self._held_until = -math.inf
         self._held = 0
+        self._failing: set[str] = set()
+        """Files that failed as all would, since an upload last succeeded."""
+        self._last_upload = -math.inf
+        """When an upload last succeeded."""
         self.last_change = -math.inf
         """When a file was last seen to be new or changed, or was uploaded."""
 
@@ -127,6 +133,7 @@ class SettlingFiles:
 
     def _restart(self, key: str, file: _Unsettled, fingerprint: Fingerprint, now: float) -> None:
         file.fingerprint, file.changed_at, file.not_before, file.failures = fingerprint, now, -math.inf, 0
+        file.first_tried = math.inf
         self._wait(key, file)
         self.last_change = now
 
@@ -158,22 +165,22 @@ class SettlingFiles:
         while self._open[False] < self._at_once and self._ready and self._ready[0][0] <= now:
             time, _, key = heapq.heappop(self._ready)
             if self._is_waiting(key, time):
-                begun.append(self._begin(key, follow=False))
+                begun.append(self._begin(key, now, follow=False))
         for key in list(self._growing) if self._open[True] < self._at_once else ():
             file = self._files.get(key)
             if file is None or file.is_open or file.ready_at <= now:  # deleted; or it is among those that are ready
                 del self._growing[key]
             elif now >= file.not_before and self._open[True] < self._at_once:
-                begun.append(self._begin(key, follow=True))
+                begun.append(self._begin(key, now, follow=True))
         return begun
 
     def _is_waiting(self, key: str, ready_at: float) -> bool:
         file = self._files.get(key)
         return file is not None and not file.is_open and file.ready_at == ready_at
 
-    def _begin(self, key: str, *, follow: bool) -> Begin:
+    def _begin(self, key: str, now: float, *, follow: bool) -> Begin:
         file = self._files[key]
-        file.is_open, file.follow = True, follow
+        file.is_open, file.follow, file.first_tried = True, follow, min(file.first_tried, now)
         self._open[follow] += 1
         self._growing.pop(key, None)
         return Begin(key, file.path, file.fingerprint, follow, file.first)
@@ -209,7 +216,8 @@ class SettlingFiles:
         del self._files[key]
         self._done[key] = hash(fingerprint)
         self._held, self._held_until = 0, -math.inf
-        self.last_change = now
+        self._failing.clear()
+        self.last_change = self._last_upload = now
 
     def changed(self, key: str, fingerprint: Fingerprint, now: float) -> None:
         """The file is not what it was when its upload began: it is uploaded when it has settled."""
@@ -222,6 +230,10 @@ class SettlingFiles:
         self._close(key)
         del self._files[key]
 
+    def others_uploaded(self, key: str) -> bool:
+        """Whether an upload has succeeded since that of a file was first tried."""
+        return self._last_upload >= self._files[key].first_tried
+
     def failed(self, key: str, now: float, *, again: bool, concerns_all: bool = False) -> float | None:
         """The upload failed.
 
@@ -229,7 +241,8 @@ class SettlingFiles:
             key: The file.
             now: The time.
             again: Whether another attempt may succeed although the file is the same.
-            concerns_all: Whether all uploads fail for the same reason now: none begins during the pause.
+            concerns_all: Whether all uploads fail for the same reason now: none begins during the pause. Pauses for all
+                do not grow while a single file fails: others that come later may succeed.
 
         Returns:
             Seconds until the next attempt; None: when the file has changed.
@@ -240,13 +253,15 @@ class SettlingFiles:
             file.not_before = math.inf
             self._wait(key, file)
             return None
+        file.not_before = now + _pause(file.failures - 1)
         if concerns_all:
+            self._failing.add(key)
+            is_alone = len(self._failing) == 1
             if now >= self._held_until:  # else it was begun before the pause
-                self._held_until = now + _pause(self._held)
-                self._held += 1
-            file.not_before = self._held_until
-        else:
-            file.not_before = now + _pause(file.failures - 1)
+                self._held_until = now + (FIRST_PAUSE if is_alone else _pause(self._held))
+                self._held += not is_alone or not self._held
+            if not is_alone:
+                file.not_before = self._held_until
         self._wait(key, file)
         return file.not_before - now
 

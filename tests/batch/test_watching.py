@@ -245,6 +245,27 @@ async def test_a_failure(place: Place, error: Exception, again: list[float], ret
     assert [(name, found, after) for _, name, found, after in place.failures] == [("a", error, retry_in)]
 
 
+@pytest.mark.parametrize("error", [errors.StoreUnavailable, errors.StoreUnreachable])
+async def test_one_key_that_always_fails_does_not_stop_the_others(place: Place, error: type[errors.StoreError]) -> None:
+    """A store that fails for one key alone gives the same errors as a store that is down."""
+
+    async def fail_for_one(begin: Begin) -> None:
+        if begin.key == "bad":
+            raise error("no")
+
+    place.during = fail_for_one
+    place.write("bad")
+    times = [float(time) for time in range(5, 900, 60)]
+    for time in times:
+        place.at(time, lambda name=f"good {time}": place.write(name))
+    await place.watch(until_idle=900.0)
+    waits = [at - float(key.split()[1]) for at, key, _ in place.begun if key != "bad"]
+    assert len(waits) == len(times)
+    assert waits[0] <= 60.0, "nothing had succeeded until then"
+    assert max(waits[1:]) <= IDLE + 0.5
+    assert [retry_in for _, _, _, retry_in in place.failures][:4] == [30.0, 60.0, 120.0, 240.0]
+
+
 async def test_it_is_deleted_before_it_is_opened(place: Place) -> None:
     path = place.write("a")
     place.raises = [errors.SourceNotFound("no such file")]

@@ -205,6 +205,27 @@ def test_nothing_begins_while_all_would_fail(tree: Tree) -> None:
     assert [key for key, _ in tree.begun(33.0)] == ["a", "b"]
 
 
+def test_one_file_that_always_fails_never_holds_the_others_for_long(tree: Tree) -> None:
+    """Also if no other file comes meanwhile that could succeed."""
+    tree.write("bad")
+    tree.list(0.0, quiet_for=IDLE)
+    now, pauses = 0.0, []
+    for _ in range(7):
+        assert tree.begun(now) == [("bad", False)]
+        pause = tree.files.failed("bad", now, again=True, concerns_all=True)
+        assert pause is not None
+        pauses.append(pause)
+        now += pause
+    assert pauses == [30.0, 60.0, 120.0, 240.0, 480.0, LONGEST_PAUSE, LONGEST_PAUSE]
+    now -= pauses[-1]
+    tree.write("good")
+    tree.list(now, quiet_for=IDLE)
+    assert tree.begun(now + FIRST_PAUSE) == [("good", False)]
+    assert not tree.files.others_uploaded("bad")
+    tree.done("good", now + FIRST_PAUSE)
+    assert tree.files.others_uploaded("bad"), "what it fails with is its own"
+
+
 def test_many_thousand_files(tree: Tree) -> None:
     """Each upload that ends costs a step, and not one for each file that waits."""
     count = 20_000
