@@ -126,7 +126,8 @@ def status(as_json: bool, clean: bool, older_than: float | None, keep: int | Non
     `bigupload resume` and `abort` take an upload's id, and `abort` a job's. `bigupload gc` finds uploads that no
     manifest knows. The manifests of completed and aborted uploads, and the records of jobs that have finished or have
     no file, are deleted after 30 days, or at once with --clean. With --older-than and --keep, what is old or beyond the
-    number is deleted. Unfinished ones stay, also those that --no-resume replaced: the store has their parts.
+    number is deleted. Records of syncs and watches stay for a year: the next run needs them. Unfinished ones stay, also
+    those that --no-resume replaced: the store has their parts.
     """
     if clean:
         _clean(older_than, keep)
@@ -219,6 +220,14 @@ def _clean(older_than: float | None, keep: int | None) -> None:
         )
     except OSError as e:
         raise errors.ManifestError(f"can't clean {state_dir()}: {e.strerror}") from e
+    if cleaned.kept_jobs:
+        records = "record" if cleaned.kept_jobs == 1 else f"{cleaned.kept_jobs} records"
+        need = "needs it" if cleaned.kept_jobs == 1 else "needs them"
+        click.echo(
+            f"kept the {records} of syncs and watches: the next run {need} to tell what is in the store. "
+            "bigupload abort ID forgets one",
+            err=True,
+        )
     if not cleaned.manifests and not cleaned.others:
         click.echo("there is no manifest to delete", err=True)
         return

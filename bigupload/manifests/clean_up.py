@@ -1,9 +1,9 @@
 """Delete what a state directory no longer needs. Nothing that can be resumed is ever deleted, and no lock that is held.
 
 Deleted are manifests of completed and aborted uploads (also those that were set aside), records of jobs that have
-finished or have no file, lock files that nobody holds, copies of damaged tails, half-written files of processes that
-were killed, notes about manifests elsewhere, and the progress of a `verify --download` that was interrupted 30 days
-ago. Manifests that can't be read stay.
+finished or have no file (those of syncs and watches after a year), lock files that nobody holds, copies of damaged
+tails, half-written files of processes that were killed, notes about manifests elsewhere, and the progress of a `verify
+--download` that was interrupted 30 days ago. Manifests that can't be read stay.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ KEEP_FINISHED_COUNT = 1000
 KEEP_JOBS_BYTES = 1 << 30
 """Bytes of the records of jobs that are kept, the most recent ones: four million files of finished jobs. They spare a
 sync of these files from hashing them."""
+KEEP_REPEATED = 365 * DAY
+"""Seconds for which the record of a sync or watch is kept at least, also by a person's clean-up. It tells the next run
+which files are in the store: without it, a sync asks about each of them."""
 KEEP_NOTES = 180 * DAY
 """Seconds for which it is remembered that this user began a manifest outside the state directory, if it is finished or
 not there any more: it may be on a disk that is not mounted, or was moved. Later, resuming it asks for --trust."""
@@ -60,6 +63,8 @@ class Cleaned:
     manifests: int = 0
     others: int = 0
     bytes: int = 0
+    kept_jobs: int = 0
+    """Records of finished syncs and watches that stay although their age or number is beyond the limits."""
 
 
 @dataclass(slots=True)
@@ -112,8 +117,9 @@ def clean(
         directory: The state directory; it need not exist.
         now: Seconds since the epoch; None: the system's clock.
         older_than: Seconds since its last record after which a finished manifest is deleted. The progress of a
-            `verify --download` is kept for KEEP_FINISHED at least.
-        keep: How many finished manifests stay at most, the most recent ones.
+            `verify --download` is kept for KEEP_FINISHED at least, and the record of a sync or watch for KEEP_REPEATED.
+        keep: How many finished manifests stay at most, the most recent ones, and how many records of jobs. Those of
+            syncs and watches stay beside them.
         most: How many files to examine at most; None: all.
 
     Raises:
@@ -135,7 +141,8 @@ def clean(
         is_last = number == len(found.jobs) - 1
         too_large = left > KEEP_JOBS_BYTES and not is_last
         if now - status.st_mtime >= older_than or len(found.jobs) - number > keep or too_large:
-            run.delete_finished_job(path, status)
+            is_old = now - status.st_mtime >= max(older_than, KEEP_REPEATED)
+            run.delete_finished_job(path, status, also_repeated=is_old or too_large)
         left -= status.st_size
     for path, status in found.rest:
         is_progress = re.match(_MANIFEST_NAME, path.name) is None  # of a download, which can be resumed
@@ -219,15 +226,27 @@ class _CleanUp:
             if held and is_finished(path):
                 self.delete(path, path.lstat(), manifest=True)
 
-    def delete_finished_job(self, path: Path, status: os.stat_result) -> None:
-        """Delete the record of a job that has finished or has no file, unless a process has it open."""
+    def delete_finished_job(self, path: Path, status: os.stat_result, *, also_repeated: bool) -> None:
+        """Delete the record of a job that has finished or has no file, unless a process has it open.
+
+        Args:
+            path: The record.
+            status: The file's.
+            also_repeated: Whether the record of a sync or watch is deleted, too. If it has no file, it always is.
+        """
         from bigupload.manifests.job_record import delete_record, read_job  # sqlite3: few directories have a job
 
         def is_done() -> bool:
             job = read_job(path)
-            return job.status == "finished" or job.is_empty or job.gone > 0
+            return job.is_empty or (
+                (job.status == "finished" or job.gone > 0) and (also_repeated or not job.is_repeated)
+            )
 
-        if not self._may_examine() or not is_done():
+        if not self._may_examine():
+            return
+        if not is_done():
+            job = read_job(path)
+            self.cleaned.kept_jobs += job.status == "finished" and job.is_repeated
             return
         with _locked(path) as held:
             if held and is_done():

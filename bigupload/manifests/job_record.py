@@ -74,6 +74,11 @@ class KnownJob:
         """Whether no file is in the store."""
         return self.status != "unreadable" and not self.files
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the job is a sync or a watch, whose next run uses the record."""
+        return self.name.startswith(("sync ", "watch "))
+
 
 def job_id(name: str, target: str) -> str:
     """Return the name of a job's record: the same job to the same target has the same one."""

@@ -171,6 +171,21 @@ def test_what_has_ended_is_deleted_by_age_and_by_number(
     assert left() == (0, 0)
 
 
+def test_clean_keeps_what_the_next_sync_needs(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    """Without its record, a sync asks about every object."""
+    sync = ["sync", tree, *to(s3, "s3://bucket/p/"), "--progress", "none"]
+    assert bigupload(*sync).code == 0
+    heads = s3.count("HeadObject")
+    for limits in ([], ["--older-than", "0s"], ["--keep", "0"]):
+        ended = bigupload("status", "--clean", *limits)
+        assert "kept the record of syncs and watches: the next run needs it" in ended.err
+    assert bigupload(*sync).code == 0
+    assert s3.count("HeadObject") == heads
+    (job_id,) = [line.split()[0] for line in ended.out.splitlines()]
+    assert bigupload("abort", job_id).code == 0
+    assert bigupload("status").err == "this machine knows no upload\n"
+
+
 @pytest.mark.parametrize("limit", [["--older-than", "1d"], ["--keep", "1"]])
 def test_the_limits_are_for_clean(bigupload: Command, limit: list[str]) -> None:
     assert_refused(bigupload("status", *limit), 2, "--older-than and --keep are for --clean: add it")
