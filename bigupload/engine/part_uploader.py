@@ -28,6 +28,7 @@ from bigupload.engine.stream_parts import StreamParts
 from bigupload.engine.task_groups import most_serious
 from bigupload.ports import SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
+from bigupload.units import format_size
 
 _LOOKAHEAD = 4
 """Parts more than the limit that an upload may have begun for each machine, so that one is ready when a slot becomes
@@ -122,10 +123,17 @@ class PartUploader:
                 await self._arriving.forget()
             raise error from None
         if self._broken_off is not None:
-            raise self._broken_off
+            raise self._with_kept(self._broken_off)
         if self._arriving is not None:
             self._arriving.require_all()
         self._report()
+
+    def _with_kept(self, error: errors.SourceError) -> errors.SourceError:
+        """Add to an error that ends a stream how much of it the next run need not send."""
+        kept = self._context.manifest.bytes_uploaded
+        if kept and error.resumable:
+            error.args = (f"{error}. {format_size(kept)} of them are in the store and are not sent again",)
+        return error
 
     async def _begin_all(self, parts: TaskGroup) -> None:
         try:

@@ -65,6 +65,8 @@ class WebFile:
         self._stream: OpenResponse | None = None
         self._streaming = contextlib.AsyncExitStack()
         """Ends the stream's response."""
+        self.taken = 0
+        """Bytes that `fill` has given."""
         self._pin = ""
         self._size = 0
 
@@ -161,6 +163,7 @@ class WebFile:
             while done < len(buffer) and (data := await self._stream.read(len(buffer) - done)):
                 buffer[done : done + len(data)] = data
                 done += len(data)
+                self.taken += len(data)
         except Fault as fault:
             raise errors.SourceUnreachable(
                 f"{self._url.shown}: {fault}. The server sends no ranges of one version, so "

@@ -28,6 +28,11 @@ class MarkedProducer:
         """The last byte that was given."""
         self._ended = False
 
+    @property
+    def taken(self) -> int:
+        """See `producers.Producer.taken`."""
+        return self._producer.taken
+
     async def fill(self, buffer: memoryview) -> int:
         """Fill `buffer`. See `producers.Producer.fill`.
 

@@ -30,6 +30,11 @@ UNFINISHED = "Nothing was completed: make the same call again, with all of the b
 class Producer(Protocol):
     """The bytes of a stream, in order."""
 
+    @property
+    def taken(self) -> int:
+        """How many bytes were given until now, also by calls of `fill` that failed."""
+        ...
+
     async def fill(self, buffer: memoryview) -> int:
         """Fill `buffer` with the next bytes. After a cancel, a thread may still write into it.
 
@@ -74,6 +79,7 @@ class _InThread:
     """
 
     def __init__(self, read_into: Callable[[memoryview], int]) -> None:
+        self.taken = 0
         self._read_into = read_into
         self._thread = DaemonThreadPool(1, "bigupload-stream")
         self._context = contextvars.copy_context()
@@ -96,6 +102,7 @@ class _InThread:
             if not count:
                 break
             done += count
+            self.taken += count
         return done
 
 
@@ -103,6 +110,7 @@ class _InLoop:
     """Fills buffers by an async function that returns the next bytes, and none at the end."""
 
     def __init__(self, read: Callable[[int], Awaitable[Any]]) -> None:
+        self.taken = 0
         self._read = read
         self._chunks = _Chunks()
 
@@ -113,7 +121,9 @@ class _InLoop:
                 self._chunks.put(await self._read(min(_MOST, len(buffer) - done)))
                 if not self._chunks:
                     break
-            done += self._chunks.take(buffer[done:])
+            count = self._chunks.take(buffer[done:])
+            done += count
+            self.taken += count
         return done
 
     def close(self) -> None:

@@ -168,7 +168,7 @@ class StreamSource(Unwatched):
             # Whatever the caller's object raises. Its text may hold anything, also a URL that is a secret.
             reason = (isinstance(e, OSError) and e.strerror) or type(e).__name__
             raise errors.SourceUnreadable(
-                f"{self.path} failed after byte {self.position:,}: {reason}. {UNFINISHED}"
+                f"{self.path} failed after {self._producer.taken:,} bytes: {reason}. {UNFINISHED}"
             ) from e
 
     # -- ports.Source

@@ -19,6 +19,7 @@ from bigupload.core.part_plan import MIB, Limits, plan_stream
 from bigupload.sources import part_pool
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.faults import FlipBit, Reset, Status
+from bigupload.units import format_size
 
 from .backends import Backend
 from .stopped import PARTS, SIZE
@@ -132,6 +133,9 @@ async def test_an_iterator_that_raises_half_way(world: World, expected: int | No
         await world.upload(failing(WHOLE[: SIZE // 2]), expected_size=expected)
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
     assert caught.value.manifest == world.manifest_path
+    kept = SIZE // 2 // PART * PART
+    assert f" failed after {SIZE // 2:,} bytes: " in str(caught.value)
+    assert str(caught.value).endswith(f". {format_size(kept)} of them are in the store and are not sent again")
     assert world.object() is None
     result = await world.upload(stream(WHOLE), expected_size=expected)
     assert whole(world.object()) == hashed(WHOLE)
