@@ -22,7 +22,7 @@ from bigupload.core.manifest import Aborted, Completed
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
 from bigupload.manifests.notes import leads_to
-from bigupload.manifests.state_directory import JOB_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
+from bigupload.manifests.state_directory import JOB_SUFFIX, NEW_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
 from bigupload.records import dataclass
 from bigupload.support.private_files import is_private_file
 
@@ -50,8 +50,15 @@ _MARK = "cleaned"
 # Patterns are compiled when they are first used: a clean-up is due once a day.
 _MANIFEST = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
 _LOCKED = re.escape(SUFFIX) + r"(\.[0-9]+)?$|" + re.escape(JOB_SUFFIX) + "$"
-_REST = re.escape(SUFFIX) + r"(\.[0-9]+)?\.(damaged|new)$|" + re.escape(READ_BACK_SUFFIX) + r"(\.[0-9]+)?$"
-_MANIFEST_NAME = r".*" + re.escape(SUFFIX) + r"(\.[0-9]+)?(?=\.)"
+_REST = (
+    re.escape(SUFFIX)
+    + r"(\.[0-9]+)?\.(damaged|new)$|"
+    + re.escape(READ_BACK_SUFFIX)
+    + r"(\.[0-9]+)?$|"
+    + re.escape(f"{JOB_SUFFIX}{NEW_SUFFIX}")
+    + r"(-journal)?$"
+)
+_MANIFEST_NAME = r".*(" + re.escape(SUFFIX) + r"(\.[0-9]+)?|" + re.escape(JOB_SUFFIX) + r")(?=\.)"
 _TAIL = 64 * 1024
 """Bytes at a manifest's end in which its last record lies."""
 
@@ -255,7 +262,7 @@ class _CleanUp:
                     delete_record(path)  # also what a process that was killed left beside it
 
     def delete_rest(self, path: Path, status: os.stat_result) -> None:
-        """Delete a file beside a manifest, unless a process has the manifest open."""
+        """Delete a file beside a manifest or record, unless a process has that open."""
         if not self._may_examine():
             return
         name = re.match(_MANIFEST_NAME, path.name)

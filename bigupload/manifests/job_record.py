@@ -27,6 +27,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.recorded_files import FILES, PLACES, RecordedFile, add_to, find_in
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
+from bigupload.manifests.state_directory import NEW_SUFFIX
 from bigupload.records import dataclass
 from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.durable_files import is_lasting, sync_directory
@@ -42,6 +43,10 @@ _SCHEMA = (
 _GONE = "PRAGMA user_version"
 """Where `KnownJob.gone` is: earlier versions wrote nothing there."""
 _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
+
+
+_EMPTY = "it is empty, as a full disk leaves it; bigupload status --clean deletes it"
+"""What is wrong with a file without a byte, as earlier versions left it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,7 @@ class KnownJob:
     @property
     def is_empty(self) -> bool:
         """Whether no file is in the store."""
-        return self.status != "unreadable" and not self.files
+        return not self.files and (self.status != "unreadable" or self.error == _EMPTY)
 
     @property
     def is_repeated(self) -> bool:
@@ -163,16 +168,9 @@ class JobRecord:
         return os.path.lexists(self.path) and read_job(self.path).status == "finished"
 
     def _open(self) -> None:
-        if not os.path.lexists(self.path):
-            os.close(create_private(self.path))
-            sync_directory(self.path.parent)
+        if not os.path.lexists(self.path) or _has_no_byte(self.path):
+            self._create()
         self._writing = open_database(self.path)
-        if self._writing.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
-            with self._writing:  # before the mode is changed: killed in between, it is empty or whole
-                self._writing.execute("BEGIN")
-                for statement in _SCHEMA:
-                    self._writing.execute(statement)
-                self._writing.execute("INSERT INTO job (name, target, began) VALUES (?, ?, ?)", self._subject)
         check_database(self._writing)
         (began,) = self._writing.execute("SELECT began FROM job").fetchone()
         self.began = datetime.datetime.fromisoformat(began).timestamp()
@@ -183,6 +181,26 @@ class JobRecord:
         self._reading = open_database(self.path)
         self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
         self._has_places = self._reading.execute("SELECT 1 FROM place LIMIT 1").fetchone() is not None
+
+    def _create(self) -> None:
+        """Make the file, whole or not at all: beside its place, and then moved there."""
+        delete_record(self.path)  # also what SQLite left beside one that is gone
+        new = self.path.with_name(f"{self.path.name}{NEW_SUFFIX}")
+        delete_record(new)
+        os.close(create_private(new))
+        try:
+            with contextlib.closing(open_database(new)) as made:
+                made.execute("BEGIN")
+                for statement in _SCHEMA:
+                    made.execute(statement)
+                made.execute("INSERT INTO job (name, target, began) VALUES (?, ?, ?)", self._subject)
+                made.execute("COMMIT")
+            new.replace(self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                delete_record(new)
+            raise
+        sync_directory(self.path.parent)
 
     @property
     def _subject(self) -> tuple[str, str, str]:
@@ -307,6 +325,8 @@ def read_job(path: Path) -> KnownJob:
     try:
         if not is_private_file(path.lstat()):
             raise sqlite3.DatabaseError("it is another user's, or not a regular file")
+        if _has_no_byte(path):
+            return KnownJob(record=path, id=name, status="unreadable", error=_EMPTY)
         with contextlib.closing(open_database(path)) as opened:
             check_database(opened)
             job, target, began, finished, files, size = opened.execute(
@@ -347,11 +367,16 @@ def known_jobs(directory: Path) -> list[KnownJob]:
     return [read_job(path) for path in sorted(found, key=last_written)]
 
 
+def _has_no_byte(path: Path) -> bool:
+    """Raises OSError."""
+    return not path.lstat().st_size
+
+
 def delete_record(path: Path) -> None:
     """Delete a record whose lock the caller holds, with SQLite's files beside it."""
     if os.path.lexists(path) and not is_private_file(path.lstat()):
         raise PermissionError(errno.EPERM, f"{path.name} belongs to another user, or is not a regular file")
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+    for name in (path.name, *(f"{path.name}{ending}" for ending in ("-wal", "-shm", "-journal"))):
         path.with_name(name).unlink(missing_ok=True)
 
 

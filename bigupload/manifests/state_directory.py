@@ -14,6 +14,8 @@ NOTES = "begun-here"
 """The subdirectory with one note for each manifest that this user began outside the state directory."""
 JOB_SUFFIX = ".job.sqlite"
 """The end of the name of a job's record."""
+NEW_SUFFIX = ".new"
+"""What follows the name of a job's record while it is created."""
 READ_BACK_SUFFIX = ".readback.json"
 """The end of the name of a file with the progress of `verify --download`."""
 

@@ -15,8 +15,8 @@ import pytest
 from bigupload import errors
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
-from bigupload.manifests import clean_up
-from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, known_jobs, read_job
+from bigupload.manifests import clean_up, job_record
+from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, known_jobs, open_database, read_job
 from bigupload.manifests.other_jobs import OtherJobs
 from bigupload.manifests.recorded_files import RecordedFile
 
@@ -139,6 +139,42 @@ def test_another_program_s_database_is_left_alone(tmp_path: Path, threads: concu
         record(tmp_path, threads)
     assert (tmp_path / "id.job.sqlite").read_bytes() == before
     assert read_job(tmp_path / "id.job.sqlite").status == "unreadable"
+
+
+def test_a_full_disk_leaves_no_record(
+    tmp_path: Path, threads: concurrent.futures.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> sqlite3.Connection:
+        opened = open_database(path)
+        opened.execute("PRAGMA max_page_count = 1")  # SQLite says then what it says of a full disk
+        return opened
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job_record, "open_database", full)
+        with pytest.raises(errors.ManifestUnwritable, match="full; free some space on that disk") as caught:
+            record(tmp_path, threads)
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+    assert list(tmp_path.iterdir()) == []
+    record(tmp_path, threads).close()
+
+
+async def test_an_empty_record_is_called_empty_and_goes_on(
+    tmp_path: Path, threads: concurrent.futures.Executor
+) -> None:
+    """As earlier versions left it when the disk was full."""
+    path = tmp_path / "id.job.sqlite"
+    path.touch(0o600)
+    (job,) = known_jobs(tmp_path)
+    assert (job.status, job.is_empty) == ("unreadable", True)
+    assert job.error is not None
+    assert job.error.startswith("it is empty")
+    with record(tmp_path, threads) as made:
+        await made.record([FILE])
+    assert read_job(path).files == 1
+    path.write_bytes(b"")
+    (tmp_path / "id.job.sqlite.new").touch(0o600)  # of a process that was killed
+    assert clean_up.clean(tmp_path, older_than=0).others >= 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_in_its_place_is_refused(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
