@@ -15,6 +15,11 @@ from bigupload.support.extras import install_command
 _BEGUN_WITHIN = 200
 """Milliseconds after which the first report tells that the directory is watched, also if nothing changes."""
 
+_NOT_UTF_8 = "Unable to decode path"
+"""What watchfiles ends with when a name that is not UTF-8 changes (watchfiles 1.3, src/lib.rs)."""
+_AGAIN_AFTER = 0.5
+"""Seconds until watching begins again after that. A listing then finds what changed meanwhile."""
+
 
 def require_file_events() -> None:
     """Raises UsageError if `watchfiles` is not installed."""
@@ -33,8 +38,8 @@ async def file_events(
 
     Args:
         directory: The directory.
-        changed: Called with the paths that changed; once with none when the watching has begun. Paths may be missing:
-            the kernel drops events when there are too many.
+        changed: Called with the paths that changed; once with none when the watching has begun, and again after a name
+            that is not UTF-8 has changed. Paths may be missing: the kernel drops events when there are too many.
         failed: Called with the reason if nothing is told any more.
     """
     loop = asyncio.get_running_loop()
@@ -44,27 +49,35 @@ async def file_events(
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             loop.call_soon_threadsafe(function)
 
-    def listen() -> None:
+    def listen_once() -> None:
         import watchfiles
 
-        try:
-            begun = False
-            for changes in watchfiles.watch(
-                directory,
-                watch_filter=None,
-                stop_event=stop,
-                rust_timeout=_BEGUN_WITHIN,
-                yield_on_timeout=True,
-                raise_interrupt=False,
-                ignore_permission_denied=True,
-            ):
-                paths = {path for _, path in changes}
-                if paths or not begun:
-                    tell(lambda paths=paths: changed(paths))  # type: ignore[misc]  # mypy does not infer the default
-                begun = True
-        except Exception as e:  # watchfiles raises RuntimeErrors of its own for what the kernel refuses
-            reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
-            tell(lambda: failed(reason))
+        begun = False
+        for changes in watchfiles.watch(
+            directory,
+            watch_filter=None,
+            stop_event=stop,
+            rust_timeout=_BEGUN_WITHIN,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            ignore_permission_denied=True,
+        ):
+            paths = {path for _, path in changes} if begun else set()
+            if paths or not begun:
+                tell(lambda paths=paths: changed(paths))  # type: ignore[misc]  # mypy does not infer the default
+            begun = True
+
+    def listen() -> None:
+        while not stop.is_set():
+            try:
+                listen_once()
+                return
+            except Exception as e:  # watchfiles raises RuntimeErrors of its own for what the kernel refuses
+                if _NOT_UTF_8 not in str(e):
+                    reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
+                    tell(lambda reason=reason: failed(reason))  # type: ignore[misc]
+                    return
+            stop.wait(_AGAIN_AFTER)
 
     thread = threading.Thread(target=listen, name="bigupload watch", daemon=True)
     thread.start()
