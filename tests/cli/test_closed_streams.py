@@ -52,6 +52,15 @@ def test_a_directory_is_synchronized(s3: StrictS3, place: Place, what: str) -> N
     assert set(s3.objects["bucket"]) == {"p/a"}
 
 
+def test_a_directory_as_standard_input_sends_nothing(s3: StrictS3, place: Place) -> None:
+    """Python refuses it before it runs a line of any program (init_sys_streams), so that its words are the user's."""
+    before = len(s3.requests)
+    ended = place.run("upload", "-", *to(s3), "--allow-empty", command=closing("</"))
+    assert ended.code == 1
+    assert "<stdin> is a directory" in ended.err
+    assert len(s3.requests) == before
+
+
 def test_a_closed_standard_input_is_not_an_empty_one(s3: StrictS3, place: Place) -> None:
     ended = place.run("upload", "-", *to(s3), "--allow-empty", command=closing("<&-"))
     assert (ended.code, ended.complaint) == (1, "bigupload: key: can't read standard input: Bad file descriptor")
