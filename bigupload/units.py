@@ -145,10 +145,24 @@ def escaped(path: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: one line, without what a terminal would obey (control characters, C0 and C1) or what would
-    show other text than there is (bidirectional overrides, invisible characters)."""
-    shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    """A text for a terminal: one line, without what a terminal would obey. Control characters (C0, C1) become spaces.
+
+    What nobody would see, or what would show other text than there is, is written as \\ufeff: byte order marks,
+    bidirectional overrides, spaces of no width or of another kind.
+    """
+    shown = text if text.isprintable() else "".join(map(_visible, text))
     return " ".join(shown.split())
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if character.isprintable():
+        return character
+    if code < 0xA0 or character in "\u2028\u2029":  # control characters; what ends a line or paragraph
+        return " "
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def one_line(text: str) -> str:

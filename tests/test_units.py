@@ -188,5 +188,7 @@ def test_foreign_texts_can_not_drive_a_terminal(text: str) -> None:
 
 def test_foreign_texts_stay_readable() -> None:
     assert one_line(" two\nlines,\tand \x1b[31mred\x1b[0m ") == "two lines, and [31mred [0m"
+    assert one_line("\ufeffa\u202eb\u200bc\xa0d\udcffe\U000e0001f") == r"\ufeffa\u202eb\u200bc\u00a0d\xffe\U000e0001f"
+    assert one_line("a\u2028b\x85c\x7fd") == "a b c d"
     assert one_line("x" * 200) == "x" * 200
     assert one_line("x" * 201) == "x" * 199 + "…"

@@ -7,6 +7,7 @@ in it.
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import os
 from collections.abc import Iterator, Sequence
@@ -36,13 +37,15 @@ class FileList:
 
     @classmethod
     def parse(cls, content: bytes, name: str, *, null: bool = False) -> FileList:
-        """Read a list: a path a line, as it is. Empty lines are no paths.
+        """Read a list: a path a line, as it is. Empty lines are no paths, nor is a byte order mark at the beginning.
 
         Args:
             content: The list.
             name: What it is called in messages.
             null: Paths are separated by NUL instead, as by `find -print0`: a path may then hold a newline.
         """
+        if not null:
+            content = content.removeprefix(codecs.BOM_UTF8)
         return cls([os.fsdecode(path) for path in content.split(b"\0" if null else b"\n") if path], name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -160,6 +161,10 @@ class Chosen:
             content = _standard_input() if is_input else self.files_from.read_bytes()
         except OSError as e:
             raise errors.UsageError(f"can't read --files-from {self.files_from}: {e.strerror}") from None
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise errors.UsageError(
+                f"{self.list_name} is UTF-16, as PowerShell writes it: make it UTF-8 (iconv -f UTF-16 -t UTF-8)"
+            )
         if b"\0" in content and not self.null:  # which no path can hold
             raise errors.UsageError(f"the paths of {self.list_name} end in NUL, as from find -print0: add --null")
         return FileList.parse(content, self.list_name, null=self.null)

@@ -45,7 +45,7 @@ _GONE = "PRAGMA user_version"
 _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
 
 
-_EMPTY = "it is empty, as a full disk leaves it; bigupload status --clean deletes it"
+_EMPTY = "it is empty, as a full disk leaves it"
 """What is wrong with a file without a byte, as earlier versions left it."""
 
 

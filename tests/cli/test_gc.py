@@ -278,7 +278,7 @@ def test_names_can_not_drive_a_terminal(bigupload: Command, s3: StrictS3) -> Non
     assert ended.code == 1
     s3.clear()
     shown = gc(bigupload, s3)
-    assert shown.out.endswith("  raw/ 2Jgone\n")
+    assert shown.out.endswith("  raw/ 2Jgone\\u202e\n")
     for text in (ended.err, shown.out):
         assert all(c.isprintable() or c == "\n" for c in text)
 

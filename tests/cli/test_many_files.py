@@ -230,6 +230,17 @@ def test_a_list_of_files(bigupload: Command, tree: Path, monkeypatch: pytest.Mon
     assert dry(bigupload, "--files-from", "-", "-0") == ["tree/-rf", "tree/a.txt"]
 
 
+def test_a_list_of_files_from_windows(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    (tree.parent / "list").write_text("tree/a.txt\ntree/b.jpg\n", encoding="utf-8-sig")
+    assert dry(bigupload, "--files-from", "list") == ["tree/a.txt", "tree/b.jpg"]
+    (tree.parent / "list").write_text("tree/a.txt\n", encoding="utf-16")
+    upload = ["upload", "--files-from", "list", *to(s3, "s3://bucket/")]
+    assert_refused(bigupload(*upload), 2, "list is UTF-16, as PowerShell writes it: make it UTF-8")
+    (tree.parent / "list").write_text("tree/a.txt\n\u200btree/b.jpg\n")
+    ended = bigupload(*upload, "--progress", "none")
+    assert (ended.code, ended.err) == (1, "bigupload: \\u200btree/b.jpg: no such file\n")
+
+
 def test_what_fails_is_named_and_the_rest_is_uploaded(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     (tree.parent / "list").write_text("tree/a.txt\ntree/gone\ntree/sub\n")
     ended = bigupload("upload", "--files-from", "list", *to(s3, "s3://bucket/"), "--progress", "none")
