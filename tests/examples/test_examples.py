@@ -57,6 +57,11 @@ def test_a_django_form(run: Run) -> None:
     )  # fmt: skip
 
 
+def test_what_a_library_writes_into_a_file(run: Run) -> None:
+    """What it had written when it raised is no object."""
+    assert run("written_file.py") == "zip: full-object\nthe rows have ended too early: SourceUnreadable\n"
+
+
 def test_a_mounted_service(run: Run) -> None:
     assert run("mounted_service.py") == "media/ada: 200\n"
 
