@@ -77,6 +77,7 @@ class _Lazy(click.Group):
 @click.option("-v", "--verbose", count=True, help="Log what happens; -vv logs each attempt of each request.")
 @click.option("-q", "--quiet", is_flag=True, help="Show errors and results only.")
 @click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), help="What FILE gets. [default: debug]")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Take options from this TOML file.")
 @click.pass_context
 def _cli(ctx: click.Context, /, **common: Any) -> None:

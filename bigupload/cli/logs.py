@@ -20,8 +20,13 @@ _QUERY = re.compile(r"(\bhttps?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
 _USER = re.compile(r"(\bhttps?://)[^\s/@\"'<>]+@", re.IGNORECASE)
 
 
-def begin(verbose: int, file: Path | None) -> Callable[[], None]:
-    """Send the log to standard error (`verbose` 1: what happens, 2: each attempt) and, in full, to `file`.
+def begin(verbose: int, file: Path | None, file_level: str = "debug") -> Callable[[], None]:
+    """Send the log to standard error (`verbose` 1: what happens, 2: each attempt) and to `file`.
+
+    Args:
+        verbose: What standard error gets.
+        file: The log file.
+        file_level: What the file gets: "debug" is each attempt, "info" what happens, "warning" what went wrong.
 
     Returns:
         The function that ends this.
@@ -34,7 +39,7 @@ def begin(verbose: int, file: Path | None) -> Callable[[], None]:
     if verbose:
         handlers.append(_StandardError(_LEVELS[min(verbose, 2)]))
     if file is not None:
-        handlers.append(_File(file))
+        handlers.append(_File(file, logging.getLevelNamesMapping()[file_level.upper()]))
     before = logger.level
     for handler in handlers:
         logger.addHandler(handler)
@@ -88,17 +93,34 @@ class _StandardError(logging.Handler):
 
 
 class _File(logging.Handler):
-    """Appends each line by one write, so that lines of several processes do not mix."""
+    """Appends each line by one write, so that lines of several processes do not mix.
 
-    def __init__(self, path: Path) -> None:
+    If the file was renamed or deleted, as logrotate does, the next line begins a new one under its name.
+    """
+
+    def __init__(self, path: Path, level: int) -> None:
+        self._path = path.absolute()
         try:  # first: `logging` closes every handler that was initialized, also one whose file could not be opened
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._descriptor = self._open()
         except OSError as e:
             raise UsageError(f"can't write the log file {path}: {e.strerror}") from e
-        super().__init__(logging.DEBUG)
+        super().__init__(level)
         self.setFormatter(_Lines(_FORMAT))
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def _follow_rotation(self) -> None:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
+                return
+        with contextlib.suppress(OSError):  # else it goes on where it was
+            fresh = self._open()
+            os.close(self._descriptor)
+            self._descriptor = fresh
+
     def emit(self, record: logging.LogRecord) -> None:
+        self._follow_rotation()
         with contextlib.suppress(OSError):  # an upload does not end because the log's disk is full
             os.write(self._descriptor, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 

@@ -31,6 +31,10 @@ QUIET = "bigupload.quiet"
 """The key in `Context.meta` of whether -q was given, once the command runs."""
 
 
+LOG_LEVELS = ("debug", "info", "warning")
+"""What --log-level may be: each attempt of each request, what happens, what went wrong."""
+
+
 def common_options() -> list[click.Option]:
     """What every command takes, also before its name."""
     path = click.Path(path_type=Path)
@@ -40,6 +44,7 @@ def common_options() -> list[click.Option]:
         click.Option(
             ["--log-file"], type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE."
         ),
+        click.Option(["--log-level"], type=click.Choice(LOG_LEVELS), help="What FILE gets. [default: debug]"),
         click.Option(
             ["--config"],
             type=path,
@@ -113,7 +118,9 @@ def _with_log(callback: Any) -> Any:
     """The command's function, called while the log goes where it was asked to."""
 
     @functools.wraps(callback)
-    def logging_too(verbose: int, quiet: bool, log_file: Path | None, config: Path | None, **arguments: Any) -> Any:
+    def logging_too(
+        verbose: int, quiet: bool, log_file: Path | None, log_level: str | None, config: Path | None, **arguments: Any
+    ) -> Any:
         ctx = click.get_current_context()
         before = ctx.meta.get(_COMMON, {})
         given = {"verbose": verbose, "quiet": quiet}
@@ -126,6 +133,7 @@ def _with_log(callback: Any) -> Any:
         verbose = int(given["verbose"] or 0) + before.get("verbose", 0)
         quiet = bool(given["quiet"]) or before.get("quiet", False)
         log_file = log_file or before.get("log_file")
+        log_level = log_level or before.get("log_level") or LOG_LEVELS[0]
         if verbose and quiet:
             raise UsageError("--quiet and --verbose exclude each other: leave one out")
         if quiet and "progress" in arguments and strength(ctx, "progress") < COMMAND_LINE:
@@ -133,7 +141,7 @@ def _with_log(callback: Any) -> Any:
         if verbose or log_file is not None:
             from bigupload.cli import logs  # logging takes 10 ms to import
 
-            ctx.call_on_close(logs.begin(verbose, log_file))
+            ctx.call_on_close(logs.begin(verbose, log_file, log_level))
         ctx.meta[VERBOSE], ctx.meta[QUIET] = verbose, quiet
         return callback(**arguments)
 

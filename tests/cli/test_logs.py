@@ -36,6 +36,34 @@ def test_levels(verbose: int, levels: list[str], capsys: pytest.CaptureFixture[s
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
+def test_the_level_of_the_file(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    for level, levels in (("info", {"INFO"}), ("warning", set())):
+        path = tmp_path / level
+        options = ["--log-file", path, "--log-level", level]
+        assert bigupload(*options, "upload", file, *to(s3, f"s3://bucket/{level}")).code == 0
+        assert {line.split()[1] for line in path.read_text().splitlines()} == levels
+
+
+def test_a_log_file_that_is_rotated(tmp_path: Path) -> None:
+    """logrotate renames it, and another process may have begun the new one already."""
+    path = tmp_path / "log"
+    end = logs.begin(0, path)
+    try:
+        LOGGER.info("one")
+        path.rename(tmp_path / "log.1")
+        LOGGER.info("two")
+        path.rename(tmp_path / "log.2")
+        path.write_text("another's\n")
+        LOGGER.info("three")
+    finally:
+        end()
+
+    def texts(name: str) -> list[str]:
+        return [line.rpartition(" ")[2] for line in (tmp_path / name).read_text().splitlines()]
+
+    assert [texts("log.1"), texts("log.2"), texts("log")] == [["one"], ["two"], ["another's", "three"]]
+
+
 def test_one_line_a_record_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "log"
     end = logs.begin(0, path)
