@@ -57,6 +57,8 @@ class JobReport:
         self._mode = mode
         self._clock = clock
         self._began = clock()
+        self.only_sums = False
+        """Whether of all JSON objects only the last one is printed."""
         self._failures = Failures()
         self._latest: Callable[[], None] | None = None
         """Tells of the latest failure."""
@@ -109,12 +111,12 @@ class JobReport:
         self._latest = functools.partial(complain, error, shown, is_path=is_path)
         if self._mode != "bar":
             self._latest()
-        if self._as_json:
+        if self._as_json and not self.only_sums:
             self._print(failed_json(path, key, error))
 
     def _is_told(self, result: UploadResult | None) -> bool:
         """Whether a line is printed for a result. On a terminal, a million lines would tell nothing."""
-        return self._as_json or not sys.stdout.isatty()
+        return not self.only_sums and (self._as_json or not sys.stdout.isatty())
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

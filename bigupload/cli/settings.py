@@ -85,10 +85,15 @@ def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
 
 
 def _naming_the_command(parse_args: Callable[[click.Context, list[str]], list[str]]) -> Any:
-    """The command's parser. Its errors name the command, which click leaves out where a value is missing."""
+    """The command's parser, which knows --json=summary.
+
+    Its errors name the command, which click leaves out where a value is missing.
+    """
 
     @functools.wraps(parse_args)
     def parse(ctx: click.Context, args: list[str]) -> list[str]:
+        if _SUMMARY in args and any(param.name == "json_summary" for param in ctx.command.params):
+            args = ["--json-summary" if word == _SUMMARY else word for word in args]
         try:
             return parse_args(ctx, args)
         except click.UsageError as e:
@@ -149,6 +154,8 @@ def _with_log(callback: Any) -> Any:
 
 
 COMMAND_LINE = 3
+_SUMMARY = "--json=summary"
+"""Another way to write --json-summary: a flag of click's takes no value."""
 
 
 def strength(ctx: click.Context, name: str) -> int:

@@ -69,6 +69,7 @@ _PARAMETERS = (
 @connection_options
 @store_options
 @outcome_options
+@click.option("--json-summary", is_flag=True, help="Print one JSON object with the sums alone. Also --json=summary.")
 def sync(directory: str, target: str | None, **arguments: Any) -> None:
     """Send the files of a directory that are not in the bucket yet.
 
@@ -108,13 +109,16 @@ async def _sync(directory: str, arguments: dict[str, Any], kept: KeptParts) -> i
 
     options = {name: arguments.pop(name) for name in _PARAMETERS}
     options["s3"] = s3_options(arguments, local=arguments.pop("local"))
-    mode, as_json, checksums = arguments["progress"], arguments["as_json"], arguments["write_checksums"]
+    mode, checksums = arguments["progress"], arguments["write_checksums"]
+    only_sums = arguments["json_summary"] and not arguments["as_json"]
+    as_json = only_sums or arguments["as_json"]
     if checksums is not None:
         check_checksum_file(checksums, directory, options["selection"])
     options["sha256"], name_of = checksums is not None, name_below(directory)
     async with Uploader(**pace(arguments)) as uploader:
         with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
+            report.only_sums = only_sums
             if is_prefix(options["to"] or "s3://bucket/") and _has_entries(directory):  # else an error says so
                 report.begin("comparing the directory with the bucket")
 

@@ -36,6 +36,16 @@ def sum_of(err: str) -> str:
     return err.splitlines()[-1].rpartition(" in ")[0]
 
 
+@pytest.mark.parametrize("option", ["--json=summary", "--json-summary"])
+def test_only_the_sums_as_json(bigupload: Command, s3: StrictS3, tree: Path, option: str) -> None:
+    s3.script("PutObject", Status(403, "AccessDenied"), key="p/a.txt", repeat=True)
+    for skipped in (0, 2):
+        ended = bigupload("sync", "tree", *quiet(s3, option))
+        assert ended.code == 1
+        total = json.loads(ended.out)
+        assert (total["files"], total["skipped"], total["failed"], total["exit_status"]) == (2, skipped, 1, 1)
+
+
 def test_the_lines_of_a_sync(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     (tree / "link").symlink_to("a.txt")
     ended = bigupload("sync", *at(s3, "--dry-run", "--delete"))
