@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +20,11 @@ from bigupload.cli.options import DURATION, PATH
 from bigupload.cli.s3_options import customer_key_option
 from bigupload.cli.unfinished import tell_jobs, tell_streams
 from bigupload.manifests.lock import is_locked
-from bigupload.units import counted, format_size, one_line, printable
+from bigupload.units import counted, format_age, format_size, one_line, printable
 
 if TYPE_CHECKING:
     from bigupload.core.manifest import Manifest
+    from bigupload.manifests.job_record import KnownJob
     from bigupload.manifests.listing import KnownUpload
 
 _SHORT_ID = 8
@@ -118,7 +121,15 @@ def _held(upload: KnownUpload) -> int:
     "--older-than", type=DURATION, metavar="TIME", help="With --clean: only if they ended so long ago, as 7d."
 )
 @click.option("--keep", type=click.IntRange(0), metavar="N", help="With --clean: not the N of each that ended last.")
-def status(as_json: bool, clean: bool, older_than: float | None, keep: int | None) -> None:
+@click.option(
+    "--complete-within",
+    type=DURATION,
+    metavar="TIME",
+    help="List nothing. End with status 1 if a sync has not ended with everything in the bucket for so long, as 60h.",
+)
+def status(
+    as_json: bool, clean: bool, older_than: float | None, keep: int | None, complete_within: float | None
+) -> None:
     """List the uploads and the jobs of many files that this machine knows: id, state, progress, source and target.
 
     The progress is what is recorded. The store may have a few parts more, whose responses were not read before a stop.
@@ -129,6 +140,10 @@ def status(as_json: bool, clean: bool, older_than: float | None, keep: int | Non
     number is deleted. Records of syncs and watches stay for a year: the next run needs them. Unfinished ones stay, also
     those that --no-resume replaced: the store has their parts.
     """
+    if complete_within is not None:
+        if as_json or clean:
+            raise click.UsageError("--complete-within lists and deletes nothing: leave out --json and --clean")
+        raise SystemExit(_check_syncs(complete_within))
     if clean:
         _clean(older_than, keep)
     elif older_than is not None or keep is not None:
@@ -198,13 +213,38 @@ def _show_jobs(*, as_json: bool) -> int:
             click.echo(f"{job.id[:_SHORT_ID]}  unreadable  {one_line(job.error or '')}: {job.record}")
         else:
             done = f"{counted(job.files, 'file')}, {format_size(job.bytes)}"
-            where = one_line(f"{shown_name(job)} → {job.target}")
+            where = _job_where(job)
             state = "incomplete" if job.gone else job.status
             missing = f" ({counted(job.gone, 'file')} did not exist)" if job.gone else ""
             click.echo(f"{job.id[:_SHORT_ID]}  {state:<10}  {done:<22}  {where}{missing}")
     if not as_json:
         tell_jobs(jobs)
     return len(jobs)
+
+
+def _check_syncs(within: float) -> int:
+    """Name the syncs of this machine that have not been complete for so many seconds. Returns the exit status."""
+    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.location import state_dir
+
+    syncs = [job for job in known_jobs(state_dir()) if job.name.startswith("sync ")]
+    if not syncs:
+        complain(errors.BigUploadError("no sync is recorded on this machine, or none has sent a file"))
+        return errors.EXIT_FAILED
+    late = 0
+    for job in syncs:
+        last = job.last_finished or job.began
+        age = time.time() - datetime.datetime.fromisoformat(last).timestamp() if last is not None else math.inf
+        if age > within:
+            late += 1
+            since = "the last complete one ended" if job.last_finished else "none was complete since it began,"
+            ago = f"{since} {format_age(age)} ago" if last is not None else "none was complete"
+            complain(errors.BigUploadError(f"{ago}. bigupload abort {job.id[:_SHORT_ID]} forgets it"), _job_where(job))
+    return errors.EXIT_FAILED if late else errors.EXIT_OK
+
+
+def _job_where(job: KnownJob) -> str:
+    return one_line(f"{shown_name(job)} → {job.target}")
 
 
 def _clean(older_than: float | None, keep: int | None) -> None:

@@ -42,6 +42,8 @@ _SCHEMA = (
 )
 _GONE = "PRAGMA user_version"
 """Where `KnownJob.gone` is: earlier versions wrote nothing there."""
+_PAST = "CREATE TABLE IF NOT EXISTS past (finished TEXT)"
+"""One row: when the last run ended that left nothing to do. Earlier versions had none."""
 _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
 
 
@@ -65,6 +67,8 @@ class KnownJob:
     began: str | None = None
     """ISO 8601, UTC; as `finished`."""
     finished: str | None = None
+    last_finished: str | None = None
+    """When a run last ended with all files in the store, also if a later one has not; None: none is known."""
     files: int = 0
     """Files that are in the store."""
     bytes: int = 0
@@ -146,9 +150,11 @@ class JobRecord:
             raise self._unwritable(e, creating=True) from e
         try:
             with self._translated():
+                last_finished = None
                 if not resume or (not keep and self._finished()):
+                    last_finished = read_job(self.path).last_finished
                     delete_record(self.path)
-                self._open()
+                self._open(last_finished)
         except BaseException:
             self.close()
             raise
@@ -167,7 +173,7 @@ class JobRecord:
     def _finished(self) -> bool:
         return os.path.lexists(self.path) and read_job(self.path).status == "finished"
 
-    def _open(self) -> None:
+    def _open(self, last_finished: str | None) -> None:
         if not os.path.lexists(self.path) or _has_no_byte(self.path):
             self._create()
         self._writing = open_database(self.path)
@@ -176,7 +182,14 @@ class JobRecord:
         self.began = datetime.datetime.fromisoformat(began).timestamp()
         self._writing.execute(PLACES)  # earlier versions had none
         self._writing.execute("PRAGMA journal_mode = WAL")
-        self._writing.execute("UPDATE job SET finished = NULL WHERE finished IS NOT NULL")
+        with self._writing:
+            self._writing.execute("BEGIN")
+            self._writing.execute(_PAST)
+            found = self._writing.execute("SELECT finished FROM job").fetchone()[0] or last_finished
+            if found is not None:
+                self._writing.execute("DELETE FROM past")
+                self._writing.execute("INSERT INTO past VALUES (?)", (found,))
+                self._writing.execute("UPDATE job SET finished = NULL")
         self._writing.execute(f"{_GONE} = 0")
         self._reading = open_database(self.path)
         self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
@@ -333,6 +346,7 @@ def read_job(path: Path) -> KnownJob:
                 "SELECT name, target, began, finished, files, bytes FROM job"
             ).fetchone()
             (gone,) = opened.execute(_GONE).fetchone()
+            last_finished = finished or _past(opened)
             if finished is None:
                 files, size = opened.execute("SELECT count(*), coalesce(sum(size), 0) FROM file").fetchone()
     except (OSError, TypeError, sqlite3.Error) as e:
@@ -346,10 +360,18 @@ def read_job(path: Path) -> KnownJob:
         target=target,
         began=began,
         finished=finished,
+        last_finished=last_finished,
         files=files,
         bytes=size,
         gone=gone,
     )
+
+
+def _past(opened: sqlite3.Connection) -> str | None:
+    if opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'past'").fetchone() is None:
+        return None
+    row = opened.execute("SELECT finished FROM past").fetchone()
+    return None if row is None else row[0]
 
 
 def known_jobs(directory: Path) -> list[KnownJob]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from bigupload.core.retry_policy import RetryPolicy
 from bigupload.testing.strict_s3 import Status, StrictS3
 
 from .support import Command, assert_refused
@@ -44,6 +46,36 @@ def test_only_the_sums_as_json(bigupload: Command, s3: StrictS3, tree: Path, opt
         assert ended.code == 1
         total = json.loads(ended.out)
         assert (total["files"], total["skipped"], total["failed"], total["exit_status"]) == (2, skipped, 1, 1)
+
+
+def test_nights_without_a_complete_sync_are_told(
+    bigupload: Command, s3: StrictS3, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What docs/how-to/nightly.md does: nobody need hear of a night with a store that is down, but of three."""
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0.0)
+    check = ["status", "--complete-within", "60h"]
+    now = time.time()
+
+    def night(number: int, *more: str) -> tuple[int, int]:
+        monkeypatch.setattr(time, "time", lambda: now + number * 86_400 + 600)
+        status = bigupload("sync", "tree", *quiet(s3, *more)).code
+        return status, bigupload(*check).code
+
+    assert_refused(bigupload(*check), 1, "no sync is recorded on this machine")
+    assert night(0) == (0, 0)
+    first = json.loads(bigupload("status", "--json").out)["last_finished"]
+    s3.script("ListObjectsV2", Status(503, "SlowDown"), repeat=True)
+    (tree / "a.txt").write_bytes(b"another day")
+    assert [night(number) for number in (1, 2, 3)] == [(75, 0), (75, 0), (75, 1)]
+    assert "the last complete one ended 3 d ago" in bigupload(*check).err
+    assert json.loads(bigupload("status", "--json").out)["last_finished"] == first
+    s3.clear()
+    s3.script("PutObject", Status(403, "AccessDenied"), key="p/a.txt", repeat=True)
+    assert night(4, "--no-resume") == (1, 1)
+    assert json.loads(bigupload("status", "--json").out)["last_finished"] == first, "it is not forgotten"
+    s3.clear()
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert (bigupload("sync", "tree", *quiet(s3)).code, bigupload(*check).code) == (0, 0)
 
 
 def test_the_lines_of_a_sync(bigupload: Command, s3: StrictS3, tree: Path) -> None:

@@ -140,7 +140,7 @@ def test_what_the_unit_of_the_nightly_sync_starts(place: Place) -> None:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 def test_the_units_of_the_nightly_sync(tmp_path: Path) -> None:
     units = []
-    for name in ("photos.service", "photos.timer"):
+    for name in ("photos.service", "photos-alert.service", "photos.timer"):
         unit = tmp_path / name
         text = (NIGHTLY / name).read_text()
         unit.write_text(text.replace("/usr/local/bin/bigupload", shutil.which("true") or "/bin/true"))
