@@ -39,10 +39,20 @@ class Failures:
         self._others = 0
         """Those with still other reasons."""
 
-    def add(self, path: str, error: errors.BigUploadError) -> None:
-        """A file, or an object, has failed."""
+    def add(self, path: str, error: errors.BigUploadError, *, url: str = "") -> None:
+        """A file, or an object, has failed.
+
+        Args:
+            path: The file.
+            error: Why.
+            url: The object, as the error names it. The names of objects keep no failures apart.
+        """
         self.count += 1
         reason = _reason(path, error)
+        if url:
+            reason = reason.replace(f" at {printable(url)}", "").replace(printable(url), "the object")
+            if type(error) is errors.ObjectMismatch:  # each differs in its own way
+                path, reason = f"{path}: {reason}", "the object is not the file"
         if reason not in self._reasons and len(self._reasons) == _MOST_REASONS:
             self._others += 1
             return

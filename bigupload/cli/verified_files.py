@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,16 +16,24 @@ from bigupload.api.functions import verify_many
 from bigupload.api.verify_many import VerificationFailed
 from bigupload.cli import complain, standard_output
 from bigupload.cli.checksum_file import writing_checksums
+from bigupload.cli.failures import Failures
 from bigupload.cli.job_report import failed_line
 from bigupload.cli.listed_files import ListedFiles, shown_path
 from bigupload.cli.reporting import worst
 from bigupload.cli.selection_options import Chosen
 from bigupload.stores.targets import parse_s3_url
-from bigupload.units import counted, format_size
+from bigupload.units import counted, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.verification.by_checksum import Verification
+
+_WAYS = {
+    "full-object": "the store's checksum of each whole object is the file's",
+    "composite-checksum": "the store's checksum of each object's parts is that of the file's parts",
+    "composite-etag": "each object's ETag is made of the MD5s of the file's parts",
+    "size": "only the sizes were compared",
+}
 
 
 async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments: dict[str, Any]) -> int:
@@ -41,7 +51,7 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     url, as_json, checksums = arguments["url"], arguments["as_json"], arguments["write_checksums"]
     listed = ListedFiles([path], chosen, url, arguments["progress"] == "none", "verify")
     await listed.open()
-    sums = _Sums(as_json=as_json, is_quiet=listed.is_quiet)
+    sums = _Sums(url, as_json=as_json, is_quiet=listed.is_quiet)
     prefix = parse_s3_url(url, "x")[1].removesuffix("x")
     verdicts = verify_many(
         listed.found(),
@@ -63,7 +73,11 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
 class _Sums:
     """Tells what is found of each file, and of all."""
 
-    def __init__(self, *, as_json: bool, is_quiet: bool) -> None:
+    def __init__(self, url: str, *, as_json: bool, is_quiet: bool) -> None:
+        self._url = url
+        self._failures = Failures()
+        self._first: Callable[[], None] | None = None
+        """Tells of the first failure."""
         self._as_json = as_json
         self._is_quiet = is_quiet
         self._proofs: Counter[str] = Counter()
@@ -74,7 +88,12 @@ class _Sums:
         """Count one file, and tell of it if it failed or all are told."""
         if isinstance(found, VerificationFailed):
             self._codes.append(found.error.exit_code)
-            complain(found.error, shown_path(found.source), is_path=True)
+            bucket = parse_s3_url(self._url, "x")[0]
+            self._failures.add(found.source, found.error, url=f"s3://{bucket}/{found.key}" if found.key else "")
+            tell = functools.partial(complain, found.error, shown_path(found.source), is_path=True)
+            self._first = self._first or tell
+            if self._is_quiet:  # nobody asked for a table
+                tell()
             line = failed_line(found)
         else:
             self._proofs[found.verified] += 1
@@ -87,7 +106,8 @@ class _Sums:
         """Tell the sums. Returns the exit status."""
         count, status = self._proofs.total(), worst(self._codes)
         failed = f", {len(self._codes):,} failed" if self._codes else ""
-        told = f"verified {counted(count, 'file')}, {format_size(self._size)}{failed}"
+        told = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._url)}{failed}"
+        self._tell_failures()
         with standard_output.writing(told):
             if self._as_json:
                 sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
@@ -96,5 +116,19 @@ class _Sums:
             for proof, proved in sorted(self._proofs.items()):
                 click.echo(f"{proof}: {counted(proved, 'file')}")
         if not self._is_quiet:
-            click.echo(f"bigupload: {told}", err=True)
+            click.echo(f"bigupload: {told}{self._how()}", err=True)
         return status
+
+    def _tell_failures(self) -> None:
+        if self._is_quiet:
+            return
+        if self._failures.count == 1 and self._first is not None:
+            self._first()
+            return
+        for line in self._failures.table():
+            click.echo(line if line.startswith(" ") else f"bigupload: {line}", err=True)
+
+    def _how(self) -> str:
+        """How all of them were proved, if in one way."""
+        (way, *others) = self._proofs or ("",)
+        return f": {_WAYS[way]}" if way in _WAYS and not others else ""

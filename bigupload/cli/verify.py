@@ -22,6 +22,7 @@ from bigupload.cli.selection_options import (
     take_selection,
 )
 from bigupload.cli.settings import drop_weaker
+from bigupload.units import escaped, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -112,7 +113,7 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
             sha256=checksums is not None,
         )
         write(found.sha256, str(path))
-    _show(found, found.verified, arguments)
+    _show(path, found, found.verified, arguments)
     return errors.EXIT_OK
 
 
@@ -123,10 +124,25 @@ async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[s
     with reporting(arguments["progress"]) as reporter:
         reporter.begin(path, await waits_for(local=arguments["local"]))
         found = await read_back(path, url, s3=options, on_event=lambda event: reporter.on_event(path, event))
-    _show(found, found.verified, arguments)
+    _show(path, found, found.verified, arguments)
     return errors.EXIT_OK
 
 
-def _show(found: Any, verified: str, arguments: dict[str, Any]) -> None:
+def _show(path: Path, found: Any, verified: str, arguments: dict[str, Any]) -> None:
     with standard_output.writing(f"the object is the file (proved: {verified})"):
         click.echo(json.dumps(dataclasses.asdict(found), default=str) if arguments["as_json"] else verified)
+    if not arguments["as_json"] and arguments["progress"] not in ("none", "json"):
+        click.echo(f"bigupload: {_sentence(path, found, verified)}", err=True)
+
+
+def _sentence(path: Path, found: Any, verified: str) -> str:
+    """What was compared with what, and how that was proved."""
+    checksum = (getattr(found, "checksum", None) or "checksum").partition(":")[0].upper()
+    proof = {
+        "full-object": f"the store's {checksum} of the whole object is the file's",
+        "composite-checksum": f"the store's {checksum} of the parts is that of the file's parts",
+        "composite-etag": "the object's ETag is made of the MD5s of the file's parts",
+        "read-back": "every byte was downloaded and compared",
+    }.get(verified, "only the sizes were compared")
+    name, url = one_line(escaped(str(path))), one_line(f"s3://{found.bucket}/{found.key}")
+    return f"{url} is {name} ({format_size(found.size)}): {proof}"

@@ -87,7 +87,7 @@ def test_proofs_of_a_directory(full: Full, bigupload: Command, s3: StrictS3, pla
     (tree / "a").write_text("a")
     assert bigupload("upload", tree, *to(s3, "s3://bucket/p/")).code == 0
     ended = full("verify", tree, "s3://bucket/p/", "--endpoint-url", s3.url)
-    assert_refused(ended, 1, f"bigupload: verified 1 file, 1 B, but {CANT}")
+    assert_refused(ended, 1, f"bigupload: verified 1 file, 1 B, against s3://bucket/p/, but {CANT}")
     ended = full("verify", tree, "s3://bucket/p/", "--endpoint-url", s3.url, "--json")
     assert_refused(ended, 1, f"bigupload: {CANT}")
 

@@ -28,7 +28,12 @@ def there(s3: StrictS3) -> list[str]:
 
 def test_what_it_prints(bigupload: Command, s3: StrictS3, file: Path, place: Place) -> None:
     put(s3, file.read_bytes())
-    assert bigupload("verify", file, *there(s3), "--download") == Ended(0, "read-back\n", "")
+    says = f"bigupload: s3://bucket/key is {file} (5.2 MB)"
+    compared = bigupload("verify", file, *there(s3), "--download")
+    assert compared == Ended(0, "read-back\n", f"{says}: every byte was downloaded and compared\n")
+    proved = bigupload("verify", file, *there(s3))
+    assert proved == Ended(0, "full-object\n", f"{says}: the store's CRC32 of the whole object is the file's\n")
+    assert bigupload("verify", file, *there(s3), "-q") == Ended(0, "full-object\n", "")
     result = bigupload("verify", file, *there(s3), "--download", "--json", "--progress", "none").result
     assert result.pop("seconds") > 0
     assert result == {

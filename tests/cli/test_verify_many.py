@@ -39,7 +39,8 @@ def at(s3: StrictS3, url: str = "s3://bucket/p/") -> list[str]:
 def test_a_directory(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     ended = bigupload("verify", "tree", *at(s3))
     assert (ended.code, ended.out) == (0, "full-object: 4 files\n")
-    assert ended.err == "bigupload: verified 4 files, 25 B\n"
+    says = "bigupload: verified 4 files, 25 B, against s3://bucket/p/"
+    assert ended.err == f"{says}: the store's checksum of each whole object is the file's\n"
     quiet = bigupload("verify", "tree", *at(s3), "-q")
     assert (quiet.code, quiet.out, quiet.err) == (0, ended.out, "")
 
@@ -47,15 +48,29 @@ def test_a_directory(bigupload: Command, s3: StrictS3, tree: Path) -> None:
 def test_each_file_that_differs_is_named(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     (tree / "a.txt").write_bytes(b"A.txt")
     (tree / "new").touch()
+    (tree / "newer").touch()
     (tree / "sub" / "b c.txt").write_bytes(b"longer than before")
     ended = bigupload("verify", "tree", *at(s3))
     assert (ended.code, ended.out) == (1, "full-object: 2 files\n")
-    *lines, total = ended.err.splitlines()
-    first, second, third = sorted(lines)
-    assert "tree/a.txt: s3://bucket/p/a.txt is not the file: the store's checksum is crc64nvme " in first
-    assert second == "bigupload: tree/new: there is no object at s3://bucket/p/new: check the name"
-    assert "tree/sub/b c.txt: s3://bucket/p/sub/b c.txt has 11 bytes, and the file has 18" in third
-    assert total == "bigupload: verified 2 files, 9 B, 3 failed"
+    first, *lines = ended.err.splitlines()
+    groups = {"  there is no object: check the name", "  the object is not the file"}
+    assert first == "bigupload: failed: 4"
+    assert groups <= set(lines), "each reason is told once"
+    assert {"    tree/new", "    tree/newer"} <= set(lines)
+    below = [line for line in lines if line.startswith("    tree/")]
+    assert any(
+        line.startswith("    tree/a.txt: the object is not the file: the store's checksum is ") for line in below
+    )
+    assert any("tree/sub/b c.txt: the object has 11 bytes, and the file has 18" in line for line in below)
+    assert lines[-1].startswith("bigupload: verified 2 files, 9 B, against s3://bucket/p/, 4 failed: ")
+    quiet = bigupload("verify", "tree", *at(s3), "-q")
+    assert len([line for line in quiet.err.splitlines() if "check the name" in line]) == 2
+
+
+def test_a_single_failure_is_one_line(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    (tree / "new").touch()
+    failure, _ = bigupload("verify", "tree", *at(s3)).err.splitlines()
+    assert failure == "bigupload: tree/new: there is no object at s3://bucket/p/new: check the name"
 
 
 def test_as_json(bigupload: Command, s3: StrictS3, tree: Path) -> None:
