@@ -225,6 +225,20 @@ async def test_require_proof(world: World, required: str, enough: bool) -> None:
     assert not world.told(events.UploadCompleted)
 
 
+async def test_what_success_rests_on_where_the_store_shows_only_the_size(world: World) -> None:
+    """As docs/proof.md says to those who delete the file: a warning, or an error for who asks for a proof."""
+    world.s3.knobs.echo_checksums = False
+    world.s3.knobs.etags = "opaque"
+    path = world.file(2 * PART)
+    result = await world.upload(path)
+    assert result.verified is Verified.SIZE
+    assert "size" in world.warnings()
+    with pytest.raises(errors.ProofTooWeak) as caught:
+        await world.upload(path, require_proof="composite-etag", resume=False)
+    assert caught.value.exit_code == errors.EXIT_FAILED
+    assert world.holds(path)
+
+
 async def test_an_unknown_proof_is_a_usage_error(world: World) -> None:
     with pytest.raises(errors.UsageError, match="full-object, composite-checksum"):
         await world.upload(world.file(1), require_proof="certainly")
