@@ -8,6 +8,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from bigupload.cli import complain
 from bigupload.cli.named_jobs import job_named, shown_name
 from bigupload.cli.options import DURATION, PATH
 from bigupload.cli.s3_options import customer_key_option
+from bigupload.cli.status_table import StatusRow, lines_of, terminal_width
 from bigupload.cli.unfinished import tell_jobs, tell_streams
 from bigupload.manifests.lock import is_locked
 from bigupload.units import counted, format_age, format_size, one_line, printable
@@ -97,9 +99,16 @@ def _state(upload: KnownUpload) -> str:
     return "unfinished" if upload.resumable and not is_locked(upload.manifest) else upload.status
 
 
-def _where(upload: KnownUpload) -> str:
+def _age(path: Path) -> str:
+    """Since when nothing was written into a manifest or record."""
+    from bigupload.manifests.job_record import last_written
+
+    return format_age(max(0.0, time.time() - last_written(path)))
+
+
+def _target(upload: KnownUpload) -> str:
     at = f" at {upload.endpoint}" if upload.endpoint else ""
-    return one_line(f"{upload.source or ''} → {upload.target or ''}{at}")
+    return one_line(f"{upload.target or ''}{at}")
 
 
 def _share(upload: KnownUpload) -> str:
@@ -127,12 +136,21 @@ def _held(upload: KnownUpload) -> int:
     metavar="TIME",
     help="List nothing. End with status 1 if a sync has not ended with everything in the bucket for so long, as 60h.",
 )
+@click.option("--unfinished", "only_unfinished", is_flag=True, help="Only what is not complete.")
+@click.option("--since", type=DURATION, metavar="TIME", help="Only what was written within TIME, as 7d.")
 def status(
-    as_json: bool, clean: bool, older_than: float | None, keep: int | None, complete_within: float | None
+    as_json: bool,
+    clean: bool,
+    older_than: float | None,
+    keep: int | None,
+    complete_within: float | None,
+    only_unfinished: bool,
+    since: float | None,
 ) -> None:
-    """List the uploads and the jobs of many files that this machine knows: id, state, progress, source and target.
+    """List the uploads and the jobs of many files that this machine knows: id, state, progress, age, source and target.
 
-    The progress is what is recorded. The store may have a few parts more, whose responses were not read before a stop.
+    The age is the time since something was recorded. The progress is what is recorded. The store may have a few parts
+    more, whose responses were not read before a stop.
 
     `bigupload resume` and `abort` take an upload's id, and `abort` a job's. `bigupload gc` finds uploads that no
     manifest knows. The manifests of completed and aborted uploads, and the records of jobs that have finished or have
@@ -140,46 +158,93 @@ def status(
     number is deleted. Records of syncs and watches stay for a year: the next run needs them. Unfinished ones stay, also
     those that --no-resume replaced: the store has their parts.
     """
+    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.location import state_dir
+
     if complete_within is not None:
-        if as_json or clean:
-            raise click.UsageError("--complete-within lists and deletes nothing: leave out --json and --clean")
+        if as_json or clean or only_unfinished or since is not None:
+            raise click.UsageError("--complete-within lists and deletes nothing: give it alone")
         raise SystemExit(_check_syncs(complete_within))
     if clean:
         _clean(older_than, keep)
     elif older_than is not None or keep is not None:
         raise click.UsageError("--older-than and --keep are for --clean: add it")
-    uploads, replaced = _known(), _replaced()
+    oldest = -math.inf if since is None else time.time() - since
+    uploads = [
+        each for each in _known() if _is_shown(each.manifest, oldest) and (each.resumable or not only_unfinished)
+    ]
+    replaced = [each for each in _replaced() if _is_shown(each.manifest, oldest)]
+    jobs = [
+        job
+        for job in known_jobs(state_dir())
+        if _is_shown(job.record, oldest) and (job.status == "unfinished" or not only_unfinished)
+    ]
     ids = _shown_ids([*uploads, *replaced])
-    _show_uploads(uploads, ids, as_json=as_json)
-    _show_replaced(replaced, ids, as_json=as_json)
+    if as_json:
+        for fields in _all_fields(uploads, replaced, jobs):
+            click.echo(json.dumps(fields))
+    else:
+        rows = [*(_upload_row(each, ids[each.id]) for each in uploads)]
+        rows += [_replaced_row(each, ids[each.id]) for each in replaced]
+        for line in lines_of([*rows, *map(_job_row, jobs)], terminal_width()):
+            click.echo(line)
     _tell_held([upload for upload in uploads if upload.resumable], replaced)
     if not as_json:
         tell_streams(uploads)
-    jobs = _show_jobs(as_json=as_json)
+        tell_jobs(jobs)
     if not uploads and not replaced and not jobs and not as_json:
-        click.echo("this machine knows no upload", err=True)
+        limited = only_unfinished or since is not None
+        click.echo(f"this machine knows no {'such upload' if limited else 'upload'}", err=True)
 
 
-def _show_uploads(uploads: list[KnownUpload], ids: dict[str, str], *, as_json: bool) -> None:
+def _is_shown(path: Path, oldest: float) -> bool:
+    from bigupload.manifests.job_record import last_written
+
+    return last_written(path) >= oldest
+
+
+def _all_fields(
+    uploads: list[KnownUpload], replaced: list[KnownUpload], jobs: list[KnownJob]
+) -> Iterator[dict[str, Any]]:
     for upload in uploads:
-        name = ids[upload.id]
-        if as_json:
-            click.echo(json.dumps(_fields(upload)))
-        elif upload.status == "unreadable":
-            click.echo(f"{name}  unreadable  {one_line(upload.error or '')}")
-        else:
-            done = f"proved: {upload.verified}" if upload.verified else _share(upload)
-            click.echo(f"{name}  {_state(upload):<10}  {done:<22}  {_where(upload)}")
-
-
-def _show_replaced(replaced: list[KnownUpload], ids: dict[str, str], *, as_json: bool) -> None:
-    """Print the uploads that `--no-resume` replaced, and whose parts are in the store."""
+        yield _fields(upload)
     for upload in replaced:
-        if as_json:
-            click.echo(json.dumps({**_fields(upload), "status": "replaced", "running": False}))
-        else:
-            held = f"at least {format_size(_held(upload))}" if _held(upload) else "no part recorded"
-            click.echo(f"{ids[upload.id]}  replaced    {held:<22}  {_where(upload)}")
+        yield {**_fields(upload), "status": "replaced", "running": False}
+    for job in jobs:
+        fields = dataclasses.asdict(job)
+        yield {**fields, "record": str(job.record), "kind": "job", "running": is_locked(job.record)}
+
+
+def _upload_row(upload: KnownUpload, name: str) -> StatusRow:
+    age = _age(upload.manifest)
+    if upload.status == "unreadable":
+        return StatusRow(id=name, state="unreadable", done="", age=age, source=one_line(upload.error or ""))
+    done = f"proved: {upload.verified}" if upload.verified else _share(upload)
+    source = one_line(upload.source or "")
+    return StatusRow(id=name, state=_state(upload), done=done, age=age, source=source, target=_target(upload))
+
+
+def _replaced_row(upload: KnownUpload, name: str) -> StatusRow:
+    """An upload that `--no-resume` replaced, and whose parts are in the store."""
+    held = f"at least {format_size(_held(upload))}" if _held(upload) else "no part recorded"
+    source, age = one_line(upload.source or ""), _age(upload.manifest)
+    return StatusRow(id=name, state="replaced", done=held, age=age, source=source, target=_target(upload))
+
+
+def _job_row(job: KnownJob) -> StatusRow:
+    name, age = printable(job.id[:_SHORT_ID]), _age(job.record)
+    if job.status == "unreadable":
+        why = f"{one_line(job.error or '')}: {job.record}"
+        return StatusRow(id=name, state="unreadable", done="", age=age, source=why)
+    return StatusRow(
+        id=name,
+        state="incomplete" if job.gone else job.status,
+        done=f"{counted(job.files, 'file')}, {format_size(job.bytes)}",
+        age=age,
+        source=one_line(shown_name(job)),
+        target=one_line(job.target),
+        note=f" ({counted(job.gone, 'file')} did not exist)" if job.gone else "",
+    )
 
 
 def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> None:
@@ -195,31 +260,6 @@ def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> No
             f"{', '.join(counts)}, with {in_store}: {goes_on}bigupload abort ID deletes the parts",
             err=True,
         )
-
-
-def _show_jobs(*, as_json: bool) -> int:
-    """Print the jobs. Returns how many there are."""
-    from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.location import state_dir
-
-    jobs = known_jobs(state_dir())
-    for job in jobs:
-        if as_json:
-            fields = dataclasses.asdict(job)
-            click.echo(
-                json.dumps({**fields, "record": str(job.record), "kind": "job", "running": is_locked(job.record)})
-            )
-        elif job.status == "unreadable":
-            click.echo(f"{job.id[:_SHORT_ID]}  unreadable  {one_line(job.error or '')}: {job.record}")
-        else:
-            done = f"{counted(job.files, 'file')}, {format_size(job.bytes)}"
-            where = _job_where(job)
-            state = "incomplete" if job.gone else job.status
-            missing = f" ({counted(job.gone, 'file')} did not exist)" if job.gone else ""
-            click.echo(f"{job.id[:_SHORT_ID]}  {state:<10}  {done:<22}  {where}{missing}")
-    if not as_json:
-        tell_jobs(jobs)
-    return len(jobs)
 
 
 def _check_syncs(within: float) -> int:

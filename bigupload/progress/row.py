@@ -88,7 +88,19 @@ def _name(name: str, width: int) -> str:
     room = width - cell_len(rest) - 2
     if slash and cell_len(name) > width and room > 0:
         return set_cell_size(f"{set_cell_size(head, room).rstrip()}…/{rest}", width)
-    return set_cell_size(name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…", width)
+    return set_cell_size(cut_middle(name, width), width)
+
+
+def cut_middle(text: str, width: int) -> str:
+    """A text in at most `width` columns. Both its ends stay, because either may tell a name from others."""
+    if cell_len(text) <= width:
+        return text
+    tail = ""
+    for character in reversed(text):
+        if cell_len(character + tail) > (width - 1) // 2:
+            break
+        tail = character + tail
+    return f"{set_cell_size(text, width - 1 - cell_len(tail)).rstrip()}…{tail.lstrip()}"
 
 
 def _fields(state: RowState, size: int) -> list[tuple[str, str]]:

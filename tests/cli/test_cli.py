@@ -121,7 +121,7 @@ def test_a_bar_on_a_terminal(s3: StrictS3, place: Place, file: Path) -> None:
     evil = file.rename(file.with_name("evil\x1b]0;pwned\x07[bold]\x1b[2J.bin"))
     code, out, shown = on_a_terminal(place, "upload", evil, *to(s3), "--part-size", "5MiB")
     assert (code, out) == (0, f"{s3.url}/bucket/key\n")
-    assert "evil ]0;pwned [bold] [2…" in shown  # as text: neither the terminal nor rich obeys it
+    assert "evil ]0;pwne…ld] [2J.bin" in shown  # as text: neither the terminal nor rich obeys it
     assert "\x1b]0;pwned" not in shown
     assert "\x1b[2J" not in shown
     assert "5.2/5.2 MB" in shown
@@ -215,7 +215,7 @@ def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, s
     assert (bigupload("resume").code, s3.uploads) == (0, {})  # nothing is left to resume
 
     assert bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "none").code == 0
-    assert bigupload("status").out.startswith(f"{name}  completed   proved: full-object  ")
+    assert bigupload("status").out.startswith(f"{name}  completed  proved: full-object  ")
     assert_refused(bigupload("abort", stopped), 2, "this upload is complete")
 
 
@@ -258,7 +258,7 @@ def test_status_deletes_finished_manifests_if_asked(
 def test_verify(bigupload: Command, s3: StrictS3, file: Path) -> None:
     assert bigupload("upload", file, *to(s3), "--part-size", "5MiB", "--progress", "none").code == 0
     there = ["s3://bucket/key", "--endpoint-url", s3.url]
-    assert bigupload("verify", file, *there) == Ended(0, "full-object\n", "")
+    assert bigupload("verify", file, *there, "-q") == Ended(0, "full-object\n", "")
     body = bytearray(file.read_bytes())
     body[SIZE // 2] ^= 1
     file.write_bytes(body)

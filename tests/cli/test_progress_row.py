@@ -18,7 +18,7 @@ from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified
 from bigupload.engine.in_flight import PutInFlight
 from bigupload.progress.job_progress import told_apart
-from bigupload.progress.row import RowState, most_name, render
+from bigupload.progress.row import RowState, cut_middle, most_name, render
 from bigupload.progress.updating import update
 
 SIZE = 120_000_000
@@ -62,6 +62,14 @@ def test_files_of_one_name_are_told_apart() -> None:
     for width in (70, 200):
         assert shown(half_way("inbox-of-2026-11/movie.mov"), width).startswith("inb")
         assert "…/movie.mov " in shown(half_way("inbox-of-2026-11/movie.mov"), width)
+
+
+def test_the_ends_of_long_names_stay() -> None:
+    names = [f"part-of-a-very-long-recording-{number}.mov" for number in range(3)]
+    assert len({shown(half_way(name), 80).partition(" ")[0] for name in names}) == 3
+    for width in range(1, 60):
+        for name in (*names, "映画" * 20, "a"):
+            assert cell_len(cut_middle(name, width)) <= width
 
 
 def test_the_row_of_all_files_outlives_a_file_of_its_name() -> None:

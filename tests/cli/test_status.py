@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import time
 from pathlib import Path
 
 from bigupload.manifests.journal import FileJournal
 from bigupload.testing.strict_s3 import Status, StrictS3
+from tests.crash.running import Place
 
 from .support import PART, Command, to
+from .test_on_a_terminal import on_terminal, screen
 
 
 def test_an_upload_is_under_way_while_a_process_has_it(bigupload: Command, stopped: Path) -> None:
@@ -29,7 +34,10 @@ def test_status_lists_what_no_resume_replaced(bigupload: Command, s3: StrictS3, 
     completed, replaced = (line.split()[0] for line in bigupload("status").out.splitlines())
     assert completed == stopped.name[:8] != replaced
     ended = bigupload("status", "--clean")
-    assert ended.out == f"{replaced}  replaced    at least 5.2 MB         {file} → s3://bucket/key at {s3.url}\n"
+    assert re.fullmatch(
+        rf"{replaced}  replaced  at least 5.2 MB  \d+ s  {re.escape(f'{file} → s3://bucket/key at {s3.url}')}\n",
+        ended.out,
+    )
     assert ended.err.endswith("1 replaced, with at least 5.2 MB in the store: bigupload abort ID deletes the parts\n")
     row = json.loads(bigupload("status", "--json").out)
     assert (row["status"], row["held"], row["manifest"]) == ("replaced", PART, str(aside))
@@ -61,3 +69,30 @@ def test_no_progress_is_no_silence_about_what_is_lost(bigupload: Command, s3: St
     assert ended.code == 0
     assert "file.bin: starting again from the first part: " in ended.complaint
     assert "file.bin: warning: s3://bucket/key was uploaded before" in bigupload(*upload).complaint
+
+
+def test_what_is_unfinished_and_what_is_recent(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
+    assert bigupload("upload", file, *to(s3, "s3://bucket/other"), "--progress", "none").code == 0
+    (line,) = bigupload("status", "--unfinished").out.splitlines()
+    assert line.split()[:2] == [stopped.name[:8], "unfinished"]
+    assert len(bigupload("status", "--unfinished", "--json").out.splitlines()) == 1
+    os.utime(stopped, (time.time() - 2 * 86_400 - 60,) * 2)
+    (line,) = bigupload("status", "--since", "1d").out.splitlines()
+    assert line.split()[1] == "completed"
+    assert bigupload("status", "--since", "1d", "--unfinished").err == "this machine knows no such upload\n"
+    (line,) = bigupload("status", "--unfinished").out.splitlines()
+    assert "  2 d  " in line, "its age"
+
+
+def test_the_table_on_a_terminal(place: Place, bigupload: Command, s3: StrictS3) -> None:
+    """Names that differ at their ends stay different, and no line is cut by the terminal."""
+    for number in range(3):
+        path = place.directory / f"part-{'long' * 20}-{number}.mov"
+        path.write_bytes(b"x")
+        assert bigupload("upload", path, *to(s3, f"s3://bucket/folder/{path.name}"), "--progress", "none").code == 0
+    code, shown = on_terminal(place, "status")
+    header, *lines = screen(shown)
+    assert (code, header.split()) == (0, ["ID", "STATE", "DONE", "AGE", "WHAT"])
+    assert all(len(line) <= 80 for line in [header, *lines])
+    assert len({line[header.index("WHAT") :] for line in lines}) == 3
+    assert all("…" in line and " → " in line for line in lines)
