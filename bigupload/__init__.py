@@ -10,14 +10,18 @@ See docs/library.md.
 PYTEST_DONT_REWRITE
 """
 
-# The docstring's last line is for pytest. The pytest plugin has pytest rewrite the asserts of this package, and without
-# the line pytest warns of a program that imports bigupload and then runs pytest, or fails by `-W error`.
+# The docstring's last line is for pytest, and help(bigupload) does not show it. The pytest plugin has pytest rewrite
+# the asserts of this package, and without the line pytest warns of a program that imports bigupload and then runs
+# pytest, or fails by `-W error`.
 
 # `__all__` is the only public promise. Names are imported where they are first used, so that importing the package
 # costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers see plain
 # imports, so that they find a misspelled name.
 
 from __future__ import annotations
+
+if __doc__:  # not with -OO
+    __doc__ = __doc__.partition("\nPYTEST")[0]  # pytest reads the source
 
 TYPE_CHECKING = False  # `typing` takes most of this import, and Ctrl-C meanwhile would show a command's traceback
 

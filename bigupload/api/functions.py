@@ -60,12 +60,13 @@ def _split(function: str, options: Mapping[str, Any], declared: type[Any]) -> tu
     return uploader, rest
 
 
-async def upload(source: UploadSource, **options: Unpack[UploadCall]) -> UploadResult:
+async def upload(source: UploadSource, target: str | None = None, **options: Unpack[UploadCall]) -> UploadResult:
     """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
     Args:
         source: A path; bytes; a binary file object, of which the rest from its position on is uploaded; an iterable
             or async iterable of bytes; or a stream reader. It is not closed, and must not be used meanwhile.
+        target: The same as `to`.
         **options: See `UploadOptions` and `UploaderOptions`. One target is needed: `to`, `service`, or
             `s3=S3Options(local=True)`.
 
@@ -78,14 +79,15 @@ async def upload(source: UploadSource, **options: Unpack[UploadCall]) -> UploadR
     """
     uploader, rest = _split("upload", options, UploadCall)
     async with uploader:
-        return await uploader.upload(source, **rest)
+        return await uploader.upload(source, target, **rest)
 
 
-def start(source: UploadSource, **options: Unpack[UploadCall]) -> UploadHandle:
+def start(source: UploadSource, target: str | None = None, **options: Unpack[UploadCall]) -> UploadHandle:
     """Start an upload and return at once. It runs in a task of its own until it ends.
 
     Args:
         source: What `upload` takes.
+        target: The same as `to`.
         **options: Those of `upload`.
 
     Returns:
@@ -95,16 +97,19 @@ def start(source: UploadSource, **options: Unpack[UploadCall]) -> UploadHandle:
         UsageError: The options contradict one another, or no event loop is running.
     """
     uploader, rest = _split("start", options, UploadCall)
-    return uploader._start_alone(source, rest)
+    return uploader._start_alone(source, target, rest)
 
 
 async def upload_many(
-    sources: Iterable[ManySource] | AsyncIterable[ManySource], **options: Unpack[UploadManyCall]
+    sources: Iterable[ManySource] | AsyncIterable[ManySource],
+    target: str | None = None,
+    **options: Unpack[UploadManyCall],
 ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
     """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
 
     Args:
         sources: Paths, or pairs of what `upload` takes and a key below `to`. See `Uploader.upload_many`.
+        target: The same as `to`.
         **options: See `UploadManyOptions` and `UploaderOptions`.
 
     Raises:
@@ -112,7 +117,7 @@ async def upload_many(
         BigUploadError: What would befall every other file, too, such as a bucket that is not there.
     """
     uploader, rest = _split("upload_many", options, UploadManyCall)
-    async with uploader, contextlib.aclosing(uploader.upload_many(sources, **rest)) as outcomes:
+    async with uploader, contextlib.aclosing(uploader.upload_many(sources, target, **rest)) as outcomes:
         async for outcome in outcomes:
             yield outcome
 
@@ -137,7 +142,7 @@ async def verify_many(
             yield verdict
 
 
-def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadResult:
+def upload_sync(source: UploadSource, target: str | None = None, **options: Unpack[UploadCall]) -> UploadResult:
     """Upload a source from code without an event loop. The options are those of `upload`.
 
     Raises:
@@ -150,7 +155,7 @@ def upload_sync(source: UploadSource, **options: Unpack[UploadCall]) -> UploadRe
     if _is_trio_running():
         running_loop()  # says that asyncio is needed
     try:
-        return asyncio.run(upload(source, **options))
+        return asyncio.run(upload(source, target, **options))
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt.__context__, "__notes__", ()):  # the cancelled upload's: what resumes it
             interrupt.add_note(note)
@@ -175,11 +180,14 @@ def _is_trio_running() -> bool:
     return True
 
 
-async def watch(directory: StrPath, **options: Unpack[WatchCall]) -> AsyncGenerator[UploadResult | UploadFailed, None]:
+async def watch(
+    directory: StrPath, target: str | None = None, **options: Unpack[WatchCall]
+) -> AsyncGenerator[UploadResult | UploadFailed, None]:
     """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
 
     Args:
         directory: The directory, with all below it. Symbolic links in it are not followed.
+        target: The same as `to`.
         **options: See `WatchOptions` and `UploaderOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
 
     Yields:
@@ -190,16 +198,17 @@ async def watch(directory: StrPath, **options: Unpack[WatchCall]) -> AsyncGenera
         BigUploadError: As `Uploader.watch`.
     """
     uploader, rest = _split("watch", options, WatchCall)
-    async with uploader, contextlib.aclosing(uploader.watch(directory, **rest)) as outcomes:
+    async with uploader, contextlib.aclosing(uploader.watch(directory, target, **rest)) as outcomes:
         async for outcome in outcomes:
             yield outcome
 
 
-async def sync(directory: StrPath, **options: Unpack[SyncCall]) -> SyncResult:
+async def sync(directory: StrPath, target: str | None = None, **options: Unpack[SyncCall]) -> SyncResult:
     """Send the files of a directory that are not in the store yet, and on request delete what has no file.
 
     Args:
         directory: The directory.
+        target: The same as `to`.
         **options: See `SyncOptions` and `UploaderOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
 
     Raises:
@@ -207,7 +216,7 @@ async def sync(directory: StrPath, **options: Unpack[SyncCall]) -> SyncResult:
     """
     uploader, rest = _split("sync", options, SyncCall)
     async with uploader:
-        return await uploader.sync(directory, **rest)
+        return await uploader.sync(directory, target, **rest)
 
 
 async def resume(manifest: StrPath, **options: Unpack[ResumeCall]) -> UploadResult:

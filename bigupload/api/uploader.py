@@ -6,10 +6,11 @@ awaited.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
+from bigupload import errors
 from bigupload.api import checks, operations
 from bigupload.api.arguments import (
     AbortOptions,
@@ -34,6 +35,7 @@ from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
+from bigupload.options import S3Options
 
 if TYPE_CHECKING:  # what only some methods need is imported by them: a start is part of the speed
     from bigupload.api.source_types import ManySource
@@ -44,6 +46,9 @@ if TYPE_CHECKING:  # what only some methods need is imported by them: a start is
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.by_download import ReadBack
     from bigupload.verification.orphans import OrphanReport
+
+Given = TypeVar("Given")
+"""The options of a method, a TypedDict."""
 
 
 class Uploader:
@@ -57,16 +62,20 @@ class Uploader:
     All methods may run concurrently in one event loop. After the context has ended, they raise UsageError.
     """
 
-    def __init__(self, **options: Unpack[UploaderOptions]) -> None:
+    def __init__(self, *, s3: S3Options | None = None, **options: Unpack[UploaderOptions]) -> None:
         """Check the options; nothing is connected yet.
 
         Args:
+            s3: How to reach the store, for each call that has no `s3` of its own. `resume` and `abort` go to the store
+                of the manifest, and use no credentials that were meant for another one.
             **options: See `UploaderOptions`.
 
         Raises:
             UsageError: A value is out of range, or the kernel does not offer the congestion control.
         """
         checks.check_names("Uploader", options, UploaderOptions)
+        checks.check_names("Uploader", {"s3": s3}, VerifyOptions)
+        self._s3 = s3
         self._resources = UploaderResources(options)
 
     async def __aenter__(self) -> Uploader:
@@ -76,7 +85,9 @@ class Uploader:
     async def __aexit__(self, *exc: object) -> None:
         await self._resources.aclose()
 
-    async def upload(self, source: UploadSource, **options: Unpack[UploadOptions]) -> UploadResult:
+    async def upload(
+        self, source: UploadSource, target: str | None = None, **options: Unpack[UploadOptions]
+    ) -> UploadResult:
         """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
         A file or bytes of at most 8 MiB are one PUT with its checksum. Anything else is uploaded in parts, and resumes.
@@ -85,6 +96,7 @@ class Uploader:
             source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
                 meanwhile.
+            target: The same as `to`.
             **options: See `UploadOptions`. One target is needed: `to`, `service`, or `s3=S3Options(local=True)`.
 
         Returns:
@@ -94,13 +106,14 @@ class Uploader:
             UsageError: The options contradict one another.
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
-        return await self._upload("upload", source, options)[1]()
+        return await self._upload("upload", source, self._given(options, target))[1]()
 
-    def start(self, source: UploadSource, **options: Unpack[UploadOptions]) -> UploadHandle:
+    def start(self, source: UploadSource, target: str | None = None, **options: Unpack[UploadOptions]) -> UploadHandle:
         """Start an upload and return at once. It runs in a task of its own until it ends, or until this context does.
 
         Args:
             source: What `upload` takes.
+            target: The same as `to`.
             **options: Those of `upload`.
 
         Returns:
@@ -109,12 +122,14 @@ class Uploader:
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
         """
+        options = self._given(options, target)
         call, work = self._upload("start", source, options)
         self._resources.calls.add(call)
         return UploadHandle(call, subject_of(shown(source, options), options), work)
 
-    def _start_alone(self, source: UploadSource, options: UploadOptions) -> UploadHandle:
+    def _start_alone(self, source: UploadSource, target: str | None, options: UploadOptions) -> UploadHandle:
         """Like `start`, of an Uploader that is not entered yet, and closes when the upload has ended."""
+        options = self._given(options, target)
         self._resources.calls.open()
         call, work = self._upload("start", source, options)
 
@@ -146,7 +161,10 @@ class Uploader:
         return call, work
 
     def upload_many(
-        self, sources: Iterable[ManySource] | AsyncIterable[ManySource], **options: Unpack[UploadManyOptions]
+        self,
+        sources: Iterable[ManySource] | AsyncIterable[ManySource],
+        target: str | None = None,
+        **options: Unpack[UploadManyOptions],
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
 
@@ -163,6 +181,7 @@ class Uploader:
         Args:
             sources: An iterable or async iterable, which is read as files are begun. Each is a path, whose file's name
                 becomes the key; or a pair of what `upload` takes and the key. Keys are below `to`.
+            target: The same as `to`.
             **options: See `UploadManyOptions`.
 
         Returns:
@@ -173,6 +192,7 @@ class Uploader:
             BigUploadError: While results are taken: what would befall every other file, too, such as a bucket that is
                 not there.
         """
+        options = self._given(options, target)
         call = self._begin("upload_many", options, UploadManyOptions)
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options)
@@ -181,7 +201,7 @@ class Uploader:
         return UploadMany(self._resources, call, settings, options).outcomes(checks.checked_sources(sources))
 
     def watch(
-        self, directory: StrPath, **options: Unpack[WatchOptions]
+        self, directory: StrPath, target: str | None = None, **options: Unpack[WatchOptions]
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
 
@@ -197,6 +217,7 @@ class Uploader:
 
         Args:
             directory: The directory, with all below it. Symbolic links in it are not followed.
+            target: The same as `to`.
             **options: See `WatchOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
 
         Returns:
@@ -209,12 +230,13 @@ class Uploader:
             SourceError: By the iterator: there is no such directory. DirectoryGone if it was there.
             StoreError: By the iterator: there is no such bucket.
         """
+        options = self._given(options, target)
         call = self._begin("watch", options, WatchOptions)
         from bigupload.api.watching import watch
 
         return watch(call, self._resources, directory, options)
 
-    async def sync(self, directory: StrPath, **options: Unpack[SyncOptions]) -> SyncResult:
+    async def sync(self, directory: StrPath, target: str | None = None, **options: Unpack[SyncOptions]) -> SyncResult:
         """Send the files of a directory that are not in the store yet, and on request delete what has no file.
 
         A file is in the store if its object is proved to be the file: by what an earlier sync recorded, if the file and
@@ -223,6 +245,7 @@ class Uploader:
 
         Args:
             directory: The directory. Symbolic links in it are left out, unless the selection follows them.
+            target: The same as `to`.
             **options: See `SyncOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
 
         Returns:
@@ -234,6 +257,7 @@ class Uploader:
             ManifestLocked: The same sync is running.
             BigUploadError: What befalls every file, such as a bucket that is not there.
         """
+        options = self._given(options, target)
         call = self._begin("sync", options, SyncOptions)
         checks.check_target(options.get("to"), None, options.get("s3"))
         from bigupload.api.sync import SyncMany
@@ -282,6 +306,7 @@ class Uploader:
             UsageError: Several are open, and `upload_id` does not say which one.
             ManifestMismatch: A manifest here describes the upload: resume that.
         """
+        options = self._given(options)
         call = self._begin("adopt", options, AdoptOptions)
         settings = checks.upload_settings(
             require_proof=options.get("require_proof", Verified.SIZE),
@@ -327,6 +352,7 @@ class Uploader:
             ObjectMismatch: The object is not the file.
             ProofTooWeak: It is proved by less than `require_proof`.
         """
+        options = self._given(options)
         call = self._begin("verify", options, VerifyOptions)
         file = checks.checked_path(path, "path")
         return await call.run(partial(operations.verify, self._resources, file, url, options))
@@ -348,6 +374,7 @@ class Uploader:
             UsageError: The options contradict one another, or the URL names one object.
             BigUploadError: While results are taken: what would befall every other object, too.
         """
+        options = self._given(options)
         call = self._begin("verify_many", options, VerifyOptions)
         from bigupload.api.verify_many import VerifyMany
 
@@ -366,6 +393,7 @@ class Uploader:
             ObjectMismatch: The object is not the file.
             TargetReplaced: Another object took its place meanwhile.
         """
+        options = self._given(options)
         call = self._begin("read_back", options, ReadBackOptions)
         file = checks.checked_path(path, "path")
         return await call.run(partial(operations.read_back, self._resources, call, file, url, options))
@@ -391,8 +419,24 @@ class Uploader:
             ManifestError: A manifest can't be read. It may own any upload, so that nothing was aborted.
             StoreError: The store refused to list, or can't be reached.
         """
+        options = self._given(options)
         call = self._begin("abort_orphans", options, OrphanOptions)
         return await call.run(partial(operations.abort_orphans, self._resources, url, options))
+
+    def _given(self, options: Given, target: str | None = None) -> Given:
+        """The options of a call, with the target that stands in front of them, and the `s3` that all calls have.
+
+        Raises:
+            UsageError: There are two targets.
+        """
+        merged = dict(cast("Mapping[str, Any]", options))
+        if target is not None:
+            if merged.get("to") is not None:
+                raise errors.UsageError("the target is given twice, as the second argument and as `to`: leave one out")
+            merged["to"] = target
+        if self._s3 is not None and merged.get("s3") is None and merged.get("service") is None:
+            merged["s3"] = self._s3
+        return cast("Given", merged)
 
     def _begin(self, function: str, options: Any, declared: type) -> OpenCall:
         """Raises TypeError for names that a method does not take, and UsageError where no call may begin."""

@@ -94,9 +94,25 @@ async def test_a_name_that_is_not_declared() -> None:
 
 
 def test_an_option_of_a_method_is_told_from_those_of_the_uploader() -> None:
-    told = r"argument 's3': it is an option of each upload \(uploader\.upload\(…, s3=…\)\)"
+    told = r"argument 'name': it is an option of each upload \(uploader\.upload\(…, name=…\)\)"
     with pytest.raises(TypeError, match=told):
-        Uploader(s3=bigupload.S3Options())  # type: ignore[call-arg]  # what is refused
+        Uploader(name="x")  # type: ignore[call-arg]  # what is refused
+
+
+def test_help_has_no_word_for_other_programs() -> None:
+    assert bigupload.__doc__ is not None
+    assert "PYTEST" not in bigupload.__doc__
+    assert bigupload.__doc__.rstrip().endswith("See docs/library.md.")
+
+
+async def test_the_target_is_given_once() -> None:
+    for call in (bigupload.upload, bigupload.sync):
+        with pytest.raises(errors.UsageError, match="the target is given twice, as the second argument and as `to`"):
+            await call("f", "s3://b/k/", to="s3://b/k/")
+    with pytest.raises(errors.UsageError, match="to must be a text, not int"):
+        await bigupload.upload("f", 7)  # type: ignore[arg-type]  # what is refused
+    with pytest.raises(errors.UsageError, match="s3 must be"):
+        Uploader(s3="local")  # type: ignore[arg-type]  # what is refused
 
 
 async def test_a_name_that_is_nearly_one_is_suggested() -> None:

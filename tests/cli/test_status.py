@@ -12,7 +12,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import Place
 
-from .support import PART, Command, to
+from .support import IN_PARTS, PART, Command, to
 from .test_on_a_terminal import on_terminal, screen
 
 
@@ -72,7 +72,7 @@ def test_no_progress_is_no_silence_about_what_is_lost(bigupload: Command, s3: St
 
 
 def test_what_is_unfinished_and_what_is_recent(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
-    assert bigupload("upload", file, *to(s3, "s3://bucket/other"), "--progress", "none").code == 0
+    assert bigupload("upload", file, *to(s3, "s3://bucket/other"), *IN_PARTS, "--progress", "none").code == 0
     (line,) = bigupload("status", "--unfinished").out.splitlines()
     assert line.split()[:2] == [stopped.name[:8], "unfinished"]
     assert len(bigupload("status", "--unfinished", "--json").out.splitlines()) == 1
@@ -84,12 +84,13 @@ def test_what_is_unfinished_and_what_is_recent(bigupload: Command, s3: StrictS3,
     assert "  2 d  " in line, "its age"
 
 
-def test_the_table_on_a_terminal(place: Place, bigupload: Command, s3: StrictS3) -> None:
+def test_the_table_on_a_terminal(place: Place, bigupload: Command, s3: StrictS3, file: Path) -> None:
     """Names that differ at their ends stay different, and no line is cut by the terminal."""
     for number in range(3):
         path = place.directory / f"part-{'long' * 20}-{number}.mov"
-        path.write_bytes(b"x")
-        assert bigupload("upload", path, *to(s3, f"s3://bucket/folder/{path.name}"), "--progress", "none").code == 0
+        path.hardlink_to(file)
+        target = to(s3, f"s3://bucket/folder/{path.name}")
+        assert bigupload("upload", path, *target, *IN_PARTS, "--progress", "none").code == 0
     code, shown = on_terminal(place, "status")
     header, *lines = screen(shown)
     assert (code, header.split()) == (0, ["ID", "STATE", "DONE", "AGE", "WHAT"])
