@@ -79,7 +79,7 @@ async def test_what_is_gone_is_forgotten(world: World, directory: Path) -> None:
 
 @pytest.mark.slow
 async def test_what_is_uploaded_is_not_sent_again(world: World, directory: Path) -> None:
-    paths = [write(directory / name, PART) for name in ("a", "b", "c")]
+    paths = [write(directory / name, 2 * PART) for name in ("a", "b", "c")]
     first = await until_idle(world, directory)
     assert [outcome.skipped for outcome in first.values() if isinstance(outcome, UploadResult)] == [False] * 3
     requests = len(world.s3.requests)
@@ -87,15 +87,14 @@ async def test_what_is_uploaded_is_not_sent_again(world: World, directory: Path)
     assert [outcome.skipped for outcome in again.values() if isinstance(outcome, UploadResult)] == [True] * 3
     assert len(world.s3.requests) == requests  # the manifests say so
     os.utime(paths[0], ns=(1, 1))  # other metadata: its bytes are compared
-    write(paths[1], PART, seed=1)
-    write(paths[2], PART + 1)
+    write(paths[1], 2 * PART, seed=1)
+    write(paths[2], 2 * PART + 1)
     sent = len(world.sent())
     third = await until_idle(world, directory)
     assert {name: outcome.skipped for name, outcome in third.items() if isinstance(outcome, UploadResult)} == {
         "a": True, "b": False, "c": False,
     }  # fmt: skip
-    assert len(world.sent()) == sent + 2, "the parts of c: b is one PUT"
-    assert [request.op for request in world.s3.requests].count("PutObject") == 3 + 1
+    assert len(world.sent()) == sent + 2 + 3
     assert "uploading it again" in world.warnings()
     for path in paths:
         assert world.holds(path, f"raw/{path.name}")
