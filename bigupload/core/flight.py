@@ -32,8 +32,7 @@ is too much is paused, the newest first. It is not cancelled.
 and the limit before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the
 store accepts that, the ceiling is gone.
 
-`python -m benchmarks controller` simulates what each constant brings. A figure in brackets is how much longer an upload
-takes, on the path that suffers most, with the constant changed or switched off: benchmarks/README.md.
+`python -m benchmarks controller` simulates what each rule brings: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -58,9 +57,9 @@ may take them at memory speed, and pass them on slowly. At 0.8 MB/s, the first r
 START_LEAST = 4
 """Parts that may be begun before the first response, however large they are."""
 MOST = 128
-"""The largest limit. [64: 89 %, 256: nothing, but 25 % more parts in flight]"""
+"""The largest limit."""
 WINDOW = 0.4
-"""Seconds of one measurement. [0.2: 24 %, 0.8: 95 %]"""
+"""Seconds of one measurement."""
 REMEMBERED = 4096
 """Samples in which something was stored: seven minutes of them at least."""
 STORED_PARTS = 4
@@ -71,47 +70,42 @@ for a moment, as never in the simulation. With fewer, it is not the limit that h
 PAUSE = 1.0
 """Seconds between two samples. After a longer time, nothing was sent in between, or the machine slept."""
 STEP = 1 / 3
-"""Later trials change the limit by 2 to this power: a quarter more, a fifth less. [1/6: 95 %, 2/3: 41 %]"""
+"""Later trials change the limit by 2 to this power: a quarter more, a fifth less."""
 WORTH = 0.25
-"""Goodput must grow by the limit's growth to this power: by a fifth where the limit doubles. [0: 27 %, and 34 % more
-parts in flight; 0.5: 26 %]"""
+"""Goodput must grow by the limit's growth to this power: by a fifth where the limit doubles."""
 HARMLESS = 0.05
 """Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less. Where goodput does
 not waver at all, a limit that is too large would stay for ever."""
 SETTLED = 1.1
 """Goodput that grew by more since the window before still grows by itself."""
 SUNK = 0.5
-"""Goodput below this share of what it was, for as long as a small trial takes: the path has changed.
-[off: 30 %, 0.75: 17 %]"""
+"""Goodput below this share of what it was, for as long as a small trial takes: the path has changed."""
 QUEUED = 0.25
-"""Packets that wait for this share of the shortest round trip stand in a queue before a full link. [off: 8 %]"""
+"""Packets that wait for this share of the shortest round trip stand in a queue before a full link."""
 QUEUED_FOR = 0.005
 """Seconds that they wait at least: a busy machine is late by a few milliseconds."""
 SOON = 0.04
-"""Seconds. With a round trip of at most that, a new connection is up to speed within a window. [0: 28 %, 0.02: 6 %]"""
+"""Seconds. With a round trip of at most that, a new connection is up to speed within a window."""
 PATIENCE = 4
 """If the link is still full after so many times as long as a trial takes, fewer parts are tried instead. Connections
-that a loss will slow down fill a link while they are new. [1: 13 %]"""
+that a loss will slow down fill a link while they are new."""
 LONGEST_RAMP = 4.0
 """Seconds. How long new connections take to be up to speed is measured once, at the start of the upload. A start that
-took longer hung: with a round trip of 300 ms it takes less than 2 s. [off: 495 %, 2 or 8: nothing]"""
+took longer hung: with a round trip of 300 ms it takes less than 2 s."""
 LONGEST_REST = 16
-"""Two trials that fail, one each way, double the time until the next, up to so many times that of a trial.
-[off: 43 %]"""
+"""Two trials that fail, one each way, double the time until the next, up to so many times that of a trial."""
 BACK_OFF = 0.8
-"""The share of the limit that is left after too many refusals. [0.6: 132 %, 0.9: 21 %]"""
+"""The share of the limit that is left after too many refusals."""
 REFUSED_SHARE = 0.1
-"""Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight.
-[0.05: 339 %, 0.2: nothing, but a store that takes 12 parts at once refused 53 PUTs of 5 GB instead of 14]"""
+"""Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight."""
 CHANCE = 2.0
 """Standard deviations by which the refusals must exceed that share."""
 REFUSALS = 4
-"""Fewer are chance. [2: 179 %, 8: 10 %]"""
+"""Fewer are chance."""
 OLDER = 0.9
-"""What a request counts for when it is a window older: the latest four seconds count. [off: 37 %]"""
+"""What a request counts for when it is a window older: the latest four seconds count."""
 PROBE_AFTER = 10.0
-"""Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long.
-[off: 178 %]"""
+"""Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long."""
 HORIZON = 10.0
 """Seconds of goodput that a kill may lose."""
 AIM = 8.0
