@@ -1,4 +1,8 @@
-"""The lock that keeps a manifest to one process. The lock file exists only while the lock is held."""
+"""The lock that keeps a manifest to one process. The lock file exists only while the lock is held.
+
+Its first line is the holder's process. Where the file system has no `flock`, filelock writes the host and the process's
+start time below it. The next one who wants the lock needs them: they tell that a killed process holds it no more.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,9 @@ import filelock
 
 from bigupload import errors
 from bigupload.support.durable_files import make_directory
+from bigupload.support.file_locks import file_lock
 from bigupload.support.private_files import is_private_file
+from bigupload.units import printable
 
 LOCK_SUFFIX = ".lock"
 _MOST_RACES = 100
@@ -21,6 +27,8 @@ _MOST_RACES = 100
 _WAIT = 0.2
 """Seconds to wait for a lock. The clean-up of the state directory holds each for less than a millisecond."""
 _PAUSE = 0.01
+_LONGEST_RECORD = 1024
+"""Bytes of a lock file that are read. filelock writes no more."""
 
 
 class ManifestLock:
@@ -46,7 +54,7 @@ class ManifestLock:
         self._pauses = round(wait / _PAUSE)
         self._sleep = sleep
         self.path = Path(f"{manifest}{LOCK_SUFFIX}")
-        self._lock = filelock.FileLock(self.path, thread_local=False, mode=0o600)
+        self._lock = file_lock(self.path)
 
     def acquire(self) -> None:
         """Take the lock, wait a moment if another has it, and create its directory if necessary.
@@ -80,10 +88,8 @@ class ManifestLock:
                     self._sleep(_PAUSE)
         if not os.path.lexists(self.path):  # nobody holds it: filelock takes "no such directory" for a race
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
-        pid = ""
-        with contextlib.suppress(OSError, ValueError):
-            pid = f" (process {_read_pid(self.path)})"
-        raise errors.ManifestLocked(f"{self._held}{pid}: wait for it, or stop it first")
+        holder = _holder(self.path)
+        raise errors.ManifestLocked(f"{self._held}{holder and f' ({holder})'}: wait for it, or stop it first")
 
     def release(self) -> None:
         """Delete the lock file and release the lock. Idempotent.
@@ -116,20 +122,32 @@ def is_locked(manifest: Path) -> bool:
 
 
 def _write_pid(path: Path) -> None:
-    """Tell who holds the lock. A file that has a second name is not truncated: it may be anything."""
-    flags = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    """Write who holds the lock, unless filelock did.
+
+    A file that has a second name is not truncated: it may be anything.
+    """
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    pid = str(os.getpid()).encode()
     fd = os.open(path, flags)
     try:
+        if os.read(fd, _LONGEST_RECORD).split(b"\n")[0] == pid:
+            return
         if is_private_file(status := os.fstat(fd)) and status.st_nlink == 1:
             os.ftruncate(fd, 0)
-            os.write(fd, f"{os.getpid()}\n".encode())
+            os.lseek(fd, 0, os.SEEK_SET)
+            os.write(fd, pid + b"\n")
     finally:
         os.close(fd)
 
 
-def _read_pid(path: Path) -> int:
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as its file says: "process 7", or "process 7 on HOST"; "" if it does not."""
     try:
-        return int(os.read(fd, 32))
-    finally:
-        os.close(fd)
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        try:
+            pid, *more = os.read(fd, _LONGEST_RECORD).decode().splitlines()
+        finally:
+            os.close(fd)
+        return f"process {int(pid)}" + (f" on {printable(more[0])}" if more else "")
+    except (OSError, ValueError):
+        return ""

@@ -12,10 +12,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from bigupload.errors import ServiceError
 from bigupload.support.durable_files import sync_directory
+from bigupload.support.file_locks import file_lock
 
 _LOCK_SECONDS = 30.0
 
@@ -30,7 +29,7 @@ def locked(path: Path) -> Iterator[None]:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.parent.chmod(0o700)  # a umask may have taken the owner's rights, too
-        lock = filelock.FileLock(f"{path}.lock", mode=0o600)
+        lock = file_lock(f"{path}.lock")
         lock.acquire(timeout=_LOCK_SECONDS)
     except OSError as e:  # also the timeout, which has no errno
         raise ServiceError(f"can't lock {path}: {e.strerror or 'another process is writing it'}") from e

@@ -21,6 +21,7 @@ import filelock
 
 from bigupload import __version__
 from bigupload.service.policy import PUBLISHED_POLICY, Policy
+from bigupload.support.file_locks import file_lock
 
 R = TypeVar("R")
 
@@ -174,7 +175,7 @@ class SweepLock:
     def __init__(self, path: Path | None) -> None:
         """`path`: the file of the sweeps' memory; None: there is none, so that nothing is shared."""
         self._path = None if path is None else path.with_suffix(".lock")
-        self._lock = None if self._path is None else filelock.FileLock(self._path, mode=0o600)
+        self._lock = None if self._path is None else file_lock(self._path)
 
     def take(self) -> bool:
         """Take the lock. Returns False if another process has it. Blocking, but does not wait."""

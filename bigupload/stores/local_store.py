@@ -33,7 +33,6 @@ from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import platformdirs
 
 from bigupload.errors import LocalStoreError
@@ -51,6 +50,7 @@ from bigupload.stores.local_store_files import (
     write_settings,
 )
 from bigupload.support.extras import install_command
+from bigupload.support.file_locks import file_lock
 
 _HOST = "127.0.0.1"
 _PROC = Path("/proc")
@@ -218,7 +218,7 @@ def _home(data_dir: Path | None) -> Path:
 
 def _locked(home: Path, timeout_seconds: float) -> contextlib.AbstractContextManager[object]:
     try:
-        return filelock.FileLock(home / "lock", mode=0o600).acquire(timeout=timeout_seconds)
+        return file_lock(home / "lock").acquire(timeout=timeout_seconds)
     except OSError as error:  # also the timeout
         reason = error.strerror or "another process is still starting or stopping it"
         raise LocalStoreError(f"can't lock the local store in {home}: {reason}") from error
