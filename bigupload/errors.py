@@ -44,6 +44,7 @@
     │   ├── ClusterUnreachable     no scheduler or no worker responds                        resumable
     │   └── FileNotShared          a worker sees another file than this machine, or none
     ├── UploadCancelled            its handle's `cancel`, or the end of its Uploader's context   resumable
+    ├── OutOfThreads               the system lets this process start no further thread      resumable
     ├── LocalStoreError            the local store did not start or stop
     └── ServiceError               the media service cannot start, or its files are broken
 
@@ -347,6 +348,13 @@ class UploadCancelled(BigUploadError):
 
     A task that is itself cancelled gets `asyncio.CancelledError`, as everywhere.
     """
+
+    resumable = True
+    transient = True
+
+
+class OutOfThreads(BigUploadError):
+    """The system lets this process start no further thread: a limit of the user's or of the container's processes."""
 
     resumable = True
     transient = True

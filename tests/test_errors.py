@@ -74,7 +74,7 @@ def test_what_passes_by_itself() -> None:
     """Exit 75 even before there is a manifest."""
     assert {name for name, cls in CLASSES.items() if cls.transient} == {
         "ManifestLocked", "ManifestUnwritable", "SourceUnreachable", "StoreUnreachable", "StoreUnavailable",
-        "PartCorrupted", "UploadCancelled", "DirectoryGone", "ClusterUnreachable",
+        "PartCorrupted", "UploadCancelled", "DirectoryGone", "ClusterUnreachable", "OutOfThreads",
     }  # fmt: skip
     assert all(make(cls).resumable for cls in CLASSES.values() if cls.transient)
 

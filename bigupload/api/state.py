@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
 from bigupload import errors
 from bigupload.api.arguments import StrPath
@@ -31,6 +30,7 @@ from bigupload.manifests.state_directory import NOTES, SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.targets import LOCAL, Store
+from bigupload.support.daemon_threads import DaemonThreadPool, run_in_thread
 
 if TYPE_CHECKING:  # what only some calls need is imported by them
     from bigupload.manifests.job_record import JobRecord
@@ -54,7 +54,7 @@ class UploaderState:
         self._directory = directory
         self._cleaned = False
         # Of its own: the threads of the event loop, and anyio's, may all wait for this very upload.
-        self._writers = concurrent.futures.ThreadPoolExecutor(_WRITERS, thread_name_prefix="bigupload-manifest")
+        self._writers = DaemonThreadPool(_WRITERS, "bigupload-manifest")
         self._readers = anyio.CapacityLimiter(1)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class UploaderState:
         directory = self._directory_or_none()
         if directory is not None:
             self._cleaned = True
-            await anyio.to_thread.run_sync(clean_if_due, directory, limiter=self._readers)
+            await run_in_thread(partial(clean_if_due, directory), self._readers)
 
     def journal(self, manifest: StrPath | None, source: Source, store: Store) -> FileJournal:
         """The journal of an upload, not open yet: at the path `manifest`, or named by source and target."""
@@ -161,8 +161,8 @@ class UploaderState:
         directory = self._directory_or_none()
         if directory is None:
             return []
-        return await anyio.to_thread.run_sync(
-            lambda: list(itertools.islice(completed_uploads(directory, target), most)), limiter=self._readers
+        return await run_in_thread(
+            lambda: list(itertools.islice(completed_uploads(directory, target), most)), self._readers
         )
 
     async def list_uploads(self) -> list[KnownUpload]:
@@ -170,7 +170,7 @@ class UploaderState:
         from bigupload.manifests.listing import known_uploads
 
         directory = self.directory
-        return await anyio.to_thread.run_sync(lambda: list(known_uploads(directory)), limiter=self._readers)
+        return await run_in_thread(lambda: list(known_uploads(directory)), self._readers)
 
 
 def _now() -> str:

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from bigupload import errors, events

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 
 from bigupload import errors
+from bigupload.support.daemon_threads import starting_threads
 from bigupload.support.extras import install_command
 
 _BEGUN_WITHIN = 200
@@ -80,7 +81,11 @@ async def file_events(
             stop.wait(_AGAIN_AFTER)
 
     thread = threading.Thread(target=listen, name="bigupload watch", daemon=True)
-    thread.start()
+    try:
+        with starting_threads():
+            thread.start()
+    except errors.OutOfThreads as e:
+        failed(str(e))
     try:
         yield
     finally:

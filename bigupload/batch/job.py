@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from bigupload import errors
 from bigupload.records import dataclass
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import retrieve, run_shielded
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -121,6 +121,8 @@ class Job(Generic[T, R]):
         tasks = [asyncio.create_task(self._work_all())]
         if self._recorder is not None:
             tasks.append(asyncio.create_task(self._record_all(self._recorder)))
+        for each in tasks:
+            each.add_done_callback(retrieve)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -154,7 +156,9 @@ class Job(Generic[T, R]):
         """Start one more worker if there may be one. Each item that is taken starts one at most."""
         if not self._exhausted and self._active < self._at_once():
             self._active += 1
-            self._workers.add(asyncio.create_task(self._worker()))
+            worker = asyncio.create_task(self._worker())
+            worker.add_done_callback(retrieve)  # of several that fail, only one is told
+            self._workers.add(worker)
 
     async def _worker(self) -> None:
         while self._active <= self._at_once():

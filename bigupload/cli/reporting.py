@@ -362,11 +362,10 @@ async def waits_for(*, local: bool) -> str:
     """What an upload waits for until its first event: a local store that has to be started takes seconds."""
     if not local:
         return CONNECTING
-    import anyio.to_thread
-
     from bigupload.stores import local_store
+    from bigupload.support.daemon_threads import run_in_thread
 
-    return STARTING_STORE if await anyio.to_thread.run_sync(local_store.running) is None else CONNECTING
+    return STARTING_STORE if await run_in_thread(local_store.running) is None else CONNECTING
 
 
 def result_line(result: UploadResult, *, as_json: bool) -> str:

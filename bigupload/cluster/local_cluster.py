@@ -17,6 +17,7 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.cluster._compat import require_dask
+from bigupload.support.daemon_threads import run_in_thread, starting_threads
 from bigupload.support.extras import install_command
 
 _START = 60.0
@@ -47,13 +48,14 @@ class LocalWorkers:
         from distributed import Security
 
         try:
-            security = await asyncio.to_thread(Security.temporary)
+            security = await run_in_thread(Security.temporary)
         except ImportError:
             raise errors.UsageError(f"a local cluster needs cryptography: {install_command('dask')}") from None
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bigupload.cluster.local_cluster", str(workers),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        with starting_threads():  # one waits for the process's end
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bigupload.cluster.local_cluster", str(workers),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
         started = cls(process, security, "")

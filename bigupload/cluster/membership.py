@@ -13,6 +13,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 from bigupload import __version__, errors
@@ -24,6 +25,7 @@ from bigupload.cluster.messages import LEAVE, LOOK, FileId, sample
 from bigupload.cluster.messaging import ANSWER, Messenger
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import Source
+from bigupload.support.daemon_threads import run_in_thread
 
 _LOG = logging.getLogger("bigupload.cluster")
 _TICK = 1.0
@@ -284,7 +286,7 @@ class Membership:
             return known  # each part asks
         await self.connect()
         if source not in self._files:
-            file = SharedFile(FileId.of(source), await asyncio.to_thread(sample, source), ca_bundle=ca_bundle)
+            file = SharedFile(FileId.of(source), await run_in_thread(partial(sample, source)), ca_bundle=ca_bundle)
             await asyncio.gather(*(self._look(member, file) for member in list(self.members.values())))
             for address, verdict in file.verdicts.items():
                 if verdict:

@@ -6,9 +6,9 @@ What workers can't read (streams, file objects, bytes) and what is not worth it 
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from bigupload.engine.part_groups import GroupTransport, OnNews
 from bigupload.engine.part_hashing import Hashed, HashElsewhere, hash_part
 from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
+from bigupload.support.daemon_threads import run_in_thread
 
 SMALL = S3_LIMITS.min_part_size
 """A file of one part, in bytes: to hash and send it elsewhere costs this machine as much as to do it."""
@@ -73,7 +74,7 @@ class ClusterTransport:
     async def hash(self, source: Source, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
         """Hash a part on a worker. See `engine.part_hashing.HashElsewhere`."""
         if not is_spread(source):
-            return await asyncio.to_thread(hash_part, source, part, algorithm, md5=md5, check=_nothing)
+            return await run_in_thread(partial(hash_part, source, part, algorithm, md5=md5, check=_nothing))
         return await (await self._hasher(source)).hash(part, algorithm, md5)
 
     async def _hasher(self, source: Source) -> RemoteHasher:
@@ -154,7 +155,7 @@ class ClusterTransport:
         try:
             await cluster.messages.put(member, task, gauge, on_news)
         except FileDiffers as e:
-            await asyncio.to_thread(source.check)  # has it changed here, too?
+            await run_in_thread(source.check)  # has it changed here, too?
             file.verdicts[member.address] = str(e)
             raise Fault(FaultKind.BROKEN, f"{e} (on the worker {member.address})") from None
         except Fault as fault:

@@ -6,11 +6,11 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, TypeAlias
 
 import anyio
 import anyio.from_thread
-import anyio.to_thread
 
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
@@ -18,6 +18,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
 from bigupload.ports import Source
 from bigupload.records import dataclass
+from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.page_buffer import page_buffer
 
@@ -85,9 +86,7 @@ class PartHasher:
             return await self._elsewhere(self._source, part, self.algorithm, md5)
         async with self._threads:
             # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
-            return await anyio.to_thread.run_sync(
-                self._hash, part, md5, abandon_on_cancel=True, limiter=self._unbounded
-            )
+            return await run_in_thread(partial(self._hash, part, md5), self._unbounded, abandon_on_cancel=True)
 
     async def hash_group(self, parts: Sequence[Part], *, md5: bool, groups: HashGroup) -> list[Hashed]:
         """Like `hash`, for several parts. `groups` hashes those that were not hashed ahead."""

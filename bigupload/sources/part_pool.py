@@ -13,14 +13,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
-import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.part_plan import MIB
+from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.page_buffer import page_buffer
 from bigupload.units import format_size
@@ -122,7 +123,7 @@ class _InFile:
         return self._buffer[: self.size - offset]
 
     async def filled(self, offset: int, size: int) -> None:
-        await anyio.to_thread.run_sync(self._write, offset, size, limiter=self._writers)
+        await run_in_thread(partial(self._write, offset, size), self._writers)
 
     def _write(self, offset: int, size: int) -> None:
         try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
-import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.content_types import type_of
@@ -23,7 +22,7 @@ from bigupload.stores.s3.access import configured_endpoint, refuse_unsuited, spl
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.errors import translated
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread, run_in_thread
 from bigupload.units import escaped
 
 if TYPE_CHECKING:  # imported where they are used: most uploads need neither
@@ -121,7 +120,7 @@ async def _reach_local(options: S3Options) -> S3Options:
     from bigupload.stores import local_store
 
     # A thread beside the program's own, which may all be waiting for uploads.
-    running = await anyio.to_thread.run_sync(local_store.start, limiter=anyio.CapacityLimiter(1))
+    running = await run_in_thread(local_store.start, anyio.CapacityLimiter(1))
     return dataclasses.replace(
         options,
         endpoint_url=running.endpoint_url,

@@ -1,4 +1,5 @@
-"""Blocking calls that a cancelled caller can leave behind.
+"""Threads for blocking calls, most of which a cancelled caller can leave behind. Where the system has no thread left,
+each raises `OutOfThreads`.
 
 The threads of `concurrent.futures` would delay the end of the process until each call has returned: Python joins them
 when it exits, daemon or not. A call that hangs in a file system would hold the process.
@@ -7,18 +8,56 @@ when it exits, daemon or not. A call that hangs in a file system would hold the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import anyio
+import anyio.to_thread
+
+from bigupload import errors
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+@contextlib.contextmanager
+def starting_threads() -> Iterator[None]:
+    """Raise OutOfThreads for what Python raises where a thread can't be started."""
+    try:
+        yield
+    except RuntimeError as e:  # Python has no class or number for it
+        if "can't start new thread" not in str(e):
+            raise
+        raise errors.OutOfThreads(
+            "the system lets this process start no further thread: allow more (ulimit -u, or the container's limit of "
+            "pids), or upload less at once"
+        ) from e
+
+
+async def run_in_thread(
+    function: Callable[[], R], limiter: anyio.CapacityLimiter | None = None, *, abandon_on_cancel: bool = False
+) -> R:
+    """Call a blocking function in one of anyio's threads, which are kept for the next calls.
+
+    Args:
+        function: What to call.
+        limiter: Bounds the calls at a time; None: anyio's own limit.
+        abandon_on_cancel: Whether a cancelled caller returns at once. Else it waits for the call.
+
+    Returns:
+        What `function` returned.
+
+    Raises:
+        BaseException: What `function` raised; OutOfThreads if the system has no thread left.
+    """
+    with starting_threads():
+        return await anyio.to_thread.run_sync(function, limiter=limiter, abandon_on_cancel=abandon_on_cancel)
 
 
 class DaemonThreadPool(Executor):
@@ -40,7 +79,12 @@ class DaemonThreadPool(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Call `fn` in a thread. Raises RuntimeError after `shutdown`, and if the system has no thread left at all."""
+        """Call `fn` in a thread.
+
+        Raises:
+            RuntimeError: After `shutdown`.
+            OutOfThreads: The pool has no thread, and the system has none left.
+        """
         future: Future[R] = Future()
         with self._lock:
             if self._closed:
@@ -53,8 +97,9 @@ class DaemonThreadPool(Executor):
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # the system has no more: the call waits for those that there are
+            with starting_threads():
+                thread.start()
+        except errors.OutOfThreads:  # the call waits for the threads that there are
             if not self._threads:
                 self._calls.get_nowait()  # a later thread would make it, into a buffer that is another's by then
                 raise
@@ -121,7 +166,8 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
         What `function` returned.
 
     Raises:
-        BaseException: What `function` raised; RuntimeError for StopIteration, and if the system has no thread left.
+        BaseException: What `function` raised; RuntimeError for StopIteration.
+        OutOfThreads: The system has no thread left.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
@@ -150,7 +196,8 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
     await limiter.acquire_on_behalf_of(slot)
     context = contextvars.copy_context()
     try:
-        threading.Thread(target=work, name="bigupload call", daemon=True).start()
+        with starting_threads():
+            threading.Thread(target=work, name="bigupload call", daemon=True).start()
     except BaseException:  # nothing else would ever free the slot
         limiter.release_on_behalf_of(slot)
         raise

@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 import anyio.from_thread
-import anyio.to_thread
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, combine_crc, digest_of, new_hasher
@@ -29,6 +28,7 @@ from bigupload.engine.task_groups import for_each
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.page_buffer import page_buffer
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
@@ -219,7 +219,7 @@ class _Proof:
 
         async def digest(number: int) -> None:
             hash_cut = functools.partial(self._hash, algorithm, offsets[number], cuts[number])
-            digests[number] = await anyio.to_thread.run_sync(hash_cut, limiter=self._pair.reading)
+            digests[number] = await run_in_thread(hash_cut, self._pair.reading)
 
         await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
         return digests

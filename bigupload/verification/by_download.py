@@ -13,11 +13,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from bigupload import errors, events
 from bigupload.core.manifest_identity import manifest_id
@@ -32,7 +32,7 @@ from bigupload.manifests.state_directory import READ_BACK_SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import DaemonThreadPool
+from bigupload.support.daemon_threads import DaemonThreadPool, run_in_thread
 from bigupload.support.shielding import run_shielded
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
@@ -259,7 +259,7 @@ class _Comparison:
             nonlocal at
             if self._is_beyond(at):
                 return False
-            same = await anyio.to_thread.run_sync(self._equal_bytes, data, at, limiter=self._pair.reading)
+            same = await run_in_thread(partial(self._equal_bytes, data, at), self._pair.reading)
             at += len(data)
             self.compared += len(data)
             if same < len(data):

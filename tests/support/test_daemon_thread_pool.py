@@ -7,6 +7,7 @@ from concurrent.futures import wait
 
 import pytest
 
+from bigupload import errors
 from bigupload.support.daemon_threads import DaemonThreadPool
 
 
@@ -45,7 +46,7 @@ def test_a_call_for_which_there_is_no_thread_is_never_made(monkeypatch: pytest.M
     pool, done = DaemonThreadPool(2, "test"), []
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="can't start"):
+        with pytest.raises(errors.OutOfThreads):
             pool.submit(done.append, "refused")
     pool.submit(done.append, "accepted").result(60)
     pool.shutdown()

@@ -11,6 +11,7 @@ from functools import partial
 import anyio
 import pytest
 
+from bigupload import errors
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread
 from tests.tools.waiting import until
 
@@ -57,7 +58,7 @@ async def test_a_thread_that_can_t_be_started_keeps_no_slot(monkeypatch: pytest.
 
     limiter = anyio.CapacityLimiter(1)
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(RuntimeError, match="can't start"):
+    with pytest.raises(errors.OutOfThreads, match="ulimit -u"):
         await run_in_daemon_thread(int, limiter)
     assert limiter.borrowed_tokens == 0
 
