@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,28 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name)
         patch.setenv("HOME", str(made))
         yield made
+
+
+class NeverRetrieved(logging.Handler):
+    """Keeps what asyncio logs of exceptions that nobody asked for: in a program's log, it looks like a crash."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "was never retrieved" in record.getMessage():
+            self.found.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_never_retrieved() -> Iterator[None]:
+    """Fail the test during which asyncio notices it. The garbage may be of one that ran before in this process."""
+    handler, log = NeverRetrieved(), logging.getLogger("asyncio")
+    log.addHandler(handler)
+    yield
+    log.removeHandler(handler)
+    assert not handler.found, "\n".join(handler.found)
 
 
 @pytest.fixture(scope="session")

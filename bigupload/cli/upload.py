@@ -272,7 +272,7 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
             complain(errors.BigUploadError("the object is complete and proved"), named)
         raise
     except errors.BigUploadError as e:
-        complain(e, named, is_path=True)
+        complain(_with_kept(e, kept), named, is_path=True)
         if as_json:
             from bigupload.cli.job_report import failed_json
 
@@ -284,6 +284,13 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
     uploading.write(result.sha256, str(path))
     reporter.on_result(result_line(result, as_json=as_json))
     return errors.EXIT_OK
+
+
+def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploadError:
+    """The end of a cluster, with what is in the store: nothing of that is lost."""
+    if isinstance(error, errors.ClusterUnreachable) and (parts := str(kept).removesuffix("; ")):
+        return errors.ClusterUnreachable(f"{error} ({parts})")
+    return error
 
 
 def _key_of(label: Path, options: dict[str, Any]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
@@ -98,6 +99,33 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def connection(client: Client) -> object | None:
+    """The present connection to the scheduler; None while it is lost. Another one is another object."""
+    comm = client.scheduler_comm
+    return None if client.status != "running" or comm is None or comm.closed() or comm.comm.closed() else comm
+
+
+def reconnects(client: Client) -> bool:
+    """Whether a client that lost its connection tries to connect again; not after the scheduler said goodbye."""
+    reading = client._handle_report_task
+    return client.status == "connecting" and reading is not None and not reading.done()
+
+
+async def workers_of(client: Client) -> set[str]:
+    """The addresses of the workers. Raises OSError if the scheduler does not respond."""
+    with _closed_as_oserror():
+        return set(await client.nthreads())  # type: ignore[no-untyped-call]  # nor this
+
+
+@contextlib.contextmanager
+def _closed_as_oserror() -> Iterator[None]:
+    """Raise an OSError for what Dask raises when the client is closed amid a call: errors of its own attributes."""
+    try:
+        yield
+    except (AttributeError, RuntimeError) as e:
+        raise ConnectionError(f"the connection to the Dask scheduler is closed ({type(e).__name__})") from None
+
+
 async def call(client: Client, worker: str, op: str, **message: Any) -> Any:
     """Call a handler of a worker, by way of the scheduler, which keeps nothing of the message.
 
@@ -105,7 +133,8 @@ async def call(client: Client, worker: str, op: str, **message: Any) -> Any:
         WorkerUnreachable: There is no such worker or handler, or it failed.
         OSError: The scheduler did not respond.
     """
-    answers = await client.scheduler.broadcast(msg={"op": op, **message}, workers=[worker], on_error="ignore")  # type: ignore[union-attr]  # it is connected
+    with _closed_as_oserror():
+        answers = await client.scheduler.broadcast(msg={"op": op, **message}, workers=[worker], on_error="ignore")  # type: ignore[union-attr]  # it is connected
     answer = answers.get(worker)
     if answer is None or isinstance(answer, dict):  # how Dask says that a handler is missing, or has failed
         raise WorkerUnreachable(worker)

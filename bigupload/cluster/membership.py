@@ -31,7 +31,9 @@ _LOG = logging.getLogger("bigupload.cluster")
 _TICK = 1.0
 """Seconds between two looks at which workers there are."""
 _SCHEDULER_GONE_AFTER = 15.0
-"""Seconds without an answer of the scheduler."""
+"""Seconds without an answer of a scheduler that keeps its connection: one that hangs."""
+_RECONNECTS_WITHIN = 5.0
+"""Seconds for a scheduler whose connection is lost to be there again: it may restart."""
 _WORKERS_GONE_AFTER = 60.0
 """Seconds for which a part waits for a worker: an adaptive cluster starts them on demand."""
 _KEEP_ALIVE = 10.0
@@ -79,6 +81,8 @@ class Membership:
         """Whether all workers that were there at the beginning were asked to take part."""
         self._failure = ""
         self._answered = 0.0
+        self._lost: float | None = None
+        """When the connection was lost; None: it is there."""
         self.members: dict[str, Member] = {}
         self.messages = Messenger(
             self.members, lambda: self.client, self.topic, shares=shares, congestion=congestion, adapts=adapts,
@@ -131,21 +135,38 @@ class Membership:
 
     async def _watch(self) -> None:
         kept_alive = self._clock()
-        while True:
-            try:
-                async with asyncio.timeout(ANSWER):
-                    there = set(await self._client.nthreads())
-            except (OSError, TimeoutError):
-                if self._client.status == "closed" or self._clock() - self._answered > _SCHEDULER_GONE_AFTER:
-                    self._lose_scheduler()
-                    return
-            else:
-                self._answered = self._clock()
-                self._compare(there)
+        while not self._is_scheduler_gone():
+            if _compat.connection(self._client) is not None:
+                await self._look_around()
             keep_alive = self._clock() - kept_alive > _KEEP_ALIVE
             kept_alive = self._clock() if keep_alive else kept_alive
             self.messages.remind(keep_alive=keep_alive)
             await asyncio.sleep(_TICK)
+        self._lose_scheduler()
+
+    def _is_scheduler_gone(self) -> bool:
+        if _compat.connection(self._client) is not None:
+            self._lost = None
+            return self._clock() - self._answered > _SCHEDULER_GONE_AFTER
+        if self._lost is None:
+            self._lost = self._clock()
+        return not _compat.reconnects(self._client) or self._clock() - self._lost > _RECONNECTS_WITHIN
+
+    async def _look_around(self) -> None:
+        """Look which workers there are, for as long as the scheduler is connected."""
+        asking = asyncio.ensure_future(_compat.workers_of(self._client))
+        try:
+            async with asyncio.timeout(ANSWER):
+                while not asking.done() and _compat.connection(self._client) is not None:
+                    await asyncio.wait({asking}, timeout=_TICK)
+        except TimeoutError:
+            pass
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        if not asking.cancelled() and asking.exception() is None:
+            self._answered = self._clock()
+            self._compare(asking.result())
 
     def _compare(self, there: set[str]) -> None:
         for address in self.members.keys() - there:

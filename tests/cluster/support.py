@@ -12,12 +12,16 @@ from pathlib import Path
 
 MIB = 1024 * 1024
 _SCHEDULER = """
-import asyncio, sys
+import asyncio, os, signal, sys
 from distributed import Scheduler
 async def main():
-    async with Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0") as scheduler:
+    port = int(sys.argv[1])
+    async with Scheduler(host="127.0.0.1", port=port, dashboard_address="127.0.0.1:0") as scheduler:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: asyncio.create_task(scheduler.close()))
         print(scheduler.address, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+        reading = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+        await asyncio.wait({reading, asyncio.ensure_future(scheduler.finished())}, return_when="FIRST_COMPLETED")
+        os._exit(0)
 asyncio.run(main())
 """
 WORKER = """
@@ -46,6 +50,10 @@ class Node:
         self.address = process.stdout.readline().strip()
         assert self.address, log.read_text()
 
+    def terminate(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -66,11 +74,19 @@ class Processes:
         self._directory = directory
         self._stack = stack
         self.workers: list[Node] = []
-        self.scheduler = self._start("scheduler", [sys.executable, "-c", _SCHEDULER])
+        self.scheduler = self._start_scheduler(0)
 
     @property
     def address(self) -> str:
         return self.scheduler.address
+
+    def _start_scheduler(self, port: int) -> Node:
+        return self._start(f"scheduler-{port}", [sys.executable, "-c", _SCHEDULER, str(port)])
+
+    def restart_scheduler(self) -> None:
+        """Kill the scheduler and start another one at its address. Its workers end by themselves."""
+        self.scheduler.kill()
+        self.scheduler = self._start_scheduler(int(self.address.rpartition(":")[2]))
 
     def start_worker(self, *before: str, code: str = WORKER) -> Node:
         """Start a worker; `before`: what its command line begins with."""

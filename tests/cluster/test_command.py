@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from bigupload.testing.strict_s3 import Stall, StrictS3
 from tests.crash.running import Place, end_of, random_file, until
 from tests.tools.signals import heard
 
-from .support import MIB, Processes
+from .support import MIB, Node, Processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="/proc")]
 PART = 5 * MIB
@@ -118,6 +118,27 @@ def test_a_coordinator_that_is_killed_leaves_workers_that_serve_the_next_one(
     assert not [number for number in kept if sent[number] > 1], "what was recorded is not sent again"
     assert sent.total() <= PARTS + 4, "what was in flight is"
     assert s3.objects["bucket"]["key"].body == (place.directory / "file.bin").read_bytes()
+
+
+@pytest.mark.parametrize("how", [Node.kill, Node.terminate])
+def test_a_scheduler_that_dies_ends_the_upload_in_one_line(
+    s3: StrictS3, place: Place, processes: Processes, how: Callable[[Node], None]
+) -> None:
+    """With Dask's and bigupload's real timeouts, and a rate limit."""
+    limited = "--limit-rate", "4MiB"
+    with place.start(*upload(s3, place, processes.address, *limited)) as process:
+        until(lambda: recorded(place) >= 3, process)
+        how(processes.scheduler)
+        ended = end_of(process)
+    assert ended.code == 75
+    assert re.fullmatch(
+        rf"bigupload: \S+file\.bin: the Dask scheduler {processes.address} is gone: run the same command again later "
+        rf"\(at least \d of {PARTS} parts are in the store\)",
+        ended.complaint,
+    )
+    resumed = place.run(*upload(s3, place, "local:1"))
+    assert (resumed.code, resumed.err) == (0, "")
+    assert resumed.result["resumed_parts"] >= 3
 
 
 def test_one_line_says_that_no_scheduler_responds(s3: StrictS3, place: Place) -> None:

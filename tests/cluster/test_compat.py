@@ -24,10 +24,17 @@ async def test_a_handler_of_a_worker_is_called_by_way_of_the_scheduler(here: Any
         assert got == [{1}]
         with pytest.raises(_compat.WorkerUnreachable):
             await _compat.call(client, other.address, "bigupload-test", value=1)
-        assert set(await client.nthreads()) == {worker.address, other.address}
+        assert await _compat.workers_of(client) == {worker.address, other.address}
+        assert _compat.connection(client) is not None
     finally:
         await _compat.close(client)
     assert client.status == "closed"
+    assert _compat.connection(client) is None
+    assert not _compat.reconnects(client)
+    with pytest.raises(OSError, match="is closed"):
+        await _compat.workers_of(client)
+    with pytest.raises(OSError, match="is closed"):
+        await _compat.call(client, worker.address, "bigupload-test", value=1)
 
 
 async def test_a_function_is_called_when_a_worker_closes_once(here: Any) -> None:

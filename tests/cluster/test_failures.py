@@ -121,10 +121,7 @@ async def test_workers_that_join_get_parts_and_the_last_one_may_leave(world: Wor
 
 
 @pytest.mark.slow
-async def test_a_scheduler_that_ends_stops_the_upload_resumable(
-    world: World, processes: Processes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membership, "_SCHEDULER_GONE_AFTER", 1.0)
+async def test_a_scheduler_that_ends_stops_the_upload_resumable(world: World, processes: Processes) -> None:
     path = world.file(SIZE)
     world.s3.script("UploadPart", Stall(0), part_number=PARTS)
     with pytest.raises(bigupload.ClusterUnreachable, match=r"the Dask scheduler tcp://\S+ is gone") as caught:

@@ -108,6 +108,7 @@ def end_of(process: subprocess.Popen[str]) -> Ended:
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"the command did not end: {out!r} {err!r}") from None
+    assert "was never retrieved" not in err, err
     return Ended(process.returncode, out, err)
 
 
