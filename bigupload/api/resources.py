@@ -22,7 +22,7 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
-from bigupload.events import UploadIdentity, identified
+from bigupload.events import UploadIdentity, Warned, identified
 from bigupload.http.client import HttpClients
 from bigupload.http.put_transport import HttpTransport
 from bigupload.http.socket_tuning import check_congestion_control
@@ -145,9 +145,10 @@ class UploaderResources:
         """The engine's context of one upload."""
         here = await self.transport(store.ca_bundle)
         spread = self._cluster_transport(here, store.ca_bundle)
-        notes = [] if spread is None else await spread.join(source)
+        emit = call.emit_of(source.path, store.target, journal)
+        notes = [] if spread is None else await spread.join(source, lambda note: emit(Warned(message=note)))
         context = UploadContext(
-            retrier=Retrier(policy=self.retry, emit=call.emit_of(source.path, store.target, journal)),
+            retrier=Retrier(policy=self.retry, emit=emit),
             source=source,
             store=store,
             transport=spread or here,

@@ -105,6 +105,11 @@ def connection(client: Client) -> object | None:
     return None if client.status != "running" or comm is None or comm.closed() or comm.comm.closed() else comm
 
 
+def scheduler_address(client: Client) -> str:
+    """The scheduler's address, also of a client that is closed."""
+    return str(client._start_arg)
+
+
 def reconnects(client: Client) -> bool:
     """Whether a client that lost its connection tries to connect again; not after the scheduler said goodbye."""
     reading = client._handle_report_task

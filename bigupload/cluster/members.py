@@ -22,6 +22,10 @@ _SILENT_AFTER = 5.0
 """Seconds without news from a worker that has PUTs: it tells something every second."""
 
 
+def to_nobody(_: str) -> None:
+    """Tell nobody."""
+
+
 class RemoteGauge:
     """The `ports.Gauge` of a PUT that a worker sends. It knows what the worker told last."""
 
@@ -160,6 +164,10 @@ class SharedFile:
     ca_bundle: str | bool | None = None
     """The certificates to trust. A worker must have the same file."""
     hasher: RemoteHasher | None = None
+    say: Callable[[str], None] = to_nobody
+    """Tells the caller of the upload something."""
+    is_waiting_told: bool = False
+    """Whether the caller knows that parts wait for a worker."""
 
 
 def note_hashed(members: Mapping[str, Member], file: SharedFile, numbers: Collection[int], worker: str) -> None:

@@ -20,7 +20,7 @@ from bigupload import __version__, errors
 from bigupload.cluster import _compat
 from bigupload.cluster._compat import WorkerUnreachable
 from bigupload.cluster.local_cluster import LocalWorkers
-from bigupload.cluster.members import Member, RateShares, SharedFile, choose, settle
+from bigupload.cluster.members import Member, RateShares, SharedFile, choose, settle, to_nobody
 from bigupload.cluster.messages import LEAVE, LOOK, FileId, sample
 from bigupload.cluster.messaging import ANSWER, Messenger
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -36,6 +36,8 @@ _RECONNECTS_WITHIN = 5.0
 """Seconds for a scheduler whose connection is lost to be there again: it may restart."""
 _WORKERS_GONE_AFTER = 60.0
 """Seconds for which a part waits for a worker: an adaptive cluster starts them on demand."""
+_SAID_AFTER = 5.0
+"""Seconds of that after which the caller is told."""
 _KEEP_ALIVE = 10.0
 """Seconds between two messages to a worker that has PUTs: what hears nothing for a minute cancels them."""
 _AWAY = 30.0
@@ -81,6 +83,8 @@ class Membership:
         """Whether all workers that were there at the beginning were asked to take part."""
         self._failure = ""
         self._answered = 0.0
+        self._connection: object = None
+        """The one that the subscription is of."""
         self._lost: float | None = None
         """When the connection was lost; None: it is there."""
         self.members: dict[str, Member] = {}
@@ -96,8 +100,8 @@ class Membership:
 
     # -- the connection
 
-    async def connect(self) -> Any:
-        """The client, connected, with at least one worker.
+    async def connect(self, say: Callable[[str], None]) -> Any:
+        """The client, connected, with at least one worker. `say` is told if it waits long for one.
 
         Raises:
             ClusterUnreachable: No scheduler responds, or no worker is there.
@@ -113,10 +117,10 @@ class Membership:
                         self._local = await LocalWorkers.start(int(address.removeprefix("local:")))
                     address, security = self._local.address, self._local.security
                 self._client = await _compat.connect(address, security)
-                self._client.subscribe_topic(self.topic, self.messages.on_event)
+                self._subscribe()
                 self._answered = self._clock()
                 self._watching = asyncio.create_task(self._watch())
-            await self._wait_for(lambda: self._is_introduced and bool(self.members or self._refused))
+            await self._wait_for(lambda: self._is_introduced and bool(self.members or self._refused), say)
             if not self.members:
                 others = f" ({len(self._refused)} workers can't be used)" if len(self._refused) > 1 else ""
                 raise errors.ClusterError(min(self._refused.values()) + others)
@@ -131,12 +135,33 @@ class Membership:
 
     async def until_connected(self) -> None:
         """Wait while Dask's client connects to its scheduler again. Raises ClusterUnreachable if it does not."""
-        await self._wait_for(lambda: self.client.status == "running")
+        await self._wait_for(lambda: self.client.status == "running", to_nobody)
+
+    def _subscribe(self) -> None:
+        self._connection = _compat.connection(self._client)
+        self._client.subscribe_topic(self.topic, self.messages.on_event)
+
+    def _begin_anew(self) -> None:
+        """After Dask's client has connected again. The scheduler may be another one, and knows of no subscription.
+
+        What workers told meanwhile is lost, so that they are asked anew for all that they had.
+        """
+        _LOG.warning("connected to the Dask scheduler %s again", _compat.scheduler_address(self._client))
+        self._subscribe()
+        self.messages.begin_anew("the connection to the Dask scheduler was lost")
+        for member in self.members.values():
+            member.gone = True
+            if member.flushing is not None:
+                member.flushing.cancel()
+        self.members.clear()
+        self._refused.clear()
 
     async def _watch(self) -> None:
         kept_alive = self._clock()
         while not self._is_scheduler_gone():
-            if _compat.connection(self._client) is not None:
+            if (connection := _compat.connection(self._client)) is not None:
+                if connection is not self._connection:
+                    self._begin_anew()
                 await self._look_around()
             keep_alive = self._clock() - kept_alive > _KEEP_ALIVE
             kept_alive = self._clock() if keep_alive else kept_alive
@@ -229,17 +254,25 @@ class Membership:
             settle(put, Fault(FaultKind.BROKEN, f"the worker {member.address} is gone"))
 
     def _lose_scheduler(self) -> None:
-        self._failure = f"the Dask scheduler {self._client.scheduler.address} is gone: make the same call again later"
+        self._failure = (
+            f"the Dask scheduler {_compat.scheduler_address(self._client)} is gone: make the same call again later"
+        )
         for member in self.members.values():
             for put in list(member.puts.values()):
                 settle(put, errors.ClusterUnreachable(self._failure))
         self.messages.lose_hashes(errors.ClusterUnreachable(self._failure))
         self._wake()
 
-    async def _wait_for(self, reached: Callable[[], bool]) -> None:
-        """Wait until a condition holds. Raises ClusterUnreachable after a minute, or if the scheduler is gone."""
+    async def _wait_for(self, reached: Callable[[], bool], say: Callable[[str], None]) -> None:
+        """Wait until a condition holds, and after some seconds say for what.
+
+        Raises:
+            ClusterUnreachable: It does not hold after a minute, or the scheduler is gone.
+        """
         if not self._failure and reached():
             return  # without a timer for each part
+        waiting = f"no worker of the Dask cluster can be used: waits {_WORKERS_GONE_AFTER:.0f} s for one"
+        saying = asyncio.get_running_loop().call_later(_SAID_AFTER, say, waiting)
         try:
             async with asyncio.timeout(_WORKERS_GONE_AFTER):
                 while not (reached() or self._failure):
@@ -249,6 +282,8 @@ class Membership:
                 f"no worker of the Dask cluster can be used since {_WORKERS_GONE_AFTER:.0f} s: start workers, and make "
                 "the same call again"
             ) from None
+        finally:
+            saying.cancel()
         if self._failure:
             raise errors.ClusterUnreachable(self._failure)
 
@@ -291,12 +326,15 @@ class Membership:
 
     # -- files
 
-    async def share(self, source: Source, ca_bundle: str | bool | None) -> SharedFile:
+    async def share(
+        self, source: Source, ca_bundle: str | bool | None, say: Callable[[str], None] = to_nobody
+    ) -> SharedFile:
         """A file that workers read. The first call asks them whether they see the same one.
 
         Args:
             source: The file.
             ca_bundle: The certificates to trust, which workers must have too.
+            say: Told what the caller should know of the file's upload.
 
         Raises:
             FileNotShared: A worker sees another file, or none.
@@ -305,9 +343,10 @@ class Membership:
         known = self._files.get(source)
         if known is not None and self._client is not None and not self._failure:
             return known  # each part asks
-        await self.connect()
+        await self.connect(say)
         if source not in self._files:
-            file = SharedFile(FileId.of(source), await run_in_thread(partial(sample, source)), ca_bundle=ca_bundle)
+            sampled = await run_in_thread(partial(sample, source))
+            file = SharedFile(FileId.of(source), sampled, ca_bundle=ca_bundle, say=say)
             await asyncio.gather(*(self._look(member, file) for member in list(self.members.values())))
             for address, verdict in file.verdicts.items():
                 if verdict:
@@ -334,14 +373,22 @@ class Membership:
         found: list[Member] = []
 
         def look() -> bool:
-            member = choose(self.members.values(), file, self._clock(), near=near, not_=not_)
+            member = None
+            if _compat.connection(self._client) is not None:
+                member = choose(self.members.values(), file, self._clock(), near=near, not_=not_)
             if member is not None:
                 found.append(member)
             elif self.members and all(file.verdicts.get(address) for address in self.members):
                 raise _not_shared(*next(iter(file.verdicts.items())))
             return bool(found)
 
-        await self._wait_for(look)
+        def say(what: str) -> None:
+            if not file.is_waiting_told:  # of many parts that wait, one tells
+                file.is_waiting_told = True
+                file.say(what)
+
+        await self._wait_for(look, say)
+        file.is_waiting_told = False
         return found[0]
 
     def avoid(self, member: Member) -> None:

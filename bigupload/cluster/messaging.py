@@ -16,7 +16,7 @@ from bigupload import errors
 from bigupload.cluster import _compat
 from bigupload.cluster._compat import WorkerUnreachable
 from bigupload.cluster.members import Member, Outbox, RateShares, RemoteGauge, RemotePut, settle
-from bigupload.cluster.messages import LEAVE, WORK, PutTask, Sealed, pack_put, unpack_failure
+from bigupload.cluster.messages import LEAVE, WORK, PutTask, Sealed, pack_failure, pack_put, unpack_failure
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.part_groups import OnNews
 
@@ -95,6 +95,15 @@ class Messenger:
         """End all waiting for hash tasks with an error."""
         for result in [each for each in self._hashes.values() if not each.done()]:
             result.set_exception(error)
+
+    def begin_anew(self, reason: str) -> None:
+        """Give up what the workers were asked for: what they tell of it may be lost. It is asked for again."""
+        broken = Fault(FaultKind.BROKEN, reason)
+        for member in self._members.values():
+            for put in list(member.puts.values()):
+                settle(put, broken)
+        for result in [each for each in self._hashes.values() if not each.done()]:
+            result.set_result(("", pack_failure(broken)))
 
     def tell(self, member: Member, *, cancel: int | None = None, stop: int | None = None) -> None:
         """Tell a worker to cancel a PUT, or to stop a hash task."""

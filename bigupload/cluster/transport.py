@@ -49,8 +49,12 @@ class ClusterTransport:
         self._here = here
         self._ca = os.path.abspath(ca_bundle) if isinstance(ca_bundle, Path) else ca_bundle  # noqa: PTH100 - as sources
 
-    async def join(self, source: Source) -> list[str]:
+    async def join(self, source: Source, say: Callable[[str], None]) -> list[str]:
         """Connect, and ask the workers for a file.
+
+        Args:
+            source: The file.
+            say: Told what the caller should know at once, now or while the file is sent.
 
         Returns:
             What the caller should be told, once.
@@ -60,7 +64,7 @@ class ClusterTransport:
             ClusterError: The cluster can't be used.
         """
         if is_spread(source):
-            await self._cluster.share(source, self._ca)
+            await self._cluster.share(source, self._ca, say)
             return self._cluster.news()
         if not can_be_shared(source) and not self._cluster.told_of_streams:
             self._cluster.told_of_streams = True

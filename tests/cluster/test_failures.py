@@ -137,6 +137,49 @@ async def test_a_scheduler_that_ends_stops_the_upload_resumable(world: World, pr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # parts stalled for minutes
+async def test_a_scheduler_that_restarts_on_its_address_goes_on_with_its_new_workers(
+    world: World, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "_RECONNECTS_WITHIN", 100.0)  # here, it takes long to start
+    monkeypatch.setattr(membership, "_SAID_AFTER", 0.0)
+    monkeypatch.setattr(_compat, "CONNECT_TIMEOUT", 100.0)
+    path, warned = world.file(SIZE), list[str]()
+
+    def restart() -> None:
+        processes.restart_scheduler()
+        processes.start_worker()
+
+    stop = at_part(3, restart)
+
+    def on_event(event: events.Event) -> None:
+        if isinstance(event, events.Warned):
+            warned.append(event.message)
+        stop(event)
+
+    result = await upload(world, path, processes, on_event=on_event, retry=RetryPolicy(), limit_rate=20 * MIB)
+    assert_whole(world, path, result)
+    assert result.retries <= 8, "what was in flight"
+    assert "no worker of the Dask cluster can be used: waits 60 s for one" in warned
+
+
+@pytest.mark.slow
+async def test_a_cluster_without_workers_says_what_it_waits_for(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "_SAID_AFTER", 0.0)
+    with contextlib.ExitStack() as stack:
+        cluster = Processes(tmp_path, stack)
+
+        def on_event(event: events.Event) -> None:
+            if isinstance(event, events.Warned) and "waits 60 s for one" in event.message:
+                cluster.start_worker()
+
+        path = world.file(SIZE)
+        assert_whole(world, path, await upload(world, path, cluster, on_event=on_event))
+
+
+@pytest.mark.slow
 async def test_a_worker_that_sees_another_file_is_named_before_anything_is_sent(
     world: World, processes: Processes, can_unshare: None, tmp_path: Path
 ) -> None:
