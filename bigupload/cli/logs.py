@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bigupload.cli.wording import for_command_line
 from bigupload.errors import UsageError
+from bigupload.support.private_files import open_to_append
 from bigupload.units import printable
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -108,7 +109,7 @@ class _File(logging.Handler):
         self.setFormatter(_Lines(_FORMAT))
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return open_to_append(self._path)
 
     def _follow_rotation(self) -> None:
         with contextlib.suppress(OSError):

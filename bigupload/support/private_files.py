@@ -54,6 +54,34 @@ def create_private(path: Path) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
 
 
+def open_to_append(path: Path) -> int:
+    """Open a file to append to it, and create it with mode 0600 if necessary.
+
+    A link that this user or root created is followed. Another user's link, in a directory that others can write to,
+    would choose which file this user appends to: also root follows none.
+
+    Returns:
+        A file descriptor, which the caller closes.
+
+    Raises:
+        PermissionError: The path is another user's link.
+        OSError: The file can't be opened.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    try:
+        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as e:
+        if e.errno not in (errno.ELOOP, errno.EMLINK):  # EMLINK: FreeBSD's word for a link
+            raise
+    before = path.lstat()
+    if before.st_uid in (0, os.geteuid()):
+        fd = os.open(path, flags, 0o600)
+        if os.path.samestat(before, path.lstat()):
+            return fd
+        os.close(fd)
+    raise PermissionError(errno.EPERM, "it is another user's link")
+
+
 def _owner_is_trusted(status: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):  # Windows: the directory's access control list decides
         return True

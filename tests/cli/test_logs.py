@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import re
 import stat
 import threading
@@ -62,6 +63,26 @@ def test_a_log_file_that_is_rotated(tmp_path: Path) -> None:
         return [line.rpartition(" ")[2] for line in (tmp_path / name).read_text().splitlines()]
 
     assert [texts("log.1"), texts("log.2"), texts("log")] == [["one"], ["two"], ["another's", "three"]]
+
+
+@pytest.mark.parametrize("owner", [0, 12345])
+def test_a_link_is_followed_unless_it_is_another_user_s(tmp_path: Path, owner: int) -> None:
+    """In a shared directory, somebody may put a link where root's log is to be."""
+    precious, link = tmp_path / "precious", tmp_path / "log"
+    precious.touch()
+    link.symlink_to(precious)
+    try:
+        os.chown(link, owner, -1, follow_symlinks=False)
+    except PermissionError:
+        pytest.skip("only root may give a link away")
+    if owner:
+        with pytest.raises(errors.UsageError, match=r"can't write the log file \S+: it is another user's link"):
+            logs.begin(0, link)
+    else:
+        end = logs.begin(0, link)
+        LOGGER.warning("written")
+        end()
+    assert ("written" in precious.read_text()) == (owner == 0)
 
 
 def test_one_line_a_record_without_secrets(tmp_path: Path) -> None:
