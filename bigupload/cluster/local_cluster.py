@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 from bigupload import errors
@@ -55,6 +57,7 @@ class LocalWorkers:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bigupload.cluster.local_cluster", str(workers),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+                env=_without_credentials(os.environ),
             )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
@@ -85,6 +88,11 @@ class LocalWorkers:
                 self._process.kill()  # the workers end with it
             if not isinstance(e, TimeoutError):
                 raise
+
+
+def _without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """What workers may know of this process's environment: their proxy is there, too."""
+    return {name: value for name, value in environment.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))}
 
 
 def main() -> None:

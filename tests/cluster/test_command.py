@@ -167,6 +167,25 @@ def test_a_wrong_address_is_a_usage_error(s3: StrictS3, place: Place) -> None:
     )
 
 
+async def test_a_local_cluster_s_workers_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = {"AWS_SECRET_ACCESS_KEY": "secret-1", "AWS_PROFILE": "secret-2", "BIGUPLOAD_API_KEY": "secret-3"}
+    for name, value in secret.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    local = await LocalWorkers.start(1)
+    try:
+        client = await _compat.connect(local.address, local.security)
+        try:
+            (there,) = (await client.run(lambda: dict(os.environ))).values()  # type: ignore[no-untyped-call]
+        finally:
+            await _compat.close(client)
+        of_all = [Path(f"/proc/{pid}/environ").read_text() for pid in descendants(os.getpid())]
+    finally:
+        await local.aclose()
+    assert there["https_proxy"] == "http://proxy:3128"
+    assert not [each for each in [*there.values(), *of_all] for value in secret.values() if value in each]
+
+
 async def test_a_local_cluster_takes_nobody_without_its_certificate() -> None:
     local = await LocalWorkers.start(1)
     try:
