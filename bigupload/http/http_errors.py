@@ -36,6 +36,9 @@ _SMALLER_PARTS = (8 * MIB, 5 * MIB)
 _NO_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST")
 """OpenSSL's names for a response that is not TLS."""
 
+_OLD_TLS = re.compile("UNSUPPORTED_PROTOCOL|ALERT_PROTOCOL_VERSION")
+"""OpenSSL's names for a peer without a common version."""
+
 _NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
 _WRONG_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 """S3's codes for a request that was signed for another region than the bucket's."""
@@ -98,10 +101,12 @@ def _why_no_tls(e: ssl.SSLError, where: str) -> str:
     if "expired" in why:
         return f"the certificate of {where} has expired: renew it there, or set this machine's clock if it is wrong"
     if "not yet valid" in why:
+    if _OLD_TLS.search(str(e)):
+        return f"{where} speaks no version of TLS that is safe: it needs TLS 1.2 or later there"
         return f"the certificate of {where} is not yet valid: set this machine's clock if it is wrong"
     if "ostname mismatch" in why or "IP address mismatch" in why:
         return f"the certificate of {where} is for another host ({why}): name it by the host in its certificate"
-    return f"the certificate of {where} is not trusted ({why}): name its issuer's as `ca_bundle`"
+    return f"the certificate of {where} is not trusted ({why}): its issuer's certificate must be in `ca_bundle`"
 
 
 def _fault_of_any(e: Exception, where: str) -> Fault | None:
