@@ -18,7 +18,7 @@ from bigupload.http._compat import read_before_closing
 from bigupload.http.connection import Connection
 from bigupload.http.connection_pool import CONNECT_WITHIN, ConnectionPool
 from bigupload.http.http_errors import fault_of_connecting, fault_of_socket
-from bigupload.http.origins import Route, origin_of, proxy_for, split_url, unusable
+from bigupload.http.origins import Proxy, Route, origin_of, proxy_for, split_url, unusable
 from bigupload.http.response_head import BodyReader, Headers, ResponseHead
 from bigupload.http.trust import CaBundle, context_of
 
@@ -55,6 +55,12 @@ class OpenResponse:
         self._connection = connection
         self._body = BodyReader(head)
         self._within = within
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The user's proxy, if the response came through it."""
+        route = self._connection.route
+        return route.proxy if route is not None and route.proxy.url is not None else None
 
     @property
     def ended(self) -> bool:
@@ -192,9 +198,10 @@ class HttpClient:
             origin = origin_of(place)
             try:
                 self._routes[place] = Route(origin, proxy_for(origin))
-            except ValueError:
+            except ValueError as e:
                 raise errors.UsageError(
-                    "the proxy of the environment can't be used: set https_proxy (and http_proxy) to http://HOST:PORT"
+                    f"the proxy of the environment can't be used ({e}): set https_proxy (and http_proxy) to "
+                    "http://HOST:PORT"
                 ) from None
         return self._routes[place]
 
@@ -206,10 +213,10 @@ class HttpClient:
         except ValueError as e:
             raise unusable(e) from None
 
-    def answering_proxy(self, url: str) -> str | None:
+    def answering_proxy(self, url: str) -> Proxy | None:
         """Return the proxy that may have answered a request in place of its origin: over http, nothing tells."""
         origin, proxy = self.route(url)
-        return proxy.url if origin.scheme == "http" else None
+        return proxy if origin.scheme == "http" and proxy.url is not None else None
 
     def forget_routes(self) -> None:
         """Look up proxies again: something failed or is slow, and the network may have changed."""
@@ -256,7 +263,8 @@ class HttpClient:
                     head = await connection.head(has_body=method != "HEAD")
             except OSError as e:
                 pool.failed(connection, e)
-                raise fault_of_socket(e, where) from None
+                is_plain = route.origin.scheme == "http" and route.proxy.url is None
+                raise fault_of_socket(e, where, may_expect_tls=is_plain and not connection.was_used) from None
             response = OpenResponse(connection, head, where, within)
             yield response
         except BaseException as e:

@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
             while (end := end_of_head(self._received)) is None:
                 too_much = interim + len(self._received) > MAX_HEAD
                 if too_much or not _BEGINNING.startswith(self._received[: len(_BEGINNING)]):
-                    raise MalformedResponse
+                    raise MalformedResponse(bytes(self._received[:100]))
                 await self._more()
             head = parse_head(bytes(self._received[: end[0]]), has_body=has_body)
             del self._received[: end[1]]

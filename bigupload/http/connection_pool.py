@@ -221,7 +221,7 @@ class ConnectionPool:
             connection.write("\r\n".join(lines).encode())
             response = await connection.head()
             if response.status // 100 != 2:
-                raise fault_of_proxy(response.status, where)
+                raise fault_of_proxy(response.status, where, route.proxy)
             if not connection.is_clean:  # what the proxy says now would count as the store's word
                 raise ConnectionAbortedError(errno.ECONNABORTED, "the proxy sent more than a tunnel")
             connection.transport = await self._begin_tls(connection, route.origin)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bigupload import errors
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind, classify
-from bigupload.http.origins import origin_of
+from bigupload.http.origins import Proxy, origin_of
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.units import format_size, one_line
 
@@ -58,14 +58,20 @@ def is_valid_name(bucket: str) -> bool:
 # -- connections
 
 
-def fault_of_socket(e: Exception, where: str) -> Fault:
-    """Translate a failed exchange over a connection to `where`, a "host:port" for the message."""
+def fault_of_socket(e: Exception, where: str, *, may_expect_tls: bool = False) -> Fault:
+    """Translate a failed exchange over a connection to `where`, a "host:port" for the message.
+
+    `may_expect_tls`: it was the first one on a connection without TLS, which some servers just close.
+    """
     if (fault := _fault_of_any(e, where)) is not None:
         return fault
     if isinstance(e, TimeoutError):
         return Fault(FaultKind.STALLED, f"no response from {where} in time")
     reason = getattr(e, "strerror", None) or type(e).__name__
-    return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({reason})")
+    advice = ""
+    if may_expect_tls and isinstance(e, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
+        advice = " before any response: if it expects TLS, name it by https://"
+    return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({reason}){advice}")
 
 
 def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False) -> Fault:
@@ -95,14 +101,14 @@ def _why_unreachable(e: OSError, where: str) -> str:
 def _why_no_tls(e: ssl.SSLError, where: str) -> str:
     if _NO_TLS.search(str(e)):
         return f"{where} speaks no TLS: name it by http://"
+    if _OLD_TLS.search(str(e)):
+        return f"{where} speaks no version of TLS that is safe: it needs TLS 1.2 or later there"
     if not isinstance(e, ssl.SSLCertVerificationError):
         return f"no TLS connection to {where} ({one_line(getattr(e, 'reason', None) or type(e).__name__)})"
     why = one_line(getattr(e, "verify_message", None) or str(e)).rstrip(".")  # an error made in Python has neither
     if "expired" in why:
         return f"the certificate of {where} has expired: renew it there, or set this machine's clock if it is wrong"
     if "not yet valid" in why:
-    if _OLD_TLS.search(str(e)):
-        return f"{where} speaks no version of TLS that is safe: it needs TLS 1.2 or later there"
         return f"the certificate of {where} is not yet valid: set this machine's clock if it is wrong"
     if "ostname mismatch" in why or "IP address mismatch" in why:
         return f"the certificate of {where} is for another host ({why}): name it by the host in its certificate"
@@ -158,7 +164,7 @@ def fault_of_response(
     *,
     bucket: str = "",
     region: str | None = None,
-    proxy: str | None = None,
+    proxy: Proxy | None = None,
     sent: int | None = None,
 ) -> Fault:
     """Translate a response that refuses a request, whichever request it was.
@@ -176,7 +182,7 @@ def fault_of_response(
         sent: Bytes of the part that was sent, if it was one.
     """
     if status == PROXY_AUTH_REQUIRED:
-        return fault_of_proxy(status, "the store")
+        return fault_of_proxy(status, "the store", proxy)
     code = element(body, "Code")
     if code in _NO_BUCKET:
         return no_bucket(bucket or element(body, "BucketName") or "", status=status, code=code)
@@ -186,7 +192,7 @@ def fault_of_response(
         return _wrong_region(named or element(body, "Region"), status, code)
     if status // 100 == 3:
         return _redirect(status, code, headers)
-    who = f"the proxy {proxy}, or the store behind it," if proxy is not None and code is None else "the store"
+    who = f"the proxy {proxy.url}, or the store behind it," if proxy is not None and code is None else "the store"
     message = f"{who} refused {what}: {status} {code or ''}".rstrip()
     if status // 100 == 2:  # S3 may find out late that it can't: it has failed, whatever the code is
         status = 500
@@ -267,11 +273,13 @@ def first_words(headers: Mapping[str, str], body: bytes) -> str:
     return ": ".join(each for each in (kind, f'"{said}"' if said else "") if each)
 
 
-def fault_of_proxy(status: int, where: str) -> Fault:
+def fault_of_proxy(status: int, where: str, proxy: Proxy | None) -> Fault:
     """Translate a proxy's own error response: one that does not come from the store `where`."""
     if status == PROXY_AUTH_REQUIRED:
+        is_named = proxy is not None and proxy.authorization is not None
+        does = "refuses this user name and password" if is_named else "asks for a user name and password"
         message = (
-            "the proxy asks for a user name and password (407 Proxy Authentication Required): "
+            f"the proxy {does} (407 Proxy Authentication Required): "
             "set https_proxy (and http_proxy) to http://USER:PASSWORD@HOST:PORT"
         )
         return Fault(FaultKind.FINAL, message)

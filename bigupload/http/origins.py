@@ -121,14 +121,19 @@ def proxy_for(place: WebOrigin) -> Proxy:
     """Return the proxy that the environment (or the system) names for an origin.
 
     Raises:
-        ValueError: The environment's value is not the URL of a proxy for HTTP.
+        ValueError: The environment's value is not the URL of a proxy for HTTP. The text says why, without a password.
     """
     found = urllib.request.getproxies().get(place.scheme)
     bypass = urllib.request.proxy_bypass  # no_proxy may name a host with or without its port
     if not found or bypass(place.host) or bypass(place.where):
         return Proxy()
     parts = urlsplit(found if "://" in found else f"http://{found}")
-    at = origin_of(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+    if parts.scheme not in _PORTS:
+        raise ValueError(f"{parts.scheme}:// is not supported")
+    try:
+        at = origin_of(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+    except ValueError:  # its own words may have a half of a password
+        raise ValueError("its host or port is invalid; a / or @ in a password is %2F or %40") from None
     authorization = None
     if parts.username:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -28,13 +28,23 @@ _FOLD = re.compile(r"\n[ \t]+")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _WITHOUT_BODY = (204, 304)
+_TLS_ALERT = b"\x15\x03"
+"""What a server that expects TLS says to a request without."""
 
 
 class MalformedResponse(ConnectionError):
     """What came is no response of HTTP/1.1."""
 
-    def __init__(self) -> None:
-        super().__init__(errno.EPROTO, "the response is not HTTP")
+    def __init__(self, received: bytes = b"") -> None:
+        """`received`: its first bytes, if they are what is wrong."""
+        said = re.match(rb"[!-~]{4,40}", received)
+        if received.startswith(_TLS_ALERT):
+            what = "it speaks TLS: name it by https://"
+        elif said is not None and not received.startswith(b"HTTP"):
+            what = f'the response is not HTTP, but "{said[0].decode()}": check the address and its port'
+        else:
+            what = "the response is not HTTP"
+        super().__init__(errno.EPROTO, what)
 
 
 class Headers(Mapping[str, str]):

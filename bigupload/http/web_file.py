@@ -221,7 +221,7 @@ class WebFile:
         """Translate an error response. `again`: the redirects may lead elsewhere by now."""
         status, shown = response.status, self._url.shown
         if status == PROXY_AUTH_REQUIRED:
-            return fault_of_proxy(status, response.where)
+            return fault_of_proxy(status, response.where, response.proxy)
         kind = FaultKind.REFUSED if again and status in _NOT_THERE else classify(status, "-")
         message = f"{shown}: the server responded {status}"
         if status in _NOT_THERE and kind is not FaultKind.REFUSED:

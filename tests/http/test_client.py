@@ -193,11 +193,34 @@ async def test_connecting_takes_too_long(monkeypatch: pytest.MonkeyPatch, within
     assert caught.value.kind is FaultKind.UNREACHABLE
 
 
-async def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://proxy.example:port")
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ("http://proxy.example:port", "its host or port is invalid"),
+        ("proxy.example:99999", "its host or port is invalid"),
+        ("http://user:secret/word@proxy.example:80", "its host or port is invalid; a / or @ in a password is %2F"),
+        ("socks5://127.0.0.1:1080", "socks5:// is not supported"),
+    ],
+)
+async def test_a_proxy_that_is_no_url(monkeypatch: pytest.MonkeyPatch, proxy: str, why: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(errors.UsageError, match="the proxy of the environment can't be used"):
+    with pytest.raises(errors.UsageError, match=rf"the proxy of the environment can't be used \({why}.*HOST:PORT") as e:
         await HttpClient(None).request("GET", "http://store.example/", {}, within=60)
+    assert "secret" not in str(e.value)
+
+
+async def test_a_server_that_expects_tls_closes_what_comes_without(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.cert, made.key)
+
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with contextlib.aclosing(HttpClient(None)) as client:
+            with pytest.raises(Fault, match="if it expects TLS, name it by https://") as caught:
+                await client.request("GET", f"http://127.0.0.1:{port}/", {}, within=60)
+    assert caught.value.kind is FaultKind.BROKEN
 
 
 # -- its end, and TLS

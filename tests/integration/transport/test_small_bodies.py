@@ -114,7 +114,12 @@ async def test_cancelled_in_the_middle_nothing_is_left(store: Bench, monkeypatch
 @pytest.mark.parametrize(
     ("response", "kind", "message"),
     [
-        (b"SSH-2.0-OpenSSH_9.6\r\n", FaultKind.BROKEN, "the response is not HTTP"),
+        (
+            b"SSH-2.0-OpenSSH_9.6\r\n",
+            FaultKind.BROKEN,
+            'not HTTP, but "SSH-2.0-OpenSSH_9.6": check the address and its',
+        ),
+        (b"\x15\x03\x01\x00\x02\x02\x46", FaultKind.BROKEN, "it speaks TLS: name it by https://"),
         (b"HTTP/1.1 200 OK\r\n" + 70_000 * b"x", FaultKind.BROKEN, "the response is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", FaultKind.BROKEN, "no ETag"),
         (
@@ -123,7 +128,7 @@ async def test_cancelled_in_the_middle_nothing_is_left(store: Bench, monkeypatch
             r"redirects to https?://elsewhere\.example: use",
         ),
     ],
-    ids=["senseless", "a head without end", "no ETag", "redirect"],
+    ids=["senseless", "a TLS alert", "a head without end", "no ETag", "redirect"],
 )
 async def test_responses_that_prove_nothing(response: bytes, kind: FaultKind, message: str) -> None:
     async with answering(response) as url, HttpTransport() as transport:

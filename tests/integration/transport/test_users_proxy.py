@@ -181,6 +181,19 @@ async def test_a_proxy_that_wants_a_password_refuses_calls_too(
     assert proxy.asked == ["CONNECT" if tls else "HEAD"]
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_a_proxy_that_refuses_the_password_does_not_ask_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    with FileSource(write(tmp_path / "file", MIB)) as source, bench(tmp_path, tls=tls) as made:
+        async with proxy_of_the_environment(monkeypatch, RefusingProxy(407)) as port:
+            name_proxy(monkeypatch, f"http://user:wrong@127.0.0.1:{port}")
+            async with transport_to(made) as transport:
+                with pytest.raises(Fault, match=r"the proxy refuses this user name and password .407") as caught:
+                    await made.put(transport, source, Part(1, 0, MIB))
+    assert "wrong" not in str(caught.value)
+
+
 async def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
