@@ -36,8 +36,8 @@ _RECONNECTS_WITHIN = 5.0
 """Seconds for a scheduler whose connection is lost to be there again: it may restart."""
 _WORKERS_GONE_AFTER = 60.0
 """Seconds for which a part waits for a worker: an adaptive cluster starts them on demand."""
-_SAID_AFTER = 5.0
-"""Seconds of that after which the caller is told."""
+_SAID_AFTER = 10.0
+"""Seconds of that after which the caller is told: not while a scheduler that is lost may come back."""
 _KEEP_ALIVE = 10.0
 """Seconds between two messages to a worker that has PUTs: what hears nothing for a minute cancels them."""
 _AWAY = 30.0
