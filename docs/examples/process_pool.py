@@ -62,7 +62,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             files = [Path(directory, name) for name in ("sound", "growing", "unreachable", "missing")]
             for file in files[:-1]:
-                file.write_bytes(bytes(1_000_000))
+                file.write_bytes(bytes(10_000_000))  # two parts: a smaller file is one PUT
             run(files)
 
 

@@ -185,8 +185,14 @@ class Moment:
 
 async def assert_nothing_left(descriptors: int | None) -> None:
     """`descriptors`: how many there were before; None where an Uploader keeps connections, and threads."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not tasks, f"tasks are left: {tasks}"
+    def tasks() -> set[asyncio.Task[Any]]:
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    try:  # connections that were being made ahead are made
+        await until(lambda: not tasks())
+    except AssertionError as e:
+        e.add_note(f"tasks are left: {tasks()}")
+        raise
     if descriptors is not None:
         try:  # a call that only asks is left behind in its thread, until the store answers
             await until(lambda: not own_threads())

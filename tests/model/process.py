@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bigupload import S3Options, Uploader, UploadResult, errors
+from bigupload.api import small_files
 from bigupload.engine import completion, context
 from bigupload.events import Event
 from bigupload.stores.s3.multipart import S3Store
@@ -106,6 +107,7 @@ def carry_out(order: Order, response: Connection) -> None:
     os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "BIGUPLOAD_STATE_DIR": str(order.state)}
     os.environ |= order.keys.environment()
     S3Store.limits = LIMITS
+    small_files.MOST_BYTES = -1  # the model is of uploads in parts: a file of one part would be one PUT
     completion._LOOK_FOR, completion._LOOK_EVERY, context.TICK = 0.02, 0.01, 0.02
     if order.mutant is not None:
         MUTANTS[order.mutant]()
