@@ -185,6 +185,7 @@ class Moment:
 
 async def assert_nothing_left(descriptors: int | None) -> None:
     """`descriptors`: how many there were before; None where an Uploader keeps connections, and threads."""
+
     def tasks() -> set[asyncio.Task[Any]]:
         return asyncio.all_tasks() - {asyncio.current_task()}
 
