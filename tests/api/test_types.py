@@ -19,7 +19,7 @@ WRONG = {
     "a misspelled function": "bigupload.uplaod('f', to='s3://b/k')",
     "an unknown argument": "bigupload.upload('f', to='s3://b/k', part_sice=1)",
     "an argument of another type": "bigupload.upload('f', to=1)",
-    "an unknown argument of upload_sync": "bigupload.upload_sync('f', target='s3://b/k')",
+    "an unknown argument of upload_sync": "bigupload.upload_sync('f', destination='s3://b/k')",
     "a checksum that is none": "bigupload.upload('f', to='s3://b/k', checksum='crc64')",
     "a proof that is none": "bigupload.verify('f', 's3://b/k', require_proof='some')",
     "a result that has no such field": "bigupload.upload_sync('f', to='s3://b/k').md5",
