@@ -20,8 +20,18 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+
+class _Doc(str):
+    """The docstring without the line for pytest, which pytest finds in it all the same."""
+
+    __slots__ = ()
+
+    def __contains__(self, text: str) -> bool:  # type: ignore[override]  # str's takes any object by position
+        return text == "PYTEST_DONT_REWRITE" or super().__contains__(text)
+
+
 if __doc__:  # not with -OO
-    __doc__ = __doc__.partition("\nPYTEST")[0]  # pytest reads the source
+    __doc__ = _Doc(__doc__.partition("\nPYTEST")[0])
 
 TYPE_CHECKING = False  # `typing` takes most of this import, and Ctrl-C meanwhile would show a command's traceback
 
