@@ -208,11 +208,14 @@ class Stored:
         self._at = -math.inf
         """When the latest part was stored."""
         self._rate_then = 0.0
+        self._has_news = False
+        """Whether parts were stored since that rate was noted."""
         self.accepted = -math.inf
         """The latest time at which a part that is stored had been accepted."""
 
     def passed(self, now: float, *, in_flight: bool) -> None:
         """Note that time passes. Time without anything in flight, or in which the machine slept, does not count."""
+        self._note_rate()
         if in_flight and 0 < now - self._sampled <= PAUSE:
             self._busy += now - self._sampled
         self._sampled = now
@@ -242,7 +245,12 @@ class Stored:
         self._before.append((self._busy, self.bytes, self.parts, longest))
         if len(self._before) > 2 * REMEMBERED:
             del self._before[:REMEMBERED]
-        self._rate_then = self.rate
+        self._has_news = True
+
+    def _note_rate(self) -> None:
+        """Note the rate as of the latest part. Not for each part: thousands of small files are stored a second."""
+        if self._has_news:
+            self._rate_then, self._has_news = self.rate, False
 
     @property
     def rate(self) -> float:
@@ -274,6 +282,7 @@ class Stored:
         """
         if self.accepted - accepted > timeout:
             return True
+        self._note_rate()
         silent = now - max(accepted, self._at)
         drained = silent * max(self._rate_then, SLOWEST) >= 2 * backlog
         return silent > timeout and (drained or (not self.parts and silent > NEVER * timeout))
