@@ -152,7 +152,7 @@ class SmallFiles:
         ):
             return None
         named = options.get("name")
-        name = checked_name(named) if named is not None else os.path.basename(path) if is_file else ""  # noqa: PTH119
+        name = checked_name(named) if named is not None else os.path.basename(path) if is_file else ""  # noqa: PTH119 - microseconds
         name = name or name_in_target(given, options)
         if not name:
             return None

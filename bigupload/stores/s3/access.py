@@ -163,7 +163,7 @@ class _Finder:
         if self._settings is None or _has_unknown_variable():
             return False
         rest = self._settings.scoped.keys() - _HARMLESS_SETTINGS - _OF_CREDENTIALS
-        if rest - {"s3"} or os.path.lexists(os.path.expanduser("~/.aws/models/s3")):  # noqa: PTH111
+        if rest - {"s3"} or os.path.lexists(os.path.expanduser("~/.aws/models/s3")):  # noqa: PTH111 - not every user has a home
             return False
         return _HARMLESS_OF_S3.issuperset(nested(self._settings.scoped.get("s3", "")))
 
