@@ -132,18 +132,7 @@ class Contest:
         return judge(contestant, number, file.stat().st_size, ended, stored, counts, inside=self.inside)
 
     def _job(self, store: Store, file: Path, scratch: Path) -> Job:
-        return Job(
-            url=store.url,
-            ca=store.ca,
-            bucket=store.bucket,
-            key=file.name,
-            file=file,
-            scratch=scratch,
-            access_key=store.access_key,
-            secret_key=store.secret_key,
-            region=store.region,
-            warm=self.warm if self.inside else None,
-        )
+        return Job.at(store, file, scratch, self.warm if self.inside else None)
 
 
 def judge(

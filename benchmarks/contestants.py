@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .peering import Peers
+from .stores import Store
 
 MIB = 1 << 20
 OURS = "bigupload"
@@ -52,6 +53,22 @@ class Job:
     region: str
     warm: Path | None = None
     """A small file to send first, if the upload is measured within a running process."""
+
+    @classmethod
+    def at(cls, store: Store, file: Path, scratch: Path, warm: Path | None = None) -> Job:
+        """An upload of a file to a store, under the file's name."""
+        return cls(
+            url=store.url,
+            ca=store.ca,
+            bucket=store.bucket,
+            key=file.name,
+            file=file,
+            scratch=scratch,
+            access_key=store.access_key,
+            secret_key=store.secret_key,
+            region=store.region,
+            warm=warm,
+        )
 
     @property
     def secure(self) -> bool:

@@ -142,17 +142,7 @@ def series(rate: float, size: int, kills: int, seed: int, directory: Path) -> Se
             directory, seed
         ) as store,
     ):
-        job = Job(
-            url=store.url,
-            ca=None,
-            bucket=store.bucket,
-            key="file.bin",
-            file=file,
-            scratch=directory,
-            access_key=store.access_key,
-            secret_key=store.secret_key,
-            region=store.region,
-        )
+        job = Job.at(store, file, directory)
         contestant = ourselves()
         argv, environment = [*there.client_prefix, *contestant.argv(job)], contestant.environment(job)
         for _ in range(kills):

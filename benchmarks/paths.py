@@ -235,18 +235,7 @@ def once(
 
 
 def _job(place: Place, file: Path, scratch: Path) -> Job:
-    store = place.store
-    return Job(
-        url=store.url,
-        ca=store.ca,
-        bucket=store.bucket,
-        key=file.name,
-        file=file,
-        scratch=scratch,
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-        region=store.region,
-    )
+    return Job.at(place.store, file, scratch)
 
 
 @dataclass(frozen=True, kw_only=True)
