@@ -148,15 +148,25 @@ def _upload(version: Version, file: Path, store: Store, *more: str) -> list[str]
 
 
 def _kill_half_way(version: Version, environment: Mapping[str, str], each: _Round) -> None:
-    """Leave an upload that has one of its two parts."""
-    argv = _upload(version, each.large, each.store, "--part-size", "5MiB", "--limit-rate", "20MB/s", "--no-resume")
+    """Leave an upload of which two of four parts are in the store, and recorded."""
+    small_parts = ("--part-size", "5MiB", "--concurrency", "1", "--limit-rate", "20MB/s")
+    argv = _upload(version, each.large, each.store, *small_parts, "--no-resume")
     each.store.reset()
     with subprocess.Popen(argv, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         try:
-            while each.store.counts()["bytes_accepted"] < 6 * _MIB and child.poll() is None:
+            while each.store.counts()["parts"] < 2 and child.poll() is None:
                 time.sleep(0.01)
+            time.sleep(0.1)  # A part takes 0.26 s: the second is recorded now, and the third under way.
         finally:
             child.kill()
+    each.store.reset()
+
+
+def _resume(name: str, version: Version, environment: Mapping[str, str], source: str, each: _Round) -> None:
+    _kill_half_way(version, environment, each)
+    each.run((name, source, "resume"), _upload(version, each.large, each.store), environment)
+    if (sent := each.store.counts()["parts"]) != 2:
+        raise SystemExit(f"{name}, {source}: the upload sent {sent} parts instead of the two that were missing")
 
 
 def measure(versions: Mapping[str, Version], side: str, each: _Round, progress: Callable[[str], None]) -> None:
@@ -167,8 +177,7 @@ def measure(versions: Mapping[str, Version], side: str, each: _Round, progress: 
         for name, version in versions.items():
             environment = _environment(version, settings, each.home)
             each.run((name, source, "upload"), _upload(version, each.small, each.store, "--no-resume"), environment)
-            _kill_half_way(version, environment, each)
-            each.run((name, source, "resume"), _upload(version, each.large, each.store), environment)
+            _resume(name, version, environment, source, each)
         own = _environment(versions["bigupload"], settings, each.home)
         each.run(("boto3", source, "upload"), [sys.executable, "-c", _BOTO3, each.store.url, str(each.small)], own)
         each.run(("keys", source, "find"), [sys.executable, "-c", _KEYS], own)
@@ -233,7 +242,7 @@ def main() -> int:
     with _side() as side, tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name:
         small, large = Path(name) / "small.bin", Path(name) / "large.bin"
         small.write_bytes(os.urandom(1024))
-        large.write_bytes(os.urandom(10 * _MIB))
+        large.write_bytes(os.urandom(20 * _MIB))
         for number in range(arguments.rounds + 1):
             scratch = Path(name) / str(number)
             scratch.mkdir()
