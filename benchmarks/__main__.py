@@ -40,6 +40,8 @@ import importlib
 import signal
 import sys
 
+from bigupload.errors import BigUploadError
+
 NAMES = (
     "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
     "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness", "loop_lag", "ten_thousand",
@@ -56,7 +58,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # like Ctrl-C: leave no child and no file
     sys.argv[0:2] = [f"benchmarks {name}"]
     module = importlib.import_module(f".{_OTHER_MODULES.get(name, name)}", __package__)
-    return int(module.main())
+    try:
+        return int(module.main())
+    except BigUploadError as e:
+        raise SystemExit(f"benchmarks {name}: {e}") from None
 
 
 if __name__ == "__main__":
