@@ -13,6 +13,9 @@ _WINDOW = 10.0
 """Seconds over which the rate is measured at least: long enough to read, short enough to show that a link went away."""
 _CHANGES = 4
 """Changes over which it is measured at least."""
+_LUMPS = 2
+"""Where responses are late, so many lumps must have come: of bodies that share a path and end together, the first may be
+a small one that ends long before."""
 _SILENT = 4
 """Nothing has changed for so many times as long as usual, and for half the window: the rate is 0."""
 
@@ -20,8 +23,10 @@ _SILENT = 4
 class _Count:
     """When a count of bytes changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = 1) -> None:
+        """`least`: changes without which there is no rate."""
         self.changes: deque[tuple[float, int]] = deque()
+        self._least = least
 
     def add(self, now: float, done: int) -> None:
         changes = self.changes
@@ -35,7 +40,7 @@ class _Count:
 
     def rate(self, now: float) -> float:
         changes = self.changes
-        if len(changes) < 2:
+        if len(changes) <= self._least:
             return 0.0
         (began, first), (at, last) = changes[0], changes[-1]
         usual, silent = self._usual(), now - at
@@ -62,7 +67,7 @@ class RateMeter:
     """Measures bytes a second: of what was sent, or, while responses are late, of what was stored."""
 
     def __init__(self) -> None:
-        self._sent, self._stored = _Count(), _Count()
+        self._sent, self._stored = _Count(), _Count(_LUMPS)
         self._is_late = False
 
     def add(self, now: float, stored: int, in_flight: int = 0, *, late: bool = False) -> None:

@@ -49,6 +49,16 @@ def test_between_two_lumps_the_time_left_counts_down() -> None:
             assert meter.seconds_left(now, 60_000) == pytest.approx(600 - now)
 
 
+def test_one_lump_of_bodies_that_end_together_shows_no_rate() -> None:
+    meter = RateMeter()
+    for second in range(60):  # twelve bodies share the path: the last of them has half the size of the others
+        now = float(second)
+        meter.add(now, 5 * (now >= 30) + 100 * (now >= 58), late=True)
+        if now < 58:
+            assert meter.seconds_left(now, 115) is None
+    assert meter.seconds_left(58.0, 115) == pytest.approx(58 * 10 / 105)
+
+
 @given(
     every=st.floats(0.2, 100),
     size=st.integers(1, 100 << 20),
