@@ -81,7 +81,7 @@ def _rows(
     context = click.Context(command, info_name=" ".join(("bigupload", *names)))
     parsed, _, _ = command.make_parser(context).parse_args(list(arguments))
     for param in command.params:
-        if not isinstance(param, click.Option) or param.name == "config":
+        if not isinstance(param, click.Option) or not param.expose_value or param.name == "config":
             continue
         variable = next((name for name in _variables(param) if os.environ.get(name)), None)
         if param.name in parsed:

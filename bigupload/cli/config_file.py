@@ -107,7 +107,8 @@ def _find(root: click.Command, words: Sequence[str]) -> click.Command:
 
 
 def _options(command: click.Command) -> dict[str, click.Option]:
-    found = {name_of(param): param for param in command.params if isinstance(param, click.Option)}
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    found = {name_of(option): option for option in options if option.expose_value}  # --help-all has no value
     found.pop("config", None)  # a file names no other
     return found
 

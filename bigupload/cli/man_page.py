@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from bigupload.cli import _cli, config_file
+from bigupload.cli.help import EXAMPLES, groups, options_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "bigupload.1"
 _STATUS = (
@@ -47,7 +48,7 @@ def man_page() -> str:
         *_paragraphs((inspect.getdoc(_cli.callback) or "").partition("\n\nExit status")[0]),
         ".SH OPTIONS",
         "Every command takes these options, also before its name.",
-        *_options(_cli, ctx, leave_out=frozenset()),
+        *_rows(options_of(_cli, ctx), ctx),
         ".TP",
         ".B \\-h, \\-\\-help",
         "Show the help of a command and exit.",
@@ -58,7 +59,13 @@ def man_page() -> str:
         ctx = click.Context(command, info_name=name)
         usage = " ".join(command.collect_usage_pieces(ctx))
         lines += [f'.SS "{_plain(" ".join(words))}"', f".B {_plain(name)}", _plain(usage), ".PP"]
-        lines += [*_paragraphs(inspect.cleandoc(command.help or "")), *_options(command, ctx, leave_out=_COMMON)]
+        lines += _paragraphs(inspect.cleandoc(command.help or ""))
+        for example, meaning in EXAMPLES.get(" ".join(words), ()):
+            lines += [".TP", f".B {_plain(example)}", _plain(f"{meaning[0].upper()}{meaning[1:]}.")]
+        options = [each for each in options_of(command, ctx) if each.name not in _COMMON]
+        for heading, group in groups(words, options):
+            described = list(_rows(group, ctx))
+            lines += [".PP", f".I {heading}", *described] if described else []
     for title, rows in (("EXIT STATUS", _STATUS), ("ENVIRONMENT", _VARIABLES), ("FILES", _FILES)):
         lines.append(f".SH {title}")
         for term, text in rows:
@@ -66,11 +73,9 @@ def man_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _options(command: click.Command, ctx: click.Context, *, leave_out: frozenset[str]) -> Iterator[str]:
-    for param in command.get_params(ctx):
-        if not isinstance(param, click.Option) or param.name in leave_out or "--help" in param.opts:
-            continue
-        if row := param.get_help_record(ctx):
+def _rows(options: Iterable[click.Option], ctx: click.Context) -> Iterator[str]:
+    for option in options:
+        if "--help" not in option.opts and (row := option.get_help_record(ctx)):
             yield from (".TP", f".B {_plain(row[0])}", _plain(row[1]))
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from bigupload.cli import config_file
+from bigupload.cli.help import add_help
 from bigupload.errors import UsageError
 
 _COMMON = "bigupload.common"
@@ -79,6 +80,7 @@ def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
         if isinstance(param, click.Option):
             given = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
             param.envvar = [*variables(path, config_file.name_of(param)), *given]
+    add_help(command, path)
     command.callback = _with_log(command.callback)
     command.parse_args = _naming_the_command(command.parse_args)  # type: ignore[method-assign]  # of any command
     return command

@@ -14,8 +14,8 @@ _WINDOW = 10.0
 _CHANGES = 4
 """Changes over which it is measured at least."""
 _LUMPS = 2
-"""Where responses are late, so many lumps must have come: of bodies that share a path and end together, the first may be
-a small one that ends long before."""
+"""Where responses are late, so many lumps must have come: of bodies that share a path and end together, a small one
+ends long before the others."""
 _SILENT = 4
 """Nothing has changed for so many times as long as usual, and for half the window: the rate is 0."""
 

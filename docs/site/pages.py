@@ -8,7 +8,7 @@ import json
 import os
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mkdocs.structure.pages import Page
 import bigupload
 from bigupload import errors, events
 from bigupload.cli import _cli, config_file
+from bigupload.cli.help import EXAMPLES, groups, options_of
 from bigupload.service.openapi import document
 
 ROOT = Path(__file__).parents[2]
@@ -112,21 +113,28 @@ def _is_of(value: object, module: Any) -> bool:
 def _commands() -> Iterator[str]:
     yield "# Every option\n"
     yield "[Commands](../commands.md) tells what each command is for. Every command takes these:\n"
-    yield from _options(_cli, click.Context(_cli), but=())
+    yield from _options(options_of(_cli, context := click.Context(_cli)), context)
     common = [each.name for each in _cli.params]
     for words, command in config_file.leaves(_cli):
         context = click.Context(command, info_name=" ".join(("bigupload", *words)))
         yield f"## {' '.join(words)}\n"
         yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
         yield inspect.cleandoc(command.help or "") + "\n"
-        yield from _options(command, context, but=common)
+        if examples := EXAMPLES.get(" ".join(words)):
+            yield "```console"
+            for line, meaning in examples:
+                yield f"# {meaning}\n$ {line}"
+            yield "```\n"
+        own = [each for each in options_of(command, context) if each.name not in common and "--help" not in each.opts]
+        for title, group in groups(words, own):
+            yield f"**{title}**\n"
+            yield from _options(group, context)
 
 
-def _options(command: click.Command, context: click.Context, *, but: Collection[str | None]) -> Iterator[str]:
+def _options(options: Iterable[click.Option], context: click.Context) -> Iterator[str]:
     yield "| option | meaning |\n|---|---|"
-    for each in command.get_params(context):
-        row = each.get_help_record(context) if each.name not in but else None
-        if row is not None:
+    for each in options:
+        if (row := each.get_help_record(context)) is not None:
             yield f"| `{row[0]}` | {_cell(html.escape(row[1]))} |"
     yield ""
 

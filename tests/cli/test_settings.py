@@ -34,7 +34,7 @@ def test_every_option_has_its_variables() -> None:
     seen = 0
     for words, command in config_file.leaves(_cli):
         for param in command.params:
-            if isinstance(param, click.Option):
+            if isinstance(param, click.Option) and param.name != "help_all":
                 own, shared, *_ = param.envvar or ()
                 name = config_file.name_of(param).replace("-", "_").upper()
                 assert own == f"BIGUPLOAD_{'_'.join(words).replace('-', '_').upper()}_{name}"

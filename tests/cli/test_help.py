@@ -1,0 +1,75 @@
+"""Help: the options in groups, the usual ones first, and examples that are true."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+import pytest
+
+from bigupload.cli import _cli
+from bigupload.cli.config_file import leaves
+from bigupload.cli.help import EXAMPLES, FEW, groups, options_of
+
+from .support import Command
+
+COMMANDS = {" ".join(words): command for words, command in leaves(_cli)}
+
+
+def test_each_option_has_one_place() -> None:
+    for name, command in COMMANDS.items():
+        every = options_of(command, click.Context(command))
+        found = dict(groups(tuple(name.split()), every))
+        shown = [option.name for group in found.values() for option in group]
+        assert sorted(shown, key=str) == sorted((option.name for option in every), key=str), name
+        if len(every) > FEW:
+            assert [each for each in found["Help"] if not any("--help" in word for word in each.opts)] == [], name
+
+
+def test_a_short_command_has_one_list_and_no_other_help(bigupload: Command) -> None:
+    shown = bigupload("status", "--help").out
+    assert "\nOptions:\n" in shown
+    assert "--help-all" not in shown
+    assert bigupload("status", "--help-all").code == 2
+
+
+def test_help_shows_what_is_usual_and_counts_the_rest(bigupload: Command) -> None:
+    usual, every = bigupload("upload", "--help").out, bigupload("upload", "--help-all").out
+    for option in ("--to", "--endpoint-url", "--no-resume", "--progress", "--help-all"):
+        assert f"{option} " in usual
+        assert f"{option} " in every
+    for option in ("--grant-read-acp", "--hedge / --no-hedge", "--config"):
+        assert f"{option} " not in usual
+        assert f"{option} " in every
+    count = len(options_of(COMMANDS["upload"], click.Context(COMMANDS["upload"])))
+    shown = sum(line.startswith("  -") for line in usual.splitlines())
+    assert f"{count - shown} more options: bigupload upload --help-all" in usual
+    assert "more options" not in every
+    assert sum(line.startswith("  -") for line in every.splitlines()) == count
+
+
+def test_the_service_has_groups_of_its_own(bigupload: Command) -> None:
+    titles = [line for line in bigupload("serve", "--help").out.splitlines() if line.endswith(":") and line[0] != " "]
+    assert titles[:4] == ["Examples:", "Service:", "What clients may do:", "Keys, hooks and webhooks:"]
+
+
+def test_each_command_that_uploads_has_three_examples() -> None:
+    assert EXAMPLES.keys() <= COMMANDS.keys()
+    assert all(len(EXAMPLES[name]) == 3 for name in ("upload", "sync", "watch", "resume", "verify", "serve"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_command_takes_its_examples(name: str) -> None:
+    command = COMMANDS[name]
+    for line, _ in EXAMPLES[name]:
+        words = shlex.split(line.rpartition("| ")[2].removeprefix("KEY=$(").removesuffix(")"))
+        assert words[: 1 + len(name.split())] == ["bigupload", *name.split()], line
+        command.make_context(name, words[1 + len(name.split()) :], parent=click.Context(_cli))
+
+
+def test_titles_are_bold_on_a_terminal_alone(bigupload: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" not in bigupload("upload", "--help").out
+    command = COMMANDS["upload"]
+    assert "\x1b[1mTarget" in command.get_help(click.Context(command, info_name="bigupload upload"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in command.get_help(click.Context(command, info_name="bigupload upload"))
