@@ -128,6 +128,7 @@ class SharedResources:
         self._rate = rate
         self.machines = 1
         """The machines that hash and send parts."""
+        self._adapted_at = -math.inf
         self.backlog = 0
         """Bytes of whole bodies that wait for their responses."""
 
@@ -150,7 +151,13 @@ class SharedResources:
         return TICK / 4 if self.parts and self.flight.starts else TICK if self.machines == 1 else _TICK_OF_MANY
 
     def adapt(self, now: float) -> None:
-        """Show `Flight` what is in flight. Set the number of slots to its limit, and hold the newest parts above it."""
+        """Show `Flight` what is in flight. Set the number of slots to its limit, and hold the newest parts above it.
+
+        Every upload calls it at each tick: the first of them does it for all.
+        """
+        if 0 <= now - self._adapted_at < self.tick / 2:
+            return
+        self._adapted_at = now
         sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges - self.parts)
         parts = sorted(self.parts, key=lambda part: (-part.priority, part.began))
         of_parts = [part.look(now) for part in parts]

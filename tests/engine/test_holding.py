@@ -114,6 +114,16 @@ async def slots(shared: SharedResources, count: int) -> Any:
 # -- which parts are held
 
 
+async def test_a_crowd_of_uploads_looks_once_a_tick() -> None:
+    flight = Flight(writers=4)
+    shared = shared_with(flight, *(put(float(number)) for number in range(4)))
+    for each in range(100):
+        shared.adapt(10.0 + each * TICK / 100)
+    assert len(flight.samples) == 2
+    shared.adapt(5.0)  # another clock
+    assert len(flight.samples) == 3
+
+
 async def test_the_newest_parts_are_held_and_the_oldest_are_released_first() -> None:
     flight = Flight(writers=4)
     parts = [put(began, Gauge()) for began in (3.0, 1.0, 4.0, 2.0)]
