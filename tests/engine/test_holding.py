@@ -129,8 +129,8 @@ async def test_the_newest_parts_are_held_and_the_oldest_are_released_first() -> 
     parts = [put(began, Gauge()) for began in (3.0, 1.0, 4.0, 2.0)]
     shared = shared_with(flight, *parts)
     held = []
-    for flight.most_writers in (4, 2, 1, 0, 1, 3, 9):
-        shared.adapt(10.0)
+    for second, flight.most_writers in enumerate((4, 2, 1, 0, 1, 3, 9)):
+        shared.adapt(10.0 + second)
         held.append("".join("-" if part.is_held else "w" for part in sorted(parts, key=lambda part: part.began)))
     assert held == ["wwww", "ww--", "w---", "----", "w---", "www-", "wwww"]
     gauge: Any = sorted(parts, key=lambda part: part.began)[1].gauge
