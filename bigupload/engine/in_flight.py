@@ -64,7 +64,8 @@ class PutInFlight:
         self.is_held = False
         self.ended = asyncio.Event()  # anyio's costs ten times as much to make
         self._seen = 0
-        self._moved_at = now
+        self._moved_at = self._looked_at = now
+        self._held_for = 0.0
 
     @property
     def size(self) -> int:
@@ -105,6 +106,8 @@ class PutInFlight:
             self._seen, self._moved_at = sent, now
         if self.is_held:
             self.wrote_from = now
+            self._held_for += now - self._looked_at
+        self._looked_at = now
         if sent < self.size:
             self.accepted = None
         elif self.accepted is None and self.gauge is not None:
@@ -124,8 +127,12 @@ class PutInFlight:
             self.part.size,
         )
 
+    def took(self, now: float) -> float:
+        """Return the seconds since it began, without those in which it was held."""
+        return now - self.began - self._held_for
+
     def progress(self, now: float) -> PutProgress:
-        return PutProgress(self.part.size, self.sent(), now - self.began)
+        return PutProgress(self.part.size, self.sent(), self.took(now))
 
     def cancel_if_stalled(self, now: float, policy: RetryPolicy, shared: SharedResources) -> None:
         """Cancel a PUT without progress, or one whose response is overdue."""
@@ -230,7 +237,7 @@ class PartsInFlight:
             response = await self._first_response(put, fresh=fresh)
         finally:
             self._puts.discard(put)
-        self.pace.arrived(context.effects.clock() - put.began)
+        self.pace.arrived(put.took(context.effects.clock()))
         return response
 
     async def send_group_in_slot(self, group: PutInFlight) -> Fault | None:

@@ -46,9 +46,9 @@ TLS_BUFFER = 512 * 1024
 machine. 1 MiB does not stay in the core's cache."""
 _SLICE = LOOK_AHEAD
 """Bytes to send before the event loop gets a turn: it sees a response also where the kernel takes all at once."""
-_TRICKLE_EVERY, _TRICKLE = 10.0, 16 * 1024
+_TRICKLE_EVERY, _TRICKLE = 10.0, 8 * 1024
 """Seconds after which a body that is held sends some bytes, and how many: S3 closes a connection that has sent no byte
-of its body for 20 s."""
+of its body for 20 s, and Apache, by default, one with less than 500 bytes a second."""
 RESPONSE_AFTER_WRITE_ERROR = 5.0
 """Seconds to wait for a response on a connection that can't be written to any more."""
 

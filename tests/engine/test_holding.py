@@ -114,6 +114,19 @@ async def slots(shared: SharedResources, count: int) -> Any:
 # -- which parts are held
 
 
+async def test_the_time_in_which_a_part_was_held_makes_it_no_straggler() -> None:
+    sky = Sky()
+    held = put(0.0, Gauge(10), size=PART.size)  # a little is sent, so that the connection stays
+    held.hold(held=True)
+    for second in range(1, 60):
+        held.look(float(second))
+    held.hold(held=False)
+    assert held.took(59.0) == 0
+    assert held.progress(59.1).seconds == pytest.approx(0.1)
+    assert sky.flights.pace.lagging([held.progress(59.1)], at_the_end=True) == []
+    assert sky.flights.pace.lagging([held.progress(69.0)], at_the_end=True) == [0]
+
+
 async def test_a_crowd_of_uploads_looks_once_a_tick() -> None:
     flight = Flight(writers=4)
     shared = shared_with(flight, *(put(float(number)) for number in range(4)))
