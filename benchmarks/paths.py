@@ -11,7 +11,7 @@ On each, three things are measured:
 - The same upload with `--concurrency` fixed at several values. *Regret* is the extra time over the best of them. One
   that is slower than the best by far is stopped.
 - Kills by SIGKILL. A kill loses the bytes that left the client in this run, less the parts that the store had
-  responded to. The bound is ten seconds of the stored rate, or one part. Most kills come at a seeded moment after the
+  responded to. The bound is ten seconds of the stored rate, or 1.1 parts. Most kills come at a seeded moment after the
   first response of the run. Every fourth comes at one after the first byte. If a run has no response yet when it is
   killed, the bound is not for it: such kills have columns of their own. The stored rate is the path's. Where the
   number of connections decides about that, it is that of the upload without kills, and on the path that changes what
@@ -70,6 +70,9 @@ SENT, SENT_IN_LIVELOCK = 1.05, 1.02
 MEAN_REGRET, WORST_REGRET = 0.1, 0.3
 PEERS = ("crt", "obstore", "mc:tuned", "s5cmd")
 BIG = 1 << 30
+HELD = 0.1
+"""The share of a part that other parts may have sent before and while they are held: 24 of them begin, and each sends
+some KiB every ten seconds."""
 EARLY = 4
 """One of so many kills comes soon after the first byte."""
 EARLY_TO = 3.0
@@ -138,7 +141,7 @@ class Killed:
 
     @property
     def bound(self) -> float:
-        return max(HORIZON * self.rate, self.part_size)
+        return max(HORIZON * self.rate, (1 + HELD) * self.part_size)
 
     @property
     def holds(self) -> bool:
