@@ -11,11 +11,12 @@ On each, three things are measured:
 - The same upload with `--concurrency` fixed at several values. *Regret* is the extra time over the best of them. One
   that is slower than the best by far is stopped.
 - Kills by SIGKILL. A kill loses the bytes that left the client in this run, less the parts that the store had
-  responded to. The bound is ten seconds of the stored rate, or 1.1 parts. Most kills come at a seeded moment after the
-  first response of the run. Every fourth comes at one after the first byte. If a run has no response yet when it is
-  killed, the bound is not for it: such kills have columns of their own. The stored rate is the path's. Where the
-  number of connections decides about that, it is that of the upload without kills, and on the path that changes what
-  became stored in the last ten seconds.
+  responded to. The bound is ten seconds of the stored rate, or one part, and half a part of those that are held. Most
+  kills come at a seeded moment after as much is stored as had left the client before the first response of the run:
+  until then, the path is not known. Every fourth comes at one after the first byte. The bound is not for these: such
+  kills of the start have columns of their own. The stored rate is the path's. Where the number of connections decides
+  about that, it is that of the upload without kills, and on the path that changes what became stored in the last ten
+  seconds.
 
 `bytes that left the client` are counted by the proxy where there is one, else by the store, with what its kernel has
 received and it has not read.
@@ -70,9 +71,9 @@ SENT, SENT_IN_LIVELOCK = 1.05, 1.02
 MEAN_REGRET, WORST_REGRET = 0.1, 0.3
 PEERS = ("crt", "obstore", "mc:tuned", "s5cmd")
 BIG = 1 << 30
-HELD = 0.1
-"""The share of a part that other parts may have sent before and while they are held: 24 of them begin, and each sends
-some KiB every ten seconds."""
+HELD = 0.5
+"""The share of a part that other parts may have sent before and while they are held: 24 of them begin, each sends until
+the rate is known, and then some KiB every ten seconds."""
 EARLY = 4
 """One of so many kills comes soon after the first byte."""
 EARLY_TO = 3.0
@@ -102,9 +103,9 @@ class Settings:
     """In the order in which they are tried: slow ones are stopped sooner if a fast one was before them."""
     kills: int
     latest: float
-    """The most seconds from the first response to a kill."""
+    """The most seconds to a kill, from the moment when the path is known."""
     response_within: float
-    """The most seconds to the first response, before a kill comes anyhow."""
+    """The most seconds to that moment, before a kill comes anyhow."""
 
 
 QUICK = Settings(seconds=8, least=48 << 20, fixed=(8, 32, 2), kills=4, latest=10, response_within=20)
@@ -129,15 +130,12 @@ class Killed:
     again: int
     """Those of them that an earlier run had sent already."""
     part_size: int
+    is_early: bool
+    """Whether not all was stored that had left before the first response."""
 
     @property
     def lost(self) -> int:
         return max(0, self.left - self.accepted)
-
-    @property
-    def is_early(self) -> bool:
-        """Whether it came before the first response."""
-        return not self.accepted
 
     @property
     def bound(self) -> float:
@@ -148,7 +146,7 @@ class Killed:
         return self.lost <= self.bound
 
     def __str__(self) -> str:
-        judged = "before the first response" if self.is_early else "holds" if self.holds else "does NOT hold"
+        judged = "of the start" if self.is_early else "holds" if self.holds else "does NOT hold"
         return (
             f"{self.contestant}: killed after {self.after:.1f} s, {self.left / 1e6:.1f} MB left, "
             f"{self.lost / 1e6:.1f} MB lost, the bound is {self.bound / 1e6:.1f} MB: {judged}"
@@ -298,8 +296,8 @@ def rate_of_kills(kind: Kind, rate: float, runs: Sequence[Run]) -> float | None:
 
 
 def moments(kills: int, seed: str, latest: float) -> list[tuple[bool, float]]:
-    """Return for each kill whether it comes after the first response, and how long after that, or after the first
-    byte, in seconds."""
+    """Return for each kill whether it comes when the path is known, and how long after that, or after the first byte,
+    in seconds."""
     chance = random.Random(seed)
     return [
         (False, chance.uniform(0.0, EARLY_TO)) if number % EARLY == EARLY - 1 else (True, chance.uniform(0.0, latest))
@@ -356,13 +354,17 @@ def _kill(
     began = time.monotonic()
     with subprocess.Popen(argv, env=dict(environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         try:
-            awaited = "bytes_accepted" if is_late else "bytes_left"
+            awaited, least, known = "bytes_accepted" if is_late else "bytes_left", 1, not is_late
             while child.poll() is None and time.monotonic() - began < settings.response_within:
-                if place.store.counts()[awaited]:
-                    break
+                counts = place.store.counts()
+                if counts[awaited] >= least:
+                    if known:
+                        break
+                    known, least = True, counts["bytes_left"]  # what was begun before the path was known
                 time.sleep(LOOK_EVERY)
             time.sleep(seconds)
             counts, now = place.store.counts(), time.time()
+            is_early = not is_late or counts[awaited] < least
             if child.poll() is not None:
                 return None
         finally:
@@ -376,6 +378,7 @@ def _kill(
         accepted=counts["bytes_accepted"],
         again=counts["parts_again"],
         part_size=manifest.plan.part_size if manifest else 0,
+        is_early=is_early,
     )
 
 
@@ -429,7 +432,7 @@ def tables(found: Sequence[Found], peers: Sequence[str]) -> Iterator[str]:
 def _table_of_kills(found: Sequence[Found]) -> Iterator[str]:
     yield (
         "| path | rate | version | kills | within the bound | MB lost: median | most | bound | "
-        "kills before the first response | MB lost: most | parts sent again | |"
+        "kills of the start | MB lost: most | parts sent again | |"
     )
     yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     for each in found:
