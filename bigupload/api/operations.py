@@ -196,7 +196,7 @@ async def resume(
             return _result_of_completed(journal, settings)
         if known.aborted:
             raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
-        require_trust(journal, trust=options.get("trust", False), source=source)
+        require_trust(journal, trust=options.get("trust", False), source=source, call=call, does="send")
         if not known.source.can_be_opened and source is None:
             raise errors.UsageError(
                 f"{known.source.path} was no file that could be opened again: upload the same bytes once more, under "
@@ -276,7 +276,7 @@ async def abort(resources: UploaderResources, call: OpenCall, manifest: StrPath,
         known = journal.manifest
         if known.completed is not None:
             raise errors.UsageError(f"this upload is complete: delete {known.target} if it is not wanted")
-        require_trust(journal, trust=options.get("trust", False), source=None)
+        require_trust(journal, trust=options.get("trust", False), source=None, call=call, does="abort")
         recorded = known.header.options
         store = await reconnect(
             known.target, recorded, options.get("s3"), api_key=options.get("api_key"), pool=resources.buckets

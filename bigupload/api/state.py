@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -23,6 +23,7 @@ from bigupload.core.manifest_identity import manifest_id
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
+from bigupload.events import Warned
 from bigupload.manifests.clean_up import clean_if_due
 from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.location import state_dir
@@ -33,6 +34,7 @@ from bigupload.stores.targets import LOCAL, Store
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_thread
 
 if TYPE_CHECKING:  # what only some calls need is imported by them
+    from bigupload.api.calls import OpenCall
     from bigupload.manifests.job_record import JobRecord
     from bigupload.manifests.listing import KnownUpload
 
@@ -177,13 +179,17 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) -> None:
+def require_trust(
+    journal: FileJournal, *, trust: bool, source: StrPath | None, call: OpenCall, does: Literal["send", "abort"]
+) -> None:
     """Refuse a manifest of unknown origin, before credentials or bytes are sent anywhere.
+
+    With `trust`, warn of what it does: which file, which target, which endpoint.
 
     Raises:
         UsageError: This user did not begin it on this machine, and `trust` is not set.
     """
-    if trust or journal.written_here:
+    if journal.written_here:
         return
     known = journal.manifest
     endpoint = known.header.options.get("endpoint_url")
@@ -191,10 +197,16 @@ def require_trust(journal: FileJournal, *, trust: bool, source: StrPath | None) 
     if known.header.options.get("no_verify_ssl"):
         at += ", whose certificate it would not check"
     file = source if source is not None else known.source.path
-    raise errors.UsageError(
-        f"you did not begin {journal.path} on this machine. It would send {file} to {known.target}{at}, with your "
-        "credentials. If you want that: `trust=True`"
+    what = (
+        f"send {file} to {known.target}{at}" if does == "send" else f"abort the upload of {file} to {known.target}{at}"
     )
+    if not trust:
+        raise errors.UsageError(
+            f"you did not begin {journal.path} on this machine. It would {what}, with your credentials. If you want "
+            "that: `trust=True`"
+        )
+    began_elsewhere = f"you did not begin {journal.path} on this machine, and trust it to {what}, with your credentials"
+    call.emit_of(known.source.path, known.target, journal)(Warned(message=began_elsewhere))
 
 
 async def existing_object(

@@ -25,6 +25,9 @@ import click
 
 from bigupload.errors import UsageError
 
+TYPED_ALONE = frozenset({"trust"})
+"""Options that a call takes from its command line alone: each is a decision about what that call names."""
+
 
 def default_path() -> Path:
     """Where the file is if no option or variable names another."""
@@ -70,6 +73,8 @@ def located(given: Path | None, root: click.Command, words: Sequence[str]) -> di
     table, place = document, ""
     for depth in range(len(words) + 1):
         for key, value in table.items():
+            if key in TYPED_ALONE and key in options:
+                raise UsageError(f"{path}: {place}{key} can't be set here: give --{key} on the command line")
             if key in options and not _is_command(root, words[:depth], key, value):
                 found[options[key].name or key] = (_value(options[key], value, path), f"{place}{key}")
             elif not _is_command(root, words[:depth], key, value) and not _known(root, words, depth, key):

@@ -1,6 +1,7 @@
 """Where a command's options come from: the command line, the environment, the configuration file, the default.
 
-`prepare` gives every option its variables and every command the options that all of them have. An option that is
+`prepare` gives every option its variables and every command the options that all of them have. Those of
+`config_file.TYPED_ALONE` have none. An option that is
 given in several places is taken from the first of these:
 
 1. the command line;
@@ -77,7 +78,7 @@ def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
         return command
     command.params += common_options()
     for param in command.params:
-        if isinstance(param, click.Option):
+        if isinstance(param, click.Option) and config_file.name_of(param) not in config_file.TYPED_ALONE:
             given = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
             param.envvar = [*variables(path, config_file.name_of(param)), *given]
     add_help(command, path)

@@ -21,6 +21,7 @@ from bigupload.cli.options import DURATION, PATH
 from bigupload.cli.s3_options import customer_key_option
 from bigupload.cli.status_table import StatusRow, lines_of, terminal_width
 from bigupload.cli.unfinished import tell_jobs, tell_streams
+from bigupload.events import Event, Warned
 from bigupload.manifests.lock import is_locked
 from bigupload.units import counted, format_age, format_size, one_line, printable
 
@@ -343,6 +344,11 @@ def _aborted(name: Path, before: Manifest | None) -> str:
     return f"aborted: {one_line(path_of(before.source.path).name)} → {one_line(str(before.target))} ({freed})"
 
 
+def _warn(event: Event) -> None:
+    if isinstance(event, Warned):
+        click.echo(f"bigupload: warning: {printable(event.message)}", err=True)
+
+
 @click.command()
 @click.argument("paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True)
 @click.option("--trust", is_flag=True, help="Also abort uploads whose manifests come from another machine or user.")
@@ -368,7 +374,8 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
                     click.echo(f"forgot the job: {counted(job.files, 'file')} {stay} in the bucket", err=True)
                     continue
                 before = _manifest_of(path)
-                await abort_upload(path, trust=trust, s3=S3Options(sse_customer_key=sse_customer_key))
+                key = S3Options(sse_customer_key=sse_customer_key)
+                await abort_upload(path, trust=trust, s3=key, on_event=_warn)
                 click.echo(_aborted(path, before), err=True)
             except errors.BigUploadError as e:
                 complain(not_a_manifest(e, path), str(path), is_path=True)

@@ -41,6 +41,33 @@ def test_nothing_goes_anywhere_before_it_is_trusted(
     assert "key" in s3.objects["bucket"]
 
 
+def test_trust_is_given_on_the_command_line_alone(
+    bigupload: Command, s3: StrictS3, received: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sets a variable once would trust every manifest that ever comes."""
+    config = place.directory / "c.toml"
+    config.write_text("[resume]\ntrust = true\n[abort]\ntrust = true\n")
+    for name in ("BIGUPLOAD_TRUST", "BIGUPLOAD_RESUME_TRUST", "BIGUPLOAD_ABORT_TRUST"):
+        monkeypatch.setenv(name, "1")
+    asked = len(s3.requests)
+    for command in ("resume", "abort"):
+        assert_refused(bigupload(command, received), 2, "you did not begin", "--trust")
+        assert_refused(
+            bigupload(command, received, "--config", config), 2, f"[{command}] trust can't be set here", "command line"
+        )
+    assert len(s3.requests) == asked
+
+
+@pytest.mark.parametrize(("command", "does"), [("resume", "send"), ("abort", "abort the upload of")])
+def test_what_is_trusted_is_shown(
+    bigupload: Command, s3: StrictS3, received: Path, file: Path, command: str, does: str
+) -> None:
+    ended = bigupload(command, received, "--trust")
+    assert ended.code == 0
+    assert f"warning: you did not begin {received} on this machine, and trust it to {does} {file} to " in ended.err
+    assert f"s3://bucket/key at {s3.url}, with your credentials" in ended.err
+
+
 def test_a_certificate_that_would_not_be_checked_is_told(
     bigupload: Command, received: Path, stopped: Path, s3: StrictS3
 ) -> None:
@@ -71,7 +98,9 @@ def test_an_endpoint_in_the_options_that_is_not_the_target_s(
 ) -> None:
     """It would be shown as one store's and go to another."""
     received.write_bytes(changed(stopped, lambda h: h | {"target": {"bucket": "bucket", "key": "key"}}))
-    assert_refused(bigupload("resume", received, "--trust"), 1, "different endpoints")
+    ended = bigupload("resume", received, "--trust")
+    assert (ended.code, ended.out) == (1, "")
+    assert "different endpoints" in ended.err.splitlines()[-1]
 
 
 def test_an_api_key_is_not_taken_to_the_service_that_a_manifest_names(
