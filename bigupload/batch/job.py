@@ -20,8 +20,9 @@ R_contra = TypeVar("R_contra", contravariant=True)
 
 _MOST_WAITING = 1000
 """Results that wait for the reader."""
-_MOST_UNRECORDED = 64
-"""Results that wait to be recorded, where a disk is slow: after a kill their work is done again."""
+_MOST_UNRECORDED = 128
+"""Items that are begun and not recorded, where a disk is slow: after a kill their work is done again. There are more
+only if more may be worked on at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +110,12 @@ class Job(Generic[T, R]):
         self._workers: set[asyncio.Task[None]] = set()
         self._active = 0
         """Workers that will take another item."""
+        self._unrecorded = 0
+        """Items that are begun and not recorded, if there is a recorder."""
+        self._fewer = asyncio.Event()
+        """Set when `_unrecorded` falls."""
         self._results: _Buffer[R] = _Buffer(_MOST_WAITING)
-        self._done: _Buffer[R] = self._results if recorder is None else _Buffer(_MOST_UNRECORDED)
+        self._done: _Buffer[R] = self._results if recorder is None else _Buffer(_MOST_WAITING)
 
     async def run(self) -> None:
         """Do all of it. Ends early if the work or the items raise; what was done until then is recorded.
@@ -163,6 +168,8 @@ class Job(Generic[T, R]):
     async def _worker(self) -> None:
         while self._active <= self._at_once():
             async with self._taking:
+                if self._recorder is not None:
+                    await self._may_begin()
                 if self._exhausted:
                     return
                 try:
@@ -170,15 +177,29 @@ class Job(Generic[T, R]):
                 except StopAsyncIteration:
                     self._exhausted = True
                     return
+                self._unrecorded += 1
             self._staff()
             result = await self._work(item)
             if result is not None:
                 await self._done.put(result)
+            else:
+                self._recorded(1)
         self._active -= 1  # at once: the others see that there are no longer too many
+
+    async def _may_begin(self) -> None:
+        """Wait while too many items are begun and not recorded."""
+        while self._unrecorded >= max(_MOST_UNRECORDED, self._at_once()):
+            self._fewer.clear()
+            await self._fewer.wait()
+
+    def _recorded(self, count: int) -> None:
+        self._unrecorded -= count
+        self._fewer.set()
 
     async def _record_all(self, recorder: Recorder[R]) -> None:
         while batch := await self._done.take():
             await recorder.record(batch)
+            self._recorded(len(batch))
             for result in batch:
                 await self._results.put(result)
         self._results.close()
