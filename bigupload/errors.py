@@ -163,9 +163,22 @@ class DirectoryGone(SourceError):
 
 
 class StreamInterrupted(SourceError):
-    """A stream ended too early, or what went by is needed once more. The same command with the same bytes resumes."""
+    """A stream ended too early, or what went by is needed once more. The same command with the same bytes resumes.
+
+    It may end before a part is sent: then nothing is to be resumed, and the same command begins. A stream without a
+    byte is `lasting`: the command ends with 1, as it does not know whether there is anything to send.
+    """
 
     resumable = True
+    transient = True
+
+    def __init__(self, message: str, *, manifest: Path | None = None, lasting: bool = False) -> None:
+        super().__init__(message, manifest=manifest)
+        self.lasting = lasting
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_FAILED if self.lasting and self.manifest is None else super().exit_code
 
 
 class ManifestError(BigUploadError):

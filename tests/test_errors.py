@@ -75,6 +75,7 @@ def test_what_passes_by_itself() -> None:
     assert {name for name, cls in CLASSES.items() if cls.transient} == {
         "ManifestLocked", "ManifestUnwritable", "SourceUnreachable", "StoreUnreachable", "StoreUnavailable",
         "PartCorrupted", "UploadCancelled", "DirectoryGone", "ClusterUnreachable", "OutOfThreads",
+        "StreamInterrupted",
     }  # fmt: skip
     assert all(make(cls).resumable for cls in CLASSES.values() if cls.transient)
 
@@ -96,6 +97,12 @@ def test_a_manifest_that_can_t_be_written_is_resumable_where_that_passes() -> No
     for manifest in (None, Path("m")):
         assert errors.ManifestUnwritable("a full disk", manifest=manifest).exit_code == 75
         assert errors.ManifestUnwritable("no permission", manifest=manifest, lasting=True).exit_code == 1
+
+
+def test_a_stream_that_ended_early_may_be_sent_again_also_before_a_part_was_sent() -> None:
+    """One without a byte may be meant."""
+    assert errors.StreamInterrupted("cut off").exit_code == 75
+    assert errors.StreamInterrupted("empty", lasting=True).exit_code == 1
 
 
 def test_codes_as_shells_know_them() -> None:

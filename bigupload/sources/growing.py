@@ -78,7 +78,8 @@ class GrowingFile(FileSource):
             if self._is_quiet():
                 raise errors.StreamInterrupted(
                     f"{self.path} is empty, and nothing was written to it for {format_seconds(self._idle)}: did what "
-                    "writes it fail? `allow_empty=True` uploads an empty object"
+                    "writes it fail? `allow_empty=True` uploads an empty object",
+                    lasting=True,
                 )
             await self._sleep(_LOOK_EVERY)
             await self._look()

@@ -79,7 +79,8 @@ class StreamSource(Unwatched):
         self._head = bytes(head[:count])
         if not count and not (self._allow_empty or self.expected == 0):
             raise errors.StreamInterrupted(
-                f"{self.path} is empty: did what writes it fail? `allow_empty=True` uploads an empty object"
+                f"{self.path} is empty: did what writes it fail? `allow_empty=True` uploads an empty object",
+                lasting=True,
             )
 
     async def next_part(self, plan: Plan) -> Part | None:

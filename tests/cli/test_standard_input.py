@@ -157,14 +157,16 @@ def test_an_empty_pipe(bigupload: Command, s3: StrictS3) -> None:
     assert s3.objects["bucket"]["key"].size == 0
 
 
+@pytest.mark.parametrize("size", [5, SIZE], ids=["before a part is sent", "after a part was sent"])
 @pytest.mark.parametrize(
     ("guard", "says"),
     [(["--expected-size", str(SIZE + 1)], "were expected"), (["--end-marker", "complete"], "--end-marker")],
 )
 def test_a_pipe_whose_beginning_fails(
-    bigupload: Command, s3: StrictS3, data: bytes, guard: list[str], says: str
+    bigupload: Command, s3: StrictS3, data: bytes, guard: list[str], says: str, size: int
 ) -> None:
-    with standard_input(data):
+    """The status is that of a stopped upload, however much was sent: the same command may be run again."""
+    with standard_input(data[:size]):
         assert_refused(bigupload("upload", "-", *to(s3), *guard, "--progress=none"), 75, says)
     assert "key" not in s3.objects["bucket"]
 
