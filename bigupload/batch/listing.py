@@ -184,11 +184,10 @@ def _check_beside(sources: Sequence[str]) -> None:
     bare = [source for source in sources if not source.endswith("/") and os.path.isdir(source)]
     if not bare or len(sources) == 1:
         return
-    for source in sources:  # it may be that only this one makes several of them
-        if not os.path.lexists(source) and not has_wildcard(source):
-            raise UsageError(f"no such file: {one_line(source)}")
+    missing = [source for source in sources if not os.path.lexists(source) and not has_wildcard(source)]
+    found = f"no such file: {one_line(missing[0])}; and " if missing else ""  # a name with a space, not in quotes
     raise UsageError(
-        f"{bare[0]} is a directory beside other sources, so that its name would be lost: upload the directory "
+        f"{found}{bare[0]} is a directory beside other sources, so that its name would be lost: upload the directory "
         f"that it is in; or write {bare[0]}/ if its files are to lie beside the others"
     )
 

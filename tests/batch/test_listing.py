@@ -133,7 +133,7 @@ def test_a_directory_beside_others_needs_a_slash() -> None:
     )
     with pytest.raises(UsageError, match=says):
         listed("photos", "a.txt")
-    with pytest.raises(UsageError, match=r"^no such file: docs\.zip$"):
+    with pytest.raises(UsageError, match=r"^no such file: docs\.zip; and photos is a directory beside other sources"):
         listed("photos", "a.txt", "docs.zip")
     assert keys("photos/", "a.txt")[:2] == ["1/x.jpg", "2/x.jpg"]
 

@@ -156,6 +156,26 @@ def test_a_name_that_is_not_unicode(s3: StrictS3, place: Place, file: Path) -> N
     assert_refused(place.run("upload", odd, *to(s3, "s3://bucket/folder/")), 1, "UTF-8")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["file.bin", "s3://bucket/key", "--part-size", "no"], None),
+        (["file.bin", "file.bin/", "s3://bucket/key"], None),
+        (["file.bin", "s3://bucket/key", "--service", "http://127.0.0.1:1"], None),
+        (["file.bin", "s3://bucket/key", "--end-marker", "x"], "UsageError"),
+        (["file.bin", "s3://bucket/key", "--idle", "3s"], "UsageError"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_has_an_object_if_it_is_wrong_for_a_file(
+    bigupload: Command, file: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], error: str | None
+) -> None:
+    """As docs/commands.md says."""
+    monkeypatch.chdir(file.parent)
+    ended = bigupload("upload", *arguments, "--json", "--progress", "none")
+    assert ended.code == 2
+    assert [json.loads(line)["error"] for line in ended.out.splitlines()] == ([error] if error else [])
+
+
 def test_several_files_are_all_tried_and_the_worst_code_counts(
     bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path
 ) -> None:

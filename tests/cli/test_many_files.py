@@ -359,7 +359,7 @@ def test_two_files_with_one_key_are_refused_before_anything_is_sent(
         (["--files-from", "/dev/null", "s3://bucket/"], "nothing to upload: the list /dev/null has no file"),
         (["-", "s3://bucket/key", "--dry-run"], "standard input can't be listed"),
         (["tree", "-", "s3://bucket/"], "standard input can't be beside a directory or a pattern: upload it by itself"),
-        (["tree", "tree/a.zip", "s3://bucket/"], "no such file: tree/a.zip"),
+        (["tree", "tree/a.zip", "s3://bucket/"], "no such file: tree/a.zip; and tree is a directory beside"),
         (["tree"], "name one target"),
     ],
 )  # fmt: skip
@@ -367,6 +367,32 @@ def test_a_call_that_can_not_be(bigupload: Command, s3: StrictS3, tree: Path, ar
     before = len(s3.requests)
     assert_refused(bigupload("upload", *arguments, "--endpoint-url", s3.url), 2, says)
     assert len(s3.requests) == before
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["tree/a.txt"], ["tree/"], ["tree/*.txt"], ["tree/a.txt", *(f"gone-{n}" for n in range(20))]],
+    ids=["a file", "a directory", "a pattern", "many names"],
+)
+def test_a_named_file_that_is_not_there_fails_alone(
+    bigupload: Command, s3: StrictS3, tree: Path, names: list[str]
+) -> None:
+    ended = bigupload("upload", *names, "nosuch", *to(s3, "s3://bucket/"), "--json", "--progress", "none")
+    assert ended.code == 1
+    assert "a.txt" in s3.objects["bucket"]
+    assert "nosuch" in {each.get("path") for each in map(json.loads, ended.out.splitlines())}
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_files_named_one_by_one_have_no_object_for_the_job(
+    bigupload: Command, s3: StrictS3, tree: Path, count: int
+) -> None:
+    names = [tree / f"n{number}" for number in range(count)]
+    for name in names:
+        name.write_bytes(b"x")
+    ended = bigupload("upload", *names, *to(s3, "s3://bucket/"), "--json", "--progress", "none")
+    assert (ended.code, len(ended.out.splitlines())) == (0, count)
+    assert all("url" in json.loads(line) for line in ended.out.splitlines())
 
 
 def test_a_list_whose_paths_end_in_nul(bigupload: Command, s3: StrictS3, tree: Path) -> None:
