@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import logging
 
 from aiohttp import web
 
+from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service.keys import KeyFile, check_owner
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import Authorize
 from bigupload.service.upload_tokens import UploadToken, UploadTokens
 
+_log = logging.getLogger(__name__)
 _OF_THE_HOST = {
     401: Problem.MISSING_KEY,
     403: Problem.NOT_ALLOWED,
@@ -60,8 +63,7 @@ async def authenticate(
     if authorize is not None:
         owner = await _authorized(authorize, request)
         if owner is not None:
-            check_owner(owner)
-            return Caller(owner=owner, key_id=None)
+            return Caller(owner=_checked_owner(owner), key_id=None)
     scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
     presented = rest.strip()
     if scheme.lower() != "bearer" or not presented:
@@ -75,6 +77,18 @@ async def authenticate(
     if key is None:
         raise Refused(Problem.INVALID_KEY)
     return Caller(owner=key.owner, key_id=key.id)
+
+
+def _checked_owner(name: object) -> str:
+    """Return what `authorize` returned, if it can be an owner. Who asked can't mend it: the log tells the operator."""
+    try:
+        if not isinstance(name, str):
+            raise UsageError(f"not an owner's name: a {type(name).__name__}")
+        check_owner(name)
+    except UsageError as e:
+        _log.error("authorize returned a name that can't be an owner, and the request was refused: %s", e)
+        raise Refused(Problem.NOT_ALLOWED, "the application's name for this user can't be an owner's") from None
+    return name
 
 
 async def _authorized(authorize: Authorize, request: web.Request) -> str | None:
