@@ -1,0 +1,70 @@
+"""What a user may set, catch or get is on a page: options, variables, errors, events, fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from pathlib import Path
+
+import click
+import pytest
+
+import bigupload
+from bigupload import errors, events
+from bigupload.cli import _cli, config_file
+from tests.tools import library_tables
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+OF_THE_SERVICE = ("service.md", "hooks.md", "production.md")
+OF_UPLOADS = (
+    "commands.md", "settings.md", "many-files.md", "streams.md", "resuming.md", "proof.md", "copying.md", "remote.md",
+    "cluster.md",
+)  # fmt: skip
+"""Pages that explain options. Others mention some in passing."""
+COMMON = frozenset({"verbose", "quiet"})
+"""The pages have these by their short names alone."""
+LEAVES = list(config_file.leaves(_cli))
+NO_SETTING = frozenset({"AWS_EXECUTION_ENV"})
+
+
+def _text(names: tuple[str, ...]) -> str:
+    return "\n".join((DOCS / name).read_text() for name in names)
+
+
+@pytest.mark.parametrize(("words", "command"), LEAVES, ids=["-".join(words) for words, _ in LEAVES])
+def test_each_option_is_explained(words: tuple[str, ...], command: click.Command) -> None:
+    is_of_the_service = words[0] in ("serve", "keys", "bucket", "webhooks", "check-url")
+    pages = _text(OF_THE_SERVICE if is_of_the_service else OF_UPLOADS)
+    names = [
+        f"--{config_file.name_of(param)}"
+        for param in command.params
+        if isinstance(param, click.Option) and not param.hidden and param.name not in COMMON
+    ]
+    shared = _text(("settings.md",))  # --config and the log
+    assert [name for name in names if not re.search(rf"{name}(?![\w-])", pages + shared)] == []
+
+
+def test_each_variable_is_on_the_page_of_settings() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "bigupload").rglob("*.py") if "testing" not in path.parts)
+    read = set(re.findall(r"""["']((?:BIGUPLOAD|AWS|SSL_CERT|REQUESTS)_[A-Z0-9_]+)["']""", code))
+    assert "AWS_CA_BUNDLE" in read
+    page = (DOCS / "settings.md").read_text()
+    assert sorted(name for name in read - NO_SETTING if not re.search(rf"`{name}[`=]", page)) == []
+
+
+def test_each_error_and_event_is_on_their_page() -> None:
+    """If not: python -m tests.tools.library_tables > docs/errors-and-events.md"""
+    committed = (DOCS / "errors-and-events.md").read_text()
+    assert committed == library_tables.page()
+    for kind in (*library_tables.classes(), *typing.get_args(events.Event)):
+        assert f"| `{kind.__name__}` |" in committed
+        assert kind.__name__ in bigupload.__all__
+    assert errors.UsageError in library_tables.classes()
+
+
+@pytest.mark.parametrize("kind", [bigupload.Selection, bigupload.RetryPolicy])
+def test_each_field_of_what_a_program_sets_is_on_a_page(kind: type) -> None:
+    pages = _text(("library.md", "many-files.md"))
+    assert [each.name for each in dataclasses.fields(kind) if not re.search(rf"\b{each.name}\b", pages)] == []

@@ -1,0 +1,77 @@
+"""Generates docs/errors-and-events.md: `python -m tests.tools.library_tables > docs/errors-and-events.md`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+from bigupload import errors, events
+
+_ERRORS = """\
+# Errors and events of the library
+
+## Errors
+
+Each is a class of `bigupload`, and a `BigUploadError`. Catch the class that you can act on, or one above it.
+`str(error)` is one line for a person. `error.manifest` is the path of the manifest that can be resumed, or None.
+`error.exit_code` is the exit status of a command that ends with the error.
+
+Where two statuses are named, the first is that of an error with a manifest: the same call resumes. With the second
+there is nothing to resume yet.
+
+| class | is a | exit status | meaning |
+|---|---|---|---|
+"""
+_EVENTS = """
+## Events
+
+`on_event` gets these. Each is a frozen dataclass of `bigupload`, and has `upload`, a `bigupload.UploadIdentity`, beside
+the fields below: see [events](library.md#events). The command prints the same with `--progress json`, one JSON object a
+line, whose `event` says which it is. `bigupload/schema/events.schema.json` of the package is the JSON Schema of these
+lines.
+
+| class | fields | meaning |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """Return the content of docs/errors-and-events.md."""
+    return _ERRORS + "".join(map(_error, classes())) + _EVENTS + "".join(map(_event, typing.get_args(events.Event)))
+
+
+def classes() -> Iterator[type[errors.BigUploadError]]:
+    """The error classes in the order of their declaration."""
+    for value in vars(errors).values():
+        if inspect.isclass(value) and issubclass(value, errors.BigUploadError):
+            yield value
+
+
+def _error(kind: type[errors.BigUploadError]) -> str:
+    base = kind.__mro__[1].__name__
+    above = "" if base == "Exception" else f"`{base}`"
+    return f"| `{kind.__name__}` | {above} | {_statuses(kind)} | {_meaning(kind)} |\n"
+
+
+def _statuses(kind: type[errors.BigUploadError]) -> str:
+    more = {"same_size": True} if kind is errors.SourceChanged else {}
+    with_manifest, without = (kind("", manifest=each, **more).exit_code for each in (Path("m"), None))
+    return f"{with_manifest}" if with_manifest == without else f"{with_manifest} or {without}"
+
+
+def _event(kind: type) -> str:
+    names = [f"`{field.name}`" for field in dataclasses.fields(kind) if field.name != "upload"]
+    return f"| `{kind.__name__}` | {', '.join(names)} | {_meaning(kind)} |\n"
+
+
+def _meaning(kind: type) -> str:
+    """The docstring as one line."""
+    return re.sub(r"\s+", " ", inspect.getdoc(kind) or "").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")
