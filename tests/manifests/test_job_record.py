@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,3 +269,25 @@ async def test_a_record_of_an_earlier_version_goes_on(tmp_path: Path, threads: c
         opened.execute("DROP TABLE place")
     with record(tmp_path, threads) as second:
         assert second.find(FILE.key, FILE.path, FILE.fingerprint) == FILE
+
+
+async def test_a_file_takes_as_much_room_as_the_page_says(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
+    """docs/many-files.md has the figure: of keys with 26 characters, and paths with 40."""
+    page = (Path(__file__).parents[2] / "docs" / "many-files.md").read_text()
+    (said,) = set(re.findall(r"(\d+) bytes a file", page)) - {"24"}
+    fingerprint = Fingerprint(100_000, 1_790_000_000_123_456_789, 1_790_000_000_123_456_789, 9_000_000)
+    count = 20_000
+    files = [
+        dataclasses.replace(
+            FILE,
+            key=f"2026/holiday/img{number:07}.jp",
+            path=f"/home/someone/2026/holiday/img{number:07}.jp",
+            fingerprint=fingerprint,
+            etag='"9dd4e461268c8034f5c8564e155c67a6"',
+        )
+        for number in range(count)
+    ]
+    with record(tmp_path, threads) as opened:
+        await opened.record(files)
+    size = (tmp_path / "id.job.sqlite").stat().st_size
+    assert size / count == pytest.approx(int(said), rel=0.1)
