@@ -129,6 +129,12 @@ def format_age(seconds: float) -> str:
     return f"{seconds // 86_400:.0f} d"
 
 
+def format_span(seconds: float) -> str:
+    """A length of time that may be very long, as a person says it: "42 s", "17 min", "5 h", "12 d", "56 years"."""
+    years = round(seconds / 31_557_600)
+    return f"{years:,} years" if years >= 2 else format_age(seconds)
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 part", "1,203 parts"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

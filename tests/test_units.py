@@ -16,6 +16,7 @@ from bigupload.units import (
     format_rate,
     format_seconds,
     format_size,
+    format_span,
     format_two_sizes,
     one_line,
     parse_duration,
@@ -91,7 +92,15 @@ def test_what_is_no_time(text: str) -> None:
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7200, "2 h"), (172_799, "47 h"), (172_800, "2 d")],
 )
 def test_ages_to_read(seconds: float, text: str) -> None:
-    assert format_age(seconds) == text
+    assert format_age(seconds) == format_span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(40_000_000, "462 d"), (63_000_000, "2 years"), (1_764_372_316, "56 years")],
+)
+def test_spans_to_read(seconds: float, text: str) -> None:
+    assert format_span(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.origins import Proxy, origin_of
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
-from bigupload.units import format_size, one_line
+from bigupload.units import format_size, format_span, one_line
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
@@ -315,7 +315,7 @@ def skew_message(date: str | None) -> str:
     if offset is None:
         return "this machine's clock is off: set it, then run again"
     direction = "fast" if offset > 0 else "slow"
-    return f"this machine's clock is {abs(offset):.0f} s {direction}: set it, then run again"
+    return f"this machine's clock is {format_span(abs(offset))} {direction}: set it, then run again"
 
 
 def retry_after(value: str | None) -> float | None:

@@ -220,7 +220,7 @@ async def test_abort_is_asked_again(wire: Wire, fault: faults.StoreFault) -> Non
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 async def test_a_skewed_clock_is_named_and_the_upload_stays(wire: Wire, op: str) -> None:
     wire.proxy.script(op, faults.Status(403, "RequestTimeTooSkewed", headers={"Date": "Mon, 01 Jan 2001 00:00:00 GMT"}))
-    with pytest.raises(errors.ClockSkewed, match=r"clock is \d+ s fast"):
+    with pytest.raises(errors.ClockSkewed, match=r"clock is 2\d years fast"):
         await wire.upload()
     assert (await wire.upload()).verified is Verified.FULL_OBJECT
     assert wire.holds()
