@@ -83,6 +83,9 @@ class Progress(_UploadEvent):
     """None: not known."""
     is_waiting: bool = False
     """Whether all that may be sent was sent, and the store's responses are late."""
+    source_hangs_for: float | None = None
+    """Seconds for which reading the file has hung, so that nothing is in flight; None: it does not, or for less than
+    ten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +253,8 @@ class JobProgress(_UploadEvent):
     """None: not known, or not everything is listed."""
     is_waiting: bool = False
     """As of `Progress`."""
+    source_hangs_for: float | None = None
+    """As of `Progress`, where nothing else moves."""
     is_finished: bool = False
     """Whether everything is done and recorded: no other event of the call follows."""
 

@@ -22,14 +22,18 @@ class _Moving:
     """With those that earlier runs sent."""
     in_flight: int = 0
     is_waiting: bool = False
+    hangs_for: float | None = None
 
     def observe(self, event: events.Event) -> None:
         match event:
             case events.UploadStarted(resumed_bytes=resumed):
                 self.resumed = self.acknowledged = resumed
                 self.in_flight = 0
-            case events.Progress(bytes_uploaded=done, bytes_in_flight=flying, is_waiting=waiting):
+            case events.Progress(
+                bytes_uploaded=done, bytes_in_flight=flying, is_waiting=waiting, source_hangs_for=hangs
+            ):
                 self.acknowledged, self.in_flight, self.is_waiting = done, flying, waiting
+                self.hangs_for = hangs
             case events.Restarted():
                 self.resumed = self.acknowledged = self.in_flight = 0
             case _:
@@ -107,6 +111,8 @@ class JobTally:
         skipped = self._bytes["skipped"] + sum(each.resumed for each in moving)
         flying = [each for each in moving if each.in_flight]
         self._meter.add(now, uploaded, in_flight, late=late)
+        hanging = [each.hangs_for for each in moving if each.hangs_for is not None]
+        hangs = max(hanging) if hanging and not in_flight else None
         to_send = self._found.bytes - skipped - self._bytes["failed"] if self._found.is_complete else None
         return events.JobProgress(
             files_found=self._found.files,
@@ -122,7 +128,8 @@ class JobTally:
             objects_listed=self.objects_listed,
             objects_deleted=self.objects_deleted,
             rate=self._meter.rate(now),
-            seconds_left=self._meter.seconds_left(now, to_send),
+            seconds_left=self._meter.seconds_left(now, to_send) if hangs is None else None,
+            source_hangs_for=hangs,
             is_waiting=late and bool(flying) and all(each.is_waiting for each in flying),
             is_finished=is_finished,
         )

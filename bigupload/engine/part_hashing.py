@@ -41,6 +41,30 @@ HashGroup: TypeAlias = Callable[[Source, Sequence[Part], Algorithm, bool], Await
 """The same for several parts."""
 
 
+_HANGS_AFTER = 10.0
+"""Seconds without a byte after which a read is said to hang."""
+
+
+class _Reading:
+    """Whether threads wait for the source, and when it last gave them bytes."""
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self._chunks = 0
+        self._seen = 0, 0.0
+
+    def progressed(self) -> None:
+        """Called in a thread after each chunk."""
+        self._chunks += 1
+
+    def hangs_for(self, now: float) -> float | None:
+        seen, since = self._seen
+        if not self.threads or seen != self._chunks:
+            self._seen = self._chunks, now
+            return None
+        return now - since if now - since >= _HANGS_AFTER else None
+
+
 class PartHasher:
     """Hashes parts of one source."""
 
@@ -65,6 +89,14 @@ class PartHasher:
         self._elsewhere = elsewhere
         self._unbounded = anyio.CapacityLimiter(math.inf)
         self._ahead: dict[int, Hashed] = {}
+        self._reading = _Reading()
+
+    def hangs_for(self, now: float) -> float | None:
+        """Return for how many seconds reading the source has hung; None: it has not, or for less than ten.
+
+        Call it a few times a second: what it sees, it compares with what it saw before.
+        """
+        return self._reading.hangs_for(now)
 
     async def hash(self, part: Part, *, md5: bool = False) -> Hashed:
         """Hash a part.
@@ -85,8 +117,12 @@ class PartHasher:
         if self._elsewhere is not None:
             return await self._elsewhere(self._source, part, self.algorithm, md5)
         async with self._threads:
-            # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
-            return await run_in_thread(partial(self._hash, part, md5), self._unbounded, abandon_on_cancel=True)
+            self._reading.threads += 1
+            try:
+                # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
+                return await run_in_thread(partial(self._hash, part, md5), self._unbounded, abandon_on_cancel=True)
+            finally:
+                self._reading.threads -= 1
 
     async def hash_group(self, parts: Sequence[Part], *, md5: bool, groups: HashGroup) -> list[Hashed]:
         """Like `hash`, for several parts. `groups` hashes those that were not hashed ahead."""
@@ -105,8 +141,12 @@ class PartHasher:
         return self._ahead[part.number]
 
     def _hash(self, part: Part, md5: bool) -> Hashed:
+        def check() -> None:
+            self._reading.progressed()
+            anyio.from_thread.check_cancelled()
+
         # Checked often: hashing gigabytes would delay Ctrl-C.
-        return hash_part(self._source, part, self.algorithm, md5=md5, check=anyio.from_thread.check_cancelled)
+        return hash_part(self._source, part, self.algorithm, md5=md5, check=check)
 
 
 def hash_part(source: Source, part: Part, algorithm: Algorithm, *, md5: bool, check: Callable[[], object]) -> Hashed:

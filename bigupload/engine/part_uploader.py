@@ -355,6 +355,9 @@ class PartUploader:
         uploaded = self._bytes_uploaded if self._arriving is None else manifest.bytes_uploaded
         in_flight, size = self._puts.sent(), self._state.plan.size
         self._meter.add(now, uploaded, in_flight, late=flight.responses_are_late)
+        hangs = self._hasher.hangs_for(now)
+        if in_flight:
+            hangs = None
         self._context.emit(
             events.Progress(
                 bytes_uploaded=uploaded,
@@ -365,7 +368,8 @@ class PartUploader:
                 concurrency=self._context.shared.limit,
                 retries=self._context.counts.retries,
                 rate=self._meter.rate(now),
-                seconds_left=self._meter.seconds_left(now, size),
+                seconds_left=self._meter.seconds_left(now, size) if hangs is None else None,
+                source_hangs_for=hangs,
                 is_waiting=flight.responses_are_late and self._puts.all_accepted,
             )
         )

@@ -83,8 +83,17 @@ def current(files: Mapping[str, tuple[int, int]]) -> Iterable[str]:
     return [f"{name} {100 * done // max(1, size)} %" for name, (size, done) in largest]
 
 
+def hanging(event: events.Progress | events.JobProgress | events.ReadingBack) -> str:
+    """What to say while reading the file hangs: since when; empty if it does not."""
+    if isinstance(event, events.ReadingBack) or event.source_hangs_for is None:
+        return ""
+    return f"reading the file hangs since {time_in(-event.source_hangs_for)}"
+
+
 def pace(event: events.Progress | events.JobProgress | events.ReadingBack) -> list[str]:
     """The rate and the time left: "12.3 MB/s", "waiting for the store", "5 min left"."""
+    if hangs := hanging(event):
+        return [hangs]
     texts = [format_rate(event.rate)] if event.rate else []
     if not isinstance(event, events.ReadingBack) and event.is_waiting:
         texts.append("waiting for the store")

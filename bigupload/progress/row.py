@@ -33,6 +33,8 @@ class RowState:
     seconds_left: float | None = None
     is_waiting: bool = False
     """Whether everything was sent, and the store's responses are late."""
+    hangs: str = ""
+    """In place of the rate while reading the file hangs."""
 
 
 def most_name(width: int) -> int:
@@ -116,6 +118,8 @@ def _fields(state: RowState, size: int) -> list[tuple[str, str]]:
         return [*first, (state.outage, "red")]
     if state.note:
         return [*first, (state.note, "green" if state.note.startswith("proved") else "")]
+    if state.hangs:
+        return [*first, (state.hangs, "red")]
     left = "-:--" if state.seconds_left is None else format_clock(state.seconds_left)
     pace = "waiting for the store" if state.is_waiting else f"{format_rate(state.rate):>10}"
     retries = "1 retry" if state.retries == 1 else f"{state.retries} retries"

@@ -21,6 +21,7 @@ def update_total(row: RowState, event: events.JobProgress) -> None:
 
 def _take_pace(row: RowState, event: events.Progress | events.JobProgress | events.ReadingBack) -> None:
     row.rate, row.seconds_left = event.rate, event.seconds_left
+    row.hangs = job_progress.hanging(event)
     row.is_waiting = not isinstance(event, events.ReadingBack) and event.is_waiting
 
 

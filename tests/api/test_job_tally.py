@@ -11,10 +11,10 @@ from bigupload.api.job_tally import JobTally
 from bigupload.batch.reading_ahead import FoundFiles
 
 
-def moved(done: int, in_flight: int, *, waiting: bool = False) -> events.Progress:
+def moved(done: int, in_flight: int, *, waiting: bool = False, hangs: float | None = None) -> events.Progress:
     return events.Progress(
         bytes_uploaded=done, bytes_in_flight=in_flight, size=1000, parts_uploaded=0, parts=9, concurrency=2, retries=0,
-        is_waiting=waiting,
+        is_waiting=waiting, source_hangs_for=hangs,
     )  # fmt: skip
 
 
@@ -59,3 +59,23 @@ def test_it_waits_if_all_that_is_in_flight_does(files: list[Any], late: bool, wa
     for item, event in zip(items, files, strict=True):
         job.mover(item)(event)  # type: ignore[arg-type]
     assert job.progress(0.0, 0, late=late).is_waiting is waits
+
+
+@pytest.mark.parametrize(
+    ("files", "small", "hangs"),
+    [
+        ([moved(0, 0, hangs=20.0), moved(0, 0, hangs=30.0)], 0, 30.0),
+        ([moved(0, 0, hangs=20.0), moved(0, 9)], 0, None),
+        ([moved(0, 0, hangs=20.0)], 9, None),
+        ([moved(0, 0)], 0, None),
+    ],
+)
+def test_reading_hangs_if_nothing_else_moves(files: list[Any], small: int, hangs: float | None) -> None:
+    job, items = tally(2000), [object() for _ in files]
+    for second in range(3):
+        job.progress(float(second), 100 * second)
+    for item, event in zip(items, files, strict=True):
+        job.mover(item)(event)  # type: ignore[arg-type]
+    told = job.progress(3.0, small)
+    assert told.source_hangs_for == hangs
+    assert hangs is None or told.seconds_left is None

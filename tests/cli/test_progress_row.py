@@ -192,11 +192,13 @@ def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest
         ),
         ({"is_waiting": True}, ", waiting for the store", " waiting for the store    -:-- 25/103 parts"),
         ({}, "", "    0.0 B/s    -:-- 25/103 parts"),
+        ({"source_hangs_for": 42.0}, ", reading the file hangs since -42 s", " reading the file hangs since -42 s"),
     ],
 )
 def test_the_pace_is_the_events(
-    capsys: pytest.CaptureFixture[str], more: dict[str, Any], plain: str, in_row: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: dict[str, Any], plain: str, in_row: str
 ) -> None:
+    monkeypatch.setattr("bigupload.progress.job_progress.time_in", lambda seconds: f"{seconds:.0f} s")
     event = progress(uploaded=SIZE // 4, in_flight=SIZE // 4, parts=25, **more)
     clock = itertools.count(0.0, reporting.PLAIN_EVERY)
     reporter = reporting._Plain(Narrator(lambda: 0.0), lambda: next(clock))

@@ -51,7 +51,7 @@ class Upload:
         self.shared = shared or SharedResources(concurrency)
         effects = Effects(clock=lambda: self.now, sleep=self._sleep, random=lambda: 0.5)
         self.context = fake_context(self, plan, self.shared, effects, hedge=False)
-        hasher: Any = SimpleNamespace(hash=self._hash)
+        hasher: Any = SimpleNamespace(hash=self._hash, hangs_for=lambda _: None)
         self.sender = PartUploader(self.context, UploadState(plan), hasher)
 
     async def _sleep(self, seconds: float) -> None:

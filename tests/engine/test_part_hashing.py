@@ -199,3 +199,24 @@ async def test_a_cancel_does_not_wait_for_a_read_that_hangs(source: FileSource) 
             assert await anyio.to_thread.run_sync(reading.wait, 10)
             tasks.cancel_scope.cancel()
         release.set()
+
+
+async def test_for_how_long_reading_hangs(source: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    called, released, read = threading.Event(), threading.Event(), FileSource.read_into
+
+    def hanging(self: FileSource, buffer: memoryview, offset: int) -> int:
+        if offset:
+            called.set()
+            assert released.wait(60)
+        return read(self, buffer, offset)
+
+    monkeypatch.setattr(FileSource, "read_into", hanging)
+    hasher = PartHasher(source, Algorithm.CRC32C, anyio.CapacityLimiter(1))
+    assert hasher.hangs_for(0.0) is None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hasher.hash, Part(1, 0, 2 * MIB))
+        assert await anyio.to_thread.run_sync(called.wait, 60)
+        assert [hasher.hangs_for(now) for now in (100.0, 109.0, 110.0, 160.0)] == [None, None, 10.0, 60.0]
+        released.set()
+    assert hasher.hangs_for(200.0) is None
+    assert hasher.hangs_for(300.0) is None

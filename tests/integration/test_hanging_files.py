@@ -78,3 +78,29 @@ async def test_an_open_that_hangs_is_left_behind(
     await world.upload(world.directory / "file.bin")
     monkeypatch.setattr(FileSource, "_require_true_size", hanging)
     await assert_cancellable(command(world), hanging)
+
+
+async def test_a_read_that_hangs_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    released, told, read = threading.Event(), asyncio.Event(), FileSource.read_into
+
+    def hanging(self: FileSource, buffer: memoryview, offset: int) -> int:
+        assert released.wait(60)
+        return read(self, buffer, offset)
+
+    def on_event(event: bigupload.Event) -> None:
+        if isinstance(event, bigupload.Progress) and event.source_hangs_for is not None:
+            assert (event.bytes_in_flight, event.seconds_left) == (0, None)
+            told.set()
+
+    monkeypatch.setattr("bigupload.engine.part_hashing._HANGS_AFTER", 0.0)
+    monkeypatch.setattr(FileSource, "read_into", hanging)
+    options = {"s3": world.options(), "part_size": PART, "manifest": world.manifest_path, "on_event": on_event}
+    uploading = asyncio.ensure_future(bigupload.upload(world.file(2 * PART), to=f"s3://{BUCKET}/key", **options))
+    try:
+        await asyncio.wait(
+            {uploading, told_waiting := asyncio.ensure_future(told.wait())}, return_when="FIRST_COMPLETED"
+        )
+        assert told_waiting.done()
+    finally:
+        released.set()
+    assert (await uploading).parts == 2
