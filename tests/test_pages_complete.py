@@ -23,8 +23,8 @@ OF_UPLOADS = (
     "cluster.md",
 )  # fmt: skip
 """Pages that explain options. Others mention some in passing."""
-COMMON = frozenset({"verbose", "quiet"})
-"""The pages have these by their short names alone."""
+COMMON = frozenset({"verbose", "quiet", "help_all"})
+"""The pages have the first two by their short names alone, and the last one once for all commands."""
 LEAVES = list(config_file.leaves(_cli))
 NO_SETTING = frozenset({"AWS_EXECUTION_ENV"})
 
