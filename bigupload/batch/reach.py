@@ -6,7 +6,7 @@ from typing import Final
 
 from bigupload import errors
 
-FOR_GOOD: Final = (
+_FOR_GOOD: Final = (
     errors.BucketNotFound,
     errors.WrongRegion,
     errors.EndpointRedirects,
@@ -27,6 +27,11 @@ _OF_STORE = (
 """A store that fails for one key alone gives the same errors as a store that is down."""
 
 
+def is_for_good(error: errors.BigUploadError) -> bool:
+    """Whether every other file would fail with an error, also later."""
+    return isinstance(error, _FOR_GOOD) or (isinstance(error, errors.ManifestUnwritable) and error.lasting)
+
+
 def befalls_all(error: errors.BigUploadError, *, others_go: bool) -> bool:
     """Whether every other file would fail with an error now.
 
@@ -38,4 +43,4 @@ def befalls_all(error: errors.BigUploadError, *, others_go: bool) -> bool:
         return False
     if isinstance(error, _OF_STORE):
         return not others_go
-    return isinstance(error, FOR_GOOD + _FOR_NOW)
+    return isinstance(error, _FOR_GOOD + _FOR_NOW)

@@ -23,7 +23,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.batch.entries import FileEntry, Omitted
-from bigupload.batch.reach import FOR_GOOD, befalls_all
+from bigupload.batch.reach import befalls_all, is_for_good
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.records import dataclass
@@ -45,8 +45,6 @@ _POLL = 5.0
 """Seconds between two listings if the system can't tell of changes."""
 _BATCH = 500
 _WHEN_BACK = ". Make the same call again when it is back"
-_END_IT = (*FOR_GOOD, errors.UsageError)
-"""What another file would end in, too, for good."""
 
 Events: TypeAlias = Callable[[Callable[[set[str]], None], Callable[[str], None]], AbstractAsyncContextManager[None]]
 Pause: TypeAlias = Callable[[asyncio.Event, float], Awaitable[None]]
@@ -328,8 +326,6 @@ class Watching:
             return
         try:
             fingerprint = await self._uploads.upload(begin)
-        except _END_IT:
-            raise
         except (errors.SourceChanged, NotSettledError) as e:
             now = await self._look(begin)
             if now is not None:
@@ -339,6 +335,8 @@ class Watching:
         except errors.SourceNotFound:  # it was deleted just now
             self._files.vanished(key)
         except errors.BigUploadError as e:
+            if is_for_good(e) or isinstance(e, errors.UsageError):
+                raise
             await self._failed(begin, e)
         else:
             self._files.uploaded(key, fingerprint, self._clock())

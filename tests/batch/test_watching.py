@@ -275,7 +275,15 @@ async def test_it_is_deleted_before_it_is_opened(place: Place) -> None:
     assert place.failures == []
 
 
-@pytest.mark.parametrize("error", [errors.BucketNotFound("no"), errors.UsageError("no"), ZeroDivisionError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.BucketNotFound("no"),
+        errors.ManifestUnwritable("no", lasting=True),
+        errors.UsageError("no"),
+        ZeroDivisionError(),
+    ],
+)
 async def test_what_ends_it(place: Place, error: Exception) -> None:
     place.write("a")
     place.raises = [error]
