@@ -20,6 +20,9 @@ from bigupload.units import one_line, printable
 
 _SELDOM = (50_000, 20, 20)
 
+CLOSED: set[str] = set()
+"""The names of the standard streams that the caller closed, and that are the null device now."""
+
 _COMMANDS = {
     "upload": ("upload", "Upload files, or resume their uploads."),
     "sync": ("sync", "Send the files of a directory that are not in the bucket; --delete also deletes what is gone."),
@@ -123,6 +126,7 @@ def _open_closed_streams() -> None:
     for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is not None:
             continue
+        CLOSED.add(name)
         number = os.open(os.devnull, flags)  # the lowest number that is free: the stream's own
         os.set_inheritable(number, True)  # or programs that this one starts would find it closed again
         if name != "stdin":

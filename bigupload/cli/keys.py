@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bigupload import errors
-from bigupload.cli import standard_output
+from bigupload.cli import CLOSED, standard_output
 from bigupload.cli.options import PATH
 from bigupload.units import one_line
 
@@ -37,6 +37,8 @@ def create(owner: str, path: Path | None, as_json: bool) -> None:
 
     KEY=$(bigupload keys create --owner NAME)
     """
+    if "stdout" in CLOSED:
+        raise errors.BigUploadError("no key was created: standard output is closed, and only that shows it")
     file = _open(path)
     key, plain = file.create(owner)
     fields = {name: value for name, value in dataclasses.asdict(key).items() if name != "revoked_at"}

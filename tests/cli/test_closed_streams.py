@@ -11,7 +11,7 @@ import pytest
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, Place
 
-from .support import to
+from .support import assert_refused, to
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a POSIX shell")
 
@@ -75,3 +75,10 @@ def test_no_other_file_gets_the_numbers(place: Place) -> None:
     ended = place.run(wrote, command=closing("<&- >&- 2>&-", sys.executable, "-c", NUMBERS))
     assert ended.code == 0
     assert wrote.read_text() == '[[["/dev/null", true], ["/dev/null", true], ["/dev/null", true]], 1, 2]'
+
+
+def test_no_key_is_made_that_nobody_sees(place: Place) -> None:
+    keys = place.directory / "keys"
+    ended = place.run("keys", "create", "--owner", "me", "--keys", keys, command=closing(">&-"))
+    assert_refused(ended, 1, "no key was created: standard output is closed")
+    assert not keys.exists()
