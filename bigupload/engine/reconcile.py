@@ -21,6 +21,7 @@ from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.task_groups import for_each
 from bigupload.ports import ListedPart
+from bigupload.units import counted
 
 _GONE = frozenset({FaultKind.GONE})
 _ANOTHER: dict[SourceKind | None, str] = {
@@ -154,6 +155,13 @@ class Reconciler:
             changed = await self.changed(_ANOTHER.get(now.kind, "the file was touched, moved or replaced since"))
         else:
             changed = []
+        if changed and now.can_be_opened and not before.can_be_opened:  # a file that is to have a stream's bytes
+            raise errors.SourceChanged(
+                f"{now.path} does not hold the bytes of {before.path}: {counted(len(changed), 'part')} of the "
+                f"{len(context.manifest.parts)} that are in the store differ. Nothing was changed. Name the file that "
+                f"holds them as `source`, or give the upload up: `abort('{context.journal.path}')`",
+                same_size=False,
+            )
         await self.drop(changed, "the file has changed there")
         if now != before:
             await context.journal.append(SourceRecord(now))

@@ -142,6 +142,23 @@ async def test_an_iterator_that_raises_half_way(world: World, expected: int | No
     assert result.bytes_sent <= SIZE
 
 
+@pytest.mark.parametrize("expected", [None, SIZE])
+async def test_another_file_is_not_sent_in_place_of_a_stream(world: World, expected: int | None) -> None:
+    with pytest.raises(errors.SourceUnreadable):
+        await world.upload(failing(WHOLE[: SIZE // 2]), expected_size=expected)
+    other, saved = world.directory / "other", world.directory / "saved"
+    other.write_bytes(bytes(SIZE))
+    saved.write_bytes(WHOLE)
+    parts = SIZE // 2 // PART
+    with pytest.raises(errors.SourceChanged, match=f"{parts} parts of the {parts} that are in the store") as caught:
+        await world.resume(source=other)
+    assert caught.value.exit_code == errors.EXIT_FAILED
+    assert world.object() is None
+    assert len(world.manifest.parts) == parts
+    assert (await world.resume(source=saved)).resumed_parts == parts
+    assert whole(world.object()) == hashed(WHOLE)
+
+
 async def test_an_empty_stream(world: World) -> None:
     with pytest.raises(errors.StreamInterrupted, match="is empty"):
         await world.upload(stream(b""))
