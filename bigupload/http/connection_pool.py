@@ -184,21 +184,35 @@ class ConnectionPool:
         return connection
 
     async def _connect_to(self, to: WebOrigin) -> Connection:
-        """Connect to one of the addresses: to the next one, if TLS breaks off or takes too long at the first."""
+        """Connect to one of the addresses: to the next one, if TLS breaks off or takes too long at the first.
+
+        Raises:
+            OSError: All failed. It is that of the first address that could be reached, if one could: it tells more of
+                the store than an address that refuses, or does not answer.
+        """
         tls = {"ssl": self._context(), **_tls_to(to)} if to.scheme == "https" else {}
         rows = await self._addresses.of(to.host, to.port)
-        while True:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                sock = await aiohappyeyeballs.start_connection(
-                    rows, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER, socket_factory=new_socket
-                )
+        reached: OSError | None = None
+        while rows:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    sock = await aiohappyeyeballs.start_connection(
+                        rows, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER, socket_factory=new_socket
+                    )
+            except OSError:
+                if reached is None:
+                    raise
+                break
             peer = _peer_of(sock)
             try:
                 return await self._opened(sock, tls)
             except OSError as e:
                 rows = [row for row in rows if row[4][:2] != peer]
-                if not rows or (isinstance(e, ssl.SSLError) and not tls_connection_lost(e)):
+                if isinstance(e, ssl.SSLError) and not tls_connection_lost(e):
                     raise
+                reached = reached or e
+        assert reached is not None  # a name has at least one address
+        raise reached  # here, where no other error is its context
 
     async def _opened(self, sock: socket.socket, tls: dict[str, Any]) -> Connection:
         connection = Connection()

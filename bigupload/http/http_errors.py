@@ -7,6 +7,7 @@ presigned URL is a bearer secret.
 from __future__ import annotations
 
 import email.utils
+import errno
 import os
 import re
 import socket
@@ -26,7 +27,9 @@ MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
 _CLOCK_TOLERANCE = 600.0
 """Seconds. With a clock that is further off, a store refuses presigned URLs as expired or not yet valid."""
-_OF_ASYNCIO = ("Connect call failed", "Multiple exceptions")
+_SEVERAL = "Multiple exceptions"
+_OF_ASYNCIO = ("Connect call failed", _SEVERAL)
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 PROXY_AUTH_REQUIRED = 407
 _TOO_LARGE = 413
 _LONGEST_TEXT = 2000
@@ -76,6 +79,7 @@ def fault_of_socket(e: Exception, where: str, *, may_expect_tls: bool = False) -
 
 def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False) -> Fault:
     """Translate a failure to connect to `where`, a "host:port" for the message. `proxy`: it is the user's proxy."""
+    e = _of_several(e) or e
     if (fault := _fault_of_any(e, where)) is not None:
         return fault
     if isinstance(e, ssl.SSLError):
@@ -93,9 +97,23 @@ def _why_unreachable(e: OSError, where: str) -> str:
         return f"{where} has no address: check its name and the network"
     if isinstance(inner, ConnectionRefusedError):
         return f"{where} refuses the connection: check that it runs, its address and its port"
+    if inner is None and isinstance(e, ConnectionError):  # asyncio's, where the peer closes during the handshake
+        return f"{where} takes the connection and closes it: check that it runs, and that it speaks TLS"
     if inner is None or isinstance(inner, TimeoutError):
         return f"{where} does not answer: check its address and the network"
     return f"can't connect to {where} ({_words(inner)}): check its address and the network"
+
+
+def _of_several(e: OSError) -> OSError | None:
+    """Return the error that tells most, if several addresses fail in different ways. None: it is one error already.
+
+    aiohappyeyeballs joins such errors as texts. A refusal tells most, since that address was reached.
+    """
+    numbers = [int(number) for number in _ERRNO.findall(str(e))] if str(e).startswith(_SEVERAL) else []
+    if not numbers:
+        return None
+    number = errno.ECONNREFUSED if errno.ECONNREFUSED in numbers else numbers[0]
+    return OSError(number, os.strerror(number))
 
 
 def _why_no_tls(e: ssl.SSLError, where: str) -> str:

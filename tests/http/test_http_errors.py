@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import errno
 import math
+import os
 import re
 import socket
 import ssl
 import time
+from typing import Any
 
+import aiohappyeyeballs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -151,6 +155,30 @@ def test_several_addresses_that_fail_say_why() -> None:
     e = OSError("Multiple exceptions: …")
     e.__cause__ = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
     assert "refuses the connection" in str(fault_of_connecting(e, "h:1"))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ([errno.ENETUNREACH, errno.ECONNREFUSED], "h:1 refuses the connection"),
+        ([errno.ECONNREFUSED, errno.EHOSTUNREACH], "h:1 refuses the connection"),
+        ([errno.ENETUNREACH, errno.EHOSTUNREACH], r"can't connect to h:1 \(Network is unreachable\)"),
+    ],
+)
+async def test_addresses_that_fail_in_different_ways(
+    monkeypatch: pytest.MonkeyPatch, numbers: list[int], says: str
+) -> None:
+    left = list(numbers)
+
+    async def fail(*_: Any) -> None:
+        number = left.pop(0)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", fail)
+    rows = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (f"127.0.0.{n}", 1)) for n in (1, 2)]
+    with pytest.raises(OSError, match="Multiple exceptions") as caught:
+        await aiohappyeyeballs.start_connection(rows, happy_eyeballs_delay=60)
+    assert re.match(says, str(fault_of_connecting(caught.value, "h:1")))
 
 
 @pytest.mark.parametrize(

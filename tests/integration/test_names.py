@@ -37,6 +37,8 @@ class FrontEnds:
     port: int = 0
     listed: list[str] = field(default_factory=lambda: list(HOSTS))
     """What the name's look-up gives."""
+    closes: bool = False
+    """Whether each connection is closed at once."""
     asked: int = 0
     met: list[str] = field(default_factory=list)
     """Whom each PUT was sent to."""
@@ -54,6 +56,9 @@ class FrontEnds:
 
     async def _respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.met.append(writer.get_extra_info("sockname")[0])
+        if self.closes:
+            writer.close()
+            return
         await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(10)
         writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
@@ -71,8 +76,8 @@ class Sender:
     source: FileSource
     ends: FrontEnds
 
-    async def put(self, *, fresh: bool = False) -> PutResponse:
-        request = SignedRequest(f"http://store.test:{self.ends.port}/part", {}, 60)
+    async def put(self, *, fresh: bool = False, scheme: str = "http") -> PutResponse:
+        request = SignedRequest(f"{scheme}://store.test:{self.ends.port}/part", {}, 60)
         return await self.transport.put(request, self.source, Part(1, 0, 10), on_start=lambda _: None, fresh=fresh)
 
 
@@ -143,6 +148,16 @@ async def test_an_address_that_is_dead_costs_no_attempt(sender: Sender) -> None:
     for _ in range(3):
         await sender.put()
     assert set(sender.ends.met) == set(HOSTS[1:])
+
+
+async def test_the_address_that_was_reached_says_why(sender: Sender) -> None:
+    """One refuses, as a front end that is down; the other one takes the connection, and closes it."""
+    await sender.ends.stop(HOSTS[1])
+    sender.ends.listed, sender.ends.closes = HOSTS[:2], True
+    async with asyncio.timeout(60):
+        for _ in HOSTS[:2]:  # each begins with another address
+            with pytest.raises(Fault, match=r"store\.test:\d+ takes the connection and closes it"):
+                await sender.put(scheme="https")
 
 
 async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
