@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bigupload import errors
 from bigupload.core.globs import has_wildcard
+from bigupload.support.hanging_files import hanging
 
 if TYPE_CHECKING:
     from bigupload.manifests.job_record import KnownJob
@@ -86,7 +87,7 @@ def gone_source(job: KnownJob) -> str | None:
     if not is_directory and (_CUT.search(job.name) or not _NAMES_PATHS.match(job.name)):
         return None
     paths = [directory] if is_directory else [word for word in _words(job.name) if word.startswith("/")]
-    if not paths or any(has_wildcard(path) or os.path.lexists(path) for path in paths):
+    if not paths or any(map(has_wildcard, paths)) or hanging(paths) or any(map(os.path.lexists, paths)):
         return None
     return ", ".join(paths)
 

@@ -18,6 +18,7 @@ from bigupload.manifests.journal import MAX_BYTES, read_manifest
 from bigupload.manifests.notes import NotedManifest, noted_manifests, own_id
 from bigupload.manifests.state_directory import SUFFIX, find_manifests
 from bigupload.records import dataclass
+from bigupload.units import printable
 
 _MIN_PREFIX = 4
 """Characters of an id that name an upload: fewer are more likely a slip."""
@@ -84,12 +85,20 @@ def known_uploads(directory: Path) -> Iterator[KnownUpload]:
 def _noted(directory: Path) -> list[NotedManifest]:
     """Those that notes name. A note that can't be read says nothing about other uploads; `gc` is more careful."""
     try:
-        return noted_manifests(directory)
+        found = noted_manifests(directory)
     except errors.ManifestError as e:
-        import logging  # which takes 10 ms
-
-        logging.getLogger("bigupload").warning("%s", e)
+        _warn(str(e))
         return []
+    for each in found:
+        if each.hangs:
+            _warn(f"left out: the file system of {each.path} does not respond, which is the manifest of {each.id}")
+    return [each for each in found if not each.hangs]
+
+
+def _warn(message: str) -> None:
+    import logging  # which takes 10 ms
+
+    logging.getLogger("bigupload").warning("%s", printable(message))
 
 
 def replaced_uploads(directory: Path) -> list[KnownUpload]:

@@ -19,6 +19,7 @@ from bigupload import errors
 from bigupload.manifests.state_directory import NOTES
 from bigupload.records import dataclass
 from bigupload.support.durable_files import sync_directory
+from bigupload.support.hanging_files import hanging
 from bigupload.support.private_files import create_private, is_private_file
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -37,6 +38,8 @@ class NotedManifest:
     path: Path
     id: str
     """What `resume` and `abort` take: its `own_id`."""
+    hangs: bool = False
+    """Whether its file system hangs, so that nobody may look at it: who tries may never return."""
 
 
 def note_of(notes: Path, first_line: bytes) -> Path:
@@ -98,7 +101,7 @@ def noted_manifests(directory: Path) -> list[NotedManifest]:
     """Return the manifests that the notes of a state directory name, the least recently written first. Blocking.
 
     Left out are those that are gone, and what lies in the state directory itself. Whether the others can be read, or
-    are finished, is for the caller to find out.
+    are finished, is for the caller to find out, except for those that hang.
 
     Raises:
         ManifestError: The notes can't be read, so that nobody knows what they name.
@@ -107,9 +110,12 @@ def noted_manifests(directory: Path) -> list[NotedManifest]:
     times: dict[Path, int] = {}
     try:
         inside = directory.resolve()
-        for note in _notes(directory / NOTES):
-            path = _named_by(note)
-            if path is None or path.parent == inside:
+        named = [(note, path) for note in _notes(directory / NOTES) if (path := _named_by(note)) is not None]
+        outside = [(note, path) for note, path in named if path.parent != inside]
+        hung = hanging(path for _, path in outside)
+        for note, path in outside:
+            if path in hung:
+                found[path], times[path] = NotedManifest(path, note.name[:_ID_LENGTH], hangs=True), 0
                 continue
             try:
                 status = path.lstat()
@@ -134,11 +140,13 @@ def leads_to(note: Path) -> Path | None:
     """Return the manifest that a note names; None: it is not there any more, or something else is. Blocking.
 
     Raises:
-        OSError: The note can't be read.
+        OSError: The note can't be read, or the manifest's file system hangs.
     """
     path = _named_by(note)
     if path is None:
         return None
+    if hanging([path]):
+        raise TimeoutError(errno.ETIMEDOUT, "its file system hangs", str(path))
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         try:

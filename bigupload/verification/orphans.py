@@ -142,7 +142,13 @@ class Owners:
             try:
                 with os.scandir(place) as entries:  # not glob, which returns nothing for an unreadable directory
                     found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
-                found += [noted.path for noted in noted_manifests(place)]
+                for noted in noted_manifests(place):
+                    if noted.hangs:
+                        self.unreadable.append(
+                            errors.ManifestMismatch(f"the file system of the manifest {noted.path} does not respond")
+                        )
+                    else:
+                        found.append(noted.path)
             except FileNotFoundError:
                 continue
             except NotADirectoryError:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bigupload.manifests import journal, notes
 from bigupload.manifests.clean_up import KEEP_NOTES, clean
 from bigupload.manifests.state_directory import NOTES
+from bigupload.support import hanging_files
 from bigupload.testing.strict_s3 import Ok, Status, StrictS3
 from tests.crash.running import Place
 
@@ -209,3 +213,67 @@ def test_what_resumes_is_told_by_its_source(bigupload: Command, s3: StrictS3, fi
     assert ended.code == 0
     assert "file.bin: resuming: the store has 1 of 2 parts" in ended.err
     assert "my.jsonl" not in ended.err
+
+
+# --- a file system that hangs
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Paths at which each look hangs until the test is over. Only threads that are left behind may look."""
+    paths, over = set[str](), threading.Event()
+
+    def hanging_at(look: Callable[..., Any]) -> Callable[..., Any]:
+        def looking(path: Any, *arguments: Any, **more: Any) -> Any:
+            if isinstance(path, str | os.PathLike) and str(path) in paths:
+                name = threading.current_thread().name
+                assert name.startswith("bigupload-look"), f"{name} hangs at {path}"
+                over.wait()
+            return look(path, *arguments, **more)
+
+        return looking
+
+    for name in ("stat", "lstat", "open"):
+        monkeypatch.setattr(os, name, hanging_at(getattr(os, name)))
+    monkeypatch.setattr(hanging_files, "PATIENCE", 0.05)
+    yield paths
+    over.set()
+
+
+def test_a_manifest_that_hangs_holds_up_no_status(
+    bigupload: Command, apart: Path, hung: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "my.jsonl" in bigupload("status", "--json").out
+    hung.add(str(apart))
+    ended = bigupload("status")
+    assert (ended.code, ended.out) == (0, "")
+    assert f"left out: the file system of {apart} does not respond" in caplog.text
+
+
+def test_a_manifest_that_hangs_may_own_any_upload(
+    bigupload: Command, s3: StrictS3, apart: Path, hung: set[str]
+) -> None:
+    hung.add(str(apart))
+    said = gc(bigupload, s3)
+    assert f"the file system of the manifest {apart} does not respond" in said
+    assert s3.uploads
+
+
+def test_an_old_note_of_a_manifest_that_hangs_stays(apart: Path, state: Path, hung: set[str]) -> None:
+    hung.add(str(apart))
+    clean(state, now=time.time() + KEEP_NOTES + 60)
+    assert len(list((state / NOTES).iterdir())) == 1
+
+
+def test_a_directory_that_hangs_holds_up_no_status(
+    bigupload: Command, s3: StrictS3, tmp_path: Path, hung: set[str]
+) -> None:
+    """That of a job, whose source is looked for."""
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    (directory / "a").write_text("a")
+    (directory / "b").write_text("b")
+    s3.script("PutObject", Status(403, "AccessDenied"), key="p/b", repeat=True)
+    assert bigupload("sync", directory, *to(s3, "s3://bucket/p/")).code == 1
+    hung.add(str(directory))
+    assert f"bigupload sync {directory}" in bigupload("status").err
