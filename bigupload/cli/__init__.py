@@ -147,6 +147,11 @@ def _leave(status: int) -> None:
 
 
 def _run(arguments: list[str] | None) -> NoReturn:
+    if os.environ.get("_BIGUPLOAD_COMPLETE"):  # a shell asks what to complete
+        from bigupload.cli.completing import answering
+
+        with answering():
+            _cli.main(arguments, prog_name="bigupload")
     try:
         # Not standalone: click would report a wrong call in four lines, two of them about how to get help.
         raise SystemExit(_cli.main(arguments, prog_name="bigupload", standalone_mode=False))

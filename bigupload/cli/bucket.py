@@ -14,7 +14,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.hook_options import before_finish_option, hook_timeout_option, take_hooks, webhook_secret_option
-from bigupload.cli.options import connection_options, need_service, s3_options
+from bigupload.cli.options import completed_by, connection_options, need_service, s3_options
 from bigupload.cli.policy_options import policy_options, take_policy
 from bigupload.cli.settings import drop_weaker
 from bigupload.units import format_size, one_line
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bigupload.service.sweep_report import Removal, SweepReport
     from bigupload.stores.s3.bucket import S3Bucket
 
-_BUCKET = click.argument("url", metavar="s3://BUCKET")
+_BUCKET = click.argument("url", metavar="s3://BUCKET", shell_complete=completed_by("s3_urls"))
 _LOCAL = click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
 
 

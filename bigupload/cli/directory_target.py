@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bigupload.cli.options import NAME, joined
+from bigupload.cli.options import NAME, completed_by, joined
 from bigupload.cli.selection_options import quoting_hint
 from bigupload.cli.settings import COMMAND_LINE, choose, strength
 
@@ -21,7 +21,10 @@ def directory_and_target(verb: str) -> Callable[[F], F]:
         click.argument("directory", metavar="DIR", type=NAME),
         click.argument("target", metavar="[s3://BUCKET/FOLDER/]", required=False, type=NAME),
         click.option(
-            "--to", metavar="s3://BUCKET/FOLDER/", help="Where the objects go. May be the last argument instead."
+            "--to",
+            metavar="s3://BUCKET/FOLDER/",
+            shell_complete=completed_by("s3_urls"),
+            help="Where the objects go. May be the last argument instead.",
         ),
         click.option("--local", is_flag=True, help=f"{verb} into the local store, which is started if needed."),
     )

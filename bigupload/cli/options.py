@@ -86,14 +86,28 @@ PATH = _LocalPath(path_type=Path)
 PATH_OR_URL = _Parsed("path", lambda text: text if is_remote(text) else local_path(text))
 
 
+def completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
+    """Have shells complete a parameter by a function of `completing`, which is imported then."""
+
+    def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        from bigupload.cli import completing
+
+        found: list[CompletionItem[str]] = getattr(completing, name)(ctx, incomplete)
+        return found
+
+    return complete
+
+
 class _Name(_TextType):
-    """A file or a target, as it is: as a path, "s3://bucket" would lose a slash. Shells complete files."""
+    """A file or a target, as it is: as a path, "s3://bucket" would lose a slash. Shells complete both."""
 
     name = "path"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
+        if incomplete.lower().startswith("s3://"):
+            return completed_by("targets")(ctx, param, incomplete)
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -132,7 +146,12 @@ def part_options(checksums: Sequence[str]) -> Callable[[F], F]:
 connection_options = joined(
     click.option("--endpoint-url", metavar="URL", help="The S3 store. [default: the AWS settings', else AWS]"),
     click.option("--region", metavar="R", help="The bucket's region."),
-    click.option("--profile", metavar="P", help="The profile of the AWS configuration."),
+    click.option(
+        "--profile",
+        metavar="P",
+        shell_complete=completed_by("profiles"),
+        help="The profile of the AWS configuration.",
+    ),
     click.option(
         "--addressing",
         type=click.Choice(["auto", "path", "virtual"]),

@@ -14,6 +14,7 @@ from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     PATH,
     PATH_OR_URL,
+    completed_by,
     connection_options,
     on_change_option,
     outcome_options,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("manifests", metavar="[MANIFEST...]", nargs=-1, type=PATH)
+@click.argument("manifests", metavar="[MANIFEST...]", nargs=-1, type=PATH, shell_complete=completed_by("uploads"))
 @click.option(
     "--source",
     type=PATH_OR_URL,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--adopt",
     metavar="s3://BUCKET/KEY",
+    shell_complete=completed_by("s3_urls"),
     help="Take over an open multipart upload of this key that has no manifest here.",
 )
 @click.option("--upload-id", metavar="ID", help="The upload to adopt, if several of this key are open.")

@@ -17,7 +17,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.named_jobs import job_named, shown_name
-from bigupload.cli.options import DURATION, PATH
+from bigupload.cli.options import DURATION, PATH, completed_by
 from bigupload.cli.s3_options import customer_key_option
 from bigupload.cli.status_table import StatusRow, lines_of, terminal_width
 from bigupload.cli.unfinished import tell_jobs, tell_streams
@@ -67,6 +67,23 @@ def unfinished() -> dict[str, KnownUpload]:
     tell_jobs(jobs)
     ids = _shown_ids(known)
     return {ids[upload.id]: upload for upload in uploads if upload.is_file}
+
+
+def completions(*, with_all: bool) -> list[tuple[str, str]]:
+    """The ids of unfinished uploads, the latest first, each with what a person knows it by.
+
+    Args:
+        with_all: Whether also those that the manifest alone can't resume, and jobs.
+    """
+    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.location import state_dir
+
+    known, replaced = _known(), _replaced() if with_all else []
+    ids = _shown_ids([*known, *replaced])
+    wanted = [each for each in [*known, *replaced] if each.resumable and (with_all or each.is_file)]
+    found = [(ids[each.id], f"{each.source}, {_age(each.manifest)}") for each in reversed(wanted)]
+    jobs = reversed(known_jobs(state_dir())) if with_all else ()
+    return found + [(job.id[:_SHORT_ID], f"{shown_name(job)}, {_age(job.record)}") for job in jobs]
 
 
 def _shown_ids(uploads: list[KnownUpload]) -> dict[str, str]:
@@ -350,7 +367,9 @@ def _warn(event: Event) -> None:
 
 
 @click.command()
-@click.argument("paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True)
+@click.argument(
+    "paths", metavar="MANIFEST...", nargs=-1, type=PATH, required=True, shell_complete=completed_by("uploads")
+)
 @click.option("--trust", is_flag=True, help="Also abort uploads whose manifests come from another machine or user.")
 @customer_key_option
 def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) -> None:

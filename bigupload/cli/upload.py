@@ -24,6 +24,7 @@ from bigupload.cli.options import (
     CHECKSUMS,
     NAME,
     PATH,
+    completed_by,
     connection_options,
     follow_options,
     on_change_option,
@@ -69,6 +70,7 @@ _SAMPLE_SIZE = 250_000_000
 @click.option(
     "--to",
     metavar="s3://BUCKET/KEY",
+    shell_complete=completed_by("s3_urls"),
     help="The object. s3://BUCKET/FOLDER/ keeps the files' names. May be the last argument instead.",
 )
 @click.option(

@@ -11,7 +11,17 @@ import click
 
 from bigupload import errors
 from bigupload.cli import standard_output
-from bigupload.cli.options import NAME, PATH, PROOFS, SIZE, connection_options, local_path, progress_option, s3_options
+from bigupload.cli.options import (
+    NAME,
+    PATH,
+    PROOFS,
+    SIZE,
+    completed_by,
+    connection_options,
+    local_path,
+    progress_option,
+    s3_options,
+)
 from bigupload.cli.s3_options import store_options
 from bigupload.cli.selection_options import (
     CommandWithRules,
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=CommandWithRules)
 @click.argument("path", type=NAME)
-@click.argument("url", metavar="s3://BUCKET/KEY")
+@click.argument("url", metavar="s3://BUCKET/KEY", shell_complete=completed_by("s3_urls"))
 @click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
 @click.option("--download", is_flag=True, help="Download the object and compare every byte. Resumable.")
 @click.option(

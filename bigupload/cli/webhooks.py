@@ -11,7 +11,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli.hook_options import webhook_secret_option
-from bigupload.cli.options import DURATION, connection_options, need_service, s3_options
+from bigupload.cli.options import DURATION, completed_by, connection_options, need_service, s3_options
 from bigupload.cli.settings import drop_weaker
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
 
 
 @webhooks.command()
-@click.argument("url", metavar="s3://BUCKET")
+@click.argument("url", metavar="s3://BUCKET", shell_complete=completed_by("s3_urls"))
 @click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
 @click.option(
     "--since",

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
+from click.shell_completion import get_completion_class
 
-from bigupload.cli import man_page
+from bigupload.cli import completing, man_page
+from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 
-from .support import Command, assert_refused
+from .support import Command, assert_refused, to
 
 
-def complete(place: Place, *words: str) -> list[str]:
-    """What bash offers for the last word."""
+def complete(place: Place, *words: str, shell: str = "bash", **more: str) -> list[str]:
+    """What a shell offers for the last word."""
     environment = place.environment(
-        _BIGUPLOAD_COMPLETE="bash_complete", COMP_WORDS=" ".join(words), COMP_CWORD=str(len(words) - 1)
+        _BIGUPLOAD_COMPLETE=f"{shell}_complete", COMP_WORDS=" ".join(words), COMP_CWORD=str(len(words) - 1), **more
     )
     done = subprocess.run(COMMAND, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -31,6 +37,135 @@ def test_what_is_offered(place: Place) -> None:
     assert complete(place, "bigupload", "upload", "--part") == ["plain,--part-size"]
     assert "plain,sha256" in complete(place, "bigupload", "upload", "--checksum", "")
     assert complete(place, "bigupload", "upload", "mov") == ["file,mov"]
+
+
+@pytest.mark.parametrize("command", ["abort", "resume"])
+def test_uploads(bigupload: Command, place: Place, stopped: Path, file: Path, command: str) -> None:
+    own = stopped.name[:8]
+    assert complete(place, "bigupload", command, "") == [f"plain,{own}"]
+    assert complete(place, "bigupload", command, own[:3]) == [f"plain,{own}"]
+    assert complete(place, "bigupload", command, own, "") == [], "it was named before"
+    assert complete(place, "bigupload", command, "./m") == ["file,./m"]
+    kind, shown, *says = complete(place, "bigupload", command, "", shell="zsh")
+    assert (kind, shown, says[:1]) == ("plain", own, [f"{file},"])
+    assert bigupload("abort", own).code == 0
+    assert complete(place, "bigupload", command, "") == []
+
+
+def test_abort_completes_jobs(bigupload: Command, place: Place, s3: StrictS3, tmp_path: Path) -> None:
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    (directory / "a").touch()
+    assert bigupload("sync", directory, *to(s3, "s3://bucket/p/")).code == 0
+    (record,) = place.state.glob("*.job.sqlite")
+    assert complete(place, "bigupload", "abort", "") == [f"plain,{record.name[:8]}"]
+    assert complete(place, "bigupload", "resume", "") == []
+
+
+def test_profiles(place: Place) -> None:
+    (place.directory / ".aws").mkdir()
+    (place.directory / ".aws" / "config").write_text("[default]\n[profile north]\n[profile 'a b']\n[services x]\n")
+    (place.directory / ".aws" / "credentials").write_text("[south]\naws_access_key_id = a\n")
+    assert complete(place, "bigupload", "upload", "--profile", "") == ["plain,default", "plain,north", "plain,south"]
+    assert complete(place, "bigupload", "upload", "--profile", "=", "n") == ["plain,north"]
+
+
+@pytest.fixture
+def listed(bigupload: Command, s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """What the command in this process offers, in which a busy machine may take its time."""
+    monkeypatch.setattr(completing, "LISTED_WITHIN", 60.0)
+    monkeypatch.setenv("BIGUPLOAD_ENDPOINT_URL", s3.url)
+    for key in ("raw/a", "raw/2026/b", "rest", "it's/c", "year=2026/d"):
+        s3.client().put_object(Bucket="bucket", Key=key, Body=b"")
+
+    def offered(*words: str, shell: str = "zsh") -> list[str]:
+        monkeypatch.setenv("_BIGUPLOAD_COMPLETE", f"{shell}_complete")
+        monkeypatch.setenv("COMP_WORDS", shlex.join(words))
+        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+        ended = bigupload()
+        assert (ended.code, ended.err) == (0, "")
+        return [line for line in ended.out.splitlines() if line not in ("plain", "_", "")]
+
+    return offered
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["upload", "f"], ["upload", "f", "--to"], ["sync", "d"], ["watch", "d", "--to"], ["gc"], ["verify", "f"],
+     ["resume", "--adopt"], ["bucket", "setup"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_buckets_and_folders(listed: Callable[..., list[str]], words: list[str]) -> None:
+    assert listed("bigupload", *words, "s3://") == ["s3://bucket/", "s3://far/"]
+    assert listed("bigupload", *words, "s3://b") == ["s3://bucket/"]
+    assert listed("bigupload", *words, "s3://bucket/") == ["s3://bucket/raw/", "s3://bucket/year=2026/"]
+    assert listed("bigupload", *words, "s3://bucket/raw/") == ["s3://bucket/raw/2026/"]
+
+
+def test_what_bash_splits(listed: Callable[..., list[str]]) -> None:
+    """It gets only what follows the last : or =, and so it replaces that."""
+    offered = partial(listed, "bigupload", "upload", shell="bash")
+    assert offered("f", "s3", ":", "//") == ["plain,//bucket/", "plain,//far/"]
+    assert offered("f", "s3", ":", "//bucket/r") == ["plain,//bucket/raw/"]
+    assert offered("f", "--to", "=", "s3", ":", "//b") == ["plain,//bucket/"]
+    assert offered("f", "s3", ":", "//bucket/year", "=") == ["plain,2026/"]
+    assert offered("f", "s3", ":", "//bucket/year", "=", "20") == ["plain,2026/"]
+
+
+@pytest.mark.parametrize("word", ["s3://", "s3://bucket/", "s3://nowhere/", "s3://bucket/none"])
+@pytest.mark.parametrize("fault", [Status(403, "AccessDenied"), Status(200, "<html>"), Status(503, "SlowDown")])
+def test_what_is_not_listed(listed: Callable[..., list[str]], s3: StrictS3, word: str, fault: Status) -> None:
+    for operation in ("ListBuckets", "ListObjectsV2"):
+        s3.script(operation, fault, repeat=True)
+    assert listed("bigupload", "upload", "f", word) == []
+
+
+def test_a_store_that_does_not_respond(
+    listed: Callable[..., list[str]], s3: StrictS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completing, "LISTED_WITHIN", 0.2)
+    s3.hold("ListBuckets")
+    try:
+        assert listed("bigupload", "upload", "f", "s3://") == []
+    finally:
+        s3.release()
+
+
+def test_credentials_that_are_not_at_hand(
+    listed: Callable[..., list[str]], place: Place, s3: StrictS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may ask something, on the line that a person types."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    asked = place.directory / "asked"
+    (place.directory / ".aws").mkdir()
+    (place.directory / ".aws" / "config").write_text(f"[default]\ncredential_process = touch {asked}\n")
+    before = len(s3.requests)
+    assert listed("bigupload", "upload", "f", "s3://") == []
+    assert not asked.exists()
+    assert len(s3.requests) == before
+
+
+@pytest.mark.parametrize("words", [["abort"], ["upload", "--profile"], ["upload", "f", "s3://"], ["upl"]], ids=" ".join)
+def test_what_is_broken_says_nothing(place: Place, words: list[str]) -> None:
+    """`complete` asserts that standard error is empty."""
+    config = place.directory / "config.toml"
+    config.write_text("[upload\n")
+    (place.directory / ".aws").mkdir()
+    (place.directory / ".aws" / "config").write_bytes(b"[\xff")
+    state = place.directory / "file.bin"
+    more = {"BIGUPLOAD_CONFIG": str(config), "BIGUPLOAD_STATE_DIR": str(state), "AWS_PROFILE": "missing"}
+    found = complete(place, "bigupload", *words, *([] if words[-1] in ("upl", "s3://") else [""]), **more)
+    assert found == (["plain,upload"] if words == ["upl"] else [])
+
+
+def test_the_scripts_add_no_space_after_a_folder() -> None:
+    """What is replaced in click's scripts must be there."""
+    completing.register()
+    for shell, says in (("bash", "compopt -o nospace"), ("zsh", 'compadd -U -S ""')):
+        kind = get_completion_class(shell)
+        assert kind is not None
+        assert says in kind.source_template
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")

@@ -131,6 +131,16 @@ def find_access(bucket: str, options: S3Options, *, region: str | None, signing_
     return Access(base, signed, finder.region, chosen_profile(options), finder.credentials())
 
 
+def needs_no_library(options: S3Options) -> bool:
+    """Whether plain rules find the address and the keys of any bucket: at once, and without other programs. Blocking.
+
+    Raises:
+        UsageError: The options, or the AWS configuration, can't be used.
+    """
+    finder = _Finder(_ANY, options, options.region)
+    return finder.is_plain_address() and (options.no_sign_request or finder.plain_keys() is not None)
+
+
 class _Finder:
     """The three questions for one bucket. boto3's session is made when the first of them needs it."""
 
@@ -154,10 +164,11 @@ class _Finder:
 
     def base(self, endpoint: str | None) -> str:
         """Return the bucket's URL at an endpoint; None means AWS."""
-        found = _base(self._bucket, self._options, self.region, endpoint) if self._is_plain_address() else None
+        found = _base(self._bucket, self._options, self.region, endpoint) if self.is_plain_address() else None
         return found or self._base_of_boto3(endpoint)
 
-    def _is_plain_address(self) -> bool:
+    def is_plain_address(self) -> bool:
+        """Whether the address does not need boto3."""
         if any(getattr(self._options, name) for name in ADDRESS) or _SPECIAL_NAME.search(self._bucket):
             return False
         if self._settings is None or _has_unknown_variable():
@@ -191,7 +202,7 @@ class _Finder:
         options = self._options
         if options.no_sign_request or options.credentials is not None:
             return None
-        if options.session is None and (keys := self._plain_keys()) is not None:
+        if options.session is None and (keys := self.plain_keys()) is not None:
             return keys
         found = self._session.get_credentials()
         if found is None:
@@ -202,7 +213,7 @@ class _Finder:
         found.get_frozen_credentials()  # some are fetched only now
         return found
 
-    def _plain_keys(self) -> PlainKeys | None:
+    def plain_keys(self) -> PlainKeys | None:
         """The keys that boto3's chain of providers finds first. None: there are none here, or not all of them."""
         options, settings = self._options, self._settings
         if options.access_key is not None and options.secret_key is not None:

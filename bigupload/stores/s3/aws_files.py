@@ -186,14 +186,26 @@ def _sections(file: tuple[str, int, int, int]) -> Sections | None:
     return {name: dict(parser.items(name)) for name in parser.sections()}
 
 
+def profile_names() -> list[str]:
+    """Return the names of all profiles in the two files, in order. Blocking."""
+    config, credentials = (_sections(_identity(_path_of(file))) or {} for file in (CONFIG, CREDENTIALS))
+    found = {*credentials, *map(_profile_of, config)}
+    return sorted(name for name in found if name is not None)
+
+
 def _is_of(section: str, profile: str) -> bool:
-    """Whether a section of the configuration file is a profile's. Its name is read as a shell would read it."""
+    """Whether a section of the configuration file is a profile's."""
+    return _profile_of(section) == profile
+
+
+def _profile_of(section: str) -> str | None:
+    """The profile of a section of the configuration file, whose name is read as a shell would; None: it is of none."""
     if not section.startswith("profile"):
-        return section == profile == "default"
+        return section if section == "default" else None
     import shlex
 
     try:
         words = shlex.split(section)
     except ValueError:
-        return False
-    return len(words) == 2 and words[1] == profile
+        return None
+    return words[1] if len(words) == 2 else None

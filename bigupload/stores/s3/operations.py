@@ -38,7 +38,8 @@ XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CHECKSUMS = {f"Checksum{a.s3_name}": a.header for a in Algorithm if a.is_s3_checksum}
 
 _QUERY = {
-    "ContinuationToken": "continuation-token", "KeyMarker": "key-marker", "MaxKeys": "max-keys",
+    "ContinuationToken": "continuation-token", "Delimiter": "delimiter", "KeyMarker": "key-marker",
+    "MaxKeys": "max-keys",
     "MaxParts": "max-parts", "MaxUploads": "max-uploads", "PartNumber": "partNumber",
     "PartNumberMarker": "part-number-marker", "Prefix": "prefix", "StartAfter": "start-after",
     "UploadId": "uploadId", "UploadIdMarker": "upload-id-marker", "VersionId": "versionId",
@@ -56,10 +57,17 @@ _HEADERS = {
 }  # fmt: skip
 """Those that go into headers."""
 _OWNER, _PAYER = "x-amz-expected-bucket-owner", "x-amz-request-payer"
-_LISTED = {"Part": "Parts", "Upload": "Uploads", "Contents": "Contents", "Error": "Errors", "Deleted": "Deleted"}
+_LISTED = {
+    "CommonPrefixes": "CommonPrefixes",
+    "Part": "Parts",
+    "Upload": "Uploads",
+    "Contents": "Contents",
+    "Error": "Errors",
+    "Deleted": "Deleted",
+}
 """Elements that may come several times in one document, and the fields that their lists are."""
 _LISTS = frozenset(_LISTED.values())
-_STRUCTURES = frozenset({"CommonPrefixes", "Credentials", "Initiator", "Owner", "RestoreStatus"})
+_STRUCTURES = frozenset({"Credentials", "Initiator", "Owner", "RestoreStatus"})
 """Other elements that have elements below them. Where a text belongs, elements are left out."""
 
 
@@ -179,9 +187,10 @@ OPERATIONS: Mapping[str, Operation] = {
         is_optional=True,  # some stores say nothing if nothing failed
     ),
     # -- the bucket
+    "ListBuckets": _on_bucket("GET", sends=(), root="ListAllMyBucketsResult", has_root=True, raw=True),
     "ListObjectsV2": _on_bucket(
         "GET",
-        _names("Prefix StartAfter ContinuationToken MaxKeys"),
+        _names("Prefix Delimiter StartAfter ContinuationToken MaxKeys"),
         query={"list-type": "2", "encoding-type": "url"},
         root="ListBucketResult",
         has_root=True,

@@ -190,7 +190,17 @@ async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     limit = number_in_query(exchange, "max-keys", s3.knobs.page_size, s3.knobs.page_size)
     encodes = exchange.query.get("encoding-type") == "url"
     objects = s3.objects[exchange.bucket]
-    keys = sorted((key for key in objects if key.startswith(prefix) and key > after), key=str.encode)
+    delimiter = exchange.query.get("delimiter")
+
+    def common_prefix(key: str) -> str | None:
+        """What stands for a key and others; None: nothing does."""
+        folder, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+        return f"{prefix}{folder}{found}" if found else None
+
+    listed = {key: common_prefix(key) for key in objects if key.startswith(prefix)}
+    folders = {each for each in listed.values() if each is not None}
+    alone = {key for key, folder in listed.items() if folder is None}
+    keys = sorted((each for each in folders | alone if each > after), key=str.encode)
     page = keys[:limit]
     rows: list[tuple[str, Content]] = [
         (
@@ -204,6 +214,10 @@ async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> StoreResponse:
             ],
         )
         for key in page
+        if key not in folders
+    ]
+    rows += [
+        ("CommonPrefixes", [("Prefix", quote(each, safe="/") if encodes else each)]) for each in page if each in folders
     ]
     truncated = len(keys) > len(page)
     head: list[tuple[str, Content]] = [

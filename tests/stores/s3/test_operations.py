@@ -47,10 +47,11 @@ VALUES: Mapping[str, Any] = {
 
 def serialized(operation: str, parameters: Mapping[str, Any]) -> Any:
     """A request as botocore makes it of parameters, with what it does before."""
-    theirs = {"Bucket": "the-bucket", **parameters}
+    model = S3.operation_model(operation)
+    theirs = {**({"Bucket": "the-bucket"} if "Bucket" in model.input_shape.members else {}), **parameters}
     botocore.handlers.sse_md5(theirs)
     botocore.handlers.handle_copy_source_param(theirs)
-    return botocore.serialize.create_serializer("rest-xml").serialize_to_request(theirs, S3.operation_model(operation))
+    return botocore.serialize.create_serializer("rest-xml").serialize_to_request(theirs, model)
 
 
 def in_lower_case(headers: Mapping[str, str]) -> dict[str, str]:
@@ -166,7 +167,8 @@ DOCUMENTS: Mapping[str, str] = {
     "ListObjectsV2": "<Name>b</Name><Prefix>a+%26b%2F</Prefix><EncodingType>url</EncodingType><KeyCount>2</KeyCount>"
     "<MaxKeys>1000</MaxKeys><IsTruncated>true</IsTruncated><NextContinuationToken>1%20+/=</NextContinuationToken>"
     f'<Contents><Key>a+%26b%2F%E6%97%A5%2B</Key><LastModified>{AT}</LastModified><ETag>"e"</ETag><Size>0</Size></Contents>'
-    f'<Contents><Key>a+%26b%2F2</Key><LastModified>{AT}</LastModified><ETag>"f"</ETag><Size>7</Size></Contents>',
+    f'<Contents><Key>a+%26b%2F2</Key><LastModified>{AT}</LastModified><ETag>"f"</ETag><Size>7</Size></Contents>'
+    "<CommonPrefixes><Prefix>a+%26b%2Fc%2F</Prefix></CommonPrefixes><CommonPrefixes><Prefix>d%2F</Prefix></CommonPrefixes>",
     "GetBucketVersioning": "<Status>Enabled</Status>",
     "CreateSession": "<Credentials><AccessKeyId>a</AccessKeyId><SecretAccessKey>b</SecretAccessKey>"
     f"<SessionToken>c</SessionToken><Expiration>{AT}</Expiration></Credentials>",
