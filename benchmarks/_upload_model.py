@@ -17,8 +17,9 @@ import heapq
 import math
 import random
 from dataclasses import dataclass, field
+from functools import partial
 
-from bigupload.core.flight import Bottleneck, Flight, Sample, is_late
+from bigupload.core.flight import Bottleneck, Filling, Flight, Sample, is_late
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
 
@@ -105,6 +106,9 @@ class _Connection:
     """Bytes that were accepted and not passed on yet."""
     started: float = 0.0
     wrote_from: float = 0.0
+    filling: Filling = field(default_factory=lambda: Filling(0.0))
+    is_full: bool = False
+    """Whether the store's window was full."""
     accepted: float = math.inf
     """The second in which its last byte was accepted."""
 
@@ -142,6 +146,7 @@ class Upload:
         self._flying: list[_Connection] = []
         """The oldest part first."""
         self._sent = 0.0
+        self._filled = 0
         self._refused = self._puts = 0
         self._wander = 0.0
         self._burst = self._uncrowded = 1.0
@@ -181,14 +186,21 @@ class Upload:
         for each in flying:
             each.wrote_from = now if each.held else each.wrote_from
         path = (way.rtt, way.rtt * (1 + self._queue), self._window_is_full)
+        if math.isfinite(way.takes):
+            path = (way.rtt, way.rtt, 2 * sum(map(self._is_full, flying)) > len(flying))
+        for each in flying:
+            each.is_full = each.is_full or self._is_full(each)
+            sent = int(self._part_size - each.left)
+            self._filled += each.filling.look(now, sent, partial(self._is_full, each), held=each.held)
         self._flight.sample(
             Sample(
                 now=now,
-                acknowledged=int(self._sent),
+                acknowledged=int(self._sent) - self._filled,
                 writing=sum(not each.held for each in self._flying),
                 part_size=self._part_size,
                 is_late=any(is_late(now - each.accepted, each.accepted - each.wrote_from) for each in waiting),
                 left=min((each.left for each in flying), default=math.inf),
+                buffered=sum(each.filling.bytes for each in flying),
                 round_trip=way.rtt if self._flying else 0.0,
                 bottleneck=Bottleneck.of([path]),
             )
@@ -198,6 +210,10 @@ class Upload:
         for place, each in enumerate(writing):
             each.slow_start = each.slow_start or (each.held and place < writers)
             each.held = place >= writers
+
+    def _is_full(self, each: _Connection) -> bool:
+        """Whether the store's window is full."""
+        return each.behind >= 0.9 * self._way.takes if math.isfinite(self._way.takes) else self._window_is_full
 
     def _available(self, tick: int) -> float:
         """Return the rate that the link and the store accept in this tick, in bytes a second."""
@@ -245,6 +261,7 @@ class Upload:
         connection.started = connection.wrote_from = now
         connection.waits = now + way.rtt if connection.refused else now
         connection.held = False
+        connection.filling = Filling(now, was_full=connection.is_full)
         self._puts += 1
         self._flight.began()
 

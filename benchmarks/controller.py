@@ -16,6 +16,7 @@ average or above 30 % on a path.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -226,8 +227,9 @@ def lost_by_a_kill(way: Way, outcomes: Sequence[Outcome]) -> tuple[float, float,
     lost, within = [], []
     for outcome in outcomes:
         goodput = way.size / outcome.seconds
-        lost += [sent / goodput for sent in outcome.at_risk]
-        within += [sent <= max(HORIZON * goodput, outcome.part_size) for sent in outcome.at_risk]
+        at_risk = list(itertools.dropwhile(lambda sent: not sent, outcome.at_risk))
+        lost += [sent / goodput for sent in at_risk]
+        within += [sent <= max(HORIZON * goodput, outcome.part_size) for sent in at_risk]
     lost.sort()
     return lost[len(lost) // 2], lost[int(0.95 * len(lost))], mean(within)
 

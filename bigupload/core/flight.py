@@ -40,7 +40,7 @@ from __future__ import annotations
 import bisect
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bigupload.core.averages import mean
 from bigupload.records import dataclass
@@ -131,6 +131,8 @@ PROPORTIONAL = 0.1
 REST = 60.0
 """Seconds until the bound, or that there is none, is tried again. Each time that this changes nothing, it is twice as
 long, up to LONGEST_REST times this."""
+FILLS_WITHIN = 5.0
+"""Seconds after which a window that becomes full is no sign of a buffer that was filled first."""
 RARE = 10
 """More parts than the bound are in flight for at most one in so many seconds."""
 AVERAGED = 0.3
@@ -187,8 +189,42 @@ class Sample:
     """Bytes that the first part to end has left to write; 0 if one waits for its response."""
     round_trip: float = 0.0
     """The shortest one in seconds; 0: not known."""
+    buffered: float = 0.0
+    """Bytes of the parts in flight that the store's kernel may have, and the store has not read."""
     bottleneck: Bottleneck = Bottleneck.UNKNOWN
     """It matters only if `Flight.doubles`."""
+
+
+class Filling:
+    """Tells the bytes of one body that fill the buffer of a store that reads slowly. They are no goodput."""
+
+    __slots__ = ("_from", "_since", "bytes")
+
+    def __init__(self, now: float, *, was_full: bool = False) -> None:
+        """Begin a body. `was_full`: the window was full for the bodies before, so that this is no new connection."""
+        self._since = now
+        self._from: int | None = None if was_full else 0
+        """What was acknowledged when the buffer was empty; None: it is not being filled."""
+        self.bytes = 0
+        """What the buffer took."""
+
+    def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, held: bool) -> int:
+        """Return how many bytes have turned out to fill the buffer.
+
+        Args:
+            now: Seconds.
+            acknowledged: Bytes so far.
+            is_full: Whether the store's window is full.
+            held: Whether nothing is sent, so that the buffer becomes empty.
+        """
+        if held:
+            self._since, self._from = now, acknowledged
+        elif self._from is not None and now - self._since > FILLS_WITHIN:
+            self._from = None
+        elif self._from is not None and is_full():
+            self.bytes, self._from = acknowledged - self._from, None
+            return self.bytes
+        return 0
 
 
 class Stored:
@@ -477,6 +513,8 @@ class _BoundTrial:
     limit: int | None
     goodput: float
     since: float
+    drains: float
+    """Seconds until what those parts had sent that are paused now is read: until then, the others get their share."""
 
 
 class _Bound:
@@ -533,8 +571,8 @@ class _Bound:
         """What was measured was not goodput."""
         self._goodput.clear()
 
-    def measured(self, now: float, goodput: float, parts: int, part_size: float, *, may_begin: bool) -> None:
-        """Take the goodput of a window with so many parts, and decide. `may_begin`: whether a trial may begin."""
+    def measured(self, now: float, goodput: float, sample: Sample, *, may_begin: bool) -> None:
+        """Take the goodput of a window, at the end of which is a sample, and decide. `may_begin`: on a trial."""
         if now >= self._again_at and self._open:
             self._open = False
         self._goodput.append(goodput)
@@ -547,20 +585,22 @@ class _Bound:
         latest = mean(self._goodput[-2:]) if self._goodput else goodput
         self.average += (latest - self.average) * (AVERAGED if self.average else 1.0)
         if self.trial is None and may_begin:
-            self._look(now, latest, parts, part_size)
+            self._look(now, latest, sample)
 
-    def _look(self, now: float, goodput: float, parts: int, part_size: float) -> None:
+    def _look(self, now: float, goodput: float, sample: Sample) -> None:
+        parts, part_size = sample.writing, sample.part_size
         affordable = _affordable(self.average, part_size)
         if self.limit is not None and affordable > self.limit:
             self.limit = affordable  # a faster link
         if self.limit is not None and now >= self._again_at and parts >= self.limit:
-            self._begin(now, 2 * self.limit, self.limit, goodput)
+            self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
             fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
-            self._begin(now, fewer, parts, goodput)
+            drains = sample.buffered / max(1.0, goodput)
+            self._begin(now, fewer, parts, goodput, drains)
 
-    def _begin(self, now: float, parts: int, before: int, goodput: float) -> None:
-        self.trial = _BoundTrial(parts, before, self.limit, goodput, now)
+    def _begin(self, now: float, parts: int, before: int, goodput: float, drains: float) -> None:
+        self.trial = _BoundTrial(parts, before, self.limit, goodput, now, drains)
         self.limit = parts
         self._goodput.clear()
 
@@ -572,7 +612,8 @@ class _Bound:
         fewer = trial.parts < trial.before
         reached = goodput >= (trial.goodput + proportional) / 2
         hopeless = len(self._goodput) >= 3 and abs(goodput - min(proportional, trial.goodput)) <= PROPORTIONAL * goodput
-        if not reached and not hopeless and len(self._goodput) < BOUND_PATIENCE:
+        waits = now - trial.since < trial.drains + BOUND_PATIENCE * WINDOW
+        if not reached and waits and not (hopeless and now - trial.since >= trial.drains):
             return False
         self.trial = None
         self._goodput.clear()
@@ -794,7 +835,7 @@ class Flight:
         if now - window.since < WINDOW or (late and stored.parts - window.stored < max(STORED_PARTS, trials.limit)):
             return
         self._window = _Window(now, done, now, stored.parts)
-        goodput = (done - window.done) / (now - window.since)
+        goodput = max(0.0, (done - window.done) / (now - window.since))
         if not window.filled(trials.limit):
             trials.goodput.clear()
             trials.since = now
@@ -806,7 +847,7 @@ class Flight:
         if late:
             return
         may_begin = trials.trial is None or not window.reached  # a limit that is not reached is not judged
-        self._bound.measured(now, goodput, sample.writing, sample.part_size, may_begin=may_begin)
+        self._bound.measured(now, goodput, sample, may_begin=may_begin)
 
     @property
     def _start(self) -> int:

@@ -16,7 +16,7 @@ import anyio
 from bigupload import events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.copies import CopyBase, CopyOrigin
-from bigupload.core.flight import Bottleneck, Flight, Sample, is_late
+from bigupload.core.flight import Bottleneck, Filling, Flight, Sample, is_late
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Part, Plan
@@ -82,6 +82,9 @@ class PartInFlight(Gauge, Protocol):
         """The part's size in bytes."""
         ...
 
+    filling: Filling
+    """What of it fills the buffer of a store that reads slowly."""
+
     def look(self, now: float) -> int:
         """Return the bytes sent, and note when all of them were."""
         ...
@@ -128,6 +131,8 @@ class SharedResources:
         self._rate = rate
         self.machines = 1
         """The machines that hash and send parts."""
+        self._filled = 0
+        """Bytes that only filled the buffers of a store that reads slowly."""
         self._adapted_at = -math.inf
         self.backlog = 0
         """Bytes of whole bodies that wait for their responses."""
@@ -162,6 +167,8 @@ class SharedResources:
         parts = sorted(self.parts, key=lambda part: (-part.priority, part.began))
         of_parts = [part.look(now) for part in parts]
         sent += sum(of_parts)
+        for part, of_part in zip(parts, of_parts, strict=True):
+            self._filled += part.filling.look(now, of_part, part.window_is_full, held=part.is_held)
         waiting = [part for part in parts if part.accepted is not None]
         self.backlog = sum(part.size for part in waiting)
         writing = [(part, of_part) for part, of_part in zip(parts, of_parts, strict=True) if part.accepted is None]
@@ -173,11 +180,12 @@ class SharedResources:
         self.flight.sample(
             Sample(
                 now=now,
-                acknowledged=sent,
+                acknowledged=sent - self._filled,
                 writing=self.slots.borrowed_tokens - sum(part.is_held for part in parts),
                 part_size=sum(part.size for part in parts) / len(parts) if parts else 1.0,
                 is_late=self._is_late(waiting, now),
                 left=0 if waiting else min((part.size - of_part for part, of_part in writing), default=math.inf),
+                buffered=sum(part.filling.bytes for part in parts),
                 round_trip=min((least for least, _ in times if least), default=0.0),
                 bottleneck=bottleneck,
             )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
+from bigupload.core.flight import Filling
 from bigupload.core.hedging import Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
@@ -66,6 +67,7 @@ class PutInFlight:
         self._seen = 0
         self._moved_at = self._looked_at = now
         self._held_for = 0.0
+        self.filling = Filling(now)
 
     @property
     def size(self) -> int:
@@ -78,6 +80,7 @@ class PutInFlight:
     def started(self, gauge: Gauge) -> None:
         self.gauge = gauge
         self.is_held = gauge.hold(held=self.is_held)
+        self.filling = Filling(self.began, was_full=gauge.window_is_full())
 
     def sent(self) -> int:
         return self.gauge.sent() if self.gauge is not None else 0

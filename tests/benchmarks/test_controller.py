@@ -8,7 +8,7 @@ import math
 import pytest
 
 from benchmarks import controller
-from benchmarks._upload_model import PACKET, STORE_TIME, UNACKNOWLEDGED, Upload, Way
+from benchmarks._upload_model import PACKET, STORE_TIME, TICK, UNACKNOWLEDGED, Upload, Way
 from bigupload.core import flight
 from bigupload.core.flight import Flight
 from bigupload.core.part_plan import plan_parts
@@ -186,6 +186,15 @@ def test_a_kill_loses_little_where_responses_are_late(way: Way) -> None:
     """Once what was begun before the first response is stored."""
     outcome = Upload(way, Flight(), seed=1).run()
     most = max(flight.HORIZON * way.passes_on, outcome.part_size)
-    later = outcome.at_risk[round(1.2 * flight.START_BYTES / way.passes_on / 0.1) + 100 :]
+    first = next(tick for tick, lost in enumerate(outcome.at_risk) if lost)
+    later = outcome.at_risk[first + round(outcome.at_risk[first] / way.passes_on / TICK) + 100 :]
     assert sum(lost <= 1.5 * most for lost in later) >= 0.85 * len(later)
     assert outcome.seconds < 1.3 * way.size / way.passes_on
+
+
+@pytest.mark.parametrize(("takes", "first"), [(128 * 1024, 20.0), (512 * 1024, 40.0)])
+def test_a_peer_that_reads_slowly_stores_parts_soon(takes: int, first: float) -> None:
+    """39 parts share 2 MB/s, and end after 100 s, unless all but a few of them are held."""
+    way = Way(name="reader", rate=controller.GBIT, rtt=0.02, size=200 * MB, passes_on=2 * MB, takes=takes)
+    outcome = Upload(way, Flight(), seed=1).run()
+    assert next(tick for tick, lost in enumerate(outcome.at_risk) if lost) * TICK < first

@@ -16,6 +16,7 @@ from bigupload.core import flight as flight_module
 from bigupload.core.flight import (
     AIM,
     BOUND_PATIENCE,
+    FILLS_WITHIN,
     HORIZON,
     LATE,
     LONGEST_REST,
@@ -26,6 +27,7 @@ from bigupload.core.flight import (
     SMALL,
     STORED_PARTS,
     WINDOW,
+    Filling,
     Flight,
     Sample,
     Stored,
@@ -256,6 +258,44 @@ def test_connections_that_grow_slowly_are_waited_for() -> None:
         return pace * writers
 
     assert set(Path(goodput, parts=FEW).run(3).limits(30)) == {3}
+
+
+@pytest.mark.parametrize(("buffered", "is_bounded"), [(16e6, True), (0.0, False)])
+def test_a_trial_waits_until_what_paused_parts_had_sent_is_read(buffered: float, is_bounded: bool) -> None:
+    """For four seconds, the store reads what the paused parts had sent: the others get their share of its rate."""
+    flight = Flight()
+    flight.expect_parts(0.0, int(16 * MB))  # four of them begin
+    sent, now, began, bounds = 0.0, 0.0, math.inf, []
+    while now < 12:
+        if flight._bound.trial is not None:
+            began = min(began, now)
+        sent += 4 * MB * TICK * (flight.limit / 4 if began <= now < began + 4 else 1.0)
+        now += TICK
+        sample = Sample(now=now, acknowledged=int(sent), writing=flight.limit, part_size=16 * MB, buffered=buffered)
+        flight.sample(sample)
+        bounds.append(flight._bound.limit)
+    assert began < 5
+    assert (bounds[-1] is not None) is is_bounded
+    assert (bounds[round((began + 3) / TICK)] is not None) is is_bounded
+
+
+def test_what_fills_a_buffer_is_no_goodput() -> None:
+    filling = Filling(0.0)
+    assert filling.look(0.1, 500, lambda: False, held=False) == 0
+    assert filling.look(0.2, 900, lambda: True, held=False) == 900
+    assert filling.look(0.3, 1000, lambda: True, held=False) == 0, "it is read now"
+    assert filling.look(0.4, 1000, lambda: True, held=True) == 0, "it becomes empty"
+    assert filling.look(0.5, 1300, lambda: True, held=False) == 300, "it is filled again"
+    assert filling.bytes == 300
+
+
+def test_a_window_that_becomes_full_late_or_was_full_before_shows_no_filling() -> None:
+    late = Filling(0.0)
+    assert late.look(FILLS_WITHIN + 0.1, 900, lambda: True, held=False) == 0
+    assert late.look(FILLS_WITHIN + 0.2, 1000, lambda: True, held=False) == 0
+    before = Filling(0.0, was_full=True)
+    assert before.look(0.1, 900, lambda: True, held=False) == 0
+    assert before.bytes == 0
 
 
 def test_goodput_that_comes_back_too_late_does_not_count() -> None:
