@@ -7,7 +7,8 @@ What experiments showed, and why this module looks as it does:
   refuses a part before it has read it. With the duplicate, reading continues, and an early response ends the sending
   at once. It also works where `loop.sendfile` does not exist (uvloop). What is in memory is written to it, too.
 - `sendfile` of a range that is not in the page cache waits for the disk. So such a range is sent from a thread.
-- An error of `sendfile` does not say whether the file or the socket failed. Copying from there on does.
+- An error of `sendfile` does not say whether the file or the socket failed. Copying from there on does. So it does for
+  a file system whose `sendfile` sends nothing, or says EAGAIN each time: the socket was writable before each call.
 - A write error is not the request's result: a store that responds 503 and closes makes the write fail while its
   response waits in the receive buffer. So the body ends quietly, and the result is what the reading side finds.
 - Where asyncio itself writes (no sendfile; https with a rate limit, or with a transport that `_compat` can't open), a
@@ -46,6 +47,9 @@ TLS_BUFFER = 512 * 1024
 machine. 1 MiB does not stay in the core's cache."""
 _SLICE = LOOK_AHEAD
 """Bytes to send before the event loop gets a turn: it sees a response also where the kernel takes all at once."""
+_REFUSALS = 3
+"""How often in a row `sendfile` may say EAGAIN although the socket is writable: memory for sockets may be short for a
+moment."""
 _TRICKLE_EVERY, _TRICKLE = 10.0, 8 * 1024
 """Seconds after which a body that is held sends some bytes, and how many: S3 closes a connection that has sent no byte
 of its body for 20 s, and Apache, by default, one with less than 500 bytes a second."""
@@ -64,6 +68,8 @@ class PartBody:
         """Bytes handed to the kernel or to TLS."""
         self._encrypted = memoryview(b"")
         """TLS records that the socket has not taken yet."""
+        self._refusals = 0
+        """How often in a row `sendfile` said EAGAIN."""
         self._allowed = 0
         """Up to where it may be written now: less than all with a rate limit, or while it is held."""
         self._rate_limited = False
@@ -245,9 +251,16 @@ class PartBody:
         else:
             source = self._bytes.fileno()
             assert source is not None
-            count = os.sendfile(fd, source, self._bytes.offset + start, stop - start)
-            if count == 0:
-                raise self._bytes.became_shorter()
+            try:
+                count = os.sendfile(fd, source, self._bytes.offset + start, stop - start)
+            except BlockingIOError:
+                self._refusals += 1
+                if self._refusals < _REFUSALS:
+                    raise
+                count = 0
+            if count == 0:  # also where the file became shorter, which copying notices
+                raise OSError(errno.EINVAL, "sendfile sends nothing of this file")
+            self._refusals = 0
         self._written += count
         return self._written == until
 

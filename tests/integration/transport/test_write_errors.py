@@ -64,6 +64,29 @@ async def test_a_file_system_without_sendfile_is_copied_from(
     assert calls == after + 1
 
 
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("code", [0, errno.EAGAIN], ids=["nothing sent", "EAGAIN"])
+async def test_a_file_that_sendfile_sends_nothing_of_is_copied_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, cached: bool
+) -> None:
+    """As of some FUSE file systems, from some byte on. The socket is writable, and the file has all its bytes."""
+    real = os.sendfile
+
+    def sendfile(out: int, source: int, offset: int, count: int) -> int:
+        if offset < MIB:
+            return real(out, source, offset, min(count, MIB - offset))
+        if code:
+            raise BlockingIOError(code, os.strerror(code))
+        return 0
+
+    monkeypatch.setattr(part_bytes, "is_cached", lambda *_: cached, raising=False)
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    with bench(tmp_path, tls=False) as made, FileSource(write(tmp_path / "file", 3 * MIB)) as source:
+        async with no_leaks(), transport_to(made) as transport:
+            await asyncio.wait_for(made.put(transport, source, Part(1, 0, 3 * MIB)), 60)
+        assert made.stored() == content(3 * MIB)
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
 @pytest.mark.parametrize("cached", [True, False])
 async def test_a_file_that_can_not_be_read_is_not_the_network_s_fault(
