@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bigupload import errors
+from bigupload.support.user_paths import user_path
 from bigupload.units import printable
 
 _SHELLS = ("bash", "zsh", "fish")
@@ -50,6 +51,8 @@ def install(ctx: click.Context, shell: str | None) -> None:
         startup = None if shell == "fish" else _add_line(shell, script)
     except OSError as e:
         raise errors.BigUploadError(f"can't install the completions: {e.filename}: {e.strerror}") from e
+    except RuntimeError:  # of `Path.home`
+        raise errors.UsageError("can't install the completions: there is no home directory: set HOME") from None
     also = f", and a line in {printable(str(startup))} that loads it" if startup else ""
     click.echo(f"installed {printable(str(script))}{also}: open a new {shell} to use it", err=True)
 
@@ -73,12 +76,10 @@ def _script(ctx: click.Context, shell: str) -> str:
 
 
 def _script_path(shell: str) -> Path:
-    import platformdirs
-
     if shell == "fish":
         config = os.environ.get("XDG_CONFIG_HOME")
         return (Path(config) if config else Path.home() / ".config") / "fish" / "completions" / "bigupload.fish"
-    return platformdirs.user_data_path("bigupload") / f"completion.{shell}"
+    return user_path("data", instead="XDG_DATA_HOME") / f"completion.{shell}"
 
 
 def _add_line(shell: str, script: Path) -> Path:

@@ -24,20 +24,19 @@ from typing import Any
 import click
 
 from bigupload.errors import UsageError
+from bigupload.support.user_paths import user_path
 
 TYPED_ALONE = frozenset({"trust"})
 """Options that a call takes from its command line alone: each is a decision about what that call names."""
 
 
 def default_path() -> Path:
-    """Where the file is if no option or variable names another."""
-    import platformdirs
-
-    return platformdirs.user_config_path("bigupload") / "config.toml"
+    """Where the file is if no option or variable names another. Raises UsageError for a user without a home."""
+    return user_path("config", instead="--config FILE") / "config.toml"
 
 
 def path_in_use(given: Path | None) -> Path:
-    """The file that is read, whether or not it exists."""
+    """The file that is read, whether or not it exists. Raises UsageError for a user without a home."""
     return given if given is not None else default_path()
 
 
@@ -63,7 +62,10 @@ def options_of(given: Path | None, root: click.Command, words: Sequence[str]) ->
 
 def located(given: Path | None, root: click.Command, words: Sequence[str]) -> dict[str, tuple[Any, str]]:
     """As `options_of`, with where each value is in the file: "[upload] part-size"."""
-    path = path_in_use(given)
+    try:
+        path = path_in_use(given)
+    except UsageError:  # whoever has no home has no file in it
+        return {}
     document = _read(path, required=given is not None)
     if not document:
         return {}

@@ -25,11 +25,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from bigupload.errors import ServiceError, UsageError
 from bigupload.records import dataclass
 from bigupload.service.secret_files import locked, read_regular, write_private
+from bigupload.support.user_paths import user_path
 
 KEY_PREFIX = "sk_"
 SHORTEST_SECRET = 32
@@ -270,7 +269,7 @@ def token_signing_key(secret: str, owner: str) -> str:
 def service_file(variable: str, name: str) -> Path:
     """Return the path that an environment variable names, or that of the user's own file `name`."""
     override = os.environ.get(variable)
-    return Path(override).expanduser() if override else platformdirs.user_data_path("bigupload") / "service" / name
+    return Path(override).expanduser() if override else user_path("data", instead=variable) / "service" / name
 
 
 def _digest(key: str) -> bytes:

@@ -33,8 +33,6 @@ from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from bigupload.errors import LocalStoreError
 from bigupload.http.response_head import end_of_head, parse_head
 from bigupload.records import dataclass
@@ -51,6 +49,7 @@ from bigupload.stores.local_store_files import (
 )
 from bigupload.support.extras import install_command
 from bigupload.support.file_locks import file_lock
+from bigupload.support.user_paths import user_path
 
 _HOST = "127.0.0.1"
 _PROC = Path("/proc")
@@ -113,7 +112,8 @@ def sample_path() -> Path:
 def default_data_dir() -> Path:
     """`$BIGUPLOAD_LOCAL_STORE_DIR`, or a directory among the user's data."""
     override = os.environ.get("BIGUPLOAD_LOCAL_STORE_DIR")
-    return Path(override) if override else platformdirs.user_data_path("bigupload") / "local-store"
+    variable = "BIGUPLOAD_LOCAL_STORE_DIR"
+    return Path(override) if override else user_path("data", instead=variable) / "local-store"
 
 
 def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalStore:

@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 
 from bigupload import errors
 from bigupload.core.manifest import Target
-from bigupload.manifests import location
 from bigupload.manifests.location import state_dir
 from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
@@ -406,7 +406,7 @@ def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
-    monkeypatch.setattr(location.platformdirs, "user_state_path", no_home)
+    monkeypatch.setattr(platformdirs, "user_state_path", no_home)
     with pytest.raises(errors.UsageError, match="BIGUPLOAD_STATE_DIR"):
         state_dir()
 

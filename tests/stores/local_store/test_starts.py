@@ -170,4 +170,4 @@ def test_it_imports_nothing_that_speaks_s3() -> None:
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     foreign = {name.split(".")[0] for name in names} - sys.stdlib_module_names
-    assert foreign == {"platformdirs", "bigupload"}
+    assert foreign == {"bigupload"}
