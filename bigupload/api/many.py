@@ -42,7 +42,7 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import JobRecord
 from bigupload.manifests.recorded_files import RecordedFile
 from bigupload.options import S3Options
-from bigupload.ports import ObjectStore, Source
+from bigupload.ports import Source
 from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
 from bigupload.sources.held_file import FileHolder
@@ -87,8 +87,11 @@ class UploadMany:
         self._prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
         self._holder = FileHolder()
         self._contact = Contact()
-        self._puts: tuple[SinglePuts, ObjectStore] | None = None
+        self._puts: tuple[SinglePuts, S3Objects] | None = None
         """How small files are sent; None: as all others."""
+        self._finding_region = anyio.Lock()
+        self._has_region = (options.get("s3") or S3Options()).region is not None
+        """Whether the caller has named the bucket's region, or the store was asked for it."""
         self._record: JobRecord | None = None
         self._no_manifest = resources.state.directory / "none"
         self._manifests = Turns()
@@ -290,7 +293,7 @@ class UploadMany:
         if self._puts is not None and (source := await self._open_small(item)) is not None:
             with contextlib.closing(source):
                 try:
-                    result = await self._put(*self._puts, source, item)
+                    result = await self._put_in_region(*self._puts, source, item)
                     return result, source.fingerprint if source.kind is SourceKind.FILE else None
                 except NothingProvesPut:
                     self._puts = None  # nor would a PUT prove enough of the others
@@ -312,7 +315,24 @@ class UploadMany:
             return None
         return source
 
-    async def _put(self, puts: SinglePuts, store: ObjectStore, source: Source, item: ManyItem) -> UploadResult:
+    async def _put_in_region(
+        self, puts: SinglePuts, objects: S3Objects, source: Source, item: ManyItem
+    ) -> UploadResult:
+        """Send a small file, and again if nobody has named the bucket's region and it is another one."""
+        has_region = self._has_region
+        try:
+            return await self._put(puts, objects, source, item)
+        except errors.WrongRegion:
+            if has_region:
+                raise
+        async with self._finding_region:  # of the files that are under way, one asks
+            if not self._has_region:
+                retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
+                await retrier.request(objects.require_bucket)
+                self._has_region = True
+        return await self._put(puts, objects, source, item)
+
+    async def _put(self, puts: SinglePuts, store: S3Objects, source: Source, item: ManyItem) -> UploadResult:
         bucket, key = parse_s3_url(self._to(item))
         target = store.target(key)
         clock = self._resources.clock

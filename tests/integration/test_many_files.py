@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,22 @@ async def test_what_every_file_would_meet_ends_the_job(world: World) -> None:
     with pytest.raises(errors.BucketNotFound):
         await sent(paths, world.options(), to="s3://no-such-bucket/", concurrency=1)
     assert world.s3.count("PutObject") < 10
+
+
+async def test_a_bucket_in_another_region_is_found_once(world: World) -> None:
+    """Nobody has named the region, and the store says which one it is: to large files, and to many small ones."""
+    world.s3.create_bucket("far", region="eu-west-9")
+    paths = [world.file(3 * PART if number == 0 else 10, f"{number}.bin", number) for number in range(30)]
+    outcomes = results(await sent(paths, dataclasses.replace(world.options(), region=None), to="s3://far/"))
+    assert len(outcomes) == len(world.s3.objects["far"]) == 30
+    assert world.s3.count("HeadBucket", status=200) <= 1
+
+
+async def test_a_region_that_is_named_and_wrong_ends_the_job(world: World) -> None:
+    world.s3.create_bucket("far", region="eu-west-9")
+    with pytest.raises(errors.WrongRegion, match="region='eu-west-9'"):
+        await sent([world.file(10)], world.options(), to="s3://far/")
+    assert world.s3.count("PutObject") == 1
 
 
 async def test_a_connection_that_breaks_for_one_file_alone_fails_that_file(world: World) -> None:
