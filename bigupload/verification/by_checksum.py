@@ -219,7 +219,8 @@ class _Proof:
 
         async def digest(number: int) -> None:
             hash_cut = functools.partial(self._hash, algorithm, offsets[number], cuts[number])
-            digests[number] = await run_in_thread(hash_cut, self._pair.reading)
+            # A read may hang in a network file system: a cancel leaves the thread behind.
+            digests[number] = await run_in_thread(hash_cut, self._pair.reading, abandon_on_cancel=True)
 
         await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
         return digests

@@ -259,7 +259,9 @@ class _Comparison:
             nonlocal at
             if self._is_beyond(at):
                 return False
-            same = await run_in_thread(partial(self._equal_bytes, data, at), self._pair.reading)
+            # A read may hang in a network file system: a cancel leaves the thread behind.
+            compare = partial(self._equal_bytes, data, at)
+            same = await run_in_thread(compare, self._pair.reading, abandon_on_cancel=True)
             at += len(data)
             self.compared += len(data)
             if same < len(data):

@@ -71,6 +71,17 @@ async def test_a_check_that_hangs_is_left_behind(
 
 
 @pytest.mark.parametrize("command", [upload, verify, read_back])
+async def test_a_read_that_hangs_is_left_behind(
+    world: World, hanging: Hanging, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    world.file(2 * PART)
+    if command is not upload:
+        await world.upload(world.directory / "file.bin")
+    monkeypatch.setattr(FileSource, "read_into", hanging)
+    await assert_cancellable(command(world), hanging)
+
+
+@pytest.mark.parametrize("command", [upload, verify, read_back])
 async def test_an_open_that_hangs_is_left_behind(
     world: World, hanging: Hanging, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
