@@ -9,6 +9,7 @@ tails, half-written files of processes that were killed, notes about manifests e
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -130,13 +131,15 @@ def clean(
         most: How many files to examine at most; None: all.
 
     Raises:
-        OSError: The directory can't be listed.
+        OSError: The directory can't be listed, or nothing can be deleted in it.
     """
     now = time.time() if now is None else now
     try:
         found = _list(directory)
     except FileNotFoundError:
         return Cleaned()
+    if not os.access(directory, os.W_OK):  # of root, too, on a disk that is mounted read-only
+        raise PermissionError(errno.EACCES, "no file can be deleted in it", directory)
     run = _CleanUp(most)
     # The first ones are the oldest. What is not among the `keep` youngest is deleted whatever its age.
     found.manifests.sort(key=lambda each: each[1].st_mtime)

@@ -198,6 +198,15 @@ def test_an_automatic_clean_up_is_bounded(state: Path, monkeypatch: pytest.Monke
     assert sorted(path.name for path in find_manifests(state)) == ["3.manifest.jsonl", "4.manifest.jsonl"]
 
 
+def test_where_nothing_can_be_deleted_the_clean_up_says_so(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is mounted read-only, of which root's rights make no difference."""
+    kept = manifest(state, "a.manifest.jsonl", *COMPLETED)
+    monkeypatch.setattr(os, "access", lambda path, mode: (Path(path), mode) != (state, os.W_OK))
+    with pytest.raises(OSError, match="no file can be deleted in it"):
+        clean(state, now=NOW)
+    assert kept.exists()
+
+
 def test_no_directory_and_no_permission(tmp_path: Path) -> None:
     assert clean(tmp_path / "missing") == clean_up.Cleaned()
     assert clean_if_due(tmp_path / "missing") is None
