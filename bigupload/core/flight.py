@@ -198,18 +198,19 @@ class Sample:
 class Filling:
     """Tells the bytes of one body that fill the buffer of a store that reads slowly. They are no goodput."""
 
-    __slots__ = ("_from", "_since", "bytes")
+    __slots__ = ("_from", "_seen", "_since", "bytes")
 
     def __init__(self, now: float, *, was_full: bool = False) -> None:
         """Begin a body. `was_full`: the window was full for the bodies before, so that this is no new connection."""
         self._since = now
         self._from: int | None = None if was_full else 0
         """What was acknowledged when the buffer was empty; None: it is not being filled."""
+        self._seen = 0
         self.bytes = 0
         """What the buffer took."""
 
     def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, held: bool) -> int:
-        """Return how many bytes have turned out to fill the buffer.
+        """Return how many bytes have turned out to be no goodput since the last look.
 
         Args:
             now: Seconds.
@@ -217,11 +218,16 @@ class Filling:
             is_full: Whether the store's window is full.
             held: Whether nothing is sent, so that the buffer becomes empty.
         """
-        if held:
-            self._since, self._from = now, acknowledged
-        elif self._from is not None and now - self._since > FILLS_WITHIN:
+        if held:  # its buffer becomes empty; and what the system had to send yet is no goodput of those that write
+            more = acknowledged - self._seen if is_full() else 0
+            self._since, self._from, self._seen = now, acknowledged, acknowledged
+            return more
+        self._seen = acknowledged
+        if self._from is None:
+            return 0
+        if now - self._since > FILLS_WITHIN:
             self._from = None
-        elif self._from is not None and is_full():
+        elif is_full():
             self.bytes, self._from = acknowledged - self._from, None
             return self.bytes
         return 0

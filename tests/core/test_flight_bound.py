@@ -284,8 +284,9 @@ def test_what_fills_a_buffer_is_no_goodput() -> None:
     assert filling.look(0.1, 500, lambda: False, held=False) == 0
     assert filling.look(0.2, 900, lambda: True, held=False) == 900
     assert filling.look(0.3, 1000, lambda: True, held=False) == 0, "it is read now"
-    assert filling.look(0.4, 1000, lambda: True, held=True) == 0, "it becomes empty"
-    assert filling.look(0.5, 1300, lambda: True, held=False) == 300, "it is filled again"
+    assert filling.look(0.4, 1040, lambda: True, held=True) == 40, "what the system had to send yet"
+    assert filling.look(0.5, 1050, lambda: False, held=True) == 0, "on a link, it takes the place of what others send"
+    assert filling.look(0.6, 1350, lambda: True, held=False) == 300, "it is filled again"
     assert filling.bytes == 300
 
 
