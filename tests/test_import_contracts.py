@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # guards the source, and `.ci/run` checks the contracts themselves, too
+
 REPOSITORY = Path(__file__).parents[1]
 
 

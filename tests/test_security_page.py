@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # guards a page of the documentation
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "security.md"
 NAMED = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", PAGE.read_text()) if PAGE.exists() else []

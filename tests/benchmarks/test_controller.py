@@ -13,6 +13,8 @@ from bigupload.core import flight
 from bigupload.core.flight import Flight
 from bigupload.core.part_plan import plan_parts
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 MB = 1e6
 LINK = Way(name="link", rate=100 * MB, rtt=0.02, size=1000 * MB, noise=0.0)
 

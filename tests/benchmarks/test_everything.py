@@ -12,6 +12,8 @@ from benchmarks import everything
 from benchmarks.everything import ENTRIES, Entry, outcomes
 from benchmarks.report import Target, conclude
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 MISSED = Target(what="resident ≤ 100 MB", found="120 MB", holds=False)
 
 

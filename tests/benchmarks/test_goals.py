@@ -11,6 +11,8 @@ from benchmarks.contest import Run
 from benchmarks.contestants import OURS, ourselves
 from benchmarks.goals import OLD, Line
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 GIB = 1 << 30
 
 

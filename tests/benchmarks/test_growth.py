@@ -9,6 +9,8 @@ import pytest
 from benchmarks import growth
 from benchmarks.growth import COMPARED, IN_PARTS, SIZES, START, Cost
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 
 def cost(work: str, python: str = "3.11.2", *, cpu: float = 0.3, peak: int = 80_000_000, count: int = 1) -> Cost:
     return Cost(work=work, python=python, seconds=2.0, cpu=cpu, peak=peak, count=count)

@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks.listed_store import Listing, content_of, etag_of, key_of, plant
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 FILES = 2500
 
 

@@ -23,6 +23,8 @@ from benchmarks.null_store.knobs import Fate, Knobs, fate
 from benchmarks.null_store.server import NullStore
 from benchmarks.stores import null_store
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 OBJECT = "/bucket/some/key"
 
 

@@ -14,6 +14,8 @@ from benchmarks import _forwarding
 from benchmarks._link import Link, runs
 from benchmarks.path import NetworkPath, PathUnavailable, _check_available, path
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 MSS = 1448
 HEADERS = 52
 """IP, TCP, and TCP's timestamps."""

@@ -29,6 +29,8 @@ from benchmarks.null_store.knobs import Knobs
 from benchmarks.null_store.server import NullStore
 from benchmarks.paths import OLD, Found, Killed, moments, stored_rate, targets
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 PART = "/bucket/key?partNumber={}&uploadId={}"
 
 

@@ -15,6 +15,8 @@ pytest.importorskip("matplotlib", reason="the extra `bench` is not installed")
 from benchmarks import plots
 from benchmarks.contestants import OURS
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 GB = 1_000_000_000
 LARGEST = 60_000
 

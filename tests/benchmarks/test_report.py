@@ -34,6 +34,8 @@ from benchmarks.contestants import OURS, Job
 from benchmarks.peering import ENVIRONMENTS, Peers
 from benchmarks.report import Spread
 
+pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
+
 GIB = 1 << 30
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,14 +13,6 @@ from tests.tools.declared import what_is_wrong
 from tests.tools.directories import session_directory
 from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """In the fast suite, don't even import the file whose import takes seconds."""
-    if collection_path.name == "test_random_requests.py" and config.option.markexpr == "not slow":
-        return True
-    return None  # no opinion
-
 
 _GENEROUS = ("--requests", "10000", "--open-uploads", "1000", "--sweep-every", "0")
 
