@@ -8,10 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import bigupload
 from bigupload import errors
+from tests.tools.cases import each_case
 
 CLASSES = {
     name: cls
@@ -58,7 +57,7 @@ def test_every_error_says_what_it_means() -> None:
         assert cls.__doc__, name
 
 
-@pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+@each_case("cls", CLASSES.values())
 def test_exit_codes(cls: type[errors.BigUploadError]) -> None:
     bare, with_manifest = make(cls), make(cls, manifest=Path("m"))
     if cls is errors.UsageError:
@@ -118,7 +117,7 @@ def test_an_error_keeps_its_text_and_its_manifest() -> None:
     assert make(errors.AccessDenied).manifest is None
 
 
-@pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+@each_case("cls", CLASSES.values())
 def test_errors_pass_between_processes(cls: type[errors.BigUploadError]) -> None:
     """An error that can't be unpickled breaks a process pool, and makes multiprocessing's wait for ever."""
     error = make(cls, manifest=Path("m"))

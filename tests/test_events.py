@@ -13,6 +13,7 @@ import pytest
 import bigupload
 from bigupload import events
 from bigupload.core.integrity import PartProof, Verified
+from tests.tools.cases import each_case
 
 KINDS: tuple[type[Any], ...] = typing.get_args(events.Event)
 UPLOAD = events.UploadIdentity(source="/f", target="s3://b/k", id="0123", manifest=Path("m"))
@@ -29,7 +30,7 @@ def make(kind: type[Any]) -> Any:
     return kind(**{f.name: VALUES[hints[f.name]] for f in dataclasses.fields(kind)})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_case("kind", KINDS)
 def test_frozen_and_keyword_only(kind: type[Any]) -> None:
     event = make(kind)
     first = dataclasses.fields(kind)[0].name
@@ -42,7 +43,7 @@ def test_frozen_and_keyword_only(kind: type[Any]) -> None:
     assert not kind.__doc__.startswith(f"{kind.__name__}(")  # a dataclass's own
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_case("kind", KINDS)
 def test_events_pass_between_processes(kind: type[Any]) -> None:
     assert pickle.loads(pickle.dumps(make(kind))) == make(kind)
 
@@ -57,7 +58,7 @@ def test_every_event_is_public() -> None:
     assert {*made_here, "Event"} <= set(bigupload.__all__)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_case("kind", KINDS)
 def test_every_event_gets_its_upload(kind: type[Any]) -> None:
     told: list[Any] = []
     fields = {f.name: getattr(make(kind), f.name) for f in dataclasses.fields(kind) if f.name != "upload"}

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from bigupload.errors import ManifestMismatch, UsageError
 from bigupload.options import S3Options
 from tests.core.samples import JSON
+from tests.tools.cases import each_case
 
 SECRETS = {"access_key": "AK-hidden", "secret_key": "SK-hidden", "session_token": "ST-hidden"}
 KEY = b"a customer key, which is hidden."
@@ -28,7 +29,7 @@ KEY = b"a customer key, which is hidden."
 # -- what is refused
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url",
     ["http://localhost", "https://s3.example.com:9000", "HTTPS://S3.example", "http://127.0.0.1:1", "http://[::1]:9000",
      "https://s3.example/prefix/"],
@@ -37,7 +38,7 @@ def test_endpoints(url: str) -> None:
     assert S3Options(endpoint_url=url).endpoint_url == url
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url",
     ["", "s3.example", "s3.example:9000", "//s3.example", "ftp://s3.example", "s3://bucket", "https://", "https:///x",
      "https://:9000", "https://s3.example:port", "https://s3.example:70000", "https://s3.example:-1", "https://s3.example:0",
@@ -48,7 +49,7 @@ def test_what_is_no_endpoint(url: str) -> None:
         S3Options(endpoint_url=url)
 
 
-@pytest.mark.parametrize("user", ["key:hidden@", "hidden@", ":hidden@", "@", ":@"])
+@each_case("user", ["key:hidden@", "hidden@", ":hidden@", "@", ":@"])
 def test_an_endpoint_holds_no_credentials(user: str) -> None:
     with pytest.raises(UsageError, match="holds no credentials") as caught:
         S3Options(endpoint_url=f"https://{user}s3.example")
@@ -79,7 +80,7 @@ def test_no_secret_is_shown() -> None:
     assert "hidden" not in repr(S3Options(**SECRETS))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "says"),
     [
         ({"metadata": {"take": 7}}, "metadata must be a mapping of texts to texts"),
@@ -286,7 +287,7 @@ def test_unknown_names_are_ignored() -> None:
     assert S3Options.from_json({"from_the_future": [1], "region": "r"}) == S3Options(region="r")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "value"),
     [
         ("endpoint_url", 1), ("endpoint_url", ["https://e"]), ("region", True), ("region", {}), ("profile", 1.5),

@@ -14,6 +14,7 @@ import pytest
 
 import bigupload
 from bigupload import records
+from tests.tools.cases import each_case
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -141,10 +142,10 @@ def test_a_class_keeps_its_own_methods(frozen: bool) -> None:
     assert (ours.__hash__ is None) == (theirs.__hash__ is None)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("slots", [False, True])
-@pytest.mark.parametrize("base", [dataclasses.dataclass, records.dataclass])
-@pytest.mark.parametrize("derived", [dataclasses.dataclass, records.dataclass])
+@each_case("frozen", [False, True])
+@each_case("slots", [False, True])
+@each_case("base", [dataclasses.dataclass, records.dataclass])
+@each_case("derived", [dataclasses.dataclass, records.dataclass])
 def test_one_inherits_from_another(frozen: bool, slots: bool, base: Any, derived: Any) -> None:
     """Ours from ours, and a program's own from either."""
 

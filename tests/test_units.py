@@ -23,9 +23,10 @@ from bigupload.units import (
     parse_rate,
     parse_size,
 )
+from tests.tools.cases import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "size"),
     [
         ("0", 0), ("1048576", 1048576), ("17b", 17), ("16MiB", 16 * 2**20), ("16 mib", 16 * 2**20),
@@ -40,7 +41,7 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     ["", " ", "MiB", "-1", "+1", "1.MiB", ".5", "1e3", "1,000", "0x10", "1 Mi B", "1PB", "16 MiB/s", "inf", "nan",
      "\N{ARABIC-INDIC DIGIT ONE}", "1_000",
@@ -65,7 +66,7 @@ def test_only_usage_errors(text: str) -> None:
         assert parse_duration(text) >= 0
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "seconds"),
     [
         ("2d", 172_800),
@@ -81,13 +82,13 @@ def test_times(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "2", "d", "-1d", "1y", "2d12h", "two days"])
+@each_case("text", ["", "2", "d", "-1d", "1y", "2d12h", "two days"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UsageError, match="not a time"):
         parse_duration(text)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("seconds", "text"),
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (7200, "2 h"), (172_799, "47 h"), (172_800, "2 d")],
 )
@@ -103,7 +104,7 @@ def test_spans_to_read(seconds: float, text: str) -> None:
     assert format_span(seconds) == text
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "rate"),
     [
         ("20MB/s", 20_000_000),
@@ -119,7 +120,7 @@ def test_rates(text: str, rate: int) -> None:
     assert parse_rate(text) == rate
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "says"),
     [("", "not a rate"), ("/s", "not a rate"), ("20MB/h", "not a rate"), ("1/s/s", "not a rate"),
      ("0", "'0' is 0 bytes a second, and the least is 1 kB/s: write it like 20MB/s"),
@@ -132,7 +133,7 @@ def test_what_is_no_rate(text: str, says: str) -> None:
         parse_rate(text)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("count", "text"),
     [(0, "0 B"), (17, "17 B"), (999, "999 B"), (1000, "1 kB"), (1024, "1.0 kB"), (999_949, "999.9 kB"),
      (999_950, "1.0 MB"), (16 * 2**20, "16.8 MB"), (5 * 10**9, "5 GB"), (5.3e9, "5.3 GB"), (10**12, "1 TB"),
@@ -155,7 +156,7 @@ def test_two_sizes_that_differ_look_different(one: int, other: int, texts: tuple
     assert format_two_sizes(one, other) == texts
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("count", "text"),
     [(0, "0 B"), (17, "17 B"), (1025, "1025 B"), (1024, "1 KiB"), (5 << 20, "5 MiB"), (1536 << 20, "1536 MiB"),
      (1000, "1 kB"), (5_000_000, "5 MB"), (20_000_000, "20 MB"), (5000 << 10, "5000 KiB"), (5_000_001, "5000001 B")],
@@ -165,7 +166,7 @@ def test_part_sizes_to_read(count: int, text: str) -> None:
     assert parse_size(text) == count
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("rate", "text"),
     [(0, "0.0 B/s"), (999, "999.0 B/s"), (1000, "1.0 kB/s"), (12_300_000, "12.3 MB/s"), (2.5e9, "2.50 GB/s"),
      (5e12, "5000.00 GB/s")],
@@ -174,7 +175,7 @@ def test_rates_to_read(rate: float, text: str) -> None:
     assert format_rate(rate) == text
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("seconds", "text"),
     [(0, "0 s"), (42.4, "42 s"), (59.4, "59 s"), (59.6, "1:00 min"), (187, "3:07 min"), (3599, "59:59 min"),
      (3599.9, "1:00 h"), (7500, "2:05 h"), (100 * 3600, "100:00 h")],

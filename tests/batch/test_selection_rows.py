@@ -17,6 +17,7 @@ import pytest
 from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.listing import FileList, FileListing
 from bigupload.batch.selecting import Selection
+from tests.tools.cases import each_case
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -92,7 +93,7 @@ DIFFERENT = [
 """The same for what differs from the program that is named. docs/many-files.md has each."""
 
 
-@pytest.mark.parametrize(("who", "rules", "selected"), SAME + DIFFERENT)
+@each_case(("who", "rules", "selected"), SAME + DIFFERENT)
 def test_a_row_of_the_rules(tree: Path, who: str, rules: dict[str, Any], selected: set[str]) -> None:
     assert keys(**rules) == selected, who
 

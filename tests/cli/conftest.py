@@ -37,13 +37,20 @@ def s3(server: StrictS3) -> StrictS3:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    (tmp_path / "file.bin").write_bytes(random.Random(4).randbytes(SIZE))
     return Place(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def bytes_of_file() -> bytes:
+    """The bytes of `file`: made once, because that takes longer than many a test."""
+    return random.Random(4).randbytes(SIZE)
+
+
 @pytest.fixture
-def file(place: Place) -> Path:
-    return place.directory / "file.bin"
+def file(place: Place, bytes_of_file: bytes) -> Path:
+    path = place.directory / "file.bin"
+    path.write_bytes(bytes_of_file)
+    return path
 
 
 @pytest.fixture

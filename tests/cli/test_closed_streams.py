@@ -29,8 +29,23 @@ def closing(what: str, *command: str) -> list[str]:
     return ["sh", "-c", f'exec "$@" {what}', "sh", *(command or COMMAND)]
 
 
-@pytest.mark.parametrize("what", ["2>&-", ">&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("mode", ["auto", "bar", "json"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("what", "mode"),
+    [
+        ("2>&-", "json"),
+        (">&-", "auto"),
+        ("<&- >&- 2>&-", "bar"),
+        pytest.param("2>&-", "auto", marks=SLOW),
+        pytest.param("2>&-", "bar", marks=SLOW),
+        pytest.param(">&-", "bar", marks=SLOW),
+        pytest.param(">&-", "json", marks=SLOW),
+        pytest.param("<&- >&- 2>&-", "auto", marks=SLOW),
+        pytest.param("<&- >&- 2>&-", "json", marks=SLOW),
+    ],
+)
 def test_files_are_uploaded(s3: StrictS3, place: Place, what: str, mode: str) -> None:
     paths = [place.directory / name for name in ("a", "b")]
     for path in paths:
@@ -42,6 +57,7 @@ def test_files_are_uploaded(s3: StrictS3, place: Place, what: str, mode: str) ->
     assert set(s3.objects["bucket"]) == {"p/a", "p/b"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("what", ["2>&-", ">&-"])
 def test_a_directory_is_synchronized(s3: StrictS3, place: Place, what: str) -> None:
     tree = place.directory / "tree"

@@ -33,12 +33,11 @@ def test_a_line_is_as_the_schema_says(kind: type[Any], data: st.DataObject) -> N
     line = event_line(Path("film.mov"), data.draw(st.builds(kind, upload=st.builds(events.UploadIdentity))))
     fields = json.loads(line)
     VALIDATOR.validate(fields)
+    own = jsonschema.Draft202012Validator({**SCHEMA, "oneOf": [{"$ref": f"#/$defs/{kind.__name__}"}]})
     for name in set(fields) - {"event"}:
-        with pytest.raises(jsonschema.ValidationError):
-            VALIDATOR.validate({**fields, name: [{}]})
+        assert not own.is_valid({**fields, name: [{}]}), name
     del fields["event"]
-    with pytest.raises(jsonschema.ValidationError):
-        VALIDATOR.validate(fields)
+    assert not VALIDATOR.is_valid(fields)
 
 
 def test_every_field_of_an_event_is_described_as_its_docstring_says() -> None:

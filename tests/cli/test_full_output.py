@@ -56,6 +56,7 @@ def test_what_no_command_prints(full: Full) -> None:
         assert_refused(full(*arguments), 1, f"bigupload: {CANT}")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("json", [[], ["--json"]])
 def test_orphans(full: Full, s3: StrictS3, stopped: Path, place: Place, json: list[str]) -> None:
     """The results come from a task of a group."""
@@ -64,6 +65,7 @@ def test_orphans(full: Full, s3: StrictS3, stopped: Path, place: Place, json: li
     assert_refused(ended, 1, f"bigupload: {CANT}")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("more", [[], ["--json"], ["--download"]])
 def test_a_proof(full: Full, bigupload: Command, s3: StrictS3, file: Path, more: list[str]) -> None:
     assert bigupload("upload", file, *to(s3)).code == 0

@@ -1,4 +1,4 @@
-"""`bigupload keys` as a process of its own: what is on which stream, and what a full disk leaves behind."""
+"""`bigupload keys`: what is on which stream, and what a full disk leaves behind."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import pytest
 from bigupload.service.keys import KeyFile
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place, driver
 
+from .support import Command
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
@@ -26,8 +28,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "service" / "keys.json"
 
 
-def create(place: Place, path: Path, owner: str = "me") -> str:
-    ended = place.run("keys", "create", "--owner", owner, "--keys", path)
+def create(bigupload: Command, path: Path, owner: str = "me") -> str:
+    ended = bigupload("keys", "create", "--owner", owner, "--keys", path)
     assert ended.code == 0, ended.err
     return ended.out.strip()
 
@@ -49,28 +51,28 @@ def test_the_key_alone_is_on_standard_output(place: Place, path: Path) -> None:
     assert f"key {found.id} of me" in ended.complaint
 
 
-def test_a_key_as_json(place: Place, path: Path) -> None:
-    made = place.run("keys", "create", "--owner", "me", "--keys", path, "--json").result
+def test_a_key_as_json(bigupload: Command, path: Path) -> None:
+    made = bigupload("keys", "create", "--owner", "me", "--keys", path, "--json").result
     (key,) = KeyFile(path).list()
     assert made == {"id": key.id, "owner": "me", "created_at": key.created_at, "key": made["key"]}
     assert KeyFile(path).find(made["key"]) == key
 
 
-def test_the_default_place(place: Place, tmp_path: Path) -> None:
-    assert place.run("keys", "create", "--owner", "me").code == 0
+def test_the_default_place(bigupload: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bigupload("keys", "create", "--owner", "me").code == 0
     (made,) = tmp_path.rglob("keys.json")
     assert made.parts[-3:] == ("bigupload", "service", "keys.json")
-    environment = place.environment(BIGUPLOAD_KEYS=str(tmp_path / "mine"))
-    assert place.run("keys", "create", "--owner", "you", environment=environment).code == 0
+    monkeypatch.setenv("BIGUPLOAD_KEYS", str(tmp_path / "mine"))
+    assert bigupload("keys", "create", "--owner", "you").code == 0
     assert [key.owner for key in KeyFile(tmp_path / "mine").list()] == ["you"]
-    assert place.run("keys", "list", environment=environment).out.splitlines()[1].split()[1] == "you"
+    assert bigupload("keys", "list").out.splitlines()[1].split()[1] == "you"
 
 
-def test_the_table(place: Place, path: Path) -> None:
-    create(place, path, "somebody-with-a-name")
-    plain = create(place, path)
-    assert place.run("keys", "revoke", plain, "--keys", path).code == 0
-    ended = place.run("keys", "list", "--keys", path)
+def test_the_table(bigupload: Command, path: Path) -> None:
+    create(bigupload, path, "somebody-with-a-name")
+    plain = create(bigupload, path)
+    assert bigupload("keys", "revoke", plain, "--keys", path).code == 0
+    ended = bigupload("keys", "list", "--keys", path)
     assert (ended.code, ended.err) == (0, "")
     first, second = KeyFile(path).list()
     head, *rows = ended.out.splitlines()
@@ -85,35 +87,35 @@ def test_the_table(place: Place, path: Path) -> None:
     assert hashlib.sha256(plain.encode()).hexdigest() not in ended.out
 
 
-def test_the_list_as_json(place: Place, path: Path) -> None:
-    create(place, path)
-    create(place, path, "you")
-    lines = place.run("keys", "list", "--keys", path, "--json").out.splitlines()
+def test_the_list_as_json(bigupload: Command, path: Path) -> None:
+    create(bigupload, path)
+    create(bigupload, path, "you")
+    lines = bigupload("keys", "list", "--keys", path, "--json").out.splitlines()
     assert [json.loads(line) for line in lines] == [vars(key) for key in KeyFile(path).list()]
 
 
-def test_no_keys_yet(place: Place, path: Path) -> None:
-    ended = place.run("keys", "list", "--keys", path)
+def test_no_keys_yet(bigupload: Command, path: Path) -> None:
+    ended = bigupload("keys", "list", "--keys", path)
     assert (ended.code, ended.out) == (0, "")
     assert "bigupload keys create --owner NAME" in ended.complaint
     assert not path.parent.exists()
 
 
-def test_revoking(place: Place, path: Path) -> None:
-    plain = create(place, path)
+def test_revoking(bigupload: Command, path: Path) -> None:
+    plain = create(bigupload, path)
     (key,) = KeyFile(path).list()
-    ended = place.run("keys", "revoke", key.id, "--keys", path)
+    ended = bigupload("keys", "revoke", key.id, "--keys", path)
     assert (ended.code, ended.out) == (0, "")
     assert f"key {key.id} of me: revoked at " in ended.complaint
-    again = place.run("keys", "revoke", plain, "--keys", path)
+    again = bigupload("keys", "revoke", plain, "--keys", path)
     assert again.code == 0
     assert f"key {key.id} of me: was already revoked at " in again.complaint
     assert KeyFile(path).find(plain) is None
 
 
-def test_revoking_what_is_not_there(place: Place, path: Path) -> None:
-    create(place, path)
-    ended = place.run("keys", "revoke", "sk_secret", "--keys", path)
+def test_revoking_what_is_not_there(bigupload: Command, path: Path) -> None:
+    create(bigupload, path)
+    ended = bigupload("keys", "revoke", "sk_secret", "--keys", path)
     assert_refused(ended, 2, "has no such key")
     assert "secret" not in ended.err
 
@@ -127,22 +129,22 @@ def test_revoking_what_is_not_there(place: Place, path: Path) -> None:
         (["rename"], "No such command 'rename'"),
     ],
 )
-def test_usage(place: Place, arguments: list[str], says: str) -> None:
-    assert_refused(place.run("keys", *arguments), 2, says)
+def test_usage(bigupload: Command, arguments: list[str], says: str) -> None:
+    assert_refused(bigupload("keys", *arguments), 2, says)
 
 
-def test_a_broken_file(place: Place, path: Path) -> None:
+def test_a_broken_file(bigupload: Command, path: Path) -> None:
     path.parent.mkdir()
     path.write_text("{")
     for arguments in (["list"], ["create", "--owner", "me"], ["revoke", "x"]):
-        assert_refused(place.run("keys", *arguments, "--keys", path), 1, f"can't read the file {path}: it is not JSON")
+        assert_refused(bigupload("keys", *arguments, "--keys", path), 1, f"can't read the file {path}: it is not JSON")
     assert path.read_text() == "{"
 
 
-def test_a_symbolic_link(place: Place, path: Path, tmp_path: Path) -> None:
+def test_a_symbolic_link(bigupload: Command, path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to(tmp_path / "elsewhere")
-    ended = place.run("keys", "create", "--owner", "me", "--keys", path)
+    ended = bigupload("keys", "create", "--owner", "me", "--keys", path)
     assert_refused(ended, 1, "is a symbolic link: name the file itself")
     assert not (tmp_path / "elsewhere").exists()
 
@@ -160,11 +162,11 @@ def test_modes_under_any_umask(place: Place, path: Path) -> None:
 
 
 def test_several_at_once(place: Place, path: Path) -> None:
-    processes = [place.start("keys", "create", "--owner", f"owner{n}", "--keys", path) for n in range(6)]
+    processes = [place.start("keys", "create", "--owner", f"owner{n}", "--keys", path) for n in range(3)]
     made = [process.communicate(timeout=60)[0].strip() for process in processes]
     file = KeyFile(path)
-    assert [found.owner for plain in made if (found := file.find(plain))] == [f"owner{n}" for n in range(6)]
-    assert len(file.list()) == 6
+    assert [found.owner for plain in made if (found := file.find(plain))] == [f"owner{n}" for n in range(3)]
+    assert len(file.list()) == 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
@@ -184,8 +186,8 @@ def test_a_key_that_could_not_be_shown_is_revoked(place: Place, path: Path) -> N
 # --- no room
 
 
-def test_a_file_that_may_not_grow(place: Place, path: Path) -> None:
-    plain = create(place, path)
+def test_a_file_that_may_not_grow(bigupload: Command, place: Place, path: Path) -> None:
+    plain = create(bigupload, path)
     before = path.read_bytes()
     command = driver(["--largest-file", str(len(before))])
     ended = place.run("keys", "create", "--owner", "me", "--keys", path, command=command)
@@ -195,19 +197,19 @@ def test_a_file_that_may_not_grow(place: Place, path: Path) -> None:
     assert KeyFile(path).find(plain)
 
 
-def test_a_disk_that_is_full(place: Place, small_disk: Path) -> None:
+def test_a_disk_that_is_full(bigupload: Command, small_disk: Path) -> None:
     path = small_disk / "keys.json"
-    plain = create(place, path)
+    plain = create(bigupload, path)
     before = path.read_bytes()
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(os.sysconf("SC_PAGE_SIZE")))
     for arguments in (["create", "--owner", "me"], ["revoke", plain]):
-        ended = place.run("keys", *arguments, "--keys", path)
+        ended = bigupload("keys", *arguments, "--keys", path)
         assert_refused(ended, 1, f"can't write {path}: No space left on device; the file is unchanged")
         assert path.read_bytes() == before
     assert KeyFile(path).find(plain)
     filler.unlink()
-    create(place, path)
+    create(bigupload, path)
     assert len(KeyFile(path).list()) == 2

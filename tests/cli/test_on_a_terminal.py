@@ -112,6 +112,7 @@ def test_messages_are_above_the_rows_and_the_table_stays(s3: StrictS3, place: Pl
     assert max(map(len, rows)) < 80
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
 def test_a_terminal_that_can_only_append_has_plain_lines(s3: StrictS3, place: Place, tree: Path, term: str) -> None:
     _, shown = on_terminal(place, "upload", tree / "large", *to(s3, "s3://bucket/p/"), term=term)
@@ -123,6 +124,7 @@ def test_a_terminal_that_can_only_append_has_plain_lines(s3: StrictS3, place: Pl
     assert "total" not in shown
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("typed", [b"n\n", b"\n", b"\x04"], ids=["no", "enter", "end"])
 def test_a_question_that_is_answered_with_no(place: Place, typed: bytes) -> None:
     kept = Path(place.environment()["BIGUPLOAD_LOCAL_STORE_DIR"]) / "kept"

@@ -15,6 +15,7 @@ from bigupload.cli.s3_options import spelled
 from bigupload.options import S3Options
 from bigupload.s3_parameters import PARAMETERS
 from bigupload.testing.strict_s3 import Status, StrictS3
+from tests.tools.cases import each_case
 
 from .support import IN_PARTS, Command, assert_refused, to
 
@@ -34,7 +35,7 @@ def test_each_field_is_an_option() -> None:
             assert spelled(field.name) in options, field.name
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@each_case("name", PARAMETERS)
 def test_each_option_has_its_row(name: str) -> None:
     rows = [line for line in (DOCS / "settings.md").read_text().splitlines() if line.startswith("| `")]
     assert len([row for row in rows if row[3:].split("`")[0].split()[0] == spelled(name)]) == 1
@@ -47,7 +48,7 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in PARAMETERS if name != "content_type"])
+@each_case("name", [name for name in PARAMETERS if name != "content_type"])
 def test_a_media_service_decides(bigupload: Command, file: Path, name: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(KEY)
     given = [tmp_path / "key"] if name == "sse_customer_key" else VALUES.get(name, ["value"])

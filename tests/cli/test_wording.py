@@ -13,13 +13,14 @@ import pytest
 import bigupload
 from bigupload.cli import _COMMANDS, _cli
 from bigupload.cli.wording import COMMANDS, OPTIONS, OTHERS, for_command_line
+from tests.tools.cases import each_case
 
 _ROOT = Path(bigupload.__file__).parent
 _OTHERS_MESSAGES = {"cli", "service", "progress", "testing"}
 """Folders whose messages nobody meets but who types commands, or nobody but who writes programs."""
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("message", "shown"),
     [
         ("again with `resume=False`", "again with --no-resume"),
@@ -41,8 +42,13 @@ def test_what_the_command_line_shows(message: str, shown: str) -> None:
     assert for_command_line(message) == shown
 
 
-def _texts() -> Iterator[tuple[str, str]]:
+@pytest.fixture(scope="module")
+def texts() -> list[tuple[str, str]]:
     """Each text of the library that is not a docstring, with its place."""
+    return list(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
     for path in sorted(_ROOT.rglob("*.py")):
         if path.relative_to(_ROOT).parts[0] in _OTHERS_MESSAGES:
             continue
@@ -61,17 +67,17 @@ def _texts() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(_ROOT)}:{node.lineno}", node.value
 
 
-def test_no_message_of_the_library_is_for_a_command_line() -> None:
+def test_no_message_of_the_library_is_for_a_command_line(texts: list[tuple[str, str]]) -> None:
     """A program that calls the library has no `--no-resume`, and runs no command again."""
-    assert [(where, text) for where, text in _texts() if "same command" in text] == []
-    assert [(where, text) for where, text in _texts() if re.search(r"(?<![\w-])--(?!op-s3)[a-z]{2}", text)] == []
+    assert [(where, text) for where, text in texts if "same command" in text] == []
+    assert [(where, text) for where, text in texts if re.search(r"(?<![\w-])--(?!op-s3)[a-z]{2}", text)] == []
 
 
-def test_every_argument_that_a_message_names_is_translated() -> None:
+def test_every_argument_that_a_message_names_is_translated(texts: list[tuple[str, str]]) -> None:
     """`credentials` itself is an argument that no command has: its text is for programs, or translated."""
     named = {
         (where, name)
-        for where, text in _texts()
+        for where, text in texts
         for name in re.findall(r"`([a-z][a-z0-9_]*)[`=(]", text)
         if name not in OPTIONS and name not in OTHERS and name not in COMMANDS
     }

@@ -26,6 +26,7 @@ from bigupload.core.part_plan import MIB, Part, plan_parts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
+from tests.tools.cases import each_case
 
 WORKER = "tcp://10.0.0.7:4444"
 
@@ -115,8 +116,8 @@ def test_a_sample_of_a_small_file(tmp_path: Path, size: int) -> None:
         assert sample(source) == sample(source)
 
 
-@pytest.mark.parametrize("number", range(1, 11))
-@pytest.mark.parametrize("count", [1, 3, 8])
+@each_case("number", range(1, 11))
+@each_case("count", [1, 3, 8])
 def test_the_parts_after_a_part_are_the_plans(number: int, count: int) -> None:
     plan = plan_parts(50 * MIB - 7, 5 * MIB)
     assert following(plan.part(number), count, 50 * MIB - 7) == [

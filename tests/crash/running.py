@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -129,8 +130,7 @@ def driver(arguments: Sequence[str | Path]) -> list[str]:
 
 
 def until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Give others the processor until it holds. Raises where the process ends first."""
+    """Wait until it holds, looking every few milliseconds. Raises where the process ends first."""
     while not holds():
-        if process.poll() is not None:
-            raise AssertionError(f"ended with {process.returncode} before it held")
-        os.sched_yield()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"ended with {process.wait(0.002)} before it held")

@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from bigupload.errors import UsageError
 from bigupload.service.client_address import TrustedProxies
 from bigupload.stores.local_store import LocalStore
+from tests.tools.cases import each_case
 from tests.tools.service import serving
 
 NETWORKS = ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
@@ -23,7 +24,7 @@ def client(peer: str | None, *headers: tuple[str, str], networks: tuple[str, ...
     return TrustedProxies(networks).client(request.clone(remote=peer) if peer is not None else request)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("peer", "headers", "expected"),
     [
         ("10.1.2.3", [(LIST, "203.0.113.9")], "203.0.113.9"),

@@ -11,6 +11,7 @@ from bigupload import errors
 from bigupload.__main__ import main
 from bigupload.service.cors import CrossOrigin, check_origin
 from bigupload.stores.local_store import LocalStore
+from tests.tools.cases import each_case
 from tests.tools.declared import what_is_wrong
 from tests.tools.directories import session_directory
 from tests.tools.service import Service, serving
@@ -147,7 +148,7 @@ def test_every_origin_but_never_with_credentials() -> None:
     assert anyone.headers(None) == {}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "origin",
     [
         "https://app.example.com/", "https://app.example.com/app", "https://app.example.com?x", "https://App.example.com",

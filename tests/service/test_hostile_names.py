@@ -10,11 +10,12 @@ import pytest
 from bigupload.core.checksums import Algorithm
 from tests.service.test_attacks import PHOTO, put, refusal
 from tests.service.test_multipart import PART, create, cut, described, send
+from tests.tools.cases import each_case
 from tests.tools.media import sample
 from tests.tools.service import Service
 
 
-@pytest.mark.parametrize(
+@each_case(
     "filename",
     [
         "../../../etc/passwd.jpg",
@@ -41,7 +42,7 @@ def test_of_a_file_name_only_the_type_is_used(service: Service, filename: str) -
     assert int(stem, 16) >= 0
 
 
-@pytest.mark.parametrize(
+@each_case(
     "filename",
     [
         "x.jpg\r\nSet-Cookie: a=b",
@@ -72,7 +73,7 @@ def test_a_file_name_that_is_refused(service: Service, filename: str) -> None:
         assert (*refusal(response), response.json()["error"]["field"]) == (422, "unsupported_media", "filename")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "content_type",
     [
         "image/jpeg\r\nX-Evil: 1",
@@ -100,9 +101,7 @@ def test_a_content_type_that_is_refused(service: Service, content_type: str) -> 
         assert (*refusal(response), response.json()["error"]["field"]) == (422, "unsupported_media", "contentType")
 
 
-@pytest.mark.parametrize(
-    "content_type", ["image/jpeg", "IMAGE/JPEG", "image/jpg", 'image/jpeg; a="b"', " image/jpeg\t"]
-)
+@each_case("content_type", ["image/jpeg", "IMAGE/JPEG", "image/jpg", 'image/jpeg; a="b"', " image/jpeg\t"])
 def test_a_content_type_is_sent_as_it_was_told(service: Service, content_type: str) -> None:
     made = service.call("POST", "/v1/media/presign", json=PHOTO | {"contentType": content_type}).json()
     assert put(made["uploadUrl"], b"x", Content_Type=content_type.strip()) == 200

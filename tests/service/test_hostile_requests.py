@@ -19,6 +19,7 @@ from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import PHOTO, refusal
 from tests.service.test_handles import with_handle
 from tests.service.test_multipart import PART, create, described, film
+from tests.tools.cases import each_case
 from tests.tools.declared import log_lines, what_is_wrong
 from tests.tools.directories import session_directory
 from tests.tools.http_stub import HttpStub, Response
@@ -34,7 +35,7 @@ def send_body(service: Service, body: bytes, **headers: str) -> httpx.Response:
     return service.call("POST", "/v1/media/presign", content=body, headers={"Content-Type": "application/json"} | named)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("body", "expected"),
     [
         (b"", (400, "invalid_json")),
@@ -60,7 +61,6 @@ def send_body(service: Service, body: bytes, **headers: str) -> httpx.Response:
         (b'{"filename": null, "contentType": null}', (422, "invalid_field")),
         (b'{"filename": "", "contentType": ""}', (422, "invalid_field")),
     ],
-    ids=lambda given: given[:30].decode(errors="replace") if isinstance(given, bytes) else "",
 )
 def test_bodies(service: Service, body: bytes, expected: tuple[int, str]) -> None:
     assert refusal(send_body(service, body)) == expected
@@ -162,7 +162,7 @@ def _rest(connection: socket.socket) -> bytes:
 # -- keys
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("header", "code"),
     [
         (None, "missing_key"),
@@ -267,7 +267,7 @@ def test_too_many_uploads_of_one_owner(strict: Service) -> None:
 # -- the service as somebody's way in
 
 
-@pytest.mark.parametrize(
+@each_case(
     "host",
     [
         "127.0.0.1",
@@ -337,7 +337,7 @@ def test_other_methods(service: Service, method: str) -> None:
         assert method == "HEAD" or refusal(response) == (405, "method_not_allowed")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "path",
     [
         "/page/../app.py",
@@ -370,8 +370,8 @@ def test_no_such_path(service: Service, path: str) -> None:
     assert b"\r\nX-Content-Type-Options: nosniff" in head
 
 
-@pytest.mark.parametrize("host", [b"", b"a b", b"[", b"x:99999", b"\xff", b"</script>", b"x" * 5000, b"x, y"])
-@pytest.mark.parametrize("path", [b"/", b"/openapi.json", b"/healthz", b"/metrics", b"http://evil/openapi.json"])
+@each_case("host", [b"", b"a b", b"[", b"x:99999", b"\xff", b"</script>", b"x" * 5000, b"x, y"])
+@each_case("path", [b"/", b"/openapi.json", b"/healthz", b"/metrics", b"http://evil/openapi.json"])
 def test_whatever_host_is_asked_for(service: Service, host: bytes, path: bytes) -> None:
     request = b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"
     response = _rest(_connect(service, request))

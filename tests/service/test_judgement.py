@@ -19,6 +19,7 @@ from bigupload.service.uploads import MediaUploads
 from tests.service.test_races import DATA, once
 from tests.service.test_races import sent as sent_in_parts
 from tests.tools.buckets import Meddled, Next
+from tests.tools.cases import each_case
 from tests.tools.media import sample
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,13 +57,13 @@ HARMFUL = [
 ]
 
 
-@pytest.mark.parametrize("headers", HARMLESS, ids=str)
+@each_case("headers", HARMLESS)
 def test_headers_that_change_nothing(headers: dict[str, str]) -> None:
     """None is refused."""
     check_headers(headers, NOW)
 
 
-@pytest.mark.parametrize("headers", HARMFUL, ids=str)
+@each_case("headers", HARMFUL)
 def test_headers_that_serve_it_as_something_else(headers: dict[str, str]) -> None:
     (name,) = headers
     with pytest.raises(Refused, match=f"the header {name}: send it without") as refused:

@@ -10,11 +10,12 @@ import pytest
 from bigupload import errors
 from bigupload.service.media import JPEG
 from bigupload.service.object_keys import KeyTemplate
+from tests.tools.cases import each_case
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "template",
     [
         "",

@@ -15,6 +15,7 @@ from bigupload.service import media
 from bigupload.service.accepted_types import PUBLISHED_TYPES
 from bigupload.service.media import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP, MediaType
 from bigupload.service.problems import Problem, Refused
+from tests.tools.cases import each_case
 from tests.tools.media import sample
 
 REAL = {
@@ -56,28 +57,28 @@ def png(
 # -- first bytes
 
 
-@pytest.mark.parametrize(("recipe", "expected"), REAL.items())
+@each_case(("recipe", "expected"), REAL.items())
 def test_real_files(recipe: str, expected: MediaType) -> None:
     assert media.identify(sample(recipe)) is expected
     media.check_head(sample(recipe)[:HEAD_BYTES], expected)
 
 
-@pytest.mark.parametrize("recipe", ELSE)
+@each_case("recipe", ELSE)
 def test_real_files_that_are_not_on_the_list(recipe: str) -> None:
     assert media.identify(sample(recipe)) is None
 
 
-@pytest.mark.parametrize("brand", ["iso5", "iso6", "mp41", "mp42", "M4V ", "avc1", "MSNV", "dash"])
+@each_case("brand", ["iso5", "iso6", "mp41", "mp42", "M4V ", "avc1", "MSNV", "dash"])
 def test_mp4_of_every_brand(brand: str) -> None:
     assert media.identify(sample("mp4", brand)) is MP4
 
 
-@pytest.mark.parametrize("brand", BRANDS)
+@each_case("brand", BRANDS)
 def test_a_brand_alone_is_enough(brand: str) -> None:
     assert media.identify(ftyp(brand.encode(), b"abcd", b"efgh", b"ijkl", b"mnop")) is MP4
 
 
-@pytest.mark.parametrize("brand", NOT_MP4)
+@each_case("brand", NOT_MP4)
 def test_relatives_of_mp4_that_name_it_beside_themselves(brand: str) -> None:
     assert media.identify(ftyp(brand.encode(), b"isom", b"mp41", b"mp42")) is None
 
@@ -92,7 +93,7 @@ def test_the_major_brand_decides_between_mp4_and_mov() -> None:
     assert media.identify(ftyp(b"mp42", b"isom", b"qt  ")) is MP4
 
 
-@pytest.mark.parametrize(
+@each_case(
     "head",
     [
         b"\0\0\1\0moov\0\0\0\x6cmvhd",
@@ -108,7 +109,7 @@ def test_quicktime_from_before_file_types(head: bytes) -> None:
     assert media.identify(head) is MOV
 
 
-@pytest.mark.parametrize(
+@each_case(
     "head",
     [
         b"\0\0\1\0moov\0\0\0\x6chtml",
@@ -193,12 +194,12 @@ POLYGLOTS = {
 }
 
 
-@pytest.mark.parametrize("head", POLYGLOTS.values(), ids=POLYGLOTS)
+@each_case("head", POLYGLOTS.values())
 def test_what_only_begins_like_media(head: bytes) -> None:
     assert media.identify(head) is None
 
 
-@pytest.mark.parametrize("recipe", REAL)
+@each_case("recipe", REAL)
 def test_every_shorter_head_is_the_same_type_or_none(recipe: str) -> None:
     whole = sample(recipe)[:200]
     assert {media.identify(whole[:length]) for length in range(len(whole))} <= {None, REAL[recipe]}
@@ -250,7 +251,7 @@ def test_the_published_list() -> None:
     assert all(m.content_type.startswith(f"{m.kind}/") for m in MEDIA_TYPES)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("filename", "content_type", "expected"),
     [
         ("photo.jpg", "image/jpeg", JPEG),
@@ -280,7 +281,7 @@ def test_declared(filename: str, content_type: str, expected: MediaType) -> None
     assert PUBLISHED_TYPES.declared(filename, content_type) is expected
 
 
-@pytest.mark.parametrize(
+@each_case(
     "filename",
     [
         "", "jpg", ".jpg", "dir/.jpg", "x.jpg/", "x", "x.", "x.jpg.", "x.jpg ", "x.jpg. .", "a.jpg.exe", "a.heic",
@@ -293,10 +294,8 @@ def test_names_that_say_nothing_on_the_list(filename: str) -> None:
     assert (refused.value.problem, refused.value.field) == (Problem.UNSUPPORTED_MEDIA, "filename")
 
 
-@pytest.mark.parametrize(
-    "bad", ["\0", "\r\nX-Evil: 1\r\n", "\n", "\t", "\x1b[2J", "\x7f", "\x85", "\u202e", "\u2028", "\ud800"]
-)
-@pytest.mark.parametrize("place", ["{}a.jpg", "a{}.jpg", "dir{}/a.jpg", "a.jpg{}"])
+@each_case("bad", ["\0", "\r\nX-Evil: 1\r\n", "\n", "\t", "\x1b[2J", "\x7f", "\x85", "\u202e", "\u2028", "\ud800"])
+@each_case("place", ["{}a.jpg", "a{}.jpg", "dir{}/a.jpg", "a.jpg{}"])
 def test_names_with_characters_that_do_harm(bad: str, place: str) -> None:
     with pytest.raises(Refused, match="control characters") as refused:
         PUBLISHED_TYPES.declared(place.format(bad), "image/jpeg")
@@ -304,7 +303,7 @@ def test_names_with_characters_that_do_harm(bad: str, place: str) -> None:
     assert str(refused.value).isprintable()
 
 
-@pytest.mark.parametrize(
+@each_case(
     "content_type",
     [
         "", "image", "image/", "jpg", "text/html", "application/octet-stream", "image/heic", "video/x-matroska",

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.service.asgi.http_messages import MalformedScope, ResponseParser, path_in_app, request_head
+from tests.tools.cases import each_case
 
 
 def scope(
@@ -54,7 +55,7 @@ def test_a_request_of_http_1_0_that_names_no_host(server: Any, host: bytes) -> N
     assert b"\r\nHost: %b\r\n" % host in request_head(scope(http_version="1.0", server=server)).data
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("headers", "version", "length"),
     [
         ([], "1.1", 0),
@@ -71,7 +72,7 @@ def test_how_the_body_follows(headers: list[Any], version: str, length: int | No
     assert (b"Transfer-Encoding: chunked" in head.data) == (length is None)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "wrong",
     [
         {"method": "GET / HTTP/1.1\r\nX:"},
@@ -90,7 +91,6 @@ def test_how_the_body_follows(headers: list[Any], version: str, length: int | No
         {"path": ""},
         {"path": "http://evil.example/"},
     ],
-    ids=lambda wrong: repr(wrong)[:60],
 )
 def test_what_is_no_request(wrong: dict[str, Any]) -> None:
     """A server in front refuses it. What made this scope may be something else."""
@@ -98,7 +98,7 @@ def test_what_is_no_request(wrong: dict[str, Any]) -> None:
         request_head(scope(**wrong))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("of", "there"),
     [
         ({"path": "/v1/x"}, "/v1/x"),
@@ -114,7 +114,7 @@ def test_the_path_below_the_prefix(of: dict[str, str], there: str) -> None:
     assert path_in_app(of) == there
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("of", "there"),
     [
         ({"path": "/m/a/b c", "raw_path": b"/m/a%2Fb%20c", "root_path": "/m"}, "/a%2Fb%20c"),
@@ -150,7 +150,7 @@ def read(pieces: list[bytes], method: str = "GET") -> tuple[ResponseParser, byte
     return response, body
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("data", "body"),
     [
         (HEAD + b"Content-Length: 5\r\n\r\nhello", b"hello"),

@@ -10,6 +10,7 @@ import pytest
 
 import bigupload
 from tests.tools import npm
+from tests.tools.cases import each_case
 from tests.tools.node import BROWSER, Call
 
 PACKAGE = BROWSER / "client"
@@ -39,7 +40,7 @@ def test_the_package_is_this_version_and_needs_nothing() -> None:
             assert (PACKAGE / path).is_file(), path
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+@each_case("module", MODULES)
 def test_a_module_imports_only_its_neighbours(module: Path) -> None:
     assert set(BARE_IMPORT.findall(module.read_text())) == ({"@uppy/core"} if module.name == "uppy.js" else set())
 

@@ -140,6 +140,7 @@ def _release(page: UploadPage) -> None:
     page.page.mouse.up()
 
 
+@pytest.mark.slow
 def test_a_press_that_leaves_the_field_of_the_key_is_a_click(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     """The form folds away when nobody is at it any more: after the click, not under it."""
     page.page.clock.install()
@@ -155,6 +156,7 @@ def test_a_press_that_leaves_the_field_of_the_key_is_a_click(page: UploadPage, s
     held.drop()
 
 
+@pytest.mark.slow
 def test_a_row_does_not_move_under_a_press(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     """The upload above it ends meanwhile, which moves that one below."""
     page.page.clock.install()

@@ -33,8 +33,8 @@ def movie(tmp_path: Path, movie_bytes: bytes) -> Path:
 
 
 @pytest.fixture
-def client(tmp_path: Path, proxy: ApiProxy, service: Service) -> Client:
-    return Client(tmp_path, proxy.url, service.key)
+def client(tmp_path: Path, proxy: ApiProxy, service: Service, capsys: pytest.CaptureFixture[str]) -> Client:
+    return Client(tmp_path, proxy.url, service.key, capsys)
 
 
 @pytest.fixture

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import httpx
+import pytest
 
+from bigupload.cli import main
 from tests.crash.running import Ended, Place, until
 
 MIB = 1024 * 1024
 PART = 5 * MIB
-PARTS = 12
+PARTS = 10
 """Of `movie`: more than are signed at create."""
 AHEAD = 8
 
@@ -20,10 +24,11 @@ AHEAD = 8
 class Client:
     """The command on a machine of its own, which has an API key and nothing of AWS."""
 
-    def __init__(self, directory: Path, url: str, key: str) -> None:
+    def __init__(self, directory: Path, url: str, key: str, printed: pytest.CaptureFixture[str]) -> None:
         self.place = Place(directory)
         self.url = url
         self.key = key
+        self._printed = printed
 
     def environment(self, key: str | None = None) -> dict[str, str]:
         found = {n: v for n, v in self.place.environment().items() if not n.startswith("AWS_")}
@@ -36,8 +41,17 @@ class Client:
         arguments = ("upload", path, "--service", self.url, "--part-size", "5MiB", "--progress", "none", *more)
         return self.place.start(*arguments, environment=self.environment())
 
-    def __call__(self, *arguments: str | Path, key: str | None = None) -> Ended:
-        return self.place.run(*arguments, environment=self.environment(key))
+    def __call__(self, *arguments: str | Path, key: str | None = None, **variables: str) -> Ended:
+        """The command in this process. What is killed is a process of its own: see `start`."""
+        with (
+            mock.patch.dict(os.environ, self.environment(key) | variables, clear=True),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main([*map(str, arguments)])
+        out, err = self._printed.readouterr()
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        return Ended(code, out, err)
 
     def killed(self, path: Path, *, parts: int) -> None:
         """Upload, and kill -9 once so many parts are recorded."""

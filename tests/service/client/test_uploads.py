@@ -67,8 +67,7 @@ def test_other_checksums(client: Client, proxy: ApiProxy, tmp_path: Path, checks
 
 
 def test_the_service_of_the_environment(client: Client, movie: Path) -> None:
-    environment = client.environment() | {"BIGUPLOAD_SERVICE": client.url + "/"}
-    ended = client.place.run("upload", movie, environment=environment)
+    ended = client("upload", movie, BIGUPLOAD_SERVICE=client.url + "/")
     assert ended.code == 0, ended.err
     assert "service" in json.loads(client.place.manifest_path().read_text().splitlines()[0])["target"]
 

@@ -15,6 +15,7 @@ from bigupload.service.posts import Posts
 from bigupload.service.problems import Refused
 from bigupload.service.settings import PostsApi
 from tests.service.posts.support import CREATED, post, refusal, sent
+from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
 from tests.tools.service import Service
@@ -117,7 +118,7 @@ def test_another_owner_s_upload_is_neither_posted_nor_deleted(
     assert posts_api.received == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     "change",
     [
         lambda url: url.replace("media/local/", "media/local/../eve/"),
@@ -164,7 +165,7 @@ def test_an_upload_in_another_spelling_is_refused(posting: Service, posts_api: H
     assert exists(url)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "change",
     [
         ("//", "//user:word@"),
@@ -188,6 +189,7 @@ def test_an_upload_s_url_that_two_parsers_read_in_two_ways(
     posting: Service, posts_api: HttpStub, change: tuple[str, str]
 ) -> None:
     """It would be handed on as it came: to a posts API that may fetch from another host."""
+    posts_api.forget()
     posts_api.responses["/v1/posts"] = CREATED
     url = sent(posting, sample("jpg"))
     response = post(posting, ("image", url.replace(*change, 1)))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bigupload.service.posts import _check_unambiguous
 from bigupload.service.problems import Refused
 from tests.service.posts.support import CREATED, refusal
+from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub
 from tests.tools.service import Service
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("body", "expected"),
     [
         (b'{"mediaItems": [{"type": "image", "url": "x"}], "mediaItems": []}', (422, "invalid_field", "mediaItems")),
@@ -48,7 +48,6 @@ from tests.tools.service import Service
         (b'{"mediaItems": [[]]}', (422, "invalid_field", "mediaItems[0]")),
         (b'{"mediaItems": [{"type": "image"}]}', (422, "invalid_field", "mediaItems[0].url")),
     ],
-    ids=lambda given: given[:40].decode(errors="replace") if isinstance(given, bytes) else "",
 )
 def test_what_two_parsers_could_read_differently_is_refused(
     posting: Service, posts_api: HttpStub, body: bytes, expected: tuple[int, str, str | None]
