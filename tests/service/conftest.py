@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Iterator
 
+import httpx
 import pytest
 
 from bigupload.stores.local_store import LocalStore
@@ -13,6 +15,16 @@ from tests.tools.declared import what_is_wrong
 from tests.tools.directories import session_directory
 from tests.tools.http_stub import HttpStub, http_stub
 from tests.tools.service import Service, serving
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_tls_context() -> Iterator[None]:
+    """httpx would read all certificate authorities for each request, and that costs more than the request."""
+    with pytest.MonkeyPatch.context() as patch:
+        made_once = functools.cache(httpx.create_ssl_context)
+        patch.setattr("httpx._transports.default.create_ssl_context", made_once)
+        yield
+
 
 _GENEROUS = ("--requests", "10000", "--open-uploads", "1000", "--sweep-every", "0")
 

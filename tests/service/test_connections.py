@@ -55,7 +55,7 @@ def test_silent_connections_keep_nobody_out(weed: LocalStore, tmp_path: Path) ->
     """More of them than the service has descriptors, some with half a request. It keeps responding, and logs little."""
     with contextlib.ExitStack() as stack:
         with descriptors(DESCRIPTORS):
-            service = stack.enter_context(serving(weed, tmp_path))
+            service = stack.enter_context(serving(weed, tmp_path, cold=True))
         to = httpx.URL(service.url)
         for number in range(SILENT):
             connection = stack.enter_context(socket.create_connection((to.host, to.port), timeout=30))

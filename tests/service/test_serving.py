@@ -22,7 +22,7 @@ from bigupload.service.server import listen
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.service.test_workers import healthy
-from tests.tools.service import serving
+from tests.tools.service import Service, serving
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,11 +36,12 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_two_replicas_serve_one_upload_in_turns(weed: LocalStore, tmp_path: Path) -> None:
+def test_two_replicas_serve_one_upload_in_turns(weed: LocalStore, service: Service) -> None:
     data = film(3 * PART + 1)
     pieces = cut(data)
     parts = described(pieces, Algorithm.CRC64NVME)
-    with serving(weed, tmp_path) as one, serving(weed, tmp_path) as two:
+    one = service
+    with serving(weed, one.home, "--sweep-every", "0") as two:
         assert one.url != two.url
         made = create(one, len(data), firstParts=parts[:1]).json()
         etags = send(made["signed"], pieces[:1])
@@ -78,18 +79,17 @@ def test_a_secret_may_be_replaced_without_ending_uploads(weed: LocalStore, tmp_p
         assert status.json()["status"] == "open"
 
 
-def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: LocalStore, tmp_path: Path) -> None:
+def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: LocalStore, service: Service) -> None:
     """The service talks to 127.0.0.1, clients to localhost, the public to a CDN."""
-    with serving(weed, tmp_path):
-        pass  # makes bucket, rules and key
+    home = service.home  # it has made bucket, rules and key
     clients = weed.endpoint_url.replace("127.0.0.1", "localhost")
-    more = ("--bucket", "s3://bigupload-media", "--client-endpoint-url", clients)
-    with serving(weed, tmp_path, *more, local=False) as service:
+    more = ("--bucket", "s3://bigupload-media", "--client-endpoint-url", clients, "--sweep-every", "0")
+    with serving(weed, home, *more, local=False) as service:
         _, body = upload(service, film(PART))  # by now the service has spoken to the store itself
         done = service.call("POST", "/v1/media/multipart/complete", json=body).json()
         assert done["publicUrl"].startswith(f"{clients}/bigupload-media/media/local/")
         assert httpx.get(done["publicUrl"], trust_env=False).status_code == 200
-    with serving(weed, tmp_path, *more, "--public-url", "https://cdn.example/m", local=False) as service:
+    with serving(weed, home, *more, "--public-url", "https://cdn.example/m", local=False) as service:
         body = {"filename": "a.jpg", "contentType": "image/jpeg"}
         response = service.call("POST", "/v1/media/presign", json=body).json()
         assert response["uploadUrl"].startswith(f"{clients}/bigupload-media/media/local/")

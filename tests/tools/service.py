@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -16,6 +17,10 @@ import httpx
 
 from bigupload.stores.local_store import LocalStore
 from tests.tools.signals import heard
+from tests.tools.warm_starts import Started, WarmStarts
+
+_STARTS = WarmStarts()
+atexit.register(_STARTS.close)
 
 
 @dataclass
@@ -26,7 +31,7 @@ class Service:
     key: str
     home: Path
     """Of its keys, its secret and its log."""
-    process: subprocess.Popen[str]
+    process: Started | subprocess.Popen[str]
     environment: dict[str, str] = field(repr=False)
 
     def call(self, method: str, path: str, *, key: str | None = None, **arguments: Any) -> httpx.Response:
@@ -58,9 +63,19 @@ class Service:
 
 @contextlib.contextmanager
 def serving(
-    store: LocalStore, home: Path, *arguments: str, local: bool = True, ignored: tuple[signal.Signals, ...] = ()
+    store: LocalStore,
+    home: Path,
+    *arguments: str,
+    local: bool = True,
+    ignored: tuple[signal.Signals, ...] = (),
+    cold: bool = False,
 ) -> Iterator[Service]:
-    """`bigupload serve --local` over a store that runs, on a free port, its files under `home`."""
+    """`bigupload serve --local` over a store that runs, on a free port, its files under `home`.
+
+    Args:
+        ignored: signals that it ignores from its start.
+        cold: whether it needs an interpreter of its own, for what that does at its start, or for the caller's limits.
+    """
     home.mkdir(parents=True, exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))} | {
         "BIGUPLOAD_LOCAL_STORE_DIR": str(store.data_dir),
@@ -68,12 +83,18 @@ def serving(
         "BIGUPLOAD_SECRET_FILE": str(home / "secret"),
         "BIGUPLOAD_STATE_DIR": str(home / "state"),
     }
-    command = [sys.executable, "-m", "bigupload", "serve", "--port", "0", *(["--local"] if local else []), *arguments]
+    command = ["serve", "--port", "0", *(["--local"] if local else []), *arguments]
     if not local:
         environment |= {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key}
         environment |= {"AWS_REGION": store.region, "AWS_ENDPOINT_URL": store.endpoint_url}
-    with (home / "log").open("a") as log, heard(*ignored):
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    process: Started | subprocess.Popen[str]
+    with (home / "log").open("a") as log:
+        if cold:
+            with heard(*ignored):
+                anew = [sys.executable, "-m", "bigupload", *command]
+                process = subprocess.Popen(anew, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        else:
+            process = _STARTS.start(command, environment, log, ignored=ignored)
     assert process.stdout is not None
     try:
         url = process.stdout.readline().partition("serving")[2].strip().rstrip("/")

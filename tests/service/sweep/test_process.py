@@ -111,7 +111,7 @@ async def test_a_sweeper_that_ends_is_started_again(
         "    import_module('bigupload.service.sweeper')._RESTART_AFTER = 0.1\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with serving(weed, tmp_path, "--sweep-every", "0.2") as service:
+    with serving(weed, tmp_path, "--sweep-every", "0.2", cold=True) as service:
         first = await sweeper_of(service)
         await until(lambda: events(service, "sweep") != [], within=MINUTES)
         os.kill(first, signal.SIGKILL)

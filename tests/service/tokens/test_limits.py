@@ -19,8 +19,6 @@ from bigupload.service.keys import token_signing_key
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import PHOTO, refusal
 from tests.service.test_multipart import PART, create, cut, described, film, send
-from tests.tools.declared import what_is_wrong
-from tests.tools.directories import session_directory
 from tests.tools.media import sample
 from tests.tools.service import Service, serving
 
@@ -59,14 +57,9 @@ class Replicas:
 
 
 @pytest.fixture(scope="module")
-def replicas(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
-    with (
-        session_directory(tmp_path_factory, "tokens") as home,
-        serving(weed, home, *_OPTIONS) as one,
-        serving(weed, home, *_OPTIONS) as two,
-    ):
-        yield Replicas(one, two)
-        assert what_is_wrong(one.log()) == []
+def replicas(weed: LocalStore, service: Service) -> Iterator[Replicas]:
+    with serving(weed, service.home, *_OPTIONS) as two:
+        yield Replicas(service, two)
 
 
 def test_an_upload_with_a_token_alone(replicas: Replicas) -> None:

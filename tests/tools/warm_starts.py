@@ -1,0 +1,165 @@
+"""The command as processes of their own that need not import anything: forks of one that has.
+
+An interpreter that imports the media service takes more than half a second of CPU, which is more than most tests of a
+running service. A fork is a process all the same: real signals, descriptors and exit status. Where the start itself is
+the subject, use `subprocess`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_LARGEST = 1 << 20  # bytes of an order, most of which is the environment
+_REPOSITORY = Path(__file__).parents[2]
+
+
+class Started:
+    """A process that was started, with what tests use of `subprocess.Popen`."""
+
+    def __init__(self, status: int, stdout: IO[str], args: Sequence[str]) -> None:
+        self._status = open(status, "rb", buffering=0)  # noqa: SIM115 - closed with the process
+        self.stdout: IO[str] | None = stdout
+        self.args = args
+        self.pid = int(self._status.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _look(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+            self.returncode = os.waitstatus_to_exitcode(int(self._status.readline()))
+            self._status.close()
+        return self.returncode
+
+
+class WarmStarts:
+    """The process that forks; started with the first of its forks."""
+
+    def __init__(self) -> None:
+        self._orders: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(
+        self, arguments: Sequence[str], environment: Mapping[str, str], error: IO[str], *, ignored: Sequence[int] = ()
+    ) -> Started:
+        """Start `bigupload ARGUMENTS`. Its output is a pipe, its input is empty; it hears all signals but `ignored`."""
+        if self._orders is None:
+            self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            command = [sys.executable, "-m", "tests.tools.warm_starts", str(theirs.fileno())]
+            with theirs:
+                self._process = subprocess.Popen(
+                    command, cwd=_REPOSITORY, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )  # fmt: skip
+        reads, writes = os.pipe()
+        status, told = os.pipe()
+        order = {"arguments": arguments, "environment": dict(environment), "ignored": list(ignored)}
+        try:
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [writes, error.fileno(), told])
+        finally:
+            os.close(writes)
+            os.close(told)
+        return Started(status, open(reads), ["bigupload", *arguments])
+
+    def close(self) -> None:
+        """End the process that forks, once all of its forks have ended."""
+        if self._orders is not None and self._process is not None:
+            self._orders.close()
+            self._process.wait()
+        self._orders = None
+
+
+def _fork_at_each_order(orders: socket.socket) -> dict[str, list[str]] | None:
+    """Return in each fork, with its order, and in the end with None."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(orders, _LARGEST, 3)
+        _reap(os.WNOHANG)
+        if not message:
+            _reap(0)
+            return None
+        if os.fork() == 0:
+            orders.close()
+            order: dict[str, list[str]] = json.loads(message)
+            if _watched(descriptors):
+                _become(order, descriptors)
+                return order
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _reap(options: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, options)[0]:
+            pass
+
+
+def _watched(descriptors: Sequence[int]) -> bool:
+    """Fork again, and wait for that fork, whose exit status goes to the last descriptor. True in the second fork."""
+    if (child := os.fork()) == 0:
+        return True
+    *streams, told = descriptors
+    for stream in streams:
+        os.close(stream)
+    os.write(told, b"%d\n" % child)
+    os.write(told, b"%d\n" % os.waitpid(child, 0)[1])
+    os._exit(0)
+
+
+def _become(order: Mapping[str, list[str]], descriptors: Sequence[int]) -> None:
+    output, error, told = descriptors
+    os.dup2(output, 1)
+    os.dup2(error, 2)
+    for descriptor in (output, error, told):
+        os.close(descriptor)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        heard = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in order["ignored"] else heard)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    sys.argv = ["bigupload", *order["arguments"]]
+
+
+if __name__ == "__main__":
+    import gc
+
+    import aiohttp.web  # noqa: F401 - to be warm
+    import botocore.session  # noqa: F401 - to be warm
+
+    import bigupload.cli.serve
+    import bigupload.service.app  # noqa: F401 - to be warm
+    from bigupload.__main__ import main
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the tests, which end the forks
+    gc.freeze()  # else the forks' first collection would copy all of it
+    with socket.socket(fileno=int(sys.argv[1])) as orders:
+        order = _fork_at_each_order(orders)
+    if order is not None:
+        main(order["arguments"])
