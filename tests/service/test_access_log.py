@@ -12,7 +12,7 @@ import pytest
 
 from bigupload.service.access_log import AccessLog, LoggedRequest, write_line
 
-LINES = 500
+LINES = 2000
 WRITERS = 4
 WRITER = f"""
 import sys

@@ -76,7 +76,7 @@ def test_media_items_under_python_s_name_are_none(posting: Service, posts_api: H
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=5,
+    max_leaves=20,
 )
 
 
