@@ -28,9 +28,8 @@ from distributed import Client, Scheduler, Security, Worker
 from bigupload.cluster import worker_side
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Part
-from bigupload.engine.part_hashing import Hashed
 from bigupload.http.put_transport import HttpTransport
-from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
+from bigupload.ports import Gauge, Hashed, PutResponse, SignedRequest, Source
 
 HASHING = 3e9
 """Bytes a second that a worker pretends to hash."""

@@ -15,9 +15,7 @@ from bigupload import S3Options, Uploader, events
 from bigupload.cluster.members import RemoteGauge
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import MIB, Part
-from bigupload.engine.part_groups import OnNews
-from bigupload.engine.part_hashing import Hashed
-from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
+from bigupload.ports import Gauge, Hashed, OnNews, PutResponse, SignedRequest, Source
 from bigupload.units import parse_size
 
 from ._crowd import SOME_CHECKSUM, SPREAD, cpu_of, crowd, response_to

@@ -18,8 +18,7 @@ from bigupload.batch.entries import FileEntry
 from bigupload.batch.listing import FileListing
 from bigupload.batch.selecting import Selection
 from bigupload.core.integrity import Verified
-from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, job_id
-from bigupload.manifests.recorded_files import RecordedFile
+from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, job_id
 from bigupload.options import S3Options
 
 from .listed_store import etag_of

@@ -7,12 +7,14 @@ retry. If no retry can help, a public error of `errors` is raised instead. Forei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint, Header, Manifest, Record, SourceKind
 from bigupload.core.part_plan import Part, Plan
+from bigupload.records import dataclass
 from bigupload.store_port import Created as Created
 from bigupload.store_port import ListedPart as ListedPart
 from bigupload.store_port import MultipartStore as MultipartStore
@@ -292,5 +294,56 @@ class Journal(Protocol):
 
         Args:
             renamed: Called by `begin` with the file's new name.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A part's `checksum` of the upload's algorithm, as S3 writes it, and its `md5` if that was asked for."""
+
+    checksum: str
+    md5: bytes | None
+
+
+HashElsewhere: TypeAlias = Callable[[Source, Part, Algorithm, bool], Awaitable[Hashed]]
+"""Hashes a part of a source on another machine; the last argument: whether to compute the MD5 too. It raises what
+`PartHasher.hash` raises."""
+
+
+OnNews: TypeAlias = Callable[[Sequence[tuple[PutResponse, float]], float], None]
+"""Gets the responses of a group that are new, in the order of its parts, each with the seconds that the part took; and
+the seconds that the next part has taken so far."""
+
+
+class GroupTransport(Protocol):
+    """Hashes and sends several parts of a source at a time. Any range of that source can be read at any time."""
+
+    async def hash_group(self, source: Source, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+        """Hash parts. Raises what `PartHasher.hash` raises."""
+        ...
+
+    async def put_group(
+        self,
+        requests: Sequence[SignedRequest],
+        source: Source,
+        parts: Sequence[Part],
+        *,
+        seconds: float,
+        on_start: Callable[[Gauge], None],
+        on_news: OnNews,
+    ) -> None:
+        """PUT parts, one after another. It ends after the last one, or where one fails.
+
+        Args:
+            requests: The presigned requests.
+            source: What has the bytes.
+            parts: The ranges of it to send.
+            seconds: No part but the first is begun after that time.
+            on_start: Gets a gauge before the first byte is sent: always that of the part that is sent at the moment.
+            on_news: Called now and then.
+
+        Raises:
+            Fault: The first part without a response has failed. See `ports.Transport.put`.
         """
         ...

@@ -172,7 +172,7 @@ from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import SignedRequest
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import MemorySource
 
 async def main():
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)

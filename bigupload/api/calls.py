@@ -17,8 +17,7 @@ from bigupload import errors, events
 from bigupload.api.arguments import OnEvent
 from bigupload.api.event_delivery import EventHandler
 from bigupload.api.event_log import LOG, log_event
-from bigupload.core.manifest import Target
-from bigupload.core.manifest_identity import manifest_id
+from bigupload.core.manifest import Target, manifest_id
 from bigupload.manifests.journal import FileJournal
 from bigupload.support.shielding import run_shielded
 

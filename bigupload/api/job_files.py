@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bigupload.core.manifest import Fingerprint
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.recorded_files import RecordedFile
+from bigupload.manifests.job_record import RecordedFile
 from bigupload.options import S3Options
 from bigupload.stores.targets import LOCAL, reach
 

@@ -33,20 +33,18 @@ from bigupload.api.sources import check_sha256_source, size_of
 from bigupload.batch.job import Job, Recorder, UploadFailed, results_while
 from bigupload.batch.reach import befalls_all
 from bigupload.batch.reading_ahead import CountedFiles
-from bigupload.core.manifest import Fingerprint, SourceKind, Target
-from bigupload.core.manifest_identity import manifest_id
+from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Contact, Retrier
 from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.job_record import JobRecord
-from bigupload.manifests.recorded_files import RecordedFile
+from bigupload.manifests.job_record import JobRecord, RecordedFile
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
 from bigupload.sources.held_file import FileHolder
-from bigupload.sources.memory import MemorySource, bytes_of
+from bigupload.sources.objects import MemorySource, bytes_of
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread

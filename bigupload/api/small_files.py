@@ -24,8 +24,7 @@ from bigupload.api.source_types import UploadSource
 from bigupload.api.sources import name_in_target, size_of
 from bigupload.api.state import existing_object
 from bigupload.core.checksums import Algorithm
-from bigupload.core.manifest import Fingerprint, SourceKind
-from bigupload.core.manifest_identity import belongs_to, manifest_id
+from bigupload.core.manifest import Fingerprint, SourceKind, belongs_to, manifest_id
 from bigupload.core.part_plan import plan_parts
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Contact, Retrier, RunCounts
@@ -37,7 +36,7 @@ from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.held_file import FileHolder
-from bigupload.sources.memory import MemorySource, bytes_of
+from bigupload.sources.objects import MemorySource, bytes_of
 from bigupload.sources.opening import checked_name, is_path
 from bigupload.stores.s3.bucket_pool import MAX_AGE, MOST_IDLE, aws_environment, connection_options
 from bigupload.stores.s3.multipart import S3Store

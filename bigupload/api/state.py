@@ -18,16 +18,14 @@ from bigupload.api.arguments import StrPath
 from bigupload.api.checks import checked_path
 from bigupload.api.places import UNKNOWN
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Manifest, Target
-from bigupload.core.manifest_identity import manifest_id
+from bigupload.core.manifest import Manifest, Target, manifest_id
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.events import Warned
 from bigupload.manifests.clean_up import clean_if_due
 from bigupload.manifests.journal import FileJournal, read_manifest
-from bigupload.manifests.location import state_dir
-from bigupload.manifests.state_directory import NOTES, SUFFIX
+from bigupload.manifests.state_directory import NOTES, SUFFIX, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.targets import LOCAL, Store
@@ -218,7 +216,7 @@ async def existing_object(
         if journal.manifest.status in ("uploading", "completing"):
             return None
         part_size = journal.manifest.plan.part_size
-    from bigupload.verification.existing import prove_existing
+    from bigupload.verification.by_checksum import prove_existing
 
     return await prove_existing(
         source.path, str(store.target), journal.path, s3=s3 or S3Options(), required=required, part_size=part_size

@@ -43,8 +43,8 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
+from bigupload.manifests.job_record import RecordedFile
 from bigupload.manifests.other_jobs import OtherJobs
-from bigupload.manifests.recorded_files import RecordedFile
 from bigupload.options import S3Options
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.pages import ObjectPages
@@ -256,7 +256,7 @@ class SyncMany(UploadMany):
         return None
 
     async def _proved(self, item: ManyItem) -> UploadResult | None:
-        from bigupload.verification.existing import prove_existing
+        from bigupload.verification.by_checksum import prove_existing
 
         assert self._record is not None
         try:

@@ -39,8 +39,7 @@ from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import RunCounts
 from bigupload.engine.upload_run import UploadResult, result_of
-from bigupload.manifests.job_record import JobRecord
-from bigupload.manifests.recorded_files import RecordedFile
+from bigupload.manifests.job_record import JobRecord, RecordedFile
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.sources.file import open_file

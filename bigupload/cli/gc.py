@@ -55,7 +55,7 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
     """
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
     from bigupload.verification.orphans import OrphanSearch, Owners
 
     drop_weaker(click.get_current_context(), arguments, "local", than="url")

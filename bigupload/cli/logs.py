@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bigupload.cli.wording import for_command_line
 from bigupload.errors import UsageError
-from bigupload.support.private_files import open_to_append
+from bigupload.support.files import open_to_append
 from bigupload.units import printable
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)

@@ -34,9 +34,9 @@ def job_named(name: Path) -> KnownJob | None:
     Raises:
         UsageError: The id's beginning fits a job and an upload, or several jobs.
     """
+    from bigupload.manifests.job_record import locate_job
     from bigupload.manifests.listing import locate_manifest
-    from bigupload.manifests.location import state_dir
-    from bigupload.manifests.named_jobs import locate_job
+    from bigupload.manifests.state_directory import state_dir
 
     job = locate_job(name, state_dir())
     if job is not None and not name.exists():

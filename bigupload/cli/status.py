@@ -37,7 +37,7 @@ _SHORT_ID = 8
 def _known() -> list[KnownUpload]:
     """The uploads of the state directory, the least recently written manifest first."""
     from bigupload.manifests.listing import known_uploads
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     return list(known_uploads(state_dir()))
 
@@ -45,7 +45,7 @@ def _known() -> list[KnownUpload]:
 def _replaced() -> list[KnownUpload]:
     """The uploads that `--no-resume` replaced, and whose parts are in the store."""
     from bigupload.manifests.listing import replaced_uploads
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     return replaced_uploads(state_dir())
 
@@ -56,7 +56,7 @@ def unfinished() -> dict[str, KnownUpload]:
     Says how the other unfinished ones, and jobs of many files, are continued, or that there is none.
     """
     from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     known = _known()
     uploads = [upload for upload in known if upload.resumable]
@@ -177,7 +177,7 @@ def status(
     those that --no-resume replaced: the store has their parts.
     """
     from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     if complete_within is not None:
         if as_json or clean or only_unfinished or since is not None:
@@ -283,7 +283,7 @@ def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> No
 def _check_syncs(within: float) -> int:
     """Name the syncs of this machine that have not been complete for so many seconds. Returns the exit status."""
     from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     syncs = [job for job in known_jobs(state_dir()) if job.name.startswith("sync ")]
     if not syncs:
@@ -308,7 +308,7 @@ def _job_where(job: KnownJob) -> str:
 def _clean(older_than: float | None, keep: int | None) -> None:
     """Delete what has ended. If one of the limits is given, the other one is none."""
     from bigupload.manifests.clean_up import clean
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     try:
         cleaned = clean(
@@ -337,7 +337,7 @@ def _manifest_of(name: Path) -> Manifest | None:
     """The manifest that a command names; None if it can't be read."""
     from bigupload.manifests.journal import read_manifest
     from bigupload.manifests.listing import locate_manifest
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     try:
         return read_manifest(locate_manifest(name, state_dir())).manifest
@@ -380,7 +380,7 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
     from bigupload.api.functions import abort as abort_upload
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
-    from bigupload.manifests.named_jobs import forget_job
+    from bigupload.manifests.job_record import forget_job
     from bigupload.options import S3Options
 
     async def abort_all() -> int:

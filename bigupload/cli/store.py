@@ -98,7 +98,7 @@ def _forget() -> None:
     if "BIGUPLOAD_LOCAL_STORE_DIR" in os.environ and "BIGUPLOAD_STATE_DIR" not in os.environ:
         return
     from bigupload.manifests.clean_up import forget_endpoint
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
     from bigupload.stores.targets import LOCAL
 
     try:

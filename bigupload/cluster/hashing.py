@@ -17,7 +17,7 @@ from bigupload.cluster.messages import FileDiffers, HashTask, pack_hash_task, un
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault
-from bigupload.engine.part_hashing import Hashed
+from bigupload.ports import Hashed
 from bigupload.records import dataclass
 from bigupload.units import printable
 
@@ -73,7 +73,7 @@ class RemoteHasher:
         """Tasks whose results came, to be released."""
 
     async def hash(self, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
-        """Hash a part. See `engine.part_hashing.HashElsewhere`."""
+        """Hash a part. See `ports.HashElsewhere`."""
         key = (part.number, algorithm, md5)
         block = self._blocks.pop(key, None)  # used once: a second call asks whether the file has changed
         if block is None or block.task.cancelled():
@@ -81,7 +81,7 @@ class RemoteHasher:
         return (await block.results())[part.number]
 
     async def hash_group(self, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
-        """Hash parts, in one task. See `engine.part_groups.GroupTransport`."""
+        """Hash parts, in one task. See `ports.GroupTransport`."""
         missing: list[Part] = []
         begun: list[_Block] = []
         for part in parts:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigupload.cluster.messages import FileId
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.engine.part_groups import OnNews
-from bigupload.ports import PutResponse
+from bigupload.ports import OnNews, PutResponse
 from bigupload.records import dataclass
 from bigupload.support.rate_limiter import RateLimiter
 

@@ -18,7 +18,7 @@ from bigupload.cluster._compat import WorkerUnreachable
 from bigupload.cluster.members import Member, Outbox, RateShares, RemoteGauge, RemotePut, settle
 from bigupload.cluster.messages import LEAVE, WORK, PutTask, Sealed, pack_failure, pack_put, unpack_failure
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.engine.part_groups import OnNews
+from bigupload.ports import OnNews
 
 ANSWER = 10.0
 """Seconds for a worker to answer."""

@@ -1,5 +1,5 @@
-"""The engine's doors to a cluster: `put` is a `ports.Transport`, `hash` an `engine.part_hashing.HashElsewhere`, and
-`hash_group` and `put_group` are an `engine.part_groups.GroupTransport`.
+"""The engine's doors to a cluster: `put` is a `ports.Transport`, `hash` an `ports.HashElsewhere`, and
+`hash_group` and `put_group` are an `ports.GroupTransport`.
 
 What workers can't read (streams, file objects, bytes) and what is not worth it (files of one part) stays here.
 """
@@ -20,10 +20,19 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import S3_LIMITS, Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.engine.part_groups import GroupTransport, OnNews
-from bigupload.engine.part_hashing import Hashed, HashElsewhere, hash_part
+from bigupload.engine.part_hashing import hash_part
 from bigupload.http.trust import CaBundle
-from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
+from bigupload.ports import (
+    Gauge,
+    GroupTransport,
+    Hashed,
+    HashElsewhere,
+    OnNews,
+    PutResponse,
+    SignedRequest,
+    Source,
+    Transport,
+)
 from bigupload.support.daemon_threads import run_in_thread
 
 SMALL = S3_LIMITS.min_part_size
@@ -76,7 +85,7 @@ class ClusterTransport:
         return self.hash if is_spread(source) else None
 
     async def hash(self, source: Source, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
-        """Hash a part on a worker. See `engine.part_hashing.HashElsewhere`."""
+        """Hash a part on a worker. See `ports.HashElsewhere`."""
         if not is_spread(source):
             return await run_in_thread(partial(hash_part, source, part, algorithm, md5=md5, check=_nothing))
         return await (await self._hasher(source)).hash(part, algorithm, md5)
@@ -117,7 +126,7 @@ class ClusterTransport:
         return self if is_spread(source) else None
 
     async def hash_group(self, source: Source, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
-        """Hash parts on one worker. See `engine.part_groups.GroupTransport`."""
+        """Hash parts on one worker. See `ports.GroupTransport`."""
         return await (await self._hasher(source)).hash_group(parts, algorithm, md5)
 
     async def put_group(
@@ -130,7 +139,7 @@ class ClusterTransport:
         on_start: Callable[[Gauge], None],
         on_news: OnNews,
     ) -> None:
-        """Send parts from one worker. See `engine.part_groups.GroupTransport`."""
+        """Send parts from one worker. See `ports.GroupTransport`."""
         await self._put(requests, source, parts, seconds, on_start, on_news, fresh=False)
 
     async def _put(

@@ -1,7 +1,12 @@
-"""Which parts in flight are stragglers, so that a second PUT may finish earlier. Pure: time is passed in.
+"""Which parts in flight are stragglers, so that a second PUT may finish earlier, and whether the store takes it.
 
 One slow connection delays the whole upload at its end. A retry policy does not notice it, because its bytes do move.
 "The tail at scale", https://research.google/pubs/the-tail-at-scale/, section "within-request short-term adaptations".
+
+S3 accepts any number of PUTs of one part, and the last one counts. A store that takes parts as streams may refuse both
+PUTs, or the whole upload. Then no more parts are sent twice, and those that were are sent again, each alone.
+
+Pure: time is passed in.
 """
 
 from __future__ import annotations
@@ -10,8 +15,12 @@ from collections import deque
 from collections.abc import Sequence
 
 from bigupload.core.averages import median
+from bigupload.core.retry_policy import FaultKind
 from bigupload.records import dataclass
 
+REFUSALS = frozenset({FaultKind.GONE, FaultKind.INVALID_PART, FaultKind.CONFLICT, FaultKind.CORRUPTED, FaultKind.FINAL})
+"""How a store may refuse two PUTs of one part because they are two. A broken connection, a busy store or an expired URL
+means nothing of that kind."""
 _KNOWN = 4
 """Parts that must have arrived before the usual time of a part is known."""
 _REMEMBERED = 32
@@ -115,3 +124,28 @@ class Budget:
     def give_back(self, count: int) -> None:
         """Return `count` reserved bytes that were not needed."""
         self._left += count
+
+
+class HedgeSwitch:
+    """Whether one run hedges, including its restarts. It stops when the store refuses a part that was sent twice."""
+
+    def __init__(self, on: bool = True) -> None:
+        self.on = on
+        self.parts: set[int] = set()
+        """The part numbers that were sent twice under the present upload id."""
+        self.refused_at_complete = False
+        """Whether the store refused to complete this upload id after parts were sent twice."""
+
+    def began(self, part: int) -> None:
+        """Note that the part is sent a second time."""
+        self.parts.add(part)
+
+    def turn_off(self) -> bool:
+        """Send no part twice from now on. Returns whether hedging was on."""
+        was, self.on = self.on, False
+        return was
+
+    def restarted(self) -> None:
+        """Forget the parts: the upload has a new id."""
+        self.parts.clear()
+        self.refused_at_complete = False

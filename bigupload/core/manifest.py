@@ -1,7 +1,8 @@
 """The manifest: what is known about an upload, folded from a journal of records.
 
 The first record says what is uploaded, where and how. The later ones say what happened since. The last record of a part
-counts. A `restart` voids every part before it. A manifest never holds credentials, API keys or signed URLs.
+counts. A `restart` voids every part before it. A manifest never holds credentials, API keys or signed URLs. The same
+source and target have the same manifest, so that the same command resumes.
 
 Pure: no I/O, no clock. `core/manifest_lines` reads and writes the records as JSON, `manifests/journal` keeps them in a
 file.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -398,3 +400,28 @@ def _first_plan(header: Header) -> Plan:
     if header.plan.parts != plan.count:
         raise ValueError("the plan does not fit the source's size")
     return plan
+
+
+def manifest_id(path: str, target: Target) -> str:
+    """Compute the manifest's name: the same file and target give the same name, so that the same command resumes.
+
+    Args:
+        path: Absolute path of the source.
+        target: Where the object goes.
+    """
+    where = "\0".join([path, target.bucket or "", target.chosen_key, target.endpoint or "", target.service or ""])
+    return hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def belongs_to(header: Header, path: str, target: Target) -> bool:
+    """Whether a manifest is for this source path and target."""
+    return header.source.path == path and same_target(header.target, target)
+
+
+def same_target(one: Target, other: Target) -> bool:
+    """Whether two targets are the same. The region is not part of a target's identity."""
+
+    def identity(of: Target) -> tuple[str | None, ...]:
+        return of.bucket, of.chosen_key, of.endpoint, of.service
+
+    return identity(one) == identity(other)

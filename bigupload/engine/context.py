@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import anyio
 
@@ -17,19 +17,15 @@ from bigupload import events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.copies import CopyBase, CopyOrigin
 from bigupload.core.flight import Bottleneck, Filling, Flight, Sample, is_late
+from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Part, Plan
-from bigupload.engine.hedge_switch import HedgeSwitch
-from bigupload.engine.part_hashing import HashElsewhere
 from bigupload.engine.retrying import Contact, Effects, Retrier, RunCounts
-from bigupload.ports import Gauge, Journal, MultipartStore, Source, Transport
+from bigupload.ports import Gauge, GroupTransport, HashElsewhere, Journal, MultipartStore, Source, Transport
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.fair_slots import FairSlots, SlotQueue
-
-if TYPE_CHECKING:  # it imports this module
-    from bigupload.engine.part_groups import GroupTransport
 
 CANCEL_GRACE = 5.0
 """Seconds that a cancelled upload waits for the response to create or complete, which may change the store.

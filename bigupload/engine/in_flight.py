@@ -15,12 +15,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bigupload.core.flight import Filling
-from bigupload.core.hedging import Budget, Pace, PutProgress
+from bigupload.core.hedging import REFUSALS, Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext
-from bigupload.engine.hedge_switch import REFUSALS
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
 from bigupload.units import format_seconds

@@ -16,8 +16,8 @@ from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.context import UploadContext
-from bigupload.engine.part_hashing import Hashed, PartHasher
-from bigupload.ports import PutResponse
+from bigupload.engine.part_hashing import PartHasher
+from bigupload.ports import Hashed, PutResponse
 
 _REFUSALS = frozenset({FaultKind.GONE, FaultKind.EXISTS, FaultKind.UNSUPPORTED, FaultKind.FINAL})
 

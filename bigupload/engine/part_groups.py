@@ -3,6 +3,10 @@
 A group holds one slot and sends its parts one after another. So as many parts are in flight as without groups, and for
 everybody who looks at the parts in flight a group is the part that it sends at the moment. Each part is recorded when
 its response is heard of. Groups know no retries and no hedges: what a group has not proved is sent part by part.
+
+A group should be short in time: its parts wait for their turn, though another machine might be free. Towards the end,
+groups become smaller, so that all machines end together: Polychronopoulos and Kuck, "Guided self-scheduling", 1987,
+https://doi.org/10.1109/TC.1987.5009495.
 """
 
 from __future__ import annotations
@@ -10,62 +14,50 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
-from bigupload.core.checksums import Algorithm
-from bigupload.core.group_size import MOST_SECONDS, group_size
 from bigupload.core.hedging import PutProgress
 from bigupload.core.manifest import PartRecord
-from bigupload.core.part_plan import Part
+from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault
 from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
-from bigupload.engine.part_hashing import Hashed
-from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
+from bigupload.ports import GroupTransport, Hashed, PutResponse, SignedRequest, Transport
 from bigupload.records import dataclass
 
+GROUP_SECONDS = 6.0
+"""Seconds that a group should take. Parts that take more than half of it are sent one by one."""
+MOST_SECONDS = 2 * GROUP_SECONDS
+"""Seconds after which a group begins no further part: it was slower than expected."""
+MOST_BYTES = 2048 * MIB
+"""Bytes of all groups of one machine. They are hashed before they are sent, and should still be in memory then."""
+_MOST_PARTS = 32
+"""Parts of a group. What a group costs by itself is less than a tenth of its parts' cost then."""
 _LOG = logging.getLogger("bigupload.engine")
 _GATHER = 0.1
 """Seconds for which records wait for others, with which they share an fsync: a tenth of the time between the reports
 that they come with."""
 Signed = tuple[SignedRequest, float]
 """A request, and until when it may be sent, by the engine's clock."""
-OnNews = Callable[[Sequence[tuple[PutResponse, float]], float], None]
-"""Gets the responses of a group that are new, in the order of its parts, each with the seconds that the part took; and
-the seconds that the next part has taken so far."""
 
 
-class GroupTransport(Protocol):
-    """Hashes and sends several parts of a source at a time. Any range of that source can be read at any time."""
+def group_size(*, usual: float | None, part_size: int, waiting: int, slots: int, machines: int) -> int:
+    """How many parts to send one after another in one slot. Pure.
 
-    async def hash_group(self, source: Source, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
-        """Hash parts. Raises what `PartHasher.hash` raises."""
-        ...
+    Args:
+        usual: Seconds that a part takes in a slot; None: that is not known yet.
+        part_size: In bytes.
+        waiting: The parts that nobody sends yet.
+        slots: The parts that may be in flight.
+        machines: How many machines send them.
 
-    async def put_group(
-        self,
-        requests: Sequence[SignedRequest],
-        source: Source,
-        parts: Sequence[Part],
-        *,
-        seconds: float,
-        on_start: Callable[[Gauge], None],
-        on_news: OnNews,
-    ) -> None:
-        """PUT parts, one after another. It ends after the last one, or where one fails.
-
-        Args:
-            requests: The presigned requests.
-            source: What has the bytes.
-            parts: The ranges of it to send.
-            seconds: No part but the first is begun after that time.
-            on_start: Gets a gauge before the first byte is sent: always that of the part that is sent at the moment.
-            on_news: Called now and then.
-
-        Raises:
-            Fault: The first part without a response has failed. See `ports.Transport.put`.
-        """
-        ...
+    Returns:
+        1 at least.
+    """
+    if usual is None:
+        return 1
+    by_time = int(GROUP_SECONDS / usual) if usual > 0 else _MOST_PARTS
+    by_memory = MOST_BYTES * machines // (max(1, slots) * max(1, part_size))
+    return max(1, min(by_time, by_memory, waiting // max(1, slots), _MOST_PARTS))
 
 
 class PartRecorder:

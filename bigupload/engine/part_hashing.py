@@ -16,27 +16,13 @@ from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
-from bigupload.ports import Source
-from bigupload.records import dataclass
+from bigupload.ports import Hashed, HashElsewhere, Source
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
-from bigupload.support.page_buffer import page_buffer
+from bigupload.support.pages import page_buffer
 
 _BUFFER = MIB
 _buffers = threading.local()
-
-
-@dataclass(frozen=True, slots=True)
-class Hashed:
-    """A part's `checksum` of the upload's algorithm, as S3 writes it, and its `md5` if that was asked for."""
-
-    checksum: str
-    md5: bytes | None
-
-
-HashElsewhere: TypeAlias = Callable[[Source, Part, Algorithm, bool], Awaitable[Hashed]]
-"""Hashes a part of a source on another machine; the last argument: whether to compute the MD5 too. It raises what
-`PartHasher.hash` raises."""
 HashGroup: TypeAlias = Callable[[Source, Sequence[Part], Algorithm, bool], Awaitable[list[Hashed]]]
 """The same for several parts."""
 

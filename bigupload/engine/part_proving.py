@@ -1,18 +1,24 @@
-"""What proves that the store has a part: its checksum, or its MD5 where the store confirms no checksums."""
+"""What proves that the store has a part: its checksum, or its MD5 where the store confirms no checksums.
+
+A Content-MD5 proves a part only where the store checks it, which one wrong Content-MD5 finds out.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
 
 from bigupload import errors
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ChecksumMismatch, prove_part
-from bigupload.core.manifest import PartRecord
+from bigupload.core.manifest import Fingerprint, PartRecord, SourceKind
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.context import UploadContext
-from bigupload.engine.md5_probe import Md5Probe
-from bigupload.engine.part_hashing import Hashed, PartHasher
-from bigupload.ports import PutResponse, SignedRequest
+from bigupload.engine.part_hashing import PartHasher
+from bigupload.ports import Hashed, PutResponse, SignedRequest, Source, UnsignedPart
 
 
 class SendAgainWithMd5(Exception):
@@ -87,3 +93,81 @@ class PartProver:
         if not self.with_md5:
             self.with_md5 = True
             self._context.warn("the store confirms no checksums: parts are proved by MD5 instead")
+
+
+class Md5Probe:
+    """Finds out whether the store checks Content-MD5: once in an upload, for the first part that needs to know."""
+
+    def __init__(
+        self,
+        sign: Callable[[UnsignedPart], Awaitable[SignedRequest]],
+        put: Callable[[Source, Part, SignedRequest], Awaitable[PutResponse]],
+    ) -> None:
+        self._sign = sign
+        self._put = put
+        self._known: bool | None = None
+        self._probing = anyio.Lock()
+
+    @property
+    def enforced(self) -> bool:
+        """Whether the store has refused a wrong Content-MD5."""
+        return bool(self._known)
+
+    async def md5_is_enforced(self, part: Part) -> bool:
+        """Send one byte with the MD5 of another byte as `part`, which must be sent again afterwards.
+
+        Raises:
+            Fault: Any refusal that is not about the digest (busy, expired, malformed) says nothing about MD5.
+        """
+        async with self._probing:
+            if self._known is None:
+                wrong = {Algorithm.MD5.header: checksums.encode(checksums.digest_of(Algorithm.MD5, b"?"))}
+                try:
+                    request = await self._sign(UnsignedPart(part.number, 1, wrong))
+                except errors.MediaRefused:  # a media service signs only parts of the plan
+                    return False
+                try:
+                    await self._put(_OneByte(), Part(part.number, 0, 1), request)
+                    self._known = False
+                except Fault as fault:
+                    if fault.kind is not FaultKind.CORRUPTED:
+                        raise
+                    self._known = True
+            return self._known
+
+
+class _OneByte:
+    """The body of the probe, as a source."""
+
+    kind = SourceKind.OBJECT
+    stream = None
+    path = "the probe"
+    fingerprint = Fingerprint(1, 0, 0, 0)
+    metadata_changed = False
+    is_away = False
+    on_local_disk = True
+
+    async def hold(self, part: Part, *, wait: bool = True) -> bool:
+        return True
+
+    def release(self, part: Part) -> None:
+        pass
+
+    def view(self, offset: int, size: int) -> memoryview:
+        return memoryview(b"!")[offset : offset + size]
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        buffer[:] = b"!"
+        return 1
+
+    def fileno(self) -> None:
+        return None
+
+    def check(self) -> None:
+        pass
+
+    def accept_metadata(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

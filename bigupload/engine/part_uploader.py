@@ -19,14 +19,13 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight
-from bigupload.engine.md5_probe import Md5Probe
 from bigupload.engine.part_copying import PartCopier
-from bigupload.engine.part_groups import GroupTransport, GroupUploader, LeftOver, Signed
-from bigupload.engine.part_hashing import Hashed, PartHasher
-from bigupload.engine.part_proving import PartProver, SendAgainWithMd5
+from bigupload.engine.part_groups import GroupUploader, LeftOver, Signed
+from bigupload.engine.part_hashing import PartHasher
+from bigupload.engine.part_proving import Md5Probe, PartProver, SendAgainWithMd5
 from bigupload.engine.stream_parts import StreamParts
 from bigupload.engine.task_groups import most_serious
-from bigupload.ports import SignedRequest, UnsignedPart
+from bigupload.ports import GroupTransport, Hashed, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
 from bigupload.units import format_size
 

@@ -18,9 +18,9 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind, Retry
 from bigupload.engine.context import SharedResources, UploadSettings, check_source
 from bigupload.engine.in_flight import PutInFlight, send
-from bigupload.engine.part_hashing import Hashed, PartHasher, hash_part
+from bigupload.engine.part_hashing import PartHasher, hash_part
 from bigupload.engine.retrying import Retrier
-from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
+from bigupload.ports import Hashed, ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
 from bigupload.records import dataclass
 
 MOST_BYTES = 8 * MIB

@@ -9,8 +9,7 @@ from typing import Literal
 from bigupload import errors, events
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Aborted, ChecksumRecord, Manifest, SourceKind
-from bigupload.core.manifest_identity import belongs_to, manifest_id
+from bigupload.core.manifest import Aborted, ChecksumRecord, Manifest, SourceKind, belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
 from bigupload.core.remote_url import is_remote, path_of
 from bigupload.engine.context import UploadContext, new_header

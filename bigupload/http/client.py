@@ -1,14 +1,17 @@
 """The HTTP client of everything that is sent from here: S3 calls, ranged GETs, web files, calls to a media service.
 
 Parts go over the same connections (`put_transport`). Redirects are not followed, no cookie is kept, and no credential
-is taken from ~/.netrc: a request carries what its caller gave, to where its caller said. Nothing is retried.
+is taken from ~/.netrc: a request carries what its caller gave, to where its caller said. Nothing is retried. Calls to a
+store are logged without their URL's query, and without keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -22,6 +25,7 @@ from bigupload.http.origins import Proxy, Route, origin_of, proxy_for, split_url
 from bigupload.http.response_head import BodyReader, Headers, ResponseHead
 from bigupload.http.trust import CaBundle, context_of
 
+_LOG = logging.getLogger("bigupload.stores")
 MOST_BYTES = 8 * 1024 * 1024
 """The longest body of a response that is read as a whole. A thousand open uploads with keys of a kilobyte, URL-encoded,
 are half of it."""
@@ -324,3 +328,27 @@ class HttpClients:
         for pool in closing:
             if pool is not None:
                 await pool.aclose()
+
+
+@contextlib.contextmanager
+def log_request(method: str, where: str) -> Iterator[None]:
+    """Log how the request to a store inside the `with` statement ended, in one DEBUG line.
+
+    Args:
+        method: What is requested, for example `ListParts`.
+        where: The store's endpoint, without a query.
+    """
+    if not _LOG.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    began, outcome = time.monotonic(), "done"
+    try:
+        yield
+    except Exception as e:
+        outcome = f"{type(e).__name__}: {e}"
+        raise
+    except BaseException as e:
+        outcome = type(e).__name__
+        raise
+    finally:
+        _LOG.debug("%s at %s: %s after %.0f ms", method, where, outcome, (time.monotonic() - began) * 1000)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from bigupload.http import socket_tuning
 from bigupload.support.daemon_threads import DaemonThreadPool
-from bigupload.support.page_buffer import page_buffer
+from bigupload.support.pages import page_buffer
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.support.shielding import retrieve, run_shielded
 

@@ -25,7 +25,7 @@ from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
 from bigupload.manifests.notes import leads_to
 from bigupload.manifests.state_directory import JOB_SUFFIX, NEW_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
 from bigupload.records import dataclass
-from bigupload.support.private_files import is_private_file
+from bigupload.support.files import is_private_file
 
 DAY = 86_400.0
 KEEP_FINISHED = 30 * DAY

@@ -1,4 +1,5 @@
 """The record of a job of many files: which of them are in the store. The same call continues where the job stopped.
+Its files are the rows of a database; a person names a job by its id.
 
 It is a small SQLite database, and not JSON lines as a manifest is. A file is looked up by its key without reading the
 others into memory, and what a power failure leaves half-written is SQLite's business. A record of a million files has
@@ -23,17 +24,29 @@ from types import TracebackType
 from typing import Literal
 
 from bigupload import errors
+from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
 from bigupload.manifests.lock import ManifestLock
-from bigupload.manifests.recorded_files import FILES, PLACES, RecordedFile, add_to, find_in
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
 from bigupload.manifests.state_directory import NEW_SUFFIX
 from bigupload.records import dataclass
 from bigupload.support.descriptors import is_out_of_descriptors, reason_of
-from bigupload.support.durable_files import is_lasting, sync_directory
-from bigupload.support.private_files import create_private, is_private_file
+from bigupload.support.files import create_private, is_lasting, is_private_file, sync_directory
 from bigupload.support.shielding import finish, run_shielded
 
+_MIN_PREFIX = 4
+"""Characters of an id that name a job: fewer are more likely a slip."""
+FILES = (
+    "CREATE TABLE file (key TEXT PRIMARY KEY, path TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, "
+    "etag TEXT, checksum TEXT, verified TEXT, version TEXT) WITHOUT ROWID"
+)
+PLACES = "CREATE TABLE IF NOT EXISTS place (key TEXT PRIMARY KEY, object TEXT, url TEXT) WITHOUT ROWID"
+_ADD = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
+_FIND = (
+    "SELECT etag, checksum, verified, version FROM file WHERE (key, path, size, mtime, ctime, inode) = (?,?,?,?,?,?)"
+)
+_FIND_PLACE = "SELECT object, url FROM place WHERE key = ?"
 _APPLICATION = 0x62757031  # "bup1": a database of another program or version is left alone
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
@@ -49,6 +62,72 @@ _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
 
 _EMPTY = "it is empty, as a full disk leaves it"
 """What is wrong with a file without a byte, as earlier versions left it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedFile:
+    """A file of a job that is in the store."""
+
+    key: str
+    path: str
+    fingerprint: Fingerprint
+    """The file's when it was uploaded."""
+    etag: str
+    checksum: str | None
+    """"<algorithm>:<as S3 writes it>"; None if the store holds none."""
+    verified: Verified
+    version_id: str | None
+    place: tuple[str, str] | None = None
+    """The object's key and URL, if a media service chose them; None: they are known from the key."""
+
+
+def add_to(opened: sqlite3.Connection, files: Sequence[RecordedFile]) -> None:
+    """Add files, within a transaction of the caller."""
+    rows = [
+        (
+            each.key,
+            _text(each.path),
+            each.fingerprint.size,
+            each.fingerprint.mtime_ns,
+            each.fingerprint.ctime_ns,
+            each.fingerprint.inode,
+            each.etag,
+            each.checksum,
+            each.verified.value,
+            each.version_id,
+        )
+        for each in files
+    ]
+    opened.executemany(_ADD, rows)
+    if places := [(each.key, *each.place) for each in files if each.place is not None]:
+        opened.executemany(_ADD_PLACE, places)
+
+
+def find_in(
+    opened: sqlite3.Connection, key: str, path: str, fingerprint: Fingerprint, *, with_place: bool = False
+) -> RecordedFile | None:
+    """Look a file up, and its object's key and URL if they were recorded."""
+    f = fingerprint
+    row = opened.execute(_FIND, (key, _text(path), f.size, f.mtime_ns, f.ctime_ns, f.inode)).fetchone()
+    if row is None:
+        return None
+    etag, checksum, verified, version = row
+    place = opened.execute(_FIND_PLACE, (key,)).fetchone() if with_place else None
+    return RecordedFile(
+        key=key,
+        path=path,
+        fingerprint=f,
+        etag=etag,
+        checksum=checksum,
+        verified=Verified(verified),
+        version_id=version,
+        place=place,
+    )
+
+
+def _text(path: str) -> str:
+    """SQLite's texts are UTF-8, and a path may be none."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,3 +504,40 @@ def check_database(opened: sqlite3.Connection) -> None:
     """Raise DatabaseError unless this version wrote a record into it."""
     if opened.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
         raise sqlite3.DatabaseError("another program or version wrote it")
+
+
+def locate_job(name: str | os.PathLike[str], directory: Path) -> KnownJob | None:
+    """Return the job whose record a path, an id or the beginning of an id names; None: no job. Blocking.
+
+    Raises:
+        UsageError: The id's beginning fits several jobs.
+        ManifestError: The directory can't be listed.
+    """
+    text = os.fspath(name)
+    if os.path.lexists(text):
+        return read_job(Path(text)) if text.endswith(JOB_SUFFIX) else None
+    beginning = text.removesuffix(JOB_SUFFIX)
+    if len(beginning) < _MIN_PREFIX or os.sep in beginning:
+        return None
+    found = [job for job in known_jobs(directory) if job.id.startswith(beginning)]
+    if len(found) > 1:
+        raise errors.UsageError(f"{text!r} fits several jobs, write more of its id: {', '.join(j.id for j in found)}")
+    return found[0] if found else None
+
+
+def forget_job(job: KnownJob) -> None:
+    """Delete a job's record. Its objects stay. Blocking.
+
+    Raises:
+        ManifestLocked: A process runs the job.
+        ManifestUnwritable: The record can't be deleted.
+    """
+    lock = ManifestLock(job.record, held="this job is running")
+    try:
+        lock.acquire()
+        try:
+            delete_record(job.record)
+        finally:
+            lock.release()
+    except OSError as e:
+        raise errors.ManifestUnwritable(f"can't delete {job.record}: {e.strerror}", lasting=is_lasting(e)) from e

@@ -11,8 +11,7 @@ from typing import Literal
 
 from bigupload import errors
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Header, Manifest, Target
-from bigupload.core.manifest_identity import same_target
+from bigupload.core.manifest import Header, Manifest, Target, same_target
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.journal import MAX_BYTES, read_manifest
 from bigupload.manifests.notes import NotedManifest, noted_manifests, own_id

@@ -16,9 +16,7 @@ from pathlib import Path
 import filelock
 
 from bigupload import errors
-from bigupload.support.durable_files import make_directory
-from bigupload.support.file_locks import file_lock
-from bigupload.support.private_files import is_private_file
+from bigupload.support.files import file_lock, is_private_file, make_directory
 from bigupload.units import printable
 
 LOCK_SUFFIX = ".lock"

@@ -18,9 +18,8 @@ from pathlib import Path
 from bigupload import errors
 from bigupload.manifests.state_directory import NOTES
 from bigupload.records import dataclass
-from bigupload.support.durable_files import sync_directory
+from bigupload.support.files import create_private, is_private_file, sync_directory
 from bigupload.support.hanging_files import hanging
-from bigupload.support.private_files import create_private, is_private_file
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _ID_LENGTH = 32

@@ -9,12 +9,13 @@ from pathlib import Path
 from bigupload.core.manifest import Fingerprint
 from bigupload.manifests.job_record import (
     JOB_SUFFIX,
+    RecordedFile,
     check_database,
+    find_in,
     last_written,
     open_database,
 )
-from bigupload.manifests.recorded_files import RecordedFile, find_in
-from bigupload.support.private_files import is_private_file
+from bigupload.support.files import is_private_file
 
 _MOST = 8
 """How many records are read, the latest ones: a file is looked up in one after another."""

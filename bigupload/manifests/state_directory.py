@@ -1,4 +1,6 @@
-"""What lies in a state directory: manifests, notes about manifests elsewhere, and the progress of downloads."""
+"""Where the state directory is, and what lies in it: manifests, notes about manifests elsewhere, records of jobs, and
+the progress of downloads.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import re
 from pathlib import Path
 
 from bigupload import errors
+from bigupload.support.user_paths import user_path
 
 SUFFIX = ".manifest.jsonl"
 """The end of a manifest's name. One that was set aside has a number behind it: `….manifest.jsonl.3`."""
@@ -21,6 +24,12 @@ READ_BACK_SUFFIX = ".readback.json"
 
 
 _SET_ASIDE = re.compile(re.escape(SUFFIX) + r"(\.[0-9]+)?$")
+
+
+def state_dir() -> Path:
+    """Return the state directory: BIGUPLOAD_STATE_DIR, or the user's state directory."""
+    override = os.environ.get("BIGUPLOAD_STATE_DIR")
+    return Path(override) if override else user_path("state", instead="BIGUPLOAD_STATE_DIR")
 
 
 def find_manifests(directory: Path, *, set_aside: bool = False) -> list[Path]:

@@ -14,17 +14,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bigupload.records import dataclass
 from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.shared.away import EngineAwayError
 from bigupload.units import format_size, format_two_sizes
-
-if TYPE_CHECKING:
-    from bigupload.service.shared.engine import SharedEngine
-    from bigupload.service.shared.quota import SharedQuota
 
 _FRESH_FOR = 60.0
 """For how many seconds a list counts."""
@@ -101,6 +97,26 @@ class _Account:
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+class Together(Protocol):
+    """Counts for all replicas, which share an engine: `shared.quota.SharedQuota`, whose methods say more."""
+
+    async def reserve(self, owner: str, key: str, size: int | None, *, lifetime: int) -> int | None:
+        """Promise room for a file. Returns the bytes that are used, if there is no room; raises EngineAwayError."""
+        ...
+
+    def release(self, owner: str, key: str) -> None:
+        """Take a promise back."""
+        ...
+
+    def aborted(self, owner: str, key: str) -> None:
+        """Take a promise back once a list shows that there is no such object."""
+        ...
+
+    def changed(self, owner: str) -> None:
+        """Read the list again before a request is refused."""
+        ...
+
+
 class Quota:
     """The quota of every owner."""
 
@@ -111,7 +127,7 @@ class Quota:
         *,
         limit: int | None,
         clock: Callable[[], float],
-        together: SharedQuota | None = None,
+        together: Together | None = None,
     ) -> None:
         """Make it.
 
@@ -238,15 +254,3 @@ class Quota:
                 for key, promise in account.promised.items()
                 if key not in gone and promise.until > began and (promise.aborted is None or promise.aborted > began)
             }
-
-
-def quota_of(
-    sizes: Sizes, open_keys: OpenKeys, *, limit: int | None, clock: Callable[[], float], engine: SharedEngine | None
-) -> Quota:
-    """Make the quota of a service: with `engine` for all replicas together, without one for this process."""
-    if engine is None or limit is None:
-        return Quota(sizes, open_keys, limit=limit, clock=clock)
-    from bigupload.service.shared.quota import SharedQuota  # the client of Redis, for those alone who have one
-
-    together = SharedQuota(engine, sizes, open_keys, limit=limit)
-    return Quota(sizes, open_keys, limit=limit, clock=clock, together=together)

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigupload.errors import ServiceError
-from bigupload.support.durable_files import sync_directory
-from bigupload.support.file_locks import file_lock
+from bigupload.support.files import file_lock, sync_directory
 
 _LOCK_SECONDS = 30.0
 

@@ -21,7 +21,7 @@ import filelock
 
 from bigupload import __version__
 from bigupload.service.policy import PUBLISHED_POLICY, Policy
-from bigupload.support.file_locks import file_lock
+from bigupload.support.files import file_lock
 
 R = TypeVar("R")
 

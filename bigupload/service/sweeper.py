@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
-from bigupload.manifests.location import state_dir
+from bigupload.manifests.state_directory import state_dir
 from bigupload.service.access_log import AccessLog
 from bigupload.service.hooks.asking import Hooks, opened_hooks
 from bigupload.service.metrics import Metrics

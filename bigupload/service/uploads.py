@@ -35,7 +35,7 @@ from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.posted_media import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import quota_of
+from bigupload.service.quota import OpenKeys, Quota, Sizes
 from bigupload.service.store_problems import quietly, refusal_of, store_faults_as_refusals
 from bigupload.service.token_counts import MadeBefore, TokenCounts
 from bigupload.service.upload_tokens import UploadToken
@@ -377,3 +377,15 @@ async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) 
         if unsupported and algorithm.is_s3_checksum:
             raise Refused(Problem.UNSUPPORTED_CHECKSUM, field="checksumAlgorithm") from fault
         raise
+
+
+def quota_of(
+    sizes: Sizes, open_keys: OpenKeys, *, limit: int | None, clock: Callable[[], float], engine: SharedEngine | None
+) -> Quota:
+    """Make the quota of a service: with `engine` for all replicas together, without one for this process."""
+    if engine is None or limit is None:
+        return Quota(sizes, open_keys, limit=limit, clock=clock)
+    from bigupload.service.shared.quota import SharedQuota  # the client of Redis, for those alone who have one
+
+    together = SharedQuota(engine, sizes, open_keys, limit=limit)
+    return Quota(sizes, open_keys, limit=limit, clock=clock, together=together)

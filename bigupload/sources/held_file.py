@@ -15,8 +15,8 @@ import stat
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import MIB
 from bigupload.sources.file import FileSource, fingerprint_of, open_in_thread
-from bigupload.sources.unwatched import Unwatched
-from bigupload.support.page_cache import is_on_local_disk, read_cached
+from bigupload.sources.objects import Unwatched
+from bigupload.support.pages import is_on_local_disk, read_cached
 
 MOST_HELD = MIB
 """Bytes of a file that is held. A larger one costs little more by being read twice, and no memory."""

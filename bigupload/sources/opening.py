@@ -16,10 +16,8 @@ from bigupload import errors
 from bigupload.core.remote_url import is_remote
 from bigupload.ports import Source
 from bigupload.sources.file import FileSource
-from bigupload.sources.file_object import FileObjectSource
-from bigupload.sources.memory import MemorySource, bytes_of
+from bigupload.sources.objects import FileObjectSource, MemorySource, Unwatched, bytes_of
 from bigupload.sources.producers import Producer, of_async_iterable, of_file, of_iterable, of_reader
-from bigupload.sources.unwatched import Unwatched
 
 _KINDS = "a path, a URL, bytes, a binary file object, or an iterable of bytes"
 _ONCE = (("zipfile", "ZipExtFile"), ("gzip", "GzipFile"), ("bz2", "BZ2File"), ("lzma", "LZMAFile"))

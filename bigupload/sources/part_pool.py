@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import anyio
 
 from bigupload import errors
-from bigupload.core.part_plan import MIB
+from bigupload.core.part_plan import MIB, Part
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.descriptors import is_out_of_descriptors, reason_of
-from bigupload.support.page_buffer import page_buffer
+from bigupload.support.pages import page_buffer
 from bigupload.units import format_size
 
 MEMORY = 96 * MIB
@@ -254,3 +254,51 @@ class PartPool:
     def trim(self) -> None:
         """Give the system back what no part uses."""
         self._free.clear()
+
+
+class HeldParts:
+    """By their numbers."""
+
+    def __init__(self, pool: PartPool) -> None:
+        """Hold nothing yet."""
+        self._pool = pool
+        self._held: dict[int, tuple[int, HeldPart]] = {}
+        """A part's offset in the source, and its bytes."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(held.size for _, held in self._held.values())
+
+    async def add(self, part: Part) -> HeldPart:
+        """Wait for room, and hold a part."""
+        held = await self._pool.hold(part.size, self._held)
+        self._held[part.number] = part.offset, held
+        return held
+
+    def drop(self, number: int, *, reuse: bool = True) -> None:
+        """Hold a part no longer. May be called again.
+
+        Args:
+            number: The part's.
+            reuse: False if a thread may still write into it.
+        """
+        found = self._held.pop(number, None)
+        if found is not None:
+            self._pool.release(found[1], reuse=reuse)
+
+    def drop_all(self) -> None:
+        """Hold nothing any more, and give the system back what no part uses."""
+        for number in list(self._held):
+            self.drop(number)
+        self._pool.trim()
+
+    def at(self, offset: int) -> tuple[int, HeldPart] | None:
+        """The part that has a byte, and the part's offset; None: none of them has it."""
+        for begin, held in list(self._held.values()):  # a copy: threads read while the event loop adds and drops
+            if begin <= offset < begin + held.size or (begin == offset and not held.size):
+                return begin, held
+        return None

@@ -11,9 +11,8 @@ from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.sources.held_parts import HeldParts
-from bigupload.sources.part_pool import HeldPart, PartPool
-from bigupload.sources.unwatched import Unwatched
+from bigupload.sources.objects import Unwatched
+from bigupload.sources.part_pool import HeldPart, HeldParts, PartPool
 
 _AT_ONCE = 8
 """Ranges that are requested at a time, at most. A response that asks to slow down halves the number, and each range

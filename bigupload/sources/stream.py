@@ -9,11 +9,9 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.remote_url import is_remote
 from bigupload.ports import Stream
-from bigupload.sources.end_marker import MarkedProducer
-from bigupload.sources.held_parts import HeldParts
-from bigupload.sources.part_pool import HeldPart, PartPool
-from bigupload.sources.producers import UNFINISHED, Producer
-from bigupload.sources.unwatched import Unwatched
+from bigupload.sources.objects import Unwatched
+from bigupload.sources.part_pool import HeldPart, HeldParts, PartPool
+from bigupload.sources.producers import UNFINISHED, MarkedProducer, Producer
 
 _HEAD = 4096
 """Bytes that are read before the upload begins. They show whether there are any; a media service judges them."""

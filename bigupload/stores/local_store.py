@@ -48,7 +48,7 @@ from bigupload.stores.local_store_files import (
     write_settings,
 )
 from bigupload.support.extras import install_command
-from bigupload.support.file_locks import file_lock
+from bigupload.support.files import file_lock
 from bigupload.support.user_paths import user_path
 
 _HOST = "127.0.0.1"

@@ -2,7 +2,7 @@
 
 A checksum of the whole object decides. To check a checksum of the parts' checksums, the part sizes must be known: the
 store is asked, and if it does not say, the sizes that common tools use are tried. A composite checksum contradicts the
-file only if the part sizes are certain.
+file only if the part sizes are certain. `prove_existing` does this before an upload, so that it can be skipped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import os
 import time
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,11 +26,12 @@ from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
+from bigupload.engine.upload_run import UploadResult
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.support.daemon_threads import run_in_thread
-from bigupload.support.page_buffer import page_buffer
+from bigupload.support.pages import page_buffer
 from bigupload.verification.comparison import Compared, FileAndObject, open_both
 
 _PIECE = 64 * MIB
@@ -239,3 +241,63 @@ class _Proof:
 
 def _even(size: int, part_size: int) -> list[int]:
     return [part.size for part in Plan(size, part_size)]
+
+
+async def prove_existing(
+    path: str,
+    url: str,
+    manifest: Path,
+    *,
+    s3: S3Options,
+    required: Verified,
+    part_size: int | None = None,
+    retry: RetryPolicy | None = None,
+    pool: BucketPool | None = None,
+    reading: anyio.CapacityLimiter | None = None,
+) -> UploadResult | None:
+    """Hash the file, and compare it with the checksums that the store has of the object.
+
+    Args:
+        path: The file.
+        url: "s3://BUCKET/KEY".
+        manifest: Where the manifest of such an upload is.
+        s3: How to reach the store.
+        required: The least level of proof. The size alone never suffices.
+        part_size: The object's part size in bytes, if known.
+        retry: How often and for how long a failed request is repeated.
+        pool: Where to take the connection to the bucket from.
+        reading: Bounds the threads that read files. None: one for each processor.
+
+    Returns:
+        The result of the skipped upload. None if there is no object, another object, or no proof.
+
+    Raises:
+        BigUploadError: The file or the object cannot be read.
+    """
+    try:
+        found = await verify(path, url, s3=s3, part_size=part_size, retry=retry, pool=pool, reading=reading)
+    except errors.ObjectMismatch:
+        return None
+    if found.verified is Verified.SIZE or not found.verified.satisfies(required):
+        return None
+    return _skipped(found, url, manifest)
+
+
+def _skipped(found: Verification, url: str, manifest: Path) -> UploadResult:
+    return UploadResult(
+        path=found.path,
+        bucket=found.bucket,
+        key=found.key,
+        url=found.url,
+        size=found.size,
+        etag=found.etag,
+        checksum=found.checksum if found.verified is not Verified.COMPOSITE_ETAG else None,
+        verified=found.verified,
+        parts=0,
+        resumed_parts=0,
+        bytes_sent=0,
+        retries=0,
+        seconds=found.seconds,
+        manifest=manifest,
+        skipped=True,
+    )

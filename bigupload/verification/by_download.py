@@ -20,15 +20,14 @@ from typing import Any
 import anyio
 
 from bigupload import errors, events
-from bigupload.core.manifest_identity import manifest_id
+from bigupload.core.manifest import manifest_id
 from bigupload.core.part_plan import MIB
 from bigupload.core.rate_meter import RateMeter
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.task_groups import for_each
 from bigupload.http.range_reader import read_range
-from bigupload.manifests.location import state_dir
-from bigupload.manifests.state_directory import READ_BACK_SUFFIX
+from bigupload.manifests.state_directory import READ_BACK_SUFFIX, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass

@@ -22,7 +22,7 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.sources.file import fingerprint_of
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.descriptors import reason_of
-from bigupload.support.page_buffer import page_buffer
+from bigupload.support.pages import page_buffer
 from bigupload.units import escaped
 
 _BUFFER = 1 << 20

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.core.manifest import Target
-from bigupload.core.manifest_identity import manifest_id
+from bigupload.core.manifest import Target, manifest_id
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.cli.support import IN_PARTS, Command, assert_refused, to
 from tests.crash.running import Place

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.manifest import Fingerprint, SourceIdentity, SourceKind, Target
-from bigupload.core.manifest_identity import belongs_to, manifest_id
+from bigupload.core.manifest import Fingerprint, SourceIdentity, SourceKind, Target, belongs_to, manifest_id
 from tests.core.samples import PATHS, QUICK, header
 
 

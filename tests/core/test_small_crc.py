@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm, combine_crc, new_hasher
-from bigupload.core.small_crc import crc64nvme
+from bigupload.core.checksums import Algorithm, combine_crc, crc64nvme, new_hasher
 
 
 def test_the_check_value() -> None:

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from bigupload.core.checksums import Algorithm
+from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadSettings
-from bigupload.engine.hedge_switch import HedgeSwitch
 from bigupload.engine.retrying import Effects, Retrier
 
 

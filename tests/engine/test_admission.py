@@ -13,10 +13,9 @@ from bigupload.core.flight import MOST, START, START_LEAST, Flight
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedResources
-from bigupload.engine.part_hashing import Hashed
 from bigupload.engine.part_uploader import PartUploader
 from bigupload.engine.retrying import Effects
-from bigupload.ports import SignedRequest, UnsignedPart
+from bigupload.ports import Hashed, SignedRequest, UnsignedPart
 from tests.tools.gauges import FakeGauge
 
 from .fakes import fake_context

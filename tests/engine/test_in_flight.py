@@ -9,11 +9,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from bigupload.core.hedging import REFUSALS
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.context import TICK, SharedResources
-from bigupload.engine.hedge_switch import REFUSALS
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest

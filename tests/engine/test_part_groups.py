@@ -19,11 +19,10 @@ from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import SharedResources
-from bigupload.engine.part_groups import OnNews
-from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_uploader import PartUploader, UnknownUpload
 from bigupload.engine.retrying import Effects
-from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
+from bigupload.ports import Hashed, OnNews, PutResponse, SignedRequest, Source, UnsignedPart
 from tests.tools.gauges import FakeGauge
 
 from .fakes import fake_context

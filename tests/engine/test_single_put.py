@@ -12,7 +12,7 @@ from bigupload.engine.context import SharedResources, UploadSettings
 from bigupload.engine.retrying import Effects, Retrier
 from bigupload.engine.single_put import SinglePuts
 from bigupload.ports import PutResponse, SignedRequest
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import MemorySource
 
 REQUEST = SignedRequest("https://store/object", {}, 3600)
 

@@ -14,7 +14,7 @@ from bigupload.http.part_body import PartBody
 from bigupload.http.put_transport import MemoryBody
 from bigupload.http.response_head import BodyReader
 from bigupload.http.send_resources import SendResources
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import MemorySource
 from tests.tools.no_transport import NoTransport
 
 STORED = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\n\r\n'

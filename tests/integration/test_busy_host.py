@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 
 import bigupload
-from bigupload.http.names import Addresses
+from bigupload.http.connection_pool import Addresses
 from bigupload.stores.local_store import LocalStore
 
 from .stopped import SIZE

@@ -15,7 +15,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.core.part_plan import MIB
-from bigupload.manifests.location import state_dir
+from bigupload.manifests.state_directory import state_dir
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import Call, ErrorIn200, LostResponse, Status, StrictS3
 from tests.tools.buckets import options_for

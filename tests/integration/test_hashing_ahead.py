@@ -18,9 +18,10 @@ from bigupload.core.flight import START
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.multipart_upload import MultipartUpload
-from bigupload.engine.part_hashing import Hashed, PartHasher
+from bigupload.engine.part_hashing import PartHasher
 from bigupload.http.connection import MOST_IDLE
 from bigupload.http.put_transport import HttpTransport
+from bigupload.ports import Hashed
 from bigupload.stores.s3.multipart import S3Store
 
 from .support import BUCKET, PART, World

@@ -19,7 +19,7 @@ import pytest
 
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.http import connection_pool, names, socket_tuning
+from bigupload.http import connection_pool, socket_tuning
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import PutResponse, SignedRequest
 from bigupload.sources.file import FileSource
@@ -109,7 +109,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 ) -> None:
     """Each is made after what was known of the name has ended, and every look-up begins with the same address: a
     front end that takes connections and fails would meet every retry."""
-    monkeypatch.setattr(names, "KEPT", -1)
+    monkeypatch.setattr(connection_pool, "KEPT", -1)
     for fresh in (False, True, False):  # a hedge's second PUT must get another address, too
         await sender.put(fresh=fresh)
     assert sender.ends.asked == 3
@@ -119,7 +119,7 @@ async def test_connections_that_are_few_and_far_between_go_round_too(
 async def test_a_name_that_moves_is_followed_at_the_first_failure(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(names, "KEPT", FOR_EVER)
+    monkeypatch.setattr(connection_pool, "KEPT", FOR_EVER)
     sender.ends.listed = HOSTS[:1]
     await sender.put()
     await sender.ends.stop(HOSTS[0])
@@ -137,10 +137,10 @@ async def test_a_name_that_moves_is_followed_in_time(sender: Sender, monkeypatch
     await sender.put()
     sender.ends.listed = HOSTS[1:2]
     addresses = sender.transport._client.pool._addresses
-    addresses._clock = lambda: time.monotonic() + names.KEPT + 1
+    addresses._clock = lambda: time.monotonic() + connection_pool.KEPT + 1
     await sender.put()
     assert sender.ends.met == HOSTS[:2]
-    assert names.KEPT <= 60
+    assert connection_pool.KEPT <= 60
 
 
 async def test_an_address_that_is_dead_costs_no_attempt(sender: Sender) -> None:

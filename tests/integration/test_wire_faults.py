@@ -13,7 +13,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
-from bigupload.http import names
+from bigupload.http import connection_pool
 from bigupload.http.put_transport import HttpTransport
 from bigupload.manifests.journal import read_manifest
 from bigupload.testing.fault_proxy import wire_faults as faults
@@ -233,7 +233,7 @@ async def test_a_skewed_clock_is_named_and_the_upload_stays(wire: Wire, op: str)
 async def test_a_name_that_is_resolved_slowly_or_not_at_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first responses never come in time, then the name has no address for a while, then it has one."""
     monkeypatch.setattr(HttpTransport, "connect_ahead", lambda *_: None)
-    monkeypatch.setattr(names, "KEPT", -1)  # else parts connect to the address that was found for create
+    monkeypatch.setattr(connection_pool, "KEPT", -1)  # else parts connect to the address that was found for create
     real = socket.getaddrinfo
     asked, enough = [0], threading.Event()
 

@@ -16,9 +16,8 @@ from bigupload.core.manifest import Aborted, Completed, CompletingRecord, Record
 from bigupload.manifests import clean_up
 from bigupload.manifests.clean_up import DAY, KEEP_FINISHED, clean, clean_if_due, forget_endpoint
 from bigupload.manifests.journal import FileJournal
-from bigupload.manifests.location import state_dir
 from bigupload.manifests.lock import ManifestLock
-from bigupload.manifests.state_directory import NOTES, SUFFIX, find_manifests
+from bigupload.manifests.state_directory import NOTES, SUFFIX, find_manifests, state_dir
 from tests.core.samples import ALL_PARTS, header, lines
 
 NOW = 2_000_000_000.0

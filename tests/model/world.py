@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bigupload import errors
-from bigupload.core.manifest import Target
-from bigupload.core.manifest_identity import manifest_id
+from bigupload.core.manifest import Target, manifest_id
 from bigupload.errors import EXIT_FAILED, EXIT_RESUMABLE
 from bigupload.testing.faults import StoreFault
 from bigupload.testing.strict_s3 import Call, IssuedCredentials, Ok, StrictS3

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload import errors
-from bigupload.sources.end_marker import MarkedProducer
-from bigupload.sources.producers import of_async_iterable
+from bigupload.sources.producers import MarkedProducer, of_async_iterable
 from tests.sources.streams import async_chunks, chunked
 
 

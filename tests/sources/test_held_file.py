@@ -21,7 +21,7 @@ from bigupload.sources.held_file import FileHolder, HeldFile
 def holder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FileHolder:
     """Also where the page cache can't be asked, as on a network's file system."""
     if request.param == "not asked":
-        monkeypatch.setattr("bigupload.support.page_cache._NOWAIT", None)
+        monkeypatch.setattr("bigupload.support.pages._NOWAIT", None)
     return FileHolder()
 
 

@@ -12,9 +12,8 @@ from bigupload import errors
 from bigupload.core.part_plan import Part, Plan
 from bigupload.ports import Source
 from bigupload.sources.file import FileSource
-from bigupload.sources.file_object import FileObjectSource
 from bigupload.sources.growing import GrowingFile
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import FileObjectSource, MemorySource
 from tests.sources.streams import DATA, read, stream_of
 
 PLAN = Plan(len(DATA), 1000)

@@ -21,8 +21,7 @@ from bigupload import errors
 from bigupload.core.manifest import SourceKind
 from bigupload.ports import Source
 from bigupload.sources.file import FileSource
-from bigupload.sources.file_object import FileObjectSource
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import FileObjectSource, MemorySource
 from bigupload.sources.opening import checked_name, name_of, open_source, producer_of, skipped_bytes
 from tests.integration.support import content
 

@@ -13,7 +13,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.manifest import Target
-from bigupload.manifests.location import state_dir
+from bigupload.manifests.state_directory import state_dir
 from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource

@@ -12,7 +12,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.engine.part_hashing import hash_part
 from bigupload.http.send_resources import SendResources, thread_buffer
 from bigupload.sources.file import FileSource
-from bigupload.support.page_buffer import page_buffer
+from bigupload.support.pages import page_buffer
 
 
 def is_at_page(buffer: memoryview) -> bool:

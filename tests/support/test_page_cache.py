@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.support import page_cache
+from bigupload.support import pages
 
 MIB = 1024 * 1024
 SIZE = 3 * MIB + 5
@@ -36,17 +36,17 @@ def evict(fd: int, offset: int = 0, size: int = 0) -> None:
 
 
 def test_what_was_just_written_is_cached(fd: int) -> None:
-    assert page_cache.is_cached(fd, 0, SIZE)
-    assert page_cache.is_cached(fd, SIZE - 1, 1)
+    assert pages.is_cached(fd, 0, SIZE)
+    assert pages.is_cached(fd, SIZE - 1, 1)
     buffer = bytearray(1000)
-    assert page_cache.read_cached(fd, memoryview(buffer), 256) == 1000
+    assert pages.read_cached(fd, memoryview(buffer), 256) == 1000
     assert buffer == (bytes(range(256)) * 4)[:1000]
 
 
 def test_what_was_evicted_is_not(fd: int) -> None:
     evict(fd)
-    assert not page_cache.is_cached(fd, 0, SIZE)
-    assert page_cache.read_cached(fd, memoryview(bytearray(1000)), 2 * MIB) == 0
+    assert not pages.is_cached(fd, 0, SIZE)
+    assert pages.read_cached(fd, memoryview(bytearray(1000)), 2 * MIB) == 0
 
 
 @pytest.mark.parametrize("offset", [0, 1, MIB - 1, 12_345])
@@ -54,41 +54,41 @@ def test_every_mib_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch, o
     """The kernel evicts as it likes, so the cache is played."""
     for missing in range(offset, offset + SIZE - MIB + 1, 100_000):
         gap = range(missing, missing + MIB)
-        monkeypatch.setattr(page_cache, "read_cached", lambda fd, buffer, at, gap=gap: int(at not in gap))
-        assert not page_cache.is_cached(0, offset, SIZE)
+        monkeypatch.setattr(pages, "read_cached", lambda fd, buffer, at, gap=gap: int(at not in gap))
+        assert not pages.is_cached(0, offset, SIZE)
 
 
 def test_past_the_end_nothing_is_cached(fd: int) -> None:
-    assert not page_cache.is_cached(fd, 0, SIZE + 1)
-    assert page_cache.read_cached(fd, memoryview(bytearray(10)), SIZE - 3) == 3
-    assert page_cache.read_cached(fd, memoryview(bytearray(10)), SIZE) == 0
+    assert not pages.is_cached(fd, 0, SIZE + 1)
+    assert pages.read_cached(fd, memoryview(bytearray(10)), SIZE - 3) == 3
+    assert pages.read_cached(fd, memoryview(bytearray(10)), SIZE) == 0
 
 
 def test_a_file_system_that_can_not_tell() -> None:
     fd = os.open("/proc/cpuinfo", os.O_RDONLY)
     try:
-        assert not page_cache.is_cached(fd, 0, 1)
+        assert not pages.is_cached(fd, 0, 1)
     finally:
         os.close(fd)
 
 
 def test_a_system_that_can_not_tell(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_cache, "_NOWAIT", None)
-    assert not page_cache.is_cached(fd, 0, 1)
-    assert page_cache.read_cached(fd, memoryview(bytearray(10)), 0) == 0
+    monkeypatch.setattr(pages, "_NOWAIT", None)
+    assert not pages.is_cached(fd, 0, 1)
+    assert pages.read_cached(fd, memoryview(bytearray(10)), 0) == 0
 
 
 def test_a_file_system_that_cannot_tell_is_not_a_local_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x")
-    monkeypatch.setattr(page_cache, "_NOWAIT", 8)  # also where Python has no name for it
+    monkeypatch.setattr(pages, "_NOWAIT", 8)  # also where Python has no name for it
     with path.open("rb") as file:
-        monkeypatch.setattr(page_cache.os, "preadv", raising(OSError(errno.EOPNOTSUPP, "not supported")))
-        assert not page_cache.is_on_local_disk(file.fileno())
-        monkeypatch.setattr(page_cache.os, "preadv", raising(BlockingIOError()))
-        assert page_cache.is_on_local_disk(file.fileno()), "what is not cached is on a disk all the same"
-        monkeypatch.setattr(page_cache, "_NOWAIT", None)
-        assert not page_cache.is_on_local_disk(file.fileno())
+        monkeypatch.setattr(pages.os, "preadv", raising(OSError(errno.EOPNOTSUPP, "not supported")))
+        assert not pages.is_on_local_disk(file.fileno())
+        monkeypatch.setattr(pages.os, "preadv", raising(BlockingIOError()))
+        assert pages.is_on_local_disk(file.fileno()), "what is not cached is on a disk all the same"
+        monkeypatch.setattr(pages, "_NOWAIT", None)
+        assert not pages.is_on_local_disk(file.fileno())
 
 
 def raising(error: OSError) -> Callable[..., int]:

@@ -11,7 +11,7 @@ import pytest
 from bigupload import errors
 from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import MAX_BYTES, FileJournal, read_manifest
-from bigupload.support.private_files import create_private, is_private_file, only_user_can_write
+from bigupload.support.files import create_private, is_private_file, only_user_can_write
 from tests.core.samples import header, lines, part
 
 if not hasattr(os, "geteuid"):

@@ -17,12 +17,11 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.retry_policy import EXPIRED, Fault, FaultKind
-from bigupload.http.client import HttpClient
+from bigupload.http.client import HttpClient, log_request
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
 from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.s3_parameters import REQUEST, parameters
-from bigupload.stores.request_log import log_request
 from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, region_of
 from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.errors import no_answer, translated

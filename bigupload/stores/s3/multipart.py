@@ -1,4 +1,7 @@
-"""Multipart uploads to one S3 key with credentials."""
+"""Multipart uploads to one S3 key with credentials. Parts are PUT by presigned requests, or copied by the store.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,18 @@ from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
-from bigupload.s3_parameters import OBJECT, TOKEN, check_lock, metadata_headers, parameters
+from bigupload.s3_parameters import CUSTOMER_KEY, OBJECT, TOKEN, check_lock, metadata_headers, parameters
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.objects import S3Objects
-from bigupload.stores.s3.operations import date_of, rows, told
+from bigupload.stores.s3.operations import copy_source, date_of, rows, told
 from bigupload.stores.s3.pages import MOST_PAGES, OpenPage, UploadPages
-from bigupload.stores.s3.part_copy import COPY_WITHIN, arguments_of_copy, fault_of_copy, response_of_copy
 
+COPY_WITHIN = 300.0
+"""Timeout in seconds: the store may work on a part of 5 GiB for minutes before it responds."""
+_OTHER_OBJECT = ("NoSuchKey", "NoSuchVersion", "PreconditionFailed")
+_NOT_COPIED = (FaultKind.FINAL, FaultKind.UNSUPPORTED, FaultKind.CORRUPTED, FaultKind.INVALID_PART, FaultKind.CONFLICT)
+"""A store that knows no copies may find any fault with a part without bytes."""
 MAX_LISTED_UPLOADS = 100_000
 """The most open uploads that are kept in memory at once."""
 _COMPLETE_WITHIN = 300.0
@@ -401,3 +408,53 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
         token=answer.get("Metadata", {}).get(TOKEN),
         version_id=answer.get("VersionId"),
     )
+
+
+def arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of the call that copies a part's range of an object.
+
+    `of_requests` are the headers of every request to the bucket: of them, the customer key may be the object's too.
+    """
+    arguments: dict[str, Any] = {
+        "CopySource": copy_source(origin.bucket, origin.key, origin.version_id),
+        "CopySourceIfMatch": origin.etag,
+        "PartNumber": part.number,
+    }
+    if part.size < origin.size:  # of an object of up to 5 MB, S3 copies no range
+        arguments["CopySourceRange"] = f"bytes={part.offset}-{part.offset + part.size - 1}"
+    if origin.owner is not None:
+        arguments["ExpectedSourceBucketOwner"] = origin.owner
+    if origin.customer_key:
+        arguments["headers"] = {
+            name.replace("x-amz-", "x-amz-copy-source-", 1): value
+            for name, value in of_requests.items()
+            if name.startswith(CUSTOMER_KEY)
+        }
+    return arguments
+
+
+def response_of_copy(answer: Mapping[str, Any]) -> PutResponse:
+    """Read the response.
+
+    Raises:
+        Fault: UNSUPPORTED, with status 200, if it is no response to a copy. A store that does not know of copies takes
+            the request for a part without bytes.
+    """
+    etag = answer.get("ETag")
+    if not isinstance(etag, str) or not etag:
+        raise Fault(
+            FaultKind.UNSUPPORTED, "the store was asked to copy a part, and does not say that it did", status=200
+        )
+    found = {a.header: answer.get(f"Checksum{a.s3_name}") for a in Algorithm if a.is_s3_checksum}
+    return PutResponse(etag, {header: value for header, value in found.items() if value})
+
+
+def fault_of_copy(fault: Fault) -> Fault:
+    """Say what the failure of a request means for a copy, which has two objects that may be missing."""
+    if fault.code in _OTHER_OBJECT or fault.status == 412:
+        kind, message = FaultKind.EXISTS, f"the object to copy from was replaced or deleted ({fault})"
+    elif fault.kind in _NOT_COPIED:
+        kind, message = FaultKind.UNSUPPORTED, str(fault)
+    else:
+        return fault
+    return Fault(kind, message, status=fault.status, code=fault.code)

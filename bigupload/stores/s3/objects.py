@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
@@ -14,14 +14,11 @@ from bigupload.core.manifest import Target
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import no_bucket
 from bigupload.options import S3Options
-from bigupload.ports import SignedRequest, UnsignedPut
+from bigupload.ports import MultipartStore, SignedRequest, UnsignedPut
 from bigupload.s3_parameters import OBJECT, TOKEN, metadata_headers, parameters
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import rows, told
 from bigupload.stores.s3.pages import ObjectPages
-
-if TYPE_CHECKING:
-    from bigupload.stores.s3.multipart import S3Store
 
 ListedRow: TypeAlias = tuple[str, int, str]
 """An object's key, its size in bytes, and its ETag."""
@@ -30,7 +27,7 @@ ListedRow: TypeAlias = tuple[str, int, str]
 class S3Objects:
     """The keys of one bucket, and the properties that all objects get."""
 
-    def __init__(self, bucket: S3Bucket, options: S3Options, token: str, at: Callable[[str], S3Store]) -> None:
+    def __init__(self, bucket: S3Bucket, options: S3Options, token: str, at: Callable[[str], MultipartStore]) -> None:
         """Send nothing yet.
 
         Args:

@@ -15,11 +15,10 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from bigupload import errors
 from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
-from bigupload.http.client import HttpClient, OpenResponse
+from bigupload.http.client import HttpClient, OpenResponse, log_request
 from bigupload.http.http_errors import fault_of_socket, retry_after
 from bigupload.http.origins import origin_of
 from bigupload.http.trust import CaBundle
-from bigupload.stores.request_log import log_request
 from bigupload.units import one_line
 
 ANSWER_WITHIN = 60.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.http import part_bytes
+from bigupload.http import part_body
 from tests.integration.transport.support import Bench, bench
 
 PATHS = ["http", "http-uncached", "http-copied", "https"]
@@ -19,7 +19,7 @@ clear, through a thread's buffer into TLS."""
 @pytest.fixture(params=PATHS)
 def any_path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     if request.param == "http-uncached":
-        monkeypatch.setattr(part_bytes, "is_cached", lambda *_: False, raising=False)
+        monkeypatch.setattr(part_body, "is_cached", lambda *_: False, raising=False)
     if request.param == "http-copied":
         monkeypatch.delattr(os, "sendfile")
     with bench(tmp_path, tls=request.param == "https") as made:

@@ -16,8 +16,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.http.part_body import PLAIN_BUFFER, TLS_BUFFER
 from bigupload.ports import Gauge, Source
 from bigupload.sources.file import FileSource
-from bigupload.sources.file_object import FileObjectSource
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import FileObjectSource, MemorySource
 from bigupload.testing.strict_s3 import Stall
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to

@@ -21,7 +21,7 @@ from bigupload.http import connection, connection_pool
 from bigupload.http.connection import Connection
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import PutResponse, SignedRequest
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import MemorySource
 from bigupload.testing.certificates import Certificates, make_certificates
 from tests.integration.support import no_leaks
 from tests.integration.transport.support import bench, transport_to

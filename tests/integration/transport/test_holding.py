@@ -15,7 +15,7 @@ from bigupload.http import part_body, socket_tuning
 from bigupload.http.part_body import PartBody
 from bigupload.ports import Gauge, Source
 from bigupload.sources.file import FileSource
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import MemorySource
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.testing.strict_s3 import Stall, Status
 from tests.integration.support import content, no_leaks, write

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bigupload.core.part_plan import MIB, Part
-from bigupload.http import part_body, part_bytes, put_transport, send_resources
+from bigupload.http import part_body, put_transport, send_resources
 from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
@@ -125,7 +125,7 @@ async def test_a_response_that_overtakes_the_sending_thread_is_a_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store may respond before the thread that sent the last byte has counted it."""
-    monkeypatch.setattr(part_bytes, "is_cached", lambda *_: False)
+    monkeypatch.setattr(part_body, "is_cached", lambda *_: False)
     real, responded = os.sendfile, threading.Event()
 
     def sendfile(*arguments: int) -> int:

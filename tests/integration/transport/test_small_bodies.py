@@ -18,7 +18,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import connection
 from bigupload.http.put_transport import HttpTransport, MemoryBody
 from bigupload.ports import PutResponse, SignedRequest
-from bigupload.sources.memory import MemorySource
+from bigupload.sources.objects import MemorySource
 from bigupload.testing.strict_s3 import FlipBit, LostResponse, Reset, Stall, Status
 from tests.integration.support import assert_secretless, no_leaks
 from tests.integration.transport.support import Bench, bench, transport_to

@@ -15,7 +15,7 @@ import pytest
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http import part_body, part_bytes
+from bigupload.http import part_body
 from bigupload.sources.file import FileSource
 from bigupload.testing.strict_s3 import Reset, Stall
 from tests.integration.support import content, no_leaks, write
@@ -79,7 +79,7 @@ async def test_a_file_that_sendfile_sends_nothing_of_is_copied_from(
             raise BlockingIOError(code, os.strerror(code))
         return 0
 
-    monkeypatch.setattr(part_bytes, "is_cached", lambda *_: cached, raising=False)
+    monkeypatch.setattr(part_body, "is_cached", lambda *_: cached, raising=False)
     monkeypatch.setattr(os, "sendfile", sendfile)
     with bench(tmp_path, tls=False) as made, FileSource(write(tmp_path / "file", 3 * MIB)) as source:
         async with no_leaks(), transport_to(made) as transport:
@@ -97,7 +97,7 @@ async def test_a_file_that_can_not_be_read_is_not_the_network_s_fault(
 
     with bench(tmp_path, tls=False) as made, FileSource(write(tmp_path / "file", 3 * MIB)) as source:
         request = made.sign(Part(1, 0, 3 * MIB), content(3 * MIB))
-        monkeypatch.setattr(part_bytes, "is_cached", lambda *_: cached, raising=False)
+        monkeypatch.setattr(part_body, "is_cached", lambda *_: cached, raising=False)
         monkeypatch.setattr(os, "sendfile", fail)
         monkeypatch.setattr(os, "preadv", fail)
         async with no_leaks(), transport_to(made) as transport:

@@ -11,8 +11,9 @@ import pytest
 import redis.asyncio
 
 from bigupload.service.problems import Refused
-from bigupload.service.quota import Quota, quota_of
+from bigupload.service.quota import Quota
 from bigupload.service.shared.engine import SharedEngine
+from bigupload.service.uploads import quota_of
 from tests.service.test_quota import Store, allowed
 from tests.tools.valkey import Valkey, valkey_running
 

@@ -1,7 +1,7 @@
-"""Files that only this user may have written: who owns a file, and how to create one where others can write.
+"""Files of this user: changes that survive a power failure, files that nobody else may have written, and locks.
 
-Inside the user's own directories none of this is needed. It protects manifests in directories that other users can
-write to, and it protects root.
+Inside the user's own directories the checks of owners are not needed. They protect manifests in directories that other
+users can write to, and they protect root.
 """
 
 from __future__ import annotations
@@ -10,7 +10,59 @@ import contextlib
 import errno
 import os
 import stat
+import warnings
 from pathlib import Path
+
+import filelock
+
+# filelock warns of its fallback in the middle of an upload. The fallback does what the caller needs.
+warnings.filterwarnings("ignore", message="flock not supported on this filesystem", category=UserWarning)
+_LASTING = (
+    errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
+
+
+def is_lasting(e: BaseException, *, creating: bool = False) -> bool:
+    """Whether writing to the same place would fail again: it is forbidden, or no file can be there.
+
+    Space comes back on a full disk, and so do descriptors and memory.
+
+    Args:
+        e: The error.
+        creating: Whether a file was being created, and the directories above it: ENOENT says then that the file system
+            takes none, as /proc does.
+    """
+    return isinstance(e, OSError) and (e.errno in _LASTING or (creating and e.errno == errno.ENOENT))
+
+
+def sync_directory(directory: Path) -> None:
+    """Write a directory's entries to disk, so that a new or renamed file keeps its name after a power failure.
+
+    Does nothing where a directory can't be opened, as on Windows.
+    """
+    with contextlib.suppress(OSError):
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def make_directory(directory: Path, *, mode: int) -> None:
+    """Create a directory and its missing parents durably.
+
+    Args:
+        directory: The directory. It is not an error if it exists.
+        mode: Permission bits of `directory`, for example 0o700. Missing parents get the default permissions.
+
+    Raises:
+        OSError: The directory can't be created.
+    """
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(mode=mode, parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
 
 
 def is_private_file(status: os.stat_result) -> bool:
@@ -86,3 +138,8 @@ def _owner_is_trusted(status: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):  # Windows: the directory's access control list decides
         return True
     return os.geteuid() in (0, status.st_uid) or status.st_uid == 0
+
+
+def file_lock(path: str | os.PathLike[str]) -> filelock.BaseFileLock:
+    """A lock of this user's, in the file `path`, which any thread may release."""
+    return filelock.FileLock(path, thread_local=False, mode=0o600)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload.core.group_size import GROUP_SECONDS, MOST_BYTES, group_size
 from bigupload.core.part_plan import MIB
+from bigupload.engine.part_groups import GROUP_SECONDS, MOST_BYTES, group_size
 
 
 def size(usual: float | None = 0.25, part_size: int = 5 * MIB, waiting: int = 10_000, slots: int = 8) -> int:
