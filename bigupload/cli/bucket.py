@@ -22,7 +22,7 @@ from bigupload.units import format_size, one_line
 if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.service.hooks.naming import HookSettings
-    from bigupload.service.sweep_report import Removal, SweepReport
+    from bigupload.service.sweep import Removal, SweepReport
     from bigupload.stores.s3.bucket import S3Bucket
 
 _BUCKET = click.argument("url", metavar="s3://BUCKET", shell_complete=completed_by("s3_urls"))

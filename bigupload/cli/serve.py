@@ -208,7 +208,7 @@ def _check_addresses(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError for one that can't be, before the store is reached."""
     from bigupload.service.client_address import TrustedProxies
     from bigupload.service.cors import CrossOrigin
-    from bigupload.service.shared.address import check_shared_url
+    from bigupload.service.shared import check_shared_url
 
     for option in ("public_url", "client_endpoint_url", "posts_url"):
         _check_url(option, arguments[option])

@@ -25,13 +25,13 @@ from bigupload.service.draining import IN_FLIGHT, RequestsInFlight
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import LOGGED, RequestMiddleware
-from bigupload.service.monitoring.tracing import Tracing
 from bigupload.service.openapi import document
 from bigupload.service.opening import OpenService, opened
 from bigupload.service.page import UploadPageFiles
 from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import ServiceConfig
+from bigupload.service.tracing import Tracing
 
 _BODY_WITHIN = 60.0
 """Seconds that a request's body may take. Bodies are small: a slow one only occupies a connection."""

@@ -15,8 +15,8 @@ from bigupload.service.connections import ClientConnection, Connections
 from bigupload.service.cors import CrossOrigin
 from bigupload.service.draining import RequestsInFlight
 from bigupload.service.metrics import Metrics
-from bigupload.service.monitoring.tracing import Tracing
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.tracing import Tracing
 
 _LINGER = 2.0
 """How long the rest of a refused request's body is read, in seconds, so that the response arrives before the close."""

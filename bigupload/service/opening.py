@@ -16,15 +16,13 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.handles import Handles
 from bigupload.service.hooks.asking import Hooks, opened_hooks
 from bigupload.service.keys import KeyFile
-from bigupload.service.metrics import Metrics
-from bigupload.service.monitoring.open_uploads import OpenUploads
-from bigupload.service.monitoring.store import MonitoredBucket
-from bigupload.service.monitoring.tracing import Tracing
+from bigupload.service.metrics import Metrics, OpenUploads
 from bigupload.service.policy import Policy
-from bigupload.service.request_rate import RequestRateLimit
+from bigupload.service.request_rate import RequestRateLimit, SharedRequestRate
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
 from bigupload.service.stored_policy import agreed_policy
+from bigupload.service.tracing import MonitoredBucket, Tracing
 from bigupload.service.upload_tokens import UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
@@ -36,7 +34,6 @@ from bigupload.stores.targets import reach
 
 if TYPE_CHECKING:
     from bigupload.service.shared.engine import SharedEngine
-    from bigupload.service.shared.rates import SharedRequestRate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +182,6 @@ def _rate(config: ServiceConfig, engine: SharedEngine | None, metrics: Metrics) 
     """Limit requests in this process, or in all that share an engine."""
     if engine is None:
         return RequestRateLimit(config.requests_a_second)
-    from bigupload.service.shared.rates import SharedRequestRate
-
     return SharedRequestRate(config.requests_a_second, engine, on_alone=metrics.limited_alone)
 
 

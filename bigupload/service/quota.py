@@ -19,7 +19,7 @@ from typing import Protocol
 from bigupload.records import dataclass
 from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.shared.away import EngineAwayError
+from bigupload.service.shared import EngineAwayError
 from bigupload.units import format_size, format_two_sizes
 
 _FRESH_FOR = 60.0

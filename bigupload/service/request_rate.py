@@ -1,15 +1,24 @@
-"""Limit each key's requests with the moving window of the library `limits`. Knows no HTTP."""
+"""Limit each key's requests with the moving window of the library `limits`: in this process, or in all replicas.
+
+Knows no HTTP.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from bigupload.errors import UsageError
+from bigupload.service.shared import EngineAwayError
+
+if TYPE_CHECKING:
+    from bigupload.service.shared.engine import SharedEngine
 
 _SHORTEST_WINDOW = 2
 _LONGEST_WINDOW = 60
@@ -65,3 +74,37 @@ def _window(rate: float) -> int:
         if requests >= 1 and abs(requests - round(requests)) < 1e-6:
             return window
     return max(_LONGEST_WINDOW, math.ceil(1 / rate))
+
+
+class SharedRequestRate:
+    """At most as many requests of each key as one `RequestRateLimit` allows, in all that share the engine.
+
+    While the engine is away, each process limits by itself.
+    """
+
+    def __init__(self, rate: float, engine: SharedEngine, *, on_alone: Callable[[], None] = lambda: None) -> None:
+        """Make it.
+
+        Args:
+            rate: Requests a second.
+            engine: Holds the moving windows.
+            on_alone: Called for each request to which only this process's limit was applied.
+        """
+        storage = RedisStorage(
+            "redis://",
+            implementation="redispy",
+            key_prefix=f"{engine.prefix}:rate",
+            connection_pool=engine.pool,  # type: ignore[arg-type]  # its types say less than its documentation
+        )
+        self._together = RequestRateLimit(rate, storage)
+        self._alone = RequestRateLimit(rate)
+        self._engine = engine
+        self._on_alone = on_alone
+
+    async def take(self, key_id: str) -> float:
+        """Return the seconds until a request is allowed; 0.0: now. A refused request does not count."""
+        try:
+            return await self._engine.ask(lambda: self._together.take(key_id))
+        except EngineAwayError:
+            self._on_alone()
+            return await self._alone.take(key_id)

@@ -1,15 +1,48 @@
-"""`bigupload serve`: one process, or a supervisor and several."""
+"""`bigupload serve`: one process that answers requests, or a supervisor and several that share one port.
+
+A process finishes its requests in flight before it stops. The supervisor starts processes, replaces those that end, and
+stops them without broken requests. docs/service.md says why it is not gunicorn.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import multiprocessing
 import os
-from collections.abc import Callable
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from multiprocessing.connection import Connection, wait
 
-from bigupload.service.processes import heeded_signals
-from bigupload.service.server import exit_in_time, listen, running
+from aiohttp import web
+
+from bigupload import errors
+from bigupload.service.access_log import AccessLog
+from bigupload.service.app import LOG, create_app
+from bigupload.service.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
+from bigupload.service.draining import IN_FLIGHT
+from bigupload.service.metrics import MULTIPROCESS_DIR, count_ended_worker
+from bigupload.service.middleware import connection_factory
+from bigupload.service.processes import ChildProcess, begin_child, heeded_signals, when_parent_ends
 from bigupload.service.settings import ServeSettings
-from bigupload.service.supervisor import Supervisor
+from bigupload.service.sweeper import sweeping
+
+DRAIN_WITHIN = 20.0
+"""How long a stop waits for requests in flight, in seconds. Kubernetes, for example, kills after 30."""
+LAST_RESPONSES_WITHIN = 1.0
+"""How long a stop waits for the last responses to be sent, in seconds."""
+_BACKLOG = 1024
+"""How many connections the kernel queues until they are accepted."""
+_RESTART_AFTER = 1.0
+"""The first pause, in seconds, before a worker that ended is started again: failing starts must not busy a core."""
+_LONGEST_PAUSE = 30.0
+"""The longest pause between two starts of a worker, in seconds. Each pause is twice the one before."""
 
 
 def serve(settings: ServeSettings, *, on_ready: Callable[[str], None]) -> None:
@@ -47,3 +80,182 @@ def _on_signals() -> asyncio.Event:
     for number in heeded_signals():
         asyncio.get_running_loop().add_signal_handler(number, heard, number)
     return stop
+
+
+class Supervisor:
+    """The parent of the workers. It binds the port without listening, so that no other process can take it."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._bound = listen(settings.host, settings.port)
+        self._settings = dataclasses.replace(settings, port=self._bound.getsockname()[1])
+        self._workers: dict[int, ChildProcess] = {}
+        self._log = AccessLog()
+        self._is_stopping = False
+
+    def run(self, on_ready: Callable[[str], None]) -> None:
+        """Serve until a stop signal; `on_ready` gets the URL. Raises the error if the workers cannot start."""
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        previous = signal.set_wakeup_fd(write)
+        handlers = {number: signal.signal(number, self._on_signal) for number in heeded_signals()}
+        metrics = tempfile.TemporaryDirectory(prefix="bigupload-metrics-")
+        os.environ[MULTIPROCESS_DIR] = metrics.name
+        try:
+            for number in range(self._settings.workers):
+                self._start(number, read)
+            if not self._is_stopping:
+                on_ready(url_of(self._settings.host, self._settings.port))
+                self._watch(read)
+        finally:
+            self._stop()
+            del os.environ[MULTIPROCESS_DIR]
+            metrics.cleanup()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(previous)
+            os.close(read)
+            os.close(write)
+            self._bound.close()
+
+    def _on_signal(self, number: int, _: object) -> None:
+        """Handle stop signals: the first wakes `wait` through the pipe, the second ends everything at once."""
+        if self._is_stopping:
+            for worker in self._workers.values():
+                worker.kill()
+            shutil.rmtree(os.environ.get(MULTIPROCESS_DIR, ""), ignore_errors=True)
+            os._exit(128 + number)
+        self._is_stopping = True
+
+    def _start(self, number: int, signals: int) -> None:
+        """Return when the worker is ready or a signal came. Raises the error if it cannot start."""
+        worker = ChildProcess(_work, self._settings, number == 0)
+        self._workers[number] = worker
+        if signals in wait([worker.pipe, signals]):
+            return
+        try:
+            refusal = worker.pipe.recv()
+        except (EOFError, OSError):
+            refusal = "a worker ended before it was ready"
+        if refusal is not None:
+            self._workers.pop(number).stop(LAST_RESPONSES_WITHIN)
+            raise errors.ServiceError(refusal)
+
+    def _watch(self, signals: int) -> None:
+        """Replace workers that end, until a signal comes."""
+        due: dict[int, float] = {}
+        pauses: dict[int, float] = {}
+        while True:
+            sentinels = {worker.sentinel: number for number, worker in self._workers.items()}
+            timeout = max(0.0, min(due.values()) - time.monotonic()) if due else None
+            ready = wait([signals, *sentinels], timeout)
+            if self._is_stopping or signals in ready:
+                return
+            for sentinel in ready:
+                number = sentinels[sentinel]  # type: ignore[index]  # `wait` says "any object"
+                worker = self._workers.pop(number)
+                worker.stop(LAST_RESPONSES_WITHIN)
+                count_ended_worker(worker.end, worker.pid)
+                self._log.write_event("worker", error=f"a worker died: {worker.end}", again_in=_RESTART_AFTER)
+                due[number] = time.monotonic() + _RESTART_AFTER
+            for number in [number for number, when in due.items() if when <= time.monotonic()]:
+                del due[number]
+                try:
+                    self._start(number, signals)
+                except (errors.BigUploadError, OSError) as e:  # may be temporary, like a broken key file
+                    pauses[number] = min(_LONGEST_PAUSE, 2 * pauses.get(number, _RESTART_AFTER / 2))
+                    due[number] = time.monotonic() + pauses[number]
+                    self._log.write_event("worker", error=str(e), again_in=pauses[number])
+                else:
+                    pauses.pop(number, None)
+
+    def _stop(self) -> None:
+        for worker in self._workers.values():
+            worker.ask_to_stop()
+        deadline = time.monotonic() + self._settings.stop_delay + DRAIN_WITHIN + 4 * LAST_RESPONSES_WITHIN
+        for worker in self._workers.values():
+            worker.stop(deadline - time.monotonic())
+
+
+def _work(settings: ServeSettings, sweeps: bool, parent: Connection) -> None:
+    """Run a worker."""
+    begin_child()
+    with contextlib.suppress(BrokenPipeError):  # the parent ended before this worker was ready
+        asyncio.run(_work_until_stopped(settings, parent, sweeps=sweeps))
+
+
+async def _work_until_stopped(settings: ServeSettings, parent: Connection, *, sweeps: bool) -> None:
+    stop = asyncio.Event()
+    try:
+        async with running(settings, sweeps=sweeps):
+            parent.send(None)
+            when_parent_ends(parent, stop.set)
+            await stop.wait()
+            exit_in_time(settings)
+    except errors.BigUploadError as e:
+        parent.send(str(e))
+        return
+    above = multiprocessing.parent_process()
+    if above is None or not above.is_alive():  # the parent was killed; otherwise it removes them after the workers' end
+        shutil.rmtree(os.environ[MULTIPROCESS_DIR], ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str]:
+    """Run the service and yield its URL. At the end, finish the requests in flight."""
+    app = create_app(settings)
+    log = app[LOG]
+    async with contextlib.AsyncExitStack() as stack:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_RESPONSES_WITHIN, handle_signals=False)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        listener = listen(settings.host, settings.port)
+        server = await _accept(listener, runner, log)
+        stack.push_async_callback(app[IN_FLIGHT].drain, server, delay=settings.stop_delay, within=DRAIN_WITHIN)
+        if sweeps and settings.sweep_every > 0:
+            await stack.enter_async_context(sweeping(settings, log))
+        yield url_of(settings.host, listener.getsockname()[1])
+
+
+async def _accept(listener: socket.socket, runner: web.AppRunner, log: AccessLog) -> asyncio.Server:
+    """Accept connections to `listener`, as many as there are descriptors for."""
+    loop = asyncio.get_running_loop()
+    connections = Connections(most_connections())
+    log.take_over("asyncio")
+    loop.set_exception_handler(LoopErrors(connections, log.write_event))
+    assert runner.server is not None
+    factory = connection_factory(runner.server, connections, log)
+    server = await loop.create_server(factory, sock=listener, backlog=ACCEPTED_AT_ONCE)
+    listener.listen(_BACKLOG)  # asyncio accepts in batches of its `backlog`; the kernel's queue may be longer
+    return server
+
+
+def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
+    """Bind a socket to listen on; `shared`: other processes may bind the same port. Raises UsageError on failure."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared and hasattr(socket, "SO_REUSEPORT"):
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind((host, port))
+        except BaseException:
+            listener.close()
+            raise
+    except (OSError, UnicodeError) as e:  # UnicodeError: the host is not a valid name
+        why = (e.strerror if isinstance(e, OSError) else None) or "it is no host"
+        raise errors.UsageError(f"can't listen on {host} port {port}: {why}: name another --port or --host") from e
+    return listener
+
+
+def url_of(host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def exit_in_time(settings: ServeSettings) -> None:
+    """End the process even if a call to the store hangs in a thread, for which Python would wait."""
+    within = settings.stop_delay + DRAIN_WITHIN + 2 * LAST_RESPONSES_WITHIN
+    timer = threading.Timer(within, os._exit, [errors.EXIT_OK])
+    timer.daemon = True
+    timer.start()

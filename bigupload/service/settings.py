@@ -16,7 +16,7 @@ from bigupload.service.access_log import write_line
 from bigupload.service.hooks.naming import HookSettings, check_hook
 from bigupload.service.keys import SHORTEST_SECRET
 from bigupload.service.policy import PUBLISHED_POLICY
-from bigupload.service.shared.address import check_shared_url
+from bigupload.service.shared import check_shared_url
 from bigupload.service.store_health import STORE_TIMEOUT
 from bigupload.service.webhooks.sending import check_webhook_url
 from bigupload.service.webhooks.signing import check_secret

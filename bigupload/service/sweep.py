@@ -14,6 +14,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,16 +33,13 @@ from bigupload.service.object_keys import REFUSED_PREFIX
 from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep_memory import SweepMemory, mark_of
-from bigupload.service.sweep_report import REASONS, SweepReport
-from bigupload.service.sweep_report import Reason as Reason
-from bigupload.service.sweep_report import Removal as Removal
-from bigupload.service.sweep_report import SweepTally as _Tally
-from bigupload.service.webhooks.schedule import RETRIED_FOR
+from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.pages import ObjectPages
 
 if TYPE_CHECKING:
     from bigupload.stores.s3.bucket import S3Bucket
+
 
 _PAGE = 1000
 """How many objects S3 lists or deletes in one request."""
@@ -53,6 +51,92 @@ _NOTES_KEPT = timedelta(seconds=LONGEST_UPLOAD)
 
 _AGAIN_SOON = frozenset({FaultKind.BUSY, FaultKind.SERVER, FaultKind.BROKEN, FaultKind.STALLED})
 """After these faults, a batch is left to the next sweep instead of being repeated as a thousand calls."""
+
+
+class Reason(enum.StrEnum):
+    """Why an object or upload is deleted. An object stays while the policy keeps it, if it is within
+    the limit and of an accepted type."""
+
+    EXPIRED = "expired"
+    TOO_LARGE = "too large"
+    NOT_MEDIA = "not media"
+    HEADERS = "wrong headers"
+    REFUSED = "refused"
+    ABORTED = "aborted upload"
+
+
+REASONS = {
+    Problem.FILE_TOO_LARGE: Reason.TOO_LARGE,
+    Problem.UNSUPPORTED_HEADERS: Reason.HEADERS,
+    Problem.FILE_REFUSED: Reason.REFUSED,
+}
+"""By problem. All other problems mean that the object is not the media that it claims to be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """An object or upload that was deleted, or in a dry run would have been. `size` is in bytes, 0 for an open
+    upload."""
+
+    key: str
+    reason: Reason
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepReport:
+    """The result of one sweep (of a dry run: what it would have done)."""
+
+    looked_at: int = 0
+    """How many objects are in the bucket, under keys that the service makes."""
+    expired: int = 0
+    too_large: int = 0
+    not_media: int = 0
+    wrong_headers: int = 0
+    refused: int = 0
+    """How many objects the operator's hook refused."""
+    aborted_uploads: int = 0
+    failed: int = 0
+    """How many objects and uploads could not be checked or deleted. The next sweep tries again."""
+    bytes_freed: int = 0
+    """The size of the deleted objects. Stores do not report the size of aborted uploads."""
+
+    @property
+    def deleted(self) -> int:
+        """How many objects were deleted, for any reason."""
+        return self.expired + self.too_large + self.not_media + self.wrong_headers + self.refused
+
+
+class SweepTally:
+    """Counts during a run."""
+
+    def __init__(self, on_removal: Callable[[Removal], None] | None) -> None:
+        self._on_removal = on_removal
+        self._removed = dict.fromkeys(Reason, 0)
+        self._freed = 0
+        self.looked_at = 0
+        self.failed = 0
+
+    def removed(self, key: str, reason: Reason, size: int = 0) -> None:
+        """Count one."""
+        self._removed[reason] += 1
+        self._freed += size
+        if self._on_removal is not None:
+            self._on_removal(Removal(key=key, reason=reason, size=size))
+
+    def report(self) -> SweepReport:
+        """Return the sums."""
+        return SweepReport(
+            looked_at=self.looked_at,
+            expired=self._removed[Reason.EXPIRED],
+            too_large=self._removed[Reason.TOO_LARGE],
+            not_media=self._removed[Reason.NOT_MEDIA],
+            wrong_headers=self._removed[Reason.HEADERS],
+            refused=self._removed[Reason.REFUSED],
+            aborted_uploads=self._removed[Reason.ABORTED],
+            failed=self.failed,
+            bytes_freed=self._freed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +209,7 @@ class Sweep:
         Raises:
             BigUploadError: The bucket cannot be listed, or the store is unreachable.
         """
-        tally = _Tally(self._on_removal)
+        tally = SweepTally(self._on_removal)
         try:
             async for page in self._pages(REFUSED_PREFIX):  # first, because the sweep below writes more notes
                 tally.looked_at += len(page)
@@ -158,7 +242,7 @@ class Sweep:
             ]
             pages.advance(page)
 
-    async def _sweep_page(self, page: list[_Listed], tally: _Tally, *, dry_run: bool) -> set[int]:
+    async def _sweep_page(self, page: list[_Listed], tally: SweepTally, *, dry_run: bool) -> set[int]:
         """Delete the objects of a page that must not stay. Returns the marks of the objects that are media."""
         known = self._memory.known([item.mark for item in page])
         found: set[int] = set()
@@ -201,7 +285,7 @@ class Sweep:
         )
         await self._finishing.note_refusal(item.key, refused)
 
-    async def _delete_too_large(self, items: Sequence[_Listed], tally: _Tally, *, dry_run: bool) -> None:
+    async def _delete_too_large(self, items: Sequence[_Listed], tally: SweepTally, *, dry_run: bool) -> None:
         noted: list[_Listed] = []
         for item in items:
             try:
@@ -216,7 +300,9 @@ class Sweep:
 
     # -- checking objects
 
-    async def _look_at_all(self, items: Sequence[_Listed], tally: _Tally, found: set[int], *, dry_run: bool) -> None:
+    async def _look_at_all(
+        self, items: Sequence[_Listed], tally: SweepTally, found: set[int], *, dry_run: bool
+    ) -> None:
         waiting: Iterator[_Listed] = iter(items)
         lost: list[Exception] = []
 
@@ -264,7 +350,7 @@ class Sweep:
 
     # -- deleting
 
-    async def _delete(self, items: Sequence[_Listed], reason: Reason, tally: _Tally, *, dry_run: bool) -> None:
+    async def _delete(self, items: Sequence[_Listed], reason: Reason, tally: SweepTally, *, dry_run: bool) -> None:
         """Delete a page's objects, each on the condition that it is still the listed one."""
         outcomes = dict.fromkeys(items, True) if dry_run else await self._delete_batch(items)
         for item in items:
@@ -313,7 +399,7 @@ class Sweep:
 
     # -- open uploads
 
-    async def _abort_uploads(self, tally: _Tally, *, dry_run: bool) -> None:
+    async def _abort_uploads(self, tally: SweepTally, *, dry_run: bool) -> None:
         """Abort old uploads. If a part arrives during an abort, the upload may survive until the next sweep.
 
         The whole list is read before the first abort: some stores lose their place in the list when its uploads go.

@@ -1,4 +1,7 @@
-"""Ask the operator's hooks, and answer the client by what they say. A hook is a command, a URL or a function."""
+"""Ask the operator's hooks, and answer the client by what they say. A hook is a command, a URL or a function.
+
+A URL gets a signed POST of JSON; its status, and a reason in its body, are the answer.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import json
 import re
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -17,15 +22,18 @@ import anyio
 
 from bigupload.service.access_log import AccessLog
 from bigupload.service.hooks.command import ask_command, words_of
-from bigupload.service.hooks.endpoint import ask_url
 from bigupload.service.hooks.naming import HookSettings, is_url
-from bigupload.service.hooks.questions import Ask, FinishedFile, HookFailed, NewUpload, Question
+from bigupload.service.hooks.questions import Ask, FinishedFile, HookFailed, NewUpload, Question, as_line
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.webhooks.sending import connections
+from bigupload.service.webhooks.sending import connections, why_no_answer
 from bigupload.service.webhooks.signing import Signer
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import one_line
 
+_MOST_BYTES = 64 * 1024
+"""Of the answer that are read."""
+_NO_REFUSALS = (408, 425, 429)
+"""Statuses that ask to come again, and say nothing about the file."""
 BEFORE_CREATE, BEFORE_FINISH = "before-create", "before-finish"
 _AT_ONCE = 16
 """The most questions that one process asks each hook at once. Others wait: a slow scan must not hold up creates."""
@@ -177,3 +185,51 @@ async def _ask_function(
     if answer is not None and not isinstance(answer, str):
         raise HookFailed(f"the function returned {type(answer).__name__}, not None or a text")
     return answer
+
+
+async def ask_url(
+    http: aiohttp.ClientSession, url: str, question: Question, *, signer: Signer, within: float
+) -> str | None:
+    """POST a question to a URL. Redirects are not followed.
+
+    Args:
+        http: The connections.
+        url: The hook's URL.
+        question: The body.
+        signer: Signs the request, as webhooks are signed.
+        within: The time limit, in seconds.
+
+    Returns:
+        None for a status 2xx. The reason for a status 4xx whose body is `{"reason": "…"}`: without it, a 404 of a
+        wrong URL would refuse every file.
+
+    Raises:
+        HookFailed: Every other answer, or none in time.
+    """
+    body = as_line(question)
+    headers = signer.headers(f"hook_{secrets.token_hex(16)}", body, time.time())
+    try:
+        async with http.post(
+            url, data=body, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=within)
+        ) as response:
+            status, answer = response.status, bytearray()
+            async for chunk in response.content.iter_any():
+                answer += chunk[: _MOST_BYTES - len(answer)]
+    except TimeoutError:
+        raise HookFailed(f"the URL did not answer within {within:g} s") from None
+    except (aiohttp.ClientError, OSError) as e:  # its text can hold the URL, which may be a secret
+        raise HookFailed(f"the URL did not answer: {why_no_answer(e)}") from None
+    if 200 <= status < 300:
+        return None
+    reason = _reason(bytes(answer))
+    if 400 <= status < 500 and status not in _NO_REFUSALS and reason is not None:
+        return reason
+    raise HookFailed(f"the URL answered with {status}" + ("" if reason else " and no reason"))
+
+
+def _reason(body: bytes) -> str | None:
+    try:
+        reason = json.loads(body)["reason"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return reason if isinstance(reason, str) and reason.strip() else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.quota import OpenKeys, Sizes, list_is_good_for, promised_bytes
-from bigupload.service.shared.away import EngineAwayError
+from bigupload.service.shared import EngineAwayError
 from bigupload.service.shared.engine import SharedEngine
 
 _KEYS_AT_ONCE = 1000

@@ -2,6 +2,7 @@
 
 Every process of every replica looks at the notes again and again, and takes over what a killed one had taken. The work
 of a look is bounded: so many pages of the list, and so many requests at a time. What is not yet due is not read again.
+An event that nobody took is sent again after longer and longer pauses, for a day.
 """
 
 from __future__ import annotations
@@ -20,11 +21,18 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Refused
 from bigupload.service.webhooks.events import EVENT_PREFIX
 from bigupload.service.webhooks.notes import WAITING, Delivery, Note
-from bigupload.service.webhooks.schedule import next_attempt, next_look
 from bigupload.service.webhooks.sending import Sent, host_of, receiver_of, send
 from bigupload.service.webhooks.signing import Signer
 from bigupload.service.webhooks.telling import Telling
 
+RETRIED_FOR = 24 * 3600.0
+"""Seconds after which an event that nobody took is given up."""
+_PAUSES = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18_000.0, 28_800.0)
+"""Seconds after the first failure, the second and so on. The last one repeats."""
+_SPREAD = 0.1
+"""A pause is this much shorter or longer: what failed together need not come back together."""
+_FIRST_LOOK = 15.0
+_LONGEST_LOOK = 3600.0
 LOOK_EVERY = 15.0
 """Seconds between two looks. With the time for which a note is taken, another replica's are delivered within 45 s."""
 _AT_ONCE = 16
@@ -261,3 +269,27 @@ class Deliverer:
             said=sent.said,
             failures=delivery.failures,
         )
+
+
+def next_attempt(
+    failures: int, *, now: float, since: float, retry_after: float | None, random: Callable[[], float]
+) -> float | None:
+    """Return when to send an event again; None: it is given up. The last attempt is at the end of the time.
+
+    Args:
+        failures: How many attempts failed, one at least.
+        now: The time, in seconds.
+        since: When the event was noted.
+        retry_after: The seconds that the receiver asked for.
+        random: Returns a number from 0 to 1.
+    """
+    end = since + RETRIED_FOR
+    if now >= end:
+        return None
+    pause = _PAUSES[min(failures, len(_PAUSES)) - 1] * (1 + _SPREAD * (2 * random() - 1))
+    return min(end, now + max(pause, retry_after or 0.0))
+
+
+def next_look(looks: int, *, now: float) -> float:
+    """Return when to look again what became of something that was not decided at the first `looks` looks."""
+    return now + min(_LONGEST_LOOK, _FIRST_LOOK * 2.0 ** min(looks, 10))

@@ -12,10 +12,9 @@ import pytest
 import redis.asyncio
 
 from bigupload.errors import ServiceError, UsageError
-from bigupload.service.shared.address import check_shared_url
-from bigupload.service.shared.away import EngineAwayError
+from bigupload.service.request_rate import SharedRequestRate
+from bigupload.service.shared import EngineAwayError, check_shared_url
 from bigupload.service.shared.engine import SharedEngine
-from bigupload.service.shared.rates import SharedRequestRate
 from bigupload.testing.certificates import Certificates, make_certificates
 from tests.tools.valkey import Valkey, free_port, valkey_running
 from tests.tools.waiting import until

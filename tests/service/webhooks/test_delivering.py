@@ -15,9 +15,9 @@ from bigupload.service import contract as c
 from bigupload.service.hooks.questions import HookFailed, Question
 from bigupload.service.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.events import event as event_of
 from bigupload.service.webhooks.notes import LEASE, WAITING, Note
-from bigupload.service.webhooks.schedule import RETRIED_FOR
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_races import DATA, PHOTO, sent
 from tests.service.webhooks.support import SECRET, Clock, Replica, done, replica, told, waiting

@@ -16,8 +16,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from bigupload.errors import ServiceError, UsageError
 from bigupload.service.webhooks import signing
+from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
 from bigupload.service.webhooks.events import COMPLETED, REFUSED, event
-from bigupload.service.webhooks.schedule import RETRIED_FOR, next_attempt, next_look
 from bigupload.service.webhooks.sending import Sent, check_webhook_url, connections, host_of, receiver_of, send
 from bigupload.service.webhooks.signing import Signer, check_secret, load_webhook_secrets, new_secret
 from tests.tools.http_stub import HttpStub, Response

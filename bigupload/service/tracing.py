@@ -1,4 +1,4 @@
-"""OpenTelemetry's spans, one for each request and one for each call to the store.
+"""OpenTelemetry's spans, one for each request and one for each call to the store; and the bucket that makes the latter.
 
 Only in a process that has loaded the library already, as `opentelemetry-instrument` does, or an application that
 configured it. Elsewhere nothing is imported, and a request costs one comparison. Spans hold what the log holds: no
@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from bigupload import __version__
+from bigupload import __version__, errors
+from bigupload.core.retry_policy import Fault
 from bigupload.service.access_log import LoggedRequest
+from bigupload.service.metrics import Metrics
+from bigupload.stores.s3.bucket import S3Bucket
 
 if TYPE_CHECKING:
     from opentelemetry import trace
     from opentelemetry.util.types import AttributeValue
+
 
 _LIBRARY = "opentelemetry.trace"
 
@@ -94,3 +99,35 @@ def _who(logged: LoggedRequest) -> dict[str, AttributeValue]:
     """What the log has of a request that was answered."""
     known = {"bigupload.owner": logged.owner, "bigupload.key": logged.key_id, "error.type": logged.more.get("code")}
     return {name: value for name, value in known.items() if value is not None}
+
+
+class MonitoredBucket(S3Bucket):
+    """An `S3Bucket` whose calls are timed, counted and traced."""
+
+    def __init__(
+        self,
+        *arguments: Any,
+        metrics: Metrics,
+        tracing: Tracing,
+        clock: Callable[[], float] = time.perf_counter,
+        **named: Any,
+    ) -> None:
+        """Make it. `clock` returns seconds; the other arguments are those of `S3Bucket`."""
+        super().__init__(*arguments, **named)
+        self._metrics = metrics
+        self._tracing = tracing
+        self._clock = clock
+
+    async def call(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Call an operation of S3, as `S3Bucket.call` says."""
+        began = self._clock()
+        problem: str | None = None
+        with self._tracing.of_store_call(operation) as failed:
+            try:
+                return await super().call(what, operation, **arguments)
+            except (Fault, errors.BigUploadError) as e:
+                problem = e.kind.name.lower() if isinstance(e, Fault) else type(e).__name__
+                failed(problem)
+                raise
+            finally:
+                self._metrics.asked_store(operation, self._clock() - began, problem)
