@@ -76,7 +76,6 @@ if TYPE_CHECKING:
     from bigupload.core.checksums import Algorithm
     from bigupload.core.integrity import PartProof, Verified
     from bigupload.core.retry_policy import RetryPolicy
-    from bigupload.credentials import Credentials
     from bigupload.engine.upload_run import UploadResult
     from bigupload.errors import (
         AccessDenied,
@@ -146,7 +145,7 @@ if TYPE_CHECKING:
         Warned,
     )
     from bigupload.manifests.listing import KnownUpload
-    from bigupload.options import S3Options
+    from bigupload.options import Credentials, S3Options
     from bigupload.progress import rich_progress, tqdm_progress
     from bigupload.support.rate_schedule import RateSchedule
     from bigupload.verification.by_checksum import Verification
@@ -279,7 +278,6 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name f
         "options",
         "progress",
         "core.checksums",
-        "credentials",
         "core.integrity",
         "core.retry_policy",
         "support.rate_schedule",

@@ -1,4 +1,4 @@
-"""How to reach a bucket, and what the object is to be. Pure.
+"""How to reach a bucket, with which credentials, and what the object is to be. Pure: nothing is asked for here.
 
 A manifest records everything that another process needs to resume, and no secret.
 """
@@ -9,14 +9,14 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from bigupload.credentials import CredentialsSource
 from bigupload.errors import ManifestMismatch, UsageError
 from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT, PARAMETERS, Acl, LockMode, normalized, refuse_contradictions
@@ -31,6 +31,47 @@ _SECRETS = ("access_key", "secret_key", "session_token", "session", "credentials
 _NEEDS_CUSTOMER_KEY = "needs_sse_customer_key"
 """In a manifest: that the upload has a customer key, which is not recorded."""
 _OF_THE_OBJECT = (*OBJECT, "if_none_match")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """An access key of S3, which may be temporary: what a program's own source of credentials returns.
+
+    Its text shows no secret.
+
+    Raises:
+        UsageError: A value is of the wrong type, or the time has no time zone.
+    """
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    """Of temporary credentials."""
+    expires_at: datetime | None = None
+    """When they expire, with time zone. None: never, or nobody knows when."""
+
+    def __post_init__(self) -> None:
+        for name in ("access_key", "secret_key", "session_token"):
+            value: Any = getattr(self, name)
+            if not (isinstance(value, str) and value) and (name != "session_token" or value is not None):
+                raise UsageError(f"{name} must be a text that is not empty")
+        ends: Any = self.expires_at
+        if ends is not None and (not isinstance(ends, datetime) or ends.utcoffset() is None):
+            raise UsageError("expires_at must be a datetime with time zone, as datetime.now(UTC) gives it")
+
+
+CredentialsSource: TypeAlias = Callable[[], Credentials | Awaitable[Credentials]]
+"""A function, async or not, that returns credentials which are valid now."""
+
+
+def identity_of(source: CredentialsSource | None) -> tuple[int, ...]:
+    """Return what equal functions have in common, for as long as one of them is kept.
+
+    Python makes another object for a method at each access: `vault.issue is not vault.issue`.
+    """
+    if isinstance(source, MethodType):
+        return id(source.__self__), id(source.__func__)
+    return (id(source),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

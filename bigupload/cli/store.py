@@ -13,7 +13,7 @@ import click
 from bigupload import errors
 from bigupload.cli.reporting import STARTING_STORE
 from bigupload.stores import local_store
-from bigupload.stores.local_store_files import PROFILE, write_credentials
+from bigupload.stores.local_store import PROFILE, write_credentials
 from bigupload.units import counted, format_size, printable
 
 

@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bigupload.credentials import identity_of
 from bigupload.http.client import HttpClients
-from bigupload.options import S3Options
+from bigupload.options import S3Options, identity_of
 from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT
 from bigupload.stores.s3.bucket import S3Bucket

@@ -20,7 +20,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.credentials import Credentials, CredentialsSource, identity_of
+from bigupload.options import Credentials, CredentialsSource, identity_of
 from bigupload.records import dataclass
 from bigupload.stores.s3.access import PlainKeys
 from bigupload.stores.s3.aws_files import CONFIG, CREDENTIALS, place_of

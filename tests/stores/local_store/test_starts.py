@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bigupload.errors import LocalStoreError
-from bigupload.stores import local_store, local_store_files
+from bigupload.stores import local_store
 from tests.stores.local_store.support import PROC, REPOSITORY, alive, fake_weed, posix, run_file, write_run
 
 
@@ -150,9 +150,9 @@ def test_a_long_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     log = tmp_path / "weed.log"
     assert local_store.rotate(log) == 0
     log.write_bytes(b"x" * 10)
-    monkeypatch.setattr(local_store_files, "_LOG_LIMIT_BYTES", 10)
+    monkeypatch.setattr(local_store, "_LOG_LIMIT_BYTES", 10)
     assert local_store.rotate(log) == 10
-    monkeypatch.setattr(local_store_files, "_LOG_LIMIT_BYTES", 9)
+    monkeypatch.setattr(local_store, "_LOG_LIMIT_BYTES", 9)
     assert local_store.rotate(log) == 0
     assert not log.exists()
     assert (tmp_path / "weed.log.old").read_bytes() == b"x" * 10
