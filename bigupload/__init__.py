@@ -20,6 +20,8 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
+from bigupload.version import __version__ as __version__
+
 
 class _Doc(str):
     """The docstring without the line for pytest, which pytest finds in it all the same."""
@@ -151,8 +153,6 @@ if TYPE_CHECKING:
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.by_download import ReadBack
     from bigupload.verification.orphans import Orphan, OrphanReport
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AbortOptions",

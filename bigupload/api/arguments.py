@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from bigupload import errors, events
-from bigupload.api.change_options import ChangeOptions, FollowOptions
 from bigupload.api.source_types import StrPath as StrPath
 from bigupload.api.source_types import UploadSource as UploadSource
 from bigupload.batch.selecting import Selection
@@ -26,6 +25,7 @@ else:
 
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
+OnChange: TypeAlias = Literal["raise", "restart"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
 
 
@@ -96,6 +96,27 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     """Let a Dask cluster hash and send the parts of files: the address of its scheduler ("tcp://scheduler:8786"), a
     `distributed.Client`, or "local:4" for four worker processes on this machine. The workers see the same files, and
     hold no credentials. None (the default): this process does it. Needs bigupload[dask]."""
+
+
+class ChangeOptions(TypedDict, total=False):
+    """What to do about a source that changes."""
+
+    on_change: OnChange
+    """"raise" (the default): SourceChanged, if the source changes during the upload, or has another size than when its
+    unfinished upload began. "restart" (the default of `sync`): upload it as it is now. If its size is the same, parts
+    that did not change are kept. Otherwise the unfinished upload is aborted, so that its parts cost nothing, and a new
+    one begins. After three changes in one call, SourceChanged."""
+
+
+class FollowOptions(TypedDict, total=False):
+    """What to do about a file that is still being written."""
+
+    follow: bool
+    """Upload a file while something still writes it: each part as soon as it is complete. When nothing was written for
+    `idle`, all parts are hashed again, those that were rewritten are sent again, and the upload completes. Default:
+    False."""
+    idle: float | str
+    """How long nothing is written to a file that has ended: seconds, or a text like "10s" (the default); 1 at least."""
 
 
 class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, total=False):

@@ -1,11 +1,18 @@
-"""What the arguments of the library's functions may be: checked before anything is sent."""
+"""What the arguments of the library's functions may be: checked before anything is sent.
+
+The annotations of `arguments` say what each option takes. Python does not check them, and an option of a wrong type
+would fail late, or mean something else: `resume="no"` is true. So `check_types` does.
+"""
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
+import functools
 import math
 import os
 import re
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +21,7 @@ from typing import Any, TypeVar, cast
 from bigupload import errors
 from bigupload.api.arguments import (
     ChecksumName,
+    OnChange,
     ProofName,
     StrPath,
     SyncOptions,
@@ -21,8 +29,6 @@ from bigupload.api.arguments import (
     UploadManyOptions,
     UploadOptions,
 )
-from bigupload.api.change_options import OnChange
-from bigupload.api.option_types import check_types
 from bigupload.core.checksums import Algorithm, parse_algorithm
 from bigupload.core.integrity import Verified
 from bigupload.core.remote_url import foreign_scheme, is_remote
@@ -31,6 +37,10 @@ from bigupload.options import S3Options
 from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
 from bigupload.units import parse_duration, parse_size
 
+_NAMES = {str: "a text", bool: "True or False", os.PathLike: "a path", collections.abc.Sequence: "a list of paths"}
+_Rule: typing.TypeAlias = "list[tuple[Any, _Rule | None]]"
+_CHECKED_ELSEWHERE = (int, float, typing.Literal)
+"""What numbers and choices may be is said by functions of `arguments`, in words of their own."""
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
 _ON_CHANGE = typing.get_args(OnChange)
@@ -242,3 +252,108 @@ def _is_whole(number: object) -> bool:
 
 def _is_finite(number: object) -> bool:
     return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def check_types(options: Mapping[str, Any], declared: type[Any]) -> None:
+    """Refuse values of another type than is declared.
+
+    Args:
+        options: The options that a caller gave.
+        declared: The TypedDict that declares them.
+
+    Raises:
+        UsageError: It names the option and the type that it got. It never shows the value, which may be a secret, or a
+            file's whole content.
+    """
+    rules = _rules(typing.cast("Any", declared))  # mypy takes no class for hashable
+    for name, value in options.items():
+        rule = rules[name]
+        if rule is not None and not _fits(value, rule):
+            raise errors.UsageError(
+                f"{name} must be {_described([kind for kind, _ in rule])}, not {type(value).__name__}"
+            )
+
+
+@functools.cache
+def _rules(declared: Any) -> dict[str, _Rule | None]:
+    """What each option may be; None: that is checked elsewhere."""
+    rules = {name: _rule(hint) for name, hint in typing.get_type_hints(declared).items()}
+    return {name: None if any(kind in _CHECKED_ELSEWHERE for kind, _ in rule) else rule for name, rule in rules.items()}
+
+
+def _rule(hint: Any) -> _Rule:
+    """The types that a value may have, and of a sequence those of its items."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    rule: _Rule = []
+    for choice in typing.get_args(hint) if union else (hint,):
+        kind = typing.get_origin(choice) or choice
+        rule.append((kind, _rule(typing.get_args(choice)[0]) if kind is collections.abc.Sequence else None))
+    return rule
+
+
+def _fits(value: Any, rule: _Rule) -> bool:
+    for kind, items in rule:
+        if kind is collections.abc.Callable:
+            fits = callable(value)
+        elif items is not None:  # a str is a sequence of texts, and never meant as one
+            fits = isinstance(value, kind) and not isinstance(value, str) and all(_fits(each, items) for each in value)
+        else:
+            fits = isinstance(value, kind)
+        if fits:
+            return True
+    return False
+
+
+def _described(choices: list[Any]) -> str:
+    if os.PathLike in choices:
+        return _NAMES[os.PathLike]
+    kind = choices[0]
+    return "a function" if kind is collections.abc.Callable else _NAMES.get(kind, kind.__name__)
+
+
+DEFAULT_IDLE = 10.0
+
+
+_LEAST_IDLE = 1.0
+"""Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
+
+
+def checked_idle(idle: float | str, name: str = "idle") -> float:
+    """Seconds. Raises UsageError for what is no finite number from 1 on."""
+    seconds = parse_duration(idle) if isinstance(idle, str) else idle
+    if not math.isfinite(seconds):
+        raise errors.UsageError(f"{name} is a number of seconds, or like '10s', not {idle!r}")
+    if seconds < _LEAST_IDLE:
+        raise errors.UsageError(f"`{name}` is 1 second at least, not {idle!r}")
+    return seconds
+
+
+def check_follow(options: Any, *, is_path: bool) -> None:
+    """Raise UsageError for what can't be done with a file that is still being written.
+
+    Args:
+        options: Those of the upload.
+        is_path: Whether the source is given by its path.
+    """
+    if not options.get("follow", False):
+        if "idle" in options:
+            raise errors.UsageError("`idle` is for files that are followed: add `follow=True`, or leave it out")
+        return
+    if not is_path:
+        raise errors.UsageError("`follow` is for files: name one by its path")
+    refused = {
+        "service": "a media service wants to know how long a file is",
+        "expected_size": "nobody knows how long the file will be",
+        "end_marker": "it ends when nothing is written to it for `idle`",
+        "skip_existing": "the file has to be whole to be compared",
+        "delta": "the file has to be whole to be compared",
+    }
+    for name, reason in refused.items():
+        if options.get(name):
+            raise errors.UsageError(f"`{name}` can't be used with `follow`: {reason}")
+    if options.get("checksum") == "none":
+        raise errors.UsageError("`checksum='none'` can't be used with `follow`: only checksums show what was rewritten")
+    if options.get("on_change") == "restart":
+        raise errors.UsageError(
+            "`on_change='restart'` can't be used with `follow`, which expects changes: leave it out"
+        )

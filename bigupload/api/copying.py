@@ -1,4 +1,7 @@
-"""An s3:// source: whether the store copies it to the target by itself, so that its bytes do not pass this machine."""
+"""What the store copies by itself, so that its bytes are not sent.
+
+It is the whole of an s3:// source, or with `delta=True` those parts that are the same in the object of the last upload.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,21 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 
 from bigupload import errors
+from bigupload.api.arguments import UploadOptions
 from bigupload.api.opened_source import OpenedSource
-from bigupload.core.checksums import UPLOAD_ALGORITHMS
-from bigupload.core.copies import CopyOrigin
+from bigupload.api.state import UploaderState
+from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
+from bigupload.core.copies import CopyBase, CopyOrigin
+from bigupload.core.delta import NoBase, base_of, check_manifest
+from bigupload.core.manifest import Manifest
 from bigupload.engine.context import UploadContext, UploadSettings
+from bigupload.options import recorded_with_customer_key
+from bigupload.ports import Source
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import Store
+
+_MOST_EXAMINED = 10
+"""Completed uploads to one key that are looked at: the last one has probably made the object."""
 
 
 def check_not_itself(found: OpenedSource, store: Store) -> None:
@@ -58,3 +70,71 @@ def reopening_copied(
         return found
 
     return reopen
+
+
+def check_delta(options: UploadOptions, settings: UploadSettings) -> None:
+    """Raises UsageError for options that contradict `delta`."""
+    if not options.get("delta", False):
+        return
+    s3 = options.get("s3")
+    if options.get("service") is not None:
+        raise errors.UsageError("a media service makes a new object for each upload: there is none for `delta`")
+    if settings.part_size is not None:
+        raise errors.UsageError("`part_size` can't be used with `delta`, which takes that of the last upload")
+    if settings.algorithm is Algorithm.NONE:
+        raise errors.UsageError("`checksum='none'` can't be used with `delta`: only checksums show what differs")
+    if s3 is not None and s3.if_none_match:
+        raise errors.UsageError("`if_none_match` refuses to replace an object, and `delta` replaces one: leave one out")
+
+
+def check_delta_source(source: Source) -> None:
+    """Raises UsageError for a source that can't be compared with an object before it is sent."""
+    if source.stream is not None:
+        raise errors.UsageError(f"`delta` is for files, and {source.path} is a stream: leave it out")
+
+
+async def find_base(
+    context: UploadContext, known: Manifest | None, state: UploaderState, *, resume: bool
+) -> CopyBase | None:
+    """Find the object to copy from. If there is none, warn of it, and say why.
+
+    Args:
+        context: The upload's context.
+        known: Its manifest, before it is set aside; None: there was none.
+        state: Where the other manifests are.
+        resume: Whether an unfinished upload is resumed. It keeps what it began with.
+    """
+    if known is not None and resume and known.status in ("uploading", "completing"):
+        if known.header.copies is None:
+            context.warn("this upload began without `delta`, and sends all parts (`resume=False` starts a new upload)")
+        return None
+    try:
+        return await _find_base(context, known, state)
+    except NoBase as e:
+        context.warn(f"`delta` is not possible, and all parts are sent: {e}")
+        return None
+
+
+async def _find_base(context: UploadContext, own: Manifest | None, state: UploaderState) -> CopyBase:
+    """Find which of the completed uploads to the target made the object that is there."""
+    target, settings = context.store.target, context.settings
+    known = [own] if own is not None and own.completed is not None else []
+    known += await state.last_completed(target, most=_MOST_EXAMINED)
+    if not known:
+        raise NoBase(f"no manifest on this machine describes a completed upload to {target}")
+    try:
+        found = await context.retrier.request(lambda: context.store.stat(known[0].upload_id, settings.algorithm))
+    except (errors.AccessDenied, errors.CredentialsError) as e:
+        raise NoBase(str(e)) from e
+    recorded = context.store.options()
+    owner, customer_key = recorded.get("expected_bucket_owner"), recorded_with_customer_key(recorded)
+    reasons: list[NoBase] = []
+    for manifest in known:
+        try:
+            base = base_of(manifest, found, owner, customer_key=customer_key)
+            check_manifest(manifest, context.source.fingerprint.size, settings.algorithm, context.store.limits)
+        except NoBase as e:
+            reasons.append(e)
+        else:
+            return base
+    raise reasons[0]

@@ -30,8 +30,7 @@ from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.source_types import ManySource
 from bigupload.api.sources import check_sha256_source, size_of
-from bigupload.batch.job import Job, Recorder, UploadFailed, results_while
-from bigupload.batch.reach import befalls_all
+from bigupload.batch.job import Job, Recorder, UploadFailed, befalls_all, results_while
 from bigupload.batch.reading_ahead import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
 from bigupload.engine.context import UploadSettings
@@ -49,7 +48,6 @@ from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.shielding import run_shielded
-from bigupload.support.turns import Turns
 
 Outcome: TypeAlias = UploadResult | UploadFailed
 _TOLD_EVERY = 0.5
@@ -399,3 +397,23 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
     if not task.cancelled():
         task.exception()
+
+
+class Turns:
+    """Gives a name to one at a time, and remembers which names were had, in 70 bytes each."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, anyio.Lock] = {}
+        self._had: set[int] = set()
+
+    @contextlib.asynccontextmanager
+    async def of(self, name: str) -> AsyncIterator[bool]:
+        """Wait for a name. Yields whether it was had before, by one that ended without an exception."""
+        lock = self._open.setdefault(name, anyio.Lock())
+        try:
+            async with lock:
+                yield hash(name) in self._had
+                self._had.add(hash(name))
+        finally:
+            if not lock.locked():
+                self._open.pop(name, None)

@@ -27,8 +27,14 @@ from bigupload.api.arguments import (
     VerifyOptions,
 )
 from bigupload.api.calls import OpenCall
-from bigupload.api.copying import check_not_itself, let_store_copy, reopening_copied, settings_of
-from bigupload.api.delta import check_delta_source, find_base
+from bigupload.api.copying import (
+    check_delta_source,
+    check_not_itself,
+    find_base,
+    let_store_copy,
+    reopening_copied,
+    settings_of,
+)
 from bigupload.api.event_log import LOG, log_orphans
 from bigupload.api.opened_source import OpenedSource
 from bigupload.api.resources import UploaderResources

@@ -13,24 +13,29 @@ import random
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 
 from bigupload import errors, events
+from bigupload.api.arguments import UploadOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_expected_size
+from bigupload.api.places import Places
 from bigupload.api.source_types import UploadSource
 from bigupload.api.sources import name_in_target, size_of
-from bigupload.api.state import existing_object
+from bigupload.api.state import UploaderState, existing_object
 from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint, SourceKind, belongs_to, manifest_id
 from bigupload.core.part_plan import plan_parts
-from bigupload.engine.context import UploadSettings
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.engine.context import SharedResources, UploadSettings
 from bigupload.engine.retrying import Contact, Retrier, RunCounts
 from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts, StoredFile
 from bigupload.engine.upload_run import UploadResult, complete_already
 from bigupload.events import UploadIdentity, UploadSkipped, identified
+from bigupload.http.put_transport import HttpTransport
+from bigupload.http.trust import CaBundle
 from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
@@ -38,15 +43,11 @@ from bigupload.ports import Source
 from bigupload.sources.held_file import FileHolder
 from bigupload.sources.objects import MemorySource, bytes_of
 from bigupload.sources.opening import checked_name, is_path
-from bigupload.stores.s3.bucket_pool import MAX_AGE, MOST_IDLE, aws_environment, connection_options
+from bigupload.stores.s3.bucket_pool import MAX_AGE, MOST_IDLE, BucketPool, aws_environment, connection_options
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s3_url
 from bigupload.support.shielding import run_shielded
-
-if TYPE_CHECKING:  # it imports this module
-    from bigupload.api.arguments import UploadOptions
-    from bigupload.api.resources import UploaderResources
 
 Sent: TypeAlias = "tuple[UploadResult, Fingerprint]"
 AHEAD = 4
@@ -58,10 +59,28 @@ _ASK_FOR_MORE = ("service", "manifest", "delta", "follow", "idle", "end_marker")
 _TOO_LITTLE = "one PUT of it proves less than is required"
 
 
+class UsedResources(Protocol):
+    """What small files use of the `resources.UploaderResources` that they belong to."""
+
+    retry: RetryPolicy
+    state: UploaderState
+    buckets: BucketPool
+    places: Places
+    shared: SharedResources
+
+    def clock(self) -> float:
+        """Seconds from any start."""
+        ...
+
+    async def transport(self, ca_bundle: CaBundle) -> HttpTransport:
+        """The connections that trust these certificates."""
+        ...
+
+
 class SmallFiles:
     """The small files that calls of `upload` send, of one `Uploader`."""
 
-    def __init__(self, resources: UploaderResources) -> None:
+    def __init__(self, resources: UsedResources) -> None:
         """Connect to nothing yet."""
         self._resources = resources
         self._holder = FileHolder()
@@ -247,7 +266,7 @@ class _Small:
 class Lane:
     """What the uploads share that go to one bucket in the same way."""
 
-    def __init__(self, resources: UploaderResources, key: tuple[Any, ...], made: float) -> None:
+    def __init__(self, resources: UsedResources, key: tuple[Any, ...], made: float) -> None:
         """Connect to nothing yet.
 
         Args:
@@ -340,7 +359,7 @@ class _SmallUpload:
 
     def __init__(
         self,
-        resources: UploaderResources,
+        resources: UsedResources,
         holder: FileHolder,
         lane: Lane,
         call: OpenCall,
@@ -479,7 +498,7 @@ class _PutEvents:
     """The events of one PUT, for a call that somebody listens to: those of an upload of one part."""
 
     def __init__(
-        self, source: Source, resources: UploaderResources, counts: RunCounts, emit: Callable[[events.Event], None]
+        self, source: Source, resources: UsedResources, counts: RunCounts, emit: Callable[[events.Event], None]
     ) -> None:
         self._source = source
         self._size = source.fingerprint.size

@@ -11,8 +11,14 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource
-from bigupload.api.change_options import DEFAULT_IDLE, check_follow, checked_idle
-from bigupload.api.checks import checked_expected_size, checked_marker, checked_path
+from bigupload.api.checks import (
+    DEFAULT_IDLE,
+    check_follow,
+    checked_expected_size,
+    checked_idle,
+    checked_marker,
+    checked_path,
+)
 from bigupload.api.opened_source import OpenedSource
 from bigupload.api.places import UNKNOWN
 from bigupload.api.remote import RemoteOpener

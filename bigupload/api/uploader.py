@@ -28,7 +28,7 @@ from bigupload.api.arguments import (
     WatchOptions,
 )
 from bigupload.api.calls import OpenCall
-from bigupload.api.delta import check_delta
+from bigupload.api.copying import check_delta
 from bigupload.api.event_log import log_failure
 from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources

@@ -19,8 +19,7 @@ from bigupload import errors, events
 from bigupload.api import operations
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.change_options import DEFAULT_IDLE, checked_idle
-from bigupload.api.checks import check_target, checked_path, upload_settings
+from bigupload.api.checks import DEFAULT_IDLE, check_target, checked_idle, checked_path, upload_settings
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
@@ -31,8 +30,7 @@ from bigupload.api.sync_deletes import is_gone
 from bigupload.batch.file_events import file_events, require_file_events
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.selecting import Selection
-from bigupload.batch.watched_files import WatchedFiles
-from bigupload.batch.watching import NotSettledError, Watched, Watching
+from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint, Manifest
 from bigupload.core.settling import Begin, SettlingFiles

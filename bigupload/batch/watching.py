@@ -1,13 +1,15 @@
 """Uploads the files of a directory, those that come, and those that change, until it is cancelled.
 
 What is there is found by listing the directory: at the start, when something changed, and now and then, because events
-get lost. `core/settling` decides which files to upload when. What an upload is, only the caller knows.
+get lost. `WatchedFiles` is that list. `core/settling` decides which files to upload when. What an upload is, only the
+caller knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -23,14 +25,21 @@ import anyio
 
 from bigupload import errors
 from bigupload.batch.entries import FileEntry, Omitted
-from bigupload.batch.reach import befalls_all, is_for_good
+from bigupload.batch.job import befalls_all, is_for_good
+from bigupload.batch.selecting import Selection
+from bigupload.batch.tree import walk
 from bigupload.core.manifest import Fingerprint
+from bigupload.core.selection import Scope, exclude, scope_of
 from bigupload.core.settling import Begin, SettlingFiles
+from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.descriptors import reason_of
 from bigupload.units import escaped, format_seconds, printable
 
+TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")
+"""Patterns of names that are hidden, or of files that are renamed when they are whole: those of rsync, wget, editors,
+browsers."""
 _LOG = logging.getLogger("bigupload")
 _LIST_EVERY = 60.0
 """Seconds between two listings where the system tells of changes, some of which get lost."""
@@ -362,3 +371,41 @@ class Watching:
 async def _pause(event: asyncio.Event, seconds: float) -> None:
     with anyio.move_on_after(seconds):
         await event.wait()
+
+
+class WatchedFiles:
+    """The files of a watched directory as they are now, listed again and again."""
+
+    def __init__(
+        self, directory: str, selection: Selection, *, now: float, all_names: bool = False, prefix: str = ""
+    ) -> None:
+        """Check what is selected.
+
+        Args:
+            directory: Its absolute path.
+            selection: Which files.
+            now: Seconds since 1970, from which durations count back.
+            all_names: Whether names are watched that are hidden or temporary.
+            prefix: What keys get in front, which counts for their length.
+
+        Raises:
+            UsageError: Symbolic links can't be followed: nothing tells when what they lead to changes.
+        """
+        if selection.follow_symlinks:
+            raise UsageError("a watch can't follow symbolic links: leave out `follow_symlinks=True`")
+        self._directory = directory
+        self._scopes: list[Scope] = [selection.scope()] if all_names else [selection.scope(), _not_temporary()]
+        self._options = selection.walk_options(now=now, prefix=prefix)
+
+    def found(self) -> Iterator[FileEntry | Omitted]:
+        """List them, and what can't be one of them. Blocking. What vanishes meanwhile is left out without a word."""
+        for found in walk(self._directory, self._scopes, self._options):
+            if isinstance(found, FileEntry):
+                yield found
+            elif os.path.lexists(found.path):
+                # What follows a colon is advice for a selection that can follow symbolic links.
+                yield found if found.is_failure else dataclasses.replace(found, reason=found.reason.partition(":")[0])
+
+
+def _not_temporary() -> Scope:
+    return scope_of([exclude(pattern) for pattern in TEMPORARY])

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 
 import click
 
-from bigupload import __version__, errors
+from bigupload import errors
 from bigupload.cli.wording import for_command_line
 from bigupload.units import one_line, printable
+from bigupload.version import __version__
 
 _SELDOM = (50_000, 20, 20)
 

@@ -15,9 +15,8 @@ from rich.text import Text
 from bigupload import events
 from bigupload.cli.reporting import Narrator, Printing
 from bigupload.progress import job_progress
-from bigupload.progress.row import RowState
+from bigupload.progress.row import RowState, update, update_total
 from bigupload.progress.rows import LiveUnread, Rows, VisibleCursor, perhaps_unread
-from bigupload.progress.updating import update, update_total
 from bigupload.units import one_line, printable
 
 _REFRESHES_A_SECOND = 5

@@ -76,7 +76,7 @@ def completions(*, with_all: bool) -> list[tuple[str, str]]:
         with_all: Whether also those that the manifest alone can't resume, and jobs.
     """
     from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.location import state_dir
+    from bigupload.manifests.state_directory import state_dir
 
     known, replaced = _known(), _replaced() if with_all else []
     ids = _shown_ids([*known, *replaced])

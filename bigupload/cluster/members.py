@@ -6,16 +6,15 @@ import asyncio
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from bigupload.cluster.messages import FileId
+from bigupload.core.checksums import Algorithm
+from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.ports import OnNews, PutResponse
+from bigupload.ports import Hashed, OnNews, PutResponse
 from bigupload.records import dataclass
 from bigupload.support.rate_limiter import RateLimiter
-
-if TYPE_CHECKING:
-    from bigupload.cluster.hashing import RemoteHasher
 
 _SILENT_AFTER = 5.0
 """Seconds without news from a worker that has PUTs: it tells something every second."""
@@ -23,6 +22,21 @@ _SILENT_AFTER = 5.0
 
 def to_nobody(_: str) -> None:
     """Tell nobody."""
+
+
+class FileHasher(Protocol):
+    """Hashes the parts of one file on workers: `hashing.RemoteHasher`."""
+
+    tasks: set[asyncio.Task[dict[int, Hashed]]]
+    """Those that are under way."""
+
+    async def hash(self, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
+        """Hash a part. See `ports.HashElsewhere`."""
+        ...
+
+    async def hash_group(self, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+        """Hash parts. See `ports.GroupTransport`."""
+        ...
 
 
 class RemoteGauge:
@@ -162,7 +176,7 @@ class SharedFile:
     """The workers that could not send a part."""
     ca_bundle: str | bool | None = None
     """The certificates to trust. A worker must have the same file."""
-    hasher: RemoteHasher | None = None
+    hasher: FileHasher | None = None
     say: Callable[[str], None] = to_nobody
     """Tells the caller of the upload something."""
     is_waiting_told: bool = False

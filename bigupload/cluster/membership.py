@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from bigupload import __version__, errors
+from bigupload import errors
 from bigupload.cluster import _compat
 from bigupload.cluster._compat import WorkerUnreachable
 from bigupload.cluster.local_cluster import LocalWorkers
@@ -26,6 +26,7 @@ from bigupload.cluster.messaging import ANSWER, Messenger
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import Source
 from bigupload.support.daemon_threads import run_in_thread
+from bigupload.version import __version__
 
 _LOG = logging.getLogger("bigupload.cluster")
 _TICK = 1.0

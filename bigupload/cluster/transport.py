@@ -13,7 +13,7 @@ from math import inf
 from pathlib import Path
 
 from bigupload.cluster.hashing import RemoteHasher
-from bigupload.cluster.members import RemoteGauge, note_sent
+from bigupload.cluster.members import FileHasher, RemoteGauge, note_sent
 from bigupload.cluster.membership import Membership
 from bigupload.cluster.messages import FileDiffers, PutTask
 from bigupload.core.checksums import Algorithm
@@ -90,7 +90,7 @@ class ClusterTransport:
             return await run_in_thread(partial(hash_part, source, part, algorithm, md5=md5, check=_nothing))
         return await (await self._hasher(source)).hash(part, algorithm, md5)
 
-    async def _hasher(self, source: Source) -> RemoteHasher:
+    async def _hasher(self, source: Source) -> FileHasher:
         file = await self._cluster.share(source, self._ca)
         file.hasher = file.hasher or RemoteHasher(self._cluster, file)
         return file.hasher

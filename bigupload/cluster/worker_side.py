@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bigupload import __version__, errors
+from bigupload import errors
 from bigupload.cluster._compat import add_handler, call_at_close
 from bigupload.cluster.messages import (
     LEAVE,
@@ -37,6 +37,7 @@ from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge
 from bigupload.sources.file import FileSource
 from bigupload.support.rate_limiter import RateLimiter
+from bigupload.version import __version__
 
 _SILENCE = 60.0
 """Seconds without a message after which a coordinator is gone. It sends one every ten seconds."""

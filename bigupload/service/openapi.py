@@ -10,11 +10,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from bigupload import __version__
 from bigupload.service import contract as c
 from bigupload.service.endpoints import ENDPOINTS, TAGS, Endpoint
 from bigupload.service.problems import Problem
 from bigupload.service.webhooks.bodies import BODIES
+from bigupload.version import __version__
 
 _REF = "#/components/schemas/{model}"
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}

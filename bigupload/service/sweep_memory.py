@@ -19,9 +19,9 @@ from typing import TypeVar
 
 import filelock
 
-from bigupload import __version__
 from bigupload.service.policy import PUBLISHED_POLICY, Policy
 from bigupload.support.files import file_lock
+from bigupload.version import __version__
 
 R = TypeVar("R")
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from bigupload import __version__, errors
+from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service.access_log import LoggedRequest
 from bigupload.service.metrics import Metrics
 from bigupload.stores.s3.bucket import S3Bucket
+from bigupload.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry import trace

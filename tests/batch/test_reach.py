@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bigupload import errors
-from bigupload.batch.reach import befalls_all
+from bigupload.batch.job import befalls_all
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.selecting import Selection
-from bigupload.batch.watched_files import WatchedFiles
+from bigupload.batch.watching import WatchedFiles
 from bigupload.errors import UsageError
 
 WANTED = ["a b.mp4", "a😀.mp4", "new\nline.mp4", "sub/deep/c.mp4", "sub/d.txt"]

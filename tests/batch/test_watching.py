@@ -16,8 +16,7 @@ from bigupload import errors
 from bigupload.batch import watching
 from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.selecting import Selection
-from bigupload.batch.watched_files import WatchedFiles
-from bigupload.batch.watching import NotSettledError, Watched, Watching
+from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.sources.file import fingerprint_of

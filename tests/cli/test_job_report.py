@@ -17,8 +17,7 @@ from bigupload.cli.job_report import JobReport
 from bigupload.cli.reporting import Narrator
 from bigupload.engine.upload_run import UploadResult
 from bigupload.progress import job_progress
-from bigupload.progress.row import RowState, render
-from bigupload.progress.updating import update_total
+from bigupload.progress.row import RowState, render, update_total
 
 
 class Noted:

@@ -18,8 +18,7 @@ from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified
 from bigupload.engine.in_flight import PutInFlight
 from bigupload.progress.job_progress import told_apart
-from bigupload.progress.row import RowState, cut_middle, most_name, render
-from bigupload.progress.updating import update
+from bigupload.progress.row import RowState, cut_middle, most_name, render, update
 
 SIZE = 120_000_000
 

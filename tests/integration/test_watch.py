@@ -14,7 +14,7 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors, events
-from bigupload.api import change_options, watching
+from bigupload.api import checks, watching
 from bigupload.core.settling import SettlingFiles
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs
 
@@ -24,7 +24,7 @@ from .support import FAST, PART, World, content, no_leaks
 @pytest.fixture
 def directory(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty one, whose files settle in no time."""
-    monkeypatch.setattr(change_options, "_LEAST_IDLE", 0.0)
+    monkeypatch.setattr(checks, "_LEAST_IDLE", 0.0)
     monkeypatch.setattr(watching, "SettlingFiles", partial(SettlingFiles, follow_from=2 * PART))
     made = world.directory / "recordings"
     made.mkdir()

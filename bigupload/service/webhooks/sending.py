@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bigupload import __version__
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service.webhooks.events import Event
 from bigupload.service.webhooks.signing import Signer
+from bigupload.version import __version__
 
 ANSWER_WITHIN = 15.0
 """Seconds that a receiver may take. It should note the event and answer, and work afterwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from bigupload.support.turns import Turns
+from bigupload.api.many import Turns
 
 
 async def test_one_name_is_had_by_one_at_a_time() -> None:
