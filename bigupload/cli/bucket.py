@@ -13,9 +13,15 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.hook_options import before_finish_option, hook_timeout_option, take_hooks, webhook_secret_option
 from bigupload.cli.options import completed_by, connection_options, need_service, s3_options
-from bigupload.cli.policy_options import policy_options, take_policy
+from bigupload.cli.service_options import (
+    before_finish_option,
+    hook_timeout_option,
+    policy_options,
+    take_hooks,
+    take_policy,
+    webhook_secret_option,
+)
 from bigupload.cli.settings import drop_weaker
 from bigupload.units import format_size, one_line
 

@@ -1,33 +1,136 @@
-"""What a command with many files tells while it runs, and at its end."""
+"""What a command with many files tells while it runs, and at its end.
+
+Of many files that failed, or are left out, the first ones of each reason are told.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from bigupload import errors, events
 from bigupload.batch.job import UploadFailed
 from bigupload.cli import complain
-from bigupload.cli.failures import Failures
-from bigupload.cli.listed_files import shown_path
+from bigupload.cli.narration import say
 from bigupload.cli.reporting import Reporter, result_line, worst
 from bigupload.cli.wording import for_command_line
-from bigupload.units import counted, format_rate, format_seconds, format_size
+from bigupload.records import dataclass
+from bigupload.units import counted, escaped, format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
     from bigupload.api.verify_many import VerificationFailed
     from bigupload.engine.upload_run import UploadResult
 
+_MOST = 20
+"""Failures that are told at the end, if they have few reasons: nobody reads a longer list."""
+_MOST_REASONS = 10
+_LEAST = 2
+"""Failures that are told of each reason."""
+_FEW = 5
+"""Names that are told while the command runs, for what is no failure."""
 TOTAL = Path("total")
 """Stands for all files, where the reporter wants a file."""
+
+
+@dataclass(slots=True)
+class _Befallen:
+    """The files that failed for one reason."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+
+class Failures:
+    """Keeps the first failures of each reason for a table, and the number of the others."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.count = 0
+        self._reasons: dict[str, _Befallen] = {}
+        self._others = 0
+        """Those with still other reasons."""
+
+    def add(self, path: str, error: errors.BigUploadError, *, url: str = "") -> None:
+        """A file, or an object, has failed.
+
+        Args:
+            path: The file.
+            error: Why.
+            url: The object, as the error names it. The names of objects keep no failures apart.
+        """
+        self.count += 1
+        reason = _reason(path, error)
+        if url:
+            reason = reason.replace(f" at {printable(url)}", "").replace(printable(url), "the object")
+            if type(error) is errors.ObjectMismatch:  # each differs in its own way
+                path, reason = f"{path}: {reason}", "the object is not the file"
+        if reason not in self._reasons and len(self._reasons) == _MOST_REASONS:
+            self._others += 1
+            return
+        befallen = self._reasons.setdefault(reason, _Befallen())
+        befallen.count += 1
+        if befallen.count <= _MOST:
+            befallen.first.append(one_line(escaped(path)))
+
+    def table(self) -> list[str]:
+        """The lines of the table: each reason, and below it whom it befell."""
+        if not self.count:
+            return []
+        most = _MOST if self.count <= _MOST else max(_LEAST, _MOST // len(self._reasons))
+        lines = [f"failed: {self.count:,}"]
+        for reason, befallen in self._reasons.items():
+            lines.append(f"  {reason}")
+            lines += [f"    {path}" for path in befallen.first[:most]]
+            if befallen.count > most:
+                lines.append(f"    … and {befallen.count - most:,} more")
+        if self._others:
+            lines.append(f"  … and {self._others:,} more for other reasons")
+        if self.count > most:
+            lines.append("  With --json, standard output names each of them.")
+        return lines
+
+
+def _reason(path: str, error: errors.BigUploadError) -> str:
+    """What an error says, without the path that stands above it."""
+    message = printable(for_command_line(str(error)))
+    for name in (escaped(path), path, str(Path(path).absolute())):
+        at = re.escape(printable(name)) + (" ?" if name.endswith(" ") else "")
+        message = re.sub(rf"^{at}(: | )", lambda m: "" if m[1] == ": " else "it ", message)
+        message = re.sub(rf": {at}$", "", message)
+        message = re.sub(rf"(?<![\w/]){at}(?![\w/])", "it", message)
+    return message
+
+
+class LeftOut:
+    """Tells the first files that are left out for good reason, and counts the others."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """Begin with none.
+
+        Args:
+            quiet: Whether to tell nothing.
+        """
+        self._quiet = quiet
+        self._count = 0
+
+    def add(self, path: str, reason: str) -> None:
+        """One is left out."""
+        self._count += 1
+        if not self._quiet and self._count <= _FEW:
+            complain(errors.SourceError(f"left out: {reason}"), escaped(path))
+
+    def finish(self) -> None:
+        """Tell how many the others are."""
+        if not self._quiet and self._count > _FEW:
+            complain(errors.SourceError(f"left out in the same way: {counted(self._count - _FEW, 'more name')}"))
 
 
 class JobReport:
@@ -93,7 +196,7 @@ class JobReport:
         """A file is done, or has failed."""
         if isinstance(outcome, UploadFailed):
             self._reporter.end(Path(outcome.source).absolute())
-            self.fail(outcome.source, outcome.key, outcome.error, shown_path(outcome.source), is_path=True)
+            self.fail(outcome.source, outcome.key, outcome.error, escaped(outcome.source), is_path=True)
             return
         self.files += 1
         self.skipped += outcome.skipped
@@ -147,13 +250,13 @@ class JobReport:
             self._latest()
         elif not is_said and self._mode in ("bar", "plain"):
             for line in self._failures.table():
-                _say(line if line.startswith(" ") else f"bigupload: {line}")
+                say(line if line.startswith(" ") else f"bigupload: {line}")
         if self._as_json and self._sums:
             ended = {"exit_status": status, "seconds": round(seconds, 3)}
             why = {"error": type(error).__name__, "message": for_command_line(str(error))} if error is not None else {}
             self._print(json.dumps({**self._total(), **ended, **why}))
         elif not self._as_json and not is_said and self._mode != "none" and status is not None:
-            _say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
+            say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
 
     def _total(self) -> dict[str, Any]:
         return {
@@ -186,11 +289,6 @@ class JobReport:
 
     def _print(self, line: str) -> None:
         self._reporter.on_result(line)
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it
-        click.echo(text, err=True)
 
 
 def failed_json(path: str, key: str, error: errors.BigUploadError) -> str:

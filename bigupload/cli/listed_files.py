@@ -22,7 +22,7 @@ from bigupload.batch.listing import FileListing
 from bigupload.batch.reading_ahead import CountedFiles, FoundFiles, read_ahead
 from bigupload.batch.tree import Found
 from bigupload.cli import complain, standard_output
-from bigupload.cli.failures import LeftOut
+from bigupload.cli.job_report import LeftOut, failed_fields
 from bigupload.cli.selection_options import Chosen, is_many, names_many
 from bigupload.core.globs import split_glob
 from bigupload.records import dataclass
@@ -159,15 +159,13 @@ async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) ->
     Returns:
         The exit status.
     """
-    from bigupload.cli.job_report import failed_fields  # which imports this module
-
     count = size = failed = 0
     status = errors.EXIT_OK
     async for file in listed.found(readable=True):
         if isinstance(file, Omitted):
             status, failed = errors.EXIT_FAILED, failed + 1
-            error = errors.SourceError(f"{shown_path(file.path)}: {file.reason}")
-            complain(error, shown_path(file.path), is_path=True)
+            error = errors.SourceError(f"{escaped(file.path)}: {file.reason}")
+            complain(error, escaped(file.path), is_path=True)
             if as_json:
                 _print(json.dumps(failed_fields(file.path, "", error)))
             continue
@@ -184,11 +182,6 @@ async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) ->
         sums = f"{counted(count, 'file')}, {format_size(size)}" + (f", {failed:,} failed" if failed else "")
         click.echo(f"bigupload: would upload {sums}; nothing was sent", err=True)
     return status
-
-
-def shown_path(path: str) -> str:
-    """A path as a message shows it: bytes that are no UTF-8, and control characters, as \\xff."""
-    return escaped(path)
 
 
 def _print(line: str) -> None:

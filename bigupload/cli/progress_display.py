@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bigupload import events
-from bigupload.cli.reporting import Narrator, Printing
+from bigupload.cli.narration import Narrator, Printing
 from bigupload.progress import job_progress
 from bigupload.progress.row import RowState, update, update_total
 from bigupload.progress.rows import LiveUnread, Rows, VisibleCursor, perhaps_unread

@@ -6,10 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,12 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from bigupload import errors, events
-from bigupload.cli import standard_output
+from bigupload.cli.narration import Narrator, Printing, say
 from bigupload.cli.settings import QUIET, VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.progress import job_progress
-from bigupload.progress.job_progress import time_in
-from bigupload.units import counted, format_seconds, format_size, one_line, printable
+from bigupload.units import counted, format_size, one_line, printable
 
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
@@ -31,11 +28,6 @@ PLAIN_EVERY = 2.0
 """Seconds between two plain lines of a file, at first."""
 _PLAIN_LATER = 60.0
 """Seconds between two plain lines after ten minutes: a log of hours is not worth reading otherwise."""
-_RETRIES_EVERY = 2.0
-_OUTAGE_EVERY = 55.0
-"""Seconds: a little less than the engine's minute between two events."""
-_MOST_ALIKE = 3
-"""Warnings that differ by their file or object alone, of one job."""
 CONNECTING = "connecting"
 STARTING_STORE = "starting the local store"
 
@@ -58,145 +50,6 @@ class Reporter(Protocol):
     def close(self) -> None: ...
 
 
-def _say(text: str) -> None:
-    """Write to standard error. An upload does not end because nobody reads that any more."""
-    with contextlib.suppress(OSError):
-        click.echo(text, err=True)
-
-
-class Printing:
-    """Prints results to standard output as they come."""
-
-    def __init__(self) -> None:
-        self._broken: OSError | None = None
-        self._has_failed = False
-
-    def begin(self, path: Path, note: str) -> None:
-        pass
-
-    def end(self, path: Path) -> None:
-        pass
-
-    def on_result(self, line: str) -> None:
-        try:
-            sys.stdout.write(f"{line}\n")  # `click.echo` takes four times as long, which counts for many small files
-            sys.stdout.flush()
-        except OSError as e:  # the other files continue
-            self._broken = e
-
-    def on_failure(self, line: str) -> None:
-        """Print the object of a file that failed."""
-        self._has_failed = True
-        self.on_result(line)
-
-    def close(self) -> None:
-        """Raise BigUploadError if a result could not be written, unless the command fails anyway."""
-        if self._broken is None:
-            return
-        standard_output.discard()
-        unwritten = f"can't write the results ({self._broken.strerror})"
-        if not self._has_failed:
-            raise errors.BigUploadError(f"the uploads are done, but {unwritten}: see bigupload status")
-        _say(f"bigupload: {unwritten}")
-
-
-def _message(event: events.Event) -> str | None:
-    """An event as text, if a person should read it."""
-    match event:
-        case events.UploadStarted(resumed_parts=resumed, parts=parts) if resumed:
-            has = counted(resumed, "part") if parts is None else f"{resumed:,} of {counted(parts, 'part')}"
-            return f"resuming: the store has {has}"
-        case events.Retrying(part=part, attempt=attempt, delay=delay, reason=reason):
-            if _is_sent_again(event):
-                what = "sent again: "
-            else:
-                what = "" if part is None or reason.startswith(f"part {part} ") else f"part {part}: "
-            return f"{what}{reason}; attempt {attempt + 1} in {delay:.1f} s"
-        case events.OutageStarted(reason=reason, gives_up_in=left, peer=peer):
-            return f"no connection to {peer} since {time_in(0)} ({reason}): waiting, gives up at {time_in(left)}"
-        case events.OutageContinues(reason=reason, lasted=lasted, gives_up_in=left):
-            return f"no connection for {format_seconds(lasted)} ({reason}): still waiting, gives up at {time_in(left)}"
-        case events.OutageEnded(lasted=lasted, peer=peer):
-            return f"{peer} responds again, after {format_seconds(lasted)}"
-        case events.Hashing(parts=parts, reason=reason):
-            return f"hashing {counted(parts, 'part')} again: {reason}"
-        case events.Restarted(reason=reason):
-            return f"starting again from the first part: {reason}"
-        case events.UploadCompleted(bytes_sent=sent, bytes_copied=int(copied)):
-            return f"sent {format_size(sent)}, {format_size(copied)} copied by the store"
-        case events.UploadSkipped(url=url, verified=verified):
-            return f"skipped: {url} is this file already (proved: {verified})"
-        case events.Warned(message=message):
-            return f"warning: {message}"
-        case _:
-            return None
-
-
-def _is_sent_again(event: events.Retrying) -> bool:
-    """Whether all of a body was sent, and is sent once more. `PutInFlight.stalled` has the words."""
-    return event.reason.startswith("no response to ")
-
-
-class Narrator:
-    """Events of all files as text, without repetitions.
-
-    Each part in flight has retries of its own, and each file in flight notices the same outage. Of many retries one in
-    a while is told, and each that sends a whole part again: that costs the most, and is rare. Of an outage its begin is
-    told, one line in a while, and its end.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, verbose: int = 0, job: bool = False) -> None:
-        """Start with nothing told.
-
-        Args:
-            clock: a monotonic clock in seconds. Tests pass their own.
-            verbose: how often -v was given: what the log shows on standard error is not told again.
-            job: whether the files are many, so that the same warning of each would hide all else.
-        """
-        self._clock = clock
-        self._verbose = verbose
-        self._most_alike = _MOST_ALIKE if job else None
-        self._alike: Counter[str] = Counter()
-        self._quiet_until = 0.0
-        self._outage_quiet_until: float | None = None
-
-    def text(self, event: events.Event) -> str | None:
-        """What to tell of an event now, if anything."""
-        if self._verbose > 1 or (self._verbose and not isinstance(event, events.Retrying)):
-            return None
-        now = self._clock()
-        match event:
-            case events.Retrying(part=part) if part is None or not _is_sent_again(event):
-                if now < self._quiet_until:
-                    return None
-                self._quiet_until = now + _RETRIES_EVERY
-            case events.OutageStarted() | events.OutageContinues():
-                if self._outage_quiet_until is not None and now < self._outage_quiet_until:
-                    return None
-                self._outage_quiet_until = now + _OUTAGE_EVERY
-            case events.OutageEnded():
-                if self._outage_quiet_until is None:
-                    return None
-                self._outage_quiet_until = None
-            case _:
-                pass
-        message = _message(event)
-        return None if message is None else self._seldom(event, for_command_line(message))
-
-    def _seldom(self, event: events.Event, text: str) -> str | None:
-        """The text, if it was not told of several files already."""
-        if self._most_alike is None or not isinstance(event, events.Warned):
-            return text
-        alike = text
-        for own in (event.upload.target, event.upload.source):
-            alike = alike.replace(own, "") if own else alike
-        alike = re.sub(r"\w+://\S+", "", alike)  # a media service gives each object another one
-        self._alike[alike] += 1
-        if self._alike[alike] < self._most_alike:
-            return text
-        return f"{text} (the same of other files is not told)" if self._alike[alike] == self._most_alike else None
-
-
 class _Silent(Printing):
     """No progress. A warning is none, nor is that what was sent before is lost: these are told, unless -q is given."""
 
@@ -208,14 +61,14 @@ class _Silent(Printing):
         if not isinstance(event, events.Warned | events.Restarted) or _is_quiet():
             return
         if (text := self._narrator.text(event)) is not None:
-            _say(f"{one_line(path.name)}: {printable(text)}")
+            say(f"{one_line(path.name)}: {printable(text)}")
 
 
 class _Json(Printing):
     """One event a line, for programs."""
 
     def on_event(self, path: Path, event: events.Event) -> None:
-        _say(event_line(path, event))
+        say(event_line(path, event))
 
 
 def event_line(path: Path, event: events.Event) -> str:
@@ -244,7 +97,7 @@ class _Plain(Printing):
         now = self._clock()
         if note != CONNECTING and now >= self._next_note.get(path, now):
             self._next_note[path] = now + self._interval(now)
-            _say(f"{one_line(path.name)}: {printable(note)}")
+            say(f"{one_line(path.name)}: {printable(note)}")
 
     def end(self, path: Path) -> None:
         self._next.pop(path, None)
@@ -254,9 +107,9 @@ class _Plain(Printing):
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
         if (text := self._narrator.text(event)) is not None:
-            _say(f"{name}: {printable(text)}")
+            say(f"{name}: {printable(text)}")
         if isinstance(event, events.UploadCompleted) and path in self._followed:
-            _say(f"{name}: done, proved: {event.verified}")
+            say(f"{name}: done, proved: {event.verified}")
         match event:
             case events.Progress():
                 done, flying = event.bytes_uploaded, format_size(event.bytes_in_flight)
@@ -271,7 +124,7 @@ class _Plain(Printing):
             self._followed.add(path)
             share = "" if event.size is None else f"{100 * done // max(1, event.size)} % of "
             size = format_size(done if event.size is None else event.size)
-            _say(f"{name}: {share}{', '.join([f'{size}{rest}', *job_progress.pace(event)])}")
+            say(f"{name}: {share}{', '.join([f'{size}{rest}', *job_progress.pace(event)])}")
 
     def _due(self, path: Path) -> bool:
         """Whether it is time for a line of a file."""
@@ -309,7 +162,7 @@ class _PlainJob(_Plain):
         elif self._due(path):
             names = job_progress.told_apart(self._moving)
             files = {names[each]: moved for each, moved in self._moving.items()}
-            _say(f"{one_line(path.name)}: {job_progress.line(event, files)}")
+            say(f"{one_line(path.name)}: {job_progress.line(event, files)}")
 
 
 def _verbose() -> int:

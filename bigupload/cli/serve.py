@@ -12,9 +12,8 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain, standard_output
-from bigupload.cli.hook_options import hook_options, take_hooks
 from bigupload.cli.options import DURATION, PATH, SIZE, connection_options, need_service, s3_options
-from bigupload.cli.policy_options import policy_options, take_policy
+from bigupload.cli.service_options import hook_options, policy_options, take_hooks, take_policy
 from bigupload.cli.settings import choose
 
 if TYPE_CHECKING:

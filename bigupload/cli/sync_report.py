@@ -9,8 +9,7 @@ from bigupload import errors
 from bigupload.api.sync_types import SyncStep
 from bigupload.batch.entries import Omitted
 from bigupload.cli import complain
-from bigupload.cli.failures import LeftOut
-from bigupload.cli.job_report import JobReport
+from bigupload.cli.job_report import JobReport, LeftOut
 from bigupload.units import format_size, printable
 
 if TYPE_CHECKING:

@@ -182,7 +182,7 @@ async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[s
     from bigupload.batch.entries import Omitted
     from bigupload.batch.job import UploadFailed
     from bigupload.cli.job_report import JobReport
-    from bigupload.cli.listed_files import ListedFiles, dry_run, shown_path
+    from bigupload.cli.listed_files import ListedFiles, dry_run
     from bigupload.cli.reporting import mode_of, waits_for
     from bigupload.stores.targets import LOCAL_BUCKET
 
@@ -194,7 +194,7 @@ async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[s
     if not listed.is_prefix:
         async for file in listed.found():  # the one file
             if isinstance(file, Omitted):
-                raise errors.SourceError(f"{shown_path(file.path)}: {file.reason}")
+                raise errors.SourceError(f"{escaped(file.path)}: {file.reason}")
             return await _upload_all([Path(file.path)], arguments, kept)
         return errors.EXIT_OK
     note = await waits_for(local=arguments["local"])

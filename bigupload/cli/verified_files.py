@@ -16,13 +16,12 @@ from bigupload.api.functions import verify_many
 from bigupload.api.verify_many import VerificationFailed
 from bigupload.cli import complain, standard_output
 from bigupload.cli.checksum_file import writing_checksums
-from bigupload.cli.failures import Failures
-from bigupload.cli.job_report import failed_line
-from bigupload.cli.listed_files import ListedFiles, shown_path
+from bigupload.cli.job_report import Failures, failed_line
+from bigupload.cli.listed_files import ListedFiles
 from bigupload.cli.reporting import worst
 from bigupload.cli.selection_options import Chosen
 from bigupload.stores.targets import parse_s3_url
-from bigupload.units import counted, format_size, one_line
+from bigupload.units import counted, escaped, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
@@ -90,7 +89,7 @@ class _Sums:
             self._codes.append(found.error.exit_code)
             bucket = parse_s3_url(self._url, "x")[0]
             self._failures.add(found.source, found.error, url=f"s3://{bucket}/{found.key}" if found.key else "")
-            tell = functools.partial(complain, found.error, shown_path(found.source), is_path=True)
+            tell = functools.partial(complain, found.error, escaped(found.source), is_path=True)
             self._first = self._first or tell
             if self._is_quiet:  # nobody asked for a table
                 tell()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.hook_options import webhook_secret_option
 from bigupload.cli.options import DURATION, completed_by, connection_options, need_service, s3_options
+from bigupload.cli.service_options import webhook_secret_option
 from bigupload.cli.settings import drop_weaker
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ import pytest
 from bigupload import Verified, errors, events
 from bigupload.batch.job import UploadFailed
 from bigupload.cli import reporting
-from bigupload.cli.failures import Failures, LeftOut
-from bigupload.cli.job_report import JobReport
-from bigupload.cli.reporting import Narrator
+from bigupload.cli.job_report import Failures, JobReport, LeftOut
+from bigupload.cli.narration import Narrator
 from bigupload.engine.upload_run import UploadResult
 from bigupload.progress import job_progress
 from bigupload.progress.row import RowState, render, update_total
