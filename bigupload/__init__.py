@@ -72,9 +72,9 @@ if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncResult, SyncStep
     from bigupload.api.uploader import Uploader
     from bigupload.api.verify_many import VerificationFailed
-    from bigupload.batch.entries import FileEntry, Omitted
     from bigupload.batch.job import UploadFailed
     from bigupload.batch.selecting import Selection
+    from bigupload.batch.tree import FileEntry, Omitted
     from bigupload.core.checksums import Algorithm
     from bigupload.core.integrity import PartProof, Verified
     from bigupload.core.retry_policy import RetryPolicy
@@ -286,7 +286,7 @@ if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name f
         "api.handle",
         "api.uploader",
         "batch.job",
-        "batch.entries",
+        "batch.tree",
         "batch.selecting",
         "api.selected",
         "api.sync_types",

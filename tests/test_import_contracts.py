@@ -30,7 +30,7 @@ def test_the_contracts_are_kept() -> None:
 
 TURNED_ROUND = {
     "core.part_plan": "engine.context",  # upwards
-    "batch.entries": "engine.context",
+    "batch.tree": "engine.context",
     "engine.context": "http.client",  # round the ports
     "engine.retrying": "stores.s3.bucket",  # to a sibling
     "sources.file": "manifests.journal",

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from bigupload import errors
 from bigupload.api.source_types import ManySource, StrPath, UploadSource
-from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.remote_url import chosen_name, is_remote, parse_remote
 from bigupload.records import dataclass

@@ -13,11 +13,10 @@ from bigupload.api import checks
 from bigupload.api.arguments import UploaderOptions, UploadOptions
 from bigupload.api.calls import OpenCall, OpenCalls
 from bigupload.api.opened_source import OpenedSource
-from bigupload.api.places import Places
+from bigupload.api.places import Places, divide_descriptors
 from bigupload.api.remote import RemoteOpener
 from bigupload.api.small_files import SmallFiles
 from bigupload.api.state import UploaderState
-from bigupload.core.descriptor_budget import divide_descriptors
 from bigupload.core.manifest import SourceKind
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedResources, UploadContext, UploadSettings

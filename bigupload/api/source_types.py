@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable, Awaitable, Iterable
 from typing import Protocol, TypeAlias
 
-from bigupload.batch.entries import FileEntry, Omitted
+from bigupload.batch.tree import FileEntry, Omitted
 
 
 class BinaryFile(Protocol):

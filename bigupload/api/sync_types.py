@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from bigupload import errors
-from bigupload.batch.entries import Omitted
 from bigupload.batch.job import UploadFailed
+from bigupload.batch.tree import Omitted
 from bigupload.engine.upload_run import UploadResult
 from bigupload.records import dataclass
 

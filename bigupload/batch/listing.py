@@ -14,9 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
-from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import Found, WalkOptions, look_at, walk
+from bigupload.batch.tree import FileEntry, Found, Omitted, WalkOptions, look_at, walk
 from bigupload.core.globs import has_wildcard, split_glob
 from bigupload.core.selection import Scope, include, scope_of, selects
 from bigupload.errors import UsageError

@@ -14,8 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from bigupload.batch.entries import FileEntry, Omitted
-from bigupload.batch.tree import Found
+from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 

@@ -2,7 +2,8 @@
 
 S3 lists keys by their bytes in UTF-8. A directory's files come where "name/" belongs: after "name.txt" and "name-2",
 and before "name0". So this list and the store's can be compared side by side, whatever the number of files. Memory
-holds the names in the directories that are open: those from the top down to the present one.
+holds the names in the directories that are open: those from the top down to the present one. What could not be selected
+is in the stream, too, as an `Omitted`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.core.key_characters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
+from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import FileLimits, Scope
 from bigupload.records import dataclass
 from bigupload.support.descriptors import reason_of
-
-Found: TypeAlias = FileEntry | Omitted
 
 _NO_LIMITS = FileLimits()
 _KINDS = {
@@ -28,6 +27,47 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a directory, and not a file",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file that was selected: where it is, what its key below the target's prefix is, and its metadata."""
+
+    path: str
+    """As the system opens it: relative to the working directory if the source was. May hold surrogate escapes."""
+    key: str
+    """Below the prefix: segments with "/" between them, none of them empty, "." or "..". Valid UTF-8, not empty."""
+    size: int
+    """In bytes, when the file was listed."""
+    mtime_ns: int
+    """The time of its last change, in nanoseconds since 1970."""
+    ctime_ns: int = 0
+    inode: int = 0
+
+    @classmethod
+    def of(cls, path: str, key: str, status: os.stat_result) -> FileEntry:
+        """An entry with a file's metadata, which are those of the file that a symbolic link leads to."""
+        return cls(path, key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What changes when the file is written or replaced."""
+        return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.inode)
+
+
+@dataclass(frozen=True, slots=True)
+class Omitted:
+    """What the selection found but does not hand on: one line for a person."""
+
+    path: str
+    reason: str
+    """Why, without the path: "a FIFO", "can't read the directory: Permission denied"."""
+    is_failure: bool
+    """Whether something that was to be uploaded is missing now, so that the job ends as failed. False for what never
+    can be uploaded, such as sockets."""
+
+
+Found: TypeAlias = FileEntry | Omitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

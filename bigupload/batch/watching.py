@@ -24,10 +24,9 @@ from typing import Protocol, TypeAlias
 import anyio
 
 from bigupload import errors
-from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.job import befalls_all, is_for_good
 from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import walk
+from bigupload.batch.tree import FileEntry, Omitted, walk
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import Scope, exclude, scope_of
 from bigupload.core.settling import Begin, SettlingFiles

@@ -17,10 +17,9 @@ import anyio
 import click
 
 from bigupload import errors
-from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.listing import FileListing
 from bigupload.batch.reading_ahead import CountedFiles, FoundFiles, read_ahead
-from bigupload.batch.tree import Found
+from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.cli import complain, standard_output
 from bigupload.cli.job_report import LeftOut, failed_fields
 from bigupload.cli.selection_options import Chosen, is_many, names_many

@@ -103,8 +103,8 @@ def _has_entries(directory: str) -> bool:
 
 async def _sync(directory: str, arguments: dict[str, Any], kept: KeptParts) -> int:
     from bigupload.api.uploader import Uploader
+    from bigupload.cli.job_report import SyncReport
     from bigupload.cli.reporting import mode_of, reporting
-    from bigupload.cli.sync_report import SyncReport
     from bigupload.engine.upload_run import UploadResult
 
     options = {name: arguments.pop(name) for name in _PARAMETERS}

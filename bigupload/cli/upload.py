@@ -179,8 +179,8 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], ke
 
 async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], kept: KeptParts) -> int:
     from bigupload.api.arguments import UploadManyOptions
-    from bigupload.batch.entries import Omitted
     from bigupload.batch.job import UploadFailed
+    from bigupload.batch.tree import Omitted
     from bigupload.cli.job_report import JobReport
     from bigupload.cli.listed_files import ListedFiles, dry_run
     from bigupload.cli.reporting import mode_of, waits_for

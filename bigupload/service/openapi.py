@@ -11,9 +11,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from bigupload.service import contract as c
+from bigupload.service.contract import BODIES
 from bigupload.service.endpoints import ENDPOINTS, TAGS, Endpoint
 from bigupload.service.problems import Problem
-from bigupload.service.webhooks.bodies import BODIES
 from bigupload.version import __version__
 
 _REF = "#/components/schemas/{model}"

@@ -18,9 +18,8 @@ from bigupload.core.manifest import Target
 from bigupload.http.http_errors import NAME_RULES, is_valid_name
 from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
-from bigupload.stores.s3.access import configured_endpoint, refuse_unsuited, split_bucket
+from bigupload.stores.s3.access import configured_endpoint, refuse_unsuited, split_bucket, translated
 from bigupload.stores.s3.bucket_pool import BucketPool
-from bigupload.stores.s3.errors import translated
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.daemon_threads import run_in_daemon_thread, run_in_thread
 from bigupload.units import escaped

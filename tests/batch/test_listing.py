@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bigupload.api.selected import select_files
-from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.listing import FileList, FileListing
 from bigupload.batch.selecting import Selection
+from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.errors import UsageError
 
 EVERYTHING = Selection()

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.reading_ahead import FoundFiles, read_ahead
-from bigupload.batch.tree import Found
+from bigupload.batch.tree import FileEntry, Found, Omitted
 from tests.tools.waiting import until
 
 

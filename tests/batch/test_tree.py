@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.batch import tree
-from bigupload.batch.entries import FileEntry, Omitted
-from bigupload.batch.tree import WalkOptions, walk
+from bigupload.batch.tree import FileEntry, Omitted, WalkOptions, walk
 from bigupload.core.selection import ALL, FileLimits, exclude, include, scope_of
 
 AWKWARD = [

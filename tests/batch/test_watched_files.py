@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bigupload.batch.entries import FileEntry, Omitted
 from bigupload.batch.selecting import Selection
+from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.batch.watching import WatchedFiles
 from bigupload.errors import UsageError
 

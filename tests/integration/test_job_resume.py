@@ -18,7 +18,7 @@ import pytest
 import bigupload
 from bigupload import UploadFailed, UploadResult, Verified, errors
 from bigupload.api import many
-from bigupload.batch.entries import FileEntry
+from bigupload.batch.tree import FileEntry
 from bigupload.manifests.clean_up import clean
 from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, known_jobs
 from bigupload.testing.strict_s3 import Stall, Status

@@ -13,7 +13,7 @@ import pytest
 import bigupload
 from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, events
 from bigupload.api import many
-from bigupload.batch.entries import FileEntry
+from bigupload.batch.tree import FileEntry
 from bigupload.sources import held_file
 from bigupload.testing.strict_s3 import Call, FlipBit, LostResponse, Reset, Status, StrictS3
 from tests.tools.web_server import WebServer

@@ -1,6 +1,8 @@
 """Ask the operator's hooks, and answer the client by what they say. A hook is a command, a URL or a function.
 
-A URL gets a signed POST of JSON; its status, and a reason in its body, are the answer.
+A command gets JSON on its standard input; its exit status, and one line of its output, are the answer. It runs without
+a shell, in a process group of its own, which is killed at the time limit: a scanner's children must not go on when
+nobody waits for them. A URL gets a signed POST of JSON; its status, and a reason in its body, are the answer.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ import contextlib
 import functools
 import inspect
 import json
+import os
 import re
 import secrets
+import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -21,8 +25,7 @@ import aiohttp
 import anyio
 
 from bigupload.service.access_log import AccessLog
-from bigupload.service.hooks.command import ask_command, words_of
-from bigupload.service.hooks.naming import HookSettings, is_url
+from bigupload.service.hooks.naming import HookSettings, is_url, words_of
 from bigupload.service.hooks.questions import Ask, FinishedFile, HookFailed, NewUpload, Question, as_line
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import connections, why_no_answer
@@ -30,6 +33,14 @@ from bigupload.service.webhooks.signing import Signer
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import one_line
 
+REFUSES = 1
+"""The exit status by which a command refuses, as clamdscan's, if it says why. 0 accepts. Every other one means that it
+failed, and so does 1 without a line on standard output: many programs end with 1 when they crash, and what is refused
+is deleted."""
+_MOST_OUTPUT = 64 * 1024
+"""Bytes that are kept of each of its outputs. The rest is read and dropped."""
+_ENDS_WITHIN = 2.0
+"""Seconds that a killed group has to end. Only a process that left the group can take longer."""
 _MOST_BYTES = 64 * 1024
 """Of the answer that are read."""
 _NO_REFUSALS = (408, 425, 429)
@@ -233,3 +244,80 @@ def _reason(body: bytes) -> str | None:
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return reason if isinstance(reason, str) and reason.strip() else None
+
+
+async def ask_command(words: Sequence[str], question: Question, *, within: float) -> str | None:
+    """Run a command.
+
+    Args:
+        words: The program and its arguments.
+        question: What it gets on its standard input.
+        within: Its time limit, in seconds.
+
+    Returns:
+        None if it accepts, or the first line of its standard output if it refuses.
+
+    Raises:
+        HookFailed: It could not be started, took too long, or ended in another way.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as e:
+        raise HookFailed(f"the command can't be started: {e.strerror}") from None
+    try:
+        async with asyncio.timeout(within):
+            said, complained, _ = await asyncio.gather(
+                _output(process.stdout), _output(process.stderr), _feed(process.stdin, as_line(question))
+            )
+            status = await process.wait()
+    except TimeoutError:
+        raise HookFailed(f"the command took longer than {within:g} s") from None
+    finally:
+        await _end(process)
+    if status == REFUSES and (reason := _first_line(said)):
+        return reason
+    if status != 0:
+        line = _first_line(complained) or _first_line(said)
+        how = f"status {status}" if status > 0 else signal.Signals(-status).name
+        raise HookFailed(f"the command ended with {how}: {line}" if line else f"the command ended with {how}")
+    return None
+
+
+async def _feed(stdin: asyncio.StreamWriter | None, data: bytes) -> None:
+    assert stdin is not None
+    with contextlib.suppress(OSError):  # it may answer without reading
+        stdin.write(data)
+        await stdin.drain()
+        stdin.close()
+        await stdin.wait_closed()
+
+
+async def _output(stream: asyncio.StreamReader | None) -> bytes:
+    assert stream is not None
+    kept = b""
+    while chunk := await stream.read(_MOST_OUTPUT):
+        kept += chunk[: _MOST_OUTPUT - len(kept)]
+    return kept
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill what is left of the group, unless all of it has ended."""
+    pipes = (process.stdout, process.stderr)
+    if process.returncode is not None and all(pipe is None or pipe.at_eof() for pipe in pipes):
+        return
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ENDS_WITHIN):
+            await process.wait()
+
+
+def _first_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").splitlines()
+    return next((line.strip() for line in lines if line.strip()), "")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import field
 
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.service.hooks.command import words_of
 from bigupload.service.hooks.questions import BeforeCreate, BeforeFinish
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
@@ -51,3 +52,16 @@ def check_hook(name: str, hook: object, secrets: Sequence[str]) -> None:
         words_of(hook)
     elif not secrets:
         raise UsageError(f"`{name}` is a URL, and requests to it are signed: name `webhook_secrets`")
+
+
+def words_of(command: str) -> list[str]:
+    """Return the program of a command, and its arguments. Raises UsageError if there is no such program."""
+    try:
+        words = shlex.split(command)
+    except ValueError as e:
+        raise UsageError(f"the hook's command can't be read: {e}") from None
+    if not words:
+        raise UsageError("a hook is a command or a URL, and this one is empty")
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"there is no program {words[0]!r} to run as a hook: write its whole path")
+    return words

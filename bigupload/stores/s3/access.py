@@ -3,7 +3,10 @@
 These are three questions. Each has plain rules for what most people configure, and boto3 for everything else: roles,
 SSO, web identity, `credential_process`, a machine's own role, a caller's session; access points, accelerate, dual
 stack, FIPS and other partitions. boto3 is asked once for a bucket, in a thread: it blocks, and is slow to import.
-It sends nothing to the store and signs nothing. Whatever is not known to be harmless is left to it.
+It sends nothing to the store and signs nothing. Whatever is not known to be harmless is left to it. What it raises is
+translated here; of botocore's own texts only reasons and hosts are passed on: they can hold secrets. What a store
+answers is `http/http_errors`'s.
+
 `tests/stores/s3/test_access.py` compares the rules with boto3.
 """
 
@@ -13,18 +16,22 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from bigupload import errors
-from bigupload.http.http_errors import is_valid_name
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http.http_errors import is_valid_name, out_of_descriptors
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.s3_parameters import ADDRESS, parameters
-from bigupload.stores.s3.aws_files import chosen_profile, endpoint_in_files, nested, read_settings
+from bigupload.stores.s3.aws_files import chosen_profile, endpoint_in_files, nested, no_profile, read_settings
+from bigupload.support.descriptors import OUT_OF_DESCRIPTORS
+from bigupload.units import one_line
 
+R = TypeVar("R")
 _OF_CREDENTIALS = frozenset({
     "role_arn", "source_profile", "credential_source", "role_session_name", "external_id", "mfa_serial",
     "duration_seconds", "web_identity_token_file", "credential_process", "sso_start_url", "sso_region",
@@ -352,3 +359,88 @@ def refuse_unsuited(bucket: str, options: S3Options) -> None:
         raise errors.UsageError(f"the access point is in region {region}, and {asked} is asked for: leave that out")
     if region is not None and options.local:
         raise errors.UsageError("the local store has no access points: name a bucket")
+
+
+def error_of_aws(e: Exception) -> Exception:
+    """Translate an exception of boto3, botocore or the operating system.
+
+    Returns:
+        A Fault, if a retry may help; else a public error. An exception of another kind is returned as it is.
+    """
+    if isinstance(e, errors.BigUploadError | Fault):
+        return e
+    if out_of_descriptors(e):  # the import of botocore needs descriptors, too
+        return Fault(FaultKind.BROKEN, OUT_OF_DESCRIPTORS)
+    import botocore.exceptions as b
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(e, b.ProfileNotFound):
+        return no_profile(one_line(str(e.kwargs.get("profile"))))
+    if isinstance(e, b.ParamValidationError | b.InvalidRegionError | b.ConfigParseError | b.UnknownEndpointError):
+        return errors.UsageError(one_line(str(e)))
+    if isinstance(e, b.HTTPClientError | b.ConnectionError):
+        return _not_now(FaultKind.UNREACHABLE, f"{_host(e)} does not respond ({type(e).__name__})")
+    if isinstance(e, ResponseParserError):  # no BotoCoreError: the page of a proxy, in place of a service's response
+        return _not_now(FaultKind.BROKEN, "their service's response can't be read, a proxy may have sent it")
+    if isinstance(e, b.ClientError):
+        error = e.response.get("Error", {})
+        said = one_line(f"{error.get('Code', '')} ({error.get('Message', '')})")
+        return errors.CredentialsError(f"the AWS credentials can't be used: {e.operation_name} was refused: {said}")
+    if isinstance(e, b.NoCredentialsError | b.PartialCredentialsError):
+        return errors.CredentialsError(
+            f"incomplete AWS credentials: {one_line(str(e))}. Set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or name a `profile`"
+        )
+    if isinstance(e, b.CredentialRetrievalError):
+        source = str(e.kwargs.get("provider")).replace("custom-process", "the credential_process of the profile")
+        said = one_line(str(e.kwargs.get("error_msg") or "").strip()) or "it gives no reason"
+        return errors.CredentialsError(f"no AWS credentials: {one_line(source)} failed: {said}")
+    if isinstance(e, b.BotoCoreError):
+        return errors.CredentialsError(f"the AWS credentials can't be used: {one_line(str(e))}")
+    if isinstance(e, OSError):
+        what = f" ({one_line(str(e.filename))})" if e.filename else ""
+        return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}{what}")
+    if type(e) is RuntimeError:  # so botocore says that what it has just fetched has ended
+        return errors.CredentialsError("the AWS credentials have expired, also those that their source gave just now")
+    if isinstance(e, ValueError | LookupError | TypeError | AttributeError | RuntimeError | ArithmeticError):
+        # botocore raises these for what another program or service sends in place of credentials.
+        return errors.CredentialsError(
+            "the AWS credentials can't be used: what their source gave can't be read "
+            f"({type(e).__name__}): check the credential_process, or the service, that the profile names"
+        )
+    return e
+
+
+def translated(question: Callable[[], R]) -> R:
+    """Return what `question` returns, or raise its exception as `error_of_aws` translates it.
+
+    botocore's text may hold a secret, so its exception is not the context of the other.
+    """
+    try:
+        return question()
+    except Exception as e:
+        error = error_of_aws(e)
+    raise error
+
+
+def no_answer(seconds: float, profile: str | None) -> errors.CredentialsError:
+    """Make the error for a source of credentials that hangs."""
+    of = f"the profile {profile}" if profile else "the AWS configuration"
+    return errors.CredentialsError(
+        f"no AWS credentials within {seconds:.0f} s: check the credential_process, or the service, that {of} names"
+    )
+
+
+def _not_now(kind: FaultKind, why: str) -> Fault:
+    return Fault(kind, f"the AWS credentials can't be fetched: {why}", error=errors.CredentialsError)
+
+
+def _host(e: Any) -> str:
+    """Return the "host:port" of a URL that one of botocore's exceptions keeps. The rest of the URL may be secret."""
+    for name in ("endpoint_url", "proxy_url"):
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+            url = urlsplit(e.kwargs[name])
+            host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname
+            if host:
+                return f"{host}{f':{url.port}' if url.port else ''}"
+    return "their service"

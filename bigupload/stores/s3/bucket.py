@@ -22,9 +22,8 @@ from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
 from bigupload.http.trust import CaBundle
 from bigupload.options import S3Options
 from bigupload.s3_parameters import REQUEST, parameters
-from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, region_of
+from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, no_answer, region_of, translated
 from bigupload.stores.s3.aws_files import configured_ca_bundle
-from bigupload.stores.s3.errors import no_answer, translated
 from bigupload.stores.s3.operations import Request, fields_of, load_parser, request_of, told
 from bigupload.stores.s3.pages import UploadPages
 from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, fetch_keys, is_refusal, seconds_left

@@ -29,10 +29,9 @@ from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
 from bigupload.s3_parameters import ADDRESS, parameters
 from bigupload.stores.s3 import access
-from bigupload.stores.s3.access import configured_endpoint, find_access
+from bigupload.stores.s3.access import configured_endpoint, error_of_aws, find_access
 from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.errors import error_of_aws
 from bigupload.stores.targets import connect
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.http_stub import HttpStub, Response, http_stub

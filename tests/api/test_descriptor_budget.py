@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from bigupload.core.descriptor_budget import (
+from bigupload.api.places import (
     MOST_UPLOADS,
     OF_A_PART,
     OF_AN_UPLOAD,

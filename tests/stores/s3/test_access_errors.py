@@ -11,7 +11,7 @@ import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.errors import BigUploadError, CredentialsError, UsageError
-from bigupload.stores.s3.errors import error_of_aws, no_answer
+from bigupload.stores.s3.access import error_of_aws, no_answer
 
 WHERE = "sts.example:9000"
 URL = "https://sts.example:9000/?Action=AssumeRole&WebIdentityToken=hidden"
