@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import graphlib
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 pytestmark = pytest.mark.slow  # guards the source, and `.ci/run` checks the contracts themselves, too
@@ -60,3 +62,19 @@ def test_imports_that_are_turned_round_break_them(tmp_path: Path) -> None:
     for module, other in wrong.items():
         assert f"bigupload.{module} -> {other}" in told
     assert " 0 kept" in told, "a contract that none of these breaks has no test"
+
+
+def imports() -> dict[str, set[str]]:
+    """The modules that each module imports, also within functions and for type checkers alone."""
+    graph = grimp.build_graph("bigupload", cache_dir=None)
+    return {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+
+
+def test_no_circle_of_imports() -> None:
+    """Who reads a module needs to read only those below it."""
+    found = imports()
+    assert len(found) > 200
+    graphlib.TopologicalSorter(found).prepare()  # a CycleError names the circle
+    found["bigupload.errors"].add("bigupload.api.uploader")
+    with pytest.raises(graphlib.CycleError, match=r"bigupload\.errors"):
+        graphlib.TopologicalSorter(found).prepare()

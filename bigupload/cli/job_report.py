@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
 
 
-_MOST = 20
+_MOST_FAILURES = 20
 """Failures that are told at the end, if they have few reasons: nobody reads a longer list."""
 _MOST_REASONS = 10
-_LEAST = 2
+_LEAST_OF_A_REASON = 2
 """Failures that are told of each reason."""
-_FEW = 5
+_FEW_LEFT_OUT = 5
 """Names that are told while the command runs, for what is no failure."""
 TOTAL = Path("total")
 """Stands for all files, where the reporter wants a file."""
@@ -82,14 +82,18 @@ class Failures:
             return
         befallen = self._reasons.setdefault(reason, _Befallen())
         befallen.count += 1
-        if befallen.count <= _MOST:
+        if befallen.count <= _MOST_FAILURES:
             befallen.first.append(one_line(escaped(path)))
 
     def table(self) -> list[str]:
         """The lines of the table: each reason, and below it whom it befell."""
         if not self.count:
             return []
-        most = _MOST if self.count <= _MOST else max(_LEAST, _MOST // len(self._reasons))
+        most = (
+            _MOST_FAILURES
+            if self.count <= _MOST_FAILURES
+            else max(_LEAST_OF_A_REASON, _MOST_FAILURES // len(self._reasons))
+        )
         lines = [f"failed: {self.count:,}"]
         for reason, befallen in self._reasons.items():
             lines.append(f"  {reason}")
@@ -129,13 +133,15 @@ class LeftOut:
     def add(self, path: str, reason: str) -> None:
         """One is left out."""
         self._count += 1
-        if not self._quiet and self._count <= _FEW:
+        if not self._quiet and self._count <= _FEW_LEFT_OUT:
             complain(errors.SourceError(f"left out: {reason}"), escaped(path))
 
     def finish(self) -> None:
         """Tell how many the others are."""
-        if not self._quiet and self._count > _FEW:
-            complain(errors.SourceError(f"left out in the same way: {counted(self._count - _FEW, 'more name')}"))
+        if not self._quiet and self._count > _FEW_LEFT_OUT:
+            complain(
+                errors.SourceError(f"left out in the same way: {counted(self._count - _FEW_LEFT_OUT, 'more name')}")
+            )
 
 
 class JobReport:

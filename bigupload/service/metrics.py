@@ -25,10 +25,10 @@ from bigupload.core.retry_policy import Fault
 from bigupload.service import contract as c
 from bigupload.service.access_log import LoggedRequest
 
-_FRESH_FOR = 60.0
-"""For how many seconds a count holds: Prometheus asks as often, or more often."""
-_MOST = 10_000
-"""So many are counted: ten requests to the store."""
+_COUNT_HOLDS = 60.0
+"""Seconds for which a count of open uploads holds: Prometheus asks as often, or more often."""
+_MOST_COUNTED = 10_000
+"""Open uploads that are counted at most, by ten requests to the store."""
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus_client reads this when it is imported: it must be set before a worker starts."""
 
@@ -261,7 +261,7 @@ class OpenUploads(Collector):
             async with contextlib.aclosing(self._uploads()) as rows:  # type: ignore[type-var]  # it is a generator
                 async for _ in rows:
                     count += 1
-                    if count == _MOST:
+                    if count == _MOST_COUNTED:
                         break
         except (Fault, errors.BigUploadError):
             self._count = None  # better none than an old one
@@ -276,9 +276,9 @@ class OpenUploads(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """The count, once there is one. It is counted again in the background, if it is old."""
-        if self._clock() - self._asked >= _FRESH_FOR and (self._asking is None or self._asking.done()):
+        if self._clock() - self._asked >= _COUNT_HOLDS and (self._asking is None or self._asking.done()):
             self._asked = self._clock()
             self._asking = asyncio.create_task(self._ask())
         if self._count is not None:
-            told = f"Multipart uploads that are open in the bucket, up to {_MOST:,}; a minute old at most."
+            told = f"Multipart uploads that are open in the bucket, up to {_MOST_COUNTED:,}; a minute old at most."
             yield GaugeMetricFamily("bigupload_uploads_open", told, value=self._count)

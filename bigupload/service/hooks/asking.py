@@ -41,8 +41,8 @@ _MOST_OUTPUT = 64 * 1024
 """Bytes that are kept of each of its outputs. The rest is read and dropped."""
 _ENDS_WITHIN = 2.0
 """Seconds that a killed group has to end. Only a process that left the group can take longer."""
-_MOST_BYTES = 64 * 1024
-"""Of the answer that are read."""
+_MOST_ANSWER = 64 * 1024
+"""Bytes that are read of a URL's answer."""
 _NO_REFUSALS = (408, 425, 429)
 """Statuses that ask to come again, and say nothing about the file."""
 BEFORE_CREATE, BEFORE_FINISH = "before-create", "before-finish"
@@ -225,7 +225,7 @@ async def ask_url(
         ) as response:
             status, answer = response.status, bytearray()
             async for chunk in response.content.iter_any():
-                answer += chunk[: _MOST_BYTES - len(answer)]
+                answer += chunk[: _MOST_ANSWER - len(answer)]
     except TimeoutError:
         raise HookFailed(f"the URL did not answer within {within:g} s") from None
     except (aiohttp.ClientError, OSError) as e:  # its text can hold the URL, which may be a secret

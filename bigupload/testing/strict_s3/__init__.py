@@ -18,8 +18,8 @@ from bigupload.testing.faults import (
     WrongEtag,
 )
 
+from .contents import Knobs
 from .exchange import Record
-from .knobs import Knobs
 from .model import StoredObject
 from .server import StrictS3
 from .sigv4 import IssuedCredentials

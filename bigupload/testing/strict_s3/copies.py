@@ -7,19 +7,16 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from . import model
+from .contents import Contents
 from .exchange import Exchange, Received
 from .intake import check_customer_key, encryption_headers, new_part
 from .model import StoredObject, Upload, b64
 from .objects import pieces
 from .response import StoreResponse, timestamp, xml
 from .wire import Content, S3Error
-
-if TYPE_CHECKING:
-    from .server import StrictS3
 
 MOST_COPIED = 5 << 30
 _SOURCE, _RANGE = "x-amz-copy-source", "x-amz-copy-source-range"
@@ -29,7 +26,7 @@ _IF_NONE_MATCH = f"{_SOURCE}-if-none-match"
 _ARCHIVED = ("GLACIER", "DEEP_ARCHIVE")
 
 
-async def copy_part(s3: StrictS3, exchange: Exchange, upload: Upload, number: int) -> StoreResponse:
+async def copy_part(s3: Contents, exchange: Exchange, upload: Upload, number: int) -> StoreResponse:
     await exchange.read()
     found = _source(s3, exchange.headers)
     start, end = _range(s3, exchange.headers.get(_RANGE), found.size)
@@ -47,7 +44,7 @@ async def copy_part(s3: StrictS3, exchange: Exchange, upload: Upload, number: in
     return xml("CopyPartResult", rows, {**encryption_headers(upload.headers), **version})
 
 
-def _source(s3: StrictS3, headers: Mapping[str, str]) -> StoredObject:
+def _source(s3: Contents, headers: Mapping[str, str]) -> StoredObject:
     path, _, query = headers[_SOURCE].partition("?")
     bucket, _, key = unquote(path).removeprefix("/").partition("/")
     if not bucket or not key or (query and not query.startswith("versionId=")):
@@ -66,7 +63,7 @@ def _source(s3: StrictS3, headers: Mapping[str, str]) -> StoredObject:
     return found
 
 
-def _range(s3: StrictS3, given: str | None, size: int) -> tuple[int, int]:
+def _range(s3: Contents, given: str | None, size: int) -> tuple[int, int]:
     """The range of bytes to copy, end exclusive."""
     start, end = 0, size
     if given is not None:
@@ -91,7 +88,7 @@ def _range(s3: StrictS3, given: str | None, size: int) -> tuple[int, int]:
     return start, end
 
 
-def _copied(s3: StrictS3, found: StoredObject, start: int, end: int, algorithm: str | None) -> Received:
+def _copied(s3: Contents, found: StoredObject, start: int, end: int, algorithm: str | None) -> Received:
     algorithms = {"CRC64NVME", algorithm or "CRC64NVME"}
     sums = {name: model.hasher(name) for name in algorithms}
     md5 = hashlib.md5(usedforsecurity=False)

@@ -9,17 +9,14 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bigupload.testing.faults import Conflict
 
 from . import model
+from .contents import Contents
 from .exchange import Exchange, Received
 from .model import Upload, UploadedPart, b64
 from .wire import S3Error
-
-if TYPE_CHECKING:
-    from .server import StrictS3
 
 _KEPT_HEADERS = {
     "cache-control",
@@ -66,7 +63,7 @@ def number_in_query(exchange: Exchange, name: str, default: int, limit: int) -> 
     return min(int(value), limit)
 
 
-def object_headers(s3: StrictS3, exchange: Exchange) -> dict[str, str]:
+def object_headers(s3: Contents, exchange: Exchange) -> dict[str, str]:
     given = exchange.headers
     kept = {name: value for name, value in given.items() if name in _KEPT_HEADERS or name.startswith("x-amz-meta-")}
     encodings = [each.strip() for each in kept.pop("content-encoding", "").split(",")]
@@ -87,7 +84,7 @@ def object_headers(s3: StrictS3, exchange: Exchange) -> dict[str, str]:
     return kept
 
 
-def _check_access_and_lock(s3: StrictS3, given: Mapping[str, str]) -> None:
+def _check_access_and_lock(s3: Contents, given: Mapping[str, str]) -> None:
     if "x-amz-acl" in given and any(name.startswith("x-amz-grant-") for name in given):
         raise S3Error("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
     mode, until = given.get("x-amz-object-lock-mode"), given.get("x-amz-object-lock-retain-until-date")
@@ -122,7 +119,7 @@ def _customer_key_md5(given: Mapping[str, str], prefix: str = _SSE_C_PREFIX) -> 
     return digest
 
 
-def opaque_etags(s3: StrictS3, headers: Mapping[str, str]) -> bool:
+def opaque_etags(s3: Contents, headers: Mapping[str, str]) -> bool:
     """ETags are MD5s only without SSE-KMS and SSE-C."""
     return s3.knobs.etags == "opaque" or headers.get(SSE, "").startswith("aws:kms") or _SSE_C in headers
 
@@ -148,7 +145,7 @@ def check_customer_key(sent: Mapping[str, str], headers: Mapping[str, str], pref
         raise S3Error("AccessDenied")
 
 
-def refuse_checksums(s3: StrictS3, given: object) -> None:
+def refuse_checksums(s3: Contents, given: object) -> None:
     """Raise the error of a store that does not know the checksum that was given, if any."""
     refuse = s3.knobs.refuse_checksum_algorithm
     if given is not None and refuse:
@@ -178,7 +175,7 @@ def declared_algorithm(exchange: Exchange) -> str | None:
 
 
 async def receive(
-    s3: StrictS3, exchange: Exchange, algorithm: str | None, also: frozenset[str] = frozenset()
+    s3: Contents, exchange: Exchange, algorithm: str | None, also: frozenset[str] = frozenset()
 ) -> Received:
     """The body, verified against Content-MD5 and the checksum header or trailer; `also`: more digests to compute."""
     md5 = exchange.headers.get("content-md5")
@@ -204,12 +201,12 @@ async def receive(
     return received
 
 
-def new_part(s3: StrictS3, number: int, received: Received, *, opaque: bool) -> UploadedPart:
+def new_part(s3: Contents, number: int, received: Received, *, opaque: bool) -> UploadedPart:
     etag = uuid.uuid4().hex if opaque else received.md5.hex()
     return UploadedPart(number, received.size, f'"{etag}"', received.md5, received.digests, received.body, s3.clock())
 
 
-def check_if_none_match(s3: StrictS3, exchange: Exchange, upload: Upload | None) -> None:
+def check_if_none_match(s3: Contents, exchange: Exchange, upload: Upload | None) -> None:
     condition = exchange.headers.get("if-none-match")
     if upload is not None:
         if condition is not None and s3.knobs.conditional_conflicts > 0 and not upload.conflicted:

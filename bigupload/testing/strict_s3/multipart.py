@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from . import model
+from .contents import Contents
 from .copies import copy_part
 from .exchange import Exchange
 from .intake import (
@@ -26,11 +26,8 @@ from .model import Checksum, StoredObject, Upload, UploadedPart, b64
 from .response import StoreResponse, timestamp, xml
 from .wire import Content, S3Error
 
-if TYPE_CHECKING:
-    from .server import StrictS3
 
-
-async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def create_multipart_upload(s3: Contents, exchange: Exchange) -> StoreResponse:
     await exchange.read()
     given = exchange.headers.get("x-amz-checksum-algorithm")
     refuse_checksums(s3, given)
@@ -61,14 +58,14 @@ async def create_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreResp
     return xml("InitiateMultipartUploadResult", content, more)
 
 
-def _find_upload(s3: StrictS3, exchange: Exchange) -> Upload:
+def _find_upload(s3: Contents, exchange: Exchange) -> Upload:
     upload = s3.uploads.get(exchange.query["uploadId"])
     if upload is None or (upload.bucket, upload.key) != (exchange.bucket, exchange.key):
         raise S3Error("NoSuchUpload", fields={"UploadId": exchange.query["uploadId"]})
     return upload
 
 
-def _part_of_upload(s3: StrictS3, exchange: Exchange) -> tuple[int, Upload]:
+def _part_of_upload(s3: Contents, exchange: Exchange) -> tuple[int, Upload]:
     """The part number and the open upload that a request names."""
     number = exchange.part_number
     if number is None or not 1 <= number <= s3.knobs.max_parts:
@@ -83,14 +80,14 @@ def _part_of_upload(s3: StrictS3, exchange: Exchange) -> tuple[int, Upload]:
     return number, upload
 
 
-async def upload_part_copy(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def upload_part_copy(s3: Contents, exchange: Exchange) -> StoreResponse:
     if s3.knobs.ignores_copy_source:
         return await upload_part(s3, exchange)
     number, upload = _part_of_upload(s3, exchange)
     return await copy_part(s3, exchange, upload, number)
 
 
-async def upload_part(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def upload_part(s3: Contents, exchange: Exchange) -> StoreResponse:
     number, upload = _part_of_upload(s3, exchange)
     if number in upload.parts and not s3.knobs.replaces_parts:
         raise S3Error("NotImplemented")
@@ -127,7 +124,7 @@ async def upload_part(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     return StoreResponse(200, headers)
 
 
-def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | None:
+def _part_algorithm(s3: Contents, exchange: Exchange, upload: Upload) -> str | None:
     """The algorithm to verify and echo, if it may come with a part of this upload."""
     actual, expected = declared_algorithm(exchange), upload.algorithm
     if actual == expected or (expected is None and s3.knobs.undeclared_checksums == "accept"):
@@ -141,7 +138,7 @@ def _part_algorithm(s3: StrictS3, exchange: Exchange, upload: Upload) -> str | N
     )
 
 
-async def list_parts(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def list_parts(s3: Contents, exchange: Exchange) -> StoreResponse:
     upload = _find_upload(s3, exchange)
     if upload.algorithm is not None:
         check_customer_key(exchange.headers, upload.headers)
@@ -177,7 +174,7 @@ async def list_parts(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     return xml("ListPartsResult", head + rows)
 
 
-async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def list_multipart_uploads(s3: Contents, exchange: Exchange) -> StoreResponse:
     prefix = exchange.query.get("prefix", "")
     key_marker, id_marker = exchange.query.get("key-marker", ""), exchange.query.get("upload-id-marker", "")
     limit = number_in_query(exchange, "max-uploads", s3.knobs.page_size, s3.knobs.page_size)
@@ -220,7 +217,7 @@ async def list_multipart_uploads(s3: StrictS3, exchange: Exchange) -> StoreRespo
     return xml("ListMultipartUploadsResult", head + rows)
 
 
-async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def complete_multipart_upload(s3: Contents, exchange: Exchange) -> StoreResponse:
     body = await exchange.read()
     before = s3.completed.get(exchange.query["uploadId"])
     if before is not None and s3.knobs.complete_repeatable:
@@ -269,7 +266,7 @@ async def complete_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreRe
     return response
 
 
-def _object_checksum(s3: StrictS3, upload: Upload, parts: list[UploadedPart]) -> Checksum | None:
+def _object_checksum(s3: Contents, upload: Upload, parts: list[UploadedPart]) -> Checksum | None:
     if not s3.knobs.echo_checksums:
         return None
     if upload.algorithm is not None and upload.checksum_type is not None:
@@ -288,7 +285,7 @@ def _check_object_size(exchange: Exchange, actual: int) -> None:
         )
 
 
-async def abort_multipart_upload(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def abort_multipart_upload(s3: Contents, exchange: Exchange) -> StoreResponse:
     upload = _find_upload(s3, exchange)
     if upload.in_flight and s3.knobs.abort_leaves_in_flight:
         upload.aborted = True

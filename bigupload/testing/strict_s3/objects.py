@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from email.utils import formatdate
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
 from . import model
+from .contents import Contents
 from .exchange import Exchange
 from .intake import (
     NOT_IN_HEAD,
@@ -28,11 +28,8 @@ from .model import Checksum, StoredObject, b64, hasher
 from .response import StoreResponse, timestamp, xml
 from .wire import NAMESPACE, Content, S3Error
 
-if TYPE_CHECKING:
-    from .server import StrictS3
 
-
-async def put_object(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def put_object(s3: Contents, exchange: Exchange) -> StoreResponse:
     headers = object_headers(s3, exchange)
     refuse_checksums(s3, model.given_checksum(exchange.headers))
     algorithm = declared_algorithm(exchange) if s3.knobs.echo_checksums else None
@@ -49,7 +46,7 @@ async def put_object(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     return StoreResponse(200, {"ETag": part.etag, **told})
 
 
-async def get_object(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def get_object(s3: Contents, exchange: Exchange) -> StoreResponse:
     """GetObject, and HeadObject: the same but for the body."""
     refused = s3.knobs.refuse_checksum_mode
     if exchange.op == "HeadObject" and refused is not None and "x-amz-checksum-mode" in exchange.headers:
@@ -134,7 +131,7 @@ def pieces(found: StoredObject, start: int, end: int) -> Iterator[bytes]:
             return
 
 
-async def delete_object(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def delete_object(s3: Contents, exchange: Exchange) -> StoreResponse:
     found, match = s3.objects[exchange.bucket].get(exchange.key), exchange.headers.get("if-match")
     if match is not None and found is not None and match.strip('"') != found.etag.strip('"'):
         raise S3Error("PreconditionFailed", fields={"Condition": "If-Match"})
@@ -142,7 +139,7 @@ async def delete_object(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     return StoreResponse(204)
 
 
-async def delete_objects(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def delete_objects(s3: Contents, exchange: Exchange) -> StoreResponse:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
     body = await exchange.read()
     if not s3.knobs.deletes_many:
@@ -183,7 +180,7 @@ async def delete_objects(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     return xml("DeleteResult", rows)
 
 
-async def list_objects_v2(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def list_objects_v2(s3: Contents, exchange: Exchange) -> StoreResponse:
     prefix = exchange.query.get("prefix", "")
     token = exchange.query.get("continuation-token")
     after = unquote(token) if token else exchange.query.get("start-after", "")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from . import multipart, objects
+from .contents import Contents
 from .exchange import Exchange
 from .response import StoreResponse, xml
 from .wire import Content, S3Error
 
-if TYPE_CHECKING:
-    from .server import StrictS3
-
-Operation = Callable[["StrictS3", Exchange], Awaitable[StoreResponse]]
+Operation = Callable[[Contents, Exchange], Awaitable[StoreResponse]]
 
 
-async def perform(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def perform(s3: Contents, exchange: Exchange) -> StoreResponse:
     operation = _OPERATIONS.get(exchange.op)
     if operation is None:
         raise S3Error("NotImplemented")
@@ -38,14 +35,14 @@ async def perform(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     return replace(response, headers={**common_headers(s3, exchange), **response.headers})
 
 
-def common_headers(s3: StrictS3, exchange: Exchange) -> dict[str, str]:
+def common_headers(s3: Contents, exchange: Exchange) -> dict[str, str]:
     headers = {"x-amz-request-id": exchange.request_id, "x-amz-id-2": "strict-s3", "Server": "AmazonS3"}
     if exchange.op == "HeadBucket" and exchange.bucket in s3.buckets:
         headers["x-amz-bucket-region"] = s3.buckets[exchange.bucket]
     return headers
 
 
-def _wrong_region(s3: StrictS3, exchange: Exchange, signed: str, region: str) -> S3Error:
+def _wrong_region(s3: Contents, exchange: Exchange, signed: str, region: str) -> S3Error:
     headers = {"x-amz-bucket-region": region}
     if s3.knobs.wrong_region == "redirect":
         endpoint = f"s3.{region}.amazonaws.com"
@@ -58,12 +55,12 @@ def _wrong_region(s3: StrictS3, exchange: Exchange, signed: str, region: str) ->
     )
 
 
-async def list_buckets(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def list_buckets(s3: Contents, exchange: Exchange) -> StoreResponse:
     rows: list[tuple[str, Content]] = [("Bucket", [("Name", name)]) for name in sorted(s3.buckets)]
     return xml("ListAllMyBucketsResult", [("Owner", [("ID", "strict")]), ("Buckets", rows)])
 
 
-async def create_bucket(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def create_bucket(s3: Contents, exchange: Exchange) -> StoreResponse:
     await exchange.read()
     if exchange.bucket in s3.buckets:
         raise S3Error("BucketAlreadyOwnedByYou", fields={"BucketName": exchange.bucket})
@@ -71,11 +68,11 @@ async def create_bucket(s3: StrictS3, exchange: Exchange) -> StoreResponse:
     return StoreResponse(200, {"Location": f"/{exchange.bucket}"})
 
 
-async def head_bucket(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def head_bucket(s3: Contents, exchange: Exchange) -> StoreResponse:
     return StoreResponse(200, {"Content-Type": "application/xml"})
 
 
-async def get_bucket_location(s3: StrictS3, exchange: Exchange) -> StoreResponse:
+async def get_bucket_location(s3: Contents, exchange: Exchange) -> StoreResponse:
     region = s3.buckets[exchange.bucket]
     return xml("LocationConstraint", "" if region == "us-east-1" else region)
 

@@ -10,7 +10,8 @@
 
 It runs in a thread of its own, so blocking and async clients in the test's thread can both talk to it. It verifies what
 AWS verifies: signatures, clocks, lengths, checksums, part lists. The knobs make it laxer or stricter, as other stores
-are. The operations are in `operations`, the rules in `model`, the faults in `bigupload.testing.faults`.
+are. What it holds is in `contents`, the operations are in `operations`, the rules in `model`, the faults in
+`bigupload.testing.faults`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ import asyncio
 import functools
 import socket
 import threading
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,15 @@ from bigupload.testing.faults import (
 )
 
 from . import operations
+from .contents import Contents, Knobs
 from .exchange import GONE, OPERATIONS, Dropped, Exchange, Record
-from .knobs import Knobs
 from .listener import Listener
-from .model import StoredObject, Upload
 from .response import StoreResponse
 from .sigv4 import IssuedCredentials, verify
 from .wire import DECLARATION, S3Error
 
 
-class StrictS3(Listener):
+class StrictS3(Contents, Listener):
     """The server. Everything public may be used from any thread while it runs.
 
     `clock` gives seconds since the epoch, for signatures, tokens and timestamps. `requests` holds a `Record` for each
@@ -61,22 +60,15 @@ class StrictS3(Listener):
     secret_key = "strict/s3+secret+key/of/the/tests0000000"  # noqa: S105 - of a store that holds nothing
 
     def __init__(self, *, tls: bool = False, host: str = "127.0.0.1", **knobs: Any) -> None:
-        super().__init__(host, tls=tls)
-        self.knobs = Knobs(**knobs)
-        self.clock: Callable[[], float] = time.time
+        Listener.__init__(self, host, tls=tls)
+        Contents.__init__(self, Knobs(**knobs))
         self.credentials: dict[str, IssuedCredentials] = {
             self.access_key: IssuedCredentials(self.access_key, self.secret_key),
         }
-        self.buckets: dict[str, str] = {}
-        self.objects: dict[str, dict[str, StoredObject]] = {}
-        self.versions: dict[tuple[str, str, str], StoredObject] = {}
-        self.uploads: dict[str, Upload] = {}
-        self.completed: dict[str, StoreResponse] = {}
         self.requests: list[Record] = []
         self.bytes_received = 0
         self.stalled = 0
         """Requests that are not read now, until `release`."""
-        self.keep_in: Path | None = None
         self._changed = threading.Condition()
         self._arrived: Counter[str] = Counter()
         self._responded: Counter[str] = Counter()
@@ -84,29 +76,7 @@ class StrictS3(Listener):
         self._held: set[tuple[str, str]] = set()
         self._stalls = 0  # counts releases of stalled requests, so that each release frees the stalls before it
 
-    @property
-    def region(self) -> str:
-        return self.knobs.region
-
     # --- what tests do with it
-
-    def create_bucket(self, name: str, *, region: str | None = None) -> None:
-        self.buckets[name] = region or self.knobs.region
-        self.objects.setdefault(name, {})
-
-    def keep(self, bucket: str, made: StoredObject) -> None:
-        """Make an object the one of its key, as a version of its own if the buckets keep versions."""
-        if self.knobs.versioning:
-            made.version_id = uuid.uuid4().hex
-            self.versions[bucket, made.key, made.version_id] = made
-        self.objects[bucket][made.key] = made
-
-    def find(self, bucket: str, key: str, version: str | None = None) -> StoredObject:
-        """An object, or one version of it. Raises S3Error."""
-        found = self.objects[bucket].get(key) if version is None else self.versions.get((bucket, key, version))
-        if found is None:
-            raise S3Error("NoSuchKey" if version is None else "NoSuchVersion", fields={"Key": key})
-        return found
 
     def issue_session(self, *, seconds: float | None = None) -> IssuedCredentials:
         """Temporary credentials with a session token, good for `seconds` of `clock`."""

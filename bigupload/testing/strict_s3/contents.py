@@ -1,10 +1,19 @@
-"""What makes StrictS3 laxer or stricter than AWS, as other stores are."""
+"""What a StrictS3 holds: buckets, objects and uploads; and the knobs that make it laxer or stricter than AWS, as other
+stores are. The operations know no more of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from .model import StoredObject, Upload
+from .response import StoreResponse
+from .wire import S3Error
 
 MIB = 1 << 20
 
@@ -66,3 +75,41 @@ class Knobs:
     undeletable: Mapping[str, str] = field(default_factory=dict)  # keys, with the codes that DeleteObjects has for them
     versioning: bool = False  # True: each object has a version id
     object_lock: bool = True  # False: the buckets have no Object Lock configuration
+
+
+class Contents:
+    """The contents of one store, in memory or below the directory `keep_in`."""
+
+    url: str
+
+    def __init__(self, knobs: Knobs) -> None:
+        self.knobs = knobs
+        self.clock: Callable[[], float] = time.time
+        self.buckets: dict[str, str] = {}
+        self.objects: dict[str, dict[str, StoredObject]] = {}
+        self.versions: dict[tuple[str, str, str], StoredObject] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.completed: dict[str, StoreResponse] = {}
+        self.keep_in: Path | None = None
+
+    @property
+    def region(self) -> str:
+        return self.knobs.region
+
+    def create_bucket(self, name: str, *, region: str | None = None) -> None:
+        self.buckets[name] = region or self.knobs.region
+        self.objects.setdefault(name, {})
+
+    def keep(self, bucket: str, made: StoredObject) -> None:
+        """Make an object the one of its key, as a version of its own if the buckets keep versions."""
+        if self.knobs.versioning:
+            made.version_id = uuid.uuid4().hex
+            self.versions[bucket, made.key, made.version_id] = made
+        self.objects[bucket][made.key] = made
+
+    def find(self, bucket: str, key: str, version: str | None = None) -> StoredObject:
+        """An object, or one version of it. Raises S3Error."""
+        found = self.objects[bucket].get(key) if version is None else self.versions.get((bucket, key, version))
+        if found is None:
+            raise S3Error("NoSuchKey" if version is None else "NoSuchVersion", fields={"Key": key})
+        return found
