@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions
-from bigupload.api.opened_source import OpenedSource
+from bigupload.api.source_types import OpenedSource
 from bigupload.api.state import UploaderState
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
 from bigupload.core.copies import CopyBase, CopyOrigin

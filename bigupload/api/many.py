@@ -23,8 +23,7 @@ from bigupload.api import operations
 from bigupload.api.arguments import UploadManyOptions, UploadOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.event_log import log_failure
-from bigupload.api.job_files import job_target, recorded_file, result_of_record
-from bigupload.api.job_tally import JobTally
+from bigupload.api.job_files import JobTally, job_target, recorded_file, result_of_record
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put

@@ -36,8 +36,8 @@ from bigupload.api.copying import (
     settings_of,
 )
 from bigupload.api.event_log import LOG, log_orphans
-from bigupload.api.opened_source import OpenedSource
 from bigupload.api.resources import UploaderResources
+from bigupload.api.source_types import OpenedSource
 from bigupload.api.sources import check_sha256_source, open_named, reopening, shown
 from bigupload.api.state import existing_object, object_exists, require_trust
 from bigupload.core.integrity import Verified

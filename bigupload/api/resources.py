@@ -12,10 +12,10 @@ import anyio
 from bigupload.api import checks
 from bigupload.api.arguments import UploaderOptions, UploadOptions
 from bigupload.api.calls import OpenCall, OpenCalls
-from bigupload.api.opened_source import OpenedSource
 from bigupload.api.places import Places, divide_descriptors
 from bigupload.api.remote import RemoteOpener
 from bigupload.api.small_files import SmallFiles
+from bigupload.api.source_types import OpenedSource
 from bigupload.api.state import UploaderState
 from bigupload.core.manifest import SourceKind
 from bigupload.core.retry_policy import RetryPolicy

@@ -1,12 +1,22 @@
-"""The types of what can be uploaded, for type checkers. `sources/opening` says what each becomes."""
+"""The types of what can be uploaded, for type checkers; and such a source once it is open.
+
+`sources/opening` says what each becomes.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import AsyncIterable, Awaitable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
+from dataclasses import field
 from typing import Protocol, TypeAlias
 
 from bigupload.batch.tree import FileEntry, Omitted
+from bigupload.core.checksums import Algorithm
+from bigupload.core.copies import CopySource
+from bigupload.options import S3Options
+from bigupload.ports import Source
+from bigupload.records import dataclass
 
 
 class BinaryFile(Protocol):
@@ -31,3 +41,27 @@ UploadSource: TypeAlias = StrPath | Chunk | BinaryFile | AsyncBinaryFile | Itera
 """What can be uploaded."""
 ManySource: TypeAlias = StrPath | FileEntry | Omitted | tuple[UploadSource, str]
 """One of many: a path, whose file's name becomes the key; what `select_files` yields; or a source and its key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedSource:
+    """A source that is open, and what its object is called and typed where the caller says nothing."""
+
+    source: Source
+    name: str
+    content_type: str | None = None
+    """None: what the name stands for."""
+    content_encoding: str | None = None
+    warning: str | None = None
+    """What the user should know of it."""
+    stored: CopySource | None = None
+    """The object that it is, in the store that the upload's options lead to."""
+    checksums: Mapping[Algorithm, str] = field(default_factory=dict)
+    """Of `stored` as a whole, as its store says them."""
+
+    def typed(self, options: S3Options) -> S3Options:
+        """The options with the type of the source."""
+        if self.content_type is None or options.content_type is not None:
+            return options
+        encoding = options.content_encoding or self.content_encoding
+        return dataclasses.replace(options, content_type=self.content_type, content_encoding=encoding)

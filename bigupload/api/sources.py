@@ -19,9 +19,9 @@ from bigupload.api.checks import (
     checked_marker,
     checked_path,
 )
-from bigupload.api.opened_source import OpenedSource
 from bigupload.api.places import UNKNOWN
 from bigupload.api.remote import RemoteOpener
+from bigupload.api.source_types import OpenedSource
 from bigupload.core.manifest import SourceKind
 from bigupload.core.remote_url import foreign_scheme, is_remote, shown_url
 from bigupload.options import S3Options

@@ -23,8 +23,7 @@ from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_path
 from bigupload.api.event_log import log_failure
-from bigupload.api.job_files import recorded_file
-from bigupload.api.job_tally import JobTally
+from bigupload.api.job_files import JobTally, recorded_file
 from bigupload.api.many import Done, UploadMany
 from bigupload.api.many_items import ManyItem, item_of, items_of
 from bigupload.api.resources import UploaderResources
@@ -43,8 +42,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.job_record import RecordedFile
-from bigupload.manifests.other_jobs import OtherJobs
+from bigupload.manifests.job_record import OtherJobs, RecordedFile
 from bigupload.options import S3Options
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.pages import ObjectPages

@@ -24,8 +24,8 @@ from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
 from bigupload.api.many_items import prefix_of
-from bigupload.api.opened_source import OpenedSource
 from bigupload.api.resources import UploaderResources
+from bigupload.api.source_types import OpenedSource
 from bigupload.api.sync_deletes import is_gone
 from bigupload.batch.file_events import file_events, require_file_events
 from bigupload.batch.job import UploadFailed

@@ -13,10 +13,10 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from bigupload.core.key_characters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import FileLimits, Scope
 from bigupload.records import dataclass
+from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
 from bigupload.support.descriptors import reason_of
 
 _NO_LIMITS = FileLimits()

@@ -27,7 +27,7 @@ from bigupload.units import format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
-    from bigupload.service.hooks.naming import HookSettings
+    from bigupload.service.hooks.questions import HookSettings
     from bigupload.service.sweep import Removal, SweepReport
     from bigupload.stores.s3.bucket import S3Bucket
 
@@ -116,7 +116,7 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
     name = bucket_name(arguments["url"])
     drop_weaker(click.get_current_context(), arguments, "local", than="url")
     need_service()
-    from bigupload.service.hooks.naming import HookSettings
+    from bigupload.service.hooks.questions import HookSettings
 
     asked, told = take_hooks(arguments), (tell_webhooks, arguments.pop("public_url"))
     options = s3_options(arguments, local=arguments.pop("local"))

@@ -129,7 +129,7 @@ def take_hooks(arguments: dict[str, Any]) -> dict[str, Any]:
         UsageError: A hook can't be.
         ServiceError: There is no secret to sign with, or it can't be read.
     """
-    from bigupload.service.hooks.naming import check_hook, is_url
+    from bigupload.service.hooks.questions import check_hook, is_url
     from bigupload.service.webhooks.sending import check_webhook_url
     from bigupload.service.webhooks.signing import default_webhook_secret_file, load_webhook_secrets
 

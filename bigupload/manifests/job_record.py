@@ -1,5 +1,6 @@
 """The record of a job of many files: which of them are in the store. The same call continues where the job stopped.
-Its files are the rows of a database; a person names a job by its id.
+Its files are the rows of a database; a person names a job by its id. A sync right after an upload need not hash what
+other jobs recorded below its target.
 
 It is a small SQLite database, and not JSON lines as a manifest is. A file is looked up by its key without reading the
 others into memory, and what a power failure leaves half-written is SQLite's business. A record of a million files has
@@ -34,6 +35,8 @@ from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.files import create_private, is_lasting, is_private_file, sync_directory
 from bigupload.support.shielding import finish, run_shielded
 
+_MOST = 8
+"""How many records are read, the latest ones: a file is looked up in one after another."""
 _MIN_PREFIX = 4
 """Characters of an id that name a job: fewer are more likely a slip."""
 FILES = (
@@ -81,7 +84,7 @@ class RecordedFile:
     """The object's key and URL, if a media service chose them; None: they are known from the key."""
 
 
-def add_to(opened: sqlite3.Connection, files: Sequence[RecordedFile]) -> None:
+def _add_to(opened: sqlite3.Connection, files: Sequence[RecordedFile]) -> None:
     """Add files, within a transaction of the caller."""
     rows = [
         (
@@ -103,7 +106,7 @@ def add_to(opened: sqlite3.Connection, files: Sequence[RecordedFile]) -> None:
         opened.executemany(_ADD_PLACE, places)
 
 
-def find_in(
+def _find_in(
     opened: sqlite3.Connection, key: str, path: str, fingerprint: Fingerprint, *, with_place: bool = False
 ) -> RecordedFile | None:
     """Look a file up, and its object's key and URL if they were recorded."""
@@ -256,7 +259,7 @@ class JobRecord:
         if not os.path.lexists(self.path) or _has_no_byte(self.path):
             self._create()
         self._writing = open_database(self.path)
-        check_database(self._writing)
+        _check_database(self._writing)
         (began,) = self._writing.execute("SELECT began FROM job").fetchone()
         self.began = datetime.datetime.fromisoformat(began).timestamp()
         self._writing.execute(PLACES)  # earlier versions had none
@@ -302,7 +305,7 @@ class JobRecord:
         """Look a file up that is in the store, unchanged since. It takes microseconds."""
         assert self._reading is not None
         with self._translated():
-            return find_in(self._reading, key, path, fingerprint, with_place=self._has_places)
+            return _find_in(self._reading, key, path, fingerprint, with_place=self._has_places)
 
     async def record(self, files: Sequence[RecordedFile]) -> None:
         """Record files, and wait until that is on disk. A cancelled call has recorded all of them or none.
@@ -320,12 +323,12 @@ class JobRecord:
         assert self._writing is not None
         with self._translated(), self._writing:
             self._writing.execute("BEGIN")
-            add_to(self._writing, files)
+            _add_to(self._writing, files)
 
     async def finish(self, *, keep: Callable[[str], bool] | None = None, gone: int = 0) -> None:
         """Record that the job is done, or that all is done but files that do not exist.
 
-        What is recorded of its files is of use to a sync: see `other_jobs`.
+        What is recorded of its files is of use to a sync: see `OtherJobs`.
 
         Args:
             keep: Called in a thread with each key, to say which files are not forgotten. None: none is.
@@ -420,7 +423,7 @@ def read_job(path: Path) -> KnownJob:
         if _has_no_byte(path):
             return KnownJob(record=path, id=name, status="unreadable", error=_EMPTY)
         with contextlib.closing(open_database(path)) as opened:
-            check_database(opened)
+            _check_database(opened)
             job, target, began, finished, files, size = opened.execute(
                 "SELECT name, target, began, finished, files, bytes FROM job"
             ).fetchone()
@@ -500,7 +503,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     return opened
 
 
-def check_database(opened: sqlite3.Connection) -> None:
+def _check_database(opened: sqlite3.Connection) -> None:
     """Raise DatabaseError unless this version wrote a record into it."""
     if opened.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
         raise sqlite3.DatabaseError("another program or version wrote it")
@@ -541,3 +544,55 @@ def forget_job(job: KnownJob) -> None:
             lock.release()
     except OSError as e:
         raise errors.ManifestUnwritable(f"can't delete {job.record}: {e.strerror}", lasting=is_lasting(e)) from e
+
+
+class OtherJobs:
+    """The records of a directory that are about one target. They are read alone, and need no lock."""
+
+    def __init__(self, record: Path, target: str) -> None:
+        """Open them. Blocking. What is damaged is left out.
+
+        Args:
+            record: The caller's own record, beside which they are.
+            target: What their keys begin with, as they name it.
+        """
+        self._opened: list[sqlite3.Connection] = []
+        others = [path for path in record.parent.glob(f"*{JOB_SUFFIX}") if path != record]
+        for path in sorted(others, key=last_written, reverse=True):
+            with contextlib.suppress(OSError, sqlite3.Error):
+                if len(self._opened) < _MOST and is_private_file(path.lstat()):
+                    self._open(path, target)
+
+    def _open(self, path: Path, target: str) -> None:
+        opened = open_database(path)
+        is_kept = False
+        try:
+            _check_database(opened)
+            is_kept = opened.execute("SELECT target FROM job").fetchone() == (target,)
+        finally:
+            if is_kept:
+                self._opened.append(opened)
+            else:
+                opened.close()
+
+    def find(self, key: str, path: str, fingerprint: Fingerprint, etag: str) -> RecordedFile | None:
+        """Look up a file that was uploaded and has not changed since. It takes microseconds.
+
+        Args:
+            key: Below the target.
+            path: Absolute.
+            fingerprint: The file's.
+            etag: The object's, without quotes. Another one is another object.
+        """
+        for opened in self._opened:
+            with contextlib.suppress(sqlite3.Error):
+                found = _find_in(opened, key, path, fingerprint)
+                if found is not None and found.etag.strip('"') == etag:
+                    return found
+        return None
+
+    def close(self) -> None:
+        """Close them. Idempotent."""
+        while self._opened:
+            with contextlib.suppress(sqlite3.Error):
+                self._opened.pop().close()

@@ -13,7 +13,7 @@ from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.service.access_log import write_line
-from bigupload.service.hooks.naming import HookSettings, check_hook
+from bigupload.service.hooks.questions import HookSettings, check_hook
 from bigupload.service.keys import SHORTEST_SECRET
 from bigupload.service.policy import PUBLISHED_POLICY
 from bigupload.service.shared import check_shared_url

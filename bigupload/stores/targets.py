@@ -13,11 +13,11 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.content_types import type_of
-from bigupload.core.key_characters import MOST_KEY_BYTES, RENAME, refused_character, why_no_key, why_too_long
 from bigupload.core.manifest import Target
 from bigupload.http.http_errors import NAME_RULES, is_valid_name
 from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
+from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, refused_character, why_no_key, why_too_long
 from bigupload.stores.s3.access import configured_endpoint, refuse_unsuited, split_bucket, translated
 from bigupload.stores.s3.bucket_pool import BucketPool
 from bigupload.stores.s3.multipart import S3Store

@@ -17,8 +17,15 @@ from bigupload import errors
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
 from bigupload.manifests import clean_up, job_record
-from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, known_jobs, open_database, read_job
-from bigupload.manifests.other_jobs import OtherJobs
+from bigupload.manifests.job_record import (
+    JOB_SUFFIX,
+    JobRecord,
+    OtherJobs,
+    RecordedFile,
+    known_jobs,
+    open_database,
+    read_job,
+)
 
 FILE = RecordedFile(
     key="a/ü.bin",

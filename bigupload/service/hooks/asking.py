@@ -25,8 +25,17 @@ import aiohttp
 import anyio
 
 from bigupload.service.access_log import AccessLog
-from bigupload.service.hooks.naming import HookSettings, is_url, words_of
-from bigupload.service.hooks.questions import Ask, FinishedFile, HookFailed, NewUpload, Question, as_line
+from bigupload.service.hooks.questions import (
+    Ask,
+    FinishedFile,
+    HookFailed,
+    HookSettings,
+    NewUpload,
+    Question,
+    as_line,
+    is_url,
+    words_of,
+)
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import connections, why_no_answer
 from bigupload.service.webhooks.signing import Signer

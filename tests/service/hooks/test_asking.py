@@ -19,8 +19,7 @@ from standardwebhooks import Webhook
 from bigupload.errors import UsageError
 from bigupload.service.access_log import AccessLog
 from bigupload.service.hooks.asking import ask_command, opened_hooks
-from bigupload.service.hooks.naming import HookSettings, check_hook
-from bigupload.service.hooks.questions import FinishedFile, HookFailed, NewUpload
+from bigupload.service.hooks.questions import FinishedFile, HookFailed, HookSettings, NewUpload, check_hook
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.signing import new_secret
 from tests.tools.http_stub import HttpStub, Response

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bigupload import events
-from bigupload.api.job_tally import JobTally
+from bigupload.api.job_files import JobTally
 from bigupload.batch.reading_ahead import FoundFiles
 
 
