@@ -44,6 +44,9 @@ _CHECKED_ELSEWHERE = (int, float, typing.Literal)
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
 _ON_CHANGE = typing.get_args(OnChange)
+DEFAULT_IDLE = 10.0
+_LEAST_IDLE = 1.0
+"""Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
 _LINE_ENDS = ("\n", "\r", "\t")
 _DASK = re.compile(
     r"local:[1-9][0-9]{0,2}|(?!local:)([a-z]+://)?[^\s/:]+(:[0-9]+)?|[a-z]+://\[[0-9a-f:]+\](:[0-9]+)?", re.ASCII
@@ -309,13 +312,6 @@ def _described(choices: list[Any]) -> str:
         return _NAMES[os.PathLike]
     kind = choices[0]
     return "a function" if kind is collections.abc.Callable else _NAMES.get(kind, kind.__name__)
-
-
-DEFAULT_IDLE = 10.0
-
-
-_LEAST_IDLE = 1.0
-"""Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
 
 
 def checked_idle(idle: float | str, name: str = "idle") -> float:

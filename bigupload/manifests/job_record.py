@@ -35,15 +35,15 @@ from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.files import create_private, is_lasting, is_private_file, sync_directory
 from bigupload.support.shielding import finish, run_shielded
 
-_MOST = 8
-"""How many records are read, the latest ones: a file is looked up in one after another."""
+_MOST_OTHER_JOBS = 8
+"""Records of other jobs that are read, the latest ones: a file is looked up in one after another."""
 _MIN_PREFIX = 4
 """Characters of an id that name a job: fewer are more likely a slip."""
-FILES = (
+_FILES = (
     "CREATE TABLE file (key TEXT PRIMARY KEY, path TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, "
     "etag TEXT, checksum TEXT, verified TEXT, version TEXT) WITHOUT ROWID"
 )
-PLACES = "CREATE TABLE IF NOT EXISTS place (key TEXT PRIMARY KEY, object TEXT, url TEXT) WITHOUT ROWID"
+_PLACES = "CREATE TABLE IF NOT EXISTS place (key TEXT PRIMARY KEY, object TEXT, url TEXT) WITHOUT ROWID"
 _ADD = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
 _FIND = (
@@ -54,7 +54,7 @@ _APPLICATION = 0x62757031  # "bup1": a database of another program or version is
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
     "CREATE TABLE job (name TEXT, target TEXT, began TEXT, finished TEXT, files INTEGER, bytes INTEGER)",
-    FILES,
+    _FILES,
 )
 _GONE = "PRAGMA user_version"
 """Where `KnownJob.gone` is: earlier versions wrote nothing there."""
@@ -262,7 +262,7 @@ class JobRecord:
         _check_database(self._writing)
         (began,) = self._writing.execute("SELECT began FROM job").fetchone()
         self.began = datetime.datetime.fromisoformat(began).timestamp()
-        self._writing.execute(PLACES)  # earlier versions had none
+        self._writing.execute(_PLACES)  # earlier versions had none
         self._writing.execute("PRAGMA journal_mode = WAL")
         with self._writing:
             self._writing.execute("BEGIN")
@@ -560,7 +560,7 @@ class OtherJobs:
         others = [path for path in record.parent.glob(f"*{JOB_SUFFIX}") if path != record]
         for path in sorted(others, key=last_written, reverse=True):
             with contextlib.suppress(OSError, sqlite3.Error):
-                if len(self._opened) < _MOST and is_private_file(path.lstat()):
+                if len(self._opened) < _MOST_OTHER_JOBS and is_private_file(path.lstat()):
                     self._open(path, target)
 
     def _open(self, path: Path, target: str) -> None:

@@ -47,7 +47,7 @@ REFUSES = 1
 failed, and so does 1 without a line on standard output: many programs end with 1 when they crash, and what is refused
 is deleted."""
 _MOST_OUTPUT = 64 * 1024
-"""Bytes that are kept of each of its outputs. The rest is read and dropped."""
+"""Bytes that are kept of each of a command's outputs. The rest is read and dropped."""
 _ENDS_WITHIN = 2.0
 """Seconds that a killed group has to end. Only a process that left the group can take longer."""
 _MOST_ANSWER = 64 * 1024

@@ -31,7 +31,7 @@ from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.operations import copy_source, date_of, rows, told
 from bigupload.stores.s3.pages import MOST_PAGES, OpenPage, UploadPages
 
-COPY_WITHIN = 300.0
+_COPY_WITHIN = 300.0
 """Timeout in seconds: the store may work on a part of 5 GiB for minutes before it responds."""
 _OTHER_OBJECT = ("NoSuchKey", "NoSuchVersion", "PreconditionFailed")
 _NOT_COPIED = (FaultKind.FINAL, FaultKind.UNSUPPORTED, FaultKind.CORRUPTED, FaultKind.INVALID_PART, FaultKind.CONFLICT)
@@ -165,16 +165,16 @@ class S3Store:
         self._bucket.refused_url(request.url, fault)
 
     async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
-        arguments = arguments_of_copy(part, origin, self._bucket.headers)
+        arguments = _arguments_of_copy(part, origin, self._bucket.headers)
         try:
             answer = await self._call(
-                "to copy a part", "UploadPartCopy", within=COPY_WITHIN, UploadId=upload_id, **arguments
+                "to copy a part", "UploadPartCopy", within=_COPY_WITHIN, UploadId=upload_id, **arguments
             )
         except Fault as fault:
-            raise fault_of_copy(fault) from fault
+            raise _fault_of_copy(fault) from fault
         except (errors.BucketNotFound, errors.WrongRegion) as e:  # of this bucket, the upload is known
             raise Fault(FaultKind.UNSUPPORTED, f"the store can't copy from the bucket {origin.bucket!r}") from e
-        return response_of_copy(answer)
+        return _response_of_copy(answer)
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
         found: list[ListedPart] = []
@@ -410,7 +410,7 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
     )
 
 
-def arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, str]) -> dict[str, Any]:
+def _arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, str]) -> dict[str, Any]:
     """Return the arguments of the call that copies a part's range of an object.
 
     `of_requests` are the headers of every request to the bucket: of them, the customer key may be the object's too.
@@ -433,7 +433,7 @@ def arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, 
     return arguments
 
 
-def response_of_copy(answer: Mapping[str, Any]) -> PutResponse:
+def _response_of_copy(answer: Mapping[str, Any]) -> PutResponse:
     """Read the response.
 
     Raises:
@@ -449,7 +449,7 @@ def response_of_copy(answer: Mapping[str, Any]) -> PutResponse:
     return PutResponse(etag, {header: value for header, value in found.items() if value})
 
 
-def fault_of_copy(fault: Fault) -> Fault:
+def _fault_of_copy(fault: Fault) -> Fault:
     """Say what the failure of a request means for a copy, which has two objects that may be missing."""
     if fault.code in _OTHER_OBJECT or fault.status == 412:
         kind, message = FaultKind.EXISTS, f"the object to copy from was replaced or deleted ({fault})"
