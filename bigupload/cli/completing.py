@@ -92,7 +92,7 @@ def answering() -> Iterator[None]:
 
 def uploads(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     """Ids of unfinished uploads, for `abort` also of jobs. What looks like a path is completed as one."""
-    from bigupload.cli.status import completions
+    from bigupload.cli.unfinished import completions
 
     given = {str(path) for name in ("manifests", "paths") for path in ctx.params.get(name) or ()}
     rows = completions(with_all=ctx.info_name == "abort")

@@ -139,7 +139,8 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
 
 def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
     """What is resumed, what its row of the display is called, and what an error is of. No names: all that can be."""
-    from bigupload.cli.status import source_named, unfinished
+    from bigupload.cli.status import source_named
+    from bigupload.cli.unfinished import unfinished
 
     if names:
         return [(name, source_named(name) or name, str(name)) for name in names]

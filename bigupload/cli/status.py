@@ -20,7 +20,7 @@ from bigupload.cli.named_jobs import job_named, shown_name
 from bigupload.cli.options import DURATION, PATH, completed_by
 from bigupload.cli.s3_options import customer_key_option
 from bigupload.cli.status_table import StatusRow, lines_of, terminal_width
-from bigupload.cli.unfinished import tell_jobs, tell_streams
+from bigupload.cli.unfinished import SHORT_ID, age_of, known_here, replaced_here, shown_ids, tell_jobs, tell_streams
 from bigupload.events import Event, Warned
 from bigupload.manifests.lock import is_locked
 from bigupload.units import counted, format_age, format_size, one_line, printable
@@ -29,67 +29,6 @@ if TYPE_CHECKING:
     from bigupload.core.manifest import Manifest
     from bigupload.manifests.job_record import KnownJob
     from bigupload.manifests.listing import KnownUpload
-
-_SHORT_ID = 8
-"""Characters of an id that are shown, if no two uploads share them."""
-
-
-def _known() -> list[KnownUpload]:
-    """The uploads of the state directory, the least recently written manifest first."""
-    from bigupload.manifests.listing import known_uploads
-    from bigupload.manifests.state_directory import state_dir
-
-    return list(known_uploads(state_dir()))
-
-
-def _replaced() -> list[KnownUpload]:
-    """The uploads that `--no-resume` replaced, and whose parts are in the store."""
-    from bigupload.manifests.listing import replaced_uploads
-    from bigupload.manifests.state_directory import state_dir
-
-    return replaced_uploads(state_dir())
-
-
-def unfinished() -> dict[str, KnownUpload]:
-    """The uploads that can be resumed by their manifests alone, by their ids as a command takes them.
-
-    Says how the other unfinished ones, and jobs of many files, are continued, or that there is none.
-    """
-    from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.state_directory import state_dir
-
-    known = _known()
-    uploads = [upload for upload in known if upload.resumable]
-    jobs = known_jobs(state_dir())
-    if not uploads:
-        click.echo("nothing to resume: this machine knows no unfinished upload of one file", err=True)
-    tell_streams(uploads)
-    tell_jobs(jobs)
-    ids = _shown_ids(known)
-    return {ids[upload.id]: upload for upload in uploads if upload.is_file}
-
-
-def completions(*, with_all: bool) -> list[tuple[str, str]]:
-    """The ids of unfinished uploads, the latest first, each with what a person knows it by.
-
-    Args:
-        with_all: Whether also those that the manifest alone can't resume, and jobs.
-    """
-    from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.state_directory import state_dir
-
-    known, replaced = _known(), _replaced() if with_all else []
-    ids = _shown_ids([*known, *replaced])
-    wanted = [each for each in [*known, *replaced] if each.resumable and (with_all or each.is_file)]
-    found = [(ids[each.id], f"{each.source}, {_age(each.manifest)}") for each in reversed(wanted)]
-    jobs = reversed(known_jobs(state_dir())) if with_all else ()
-    return found + [(job.id[:_SHORT_ID], f"{shown_name(job)}, {_age(job.record)}") for job in jobs]
-
-
-def _shown_ids(uploads: list[KnownUpload]) -> dict[str, str]:
-    """Ids, and how they are shown: their beginnings, if those are not those of others."""
-    short = len({upload.id[:_SHORT_ID] for upload in uploads}) == len(uploads)
-    return {upload.id: printable(upload.id[:_SHORT_ID] if short else upload.id) for upload in uploads}
 
 
 def not_a_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUploadError:
@@ -115,13 +54,6 @@ def _fields(upload: KnownUpload) -> dict[str, Any]:
 def _state(upload: KnownUpload) -> str:
     """The state as a person reads it: an upload is under way only while a process has it."""
     return "unfinished" if upload.resumable and not is_locked(upload.manifest) else upload.status
-
-
-def _age(path: Path) -> str:
-    """Since when nothing was written into a manifest or record."""
-    from bigupload.manifests.job_record import last_written
-
-    return format_age(max(0.0, time.time() - last_written(path)))
 
 
 def _target(upload: KnownUpload) -> str:
@@ -189,15 +121,15 @@ def status(
         raise click.UsageError("--older-than and --keep are for --clean: add it")
     oldest = -math.inf if since is None else time.time() - since
     uploads = [
-        each for each in _known() if _is_shown(each.manifest, oldest) and (each.resumable or not only_unfinished)
+        each for each in known_here() if _is_shown(each.manifest, oldest) and (each.resumable or not only_unfinished)
     ]
-    replaced = [each for each in _replaced() if _is_shown(each.manifest, oldest)]
+    replaced = [each for each in replaced_here() if _is_shown(each.manifest, oldest)]
     jobs = [
         job
         for job in known_jobs(state_dir())
         if _is_shown(job.record, oldest) and (job.status == "unfinished" or not only_unfinished)
     ]
-    ids = _shown_ids([*uploads, *replaced])
+    ids = shown_ids([*uploads, *replaced])
     if as_json:
         for fields in _all_fields(uploads, replaced, jobs):
             click.echo(json.dumps(fields))
@@ -234,7 +166,7 @@ def _all_fields(
 
 
 def _upload_row(upload: KnownUpload, name: str) -> StatusRow:
-    age = _age(upload.manifest)
+    age = age_of(upload.manifest)
     if upload.status == "unreadable":
         return StatusRow(id=name, state="unreadable", done="", age=age, source=one_line(upload.error or ""))
     done = f"proved: {upload.verified}" if upload.verified else _share(upload)
@@ -245,12 +177,12 @@ def _upload_row(upload: KnownUpload, name: str) -> StatusRow:
 def _replaced_row(upload: KnownUpload, name: str) -> StatusRow:
     """An upload that `--no-resume` replaced, and whose parts are in the store."""
     held = f"at least {format_size(_held(upload))}" if _held(upload) else "no part recorded"
-    source, age = one_line(upload.source or ""), _age(upload.manifest)
+    source, age = one_line(upload.source or ""), age_of(upload.manifest)
     return StatusRow(id=name, state="replaced", done=held, age=age, source=source, target=_target(upload))
 
 
 def _job_row(job: KnownJob) -> StatusRow:
-    name, age = printable(job.id[:_SHORT_ID]), _age(job.record)
+    name, age = printable(job.id[:SHORT_ID]), age_of(job.record)
     if job.status == "unreadable":
         why = f"{one_line(job.error or '')}: {job.record}"
         return StatusRow(id=name, state="unreadable", done="", age=age, source=why)
@@ -297,7 +229,7 @@ def _check_syncs(within: float) -> int:
             late += 1
             since = "the last complete one ended" if job.last_finished else "none was complete since it began,"
             ago = f"{since} {format_age(age)} ago" if last is not None else "none was complete"
-            complain(errors.BigUploadError(f"{ago}. bigupload abort {job.id[:_SHORT_ID]} forgets it"), _job_where(job))
+            complain(errors.BigUploadError(f"{ago}. bigupload abort {job.id[:SHORT_ID]} forgets it"), _job_where(job))
     return errors.EXIT_FAILED if late else errors.EXIT_OK
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import shlex
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bigupload import errors
-from bigupload.cli.named_jobs import SAME_OPTIONS, command_of, gone_source
+from bigupload.cli.named_jobs import SAME_OPTIONS, command_of, gone_source, shown_name
 from bigupload.cli.wording import spelled
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
-from bigupload.units import counted, one_line
+from bigupload.units import counted, format_age, one_line, printable
 
 if TYPE_CHECKING:
     from bigupload.core.manifest import Manifest
     from bigupload.manifests.job_record import KnownJob
     from bigupload.manifests.listing import KnownUpload
 
+SHORT_ID = 8
+"""Characters of an id that are shown, if no two uploads share them."""
 _CONNECTION = ("local", "endpoint_url", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", *ADDRESS)
 """Recorded options that say which store it is. None of them is a secret."""
 
@@ -109,3 +113,68 @@ def connection_of(options: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, str):
             words += [spelled(name), value]
     return words
+
+
+def known_here() -> list[KnownUpload]:
+    """The uploads of the state directory, the least recently written manifest first."""
+    from bigupload.manifests.listing import known_uploads
+    from bigupload.manifests.state_directory import state_dir
+
+    return list(known_uploads(state_dir()))
+
+
+def replaced_here() -> list[KnownUpload]:
+    """The uploads that `--no-resume` replaced, and whose parts are in the store."""
+    from bigupload.manifests.listing import replaced_uploads
+    from bigupload.manifests.state_directory import state_dir
+
+    return replaced_uploads(state_dir())
+
+
+def unfinished() -> dict[str, KnownUpload]:
+    """The uploads that can be resumed by their manifests alone, by their ids as a command takes them.
+
+    Says how the other unfinished ones, and jobs of many files, are continued, or that there is none.
+    """
+    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.state_directory import state_dir
+
+    known = known_here()
+    uploads = [upload for upload in known if upload.resumable]
+    jobs = known_jobs(state_dir())
+    if not uploads:
+        click.echo("nothing to resume: this machine knows no unfinished upload of one file", err=True)
+    tell_streams(uploads)
+    tell_jobs(jobs)
+    ids = shown_ids(known)
+    return {ids[upload.id]: upload for upload in uploads if upload.is_file}
+
+
+def completions(*, with_all: bool) -> list[tuple[str, str]]:
+    """The ids of unfinished uploads, the latest first, each with what a person knows it by.
+
+    Args:
+        with_all: Whether also those that the manifest alone can't resume, and jobs.
+    """
+    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.state_directory import state_dir
+
+    known, replaced = known_here(), replaced_here() if with_all else []
+    ids = shown_ids([*known, *replaced])
+    wanted = [each for each in [*known, *replaced] if each.resumable and (with_all or each.is_file)]
+    found = [(ids[each.id], f"{each.source}, {age_of(each.manifest)}") for each in reversed(wanted)]
+    jobs = reversed(known_jobs(state_dir())) if with_all else ()
+    return found + [(job.id[:SHORT_ID], f"{shown_name(job)}, {age_of(job.record)}") for job in jobs]
+
+
+def shown_ids(uploads: list[KnownUpload]) -> dict[str, str]:
+    """Ids, and how they are shown: their beginnings, if those are not those of others."""
+    short = len({upload.id[:SHORT_ID] for upload in uploads}) == len(uploads)
+    return {upload.id: printable(upload.id[:SHORT_ID] if short else upload.id) for upload in uploads}
+
+
+def age_of(path: Path) -> str:
+    """Since when nothing was written into a manifest or record."""
+    from bigupload.manifests.job_record import last_written
+
+    return format_age(max(0.0, time.time() - last_written(path)))
