@@ -121,3 +121,21 @@ def until_recorded(manifest: Path, parts: int) -> None:
     while not manifest.exists() or manifest.read_text().count('"type":"part"') < parts:
         assert time.monotonic() < deadline, "it never came so far"
         os.sched_yield()
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes below a process."""
+    found: set[int] = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                child = int(stat.parent.name)
+                found |= {child} | descendants(child)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that its parent has not awaited yet does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

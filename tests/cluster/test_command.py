@@ -22,7 +22,7 @@ from bigupload.testing.strict_s3 import Stall, StrictS3
 from tests.crash.running import Place, end_of, random_file, until
 from tests.tools.signals import heard
 
-from .support import MIB, Node, Processes
+from .support import MIB, Node, Processes, descendants, is_alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="/proc")]
 PART = 5 * MIB
@@ -44,24 +44,6 @@ def place(tmp_path: Path) -> Place:
 def upload(s3: StrictS3, place: Place, dask: str, *more: str) -> list[str | Path]:
     target = ["upload", place.directory / "file.bin", "--to", "s3://bucket/key", "--endpoint-url", s3.url]
     return [*target, "--part-size", "5MiB", "--concurrency", "4", "--json", "--progress", "none", "--dask", dask, *more]
-
-
-def descendants(pid: int) -> set[int]:
-    """The processes below a process."""
-    found: set[int] = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                child = int(stat.parent.name)
-                found |= {child} | descendants(child)
-    return found
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that its parent has not awaited yet does not."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def recorded(place: Place) -> int:
