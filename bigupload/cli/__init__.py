@@ -95,6 +95,12 @@ def _cli(ctx: click.Context, /, **common: Any) -> None:
     remember(ctx, **common)
 
 
+OUT_OF_MEMORY = (
+    "the system gives this process no more memory: allow more (ulimit -v, or the container's limit), or upload less at "
+    "once (--concurrency, --part-size), and run the same command again"
+)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its status. Users see no traceback of an expected error.
 
@@ -177,6 +183,19 @@ def _run(arguments: list[str] | None) -> NoReturn:
         raise SystemExit(errors.EXIT_FAILED) from None
     except (click.Abort, KeyboardInterrupt):  # before the command began: from then on, `running` handles them
         raise SystemExit(errors.EXIT_INTERRUPTED) from None
+    except (MemoryError, ImportError, BaseExceptionGroup) as e:
+        if not _lacks_memory(e):
+            raise
+        complain(errors.BigUploadError(OUT_OF_MEMORY))
+        raise SystemExit(errors.EXIT_RESUMABLE) from None
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether an error, or one of a group, is that the system gives this process no memory."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_lacks_memory(each) for each in error.exceptions)
+    # What the dynamic loader says of a library that does not fit has no class or number of its own.
+    return isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error))
 
 
 def _usage(error: click.UsageError) -> str:

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 
 import click
@@ -32,7 +33,19 @@ def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same comma
     Returns:
         The exit status; 130 after Ctrl-C, 75 after another signal, both resumable.
     """
+    threading.excepthook = _end_without_memory
     return asyncio.run(_supervise(command, stopped, kept))
+
+
+def _end_without_memory(failed: threading.ExceptHookArgs) -> None:
+    """End the process for a thread that got no memory: it can't tell who waits for it, for ever."""
+    if not issubclass(failed.exc_type, MemoryError):
+        threading.__excepthook__(failed)
+        return
+    from bigupload.cli import OUT_OF_MEMORY
+
+    _say(f"bigupload: {OUT_OF_MEMORY}")
+    _leave(errors.EXIT_RESUMABLE)
 
 
 def collect_garbage() -> None:

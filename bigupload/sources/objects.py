@@ -173,4 +173,5 @@ class FileObjectSource(Unwatched):
 def _failure(name: str, e: Exception, offset: int) -> errors.SourceUnreadable:
     # Whatever a foreign object raises. Its text may hold anything, also a URL that is a secret.
     reason = (isinstance(e, OSError) and e.strerror) or type(e).__name__
+    reason = "the system gives this process no more memory" if isinstance(e, MemoryError) else reason
     return errors.SourceUnreadable(f"can't read {name} at byte {offset:,}: {reason}")

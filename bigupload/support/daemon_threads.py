@@ -36,7 +36,7 @@ def starting_threads() -> Iterator[None]:
             raise
         raise errors.OutOfThreads(
             "the system lets this process start no further thread: allow more (ulimit -u, or the container's limit of "
-            "pids), or upload less at once"
+            "pids), or more memory (ulimit -v), or upload less at once"
         ) from e
 
 

@@ -1,0 +1,128 @@
+"""A system that gives the process no more memory (`ulimit -v`, as batch systems set it): one line, and it resumes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload.cli import OUT_OF_MEMORY, running
+from bigupload.sources.file import FileSource
+from bigupload.sources.held_file import FileHolder
+from bigupload.testing.strict_s3 import StrictS3
+from tests.crash.running import Place
+
+from .support import IN_PARTS, Command, to
+
+MIB = 1 << 20
+_LIMITED = """
+import resource, runpy, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+runpy.run_module("bigupload", run_name="__main__", alter_sys=True)
+"""
+
+
+def none_left(*_: Any, **__: Any) -> None:
+    raise MemoryError
+
+
+def test_files_that_do_not_fit_end_in_one_line(
+    bigupload: Command, s3: StrictS3, place: Place, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = place.directory / "tree"
+    tree.mkdir()
+    (tree / "small").write_bytes(b"small")
+    calls = {
+        ("sync", tree, *to(s3, "s3://bucket/p/")): (FileHolder, "_read"),
+        ("upload", file, *to(s3), *IN_PARTS): (FileSource, "read_into"),  # it comes in an exception group
+    }
+    for call, (where, name) in calls.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, none_left)
+            ended = bigupload(*call)
+        assert (ended.code, ended.err.splitlines()[-1]) == (75, f"bigupload: {OUT_OF_MEMORY}")
+        assert "Traceback" not in ended.err
+        assert bigupload(*call).code == 0
+    assert s3.objects["bucket"]["key"].body == file.read_bytes()
+    assert s3.objects["bucket"]["p/small"].body == b"small"
+
+
+def test_a_library_that_does_not_fit(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unloaded(*_: Any, **__: Any) -> None:
+        raise ImportError("/lib/x.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(FileSource, "read_into", unloaded)
+    assert bigupload("upload", file, *to(s3), *IN_PARTS).complaint == f"bigupload: {OUT_OF_MEMORY}"
+
+
+def test_another_import_error_is_not_hidden(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr(FileSource, "read_into", broken)
+    with pytest.raises(BaseExceptionGroup):
+        bigupload("upload", file, *to(s3), *IN_PARTS)
+
+
+def test_a_thread_that_gets_no_memory_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(running, "_leave", left.append)
+    running._end_without_memory(threading.ExceptHookArgs((MemoryError, MemoryError(), None, None)))
+    assert (left, capsys.readouterr().err) == ([75], f"bigupload: {OUT_OF_MEMORY}\n")
+    running._end_without_memory(threading.ExceptHookArgs((ValueError, ValueError("other"), None, None)))
+    assert left == [75]
+    assert "ValueError: other" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is Linux's")
+@pytest.mark.parametrize("kind", ["tree", "stream", "file"])
+def test_each_of_several_limits(s3: StrictS3, place: Place, kind: str) -> None:
+    directory, given = place.directory, place.directory / "given"
+    given.write_bytes(bytes(60 * MIB))
+    tree = directory / "tree"
+    tree.mkdir()
+    for number in range(40):
+        (tree / str(number)).write_bytes(bytes(MIB))
+    source = {"tree": ["sync", tree], "stream": ["upload", "-"], "file": ["upload", given]}[kind]
+    command = [
+        *source,
+        *to(s3, f"s3://bucket/{kind}/" if kind == "tree" else f"s3://bucket/{kind}"),
+        "--progress",
+        "none",
+        "--give-up-after",
+        "5s",
+    ]
+    command += [] if kind == "tree" else ["--part-size", "20MiB"]
+    ended = []
+    for limit in (60, 90, 150, 250):
+        with given.open("rb") as stdin:
+            done = subprocess.run(
+                [sys.executable, "-c", _LIMITED, str(limit * MIB), *map(str, command)],
+                env=place.environment(), stdin=stdin, capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+        assert "Traceback" not in done.stderr, (limit, done.stderr)
+        # A library of C may abort where it gets no memory. Nothing can be said then.
+        assert done.returncode in (0, 75, -6), (limit, done)
+        said = [line for line in done.stderr.splitlines() if line.startswith("bigupload:")]
+        assert done.returncode != 75 or any("memory" in line for line in said), done.stderr
+        ended.append((limit, done.returncode))
+    with given.open("rb") as stdin:
+        whole = subprocess.run(
+            [sys.executable, "-m", "bigupload", *map(str, command)],
+            env=place.environment(), stdin=stdin, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    print(kind, ended)
+    assert whole.returncode == 0, whole.stderr
+    assert any(code == 75 for _, code in ended)
