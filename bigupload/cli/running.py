@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ _REASSURE_AFTER = 1.0
 """Seconds after which a person wonders whether Ctrl-C was heard."""
 _START = 2.0
 """Seconds after which most modules are imported."""
+_STUCK = 5.0
+"""Seconds in which the event loop hears of a signal, unless it is blocked: by a pipe that nobody reads."""
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -75,6 +78,9 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
             loop.add_signal_handler(number, stop, number)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda n, _: loop.call_soon_threadsafe(stop, n))
+        else:
+            # In place of asyncio's handler, which does nothing: the loop is told by way of a descriptor.
+            signal.signal(number, _Stuck(received, stopped))
     try:
         return await task
     except asyncio.CancelledError:
@@ -82,6 +88,36 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
             raise
         _say(f"bigupload: stopped: {kept}{stopped}")
         return _status(received[0])
+
+
+class _Stuck:
+    """A signal's handler. It ends the process where the event loop hears of no signal, because a write blocks it.
+
+    Python calls it in the midst of a write, too, since `signal.signal` lets signals interrupt system calls.
+    """
+
+    def __init__(self, received: list[int], stopped: str) -> None:
+        """`received`: the signals that the loop has heard of. `stopped`: what to say."""
+        self._received = received
+        self._stopped = stopped
+        self._came = False
+
+    def __call__(self, number: int, _: object) -> None:
+        if self._came:
+            self._leave_if_stuck(number)
+        self._came = True
+        watching = threading.Timer(_STUCK, self._leave_if_stuck, [number])
+        watching.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread left
+            watching.start()
+
+    def _leave_if_stuck(self, number: int) -> None:
+        if self._received:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            if select.select([], [2], [], 0)[1]:  # it may be what blocks
+                os.write(2, f"bigupload: stopped, and nobody reads what is printed: {self._stopped}\n".encode())
+        os._exit(_status(number))
 
 
 def _say(text: str) -> None:
