@@ -132,6 +132,8 @@ WITHOUT = {
     "a ceiling is tried again (`PROBE_AFTER`)": Rules(constants=(("PROBE_AFTER", math.inf),)),
     "a far path begins with more parts (`START_FAR`)": Rules(constants=(("START_FAR", flight.START),)),
     "a new connection to a near store is up to speed at once (`SOON`)": Rules(constants=(("SOON", 0.0),)),
+    "a goodput that wavers is measured for longer (`WAVERS`)": Rules(constants=(("WAVERS", math.inf),)),
+    "what fills a buffer is no goodput (`FILLS_WITHIN`)": Rules(constants=(("FILLS_WITHIN", -1.0),)),
     "the bound follows many windows (`AVERAGED`)": Rules(constants=(("AVERAGED", 1.0),)),
     "late responses are no goodput until they come (`LATE`)": Rules(constants=(("LATE", math.inf),)),
 }

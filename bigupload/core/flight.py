@@ -76,6 +76,11 @@ WORTH = 0.25
 HARMLESS = 0.05
 """Goodput may shrink by the limit's change to this power: by 1 % where the limit is a fifth less. Where goodput does
 not waver at all, a limit that is too large would stay for ever."""
+WAVERS = 0.3
+"""If goodput differs by twice this share from one window to the next, four windows decide, if by three times, nine: one
+would decide by chance where a disk writes in bursts."""
+MOST_WINDOWS = 16
+"""So many windows decide at most."""
 SETTLED = 1.1
 """Goodput that grew by more since the window before still grows by itself."""
 SUNK = 0.5
@@ -387,6 +392,8 @@ class _Trials:
         self.trial: _Trial | None = None
         self._before = 0.0
         """The most goodput that a trial began with in this search."""
+        self._wavers = 0.0
+        """By how much goodput differs from one window to the next, as a share."""
         self._ramp: float | None = None
         """Seconds until new connections are up to speed."""
         self._up = True
@@ -431,7 +438,11 @@ class _Trials:
         if self._sunk():
             self._search(1.0)
         at_speed = bottleneck is Bottleneck.STORE and self.doubles
+        if len(self.goodput) > 1:
+            wavers = abs(goodput - self.goodput[-2]) / max(1.0, mean(self.goodput[-2:]))
+            self._wavers += (wavers - self._wavers) * AVERAGED
         windows = 1 if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
+        windows = max(windows, min(MOST_WINDOWS, round((self._wavers / WAVERS) ** 2)))
         if len(self.goodput) < windows or not self.goodput[-1]:
             return False
         average = mean(self.goodput[-windows:])

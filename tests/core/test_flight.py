@@ -496,6 +496,15 @@ def test_one_window_shows_what_a_doubling_brings_at_a_store_that_holds_connectio
     assert measured.windows(brings * 1e6, bottleneck=Bottleneck.STORE) == limit
 
 
+def test_a_goodput_that_wavers_much_is_measured_for_longer() -> None:
+    bursts = [1.9e6, 0.1e6] * 8  # the disk writes, and does not
+    measured = Measured()
+    measured.windows(*bursts)
+    settled = measured.flight.limit
+    limits = {measured.windows(each, bottleneck=Bottleneck.STORE) for each in bursts[:8]}
+    assert limits == {settled}, "a few windows would decide by chance"
+
+
 def test_smaller_steps_are_measured_for_longer_there_too() -> None:
     measured = Measured()
     assert measured.windows(1e6, 1e6, 1e6, 1e6, bottleneck=Bottleneck.STORE) == START, "the doubling was undone"
