@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import random
 import traceback
@@ -42,6 +43,7 @@ LEVELS = {  # what a store that knows everything proves by each --checksum
 }
 
 
+@functools.lru_cache(maxsize=8)
 def content(size: int, seed: int = 0) -> bytes:
     """Bytes in which no two places look alike."""
     return random.Random(seed).randbytes(size)
