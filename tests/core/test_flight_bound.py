@@ -49,7 +49,7 @@ def few_to_begin_with() -> Iterator[None]:
         yield
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Part:
     began: float
     written: float = 0.0
@@ -95,11 +95,11 @@ class Path:
         flight = self.flight
         self._admit()
         self.now += TICK
-        waiting = [part for part in self.flying if part.accepted < math.inf]
-        writers = [part for part in self.flying if part.accepted == math.inf][: flight.writers(len(waiting))]
-        for part in self.flying:
-            if part.accepted == math.inf and part not in writers:
-                part.wrote_from = self.now
+        unwritten = [part for part in self.flying if part.accepted == math.inf]
+        count = max(0, flight.writers(len(self.flying) - len(unwritten)))
+        writers = unwritten[:count]
+        for part in unwritten[count:]:
+            part.wrote_from = self.now
         share = self.goodput(len(writers)) * TICK / max(1, len(writers))
         for part in writers:
             count = min(share, self.part_size - part.written)
