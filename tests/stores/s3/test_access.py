@@ -327,6 +327,7 @@ VALUES = {
 """Of names that end like this: others are a 7."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "how"), HARMLESS)
 def test_nothing_that_is_called_harmless_changes_what_boto3_does(
     name: str, how: str, configure: Any, place: Path, monkeypatch: pytest.MonkeyPatch
