@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 
-
 _TURNS = 50
 """Turns of the loop before it rests between turns: a longer wait would take a processor from what it waits for."""
 _REST = 0.001
