@@ -16,11 +16,12 @@ from bigupload import errors
 from bigupload.api import arguments, functions
 from bigupload.api.uploader import Uploader
 from bigupload.cli.options import CHECKSUMS, PROOFS
+from tests.tools.cases import each_case
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 0, -1, True, [], b"1"]
 
 
-@pytest.mark.parametrize("rate", [*NO_NUMBERS, "nan", "inf", "0", "-1MB/s", "true", ""])
+@each_case("rate", [*NO_NUMBERS, "nan", "inf", "0", "-1MB/s", "true", ""])
 def test_a_rate_that_is_none(rate: Any) -> None:
     with pytest.raises(errors.UsageError):
         Uploader(limit_rate=rate)
@@ -40,7 +41,7 @@ def test_what_is_shared_knows_the_rate() -> None:
     assert Uploader()._resources.shared._rate() is None
 
 
-@pytest.mark.parametrize("concurrency", [*NO_NUMBERS, 2.5, 1.0, 257, "8"])
+@each_case("concurrency", [*NO_NUMBERS, 2.5, 1.0, 257, "8"])
 def test_a_concurrency_that_is_none(concurrency: Any) -> None:
     with pytest.raises(errors.UsageError, match="whole number from 1 to 256"):
         Uploader(concurrency=concurrency)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, ChecksumType, with_quotes
 from bigupload.errors import UsageError
+from tests.tools.cases import each_case
 
 QUICK = settings(deadline=None, max_examples=60)
 CRCS = [Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32]
 CHUNKS = st.lists(st.binary(max_size=40), max_size=8)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("algorithm", "data", "digest"),
     [
         # https://reveng.sourceforge.io/crc-catalogue/all.htm: "check" of CRC-64/NVME and CRC-32/ISCSI

@@ -9,9 +9,10 @@ import pytest
 
 from bigupload.core.content_types import _TABLE, _TEXTS, DEFAULT, type_of
 from bigupload.service.media import MEDIA_TYPES
+from tests.tools.cases import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "content_type"),
     [
         ("a.ts", "video/mp2t"), ("a.mts", "video/mp2t"), ("a.m2ts", "video/mp2t"), ("a.mkv", "video/matroska"),
@@ -26,7 +27,7 @@ def test_names(name: str, content_type: str) -> None:
     assert type_of(name).content_type == content_type
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "content_type", "encoding"),
     [
         ("rows.csv.gz", "text/csv", "gzip"), ("ROWS.CSV.GZ", "text/csv", "gzip"), ("a.svg.gz", "image/svg+xml", "gzip"),

@@ -21,6 +21,7 @@ from bigupload.core.integrity import (
     prove_part,
 )
 from bigupload.errors import ObjectMismatch
+from tests.tools.cases import each_case
 
 DATA = b"a part's bytes"
 MD5 = checksums.digest_of(Algorithm.MD5, DATA)
@@ -30,7 +31,7 @@ S3_CHECKSUMS = [algorithm for algorithm in Algorithm if algorithm.is_s3_checksum
 # -- one part
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("algorithm", "echo", "etag", "md5_known", "enforced"),
     list(itertools.product(Algorithm, ["same", "other", None], ETAGS, [True, False], [True, False])),
 )
@@ -101,10 +102,10 @@ def expected(algorithm: Algorithm = Algorithm.CRC64NVME, *, etags: list[str] | N
     return ExpectedObject(size=SIZE, algorithm=algorithm, checksum=known, part_etags=etags)
 
 
-@pytest.mark.parametrize("algorithm", S3_CHECKSUMS)
-@pytest.mark.parametrize("size", [SIZE, None])
-@pytest.mark.parametrize("etag", [composite_etag(), '"opaque"'])
-@pytest.mark.parametrize("said_type", [True, False])
+@each_case("algorithm", S3_CHECKSUMS)
+@each_case("size", [SIZE, None])
+@each_case("etag", [composite_etag(), '"opaque"'])
+@each_case("said_type", [True, False])
 def test_the_stores_checksum_is_the_best_proof(
     algorithm: Algorithm, size: int | None, etag: str, said_type: bool
 ) -> None:
@@ -165,8 +166,8 @@ def test_a_checksum_of_another_algorithm_neither_proves_nor_contradicts() -> Non
     assert prove_object(unnamed, expected(Algorithm.CRC64NVME)) is Verified.SIZE
 
 
-@pytest.mark.parametrize("algorithm", Algorithm)
-@pytest.mark.parametrize("size", [SIZE, None])
+@each_case("algorithm", Algorithm)
+@each_case("size", [SIZE, None])
 def test_the_composite_etag(algorithm: Algorithm, size: int | None) -> None:
     found = ObjectFacts(etag=composite_etag(), size=size)
     assert prove_object(found, expected(algorithm, etags=part_etags())) is Verified.COMPOSITE_ETAG

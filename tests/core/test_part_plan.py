@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.part_plan import DEFAULT_PART_SIZE, GIB, MIB, S3_LIMITS, Limits, Part, Plan, plan_parts
 from bigupload.errors import UsageError
+from tests.tools.cases import each_case
 
 SMALL = Limits(min_part_size=2, max_part_size=11, max_parts=7, default_part_size=6, granule=2, enough_parts=4)
 ODD = Limits(min_part_size=1, max_part_size=9, max_parts=5, default_part_size=4, granule=3, enough_parts=3)
@@ -93,7 +94,7 @@ def test_real_limits_and_a_given_part_size(size: int, part_size: int) -> None:
     assert_covers(plan_parts(size, part_size), size, S3_LIMITS)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("size", "part_size", "count", "last"),
     [
         (0, None, 1, 0),

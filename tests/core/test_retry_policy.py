@@ -21,6 +21,7 @@ from bigupload.core.retry_policy import (
     RetryPolicy,
     classify,
 )
+from tests.tools.cases import each_case
 
 POLICY = RetryPolicy()
 COUNTED = {
@@ -65,7 +66,7 @@ def tries(attempts: Attempts, kind: FaultKind, silence: float | None) -> tuple[l
     raise AssertionError("it never gives up")
 
 
-@pytest.mark.parametrize("kind", FaultKind)
+@each_case("kind", FaultKind)
 def test_the_end_of_every_kind(kind: FaultKind) -> None:
     retries, error = tries(Attempts(POLICY, most), kind, silence=0.0)
     expected, bare, with_manifest = PUBLIC[kind]
@@ -87,7 +88,7 @@ def test_the_end_of_every_kind(kind: FaultKind) -> None:
         assert retries == []
 
 
-@pytest.mark.parametrize("kind", FaultKind)
+@each_case("kind", FaultKind)
 def test_the_table_of_public_errors(kind: FaultKind) -> None:
     assert type(fault(kind).public()) is PUBLIC[kind][0]
     assert type(Fault(kind, "x", error=errors.WrongRegion).public()) is errors.WrongRegion
@@ -203,7 +204,7 @@ def test_an_outage_of_a_source_is_its_own() -> None:
         Attempts(POLICY, most).after(fault(FaultKind.UNREACHABLE).of_source(), silence=900.0)
 
 
-@pytest.mark.parametrize("kind", list(FaultKind))
+@each_case("kind", list(FaultKind))
 def test_a_fault_of_a_source_is_a_source_error(kind: FaultKind) -> None:
     """So that it can be resumed, and nobody looks for it at the store."""
     told = Fault(kind, "it failed", status=503, retry_after=7.0).of_source("a film")
@@ -246,7 +247,7 @@ def test_retry_after_is_obeyed_within_reason(retry_after: float | None, delay: f
 # -- classification
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("status", "code", "kind"),
     [
         (400, "RequestTimeout", FaultKind.SERVER), (400, "BadDigest", FaultKind.CORRUPTED),
@@ -283,8 +284,8 @@ def test_everything_is_classified() -> None:
         assert classify(status, code) in FaultKind
 
 
-@pytest.mark.parametrize("value", ["2h", -1, math.nan, True, None])
-@pytest.mark.parametrize("name", ["base_delay", "max_delay", "give_up_after", "stall_after", "response_timeout"])
+@each_case("value", ["2h", -1, math.nan, True, None])
+@each_case("name", ["base_delay", "max_delay", "give_up_after", "stall_after", "response_timeout"])
 def test_a_time_that_is_none(name: str, value: Any) -> None:
     with pytest.raises(errors.UsageError, match=f"^{name} must be a number of seconds"):
         RetryPolicy(**{name: value})

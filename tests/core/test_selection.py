@@ -14,6 +14,7 @@ import pytest
 from bigupload.core.globs import has_wildcard, split_glob
 from bigupload.core.selection import ALL, FileLimits, FileRule, exclude, include, parse_exclude_file, scope_of, selects
 from bigupload.errors import UsageError
+from tests.tools.cases import each_case
 
 
 def rules_of(text: str) -> list[FileRule]:
@@ -159,12 +160,12 @@ DIFFERENT = [
 """The same for what differs from the program that is named. docs/many-files.md has each."""
 
 
-@pytest.mark.parametrize(("who", "rules", "path", "selected"), SAME + DIFFERENT)
+@each_case(("who", "rules", "path", "selected"), SAME + DIFFERENT)
 def test_a_row_of_the_rules(who: str, rules: str, path: str, selected: bool) -> None:
     assert is_selected(rules, path) is selected, f"{who}: {rules}"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("rules", "path", "selected"),
     [
         ("", "any/thing", True),
@@ -206,7 +207,7 @@ def test_our_own_rows(rules: str, path: str, selected: bool) -> None:
     assert is_selected(rules, path) is selected
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "says"),
     [
         ("", "a pattern is empty"),

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.upload_state import TRANSITIONS, ImpossibleMove, PartState, Stage, StageResult, UploadState
+from tests.tools.cases import each_case
 
 # Written out a second time, as DESIGN section 4 tells it: the table is only worth what it is compared with.
 EXPECTED = {
@@ -36,7 +37,7 @@ def finished(stage: Stage) -> UploadState:
     return state
 
 
-@pytest.mark.parametrize(("stage", "happened"), list(itertools.product(Stage, StageResult)))
+@each_case(("stage", "happened"), list(itertools.product(Stage, StageResult)))
 def test_every_cell(stage: Stage, happened: StageResult) -> None:
     state = finished(stage)
     after = EXPECTED.get((stage, happened))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.retry_policy import FaultKind
 from bigupload.http.http_errors import fault_of_connecting, fault_of_response, retry_after, skew_message
+from tests.tools.cases import each_case
 
 NOW = 1_700_000_000.0
 
@@ -117,7 +118,7 @@ def untrusted(words: str) -> ssl.SSLCertVerificationError:
     return made
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("reason", "kind", "says"),
     [
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), FaultKind.UNREACHABLE,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.http.origins import Proxy, WebOrigin, origin_of, proxy_for
+from tests.tools.cases import each_case
 
 HTTP, HTTPS, IPV6 = map(origin_of, ("http://s3.example", "https://s3.example", "http://[::1]:9000/b/k"))
 PROXY, SECURE = "http://proxy.example:3128", "http://secure.example:3129"
@@ -68,7 +69,7 @@ def test_a_proxy_is_that_of_the_scheme(
     assert (proxy_for(HTTP), proxy_for(HTTPS)) == (Proxy(for_http), Proxy(for_https))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("no_proxy", "place", "direct"),
     [
         ("s3.example", HTTPS, True), ("other, s3.example", HTTPS, True), ("example", HTTPS, True),

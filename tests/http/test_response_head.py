@@ -21,6 +21,7 @@ from bigupload.http.response_head import (
     end_of_head,
     parse_head,
 )
+from tests.tools.cases import each_case
 
 
 def head_of(text: str) -> ResponseHead:
@@ -57,7 +58,7 @@ def test_lines_may_end_without_a_carriage_return(end: bytes) -> None:
     assert end_of_head(received[: found[1] - 1]) is None
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "length", "chunked", "keep"),
     [
         ("HTTP/1.1 200 OK\nContent-Length: 12", 12, False, True),
@@ -80,7 +81,7 @@ def test_where_the_body_ends(text: str, length: int | None, chunked: bool, keep:
     assert (head.length, head.chunked, head.keep) == (length, chunked, keep)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "text",
     [
         "", "SSH-2.0-OpenSSH_9.6", "HTTP/2 200 OK", "HTTP/1.1 20 OK", "HTTP/1.1 099 x", "HTTP/1.1 2000 x",

@@ -12,6 +12,7 @@ from bigupload import errors
 from bigupload.core.remote_url import chosen_name, parse_remote
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.web_file import HEAD, WebFile, suggested_name
+from tests.tools.cases import each_case
 from tests.tools.web_server import WebFault, WebServer, is_part, web_server
 
 DATA = bytes(range(256)) * 1000
@@ -19,7 +20,7 @@ DATA = bytes(range(256)) * 1000
 # -- names
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("disposition", "name"),
     [
         ("", None), ("attachment", None), ("attachment; size=3", None), ("filename=x.mov", None),

@@ -23,13 +23,14 @@ from bigupload.stores.s3.access import region_of
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
+from tests.tools.cases import each_case
 
 POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/films"
 """An access point, in place of a bucket's name. `s3/test_access` has its address."""
 POINT_IN_CHINA = "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/films"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "name", "expected"),
     [
         ("s3://bucket/key", None, ("bucket", "key")),
@@ -59,7 +60,7 @@ def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
     assert parse_s3_url("s3://{}/{}".format(*expected)) == expected, "as a manifest's target is shown"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "name", "says"),
     [
         ("", "file", "not a target"), ("bucket/key", "file", "not a target"),

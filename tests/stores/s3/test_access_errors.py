@@ -12,6 +12,7 @@ import pytest
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.errors import BigUploadError, CredentialsError, UsageError
 from bigupload.stores.s3.access import error_of_aws, no_answer
+from tests.tools.cases import each_case
 
 WHERE = "sts.example:9000"
 URL = "https://sts.example:9000/?Action=AssumeRole&WebIdentityToken=hidden"
@@ -40,7 +41,7 @@ def test_a_service_that_cannot_be_reached_may_be_later(exception: Exception, say
     assert ("hidden" in str(fault), "\n" in str(fault)) == (False, False)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("exception", "error", "says"),
     [
         (b.ProfileNotFound(profile="my\nown"), UsageError, "there is no profile my own in .* or the credentials file"),

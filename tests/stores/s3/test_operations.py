@@ -31,6 +31,7 @@ from bigupload.stores.s3.operations import MOST_TAGS, OPERATIONS, XMLNS, documen
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools import awkward_tree
 from tests.tools.buckets import options_for
+from tests.tools.cases import each_case
 from tests.tools.weed import weed_client
 
 from .support import EVERY_OPTION, PARAMETERS
@@ -61,7 +62,7 @@ def in_lower_case(headers: Mapping[str, str]) -> dict[str, str]:
 # -- requests
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@each_case("operation", OPERATIONS)
 def test_each_row_makes_the_request_that_botocore_makes(operation: str) -> None:
     """With all parameters of the row, and all that `s3_parameters.REQUEST` has for requests that take it."""
     row, model = OPERATIONS[operation], S3.operation_model(operation)
@@ -93,7 +94,7 @@ def test_each_row_makes_the_request_that_botocore_makes(operation: str) -> None:
     assert (found.body or b"") == (b"{}" if "Body" in row.takes else request["body"] or b"")
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@each_case("operation", OPERATIONS)
 def test_each_row_has_what_s3_requires(operation: str) -> None:
     row, model = OPERATIONS[operation], S3.operation_model(operation)
     payload = model.input_shape.serialization.get("payload")
@@ -109,8 +110,8 @@ def test_each_row_has_what_s3_requires(operation: str) -> None:
         request_of(operation, {**least, "Wrong": 1}, {}, {})
 
 
-@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "PutObject"])
-@pytest.mark.parametrize("name", [*OBJECT, *REQUEST])
+@each_case("operation", ["CreateMultipartUpload", "PutObject"])
+@each_case("name", [*OBJECT, *REQUEST])
 def test_each_option_is_sent_as_botocore_sends_it(name: str, operation: str) -> None:
     value, meant = PARAMETERS[name]
     ours = {**OBJECT, **REQUEST}[name].send(s3_parameters.normalized(name, value))
@@ -204,8 +205,8 @@ def same(ours: Any, theirs: Any) -> bool:
     return ours == theirs or (isinstance(ours, str) and not isinstance(theirs, str) and ours == str(theirs))
 
 
-@pytest.mark.parametrize("operation", DOCUMENTS)
-@pytest.mark.parametrize("namespace", [f' xmlns="{XMLNS}"', ""])
+@each_case("operation", DOCUMENTS)
+@each_case("namespace", [f' xmlns="{XMLNS}"', ""])
 def test_documents_are_read_as_botocore_reads_them(operation: str, namespace: str) -> None:
     body = whole(operation, namespace=namespace)
     found, theirs = read(operation, body), read_by_botocore(operation, body)
@@ -283,7 +284,7 @@ JUNK: Mapping[str, bytes] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", JUNK)
+@each_case("name", JUNK)
 def test_what_is_no_document_of_s3s_was_said_by_something_else(name: str) -> None:
     found = broken("ListParts", JUNK[name], {"Content-Type": "text/html"})
     assert (found.kind, found.status) == (FaultKind.BROKEN, None)
@@ -296,7 +297,7 @@ def test_another_document_is_no_empty_list() -> None:
             assert broken(operation, body).kind is FaultKind.BROKEN
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@each_case("operation", OPERATIONS)
 def test_an_error_in_a_successful_response_is_an_error(operation: str) -> None:
     """An object's bytes, and a policy, may be anything."""
     body = b'<?xml version="1.0"?>\n<Error><Code>SlowDown</Code><Message>later</Message></Error>'

@@ -10,6 +10,7 @@ import pytest
 from bigupload import errors
 from bigupload.stores.service_client.multipart import ServiceStore
 from tests.stores.service_client.support import KEY, Fake, begun, create, listening, part
+from tests.tools.cases import each_case
 
 
 @pytest.mark.parametrize("key", [None, "", "sk_a\r\nX: 1", "sk_ a", "sk_é", "x" * 9000])
@@ -24,7 +25,7 @@ async def test_without_a_key_nothing_is_asked(fake: Fake, key: str | None) -> No
     assert fake.asked == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url",
     ["", "media.example", "ftp://media.example", "https://", "https://u@media.example", "https://u:p@media.example",
      "https://media.example?a", "https://media.example/#a", "https://media.example/?", "https://media.example:x",
