@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from typing import Any
 
 import pytest
 
+import bigupload
+from bigupload import events
 from bigupload.testing.strict_s3 import StrictS3
 
-from .support import BUCKET
+from .support import BUCKET, World
 
 MANY = """
 import asyncio, contextlib, json, os, resource, sys, threading
@@ -115,9 +119,30 @@ def test_calls_without_an_uploader_are_counted_together(
 
 
 @pytest.mark.parametrize("in_parts", [True, False])
-def test_max_uploads(s3: StrictS3, tmp_path: Path, in_parts: bool) -> None:
-    found = upload_many(s3, tmp_path, limit=1024, count=8, in_parts=in_parts, max_uploads=2)
-    assert (found["proved"], found["open"]) == (8, 2)
+async def test_max_uploads(world: World, in_parts: bool) -> None:
+    begun: set[int] = set()
+    most = 0
+
+    def look(number: int, event: events.Event) -> None:
+        nonlocal most
+        begun.add(number)
+        if isinstance(event, events.UploadCompleted):
+            begun.discard(number)
+        most = max(most, len(begun))
+
+    async with bigupload.Uploader(max_uploads=2) as uploader:
+        found = await asyncio.gather(
+            *(
+                uploader.upload(
+                    world.file(100, f"{number}"), to=f"s3://{BUCKET}/{number}", s3=world.options(),
+                    on_event=functools.partial(look, number),
+                    manifest=world.directory / f"{number}.jsonl" if in_parts else None,
+                )
+                for number in range(8)
+            )
+        )  # fmt: skip
+    assert [each.verified for each in found] == [bigupload.Verified.FULL_OBJECT] * 8
+    assert most == 2
 
 
 FEW = """

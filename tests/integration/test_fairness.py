@@ -17,7 +17,7 @@ from tests.tools.waiting import until
 
 from .support import BUCKET, FAST, PART, World
 
-BIG, PARTS = 40, 6
+BIG, MANY, PARTS = 40, 12, 6
 SMALL = 100
 IN_FLIGHT = 4
 PUTS = ("UploadPart", "PutObject")
@@ -71,18 +71,18 @@ async def uploads(world: World) -> AsyncIterator[Uploads]:
 
 @pytest.mark.parametrize("in_parts", [False, True])
 async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads, in_parts: bool) -> None:
-    """Of 240 parts those that are in flight come before it, and those that get a slot at the same moment may."""
+    """Of 72 parts those that are in flight come before it, and those that get a slot at the same moment may."""
     world.s3.hold("UploadPart")
-    for number in range(BIG):
+    for number in range(MANY):
         uploads.start(f"big {number}")
-    await world.s3.wait_for_async("CreateMultipartUpload", BIG, responded=True, timeout=60)
+    await world.s3.wait_for_async("CreateMultipartUpload", MANY, responded=True, timeout=60)
     await world.s3.wait_for_async("UploadPart", IN_FLIGHT)
     uploads.start("small", big=False, in_parts=in_parts)
     await uploads.until_it_waits(uploads.shared.slots, size=SMALL if in_parts else 0)
     world.s3.release("UploadPart")
     await uploads.all_proved()
     order = [request.key for request in world.s3.requests if request.op in PUTS]
-    assert len(order) == BIG * PARTS + 1
+    assert len(order) == MANY * PARTS + 1
     assert IN_FLIGHT <= order.index("small") < 2 * IN_FLIGHT
 
 
