@@ -10,6 +10,8 @@ from botocore.exceptions import ClientError
 
 from bigupload.testing.strict_s3 import StrictS3
 
+pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
+
 SOURCE = "a key/ü?+.bin"
 BODY = bytes(range(256)) * 32
 

@@ -9,6 +9,8 @@ from botocore.exceptions import ClientError
 
 from bigupload.testing.strict_s3 import StrictS3
 
+pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
+
 
 def refused(client: Any, keys: list[str]) -> str:
     with pytest.raises(ClientError) as caught:

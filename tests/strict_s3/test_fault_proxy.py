@@ -14,6 +14,8 @@ from bigupload.testing.fault_proxy import FaultProxy
 from bigupload.testing.strict_s3 import LostResponse, Status, StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, complete, crc64, create, presign, put, send_all
 
+pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
+
 
 def test_the_proxy_counts_parts(s3: StrictS3) -> None:
     with FaultProxy("127.0.0.1", s3.port) as proxy:

@@ -24,6 +24,8 @@ from bigupload.testing.strict_s3 import (
 )
 from tests.strict_s3.support import BODY, BUCKET, KEY, PARTS, complete, crc64, create, presign, put, send, send_all
 
+pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
+
 
 def test_scripted_faults(s3: StrictS3, client: Any) -> None:
     upload = create(client)

@@ -12,6 +12,8 @@ from botocore.exceptions import ClientError
 from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, code, complete, crc64, create, send, send_all
 
+pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
+
 
 def test_a_store_that_ignores_checksums(s3: StrictS3, client: Any) -> None:
     s3.knobs.echo_checksums = False

@@ -14,6 +14,8 @@ from botocore.exceptions import ClientError
 from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BUCKET, KEY, PARTS, code, crc64, create, presign, put, send
 
+pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
+
 
 def md5(data: bytes) -> str:
     return base64.b64encode(hashlib.md5(data).digest()).decode()

@@ -29,6 +29,8 @@ from tests.strict_s3.support import (
     send_all,
 )
 
+pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
+
 # -- the happy path
 
 
