@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave out modules and items from later garbage collections: they stay, and a full collection takes a tenth."""
+    """Leave modules and items out of later garbage collections: they stay, and many tests collect on purpose."""
     gc.collect()
     gc.freeze()
 
