@@ -57,8 +57,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seen.add(name)
 
 
-def pytest_collection_finish() -> None:
-    """Leave modules and items out of later garbage collections: they stay, and many tests collect on purpose."""
+@pytest.fixture(autouse=True, scope="module")
+def only_new_garbage() -> None:
+    """Leave what there is out of later garbage collections: it stays, and many tests collect on purpose."""
     gc.collect()
     gc.freeze()
 
