@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -177,8 +178,7 @@ async def test_a_skewed_clock(fake: Backend, offset: int, way: str) -> None:
         e = await raised(create(store), [fake.secret])
     assert isinstance(e, Fault)
     assert isinstance(e.public(), errors.ClockSkewed)
-    assert f"s {way}" in str(e)
-    assert abs(int(str(e).split(" is ")[1].split(" s ")[0]) - 3600) <= 5
+    assert re.search(rf"clock is (1 h|59 min|1:00 h) {way}: set it", str(e)), "the responses take some seconds"
 
 
 async def test_a_clock_that_really_is_off(fake: Backend) -> None:
