@@ -136,6 +136,9 @@ PROPORTIONAL = 0.1
 REST = 60.0
 """Seconds until the bound, or that there is none, is tried again. Each time that this changes nothing, it is twice as
 long, up to LONGEST_REST times this."""
+LASTING = 12
+"""Windows after which a goodput must still be half of that for which a larger limit was kept: new connections fill the
+buffers of a store that reads slowly, and what they send then is known as that only later."""
 FILLS_WITHIN = 5.0
 """Seconds after which a window that becomes full is no sign of a buffer that was filled first."""
 RARE = 10
@@ -548,6 +551,10 @@ class _Bound:
         """When more parts are tried, or a bound that was lifted."""
         self._open = False
         """Whether no bound is tried until then, because more parts carry more."""
+        self._helped_by = 0.0
+        """The goodput of the larger limit that helped."""
+        self._since_then: list[float] = []
+        """The goodput of each window since then."""
         self._probe_until = -math.inf
         """Until then a little more is accepted than the store has got lately: perhaps it gets more then."""
 
@@ -557,9 +564,20 @@ class _Bound:
             self.limit = _affordable(goodput, part_size)
             self._again_at = now + self._rest
 
-    def helped(self, now: float) -> None:
-        """A larger limit has more goodput: no bound is tried for a while."""
+    def helped(self, now: float, goodput: float) -> None:
+        """A larger limit has more goodput: no bound is tried for a while, unless that was a beginning only."""
         self._open, self._again_at = True, now + self._rest
+        self._helped_by = goodput
+        self._since_then.clear()
+
+    def passed(self, goodput: float) -> None:
+        """Note the goodput of a window, also in an outage."""
+        if not self._open or not self._helped_by:
+            return
+        self._since_then.append(goodput)
+        lately = self._since_then[-LASTING:]
+        if len(lately) == LASTING and mean(lately) < SUNK * self._helped_by:
+            self._open, self._helped_by, self.average = False, 0.0, mean(lately)
 
     def stored(self, now: float, rate: float, part_size: float) -> None:
         """Take the rate of the stored, where that is less than what is accepted. It bounds what is accepted at once.
@@ -613,7 +631,7 @@ class _Bound:
             self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
             fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
-            drains = sample.buffered / max(1.0, goodput)
+            drains = 2 * sample.buffered / max(1.0, goodput)  # the system has about as much to send yet
             self._begin(now, fewer, parts, goodput, drains)
 
     def _begin(self, now: float, parts: int, before: int, goodput: float, drains: float) -> None:
@@ -630,7 +648,7 @@ class _Bound:
         reached = goodput >= (trial.goodput + proportional) / 2
         hopeless = len(self._goodput) >= 3 and abs(goodput - min(proportional, trial.goodput)) <= PROPORTIONAL * goodput
         waits = now - trial.since < trial.drains + BOUND_PATIENCE * WINDOW
-        if not reached and waits and not (hopeless and now - trial.since >= trial.drains):
+        if not reached and waits and not (hopeless and not trial.drains):
             return False
         self.trial = None
         self._goodput.clear()
@@ -857,7 +875,8 @@ class Flight:
             trials.goodput.clear()
             trials.since = now
         elif trials.measured(now, goodput, sample.bottleneck):
-            self._bound.helped(now)
+            self._bound.helped(now, goodput)
+        self._bound.passed(goodput)
         if not goodput:  # an outage shows nothing of the bound
             self._bound.forget_window()
             return

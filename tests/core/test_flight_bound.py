@@ -18,6 +18,7 @@ from bigupload.core.flight import (
     BOUND_PATIENCE,
     FILLS_WITHIN,
     HORIZON,
+    LASTING,
     LATE,
     LONGEST_REST,
     MOST,
@@ -277,6 +278,20 @@ def test_a_trial_waits_until_what_paused_parts_had_sent_is_read(buffered: float,
     assert began < 5
     assert (bounds[-1] is not None) is is_bounded
     assert (bounds[round((began + 3) / TICK)] is not None) is is_bounded
+
+
+@pytest.mark.parametrize(("later", "is_tried"), [(0.4, True), (0.6, False)])
+def test_a_larger_limit_that_helped_at_first_only_keeps_no_bound_away(later: float, is_tried: bool) -> None:
+    """Eight connections seem to carry twice as much as four, until the buffers of the store are full."""
+    flight = Flight()
+    flight.expect_parts(0.0, int(16 * MB))
+    flight._bound.helped(0.0, 8 * MB)
+    sent, now = 0.0, 0.0
+    while now < 2 * LASTING * WINDOW:
+        sent += later * 8 * MB * TICK
+        now += TICK
+        flight.sample(Sample(now=now, acknowledged=int(sent), writing=8, part_size=16 * MB))
+    assert (flight._bound.trial is not None or flight._bound.limit is not None) is is_tried
 
 
 def test_what_fills_a_buffer_is_no_goodput() -> None:
