@@ -28,6 +28,11 @@ a link take goodput from one another. If goodput halves at the same limit, the s
 falls with fewer parts, because each connection carries little, the bound is lifted for a while, and tried again. What
 is too much is paused, the newest first. It is not cancelled.
 
+**Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
+connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
+When parts are paused, the store first reads what they had sent: until then, the others get their share alone, and a
+trial waits.
+
 **Refusals.** A store that is asked for too much refuses a share of the requests. Then the limit falls to four fifths,
 and the limit before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the
 store accepts that, the ceiling is gone.
