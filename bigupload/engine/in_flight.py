@@ -14,7 +14,7 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
-from bigupload.core.flight import Filling
+from bigupload.core.flight import SMALL, Filling
 from bigupload.core.hedging import REFUSALS, Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
@@ -79,7 +79,8 @@ class PutInFlight:
     def started(self, gauge: Gauge) -> None:
         self.gauge = gauge
         self.is_held = gauge.hold(held=self.is_held)
-        self.filling = Filling(self.began, was_full=gauge.window_is_full())
+        if self.part.size > SMALL:  # of small ones there may be thousands a second
+            self.filling = Filling(self.began, was_full=gauge.window_is_full())
 
     def sent(self) -> int:
         return self.gauge.sent() if self.gauge is not None else 0
