@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _LARGEST = 1 << 20  # bytes of an order, most of which is the environment
 _REPOSITORY = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ class WarmStarts:
         self._orders = None
 
 
-def _fork_at_each_order(orders: socket.socket) -> dict[str, list[str]] | None:
+def _fork_at_each_order(orders: socket.socket) -> dict[str, Any] | None:
     """Return in each fork, with its order, and in the end with None."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(orders, _LARGEST, 3)
@@ -107,7 +107,7 @@ def _fork_at_each_order(orders: socket.socket) -> dict[str, list[str]] | None:
             return None
         if os.fork() == 0:
             orders.close()
-            order: dict[str, list[str]] = json.loads(message)
+            order: dict[str, Any] = json.loads(message)
             if _watched(descriptors):
                 _become(order, descriptors)
                 return order
@@ -133,7 +133,7 @@ def _watched(descriptors: Sequence[int]) -> bool:
     os._exit(0)
 
 
-def _become(order: Mapping[str, list[str]], descriptors: Sequence[int]) -> None:
+def _become(order: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     output, error, told = descriptors
     os.dup2(output, 1)
     os.dup2(error, 2)
