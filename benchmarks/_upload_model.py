@@ -2,13 +2,15 @@
 
 Time moves in ticks of 0.1 s, as in the engine. The model computes rates, not packets. Its rules:
 
-- A connection begins with ten packets a round trip and doubles each round trip (RFC 6928, RFC 5681). - Reno halves its
-window if a packet is lost or the link's queue is full, and gains one packet a round trip. An old connection carries
-1448 / rtt × √(1.5 / loss) bytes a second (Mathis, "The macroscopic behavior of the TCP congestion avoidance
-algorithm"). - BBR sends a quarter more than was delivered, ignores losses, and shares a link evenly. - Linux allows one
-connection 4 MiB of unacknowledged data (`tcp_wmem`), 2.6 MB of them payload: see `benchmarks.path`. - Each part costs a
-round trip and the store's own time, in which its connection is idle. A new connection costs another round trip before
-its first byte. - A refusal (503) comes after a round trip. The part waits as `RetryPolicy` says, without a slot.
+- A connection begins with ten packets a round trip and doubles each round trip (RFC 6928, RFC 5681).
+- Reno halves its window if a packet is lost or the link's queue is full, and gains one packet a round trip. An old
+  connection carries 1448 / rtt × √(1.5 / loss) bytes a second (Mathis, "The macroscopic behavior of the TCP congestion
+  avoidance algorithm").
+- BBR sends a quarter more than was delivered, ignores losses, and shares a link evenly.
+- Linux allows one connection 4 MiB of unacknowledged data (`tcp_wmem`), 2.6 MB of them payload: see `benchmarks.path`.
+- Each part costs a round trip and the store's own time, in which its connection is idle. A new connection costs another
+  round trip before its first byte.
+- A refusal (503) comes after a round trip. The part waits as `RetryPolicy` says, without a slot.
 """
 
 from __future__ import annotations
@@ -184,7 +186,7 @@ class Upload:
         flying = [each for each in self._flying if not each.refused]
         waiting = [each for each in flying if each.accepted < now]
         for each in flying:
-            each.wrote_from = now if each.held else each.wrote_from
+            each.wrote_from += TICK if each.held else 0.0  # the time in which it was held does not count
         path = (way.rtt, way.rtt * (1 + self._queue), self._window_is_full)
         if math.isfinite(way.takes):
             path = (way.rtt, way.rtt, 2 * sum(map(self._is_full, flying)) > len(flying))

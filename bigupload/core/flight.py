@@ -231,7 +231,7 @@ class Filling:
             is_full: Whether the store's window is full.
             held: Whether nothing is sent, so that the buffer becomes empty.
         """
-        if held:  # its buffer becomes empty; and what the system had to send yet is no goodput of those that write
+        if held:  # its buffer becomes empty. Bytes still in the send buffer are not goodput of the parts that write
             more = acknowledged - self._seen if is_full() else 0
             self._since, self._from, self._seen = now, acknowledged, acknowledged
             return more
@@ -570,7 +570,7 @@ class _Bound:
             self._again_at = now + self._rest
 
     def helped(self, now: float, goodput: float) -> None:
-        """A larger limit has more goodput: no bound is tried for a while, unless that was a beginning only."""
+        """A larger limit has more goodput: no bound is tried for a while, unless goodput soon falls again."""
         self._open, self._again_at = True, now + self._rest
         self._helped_by = goodput
         self._since_then.clear()
@@ -579,10 +579,10 @@ class _Bound:
         """Note the goodput of a window, also in an outage."""
         if not self._open or not self._helped_by:
             return
-        self._since_then.append(goodput)
-        lately = self._since_then[-LASTING:]
-        if len(lately) == LASTING and mean(lately) < SUNK * self._helped_by:
-            self._open, self._helped_by, self.average = False, 0.0, mean(lately)
+        self._since_then = [*self._since_then[1 - LASTING :], goodput]
+        lately = mean(self._since_then)
+        if len(self._since_then) == LASTING and 0 < lately < SUNK * self._helped_by:
+            self._open, self._helped_by, self.average = False, 0.0, lately
 
     def stored(self, now: float, rate: float, part_size: float) -> None:
         """Take the rate of the stored, where that is less than what is accepted. It bounds what is accepted at once.
@@ -603,7 +603,7 @@ class _Bound:
         """Goodput is something else from now on."""
         self._goodput.clear()
         self.limit = self.trial = None
-        self.average = 0.0
+        self.average = self._helped_by = 0.0
         self._open = False
         self._again_at = math.inf
 
@@ -612,7 +612,10 @@ class _Bound:
         self._goodput.clear()
 
     def measured(self, now: float, goodput: float, sample: Sample, *, may_begin: bool) -> None:
-        """Take the goodput of a window, at the end of which is a sample, and decide. `may_begin`: on a trial."""
+        """Take the goodput of a window that ends with a sample, and decide.
+
+        `may_begin`: whether a trial may begin.
+        """
         if now >= self._again_at and self._open:
             self._open = False
         self._goodput.append(goodput)
@@ -636,7 +639,7 @@ class _Bound:
             self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
             fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
-            drains = 2 * sample.buffered / max(1.0, goodput)  # the system has about as much to send yet
+            drains = min(HORIZON, 2 * sample.buffered / max(1.0, goodput))  # the system has about as much to send yet
             self._begin(now, fewer, parts, goodput, drains)
 
     def _begin(self, now: float, parts: int, before: int, goodput: float, drains: float) -> None:
@@ -663,10 +666,11 @@ class _Bound:
                 self._rest = min(LONGEST_REST * REST, 2 * self._rest)
         else:  # each connection carries what it can
             self.limit = trial.limit if fewer else None
-            self._open = True
+            self._open, self._helped_by = True, 0.0 if fewer else goodput
+            self._since_then.clear()
             if fewer:
                 self._rest = min(LONGEST_REST * REST, 2 * self._rest)
-        self._again_at = now + max(self._rest, RARE * (now - trial.since))
+        self._again_at = now + max(self._rest, 0.0 if fewer else RARE * (now - trial.since))
         return True
 
 
@@ -766,7 +770,7 @@ class Flight:
     def expect_parts(self, now: float, part_size: int, rate: float | None = None) -> None:
         """Prepare for parts of so many bytes. `rate`: the rate limit in bytes a second, if there is one."""
         if not self._has_parts:  # what small files have shown says nothing of them
-            self._has_parts, self.stored_parts = True, Stored()
+            self._has_parts, self.stored_parts, self._window = True, Stored(), None
         self._part_size = max(1.0, part_size)
         self._trials.most = self._alone * self._machines
         self._trials.limit = min(self._trials.limit, self._fixed or self._trials.most)

@@ -69,7 +69,7 @@ class PartInFlight(Gauge, Protocol):
     accepted: float | None
     """When its last byte was accepted, as far as `look` has seen; None: not yet."""
     wrote_from: float
-    """When it began, or was last released."""
+    """When it began, and later by the time for which it was held."""
     is_held: bool
     """Whether it is paused, because others are to be stored first."""
 

@@ -65,7 +65,6 @@ class PutInFlight:
         self.ended = asyncio.Event()  # anyio's costs ten times as much to make
         self._seen = 0
         self._moved_at = self._looked_at = now
-        self._held_for = 0.0
         self.filling = Filling(now)
 
     @property
@@ -108,8 +107,7 @@ class PutInFlight:
         if sent != self._seen or self.paused():
             self._seen, self._moved_at = sent, now
         if self.is_held:
-            self.wrote_from = now
-            self._held_for += now - self._looked_at
+            self.wrote_from += now - self._looked_at
         self._looked_at = now
         if sent < self.size:
             self.accepted = None
@@ -132,7 +130,7 @@ class PutInFlight:
 
     def took(self, now: float) -> float:
         """Return the seconds since it began, without those in which it was held."""
-        return now - self.began - self._held_for
+        return now - self.wrote_from
 
     def progress(self, now: float) -> PutProgress:
         return PutProgress(self.part.size, self.sent(), self.took(now))
