@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import datetime
 import itertools
+import math
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,11 +21,12 @@ from bigupload.api.checks import checked_path
 from bigupload.api.places import UNKNOWN
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Manifest, Target, manifest_id
+from bigupload.core.remote_url import is_remote, shown_url
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.events import Warned
-from bigupload.manifests.clean_up import clean_if_due
+from bigupload.manifests.clean_up import CLEAN_EVERY, clean_if_due
 from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.state_directory import NOTES, SUFFIX, state_dir
 from bigupload.options import S3Options
@@ -40,6 +43,8 @@ _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
 _WRITERS = 8
 """Manifests that are written at a time: each is one fsync."""
 _GONE = frozenset({FaultKind.GONE})
+_CLEANED_AT: dict[Path, float] = {}
+"""When this process last looked whether a directory is to be cleaned, in seconds of the monotonic clock."""
 
 
 class UploaderState:
@@ -81,9 +86,12 @@ class UploaderState:
         """Delete old manifests of finished uploads: once for this Uploader, and once a day for the directory."""
         if self._cleaned:
             return
-        directory = self._directory_or_none()
-        if directory is not None:
-            self._cleaned = True
+        directory, now = self._directory_or_none(), time.monotonic()
+        if directory is None:
+            return
+        self._cleaned = True
+        if now - _CLEANED_AT.get(directory, -math.inf) >= CLEAN_EVERY:  # a thousand calls may begin at once
+            _CLEANED_AT[directory] = now
             await run_in_thread(partial(clean_if_due, directory), self._readers)
 
     def journal(self, manifest: StrPath | None, source: Source, store: Store) -> FileJournal:
@@ -194,7 +202,7 @@ def require_trust(
     at = f" at {endpoint}" if endpoint and known.target.service is None else ""
     if known.header.options.get("no_verify_ssl"):
         at += ", whose certificate it would not check"
-    file = source if source is not None else known.source.path
+    file = known.source.path if source is None else shown_url(str(source)) if is_remote(str(source)) else source
     what = (
         f"send {file} to {known.target}{at}" if does == "send" else f"abort the upload of {file} to {known.target}{at}"
     )

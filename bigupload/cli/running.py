@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import click
@@ -22,6 +23,8 @@ _START = 2.0
 """Seconds after which most modules are imported."""
 _STUCK = 5.0
 """Seconds in which the event loop hears of a signal, unless it is blocked: by a pipe that nobody reads."""
+_IMPATIENT = 0.5
+"""Seconds after which a second signal is a person's. A wrapper may pass on what the terminal has sent already."""
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -63,6 +66,7 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
     task = asyncio.ensure_future(command())
     loop.call_later(_START, collect_garbage)
     received: list[int] = []
+    came: list[float] = []
 
     def stop(number: int) -> None:
         if received:
@@ -80,7 +84,7 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
             signal.signal(number, lambda n, _: loop.call_soon_threadsafe(stop, n))
         else:
             # In place of asyncio's handler, which does nothing: the loop is told by way of a descriptor.
-            signal.signal(number, _Stuck(received, stopped))
+            signal.signal(number, _Stuck(received, stopped, came))
     try:
         return await task
     except asyncio.CancelledError:
@@ -96,16 +100,23 @@ class _Stuck:
     Python calls it in the midst of a write, too, since `signal.signal` lets signals interrupt system calls.
     """
 
-    def __init__(self, received: list[int], stopped: str) -> None:
-        """`received`: the signals that the loop has heard of. `stopped`: what to say."""
+    def __init__(self, received: list[int], stopped: str, came: list[float]) -> None:
+        """Watch one kind of signal.
+
+        Args:
+            received: The signals that the loop has heard of.
+            stopped: What to say.
+            came: When signals came, of all kinds.
+        """
         self._received = received
         self._stopped = stopped
-        self._came = False
+        self._came = came
 
     def __call__(self, number: int, _: object) -> None:
-        if self._came:
+        now = time.monotonic()
+        if self._came and now - self._came[0] >= _IMPATIENT:
             self._leave_if_stuck(number)
-        self._came = True
+        self._came.append(now)
         watching = threading.Timer(_STUCK, self._leave_if_stuck, [number])
         watching.daemon = True
         with contextlib.suppress(RuntimeError):  # no thread left
@@ -116,7 +127,8 @@ class _Stuck:
             return
         with contextlib.suppress(OSError, ValueError):
             if select.select([], [2], [], 0)[1]:  # it may be what blocks
-                os.write(2, f"bigupload: stopped, and nobody reads what is printed: {self._stopped}\n".encode())
+                said = f"stopped at once (does anything read what it prints?): {self._stopped}"
+                os.write(2, f"bigupload: {said}\n".encode())
         os._exit(_status(number))
 
 

@@ -220,7 +220,8 @@ class ConnectionPool:
             try:
                 return await self._opened(sock, tls)
             except OSError as e:
-                rows = [row for row in rows if row[4][:2] != peer]
+                left = [row for row in rows if row[4][:2] != peer]
+                rows = left if len(left) < len(rows) else []  # 0.0.0.0 is reached at 127.0.0.1
                 if isinstance(e, ssl.SSLError) and not tls_connection_lost(e):
                     raise
                 reached = reached or e

@@ -67,6 +67,15 @@ def test_what_is_trusted_is_shown(
     assert f"s3://bucket/key at {s3.url}, with your credentials" in ended.err
 
 
+@pytest.mark.parametrize("trusts", [[], ["--trust"]])
+def test_the_query_of_a_url_is_not_shown(bigupload: Command, received: Path, trusts: list[str]) -> None:
+    source = "http://127.0.0.1:9/film.mov?X-Amz-Signature=SECRETSIG"
+    ended = bigupload("resume", received, "--source", source, "--progress", "json", *trusts)
+    assert ended.code != 0
+    assert "film.mov" in ended.err
+    assert "SECRETSIG" not in ended.err + ended.out
+
+
 def test_a_certificate_that_would_not_be_checked_is_told(
     bigupload: Command, received: Path, stopped: Path, s3: StrictS3
 ) -> None:

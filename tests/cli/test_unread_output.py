@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from bigupload.cli import running
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import REPOSITORY, Place
 from tests.tools.signals import heard
@@ -51,7 +53,7 @@ def test_a_command_whose_output_nobody_reads_is_stopped(
         code = process.wait()
     assert code == (130 if number is signal.SIGINT else 75)
     assert err == "bigupload: comparing the directory with the bucket\n" * err.startswith("bigupload: comparing") + (
-        "bigupload: stopped, and nobody reads what is printed: the same command resumes\n"
+        "bigupload: stopped at once (does anything read what it prints?): the same command resumes\n"
     )
     again = place.run(*command)
     assert again.code == 0
@@ -68,3 +70,17 @@ def _until_blocked_in_a_write(process: subprocess.Popen[str]) -> None:
         if time.monotonic() > deadline:
             pytest.skip("this kernel does not tell where a process waits")
         os.sched_yield()
+
+
+def test_the_same_signal_twice_at_once_is_no_impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrapper passes on what the terminal has sent already. Half a second later it is a person, who tries another."""
+    ended: list[int] = []
+    clock = iter([0.0, 0.1, 0.7])
+    monkeypatch.setattr(running.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(running.os, "_exit", ended.append)
+    monkeypatch.setattr(running.threading, "Timer", lambda *_: threading.Thread(target=lambda: None))
+    came: list[float] = []
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        assert ended == []
+        running._Stuck([], "the same command resumes", came)(number, None)
+    assert ended == [130]

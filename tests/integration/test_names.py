@@ -160,6 +160,15 @@ async def test_the_address_that_was_reached_says_why(sender: Sender) -> None:
                 await sender.put(scheme="https")
 
 
+async def test_an_address_that_is_reached_by_another_is_tried_once(sender: Sender) -> None:
+    """0.0.0.0 leads to 127.0.0.1, which the socket then names as its peer."""
+    sender.ends.listed, sender.ends.closes = ["0.0.0.0"], True
+    async with asyncio.timeout(60):
+        with pytest.raises(Fault, match=r"takes the connection and closes it|Connection reset by peer"):
+            await sender.put(scheme="https")
+    assert len(sender.ends.met) == 1
+
+
 async def test_a_look_up_that_never_ends_is_no_stall(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     """Name servers of the network that was left do not respond. It is an outage, waited for as one: the part's attempts
     do not count."""
