@@ -639,7 +639,8 @@ class _Bound:
             self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
             fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
-            drains = min(HORIZON, 2 * sample.buffered / max(1.0, goodput))  # the system has about as much to send yet
+            waits = 2 * sample.buffered  # the system has about as much to send yet
+            drains = min(REST, waits / max(1.0, min(goodput, self.average)))
             self._begin(now, fewer, parts, goodput, drains)
 
     def _begin(self, now: float, parts: int, before: int, goodput: float, drains: float) -> None:
