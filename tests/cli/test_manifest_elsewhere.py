@@ -277,3 +277,27 @@ def test_a_directory_that_hangs_holds_up_no_status(
     assert bigupload("sync", directory, *to(s3, "s3://bucket/p/")).code == 1
     hung.add(str(directory))
     assert f"bigupload sync {directory}" in bigupload("status").err
+
+
+def test_healthy_files_beside_many_that_hang_are_looked_at(
+    tmp_path: Path, hung: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs has the threads of the first round."""
+    monkeypatch.setattr(hanging_files, "PATIENCE", 0.5)
+    healthy = [tmp_path / f"healthy{n}" for n in range(20)]
+    for path in healthy:
+        path.touch()
+    dead = [tmp_path / f"dead{n}" for n in range(40)]
+    hung.update(map(str, dead))
+    assert hanging_files.hanging([*dead, *healthy]) == {*dead}
+
+
+def test_where_a_directory_hangs_others_are_looked_at_first(
+    tmp_path: Path, hung: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hanging_files, "PATIENCE", 0.5)
+    monkeypatch.setattr(hanging_files, "_ROUNDS", (16,))
+    healthy = tmp_path / "healthy"
+    dead = [tmp_path / "mount" / f"dead{n}" for n in range(400)]
+    hung.update(map(str, dead))
+    assert hanging_files.hanging([*dead, healthy]) == {*dead}
