@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,16 +81,25 @@ def _words(name: str) -> list[str]:
         return []
 
 
-def gone_source(job: KnownJob) -> str | None:
-    """Return what a job uploads, if none of that exists any more: its command can't continue it."""
+def gone_sources(jobs: Iterable[KnownJob]) -> dict[str, str]:
+    """Return what jobs upload, by their ids, where none of that exists any more: no command can continue them."""
+    wanted = {job.id: paths for job in jobs if (paths := _sources_of(job))}
+    hung = hanging(path for paths in wanted.values() for path in paths)
+    return {
+        id_: ", ".join(paths)
+        for id_, paths in wanted.items()
+        if hung.isdisjoint(paths) and not any(map(os.path.lexists, paths))
+    }
+
+
+def _sources_of(job: KnownJob) -> list[str]:
+    """The files and directories that a job uploads; none if its name does not tell them all."""
     command, _, directory = job.name.partition(" ")
     is_directory = command in ("watch", "sync")
     if not is_directory and (_CUT.search(job.name) or not _NAMES_PATHS.match(job.name)):
-        return None
+        return []
     paths = [directory] if is_directory else [word for word in _words(job.name) if word.startswith("/")]
-    if not paths or any(map(has_wildcard, paths)) or hanging(paths) or any(map(os.path.lexists, paths)):
-        return None
-    return ", ".join(paths)
+    return [] if any(map(has_wildcard, paths)) else paths
 
 
 def command_of(job: KnownJob) -> str | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.named_jobs import SAME_OPTIONS, command_of, gone_source, shown_name
+from bigupload.cli.named_jobs import SAME_OPTIONS, command_of, gone_sources, shown_name
 from bigupload.cli.wording import spelled
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
@@ -60,12 +60,12 @@ def tell_jobs(jobs: Sequence[KnownJob]) -> None:
         return
     are, its = ("is", "its command continues it") if len(left) == 1 else ("are", "the command of each continues it")
     click.echo(f"{counted(len(left), 'job')} of many files {are} unfinished; {its}, {SAME_OPTIONS}:", err=True)
+    gone = gone_sources(left)
     for job in left:
-        gone, command = gone_source(job), command_of(job)
-        if gone is not None:
-            how = f"nothing can continue it: no such file or directory: {gone}"
+        if job.id in gone:
+            how = f"nothing can continue it: no such file or directory: {gone[job.id]}"
         else:
-            how = command or f"the command or the program of {job.name!r} again"
+            how = command_of(job) or f"the command or the program of {job.name!r} again"
         click.echo(f"  {job.id[:8]}  {one_line(how)}", err=True)
     click.echo("bigupload abort ID forgets a job: its files stay in the bucket", err=True)
 

@@ -6,10 +6,12 @@ import concurrent.futures
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from bigupload.cli import named_jobs
 from bigupload.cli.named_jobs import command_of, shown_name
 from bigupload.manifests.job_record import JobRecord, KnownJob, known_jobs
 from bigupload.stores.targets import LOCAL
@@ -189,3 +191,18 @@ def test_clean_keeps_what_the_next_sync_needs(bigupload: Command, s3: StrictS3, 
 @pytest.mark.parametrize("limit", [["--older-than", "1d"], ["--keep", "1"]])
 def test_the_limits_are_for_clean(bigupload: Command, limit: list[str]) -> None:
     assert_refused(bigupload("status", *limit), 2, "--older-than and --keep are for --clean: add it")
+
+
+def test_the_sources_of_all_jobs_are_looked_at_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[set[str]] = []
+
+    def hanging(paths: Iterable[str]) -> set[str]:
+        looked.append(set(paths))
+        return {"/dead"}
+
+    monkeypatch.setattr(named_jobs, "hanging", hanging)
+    gone = str(tmp_path / "gone")
+    names = {"a": "watch /dead", "b": f"sync {gone}", "c": f"{gone} /dead", "d": f"sync {tmp_path}", "e": "a program"}
+    jobs = [KnownJob(record=Path(id_), id=id_, status="unfinished", name=name) for id_, name in names.items()]
+    assert named_jobs.gone_sources(jobs) == {"b": gone}
+    assert looked == [{"/dead", gone, str(tmp_path)}]
