@@ -47,17 +47,19 @@ class _Bash(BashComplete):
 
     def get_completion_args(self) -> tuple[list[str], str]:
         words, at = split_arg_string(os.environ["COMP_WORDS"]), int(os.environ["COMP_CWORD"])
-        last = words[at] if at < len(words) else ""
-        args = words[1:at]
-        starts = [n for n, word in enumerate(args) if word.lower() == "s3" and args[n + 1 : n + 2] == [":"]]
-        if starts:
-            begun = [*args[starts[-1] :], last]
-            if all(_BREAK.fullmatch(one) or _BREAK.fullmatch(two) for one, two in pairwise(begun)):
-                args, joined = args[: starts[-1]], "".join(begun)
-                self._cut = max(joined.rfind(":"), joined.rfind("=")) + 1
-                last = joined
-        if args and args[-1] == "=":  # of --to=
-            args.pop()
+        pieces = [*words[1:at], words[at] if at < len(words) else ""]
+        args: list[str] = []
+        for before, piece in pairwise(["", *pieces]):
+            is_break = _BREAK.fullmatch(piece) is not None
+            if is_break and args and args[-1] == before and before.startswith("--"):  # of --to=
+                args.append("")
+            elif args and piece and (is_break or _BREAK.fullmatch(before)):
+                args[-1] += piece
+            else:
+                args.append(piece)
+        *args, last = args
+        if last not in ("", pieces[-1]):
+            self._cut = len(last) - (0 if _BREAK.fullmatch(pieces[-1]) else len(pieces[-1]))
         return args, last
 
     def format_completion(self, item: CompletionItem[str]) -> str:

@@ -102,7 +102,7 @@ def test_buckets_and_folders(listed: Callable[..., list[str]], words: list[str])
     assert listed("bigupload", *words, "s3://bucket/raw/") == ["s3://bucket/raw/2026/"]
 
 
-def test_what_bash_splits(listed: Callable[..., list[str]]) -> None:
+def test_what_bash_splits(listed: Callable[..., list[str]], s3: StrictS3) -> None:
     """It gets only what follows the last : or =, and so it replaces that."""
     offered = partial(listed, "bigupload", "upload", shell="bash")
     assert offered("f", "s3", ":", "//") == ["plain,//bucket/", "plain,//far/"]
@@ -110,6 +110,11 @@ def test_what_bash_splits(listed: Callable[..., list[str]]) -> None:
     assert offered("f", "--to", "=", "s3", ":", "//b") == ["plain,//bucket/"]
     assert offered("f", "s3", ":", "//bucket/year", "=") == ["plain,2026/"]
     assert offered("f", "s3", ":", "//bucket/year", "=", "20") == ["plain,2026/"]
+    endpoint = s3.url.replace(":", " : ").split()
+    assert offered("--endpoint-url", *endpoint, "f", "s3", ":", "//b") == ["plain,//bucket/"]
+    assert offered("--region", "=", "us-east-1", "f", "--to", "=", "s3", ":", "//b") == ["plain,//bucket/"]
+    assert offered("--metadata", "=", "a", "=", "b", "f", "s3", ":", "//b") == ["plain,//bucket/"]
+    assert offered("f", "s3://bucket/r") == ["plain,s3://bucket/raw/"], "where : is no break"
 
 
 @pytest.mark.parametrize("word", ["s3://", "s3://bucket/", "s3://nowhere/", "s3://bucket/none"])
