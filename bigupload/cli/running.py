@@ -39,8 +39,11 @@ def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same comma
     Returns:
         The exit status; 130 after Ctrl-C, 75 after another signal, both resumable.
     """
-    threading.excepthook = _end_without_memory
-    return asyncio.run(_supervise(command, stopped, kept))
+    before, threading.excepthook = threading.excepthook, _end_without_memory
+    try:
+        return asyncio.run(_supervise(command, stopped, kept))
+    finally:
+        threading.excepthook = before
 
 
 def _end_without_memory(failed: threading.ExceptHookArgs) -> None:
