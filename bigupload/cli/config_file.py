@@ -27,7 +27,7 @@ from bigupload.errors import UsageError
 from bigupload.support.user_paths import user_path
 
 TYPED_ALONE = frozenset({"trust"})
-"""Options that a call takes from its command line alone: each is a decision about what that call names."""
+"""Options that only the command line may set: they approve one particular manifest."""
 
 
 def default_path() -> Path:

@@ -87,7 +87,7 @@ def hanging(event: events.Progress | events.JobProgress | events.ReadingBack) ->
     """What to say while reading the file hangs: since when; empty if it does not."""
     if isinstance(event, events.ReadingBack) or event.source_hangs_for is None:
         return ""
-    return f"reading the file hangs since {time_in(-event.source_hangs_for)}"
+    return f"no byte of the file could be read since {time_in(-event.source_hangs_for)}"
 
 
 def pace(event: events.Progress | events.JobProgress | events.ReadingBack) -> list[str]:

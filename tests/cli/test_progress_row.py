@@ -191,7 +191,11 @@ def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest
         ),
         ({"is_waiting": True}, ", waiting for the store", " waiting for the store    -:-- 25/103 parts"),
         ({}, "", "    0.0 B/s    -:-- 25/103 parts"),
-        ({"source_hangs_for": 42.0}, ", reading the file hangs since -42 s", " reading the file hangs since -42 s"),
+        (
+            {"source_hangs_for": 42.0},
+            ", no byte of the file could be read since -42 s",
+            " no byte of the file could be read since -42 s",
+        ),
     ],
 )
 def test_the_pace_is_the_events(
