@@ -122,7 +122,7 @@ def _fields(state: RowState, size: int) -> list[tuple[str, str]]:
     if state.note:
         return [*first, (state.note, "green" if state.note.startswith("proved") else "")]
     if state.hangs:
-        return [*first, (state.hangs, "red")]
+        return [first[0], (state.hangs, "red"), (sizes, "")]  # 80 columns have no room for the sizes
     left = "-:--" if state.seconds_left is None else format_clock(state.seconds_left)
     pace = "waiting for the store" if state.is_waiting else f"{format_rate(state.rate):>10}"
     retries = "1 retry" if state.retries == 1 else f"{state.retries} retries"

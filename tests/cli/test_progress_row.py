@@ -194,7 +194,7 @@ def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest
         (
             {"source_hangs_for": 42.0},
             ", no byte of the file could be read since -42 s",
-            " no byte of the file could be read since -42 s",
+            " no byte of the file could be read since -42 s 30/120 MB",
         ),
     ],
 )
@@ -211,6 +211,12 @@ def test_the_pace_is_the_events(
     row = RowState("movie.mov")
     update(row, event)
     assert shown(row, 130).endswith(in_row)
+
+
+def test_a_terminal_of_80_columns_says_that_a_file_hangs() -> None:
+    row = RowState("a-name-of-some-length.mov")
+    update(row, progress(uploaded=SIZE // 4, in_flight=0, source_hangs_for=42.0))
+    assert " 25 % no byte of the file could be read since " in shown(row, 80)
 
 
 def test_plain_lines_of_reading_back(capsys: pytest.CaptureFixture[str]) -> None:
