@@ -174,6 +174,7 @@ async def test_a_held_body_takes_nothing_of_the_rate_limit(any_path: Bench, sour
         any_path.s3.release()
         body_of(any_path).hold(held=False)
         await is_amid.wait()
+        await until(lambda: bool(body_of(any_path)._released._waiters))  # what was allowed before is written
         before = await written(body_of(any_path))
         assert 0 < before < SIZE
         assert body_of(any_path).paused()
