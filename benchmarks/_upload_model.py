@@ -33,8 +33,8 @@ UNACKNOWLEDGED = 2.6e6
 """Bytes that one connection may have in flight."""
 STORE_TIME = 0.02
 """Seconds between the end of one part and the request for the next on the same connection."""
-AHEAD = 4
-"""How many parts are hashed and signed ahead of those with a slot."""
+AHEAD = 16
+"""How many parts are hashed and signed ahead of those with a slot, at most."""
 CROWDING_TAKES = 2.0
 """Seconds until too many connections slow the path down."""
 QUEUE_TAKES = 4.0

@@ -131,6 +131,7 @@ WITHOUT = {
     "the latest requests count (`OLDER`)": Rules(constants=(("OLDER", 0.0),)),
     "a ceiling is tried again (`PROBE_AFTER`)": Rules(constants=(("PROBE_AFTER", math.inf),)),
     "a far path begins with more parts (`START_FAR`)": Rules(constants=(("START_FAR", flight.START),)),
+    "first parts that end within a window widen the limit at once (`LEAP`)": Rules(constants=(("LEAP", 1),)),
     "a new connection to a near store is up to speed at once (`SOON`)": Rules(constants=(("SOON", 0.0),)),
     "a goodput that wavers is measured for longer (`WAVERS`)": Rules(constants=(("WAVERS", math.inf),)),
     "what fills a buffer is no goodput (`FILLS_WITHIN`)": Rules(constants=(("FILLS_WITHIN", -1.0),)),

@@ -29,8 +29,16 @@ _NOT_GIVEN = object()
 
 def _made(cls: Any, frozen: bool, eq: bool, options: dict[str, Any]) -> Any:
     own = {name for name, value in vars(cls).items() if value is not None}  # `__hash__` is None beside an own `__eq__`
-    inherits = any(map(dataclasses.is_dataclass, cls.__mro__[1:]))  # then the standard library compares the two
-    made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, frozen=frozen and inherits, **options)(cls)
+    bases = [each.__dataclass_params__ for each in cls.__mro__[1:] if "__dataclass_params__" in vars(each)]
+    if any(each.frozen != frozen for each in bases):
+        raise TypeError(f"{cls.__name__} must be frozen if what it inherits from is, and only then")
+    for each in bases:
+        each.frozen = False  # otherwise the standard library compiles what refuses to set a field, for each class
+    try:
+        made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls)
+    finally:
+        for each in bases:
+            each.frozen = frozen
     fields = dataclasses.fields(made)
     methods: dict[str, Any] = {"__init__": _init_of(made, fields, frozen), "__repr__": _repr_of(fields)}
     if eq:

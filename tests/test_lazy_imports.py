@@ -21,6 +21,7 @@ FEW_NEED = {
     "bigupload.api.many", "bigupload.api.watching", "bigupload.batch.job", "bigupload.manifests.listing",
     "bigupload.manifests.job_record", "bigupload.http.range_reader", "bigupload.http.web_file",
     "bigupload.cluster", "botocore", "urllib3", "dateutil", "jmespath", "awscrt",
+    "urllib.request", "email", "http.client",
 }  # fmt: skip
 """What an upload of one file to a store does without: each costs every start a millisecond or more."""
 

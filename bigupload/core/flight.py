@@ -20,7 +20,8 @@ Memory is not here: parts wait for room before they are hashed. Nor is the rate 
 
 **Trials.** A trial changes the limit, waits until new connections are up to speed, and compares goodput with what it
 was before. A larger limit stays if goodput grew with it; a smaller one stays if goodput did not suffer. The first
-trials double the limit. Later ones change it by a quarter, and each larger limit that helped is followed by a step
+trials double the limit; if the first parts were all stored within one measurement, the first trial multiplies it by
+three. Later ones change it by a quarter, and each larger limit that helped is followed by a step
 twice as large. The limit is not doubled while packets wait in a queue in front of the link: more connections than fill
 a link take goodput from one another. If goodput halves at the same limit, the search begins again by doubling.
 
@@ -59,6 +60,9 @@ FAR = 0.01
 START_BYTES = 64 << 20
 """Bytes of the parts that are begun before the first response, if the round trip is shorter than FAR: something near
 may take them at memory speed, and pass them on slowly. At 0.8 MB/s, the first response comes after 84 s then."""
+LEAP = 3
+"""The limit is multiplied by that at once if the first parts were all stored within a window: where a window shows
+nothing of the parts that it begins with, trials would be slower than the path."""
 START_LEAST = 4
 """Parts that may be begun before the first response, however large they are."""
 MOST = 128
@@ -438,6 +442,13 @@ class _Trials:
         self._search(STEP)
         self._move(limit, now)
 
+    def leap(self, now: float, goodput: float) -> None:
+        """Begin with a large trial, after a goodput that is too large for small ones."""
+        limit = min(self.most, LEAP * self.limit)
+        if limit > self.limit and not self.moved:
+            self.trial = _Trial(self.limit, goodput)
+            self._move(limit, now)
+
     def measured(self, now: float, goodput: float, bottleneck: Bottleneck) -> bool:
         """Take the goodput of a window, and decide. Returns whether a larger limit has just helped."""
         self.started *= OLDER
@@ -709,6 +720,8 @@ class Flight:
         """The size of the parts to come, or of those in flight, in bytes."""
         self._has_parts = False
         """Whether parts are to be sent, and not just small files."""
+        self._first: tuple[float, int] | None = None
+        """When the first parts began, and how many they are, until they are stored."""
         # Small files
         self._small_responded: float | None = None
         self._small_least = math.inf
@@ -799,12 +812,23 @@ class Flight:
         """
         stored = self.stored_parts
         if size > SMALL or not self._has_parts:  # what is small says nothing of large bodies that wait
+            if not stored.parts and self._has_parts:
+                self._first = began, self.limit
             stored.add(now, size, max(0.0, now - accepted), wrote_for=wrote_for)
             if self._fixed is None and stored.late:  # what follows in its slot must be bounded
                 self._measure(by_stored=True)
                 self._bound.stored(now, stored.rate, self._part_size)
+            elif self._first is not None and stored.parts >= self._first[1]:
+                self._judge_first(now, self._first[0])
         if size <= SMALL and self._small_judged < SMALL_JUDGED:
             self._judge_small(now, began)
+
+    def _judge_first(self, now: float, began: float) -> None:
+        """Widen the limit by a multiple if the first parts were stored within a window."""
+        self._first = None
+        if self._fixed is None and now - began <= WINDOW:
+            self._trials.leap(now, self.stored_parts.bytes / max(1e-3, now - began))
+            self._window = None
 
     def _measure(self, *, by_stored: bool) -> None:
         """Let goodput be what was stored, or what was acknowledged. What was measured of the other says nothing."""

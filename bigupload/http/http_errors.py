@@ -6,7 +6,6 @@ presigned URL is a bearer secret.
 
 from __future__ import annotations
 
-import email.utils
 import errno
 import os
 import re
@@ -349,6 +348,8 @@ def retry_after(value: str | None) -> float | None:
 
 def _clock_offset(date: str | None) -> float | None:
     """Seconds by which this machine's clock is ahead of a date in a header; None if that can't be read."""
+    import email.utils  # only for those who use it
+
     try:
         return time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
     except (ValueError, OverflowError):

@@ -19,6 +19,7 @@ from bigupload.core.flight import (
     CHANCE,
     FAR,
     FILLED,
+    LEAP,
     LONGEST_RAMP,
     MOST,
     PATIENCE,
@@ -153,6 +154,41 @@ def test_it_looks_often_until_the_distance_shows() -> None:
     stored.stored(1.0, 1, began=0.0, accepted=1.0)
     assert not stored.starts
     assert not Flight(3).starts
+
+
+def first_parts(took: float, *, stored: int = 6, flight: Flight | None = None) -> Flight:
+    """A path after its first parts, of 5 MiB, of which six may begin."""
+    flight = flight or Flight()
+    flight.expect_parts(0.0, 5 * MIB)
+    flight.sample(Sample(now=0.0, acknowledged=0, writing=6, part_size=5 * MIB, round_trip=0.001))
+    for _ in range(stored):
+        flight.stored(took, 5 * MIB, began=0.0, accepted=took)
+    return flight
+
+
+def test_first_parts_that_end_within_a_window_widen_the_limit_at_once() -> None:
+    assert first_parts(WINDOW).limit == LEAP * START
+    assert first_parts(1.01 * WINDOW).limit == START
+    assert first_parts(WINDOW, stored=5).limit == START
+    assert first_parts(WINDOW, flight=Flight(3)).limit == 3
+    assert first_parts(WINDOW, flight=Flight(most=10)).limit == 10
+    refused = Flight()
+    refuse(refused, 0.0)
+    assert first_parts(WINDOW, flight=refused).limit < START
+
+
+@pytest.mark.parametrize(("grows", "stays"), [(1.0, False), (LEAP, True)])
+def test_a_limit_that_was_widened_at_once_stays_if_goodput_grew(grows: float, stays: bool) -> None:
+    """The first six parts had six connections' worth, in 0.2 s."""
+    flight, sent = first_parts(0.2), 6 * 5 * MIB
+    limits = []
+    for tick in range(1, 30):
+        sent += int(6 * 5 * MIB / 0.2 * grows * TICK)
+        sample = Sample(now=0.2 + tick * TICK, acknowledged=sent, writing=flight.limit, part_size=5 * MIB)
+        flight.sample(sample)
+        limits.append(flight.limit)
+    assert limits[0] == LEAP * START
+    assert (min(limits) >= LEAP * START) == stays
 
 
 # -- links

@@ -9,7 +9,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Sto
 from __future__ import annotations
 
 import base64
-import email.utils
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -394,6 +393,8 @@ def date_of(text: str | None) -> datetime | None:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-date
     """
+    import email.utils  # only for those who use it
+
     for read in (datetime.fromisoformat, email.utils.parsedate_to_datetime):
         try:
             found = read((text or "").strip())
