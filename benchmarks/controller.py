@@ -122,8 +122,7 @@ WITHOUT = {
     "the first trial waits for the start to settle (`SETTLED`)": Rules(constants=(("SETTLED", math.inf),)),
     "goodput that has sunk begins the search anew (`SUNK`)": Rules(constants=(("SUNK", 0.0),)),
     "a full link is not doubled (`QUEUED`)": Rules(constants=(("QUEUED", math.inf),)),
-    "a link that is new is full for a while only (`PATIENCE`)": Rules(constants=(("PATIENCE", 0),)),
-    "a trial waits for new connections (`LONGEST_RAMP`)": Rules(constants=(("LONGEST_RAMP", 0.0),)),
+    "what is still seen after some windows will stay (`LASTING`)": Rules(constants=(("LASTING", 1),)),
     "trials in vain become rare (`LONGEST_REST`)": Rules(constants=(("LONGEST_REST", 1),)),
     "a few refusals are no reason (`REFUSED_SHARE`, `REFUSALS`)": Rules(
         constants=(("REFUSED_SHARE", 0.0), ("REFUSALS", 1))

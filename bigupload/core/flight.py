@@ -88,8 +88,6 @@ not waver at all, a limit that is too large would stay for ever."""
 WAVERS = 0.3
 """If goodput differs by twice this share from one window to the next, four windows decide, if by three times, nine: one
 would decide by chance where a disk writes in bursts."""
-MOST_WINDOWS = 16
-"""So many windows decide at most."""
 SETTLED = 1.1
 """Goodput that grew by more since the window before still grows by itself."""
 SUNK = 0.5
@@ -100,20 +98,13 @@ QUEUED_FOR = 0.005
 """Seconds that they wait at least: a busy machine is late by a few milliseconds."""
 SOON = 0.04
 """Seconds. With a round trip of at most that, a new connection is up to speed within a window."""
-PATIENCE = 4
-"""If the link is still full after so many times as long as a trial takes, fewer parts are tried instead. Connections
-that a loss will slow down fill a link while they are new."""
-LONGEST_RAMP = 4.0
-"""Seconds. How long new connections take to be up to speed is measured once, at the start of the upload. A start that
-took longer hung: with a round trip of 300 ms it takes less than 2 s."""
 LONGEST_REST = 16
-"""Two trials that fail, one each way, double the time until the next, up to so many times that of a trial."""
+"""Two trials that fail, one each way, double the time until the next, up to so many times that of a trial. More parts
+than the bound are in flight for at most one in so many seconds."""
 BACK_OFF = 0.8
 """The share of the limit that is left after too many refusals."""
 REFUSED_SHARE = 0.1
 """Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight."""
-CHANCE = 2.0
-"""Standard deviations by which the refusals must exceed that share."""
 REFUSALS = 4
 """Fewer are chance."""
 OLDER = 0.9
@@ -129,29 +120,22 @@ SLOWEST = 1e6
 LATE = 1.0
 """Seconds between the last byte of a body and its response. If it takes longer, and longer than to write the body, the
 response is late."""
-LATELY = 0.5
-"""What the latest response counts for when it is judged whether responses are late."""
 NEVER = 3
 """A store that has stored nothing yet has so many times the timeout at most."""
 CONTRAST = 2.0
 """A trial divides the parts by this at least: otherwise chance would decide it."""
-CUT = 4
-"""A trial leaves one in so many parts at least: with a few left, a long path would not be full again before the trial
-is judged."""
-BOUND_PATIENCE = 10
-"""Windows in which goodput must come back after parts were paused. What those sent before may have to drain first."""
-PROPORTIONAL = 0.1
+PROPORTIONAL = 0.25
 """Goodput within this share of what it would be in proportion to the parts: each connection carries what it can."""
 REST = 60.0
-"""Seconds until the bound, or that there is none, is tried again. Each time that this changes nothing, it is twice as
+"""Seconds until the bound, or the want of one, is tried again. Each time that this changes nothing, it is twice as
 long, up to LONGEST_REST times this."""
-LASTING = 12
-"""Windows after which a goodput must still be half of that for which a larger limit was kept: new connections fill the
-buffers of a store that reads slowly, and what they send then is known as that only later."""
+LASTING = 10
+"""Windows after which a state is lasting. A start that takes longer has hung. A link that is full for longer will stay
+full: connections that a loss will slow down fill it while they are new. What paused parts had sent has drained. And if
+a larger limit was kept for a goodput of which less than half is left, its connections have only filled the buffers of
+a store that reads slowly."""
 FILLS_WITHIN = 5.0
 """Seconds after which a window that becomes full is no sign of a buffer that was filled first."""
-RARE = 10
-"""More parts than the bound are in flight for at most one in so many seconds."""
 AVERAGED = 0.3
 """What the latest window counts for in the goodput from which the bound is computed."""
 SMALL = 256 * 1024
@@ -262,8 +246,8 @@ class Stored:
         entry before. It has an entry for each sample in which something was stored."""
         self.bytes = 0
         self.parts = 0
-        self.lateness = 0.0
-        """The share of the latest responses that were late, between 0 and 1."""
+        self.late = False
+        """Whether the latest response was late."""
         self._at = -math.inf
         """When the latest part was stored."""
         self._rate_then = 0.0
@@ -279,11 +263,6 @@ class Stored:
             self._busy += now - self._sampled
         self._sampled = now
 
-    @property
-    def late(self) -> bool:
-        """Whether responses are late."""
-        return self.lateness >= LATELY
-
     def add(self, now: float, size: int, wait: float, *, wrote_for: float = 0.0) -> None:
         """Note that a part was stored.
 
@@ -293,8 +272,7 @@ class Stored:
             wait: Seconds since its last byte was accepted.
             wrote_for: Seconds that it took to write it.
         """
-        late = is_late(wait, wrote_for)
-        self.lateness += (late - self.lateness) * (LATELY if self.parts else 1.0)
+        self.late = is_late(wait, wrote_for)
         self.bytes += size
         self.parts += 1
         self._at, self.accepted = now, max(self.accepted, now - wait)
@@ -429,8 +407,7 @@ class _Trials:
         if now - self._backed_off_at < WINDOW:  # of requests before the limit fell
             return
         self.refused += 1
-        usual = REFUSED_SHARE * self.started
-        if not certain and self.refused < max(REFUSALS, usual + CHANCE * math.sqrt(usual)):
+        if not certain and self.refused < max(REFUSALS, REFUSED_SHARE * self.started):
             return
         if self._ceiling is not None and self.limit > self._ceiling:
             limit = self._ceiling
@@ -461,7 +438,7 @@ class _Trials:
             wavers = abs(goodput - self.goodput[-2]) / max(1.0, mean(self.goodput[-2:]))
             self._wavers += (wavers - self._wavers) * AVERAGED
         windows = 1 if at_speed else max(2, round(1 / self._step))  # a smaller step shows less
-        windows = max(windows, min(MOST_WINDOWS, round((self._wavers / WAVERS) ** 2)))
+        windows = max(windows, round((self._wavers / WAVERS) ** 2))
         if len(self.goodput) < windows or not self.goodput[-1]:
             return False
         average = mean(self.goodput[-windows:])
@@ -471,12 +448,12 @@ class _Trials:
             if self._ramp is None:
                 if self.goodput[-1] > SETTLED * self.goodput[-2]:
                     return False
-                self._ramp = min(LONGEST_RAMP, measured_for - windows * WINDOW)
+                self._ramp = min(LASTING * WINDOW, measured_for - windows * WINDOW)
             ramp = self._ramp
         ramped = measured_for >= ramp + windows * WINDOW
         if self.trial is None:
             if bottleneck is Bottleneck.LINK and self.doubles:
-                if measured_for >= ramp + windows * WINDOW * PATIENCE:
+                if measured_for >= ramp + LASTING * WINDOW:
                     self._up, self._step = False, STEP
                     self._try_another(average, now)
             elif measured_for >= ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
@@ -606,7 +583,7 @@ class _Bound:
         if now >= self._again_at:
             self._probe_until = now + took
         if math.isinf(self._again_at) or now >= self._again_at:
-            self._again_at = now + max(REST, RARE * took)
+            self._again_at = now + max(REST, LONGEST_REST * took)
         self.limit = affordable + (max(1, affordable // 4) if now < self._probe_until else 0)
         self.average = rate
 
@@ -649,7 +626,7 @@ class _Bound:
         if self.limit is not None and now >= self._again_at and parts >= self.limit:
             self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
-            fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
+            fewer = max(1, min(affordable, int(parts / CONTRAST)))
             waits = 2 * sample.buffered  # the system has about as much to send yet
             drains = min(REST, waits / max(1.0, min(goodput, self.average)))
             self._begin(now, fewer, parts, goodput, drains)
@@ -667,7 +644,7 @@ class _Bound:
         fewer = trial.parts < trial.before
         reached = goodput >= (trial.goodput + proportional) / 2
         hopeless = len(self._goodput) >= 3 and abs(goodput - min(proportional, trial.goodput)) <= PROPORTIONAL * goodput
-        waits = now - trial.since < trial.drains + BOUND_PATIENCE * WINDOW
+        waits = now - trial.since < trial.drains + LASTING * WINDOW
         if not reached and waits and not (hopeless and not trial.drains):
             return False
         self.trial = None
@@ -682,7 +659,7 @@ class _Bound:
             self._since_then.clear()
             if fewer:
                 self._rest = min(LONGEST_REST * REST, 2 * self._rest)
-        self._again_at = now + max(self._rest, 0.0 if fewer else RARE * (now - trial.since))
+        self._again_at = now + max(self._rest, 0.0 if fewer else LONGEST_REST * (now - trial.since))
         return True
 
 

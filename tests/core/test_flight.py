@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 from bigupload.core import flight as flight_module
 from bigupload.core.flight import (
     BACK_OFF,
-    CHANCE,
     FAR,
     FILLED,
+    LASTING,
     LEAP,
-    LONGEST_RAMP,
     MOST,
-    PATIENCE,
     PAUSE,
     PROBE_AFTER,
     QUEUED,
@@ -306,7 +304,7 @@ def test_a_path_that_has_become_narrow_is_not_crowded() -> None:
     narrow = after(30, lambda limit: min(limit, 5), lambda limit: min(limit, 20))
     limits = simulate(Flight(), narrow, noise=0.06)[int(30 / TICK) :]
     assert max(limits) > 32, "more is tried"
-    assert sum(limit > 32 for limit in limits) * TICK < 2 * LONGEST_RAMP, "once"
+    assert sum(limit > 32 for limit in limits) * TICK < 2 * LASTING * WINDOW, "once"
     assert max(tail(limits)) <= 8
 
 
@@ -348,9 +346,7 @@ def test_a_few_refusals_are_no_news() -> None:
 
 @pytest.mark.parametrize(("fewer", "limit"), [(1, START), (0, int(BACK_OFF * START))])
 def test_it_is_the_share_that_counts(fewer: int, limit: int) -> None:
-    """And more than chance makes of it."""
-    usual = REFUSED_SHARE * 400
-    times = int(usual + CHANCE * usual**0.5) + 1 - fewer
+    times = int(REFUSED_SHARE * 400) - fewer
     flight = Flight()
     refuse(flight, 0.0, times=times, accepted=400 - times)
     assert flight.limit == limit
@@ -463,7 +459,7 @@ def test_a_trial_lasts_as_long_as_the_first_connections_took_to_be_up_to_speed(w
 def test_a_start_that_hung_does_not_make_every_trial_long() -> None:
     measured = Measured()
     assert measured.windows(*[0.0] * 100, 1e6, 1e6) == 2 * START
-    assert measured.windows(*[1e6] * int(LONGEST_RAMP / WINDOW)) == 2 * START
+    assert measured.windows(*[1e6] * LASTING) == 2 * START
     assert measured.windows(*[1e6] * 3) == START
 
 
@@ -515,7 +511,7 @@ def test_the_limit_is_not_doubled_while_the_link_is_full() -> None:
 def test_if_the_link_stays_full_fewer_parts_are_tried() -> None:
     """And small steps up: its queue may be that of others."""
     measured = Measured()
-    assert measured.windows(*[1e6] * (2 * PATIENCE - 1), bottleneck=Bottleneck.LINK) == START
+    assert measured.windows(*[1e6] * (LASTING - 1), bottleneck=Bottleneck.LINK) == START
     assert measured.windows(1e6, bottleneck=Bottleneck.LINK) == 6
     assert measured.windows(*[1e6] * 3, bottleneck=Bottleneck.LINK) == 5, "because that cost nothing"
     assert measured.windows(*[5e5] * 3, bottleneck=Bottleneck.LINK) == 6, "fewer parts cost half of the goodput"

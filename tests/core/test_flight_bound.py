@@ -15,7 +15,6 @@ import pytest
 from bigupload.core import flight as flight_module
 from bigupload.core.flight import (
     AIM,
-    BOUND_PATIENCE,
     FILLS_WITHIN,
     HORIZON,
     LASTING,
@@ -318,7 +317,7 @@ def test_a_window_that_becomes_full_late_or_was_full_before_shows_no_filling() -
 def test_goodput_that_comes_back_too_late_does_not_count() -> None:
     """Each connection grows for longer than a trial lasts: the path may be like that."""
     path = Path(lambda writers: MB * min(2.0, 0.33 * writers + 0.002 * path.now), parts=FEW)
-    limits = path.limits(2 + BOUND_PATIENCE * WINDOW * 2)
+    limits = path.limits(2 + LASTING * WINDOW * 2)
     assert min(limits) < limits[-1] == 6
 
 
