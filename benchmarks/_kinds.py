@@ -58,8 +58,8 @@ Opened = Callable[[float, Path, int], AbstractContextManager[Place]]
 
 
 Stored = Literal["path", "upload", "moment"]
-"""The stored rate that bounds a kill: the path's rate; that of the upload without kills, where connections decide what
-a path carries; or that of the moment, where it changes."""
+"""The stored rate that bounds a kill: the path's rate; that of the upload without kills, or of the moment if that is
+more, where connections decide what a path carries; or that of the moment, where it changes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ On each, three things are measured:
   kills come at a seeded moment after as much is stored as had left the client before the first response of the run:
   until then, the path is not known. Every fourth comes at one after the first byte. The bound is not for these: such
   kills of the start have columns of their own. The stored rate is the path's. Where the number of connections decides
-  about that, it is that of the upload without kills, and on the path that changes what became stored in the last ten
-  seconds.
+  about that, it is that of the upload without kills, or what became stored in the last ten seconds, if that is more;
+  and on the path that changes what became stored in the last ten seconds.
 
 `bytes that left the client` are counted by the proxy where there is one, else by the store, with what its kernel has
 received and it has not read.
@@ -288,7 +288,10 @@ def _described(found: Run) -> str:
 
 
 def rate_of_kills(kind: Kind, rate: float, runs: Sequence[Run]) -> float | None:
-    """Return the stored rate that bounds the kills of a contestant with these runs. None: that of the moment."""
+    """Return the stored rate that bounds the kills of a contestant with these runs, if that of the moment is not more.
+
+    None: that of the moment alone.
+    """
     if kind.stored == "path":
         return rate
     done = [run.rate for run in runs if run.outcome == "done"]
@@ -317,7 +320,7 @@ def killed(
 ) -> tuple[list[Killed], str]:
     """Kill one upload again and again. Returns a note, too, if it ended before that.
 
-    `stored` is the stored rate in bytes a second; None: that of the moment.
+    `stored` is what `rate_of_kills` returns.
     """
     file = directory / f"kills-{contestant.name.replace(':', '-')}.bin"
     write_sparse(file, int(min(MOST_FILE, kind.most(rate) * (settings.latest + 10) * (settings.kills + 1))))
@@ -373,7 +376,7 @@ def _kill(
     return Killed(
         contestant=contestant.name,
         after=time.monotonic() - began,
-        rate=stored_rate(counts, now) if stored is None else stored,
+        rate=max(stored or 0.0, stored_rate(counts, now)),
         left=counts["bytes_left"],
         accepted=counts["bytes_accepted"],
         again=counts["parts_again"],
