@@ -15,8 +15,8 @@ PYTEST_DONT_REWRITE
 # pytest, or fails by `-W error`.
 
 # `__all__` is the only public promise. Names are imported where they are first used, so that importing the package
-# costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers see plain
-# imports, so that they find a misspelled name.
+# costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers and editors
+# read `__init__.pyi`.
 
 from __future__ import annotations
 
@@ -34,125 +34,6 @@ class _Doc(str):
 
 if __doc__:  # not with -OO
     __doc__ = _Doc(__doc__.partition("\nPYTEST")[0])
-
-TYPE_CHECKING = False  # `typing` takes most of this import, and Ctrl-C meanwhile would show a command's traceback
-
-if TYPE_CHECKING:
-    from bigupload.api.arguments import (
-        AbortOptions,
-        AdoptOptions,
-        OrphanOptions,
-        ReadBackOptions,
-        ResumeOptions,
-        SyncOptions,
-        UploaderOptions,
-        UploadManyOptions,
-        UploadOptions,
-        VerifyOptions,
-        WatchOptions,
-    )
-    from bigupload.api.functions import (
-        abort,
-        abort_orphans,
-        adopt,
-        list_uploads,
-        read_back,
-        resume,
-        start,
-        sync,
-        upload,
-        upload_many,
-        upload_sync,
-        verify,
-        verify_many,
-        watch,
-    )
-    from bigupload.api.handle import UploadHandle
-    from bigupload.api.selected import select_files
-    from bigupload.api.sync_types import SyncResult, SyncStep
-    from bigupload.api.uploader import Uploader
-    from bigupload.api.verify_many import VerificationFailed
-    from bigupload.batch.job import UploadFailed
-    from bigupload.batch.selecting import Selection
-    from bigupload.batch.tree import FileEntry, Omitted
-    from bigupload.core.checksums import Algorithm
-    from bigupload.core.integrity import PartProof, Verified
-    from bigupload.core.retry_policy import RetryPolicy
-    from bigupload.engine.upload_run import UploadResult
-    from bigupload.errors import (
-        AccessDenied,
-        BigUploadError,
-        BucketNotFound,
-        ClockSkewed,
-        ClusterError,
-        ClusterUnreachable,
-        CredentialsError,
-        DirectoryGone,
-        EndpointRedirects,
-        FileNotShared,
-        LocalStoreError,
-        ManifestCorrupt,
-        ManifestError,
-        ManifestLocked,
-        ManifestMismatch,
-        ManifestNotFound,
-        ManifestUnwritable,
-        MediaRefused,
-        ObjectMismatch,
-        ObjectNotFound,
-        ObjectNotShown,
-        OutOfThreads,
-        PartCorrupted,
-        PartUnproved,
-        ProofError,
-        ProofTooWeak,
-        ServiceError,
-        SourceChanged,
-        SourceError,
-        SourceNotFound,
-        SourceUnreachable,
-        SourceUnreadable,
-        SourceUnsupported,
-        StoreError,
-        StoreRefused,
-        StoreUnavailable,
-        StoreUnreachable,
-        StreamInterrupted,
-        TargetExists,
-        TargetReplaced,
-        UploadCancelled,
-        UploadExpired,
-        UploadGone,
-        UsageError,
-        WrongRegion,
-    )
-    from bigupload.events import (
-        Completing,
-        Event,
-        Hashing,
-        JobProgress,
-        OutageContinues,
-        OutageEnded,
-        OutageStarted,
-        PartUploaded,
-        Progress,
-        ReadingBack,
-        Restarted,
-        Retrying,
-        UploadCompleted,
-        UploadIdentity,
-        UploadSkipped,
-        UploadStarted,
-        UploadStopped,
-        Warned,
-    )
-    from bigupload.manifests.listing import KnownUpload
-    from bigupload.options import Credentials, S3Options
-    from bigupload.progress import rich_progress, tqdm_progress
-    from bigupload.support.rate_schedule import RateSchedule
-    from bigupload.verification.by_checksum import Verification
-    from bigupload.verification.by_download import ReadBack
-    from bigupload.verification.orphans import Orphan, OrphanReport
 
 __all__ = [
     "AbortOptions",
@@ -271,45 +152,46 @@ __all__ = [
     "watch",
 ]
 
-if not TYPE_CHECKING:  # a type checker that sees __getattr__ takes every name for defined
-    _HOMES = (
-        "errors",
-        "events",
-        "options",
-        "progress",
-        "core.checksums",
-        "core.integrity",
-        "core.retry_policy",
-        "support.rate_schedule",
-        "engine.upload_run",
-        "api.functions",
-        "api.handle",
-        "api.uploader",
-        "batch.job",
-        "batch.tree",
-        "batch.selecting",
-        "api.selected",
-        "api.sync_types",
-        "api.verify_many",
-        "api.arguments",
-        "manifests.listing",
-        "verification.by_checksum",
-        "verification.by_download",
-        "verification.orphans",
-        "api.verify_many",
-    )
-    """The modules that have the names; the first one that has a name counts. Those that load little come first."""
+_HOMES = (
+    "errors",
+    "events",
+    "options",
+    "progress",
+    "core.checksums",
+    "core.integrity",
+    "core.retry_policy",
+    "support.rate_schedule",
+    "engine.upload_run",
+    "api.functions",
+    "api.handle",
+    "api.uploader",
+    "batch.job",
+    "batch.tree",
+    "batch.selecting",
+    "api.selected",
+    "api.sync_types",
+    "api.verify_many",
+    "api.arguments",
+    "manifests.listing",
+    "verification.by_checksum",
+    "verification.by_download",
+    "verification.orphans",
+    "api.verify_many",
+)
+"""The modules that have the names; the first one that has a name counts. Those that load little come first."""
 
-    def __getattr__(name: str) -> object:
-        if name in __all__:
-            import importlib
 
-            for home in _HOMES:
-                module = importlib.import_module(f"{__name__}.{home}")
-                if hasattr(module, name):
-                    globals()[name] = getattr(module, name)
-                    return globals()[name]
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        import importlib
 
-    def __dir__() -> list[str]:
-        return sorted(__all__)
+        for home in _HOMES:
+            module = importlib.import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -25,7 +25,6 @@ from bigupload.api.arguments import (
     ProofName,
     StrPath,
     SyncOptions,
-    UploaderOptions,
     UploadManyOptions,
     UploadOptions,
 )
@@ -44,7 +43,6 @@ _CHECKED_ELSEWHERE = (int, float, typing.Literal)
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
 _ON_CHANGE = typing.get_args(OnChange)
-DEFAULT_IDLE = 10.0
 _LEAST_IDLE = 1.0
 """Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
 _LINE_ENDS = ("\n", "\r", "\t")
@@ -57,23 +55,28 @@ _OF_S3 = frozenset(f.name for f in dataclasses.fields(S3Options))
 
 
 def check_names(function: str, options: Mapping[str, Any], declared: type[Any]) -> None:
-    """Refuse names that a function does not take, as Python does for parameters, and values of a wrong type.
+    """Refuse names that a method does not take, as Python does for parameters, and values of a wrong type.
 
     Raises:
         TypeError: A name is not declared.
         UsageError: A value is of another type than is declared.
     """
+    refuse_unknown(function, options, declared.__annotations__)
+    check_types(options, declared)
+
+
+def refuse_unknown(function: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that a function does not take. It says which name is meant, or where it belongs."""
     for name in options:
-        if name not in declared.__annotations__:
+        if name not in names:
             hint = f": it is a field of S3Options (s3=S3Options({name}=…))" if name in _OF_S3 else ""
-            if declared is UploaderOptions and name in UploadOptions.__annotations__:
+            if function == "Uploader" and name in UploadOptions.__annotations__:
                 hint = f": it is an option of each upload (uploader.upload(…, {name}=…))"
             import difflib
 
-            if not hint and (near := difflib.get_close_matches(name, declared.__annotations__, 1)):
+            if not hint and (near := difflib.get_close_matches(name, names, 1)):
                 hint = f": did you mean {near[0]}?"
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
-    check_types(options, declared)
 
 
 def checked_concurrency(concurrency: int | None) -> int | None:

@@ -1,56 +1,44 @@
-"""The library's functions: each is one method of an `Uploader` that lives as long as the call."""
+"""The library's functions: each is one method of an `Uploader` that lives as long as the call.
+
+What a function takes is what its method takes, and options of the `Uploader`. So signature and documentation are made
+from those of the method: `bigupload/__init__.pyi` has the result.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from collections.abc import AsyncGenerator, Callable, Mapping
+from inspect import iscoroutinefunction, signature
+from typing import Any, cast
 
 import anyio
 
 from bigupload import errors
+from bigupload.api import signatures
 from bigupload.api.arguments import (
-    AbortCall,
-    AdoptCall,
-    OrphanCall,
-    ReadBackCall,
-    ResumeCall,
-    StrPath,
-    SyncCall,
-    UploadCall,
+    RetryOptions,
+    StateOptions,
     UploaderOptions,
-    UploadManyCall,
+    UploadOptions,
     UploadSource,
-    VerifyCall,
-    WatchCall,
 )
 from bigupload.api.calls import running_loop
-from bigupload.api.checks import check_names
+from bigupload.api.checks import refuse_unknown
 from bigupload.api.handle import UploadHandle
 from bigupload.api.places import Places
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
-
-if TYPE_CHECKING:
-    from bigupload.api.source_types import ManySource
-    from bigupload.api.sync_types import SyncResult
-    from bigupload.api.verify_many import VerificationFailed
-    from bigupload.batch.job import UploadFailed
-    from bigupload.manifests.listing import KnownUpload
-    from bigupload.verification.by_checksum import Verification
-    from bigupload.verification.by_download import ReadBack
-    from bigupload.verification.orphans import OrphanReport
 
 _PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = weakref.WeakKeyDictionary()
 """The calls in one event loop share these, as the calls of one `Uploader` do. A program may make a thousand at once, of
 which each for itself would have places enough."""
 
 
-def _split(function: str, options: Mapping[str, Any], declared: type[Any]) -> tuple[Uploader, Any]:
+def _split(function: Callable[..., Any], options: Mapping[str, Any]) -> tuple[Uploader, Any]:
     """A new uploader for one call, and what is left of the options for its method."""
-    check_names(function, options, declared)
+    refuse_unknown(function.__name__, options, signature(function).parameters)
     loop = running_loop()
     of_uploader = {name: value for name, value in options.items() if name in UploaderOptions.__annotations__}
     rest = {name: value for name, value in options.items() if name not in of_uploader}
@@ -60,90 +48,46 @@ def _split(function: str, options: Mapping[str, Any], declared: type[Any]) -> tu
     return uploader, rest
 
 
-async def upload(source: UploadSource, target: str | None = None, **options: Unpack[UploadCall]) -> UploadResult:
-    """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
+def _function(method: Callable[..., Any], *of_uploader: type) -> Callable[..., Any]:
+    """Make a function of a method: it opens an `Uploader`, calls the method, and closes the `Uploader`.
 
     Args:
-        source: A path; bytes; a binary file object, of which the rest from its position on is uploaded; an iterable
-            or async iterable of bytes; or a stream reader. It is not closed, and must not be used meanwhile.
-        target: The same as `to`.
-        **options: See `UploadOptions` and `UploaderOptions`. One target is needed: `to`, `service`, or
-            `s3=S3Options(local=True)`.
-
-    Returns:
-        Where the object is and how it was proved.
-
-    Raises:
-        UsageError: The options contradict one another.
-        BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
+        method: The method.
+        of_uploader: The options of the `Uploader` that matter to it; none: `UploaderOptions`, all of them.
     """
-    uploader, rest = _split("upload", options, UploadCall)
-    async with uploader:
-        return await uploader.upload(source, target, **rest)
+
+    async def call(*args: Any, **options: Any) -> Any:
+        uploader, rest = _split(function, options)
+        async with uploader:
+            return await method(uploader, *args, **rest)
+
+    async def iterate(*args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        uploader, rest = _split(function, options)
+        async with uploader, contextlib.aclosing(method(uploader, *args, **rest)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    function: Callable[..., Any] = call if iscoroutinefunction(method) else iterate
+    function.__name__ = function.__qualname__ = method.__name__
+    signatures.document(method, method)
+    signatures.document(function, method, *(of_uploader or (UploaderOptions,)))
+    return function
 
 
-def start(source: UploadSource, target: str | None = None, **options: Unpack[UploadCall]) -> UploadHandle:
-    """Start an upload and return at once. It runs in a task of its own until it ends.
+def start(source: UploadSource, target: str | None = None, **options: Any) -> UploadHandle:
+    uploader, rest = _split(start, options)
+    return uploader._start(source, target, rest, closes=True)
+
+
+def upload_sync(source: UploadSource, target: str | None = None, **options: Any) -> UploadResult:
+    """Upload a source from code without an event loop, as `upload` does it.
 
     Args:
         source: What `upload` takes.
         target: The same as `to`.
-        **options: Those of `upload`.
 
     Returns:
-        The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
-
-    Raises:
-        UsageError: The options contradict one another, or no event loop is running.
-    """
-    uploader, rest = _split("start", options, UploadCall)
-    return uploader._start_alone(source, target, rest)
-
-
-async def upload_many(
-    sources: Iterable[ManySource] | AsyncIterable[ManySource],
-    target: str | None = None,
-    **options: Unpack[UploadManyCall],
-) -> AsyncGenerator[UploadResult | UploadFailed, None]:
-    """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
-
-    Args:
-        sources: Paths, or pairs of what `upload` takes and a key below `to`. See `Uploader.upload_many`.
-        target: The same as `to`.
-        **options: See `UploadManyOptions` and `UploaderOptions`.
-
-    Raises:
-        UsageError: The options contradict one another.
-        BigUploadError: What would befall every other file, too, such as a bucket that is not there.
-    """
-    uploader, rest = _split("upload_many", options, UploadManyCall)
-    async with uploader, contextlib.aclosing(uploader.upload_many(sources, target, **rest)) as outcomes:
-        async for outcome in outcomes:
-            yield outcome
-
-
-async def verify_many(
-    sources: Iterable[ManySource] | AsyncIterable[ManySource], url: str, **options: Unpack[VerifyCall]
-) -> AsyncGenerator[Verification | VerificationFailed, None]:
-    """Prove many objects against their files, by the checksums that the store holds.
-
-    Args:
-        sources: Files, or pairs of a file and a key below `url`. See `Uploader.verify_many`.
-        url: "s3://BUCKET/FOLDER/": what all keys begin with.
-        **options: See `VerifyOptions`, and `retry`.
-
-    Raises:
-        UsageError: The options contradict one another, or the URL names one object.
-        BigUploadError: What would befall every other object, too.
-    """
-    uploader, rest = _split("verify_many", options, VerifyCall)
-    async with uploader, contextlib.aclosing(uploader.verify_many(sources, url, **rest)) as verdicts:
-        async for verdict in verdicts:
-            yield verdict
-
-
-def upload_sync(source: UploadSource, target: str | None = None, **options: Unpack[UploadCall]) -> UploadResult:
-    """Upload a source from code without an event loop. The options are those of `upload`.
+        Where the object is and how it was proved.
 
     Raises:
         UsageError: An event loop is running in this thread: `await bigupload.upload(…)` there.
@@ -155,7 +99,7 @@ def upload_sync(source: UploadSource, target: str | None = None, **options: Unpa
     if _is_trio_running():
         running_loop()  # says that asyncio is needed
     try:
-        return asyncio.run(upload(source, target, **options))
+        return cast("UploadResult", asyncio.run(upload(source, target, **options)))
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt.__context__, "__notes__", ()):  # the cancelled upload's: what resumes it
             interrupt.add_note(note)
@@ -180,146 +124,20 @@ def _is_trio_running() -> bool:
     return True
 
 
-async def watch(
-    directory: StrPath, target: str | None = None, **options: Unpack[WatchCall]
-) -> AsyncGenerator[UploadResult | UploadFailed, None]:
-    """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
-
-    Args:
-        directory: The directory, with all below it. Symbolic links in it are not followed.
-        target: The same as `to`.
-        **options: See `WatchOptions` and `UploaderOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
-
-    Yields:
-        What became of each file: its result, also of a file that was uploaded before (`result.skipped`), or an
-        `UploadFailed`.
-
-    Raises:
-        BigUploadError: As `Uploader.watch`.
-    """
-    uploader, rest = _split("watch", options, WatchCall)
-    async with uploader, contextlib.aclosing(uploader.watch(directory, target, **rest)) as outcomes:
-        async for outcome in outcomes:
-            yield outcome
-
-
-async def sync(directory: StrPath, target: str | None = None, **options: Unpack[SyncCall]) -> SyncResult:
-    """Send the files of a directory that are not in the store yet, and on request delete what has no file.
-
-    Args:
-        directory: The directory.
-        target: The same as `to`.
-        **options: See `SyncOptions` and `UploaderOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
-
-    Raises:
-        BigUploadError: As `Uploader.sync`.
-    """
-    uploader, rest = _split("sync", options, SyncCall)
-    async with uploader:
-        return await uploader.sync(directory, target, **rest)
-
-
-async def resume(manifest: StrPath, **options: Unpack[ResumeCall]) -> UploadResult:
-    """Resume the upload that a manifest describes. If it is complete, return its result again.
-
-    Args:
-        manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
-        **options: See `ResumeOptions` and `UploaderOptions`. The store is the manifest's.
-
-    Raises:
-        BigUploadError: As `Uploader.resume`.
-    """
-    uploader, rest = _split("resume", options, ResumeCall)
-    async with uploader:
-        return await uploader.resume(manifest, **rest)
-
-
-async def adopt(to: str, *, source: StrPath, **options: Unpack[AdoptCall]) -> UploadResult:
-    """Take over an open upload that no manifest here describes, by what ListParts and the file say.
-
-    Args:
-        to: "s3://BUCKET/KEY" of the open upload.
-        source: The file.
-        **options: See `AdoptOptions` and `UploaderOptions`.
-
-    Raises:
-        BigUploadError: As `Uploader.adopt`.
-    """
-    uploader, rest = _split("adopt", options, AdoptCall)
-    async with uploader:
-        return await uploader.adopt(to, source=source, **rest)
-
-
-async def abort(manifest: StrPath, **options: Unpack[AbortCall]) -> None:
-    """Abort an upload: delete its parts from the store, and record that in its manifest.
-
-    Args:
-        manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
-        **options: See `AbortOptions`; also `retry` and `state_dir`. The store is the manifest's.
-
-    Raises:
-        BigUploadError: As `Uploader.abort`.
-    """
-    uploader, rest = _split("abort", options, AbortCall)
-    async with uploader:
-        await uploader.abort(manifest, **rest)
-
-
-async def verify(path: StrPath, url: str, **options: Unpack[VerifyCall]) -> Verification:
-    """Prove that an object is a file, by the checksums that the store holds, whichever program uploaded it.
-
-    Args:
-        path: The file.
-        url: "s3://BUCKET/KEY" of the object.
-        **options: See `VerifyOptions`; also `retry`.
-
-    Raises:
-        BigUploadError: As `Uploader.verify`.
-    """
-    uploader, rest = _split("verify", options, VerifyCall)
-    async with uploader:
-        return await uploader.verify(path, url, **rest)
-
-
-async def read_back(path: StrPath, url: str, **options: Unpack[ReadBackCall]) -> ReadBack:
-    """Download an object and compare every byte with a file. A second call resumes where the first stopped.
-
-    Args:
-        path: The file.
-        url: "s3://BUCKET/KEY" of the object.
-        **options: See `ReadBackOptions`; also `retry`.
-
-    Raises:
-        BigUploadError: As `Uploader.read_back`.
-    """
-    uploader, rest = _split("read_back", options, ReadBackCall)
-    async with uploader:
-        return await uploader.read_back(path, url, **rest)
-
-
-async def list_uploads(*, state_dir: StrPath | None = None) -> list[KnownUpload]:
-    """Return the uploads that this machine knows, the least recently changed first.
-
-    Args:
-        state_dir: The directory with the manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-
-    Raises:
-        ManifestError: The directory can't be listed.
-    """
-    async with Uploader(state_dir=state_dir) as uploader:
-        return await uploader.list_uploads()
-
-
-async def abort_orphans(url: str, **options: Unpack[OrphanCall]) -> OrphanReport:
-    """Abort open multipart uploads that no manifest here owns and of which no part arrived for a while.
-
-    Args:
-        url: "s3://BUCKET/PREFIX"; the prefix may be empty.
-        **options: See `OrphanOptions`; also `retry` and `state_dir`.
-
-    Raises:
-        BigUploadError: As `Uploader.abort_orphans`.
-    """
-    uploader, rest = _split("abort_orphans", options, OrphanCall)
-    async with uploader:
-        return await uploader.abort_orphans(url, **rest)
+upload = _function(Uploader.upload)
+upload_many = _function(Uploader.upload_many)
+watch = _function(Uploader.watch)
+sync = _function(Uploader.sync)
+resume = _function(Uploader.resume)
+adopt = _function(Uploader.adopt)
+abort = _function(Uploader.abort, RetryOptions, StateOptions)
+verify = _function(Uploader.verify, RetryOptions)
+verify_many = _function(Uploader.verify_many, RetryOptions)
+read_back = _function(Uploader.read_back, RetryOptions)
+list_uploads = _function(Uploader.list_uploads, StateOptions)
+abort_orphans = _function(Uploader.abort_orphans, RetryOptions, StateOptions)
+signatures.document(Uploader.start, Uploader.start)
+signatures.document(start, Uploader.start, UploaderOptions)
+signatures.document(upload_sync, upload_sync, UploadOptions, UploaderOptions)
+signatures.document(Uploader.__init__, Uploader.__init__)
+signatures.document_options()

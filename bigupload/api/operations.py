@@ -47,7 +47,6 @@ from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
 from bigupload.events import UploadSkipped
-from bigupload.manifests.clean_up import DAY
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.ports import Source
@@ -60,9 +59,6 @@ if TYPE_CHECKING:
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.by_download import ReadBack
     from bigupload.verification.orphans import OrphanReport
-
-_ORPHAN_AGE = 7 * DAY
-
 
 Uploaded: TypeAlias = tuple[UploadResult, Fingerprint]
 """A result, and the source's metadata when it was uploaded, or proved to be in the store."""
@@ -335,7 +331,7 @@ async def abort_orphans(resources: UploaderResources, url: str, options: OrphanO
     dry_run = options.get("dry_run", False)
     search = OrphanSearch(
         Owners(resources.state.directory, others),
-        older_than=checks.checked_age(options.get("older_than", _ORPHAN_AGE)),
+        older_than=checks.checked_age(options.get("older_than", "7d")),
         dry_run=dry_run,
         on_orphan=log_orphans(options.get("on_orphan"), dry_run=dry_run),
         on_failure=options.get("on_failure") or (lambda _, __: None),

@@ -12,7 +12,6 @@ from pathlib import Path
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource
 from bigupload.api.checks import (
-    DEFAULT_IDLE,
     check_follow,
     checked_expected_size,
     checked_idle,
@@ -108,7 +107,7 @@ async def _open(
 ) -> Source:
     """Open what is no URL."""
     if is_path(source) and options.get("follow", False):
-        idle, allow_empty = checked_idle(options.get("idle", DEFAULT_IDLE)), options.get("allow_empty", False)
+        idle, allow_empty = checked_idle(options.get("idle", "10s")), options.get("allow_empty", False)
         return await open_growing(checked_path(source, "source"), idle=idle, allow_empty=allow_empty)
     if is_path(source):
         refuse_foreign(source)

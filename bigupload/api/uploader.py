@@ -68,7 +68,6 @@ class Uploader:
         Args:
             s3: How to reach the store, for each call that has no `s3` of its own. `resume` and `abort` go to the store
                 of the manifest, and use no credentials that were meant for another one.
-            **options: See `UploaderOptions`.
 
         Raises:
             UsageError: A value is out of range, or the kernel does not offer the congestion control.
@@ -91,13 +90,13 @@ class Uploader:
         """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
         A file or bytes of at most 8 MiB are one PUT with its checksum. Anything else is uploaded in parts, and resumes.
+        One target is needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
 
         Args:
             source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
                 meanwhile.
             target: The same as `to`.
-            **options: See `UploadOptions`. One target is needed: `to`, `service`, or `s3=S3Options(local=True)`.
 
         Returns:
             Where the object is and how it was proved.
@@ -109,12 +108,11 @@ class Uploader:
         return await self._upload("upload", source, self._given(options, target))[1]()
 
     def start(self, source: UploadSource, target: str | None = None, **options: Unpack[UploadOptions]) -> UploadHandle:
-        """Start an upload and return at once. It runs in a task of its own until it ends, or until this context does.
+        """Start an upload and return at once. It runs in a task of its own until it ends, or its `Uploader` is closed.
 
         Args:
             source: What `upload` takes.
             target: The same as `to`.
-            **options: Those of `upload`.
 
         Returns:
             The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
@@ -122,15 +120,15 @@ class Uploader:
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
         """
-        options = self._given(options, target)
-        call, work = self._upload("start", source, options)
-        self._resources.calls.add(call)
-        return UploadHandle(call, subject_of(shown(source, options), options), work)
+        return self._start(source, target, options)
 
-    def _start_alone(self, source: UploadSource, target: str | None, options: UploadOptions) -> UploadHandle:
-        """Like `start`, of an Uploader that is not entered yet, and closes when the upload has ended."""
+    def _start(
+        self, source: UploadSource, target: str | None, options: UploadOptions, *, closes: bool = False
+    ) -> UploadHandle:
+        """Like `start`. If it closes the Uploader when the upload has ended, it opens it, too."""
         options = self._given(options, target)
-        self._resources.calls.open()
+        if closes:
+            self._resources.calls.open()
         call, work = self._upload("start", source, options)
 
         async def work_and_close() -> UploadResult:
@@ -139,7 +137,9 @@ class Uploader:
             finally:
                 await self._resources.aclose()
 
-        return UploadHandle(call, subject_of(shown(source, options), options), work_and_close)
+        if not closes:
+            self._resources.calls.add(call)
+        return UploadHandle(call, subject_of(shown(source, options), options), work_and_close if closes else work)
 
     def _upload(
         self, function: str, source: UploadSource, options: UploadOptions
@@ -182,7 +182,6 @@ class Uploader:
             sources: An iterable or async iterable, which is read as files are begun. Each is a path, whose file's name
                 becomes the key; or a pair of what `upload` takes and the key. Keys are below `to`.
             target: The same as `to`.
-            **options: See `UploadManyOptions`.
 
         Returns:
             A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
@@ -208,6 +207,7 @@ class Uploader:
         A file that has not changed for `idle` has settled and is uploaded. One of more than 16 MiB that is still
         written is followed meanwhile, as by `upload(follow=True)`. A file that a manifest here says is uploaded is not
         sent again. One that changes after its upload is uploaded again. A file that fails does not stop the others.
+        A target is needed: `to` (or `target`), or `s3=S3Options(local=True)`.
 
         ::
 
@@ -218,12 +218,11 @@ class Uploader:
         Args:
             directory: The directory, with all below it. Symbolic links in it are not followed.
             target: The same as `to`.
-            **options: See `WatchOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
 
         Returns:
             An iterator of what became of each file: its result, also of a file that was uploaded before
             (`result.skipped`), or an `UploadFailed`. The uploads begin with the first step. They end when the iterator
-            is closed, or this context ends.
+            or the `Uploader` is closed.
 
         Raises:
             UsageError: The options contradict one another, or `watchfiles` is not installed.
@@ -241,12 +240,12 @@ class Uploader:
 
         A file is in the store if its object is proved to be the file: by what an earlier sync recorded, if the file and
         the object's ETag are as they were then; else by its size, and the checksums that the store has of it. A file
-        that fails does not stop the others. After a failure, a cancel or a kill, the same call continues.
+        that fails does not stop the others. After a failure, a cancel or a kill, the same call continues. A target is
+        needed: `to` (or `target`), or `s3=S3Options(local=True)`.
 
         Args:
             directory: The directory. Symbolic links in it are left out, unless the selection follows them.
             target: The same as `to`.
-            **options: See `SyncOptions`. A target is needed: `to`, or `s3=S3Options(local=True)`.
 
         Returns:
             How many files were sent, and so on. `on_outcome` is called with each.
@@ -268,9 +267,10 @@ class Uploader:
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:
         """Resume the upload that a manifest describes. If it is complete, return its result again.
 
+        The store is the manifest's.
+
         Args:
             manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
-            **options: See `ResumeOptions`. The store is the manifest's.
 
         Raises:
             ManifestNotFound: There is no such manifest.
@@ -299,7 +299,6 @@ class Uploader:
         Args:
             to: "s3://BUCKET/KEY" of the open upload.
             source: The file.
-            **options: See `AdoptOptions`.
 
         Raises:
             UploadGone: No upload to this key is open.
@@ -322,9 +321,10 @@ class Uploader:
     async def abort(self, manifest: StrPath, **options: Unpack[AbortOptions]) -> None:
         """Abort an upload: delete its parts from the store, and record that in its manifest.
 
+        The store is the manifest's.
+
         Args:
             manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
-            **options: See `AbortOptions`. The store is the manifest's.
 
         Raises:
             ManifestNotFound: There is no such manifest.
@@ -342,7 +342,6 @@ class Uploader:
         Args:
             path: The file.
             url: "s3://BUCKET/KEY" of the object.
-            **options: See `VerifyOptions`.
 
         Returns:
             How it was proved. If the store holds no usable checksum, `verified` is only `size`.
@@ -365,7 +364,6 @@ class Uploader:
         Args:
             sources: What `upload_many` takes, but only files.
             url: "s3://BUCKET/FOLDER/": what all keys begin with.
-            **options: See `VerifyOptions`.
 
         Returns:
             A generator. If you leave it early, close it (`contextlib.aclosing`).
@@ -386,7 +384,6 @@ class Uploader:
         Args:
             path: The file.
             url: "s3://BUCKET/KEY" of the object.
-            **options: See `ReadBackOptions`.
 
         Raises:
             ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
@@ -413,7 +410,6 @@ class Uploader:
 
         Args:
             url: "s3://BUCKET/PREFIX"; the prefix may be empty.
-            **options: See `OrphanOptions`.
 
         Raises:
             ManifestError: A manifest can't be read. It may own any upload, so that nothing was aborted.

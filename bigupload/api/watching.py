@@ -19,7 +19,7 @@ from bigupload import errors, events
 from bigupload.api import operations
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.checks import DEFAULT_IDLE, check_target, checked_idle, checked_path, upload_settings
+from bigupload.api.checks import check_target, checked_idle, checked_path, upload_settings
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
@@ -80,7 +80,7 @@ def watch(
         all_names=options.get("all_names", False),
         prefix=_key_of(prefix),
     )
-    idle = checked_idle(options.get("idle", DEFAULT_IDLE))
+    idle = checked_idle(options.get("idle", "10s"))
     watched = Watched(
         directory=path,
         idle=idle,

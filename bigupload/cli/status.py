@@ -309,7 +309,7 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
 
     MANIFEST is a path, or an id as `bigupload status` prints it. Of a job of many files, the record is deleted.
     """
-    from bigupload.api.functions import abort as abort_upload
+    from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
     from bigupload.manifests.job_record import forget_job
@@ -326,7 +326,8 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
                     continue
                 before = _manifest_of(path)
                 key = S3Options(sse_customer_key=sse_customer_key)
-                await abort_upload(path, trust=trust, s3=key, on_event=_warn)
+                async with Uploader() as uploader:
+                    await uploader.abort(path, trust=trust, s3=key, on_event=_warn)
                 click.echo(_aborted(path, before), err=True)
             except errors.BigUploadError as e:
                 complain(not_a_manifest(e, path), str(path), is_path=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bigupload.api.functions import verify_many
+from bigupload.api.uploader import Uploader
 from bigupload.api.verify_many import VerificationFailed
 from bigupload.cli import complain, standard_output
 from bigupload.cli.checksum_file import writing_checksums
@@ -52,20 +52,21 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     await listed.open()
     sums = _Sums(url, as_json=as_json, is_quiet=listed.is_quiet)
     prefix = parse_s3_url(url, "x")[1].removesuffix("x")
-    verdicts = verify_many(
-        listed.found(),
-        url,
-        s3=options,
-        part_size=arguments["part_size"],
-        require_proof=arguments["require_proof"],
-        sha256=checksums is not None,
-    )
     with writing_checksums(checksums) as write:
-        async with contextlib.aclosing(verdicts):
-            async for found in verdicts:
-                sums.add(found)
-                if not isinstance(found, VerificationFailed):
-                    write(found.sha256, found.key.removeprefix(prefix))
+        async with Uploader() as uploader:
+            verdicts = uploader.verify_many(
+                listed.found(),
+                url,
+                s3=options,
+                part_size=arguments["part_size"],
+                require_proof=arguments["require_proof"],
+                sha256=checksums is not None,
+            )
+            async with contextlib.aclosing(verdicts):
+                async for found in verdicts:
+                    sums.add(found)
+                    if not isinstance(found, VerificationFailed):
+                        write(found.sha256, found.key.removeprefix(prefix))
     return sums.finish()
 
 

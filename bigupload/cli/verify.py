@@ -128,12 +128,15 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
 
 
 async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
-    from bigupload.api.functions import read_back
+    from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import reporting, waits_for
 
     with reporting(arguments["progress"]) as reporter:
         reporter.begin(path, await waits_for(local=arguments["local"]))
-        found = await read_back(path, url, s3=options, on_event=lambda event: reporter.on_event(path, event))
+        async with Uploader() as uploader:
+            found = await uploader.read_back(
+                path, url, s3=options, on_event=lambda event: reporter.on_event(path, event)
+            )
     _show(path, found, found.verified, arguments)
     return errors.EXIT_OK
 

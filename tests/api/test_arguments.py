@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from bigupload import errors
 from bigupload.api import arguments, functions
 from bigupload.api.uploader import Uploader
 from bigupload.cli.options import CHECKSUMS, PROOFS
+from tests.tools import library_stub
 from tests.tools.cases import each_case
 
 NO_NUMBERS = [math.nan, math.inf, -math.inf, 0, -1, True, [], b"1"]
@@ -128,27 +129,90 @@ async def test_an_option_of_s3_says_where_it_belongs() -> None:
         await bigupload.upload("f", to="s3://b/k", cache_control="no-store")  # type: ignore[call-arg]  # what is refused
 
 
-def options_of(function: Callable[..., Any]) -> set[str]:
-    (options,) = [p for p in inspect.signature(function).parameters.values() if p.kind is p.VAR_KEYWORD]
-    declared = getattr(arguments, options.annotation.removeprefix("Unpack[").removesuffix("]"))
-    return set(declared.__annotations__)
+FUNCTIONS = [n for n in bigupload.__all__ if getattr(getattr(bigupload, n), "__module__", "") == functions.__name__]
+OPTIONS = [n for n in bigupload.__all__ if n.endswith("Options") and n != "S3Options"]  # a dataclass shows its fields
 
 
 def test_the_functions_take_what_the_methods_take() -> None:
-    for name in ("upload", "resume", "adopt", "abort", "verify", "read_back", "abort_orphans"):
-        own, whole = options_of(getattr(Uploader, name)), options_of(getattr(functions, name))
-        assert own <= whole
-        assert whole - own <= set(arguments.UploaderOptions.__annotations__)
-        assert getattr(bigupload, name) is getattr(functions, name)
+    assert len(FUNCTIONS) == 14
+    for name in set(FUNCTIONS) - {"upload_sync"}:
+        whole = inspect.signature(getattr(bigupload, name)).parameters
+        own = {k: v for k, v in inspect.signature(getattr(Uploader, name)).parameters.items() if k != "self"}
+        assert own.items() <= whole.items()
+        assert whole.keys() - own.keys() <= arguments.UploaderOptions.__annotations__.keys()
+    assert inspect.signature(bigupload.upload_sync) == inspect.signature(bigupload.upload)
 
 
-# S3Options is a dataclass, whose fields are shown.
-@pytest.mark.parametrize("name", [n for n in bigupload.__all__ if n.endswith("Options") and n != "S3Options"])
-def test_help_names_every_option(name: str) -> None:
-    """`help` shows neither the fields of a TypedDict nor what is written below them."""
+@pytest.mark.parametrize(
+    "function", [*(getattr(bigupload, name) for name in FUNCTIONS), *map(Uploader.__dict__.get, FUNCTIONS), Uploader]
+)
+def test_help_has_a_line_for_every_parameter(function: Any) -> None:
+    """In the order of the signature, with types as they are written."""
+    if function is None:
+        return  # `upload_sync` is no method
+    text = (function.__init__ if function is Uploader else function).__doc__.partition("Args:\n")[2]
+    described = re.findall(r"^    (\w+): \S.*$", text.partition("\n\n")[0], re.MULTILINE)
+    parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "self"]
+    assert described == [each.name for each in parameters]
+    assert "'" not in "".join(repr(each.annotation) for each in parameters)
+    assert not any(each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def test_the_signature_begins_with_the_source_and_the_target() -> None:
+    assert list(inspect.signature(bigupload.upload).parameters)[:3] == ["source", "target", "to"]
+    assert str(inspect.signature(bigupload.upload)).startswith(
+        "(\n    source: UploadSource,\n    target: str | None = N"
+    )
+    assert str(inspect.signature(bigupload.list_uploads)) == (
+        "(*, state_dir: StrPath | None = None) -> list[KnownUpload]"
+    )
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_help_describes_every_option(name: str) -> None:
+    """`help` shows neither the fields of a TypedDict nor what is written in its bases."""
     declared = getattr(bigupload, name)
-    listed = (declared.__doc__ or "").partition("Options: ")[2]
-    assert re.findall(r"`(\w+)`", listed) == list(declared.__annotations__)
+    described = re.findall(r"^    (\w+): \S.{10}", declared.__doc__, re.MULTILINE)
+    assert described == list(declared.__annotations__)
+
+
+def test_the_defaults_of_the_signatures_are_those_of_the_code() -> None:
+    """The code reads an option as `options.get(name, default)`."""
+    found = 0
+    for path in Path(arguments.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name("options") | ast.Attribute(attr="_options"), attr="get"),
+                    args=[ast.Constant(str(name)), default],
+                ):
+                    text = ast.unparse(default).replace("Verified.SIZE", "'size'")
+                    assert ast.literal_eval(text) == arguments.DEFAULTS.get(name, False), f"{path.name}: {name}"
+                    found += 1
+    assert found > 30
+
+
+def test_the_stub_is_what_the_program_has() -> None:
+    """If not: python -m tests.tools.library_stub"""
+    text = library_stub.STUB.read_text()
+    assert text == library_stub.stub()
+    named = {each.name if isinstance(each, ast.AsyncFunctionDef | ast.FunctionDef | ast.ClassDef) else alias.asname
+             for each in ast.parse(text).body for alias in getattr(each, "names", [None])}  # fmt: skip
+    assert named - {None} == set(bigupload.__all__)
+
+
+def test_an_editor_shows_every_option() -> None:
+    """jedi reads the stub, as Pyright does; a language server shows its answer as the help of a call."""
+    jedi = pytest.importorskip("jedi")
+    for call, function in (("bigupload.upload(", bigupload.upload), ("bigupload.Uploader().sync(", Uploader.sync)):
+        script = jedi.Script(f"import bigupload\n{call}", project=jedi.Project(Path(__file__).parents[2]))
+        (shown,) = script.get_signatures()
+        expected = [each.name for each in inspect.signature(function).parameters.values() if each.name != "self"]
+        assert [each.name for each in shown.params] == expected
+        assert "part_size: int | str | None = None" in [
+            each.to_string().replace("=None", " = None") for each in shown.params
+        ]
+        assert 'to: "s3://BUCKET/' in shown.docstring()
 
 
 def test_the_commands_choices_are_the_librarys() -> None:

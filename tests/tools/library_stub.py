@@ -1,0 +1,51 @@
+"""Makes the generated part of bigupload/__init__.pyi: `python -m tests.tools.library_stub`."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import bigupload
+
+STUB = Path(bigupload.__file__).with_suffix(".pyi")
+_LINE = "# ---- generated\n"
+
+
+def stub() -> str:
+    """Return the content of the stub: the part that is written by hand, and the functions and the class `Uploader`."""
+    by_hand = STUB.read_text().partition(_LINE)[0]
+    functions = [getattr(bigupload, name) for name in bigupload.__all__]
+    shown = [each for each in functions if getattr(each, "__module__", "") == "bigupload.api.functions"]
+    text = "\n".join([by_hand + _LINE, *map(_function, shown), *_class(bigupload.Uploader)])
+    ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"]
+    return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def _class(kind: type) -> Iterator[str]:
+    yield f"class {kind.__name__}:"
+    yield textwrap.indent(_doc(kind), "    ")
+    for name, each in vars(kind).items():
+        if inspect.isfunction(each) and (not name.startswith("_") or name == "__init__"):
+            yield textwrap.indent(_function(each), "    ")
+    yield f"    async def __aenter__(self) -> {kind.__name__}: ..."
+    yield "    async def __aexit__(self, *exc: object) -> None: ..."
+
+
+def _function(function: Callable[..., Any]) -> str:
+    """The definition of a function. An async generator is a plain function for a type checker."""
+    is_async = "async " if inspect.iscoroutinefunction(function) else ""
+    definition = f"{is_async}def {function.__name__}{inspect.signature(function)}:"
+    return f"{definition}\n{textwrap.indent(_doc(function), '    ')}"
+
+
+def _doc(documented: Any) -> str:
+    return f'"""{inspect.cleandoc(documented.__doc__)}\n"""'
+
+
+if __name__ == "__main__":
+    STUB.write_text(stub())
