@@ -398,7 +398,7 @@ async def adopt(
         source: The file.
         s3: How to reach the store.
         on_event: A function, async or not, that is called with each event in the event loop.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         upload_id: Which upload to adopt, if several to this key are open.
@@ -485,7 +485,7 @@ async def resume(
         source: Where the file is now, if it was moved.
         on_event: A function, async or not, that is called with each event in the event loop.
         trust: Also take a manifest that this user did not begin on this machine.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
@@ -554,7 +554,7 @@ def start(
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
         part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
         on_event: A function, async or not, that is called with each event in the event loop.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
@@ -563,7 +563,7 @@ def start(
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
-        checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
@@ -632,11 +632,11 @@ async def sync(
         selection: Which files, by their paths in the directory, sizes and times; None: all.
         part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-        checksum: The algorithm of the checksums; "auto" is CRC64NVME.
+        checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         resume: Use the record of earlier syncs, and resume unfinished uploads.
         delete: When all files are in the store, delete the objects below `to` that have no file.
         size_only: Take an object of the same size for the same file, without any proof.
@@ -717,7 +717,7 @@ async def upload(
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
         part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
         on_event: A function, async or not, that is called with each event in the event loop.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
@@ -726,7 +726,7 @@ async def upload(
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
-        checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
@@ -802,12 +802,12 @@ def upload_many(
         s3: How to reach the store, and the objects' properties.
         part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         allow_empty: Let streams and URLs without bytes become empty objects.
-        checksum: The algorithm of the checksums; "auto" is CRC64NVME.
+        checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         job: The name of the job, whose record says which files are in the store; None: no record.
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
@@ -879,7 +879,7 @@ def upload_sync(
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
         part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
         on_event: A function, async or not, that is called with each event in the event loop.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
@@ -888,7 +888,7 @@ def upload_sync(
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
-        checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
@@ -930,7 +930,7 @@ async def verify(
         url: "s3://BUCKET/KEY" of the object.
         s3: How to reach the store.
         part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         sha256: Also hash the file by SHA-256: `Verification.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
 
@@ -960,7 +960,7 @@ def verify_many(
         url: "s3://BUCKET/FOLDER/": what all keys begin with.
         s3: How to reach the store.
         part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         sha256: Also hash the file by SHA-256: `Verification.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
 
@@ -1020,10 +1020,10 @@ def watch(
         selection: Which files, by their paths in the directory, sizes and times; None: all.
         part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
-        checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
         all_names: Also upload files whose names say that they are temporary or hidden.
         poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
@@ -1136,7 +1136,7 @@ class Uploader:
             name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
             part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
             on_event: A function, async or not, that is called with each event in the event loop.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
@@ -1145,7 +1145,7 @@ class Uploader:
             expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
             end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
             allow_empty: Let a stream or a URL without bytes become an empty object.
-            checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+            checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
@@ -1199,7 +1199,7 @@ class Uploader:
             name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
             part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
             on_event: A function, async or not, that is called with each event in the event loop.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
@@ -1208,7 +1208,7 @@ class Uploader:
             expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
             end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
             allow_empty: Let a stream or a URL without bytes become an empty object.
-            checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+            checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
@@ -1265,12 +1265,12 @@ class Uploader:
             s3: How to reach the store, and the objects' properties.
             part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             allow_empty: Let streams and URLs without bytes become empty objects.
-            checksum: The algorithm of the checksums; "auto" is CRC64NVME.
+            checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             job: The name of the job, whose record says which files are in the store; None: no record.
             resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
@@ -1324,10 +1324,10 @@ class Uploader:
             selection: Which files, by their paths in the directory, sizes and times; None: all.
             part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
-            checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+            checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
             idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
             all_names: Also upload files whose names say that they are temporary or hidden.
             poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
@@ -1381,11 +1381,11 @@ class Uploader:
             selection: Which files, by their paths in the directory, sizes and times; None: all.
             part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-            checksum: The algorithm of the checksums; "auto" is CRC64NVME.
+            checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             resume: Use the record of earlier syncs, and resume unfinished uploads.
             delete: When all files are in the store, delete the objects below `to` that have no file.
             size_only: Take an object of the same size for the same file, without any proof.
@@ -1428,7 +1428,7 @@ class Uploader:
             source: Where the file is now, if it was moved.
             on_event: A function, async or not, that is called with each event in the event loop.
             trust: Also take a manifest that this user did not begin on this machine.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
@@ -1462,7 +1462,7 @@ class Uploader:
             source: The file.
             s3: How to reach the store.
             on_event: A function, async or not, that is called with each event in the event loop.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             upload_id: Which upload to adopt, if several to this key are open.
@@ -1516,7 +1516,7 @@ class Uploader:
             url: "s3://BUCKET/KEY" of the object.
             s3: How to reach the store.
             part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             sha256: Also hash the file by SHA-256: `Verification.sha256`.
 
         Returns:
@@ -1544,7 +1544,7 @@ class Uploader:
             url: "s3://BUCKET/FOLDER/": what all keys begin with.
             s3: How to reach the store.
             part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
-            require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             sha256: Also hash the file by SHA-256: `Verification.sha256`.
 
         Returns:

@@ -62,7 +62,8 @@ class ProofOptions(EventOptions, total=False):
     """How an object must be proved.
 
     Attributes:
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any). Raises
+            ProofTooWeak if the object is proved by less.
         verify_source: Hash the file once more before the upload is completed.
     """
 
@@ -177,7 +178,7 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
             succeeded writes them.
         allow_empty: Let a stream or a URL without bytes become an empty object. Otherwise it is an error, because what
             writes the stream has probably failed.
-        checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME.
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target. A file that one
             PUT sends has a manifest only if this names one.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -219,7 +220,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
             parts.
         allow_empty: Let streams and URLs without bytes become empty objects. Otherwise they fail, because what writes
             such a stream has probably failed. A file may be empty in any case.
-        checksum: The algorithm of the checksums; "auto" is CRC64NVME.
+        checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         job: The name of the job, whose record says which files are in the store; None: no record. The same call with
             the same name and target sends only what is missing or has changed since; other files may be among them.
             Once all files are in the store, the job is finished, and the same call begins anew. Without a record, only
@@ -253,7 +254,7 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
             `S3Options(local=True)`.
         s3: How to reach the store, and the objects' properties.
         part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
-        checksum: The algorithm of the checksums; "auto" is CRC64NVME.
+        checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         resume: Use the record of earlier syncs, and resume unfinished uploads. False forgets that: all files are
             hashed, and compared with their objects.
         selection: Which files, by their paths in the directory, sizes and times; None: all.
@@ -291,7 +292,7 @@ class WatchOptions(ProofOptions, PriorityOptions, total=False):
             needed with `S3Options(local=True)`.
         s3: How to reach the store, and the objects' properties.
         part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
-        checksum: The algorithm of the parts' checksums; "auto" is CRC64NVME. Not "none".
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
         selection: Which files, by their paths in the directory, sizes and times; None: all. Symbolic links are not
             followed.
@@ -357,7 +358,8 @@ class VerifyOptions(TypedDict, total=False):
     Attributes:
         s3: How to reach the store.
         part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
-        require_proof: Raise ProofTooWeak if the object is proved by less; "size" accepts any proof.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any). Raises
+            ProofTooWeak if the object is proved by less.
         sha256: Also hash the file by SHA-256: `Verification.sha256`.
     """
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -26,6 +27,47 @@ from bigupload.service.openapi import document
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 _LINK = re.compile(r"""(\]\(|\ssrc=")(?![a-z]+:|[#/])([^)\s"#]+)([^)\s"]*)""")
+_TASKS = {
+    "reference/upload": (
+        "Upload one source",
+        "A file, a URL, bytes, a file object or a stream becomes one object.",
+        ("upload", "upload_sync", "start", "UploadResult", "UploadHandle", "UploadOptions", "PartProof", "Verified",
+         "Algorithm"),
+    ),
+    "reference/many": (
+        "Upload many files",
+        "Files of a program's choice, several at a time.",
+        ("upload_many", "select_files", "Selection", "FileEntry", "Omitted", "UploadFailed", "UploadManyOptions"),
+    ),
+    "reference/directories": (
+        "Keep a directory in the store",
+        "Once, as `sync` does it, or for as long as the program runs, as `watch` does it.",
+        ("sync", "watch", "SyncResult", "SyncStep", "SyncOptions", "WatchOptions"),
+    ),
+    "reference/resume": (
+        "Resume and abort",
+        "What to do with uploads that have begun.",
+        ("resume", "adopt", "abort", "list_uploads", "abort_orphans", "KnownUpload", "Orphan", "OrphanReport",
+         "ResumeOptions", "AdoptOptions", "AbortOptions", "OrphanOptions"),
+    ),
+    "reference/verify": (
+        "Prove objects",
+        "Compare an object with a file, whichever program uploaded it.",
+        ("verify", "verify_many", "read_back", "Verification", "VerificationFailed", "ReadBack", "VerifyOptions",
+         "ReadBackOptions"),
+    ),
+    "reference/uploader": (
+        "Share an uploader",
+        "Uploads that share connections, a rate limit and retries; and how to display them.",
+        ("Uploader", "UploaderOptions", "RetryPolicy", "RateSchedule", "rich_progress", "tqdm_progress"),
+    ),
+    "reference/store": (
+        "Name the store and the object",
+        "How to reach a store, with which credentials, and the properties of the object.",
+        ("S3Options", "Credentials"),
+    ),
+}  # fmt: skip
+"""The pages of the library's reference: the title, a sentence, and the names of `bigupload` in their order."""
 _SCHEMAS = ROOT / "bigupload" / "schema"
 
 
@@ -33,7 +75,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the first page and the reference."""
     pages = {
         "index": [(ROOT / "README.md").read_text()],
-        "reference/library": _library(),
+        **_library(),
         "reference/errors": _errors(),
         "reference/events": _events(),
         "reference/commands": _commands(),
@@ -66,28 +108,70 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(content: str, **_: object) -> str:
-    """Show `|` in the code of a table's cell without the backslash that GitHub needs before it."""
-    return re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), content, flags=re.DOTALL)
+    """Show `|` in the code of a table's cell without the backslash that GitHub needs before it.
+
+    The `::` before the code of a docstring is for `help`.
+    """
+    content = re.sub(r"<td.*?</td>", lambda cell: cell[0].replace("\\|", "|"), content, flags=re.DOTALL)
+    return content.replace("<p>::</p>", "")
 
 
-def _library() -> Iterator[str]:
+def _library() -> dict[str, list[str]]:
+    """The pages of the library: an overview, and a page for each task."""
+    tasks = {name: list(_task(name, *task)) for name, task in _TASKS.items()}
+    missing = set(bigupload.__all__) - {name for _, _, names in _TASKS.values() for name in names}
+    missing -= {"__version__", *vars(errors), *vars(events)}
+    if missing:
+        raise PluginError(f"docs/site/pages.py names no page of the reference for {sorted(missing)}")
+    return {"reference/library": list(_overview()), **tasks}
+
+
+def _overview() -> Iterator[str]:
     yield "# The library\n"
-    yield "The names of the package `bigupload`. [In a program](../library.md) shows their use.\n"
-    shown = [
-        name
-        for name in bigupload.__all__
-        if name != "__version__" and inspect.getmodule(getattr(bigupload, name)) not in (errors, events, typing)
-    ]
-    kinds = {
-        "Functions": inspect.isfunction,
-        "Options of the functions": typing.is_typeddict,
-        "Classes": inspect.isclass,
-    }
-    for title, is_one in kinds.items():
-        yield f"## {title}\n"
-        for name in [name for name in shown if is_one(getattr(bigupload, name))]:
-            shown.remove(name)
-            yield f"::: bigupload.{name}\n    options: {{heading_level: 3}}\n"
+    yield "The names of the package `bigupload`, by task. [In a program](../library.md) shows their use."
+    yield "The [errors](errors.md) and the [events](events.md) have pages of their own.\n"
+    for name, (title, text, names) in _TASKS.items():
+        yield f"## [{title}]({Path(name).name}.md)\n\n{text}\n\n| name | meaning |\n|---|---|"
+        for each in names:
+            summary = inspect.cleandoc(getattr(bigupload, each).__doc__ or "").partition("\n")[0]
+            yield f"| [`{each}`]({Path(name).name}.md#bigupload.{each}) | {_cell(summary)} |"
+        yield ""
+
+
+def _task(name: str, title: str, text: str, names: Iterable[str]) -> Iterator[str]:
+    yield f"# {title}\n\n{text}\n"
+    for each in names:
+        value = getattr(bigupload, each)
+        if typing.is_typeddict(value):
+            yield from _typed_options(each, value)
+        elif value is bigupload.Uploader:
+            yield f"::: bigupload.{each}\n    options: {{members: [__init__]}}\n"
+            yield from _methods(value)
+        elif each in ("start", "upload_sync"):  # the same thirty parameters
+            yield f"::: bigupload.{each}\n    options: {{show_signature: false, show_docstring_parameters: false}}\n"
+            yield "Its parameters are those of [upload][bigupload.upload].\n"
+        else:
+            yield f"::: bigupload.{each}\n"
+
+
+def _methods(kind: type) -> Iterator[str]:
+    yield "Each method is also a function for a single call, which has a section of its own. The function takes the"
+    yield "options of the method, and those of the `Uploader` that matter to it.\n"
+    yield "| method | meaning |\n|---|---|"
+    for name, value in vars(kind).items():
+        if inspect.isfunction(value) and not name.startswith("_"):
+            yield f"| [`{name}`][bigupload.{name}] | {_cell((value.__doc__ or '').partition(chr(10))[0])} |"
+    yield ""
+
+
+def _typed_options(name: str, declared: Any) -> Iterator[str]:
+    """A typed dictionary, with the options of its bases."""
+    summary, _, attributes = inspect.cleandoc(declared.__doc__).partition("\n\nAttributes:\n")
+    yield f"## `{name}` {{#bigupload.{name}}}\n\n{summary} A typed dictionary:\n"
+    for option, text in re.findall(r"^    (\w+): ((?:.+\n?(?:        .+\n?)*))", attributes, re.MULTILINE):
+        kind = declared.__annotations__[option].__forward_arg__
+        yield f"- **`{option}`** (`{kind}`). {' '.join(text.split())}"
+    yield ""
 
 
 def _errors() -> Iterator[str]:
